@@ -1,0 +1,1 @@
+"""Convene several language models on one task."""

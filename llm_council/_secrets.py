@@ -1,0 +1,133 @@
+"""Secrets and the one redactor that all outgoing text passes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import weakref
+from typing import Any, NoReturn
+
+__all__ = ["MASK", "Secret", "clean", "redact"]
+
+MASK = "***"
+"""What stands in place of a secret."""
+
+# By identity: two adapters may hold equal keys, and each must be known for as long as either lives.
+_live: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
+
+# Keys that may come from elsewhere than a Secret of ours: vendors' key shapes, bearer values, keys in URLs.
+_PATTERNS = (
+    re.compile(r"\b(?:sk|pk|rk|gsk|xai|r8|hf|nvapi|csk|fw)[-_][A-Za-z0-9_\-]{12,}"),
+    re.compile(r"\bAIza[A-Za-z0-9_\-]{20,}"),
+    re.compile(r"\b(?:ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{16,}"),
+    re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=\-]{8,}"),
+    re.compile(r"(?i)(?<=[?&]key=)[^&\s\"'<>]+"),
+    re.compile(r"(?i)(?<=[?&]api_key=)[^&\s\"'<>]+"),
+    re.compile(r"(?i)(?<=[?&]access_token=)[^&\s\"'<>]+"),
+    re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)"),
+)
+
+# Everything a terminal or a log reader could take as a command: C0 but newline and tab, DEL, C1, bidi controls.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Secret:
+    """Hold a credential so that it cannot be shown by accident.
+
+    ``repr``, ``str`` and ``format`` give ``'***'``. Pickling carries the name of the environment variable, never the
+    value: the copy reads the variable where it is unpickled, and is empty when there is none.
+
+    Args:
+        value: the credential; surrounding whitespace is removed.
+        env: the environment variable that it came from, if any.
+
+    Raises:
+        ValueError: the value is empty, not ASCII, or has a control character or a space inside. The value is not shown.
+    """
+
+    __slots__ = ("__weakref__", "_env", "_value")
+
+    def __init__(self, value: str, *, env: str | None = None) -> None:
+        value = value.strip()
+        where = f" in {env}" if env else ""
+        if not value:
+            raise ValueError(f"the key{where} is empty")
+        if not (value.isascii() and value.isprintable()) or " " in value:
+            raise ValueError(f"the key{where} has a line break, a space or a character outside ASCII: copy it again")
+        self._value = value
+        self._env = env
+        _live[id(self)] = self
+
+    def reveal(self) -> str:
+        """Return the credential itself: for the one place that writes it into a header."""
+        if not self._value:
+            raise LookupError(f"this key was not carried over by pickling; set {self._env or 'it'} here too")
+        return self._value
+
+    def fingerprint(self) -> str:
+        """Return twelve hexadecimal digits that tell two credentials apart and reveal neither."""
+        return hashlib.blake2b(self._value.encode(), digest_size=6, person=b"llm-council").hexdigest()
+
+    def __repr__(self) -> str:
+        return f"'{MASK}'"
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value, other._value)
+
+    def __hash__(self) -> int:
+        return hash((Secret, self.fingerprint()))
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._env,)
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise TypeError("a Secret takes no state")
+
+
+def _restore(env: str | None) -> Secret:
+    value = os.environ.get(env, "").strip() if env else ""
+    if value:
+        return Secret(value, env=env)
+    empty = Secret.__new__(Secret)
+    empty._value = ""
+    empty._env = env
+    return empty
+
+
+def redact(text: str) -> str:
+    """Replace every live secret, and whatever looks like a key, by ``***``.
+
+    Args:
+        text: any text that is about to leave the library.
+
+    Returns:
+        The text without credentials; unchanged when there are none.
+    """
+    for reference in _live.valuerefs():  # a snapshot: other threads make and drop secrets meanwhile
+        secret = reference()
+        if secret is not None and len(secret._value) >= 4:
+            text = text.replace(secret._value, MASK)
+    for pattern in _PATTERNS:
+        text = pattern.sub(MASK, text)
+    return text
+
+
+def clean(text: str, *, limit: int = 1024) -> str:
+    """Make a message for people from foreign text: redacted, without control characters, cut to ``limit`` characters."""
+    # Redact before cutting, so that a cut cannot leave half a key that no pattern knows; bound the work first.
+    text = redact(text[: limit * 64].encode("utf-8", "replace").decode())
+    text = _CONTROLS.sub("", text.replace("\r\n", "\n"))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
