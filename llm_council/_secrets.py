@@ -126,7 +126,7 @@ def redact(text: str) -> str:
 
 
 def clean(text: str, *, limit: int = 1024) -> str:
-    """Make a message for people from foreign text: redacted, without control characters, cut to ``limit`` characters."""
+    """Make a message for people from foreign text: redacted, no control characters, at most ``limit`` characters."""
     # Redact before cutting, so that a cut cannot leave half a key that no pattern knows; bound the work first.
     text = redact(text[: limit * 64].encode("utf-8", "replace").decode())
     text = _CONTROLS.sub("", text.replace("\r\n", "\n"))

@@ -467,7 +467,9 @@ class QuorumLost(RunError):
         outcomes: what became of each seat: its error, or None for a seat that answered.
     """
 
-    def __init__(self, message: str = "", *, outcomes: Mapping[str, CouncilError | None] | None = None, **facts: Any) -> None:
+    def __init__(
+        self, message: str = "", *, outcomes: Mapping[str, CouncilError | None] | None = None, **facts: Any
+    ) -> None:
         super().__init__(message, **facts)
         self.outcomes = dict(outcomes or {})
 
@@ -480,7 +482,9 @@ class InvalidOutput(RunError):
         text: the last answer.
     """
 
-    def __init__(self, message: str = "", *, problems: Iterable[Any] = (), text: str | None = None, **facts: Any) -> None:
+    def __init__(
+        self, message: str = "", *, problems: Iterable[Any] = (), text: str | None = None, **facts: Any
+    ) -> None:
         super().__init__(message, **facts)
         self.problems = tuple(problems)
         self.text = text

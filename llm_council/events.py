@@ -1,0 +1,162 @@
+"""Frozen facts that something happened, and how they reach whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeAlias
+
+import attrs
+
+from llm_council.errors import CouncilError
+from llm_council.models.deliberation import Phase, Plan, Status
+from llm_council.models.reply import GenerateResponse
+
+__all__ = [
+    "AttemptFailed",
+    "Degraded",
+    "Event",
+    "Listener",
+    "PhaseFinished",
+    "PhaseStarted",
+    "RunFinished",
+    "RunStarted",
+    "SeatFinished",
+    "SeatReset",
+    "SeatStarted",
+    "TextDelta",
+    "emit",
+    "listening",
+]
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Base of all events.
+
+    Attributes:
+        run_id: the run.
+        at: seconds since the run's start, on a monotonic clock.
+    """
+
+    run_id: str
+    at: float
+
+
+@attrs.frozen(kw_only=True)
+class RunStarted(Event):
+    """A run begins."""
+
+    plan: Plan
+
+
+@attrs.frozen(kw_only=True)
+class PhaseStarted(Event):
+    """A phase begins."""
+
+    phase: Phase
+
+
+@attrs.frozen(kw_only=True)
+class SeatStarted(Event):
+    """A seat is asked."""
+
+    phase: Phase
+    seat: str
+
+
+@attrs.frozen(kw_only=True)
+class TextDelta(Event):
+    """The next characters of a seat's answer."""
+
+    phase: Phase
+    seat: str
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class AttemptFailed(Event):
+    """A try of a call failed; ``retry_in`` is the seconds until the next, None when there is none."""
+
+    phase: Phase
+    seat: str
+    error: CouncilError
+    retry_in: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SeatFinished(Event):
+    """A seat answered or failed; ``elapsed`` is in seconds."""
+
+    phase: Phase
+    seat: str
+    response: GenerateResponse | None = None
+    error: CouncilError | None = None
+    elapsed: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class SeatReset(Event):
+    """A seat's stream was restarted: forget its text."""
+
+    phase: Phase
+    seat: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class PhaseFinished(Event):
+    """A phase ended after ``elapsed`` seconds."""
+
+    phase: Phase
+    elapsed: float
+
+
+@attrs.frozen(kw_only=True)
+class Degraded(Event):
+    """The run goes on with something missing."""
+
+    reason: str
+    seats: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class RunFinished(Event):
+    """A run ended after ``elapsed`` seconds; its result is ``CouncilStream.result``."""
+
+    status: Status
+    elapsed: float
+
+
+Listener: TypeAlias = Callable[[Event], None]
+
+_listeners: ContextVar[tuple[Listener, ...]] = ContextVar("llm_council_listeners", default=())
+
+
+def emit(event: Event) -> None:
+    """Hand an event to every listener of the current context, in order.
+
+    A listener that raises does not disturb the run: its exception is logged, once for each event.
+    """
+    for listener in _listeners.get():
+        try:
+            listener(event)
+        except Exception:  # a listener is the caller's code; a run must not fail for it
+            _log_failure(listener, event)
+
+
+@contextmanager
+def listening(*listeners: Listener) -> Iterator[None]:
+    """Let listeners hear the events of this context and of the tasks started in it."""
+    token = _listeners.set((*_listeners.get(), *listeners))
+    try:
+        yield
+    finally:
+        _listeners.reset(token)
+
+
+def _log_failure(listener: Listener, event: Event) -> None:
+    import logging
+
+    logging.getLogger("llm_council").exception("listener %r failed on %s", listener, type(event).__name__)

@@ -1,0 +1,80 @@
+"""What every noun shares: near names for unknown keywords, and the converters that make sequences tuples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+import attrs
+
+from llm_council.errors import InvalidOption, UnknownOption, near
+
+C = TypeVar("C", bound=type)
+
+
+def noun(cls: C) -> C:
+    """Make an attrs class refuse unknown keywords with a near name; stands above ``@attrs.frozen``."""
+    init: Callable[..., None] = cls.__init__  # type: ignore[misc]
+    known = tuple(field.alias or field.name for field in attrs.fields(cls) if field.init)
+
+    @wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        try:
+            init(self, *args, **kwargs)
+        except TypeError:
+            for name in kwargs:
+                if name not in known:
+                    raise UnknownOption(f"{cls.__name__} takes no {name!r}{near(name, known)}") from None
+            raise
+
+    cls.__init__ = __init__  # type: ignore[misc]
+    return cls
+
+
+def as_tuple(value: Iterable[Any] | None) -> tuple[Any, ...]:
+    """Convert any iterable but a string to a tuple; None to the empty one."""
+    if value is None:
+        return ()
+    if isinstance(value, tuple):
+        return value
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidOption(f"expected a sequence, got {value!r:.80}; put it in a list")
+    return tuple(value)
+
+
+def as_dict(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Convert a mapping to a dict of its own; None to the empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidOption(f"expected a mapping, got {value!r:.80}")
+    return dict(value)
+
+
+def checked(allowed: Callable[[Any], bool], remedy: str) -> Callable[[Any, Any, Any], None]:
+    """Build an attrs validator: a value that is neither None nor allowed raises ``InvalidOption`` with the remedy."""
+
+    def validate(instance: object, attribute: Any, value: Any) -> None:
+        if value is not None and not allowed(value):
+            raise InvalidOption(f"{type(instance).__name__}.{attribute.name}: {remedy}, got {value!r:.80}")
+
+    return validate
+
+
+def number(value: Any) -> bool:
+    """Tell whether a value is a finite number and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value - value == 0
+
+
+def whole(value: Any) -> bool:
+    """Tell whether a value is an int and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+positive = checked(lambda v: number(v) and v > 0, "a number above 0")
+not_negative = checked(lambda v: number(v) and v >= 0, "a number of 0 or more")
+count = checked(lambda v: whole(v) and v >= 1, "a whole number of 1 or more")
+count_or_zero = checked(lambda v: whole(v) and v >= 0, "a whole number of 0 or more")
+fraction = checked(lambda v: number(v) and 0 <= v <= 1, "a number from 0 to 1")
+text = checked(lambda v: isinstance(v, str), "text")

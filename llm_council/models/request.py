@@ -1,0 +1,179 @@
+"""What is asked of a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from llm_council.errors import InvalidOption
+from llm_council.models._noun import as_dict, as_tuple, count, fraction, not_negative, noun, positive, text
+from llm_council.models.messages import Message
+
+__all__ = ["Effort", "GenerateRequest", "ReasoningConfig", "StructuredOutput", "Tool"]
+
+
+class Effort(StrEnum):
+    """How hard a model is asked to think."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+    MAX = "max"
+
+
+def _effort(value: str | None) -> Effort | None:
+    if value is None:
+        return None
+    try:
+        return Effort(value)
+    except ValueError:
+        raise InvalidOption(f"ReasoningConfig.effort: one of {', '.join(Effort)}, got {value!r:.80}") from None
+
+
+@noun
+@attrs.frozen(kw_only=True)
+class ReasoningConfig:
+    """How much a model may think before it answers.
+
+    Attributes:
+        effort: a word of ``Effort``; None leaves it to the vendor.
+        budget_tokens: most tokens of thinking, for vendors that count them.
+    """
+
+    effort: Effort | None = attrs.field(default=None, converter=_effort)
+    budget_tokens: int | None = attrs.field(default=None, validator=not_negative)
+
+
+@noun
+@attrs.frozen(kw_only=True)
+class StructuredOutput:
+    """The JSON Schema that the answer must meet.
+
+    Attributes:
+        json_schema: the schema.
+        name: its name on the wire.
+        strict: ask the vendor to constrain decoding by it, where it can.
+    """
+
+    json_schema: Mapping[str, Any] = attrs.field(converter=as_dict)
+    name: str = "council_output"
+    strict: bool = True
+
+
+@noun
+@attrs.frozen(kw_only=True)
+class Tool:
+    """A function that the model may ask to have called.
+
+    Attributes:
+        name: its name.
+        description: what it does, for the model.
+        parameters: JSON Schema of its arguments.
+        strict: ask the vendor to constrain the arguments by the schema; None leaves it to the vendor.
+    """
+
+    name: str = attrs.field(validator=text)
+    description: str | None = None
+    parameters: Mapping[str, Any] = attrs.field(factory=lambda: {"type": "object", "properties": {}}, converter=as_dict)
+    strict: bool | None = None
+
+    @classmethod
+    def of(cls, value: Tool | Mapping[str, Any]) -> Tool:
+        """Take a tool as it is, or as the mapping that chat APIs write: flat, or under ``"function"``."""
+        if isinstance(value, Tool):
+            return value
+        inner = value.get("function", value) if isinstance(value, Mapping) else None
+        if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+            raise InvalidOption(f"GenerateRequest.tools: a Tool, or a mapping with a name, got {value!r:.80}")
+        known = {key: inner[key] for key in ("name", "description", "parameters", "strict") if key in inner}
+        return cls(**known)
+
+
+def _tools(value: Iterable[Tool | Mapping[str, Any]] | None) -> tuple[Tool, ...]:
+    return tuple(Tool.of(tool) for tool in as_tuple(value))
+
+
+def _tool_choice(value: str | Mapping[str, Any] | None) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    function = value.get("function", value)
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str):
+        raise InvalidOption(f"GenerateRequest.tool_choice: auto, none, required or a tool's name, got {value!r:.80}")
+    return name
+
+
+def _messages(value: Iterable[Message | Mapping[str, Any]] | None) -> tuple[Message, ...]:
+    turns = []
+    for turn in as_tuple(value):
+        if isinstance(turn, Message):
+            turns.append(turn)
+        elif isinstance(turn, Mapping):
+            turns.append(Message(**turn))
+        else:
+            raise InvalidOption(f"GenerateRequest.messages: a Message, or a mapping of its fields, got {turn!r:.80}")
+    return tuple(turns)
+
+
+def _stop(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else as_tuple(value)
+
+
+@noun
+@attrs.frozen(kw_only=True)
+class GenerateRequest:
+    """One call to a model. What is None is not sent.
+
+    Attributes:
+        model: the vendor's name of the model; None takes the provider's default.
+        prompt: one user turn; either this or ``messages`` is required.
+        messages: the conversation so far.
+        timeout_seconds: most seconds for the whole call, retries and waiting included.
+        max_tokens: most tokens of the answer.
+        temperature: sampling temperature, from 0.
+        top_p: nucleus sampling, from 0 to 1.
+        stop: texts at which the model stops.
+        stream: for adapters whose ``generate`` serves streams too; callers use ``stream()``.
+        tools: functions that the model may ask for; mappings as chat APIs write them are taken too.
+        tool_choice: ``"auto"``, ``"none"``, ``"required"`` or the name of a tool.
+        response_format: the chat APIs' own mapping, for adapters that still read it; prefer ``structured_output``.
+        structured_output: the schema that the answer must meet.
+        reasoning: how much to think.
+        prompt_cache: True marks the stable prefix for the vendor's cache, ``"5m"`` or ``"1h"`` with that life.
+        idempotency_key: the same on every retry of this call.
+        metadata: for the caller; never sent.
+        extra: fields of the vendor's own, sent as they are.
+    """
+
+    model: str | None = None
+    prompt: str | None = attrs.field(default=None, validator=text)
+    messages: tuple[Message, ...] = attrs.field(default=(), converter=_messages)
+    timeout_seconds: float | None = attrs.field(default=None, validator=positive)
+    max_tokens: int | None = attrs.field(default=None, validator=count)
+    temperature: float | None = attrs.field(default=None, validator=not_negative)
+    top_p: float | None = attrs.field(default=None, validator=fraction)
+    stop: tuple[str, ...] = attrs.field(default=(), converter=_stop)
+    stream: bool = False
+    tools: tuple[Tool, ...] = attrs.field(default=(), converter=_tools)
+    tool_choice: str | None = attrs.field(default=None, converter=_tool_choice)
+    response_format: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
+    structured_output: StructuredOutput | None = None
+    reasoning: ReasoningConfig | None = None
+    prompt_cache: bool | str | None = None
+    idempotency_key: str | None = None
+    metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.prompt and not self.messages:
+            raise InvalidOption("GenerateRequest needs a prompt or messages")
+
+    def turns(self) -> tuple[Message, ...]:
+        """Return the conversation: ``messages``, else the prompt as one user turn."""
+        return self.messages or (Message("user", self.prompt or ""),)
