@@ -142,7 +142,7 @@ def _content(value: str | Iterable[Part] | None) -> str | tuple[Part, ...]:
     return parts
 
 
-def _role(value: str) -> str:
+def _role(value: Any) -> str:
     try:
         return Role(value)
     except ValueError:

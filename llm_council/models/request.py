@@ -84,7 +84,7 @@ class Tool:
     strict: bool | None = None
 
     @classmethod
-    def of(cls, value: Tool | Mapping[str, Any]) -> Tool:
+    def of(cls, value: Any) -> Tool:
         """Take a tool as it is, or as the mapping that chat APIs write: flat, or under ``"function"``."""
         if isinstance(value, Tool):
             return value

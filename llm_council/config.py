@@ -1,0 +1,273 @@
+"""The one configuration type, and the sources that it is read from.
+
+Order of the sources, the strongest first: arguments, environment, the project's file, the user's file, defaults.
+The project's file is hostile until proven otherwise: it may set prompts, models and the quorum and *lower* the budget;
+everything else in it is refused with ``UntrustedConfig``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from llm_council._secrets import Secret
+from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
+from llm_council.models._noun import as_dict, as_tuple, checked, count, count_or_zero, not_negative, noun
+from llm_council.models.limits import Budget, Limits, RetryPolicy
+from llm_council.models.request import ReasoningConfig
+
+__all__ = ["PROJECT_FILE", "CouncilConfig", "user_file"]
+
+PROJECT_FILE = "council.toml"
+"""Name of the project's file; it is looked for in the current folder alone."""
+
+_names = checked(
+    lambda value: all(isinstance(name, str) and name.strip() for name in value), "a list of names of providers"
+)
+_paths = checked(lambda value: all(isinstance(path, str) and path for path in value), "a list of paths")
+
+
+def _tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    return {name: as_dict(table) for name, table in as_dict(value).items()}
+
+
+@noun
+@attrs.frozen(kw_only=True)
+class CouncilConfig:
+    """How a council works.
+
+    Attributes:
+        providers: who sits: ``"name"``, ``"name/model"`` or ``"name:count"``; empty picks those whose keys are set.
+        chair: the seat that synthesises; None picks one, see ``Plan.chairs``.
+        strategy: how seats deliberate.
+        budget: bounds on a run.
+        limits: bounds on sizes.
+        retry: when a failed call is made again.
+        max_repairs: repairs asked for after an answer that does not meet its schema.
+        temperature: sampling temperature; None is not sent.
+        max_tokens: most tokens of one answer; None is not sent.
+        reasoning: how much to think; None is not sent.
+        system_context: text for every seat's system turn.
+        subagent_paths: files and folders with subagents of your own.
+        instances: providers of your own by name: each a ``kind`` (a provider's name) and its options.
+        seed: seed of shuffles and fences; None is random, and recorded in the plan.
+    """
+
+    providers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_names)
+    chair: str | None = attrs.field(default=None, validator=checked(lambda v: isinstance(v, str), "a seat's name"))
+    strategy: str = attrs.field(default="synthesize", validator=checked(lambda v: isinstance(v, str), "a name"))
+    budget: Budget = Budget()
+    limits: Limits = Limits()
+    retry: RetryPolicy = RetryPolicy()
+    max_repairs: int = attrs.field(default=2, validator=count_or_zero)
+    temperature: float | None = attrs.field(default=None, validator=not_negative)
+    max_tokens: int | None = attrs.field(default=None, validator=count)
+    reasoning: ReasoningConfig | None = None
+    system_context: str | None = attrs.field(default=None, validator=checked(lambda v: isinstance(v, str), "text"))
+    subagent_paths: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_paths)
+    instances: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=_tables)
+    seed: str | None = attrs.field(default=None, validator=checked(lambda v: isinstance(v, str), "text"))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Read one TOML file, trusting it as a user's own.
+
+        Raises:
+            ConfigurationError: the file cannot be read, is no TOML, or holds what no option takes.
+        """
+        return cls._build(_read(Path(path)), str(path))
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read the ``LLM_COUNCIL_*`` variables over the defaults."""
+        return cls._build(_environment(), "environment")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the user's file, if there is one, and the environment over it."""
+        return cls._build(_merge(_user(), _environment()), str(user_file()))
+
+    @classmethod
+    def discover(cls, folder: str | os.PathLike[str] = ".") -> Self:
+        """Read the user's file, the project's file under its restrictions, and the environment.
+
+        Raises:
+            UntrustedConfig: the project's file sets what only a trusted source may set.
+        """
+        path = Path(folder) / PROJECT_FILE
+        user = _user()
+        if path.is_file():
+            project = _restricted(_read(path), path)
+            _only_lower(project, cls._build(user, str(user_file())).budget)
+            user = _merge(user, project)
+        return cls._build(_merge(user, _environment()), str(path))
+
+    @classmethod
+    def _build(cls, values: Mapping[str, Any], source: str) -> Self:
+        try:
+            built = {name: _NOUNS[name](**value) if name in _NOUNS else value for name, value in values.items()}
+            return cls(**built)
+        except (InvalidOption, UnknownOption) as error:
+            raise type(error)(f"{source}: {error.message}") from None
+        except TypeError as error:
+            raise InvalidOption(f"{source}: {error}") from None
+
+
+_NOUNS: dict[str, Callable[..., Any]] = {
+    "budget": Budget,
+    "limits": Limits,
+    "retry": RetryPolicy,
+    "reasoning": ReasoningConfig,
+}
+
+# What a project's file may set, in [council].
+_PROJECT_KEYS = frozenset(
+    [
+        "providers",
+        "chair",
+        "strategy",
+        "budget",
+        "max_repairs",
+        "temperature",
+        "max_tokens",
+        "reasoning",
+        "system_context",
+        "subagent_paths",
+    ]
+)
+
+# Variable -> where its value goes, and how it is read.
+_VARIABLES: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
+    "LLM_COUNCIL_PROVIDERS": (("providers",), lambda text: [name.strip() for name in text.split(",") if name.strip()]),
+    "LLM_COUNCIL_CHAIR": (("chair",), str),
+    "LLM_COUNCIL_STRATEGY": (("strategy",), str),
+    "LLM_COUNCIL_DEADLINE": (("budget", "deadline"), float),
+    "LLM_COUNCIL_QUORUM": (("budget", "quorum"), int),
+    "LLM_COUNCIL_BUDGET_USD": (("budget", "usd"), float),
+    "LLM_COUNCIL_TEMPERATURE": (("temperature",), float),
+    "LLM_COUNCIL_MAX_TOKENS": (("max_tokens",), int),
+    "LLM_COUNCIL_SUBAGENT_PATHS": (("subagent_paths",), lambda text: [p for p in text.split(os.pathsep) if p]),
+    "LLM_COUNCIL_SEED": (("seed",), str),
+}
+
+
+def user_file() -> Path:
+    """Return the user's file: ``LLM_COUNCIL_CONFIG``, else ``llm-council/config.toml`` in the config home."""
+    named = os.environ.get("LLM_COUNCIL_CONFIG")
+    if named:
+        return Path(named)
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    return home / "llm-council" / "config.toml"
+
+
+def _user() -> dict[str, Any]:
+    path = user_file()
+    if not os.environ.get("LLM_COUNCIL_CONFIG") and not path.is_file():
+        return {}
+    return _read(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigurationError(f"{path}: cannot be read: {reason}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
+    return _flatten(data, str(path))
+
+
+def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Bring a file's tables into the fields of ``CouncilConfig``."""
+    tables = ("council", "providers", "subagents")
+    for name, table in data.items():
+        if name not in tables:
+            raise UnknownOption(f"{source}: no table [{name}]{near(name, tables)}")
+        if not isinstance(table, dict):
+            raise InvalidOption(f"{source}: [{name}] must be a table")
+    values = dict(data.get("council", {}))
+    known = {field.name for field in attrs.fields(CouncilConfig)} - {"instances"}
+    for name in values:
+        if name not in known:
+            raise UnknownOption(f"{source}: [council] takes no {name!r}{near(name, known)}")
+        if name in _NOUNS and not isinstance(values[name], dict):
+            raise InvalidOption(f"{source}: {name} must be a table, such as {name} = {{ ... }}")
+    for name in data.get("subagents", {}):
+        if name != "paths":
+            raise UnknownOption(f"{source}: [subagents] takes no {name!r}{near(name, ['paths'])}")
+    if "paths" in data.get("subagents", {}):
+        values["subagent_paths"] = data["subagents"]["paths"]
+    if data.get("providers"):
+        values["instances"] = {name: _instance(name, table, source) for name, table in data["providers"].items()}
+    return values
+
+
+def _instance(name: str, table: Any, source: str) -> dict[str, Any]:
+    if not isinstance(table, dict) or not isinstance(table.get("kind"), str):
+        raise InvalidOption(f'{source}: [providers.{name}] needs kind = "...", the name of a provider')
+    options = dict(table)
+    key = options.get("api_key")
+    if isinstance(key, str) and not key.startswith("${"):
+        try:
+            options["api_key"] = Secret(key)
+        except ValueError as error:
+            raise InvalidOption(f"{source}: [providers.{name}] {error}") from None
+    return options
+
+
+def _environment() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, (path, read) in _VARIABLES.items():
+        text = os.environ.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            value = read(text)
+        except ValueError:
+            raise InvalidOption(f"{variable}: expected {read.__name__}, got {text!r}") from None
+        target = values
+        for key in path[:-1]:
+            target = target.setdefault(key, {})
+        target[path[-1]] = value
+    return values
+
+
+def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one source over another, table by table and limit by limit."""
+    merged = dict(weak)
+    for name, value in strong.items():
+        old = merged.get(name)
+        merged[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _restricted(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    for name in values:
+        if name not in _PROJECT_KEYS:
+            shown = "[providers]" if name == "instances" else name
+            raise UntrustedConfig(
+                f"{path}: a project's file may not set {shown}; move it to your own file, {user_file()}"
+            )
+    folder = path.parent.resolve()
+    for entry in values.get("subagent_paths", ()):
+        if not (folder / str(entry)).resolve().is_relative_to(folder):
+            raise UntrustedConfig(f"{path}: subagent_paths: {entry!r} leads out of the project")
+    return values
+
+
+def _only_lower(project: dict[str, Any], budget: Budget) -> None:
+    """Keep a project's budget at or under the user's; the quorum is free."""
+    table = project.get("budget")
+    if table is None:
+        return
+    lowered = {field.name: getattr(budget, field.name) for field in attrs.fields(Budget)}
+    for name, value in table.items():
+        mine = lowered.get(name)
+        if name != "quorum" and mine is not None and isinstance(value, int | float):
+            table[name] = min(mine, value)

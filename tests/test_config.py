@@ -1,0 +1,165 @@
+"""Configuration: sources, their order, and what a project's file may not do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_council.config import CouncilConfig, user_file
+from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig
+from llm_council.models import Budget
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in tuple(os.environ):
+        if name.startswith("LLM_COUNCIL_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_without_any_file() -> None:
+    assert CouncilConfig.load() == CouncilConfig()
+
+
+def test_a_file_sets_every_kind_of_field(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "c.toml",
+        """
+        [council]
+        providers = ["openrouter/anthropic/claude-sonnet-4.6", "local:2"]
+        budget = { deadline = 60, quorum = 2, usd = 0.5 }
+        reasoning = { effort = "low" }
+        [subagents]
+        paths = ["roles"]
+        [providers.gateway]
+        kind = "openai-compatible"
+        base_url = "https://llm.example.com/v1"
+        api_key = "${GATEWAY_KEY}"
+        """,
+    )
+    config = CouncilConfig.from_file(path)
+    assert config.providers == ("openrouter/anthropic/claude-sonnet-4.6", "local:2")
+    assert config.budget == Budget(deadline=60, quorum=2, usd=0.5)
+    assert config.reasoning is not None
+    assert config.reasoning.effort == "low"
+    assert config.subagent_paths == ("roles",)
+    assert config.instances["gateway"]["api_key"] == "${GATEWAY_KEY}"
+
+
+def test_a_literal_key_is_hidden(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.toml", '[providers.x]\nkind = "openai"\napi_key = "canary-canary"\n')
+    assert "canary" not in repr(CouncilConfig.from_file(path))
+
+
+def test_environment_beats_project_beats_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write(user_file(), '[council]\nchair = "user"\nmax_tokens = 10\ntemperature = 0.1\n')
+    write(tmp_path / "council.toml", '[council]\nchair = "project"\nmax_tokens = 20\n')
+    monkeypatch.setenv("LLM_COUNCIL_CHAIR", "environment")
+    config = CouncilConfig.discover(tmp_path)
+    assert (config.chair, config.max_tokens, config.temperature) == ("environment", 20, 0.1)
+    assert CouncilConfig.load().max_tokens == 10, "load() does not read the project's file"
+
+
+def test_environment_sets_single_limits_of_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(user_file(), "[council]\nbudget = { quorum = 2, deadline = 50 }\n")
+    monkeypatch.setenv("LLM_COUNCIL_DEADLINE", "7.5")
+    monkeypatch.setenv("LLM_COUNCIL_PROVIDERS", "a, b/c:2,")
+    config = CouncilConfig.load()
+    assert config.budget == Budget(quorum=2, deadline=7.5)
+    assert config.providers == ("a", "b/c:2")
+
+
+@given(mine=st.floats(1, 1e6), theirs=st.floats(1, 1e6))
+def test_a_project_can_only_lower_the_budget(mine: float, theirs: float) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        home = write(Path(folder) / "user.toml", f"[council]\nbudget = {{ deadline = {mine!r} }}\n")
+        patch.setenv("LLM_COUNCIL_CONFIG", str(home))
+        write(Path(folder) / "council.toml", f"[council]\nbudget = {{ deadline = {theirs!r}, usd = 3 }}\n")
+        budget = CouncilConfig.discover(folder).budget
+        assert budget == Budget(deadline=min(mine, theirs), usd=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[providers.openai]\nkind = "openai"\nbase_url = "https://evil.example"\n', "[providers]"),
+        ("[council]\nlimits = { body = 1 }\n", "limits"),
+        ("[council]\nretry = { max_retries = 99 }\n", "retry"),
+        ('[council]\nseed = "x"\n', "seed"),
+        ('[subagents]\npaths = ["../outside"]\n', "outside"),
+        ('[council]\nsubagent_paths = ["/etc"]\n', "/etc"),
+    ],
+)
+def test_a_project_may_not_reach_out(tmp_path: Path, text: str, named: str) -> None:
+    path = write(tmp_path / "council.toml", text)
+    with pytest.raises(UntrustedConfig) as caught:
+        CouncilConfig.discover(tmp_path)
+    assert named in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_project_path_that_links_outside_is_refused(tmp_path: Path) -> None:
+    inside = tmp_path / "project"
+    write(inside / "council.toml", '[subagents]\npaths = ["link"]\n')
+    (inside / "link").symlink_to("/etc")
+    with pytest.raises(UntrustedConfig):
+        CouncilConfig.discover(inside)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "named"),
+    [
+        ("[council\n", ConfigurationError, "line 1"),
+        ("[counsel]\n", UnknownOption, "did you mean 'council'"),
+        ('[council]\nprovider = ["a"]\n', UnknownOption, "did you mean 'providers'"),
+        ("[council]\nbudget = { deadlin = 1 }\n", UnknownOption, "did you mean 'deadline'"),
+        ("[council]\nbudget = 5\n", InvalidOption, "budget must be a table"),
+        ("[council]\nbudget = { deadline = -1 }\n", InvalidOption, "above 0"),
+        ('[council]\nproviders = "openai"\n', InvalidOption, "put it in a list"),
+        ("[council]\nproviders = [1]\n", InvalidOption, "names of providers"),
+        ("[council]\nmax_tokens = 1.5\n", InvalidOption, "whole number"),
+        ("[council]\nmax_tokens = true\n", InvalidOption, "whole number"),
+        ("[providers.x]\nbase_url = 'x'\n", InvalidOption, "kind"),
+        ("council = 1\n", InvalidOption, "must be a table"),
+        ("[subagents]\nfolder = 1\n", UnknownOption, "folder"),
+    ],
+)
+def test_bad_files_are_named_with_the_remedy(
+    tmp_path: Path, text: str, kind: type[ConfigurationError], named: str
+) -> None:
+    path = write(tmp_path / "c.toml", text)
+    with pytest.raises(kind) as caught:
+        CouncilConfig.from_file(path)
+    assert named in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_an_unreadable_file_and_a_bad_variable_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.toml"):
+        CouncilConfig.from_file(tmp_path / "none.toml")
+    monkeypatch.setenv("LLM_COUNCIL_CONFIG", str(tmp_path / "named.toml"))
+    with pytest.raises(ConfigurationError, match=r"named\.toml"):
+        CouncilConfig.load()
+    monkeypatch.delenv("LLM_COUNCIL_CONFIG")
+    monkeypatch.setenv("LLM_COUNCIL_DEADLINE", "soon")
+    with pytest.raises(InvalidOption, match="LLM_COUNCIL_DEADLINE"):
+        CouncilConfig.load()
+
+
+def test_only_the_key_field_may_be_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CANARY", "canary-value")
+    path = write(tmp_path / "c.toml", '[council]\nsystem_context = "${CANARY}"\n')
+    assert CouncilConfig.from_file(path).system_context == "${CANARY}"
