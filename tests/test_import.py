@@ -26,7 +26,7 @@ print(json.dumps({{"loaded": sorted(set(sys.modules) - before), "threads": threa
 
 def probe(statement: str) -> tuple[set[str], int]:
     """Run ``statement`` in a new interpreter; return the modules that it loaded and the number of threads after it."""
-    command = [sys.executable, "-W", "error", "-c", PROBE.format(statement=statement)]
+    command = [sys.executable, "-P", "-W", "error", "-c", PROBE.format(statement=statement)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
