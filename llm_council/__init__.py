@@ -1,1 +1,126 @@
-"""Convene several language models on one task."""
+"""Convene several language models on one task: draft, criticise, synthesise, validate; blocking or awaited.
+
+from llm_council import Council
+
+result = Council().run("What is the capital of France?")          # a script blocks
+result = await Council().run("What is the capital of France?")    # an asyncio or trio program awaits
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdapterFailed",
+    "ApiError",
+    "Budget",
+    "ConfigurationError",
+    "Council",
+    "CouncilConfig",
+    "CouncilError",
+    "CouncilResult",
+    "CouncilStream",
+    "DeadlineExceeded",
+    "DoctorResult",
+    "Event",
+    "GenerateChunk",
+    "GenerateRequest",
+    "GenerateResponse",
+    "InvalidOutput",
+    "Limits",
+    "Message",
+    "Plan",
+    "ProviderAdapter",
+    "ProviderCapabilities",
+    "ProviderError",
+    "ProviderInfo",
+    "QuorumLost",
+    "ReasoningConfig",
+    "RetryPolicy",
+    "RunError",
+    "SeatReport",
+    "Status",
+    "StructuredOutput",
+    "Timeouts",
+    "Tool",
+    "ToolCall",
+    "__version__",
+    "blocking",
+    "get_provider",
+    "list_providers",
+    "register_provider",
+    "shutdown",
+]
+
+# Module -> the public names that it holds. Each is imported when it is first used (PEP 562).
+_HOMES = {
+    "_runtime": ("blocking", "shutdown"),
+    "config": ("CouncilConfig",),
+    "council": ("Council", "CouncilStream"),
+    "errors": (
+        "AdapterFailed ApiError ConfigurationError CouncilError DeadlineExceeded InvalidOutput ProviderError QuorumLost"
+        " RunError"
+    ).split(),
+    "events": ("Event",),
+    "models": (
+        "Budget DoctorResult GenerateChunk GenerateRequest GenerateResponse Limits Message Plan ProviderCapabilities"
+        " ReasoningConfig RetryPolicy Status StructuredOutput Timeouts Tool ToolCall"
+    ).split(),
+    "providers.base": ("ProviderAdapter",),
+    "providers.registry": ("ProviderInfo", "get_provider", "list_providers", "register_provider"),
+    "results": ("CouncilResult", "SeatReport"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+if TYPE_CHECKING:
+    from llm_council._runtime import blocking, shutdown
+    from llm_council.config import CouncilConfig
+    from llm_council.council import Council, CouncilStream
+    from llm_council.errors import (
+        AdapterFailed,
+        ApiError,
+        ConfigurationError,
+        CouncilError,
+        DeadlineExceeded,
+        InvalidOutput,
+        ProviderError,
+        QuorumLost,
+        RunError,
+    )
+    from llm_council.events import Event
+    from llm_council.models import (
+        Budget,
+        DoctorResult,
+        GenerateChunk,
+        GenerateRequest,
+        GenerateResponse,
+        Limits,
+        Message,
+        Plan,
+        ProviderCapabilities,
+        ReasoningConfig,
+        RetryPolicy,
+        Status,
+        StructuredOutput,
+        Timeouts,
+        Tool,
+        ToolCall,
+    )
+    from llm_council.providers.base import ProviderAdapter
+    from llm_council.providers.registry import ProviderInfo, get_provider, list_providers, register_provider
+    from llm_council.results import CouncilResult, SeatReport
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

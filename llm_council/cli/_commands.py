@@ -1,0 +1,169 @@
+"""The commands beside ``run``: what is there, and is it well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from llm_council.cli._main import FAILED
+from llm_council.cli._terminal import visible
+
+__all__ = ["config", "doctor", "models", "providers", "subagents"]
+
+
+def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    """Print aligned columns; the last one is as long as it likes, so that no word is cut and a pipe can read it."""
+    rows = [[visible(" ".join(cell.split())) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+
+
+def _json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+_as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[PROVIDER]...")
+@click.option("--deep", is_flag=True, help="Make a real call to each provider, as a run does; it may cost money.")
+@_as_json
+def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
+    """Check providers and this installation; without names, the providers that a council would seat."""
+    from llm_council.cli._installation import check_installation
+    from llm_council.config import CouncilConfig
+    from llm_council.council import Council
+
+    faults = check_installation()
+    with Council(list(names) or None, config=CouncilConfig.discover()) as council:
+        found = council.doctor_sync(deep=deep)
+    if json_:
+        seats = {name: {"ok": r.ok, "message": r.message, "latency_ms": r.latency_ms} for name, r in found.items()}
+        _json({"installation": faults, "seats": seats})
+    else:
+        _table(
+            [(name, "ok" if r.ok else "FAULT", _ms(r.latency_ms), r.message) for name, r in found.items()],
+            ("seat", "state", "time", "what was found"),
+        )
+        for fault in faults:
+            click.echo(f"installation: {visible(fault)}")
+    return 0 if not faults and all(result.ok for result in found.values()) else FAILED
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f} ms"
+
+
+@click.command()
+@_as_json
+def providers(*, json_: bool) -> None:
+    """List every provider: what it can do, which key it reads, and where it comes from."""
+    from llm_council.providers.registry import list_providers
+
+    found = list_providers()
+    if json_:
+        from llm_council._convert import dump
+
+        _json([dump(info) for info in found])
+        return
+    rows = []
+    for info in found:
+        can = ", ".join(_words(info.capabilities)) if info.capabilities else ""
+        rows.append((info.name, f"{info.distribution or '-'} {info.version or ''}", str(info.error or can)))
+    _table(rows, ("provider", "from", "can"))
+
+
+def _words(capabilities: Any) -> Iterable[str]:
+    names = ("streaming", "tool_use", "structured_output", "multimodal", "reasoning")
+    return (name.replace("_", " ") for name in names if capabilities.has(name))
+
+
+@click.command()
+@_as_json
+def subagents(*, json_: bool) -> None:
+    """List every subagent with its modes and other names."""
+    from llm_council import subagents as roles
+    from llm_council.config import CouncilConfig
+
+    found = roles.names(paths=CouncilConfig.discover().subagent_paths)
+    if json_:
+        from llm_council._convert import dump
+
+        _json([dump(info) for info in found])
+        return
+    _table([(info.name, ", ".join(info.modes), info.description) for info in found], ("subagent", "modes", "for"))
+
+
+@click.group()
+def models() -> None:
+    """Handle the weights of the embedded engine."""
+
+
+@models.command("list")
+@_as_json
+def list_models(*, json_: bool) -> None:
+    """List the models that can be fetched, and where those that are there lie."""
+    from llm_council.providers import local
+
+    found = local.list_models()
+    if json_:
+        from llm_council._convert import dump
+
+        _json([dump(model) for model in found])
+        return
+    rows = [(m.name, f"{m.size_bytes / 1e6:.0f} MB", m.license, str(m.path or "not fetched")) for m in found]
+    _table(rows, ("model", "size", "licence", "where"))
+
+
+@models.command()
+@click.argument("name", required=False)
+def pull(name: str | None) -> None:
+    """Fetch a model's weights, unless they are there; without a name, the default's."""
+    from llm_council.providers import local
+
+    click.echo(str(local.pull(name, progress=lambda line: click.echo(visible(line), err=True))))
+
+
+@models.command()
+@click.argument("name", required=False)
+def path(name: str | None) -> int:
+    """Print where a model's weights lie; exit with 1 when they are not there."""
+    from llm_council.providers import local
+
+    found = local.model_path(name)
+    if found is None:
+        click.echo("not fetched; run: council models pull", err=True)
+        return FAILED
+    click.echo(str(found))
+    return 0
+
+
+@click.group()
+def config() -> None:
+    """Show the configuration."""
+
+
+@config.command()
+@_as_json
+def show(*, json_: bool) -> None:
+    """Show what holds in this folder, all sources taken together; keys are masked."""
+    from llm_council._convert import dump
+    from llm_council.cli._answer import as_text
+    from llm_council.config import CouncilConfig
+
+    values = dump(CouncilConfig.discover())
+    _json(values) if json_ else click.echo(visible(as_text(values)))
+
+
+@config.command("path")
+def where() -> None:
+    """Print the path of your own file, whether or not it is there."""
+    from llm_council.config import user_file
+
+    click.echo(str(user_file()))

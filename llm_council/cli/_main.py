@@ -1,0 +1,95 @@
+"""The door of the command line: which commands there are, and what each way of ending exits with."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from llm_council._secrets import clean
+from llm_council.errors import ConfigurationError, CouncilError
+
+__all__ = ["cli", "main"]
+
+FAILED: Final = 1
+USAGE: Final = 2
+DEGRADED: Final = 3
+INTERRUPTED: Final = 130
+
+# Command -> the module that holds it. One is imported when it is used, so that `version` stays quick.
+_COMMANDS = {
+    "run": "_run",
+    "doctor": "_commands",
+    "providers": "_commands",
+    "subagents": "_commands",
+    "models": "_commands",
+    "config": "_commands",
+    "version": "_version",
+}
+
+_SUMMARIES = {
+    "run": "Convene a council on a task.",
+    "doctor": "Check the providers and this installation.",
+    "providers": "List the providers.",
+    "subagents": "List the subagents.",
+    "models": "List, fetch and find the embedded models.",
+    "config": "Show the configuration and where it comes from.",
+    "version": "Show the version.",
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"llm_council.cli.{_COMMANDS[name]}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SUMMARIES.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        from llm_council.errors import near
+
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in _COMMANDS:
+            hint = near(name, _COMMANDS) or f'; to ask a question: council run "{clean(name, limit=60)}"'
+            ctx.fail(f"no command {name!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def cli() -> None:
+    """Convene several language models on one task."""
+
+
+def main() -> None:
+    """Run the command line and exit: 0 success, 1 failed run, 2 usage, 3 degraded with --strict, 130 interrupted."""
+    try:
+        code = cli.main(prog_name="council", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = USAGE
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        code = INTERRUPTED
+    except ConfigurationError as error:
+        click.echo(f"council: {error}", err=True)
+        code = USAGE
+    except CouncilError as error:
+        click.echo(f"council: {error}", err=True)
+        code = FAILED
+    except BrokenPipeError:
+        # The reader has gone, `council ... | head` for one: leave quietly, and keep Python from flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    sys.exit(code if isinstance(code, int) else 0)

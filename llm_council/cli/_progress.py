@@ -1,0 +1,141 @@
+"""What a person sees while a council sits: a board on a terminal, plain lines elsewhere. Both on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llm_council.cli._terminal import visible
+from llm_council.events import (
+    Degraded,
+    Event,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+    SeatFinished,
+    SeatReset,
+    SeatStarted,
+    TextDelta,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["progress"]
+
+
+@contextmanager
+def progress(*, quiet: bool, words: bool) -> Iterator[Callable[[Event], None]]:
+    """Give a listener that shows a run's progress until the block ends.
+
+    Args:
+        quiet: show nothing.
+        words: show the seats' words as they come, in place of the board.
+    """
+    if quiet:
+        yield lambda event: None
+    elif words:
+        yield _Words()
+    elif sys.stderr.isatty():
+        with _board() as listener:
+            yield listener
+    else:
+        yield _lines
+
+
+def _lines(event: Event) -> None:
+    """One plain line for each thing that a log reader would want to know."""
+    if isinstance(event, RunStarted):
+        seats = ", ".join(seat.name for seat in event.plan.seats)
+        _say(f"council: {event.plan.subagent} with {seats}")
+    elif isinstance(event, SeatFinished):
+        outcome = f"failed: {event.error}" if event.error else "done"
+        _say(f"  {event.phase} {event.seat}: {outcome} ({event.elapsed:.1f} s)")
+    elif isinstance(event, Degraded):
+        _say(f"  degraded: {event.reason}")
+    elif isinstance(event, RunFinished):
+        _say(f"council: {event.status} after {event.elapsed:.1f} s")
+
+
+class _Words:
+    """Writes the seats' words, with a heading where the speaker changes."""
+
+    def __init__(self) -> None:
+        self._speaker: tuple[str, str] | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            speaker = (event.phase, event.seat)
+            if speaker != self._speaker:
+                _say(f"\n[{event.phase} {event.seat}]")
+                self._speaker = speaker
+            text = visible(event.text) if sys.stderr.isatty() else event.text
+            click.echo(text, nl=False, err=True)
+        elif isinstance(event, SeatReset):
+            _say(f"\n[{event.phase} {event.seat} starts again: {event.reason}]")
+            self._speaker = None
+        elif isinstance(event, SeatFinished | RunFinished):
+            if self._speaker:
+                click.echo(err=True)
+                self._speaker = None
+            _lines(event)
+        else:
+            _lines(event)
+
+
+@contextmanager
+def _board() -> Iterator[Callable[[Event], None]]:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True, highlight=False)
+    cells: dict[tuple[str, str], str] = {}
+    phases: list[str] = []
+    seats: list[str] = []
+    notes: list[str] = []
+
+    def listener(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            seats.extend(seat.name for seat in event.plan.seats)
+            phases.extend(event.plan.phases)
+        elif isinstance(event, PhaseStarted) and event.phase not in phases:
+            phases.append(event.phase)
+        elif isinstance(event, SeatStarted):
+            cells[event.seat, event.phase] = "…"
+        elif isinstance(event, SeatFinished):
+            mark = "✗" if event.error else "✓"
+            cells[event.seat, event.phase] = f"{mark} {event.elapsed:.1f} s"
+            if event.error:
+                notes.append(f"{event.seat}: {event.error}")
+        elif isinstance(event, Degraded):
+            notes.append(event.reason)
+        live.update(_table(seats, phases, cells, notes))
+
+    with Live(console=console, refresh_per_second=8, transient=False) as live:
+        yield listener
+
+
+_STYLES = {"✓": "green", "✗": "red", "…": "yellow"}
+
+
+def _table(seats: list[str], phases: list[str], cells: dict[tuple[str, str], str], notes: list[str]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table: Table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("seat", style="bold")
+    for phase in phases:
+        table.add_column(phase, min_width=9)
+    for seat in seats:
+        row = [cells.get((seat, phase), "") for phase in phases]
+        table.add_row(Text(visible(seat)), *(Text(cell, style=_STYLES.get(cell[:1], "")) for cell in row))
+    return Group(table, *(Text(visible(note), style="yellow", overflow="ellipsis", no_wrap=True) for note in notes))
+
+
+def _say(line: str) -> None:
+    click.echo(visible(line) if sys.stderr.isatty() else line, err=True)

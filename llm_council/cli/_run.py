@@ -1,0 +1,212 @@
+"""``council run``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llm_council.cli._answer import as_text
+from llm_council.cli._main import DEGRADED, FAILED
+from llm_council.cli._terminal import visible
+from llm_council.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from llm_council.config import CouncilConfig
+    from llm_council.models import Budget, Plan
+    from llm_council.results import CouncilResult
+
+__all__ = ["run"]
+
+_FORMATS = ("text", "json", "markdown")
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.argument("words", nargs=-1, metavar="[SUBAGENT] TASK|-")
+@click.option("--mode", help="A variant of the subagent.")
+@click.option(
+    "--providers", "-p", multiple=True, help="Who sits: NAME, NAME/MODEL or NAME:COUNT; repeat, or use commas."
+)
+@click.option(
+    "--models", "-m", multiple=True, help="Models for the seats: one for all, or one for each; repeat, or use commas."
+)
+@click.option("--chair", help="The seat that synthesises.")
+@click.option("--strategy", help="How the seats deliberate.")
+@click.option("--files", "-f", multiple=True, type=click.Path(), help="A file to read along; repeat for more.")
+@click.option("--input", "-i", "input_", type=click.Path(), help="Read the task from a file.")
+@click.option("--output", "-o", type=click.Path(), help="Write the answer to a file.")
+@click.option("--schema", type=click.Path(), help="JSON Schema that the answer must meet.")
+@click.option("--context", help="Further text for every seat.")
+@click.option("--deadline", type=float, help="Seconds for the whole run.")
+@click.option("--quorum", type=int, help="Seats that must answer.")
+@click.option("--budget-usd", type=float, help="US dollars for the whole run.")
+@click.option("--seed", help="Seed of shuffles and fences.")
+@click.option("--json", "json_", is_flag=True, help="Print the whole result as JSON; the same as --format json.")
+@click.option("--format", "format_", type=click.Choice(_FORMATS), help="What to print; text is the answer alone.")
+@click.option("--dry-run", is_flag=True, help="Show the plan; send nothing.")
+@click.option("--stream", is_flag=True, help="Show the seats' words as they come, on stderr.")
+@click.option("--raw", is_flag=True, help="Print control characters as they are.")
+@click.option("--strict", is_flag=True, help="Exit with 3 when the answer is a degraded one.")
+@click.option("--verbose", "-v", is_flag=True, help="Show what was adjusted, warned about and spent, on stderr.")
+def run(words: tuple[str, ...], **flags: Any) -> int:
+    """Convene a council on a task and print its answer.
+
+    With one argument, that is a task for the subagent "advisor". TASK - reads standard input.
+    """
+    from llm_council.cli._progress import progress
+    from llm_council.config import CouncilConfig
+    from llm_council.council import Council
+
+    format_ = "json" if flags["json_"] else flags["format_"] or "text"
+    subagent, task = _task(words, flags["input_"])
+    config = _configured(CouncilConfig.discover(), flags)
+    options = {
+        "mode": flags["mode"],
+        "context": flags["context"],
+        "files": flags["files"],
+        "schema": _schema(flags["schema"]),
+        "budget": _budget(flags),
+    }
+    with Council(_seats(config, flags), config=config) as council:
+        if flags["dry_run"]:
+            plan = council.plan(task, subagent, **options)
+            _write(_plan_text(plan, format_), flags)
+            return 0
+        with progress(quiet=format_ == "json" and not sys.stderr.isatty(), words=flags["stream"]) as listener:
+            with council.stream(task, subagent, **options) as events:
+                for event in events:
+                    listener(event)
+            result = events.result
+    return _report(result, format_, flags)
+
+
+def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
+    from llm_council import subagents
+
+    rest = list(words)
+    text = _read(input_) if input_ else None
+    if text is None:
+        if not rest:
+            raise click.UsageError('no task given; try: council run "What is ...?"')
+        last = rest.pop()
+        if not rest and last in {info.name for info in subagents.names()}:
+            raise click.UsageError(f'no task given; try: council run {last} "..."')
+        text = sys.stdin.read() if last == "-" else last
+    if len(rest) > 1:
+        raise click.UsageError("too many arguments; put the task in quotes")
+    return (rest[0] if rest else "advisor"), text
+
+
+def _configured(config: CouncilConfig, flags: Mapping[str, Any]) -> CouncilConfig:
+    import attrs
+
+    chosen = {name: flags[name] for name in ("chair", "strategy", "seed") if flags[name] is not None}
+    return attrs.evolve(config, **chosen)
+
+
+def _seats(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | None:
+    """Combine --providers and --models: one model sits at every provider, several are dealt out in turn."""
+    names = _split(flags["providers"]) or list(config.providers)
+    models = _split(flags["models"])
+    if not models:
+        return names or None
+    if not names:
+        raise click.UsageError("--models needs --providers")
+    if len(names) == 1:
+        return [f"{names[0]}/{model}" for model in models]
+    if len(models) not in (1, len(names)):
+        raise click.UsageError(f"{len(names)} providers, but {len(models)} models: give one for all, or one for each")
+    dealt = models * len(names) if len(models) == 1 else models
+    return [f"{name}/{model}" for name, model in zip(names, dealt, strict=True)]
+
+
+def _split(values: tuple[str, ...]) -> list[str]:
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def _budget(flags: Mapping[str, Any]) -> Budget | None:
+    from llm_council.models import Budget
+
+    chosen = {"deadline": flags["deadline"], "quorum": flags["quorum"], "usd": flags["budget_usd"]}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    return Budget(**chosen) if chosen else None
+
+
+def _schema(path: str | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        schema = json.loads(_read(path))
+    except ValueError as error:
+        raise InvalidOption(f"--schema: {path} is not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise InvalidOption(f"--schema: {path} is not a JSON Schema: expected an object")
+    return schema
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InvalidOption(f"cannot read {path}: {reason}") from None
+
+
+def _plan_text(plan: Plan, format_: str) -> str:
+    from llm_council._convert import dump
+
+    data = dump(plan)
+    return json.dumps(data, indent=2, ensure_ascii=False) if format_ == "json" else as_text(data)
+
+
+def _report(result: CouncilResult, format_: str, flags: Mapping[str, Any]) -> int:
+    if format_ == "json":
+        _write(json.dumps(result.to_dict(), indent=2, ensure_ascii=False), flags)
+    elif format_ == "markdown":
+        _write(result.to_markdown(), flags)
+    elif result.success:
+        _write(as_text(result.output if result.output is not None else result.text or ""), flags)
+    _notes(result, flags)
+    if not result.success:
+        return FAILED
+    return DEGRADED if flags["strict"] and result.status == "degraded" else 0
+
+
+def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
+    """Say on stderr what is wrong and, when asked, what was adjusted and spent."""
+    say = _say(flags["raw"])
+    if result.error is not None:
+        say(f"council: {result.error}")
+        for seat, error in result.errors.items():
+            say(f"  {seat}: {error}")
+    elif result.status == "degraded" or flags["verbose"]:
+        for warning in result.warnings:
+            say(f"council: {warning}")
+    if flags["verbose"]:
+        for report in result.seats:
+            for adjustment in report.adjustments:
+                say(f"  {report.name}: {adjustment.field} {adjustment.action}: {adjustment.reason}")
+        cost = "unknown" if result.cost.usd is None else f"${result.cost.usd:.4f}"
+        say(f"council: {result.usage.total_tokens or 'unknown'} tokens, cost {cost}, {result.duration:.1f} s")
+
+
+def _say(raw: bool) -> Any:  # noqa: FBT001
+    def say(line: str) -> None:
+        click.echo(line if raw or not sys.stderr.isatty() else visible(line), err=True)
+
+    return say
+
+
+def _write(text: str, flags: Mapping[str, Any]) -> None:
+    if flags["output"]:
+        try:
+            Path(flags["output"]).write_text(text + "\n", encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise InvalidOption(f"cannot write {flags['output']}: {error.strerror}") from None
+        return
+    safe = flags["raw"] or flags["json_"] or flags["format_"] == "json" or not sys.stdout.isatty()
+    click.echo(text.encode("utf-8", "replace").decode() if safe else visible(text))
