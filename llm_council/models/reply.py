@@ -138,7 +138,7 @@ class Adjustment:
 
     Attributes:
         field: the request's field, such as ``"temperature"`` or ``"structured_output"``.
-        action: ``"dropped"``, ``"lowered"``, ``"renamed"``, ``"projected"`` or ``"emulated"``.
+        action: ``"dropped"``, ``"lowered"``, ``"raised"``, ``"renamed"``, ``"projected"`` or ``"emulated"``.
         asked: what the request said.
         sent: what was sent; None when nothing was.
         reason: why, for people.
