@@ -1,14 +1,28 @@
-"""What an import costs and promises: nothing heavy is loaded, no thread starts, no socket opens."""
+"""What an import costs and promises: the public names, nothing heavy loaded, no thread started, no socket opened."""
 
+import ast
 import json
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+import llm_council
+
+# A name added here is a promise made to users; a name taken away is a promise broken (see the deprecation policy).
+PUBLIC = """
+AdapterFailed ApiError Budget ConfigurationError Council CouncilConfig CouncilError CouncilResult CouncilStream
+DeadlineExceeded DoctorResult Event GenerateChunk GenerateRequest GenerateResponse InvalidOutput Limits Message Plan
+ProviderAdapter ProviderCapabilities ProviderError ProviderInfo QuorumLost ReasoningConfig RetryPolicy RunError
+SeatReport Status StructuredOutput Timeouts Tool ToolCall __version__ blocking get_provider list_providers
+register_provider shutdown
+""".split()
+
 HEAVY = {
     *("aiohttp", "anyio", "asyncio", "cattrs", "click", "google", "httpcore", "httpx", "hypothesis", "jsonschema_rs"),
-    *("pytest", "requests", "rich", "sniffio", "sqlite3", "ssl", "subprocess", "trio", "urllib3", "xllamacpp"),
+    *("pytest", "requests", "rich", "sniffio", "sqlite3", "ssl", "trio", "urllib3", "xllamacpp"),
 }
 
 PROBE = """
@@ -57,6 +71,39 @@ def test_the_package_itself_loads_only_itself() -> None:
 
 
 def test_the_probe_sees_what_is_loaded() -> None:
-    loaded, threads = probe("import httpx, threading; threading.Thread(target=threading.Event().wait, daemon=True).start()")
+    loaded, threads = probe(
+        "import httpx, threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    )
     assert "httpx" in loaded
     assert threads == 2
+
+
+def test_public_names_are_the_promised_ones() -> None:
+    assert sorted(llm_council.__all__) == sorted(PUBLIC)
+    assert set(PUBLIC) <= set(dir(llm_council))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_name_resolves(name: str) -> None:
+    assert getattr(llm_council, name) is not None
+
+
+def test_type_checkers_see_what_runs() -> None:
+    """The names imported for type checkers are the lazily loaded ones, from the same modules."""
+    tree = ast.parse(Path(llm_council.__file__).read_text())
+    seen = {
+        alias.asname or alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert sorted([*seen, "__version__"]) == sorted(PUBLIC)
+    for name, module in seen.items():
+        assert getattr(import_module(str(module)), name) is getattr(llm_council, name)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Concil'"):
+        llm_council.Concil  # noqa: B018

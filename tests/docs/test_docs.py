@@ -1,0 +1,123 @@
+"""Every block of the documentation does what it says.
+
+Python blocks of a page run from top to bottom in one namespace, with top-level ``await`` as in a notebook; TOML and JSON
+blocks parse; each ``$ council ...`` line of a console block is a command line that the program accepts. The built-in
+providers are scripted and the page runs in an empty folder, so nothing leaves the process.
+"""
+
+import ast
+import asyncio
+import inspect
+import json
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from sybil import Document, Example
+from sybil.parsers.markdown import CodeBlockParser
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def run_python(example: Example) -> None:
+    """Execute one block; its line numbers are those of the page."""
+    source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
+    code = compile(source, example.path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    outcome = eval(code, example.namespace)
+    if inspect.iscoroutine(outcome):
+        example.namespace["_runner"].run(outcome)
+
+
+def check_console(example: Example) -> None:
+    """Parse each ``council`` line with the program's own parser, without running it."""
+    from llm_council.cli._main import cli
+
+    for line in example.parsed.replace("\\\n", " ").splitlines():
+        _, prompt, command = line.partition("$ ")
+        words = shlex.split(command, comments=True) if prompt else []
+        if words[:1] == ["council"]:
+            parse(cli, words[1:])
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    context = command.make_context("council", words, resilient_parsing=False)
+    if isinstance(command, click.Group):
+        _, inner, rest = command.resolve_command(context, [*context.protected_args, *context.args])
+        assert inner is not None
+        parse(inner, rest)
+
+
+def check_toml(example: Example) -> None:
+    tomllib.loads(example.parsed)
+
+
+def check_json(example: Example) -> None:
+    json.loads(example.parsed)
+
+
+PARSERS = [
+    CodeBlockParser("python", run_python),
+    CodeBlockParser("toml", check_toml),
+    CodeBlockParser("json", check_json),
+    CodeBlockParser("console", check_console),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_page(page: Path, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = Document.parse(str(page), *PARSERS)
+    with asyncio.Runner() as runner:
+        document.namespace.update(__name__="page", _runner=runner)
+        for example in document.examples():
+            example.evaluate()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    broken = [target for target in links(text) if not (page.parent / target).exists()]
+    assert broken == []
+
+
+def links(text: str) -> Iterator[str]:
+    from markdown_it import MarkdownIt
+
+    for token in MarkdownIt("commonmark").parse(text):
+        for child in token.children or ():
+            target = str(child.attrGet("href") or "").partition("#")[0]
+            if target and "://" not in target and not target.startswith("mailto:"):
+                yield target
+
+
+class TestTheRunner:
+    """The judge is judged: a wrong block is seen, on its own line."""
+
+    def run(self, tmp_path: Path, text: str) -> dict[str, Any]:
+        page = tmp_path / "page.md"
+        page.write_text(text)
+        document = Document.parse(str(page), *PARSERS)
+        with asyncio.Runner() as runner:
+            document.namespace["_runner"] = runner
+            for example in document.examples():
+                example.evaluate()
+        return document.namespace
+
+    def test_blocks_share_names_and_may_await(self, tmp_path: Path) -> None:
+        text = "```python\nimport asyncio\na = 1\n```\ntext\n```python\nb = await asyncio.sleep(0, a + 1)\n```\n"
+        assert self.run(tmp_path, text)["b"] == 2
+
+    def test_an_error_carries_the_line_of_the_page(self, tmp_path: Path) -> None:
+        with pytest.raises(ZeroDivisionError) as caught:
+            self.run(tmp_path, "# title\n\n```python\na = 1\na / 0\n```\n")
+        assert caught.traceback[-1].lineno == 4  # counted from zero
+
+    @pytest.mark.parametrize("block", ["```toml\na =\n```\n", "```json\n{,}\n```\n"])
+    def test_data_blocks_are_parsed(self, tmp_path: Path, block: str) -> None:
+        with pytest.raises(ValueError, match=r".+"):
+            self.run(tmp_path, block)
