@@ -26,10 +26,9 @@ from llm_council import (
     Plan,
     ProviderAdapter,
     ProviderCapabilities,
-    RunFinished,
-    TextDelta,
     get_provider,
 )
+from llm_council.events import RunFinished, TextDelta
 
 
 def script() -> str | None:
@@ -127,7 +126,7 @@ def refused(council: Council, result: CouncilResult, request: Any) -> None:
     council.run()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     council.run("task", subagnet="reviewer")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     council.run("task", "planner", "assess")  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
-    Budget(60)  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
+    Budget(60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Budget(deadline="60")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     result.text = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     ProviderAdapter()  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]
