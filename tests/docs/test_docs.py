@@ -1,8 +1,8 @@
 """Every block of the documentation does what it says.
 
 Python blocks of a page run from top to bottom in one namespace, with top-level ``await`` as in a notebook; TOML and
-JSON blocks parse; each ``$ council ...`` line of a console block is a command line that the program accepts. The built-in
-providers are scripted and the page runs in an empty folder, so nothing leaves the process.
+JSON blocks parse; each ``$ council ...`` line of a console block is a command line that the program accepts. The
+built-in providers are scripted and the page runs in an empty folder, so nothing leaves the process.
 """
 
 import ast
