@@ -1,0 +1,132 @@
+"""Which event loop runs here, and how to reach it from outside: asyncio and trio behind one small face.
+
+Everything that hands work to a loop from another thread, from a finalizer or after a fork goes through ``Loop.soon``,
+which never blocks, never raises for a loop that has ended, and leaves the loops of a parent process alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import sys
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import sniffio
+
+__all__ = ["AsyncioLoop", "Loop", "current", "is_running"]
+
+_tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds its tasks weakly
+
+
+class Loop(Protocol):
+    """A running event loop."""
+
+    def soon(self, callback: Callable[[], object]) -> bool:
+        """Run the callback in the loop, from any thread; return False when the loop has ended or is a parent's."""
+
+    def spawn(self, core: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
+        """Start a task of its own, from inside the loop, in a copy of the caller's context.
+
+        Args:
+            core: what the task runs; it raises nothing but its cancellation.
+            ended: called in the loop when the task has ended, even if it was cancelled before its first step.
+        """
+
+    def is_over(self) -> bool:
+        """Tell whether the loop can run nothing any more."""
+
+
+class AsyncioLoop:
+    """A loop of asyncio, uvloop's included."""
+
+    __slots__ = ("_loop", "_pid")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)  # what is kept per loop must not keep the loop
+        self._pid = os.getpid()
+
+    def soon(self, callback: Callable[[], object]) -> bool:
+        loop = self._loop()
+        if loop is None or self._pid != os.getpid():  # the pipe that wakes the loop is shared with the parent
+            return False
+        try:
+            loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            return False
+        return True
+
+    def spawn(self, core: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
+        task = asyncio.get_running_loop().create_task(core())
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+        task.add_done_callback(lambda _: ended())
+
+    def is_over(self) -> bool:
+        loop = self._loop()
+        return loop is None or loop.is_closed()
+
+
+class _TrioLoop:
+    __slots__ = ("_pid", "_token", "_trio")
+
+    def __init__(self) -> None:
+        self._trio: Any = sys.modules["trio"]
+        self._token = weakref.ref(self._trio.lowlevel.current_trio_token())
+        self._pid = os.getpid()
+
+    def soon(self, callback: Callable[[], object]) -> bool:
+        token = self._token()
+        if token is None or self._pid != os.getpid():
+            return False
+        try:
+            token.run_sync_soon(callback)
+        except self._trio.RunFinishedError:
+            return False
+        return True
+
+    def spawn(self, core: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
+        async def task() -> None:
+            try:
+                await core()
+            finally:
+                ended()
+
+        self._trio.lowlevel.spawn_system_task(task, context=contextvars.copy_context())
+
+    def is_over(self) -> bool:
+        return self._pid == os.getpid() and not self.soon(_nothing)
+
+
+def _nothing() -> None:
+    """Do nothing: whether the loop takes it is the answer."""
+
+
+def current() -> Loop:
+    """Return the event loop of the running task.
+
+    Raises:
+        sniffio.AsyncLibraryNotFoundError: no task of asyncio or trio is running here.
+    """
+    if sniffio.current_async_library() == "trio":
+        return _TrioLoop()
+    return AsyncioLoop(asyncio.get_running_loop())
+
+
+def is_running() -> bool:
+    """Tell whether an event loop runs in this thread: blocking it would stop everything else that runs there.
+
+    Plain callbacks of a loop count too; sniffio sees tasks only. trio is asked only where the program has imported it.
+    """
+    if asyncio._get_running_loop() is not None:
+        return True
+    trio = sys.modules.get("trio.lowlevel")
+    if trio is None:
+        return False
+    try:
+        trio.current_trio_token()
+    except (RuntimeError, AttributeError):  # not in trio; or trio is being imported by another thread
+        return False
+    return True

@@ -1,0 +1,218 @@
+"""The thread that runs the event loop behind blocking calls, and the jobs it is given.
+
+A ``Job`` is one call: one task, one cancel scope, one done flag. Whatever it raises, ``SystemExit`` included, reaches
+the thread that waits for it and nobody else.
+
+The loop is run here rather than by ``anyio.run``: asyncio lets a ``SystemExit`` of any task out of a running loop, and
+this thread goes back in. A job is handed over with one wake-up of the loop and one lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from types import CodeType, TracebackType
+from typing import Any, Final, Generic, TypeVar
+
+import anyio
+from sniffio import current_async_library_cvar
+
+from llm_council._runtime.loops import AsyncioLoop
+from llm_council.errors import RuntimeShutdownError
+
+__all__ = ["CLEANUP", "Job", "LoopThread", "authored", "hidden"]
+
+T = TypeVar("T")
+
+CLEANUP: Final = 5.0  # seconds an interrupted caller waits for the clean-up of its task
+
+
+class Job(Generic[T]):
+    """One coroutine function on its way through the loop thread.
+
+    ``start``, ``cancel`` and ``finish`` run in the loop thread; the rest belongs to the thread that waits.
+    """
+
+    __slots__ = (
+        *("__weakref__", "_args", "_core", "_kwargs", "_scope", "cancelled", "context", "done", "error", "finished"),
+        *("task", "thread", "value"),
+    )
+
+    def __init__(
+        self, core: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._core, self._args, self._kwargs = core, args, kwargs
+        self._scope: anyio.CancelScope | None = None
+        self.context = contextvars.copy_context()
+        self.context.run(current_async_library_cvar.set, "asyncio")  # the caller may stand in a worker thread of trio
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.cancelled = self.finished = False
+        self.thread: LoopThread | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.value: T
+        self.error: BaseException | None = None
+
+    def start(self) -> None:
+        """Start the task, unless the thread is about to end."""
+        if self.thread is None or self.thread.stopping:
+            self.fail()
+        elif not self.finished:
+            self.task = self.thread.loop.create_task(self._run(), context=self.context)
+
+    async def _run(self) -> None:
+        try:
+            with anyio.CancelScope() as self._scope:
+                if self.cancelled:
+                    self._scope.cancel()
+                self.value = await self._core(*self._args, **self._kwargs)
+            if self._scope.cancelled_caught:
+                self.error = _ended()
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller; in this thread it would end the loop
+            stopped = self.thread is None or self.thread.stopping
+            self.error = _ended() if stopped and isinstance(error, asyncio.CancelledError) else error
+        finally:
+            self.finish()
+
+    def cancel(self) -> None:
+        """Cancel the task, whose clean-up runs; a job that has no task yet never gets one."""
+        self.cancelled = True
+        if self.task is None:
+            self.fail()
+        elif self._scope is not None:
+            self._scope.cancel()
+
+    def fail(self) -> None:
+        """End a job whose task never ran."""
+        if not self.finished:
+            self.error = _ended()
+            self.finish()
+
+    def finish(self) -> None:
+        """Tell the waiting thread."""
+        self.finished = True
+        if self.thread is not None:
+            self.thread.jobs.discard(self)
+            if self.thread.silent:
+                return
+        self.done.release()
+
+    def abandon(self) -> None:
+        """Cancel the task from the thread that waited, and give its clean-up time; another interrupt ends the wait."""
+        if self.thread is not None and not self.finished:
+            self.thread.soon(self.cancel)
+            if self.done.acquire(timeout=CLEANUP):
+                self.done.release()
+
+
+def _ended() -> RuntimeShutdownError:
+    return RuntimeShutdownError("the thread behind blocking calls was shut down while this call was running")
+
+
+def authored(error: BaseException) -> TracebackType | None:
+    """Return the traceback of an error without the frames of this machinery at its top."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code in hidden:
+        traceback = traceback.tb_next
+    return traceback
+
+
+hidden: Final[set[CodeType]] = {Job._run.__code__}
+
+
+class LoopThread:
+    """An event loop in a daemon thread of its own.
+
+    Attributes:
+        loop: the loop.
+        jobs: what has been handed over and has not ended.
+        stopping: whether new jobs are refused.
+        silent: whether nobody is told that a job ended: at exit only daemon threads wait, and they end there.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._reach = AsyncioLoop(self.loop)
+        self.jobs: set[Job[Any]] = set()
+        self.stopping = self.silent = False
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._work, name="llm-council", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; when the start is interrupted, neither a thread nor a waiting job is left behind."""
+        try:
+            self._thread.start()
+        except BaseException:
+            self.stopping = True
+            if self._thread.ident is None:
+                self._close()
+            else:
+                self.soon(self._stop.set)
+            raise
+
+    def take(self, job: Job[Any]) -> bool:
+        """Start the job; return False when the loop has ended."""
+        job.thread = self
+        self.jobs.add(job)
+        if self.soon(job.start):
+            return True
+        self.jobs.discard(job)
+        return False
+
+    def soon(self, callback: Callable[[], object]) -> bool:
+        """Run the callback in the loop; return False when the loop has ended."""
+        return self._reach.soon(callback)
+
+    def _work(self) -> None:
+        main = self.loop.create_task(self._main())
+        try:
+            while not main.done():
+                # Some task raised it and holds it too: whoever waits for that task gets it there.
+                with suppress(SystemExit, KeyboardInterrupt):
+                    self.loop.run_until_complete(main)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self.loop.close()
+        for job in list(self.jobs):  # handed over too late for the loop to see
+            job.fail()
+
+    async def _main(self) -> None:
+        await self._stop.wait()
+        for job in list(self.jobs):
+            job.cancel()
+        waiting = {job.task for job in self.jobs if job.task is not None}
+        if waiting:
+            await asyncio.wait(waiting)
+        strays = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in strays:
+            task.cancel()
+        if strays:
+            await asyncio.wait(strays)
+        await self.loop.shutdown_asyncgens()
+        await self.loop.shutdown_default_executor()
+
+    def stop(self, timeout: float) -> bool:
+        """Cancel every job, close what the loop holds, end the thread; return whether it ended in time."""
+        self.stopping = True
+        self.soon(self._stop.set)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def park(self, timeout: float) -> threading.Event | None:
+        """Hold the loop thread still until the returned event is set: it then holds no lock that a child would miss."""
+        if self._thread is threading.current_thread():
+            return None
+        parked, released = threading.Event(), threading.Event()
+
+        def stand_still() -> None:
+            parked.set()
+            released.wait()
+
+        if self.soon(stand_still):
+            parked.wait(timeout)
+        return released

@@ -1,0 +1,39 @@
+"""What every test may ask for: both async worlds, and a Python of its own."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _runtime_ends() -> Iterator[None]:
+    """Leave no loop thread to the exit of the test process, where no test would see its warnings."""
+    yield
+    runtime = sys.modules.get("llm_council._runtime")
+    if runtime is not None:
+        assert runtime.shutdown(timeout=10)
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script in a fresh interpreter, warnings being errors there, with a hard time limit in seconds."""
+
+    def run(script: str, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "script.py"
+        path.write_text(textwrap.dedent(script))
+        command = [sys.executable, "-X", "dev", "-W", "error", str(path), *args]
+        # Debug mode of asyncio logs a line for every step over 0.1 s, which a busy machine takes now and then.
+        environment = {**os.environ, "PYTHONASYNCIODEBUG": ""}
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+
+    return run
