@@ -9,7 +9,36 @@ from contextvars import ContextVar
 
 import attrs
 
-__all__ = ["RunScope", "current", "entered"]
+from llm_council.errors import CouncilError
+
+__all__ = ["RetryTokens", "RunScope", "current", "entered"]
+
+
+@attrs.define
+class RetryTokens:
+    """What the calls of one run may spend on retries together, so that seats times phases cannot become a storm.
+
+    A retry costs 5, after a timeout 10; a success gives 1 back. The figures are those of botocore's standard mode.
+
+    Attributes:
+        left: tokens left.
+        most: tokens at the start, and the most there can be.
+    """
+
+    left: int = 100
+    most: int = 100
+
+    def take(self, *, timeout: bool) -> bool:
+        """Pay for one retry; return False when there is too little left."""
+        price = 10 if timeout else 5
+        if self.left < price:
+            return False
+        self.left -= price
+        return True
+
+    def give_back(self) -> None:
+        """Note a success."""
+        self.left = min(self.most, self.left + 1)
 
 
 @attrs.frozen(kw_only=True)
@@ -21,12 +50,16 @@ class RunScope:
         deadline: when the run must end, as a reading of ``clock``; None is never.
         clock: monotonic seconds.
         seed: the seed of shuffles and fences.
+        tokens: what the run may still spend on retries; None is without bound.
+        tried: told of each failed try of the call that goes on: the error, and the seconds until the next try.
     """
 
     run_id: str | None = None
     deadline: float | None = None
     clock: Callable[[], float] = time.monotonic
     seed: str = ""
+    tokens: RetryTokens | None = None
+    tried: Callable[[CouncilError, float | None], None] | None = None
 
     def left(self) -> float | None:
         """Return the seconds until the deadline, at least 0; None when there is none."""

@@ -1,0 +1,60 @@
+"""The boring base of all middleware: it is the provider that it holds, until a subclass says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from llm_council.models.capabilities import DoctorResult
+from llm_council.models.reply import GenerateChunk, GenerateResponse
+from llm_council.models.request import GenerateRequest
+from llm_council.providers.base import ModelProfile, ProviderAdapter, call, examine, stream
+
+__all__ = ["Wrapper"]
+
+
+class Wrapper(ProviderAdapter):
+    """Hold a provider and pass everything on to it.
+
+    Args:
+        inner: the provider.
+
+    Attributes:
+        inner: the provider.
+    """
+
+    def __init__(self, inner: ProviderAdapter) -> None:
+        self.inner = inner
+        self.name = inner.name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
+        self.capabilities = inner.capabilities  # type: ignore[misc]
+        self._timeouts = inner._timeouts
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        """Ask the held provider."""
+        return await call(self.inner, request)
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+        """Yield the held provider's answer as it arrives."""
+        async for chunk in stream(self.inner, request):
+            yield chunk
+
+    async def supports(self, capability: str) -> bool:
+        """Ask the held provider what it can do."""
+        return await self.inner.supports(capability)
+
+    async def doctor(self, *, deep: bool = False) -> DoctorResult:
+        """Check the held provider's health."""
+        return await examine(self.inner, deep=deep)
+
+    def _profile_of(self, model: str | None) -> ModelProfile | None:
+        return self.inner._profile_of(model)
+
+    def cache_identity(self) -> str:
+        """Return the held provider's: how a call is made does not change what is asked."""
+        return self.inner.cache_identity()
+
+    async def aclose(self) -> None:
+        """Close what the held provider opened."""
+        await self.inner.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r})"

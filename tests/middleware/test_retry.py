@@ -1,0 +1,223 @@
+"""The retry loop: what is tried again, how long it waits, and what it never does."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_council import _scope
+from llm_council.errors import (
+    AuthenticationFailed,
+    ConnectFailed,
+    CouncilError,
+    EmptyReply,
+    OutOfCredit,
+    ProviderError,
+    RateLimited,
+    ServerFailed,
+    TimedOut,
+    TruncatedReply,
+)
+from llm_council.middleware import Retry
+from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse, ProviderCapabilities, RetryPolicy
+from llm_council.providers.base import ProviderAdapter, call, stream
+
+pytestmark = pytest.mark.anyio
+
+REQUEST = GenerateRequest(prompt="hello", idempotency_key="key-1")
+
+
+class Clock:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class Flaky(ProviderAdapter):
+    """Raises the given errors in turn, then answers."""
+
+    name = "flaky"
+    capabilities = ProviderCapabilities(streaming=True)
+
+    def __init__(self, *errors: CouncilError, after: int = 0) -> None:
+        self.errors = list(errors)
+        self.after = after
+        self.keys: list[str | None] = []
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        self.keys.append(request.idempotency_key)
+        if self.errors:
+            raise self.errors.pop(0)
+        return GenerateResponse(text="answer", request_id="r-ok")
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+        self.keys.append(request.idempotency_key)
+        for index in range(self.after):
+            yield GenerateChunk(text=f"{index} ")
+        if self.errors:
+            raise self.errors.pop(0)
+        yield GenerateChunk(text="answer", finish_reason=None)
+
+
+def retrying(adapter: ProviderAdapter, clock: Clock, **policy: Any) -> Retry:
+    return Retry(adapter, RetryPolicy(**policy), sleep=clock.sleep, rng=random.Random(1))
+
+
+async def ask(adapter: ProviderAdapter, clock: Clock, **scope: Any) -> GenerateResponse:
+    with _scope.entered(_scope.RunScope(clock=clock, **scope)):
+        return await call(adapter, REQUEST)
+
+
+async def test_what_may_succeed_is_tried_again_with_the_same_key() -> None:
+    clock, flaky = Clock(), Flaky(ServerFailed("one", status=503, request_id="r-1"), ConnectFailed("two"))
+    response = await ask(retrying(flaky, clock), clock)
+    assert response.text == "answer"
+    assert flaky.keys == ["key-1"] * 3
+    assert [attempt.error for attempt in response.attempts] == ["ServerFailed", "ConnectFailed", None]
+    assert response.attempts[0].status == 503
+    assert response.attempts[0].request_id == "r-1"
+    assert [attempt.retry_in for attempt in response.attempts[:2]] == clock.slept
+    assert response.attempts[1].at == pytest.approx(clock.slept[0])
+
+
+@pytest.mark.parametrize(
+    ("errors", "tries"),
+    [
+        ([AuthenticationFailed("no", status=401)], 1),
+        ([OutOfCredit("no", status=429)], 1),
+        ([ConnectFailed("certificate", kind="tls")], 1),
+        ([ServerFailed("no", status=500)] * 5, 3),
+        ([TimedOut("slow", phase="read")] * 5, 2),
+        ([EmptyReply("nothing")] * 5, 2),
+    ],
+)
+async def test_the_number_of_tries_and_the_last_error(errors: list[ProviderError], tries: int) -> None:
+    clock, flaky = Clock(), Flaky(*errors)
+    with pytest.raises(type(errors[0])) as caught:
+        await ask(retrying(flaky, clock), clock)
+    assert len(flaky.keys) == tries
+    assert len(caught.value.attempts) == tries
+    assert caught.value.attempts[-1].retry_in is None
+
+
+@given(base=st.floats(0, 5), cap=st.floats(0, 5), number=st.integers(0, 6))
+async def test_waits_grow_with_full_jitter_up_to_the_cap(base: float, cap: float, number: int) -> None:
+    clock = Clock()
+    flaky = Flaky(*[ServerFailed("no", status=500) for _ in range(number)])
+    await ask(retrying(flaky, clock, base=base, cap=cap, max_retries=6), clock)
+    assert len(clock.slept) == number
+    for index, slept in enumerate(clock.slept):
+        assert 0 <= slept <= min(cap, base * 2**index)
+
+
+async def test_jitter_is_spread_over_the_whole_wait() -> None:
+    clock = Clock()
+    for _ in range(200):
+        await ask(Retry(Flaky(ServerFailed("no")), RetryPolicy(), sleep=clock.sleep), clock)
+    assert min(clock.slept) < 0.1 < 0.4 < max(clock.slept) <= 0.5
+
+
+async def test_a_vendors_wish_is_kept_to_the_letter() -> None:
+    clock = Clock()
+    await ask(retrying(Flaky(RateLimited("wait", retry_after=7.5)), clock), clock)
+    assert clock.slept == [7.5]
+
+
+@pytest.mark.parametrize("wish", [61.0, 3e7, math.inf])
+async def test_too_long_a_wish_fails_at_once(wish: float) -> None:
+    clock, flaky = Clock(), Flaky(RateLimited("wait", retry_after=wish))
+    with pytest.raises(RateLimited) as caught:
+        await ask(retrying(flaky, clock), clock)
+    assert caught.value.retry_after == wish
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("wish", [0.0, -5.0])
+async def test_a_senseless_wish_is_a_normal_wait(wish: float) -> None:
+    clock = Clock()
+    await ask(retrying(Flaky(RateLimited("wait", retry_after=wish)), clock), clock)
+    assert len(clock.slept) == 1
+    assert 0 <= clock.slept[0] <= 0.5
+
+
+async def test_no_wait_passes_the_deadline() -> None:
+    clock, flaky = Clock(), Flaky(RateLimited("wait", retry_after=30))
+    with pytest.raises(RateLimited) as caught:
+        await ask(retrying(flaky, clock), clock, deadline=clock.now + 20)
+    assert caught.value.retry_after == 30
+    assert clock.slept == []
+
+
+async def test_a_run_shares_its_retry_tokens() -> None:
+    clock, tokens = Clock(), _scope.RetryTokens(left=10, most=10)
+    flaky = Flaky(*[ServerFailed("no") for _ in range(10)])
+    with pytest.raises(ServerFailed):
+        await ask(retrying(flaky, clock, max_retries=9), clock, tokens=tokens)
+    assert len(flaky.keys) == 3, "two retries at 5 tokens each"
+    assert tokens.left == 0
+    await ask(retrying(Flaky(), clock), clock, tokens=tokens)
+    assert tokens.left == 1
+
+
+async def test_every_failed_try_is_told() -> None:
+    clock = Clock()
+    told: list[tuple[str, float | None]] = []
+    tried: Callable[[CouncilError, float | None], None] = lambda error, wait: told.append((error.message, wait))  # noqa: E731
+    flaky = Flaky(ServerFailed("one"), AuthenticationFailed("two"))
+    with pytest.raises(AuthenticationFailed):
+        await ask(retrying(flaky, clock), clock, tried=tried)
+    assert [message for message, _ in told] == ["one", "two"]
+    assert told[0][1] == clock.slept[0]
+    assert told[1][1] is None
+
+
+async def test_a_stream_is_restarted_only_before_its_first_words() -> None:
+    clock, silent = Clock(), Flaky(ServerFailed("early"))
+    texts = [chunk.text async for chunk in stream(retrying(silent, clock), REQUEST)]
+    assert "".join(texts) == "answer"
+    assert len(silent.keys) == 2
+
+    shown = Flaky(ServerFailed("late"), after=2)
+    seen: list[str] = []
+
+    async def consume() -> None:
+        async for chunk in stream(retrying(shown, clock), REQUEST):
+            seen.append(chunk.text)
+
+    with pytest.raises(ServerFailed) as caught:
+        await consume()
+    assert seen == ["0 ", "1 "]
+    assert len(shown.keys) == 1
+    assert len(caught.value.attempts) == 1
+
+
+async def test_no_retries_when_the_policy_says_so() -> None:
+    clock, flaky = Clock(), Flaky(TruncatedReply("cut", partial="half"))
+    with pytest.raises(TruncatedReply) as caught:
+        await ask(retrying(flaky, clock, max_retries=0), clock)
+    assert caught.value.partial == "half"
+    assert len(flaky.keys) == 1
+
+
+async def test_it_is_the_provider_that_it_holds() -> None:
+    flaky = Flaky()
+    wrapped = Retry(flaky)
+    assert (wrapped.name, wrapped.capabilities) == (flaky.name, flaky.capabilities)
+    assert wrapped.cache_identity() == flaky.cache_identity()
+    assert (await wrapped.doctor()).ok
+    assert await wrapped.supports("streaming")
