@@ -57,7 +57,7 @@ class _Table:
     def __init__(self) -> None:
         self.loop = loops.current()
         self._holdings: dict[int, _Holding] = {}
-        self._keeper = _keep(self)
+        self._keeper: AsyncGenerator[None, None] | None = _keep(self)
         with suppress(StopIteration):
             self._keeper.asend(None).send(None)  # its first step awaits nothing; the loop now knows it
 
@@ -91,13 +91,15 @@ class _Table:
             self.loop.spawn(holding.aclose, _nothing)
 
     async def aclose(self) -> None:
-        """Close everything."""
+        """Close everything, at the end of the loop."""
+        self._keeper = None  # it holds the loop, and the loop is what this is kept for
         while self._holdings:
             _, holding = self._holdings.popitem()
             await holding.aclose()
 
     def abandon(self) -> None:
         """Let go of everything; its loop has ended without a chance to close it."""
+        self._keeper = None
         self._holdings.clear()
 
 

@@ -101,7 +101,7 @@ class _Awaitable:
         if start is not None:
             name = type(self).__name__
             raise start.error or InsideEventLoopError(
-                f"this {name} has not been awaited: inside a running event loop, write 'await' before the call that made it"
+                f"this {name} has not been awaited: in a running event loop, write 'await' before the call that made it"
             )
 
     def __await__(self) -> Generator[Any, None, Self]:
