@@ -13,7 +13,7 @@ from typing import Generic, ParamSpec, Self, TypeVar
 from llm_council._runtime.calls import refuse_inside_loop, submit
 from llm_council._runtime.loops import is_running
 from llm_council._runtime.pump import Pump, Source
-from llm_council._runtime.thread import Job, authored
+from llm_council._runtime.thread import Job, authored, ended
 from llm_council.errors import RuntimeShutdownError
 
 __all__ = ["BlockingStream", "Feed", "iterate"]
@@ -35,6 +35,13 @@ class Feed(Job[None], Generic[T]):
         self.waiting = self._dropped = False
         self.item: list[T] = []
 
+    def cancel(self) -> None:
+        """Close the stream; only an item that is being read is cancelled."""
+        self.cancelled = True
+        if self.task is None:
+            self.fail()
+        self.pump.close()
+
     def drop(self) -> None:
         """Close the stream for nobody in particular; a failing clean-up is reported as asyncio reports such things."""
         self._dropped = True
@@ -45,7 +52,9 @@ class Feed(Job[None], Generic[T]):
         self._wake()
 
     def finish(self) -> None:
-        """Tell whoever waits for an item, too."""
+        """Tell whoever waits for an item, too; a stream that was shut down did not simply end."""
+        if self.error is None and self.cancelled and self.thread is not None and self.thread.stopping:
+            self.error = ended()
         super().finish()
         if self._dropped and self.error is not None and self.thread is not None:
             message = "the clean-up of a dropped stream failed"
@@ -68,7 +77,8 @@ class Feed(Job[None], Generic[T]):
             except BaseException:
                 self.abandon()
                 raise
-            self.check()
+            if not isinstance(self.error, RuntimeShutdownError):  # closed is closed
+                self.check()
 
     def check(self) -> None:
         """Raise what ended the stream, the first time."""

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from llm_council._runtime.thread import CLEANUP, hidden
+from llm_council._runtime.thread import hidden
 
 __all__ = ["Pump", "Source"]
 
@@ -84,9 +84,8 @@ class Pump(Generic[T]):
                     self._reading = True
             except StopAsyncIteration:
                 pass
-            except BaseException:
-                with anyio.move_on_after(CLEANUP, shield=True):
-                    await _aclose(iterator)
+            except BaseException:  # no scope around this: it would tear those that the iterator holds
+                await _aclose(iterator)
                 raise
             self._reading = False
             await _aclose(iterator)
@@ -95,7 +94,11 @@ class Pump(Generic[T]):
 async def _aclose(iterator: AsyncIterator[Any]) -> None:
     aclose = getattr(iterator, "aclose", None)
     if aclose is not None:
-        await aclose()
+        try:
+            await aclose()
+        except BaseExceptionGroup as group:
+            if group.split(GeneratorExit)[1] is not None:  # a task group held across a yield wraps the sign to end
+                raise
 
 
 hidden.add(Pump.run.__code__)

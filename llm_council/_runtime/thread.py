@@ -23,7 +23,7 @@ from sniffio import current_async_library_cvar
 from llm_council._runtime.loops import AsyncioLoop
 from llm_council.errors import RuntimeShutdownError
 
-__all__ = ["CLEANUP", "Job", "LoopThread", "authored", "hidden"]
+__all__ = ["CLEANUP", "Job", "LoopThread", "authored", "ended", "hidden"]
 
 T = TypeVar("T")
 
@@ -70,10 +70,10 @@ class Job(Generic[T]):
                     self._scope.cancel()
                 self.value = await self._core(*self._args, **self._kwargs)
             if self._scope.cancelled_caught:
-                self.error = _ended()
+                self.error = ended()
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller; in this thread it would end the loop
             stopped = self.thread is None or self.thread.stopping
-            self.error = _ended() if stopped and isinstance(error, asyncio.CancelledError) else error
+            self.error = ended() if stopped and isinstance(error, asyncio.CancelledError) else error
         finally:
             self.finish()
 
@@ -88,7 +88,7 @@ class Job(Generic[T]):
     def fail(self) -> None:
         """End a job whose task never ran."""
         if not self.finished:
-            self.error = _ended()
+            self.error = ended()
             self.finish()
 
     def finish(self) -> None:
@@ -108,7 +108,8 @@ class Job(Generic[T]):
                 self.done.release()
 
 
-def _ended() -> RuntimeShutdownError:
+def ended() -> RuntimeShutdownError:
+    """Return the error of what was running when its thread was shut down."""
     return RuntimeShutdownError("the thread behind blocking calls was shut down while this call was running")
 
 
