@@ -1,0 +1,249 @@
+"""A subagent's file: TOML read with bounds, every mistake told with its file and line."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import attrs
+
+from llm_council import _schema
+from llm_council.errors import CouncilError, InvalidOption, UnknownOption, UnknownSubagent, near
+from llm_council.models.deliberation import RolePrompts
+from llm_council.subagents._noun import NAME, Preferences, Subagent
+
+__all__ = ["MAX_BYTES", "Definition", "read"]
+
+MAX_BYTES = 256 * 1024
+"""Size of a subagent's file, and of a schema's."""
+
+_WORDS = ("title", "description", "system", "critique", "synthesise")
+_SHARED = (*_WORDS, "instructions", "schema", "preferences")
+_TOP = (*_SHARED, "default_mode", "modes")
+
+
+@attrs.frozen(kw_only=True)
+class Definition:
+    """What a file says: one subagent with all its modes.
+
+    Attributes:
+        name: the subagent's name.
+        source: where the file lies, or ``"built-in"``.
+        title: its name for people.
+        description: what it is for, in one sentence.
+        modes: its variants, the default first.
+    """
+
+    name: str
+    source: str
+    title: str
+    description: str
+    modes: tuple[str, ...]
+    _tables: Mapping[str | None, Mapping[str, Any]] = attrs.field(repr=False)
+    _schemas: Mapping[str | None, str | None] = attrs.field(repr=False)
+
+    def subagent(self, mode: str | None = None) -> Subagent:
+        """Return the subagent in one of its modes; None is the default one.
+
+        Raises:
+            UnknownSubagent: it has no such mode.
+        """
+        if mode is None and self.modes:
+            mode = self.modes[0]
+        if mode not in self._tables:
+            if not self.modes:
+                raise UnknownSubagent(f"{self.name} has no modes, and so no {mode!r:.80}")
+            known = ", ".join(self.modes)
+            raise UnknownSubagent(
+                f"{self.name} has no mode {mode!r:.80}{near(str(mode), self.modes)} (it has: {known})"
+            )
+        table, schema = self._tables[mode], self._schemas[mode]
+        system, instructions, critique, synthesise = (
+            table.get(key, "").strip() for key in ("system", "instructions", "critique", "synthesise")
+        )
+        return Subagent(
+            name=self.name,
+            mode=mode,
+            title=table.get("title") or self.name,
+            description=table.get("description", ""),
+            prompts=RolePrompts(
+                system="\n\n".join(filter(None, (system, instructions))), critique=critique, synthesise=synthesise
+            ),
+            schema=None if schema is None else json.loads(schema),  # a dict of its own for each caller
+            preferences=Preferences(**table.get("preferences", {})),
+            source=self.source,
+        )
+
+
+def read(folder: Traversable, file: str, *, name: str, source: str) -> Definition:
+    """Read a subagent's file.
+
+    Args:
+        folder: where it lies; so do the schemas that it names, there or below.
+        file: the TOML file's name.
+        name: what the subagent is called.
+        source: where it comes from, for people.
+
+    Returns:
+        The definition, checked: every mode of it can be loaded.
+
+    Raises:
+        InvalidOption, UnknownOption: the file cannot be read, or says what it may not; names file and line.
+    """
+    return _Reader(folder, file, name, source).definition()
+
+
+class _Reader:
+    """One file, its text kept so that a mistake can be given its line."""
+
+    def __init__(self, folder: Traversable, file: str, name: str, source: str) -> None:
+        self._folder = folder
+        self._file = folder.joinpath(file)
+        self._name = name
+        self._source = source
+        self._text = _text_of(self._file)
+
+    def definition(self) -> Definition:
+        table = self._parsed()
+        self._check_keys(table, _TOP, "")
+        modes = self._modes(table)
+        shared = {key: table[key] for key in _SHARED if key in table}
+        tables: dict[str | None, dict[str, Any]] = {mode: _over(shared, own) for mode, own in modes.items()}
+        if not tables:
+            tables = {None: shared}
+        for mode, merged in tables.items():
+            self._check_values(merged, mode)
+        return Definition(
+            name=self._name,
+            source=self._source,
+            title=table.get("title", self._name),
+            description=table.get("description", ""),
+            modes=tuple(modes),
+            tables=tables,
+            schemas={mode: self._schema(merged.get("schema"), mode) for mode, merged in tables.items()},
+        )
+
+    def _parsed(self) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self._text)
+        except RecursionError:
+            raise InvalidOption(f"{self._file}: nested too deep") from None
+        except ValueError as error:  # TOMLDecodeError, and what int() says of endless digits
+            found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
+            if found is None:
+                raise InvalidOption(f"{self._file}: {error}") from None
+            reason = str(error)[: found.start()]
+            raise InvalidOption(f"{self._file}, line {found[1]}, column {found[2]}: {reason}") from None
+
+    def _modes(self, table: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the tables of the modes, the default first."""
+        modes = table.get("modes", {})
+        if not isinstance(modes, dict):
+            raise self._wrong("modes", "expected tables such as [modes.fast]")
+        for mode, own in modes.items():
+            if not NAME.fullmatch(mode):
+                raise self._wrong(mode, f"a mode is called by 1 to 64 letters, digits, '-' or '_', not {mode!r:.80}")
+            if not isinstance(own, dict):
+                raise self._wrong(mode, f"expected a table [modes.{mode}]")
+            self._check_keys(own, _SHARED, f"modes.{mode}.")
+        default = table.get("default_mode", next(iter(modes), None))
+        if default is not None and (not isinstance(default, str) or default not in modes):
+            raise self._wrong("default_mode", f"there is no mode {default!r:.80}{near(str(default), modes)}")
+        return {default: modes[default], **modes} if default is not None else {}
+
+    def _check_keys(self, table: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:
+        for key in table:
+            if key not in known:
+                raise UnknownOption(f"{self._where(key)}: there is no {prefix}{key}{near(key, known)}")
+
+    def _check_values(self, table: Mapping[str, Any], mode: str | None) -> None:
+        for key in (*_WORDS, "instructions"):
+            if key in table and not isinstance(table[key], str):
+                raise self._wrong(key, f"{key} is text, not {table[key]!r:.80}")
+        if not table.get("system", "").strip() and not table.get("instructions", "").strip():
+            where = f" of mode {mode}" if mode else ""
+            raise InvalidOption(
+                f'{self._file}: system{where} is missing: say who the model is, as in system = "You ..."'
+            )
+        preferences = table.get("preferences", {})
+        if not isinstance(preferences, dict):
+            raise self._wrong("preferences", "expected a table [preferences]")
+        try:
+            Preferences(**preferences)
+        except UnknownOption as error:
+            raise UnknownOption(f"{self._where('preferences')}: {error}") from None
+        except (InvalidOption, TypeError) as error:
+            raise self._wrong("preferences", str(error)) from None
+
+    def _schema(self, named: object, mode: str | None) -> str | None:
+        """Return the schema as JSON text, read from a table or from the file that is named."""
+        if named is None:
+            return None
+        place: object = self._where("schema")
+        if isinstance(named, str):
+            file = self._beside(named)
+            place = file
+            try:
+                schema = json.loads(_text_of(file))
+            except json.JSONDecodeError as error:
+                raise InvalidOption(f"{file}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+            except (ValueError, RecursionError) as error:
+                raise InvalidOption(f"{file}: {error}") from None
+        else:
+            schema = named
+        try:
+            _schema.compile(schema)
+        except InvalidOption as error:
+            raise InvalidOption(f"{place}: {error}") from None
+        return json.dumps(schema)
+
+    def _beside(self, named: str) -> Traversable:
+        """Return the file that is named, if it lies in the folder of this file or below."""
+        parts = PurePosixPath(named).parts
+        if not named.endswith(".json") or "\\" in named or ".." in parts or PurePosixPath(named).is_absolute():
+            raise self._wrong("schema", f"a table, or a .json file beside this one or below, not {named!r:.80}")
+        file = self._folder.joinpath(*parts)
+        if isinstance(file, Path) and not file.resolve().is_relative_to(Path(str(self._folder)).resolve()):
+            raise self._wrong("schema", f"{named!r:.80} leads out of the folder")
+        return file
+
+    def _wrong(self, key: str, reason: str) -> CouncilError:
+        return InvalidOption(f"{self._where(key)}: {reason}")
+
+    def _where(self, key: str) -> str:
+        """Return the file, and the line where a key stands as far as that can be told."""
+        name = re.escape(key)
+        pattern = rf"""^\s*(?:["']?{name}["']?\s*[.=]|\[[^\]\n]*\b{name}\b)"""
+        found = re.search(pattern, self._text, re.MULTILINE)
+        if found is None:
+            return str(self._file)
+        return f"{self._file}, line {self._text.count(chr(10), 0, found.end()) + 1}"
+
+
+def _over(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a mode over what all modes share; preferences are laid key by key."""
+    merged = {**shared, **own}
+    both = (shared.get("preferences"), own.get("preferences"))
+    if isinstance(both[0], dict) and isinstance(both[1], dict):
+        merged["preferences"] = {**both[0], **both[1]}
+    return merged
+
+
+def _text_of(file: Traversable) -> str:
+    try:
+        if not file.is_file():  # a pipe or a device would block, or never end
+            raise InvalidOption(f"{file}: there is no such file" if not file.is_dir() else f"{file}: is a folder")
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise InvalidOption(f"{file}: larger than {MAX_BYTES // 1024} KiB")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidOption(f"{file}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidOption(f"{file}: not UTF-8 at byte {error.start}") from None
