@@ -129,6 +129,7 @@ class Plan:
         drafters: names of the seats that draft.
         reviewers: names of the seats that criticise; empty when the critique is skipped.
         chairs: names of the seats that may synthesise, the first choice first.
+        chair_by_rank: whether the ranking of the drafts, not that order, says who takes the chair.
         prompts: the role's words.
         schema: the JSON Schema of the answer; None for free text.
         context: further text from the caller.
@@ -156,6 +157,7 @@ class Plan:
     drafters: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     reviewers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     chairs: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    chair_by_rank: bool = False
     prompts: RolePrompts = RolePrompts()
     schema: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
     context: str | None = None

@@ -9,7 +9,7 @@ import attrs
 
 from llm_council.errors import Attempt, CouncilError, RunError
 from llm_council.models._noun import as_dict, as_tuple, noun
-from llm_council.models.deliberation import Phase, PhaseTiming, Plan, Problem, Status
+from llm_council.models.deliberation import Phase, PhaseTiming, Plan, Problem, Ranking, Status
 from llm_council.models.reply import Adjustment, Cost, GenerateResponse, Usage
 
 __all__ = ["CallReport", "CouncilResult", "SeatReport"]
@@ -114,7 +114,8 @@ class CouncilResult:
         output: the answer, valid by the role's schema; None when there is none.
         text: the chair's own words, kept whatever became of them.
         drafts: finished drafts by seat name.
-        critiques: finished critiques by seat name.
+        critiques: finished critiques by seat name, the authors' names put beside the labels that hid them.
+        ranking: the tally of the reviewers' rankings.
         seats: what became of each seat.
         chair: the seat whose answer this is.
         error: why the run failed.
@@ -138,6 +139,7 @@ class CouncilResult:
     text: str | None = None
     drafts: dict[str, str] = attrs.field(factory=dict, converter=as_dict)
     critiques: dict[str, str] = attrs.field(factory=dict, converter=as_dict)
+    ranking: Ranking = Ranking()
     seats: tuple[SeatReport, ...] = attrs.field(default=(), converter=as_tuple)
     chair: str | None = None
     error: RunError | None = None

@@ -1,0 +1,1 @@
+"""The engine: a plan and some adapters become a result. See ``run.conduct``."""

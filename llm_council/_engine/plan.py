@@ -1,0 +1,174 @@
+"""What a run will do, decided before anything is sent. Pure, and the only reader of the configuration."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from llm_council import _schema
+from llm_council.config import CouncilConfig
+from llm_council.errors import InvalidOption, near
+from llm_council.models import Attachment, Budget, Phase, Plan, SeatSpec
+from llm_council.subagents import Subagent
+
+__all__ = ["make_plan"]
+
+T = TypeVar("T")
+
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+# What each strategy does between the drafts and the answer.
+_REVIEWS = {"synthesize": Phase.CRITIQUE, "vote": Phase.RANK}
+
+_FULL = 3  # seats from which on the chair need not draft
+_VOTERS = 3  # with fewer, each reviewer sees one draft, and there is nothing to rank
+
+
+def make_plan(
+    task: str,
+    subagent: Subagent,
+    config: CouncilConfig,
+    seats: Sequence[SeatSpec],
+    *,
+    context: str | None = None,
+    files: Sequence[Attachment] = (),
+    schema: Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
+    strategy: str | None = None,
+    drafters: Sequence[str] | None = None,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    run_id: str | None = None,
+) -> Plan:
+    """Decide what a run will do.
+
+    Who does what, for the strategy ``synthesize``:
+
+    - Three seats or more: one takes the chair and does not draft, ``config.chair`` or the last seat; the others draft.
+      All criticise the drafts of others, the chair too: with two drafts it alone can compare both.
+    - Two seats: both draft, and each criticises the other's draft.
+    - One seat: it drafts, and finishes its own answer; the critique is skipped.
+
+    Without a named chair and with none that does not draft, the author of the best-ranked draft takes it, the first
+    seat among equals. Where a quorum needs more drafts than that, or ``drafters`` asks for it, the chair drafts too.
+    With the strategy ``vote`` all seats draft and rank, and there is no chair.
+
+    Args:
+        task: what is asked.
+        subagent: the role, in its mode.
+        config: the configuration, the council's own arguments laid over it.
+        seats: who sits, in order.
+        context: further text.
+        files: files that the caller named, read.
+        schema: JSON Schema of the answer; None takes the role's.
+        budget: bounds for this run, laid over the configuration's.
+        strategy: how the seats deliberate; None takes the configuration's.
+        drafters: names of the seats that draft; None decides as above.
+        temperature: sampling temperature; None takes the configuration's, then the role's.
+        max_tokens: most tokens of one answer; None likewise.
+        metadata: the caller's own.
+        run_id: the run's id: up to 64 of ``A-Z a-z 0-9 _ -``; None makes one up.
+
+    Raises:
+        InvalidOption: a value that cannot work; the message names the remedy.
+    """
+    if not isinstance(task, str) or not task.strip():  # type: ignore[redundant-expr]
+        raise InvalidOption("the task is empty: say what the council is to do")
+    if run_id is not None and not _RUN_ID.fullmatch(run_id):
+        raise InvalidOption(f"run_id: 1 to 64 letters, digits, '_' or '-', got {run_id!r:.80}")
+    names = _names(seats)
+    chosen = strategy or config.strategy
+    if chosen not in _REVIEWS:
+        raise InvalidOption(f"no strategy {chosen!r:.80}{near(chosen, _REVIEWS)}; known: {', '.join(_REVIEWS)}")
+    if chosen == "vote" and len(names) < _VOTERS:
+        raise InvalidOption(f"the strategy 'vote' needs {_VOTERS} seats or more to rank drafts, got {len(names)}")
+    bounds = config.budget.overlaid(budget)
+    if bounds.quorum is not None and bounds.quorum > len(names):
+        raise InvalidOption(f"a quorum of {bounds.quorum} cannot be met by {len(names)} seats: lower it, or add seats")
+    wanted = schema if schema is not None else subagent.schema
+    if wanted is not None:
+        wanted = _schema.plain_schema(wanted)
+        _schema.compile(wanted)
+    roles = _roles(names, config.chair, bounds.quorum, drafters, voting=chosen == "vote")
+    if not subagent.preferences.critique and chosen == "synthesize" and roles["reviewers"]:
+        roles |= {"reviewers": (), "notes": [*roles["notes"], f"{subagent.name} goes without a critique"]}
+    reviews = (_REVIEWS[chosen],) if roles["reviewers"] else ()
+    repairs = (Phase.REPAIR,) if wanted is not None and config.max_repairs else ()
+    writes = (Phase.SYNTHESISE,) if chosen == "synthesize" or wanted is not None else ()
+    return Plan(
+        run_id=run_id or secrets.token_hex(8),
+        task=task,
+        subagent=subagent.name,
+        mode=subagent.mode,
+        strategy=chosen,
+        phases=(Phase.DRAFT, *reviews, *writes, *repairs),
+        seats=seats,
+        **roles,
+        prompts=subagent.prompts,
+        schema=wanted,
+        context=context,
+        system_context=config.system_context,
+        files=files,
+        budget=bounds,
+        limits=config.limits,
+        retry=config.retry,
+        max_repairs=config.max_repairs,
+        temperature=_first(temperature, config.temperature, subagent.preferences.temperature),
+        max_tokens=_first(max_tokens, config.max_tokens, subagent.preferences.max_tokens),
+        reasoning=config.reasoning,
+        seed=config.seed or secrets.token_hex(16),
+        metadata=metadata or {},
+    )
+
+
+def _first(*values: T | None) -> T | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _names(seats: Sequence[SeatSpec]) -> list[str]:
+    names = [seat.name for seat in seats]
+    if not names:
+        raise InvalidOption("a council needs a seat: name a provider, such as Council(['local:3'])")
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidOption(f"two seats are named {name!r:.80}: names must differ; 'name:2' seats a provider twice")
+    return names
+
+
+def _roles(
+    names: list[str], chair: str | None, quorum: int | None, drafters: Sequence[str] | None, *, voting: bool
+) -> dict[str, Any]:
+    for name in (*(drafters or ()), *((chair,) if chair is not None else ())):
+        if name not in names:
+            raise InvalidOption(f"no seat is named {name!r:.80}{near(name, names)}; seats: {', '.join(names)}")
+    if drafters is not None:
+        drafting = [name for name in names if name in set(drafters)]
+    elif voting or len(names) < _FULL or (quorum or 0) >= len(names):
+        drafting = list(names)
+    else:
+        drafting = [name for name in names if name != (chair or names[-1])]
+    if len(drafting) < (quorum or 1):
+        raise InvalidOption(f"drafters: a quorum of {quorum or 1} needs as many, got {len(drafting)}")
+    resting = [name for name in names if name not in drafting]
+    first = chair or (resting[-1] if resting else names[0])
+    by_rank = voting or (chair is None and not resting)
+    return {
+        "drafters": drafting,
+        "reviewers": names if len(names) > 1 else (),
+        "chairs": [first, *(name for name in names if name != first)],
+        "chair_by_rank": by_rank,
+        "notes": [_note(names, first, voting=voting, by_rank=by_rank, rests=first in resting)],
+    }
+
+
+def _note(names: list[str], chair: str, *, voting: bool, by_rank: bool, rests: bool) -> str:
+    if len(names) == 1:
+        return "one seat: nobody else can review its draft, so the critique is skipped"
+    if voting:
+        return "all seats draft and rank; there is no chair"
+    if by_rank:
+        return "the author of the best-ranked draft takes the chair, the first seat among equals"
+    return f"{chair} takes the chair and {'does not draft' if rests else 'drafts too'}"

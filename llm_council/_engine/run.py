@@ -1,0 +1,143 @@
+"""One run, from a plan and the adapters in its seats to its result."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+
+from llm_council import _scope
+from llm_council._engine.budget import Ledger, Price
+from llm_council._engine.repair import Final
+from llm_council._engine.sitting import Sitting
+from llm_council._engine.strategies import STRATEGIES
+from llm_council._schema import drop_thinking
+from llm_council.errors import RunError
+from llm_council.events import RunFinished, RunStarted, emit
+from llm_council.models import Cost, Critique, Plan, SeatSpec, Status, Usage
+from llm_council.providers.base import ProviderAdapter
+from llm_council.results import CouncilResult, SeatReport, total_cost
+
+__all__ = ["conduct"]
+
+
+async def conduct(
+    plan: Plan,
+    adapters: Mapping[str, ProviderAdapter],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    deltas: bool = False,
+    price: Price | None = None,
+    on_result: Callable[[CouncilResult], None] | None = None,
+) -> CouncilResult:
+    """Conduct a run, telling listeners of the current context about it.
+
+    Every run that was started returns: a failed one with its ``error``, one whose deadline passed with what is there.
+
+    Args:
+        plan: what to do.
+        adapters: what sits in each seat, by the seat's name.
+        clock: monotonic seconds, for events, reports and whatever the adapters measure.
+        deltas: stream the seats' answers and tell their words as they come.
+        price: US dollars of a call, for adapters that do not report them.
+        on_result: gets the result of a run however it ended: that of a cancelled run goes nowhere else.
+
+    Returns:
+        The result. Cancellation passes untouched.
+    """
+    scope = _scope.RunScope(
+        run_id=plan.run_id,
+        deadline=None if plan.budget.deadline is None else clock() + plan.budget.deadline,
+        clock=clock,
+        seed=plan.seed,
+    )
+    with _scope.entered(scope):
+        sitting = Sitting(plan, adapters, Ledger(plan.budget, price), clock, deltas)
+        emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
+        try:
+            final: Final | RunError = await STRATEGIES[plan.strategy](sitting)
+        except RunError as error:
+            final = error
+        except BaseException:  # a cancellation, or Ctrl-C: what is there is told, and the exception passes
+            _end(sitting, None, on_result)
+            raise
+        return _end(sitting, final, on_result)
+
+
+def _end(
+    sitting: Sitting, final: Final | RunError | None, on_result: Callable[[CouncilResult], None] | None
+) -> CouncilResult:
+    result = _result(sitting, final)
+    if on_result is not None:
+        on_result(result)
+    emit(RunFinished(run_id=result.run_id, at=result.duration, status=result.status, elapsed=result.duration))
+    return result
+
+
+def _result(sitting: Sitting, final: Final | RunError | None) -> CouncilResult:
+    plan = sitting.plan
+    answer = final if isinstance(final, Final) else None
+    error = final.error if isinstance(final, Final) else final
+    if final is None:
+        status = Status.CANCELLED
+    elif error is not None:
+        status = Status.FAILED
+    else:
+        status = Status.DEGRADED if sitting.degraded else Status.COMPLETED
+    seats = tuple(_seat_report(sitting, seat) for seat in plan.seats)
+    reviews = [sitting.critiques[name] for name in plan.reviewers if name in sitting.critiques]
+    calls = tuple(call for seat in seats for call in seat.calls)
+    return CouncilResult(
+        run_id=plan.run_id,
+        task=plan.task,
+        subagent=plan.subagent,
+        mode=plan.mode,
+        status=status,
+        output=answer.output if answer else None,
+        text=answer.text if answer else getattr(error, "partial", None),
+        drafts={draft.seat: drop_thinking(draft.text) for draft in sitting.finished()},
+        critiques={review.seat: _named(review) for review in reviews if review.error is None},
+        ranking=sitting.ranking,
+        seats=seats,
+        chair=answer.chair if answer else None,
+        error=error,
+        problems=answer.problems if answer else (),
+        errors={seat.name: seat.error for seat in seats if seat.error is not None},
+        warnings=(*plan.notes, *sitting.warnings, *_uncounted(sitting)),
+        usage=sum((seat.usage for seat in seats), Usage()),
+        cost=total_cost(calls) if calls else Cost(),
+        phases=tuple(sitting.timings[phase] for phase in plan.phases if phase in sitting.timings),
+        duration=sitting.at(),
+        plan=plan,
+        metadata=plan.metadata,
+    )
+
+
+def _seat_report(sitting: Sitting, seat: SeatSpec) -> SeatReport:
+    calls = sitting.calls.get(seat.name, ())
+    answered = (call.response.model for call in calls if call.response is not None and call.response.model)
+    return SeatReport(name=seat.name, provider=seat.provider, model=next(answered, seat.model), calls=calls)
+
+
+_LABEL = re.compile(r"\b[Dd]raft ([A-Z]{1,3})\b")
+
+
+def _named(review: Critique) -> str:
+    """Return a reviewer's words, with the author's name after each label: readers were never shown who is who."""
+
+    def name(found: re.Match[str]) -> str:
+        author = review.labels.get(found[1])
+        return found[0] if author is None else f"{found[0]} ({author})"
+
+    return _LABEL.sub(name, drop_thinking(review.text))
+
+
+def _uncounted(sitting: Sitting) -> list[str]:
+    """Say what the budget could not count exactly."""
+    ledger, budget = sitting.ledger, sitting.plan.budget
+    said = []
+    if budget.tokens is not None and ledger.estimated:
+        said.append("some calls did not report their tokens: the budget counted an estimate of them")
+    if budget.usd is not None and ledger.unpriced:
+        said.append("some calls have no known cost: the budget in US dollars could not count them")
+    return said

@@ -1,0 +1,258 @@
+"""One run while it lasts: its ledgers, and the one way to ask a seat."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from math import inf
+from typing import Any, cast
+
+import anyio
+import attrs
+
+from llm_council import _scope
+from llm_council._engine.budget import Ledger, phase_ends
+from llm_council._schema import drop_thinking
+from llm_council.errors import BudgetExceeded, ContentFiltered, CouncilError, EmptyReply, TimedOut, TruncatedReply
+from llm_council.events import Degraded, PhaseFinished, PhaseStarted, SeatFinished, SeatStarted, TextDelta, emit
+from llm_council.models import (
+    Critique,
+    Draft,
+    FinishReason,
+    GenerateChunk,
+    GenerateRequest,
+    GenerateResponse,
+    Phase,
+    PhaseTiming,
+    Plan,
+    Ranking,
+    SeatSpec,
+    join,
+)
+from llm_council.providers.base import ProviderAdapter, call, stream
+from llm_council.results import CallReport
+
+__all__ = ["Bound", "Outcome", "Sitting", "ask"]
+
+
+@attrs.define
+class Sitting:
+    """What one run knows and has written down so far. It belongs to that run alone.
+
+    Attributes:
+        plan: what the run set out to do.
+        adapters: what sits in each seat, by its name.
+        ledger: what is spent.
+        clock: monotonic seconds, for events and reports.
+        deltas: whether somebody wants the seats' words as they come.
+        started: the clock's reading at the start.
+        ends: when each phase must end, on the event loop's clock.
+        end: when the run must end, on the event loop's clock.
+        calls: every call so far, by seat.
+        drafts: drafts and failures to draft, by seat.
+        critiques: critiques and failures to criticise, by seat.
+        ranking: the tally of the rankings.
+        timings: when each phase ran.
+        warnings: what a person should know.
+        degraded: whether something is missing.
+    """
+
+    plan: Plan
+    adapters: Mapping[str, ProviderAdapter]
+    ledger: Ledger
+    clock: Callable[[], float]
+    deltas: bool = False
+    started: float = attrs.field(init=False)
+    ends: dict[Phase, float] = attrs.field(init=False)
+    end: float = attrs.field(init=False)
+    calls: dict[str, list[CallReport]] = attrs.field(factory=dict)
+    drafts: dict[str, Draft] = attrs.field(factory=dict)
+    critiques: dict[str, Critique] = attrs.field(factory=dict)
+    ranking: Ranking = attrs.field(factory=Ranking)
+    timings: dict[Phase, PhaseTiming] = attrs.field(factory=dict)
+    warnings: list[str] = attrs.field(factory=list)
+    degraded: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.started = self.clock()
+        now = anyio.current_time()
+        self.ends = phase_ends(self.plan, now)
+        self.end = inf if self.plan.budget.deadline is None else now + self.plan.budget.deadline
+
+    def at(self) -> float:
+        """Return the seconds since the run's start."""
+        return self.clock() - self.started
+
+    def open(self, phase: Phase) -> None:
+        """Note that a phase has begun; again is nothing new."""
+        if phase not in self.timings:
+            at = self.at()
+            self.timings[phase] = PhaseTiming(phase=phase, started=at, elapsed=0.0)
+            emit(PhaseStarted(run_id=self.plan.run_id, at=at, phase=phase))
+
+    def close(self, phase: Phase) -> None:
+        """Note that a phase has ended; one that never began is left out."""
+        timing = self.timings.get(phase)
+        if timing is not None:
+            at = self.at()
+            self.timings[phase] = attrs.evolve(timing, elapsed=at - timing.started)
+            emit(PhaseFinished(run_id=self.plan.run_id, at=at, phase=phase, elapsed=at - timing.started))
+
+    def degrade(self, reason: str, *seats: str) -> None:
+        """Note that the run goes on with something missing."""
+        self.degraded = True
+        self.warnings.append(reason)
+        emit(Degraded(run_id=self.plan.run_id, at=self.at(), reason=reason, seats=seats))
+
+    def finished(self) -> list[Draft]:
+        """Return the finished drafts in the order of the seats, whatever order they came in."""
+        drafts = (self.drafts.get(seat.name) for seat in self.plan.seats)
+        return [draft for draft in drafts if draft is not None and draft.error is None]
+
+
+@attrs.define
+class Bound:
+    """Until when a call may last, and why it ends there: both can change while it runs.
+
+    Attributes:
+        why: the end of the sentence "was cut after 3.0 s: ...".
+        scope: what cancels the call.
+    """
+
+    why: str
+    scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+
+    @classmethod
+    def until(cls, end: float, why: str) -> Bound:
+        """Return a bound at a reading of the event loop's clock."""
+        return cls(why, anyio.CancelScope(deadline=end))
+
+    def tighten(self, end: float, why: str) -> None:
+        """Move the bound forward; a later end changes nothing."""
+        if end < self.scope.deadline:
+            self.scope.deadline = end
+            self.why = why
+
+    def cut(self, why: str) -> None:
+        """End the call now."""
+        self.why = why
+        self.scope.cancel()
+
+
+@attrs.frozen
+class Outcome:
+    """How a call ended: with an answer or with an error.
+
+    Attributes:
+        response: the answer.
+        error: why there is none.
+        elapsed: seconds.
+        cut: whether our own bound ended it.
+    """
+
+    response: GenerateResponse | None
+    error: CouncilError | None
+    elapsed: float
+    cut: bool = False
+
+
+async def ask(
+    sitting: Sitting, phase: Phase, seat: SeatSpec, request: GenerateRequest, bound: Bound, *, keep: int = 0
+) -> Outcome:
+    """Ask a seat, and write down what became of it. Errors are returned; cancellation from outside passes.
+
+    Args:
+        sitting: the run.
+        phase: what the call is for.
+        seat: who is asked.
+        request: what is asked.
+        bound: until when; a call that it cuts is an outcome with ``TimedOut``.
+        keep: calls of the budget that must be left over.
+    """
+    run_id, began = sitting.plan.run_id, sitting.at()
+    response: GenerateResponse | None = None
+    error: CouncilError | None = None
+    cut = False
+    try:
+        held = sitting.ledger.reserve(seat, request, keep=keep)
+    except BudgetExceeded as refusal:
+        return _note(sitting, phase, seat, Outcome(None, refusal, 0.0))
+    emit(SeatStarted(run_id=run_id, at=began, phase=phase, seat=seat.name))
+    try:
+        with bound.scope, _scope.entered(_scope_of(sitting, bound)):
+            response = await _answer(sitting, phase, seat, request)
+        cut = bound.scope.cancelled_caught
+        error = _unusable(response) if response is not None else None
+    except CouncilError as failure:
+        error = failure
+        # The call's own deadline is our bound: which of the two clocks strikes first does not matter.
+        cut = isinstance(failure, TimedOut) and anyio.current_time() >= bound.scope.deadline
+    finally:
+        sitting.ledger.settle(held, response, sent=cut or response is not None)
+    elapsed = sitting.at() - began
+    if cut:
+        partial = getattr(error, "partial", None)
+        error = TimedOut(f"{seat.name} was cut after {elapsed:.1f} s: {bound.why}", phase="deadline", partial=partial)
+    if error is not None:
+        error.fill(provider=seat.provider, model=seat.model, run_id=run_id, elapsed=elapsed, phase=str(phase))
+        outcome = Outcome(None, error, elapsed, cut)
+    else:
+        outcome = Outcome(response, None, elapsed)
+    return _note(sitting, phase, seat, outcome)
+
+
+def _note(sitting: Sitting, phase: Phase, seat: SeatSpec, outcome: Outcome) -> Outcome:
+    response, error, elapsed = outcome.response, outcome.error, outcome.elapsed
+    report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed)
+    sitting.calls.setdefault(seat.name, []).append(report)
+    emit(
+        SeatFinished(
+            run_id=sitting.plan.run_id,
+            at=sitting.at(),
+            phase=phase,
+            seat=seat.name,
+            response=response,
+            error=error,
+            elapsed=elapsed,
+        )
+    )
+    return outcome
+
+
+def _scope_of(sitting: Sitting, bound: Bound) -> _scope.RunScope:
+    """Tell middleware and transports until when this call may last, by the run's own clock."""
+    left = bound.scope.deadline - anyio.current_time()
+    deadline = None if left == inf else sitting.clock() + left
+    return _scope.RunScope(run_id=sitting.plan.run_id, deadline=deadline, clock=sitting.clock, seed=sitting.plan.seed)
+
+
+async def _answer(sitting: Sitting, phase: Phase, seat: SeatSpec, request: GenerateRequest) -> GenerateResponse:
+    adapter = sitting.adapters[seat.name]
+    if not sitting.deltas:
+        return await call(adapter, request)
+    chunks = []
+    async with aclosing(cast("AsyncGenerator[GenerateChunk, None]", stream(adapter, request))) as pieces:
+        async for chunk in pieces:
+            chunks.append(chunk)
+            if chunk.text:
+                emit(
+                    TextDelta(run_id=sitting.plan.run_id, at=sitting.at(), phase=phase, seat=seat.name, text=chunk.text)
+                )
+    return join(chunks)
+
+
+def _unusable(response: GenerateResponse) -> CouncilError | None:
+    """Say why an answer is none: withheld, refused, broken off, or empty but for its thinking."""
+    text = response.text or ""
+    reason = response.finish_reason
+    facts: dict[str, Any] = {"request_id": response.request_id, "attempts": response.attempts}
+    if reason == FinishReason.CONTENT_FILTER or (response.refusal and not text.strip()):
+        words = f": {response.refusal}" if response.refusal else ""
+        return ContentFiltered(f"the answer was withheld{words}", partial=text or None, **facts)
+    if reason == FinishReason.ERROR:
+        return TruncatedReply("the provider broke the answer off with an error", partial=text or None, **facts)
+    if response.structured is None and not drop_thinking(text).strip():
+        words = "nothing but thinking" if text.strip() else "nothing"
+        cut = "; max_tokens cut it off" if reason == FinishReason.LENGTH else ""
+        return EmptyReply(f"the model wrote {words}{cut}", **facts)
+    return None

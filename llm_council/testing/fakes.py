@@ -1,0 +1,175 @@
+"""A provider that says what it is told to say: for tests and examples that need no network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from math import inf
+from typing import ClassVar, TypeAlias
+
+import anyio
+import attrs
+
+from llm_council.models import (
+    FinishReason,
+    GenerateChunk,
+    GenerateRequest,
+    GenerateResponse,
+    ProviderCapabilities,
+    Usage,
+)
+from llm_council.providers.base import ProviderAdapter
+
+__all__ = ["Broken", "Reply", "Script", "ScriptedProvider"]
+
+
+@attrs.frozen
+class Broken:
+    """A reply that breaks off: the text arrives, where it is streamed, then the error is raised."""
+
+    text: str
+    error: BaseException
+
+
+Reply: TypeAlias = str | GenerateResponse | BaseException | Broken
+"""One reply: a text, a whole response, an exception to raise, or a text that breaks off."""
+
+Script: TypeAlias = (
+    Reply
+    | Sequence[Reply]
+    | Callable[[GenerateRequest], Reply | Awaitable[Reply]]
+    | Mapping[str, "Reply | Sequence[Reply] | Callable[[GenerateRequest], Reply | Awaitable[Reply]]"]
+)
+"""What is said: one reply for ever, a sequence of them, a function of the request, or any of these for each phase."""
+
+Delay: TypeAlias = float | Mapping[str, float]
+
+
+class ScriptedProvider(ProviderAdapter):
+    """Answers by a script and remembers what it was asked. Nothing in it is random, and it opens no socket.
+
+    Args:
+        script: what to say. A mapping has phases as keys (``"draft"``, ``"critique"``, ``"synthesise"``, ...) and
+            ``"*"`` for the others; a call outside a run has the phase ``""``. A sequence is used up call by call.
+        name: the provider's name.
+        delay: seconds before each reply, for each phase where it is a mapping; ``inf`` never answers.
+        pieces: into how many pieces a streamed reply is cut.
+        capabilities: what the provider says that it can do; by default everything but images.
+        sleep: waits, for tests with a clock of their own.
+
+    Attributes:
+        requests: every request so far, in order.
+        cancelled: how many calls were cancelled.
+        most_at_once: how many calls were in progress at the same time, at most.
+    """
+
+    name: ClassVar[str] = "scripted"
+    capabilities: ClassVar[ProviderCapabilities] = ProviderCapabilities(
+        streaming=True, tool_use=True, structured_output=True, reasoning=True
+    )
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        name: str = "scripted",
+        delay: Delay = 0.0,
+        pieces: int = 3,
+        capabilities: ProviderCapabilities | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self.name = name  # type: ignore[misc]  # an instance may have a name of its own
+        if capabilities is not None:
+            self.capabilities = capabilities  # type: ignore[misc]
+        self.requests: list[GenerateRequest] = []
+        self.cancelled = 0
+        self.most_at_once = 0
+        self._script = script
+        self._delay = delay
+        self._pieces = pieces
+        self._sleep = sleep
+        self._used: dict[str, int] = {}
+        self._now = 0
+
+    def asked(self, phase: str) -> list[GenerateRequest]:
+        """Return the requests of one phase."""
+        return [request for request in self.requests if _phase(request) == phase]
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        """Say what the script says."""
+        reply = await self._reply(request)
+        if isinstance(reply, Broken):
+            raise reply.error
+        return reply
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+        """Say what the script says, in pieces."""
+        reply = await self._reply(request)
+        text = reply.text or ""
+        for piece in _split(text, self._pieces):
+            yield GenerateChunk(text=piece)
+        if isinstance(reply, Broken):
+            raise reply.error
+        yield attrs.evolve(GenerateChunk.whole(reply), text="")
+
+    async def _reply(self, request: GenerateRequest) -> GenerateResponse | Broken:
+        self.requests.append(request)
+        reply = self._next(request)  # before waiting: the order of the script is that of the calls
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            await self._wait(request)
+            said = await reply if inspect.isawaitable(reply) else reply
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            raise
+        finally:
+            self._now -= 1
+        if isinstance(said, BaseException):
+            raise said
+        return _answer(request, said) if isinstance(said, str) else said
+
+    async def _wait(self, request: GenerateRequest) -> None:
+        delay = self._delay
+        seconds = delay.get(_phase(request), delay.get("*", 0.0)) if isinstance(delay, Mapping) else delay
+        if seconds == inf:
+            await anyio.sleep_forever()
+        await self._sleep(seconds)
+
+    def _next(self, request: GenerateRequest) -> Reply | Awaitable[Reply]:
+        phase, script = "", self._script
+        if isinstance(script, Mapping):
+            phase = _phase(request) if _phase(request) in script else "*"
+            if phase not in script:
+                raise LookupError(f"the script says nothing about the phase {_phase(request)!r}")
+            script = script[phase]
+        if callable(script):
+            return script(request)
+        if isinstance(script, str) or not isinstance(script, Sequence):
+            return script
+        place = self._used.get(phase, 0)
+        self._used[phase] = place + 1
+        if place >= len(script):
+            raise LookupError(f"the script has {len(script)} replies, and this is call {place + 1}")
+        return script[place]
+
+
+def _phase(request: GenerateRequest) -> str:
+    return str(request.metadata.get("phase", ""))
+
+
+def _answer(request: GenerateRequest, text: str) -> GenerateResponse:
+    """Make a plain text a whole answer; its usage is counted in words, so that tests can tell it."""
+    words = sum(len(turn.text.split()) for turn in request.turns())
+    return GenerateResponse(
+        text=text,
+        model=request.model or "scripted-1",
+        finish_reason=FinishReason.STOP,
+        usage=Usage(input_tokens=words, output_tokens=len(text.split())),
+    )
+
+
+def _split(text: str, pieces: int) -> Iterator[str]:
+    size = max(1, -(-len(text) // pieces))
+    for start in range(0, len(text), size):
+        yield text[start : start + size]

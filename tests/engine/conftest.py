@@ -1,0 +1,59 @@
+"""Plans and runs for the engine's tests: scripted seats, a fixed seed, no network."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from llm_council._engine.plan import make_plan
+from llm_council._engine.run import conduct
+from llm_council.config import CouncilConfig
+from llm_council.events import Event, listening
+from llm_council.models import Budget, Plan, RolePrompts, SeatSpec
+from llm_council.results import CouncilResult
+from llm_council.subagents import Subagent
+from llm_council.testing.fakes import ScriptedProvider
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+class Table:
+    """A council of scripted seats: plans a run, conducts it, keeps its events."""
+
+    def __init__(self, **seats: ScriptedProvider) -> None:
+        self.seats = seats
+        self.events: list[Event] = []
+        self.results: list[CouncilResult] = []
+
+    def plan(
+        self,
+        task: str = "What is 17 * 23?",
+        *,
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        config: Mapping[str, Any] | None = None,
+        small: bool = False,
+        prompts: RolePrompts = RolePrompts(system="You answer."),
+        **options: Any,
+    ) -> Plan:
+        seats = [SeatSpec(name=name, provider=seat.name, prose_first=small) for name, seat in self.seats.items()]
+        role = Subagent(name="tester", prompts=prompts)
+        settings = CouncilConfig(**{"seed": "a seed", "budget": Budget(deadline=30.0), **(config or {})})
+        return make_plan(task, role, settings, seats, schema=schema, budget=budget, **options)
+
+    async def run(self, plan: Plan | None = None, **options: Any) -> CouncilResult:
+        conducting = {key: options.pop(key) for key in ("deltas", "price", "clock") if key in options}
+        plan = plan or self.plan(**options)
+        with listening(self.events.append):
+            return await conduct(plan, self.seats, on_result=self.results.append, **conducting)
+
+    def heard(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def table() -> Callable[..., Table]:
+    return Table
