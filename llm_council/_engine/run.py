@@ -50,6 +50,7 @@ async def conduct(
         deadline=None if plan.budget.deadline is None else clock() + plan.budget.deadline,
         clock=clock,
         seed=plan.seed,
+        tokens=_scope.RetryTokens(),
     )
     with _scope.entered(scope):
         sitting = Sitting(plan, adapters, Ledger(plan.budget, price), clock, deltas)

@@ -14,8 +14,18 @@ from llm_council import _scope
 from llm_council._engine.budget import Ledger, phase_ends
 from llm_council._schema import drop_thinking
 from llm_council.errors import BudgetExceeded, ContentFiltered, CouncilError, EmptyReply, TimedOut, TruncatedReply
-from llm_council.events import Degraded, PhaseFinished, PhaseStarted, SeatFinished, SeatStarted, TextDelta, emit
+from llm_council.events import (
+    AttemptFailed,
+    Degraded,
+    PhaseFinished,
+    PhaseStarted,
+    SeatFinished,
+    SeatStarted,
+    TextDelta,
+    emit,
+)
 from llm_council.models import (
+    Attempt,
     Critique,
     Draft,
     FinishReason,
@@ -178,9 +188,12 @@ async def ask(
     except BudgetExceeded as refusal:
         return _note(sitting, phase, seat, Outcome(None, refusal, 0.0))
     emit(SeatStarted(run_id=run_id, at=began, phase=phase, seat=seat.name))
+    tries = _Tries(sitting, phase, seat, began)
     try:
-        with bound.scope, _scope.entered(_scope_of(sitting, bound)):
+        with bound.scope, _scope.entered(_scope_of(sitting, bound, tries.note)):
             response = await _answer(sitting, phase, seat, request)
+            if not response.attempts:
+                response = attrs.evolve(response, attempts=tries.all(response))
         cut = bound.scope.cancelled_caught
         error = _unusable(response) if response is not None else None
     except CouncilError as failure:
@@ -219,26 +232,68 @@ def _note(sitting: Sitting, phase: Phase, seat: SeatSpec, outcome: Outcome) -> O
     return outcome
 
 
-def _scope_of(sitting: Sitting, bound: Bound) -> _scope.RunScope:
+def _scope_of(sitting: Sitting, bound: Bound, tried: Callable[[CouncilError, float | None], None]) -> _scope.RunScope:
     """Tell middleware and transports until when this call may last, by the run's own clock."""
     left = bound.scope.deadline - anyio.current_time()
-    deadline = None if left == inf else sitting.clock() + left
-    return _scope.RunScope(run_id=sitting.plan.run_id, deadline=deadline, clock=sitting.clock, seed=sitting.plan.seed)
+    return attrs.evolve(
+        _scope.current(), deadline=None if left == inf else sitting.clock() + left, clock=sitting.clock, tried=tried
+    )
 
 
 async def _answer(sitting: Sitting, phase: Phase, seat: SeatSpec, request: GenerateRequest) -> GenerateResponse:
     adapter = sitting.adapters[seat.name]
     if not sitting.deltas:
         return await call(adapter, request)
+    run_id = sitting.plan.run_id
     chunks = []
     async with aclosing(cast("AsyncGenerator[GenerateChunk, None]", stream(adapter, request))) as pieces:
         async for chunk in pieces:
             chunks.append(chunk)
             if chunk.text:
-                emit(
-                    TextDelta(run_id=sitting.plan.run_id, at=sitting.at(), phase=phase, seat=seat.name, text=chunk.text)
-                )
+                emit(TextDelta(run_id=run_id, at=sitting.at(), phase=phase, seat=seat.name, text=chunk.text))
     return join(chunks)
+
+
+@attrs.define
+class _Tries:
+    """The failed tries of one call: told to listeners, and kept for a streamed answer, whose pieces carry none."""
+
+    sitting: Sitting
+    phase: Phase
+    seat: SeatSpec
+    began: float
+    last: float = attrs.field(default=attrs.Factory(lambda self: self.began, takes_self=True))
+    failed: list[Attempt] = attrs.field(factory=list)
+
+    def note(self, error: CouncilError, retry_in: float | None) -> None:
+        now = self.sitting.at()
+        self.failed.append(
+            Attempt(
+                at=self.last - self.began,
+                elapsed=now - self.last,
+                error=type(error).__name__,
+                message=error.message,
+                status=getattr(error, "status", None),
+                request_id=error.request_id,
+                retry_in=retry_in,
+            )
+        )
+        self.last = now + (retry_in or 0.0)
+        emit(
+            AttemptFailed(
+                run_id=self.sitting.plan.run_id,
+                at=now,
+                phase=self.phase,
+                seat=self.seat.name,
+                error=error,
+                retry_in=retry_in,
+            )
+        )
+
+    def all(self, response: GenerateResponse) -> tuple[Attempt, ...]:
+        """Return every try of a call that succeeded in the end."""
+        elapsed = self.sitting.at() - self.last
+        return (*self.failed, Attempt(at=self.last - self.began, elapsed=elapsed, request_id=response.request_id))
 
 
 def _unusable(response: GenerateResponse) -> CouncilError | None:

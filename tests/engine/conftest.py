@@ -14,10 +14,7 @@ from llm_council.results import CouncilResult
 from llm_council.subagents import Subagent
 from llm_council.testing.fakes import ScriptedProvider
 
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return request.param
+ROLE = RolePrompts(system="You answer.")
 
 
 class Table:
@@ -36,7 +33,7 @@ class Table:
         budget: Budget | None = None,
         config: Mapping[str, Any] | None = None,
         small: bool = False,
-        prompts: RolePrompts = RolePrompts(system="You answer."),
+        prompts: RolePrompts = ROLE,
         **options: Any,
     ) -> Plan:
         seats = [SeatSpec(name=name, provider=seat.name, prose_first=small) for name, seat in self.seats.items()]
