@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 import attrs
@@ -21,11 +22,11 @@ from llm_council.providers._local_shapes import (
     Fixed,
     Formed,
     Listing,
-    Number,
     Record,
     Shape,
     Text,
     fitted,
+    number,
 )
 
 __all__ = ["Bounded", "bounded", "grammar"]
@@ -244,10 +245,8 @@ class _Reader:
             case "null":
                 return Fixed((None,))
             case "number" | "integer":
-                words = _KIND_WORDS["number"]
-                bounds = {word: node[word] for word in words if isinstance(node.get(word), int | float)}
-                bounds = {word: value for word, value in bounds.items() if not isinstance(value, bool)}
-                return Number(kind == "integer", bounds)
+                bounds = {word: node[word] for word in _KIND_WORDS["number"] if _finite(node.get(word))}
+                return number(bounds, whole=kind == "integer")
             case _:
                 return self._text(node, path)
 
@@ -294,9 +293,9 @@ class _Reader:
         others = node.get("additionalProperties", True)
         for name in needed:
             properties.setdefault(name, others)
-        for number in range(1, node.get("minProperties", 0) + 1):
+        for count in range(1, node.get("minProperties", 0) + 1):
             if len(properties) < node["minProperties"]:
-                properties.setdefault(f"item_{number}", others)
+                properties.setdefault(f"item_{count}", others)
         for name in properties:
             if len(needed) < node.get("minProperties", 0) and name not in needed:
                 needed.append(name)
@@ -356,6 +355,10 @@ _BOTH: dict[str, Callable[[Any, Any], Any]] = {
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _finite(value: Any) -> bool:
+    return _is(value, "number") and isfinite(value)
 
 
 def _is(value: Any, kind: str) -> bool:

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from fractions import Fraction
+from math import ceil, floor
 from typing import Any, Protocol
 
 import attrs
 
-__all__ = ["Choice", "Fit", "Fixed", "Formed", "Listing", "Number", "Record", "Shape", "Text", "fitted"]
+__all__ = ["Choice", "Fit", "Fixed", "Formed", "Listing", "Number", "Record", "Shape", "Text", "fitted", "number"]
 
-COMFORT = 60
+COMFORT = 100
 """Characters in which a sentence fits: below this, fewer items and no optional properties are better."""
 
 LONGEST = 600
 """Characters beyond which a text is not stretched, however much room there is."""
+
+LEAST = 30
+"""Characters of a text where nothing fits."""
 
 PATTERN_ROOM = 64
 """Characters for a text with a pattern and no declared length: cut shorter, the pattern may have no word left."""
 
 _ESCAPES = 1.25  # characters that JSON writes as two, such as quotes and line breaks
 _GREATEST = 99_999  # of numbers without bounds: digits go on for ever otherwise
-_STEP = 0.01
+_STEP = Fraction(1, 100)
+_NAMED = 20  # values named one by one, where nothing shorter says them
 
 
 @attrs.frozen
@@ -72,35 +78,66 @@ class Fixed:
 
 @attrs.frozen
 class Number:
-    """A number, with bounds so that it ends, and at most two decimals unless the schema says its own step."""
+    """A number between two bounds that it may reach; without them its digits go on for ever."""
 
+    low: float
+    high: float
     whole: bool
-    bounds: Mapping[str, float]
-
-    def _filled(self) -> dict[str, Any]:
-        filled: dict[str, Any] = dict(self.bounds)
-        if "minimum" not in filled and "exclusiveMinimum" not in filled:
-            top = filled.get("maximum", filled.get("exclusiveMaximum", 0))
-            filled["minimum"] = min(-_GREATEST, top - _GREATEST) if top < 0 else -_GREATEST
-        if "maximum" not in filled and "exclusiveMaximum" not in filled:
-            floor = filled.get("minimum", filled.get("exclusiveMinimum", 0))
-            filled["maximum"] = max(_GREATEST, floor + _GREATEST)
-        if not self.whole:
-            filled.setdefault("multipleOf", _STEP)
-        return filled
+    step: float | None = None
 
     def width(self, fit: Fit) -> float:
         """Return the length of the longer bound, with a sign and decimals."""
-        filled = self._filled()
-        ends = (
-            filled[name] for name in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum") if name in filled
-        )
-        decimals = 0 if self.whole else 1 + len(f"{filled['multipleOf']:.10f}".rstrip("0").partition(".")[2])
-        return max(len(f"{end:.0f}") for end in ends) + 1 + decimals
+        decimals = 0 if self.step is None else 1 + len(f"{self.step:.10f}".rstrip("0").partition(".")[2])
+        return max(len(f"{end:.0f}") for end in (self.low, self.high)) + 1 + decimals
 
     def schema(self, fit: Fit) -> dict[str, Any]:
         """Return a bounded number."""
-        return {"type": "integer" if self.whole else "number", **self._filled()}
+        step = {} if self.step is None else {"multipleOf": self.step}
+        return {"type": "integer" if self.whole else "number", "minimum": self.low, "maximum": self.high, **step}
+
+
+def number(bounds: Mapping[str, float], *, whole: bool) -> Shape | None:
+    """Return the shape of a number; None when there is none between the bounds.
+
+    A number that needs no step of its own gets one of a hundredth, since the engine bounds digits by that alone. Steps
+    below zero are beyond it: such numbers become whole ones, or a few of them are named.
+
+    Args:
+        bounds: the schema's own words, such as ``minimum`` and ``multipleOf``.
+        whole: whether it has no decimals.
+    """
+    own = bounds.get("multipleOf")
+    exact = {word: Fraction(str(value)) for word, value in bounds.items()}
+    low, high = _ends(exact)
+    step = exact.get("multipleOf", Fraction(1) if whole else _STEP)
+    if whole and step.denominator > 1:
+        step = Fraction(step.numerator)
+    first = ceil(low / step) * step
+    last = floor(high / step) * step
+    first += step if first == exact.get("exclusiveMinimum") else 0
+    last -= step if last == exact.get("exclusiveMaximum") else 0
+    if first > last:
+        middle = (low + high) / 2
+        inside = low < high or (low == high and not {"exclusiveMinimum", "exclusiveMaximum"} & exact.keys())
+        return Fixed((float(middle),)) if own is None and not whole and inside else None
+    if last >= 0 or (whole and own is None):
+        return Number(_plain(first), _plain(last), whole, None if whole and own is None else _plain(step))
+    if own is None and floor(last) >= first:
+        return Number(ceil(first), floor(last), whole=True)
+    count = min(_NAMED, int((last - first) / step) + 1)
+    return Fixed(tuple(_plain(last - index * step) for index in range(count)))
+
+
+def _ends(exact: Mapping[str, Fraction]) -> tuple[Fraction, Fraction]:
+    lows = [exact[word] for word in ("minimum", "exclusiveMinimum") if word in exact]
+    highs = [exact[word] for word in ("maximum", "exclusiveMaximum") if word in exact]
+    low = max(lows) if lows else min(Fraction(-_GREATEST), min(highs, default=Fraction(0)) - _GREATEST)
+    high = min(highs) if highs else max(Fraction(_GREATEST), max(lows, default=Fraction(0)) + _GREATEST)
+    return low, high
+
+
+def _plain(value: Fraction) -> float:
+    return int(value) if value.denominator == 1 else float(value)
 
 
 @attrs.frozen
@@ -123,8 +160,10 @@ class Text:
 
     def schema(self, fit: Fit) -> dict[str, Any]:
         """Return a text of bounded length."""
-        facts = {"minLength": self.least or None, "pattern": self.pattern}
-        return {"type": "string", **_said(facts), "maxLength": self._most(fit)}
+        most = self._most(fit)
+        # An empty text says nothing; a small model that is allowed one will write it.
+        least = max(self.least, min(1, most)) if self.pattern is None else self.least
+        return {"type": "string", **_said({"minLength": least or None, "pattern": self.pattern}), "maxLength": most}
 
 
 @attrs.frozen
@@ -231,8 +270,8 @@ class Choice:
 def fitted(shape: Shape, characters: int) -> tuple[Fit, bool]:
     """Choose bounds for a shape.
 
-    Lists of three are tried first, then shorter ones, then without optional properties, until a sentence fits into
-    every text.
+    Lists of three are tried first, then shorter ones, then going without optional properties, until a sentence fits
+    into every text.
 
     Args:
         shape: the whole answer.
@@ -242,13 +281,13 @@ def fitted(shape: Shape, characters: int) -> tuple[Fit, bool]:
         The bounds, and whether the answer cannot get longer than asked under them.
     """
     best: Fit | None = None
-    for items, optional in ((3, True), (2, True), (2, False), (1, True), (1, False)):
+    for items, optional in ((3, True), (2, True), (1, True), (2, False), (1, False)):
         room = _room(shape, characters, items=items, optional=optional)
         if room >= COMFORT:
             return Fit(room, items, optional), True
         if room and (best is None or room > best.text):
             best = Fit(room, items, optional)
-    return (best, True) if best is not None else (Fit(COMFORT // 2, 1, optional=False), False)
+    return (best, True) if best is not None else (Fit(LEAST, 1, optional=False), False)
 
 
 def _room(shape: Shape, characters: int, *, items: int, optional: bool) -> int:

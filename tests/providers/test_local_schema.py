@@ -28,15 +28,7 @@ def sample(schema, rng):
             low, high = schema.get("minLength", 0), schema["maxLength"]
             return "".join(rng.choice("ab c") for _ in range(rng.choice([low, high, rng.randint(low, high)])))
         case "integer" | "number":
-            step = schema.get("multipleOf", 1)
-            low = schema.get("minimum", schema.get("exclusiveMinimum"))
-            high = schema.get("maximum", schema.get("exclusiveMaximum"))
-            first = -(-low // step) * step
-            first += step if first <= low and "exclusiveMinimum" in schema else 0
-            last = high // step * step
-            last -= step if last >= high and "exclusiveMaximum" in schema else 0
-            value = rng.choice([first, last])
-            return round(value, 2) if schema["type"] == "number" else int(value)
+            return rng.choice([schema["minimum"], schema["maximum"]])
         case "array":
             first = schema.get("prefixItems", [])
             if first:
@@ -64,8 +56,10 @@ def texts(draw):
 @st.composite
 def numbers(draw):
     kind = draw(st.sampled_from(["integer", "number"]))
-    low = draw(st.integers(-200_000, 200_000))
-    facts = {"minimum": low, "maximum": low + draw(st.integers(1, 1000))}
+    low = draw(st.integers(-200_000, 200_000) | st.sampled_from([-0.5, 0.001, 0.5, -3.25]))
+    lower, upper = draw(st.sampled_from([("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")]))
+    facts = {lower: low, upper: low + draw(st.integers(1, 1000) | st.sampled_from([0.002, 0.5]))}
+    facts["multipleOf"] = draw(st.sampled_from([1, 3, 0.25, 0.01]))
     return {"type": kind, **{name: value for name, value in facts.items() if draw(st.booleans())}}
 
 
@@ -132,7 +126,7 @@ ONE = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "
 def test_texts_and_lists_share_the_room():
     wide, narrow = bounded(ONE, 2000).schema, bounded(ONE, 300).schema
     assert wide["properties"]["b"]["maxItems"] == 3
-    assert wide["properties"]["a"]["maxLength"] > narrow["properties"]["a"]["maxLength"] >= 60
+    assert wide["properties"]["a"]["maxLength"] > narrow["properties"]["a"]["maxLength"] >= 80
     assert bounded({**ONE, "required": ["a"]}, 90).schema["properties"].keys() == {"a"}
     assert bounded(ONE, 10**6).schema["properties"]["a"]["maxLength"] == 600
 
@@ -176,7 +170,17 @@ def test_what_a_grammar_cannot_say_is_listed(schema, line):
          {"type": "string", "pattern": "^[a-z]+$", "maxLength": 9}),
         ({"type": "string", "format": "date"}, {"type": "string", "format": "date", "maxLength": 10}),
         ({"type": "integer", "exclusiveMinimum": 0, "maximum": 9, "default": 1},
-         {"type": "integer", "exclusiveMinimum": 0, "maximum": 9}),
+         {"type": "integer", "minimum": 1, "maximum": 9}),
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+         {"type": "number", "minimum": 0.01, "maximum": 0.99, "multipleOf": 0.01}),
+        ({"type": "number", "minimum": 0.001, "maximum": 0.003}, {"enum": [0.002]}),
+        ({"type": "number", "maximum": -3.5, "minimum": -5}, {"type": "integer", "minimum": -5, "maximum": -4}),
+        ({"type": "number", "maximum": -3.5, "minimum": -3.52}, {"enum": [-3.5, -3.51, -3.52]}),
+        ({"type": "integer", "maximum": -3, "minimum": -9, "multipleOf": 3}, {"enum": [-3, -6, -9]}),
+        ({"type": "integer", "multipleOf": 2.5, "minimum": 0, "maximum": 20},
+         {"type": "integer", "minimum": 0, "maximum": 20, "multipleOf": 5}),
+        ({"type": "integer", "minimum": 10**9}, {"type": "integer", "minimum": 10**9, "maximum": 10**9 + 99_999}),
+        ({"minLength": 0, "maxLength": 0}, {"type": "string", "maxLength": 0}),
         ({"type": "number", "minimum": 0, "maximum": 1},
          {"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.01}),
         ({"allOf": [{"type": "number"}, {"type": "integer", "minimum": 1}, {"maximum": 2}]},
@@ -203,6 +207,9 @@ def test_what_is_sent(schema, sent):
             "$defs": {"x": {"type": "object", "properties": {"x": {"$ref": "#/$defs/x"}}, "required": ["x"]}},
         },
         {"const": 1, "type": "string"},
+        {"type": "integer", "minimum": 0.1, "maximum": 0.9},
+        {"type": "number", "minimum": 1, "exclusiveMaximum": 1},
+        {"type": "number", "minimum": 1, "maximum": 9, "multipleOf": 10},
         {"type": "array", "minItems": 3, "maxItems": 2},
         {"type": "array", "prefixItems": [{}], "items": False, "minItems": 2},
         {"type": "string", "minLength": 5, "maxLength": 4},
