@@ -1,0 +1,139 @@
+"""The ``httpx.AsyncClient`` that adapters get: shared TLS, no redirects, bounded bodies, fast under concurrency."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import sniffio
+
+from llm_council.transports._base import ACCEPT_ENCODING, AGENT, DEFAULT_LIMITS, DEFAULT_TIMEOUTS
+from llm_council.transports._decompress import BadEncoding, Overflow, unpacked
+from llm_council.transports._errors import BodyTooLarge
+
+__all__ = ["AsyncClient", "BoundedTransport", "PooledTransport", "new_client"]
+
+AsyncClient = httpx.AsyncClient
+
+_BODILY = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
+
+
+def new_client(*, trust_env: bool = True) -> httpx.AsyncClient:
+    """Build the ``httpx.AsyncClient`` that stands behind ``ProviderAdapter._get_client()``; it costs microseconds.
+
+    It has no timeout but 10 seconds to connect (the call's deadline rules), follows no redirect, asks for gzip at
+    most, and reads at most 16 MiB of a body, 64 KiB of an error's, counted after decompression. A larger body raises
+    ``httpx.DecodingError``, which ``translate`` turns into ``ReplyTooLarge``; an error's body is cut.
+
+    Args:
+        trust_env: honour the proxy variables of the environment.
+
+    Returns:
+        A client for the event loop in which its first request is sent; ``aclose()`` it there.
+    """
+    return httpx.AsyncClient(
+        transport=BoundedTransport(PooledTransport(trust_env=trust_env)),
+        headers={"Accept-Encoding": ACCEPT_ENCODING, "User-Agent": AGENT},
+        timeout=httpx.Timeout(None, connect=DEFAULT_TIMEOUTS.connect),
+        follow_redirects=False,
+        trust_env=False,  # the transport reads the environment; httpx would build a pool for each proxy
+    )
+
+
+class PooledTransport(httpx.AsyncBaseTransport):
+    """Send over aiohttp under asyncio, over httpx's own pool elsewhere; chosen by the first request.
+
+    Args:
+        trust_env: honour ``HTTP_PROXY`` and its kin.
+    """
+
+    def __init__(self, *, trust_env: bool = True) -> None:
+        self._trust_env = trust_env
+        self._inner: httpx.AsyncBaseTransport | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; a header with a line break or a NUL raises ``httpx.LocalProtocolError`` before any socket."""
+        for name, value in request.headers.raw:
+            if b"\n" in value or b"\r" in value or b"\0" in value or not name.strip():
+                raise httpx.LocalProtocolError("a header has a line break or a NUL", request=request)
+        inner = self._inner
+        if inner is None:
+            inner = self._inner = self._choose()
+        return await inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            await inner.aclose()
+
+    def _choose(self) -> httpx.AsyncBaseTransport:
+        if sniffio.current_async_library() == "asyncio":
+            from llm_council.transports._aiohttp import AiohttpTransport  # trio programs need not load aiohttp
+
+            return AiohttpTransport(trust_env=self._trust_env)
+        from llm_council.transports._httpcore import HttpcoreTransport
+
+        return HttpcoreTransport(trust_env=self._trust_env)
+
+
+class BoundedTransport(httpx.AsyncBaseTransport):
+    """Decompress and count what another transport brings, so that httpx above has nothing left to unpack.
+
+    Args:
+        inner: the transport that moves the bytes.
+        body: bytes allowed in a body.
+        error_body: bytes kept of the body of a reply with status 400 or more.
+    """
+
+    def __init__(
+        self,
+        inner: httpx.AsyncBaseTransport,
+        *,
+        body: int = DEFAULT_LIMITS.body,
+        error_body: int = DEFAULT_LIMITS.error_body,
+    ) -> None:
+        self._inner = inner
+        self._body = body
+        self._error_body = error_body
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return the response with a bounded body."""
+        response = await self._inner.handle_async_request(request)
+        failed = response.status_code >= 400
+        body = _BoundedBody(response, request, self._error_body if failed else self._body, cut=failed)
+        encoded = "content-encoding" in response.headers
+        return httpx.Response(
+            response.status_code,
+            headers=[pair for pair in response.headers.raw if not (encoded and pair[0].lower() in _BODILY)],
+            stream=body,
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        """Close the transport within."""
+        await self._inner.aclose()
+
+
+class _BoundedBody(httpx.AsyncByteStream):
+    def __init__(self, response: httpx.Response, request: httpx.Request, limit: int, *, cut: bool) -> None:
+        self._response = response
+        self._request = request
+        self._limit = limit
+        self._cut = cut
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            source = self._response.stream
+            async for piece in unpacked(source, self._response.headers.get("content-encoding", ""), self._limit):  # type: ignore[arg-type]
+                yield piece
+        except Overflow as exc:
+            await self.aclose()
+            if not self._cut:
+                raise BodyTooLarge(exc.limit, request=self._request) from None
+        except BadEncoding as exc:
+            await self.aclose()
+            raise httpx.DecodingError(str(exc), request=self._request) from None
+
+    async def aclose(self) -> None:
+        await self._response.stream.aclose()  # type: ignore[union-attr]

@@ -1,0 +1,75 @@
+"""What every transport does with a reply: read its head, bound its body, let go of it early."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import suppress
+from typing import NoReturn
+
+import anyio
+
+from llm_council.errors import MalformedReply, ProviderError, ReplyTooLarge
+from llm_council.models.limits import Limits
+from llm_council.transports._base import HttpReply, HttpRequest, bare, incoming, refuse_redirect, where
+from llm_council.transports._decompress import BadEncoding, Overflow, Unpacker
+from llm_council.transports._translate import translate
+
+__all__ = ["body_of", "head_of", "raise_typed", "unwind"]
+
+
+def head_of(request: HttpRequest, status: int, headers: Iterable[tuple[bytes, bytes]], limits: Limits) -> HttpReply:
+    """Build the head of a reply.
+
+    Raises:
+        RedirectRefused: a status of 3xx.
+        MalformedReply: headers that are too large or hold what no header can.
+    """
+    head = HttpReply(status=status, headers=incoming(headers, limits.header_block), url=bare(request.url))
+    refuse_redirect(head)
+    return head
+
+
+async def body_of(
+    head: HttpReply, arriving: AsyncIterable[bytes], *, limit: int, error_body: int
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body, unpacked and bounded; that of a status of 400 or more is cut at ``error_body`` bytes.
+
+    Raises:
+        ReplyTooLarge: a good reply larger than ``limit``.
+        MalformedReply: what came does not decompress.
+    """
+    failed = head.status >= 400
+    try:
+        unpacker = Unpacker(head.headers.get("content-encoding", ""), error_body if failed else limit)
+        async for chunk in arriving:
+            for piece in unpacker.feed(chunk):
+                yield piece
+        unpacker.finish()
+    except Overflow:
+        if not failed:
+            raise ReplyTooLarge(f"the reply of {where(head.url)} is larger than {limit} bytes", limit=limit) from None
+    except BadEncoding as exc:
+        raise MalformedReply(f"the reply of {where(head.url)}: {exc}") from None
+
+
+async def unwind(*generators: AsyncGenerator[bytes, None]) -> None:
+    """Take what has already arrived, and end these generators and those below without waiting for more.
+
+    Generators inside generators, httpcore's above all, do not end with the outermost: trio complains about each when it
+    is collected. A cancelled read ends them all. And where the end of the body has arrived, its connection is kept.
+    """
+    for generator in generators:
+        if getattr(generator, "ag_frame", None) is None:  # it has ended
+            continue
+        with anyio.CancelScope(shield=True) as scope, suppress(ProviderError):
+            scope.cancel()
+            async for _ in generator:
+                pass
+
+
+def raise_typed(exc: BaseException, request: HttpRequest) -> NoReturn:
+    """Raise the typed error for a foreign exception; the exception itself when it says nothing about a call."""
+    error = translate(exc, where(request.url))
+    if error is None:
+        raise exc
+    raise error

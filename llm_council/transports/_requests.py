@@ -1,0 +1,294 @@
+"""A transport over the caller's ``requests.Session``: proxies, adapters and auth plugins as configured there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from llm_council import _loop_local
+from llm_council.models.limits import Limits, Timeouts
+from llm_council.transports._base import (
+    DEFAULT_LIMITS,
+    DEFAULT_TIMEOUTS,
+    HttpReply,
+    HttpRequest,
+    ReplyStream,
+    bare,
+    outgoing,
+    refuse_redirect,
+)
+from llm_council.transports._exchange import body_of, head_of, raise_typed, unwind
+
+__all__ = ["RequestsTransport"]
+
+T = TypeVar("T")
+
+STEP = 64 * 1024
+GRACE = 1.0
+"""Seconds that a thread may wait longer than its call, so that the call's own deadline is the one that speaks."""
+
+_FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+
+
+class RequestsTransport:
+    """Send over a ``requests.Session`` in worker threads, for asyncio and trio alike.
+
+    A cancelled call returns at once. Its thread is woken when the body was being read; while it waits for a head it
+    lives on until the read timeout, and holds one of the ``max_workers``.
+
+    Args:
+        session: not closed here; None makes one. Plain adapters whose pool is smaller than ``max_workers`` are
+            replaced by larger ones with the same retries.
+        timeout: seconds to connect, and between two bytes; None leaves it to the call's ``Timeouts`` and deadline.
+        max_workers: threads at a time, for each event loop.
+    """
+
+    def __init__(
+        self,
+        session: requests.Session | None = None,
+        timeout: tuple[float | None, float | None] = (None, None),
+        max_workers: int = 40,
+    ) -> None:
+        self._owned = session is None
+        self._session = _own_session() if session is None else session
+        self._timeout = timeout
+        self._max_workers = max_workers
+        self._pid = os.getpid()
+        _widen(self._session, max_workers)
+
+    async def send(
+        self,
+        request: HttpRequest,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        deadline: float | None = None,
+    ) -> HttpReply:
+        """Send a request and return the whole reply; see ``Transport.send``."""
+        async with self._exchange(request, limits, limits.body, self._waits(timeouts, deadline)) as reply:
+            return await reply.read()
+
+    def stream(
+        self,
+        request: HttpRequest,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        deadline: float | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream]:
+        """Send a request and enter with the reply's head; see ``Transport.stream``."""
+        return self._exchange(request, limits, limits.stream, self._waits(timeouts, deadline))
+
+    async def aclose(self) -> None:
+        """Close the connections of a session of our own; it may be used again."""
+        if self._owned:
+            self._session.close()
+
+    @asynccontextmanager
+    async def _exchange(
+        self, request: HttpRequest, limits: Limits, limit: int, waits: tuple[float | None, float]
+    ) -> AsyncIterator[ReplyStream]:
+        if self._pid != os.getpid():  # the sockets are shared with the parent process
+            self._pid = os.getpid()
+            for adapter in self._session.adapters.values():
+                adapter.close()
+        limiter = await _loop_local.get(self, "limiter", self._limiter, _keep)
+        call = _Call(self._session, request, waits, limiter)
+        try:
+            response = await call.run(call.open)
+            pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.raw.headers.items()]
+            head = head_of(request, response.status_code, pairs, limits)
+            arriving = _arriving(call)
+            chunks = body_of(head, arriving, limit=limit, error_body=limits.error_body)
+            try:
+                yield ReplyStream(head, chunks)
+            finally:
+                call.drop()
+                await unwind(chunks, arriving)
+        finally:
+            call.drop()
+
+    def _waits(self, timeouts: Timeouts, deadline: float | None) -> tuple[float | None, float]:
+        """Return the bounds on connecting and on reading; there is always one on reading."""
+        connect, read = self._timeout
+        left = None if deadline is None else max(deadline, 0.0) + GRACE
+        connects = [bound for bound in (connect, timeouts.connect, left) if bound is not None]
+        reads = [bound for bound in (read, timeouts.read, left) if bound is not None]
+        return min(connects, default=None), min(reads, default=timeouts.total or 600.0)
+
+    def _limiter(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(self._max_workers)
+
+
+class _Call:
+    """One exchange: what runs in threads, and how the event loop lets go of it."""
+
+    def __init__(
+        self,
+        session: requests.Session,
+        request: HttpRequest,
+        waits: tuple[float | None, float],
+        limiter: anyio.CapacityLimiter,
+    ) -> None:
+        self._session = session
+        self._request = request
+        self._waits = waits
+        self._limiter = limiter
+        self._lock = threading.Lock()
+        self._response: requests.Response | None = None
+        self._begun = False
+        self._busy = False
+        self._dropped = False
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run a step in a worker thread; a cancellation returns at once.
+
+        Raises:
+            CouncilError: the typed error for whatever requests raises.
+        """
+        try:
+            return await anyio.to_thread.run_sync(self._step, work, abandon_on_cancel=True, limiter=self._limiter)
+        except _FOREIGN as exc:
+            raise_typed(exc, self._request)
+
+    def open(self) -> requests.Response:
+        """Send the request and return the response with its body unread."""
+        prepared = self._session.prepare_request(
+            requests.Request(
+                self._request.method,
+                self._request.url,
+                headers=outgoing(self._request.headers),
+                data=self._request.body,
+                # Without an auth of its own, requests puts ~/.netrc's in place of our Authorization header.
+                auth=_as_it_is if self._session.auth is None else None,
+            )
+        )
+        prepared.hooks["response"].append(self._refuse)
+        settings: dict[str, Any] = {
+            **self._session.merge_environment_settings(prepared.url, {}, stream=True, verify=None, cert=None)
+        }
+        # A kept connection that the server was just closing, before a byte of the reply came: once more.
+        opened = self._connections(prepared, settings)
+        try:
+            self._response = self._send(prepared, settings)
+        except requests.ConnectionError as exc:
+            if opened is None or opened != self._connections(prepared, settings) or not _lost_unanswered(exc):
+                raise
+            self._response = self._send(prepared, settings)
+        return self._response
+
+    def read(self) -> bytes:
+        """Return the next bytes as they came over the wire; empty at the end."""
+        if self._response is None:
+            return b""
+        raw = self._response.raw
+        # http.client takes an end inside the head for the end of the head, and then waits for a body without length.
+        unbounded = not self._begun and raw.connection is not None and raw.length_remaining is None and not raw.chunked
+        self._begun = True
+        data = bytes(raw.read1(STEP, decode_content=False) or b"")
+        if unbounded and not data and self._response.status_code not in (204, 304):
+            raise ConnectionResetError("the connection ended before a body came")
+        return data
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the body was read to its end, so that asking for more needs no thread."""
+        return self._response is not None and bool(self._response.raw.closed)
+
+    def drop(self) -> None:
+        """Let go: close the connection unless the reply was read to its end; from the event loop, without waiting."""
+        with self._lock:
+            self._dropped = True
+            response = self._response
+            if self._busy:  # a thread is in a call on the socket: wake it, it will close
+                if response is not None:
+                    with contextlib.suppress(ValueError, RuntimeError, OSError):
+                        response.raw.shutdown()
+                return
+        if response is not None:
+            response.close()
+
+    def _step(self, work: Callable[[], T]) -> T:
+        with self._lock:
+            if self._dropped:
+                raise ConnectionAbortedError("the call was dropped before this step began")
+            self._busy = True
+        try:
+            return work()
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        with self._lock:
+            self._busy = False
+            dropped = self._dropped
+        if dropped and self._response is not None:
+            self._response.close()
+
+    def _send(self, prepared: requests.PreparedRequest, settings: dict[str, Any]) -> requests.Response:
+        return self._session.send(prepared, timeout=self._waits, allow_redirects=False, **settings)
+
+    def _refuse(self, response: requests.Response, *args: Any, **kwargs: Any) -> None:
+        """Refuse a redirect before requests looks at it: it would read the whole body, unpacked."""
+        if 300 <= response.status_code < 400:
+            location = {"location": response.headers.get("location", "")}
+            response.close()
+            refuse_redirect(HttpReply(status=response.status_code, headers=location, url=bare(self._request.url)))
+
+    def _connections(self, prepared: requests.PreparedRequest, settings: dict[str, Any]) -> int | None:
+        """Return how many connections were opened to this origin so far: one more tells a fresh one from a kept one."""
+        adapter = self._session.get_adapter(prepared.url or "")
+        if not isinstance(adapter, HTTPAdapter):
+            return None
+        pool = adapter.get_connection_with_tls_context(
+            prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
+        )
+        return int(getattr(pool, "num_connections", 0))
+
+
+async def _arriving(call: _Call) -> AsyncGenerator[bytes, None]:
+    while chunk := await call.run(call.read):
+        yield chunk
+        if call.is_over:
+            return
+
+
+def _own_session() -> requests.Session:
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    session.verify = os.environ.get("SSL_CERT_FILE") or True  # requests itself reads REQUESTS_CA_BUNDLE only
+    return session
+
+
+def _widen(session: requests.Session, size: int) -> None:
+    for prefix, adapter in list(session.adapters.items()):
+        size_now = getattr(adapter, "_pool_maxsize", size)  # private, but what an adapter pickles itself by
+        if type(adapter) is HTTPAdapter and size_now < size:
+            session.mount(prefix, HTTPAdapter(pool_maxsize=size, max_retries=adapter.max_retries))
+            adapter.close()
+
+
+def _as_it_is(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+    return prepared
+
+
+def _lost_unanswered(exc: BaseException) -> bool:
+    """Tell whether the connection ended without a byte of the reply, by the exceptions inside."""
+    inner = exc.args[0] if exc.args else None
+    parts = inner.args if isinstance(inner, urllib3.exceptions.ProtocolError) else ()
+    return any(isinstance(part, ConnectionError) for part in parts)
+
+
+async def _keep(resource: object) -> None:
+    """Do nothing: a limiter holds nothing that needs closing."""

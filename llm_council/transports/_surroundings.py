@@ -1,0 +1,60 @@
+"""What the machine says about TLS and proxies: read once, shared by every client."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from functools import lru_cache
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from llm_council.errors import InvalidOption
+
+__all__ = ["Proxies", "tls_context"]
+
+
+@lru_cache(maxsize=1)
+def tls_context() -> ssl.SSLContext:
+    """Return the one TLS context: building one costs 20 ms.
+
+    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are honoured; without them certifi's authorities are trusted.
+
+    Raises:
+        InvalidOption: what those variables name cannot be read.
+    """
+    try:
+        context = httpx.create_ssl_context()
+    except (OSError, ssl.SSLError) as exc:
+        named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)}
+        raise InvalidOption(f"no certificates can be read from {named or 'certifi'}: {type(exc).__name__}") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Proxies:
+    """Which proxy a host is reached through, by ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+
+    The environment is read when this is made, and ``NO_PROXY`` once for each host.
+
+    Args:
+        trust_env: False uses no proxy at all.
+    """
+
+    def __init__(self, *, trust_env: bool = True) -> None:
+        self._by_scheme = getproxies() if trust_env else {}
+        self._by_host: dict[tuple[str, str], str | None] = {}
+
+    def of(self, url: httpx.URL) -> str | None:
+        """Return the address of the proxy for this URL, or None."""
+        if not self._by_scheme:
+            return None
+        key = (url.scheme, url.netloc.decode("ascii"))
+        if key not in self._by_host:
+            proxy = self._by_scheme.get(url.scheme) or self._by_scheme.get("all")
+            self._by_host[key] = None if not proxy or proxy_bypass(key[1]) else _with_scheme(proxy)
+        return self._by_host[key]
+
+
+def _with_scheme(proxy: str) -> str:
+    return proxy if "://" in proxy else f"http://{proxy}"

@@ -1,0 +1,456 @@
+"""What a broken network becomes: on real sockets, over httpx under asyncio and trio, and over requests under both."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+import time
+
+import anyio
+import pytest
+
+from llm_council import errors
+from llm_council.models import Limits, Timeouts
+from llm_council.transports import HttpRequest, HttpxTransport, RequestsTransport
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-canary-0123456789abcdef"
+
+
+def ask(url: str, **options) -> HttpRequest:
+    return HttpRequest(url=url, headers={"authorization": f"Bearer {KEY}"}, body=b'{"q":1}', **options)
+
+
+def shown(error: BaseException) -> str:
+    """Return all that a log would show of an error and of what caused it."""
+    return f"{error!r} {error} {error.__cause__!r} {error.__cause__} {error.__dict__}"
+
+
+async def test_good_reply(transport, serve):
+    server = serve(lambda wire: wire.keep_answering(wire.ok(b"hi", b"X-Request-Id: r1", b"Set-Cookie: a=b")))
+    for _ in range(20):
+        reply = await transport.send(ask(server.url))
+    assert (reply.status, reply.body, reply.request_id) == (200, b"hi", "r1")
+    assert server.connections == 1
+    assert all(b"cookie" not in request.lower() for request in server.requests)
+    head = server.requests[0].lower()
+    assert head.startswith(b"post /v1/chat http/1.1\r\n")
+    assert head.endswith(b'\r\n\r\n{"q":1}')
+    assert b"\r\naccept-encoding: gzip, identity\r\n" in head
+    assert head.count(b"user-agent:") == 1
+
+
+async def test_stream_hands_on_what_arrives(transport, serve):
+    chunks = [b"data: %d\n\n" % i for i in range(5)]
+    parts = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server = serve(lambda wire: wire.keep_answering(head + b"".join(parts) + b"0\r\n\r\n"))
+    for _ in range(3):
+        async with transport.stream(ask(server.url)) as reply:
+            assert reply.status == 200
+            assert reply.head.content_type == "text/event-stream"
+            assert b"".join([chunk async for chunk in reply]) == b"".join(chunks)
+    assert server.connections == 1
+
+
+async def test_stream_is_not_read_ahead_of_the_server(transport, serve):
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server = serve(lambda wire: wire.answer_and_wait(head + b"3\r\none\r\n"))
+    with anyio.fail_after(5):
+        async with transport.stream(ask(server.url)) as reply:
+            async for chunk in reply:
+                assert chunk == b"one"
+                break
+    assert await anyio.to_thread.run_sync(server.client_closed.wait, 2)
+
+
+async def test_refused(transport, closed_port):
+    with pytest.raises(errors.ConnectFailed, match=f"127.0.0.1:{closed_port} refused") as caught:
+        await transport.send(ask(f"http://127.0.0.1:{closed_port}/v1?key=abc"))
+    assert caught.value.kind == "refused"
+    assert caught.value.retryable
+    assert "abc" not in shown(caught.value)
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__traceback__ is None
+
+
+async def test_name_does_not_resolve(transport):
+    with pytest.raises(errors.ConnectFailed, match="does not resolve") as caught:
+        await transport.send(ask("http://no-such-host.invalid/v1"))
+    assert caught.value.kind == "dns"
+
+
+async def test_self_signed_certificate(transport, serve):
+    server = serve(tls=True)
+    with pytest.raises(errors.ConnectFailed, match="SSL_CERT_FILE") as caught:
+        await transport.send(ask(server.url))
+    assert caught.value.kind == "tls"
+    assert not caught.value.retryable
+    assert server.requests == []
+
+
+async def test_tls_to_a_port_that_speaks_none(transport, serve):
+    server = serve(lambda wire: wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    with pytest.raises(errors.ConnectFailed) as caught:
+        await transport.send(ask(server.url.replace("http:", "https:")))
+    assert caught.value.kind == "tls"
+
+
+async def test_tls_to_a_port_that_says_nothing(transport, serve):
+    server = serve(lambda wire: wire.see_close())
+    with pytest.raises(errors.TimedOut) as caught:
+        await transport.send(ask(server.url.replace("http:", "https:")), timeouts=Timeouts(connect=0.5))
+    # urllib3 has one word for the silence in the handshake and the silence after it.
+    assert caught.value.phase == ("read" if isinstance(transport, RequestsTransport) else "connect")
+
+
+async def test_connect_timeout(transport):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        try:
+            with pytest.raises(errors.TimedOut) as caught:
+                await transport.send(
+                    ask(f"http://127.0.0.1:{listener.getsockname()[1]}/"), timeouts=Timeouts(connect=0.5)
+                )
+        finally:
+            for filler in fillers:
+                filler.close()
+    assert caught.value.phase == "connect"
+    assert caught.value.retryable
+
+
+async def test_read_timeout(transport, serve):
+    server = serve(lambda wire: wire.answer_and_wait())
+    with pytest.raises(errors.TimedOut) as caught:
+        await transport.send(ask(server.url), timeouts=Timeouts(read=0.3))
+    assert caught.value.phase == "read"
+    assert server.connections == 1
+    assert await anyio.to_thread.run_sync(server.client_closed.wait, 2)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+LOST = {
+    "end without a byte": lambda wire: wire.answer(),
+    "reset without a byte": lambda wire: wire.answer_and_reset(),
+    "reset in the head": lambda wire: wire.answer_and_reset(HEAD[:25]),
+    "end in the head": lambda wire: wire.answer(HEAD[:25]),
+    "reset in the body": lambda wire: wire.answer_and_reset(HEAD + b"x" * 50),
+    "short body": lambda wire: wire.answer(HEAD + b"x" * 50),
+    "no last chunk": lambda wire: wire.answer(CHUNKED + b"5\r\nhello\r\n"),
+    "end in a chunk": lambda wire: wire.answer(CHUNKED + b"5\r\nhel"),
+}
+
+
+@pytest.mark.parametrize("fault", LOST)
+async def test_lost_connection_and_the_next_call(transport, serve, fault):
+    server = serve(LOST[fault], lambda wire: wire.keep_answering())
+    with pytest.raises(errors.ConnectionLost) as caught:
+        await transport.send(ask(server.url))
+    assert caught.value.retryable
+    assert KEY not in shown(caught.value)
+    assert server.connections == 1
+    assert (await transport.send(ask(server.url))).status == 200
+
+
+async def test_reset_on_accept(transport, serve):
+    server = serve(lambda wire: wire.reset(), lambda wire: wire.keep_answering())
+    with pytest.raises(errors.TransportError) as caught:  # sooner or later than the handshake's end
+        await transport.send(ask(server.url))
+    assert caught.value.retryable
+    assert server.connections == 1
+    assert (await transport.send(ask(server.url))).status == 200
+
+
+NOT_HTTP = {
+    "junk": b"\x00\x01\x02 this is no HTTP at all\r\n\r\n",
+    "another protocol": b"220 mail.example.com ESMTP ready\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 10\r\n\r\nhello",
+    "a header of 2 MiB": b"HTTP/1.1 200 OK\r\nX-Big: " + b"a" * 2**21 + b"\r\nContent-Length: 2\r\n\r\nhi",
+    "a NUL in a header": b"HTTP/1.1 200 OK\r\nX-Bad: a\x00b\r\nContent-Length: 2\r\n\r\nhi",
+    "bad length": b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
+}
+
+
+@pytest.mark.parametrize("fault", NOT_HTTP)
+async def test_bytes_that_are_not_http(transport, serve, fault):
+    def misbehave(wire):
+        wire.request()
+        try:
+            wire.send(NOT_HTTP[fault])
+        finally:
+            wire.see_close()
+
+    server = serve(misbehave, lambda wire: wire.keep_answering())
+    with anyio.fail_after(20), pytest.raises(errors.MalformedReply):
+        await transport.send(ask(server.url))
+    reply = await transport.send(ask(server.url))
+    assert reply.status == 200
+    assert server.connections == 2  # the first was dropped, not used again
+
+
+async def test_many_large_headers(transport, serve):
+    many = b"X-Some: %b\r\n" % (b"a" * 1000) * 70
+    server = serve(lambda wire: wire.answer(b"HTTP/1.1 200 OK\r\n" + many + b"Content-Length: 2\r\n\r\nhi"))
+    with pytest.raises(errors.MalformedReply):
+        await transport.send(ask(server.url))
+
+
+async def test_kept_connection_that_the_server_closes(transport, serve):
+    def once_then_gone(wire):
+        wire.request()
+        wire.send(wire.ok())
+        wire.request()  # and no answer
+
+    server = serve(once_then_gone, lambda wire: wire.keep_answering())
+    assert (await transport.send(ask(server.url))).status == 200
+    assert (await transport.send(ask(server.url))).status == 200
+    assert server.connections == 2
+    assert len(server.requests) == 3
+
+
+async def test_kept_connection_that_the_server_resets(transport, serve):
+    def once_then_reset(wire):
+        wire.request()
+        wire.send(wire.ok())
+        wire.request()
+        wire.reset()
+
+    server = serve(once_then_reset, lambda wire: wire.keep_answering())
+    for _ in range(2):
+        assert (await transport.send(ask(server.url))).status == 200
+    assert server.connections == 2
+
+
+async def test_started_reply_is_not_asked_for_again(transport, serve):
+    def once_then_half(wire):
+        wire.request()
+        wire.send(wire.ok())
+        wire.request()
+        wire.send(HEAD + b"half")
+
+    server = serve(once_then_half, lambda wire: wire.keep_answering())
+    await transport.send(ask(server.url))
+    with pytest.raises(errors.ConnectionLost):
+        await transport.send(ask(server.url))
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+async def test_no_redirect_is_followed(transport, serve, status):
+    other = serve()
+    target = other.url.encode() + b"?token=hidden-token"
+    reply = b"HTTP/1.1 %d Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, target)
+    server = serve(lambda wire: wire.answer(reply))
+    with pytest.raises(errors.RedirectRefused, match=str(status)) as caught:
+        await transport.send(ask(server.url))
+    assert not caught.value.retryable
+    assert "hidden-token" not in shown(caught.value)
+    assert other.connections == 0
+    assert len(server.requests) == 1
+
+
+async def test_huge_body_behind_a_redirect_is_not_read(transport, serve):
+    sent = []
+
+    def flood(wire):
+        wire.request()
+        wire.send(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 1000000000\r\n\r\n")
+        for _ in range(1000):
+            wire.send(b"x" * 1_000_000)
+            sent.append(1)
+
+    with pytest.raises(errors.RedirectRefused):
+        await transport.send(ask(serve(flood).url))
+    assert len(sent) < 50
+
+
+async def test_error_body_is_cut(transport, serve):
+    def flood(wire):
+        wire.request()
+        wire.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 1000000000\r\nX-Request-Id: r2\r\n\r\n")
+        for _ in range(1000):
+            wire.send(b"x" * 1_000_000)
+
+    reply = await transport.send(ask(serve(flood).url), limits=Limits(error_body=1000))
+    assert (reply.status, reply.body, reply.request_id) == (500, b"x" * 1000, "r2")
+
+
+async def test_huge_body(transport, serve):
+    sent = []
+
+    def flood(wire):
+        wire.request()
+        wire.send(CHUNKED)
+        for _ in range(1000):
+            wire.send(b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n")
+            sent.append(1)
+
+    server = serve(flood, lambda wire: wire.keep_answering())
+    with pytest.raises(errors.ReplyTooLarge) as caught:
+        await transport.send(ask(server.url), limits=Limits(body=3_000_000))
+    assert caught.value.limit == 3_000_000
+    assert not caught.value.retryable
+    assert len(sent) < 50
+    assert (await transport.send(ask(server.url))).status == 200
+
+
+async def test_a_stream_has_its_own_limit(transport, serve):
+    server = serve(lambda wire: wire.answer(wire.ok(b"x" * 5000)))
+    got = []
+    with pytest.raises(errors.ReplyTooLarge):
+        await drain(transport.stream(ask(server.url), limits=Limits(stream=4999, body=1)), got.append)
+    assert len(b"".join(got)) <= 4999
+
+
+async def drain(stream, take):
+    async with stream as reply:
+        async for chunk in reply:
+            take(chunk)
+
+
+def gzipped(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+async def test_gzip(transport, serve):
+    packed = gzip.compress(b"hello " * 100_000)
+    server = serve(lambda wire: wire.keep_answering(gzipped(packed)))
+    for _ in range(2):
+        assert (await transport.send(ask(server.url))).body == b"hello " * 100_000
+    assert server.connections == 1
+
+
+async def test_gzip_bomb(transport, serve):
+    bomb = gzip.compress(bytes(64 * 2**20))
+    server = serve(lambda wire: wire.answer(gzipped(bomb)), lambda wire: wire.keep_answering())
+    with pytest.raises(errors.ReplyTooLarge) as caught:
+        await transport.send(ask(server.url), limits=Limits(body=2**20))
+    assert caught.value.limit == 2**20
+    assert (await transport.send(ask(server.url))).status == 200
+
+
+@pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(b"x" * 1000)[:-9], gzip.compress(b"x" * 99)[:12]])
+async def test_bad_gzip(transport, serve, body):
+    server = serve(lambda wire: wire.answer(gzipped(body)))
+    with pytest.raises(errors.MalformedReply):
+        await transport.send(ask(server.url))
+
+
+async def test_encoding_that_was_not_asked_for(transport, serve):
+    server = serve(lambda wire: wire.answer(wire.ok(b"??", b"Content-Encoding: br")))
+    with pytest.raises(errors.MalformedReply, match="br"):
+        await transport.send(ask(server.url))
+
+
+async def test_slow_loris_ends_at_the_deadline(transport, serve):
+    server = serve(lambda wire: wire.answer(HEAD, *[b"x"] * 100, pause=0.1))
+    started = time.monotonic()
+    with anyio.move_on_after(0.7) as scope:
+        await transport.send(ask(server.url), deadline=0.7)
+    assert scope.cancelled_caught
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("answered", [b"", HEAD + b"some"], ids=["waiting", "reading"])
+async def test_cancelling_drops_the_connection(transport, serve, answered):
+    if isinstance(transport, RequestsTransport) and not answered:
+        pytest.skip("a thread that waits for a head lives until its read timeout")
+    server = serve(lambda wire: wire.answer_and_wait(answered), lambda wire: wire.keep_answering())
+    with anyio.move_on_after(0.5) as scope:
+        await transport.send(ask(server.url))
+    assert scope.cancelled_caught
+    assert await anyio.to_thread.run_sync(server.client_closed.wait, 2)
+    assert (await transport.send(ask(server.url))).status == 200
+
+
+async def test_a_thread_that_waits_for_a_head_ends_soon_after_the_deadline(serve):
+    transport = RequestsTransport()
+    server = serve(lambda wire: wire.answer_and_wait())
+    with anyio.move_on_after(0.3) as scope:
+        await transport.send(ask(server.url), deadline=0.3)
+    assert scope.cancelled_caught
+    assert await anyio.to_thread.run_sync(server.client_closed.wait, 5)
+    await transport.aclose()
+
+
+async def test_pool_survives_cancelled_calls(transport, serve):
+    def answer_late(wire):
+        while wire.request():
+            time.sleep(0.02)
+            wire.send(wire.ok())
+
+    server = serve(answer_late)
+    async with anyio.create_task_group() as group:
+        for number in range(200):
+            group.start_soon(cancelled_after, transport, server.url, number % 10 / 100)
+    with anyio.fail_after(30):
+        for _ in range(5):
+            assert (await transport.send(ask(server.url))).status == 200
+
+
+async def cancelled_after(transport, url, seconds):
+    with anyio.move_on_after(seconds):
+        await transport.send(ask(url), deadline=seconds)
+
+
+async def test_consumers_error_passes_untouched(transport, serve):
+    server = serve(lambda wire: wire.answer_and_wait(HEAD + b"some"))
+
+    def fail(chunk):
+        raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        await drain(transport.stream(ask(server.url)), fail)
+    assert await anyio.to_thread.run_sync(server.client_closed.wait, 2)
+
+
+async def test_an_early_reply_to_a_large_request_is_read(transport, serve):
+    def refuse(wire):
+        wire.sock.recv(1000)
+        wire.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge")
+        wire.sock.shutdown(socket.SHUT_WR)
+        while wire.sock.recv(65536):
+            pass
+
+    server = serve(refuse)
+    reply = await transport.send(HttpRequest(url=server.url, body=b"x" * 5_000_000))
+    assert (reply.status, reply.body) == (413, b"large")
+
+
+async def test_trusted_certificate(serve, monkeypatch, transport):
+    from pathlib import Path
+
+    from llm_council.transports import _surroundings
+
+    pem = str(Path(__file__).with_name("localhost.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", pem)
+    _surroundings.tls_context.cache_clear()
+    try:
+        server = serve(tls=True)
+        trusting = type(transport)()
+        for _ in range(3):
+            assert (await trusting.send(ask(server.url))).status == 200
+        assert server.connections == 1
+        await trusting.aclose()
+    finally:
+        _surroundings.tls_context.cache_clear()
+
+
+async def test_unreadable_certificates_are_named(monkeypatch, tmp_path):
+    from llm_council.transports import _surroundings
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
+    _surroundings.tls_context.cache_clear()
+    with pytest.raises(errors.InvalidOption, match="SSL_CERT_FILE"):
+        await HttpxTransport().send(ask("https://127.0.0.1:1/"))
+    _surroundings.tls_context.cache_clear()
+    assert isinstance(ssl.create_default_context(), ssl.SSLContext)
