@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import attrs
 
+from llm_council._schema import Projection, strictly
+from llm_council._schema import compile as compile_schema
 from llm_council.errors import CapabilityMissing
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import ImagePart, Message, TextPart
@@ -15,7 +18,7 @@ from llm_council.models.reply import Adjustment
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
 from llm_council.providers.profiles import ModelProfile, Sampling
 
-__all__ = ["fit", "is_emulated"]
+__all__ = ["fit", "is_emulated", "unmet"]
 
 
 def fit(
@@ -54,6 +57,18 @@ def is_emulated(adjustments: tuple[Adjustment, ...]) -> bool:
     )
 
 
+def unmet(request: GenerateRequest, text: str | None) -> tuple[Adjustment, ...]:
+    """Say where an answer misses the schema that could only be asked for in the prompt; nothing where it meets it."""
+    wanted = request.structured_output
+    if wanted is None:
+        return ()
+    problems = compile_schema(wanted.json_schema).read(text or "").problems
+    if not problems:
+        return ()
+    reason = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:3])
+    return (Adjustment(field="structured_output", action="emulated", reason=f"the answer does not meet it: {reason}"),)
+
+
 _UNKNOWN = ModelProfile()
 
 
@@ -67,9 +82,9 @@ class _Bargain:
         self.changes: dict[str, Any] = {}
         self.adjustments: list[Adjustment] = []
 
-    def change(self, field: str, sent: Any, action: str, reason: str, *, value: Any = None) -> None:
-        """Change a field; ``value`` is what it becomes where that differs from what is told."""
-        asked = getattr(self.request, field)
+    def change(self, field: str, sent: Any, action: str, reason: str, *, value: Any = None, asked: Any = None) -> None:
+        """Change a field; ``value`` is what it becomes, ``asked`` what it was, where these differ from what is told."""
+        asked = getattr(self.request, field) if asked is None else asked
         self.changes[field] = sent if value is None else value
         self.adjustments.append(Adjustment(field=field, action=action, asked=asked, sent=sent, reason=reason))
 
@@ -193,17 +208,34 @@ def _fit_structured_output(bargain: _Bargain) -> None:
     if wanted is None:
         return
     if bargain.capabilities.structured_output and profile.structured == "json_schema":
+        if wanted.strict and profile.strict_schema:
+            _project(bargain, wanted)
         return
     _say_schema(bargain, wanted)
     if bargain.capabilities.structured_output and profile.structured == "json_object":
         reason = "it can be held to JSON, not to a schema: the schema stands in the prompt"
-        bargain.change("structured_output", "json_object", "emulated", reason)
+        bargain.change("structured_output", "json_object", "emulated", reason, asked=wanted.name)
         bargain.changes["response_format"] = {"type": "json_object"}
     else:
-        bargain.change(
-            "structured_output", None, "emulated", "it cannot be held to a schema: that stands in the prompt"
-        )
+        reason = "it cannot be held to a schema: that stands in the prompt"
+        bargain.change("structured_output", None, "emulated", reason, asked=wanted.name)
     bargain.changes["structured_output"] = None
+
+
+def _project(bargain: _Bargain, wanted: StructuredOutput) -> None:
+    """Put a schema into the subset that strict mode enforces, or leave strict mode off where it cannot be said."""
+    projection = _projected(json.dumps(wanted.json_schema))
+    if projection.strict and projection.schema == wanted.json_schema:
+        return
+    sent = attrs.evolve(wanted, json_schema=projection.schema, strict=projection.strict)
+    reason = "; ".join(projection.adjustments) or "strict mode takes closed objects with every property required"
+    action = "projected" if projection.strict else "lowered"
+    bargain.change("structured_output", wanted.name, action, reason, value=sent, asked=wanted.name)
+
+
+@lru_cache(maxsize=128)
+def _projected(schema: str) -> Projection:
+    return strictly(json.loads(schema))
 
 
 def _say_schema(bargain: _Bargain, wanted: StructuredOutput) -> None:

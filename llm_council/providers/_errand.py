@@ -1,0 +1,183 @@
+"""One adapter call in a task of its own, which can be left behind when it does not heed its cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import anyio
+import sniffio
+
+from llm_council._runtime import AwaitedStream, loops
+from llm_council.errors import AdapterFailed
+
+__all__ = ["GRACE", "Errand", "OutOfTime", "Steps"]
+
+T = TypeVar("T")
+
+GRACE: Final = 1.0
+"""Seconds that a cancelled adapter has for its clean-up before it is left behind."""
+
+_log = logging.getLogger("llm_council")
+
+
+class OutOfTime(Exception):
+    """The seconds are over."""
+
+
+class Errand(Generic[T]):
+    """A coroutine that runs in its own task while its caller waits, for a limited time.
+
+    The caller's cancellation is the task's. A task that has not ended ``GRACE`` seconds after its cancellation is left
+    behind, and a warning names the line at which it stands.
+
+    Args:
+        core: makes the coroutine.
+        name: who is named in the warning.
+
+    Attributes:
+        error: what the coroutine raised; not raised here, so that it cannot be taken for the caller's own.
+    """
+
+    __slots__ = ("_core", "_done", "_name", "_scope", "_work", "error", "value")
+
+    def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
+        self._core = core
+        self._name = name
+        self._work: Coroutine[Any, Any, T] | None = None
+        self._done = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self.error: BaseException | None = None
+        self.value: T
+
+    async def run(self, seconds: float | None) -> None:
+        """Run the task until it ends with a ``value`` or an ``error``.
+
+        Args:
+            seconds: the longest wait; None waits as long as it takes.
+
+        Raises:
+            OutOfTime: the seconds are over.
+        """
+        loops.current().spawn(self.work, self._done.set)
+        try:
+            with anyio.move_on_after(seconds):
+                await self._done.wait()
+        except BaseException:  # the caller's cancellation
+            await self._cancel()
+            raise
+        if not self._done.is_set():
+            await self._cancel()
+            raise OutOfTime
+        if isinstance(self.error, anyio.get_cancelled_exc_class()):
+            self.error = AdapterFailed(f"{self._name} was cancelled from within: nobody here asked for it")
+
+    async def work(self) -> None:
+        """Do the work, in the task; raise nothing but a cancellation that is not ours."""
+        try:
+            with self._scope:
+                self._work = self._core()
+                self.value = await self._work
+        except GeneratorExit as error:
+            if not loops.is_running():  # the loop is gone, and this coroutine is being swept up
+                raise
+            self.error = error
+        except BaseException as error:  # noqa: BLE001 - its caller raises it; here it would end the loop
+            self.error = error
+
+    async def _cancel(self) -> None:
+        self._scope.cancel()
+        with anyio.move_on_after(GRACE, shield=True):
+            await self._done.wait()
+        if not self._done.is_set():
+            _log.warning("%s does not heed its cancellation and is left behind%s", self._name, _standing(self._work))
+
+
+def _standing(work: Any) -> str:
+    """Return the line at which a coroutine stands: the innermost that is not the standard library's."""
+    where = ""
+    while inspect.iscoroutine(work) or inspect.isasyncgen(work) or inspect.isgenerator(work):
+        kind = "cr" if inspect.iscoroutine(work) else "ag" if inspect.isasyncgen(work) else "gi"
+        frame = getattr(work, f"{kind}_frame")
+        if frame is None:
+            break
+        if not frame.f_code.co_filename.startswith(_STDLIB):
+            where = f", at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        work = getattr(work, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+    return where
+
+
+_STDLIB = str(Path(inspect.__file__).parent)
+
+
+class Steps(Generic[T]):
+    """The items of an async iterator within a limited time, counted over all of them and the pauses between.
+
+    Under asyncio one timer serves the whole iterator, which runs in its consumer's task. Elsewhere it gets a task of
+    its own: a limit around each step would be a cancel scope around half of one that is held across a ``yield``.
+
+    Args:
+        iterator: what is iterated.
+        seconds: how long; None has no end.
+    """
+
+    __slots__ = ("_ends", "_iterator", "_over", "_task", "_timer")
+
+    def __init__(self, iterator: AsyncIterator[T], seconds: float | None) -> None:
+        self._iterator = iterator
+        self._ends = None if seconds is None else time.monotonic() + seconds
+        self._over = False
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if sniffio.current_async_library() != "asyncio":
+            self._iterator = AwaitedStream(lambda: iterator)
+        elif seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def next(self) -> T:
+        """Return the next item.
+
+        Raises:
+            OutOfTime: the seconds are over.
+            StopAsyncIteration: there is none.
+        """
+        if self._ends is None:
+            return await anext(self._iterator)
+        if self._timer is None:
+            with anyio.move_on_after(self._ends - time.monotonic()):
+                return await anext(self._iterator)
+            raise OutOfTime
+        if self._over:
+            raise OutOfTime
+        task = self._task = asyncio.current_task()
+        try:
+            return await anext(self._iterator)
+        except asyncio.CancelledError:
+            if self._is_over() and task is not None and task.cancelling() == 1:  # by the timer, and by nobody else
+                raise OutOfTime from None
+            raise
+        finally:
+            if self._is_over() and task is not None:
+                task.uncancel()
+            self._task = None
+
+    def _is_over(self) -> bool:
+        return self._over
+
+    async def aclose(self) -> None:
+        """End the iterator; its clean-up runs."""
+        if self._timer is not None:
+            self._timer.cancel()
+        aclose = getattr(self._iterator, "aclose", None)
+        if aclose is not None:
+            await aclose()

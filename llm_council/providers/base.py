@@ -1,0 +1,431 @@
+"""The one import that the author of a provider needs, and the one door through which every provider is called.
+
+An author subclasses ``ProviderAdapter``, names it, says what it can do and writes ``async def generate``; everything
+else is here. Callers go through ``call``, ``stream`` and ``examine``: these bound the time, fit the request to the
+provider, take whatever an adapter returns, and turn whatever it raises into a typed error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from types import TracebackType
+from typing import Any, ClassVar, NoReturn, Self, TypeAlias
+
+import anyio.to_thread
+import attrs
+
+from llm_council import _loop_local, _runtime, _scope
+from llm_council._runtime import thread as _thread
+from llm_council.errors import (
+    AdapterFailed,
+    Attempt,
+    CapabilityMissing,
+    ConfigurationError,
+    CouncilError,
+    InvalidOption,
+    ProviderError,
+    TimedOut,
+)
+from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
+from llm_council.models.limits import Limits, Timeouts
+from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.reply import (
+    Adjustment,
+    Cost,
+    CostSource,
+    FinishReason,
+    GenerateChunk,
+    GenerateResponse,
+    ToolCallDelta,
+    Usage,
+)
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.providers import _border, _returns, negotiate
+from llm_council.providers._errand import Errand, OutOfTime, Steps
+from llm_council.providers.profiles import ModelProfile
+from llm_council.transports import AsyncClient, new_client
+
+__all__ = [
+    "AdapterFailed",
+    "Adjustment",
+    "CapabilityMissing",
+    "ConfigurationError",
+    "Cost",
+    "CostSource",
+    "DoctorResult",
+    "Effort",
+    "FinishReason",
+    "GenerateChunk",
+    "GenerateRequest",
+    "GenerateResponse",
+    "GenerateResult",
+    "ImagePart",
+    "Limits",
+    "Message",
+    "ModelProfile",
+    "ProviderAdapter",
+    "ProviderCapabilities",
+    "ProviderError",
+    "ReasoningConfig",
+    "ReasoningPart",
+    "Role",
+    "StructuredOutput",
+    "TextPart",
+    "Timeouts",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "Usage",
+    "call",
+    "examine",
+    "stream",
+]
+
+GenerateResult: TypeAlias = GenerateResponse | AsyncIterator[GenerateResponse]
+"""What ``generate`` may return; the items of an iterator are deltas, the last may carry only facts."""
+
+
+class ProviderAdapter(ABC):
+    """What answers a ``GenerateRequest``. One instance serves concurrent calls, in any number of event loops.
+
+    A subclass sets ``name`` and ``capabilities`` and writes ``generate``; it may write ``stream``, ``supports``,
+    ``doctor`` and ``aclose``. Its ``__init__`` is its own: nothing here needs ``super().__init__()``.
+
+    Attributes:
+        name: the name by which the provider is asked for; letters, digits, ``-``, ``_`` and ``.``.
+        capabilities: what it can do; requests are fitted to that.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[ProviderCapabilities]
+
+    _timeouts: Timeouts = Timeouts()
+
+    @abstractmethod
+    async def generate(self, request: GenerateRequest) -> GenerateResult:
+        """Answer a request, which has been fitted to ``capabilities``.
+
+        Args:
+            request: what is asked. With ``stream`` set, an async iterator over deltas may be returned.
+
+        Returns:
+            The answer, or an async iterator over its pieces; a string will do too.
+        """
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+        """Yield the answer as it arrives; here, whatever ``generate`` returns for a request with ``stream`` set."""
+        asked = attrs.evolve(request, stream=True) if self.capabilities.streaming else request
+        async for piece in _returns.pieces(await _invoke(self.generate, asked)):
+            yield piece
+
+    async def supports(self, capability: str) -> bool:
+        """Tell whether the provider can do something; an unknown word is no."""
+        return self.supports_capability(capability)
+
+    def supports_capability(self, capability: str) -> bool:
+        """Tell whether ``capabilities`` has a word, such as ``"tool_use"``; an unknown one is no."""
+        return self.capabilities.has(capability)
+
+    def check(self) -> None:
+        """Refuse what cannot work before anything is sent; here, nothing is known to be missing.
+
+        Raises:
+            ConfigurationError: a key is not set, an optional package is not installed; the message names the remedy.
+        """
+
+    async def doctor(self, *, deep: bool = False) -> DoctorResult:
+        """Check the provider's health.
+
+        Args:
+            deep: make a real call too, which may cost money.
+        """
+        if not deep:
+            return DoctorResult(ok=True, message=f"{self.name} can be made; whether it answers was not asked")
+        return await _try_out(self)
+
+    def check(self) -> None:
+        """Refuse to start what cannot work, without any I/O: a key that is not set, an extra that is not installed.
+
+        Raises:
+            ConfigurationError: it says what is missing, and what to do.
+        """
+
+    def _profile_of(self, model: str | None) -> ModelProfile | None:
+        """Return what is known of a model of this provider; None leaves a request's knobs as they are."""
+        return None
+
+    def cache_identity(self) -> str:
+        """Return what tells the answers of two providers apart: never a secret, equal in every process."""
+        return f"{type(self).__module__}.{type(self).__qualname__}:{self.name}"
+
+    async def _get_client(self) -> AsyncClient:
+        """Return an ``httpx.AsyncClient`` for the running event loop; it is closed with the loop or by ``aclose``.
+
+        It has no timeout but for connecting, since the call's deadline rules; no redirects; bounded bodies.
+        """
+        return await _loop_local.get(self, "client", new_client, AsyncClient.aclose)
+
+    async def aclose(self) -> None:
+        """Close what was opened in the running event loop; the next call opens it again."""
+        await _loop_local.aclose(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def generate_sync(self, request: GenerateRequest) -> GenerateResponse:
+        """Answer a request, blocking; see ``call``."""
+        return _runtime.call(call, self, request)
+
+    def stream_sync(self, request: GenerateRequest) -> Iterator[GenerateChunk]:
+        """Yield the answer as it arrives, blocking; see ``stream``."""
+        return _runtime.iterate(stream, self, request)
+
+    def supports_sync(self, capability: str) -> bool:
+        """Tell whether the provider can do something, blocking; see ``supports``."""
+        return _runtime.call(self.supports, capability)
+
+    def doctor_sync(self, *, deep: bool = False) -> DoctorResult:
+        """Check the provider's health, blocking; see ``examine``."""
+        return _runtime.call(examine, self, deep=deep)
+
+    def close(self) -> None:
+        """Close what blocking calls opened; see ``aclose``."""
+        if _runtime.is_started():
+            _runtime.call(self.aclose)
+
+
+async def call(
+    adapter: ProviderAdapter, request: GenerateRequest, *, deadline: float | None = None
+) -> GenerateResponse:
+    """Ask a provider, and return one whole answer.
+
+    Args:
+        adapter: the provider.
+        request: what is asked.
+        deadline: most seconds from now; the request's and the run's own limits hold beside it.
+
+    Returns:
+        The answer: never empty, with what was changed in the request in ``adjustments``.
+
+    Raises:
+        ProviderError: the call failed; ``AdapterFailed`` for whatever an adapter raises of its own.
+        ConfigurationError: the call is wrong, a key is missing; nothing was sent.
+    """
+    began = time.monotonic()
+    name = _name(adapter)
+    arrived: list[GenerateChunk] = []
+    try:
+        fitted, adjustments = _fitted(adapter, request)
+        errand = Errand(partial(_answer, adapter, fitted, arrived), name)
+        seconds = _seconds(adapter, request, deadline)
+        try:
+            await errand.run(seconds)
+        except OutOfTime:
+            raise _late(name, seconds, arrived) from None
+        if errand.error is not None:
+            _raise_typed(errand.error)
+        response = _returns.checked(errand.value, name=name)
+    except CouncilError as error:
+        _tell(error, name, request, began, arrived)
+        raise
+    if negotiate.is_emulated(adjustments):
+        adjustments += negotiate.unmet(request, response.text)
+    elapsed = time.monotonic() - began
+    return attrs.evolve(
+        response,
+        model=response.model or request.model,
+        adjustments=adjustments + response.adjustments,
+        attempts=response.attempts or (Attempt(at=0.0, elapsed=elapsed, request_id=response.request_id),),
+    )
+
+
+async def stream(
+    adapter: ProviderAdapter, request: GenerateRequest, *, deadline: float | None = None
+) -> AsyncIterator[GenerateChunk]:
+    """Ask a provider, and yield the answer as it arrives.
+
+    Closing the iterator early ends the call. Arguments and errors are those of ``call``; an error that comes after text
+    carries that text in ``partial``.
+    """
+    began = time.monotonic()
+    name = _name(adapter)
+    arrived: list[GenerateChunk] = []
+    try:
+        fitted, adjustments = _fitted(adapter, request)
+        seconds = _seconds(adapter, request, deadline)
+        steps = Steps(_returns.pieces(_opened(adapter, fitted)), seconds)
+        try:
+            while True:
+                try:
+                    piece = await steps.next()
+                except StopAsyncIteration:
+                    break
+                except OutOfTime:
+                    raise _late(name, seconds, arrived) from None
+                except BaseException as exc:  # noqa: BLE001 - whatever it is, an adapter of somebody's raised it
+                    _raise_typed(exc)
+                if adjustments and not arrived:
+                    piece = attrs.evolve(piece, adjustments=adjustments + piece.adjustments)
+                arrived.append(piece)
+                yield piece
+        finally:
+            await steps.aclose()
+        response = _returns.checked(_returns.joined(arrived), name=name)
+        if negotiate.is_emulated(adjustments):
+            missed = negotiate.unmet(request, response.text)
+            if missed:
+                yield GenerateChunk(adjustments=missed)
+    except CouncilError as error:
+        _tell(error, name, request, began, arrived)
+        raise
+
+
+async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: float | None = None) -> DoctorResult:
+    """Check a provider's health, whatever its ``doctor`` does; a failure is a result, not an error.
+
+    Args:
+        adapter: the provider.
+        deep: make a real call too, which may cost money.
+        deadline: most seconds; None is 15, or 120 when deep.
+    """
+    began = time.monotonic()
+    seconds = (120.0 if deep else 15.0) if deadline is None else deadline
+    try:
+        errand = Errand(partial(_ask_doctor, adapter, deep=deep), _name(adapter))
+        await errand.run(seconds)
+        if errand.error is not None:
+            _raise_typed(errand.error)
+        result = errand.value
+    except OutOfTime:
+        return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
+    except CouncilError as error:
+        return DoctorResult(ok=False, message=f"{type(error).__name__}: {error.message}")
+    if isinstance(result, bool):
+        result = DoctorResult(ok=result)
+    if not isinstance(result, DoctorResult):
+        return DoctorResult(ok=False, message=f"its doctor returned {type(result).__name__}, not a DoctorResult")
+    if result.latency_ms is None:
+        return attrs.evolve(result, latency_ms=(time.monotonic() - began) * 1000)
+    return result
+
+
+async def _answer(adapter: ProviderAdapter, request: GenerateRequest, arrived: list[GenerateChunk]) -> GenerateResponse:
+    return await _returns.whole(await _invoke(adapter.generate, request), arrived)
+
+
+async def _opened(adapter: ProviderAdapter, request: GenerateRequest) -> Any:
+    return await _invoke(adapter.stream, request)
+
+
+async def _ask_doctor(adapter: ProviderAdapter, *, deep: bool) -> Any:
+    parameters = inspect.signature(adapter.doctor).parameters.values()
+    takes_deep = any(p.name == "deep" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    result: Any = await _invoke(partial(adapter.doctor, deep=deep) if takes_deep else adapter.doctor)
+    if inspect.isawaitable(result):
+        result = await result
+    if deep and not takes_deep and isinstance(result, DoctorResult) and result.ok:
+        return await _try_out(adapter)
+    return result
+
+
+async def _try_out(adapter: ProviderAdapter) -> DoctorResult:
+    """Make a call of the kind that a run makes, as short as it goes."""
+    began = time.monotonic()
+    response = await call(adapter, GenerateRequest(prompt="Answer with the one word: ready", max_tokens=256))
+    latency = (time.monotonic() - began) * 1000
+    message = f"{response.model or adapter.name} answered in {latency:.0f} ms"
+    return DoctorResult(ok=True, message=message, latency_ms=latency, details={"model": response.model})
+
+
+async def _invoke(method: Callable[..., Any], *args: Any) -> Any:
+    """Call an adapter's method; one that was written as a plain ``def`` may block, so it gets a worker thread."""
+    written = inspect.unwrap(method)
+    if inspect.iscoroutinefunction(written):
+        return await method(*args)
+    if inspect.isasyncgenfunction(written):
+        return method(*args)
+    return await anyio.to_thread.run_sync(partial(method, *args), abandon_on_cancel=True)
+
+
+def _name(adapter: Any) -> str:
+    if not isinstance(adapter, ProviderAdapter):
+        hint = "an instance, not the class" if isinstance(adapter, type) else "a ProviderAdapter"
+        raise InvalidOption(f"expected {hint}, got {adapter!r:.80}")
+    name = getattr(adapter, "name", None)
+    if not isinstance(name, str) or not name:
+        raise InvalidOption(f'{type(adapter).__qualname__} has no name: set name = "..." on the class')
+    return name
+
+
+def _fitted(adapter: ProviderAdapter, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    if not isinstance(request, GenerateRequest):
+        raise InvalidOption(f"expected a GenerateRequest, got {request!r:.80}")
+    capabilities = getattr(adapter, "capabilities", None)
+    if not isinstance(capabilities, ProviderCapabilities):
+        raise InvalidOption(f"{type(adapter).__qualname__} does not say what it can do: set capabilities on the class")
+    return negotiate.fit(request, capabilities, adapter._profile_of(request.model))
+
+
+def _seconds(adapter: ProviderAdapter, request: GenerateRequest, deadline: float | None) -> float | None:
+    said = [limit for limit in (deadline, request.timeout_seconds, _scope.current().left()) if limit is not None]
+    if said:
+        return min(said)
+    timeouts: Any = adapter._timeouts  # an author may use the name for something else
+    return timeouts.total if isinstance(timeouts, Timeouts) else None
+
+
+def _late(name: str, seconds: float | None, arrived: list[GenerateChunk]) -> TimedOut:
+    return TimedOut(f"{name} did not answer within {seconds:.3g} s", partial=_returns.text_of(arrived))
+
+
+def _raise_typed(exc: BaseException) -> NoReturn:
+    """Raise what stands for an adapter's exception, with the adapter's frames only; what ends a program passes."""
+    swept_up = isinstance(exc, GeneratorExit) and not _runtime.running_inside_loop()  # after the end of its loop
+    if swept_up or isinstance(exc, (KeyboardInterrupt, anyio.get_cancelled_exc_class())):
+        raise exc
+    error = _border.typed(exc)
+    try:
+        raise error.with_traceback(_thread.authored(error))
+    finally:
+        del error, exc  # no cycle through the traceback
+
+
+def _tell(error: CouncilError, name: str, request: GenerateRequest, began: float, arrived: list[GenerateChunk]) -> None:
+    """Write the facts of the call into its error."""
+    elapsed = time.monotonic() - began
+    error.fill(provider=name, run_id=_scope.current().run_id, elapsed=elapsed)
+    error.fill(model=getattr(request, "model", None))
+    if isinstance(error, ProviderError):
+        tried = Attempt(
+            at=0.0,
+            elapsed=elapsed,
+            error=type(error).__name__,
+            message=error.message,
+            status=getattr(error, "status", None),
+            request_id=error.request_id,
+        )
+        error.fill(attempts=(tried,))
+        if arrived and hasattr(error, "partial"):
+            error.fill(partial=_returns.text_of(arrived))
+
+
+_thread.hidden.update(
+    core.__code__ for core in (call, _answer, _invoke, _raise_typed, Errand.run, Errand.work, _returns.whole)
+)
