@@ -1,0 +1,117 @@
+"""The report shows models' words and does nothing with them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from llm_council.errors import ServerFailed
+from llm_council.models import Plan, Problem, Ranking, Status
+from llm_council.results import CallReport, CouncilResult, SeatReport
+
+HOSTILE = (
+    "<script>alert(1)</script>\n"
+    "<img src=http://evil.example/x.png>\n"
+    "![x](http://evil.example/x.png) [x](javascript:alert(1))\n"
+    "<http://evil.example>\n"
+    "```\n</details>\n~~~\n````\n"
+    "# heading\n\n---\n\n| a | b |\n"
+    "[ref]: http://evil.example\n\x1b[31m\u202e"
+)
+
+
+def result(**facts: object) -> CouncilResult:
+    plan = Plan(run_id="r1", task="A task", subagent="advisor")
+    return CouncilResult(
+        **{"run_id": "r1", "task": "A task", "subagent": "advisor", "status": "completed", "plan": plan} | facts
+    )
+
+
+def tokens(markdown: str) -> list[Token]:
+    flat = []
+    for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown):
+        flat += [token, *(token.children or ())]
+    return flat
+
+
+def assert_inert(markdown: str) -> None:
+    kinds = {token.type for token in tokens(markdown)}
+    assert not kinds & {"html_block", "html_inline", "image", "link_open"}
+    assert not any(ord(c) < 32 and c not in "\n\t" for c in markdown)
+
+
+def everywhere(text: str) -> CouncilResult:
+    return result(
+        task=text,
+        subagent=text,
+        mode=text,
+        text=text,
+        output={text: text, "list": [text, [text], {text: [text, {text: text}]}]},
+        chair=text,
+        drafts={text: text},
+        critiques={text: text},
+        warnings=(text,),
+        problems=(Problem(path=text, message=text),),
+        seats=(
+            SeatReport(
+                name=text, provider=text, model=text, calls=[CallReport(phase="draft", error=ServerFailed(text))]
+            ),
+        ),
+        ranking=Ranking(order=(text,), points={text: 1.0}),
+    )
+
+
+def test_hostile_words_are_inert_everywhere() -> None:
+    markdown = everywhere(HOSTILE).to_markdown()
+    assert_inert(markdown)
+    headings = [
+        token.content
+        for token, before in zip(tokens(markdown)[1:], tokens(markdown), strict=False)
+        if before.type == "heading_open"
+    ]
+    assert "heading" not in headings
+    assert "Seats" in headings
+
+
+marks = st.text(alphabet="`~<>![]()#*_-+=|&\\:/.\n\r\t\x00\x1b aw1$@{}\u2028\u202e", max_size=60)
+
+
+@given(marks)
+def test_any_words_are_inert_everywhere(text: str) -> None:
+    assert_inert(everywhere(text).to_markdown())
+
+
+@given(st.text(alphabet="`ab\n\x00", max_size=40))
+def test_a_block_holds_its_whole_text(text: str) -> None:
+    blocks = [token for token in tokens(result(text=text).to_markdown()) if token.type == "fence"]
+    assert len(blocks) == 2  # the task and the answer
+    assert blocks[1].content.strip("\n") == text.replace("\x00", "").strip("\n")
+
+
+def test_an_answer_is_shown_by_its_fields() -> None:
+    answer = {"review_summary": "Good.", "issues": [{"severity": "low", "fix": "a\nb"}], "score": 3, "none": []}
+    markdown = result(output=answer, text="{...}").to_markdown()
+    assert "**review summary:** Good." in markdown
+    assert "- **severity:** low" in markdown
+    assert "**score:** 3" in markdown
+
+
+def test_a_failed_run_says_why() -> None:
+    markdown = result(status=Status.FAILED, error=ServerFailed("overloaded")).to_markdown()
+    assert "**Status:** failed" in markdown
+    assert "**ServerFailed:** overloaded" in markdown
+
+
+@pytest.mark.parametrize("text", ["3.14", "a-b", "2. b", "1) c", "+ d", "- e", "x = 1", "a_b*c", "A & B", "`x`", "$1"])
+def test_a_line_reads_as_it_was_said(text: str) -> None:
+    parsed = MarkdownIt("commonmark").parse(result(warnings=[text]).to_markdown())
+    shown = ["".join(child.content for child in token.children or ()) for token in parsed]
+    assert text in shown
+
+
+def test_addresses_do_not_become_links_by_themselves() -> None:
+    markdown = result(warnings=["see www.evil.example, http://evil.example or me@evil.example"]).to_markdown()
+    assert r"www\.evil" in markdown
+    assert r"http\://" in markdown
+    assert r"me\@evil" in markdown
