@@ -35,7 +35,7 @@ class Feed(Job[None], Generic[T]):
         self.waiting = self._dropped = False
         self.item: list[T] = []
 
-    def cancel(self) -> None:
+    def wind_down(self) -> None:
         """Close the stream; only an item that is being read is cancelled."""
         self.cancelled = True
         if self.task is None:
@@ -155,6 +155,13 @@ class BlockingStream(Iterator[T]):
         self.close()
 
     def __del__(self) -> None:
+        try:
+            self._drop()
+        except BaseException:  # an interrupt here is shown and forgotten by Python; the stream must end all the same
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
         feed: Feed[T] | None = getattr(self, "_feed", None)
         if feed is not None and feed.thread is not None and not feed.finished:
             feed.thread.soon(feed.drop)

@@ -33,7 +33,7 @@ CLEANUP: Final = 5.0  # seconds an interrupted caller waits for the clean-up of 
 class Job(Generic[T]):
     """One coroutine function on its way through the loop thread.
 
-    ``start``, ``cancel`` and ``finish`` run in the loop thread; the rest belongs to the thread that waits.
+    ``start``, ``cancel``, ``wind_down`` and ``finish`` run in the loop thread; the rest is for the thread that waits.
     """
 
     __slots__ = (
@@ -85,6 +85,10 @@ class Job(Generic[T]):
         elif self._scope is not None:
             self._scope.cancel()
 
+    def wind_down(self) -> None:
+        """End the task because its thread ends."""
+        self.cancel()
+
     def fail(self) -> None:
         """End a job whose task never ran."""
         if not self.finished:
@@ -102,10 +106,10 @@ class Job(Generic[T]):
 
     def abandon(self) -> None:
         """Cancel the task from the thread that waited, and give its clean-up time; another interrupt ends the wait."""
-        if self.thread is not None and not self.finished:
-            self.thread.soon(self.cancel)
-            if self.done.acquire(timeout=CLEANUP):
-                self.done.release()
+        if self.thread is None or self.finished or not self.thread.soon(self.cancel):
+            return
+        if self.done.acquire(timeout=CLEANUP):
+            self.done.release()
 
 
 def ended() -> RuntimeShutdownError:
@@ -185,7 +189,7 @@ class LoopThread:
     async def _main(self) -> None:
         await self._stop.wait()
         for job in list(self.jobs):
-            job.cancel()
+            job.wind_down()
         waiting = {job.task for job in self.jobs if job.task is not None}
         if waiting:
             await asyncio.wait(waiting)
