@@ -1,0 +1,80 @@
+"""A world for the documentation's examples: real providers, no network.
+
+Requests of the built-in HTTP providers are answered where they would have left the process, in the OpenAI dialect; the
+embedded engine is a scripted provider. Answers are the smallest ones that the request's schema allows.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+KEYS = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "MY_API_KEY")
+
+
+def smallest(schema: Mapping[str, Any]) -> Any:
+    """Make a value that one of our schemas allows."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            return {name: smallest(schema["properties"][name]) for name in schema.get("required", ())}
+        case "array":
+            return [smallest(schema["items"])] * max(1, schema.get("minItems", 0))
+        case "number" | "integer":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return True
+        case _:
+            return "The queue grows until memory is gone."
+
+
+def answer(schema: Mapping[str, Any] | None) -> str:
+    return "The queue grows until memory is gone." if schema is None else json.dumps(smallest(schema))
+
+
+def reply_of_the_internet(request: httpx.Request) -> httpx.Response:
+    """Answer as an OpenAI-compatible service would."""
+    from llm_council._wire.openai_mirror import encode_chunks, encode_response, frame
+    from llm_council.models import FinishReason, GenerateResponse, Usage
+
+    if request.method == "GET":
+        return httpx.Response(200, json={"object": "list", "data": [{"id": "house-70b", "object": "model"}]})
+    asked = json.loads(request.content)
+    schema = asked.get("response_format", {}).get("json_schema", {}).get("schema")
+    response = GenerateResponse(
+        text=answer(schema),
+        model=asked["model"],
+        finish_reason=FinishReason.STOP,
+        usage=Usage(input_tokens=20, output_tokens=10),
+    )
+    if asked.get("stream"):
+        events = b"".join(frame(chunk) for chunk in encode_chunks(response)) + b"data: [DONE]\n\n"
+        return httpx.Response(200, content=events, headers={"content-type": "text/event-stream"})
+    return httpx.Response(200, json=encode_response(response))
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    from llm_council.models import GenerateRequest
+    from llm_council.providers import registry
+    from llm_council.testing.fakes import ScriptedProvider
+    from llm_council.transports._client import PooledTransport
+
+    async def handle(_: PooledTransport, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        return reply_of_the_internet(request)
+
+    def say(request: GenerateRequest) -> str:
+        shape = request.structured_output
+        return answer(shape.json_schema if shape else None)
+
+    monkeypatch.setattr(PooledTransport, "handle_async_request", handle)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for key in KEYS:
+        monkeypatch.setenv(key, "a-key-of-the-examples")
+    with registry.overriding(local=ScriptedProvider(say, name="local")):
+        yield
