@@ -20,8 +20,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import anyio
 import attrs
@@ -90,7 +92,18 @@ def installed() -> str:
 
 
 class Engine:
-    """One engine process and the thread that answers for it."""
+    """One engine process and the thread that answers for it.
+
+    Attributes:
+        spec: what it runs.
+        key: the key that its server wants.
+        address: where it listens; empty until it does, and for one that did not start.
+        grammar: the grammars that it was built for: ``"llguidance"`` or ``"gbnf"``.
+        settled: set once it listens or has ended.
+        ended: set once the process is gone.
+        holders: ids of the objects for which it is kept.
+        speaker: whatever the floor above talks to it with, kept as long as it.
+    """
 
     def __init__(self, spec: EngineSpec, packages: str) -> None:
         self.spec = spec
@@ -99,7 +112,8 @@ class Engine:
         self.grammar = ""
         self.settled = threading.Event()
         self.ended = threading.Event()
-        self.holders: set[object] = set()
+        self.holders: set[int] = set()
+        self.speaker: Any = None
         self._packages = packages
         self._log: deque[bytes] = deque()
         self._logged = 0
@@ -265,13 +279,18 @@ class Engine:
                 self._process.kill()
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finalizer may run while this very thread holds it
 _engines: dict[EngineSpec, Engine] = {}
+_finalizers: dict[int, weakref.finalize[Any, Any]] = {}
 _leaving = False
 
 
 async def running(spec: EngineSpec, holder: object) -> Engine:
-    """Return the engine for a model, started if need be, and keep it for this holder until ``release``.
+    """Return the engine for a model, started if need be, and keep it for the holder until ``release`` or its end.
+
+    Args:
+        spec: which engine.
+        holder: any object that can be referred to weakly; it is not kept alive.
 
     Raises:
         MissingDependency: the engine is not installed.
@@ -279,9 +298,10 @@ async def running(spec: EngineSpec, holder: object) -> Engine:
         CommandFailed, TimedOut: the engine did not start; the message ends with its log.
     """
     packages = installed()
-    if not sys.executable:
+    if not sys.executable or os.name != "posix":
         raise UnsupportedEnvironmentError(
-            "sys.executable is empty: the local engine runs in a Python process of its own"
+            "the local engine runs in a Python process of its own, which needs Linux or macOS and sys.executable",
+            provider="local",
         )
     with _lock:  # for microseconds: nobody waits while holding it
         engine = _engines.get(spec)
@@ -291,7 +311,9 @@ async def running(spec: EngineSpec, holder: object) -> Engine:
             engine.holders |= holders
             _leave_in_order()
             engine.start()
-        engine.holders.add(holder)
+        engine.holders.add(id(holder))
+        if id(holder) not in _finalizers:
+            _finalizers[id(holder)] = weakref.finalize(holder, _release, id(holder))
     while not engine.settled.is_set():  # noqa: ASYNC110 - a thread sets it, for any number of event loops
         await anyio.sleep(0.01)
     if not engine.address:
@@ -301,8 +323,16 @@ async def running(spec: EngineSpec, holder: object) -> Engine:
 
 def release(holder: object) -> tuple[Engine, ...]:
     """Give up this holder's engines; those that nobody else holds are stopped, and returned for who wants to wait."""
+    finalizer = _finalizers.get(id(holder))
+    if finalizer is not None:
+        finalizer.detach()
+    return _release(id(holder))
+
+
+def _release(holder: int) -> tuple[Engine, ...]:
     stopped = []
     with _lock:
+        _finalizers.pop(holder, None)
         for spec, engine in tuple(_engines.items()):
             if holder in engine.holders:
                 engine.holders.discard(holder)
@@ -341,9 +371,12 @@ def _stop_all() -> None:
 
 def _forget_all() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     engines = tuple(_engines.values())
     _engines.clear()
+    for finalizer in _finalizers.values():
+        finalizer.detach()
+    _finalizers.clear()
     for engine in engines:
         engine.forget()
 

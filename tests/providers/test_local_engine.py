@@ -21,6 +21,11 @@ from llm_council.providers._local_engine import Engine, EngineSpec, default_thre
 
 STAND_IN = Path(__file__).with_name("engine_stand_in.py")
 
+
+class Holder:
+    pass
+
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the engine's process is supervised as POSIX has it")
 
 
@@ -30,9 +35,8 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(_local_engine, "installed", lambda: "/nowhere")
     yield
     engines = tuple(_local_engine._engines.values())
-    for engine in engines:
-        for holder in tuple(engine.holders):
-            release(holder)
+    for holder in {holder for engine in engines for holder in engine.holders}:
+        _local_engine._release(holder)
     for engine in engines:
         engine.join(5)
     assert not _local_engine._engines
@@ -57,7 +61,7 @@ def gone(pid, seconds=10.0):
 
 @pytest.mark.anyio
 async def test_starts_once_for_many_and_stops_with_the_last():
-    holders = [object() for _ in range(20)]
+    holders = [Holder() for _ in range(20)]
     engines = []
 
     async def ask(holder):
@@ -82,10 +86,10 @@ async def test_starts_once_for_many_and_stops_with_the_last():
 
 
 def test_threads_and_loops_share_one():
-    engines = []
+    engines, holders = [], [Holder() for _ in range(6)]
 
     def ask():
-        engines.append(anyio.run(running, spec(), object()))
+        engines.append(anyio.run(running, spec(), holders[len(engines)]))
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
@@ -97,8 +101,20 @@ def test_threads_and_loops_share_one():
 
 
 @pytest.mark.anyio
+async def test_ends_with_the_holder_that_was_dropped():
+    holder = Holder()
+    engine = await running(spec(), holder)
+    await running(spec(), holder)
+    del holder
+    gc.collect()
+    engine.join(10)
+    assert engine.exit_code == 0
+    assert not _local_engine._finalizers
+
+
+@pytest.mark.anyio
 async def test_two_models_are_two_engines():
-    holder = object()
+    holder = Holder()
     one, two = await running(spec("one"), holder), await running(spec("two"), holder)
     assert one.pid != two.pid
     assert one.key != two.key
@@ -107,7 +123,7 @@ async def test_two_models_are_two_engines():
 
 @pytest.mark.anyio
 async def test_a_dead_engine_is_replaced_and_says_how_it_ended():
-    holder = object()
+    holder = Holder()
     first = await running(spec(), holder)
     os.kill(first.pid, signal.SIGKILL)
     assert first.ended.wait(10)
@@ -126,34 +142,35 @@ async def test_a_dead_engine_is_replaced_and_says_how_it_ended():
 @pytest.mark.parametrize(("alias", "words"), [("refuses", "it cannot"), ("crashes", "ended while starting")])
 async def test_a_start_that_fails_says_why(alias, words):
     with pytest.raises(CommandFailed, match=words) as caught:
-        await running(spec(alias), object())
+        await running(spec(alias), Holder())
     assert "this engine chats" in caught.value.stderr_tail
     assert not caught.value.retryable
     with pytest.raises(CommandFailed):  # and is tried again
-        await running(spec(alias), object())
+        await running(spec(alias), Holder())
 
 
 @pytest.mark.anyio
 async def test_a_start_that_hangs_is_ended(monkeypatch):
     monkeypatch.setattr(_local_engine, "START_SECONDS", 0.3)
     with pytest.raises(TimedOut, match="did not start") as caught:
-        await running(spec("hangs"), object())
+        await running(spec("hangs"), Holder())
     assert caught.value.args[0]
 
 
 @pytest.mark.anyio
 async def test_a_cancelled_caller_leaves_the_engine_to_others(monkeypatch):
-    started = []
+    started, holder = [], Holder()
     with anyio.move_on_after(0):
-        started.append(await running(spec(), object()))
+        started.append(await running(spec(), holder))
     assert not started
-    engine = await running(spec(), object())
+    engine = await running(spec(), holder)
     assert engine.usable
 
 
 @pytest.mark.anyio
 async def test_the_log_is_bounded_and_redacted():
-    engine = await running(spec("floods"), object())
+    holder = Holder()
+    engine = await running(spec("floods"), holder)
     end = time.monotonic() + 10
     while "the end" not in engine.log() and time.monotonic() < end:
         await anyio.sleep(0.01)
@@ -167,7 +184,8 @@ async def test_the_log_is_bounded_and_redacted():
 async def test_the_child_gets_no_key_and_nothing_of_the_folder(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-canary-canary")
     monkeypatch.setenv("PYTHONPATH", "/evil")
-    engine = await running(spec("PROBE"), object())
+    holder = Holder()
+    engine = await running(spec("PROBE"), holder)
     end = time.monotonic() + 10
     while "cwd" not in engine.log(20_000) and time.monotonic() < end:
         await anyio.sleep(0.01)
@@ -187,7 +205,7 @@ def test_missing_engine_names_the_extra(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[local\]"):
-        anyio.run(running, spec(), object())
+        anyio.run(running, spec(), Holder())
 
 
 def test_threads_leave_a_core(monkeypatch):
@@ -206,7 +224,8 @@ from llm_council.providers import _local_engine as engines
 engines._SERVER = Path({stand_in!r})
 engines.installed = lambda: "/nowhere"
 spec = engines.EngineSpec(model="/models/x.gguf", alias="fine")
-holder = object()
+class Holder: pass
+holder = Holder()
 engine = anyio.run(engines.running, spec, holder)
 print(engine.pid, flush=True)
 {then}
