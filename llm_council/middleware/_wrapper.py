@@ -45,6 +45,10 @@ class Wrapper(ProviderAdapter):
         """Check the held provider's health."""
         return await examine(self.inner, deep=deep)
 
+    def check(self) -> None:
+        """Refuse what the held provider refuses."""
+        self.inner.check()
+
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         return self.inner._profile_of(model)
 

@@ -11,6 +11,7 @@ from llm_council.errors import Attempt, CouncilError, RunError
 from llm_council.models._noun import as_dict, as_tuple, noun
 from llm_council.models.deliberation import Phase, PhaseTiming, Plan, Problem, Ranking, Status
 from llm_council.models.reply import Adjustment, Cost, GenerateResponse, Usage
+from llm_council.results._pending import AwaitableNoun
 
 __all__ = ["CallReport", "CouncilResult", "SeatReport"]
 
@@ -101,9 +102,9 @@ def total_cost(calls: tuple[CallReport, ...]) -> Cost:
 
 
 @noun
-@attrs.frozen(kw_only=True)
-class CouncilResult:
-    """The result of one run. A failed run has one too.
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class CouncilResult(AwaitableNoun):
+    """The result of one run. A failed run has one too. It may be awaited, and yields itself.
 
     Attributes:
         run_id: the run.

@@ -1,0 +1,193 @@
+"""Who sits: names, instances and classes become seats, each with an adapter behind it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self, TypeAlias
+
+import attrs
+
+from llm_council._secrets import Secret
+from llm_council.config import CouncilConfig
+from llm_council.errors import ConfigurationError, InvalidKey, InvalidOption, MissingCredentials
+from llm_council.middleware import Retry
+from llm_council.models import SeatSpec
+from llm_council.providers import registry
+from llm_council.providers.base import ProviderAdapter
+
+__all__ = ["Seating", "Sitter"]
+
+Sitter: TypeAlias = str | ProviderAdapter | type[ProviderAdapter]
+"""What a council takes as a seat, or as several."""
+
+_COUNT = re.compile(r"(?P<name>.+):(?P<count>[0-9]{1,3})")
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
+
+_log = logging.getLogger("llm_council")
+
+
+@attrs.frozen(kw_only=True)
+class Seating:
+    """The seats of a council. Nothing of a run is kept here.
+
+    Attributes:
+        specs: the seats in order, as plans see them.
+        adapters: what sits in each seat, by the seat's name.
+        providers: each adapter once, by its provider's name.
+    """
+
+    specs: tuple[SeatSpec, ...]
+    adapters: Mapping[str, ProviderAdapter]
+    providers: Mapping[str, ProviderAdapter]
+
+    @classmethod
+    def fill(cls, sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Self:
+        """Fill the seats.
+
+        Args:
+            sitters: who was asked for; None takes the configuration's, else whoever is there.
+            config: the configuration, whose ``instances`` are names too.
+
+        Raises:
+            ConfigurationError: nobody has such a name, nobody can sit, or two seats would have one name.
+        """
+        wanted = _wanted(sitters, config)
+        pool = _Pool(config)
+        specs: list[SeatSpec] = []
+        adapters: dict[str, ProviderAdapter] = {}
+        for sitter in wanted:
+            for name, provider, model in pool.seats(sitter):
+                adapter = pool.adapters[provider]
+                if name in adapters:
+                    raise InvalidOption(f"two seats would be named {name!r:.80}: write 'name:2' to seat one twice")
+                profile = adapter._profile_of(model)
+                prose_first = profile is not None and profile.prose_first
+                specs.append(SeatSpec(name=name, provider=provider, model=model, prose_first=prose_first))
+                adapters[name] = adapter
+        return cls(specs=tuple(specs), adapters=adapters, providers=pool.adapters)
+
+    def check(self) -> None:
+        """Refuse to start what cannot work: a key that is not set, an extra that is not installed.
+
+        Raises:
+            ConfigurationError: the first provider that is not ready says what it lacks.
+        """
+        for adapter in self.providers.values():
+            adapter.check()
+
+
+def _wanted(sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Sequence[Sitter]:
+    if isinstance(sitters, str | ProviderAdapter | type):
+        raise InvalidOption(f"providers: expected a list, got {sitters!r:.80}; write [{sitters!r:.80}]")
+    wanted: Sequence[Sitter] = config.providers if sitters is None else sitters
+    if sitters is not None and not wanted:
+        raise InvalidOption("a council needs a seat: name a provider, such as Council(['local:3'])")
+    return wanted or _whoever_is_there()
+
+
+def _whoever_is_there() -> list[str]:
+    """Choose for a caller who named nobody: those whose keys are set, else the embedded engine."""
+    keyed = registry.with_keys()
+    if keyed:
+        chosen = [f"{keyed[0]}:3"] if len(keyed) == 1 else list(keyed)
+    elif registry.can_embed():
+        chosen = ["local:3"]
+    else:
+        raise ConfigurationError(
+            "nobody can sit: no provider's key is set and the embedded engine is not installed; set a key, such as"
+            " OPENAI_API_KEY or OPENROUTER_API_KEY, or run: pip install 'llm-council-sdk[local]'"
+        )
+    _log.info("no providers were named; seating %s", ", ".join(chosen))
+    return chosen
+
+
+class _Pool:
+    """One adapter for each provider's name, made when it is first asked for."""
+
+    def __init__(self, config: CouncilConfig) -> None:
+        self._config = config
+        self._raw: dict[str, ProviderAdapter] = {}
+        self._said: dict[str, int] = {}
+        self.adapters: dict[str, ProviderAdapter] = {}
+
+    def seats(self, sitter: Sitter) -> Iterable[tuple[str, str, str | None]]:
+        """Return name, provider and model of each seat that a sitter stands for."""
+        if isinstance(sitter, str):
+            return self._by_name(sitter)
+        adapter = self._made(sitter) if isinstance(sitter, type) else sitter
+        if not isinstance(adapter, ProviderAdapter):
+            raise InvalidOption(f"providers: a name, a ProviderAdapter or its class, got {sitter!r:.80}")
+        provider = self._hold(adapter)
+        return [(self._unique(provider), provider, None)]
+
+    def _by_name(self, text: str) -> Iterable[tuple[str, str, str | None]]:
+        matched = _COUNT.fullmatch(text.strip())
+        seat, count = (matched["name"], int(matched["count"])) if matched else (text.strip(), None)
+        provider, _, model = seat.partition("/")
+        if not provider or count == 0:
+            raise InvalidOption(f"providers: expected name, name/model or name:count, got {text!r:.80}")
+        if provider not in self.adapters:
+            self._put(provider, self._named(provider))
+        names = [self._unique(seat)] if count is None else [f"{seat}-{number}" for number in range(1, count + 1)]
+        return [(name, provider, model or None) for name in names]
+
+    def _named(self, name: str) -> ProviderAdapter:
+        options = self._config.instances.get(name)
+        if options is None:
+            return registry.get_provider(name)
+        options = dict(options)
+        kind = options.pop("kind")
+        if "api_key" in options:
+            options["api_key"] = _key(options["api_key"], name)
+        return registry.get_provider(kind, **{"name": name, **options})
+
+    def _made(self, cls: type[Any]) -> ProviderAdapter:
+        if not issubclass(cls, ProviderAdapter):
+            raise InvalidOption(f"providers: {cls.__qualname__} is not a ProviderAdapter")
+        try:
+            return cls()
+        except TypeError as error:
+            raise InvalidOption(f"providers: {cls.__qualname__}() failed: {error}; pass an instance") from None
+
+    def _hold(self, adapter: ProviderAdapter) -> str:
+        """Keep an instance under its own name, or under a numbered one when another has it."""
+        name = getattr(adapter, "name", None)
+        if not isinstance(name, str) or not name:
+            raise InvalidOption(f'{type(adapter).__qualname__} has no name: set name = "..." on the class')
+        free, number = name, 1
+        while self._raw.get(free, adapter) is not adapter:
+            number += 1
+            free = f"{name}-{number}"
+        if free not in self._raw:
+            self._put(free, adapter)
+        return free
+
+    def _put(self, name: str, adapter: ProviderAdapter) -> None:
+        self._raw[name] = adapter
+        policy = self._config.retry
+        self.adapters[name] = (
+            adapter if isinstance(adapter, Retry) or not policy.max_retries else Retry(adapter, policy)
+        )
+
+    def _unique(self, name: str) -> str:
+        """Number the second and later seats of one name."""
+        self._said[name] = count = self._said.get(name, 0) + 1
+        return name if count == 1 else f"{name}-{count}"
+
+
+def _key(value: str | Secret, name: str) -> Secret:
+    """Read a key from a configuration: ``${VARIABLE}`` is looked up, in this one field and nowhere else."""
+    if isinstance(value, Secret):
+        return value
+    matched = _VARIABLE.fullmatch(value)
+    variable = matched["name"] if matched else None
+    text = os.environ.get(variable, "") if variable else value
+    if not text.strip():
+        raise MissingCredentials(f"[providers.{name}] needs a key: set {variable or 'api_key'}")
+    try:
+        return Secret(text, env=variable)
+    except ValueError as error:
+        raise InvalidKey(f"[providers.{name}] {error}") from None

@@ -1,0 +1,280 @@
+"""Council: names become seats, a plan is made, a run is conducted. It wires; it decides nothing, and keeps no run."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypedDict, TypeVar, Unpack
+
+import anyio
+import attrs
+
+from llm_council import _runtime, subagents
+from llm_council._engine.plan import make_plan
+from llm_council._engine.run import conduct
+from llm_council._seating import Seating
+from llm_council.config import CouncilConfig
+from llm_council.errors import InvalidOption, UnknownOption, near
+from llm_council.events import Event, Listener, listening
+from llm_council.models import Attachment, Budget, DoctorResult, Limits, Plan
+from llm_council.providers.base import ProviderAdapter, examine
+from llm_council.results import CouncilResult
+from llm_council.results._pending import AwaitableDict
+
+__all__ = ["Council", "CouncilStream", "RunOptions"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class RunOptions(TypedDict, total=False):
+    """What ``run`` and its twins take beside the task and the subagent.
+
+    Attributes:
+        mode: a variant of the subagent.
+        context: further text for every seat.
+        files: paths of text files to read along; nothing else is ever read.
+        schema: JSON Schema of the answer, in place of the subagent's.
+        budget: bounds on this run, over the council's.
+        strategy: how the seats deliberate.
+        temperature: sampling temperature, from 0.
+        max_tokens: most tokens of one answer.
+        metadata: yours; it comes back on the result.
+    """
+
+    mode: str | None
+    context: str | None
+    files: Sequence[str | PathLike[str]]
+    schema: Mapping[str, Any] | None
+    budget: Budget | None
+    strategy: str | None
+    temperature: float | None
+    max_tokens: int | None
+    metadata: Mapping[str, Any] | None
+
+
+_OPTIONS = tuple(RunOptions.__annotations__)
+
+
+def _spelled_out(method: F) -> F:
+    """Show every option in the signature that ``help()`` and notebooks read; type checkers see ``RunOptions``."""
+    shown = inspect.signature(method)
+    keywords = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=() if name == "files" else None, annotation=kind
+        )
+        for name, kind in RunOptions.__annotations__.items()
+    ]
+    fixed = [p for p in shown.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    method.__signature__ = shown.replace(parameters=[*fixed, *keywords])  # type: ignore[attr-defined]
+    return method
+
+
+class CouncilStream(_runtime.DualStream[Event, CouncilResult]):
+    """The events of one run: for ``for`` and ``async for``; the run's ``result`` is there once it has ended."""
+
+
+class Council:
+    """Several language models that work on one task. One council serves any number of runs at once.
+
+    Args:
+        providers: who sits: names (``"openrouter"``), models (``"openrouter/anthropic/claude-sonnet-4.6"``), counts
+            (``"local:3"``), adapter instances or classes. None takes the configuration's, else one seat for each
+            provider whose key is set, three where there is only one, and ``local:3`` where there is none.
+        config: the configuration; None reads the user's file and the environment.
+        chair: the seat that synthesises.
+        strategy: how the seats deliberate.
+        budget: bounds on each run, over the configuration's.
+        listeners: called with every event of every run, in the thread that runs it.
+
+    Raises:
+        ConfigurationError: a name that nobody has, no provider at all, a configuration that cannot be read.
+    """
+
+    def __init__(
+        self,
+        providers: Sequence[str | ProviderAdapter | type[ProviderAdapter]] | None = None,
+        *,
+        config: CouncilConfig | None = None,
+        chair: str | None = None,
+        strategy: str | None = None,
+        budget: Budget | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        config = config or CouncilConfig.load()
+        self._config = attrs.evolve(
+            config,
+            chair=config.chair if chair is None else chair,
+            strategy=config.strategy if strategy is None else strategy,
+            budget=config.budget.overlaid(budget),
+        )
+        self._listeners = tuple(listeners)
+        self._seating = Seating.fill(providers, self._config)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Names of the seats, in order."""
+        return tuple(spec.name for spec in self._seating.specs)
+
+    @property
+    def config(self) -> CouncilConfig:
+        """The configuration with this council's own arguments laid over it."""
+        return self._config
+
+    @_spelled_out
+    def run(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilResult:
+        """Convene the council on a task: block in plain code, be awaited in an event loop.
+
+        Args:
+            task: what is asked.
+            subagent: the role to play; ``council subagents`` lists them.
+            **options: see ``RunOptions``.
+
+        Returns:
+            The result; in a running event loop, one that has to be awaited first. A run that failed returns too, see
+            ``CouncilResult.error`` and ``raise_for_failure``.
+
+        Raises:
+            ConfigurationError: the call was wrong; nothing was sent.
+        """
+        if _runtime.running_inside_loop():
+            return CouncilResult.pending(self.arun(task, subagent, **options))
+        return _runtime.call(self.arun, task, subagent, **options)
+
+    @_spelled_out
+    async def arun(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilResult:
+        """Convene the council on a task; see ``run``."""
+        plan = await self._prepared(task, subagent, options)
+        with listening(*self._listeners):
+            return await conduct(plan, self._seating.adapters)
+
+    @_spelled_out
+    def stream(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilStream:
+        """Convene the council on a task and give its events as they happen, the seats' words among them.
+
+        Arguments and errors are those of ``run``; the run starts with the first event that is asked for, and ends when
+        the stream is closed.
+        """
+        return CouncilStream(partial(self._events, task, subagent, options))
+
+    async def _events(
+        self, task: str, subagent: str, options: RunOptions, keep: Callable[[CouncilResult], None]
+    ) -> AsyncIterator[Event]:
+        plan = await self._prepared(task, subagent, options)
+        sender, receiver = anyio.create_memory_object_stream[Event](math.inf)
+
+        async def work() -> None:
+            with sender, listening(*self._listeners, sender.send_nowait):
+                await conduct(plan, self._seating.adapters, deltas=True, on_result=keep)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(work)
+            try:
+                with receiver:
+                    async for event in receiver:
+                        yield event
+            except GeneratorExit:  # the stream was closed: the run ends, and so does this
+                group.cancel_scope.cancel()
+
+    @_spelled_out
+    def plan(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> Plan:
+        """Return what a run would do, and send nothing; arguments and errors are those of ``run``."""
+        return self._planned(task, subagent, options)
+
+    def _planned(self, task: str, subagent: str, options: RunOptions) -> Plan:
+        for name in options:
+            if name not in _OPTIONS:
+                raise UnknownOption(f"a run takes no {name!r}{near(name, _OPTIONS)}")
+        rest: dict[str, Any] = dict(options)
+        role = subagents.load(subagent, rest.pop("mode", None), paths=self._config.subagent_paths)
+        files = _read(rest.pop("files", None) or (), self._config.limits)
+        return make_plan(task, role, self._config, self._seating.specs, files=files, **rest)
+
+    async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
+        """Make the plan, reading files in a worker thread, and refuse what cannot work before anything is sent."""
+        plan = (
+            await anyio.to_thread.run_sync(self._planned, task, subagent, options)
+            if options.get("files")
+            else self._planned(task, subagent, options)
+        )
+        self._seating.check()
+        return plan
+
+    def doctor(self, *, deep: bool = False) -> AwaitableDict[str, DoctorResult]:
+        """Check the providers: block in plain code, be awaited in an event loop.
+
+        Args:
+            deep: make a real call to each, as a run does; it may cost money.
+
+        Returns:
+            What was found, by the provider's name.
+        """
+        if _runtime.running_inside_loop():
+            return AwaitableDict.pending(self.adoctor(deep=deep))
+        return _runtime.call(self.adoctor, deep=deep)
+
+    async def adoctor(self, *, deep: bool = False) -> AwaitableDict[str, DoctorResult]:
+        """Check the providers; see ``doctor``."""
+        found: dict[str, DoctorResult] = {}
+
+        async def check(name: str, adapter: ProviderAdapter) -> None:
+            found[name] = await examine(adapter, deep=deep)
+
+        async with anyio.create_task_group() as group:
+            for name, adapter in self._seating.providers.items():
+                group.start_soon(check, name, adapter)
+        return AwaitableDict({name: found[name] for name in self._seating.providers})
+
+    async def aclose(self) -> None:
+        """Close what the providers opened in the running event loop; the council may be used again."""
+        for adapter in self._seating.providers.values():
+            await adapter.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Council({list(self.providers)!r})"
+
+    # --- blocking twins: generated by llm_council._generate_sync ---
+    # --- end of blocking twins ---
+
+
+def _read(paths: Sequence[str | PathLike[str]], limits: Limits) -> tuple[Attachment, ...]:
+    """Read the files that the caller named, and no others."""
+    if isinstance(paths, str | bytes | PathLike):
+        raise InvalidOption(f"files: expected a list of paths, got {paths!r:.80}; put it in a list")
+    return tuple(_read_one(Path(path), limits) for path in paths)
+
+
+def _read_one(path: Path, limits: Limits) -> Attachment:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limits.body + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidOption(f"files: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidOption(f"files: {path} is not UTF-8 text") from None
+    if len(data) > limits.body:
+        raise InvalidOption(
+            f"files: {path} is larger than {limits.body} bytes; raise Limits.body, or name a part of it"
+        )
+    return Attachment(name=str(path), text=text)

@@ -1,0 +1,362 @@
+"""Council: names become seats, and one call serves plain code and event loops, any number of runs at once."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from llm_council import Council, CouncilConfig, CouncilResult, CouncilStream, errors
+from llm_council.events import Event, PhaseFinished, RunFinished, RunStarted, SeatFinished, TextDelta
+from llm_council.middleware import Retry
+from llm_council.models import Budget, GenerateRequest, RetryPolicy, Status
+from llm_council.testing.fakes import ScriptedProvider
+
+ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
+SCRIPT = {"draft": "I say Paris.", "critique": "All claims hold.\nRANKING: A > B > C > D > E > F", "*": ANSWER}
+
+
+def scripted(count: int = 3, **options: Any) -> list[ScriptedProvider]:
+    return [ScriptedProvider(SCRIPT, name=f"scripted-{index}", **options) for index in range(count)]
+
+
+@pytest.fixture
+def council() -> Council:
+    return Council(scripted(), config=CouncilConfig())
+
+
+def test_a_script_blocks(council: Council) -> None:
+    result = council.run("What is the capital of France?")
+    assert isinstance(result, CouncilResult)
+    assert (result.status, result.output) == (Status.COMPLETED, json.loads(ANSWER))
+    assert result.task == "What is the capital of France?"
+    assert result.subagent == "advisor"
+
+
+@pytest.mark.anyio
+async def test_the_same_call_is_awaited_in_a_loop(council: Council) -> None:
+    pending = council.run("What is the capital of France?")
+    with pytest.raises(errors.InsideEventLoopError, match="await"):
+        _ = pending.output
+    result = await pending
+    assert result.output == json.loads(ANSWER)
+    assert await result is result
+
+
+@pytest.mark.anyio
+async def test_the_twins_say_what_they_are(council: Council) -> None:
+    assert (await council.arun("Where?")).success
+    with pytest.raises(errors.InsideEventLoopError, match="arun"):
+        council.run_sync("Where?")
+    assert (await anyio.to_thread.run_sync(council.run_sync, "Where?")).success
+
+
+@pytest.mark.anyio
+async def test_several_runs_are_gathered(council: Council) -> None:
+    results: dict[int, CouncilResult] = {}
+
+    async def one(index: int) -> None:
+        results[index] = await council.arun(f"Question {index}?")
+
+    async with anyio.create_task_group() as group:
+        for index in range(5):
+            group.start_soon(one, index)
+    assert [results[index].task for index in range(5)] == [f"Question {index}?" for index in range(5)]
+
+
+def marked() -> list[ScriptedProvider]:
+    """Seats whose words carry the marker of the task they were asked."""
+
+    def say(request: GenerateRequest) -> str:
+        text = " ".join(turn.text for turn in request.turns())
+        markers = set(re.findall(r"marker-\d+", text))
+        assert len(markers) == 1, f"one run saw the words of another: {markers}"
+        marker = markers.pop()
+        return json.dumps({"answer": marker, "reasoning": f"asked about {marker}"})
+
+    return [ScriptedProvider(say, name=f"seat-{index}") for index in range(3)]
+
+
+def test_200_blocking_runs_from_16_threads_keep_their_own_answers() -> None:
+    council = Council(marked(), config=CouncilConfig())
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda index: council.run(f"Say marker-{index}"), range(200)))
+    assert [result.output["answer"] for result in results] == [f"marker-{index}" for index in range(200)]
+    assert len({result.run_id for result in results}) == 200
+    assert all(f"marker-{index}" in draft for index, r in enumerate(results) for draft in r.drafts.values())
+
+
+@pytest.mark.anyio
+async def test_200_awaited_runs_in_one_loop_keep_their_own_answers() -> None:
+    council = Council(marked(), config=CouncilConfig())
+    answers: dict[int, str] = {}
+
+    async def one(index: int) -> None:
+        answers[index] = (await council.arun(f"Say marker-{index}")).output["answer"]
+
+    async with anyio.create_task_group() as group:
+        for index in range(200):
+            group.start_soon(one, index)
+    assert answers == {index: f"marker-{index}" for index in range(200)}
+
+
+def check_events(events: list[Event], result: CouncilResult) -> None:
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(events[-1], RunFinished)
+    assert {event.run_id for event in events} == {result.run_id}
+    assert [event.at for event in events] == sorted(event.at for event in events)
+    words = "".join(e.text for e in events if isinstance(e, TextDelta) and (e.phase, e.seat) == ("draft", "scripted-0"))
+    assert words == "I say Paris."
+    assert [e.phase for e in events if isinstance(e, PhaseFinished)] == ["draft", "critique", "synthesise"]
+    assert sum(isinstance(e, SeatFinished) for e in events) == sum(len(seat.calls) for seat in result.seats)
+
+
+def test_a_stream_for_plain_code(council: Council) -> None:
+    with council.stream("Where?") as stream:
+        assert isinstance(stream, CouncilStream)
+        events = list(stream)
+    check_events(events, stream.result)
+
+
+@pytest.mark.anyio
+async def test_the_same_stream_for_loops(council: Council) -> None:
+    async with council.stream("Where?") as stream:
+        events = [event async for event in stream]
+    check_events(events, stream.result)
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_left_ends_its_run_and_keeps_what_was_there() -> None:
+    seats = scripted(delay={"critique": float("inf")})
+    council = Council(seats, config=CouncilConfig())
+    async with council.stream("Where?") as stream:
+        async for event in stream:
+            if isinstance(event, PhaseFinished) and event.phase == "draft":
+                break
+    assert stream.result.status == Status.CANCELLED
+    assert set(stream.result.drafts.values()) == {"I say Paris."}
+    assert sum(seat.cancelled for seat in seats) == len(seats)
+
+
+def test_listeners_hear_every_run_and_cannot_break_one(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[tuple[Event, str]] = []
+
+    def broken(event: Event) -> None:
+        raise ValueError("a listener's own trouble")
+
+    listeners = [broken, lambda event: heard.append((event, threading.current_thread().name))]
+    council = Council(scripted(), config=CouncilConfig(), listeners=listeners)
+    first, second = council.run("One?"), council.run("Two?")
+    assert {event.run_id for event, _ in heard} == {first.run_id, second.run_id}
+    assert first.success
+    assert "listener" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_cancellation_passes_and_ends_the_seats() -> None:
+    seats = scripted(delay=float("inf"))
+    heard: list[Event] = []
+    council = Council(seats, config=CouncilConfig(), listeners=[heard.append])
+    with anyio.move_on_after(0.2) as scope:
+        await council.arun("Where?")
+    assert scope.cancelled_caught
+    assert [seat.cancelled for seat in seats] == [len(seat.requests) for seat in seats]
+    assert isinstance(heard[-1], RunFinished)
+    assert heard[-1].status == Status.CANCELLED
+
+
+def test_the_signature_spells_every_option_out() -> None:
+    wanted = "task subagent mode context files schema budget strategy temperature max_tokens metadata".split()
+    for method in (Council.run, Council.arun, Council.run_sync, Council.stream, Council.plan):
+        assert list(inspect.signature(method).parameters)[1:] == wanted, method
+
+
+# Bad input: a typed error that names the remedy, before anything is sent.
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "kind", "named"),
+    [
+        ("", {}, errors.InvalidOption, "task"),
+        ("  \n", {}, errors.InvalidOption, "task"),
+        ("x", {"subagent": "reviwer"}, errors.UnknownSubagent, "did you mean 'reviewer'"),
+        ("x", {"subagent": "drafter", "mode": "imp"}, errors.UnknownSubagent, "did you mean 'impl'"),
+        ("x", {"temprature": 1}, errors.UnknownOption, "did you mean 'temperature'"),
+        ("x", {"strategy": "synthesise"}, errors.InvalidOption, "did you mean 'synthesize'"),
+        ("x", {"schema": {"type": "objekt"}}, errors.InvalidOption, "objekt"),
+        ("x", {"files": ["/nowhere/at/all.txt"]}, errors.InvalidOption, "/nowhere/at/all.txt"),
+        ("x", {"files": "a.txt"}, errors.InvalidOption, "list"),
+        ("x", {"budget": Budget(quorum=9)}, errors.InvalidOption, "quorum"),
+    ],
+)
+def test_a_wrong_call_is_refused_before_anything_is_sent(
+    task: str, options: dict[str, Any], kind: type[Exception], named: str
+) -> None:
+    seats = scripted()
+    council = Council(seats, config=CouncilConfig())
+    for ask in (council.run, council.run_sync, council.plan):
+        with pytest.raises(kind) as caught:
+            ask(task, **options)
+        assert named in str(caught.value)
+        assert isinstance(caught.value, errors.ConfigurationError)
+    assert not any(seat.requests for seat in seats)
+
+
+def test_files_are_read_when_they_are_named(council: Council, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("The capital moved to Lyon.", encoding="utf-8")
+    (tmp_path / "secret.txt").write_text("never read", encoding="utf-8")
+    plan = council.plan("Where?", files=[path])
+    assert [(file.name, file.text) for file in plan.files] == [(str(path), "The capital moved to Lyon.")]
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(errors.InvalidOption, match="not UTF-8"):
+        council.run("Where?", files=[tmp_path / "binary"])
+
+
+# Who sits.
+
+
+def test_seats_get_names_of_their_own() -> None:
+    one = ScriptedProvider(SCRIPT, name="one")
+    assert Council([one, one], config=CouncilConfig()).providers == ("one", "one-2")
+
+
+def test_two_instances_of_one_name_are_two_providers() -> None:
+    first, second = ScriptedProvider(SCRIPT, name="twin"), ScriptedProvider(SCRIPT, name="twin")
+    council = Council([first, second], config=CouncilConfig())
+    assert council.run("Where?").success
+    assert len(council.providers) == 2
+    assert len(set(council.providers)) == 2
+    assert first.requests
+    assert second.requests
+
+
+def test_classes_sit_too() -> None:
+    class Ready(ScriptedProvider):
+        def __init__(self) -> None:
+            super().__init__(SCRIPT, name="ready")
+
+    assert Council([Ready], config=CouncilConfig()).run("Where?").success
+    with pytest.raises(errors.InvalidOption, match="pass an instance"):
+        Council([ScriptedProvider], config=CouncilConfig())
+
+
+@pytest.mark.parametrize(
+    ("providers", "kind", "named"),
+    [
+        ([], errors.InvalidOption, "name a provider"),
+        ("openai", errors.InvalidOption, "list"),
+        (["openrooter"], errors.UnknownProvider, "did you mean 'openrouter'"),
+        ([3], errors.InvalidOption, "ProviderAdapter"),
+        ([dict], errors.InvalidOption, "not a ProviderAdapter"),
+        ([":2"], errors.ConfigurationError, ":2"),
+        (["openai:0"], errors.InvalidOption, "openai:0"),
+        (["openai-1", "openai:2"], errors.ConfigurationError, "openai-1"),
+    ],
+)
+def test_wrong_seats_are_refused(providers: Any, kind: type[Exception], named: str) -> None:
+    with pytest.raises(kind) as caught:
+        Council(providers, config=CouncilConfig())
+    assert named in str(caught.value)
+
+
+def test_names_models_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "canary-canary")
+    council = Council(["openrouter/anthropic/claude-sonnet-4.6", "openrouter:2"], config=CouncilConfig())
+    assert council.providers == ("openrouter/anthropic/claude-sonnet-4.6", "openrouter-1", "openrouter-2")
+    plan = council.plan("Where?")
+    assert [seat.model for seat in plan.seats] == ["anthropic/claude-sonnet-4.6", None, None]
+    assert {seat.provider for seat in plan.seats} == {"openrouter"}
+    assert "canary" not in repr(plan) + repr(council)
+
+
+def test_a_missing_key_is_named_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
+    scripted_seat = ScriptedProvider(SCRIPT)
+    council = Council(["openrouter", scripted_seat], config=CouncilConfig())
+    with pytest.raises(errors.MissingCredentials, match="OPENROUTER_API_KEY"):
+        council.run("Where?")
+    assert scripted_seat.requests == []
+
+
+KEYS = ("OPENAI_API_KEY", "OPENROUTER_API_KEY")
+
+
+@pytest.mark.parametrize(
+    ("keys", "seats"),
+    [
+        (("OPENROUTER_API_KEY",), ("openrouter-1", "openrouter-2", "openrouter-3")),
+        (KEYS, ("openai", "openrouter")),
+    ],
+)
+def test_nobody_named_seats_those_whose_keys_are_set(
+    monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], seats: tuple[str, ...]
+) -> None:
+    for key in KEYS:
+        monkeypatch.delenv(key, raising=False)
+    for key in keys:
+        monkeypatch.setenv(key, "canary-canary")
+    assert Council(config=CouncilConfig()).providers == seats
+
+
+def test_nobody_at_all_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm_council.providers import registry
+
+    for key in KEYS:
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setattr(registry, "can_embed", lambda: True)
+    assert Council(config=CouncilConfig()).providers == ("local-1", "local-2", "local-3")
+    monkeypatch.setattr(registry, "can_embed", lambda: False)
+    with pytest.raises(errors.ConfigurationError, match=r"llm-council-sdk\[local\]"):
+        Council(config=CouncilConfig())
+
+
+def test_an_instance_of_the_configuration_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = {"kind": "openai-compatible", "base_url": "https://llm.example.com/v1", "api_key": "${GATEWAY_KEY}"}
+    config = CouncilConfig(instances={"gateway": {**gateway, "default_model": "house-70b"}}, providers=("gateway:2",))
+    with pytest.raises(errors.MissingCredentials, match="GATEWAY_KEY"):
+        Council(config=config)
+    monkeypatch.setenv("GATEWAY_KEY", "canary-canary")
+    assert Council(config=config).providers == ("gateway-1", "gateway-2")
+
+
+def test_the_retry_policy_reaches_the_seats() -> None:
+    def fails_once(policy: RetryPolicy) -> CouncilResult:
+        script = [errors.ServerFailed("busy", status=503), ANSWER, ANSWER, ANSWER]
+        return Council([ScriptedProvider(script)], config=CouncilConfig(retry=policy)).run("Where?")
+
+    result = fails_once(RetryPolicy(base=0.0))
+    assert result.success
+    assert [attempt.error for attempt in result.seats[0].attempts][:2] == ["ServerFailed", None]
+    assert fails_once(RetryPolicy(max_retries=0)).status == Status.FAILED
+
+
+def test_a_provider_that_retries_already_is_not_wrapped_again() -> None:
+    inner = ScriptedProvider([errors.ServerFailed("busy")] * 9)
+    Council([Retry(inner, RetryPolicy(max_retries=1, base=0.0))], config=CouncilConfig()).run("Where?")
+    assert len(inner.requests) == 2
+
+
+@pytest.mark.anyio
+async def test_doctor_in_both_worlds(council: Council) -> None:
+    found = await council.doctor()
+    assert list(found) == list(council.providers)
+    assert all(result.ok for result in found.values())
+    blocking = await anyio.to_thread.run_sync(council.doctor_sync)
+    assert {name: result.message for name, result in blocking.items()} == {
+        name: result.message for name, result in found.items()
+    }
+
+
+def test_a_closed_council_may_be_used_again(council: Council) -> None:
+    with council:
+        assert council.run("Where?").success
+    council.close()
+    assert council.run("Where?").success
