@@ -5,7 +5,7 @@
     CouncilError
     ├─ ConfigurationError            your call was wrong; nothing was sent
     │  ├─ UnknownOption, InvalidOption
-    │  ├─ UnknownProvider, UnknownSubagent
+    │  ├─ UnknownProvider, UnknownSubagent, NotAnAdapter
     │  ├─ MissingCredentials, InvalidKey
     │  ├─ MissingDependency, UntrustedConfig, PluginLoadError
     │  └─ InsideEventLoopError, UnsupportedEnvironmentError, RuntimeShutdownError
@@ -65,6 +65,7 @@ __all__ = [
     "MissingCredentials",
     "MissingDependency",
     "ModelNotFound",
+    "NotAnAdapter",
     "OutOfCredit",
     "PermissionRefused",
     "PluginLoadError",
@@ -208,6 +209,10 @@ class UnknownProvider(ConfigurationError):
     """No provider has this name."""
 
 
+class NotAnAdapter(ConfigurationError, TypeError):
+    """What was given as a provider is no ``ProviderAdapter``, or lacks its name or capabilities."""
+
+
 class UnknownSubagent(ConfigurationError):
     """No subagent, or no mode of it, has this name."""
 
@@ -332,15 +337,24 @@ class ApiError(ProviderError):
         status: the HTTP status; for an error inside a 200, the status its code stands for.
         code: the vendor's machine code.
         body: the vendor's body, at most 64 KiB, redacted.
+        partial: the text that had arrived, for an error in the middle of a stream.
     """
 
     def __init__(
-        self, message: str = "", *, status: int | None = None, code: str | None = None, body: str = "", **facts: Any
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        body: str = "",
+        partial: str | None = None,
+        **facts: Any,
     ) -> None:
         super().__init__(message, **facts)
         self.status = status
         self.code = code
         self.body = clean(body, limit=64 * 1024)
+        self.partial = partial
 
 
 class AuthenticationFailed(ApiError):

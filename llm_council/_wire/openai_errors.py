@@ -1,0 +1,251 @@
+"""What the OpenAI chat dialect's servers say when they refuse, in all the shapes that they say it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from llm_council._wire import failures
+from llm_council._wire.payloads import loads
+from llm_council.errors import (
+    ApiError,
+    ContextTooLong,
+    MalformedReply,
+    ModelNotFound,
+    RequestRejected,
+    ServerFailed,
+)
+
+__all__ = ["choice_error", "decode_error", "encode_error", "error_inside"]
+
+_KEPT = 64 * 1024  # bytes of a body
+_WORDS = 300  # characters of an upstream's or a proxy's words in a message
+
+# Only for servers that send no code of their own: vLLM, llama.cpp, Ollama and gateways in front of them. What such a
+# text decides is the class, never whether to try again: both classes are RequestRejected, which is not retryable.
+_NO_CODE: tuple[tuple[type[ApiError], re.Pattern[str]], ...] = (
+    (
+        ContextTooLong,
+        re.compile(
+            r"(?i)maximum context length|context (?:length|window|size) (?:is |was |has been )?exceed"
+            r"|exceeds? (?:the )?(?:available |maximum |model'?s )*context|prompt is too long|input is too long"
+            r"|reduce the length of the (?:messages|prompt|input)"
+        ),
+    ),
+    (
+        ModelNotFound,
+        re.compile(
+            r"(?i)\bmodel\b[^\n]{0,300}?(?:not found|does not exist|not a valid model|is not available)"
+            r"|not a valid model id|no models? loaded|no endpoints found for"
+        ),
+    ),
+)
+
+
+@attrs.frozen(kw_only=True)
+class _Refusal:
+    """What an error says, whatever its shape: the dialect's facts before they become an exception."""
+
+    message: str = ""
+    words: tuple[str, ...] = ()  # machine codes, the most telling first
+    number: int | None = None  # a status written inside the body
+    request_id: str | None = None
+
+    @property
+    def code(self) -> str | None:
+        return self.words[0] if self.words else None
+
+
+def decode_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | str,
+    *,
+    now: float | None = None,
+    request_id: str | None = None,
+) -> ApiError:
+    """Read the reply to a refused request.
+
+    The class comes from the vendor's machine code, else from the status. Texts are looked at only where a server
+    sends no code, and only to tell a prompt that is too long and an unknown model from other rejected requests.
+
+    Args:
+        status: the HTTP status, 400 or more.
+        headers: the reply's.
+        body: the reply's, cut at will.
+        now: Unix seconds, see ``failures.retry_after``.
+        request_id: the id of the request, where the caller knows it already.
+    """
+    text = body if isinstance(body, str) else bytes(body[:_KEPT]).decode("utf-8", "replace")
+    headers = {name.lower(): value for name, value in headers.items()}
+    refusal = _read(_parsed(text), text)
+    cls = next(filter(None, map(failures.by_code, refusal.words)), None)
+    if cls is None:
+        cls = failures.by_status(status)
+        if cls is RequestRejected:
+            cls = _without_code(status, refusal)
+    facts = {"request_id": request_id or refusal.request_id} if request_id or refusal.request_id else {}
+    return failures.failure(
+        cls, refusal.message, status=status, code=refusal.code, headers=headers, now=now, body=text, **facts
+    )
+
+
+def error_inside(
+    reply: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
+) -> ApiError | None:
+    """Return the error that a reply with status 200, or one event of a stream, holds at its top; None when none.
+
+    Its class comes from its own code, type or number, as if that were the status of the reply.
+    """
+    error = reply.get("error")
+    if not error and reply.get("object") != "error":
+        return None
+    return _inside(_read(reply, ""), reply, request_id, partial)
+
+
+def choice_error(
+    choice: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
+) -> ApiError | None:
+    """Return the error that a choice holds, or that its finish reason ``"error"`` stands for; None when none."""
+    if choice.get("error"):
+        refusal = _read(choice, "")
+    elif choice.get("finish_reason") == "error":
+        refusal = _Refusal(message="the model's server failed while it answered")
+    else:
+        return None
+    return _inside(refusal, choice, request_id, partial)
+
+
+def _inside(refusal: _Refusal, where: Mapping[str, Any], request_id: str | None, partial: str | None) -> ApiError:
+    cls = next(filter(None, map(failures.by_code, refusal.words)), None)
+    status = refusal.number
+    if cls is None and status is not None:
+        cls = failures.by_status(status)
+        if cls is RequestRejected:
+            cls = _without_code(status, refusal)
+    if cls is None:
+        cls = next(filter(None, map(failures.by_type, refusal.words)), None) or ServerFailed
+    return failures.failure(
+        cls,
+        refusal.message,
+        status=status,
+        code=refusal.code,
+        body=json.dumps(where, ensure_ascii=False, default=str)[:_KEPT],
+        request_id=request_id or refusal.request_id,
+        partial=partial,
+    )
+
+
+def _without_code(status: int, refusal: _Refusal) -> type[ApiError]:
+    if status == 404 and any(failures.by_type(word) is ModelNotFound for word in refusal.words):
+        return (
+            ModelNotFound  # vLLM's and Ollama's type for an unknown model; their unknown routes have no such envelope
+        )
+    if status in (400, 404, 422) and not refusal.message.startswith("<"):
+        for cls, pattern in _NO_CODE:
+            if pattern.search(refusal.message):
+                return cls
+    return RequestRejected
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return loads(text) if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"') else None
+    except MalformedReply:
+        return None
+
+
+def _read(value: Any, text: str) -> _Refusal:
+    """Read every shape that is known: nested, flat, a bare string, FastAPI's ``detail``, plain text."""
+    if isinstance(value, list) and value:
+        value = value[0]  # Google's compatible endpoint wraps its error in a list
+    if isinstance(value, str):
+        return _Refusal(message=value)
+    if not isinstance(value, dict):
+        return _Refusal(message="" if failures.looks_like_html(text) else text[:_WORDS])
+    outer_id = value.get("request_id")
+    error = value.get("error")
+    if isinstance(error, str):
+        # Hugging Face and others write the words beside it: {"error": "...", "error_type": "..."}.
+        inner: Mapping[str, Any] = {"message": error, "type": value.get("error_type"), "code": value.get("code")}
+    elif isinstance(error, dict):
+        inner = error
+    else:
+        inner = value
+    found = inner.get("metadata")
+    metadata: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    upstream = _upstream(metadata)
+    return _Refusal(
+        message=_message(inner, metadata, upstream),
+        words=_machine_words(
+            metadata.get("error_type"),
+            *(upstream.words if upstream else ()),
+            inner.get("code"),
+            inner.get("type"),
+            inner.get("status"),
+        ),
+        number=_status_in(inner.get("code"), inner.get("status"), inner.get("status_code")),
+        request_id=outer_id if isinstance(outer_id, str) else None,
+    )
+
+
+def _upstream(metadata: Mapping[str, Any]) -> _Refusal | None:
+    """Read the error of the vendor behind a gateway, which OpenRouter passes on as a string."""
+    raw = metadata.get("raw")
+    if not isinstance(raw, str) or not raw.strip():
+        return None
+    value = _parsed(raw)
+    return _read(None if isinstance(value, dict) and "error" not in value and "message" not in value else value, raw)
+
+
+def _message(inner: Mapping[str, Any], metadata: Mapping[str, Any], upstream: _Refusal | None) -> str:
+    message = inner.get("message")
+    if not isinstance(message, str):
+        message = _detail(inner.get("detail"))
+    if upstream is not None and upstream.message and upstream.message not in message:
+        name = metadata.get("provider_name")
+        message = f"{message}: {f'{name}: ' if isinstance(name, str) else ''}{upstream.message[:_WORDS]}"
+    return message
+
+
+def _detail(detail: Any) -> str:
+    if isinstance(detail, str):
+        return detail
+    if isinstance(detail, dict):
+        return str(detail.get("message") or detail.get("msg") or "")
+    if not isinstance(detail, list):
+        return ""
+    said = []
+    for item in detail[:5]:
+        if isinstance(item, dict):
+            where = item.get("loc")
+            path = ".".join(str(step) for step in where) if isinstance(where, list) else ""
+            said.append(": ".join(word for word in (path, str(item.get("msg") or "")) if word))
+    return "; ".join(said)
+
+
+def _machine_words(*values: Any) -> tuple[str, ...]:
+    return tuple(value for value in values if isinstance(value, str) and value and not value.isdigit())
+
+
+def _status_in(*values: Any) -> int | None:
+    for value in values:
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = int(value[:4])
+        if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
+            return value
+    return None
+
+
+def encode_error(
+    message: str, *, code: str | int | None = None, kind: str | None = None, metadata: Any = None
+) -> dict[str, Any]:
+    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
+    error: dict[str, Any] = {"message": message, "type": kind, "param": None, "code": code}
+    if metadata is not None:
+        error["metadata"] = metadata
+    return {"error": error}

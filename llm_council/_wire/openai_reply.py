@@ -1,0 +1,206 @@
+"""Whole replies of the OpenAI chat dialect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llm_council._wire.openai_errors import choice_error, error_inside
+from llm_council._wire.openai_options import DEFAULT, ChatOptions
+from llm_council._wire.openai_request import reasoning_part
+from llm_council._wire.payloads import amount, get_text, malformed, need_list, need_object, tokens
+from llm_council._wire.think import split_thoughts
+from llm_council.models.messages import ReasoningPart, ToolCall
+from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateResponse, Usage
+
+__all__ = ["decode_response"]
+
+REPLY_EXTRA = ("provider", "service_tier", "system_fingerprint")
+CHOICE_EXTRA = ("native_finish_reason",)
+MESSAGE_EXTRA = ("annotations", "images")
+_UNKNOWN = Usage()
+
+
+def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: str | None = None) -> GenerateResponse:
+    """Read a whole reply.
+
+    Args:
+        data: the reply's JSON value.
+        options: in what the server differs.
+        request_id: the id from the reply's headers; None takes the one in the reply.
+
+    Returns:
+        The answer as it is: empty text stays empty, no text is None. A refusal makes ``content_filter`` the finish
+        reason, whatever the vendor called it; its own word is in ``raw_finish_reason``.
+
+    Raises:
+        ApiError: the reply holds an error, or its finish reason is one.
+        MalformedReply: the reply is not one of this dialect.
+    """
+    reply = need_object(data, "$")
+    request_id = request_id or get_id(reply)
+    error = error_inside(reply, request_id=request_id)
+    if error is not None:
+        raise error
+    choices = need_list(reply.get("choices"), "$.choices")
+    if not choices:
+        raise malformed("$.choices", "at least one choice", choices)
+    choice = need_object(choices[0], "$.choices[0]")
+    message = choice.get("message")
+    if message is None and choice.get("finish_reason"):
+        message = {}  # some servers leave the message out when a filter ate it
+    path = "$.choices[0].message"
+    message = need_object(message, path)
+    text, refusal = read_content(message.get("content"), f"{path}.content")
+    error = choice_error(choice, request_id=request_id, partial=text)
+    if error is not None:
+        raise error
+    refusal = get_text(message, "refusal", path) or refusal
+    reasoning = get_text(message, "reasoning", path) or get_text(message, "reasoning_content", path)
+    if options.think_tags and text:
+        thoughts, answer = split_thoughts(text)
+        if thoughts or answer != text:
+            text, reasoning = answer or None, f"{reasoning or ''}{thoughts}" or None
+    word = finish_word(choice.get("finish_reason"))
+    finish = FinishReason.CONTENT_FILTER if refusal else FinishReason.of(word)
+    usage = reply.get("usage")
+    return GenerateResponse(
+        text=text,
+        reasoning=reasoning,
+        reasoning_parts=_reasoning_parts(message, reasoning, options),
+        refusal=refusal,
+        tool_calls=_tool_calls(message, path),
+        usage=read_usage(usage),
+        cost=read_cost(usage),
+        model=get_text(reply, "model", "$") or None,
+        finish_reason=finish,
+        raw_finish_reason=word,
+        request_id=request_id,
+        extra={
+            **picked(reply, REPLY_EXTRA),
+            **picked(choice, CHOICE_EXTRA),
+            **picked(message, MESSAGE_EXTRA),
+        },
+        raw=data,
+    )
+
+
+def get_id(reply: Mapping[str, Any]) -> str | None:
+    """Return the id that a reply gives itself."""
+    found = reply.get("id")
+    return found if isinstance(found, str) and found else None
+
+
+def finish_word(word: Any) -> str | None:
+    """Return the vendor's word for why the model stopped; some servers write an empty one until it has."""
+    return word if isinstance(word, str) and word else None
+
+
+def picked(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Return the named keys that say something."""
+    return {key: source[key] for key in keys if source.get(key) not in (None, "", [])}
+
+
+def read_content(value: Any, path: str) -> tuple[str | None, str | None]:
+    """Return text and refusal of a reply's content: a string, null, or a list of parts."""
+    if value is None or isinstance(value, str):
+        return value, None
+    texts: list[str] = []
+    refusals: list[str] = []
+    for index, part in enumerate(need_list(value, path)):
+        here = f"{path}[{index}]"
+        part = need_object(part, here)
+        if part.get("type") in ("text", "output_text"):
+            texts.append(get_text(part, "text", here) or "")
+        elif part.get("type") == "refusal":
+            refusals.append(get_text(part, "refusal", here) or "")
+    return "".join(texts) if texts else None, "".join(refusals) or None
+
+
+def _reasoning_parts(
+    message: Mapping[str, Any], reasoning: str | None, options: ChatOptions
+) -> tuple[ReasoningPart, ...]:
+    blocks = message.get("reasoning_details")
+    if isinstance(blocks, list) and blocks:
+        return tuple(reasoning_part(block, options.vendor) for block in blocks if isinstance(block, dict))
+    return thoughts_to_echo(reasoning, options)
+
+
+def thoughts_to_echo(reasoning: str | None, options: ChatOptions) -> tuple[ReasoningPart, ...]:
+    """Return reasoning that goes back as text, for servers that want it on the turns of their tools."""
+    if reasoning and options.echo not in (None, "reasoning_details"):
+        return (ReasoningPart(text=reasoning, vendor=options.vendor),)
+    return ()
+
+
+def _tool_calls(message: Mapping[str, Any], path: str) -> tuple[ToolCall, ...]:
+    calls = message.get("tool_calls")
+    if calls is None:
+        legacy = message.get("function_call")  # before 2023-11, still written by some servers
+        return () if legacy is None else (_tool_call({"function": legacy}, 0, f"{path}.function_call"),)
+    listed = need_list(calls, f"{path}.tool_calls")
+    return tuple(_tool_call(call, index, f"{path}.tool_calls[{index}]") for index, call in enumerate(listed))
+
+
+def _tool_call(value: Any, index: int, path: str) -> ToolCall:
+    call = need_object(value, path)
+    function = need_object(call.get("function"), f"{path}.function")
+    name = get_text(function, "name", f"{path}.function")
+    if not name:
+        raise malformed(f"{path}.function.name", "a name", function.get("name"))
+    return ToolCall(
+        id=call_id(call.get("id"), index),
+        name=name,
+        arguments=arguments_text(function.get("arguments"), f"{path}.function.arguments"),
+        extra=call_extra(call),
+    )
+
+
+def call_id(value: Any, index: int) -> str:
+    """Return the id of a call, or one of our own where the server gave none."""
+    return str(value) if isinstance(value, str | int) and value != "" else f"call_{index}"
+
+
+def arguments_text(value: Any, path: str) -> str:
+    """Return a call's arguments as JSON text; some servers send the object itself."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    raise malformed(path, "a string", value)
+
+
+def call_extra(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the vendor's own keys of a call, such as Google's thought signature."""
+    return {key: value for key, value in call.items() if key not in ("id", "type", "function", "index")}
+
+
+def read_usage(value: Any) -> Usage | None:
+    """Read the tokens; None when the vendor says none."""
+    if not isinstance(value, dict):
+        return None
+    sent, came = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
+    sent = sent if isinstance(sent, dict) else {}
+    came = came if isinstance(came, dict) else {}
+    cached = tokens(sent.get("cached_tokens"))
+    usage = Usage(
+        input_tokens=tokens(value.get("prompt_tokens")),
+        output_tokens=tokens(value.get("completion_tokens")),
+        # DeepSeek's word stands beside the details, not in them.
+        cached_tokens=tokens(value.get("prompt_cache_hit_tokens")) if cached is None else cached,
+        cache_write_tokens=tokens(sent.get("cache_write_tokens")),
+        reasoning_tokens=tokens(came.get("reasoning_tokens")),
+    )
+    return None if usage == _UNKNOWN else usage
+
+
+def read_cost(usage: Any) -> Cost | None:
+    """Read the money, which OpenRouter reports in US dollars; with a key of one's own, the upstream's bill is added."""
+    usd = amount(usage.get("cost")) if isinstance(usage, dict) else None
+    if usd is None:
+        return None
+    details = usage.get("cost_details")
+    if usage.get("is_byok") is True and isinstance(details, dict):
+        usd += amount(details.get("upstream_inference_cost")) or 0.0
+    return Cost(usd=usd, source=CostSource.REPORTED, complete=True)

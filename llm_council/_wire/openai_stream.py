@@ -1,0 +1,389 @@
+"""Streams of the OpenAI chat dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from llm_council._wire.openai_errors import choice_error, error_inside
+from llm_council._wire.openai_options import DEFAULT, ChatOptions
+from llm_council._wire.openai_reply import (
+    CHOICE_EXTRA,
+    MESSAGE_EXTRA,
+    REPLY_EXTRA,
+    arguments_text,
+    call_extra,
+    decode_response,
+    finish_word,
+    get_id,
+    picked,
+    read_content,
+    read_cost,
+    read_usage,
+    thoughts_to_echo,
+)
+from llm_council._wire.openai_request import reasoning_part
+from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
+from llm_council._wire.sse import SseEvent, SseSplitter
+from llm_council._wire.think import ThoughtSplitter
+from llm_council.errors import MalformedReply, TruncatedReply
+from llm_council.models.limits import Limits
+from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
+
+__all__ = ["ChatStream", "ChunkDecoder"]
+
+_LIMITS = Limits()
+_PLAIN = frozenset({"role", "content"})
+
+
+class ChunkDecoder:
+    """Read the events of one stream, in order.
+
+    Args:
+        options: in what the server differs.
+        limits: ``json_depth`` bounds each event.
+        request_id: the id from the reply's headers; None takes the one in the stream.
+
+    Attributes:
+        done: ``[DONE]`` has come: nothing follows.
+        finished: the model has stopped: at most usage and ``[DONE]`` follow.
+    """
+
+    def __init__(
+        self, options: ChatOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
+    ) -> None:
+        self.done = False
+        self.finished = False
+        self._options = options
+        self._limits = limits
+        self._request_id = request_id
+        self._model: str | None = None
+        self._begun = False
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._refused = False
+        self._splitter = ThoughtSplitter() if options.think_tags else None
+        self._calls: list[tuple[Any, str]] = []  # by our own index: the server's index and id of the call
+        self._named: set[int] = set()
+        self._blocks: list[dict[str, Any]] = []
+        self._told: dict[str, Any] = {}
+        self._kept: dict[str, list[Any]] = {}
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return "".join(self._texts)
+
+    def feed(self, event: SseEvent) -> GenerateChunk | None:
+        """Return what an event adds to the answer; None when it adds nothing.
+
+        Raises:
+            ApiError: the event is an error.
+            MalformedReply: the event is not one of this dialect.
+        """
+        data = event.data
+        if self.done or not data or data.isspace():
+            return None
+        if len(data) < 20 and data.strip() == "[DONE]":
+            self.done = True
+            return None
+        try:
+            return self._read(loads(data, self._limits))
+        except MalformedReply as error:
+            raise error.fill(partial=self.partial or None, request_id=self._request_id) from None
+
+    def finish(self, events: Iterable[SseEvent] = ()) -> list[GenerateChunk]:
+        """Return what the end of the stream adds.
+
+        Args:
+            events: what the end of the body ended; it may have been cut.
+
+        Raises:
+            TruncatedReply: neither a finish reason nor ``[DONE]`` came.
+            MalformedReply: a tool call has no name.
+        """
+        chunks = []
+        for event in events:
+            try:
+                chunk = self.feed(event)
+            except MalformedReply:
+                self._cut()
+            if chunk is not None:
+                chunks.append(chunk)
+        if not (self.finished or self.done or (self._begun and not self._options.finish_required)):
+            self._cut()
+        last = self._last()
+        if last is not None:
+            chunks.append(last)
+        return chunks
+
+    def _cut(self) -> NoReturn:
+        raise TruncatedReply(
+            "the stream ended before the answer did", partial=self.partial or None, request_id=self._request_id
+        ) from None
+
+    def _read(self, value: Any) -> GenerateChunk | None:
+        value = need_object(value, "$")
+        if value.get("error") or value.get("object") == "error":
+            error = error_inside(value, request_id=self._request_id or get_id(value), partial=self.partial or None)
+            if error is not None:
+                raise error
+        facts: dict[str, Any] = {}
+        if not self._begun or self._model is None:
+            self._begin(value, facts)
+        choices = value.get("choices")
+        if choices is not None and type(choices) is not list:
+            raise malformed("$.choices", "a list", choices)
+        if choices:
+            choice = need_object(choices[0], "$.choices[0]")
+            if choice.get("index") in (0, None):
+                self._choose(choice, facts)
+        usage = value.get("usage")
+        if usage is not None:
+            counted, cost = read_usage(usage), read_cost(usage)
+            if counted is not None:
+                facts["usage"] = counted
+            if cost is not None:
+                facts["cost"] = cost
+        self._tell(picked(value, REPLY_EXTRA), facts)
+        return GenerateChunk(**facts) if facts else None
+
+    def _begin(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
+        if not self._begun:
+            self._begun = True
+            self._request_id = self._request_id or get_id(value)
+            if self._request_id is not None:
+                facts["request_id"] = self._request_id
+        model = get_text(value, "model", "$")
+        if model:
+            self._model = facts["model"] = model
+
+    def _choose(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
+        delta = choice.get("delta")
+        if delta is None:
+            delta = {}
+        elif type(delta) is not dict:
+            raise malformed("$.choices[0].delta", "an object", delta)
+        content = delta.get("content")
+        if content:
+            self._say(content, facts)
+        if not delta.keys() <= _PLAIN:
+            self._more(delta, facts)
+        word = choice.get("finish_reason")
+        if word or choice.get("error"):
+            self._stop(choice, facts)
+        if "native_finish_reason" in choice:
+            self._tell(picked(choice, CHOICE_EXTRA), facts)
+
+    def _say(self, content: Any, facts: dict[str, Any]) -> None:
+        if type(content) is not str:
+            content, refusal = read_content(content, "$.choices[0].delta.content")
+            if refusal:
+                self._refused = True
+                facts["refusal"] = refusal
+            if not content:
+                return
+        if self._splitter is not None:
+            thoughts, content = self._splitter.feed(content)
+            self._think(thoughts, facts)
+        if content:
+            self._texts.append(content)
+            facts["text"] = content
+
+    def _think(self, thoughts: str, facts: dict[str, Any]) -> None:
+        if thoughts:
+            self._thoughts.append(thoughts)
+            facts["reasoning"] = facts.get("reasoning", "") + thoughts
+
+    def _more(self, delta: dict[str, Any], facts: dict[str, Any]) -> None:
+        path = "$.choices[0].delta"
+        self._think(get_text(delta, "reasoning", path) or get_text(delta, "reasoning_content", path) or "", facts)
+        refusal = get_text(delta, "refusal", path)
+        if refusal:
+            self._refused = True
+            facts["refusal"] = facts.get("refusal", "") + refusal
+        blocks = delta.get("reasoning_details")
+        if isinstance(blocks, list):
+            for block in blocks:
+                if isinstance(block, dict):
+                    _merge(self._blocks, block)
+        calls = delta.get("tool_calls")
+        legacy = delta.get("function_call")
+        if calls is None and legacy is not None:
+            calls = [{"index": 0, "function": legacy}]
+        if calls:
+            listed = need_list(calls, f"{path}.tool_calls")
+            facts["tool_calls"] = tuple(
+                self._call(call, f"{path}.tool_calls[{place}]") for place, call in enumerate(listed)
+            )
+        for key in MESSAGE_EXTRA:
+            found = delta.get(key)
+            if isinstance(found, list) and found:
+                self._kept.setdefault(key, []).extend(found)
+
+    def _call(self, value: Any, path: str) -> ToolCallDelta:
+        call = need_object(value, path)
+        function = call.get("function")
+        function = {} if function is None else need_object(function, f"{path}.function")
+        name = get_text(function, "name", f"{path}.function") or None
+        found = call.get("id")
+        own_id = str(found) if isinstance(found, str | int) and found != "" else ""
+        index, is_new = self._slot(call.get("index"), own_id, name)
+        if name is not None and index in self._named:
+            name = None  # some servers repeat it in every piece
+        elif name is not None:
+            self._named.add(index)
+        return ToolCallDelta(
+            index=index,
+            id=(own_id or f"call_{index}") if is_new else None,
+            name=name,
+            arguments=arguments_text(function.get("arguments"), f"{path}.function.arguments"),
+            extra=call_extra(call),
+        )
+
+    def _slot(self, index: Any, own_id: str, name: str | None) -> tuple[int, bool]:
+        """Find the call that a piece belongs to, and whether the piece begins it.
+
+        Servers count from 0 or 1, leave the index out, or write 0 for each of several calls: another id together with
+        a name begins another call.
+        """
+        for place in range(len(self._calls) - 1, -1, -1):
+            known_index, known_id = self._calls[place]
+            if index is None or index == known_index:
+                if name is not None and own_id and own_id != known_id:
+                    break
+                return place, False
+        self._calls.append((index, own_id))
+        return len(self._calls) - 1, True
+
+    def _stop(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
+        error = choice_error(choice, request_id=self._request_id, partial=self.partial or None)
+        if error is not None:
+            raise error
+        word = finish_word(choice.get("finish_reason"))
+        if word is not None:
+            self.finished = True
+            facts["raw_finish_reason"] = word
+            finish = FinishReason.CONTENT_FILTER if self._refused else FinishReason.of(word)
+            if finish is not None:
+                facts["finish_reason"] = finish
+
+    def _tell(self, extra: dict[str, Any], facts: dict[str, Any]) -> None:
+        for key, value in extra.items():
+            if self._told.get(key) != value:
+                self._told[key] = value
+                facts.setdefault("extra", {})[key] = value
+
+    def _last(self) -> GenerateChunk | None:
+        facts: dict[str, Any] = {}
+        if self._splitter is not None:
+            thoughts, content = self._splitter.finish()
+            self._think(thoughts, facts)
+            if content:
+                self._texts.append(content)
+                facts["text"] = content
+        if len(self._named) < len(self._calls):
+            raise MalformedReply(
+                "a tool call of the stream has no name",
+                path="$.choices[0].delta.tool_calls",
+                partial=self.partial or None,
+                request_id=self._request_id,
+            )
+        parts = tuple(reasoning_part(block, self._options.vendor) for block in self._blocks)
+        parts = parts or thoughts_to_echo("".join(self._thoughts), self._options)
+        if parts:
+            facts["reasoning_parts"] = parts
+        if self._kept:
+            facts["extra"] = dict(self._kept)
+        return GenerateChunk(**facts) if facts else None
+
+
+def _merge(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
+    """Join the pieces of one block of ``reasoning_details``, which are those of one index and type."""
+    kind = piece.get("type")
+    block = next((b for b in reversed(blocks) if b.get("index") == piece.get("index") and b.get("type") == kind), None)
+    if block is None or kind == "reasoning.encrypted":  # encrypted blocks arrive whole
+        blocks.append(dict(piece))
+        return
+    for key, value in piece.items():
+        if key in ("text", "summary") and isinstance(value, str) and isinstance(block.get(key), str):
+            block[key] += value
+        elif value not in (None, ""):
+            block[key] = value
+
+
+class ChatStream:
+    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+
+    A server that answers a streaming request with one whole JSON reply is understood too.
+
+    Args:
+        options: in what the server differs.
+        limits: ``event`` and ``json_depth`` bound each event.
+        request_id: the id from the reply's headers; None takes the one in the stream.
+    """
+
+    def __init__(
+        self, options: ChatOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
+    ) -> None:
+        self._options = options
+        self._limits = limits
+        self._request_id = request_id
+        self._decoder = ChunkDecoder(options, limits, request_id=request_id)
+        self._splitter = SseSplitter(limits)
+        self._head: bytes | None = b""  # until it is plain that these are events
+        self._whole: list[bytes] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether ``[DONE]`` has come: nothing follows."""
+        return self._decoder.done
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model has stopped: at most usage and ``[DONE]`` follow."""
+        return self._decoder.finished
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return self._decoder.partial
+
+    def feed(self, data: bytes) -> list[GenerateChunk]:
+        """Return what these bytes add to the answer: nothing for a keep-alive.
+
+        Raises:
+            ApiError: the server sent an error.
+            MalformedReply: these are not events of this dialect.
+            ReplyTooLarge: an event is too large.
+        """
+        if self._head is not None:
+            data = self._head + data
+            beginning = data.removeprefix(b"\xef\xbb\xbf").lstrip()
+            if not beginning:
+                self._head = data
+                return []
+            self._head = None
+            if beginning[:1] in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
+                self._whole = []
+        if self._whole is not None:
+            self._whole.append(data)
+            return []
+        return self._chunks(self._splitter.feed(data))
+
+    def finish(self) -> list[GenerateChunk]:
+        """Return what the end of the body adds.
+
+        Raises:
+            TruncatedReply: the body ended before the answer did.
+            MalformedReply: the body is neither a stream nor a reply of this dialect.
+            ApiError: the body is a reply that holds an error.
+        """
+        if self._whole is not None:
+            reply = loads(b"".join(self._whole), self._limits)
+            return [GenerateChunk.whole(decode_response(reply, self._options, request_id=self._request_id))]
+        return self._decoder.finish(self._splitter.finish())
+
+    def _chunks(self, events: Iterable[SseEvent]) -> list[GenerateChunk]:
+        feed = self._decoder.feed
+        return [chunk for event in events if (chunk := feed(event)) is not None]

@@ -1,0 +1,192 @@
+"""Strict JSON in, compact JSON out, and reading what came in without a ``KeyError``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models.limits import Limits
+
+__all__ = [
+    "amount",
+    "dumps",
+    "get_text",
+    "kind",
+    "loads",
+    "malformed",
+    "need_list",
+    "need_object",
+    "tokens",
+    "well_formed",
+]
+
+_LIMITS = Limits()
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_FORTUNE = 1e15  # no amount of money that anyone reports, and no infinity, is as large
+_BEGINNING = 80  # characters of a foreign body that a message shows
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value - value != 0:
+        raise ValueError("a number is out of range")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_type: str | None = None) -> Any:
+    """Read JSON strictly: UTF-8, finite numbers, bounded nesting; a byte order mark is dropped.
+
+    Half surrogate pairs, which no file or socket can carry, become U+FFFD.
+
+    Args:
+        data: the whole text.
+        limits: ``json_depth`` is what counts here.
+        content_type: what the server called it, for the message.
+
+    Raises:
+        MalformedReply: the text is not such JSON; the message shows its first 80 characters.
+    """
+    text = ""
+    try:
+        text = data.removeprefix("\ufeff") if isinstance(data, str) else data.decode("utf-8-sig")
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise MalformedReply("the reply's JSON is nested too deeply", path="$") from None
+    except UnicodeDecodeError as error:
+        raise MalformedReply(f"the reply is not UTF-8: {error.reason} at byte {error.start}", path="$") from None
+    except ValueError as error:  # JSONDecodeError, and int()'s refusal of endless digits
+        raise MalformedReply(_not_json(text, error, content_type), path="$") from None
+    # Brackets are counted first: a walk through every reply would cost more than reading it.
+    if text.count("[") + text.count("{") > limits.json_depth and _deeper(value, limits.json_depth):
+        raise MalformedReply(f"the reply's JSON is nested deeper than {limits.json_depth} levels", path="$")
+    if "\\u" in text and _SURROGATE.search(text):
+        value = _mended(value)
+    return value
+
+
+def _not_json(text: str, error: ValueError, content_type: str | None) -> str:
+    if not text.strip():
+        return "the reply is empty"
+    called = f" ({content_type.split(';')[0].strip()})" if content_type else ""
+    why = error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
+    return f"the reply{called} is not JSON: {why}; it begins {text[:_BEGINNING]!r}"
+
+
+def _deeper(value: Any, limit: int) -> bool:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+        if depth > limit and any(isinstance(item, dict | list) for item in level):
+            return True
+        level = below
+    return False
+
+
+def well_formed(text: str) -> str:
+    """Return the text with every half surrogate pair replaced by U+FFFD; two halves side by side become one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {well_formed(key): _mended(item) for key, item in value.items()}
+    return value
+
+
+def dumps(value: Any, *, sort: bool = False) -> bytes:
+    """Write compact UTF-8 JSON; ``sort`` orders the keys, so that equal values give equal bytes.
+
+    Raises:
+        InvalidOption: the value holds something that JSON cannot carry.
+    """
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=sort, default=_plain
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidOption(f"the request holds a value that JSON cannot carry: {error}") from None
+    return well_formed(text).encode()
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def kind(value: object) -> str:
+    """Name a JSON value's type for people."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def malformed(path: str, expected: str, value: object) -> MalformedReply:
+    """Build the error for a value of the wrong type."""
+    return MalformedReply(f"{path}: expected {expected}, got {kind(value)}", path=path)
+
+
+def need_object(value: Any, path: str) -> dict[str, Any]:
+    """Return an object, or raise ``MalformedReply`` with its path."""
+    if not isinstance(value, dict):
+        raise malformed(path, "an object", value)
+    return value
+
+
+def need_list(value: Any, path: str) -> list[Any]:
+    """Return a list, or raise ``MalformedReply`` with its path."""
+    if not isinstance(value, list):
+        raise malformed(path, "a list", value)
+    return value
+
+
+def get_text(parent: Mapping[str, Any], key: str, path: str) -> str | None:
+    """Return the string under a key, None for null or no key, or raise ``MalformedReply`` with its path."""
+    value = parent.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise malformed(f"{path}.{key}", "a string", value)
+
+
+def tokens(value: Any) -> int | None:
+    """Return a count of tokens, which some vendors write as a float; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def amount(value: Any) -> float | None:
+    """Return an amount of money of 0 or more; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FORTUNE:
+        return None
+    return float(value)

@@ -1,0 +1,189 @@
+"""Cutting a byte stream into events, whatever the pieces in which it arrives: SSE and NDJSON.
+
+Lines end at LF, CRLF or CR and nowhere else (WHATWG HTML, section 9.2.6). Splitting at whatever Unicode calls a line
+break, as ``str.splitlines`` and httpx's ``aiter_lines`` do, cuts JSON that holds U+2028 or U+0085 raw.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from llm_council.errors import MalformedReply, ReplyTooLarge
+from llm_council.models.limits import Limits
+
+__all__ = ["LineSplitter", "NdjsonSplitter", "SseEvent", "SseSplitter"]
+
+_LIMITS = Limits()
+_BOM = b"\xef\xbb\xbf"
+
+
+class SseEvent(NamedTuple):
+    """One event of a stream.
+
+    Attributes:
+        data: its data lines, joined by LF.
+        event: its name, where it has one.
+    """
+
+    data: str
+    event: str | None = None
+
+
+class LineSplitter:
+    """Cut bytes into lines without their ends.
+
+    Args:
+        limits: no unfinished line is longer than ``event`` bytes.
+    """
+
+    __slots__ = ("_after_cr", "_head", "_limit", "_rest", "_size")
+
+    def __init__(self, limits: Limits = _LIMITS) -> None:
+        self._limit = limits.event
+        self._rest: list[bytes] = []  # pieces of the unfinished line, joined once it ends
+        self._size = 0
+        self._head: bytes | None = b""  # until the byte order mark is ruled out
+        self._after_cr = False
+
+    def lines(self, data: bytes) -> list[bytes]:
+        """Return the lines that end within this piece.
+
+        Raises:
+            ReplyTooLarge: the unfinished line is too long.
+        """
+        if self._head is not None:
+            data = self._head + data
+            if len(data) < len(_BOM) and _BOM.startswith(data):
+                self._head = data
+                return []
+            self._head = None
+            data = data.removeprefix(_BOM)
+        if self._after_cr and data:
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")  # its LF may come first in the next piece
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if lines and self._rest:
+            self._rest.append(lines[0])
+            lines[0] = b"".join(self._rest)
+        if lines:
+            self._rest.clear()
+            self._size = 0
+        if rest:
+            self._rest.append(rest)
+            self._size += len(rest)
+            if self._size > self._limit:
+                raise self.too_large()
+        return lines
+
+    def last(self) -> list[bytes]:
+        """Return the line that the end of the stream ended, if there is one."""
+        line = (self._head or b"") + b"".join(self._rest)
+        self._head = None
+        self._rest.clear()
+        self._size = 0
+        return [line] if line else []
+
+    def too_large(self) -> ReplyTooLarge:
+        """Build the error for an event over the limit."""
+        return ReplyTooLarge(f"one event of the stream is larger than {self._limit} bytes", limit=self._limit)
+
+
+class SseSplitter(LineSplitter):
+    """Cut bytes into server-sent events.
+
+    Comments and events without data are no events: a stream that sends nothing else returns nothing from ``feed``, so
+    that a timer which restarts on events counts content alone.
+
+    Args:
+        limits: no event is larger than ``event`` bytes.
+
+    Attributes:
+        comments: comment lines so far; servers send them to keep a connection open.
+    """
+
+    __slots__ = ("_data", "_data_size", "_event", "comments")
+
+    def __init__(self, limits: Limits = _LIMITS) -> None:
+        super().__init__(limits)
+        self._data: list[str] = []
+        self._data_size = 0
+        self._event: str | None = None
+        self.comments = 0
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """Return the events that end within this piece.
+
+        Raises:
+            ReplyTooLarge: an event is too large.
+            MalformedReply: an event is not UTF-8.
+        """
+        return self._events(self.lines(data))
+
+    def finish(self) -> list[SseEvent]:
+        """Return the event that the end of the stream ended: without its blank line it may have been cut."""
+        return self._events([*self.last(), b""])
+
+    def _events(self, lines: list[bytes]) -> list[SseEvent]:
+        events: list[SseEvent] = []
+        for line in lines:
+            if not line:
+                if self._data:
+                    found = self._data
+                    events.append(SseEvent(found[0] if len(found) == 1 else "\n".join(found), self._event))
+                    self._data = []
+                    self._data_size = 0
+                self._event = None
+            elif line.startswith(b"data:"):
+                self._add(line[6:] if line[5:6] == b" " else line[5:])
+            elif line.startswith(b":"):
+                self.comments += 1
+            elif line == b"data":
+                self._add(b"")
+            elif line.startswith(b"event:"):
+                self._event = _text(line[7:] if line[6:7] == b" " else line[6:]) or None
+        return events
+
+    def _add(self, value: bytes) -> None:
+        self._data_size += len(value) + 1  # empty lines count: a million of them are no small event
+        if self._data_size > self._limit:
+            raise self.too_large()
+        self._data.append(_text(value))
+
+
+class NdjsonSplitter(LineSplitter):
+    """Cut bytes into lines of newline-delimited JSON; blank lines are left out.
+
+    Args:
+        limits: no line is longer than ``event`` bytes.
+    """
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """Return the lines that end within this piece, as events without a name.
+
+        Raises:
+            ReplyTooLarge: a line is too long.
+            MalformedReply: a line is not UTF-8.
+        """
+        return [SseEvent(_text(line)) for line in self.lines(data) if self._bounded(line)]
+
+    def finish(self) -> list[SseEvent]:
+        """Return the line that the end of the stream ended: without its line end it may have been cut."""
+        return [SseEvent(_text(line)) for line in self.last() if line.strip()]
+
+    def _bounded(self, line: bytes) -> bool:
+        if len(line) > self._limit:
+            raise self.too_large()
+        return bool(line.strip())
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedReply(f"an event of the stream is not UTF-8: {error.reason}", path="$") from None
