@@ -286,6 +286,8 @@ def test_habits_of_models(text: str, value: Any) -> None:
         ('{"a": ' + "9" * 5000 + "}", "digits"),
         ("[" * 100 + "]" * 100, "deeper"),
         ("[" * 200_000, "deeper"),
+        ('{"a": x}, or {"b": NaN}', "column 7"),  # the first that is surely JSON
+        ('["x] {"b": NaN}', "NaN"),  # and not what only looks like it
     ],
 )
 def test_failures_say_why(text: str, reason: str) -> None:
@@ -483,6 +485,22 @@ def test_what_meets_the_projection_is_read_as_meeting_the_original(schema: dict[
     answer = smallest(projection.schema, projection.schema["$defs"])
     assert _schema.compile(projection.schema).problems(answer) == ()
     assert _schema.compile(schema).read(json.dumps(answer)).problems == ()
+
+
+def test_what_may_be_left_out_may_be_null() -> None:
+    optional = {
+        "a": {"type": "string"},
+        "b": {"enum": ["x"]},
+        "c": {"$ref": "#/$defs/d"},
+        "e": {"type": ["null", "string"]},
+    }
+    schema = {"type": "object", "properties": optional, "$defs": {"d": {"type": "integer"}}}
+    projected = _schema.strictly(schema).schema
+    assert projected["required"] == ["a", "b", "c", "e"]
+    validator = _schema.compile(projected)
+    assert validator.problems(dict.fromkeys("abce")) == ()
+    assert validator.problems({"a": "s", "b": "x", "c": 1, "e": "s"}) == ()
+    assert len(validator.problems({"a": 1, "b": "y", "c": "s", "e": 1})) == 4
 
 
 def test_what_the_vendor_does_not_enforce_is_listed() -> None:

@@ -48,7 +48,7 @@ class Answer:
 class Validator:
     """A compiled schema: immutable, and safe to share between threads and runs."""
 
-    _compiled: jsonschema_rs.Validator = attrs.field(repr=False)
+    _compiled: jsonschema_rs.Validator = attrs.field(repr=False, alias="compiled")
 
     def accepts(self, value: Any) -> bool:
         """Tell whether a value meets the schema."""

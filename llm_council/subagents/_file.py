@@ -44,8 +44,8 @@ class Definition:
     title: str
     description: str
     modes: tuple[str, ...]
-    _tables: Mapping[str | None, Mapping[str, Any]] = attrs.field(repr=False)
-    _schemas: Mapping[str | None, str | None] = attrs.field(repr=False)
+    _tables: Mapping[str | None, Mapping[str, Any]] = attrs.field(repr=False, alias="tables")
+    _schemas: Mapping[str | None, str | None] = attrs.field(repr=False, alias="schemas")
 
     def subagent(self, mode: str | None = None) -> Subagent:
         """Return the subagent in one of its modes; None is the default one.
@@ -189,7 +189,7 @@ class _Reader:
             file = self._beside(named)
             place = file
             try:
-                schema = json.loads(_text_of(file))
+                schema: Any = json.loads(_text_of(file))
             except json.JSONDecodeError as error:
                 raise InvalidOption(f"{file}, line {error.lineno}, column {error.colno}: {error.msg}") from None
             except (ValueError, RecursionError) as error:

@@ -98,7 +98,7 @@ def open_file(path: Path) -> Definition:
 
 @cache
 def _built_in(name: str) -> Definition:
-    return read(files(__package__), f"{name}.toml", name=name, source=_OURS)
+    return read(files("llm_council.subagents"), f"{name}.toml", name=name, source=_OURS)
 
 
 def _alias(name: str, mode: str | None) -> Subagent:
