@@ -54,14 +54,14 @@ class Validator:
         """Tell whether a value meets the schema."""
         try:
             return self._compiled.is_valid(value)
-        except (ValueError, SystemError):  # not a JSON value; the second is how older releases say so
+        except ValueError:  # not a JSON value
             return False
 
     def problems(self, value: Any) -> tuple[Problem, ...]:
         """Say what is wrong with a value: at most ``MAX_PROBLEMS``, ordered by path; nothing for a valid one."""
         try:
             errors = list(islice(self._compiled.iter_errors(value), MAX_PROBLEMS))
-        except (ValueError, SystemError):
+        except ValueError:
             return (Problem(path="$", message="not a JSON value"),)
         found = {(json_path(error.instance_path), clean(error.message, limit=400)) for error in errors}
         return tuple(Problem(path=path, message=message) for path, message in sorted(found))
@@ -98,7 +98,7 @@ class Validator:
         """Return the path of each error, the whole's for what is not a JSON value."""
         try:
             return [list(error.instance_path) for error in islice(self._compiled.iter_errors(value), MAX_PROBLEMS)]
-        except (ValueError, SystemError):
+        except ValueError:
             return [[]]
 
 
@@ -130,7 +130,7 @@ def _compiled(text: str) -> Validator:
         )
     except jsonschema_rs.ValidationError as error:
         raise InvalidOption(f"not a JSON Schema: {json_path(error.instance_path)}: {error.message}") from None
-    except (ValueError, SystemError, jsonschema_rs.ReferencingError) as error:
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise InvalidOption(f"not a JSON Schema: {error}") from None
     return Validator(compiled=engine)
 
