@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Sequence
 
 from llm_council.models import Plan
 
@@ -35,18 +36,18 @@ def derive(plan: Plan, *purpose: str) -> str:
     return hmac.digest(plan.seed.encode(), "\x1f".join(purpose).encode("utf-8", "replace"), "sha256").hex()[:16]
 
 
-def quoted(title: str, text: str, code: str, *, limit: int | None = None) -> str:
+def quoted(title: str, text: str, codes: Sequence[str], *, limit: int | None = None) -> str:
     """Put a foreign text between its opening and its closing line.
 
     Args:
         title: what it is, in our own words.
         text: the foreign text.
-        code: the fence's code, of use for this one quotation alone.
+        codes: every code that stands in the same request, this quotation's own first; the text keeps none of them.
         limit: most characters of the text; a longer one loses its middle, and says so. None is no limit.
     """
     body = neutral(text)
-    body = _without(body if limit is None else _cut(body, limit), code)
-    return f"[[[ {code} {title}\n{body}\n{code} ]]]"
+    body = _without(body if limit is None else _cut(body, limit), codes)
+    return f"[[[ {codes[0]} {title}\n{body}\n{codes[0]} ]]]"
 
 
 def neutral(text: str) -> str:
@@ -56,9 +57,9 @@ def neutral(text: str) -> str:
     return _MARKS.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text).strip()
 
 
-def _without(text: str, code: str) -> str:
-    """Remove every occurrence of a code, those that a removal brings together included."""
-    pattern = re.compile(re.escape(code), re.IGNORECASE)
+def _without(text: str, codes: Sequence[str]) -> str:
+    """Remove every occurrence of the codes, those that a removal brings together included."""
+    pattern = re.compile("|".join(map(re.escape, codes)), re.IGNORECASE)
     while pattern.search(text):
         text = pattern.sub("", text)
     return text

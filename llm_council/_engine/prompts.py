@@ -169,7 +169,7 @@ def repair(
 
 def _request(plan: Plan, seat: SeatSpec, phase: Phase, parts: Sequence[str]) -> GenerateRequest:
     system = "\n\n".join(filter(None, (plan.prompts.system.strip(), (plan.system_context or "").strip(), RULE)))
-    user = "\n\n".join((*_stable(plan), *parts))
+    user = "\n\n".join((*_stable(plan, seat, phase), *parts))
     most = plan.max_tokens
     if seat.prose_first:
         most = min(plan.max_tokens or _SMALL_TOKENS[phase], _SMALL_TOKENS[phase])
@@ -189,14 +189,20 @@ def _key(plan: Plan, *call: str) -> str:
     return f"{derive(plan, 'key', plan.run_id, *call)}{derive(plan, 'more', plan.run_id, *call)}"
 
 
-def _stable(plan: Plan) -> list[str]:
-    """Write what is the same in every request of a run to a seat: its codes depend on the file alone."""
+def _codes(plan: Plan, seat: SeatSpec, phase: Phase) -> list[str]:
+    """Return the codes of all fences in one request: that of the peers' texts, then those of the files."""
+    return [derive(plan, "fence", phase, seat.name), *(derive(plan, "file", str(n)) for n in range(len(plan.files)))]
+
+
+def _stable(plan: Plan, seat: SeatSpec, phase: Phase) -> list[str]:
+    """Write what is the same in every request of a run, the files' codes included."""
     parts = [f"Task:\n{plan.task.strip()}"]
     if plan.context:
         parts.append(f"Context:\n{plan.context.strip()}")
-    for index, file in enumerate(plan.files):
-        code = derive(plan, "file", str(index))
-        parts.append(quoted(f"File {_line(file.name)}", file.text, code))
+    codes = _codes(plan, seat, phase)
+    for file in plan.files:
+        codes = [*codes[1:], codes[0]]
+        parts.append(quoted(f"File {_line(file.name)}", file.text, codes))
     return parts
 
 
@@ -206,7 +212,7 @@ def _quote(plan: Plan, seat: SeatSpec, phase: Phase, title: str, peer: Draft | C
     text = masked(plan, _bounded(drop_thinking(peer.text), 4 * limit))
     cut = peer.response is not None and peer.response.finish_reason == FinishReason.LENGTH
     title = f"{title}, incomplete: it was cut off at its end" if cut else title
-    return quoted(title, text, derive(plan, "fence", phase, seat.name, title), limit=limit)
+    return quoted(title, text, _codes(plan, seat, phase), limit=limit)
 
 
 def _bounded(text: str, limit: int) -> str:
