@@ -215,9 +215,9 @@ class Council:
         """
         if _runtime.running_inside_loop():
             return AwaitableDict.pending(self.adoctor(deep=deep))
-        return _runtime.call(self.adoctor, deep=deep)
+        return AwaitableDict(_runtime.call(self.adoctor, deep=deep))
 
-    async def adoctor(self, *, deep: bool = False) -> AwaitableDict[str, DoctorResult]:
+    async def adoctor(self, *, deep: bool = False) -> dict[str, DoctorResult]:
         """Check the providers; see ``doctor``."""
         found: dict[str, DoctorResult] = {}
 
@@ -227,7 +227,7 @@ class Council:
         async with anyio.create_task_group() as group:
             for name, adapter in self._seating.providers.items():
                 group.start_soon(check, name, adapter)
-        return AwaitableDict({name: found[name] for name in self._seating.providers})
+        return {name: found[name] for name in self._seating.providers}
 
     async def aclose(self) -> None:
         """Close what the providers opened in the running event loop; the council may be used again."""
@@ -263,7 +263,7 @@ class Council:
         """
         return _runtime.call(self.arun, task, subagent, **options)
 
-    def doctor_sync(self, *, deep: bool = False) -> AwaitableDict[str, DoctorResult]:
+    def doctor_sync(self, *, deep: bool = False) -> dict[str, DoctorResult]:
         """Check the providers; see ``doctor``.
 
         The blocking twin of ``adoctor``; it raises ``InsideEventLoopError`` in a running event loop.

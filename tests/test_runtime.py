@@ -42,6 +42,12 @@ class Provider:
     def generate_sync(self, request):
         return _runtime.call(self.generate, request)
 
+    async def arun(self):
+        pass
+
+    def run_sync(self):
+        return _runtime.call(self.arun)
+
     def close(self):
         return _runtime.call(self.aclose)
 
@@ -220,6 +226,8 @@ class TestInsideALoop:
             Provider().generate_sync("q")
         with pytest.raises(errors.InsideEventLoopError, match=r"Provider\.close\(\) .*: await aclose\(\)"):
             Provider().close()
+        with pytest.raises(errors.InsideEventLoopError, match=r"Provider\.run_sync\(\) .*: await arun\(\)"):
+            Provider().run_sync()
         with pytest.raises(errors.InsideEventLoopError, match="echo"):
             _runtime.call(echo, 1)
         with pytest.raises(errors.InsideEventLoopError, match="shutdown"):

@@ -143,7 +143,10 @@ def refuse_inside_loop(core: Callable[..., Any], caller: str) -> None:
         caller: the qualified name of the blocking function; where it is no twin, the core is named.
     """
     name = caller.rpartition(".")[2]
-    remedy = f"await {name.removesuffix('_sync')}() instead" if name.endswith("_sync") else _REMEDIES.get(name)
+    remedy = _REMEDIES.get(name)
+    if name.endswith("_sync"):
+        plain = name.removesuffix("_sync")
+        remedy = f"await {f'a{plain}' if getattr(core, '__name__', '') == f'a{plain}' else plain}() instead"
     if remedy is None:
         caller, remedy = getattr(core, "__qualname__", repr(core)), "await it directly"
     raise InsideEventLoopError(

@@ -166,7 +166,14 @@ class AwaitableDict(_Awaitable, dict[K, V]):
 
     __hash__ = _Awaitable.__hash__  # type: ignore[assignment]
 
-    def _fill(self, value: Self) -> None:
+    @classmethod
+    def pending(cls, coroutine: Coroutine[Any, Any, dict[K, V]]) -> Self:
+        """Make an instance that is filled in from any dict when it is awaited."""
+        made = cls.__new__(cls)
+        made._begin(_Start(coroutine))
+        return made
+
+    def _fill(self, value: dict[K, V]) -> None:
         dict.update(self, value)
 
     def __eq__(self, other: object) -> bool:
