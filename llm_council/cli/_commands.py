@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -127,7 +128,12 @@ def pull(name: str | None) -> None:
     """Fetch a model's weights, unless they are there; without a name, the default's."""
     from llm_council.providers import local
 
-    click.echo(str(local.pull(name, progress=lambda line: click.echo(visible(line), err=True))))
+    there = local.model_path(name)
+    if there is None:
+        with click.progressbar(length=100, label="fetching the weights", file=sys.stderr) as bar:
+            found = local.pull(name, progress=lambda done, whole: bar.update(100 * done // whole - bar.pos))
+        there = found.path
+    click.echo(str(there))
 
 
 @models.command()

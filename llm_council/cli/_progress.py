@@ -74,7 +74,7 @@ class _Words:
                 _say(f"\n[{event.phase} {event.seat}]")
                 self._speaker = speaker
             text = visible(event.text) if sys.stderr.isatty() else event.text
-            click.echo(text, nl=False, err=True)
+            click.echo(text, nl=False, err=True, color=True)
         elif isinstance(event, SeatReset):
             _say(f"\n[{event.phase} {event.seat} starts again: {event.reason}]")
             self._speaker = None

@@ -93,9 +93,11 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
         if not rest:
             raise click.UsageError('no task given; try: council run "What is ...?"')
         last = rest.pop()
-        if not rest and last in {info.name for info in subagents.names()}:
+        if not rest and last in (*subagents.BUILT_IN, *subagents.ALIASES):
             raise click.UsageError(f'no task given; try: council run {last} "..."')
         text = sys.stdin.read() if last == "-" else last
+    if not text.strip():
+        raise click.UsageError("the task is empty")
     if len(rest) > 1:
         raise click.UsageError("too many arguments; put the task in quotes")
     return (rest[0] if rest else "advisor"), text
@@ -209,4 +211,5 @@ def _write(text: str, flags: Mapping[str, Any]) -> None:
             raise InvalidOption(f"cannot write {flags['output']}: {error.strerror}") from None
         return
     safe = flags["raw"] or flags["json_"] or flags["format_"] == "json" or not sys.stdout.isatty()
-    click.echo(text.encode("utf-8", "replace").decode() if safe else visible(text))
+    # As it is, so that JSON and pipes are exact: left to itself, click takes escapes out of what goes into a pipe.
+    click.echo(text.encode("utf-8", "replace").decode() if safe else visible(text), color=True)

@@ -1,0 +1,286 @@
+"""The command line as people and scripts use it: what goes to stdout, what to stderr, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_council import errors
+from llm_council.cli import main
+from llm_council.models import GenerateResponse
+from llm_council.providers import registry
+from llm_council.providers.base import ProviderAdapter
+from llm_council.testing.fakes import ScriptedProvider
+
+ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
+SCRIPT = {"draft": "I say Paris.", "critique": "All hold.\nRANKING: A > B > C > D > E > F > G > H", "*": ANSWER}
+
+Council = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _quiet_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in tuple(os.environ):
+        if name.startswith("LLM_COUNCIL_") and name != "LLM_COUNCIL_SHARED":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture
+def seat() -> Iterator[ScriptedProvider]:
+    provider = ScriptedProvider(SCRIPT, name="scripted")
+    with registry.overriding(scripted=provider):
+        yield provider
+
+
+@pytest.fixture
+def council(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Council:
+    def run(*words: str, stdin: str = "") -> tuple[int, str, str]:
+        import io
+
+        monkeypatch.setattr(sys, "argv", ["council", *words])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run
+
+
+def test_an_answer_on_stdout_and_progress_on_stderr(council: Council, seat: ScriptedProvider) -> None:
+    code, out, err = council("run", "Where?", "-p", "scripted:3")
+    assert code == 0
+    assert out == "answer: Paris\nreasoning: It is the seat of government.\n"
+    lines = err.splitlines()
+    assert lines[0] == "council: advisor with scripted-1, scripted-2, scripted-3"
+    assert sum("draft scripted-" in line and "done" in line for line in lines) == 2
+    assert lines[-1].startswith("council: completed after")
+
+
+def test_json_is_exact_and_alone_on_stdout(council: Council, seat: ScriptedProvider) -> None:
+    code, out, _ = council("run", "advisor", "Where?", "-p", "scripted", "--json", "--seed", "7")
+    result = json.loads(out)
+    assert code == 0
+    assert result["output"] == json.loads(ANSWER)
+    assert (result["status"], result["success"], result["plan"]["seed"]) == ("completed", True, "7")
+
+
+def test_the_task_may_come_from_stdin_or_a_file(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
+    council("run", "-", "-p", "scripted", stdin="from stdin?")
+    assert any("from stdin?" in turn.text for turn in seat.requests[-1].turns())
+    path = tmp_path / "task.txt"
+    path.write_text("from a file?")
+    code, _, _ = council("run", "advisor", "-i", str(path), "-p", "scripted")
+    assert code == 0
+    assert any("from a file?" in turn.text for turn in seat.requests[-1].turns())
+
+
+def test_files_context_and_schema_reach_the_seats(council: Council, tmp_path: Path) -> None:
+    provider = ScriptedProvider({"draft": "three", "*": "[1, 2, 3]"}, name="scripted")
+    (tmp_path / "notes.txt").write_text("the notes")
+    (tmp_path / "schema.json").write_text('{"type": "array", "items": {"type": "integer"}}')
+    with registry.overriding(scripted=provider):
+        words = [
+            "-f",
+            str(tmp_path / "notes.txt"),
+            "--context",
+            "the context",
+            "--schema",
+            str(tmp_path / "schema.json"),
+        ]
+        code, out, _ = council("run", "Count", "-p", "scripted", *words)
+    assert (code, out) == (0, "- 1\n- 2\n- 3\n")
+    asked = " ".join(turn.text for turn in provider.requests[0].turns())
+    assert "the notes" in asked
+    assert "the context" in asked
+
+
+def test_the_answer_may_go_to_a_file(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
+    path = tmp_path / "answer.md"
+    code, out, _ = council("run", "Where?", "-p", "scripted", "--format", "markdown", "-o", str(path))
+    assert (code, out) == (0, "")
+    assert "Paris" in path.read_text()
+
+
+def test_a_dry_run_sends_nothing(council: Council, seat: ScriptedProvider) -> None:
+    code, out, _ = council("run", "Where?", "-p", "scripted:3", "--dry-run", "--json", "--deadline", "9")
+    plan = json.loads(out)
+    assert code == 0
+    assert [spec["name"] for spec in plan["seats"]] == ["scripted-1", "scripted-2", "scripted-3"]
+    assert plan["budget"]["deadline"] == 9
+    assert seat.requests == []
+    assert council("run", "Where?", "-p", "scripted", "--dry-run")[1].startswith("run id: ")
+
+
+def test_models_are_dealt_out(council: Council, seat: ScriptedProvider) -> None:
+    _, out, _ = council("run", "x", "-p", "scripted", "-m", "a/b,c", "--dry-run", "--json")
+    assert [spec["model"] for spec in json.loads(out)["seats"]] == ["a/b", "c"]
+    code, _, err = council("run", "x", "-p", "scripted,scripted,scripted", "-m", "a,b", "--dry-run")
+    assert (code, "one for each" in err) == (2, True)
+    code, _, err = council("run", "x", "-m", "a")
+    assert (code, "--providers" in err) == (2, True)
+
+
+def test_words_are_streamed_to_stderr(council: Council, seat: ScriptedProvider) -> None:
+    _, out, err = council("run", "Where?", "-p", "scripted:3", "--stream")
+    assert "I say Paris." in err.replace("\n", "")
+    assert "[draft scripted-1]" in err
+    assert out.startswith("answer: Paris")
+
+
+def test_verbose_tells_what_was_spent(council: Council, seat: ScriptedProvider) -> None:
+    _, _, err = council("run", "Where?", "-p", "scripted", "-v")
+    assert "tokens, cost unknown" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["run"], "no task given"),
+        (["run", "reviewer"], 'council run reviewer "..."'),
+        (["run", ""], "task"),
+        (["run", "a", "b", "c"], "quotes"),
+        (["run", "reviwer", "x", "-p", "scripted"], "did you mean 'reviewer'"),
+        (["run", "x", "-p", "scripted", "--mode", "nope"], "mode"),
+        (["run", "x", "-p", "scritped"], "did you mean 'scripted'"),
+        (["run", "x", "-p", "scripted", "--strategy", "vot"], "did you mean 'vote'"),
+        (["run", "x", "-p", "scripted", "-f", "nowhere.txt"], "nowhere.txt"),
+        (["run", "x", "-p", "scripted", "-i", "nowhere.txt"], "nowhere.txt"),
+        (["run", "x", "-p", "scripted", "--schema", "nowhere.json"], "nowhere.json"),
+        (["run", "x", "-p", "scripted", "--deadline", "-1"], "deadline"),
+        (["run", "x", "-p", "scripted", "--deadlin", "1"], "--deadline"),
+        (["run", "x", "-p", "scripted", "--chair", "scripted-9"], "scripted-9"),
+        (["run", "x", "-p", "scripted", "-o", "no/such/folder/out.txt"], "no/such/folder"),
+        (["rnu"], "did you mean 'run'"),
+        (["What is this?"], "council run"),
+        (["config", "nope"], "nope"),
+    ],
+)
+def test_a_wrong_call_exits_with_2_and_no_traceback(
+    council: Council, seat: ScriptedProvider, words: list[str], named: str
+) -> None:
+    code, out, err = council(*words)
+    assert code == 2
+    assert out == ""
+    assert named in err
+    assert "Traceback" not in err
+
+
+def test_a_bad_configuration_file_exits_with_2(council: Council, seat: ScriptedProvider) -> None:
+    Path("council.toml").write_text("[providers.openai]\nkind = 'openai'\nbase_url = 'https://evil.example'\n")
+    code, _, err = council("run", "x", "-p", "scripted")
+    assert (code, "council.toml" in err) == (2, True)
+
+
+def test_a_missing_key_exits_with_2(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    code, _, err = council("run", "x", "-p", "openai")
+    assert code == 2
+    assert "OPENAI_API_KEY" in err
+
+
+def failing(*replies: Any) -> dict[str, ProviderAdapter]:
+    return {"scripted": ScriptedProvider(dict(zip(("draft", "*"), replies, strict=True)), name="scripted")}
+
+
+def test_a_failed_run_exits_with_1_and_says_why(council: Council) -> None:
+    broken = errors.AuthenticationFailed("the key is wrong", status=401)
+    with registry.overriding(**failing(broken, broken)):
+        code, out, err = council("run", "x", "-p", "scripted:2")
+    assert (code, out) == (1, "")
+    assert "scripted-1: the key is wrong" in err
+
+
+def test_a_degraded_answer_exits_with_3_when_strict(council: Council) -> None:
+    def draft(request: Any) -> GenerateResponse | str:
+        return next(replies)
+
+    replies = iter([errors.AuthenticationFailed("no", status=401), *["Paris."] * 5])
+    with registry.overriding(**failing(draft, ANSWER)):
+        code, out, err = council("run", "x", "-p", "scripted:3", "--strict")
+    assert "Paris" in out
+    assert (code, "degraded" in err) == (3, True)
+
+
+def test_controls_pass_through_pipes_but_not_through_terminals(
+    council: Council, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm_council.cli import _run
+
+    answer = json.dumps({"answer": "\x1b[31mred\x07", "reasoning": "\u202e"})
+    with registry.overriding(**failing("draft", answer)):
+        assert "\x1b[31mred" in council("run", "x", "-p", "scripted")[1]
+        monkeypatch.setattr(_run.sys.stdout, "isatty", lambda: True, raising=False)
+        shown = council("run", "x", "-p", "scripted")[1]
+        raw = council("run", "x", "-p", "scripted", "--raw")[1]
+    assert "␛[31mred␇" in shown
+    assert "<U+202E>" in shown
+    assert "\x1b[31mred" in raw
+
+
+def test_providers_subagents_config_and_version(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = council("providers")
+    assert code == 0
+    assert {"openai", "openrouter", "vllm", "lmstudio", "local"} <= {line.split()[0] for line in out.splitlines()[1:]}
+    listed = {info["name"]: info for info in json.loads(council("providers", "--json")[1])}
+    assert listed["openai"]["kind"] == "built-in"
+    code, out, _ = council("subagents")
+    assert {"advisor", "critic", "drafter", "planner", "researcher", "router", "synthesizer"} <= set(out.split())
+    assert council("version") == (0, "llm-council-sdk 0.1.0\n", "")
+    monkeypatch.setenv("LLM_COUNCIL_CHAIR", "the-chair")
+    assert "chair: the-chair" in council("config", "show")[1]
+    assert json.loads(council("config", "show", "--json")[1])["chair"] == "the-chair"
+    assert council("config", "path")[1].strip().endswith("llm-council/config.toml")
+
+
+def test_config_show_masks_keys(council: Council) -> None:
+    home = Path(os.environ["XDG_CONFIG_HOME"]) / "llm-council"
+    home.mkdir(parents=True)
+    (home / "config.toml").write_text("[providers.g]\nkind = 'openai'\napi_key = 'canary-canary-canary'\n")
+    for words in (["config", "show"], ["config", "show", "--json"]):
+        code, out, err = council(*words)
+        assert code == 0
+        assert "***" in out
+        assert "canary" not in out + err
+
+
+def test_doctor_tells_each_provider_and_exits_by_it(council: Council, seat: ScriptedProvider) -> None:
+    code, out, _ = council("doctor", "scripted")
+    assert (code, "scripted  ok" in out) == (0, True)
+    found = json.loads(council("doctor", "scripted", "--deep", "--json")[1])
+    assert found["seats"]["scripted"]["ok"] is True
+    broken = ScriptedProvider(errors.AuthenticationFailed("the key is wrong"), name="broken")
+    with registry.overriding(broken=broken):
+        code, out, _ = council("doctor", "broken", "--deep")
+    assert (code, "FAULT" in out, "the key is wrong" in out) == (1, True, True)
+
+
+def test_another_distribution_in_our_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm_council.cli._installation import check_installation
+
+    assert check_installation() == []
+    info = tmp_path / "site" / "other_council-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-council\nVersion: 1.0\n")
+    (info / "top_level.txt").write_text("llm_council\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    [fault] = check_installation()
+    assert "other-council" in fault
+    assert "pip uninstall other-council" in fault
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = f"{sys.executable} -m llm_council subagents --json | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
