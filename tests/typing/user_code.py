@@ -91,7 +91,8 @@ class MyProvider(ProviderAdapter):
     async def supports(self, capability: str) -> bool:
         return self.supports_capability(capability)
 
-    async def doctor(self) -> DoctorResult:
+    # The contract's older spelling, without `deep`: it runs, and checkers say what it lacks.
+    async def doctor(self) -> DoctorResult:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         return DoctorResult(ok=True, message="API accessible", latency_ms=1.0)
 
 
@@ -103,6 +104,9 @@ class Narrow(ProviderAdapter):
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         return GenerateResponse(text=request.prompt)
+
+    async def doctor(self, *, deep: bool = False) -> DoctorResult:
+        return DoctorResult(ok=not deep)
 
 
 def providers(request: GenerateRequest) -> None:
