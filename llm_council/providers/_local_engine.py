@@ -67,6 +67,7 @@ class EngineSpec:
         context: tokens of one slot, prompt and answer together.
         threads: threads that generate.
         batch_threads: threads that read prompts.
+        temperature: for requests that say none; None takes the engine's own.
     """
 
     model: str
@@ -75,6 +76,7 @@ class EngineSpec:
     context: int = 4096
     threads: int = attrs.field(factory=lambda: default_threads()[0])
     batch_threads: int = attrs.field(factory=lambda: default_threads()[1])
+    temperature: float | None = None
 
 
 def installed() -> str:
@@ -152,6 +154,13 @@ class Engine:
         if process is not None and process.stdin is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
+
+    async def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
+        """Wait for ``settled`` or ``ended`` in any event loop, at most so long; return whether it is set."""
+        with anyio.move_on_after(seconds):
+            while not event.is_set():  # noqa: ASYNC110 - a thread sets it, for any number of event loops
+                await anyio.sleep(0.01)
+        return event.is_set()
 
     def join(self, seconds: float) -> None:
         """Wait until the process has ended; kill it when it takes longer than this."""
@@ -314,8 +323,7 @@ async def running(spec: EngineSpec, holder: object) -> Engine:
         engine.holders.add(id(holder))
         if id(holder) not in _finalizers:
             _finalizers[id(holder)] = weakref.finalize(holder, _release, id(holder))
-    while not engine.settled.is_set():  # noqa: ASYNC110 - a thread sets it, for any number of event loops
-        await anyio.sleep(0.01)
+    await engine.wait(engine.settled)
     if not engine.address:
         raise engine.failure()
     return engine

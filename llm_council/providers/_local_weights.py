@@ -70,6 +70,7 @@ class LocalModel:
         path: its file; None until it is fetched.
         sha256: the hash of its file; empty for a file of the user's.
         source: what it is fetched with, or where its path comes from.
+        temperature: the sampling temperature for requests that say none; None takes the engine's own.
     """
 
     name: str
@@ -78,6 +79,7 @@ class LocalModel:
     path: str | None
     sha256: str
     source: str
+    temperature: float | None = None
 
 
 def list_models() -> tuple[LocalModel, ...]:
@@ -185,7 +187,8 @@ def _own() -> LocalModel | None:
 def _known(row: Mapping[str, Any]) -> LocalModel:
     path = _in_package(row) or _in_cache(row)
     facts = {name: row[name] for name in ("name", "license", "size_bytes", "sha256")}
-    return LocalModel(**facts, path=None if path is None else str(path), source=row["requirement"])
+    found = None if path is None else str(path)
+    return LocalModel(**facts, path=found, source=row["requirement"], temperature=row.get("temperature"))
 
 
 def _in_package(row: Mapping[str, Any]) -> Path | None:

@@ -256,7 +256,7 @@ def test_killing_the_parent_ends_the_engine():
 
 
 def test_leaving_the_parent_ends_the_engine_without_a_word():
-    process = program("", "-X", "dev", "-W", "error")
+    process = program("", "-W", "error")
     out, err = finish(process)
     assert (process.returncode, err) == (0, "")
     assert gone(int(out))

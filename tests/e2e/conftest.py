@@ -1,0 +1,51 @@
+"""The real engine: on weights that the tests write, and on the default ones, which the environment has fetched."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from llm_council.providers._local_weights import ENV, model_path
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engine_is_installed():
+    assert importlib.util.find_spec("xllamacpp"), "install the extra: pip install 'llm-council-sdk[local]'"
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory):
+    """Write a model of random weights under a name; returns its path."""
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        import tiny_model
+    finally:
+        sys.path.pop(0)
+    folder = tmp_path_factory.mktemp("models")
+
+    def written(name="tiny", seed=0):
+        path = folder / f"{name}.gguf"
+        return path if path.exists() else tiny_model.write(path, seed)
+
+    return written
+
+
+@pytest.fixture
+def tiny(tiny_models, monkeypatch):
+    """Let the default model be one of random weights."""
+    monkeypatch.setenv(ENV, str(tiny_models()))
+
+
+@pytest.fixture
+def smollm(monkeypatch):
+    """Let the default model be the one that ships; its weights must be there."""
+    monkeypatch.delenv(ENV, raising=False)
+    assert model_path("smollm2-135m-instruct"), "fetch the weights: council models pull"
