@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any, NoReturn
 
+import anyio
+
+from llm_council import _runtime, _scope
+from llm_council._runtime.thread import authored, hidden
 from llm_council._secrets import redact
-from llm_council.errors import AdapterFailed, CouncilError
+from llm_council.errors import AdapterFailed, Attempt, CouncilError, ProviderError
 from llm_council.transports import translate
 
-__all__ = ["Anything", "brief", "typed"]
-
-Anything = BaseException
-"""What adapters may raise: `SystemExit`, an exception whose `str()` fails, anything but a cancellation is theirs."""
+__all__ = ["brief", "raise_typed", "stripped", "tell", "typed"]
 
 
 def typed(exc: BaseException) -> CouncilError:
@@ -34,8 +37,47 @@ def typed(exc: BaseException) -> CouncilError:
     if error is None:
         said, kind = brief(leaf), type(leaf).__name__
         error = AdapterFailed(f"{said} ({kind}{where})" if said else f"{kind} without a message{where}")
-        error.__cause__ = _stripped(leaf)
+        error.__cause__ = stripped(leaf)
     return error
+
+
+def raise_typed(exc: BaseException) -> NoReturn:
+    """Raise what stands for an adapter's exception, with the adapter's frames only; what ends a program passes."""
+    swept_up = isinstance(exc, GeneratorExit) and not _runtime.running_inside_loop()  # after the end of its loop
+    if swept_up or isinstance(exc, (KeyboardInterrupt, anyio.get_cancelled_exc_class())):
+        raise exc
+    error = typed(exc)
+    try:
+        raise error.with_traceback(authored(error))
+    finally:
+        del error, exc  # no cycle through the traceback
+
+
+def tell(error: CouncilError, name: str, request: Any, began: float, partial: str | None) -> None:
+    """Write the facts of a call into its error; what the error knows already stays.
+
+    Args:
+        error: the error.
+        name: the provider's name.
+        request: what was asked.
+        began: the call's start, monotonic seconds.
+        partial: the text that had arrived.
+    """
+    elapsed = time.monotonic() - began
+    model = getattr(request, "model", None)
+    error.fill(provider=name, model=model, run_id=_scope.current().run_id, elapsed=elapsed)
+    if isinstance(error, ProviderError):
+        tried = Attempt(
+            at=0.0,
+            elapsed=elapsed,
+            error=type(error).__name__,
+            message=error.message,
+            status=getattr(error, "status", None),
+            request_id=error.request_id,
+        )
+        error.fill(attempts=(tried,))
+        if partial and hasattr(error, "partial"):
+            error.fill(partial=partial)
 
 
 def brief(exc: BaseException) -> str:
@@ -56,10 +98,14 @@ def _where(exc: BaseException) -> str:
     return f" in {Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}"
 
 
-def _stripped(exc: BaseException) -> BaseException:
+def stripped(exc: BaseException) -> BaseException:
+    """Take from an exception what could show a credential: traceback, causes, keys in its arguments."""
     try:
         exc.args = tuple(redact(part) if isinstance(part, str) else part for part in exc.args)
         exc.__cause__ = exc.__context__ = None
     except Exception:  # an exception may refuse to be changed  # noqa: BLE001
         return RuntimeError(type(exc).__name__)
     return exc.with_traceback(None)
+
+
+hidden.add(raise_typed.__code__)

@@ -14,6 +14,7 @@ import anyio
 import sniffio
 
 from llm_council._runtime import AwaitedStream, loops
+from llm_council._runtime.thread import hidden
 from llm_council.errors import AdapterFailed
 
 __all__ = ["GRACE", "Errand", "OutOfTime", "Steps"]
@@ -181,3 +182,6 @@ class Steps(Generic[T]):
         aclose = getattr(self._iterator, "aclose", None)
         if aclose is not None:
             await aclose()
+
+
+hidden.update(core.__code__ for core in (Errand.run, Errand.work))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
+import anyio.to_thread
 import attrs
 
+from llm_council._runtime.thread import hidden
 from llm_council._wire.payloads import well_formed
 from llm_council.errors import (
     AdapterFailed,
@@ -19,10 +22,20 @@ from llm_council.errors import (
 )
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 
-__all__ = ["Piece", "checked", "joined", "pieces", "text_of", "whole"]
+__all__ = ["Piece", "checked", "invoke", "joined", "pieces", "text_of", "whole"]
 
 Piece = GenerateResponse | GenerateChunk | str
 """What an adapter may return or yield."""
+
+
+async def invoke(method: Callable[..., Any], *args: Any) -> Any:
+    """Call an adapter's method; one that was written as a plain ``def`` may block, so it gets a worker thread."""
+    written = inspect.unwrap(method)
+    if inspect.iscoroutinefunction(written):
+        return await method(*args)
+    if inspect.isasyncgenfunction(written):
+        return method(*args)
+    return await anyio.to_thread.run_sync(partial(method, *args), abandon_on_cancel=True)
 
 
 async def whole(value: Any, arrived: list[GenerateChunk]) -> GenerateResponse:
@@ -157,3 +170,6 @@ def _response(value: Any) -> GenerateResponse:
     else:
         remedy = "return a GenerateResponse, a string, or an async iterator of these"
     raise AdapterFailed(f"the adapter returned {kind}: {remedy}")
+
+
+hidden.update(core.__code__ for core in (invoke, whole))

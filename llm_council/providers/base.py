@@ -10,12 +10,11 @@ from __future__ import annotations
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, NoReturn, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
-import anyio.to_thread
 import attrs
 
 from llm_council import _loop_local, _runtime, _scope
@@ -83,6 +82,7 @@ __all__ = [
     "call",
     "examine",
     "stream",
+    "try_out",
 ]
 
 GenerateResult: TypeAlias = GenerateResponse | AsyncIterator[GenerateResponse]
@@ -119,7 +119,7 @@ class ProviderAdapter(ABC):
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the answer as it arrives; here, whatever ``generate`` returns for a request with ``stream`` set."""
         asked = attrs.evolve(request, stream=True) if self.capabilities.streaming else request
-        async for piece in _returns.pieces(await _invoke(self.generate, asked)):
+        async for piece in _returns.pieces(await _returns.invoke(self.generate, asked)):
             yield piece
 
     async def supports(self, capability: str) -> bool:
@@ -138,7 +138,7 @@ class ProviderAdapter(ABC):
         """
         if not deep:
             return DoctorResult(ok=True, message=f"{self.name} can be made; whether it answers was not asked")
-        return await _try_out(self)
+        return await try_out(self)
 
     def check(self) -> None:
         """Refuse to start what cannot work, without any I/O: a key that is not set, an extra that is not installed.
@@ -252,10 +252,10 @@ async def call(
         except OutOfTime:
             raise _late(name, seconds, arrived) from None
         if errand.error is not None:
-            _raise_typed(errand.error)
+            _border.raise_typed(errand.error)
         response = _returns.checked(errand.value, name=name)
     except CouncilError as error:
-        _tell(error, name, request, began, arrived)
+        _border.tell(error, name, request, began, _returns.text_of(arrived))
         raise
     if negotiate.is_emulated(adjustments):
         adjustments += negotiate.unmet(request, response.text)
@@ -292,7 +292,7 @@ async def stream(
                 except OutOfTime:
                     raise _late(name, seconds, arrived) from None
                 except BaseException as exc:  # noqa: BLE001 - whatever it is, an adapter of somebody's raised it
-                    _raise_typed(exc)
+                    _border.raise_typed(exc)
                 if adjustments and not arrived:
                     piece = attrs.evolve(piece, adjustments=adjustments + piece.adjustments)
                 arrived.append(piece)
@@ -305,7 +305,7 @@ async def stream(
             if missed:
                 yield GenerateChunk(adjustments=missed)
     except CouncilError as error:
-        _tell(error, name, request, began, arrived)
+        _border.tell(error, name, request, began, _returns.text_of(arrived))
         raise
 
 
@@ -323,7 +323,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
         errand = Errand(partial(_ask_doctor, adapter, deep=deep), _name(adapter))
         await errand.run(seconds)
         if errand.error is not None:
-            _raise_typed(errand.error)
+            _border.raise_typed(errand.error)
         result = errand.value
     except OutOfTime:
         return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
@@ -339,41 +339,31 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
 
 
 async def _answer(adapter: ProviderAdapter, request: GenerateRequest, arrived: list[GenerateChunk]) -> GenerateResponse:
-    return await _returns.whole(await _invoke(adapter.generate, request), arrived)
+    return await _returns.whole(await _returns.invoke(adapter.generate, request), arrived)
 
 
 async def _opened(adapter: ProviderAdapter, request: GenerateRequest) -> Any:
-    return await _invoke(adapter.stream, request)
+    return await _returns.invoke(adapter.stream, request)
 
 
 async def _ask_doctor(adapter: ProviderAdapter, *, deep: bool) -> Any:
     parameters = inspect.signature(adapter.doctor).parameters.values()
     takes_deep = any(p.name == "deep" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-    result: Any = await _invoke(partial(adapter.doctor, deep=deep) if takes_deep else adapter.doctor)
+    result: Any = await _returns.invoke(partial(adapter.doctor, deep=deep) if takes_deep else adapter.doctor)
     if inspect.isawaitable(result):
         result = await result
     if deep and not takes_deep and isinstance(result, DoctorResult) and result.ok:
-        return await _try_out(adapter)
+        return await try_out(adapter)
     return result
 
 
-async def _try_out(adapter: ProviderAdapter) -> DoctorResult:
+async def try_out(adapter: ProviderAdapter) -> DoctorResult:
     """Make a call of the kind that a run makes, as short as it goes."""
     began = time.monotonic()
     response = await call(adapter, GenerateRequest(prompt="Answer with the one word: ready", max_tokens=256))
     latency = (time.monotonic() - began) * 1000
     message = f"{response.model or adapter.name} answered in {latency:.0f} ms"
     return DoctorResult(ok=True, message=message, latency_ms=latency, details={"model": response.model})
-
-
-async def _invoke(method: Callable[..., Any], *args: Any) -> Any:
-    """Call an adapter's method; one that was written as a plain ``def`` may block, so it gets a worker thread."""
-    written = inspect.unwrap(method)
-    if inspect.iscoroutinefunction(written):
-        return await method(*args)
-    if inspect.isasyncgenfunction(written):
-        return method(*args)
-    return await anyio.to_thread.run_sync(partial(method, *args), abandon_on_cancel=True)
 
 
 def _name(adapter: Any) -> str:
@@ -407,37 +397,4 @@ def _late(name: str, seconds: float | None, arrived: list[GenerateChunk]) -> Tim
     return TimedOut(f"{name} did not answer within {seconds:.3g} s", partial=_returns.text_of(arrived))
 
 
-def _raise_typed(exc: BaseException) -> NoReturn:
-    """Raise what stands for an adapter's exception, with the adapter's frames only; what ends a program passes."""
-    swept_up = isinstance(exc, GeneratorExit) and not _runtime.running_inside_loop()  # after the end of its loop
-    if swept_up or isinstance(exc, (KeyboardInterrupt, anyio.get_cancelled_exc_class())):
-        raise exc
-    error = _border.typed(exc)
-    try:
-        raise error.with_traceback(_thread.authored(error))
-    finally:
-        del error, exc  # no cycle through the traceback
-
-
-def _tell(error: CouncilError, name: str, request: GenerateRequest, began: float, arrived: list[GenerateChunk]) -> None:
-    """Write the facts of the call into its error."""
-    elapsed = time.monotonic() - began
-    error.fill(provider=name, run_id=_scope.current().run_id, elapsed=elapsed)
-    error.fill(model=getattr(request, "model", None))
-    if isinstance(error, ProviderError):
-        tried = Attempt(
-            at=0.0,
-            elapsed=elapsed,
-            error=type(error).__name__,
-            message=error.message,
-            status=getattr(error, "status", None),
-            request_id=error.request_id,
-        )
-        error.fill(attempts=(tried,))
-        if arrived and hasattr(error, "partial"):
-            error.fill(partial=_returns.text_of(arrived))
-
-
-_thread.hidden.update(
-    core.__code__ for core in (call, _answer, _invoke, _raise_typed, Errand.run, Errand.work, _returns.whole)
-)
+_thread.hidden.update(core.__code__ for core in (call, _answer))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -14,7 +14,7 @@ import attrs
 from llm_council.models._noun import as_tuple, noun
 from llm_council.models.request import Effort
 
-__all__ = ["ModelProfile", "Sampling", "default_model", "profile_for"]
+__all__ = ["ModelProfile", "Sampling", "default_model", "is_known", "profile_for"]
 
 
 class Sampling(StrEnum):
@@ -101,11 +101,25 @@ def profile_for(provider: str, model: str | None) -> ModelProfile:
         model: the vendor's name of the model; None knows only the provider.
     """
     name = (model or "").lower()
-    rows = [row for row in _table()["profile"] if row["provider"] == provider and _begins(name, row.get("prefix", ""))]
+    rows = [
+        (len(row.get("prefix", "")), index)
+        for index, row in enumerate(_table()["profile"])
+        if row["provider"] == provider and _begins(name, row.get("prefix", ""))
+    ]
+    return _merged(provider, tuple(index for _, index in sorted(rows)))
+
+
+@cache
+def _merged(provider: str, rows: tuple[int, ...]) -> ModelProfile:
     facts: dict[str, Any] = {"provider": provider}
-    for row in sorted(rows, key=lambda row: len(row.get("prefix", ""))):
-        facts.update(row)
+    for index in rows:
+        facts.update(_table()["profile"][index])
     return ModelProfile(**facts)
+
+
+def is_known(provider: str) -> bool:
+    """Tell whether there is a row for a provider."""
+    return any(row["provider"] == provider for row in _table()["profile"])
 
 
 def _begins(name: str, prefix: str) -> bool:

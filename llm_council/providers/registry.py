@@ -1,45 +1,44 @@
-"""Names become providers, by one door: entry points of the group ``llm_council.providers``, built-in ones included.
+"""Names to providers. One door for all: the entry points of group ``llm_council.providers``, ours included.
 
-Only the provider that is asked for is imported. A broken one is shown with its distribution and stops no other.
-``LLM_COUNCIL_NO_PLUGINS=1`` leaves all but the built-in ones out.
+Only what is asked for is imported. A plugin that cannot be loaded says so when it is asked for and when all are listed,
+and stands in nobody's way. The names of our own providers cannot be taken by another distribution.
 """
 
 from __future__ import annotations
 
 import inspect
-import logging
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
-from types import MappingProxyType
 from typing import Any
 
 import attrs
 
 from llm_council.errors import (
     ConfigurationError,
+    CouncilError,
     InvalidOption,
+    NotAnAdapter,
     PluginLoadError,
     UnknownOption,
     UnknownProvider,
     near,
 )
-from llm_council.models._noun import noun
 from llm_council.models.capabilities import ProviderCapabilities
+from llm_council.providers import _border
 from llm_council.providers.base import ProviderAdapter
 
 __all__ = [
-    "GROUP",
     "ProviderInfo",
     "can_embed",
+    "get_class",
     "get_provider",
     "list_providers",
-    "names",
     "overriding",
     "register_provider",
     "with_keys",
@@ -47,27 +46,26 @@ __all__ = [
 
 GROUP = "llm_council.providers"
 OURS = "llm-council-sdk"
+NO_PLUGINS = "LLM_COUNCIL_NO_PLUGINS"
 
-_log = logging.getLogger("llm_council")
-_registered: Mapping[str, type[ProviderAdapter]] = MappingProxyType({})  # replaced as a whole, never changed
-_overrides: ContextVar[Mapping[str, ProviderAdapter]] = ContextVar(
-    "llm_council_overrides", default=MappingProxyType({})
-)
+_EMBEDDED = "local"  # the entry point of the provider that needs neither key nor server
+
+_registered: dict[str, type[ProviderAdapter]] = {}
+_overrides: dict[str, ProviderAdapter] = {}
 
 
-@noun
 @attrs.frozen(kw_only=True)
 class ProviderInfo:
-    """One line of the list of providers.
+    """A provider that can be asked for by name.
 
     Attributes:
-        name: by which it is asked for.
-        kind: ``"built-in"``, ``"plugin"`` of another distribution, or ``"registered"`` by code.
-        distribution: that it comes with; None for a registered one.
-        version: of that distribution.
+        name: the name.
+        kind: ``"built-in"``, ``"plugin"`` or ``"registered"``.
+        distribution: the installed distribution that it comes from.
+        version: that distribution's version.
         capabilities: what it can do; None when it cannot be loaded.
-        key: the environment variable that its key is read from.
-        error: why it cannot be loaded, or is not used.
+        key_variable: the environment variable of its key, where it has one.
+        error: why it cannot be used; None when it can.
     """
 
     name: str
@@ -75,232 +73,261 @@ class ProviderInfo:
     distribution: str | None = None
     version: str | None = None
     capabilities: ProviderCapabilities | None = None
-    key: str | None = None
+    key_variable: str | None = None
     error: str | None = None
 
 
 @attrs.frozen
-class _Door:
-    """An entry point, and the distribution that it belongs to."""
-
+class _Entry:
     point: EntryPoint
     distribution: str
-    version: str
+    version: str | None
+    rivals: tuple[str, ...] = ()  # other distributions that offer the name
 
     @property
     def is_ours(self) -> bool:
         return self.distribution == OURS
 
-    def load(self) -> type[ProviderAdapter]:
-        """Import the class.
-
-        Raises:
-            PluginLoadError: it cannot be imported, whatever the reason, or is no adapter.
-        """
-        whose = f"provider {self.point.name!r} of {self.distribution} {self.version}"
-        try:
-            cls = self.point.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a plugin may do anything at import, sys.exit() included
-            told = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else type(error).__name__
-            raise PluginLoadError(
-                f"{whose} cannot be loaded: {told}; update or uninstall {self.distribution}"
-            ) from None
-        if not _is_adapter(cls):
-            raise PluginLoadError(f"{whose} is not a ProviderAdapter: {self.point.value} is {cls!r:.80}")
-        adapter: type[ProviderAdapter] = cls
-        return adapter
-
-
-def _is_adapter(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, ProviderAdapter)
-
-
-def get_provider(name: str, **options: Any) -> ProviderAdapter:
-    """Make a provider.
-
-    Args:
-        name: its name.
-        **options: for its constructor.
-
-    Raises:
-        UnknownProvider: nobody has this name; suggests a near one.
-        PluginLoadError: its distribution is broken.
-        UnknownOption: its constructor takes no such option; suggests a near one.
-        ConfigurationError: its constructor refuses the options.
-    """
-    override = _overrides.get().get(name)
-    if override is not None:
-        return override
-    return _make(name, _class_of(name), options)
-
-
-def list_providers() -> tuple[ProviderInfo, ...]:
-    """List every provider, broken ones and those that another distribution shadows with their ``error``."""
-    found = [
-        ProviderInfo(name=name, kind="registered", capabilities=_capabilities(cls), key=_key(cls))
-        for name, cls in _registered.items()
-    ]
-    for door, problem in _doors(tuple(sys.path)):
-        if problem is None and door.point.name in _registered:
-            problem = "replaced by register_provider()"
-        found.append(_info(door, problem))
-    return tuple(sorted(found, key=lambda info: (info.name, info.error is not None)))
-
-
-def names() -> tuple[str, ...]:
-    """Return every name that can be asked for, importing nothing."""
-    doors = (door.point.name for door, problem in _doors(tuple(sys.path)) if problem is None)
-    return tuple(sorted({*doors, *_registered, *_overrides.get()}))
+    @property
+    def whose(self) -> str:
+        return f"{self.distribution} {self.version or ''}".strip()
 
 
 def register_provider(name: str, cls: type[ProviderAdapter], *, replace: bool = False) -> None:
-    """Give an adapter class a name in this process; an entry point does so for good.
+    """Give a provider's class a name in this process; an installed plugin needs an entry point instead.
 
     Args:
-        name: the name; letters, digits, ``-``, ``_`` and ``.``.
-        cls: the class. The same class again is nothing new.
-        replace: take the name even though another class has it.
+        name: letters, digits, ``-``, ``_`` and ``.``.
+        cls: the class. The same class twice is no error.
+        replace: take the name over from another class, a built-in's too.
 
     Raises:
-        InvalidOption: another class has the name. It is a ``ValueError`` too.
-        UnknownOption: ``cls`` is no adapter class. It is a ``TypeError`` too.
+        NotAnAdapter: it is no ``ProviderAdapter``; a ``TypeError`` too.
+        InvalidOption: the name cannot be one, or is taken; a ``ValueError`` too.
     """
-    global _registered
-    if not _is_adapter(cls):
-        raise UnknownOption(f"register_provider takes a subclass of ProviderAdapter, got {cls!r:.80}")
-    if not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise InvalidOption(f"a provider's name is made of letters, digits, '-', '_' and '.', got {name!r:.80}")
-    if _registered.get(name) is cls:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", str(name)):
+        raise InvalidOption(f"a provider's name has letters, digits, '-', '_' and '.', got {name!r:.80}")
+    _refuse_stranger(cls, f"register_provider({name!r})")
+    known = _registered.get(name)
+    if known is cls:
         return
-    if not replace and name in names():
-        raise InvalidOption(f"there is a provider {name!r}; choose another name, or pass replace=True")
-    _registered = MappingProxyType({**_registered, name: cls})
+    if not replace:
+        entry = _entries().get(name)
+        if known is None and entry is not None and not _names(entry, cls):
+            raise InvalidOption(f"the name {name!r} belongs to {entry.whose}; pass replace=True to take it over")
+        if known is not None:
+            raise InvalidOption(f"the name {name!r} belongs to {known.__qualname__}; pass replace=True to take it over")
+    _registered[name] = cls
 
 
-@contextmanager
-def overriding(**providers: ProviderAdapter) -> Iterator[None]:
-    """Let names stand for given instances, whatever options they are asked with; for tests.
+def get_class(name: str) -> type[ProviderAdapter]:
+    """Return the class behind a name, importing it if need be.
 
-    It holds for this context and the tasks and blocking calls started in it. Write ``overriding(**{"a-b": instance})``
-    for names that Python cannot spell.
+    Raises:
+        UnknownProvider: nobody has the name; the nearest one is suggested.
+        PluginLoadError: its plugin cannot be loaded; the distribution is named.
     """
-    token = _overrides.set(MappingProxyType({**_overrides.get(), **providers}))
-    try:
-        yield
-    finally:
-        _overrides.reset(token)
+    cls = _registered.get(name)
+    if cls is not None:
+        return cls
+    entries = _entries()
+    entry = entries.get(name)
+    if entry is None:
+        known = sorted({*entries, *_registered, *_overrides})
+        if not any(found.is_ours for found in entries.values()):
+            raise UnknownProvider(
+                f"no provider is named {name!r:.80}: {OURS} is not installed, only imported; install it"
+            )
+        hint = near(str(name), known) or f"; there are {', '.join(known)}"
+        raise UnknownProvider(f"no provider is named {name!r:.80}{hint}")
+    return _load(name, entry)
 
 
-def with_keys() -> tuple[str, ...]:
-    """Return the names of the built-in providers that need a key and have it in the environment."""
-    doors = (door for door, problem in _doors(tuple(sys.path)) if problem is None and door.is_ours)
-    keys = ((door.point.name, _required_key(door)) for door in doors)
-    return tuple(sorted(name for name, key in keys if key and os.environ.get(key, "").strip()))
+def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
+    """Make a provider by name.
 
+    Args:
+        name: the name, such as ``"openrouter"``.
+        **options: arguments of its class, such as ``default_model``.
 
-def can_embed() -> bool:
-    """Tell whether the embedded engine is installed."""
-    return find_spec("xllamacpp") is not None
-
-
-def _required_key(door: _Door) -> str | None:
-    try:
-        cls = door.load()
-    except PluginLoadError:
-        return None
-    return None if getattr(cls, "API_KEY_OPTIONAL", False) else _key(cls)
-
-
-def _class_of(name: str) -> type[ProviderAdapter]:
-    if name in _registered:
-        return _registered[name]
-    for door, problem in _doors(tuple(sys.path)):
-        if door.point.name == name and problem is None:
-            return door.load()
-    known = names()
-    if not known:
-        raise UnknownProvider(f"no provider {name!r:.80}: {OURS} is not installed, so none is found; install it")
-    raise UnknownProvider(f"no provider {name!r:.80}{near(name, known)}; known: {', '.join(known)}")
-
-
-def _make(name: str, cls: type[ProviderAdapter], options: Mapping[str, Any]) -> ProviderAdapter:
-    parameters = inspect.signature(cls).parameters.values()
-    taken = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for option in options:
-            if option not in taken:
-                raise UnknownOption(f"provider {name!r} takes no option {option!r}{near(option, taken)}")
+    Raises:
+        UnknownProvider: nobody has the name; the nearest one is suggested.
+        UnknownOption: its class takes no such option; the nearest one is suggested.
+        InvalidOption: an option's value will not do.
+        PluginLoadError: its plugin cannot be loaded or made; the distribution is named.
+    """
+    if name in _overrides:
+        return _overrides[name]
+    cls = get_class(name)
+    _check_options(name, cls, options)
     try:
         return cls(**options)
-    except ConfigurationError:
+    except (CouncilError, KeyboardInterrupt):
         raise
-    except Exception as error:  # noqa: BLE001 - an adapter's constructor is its author's code
-        raise InvalidOption(f"provider {name!r} cannot be made: {type(error).__name__}: {error}") from None
+    except BaseException as exc:  # noqa: BLE001 - a plugin's constructor may raise anything, SystemExit included
+        raise _unusable(name, f"{cls.__qualname__}() failed", exc) from _border.stripped(exc)
 
 
-def _info(door: _Door, problem: str | None) -> ProviderInfo:
-    info = ProviderInfo(
-        name=door.point.name,
-        kind="built-in" if door.is_ours else "plugin",
-        distribution=door.distribution,
-        version=door.version,
-        error=problem,
-    )
-    if problem is not None:
-        return info
-    try:
-        cls = door.load()
-    except PluginLoadError as error:
-        return attrs.evolve(info, error=error.message)
-    return attrs.evolve(info, capabilities=_capabilities(cls), key=_key(cls))
-
-
-def _capabilities(cls: type[ProviderAdapter]) -> ProviderCapabilities | None:
-    capabilities = getattr(cls, "capabilities", None)
-    return capabilities if isinstance(capabilities, ProviderCapabilities) else None
-
-
-def _key(cls: type[ProviderAdapter]) -> str | None:
-    key = getattr(cls, "API_KEY_ENV", None)
-    return key if isinstance(key, str) else None
-
-
-def _doors(path: tuple[str, ...]) -> Iterable[tuple[_Door, str | None]]:
-    """Return every entry point of our group, with what keeps it from being used."""
-    doors = _scan(path)
-    if os.environ.get("LLM_COUNCIL_NO_PLUGINS", "") in ("", "0"):
-        return doors
-    return [
-        (door, problem or (None if door.is_ours else "left out by LLM_COUNCIL_NO_PLUGINS")) for door, problem in doors
-    ]
-
-
-@lru_cache(maxsize=8)
-def _scan(path: tuple[str, ...]) -> tuple[tuple[_Door, str | None], ...]:
-    """Read the installed distributions' metadata: ours come first, so that nobody can take a built-in name."""
-    doors = [_door(point) for point in entry_points(group=GROUP)]
-    doors.sort(key=lambda door: (not door.is_ours, door.distribution, door.point.name))
-    owners: dict[str, _Door] = {}
+def list_providers() -> tuple[ProviderInfo, ...]:
+    """Return every provider there is, by name, importing each; one that cannot be loaded says why in ``error``."""
+    entries = _entries()
     found = []
-    for door in doors:
-        owner = owners.setdefault(door.point.name, door)
-        problem = None
-        if owner is not door and owner != door:
-            problem = f"the name belongs to {owner.distribution}"
-            _log.warning(
-                "provider %r of %s is not used: %s; ask the authors of %s for another name",
-                door.point.name,
-                door.distribution,
-                problem,
-                door.distribution,
-            )
-        if owner is door or problem:
-            found.append((door, problem))
+    for name in sorted({*entries, *_registered, *_overrides}):
+        entry = entries.get(name) if name not in _registered else None
+        facts: dict[str, Any] = {"kind": "registered"}
+        if entry is not None:
+            kind = "built-in" if entry.is_ours else "plugin"
+            facts = {"kind": kind, "distribution": entry.distribution, "version": entry.version}
+        try:
+            provider: Any = _overrides.get(name) or get_class(name)
+        except ConfigurationError as error:
+            facts["error"] = error.message
+        else:
+            facts["capabilities"] = getattr(provider, "capabilities", None)
+            facts["key_variable"] = getattr(provider, "API_KEY_ENV", None)
+        found.append(ProviderInfo(name=name, **facts))
     return tuple(found)
 
 
-def _door(point: EntryPoint) -> _Door:
-    dist = point.dist
-    return _Door(point, dist.name if dist else "an unknown distribution", dist.version if dist else "")
+def with_keys() -> tuple[str, ...]:
+    """Return the names of the built-in providers whose keys the environment has."""
+    found = []
+    for name, entry in sorted(_entries().items()):
+        if entry.is_ours and name not in _registered:
+            variable = getattr(get_class(name), "API_KEY_ENV", None)
+            if variable and os.environ.get(variable, "").strip():
+                found.append(name)
+    return tuple(found)
+
+
+def can_embed() -> bool:
+    """Tell whether the provider that needs neither a key nor a server is installed."""
+    try:
+        get_provider(_EMBEDDED).check()
+    except ConfigurationError:
+        return False
+    return True
+
+
+@contextmanager
+def overriding(providers: Mapping[str, ProviderAdapter] | None = None, /, **more: ProviderAdapter) -> Iterator[None]:
+    """Put instances in the place of names while the block runs, in every thread: for tests.
+
+    Args:
+        providers: instances by name, for names that are no Python names.
+        **more: instances by name.
+
+    Raises:
+        NotAnAdapter: one of them is no ``ProviderAdapter``.
+    """
+    wanted = {**(providers or {}), **more}
+    for name, provider in wanted.items():
+        if not isinstance(provider, ProviderAdapter):
+            raise NotAnAdapter(f"overriding({name}=...) takes a ProviderAdapter, got {provider!r:.80}")
+    before = {name: _overrides.get(name) for name in wanted}
+    _overrides.update(wanted)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                _overrides.pop(name, None)
+            else:
+                _overrides[name] = old
+
+
+def _entries() -> Mapping[str, _Entry]:
+    return _scan(tuple(sys.path), os.environ.get(NO_PLUGINS, "").strip() not in ("", "0"))
+
+
+@lru_cache(maxsize=8)
+def _scan(path: tuple[str, ...], without_plugins: bool) -> Mapping[str, _Entry]:  # noqa: FBT001 - a cache's key
+    """Read the entry points, once for each ``sys.path``: what a failed import did wrong is not kept here."""
+    ours: dict[str, _Entry] = {}
+    theirs: dict[str, _Entry] = {}
+    for point in entry_points(group=GROUP):
+        dist = point.dist
+        name = re.sub(r"[-_.]+", "-", dist.name).lower() if dist is not None else "an unknown distribution"
+        entry = _Entry(point, name, dist.version if dist is not None else None)
+        if entry.is_ours:
+            ours[point.name] = entry
+        elif not without_plugins:
+            rival = theirs.get(point.name)
+            theirs[point.name] = attrs.evolve(entry, rivals=(*rival.rivals, rival.whose)) if rival else entry
+    for name in theirs.keys() & ours.keys():
+        warnings.warn(
+            f"{theirs[name].whose} offers a provider named {name!r}, which is one of {OURS}'s own: theirs is not used",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return theirs | ours
+
+
+def _load(name: str, entry: _Entry) -> type[ProviderAdapter]:
+    if entry.rivals:
+        both = " and ".join((*entry.rivals, entry.whose))
+        raise PluginLoadError(f"{both} both offer a provider named {name!r}: uninstall one, or use register_provider")
+    try:
+        cls = entry.point.load()
+    except (CouncilError, KeyboardInterrupt):
+        raise
+    except BaseException as exc:  # noqa: BLE001 - a plugin's module may raise anything, SystemExit included
+        raise _unusable(name, f"{entry.point.value} cannot be imported", exc) from _border.stripped(exc)
+    try:
+        _refuse_stranger(cls, entry.point.value)
+    except NotAnAdapter as error:
+        raise PluginLoadError(f"provider {name!r} of {entry.whose}: {error.message}") from None
+    adapter: type[ProviderAdapter] = cls
+    return adapter
+
+
+def _unusable(name: str, what: str, exc: BaseException) -> PluginLoadError:
+    entry = _entries().get(name) if name not in _registered else None
+    whose = f" of {entry.whose}" if entry is not None else ""
+    return PluginLoadError(f"provider {name!r}{whose}: {what}: {type(exc).__name__}: {_border.brief(exc)}")
+
+
+def _refuse_stranger(cls: Any, what: str) -> None:
+    if not (isinstance(cls, type) and issubclass(cls, ProviderAdapter)):
+        raise NotAnAdapter(f"{what}: expected a subclass of ProviderAdapter, got {cls!r:.80}")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    missing += [name for name in ("name", "capabilities") if not hasattr(cls, name)]
+    if missing:
+        raise NotAnAdapter(f"{what}: {cls.__qualname__} lacks {', '.join(missing)}")
+
+
+def _names(entry: _Entry, cls: type) -> bool:
+    return entry.point.value == f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter] | None:
+    """Return what a class takes, its parents' options included where it passes them on; None for anything at all."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        found |= {p.name: p for p in parameters if p.name not in found and p.kind is not p.VAR_KEYWORD}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return found
+    return None
+
+
+def _check_options(name: str, cls: type[ProviderAdapter], options: Mapping[str, Any]) -> None:
+    parameters = _parameters(cls)
+    if parameters is None:
+        return
+    for option in options:
+        if option not in parameters:
+            raise UnknownOption(f"provider {name!r} takes no {option!r}{near(option, parameters)}")
+    needed = [
+        key
+        for key, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+        and key not in options
+    ]
+    if needed:
+        raise InvalidOption(
+            f"provider {name!r} needs {', '.join(needed)}: pass an instance, or set it in the configuration"
+        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llm_council.transports._base import HttpReply, HttpRequest, ReplyStream, Transport
     from llm_council.transports._client import AsyncClient, new_client
+    from llm_council.transports._given import as_transport
     from llm_council.transports._httpx import HttpxTransport
     from llm_council.transports._requests import RequestsTransport
     from llm_council.transports._translate import api_error, translate
@@ -24,6 +25,7 @@ __all__ = [
     "RequestsTransport",
     "Transport",
     "api_error",
+    "as_transport",
     "new_client",
     "translate",
 ]
@@ -37,6 +39,7 @@ _HOMES = {
     "RequestsTransport": "_requests",
     "Transport": "_base",
     "api_error": "_translate",
+    "as_transport": "_given",
     "new_client": "_client",
     "translate": "_translate",
 }

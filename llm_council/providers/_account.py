@@ -1,0 +1,106 @@
+"""Where a provider is reached, and by what credentials."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from urllib.parse import urlsplit
+
+from llm_council._secrets import Secret
+from llm_council.errors import InvalidKey, InvalidOption, MissingCredentials
+
+__all__ = ["Header", "address", "read_key", "revealed", "sealed"]
+
+Header = str | tuple[Secret, ...]
+"""The value of a header: text, or the words of one that carries a credential."""
+
+_CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def read_key(given: str | Secret | None, variable: str | None, name: str) -> tuple[Secret | None, str | None]:
+    """Find a provider's key.
+
+    Args:
+        given: what the caller passed: a key, or ``"${VARIABLE}"``; None looks into ``variable``.
+        variable: the provider's own environment variable.
+        name: the provider's name.
+
+    Returns:
+        The key, if there is one; and what is wrong with the environment's, which is told when it is needed.
+
+    Raises:
+        MissingCredentials: the variable that the caller named is not set.
+        InvalidKey: the caller's key has a character that no header can carry.
+    """
+    if isinstance(given, Secret):
+        return given, None
+    named = _VARIABLE.fullmatch(given.strip()) if given is not None else None
+    source = named[1] if named else variable if given is None else None
+    text = (os.environ.get(source, "") if source else given) or ""
+    if not text.strip():
+        if given is None:
+            return None, None
+        raise MissingCredentials(f"{name} needs a key: {source or 'api_key'} is empty", provider=name)
+    try:
+        return Secret(text, env=source), None
+    except ValueError as error:
+        if given is None:
+            return None, str(error)
+        raise InvalidKey(str(error), provider=name) from None
+
+
+def sealed(name: str, value: str | Secret) -> Header:
+    """Take the words of a header that is called after a credential as secrets: none of them is shown or pickled."""
+    if isinstance(value, Secret):
+        return (value,)
+    if not isinstance(value, str):
+        raise InvalidOption(f"the value of header {name!r} must be text")
+    if not _CREDENTIAL.search(name):
+        return value
+    try:
+        return tuple(Secret(word) for word in value.split(" "))
+    except ValueError:
+        raise InvalidKey(f"the value of header {name!r} has a character that no header can carry") from None
+
+
+def revealed(value: Header) -> str:
+    """Return the text of a header: for the one place that writes it."""
+    return value if isinstance(value, str) else " ".join(word.reveal() for word in value)
+
+
+def address(url: str, *, allow_http: bool) -> str:
+    """Return a base address without its trailing slash.
+
+    Raises:
+        InvalidOption: it is no address to send a key and prompts to.
+    """
+    url = url.strip().rstrip("/")
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        raise InvalidOption("base_url is not a URL") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise InvalidOption("base_url must begin with https:// (or http:// on this machine) and name a host")
+    if "@" in parts.netloc:
+        raise InvalidOption(f"base_url of {host} holds a user or a password: pass api_key or headers instead")
+    if parts.query or parts.fragment:
+        raise InvalidOption(f"base_url of {host} has a query or a fragment: keys and parameters do not belong there")
+    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+        raise InvalidOption(
+            f"base_url of {host} is plain http: keys and prompts could be read on the way; use https or allow_http=True"
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

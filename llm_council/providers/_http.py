@@ -1,0 +1,370 @@
+"""Encode, send, decode or raise: what every provider with an HTTP address does, written once."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import anyio
+import attrs
+
+from llm_council import _scope
+from llm_council._secrets import Secret
+from llm_council._wire.payloads import dumps, loads
+from llm_council.errors import (
+    ApiError,
+    ConfigurationError,
+    ConnectionLost,
+    CouncilError,
+    EmptyReply,
+    InvalidKey,
+    InvalidOption,
+    MissingCredentials,
+    TimedOut,
+    TransportError,
+    TruncatedReply,
+    near,
+)
+from llm_council.models import Limits, Timeouts
+from llm_council.models.capabilities import DoctorResult
+from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
+from llm_council.models.request import GenerateRequest
+from llm_council.providers import _account, negotiate
+from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
+from llm_council.providers.profiles import default_model, is_known, profile_for
+from llm_council.transports import HttpReply, HttpRequest, HttpxTransport, Transport, as_transport
+
+__all__ = ["HttpProvider", "StreamReader"]
+
+T = TypeVar("T")
+
+ALLOW_HTTP = "LLM_COUNCIL_ALLOW_HTTP"
+
+_LINGER = 0.1  # seconds for the connection of a finished stream to end in order, so that it can be used again
+_AFTER_FINISH = 5.0  # seconds for usage and the end mark, once the model has stopped
+_SHOWN = 20  # models named in a doctor's details
+
+
+class StreamReader(Protocol):
+    """What a dialect makes of a stream's bytes; see ``llm_council._wire``."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def partial(self) -> str: ...
+
+    def feed(self, data: bytes) -> list[GenerateChunk]: ...
+
+    def finish(self) -> list[GenerateChunk]: ...
+
+
+class HttpProvider(ProviderAdapter):
+    """Base of the providers that are reached over HTTP. Subclasses say where, and speak the dialect.
+
+    Args:
+        name: the name of this instance; None is the class's.
+        base_url: where it is reached; None takes ``BASE_URL_ENV``'s variable, else ``BASE_URL``. HTTPS, or HTTP on a
+            loopback address.
+        api_key: the key, or ``"${VARIABLE}"``; None takes ``API_KEY_ENV``'s variable. It is read now, sent in a header
+            to this address and nowhere else.
+        default_model: the model for requests that name none.
+        headers: further headers; those whose names speak of keys or tokens are treated as secrets.
+        transport: how bytes are moved: a ``Transport``, or an ``httpx.AsyncClient``, httpx transport or
+            ``requests.Session`` of your own, which is not closed here.
+        timeout: bounds on single waits.
+        limits: bounds on sizes.
+        profile: what its models take, as a ``ModelProfile`` or a mapping of its fields; None looks it up.
+        allow_http: take a plain ``http://`` address that is not loopback; keys and prompts can then be read on the way.
+
+    Raises:
+        InvalidOption: the address, or another argument, will not do.
+        InvalidKey: the key has a character that no header can carry.
+    """
+
+    BASE_URL: ClassVar[str] = ""
+    BASE_URL_ENV: ClassVar[str | None] = None
+    API_KEY_ENV: ClassVar[str | None] = None
+    NEEDS_KEY: ClassVar[bool] = True
+    DEFAULT_MODEL: ClassVar[str | None] = None
+    IDEMPOTENCY_HEADER: ClassVar[str | None] = None
+    SERVES_WHAT_IT_LISTS: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        base_url: str | None = None,
+        api_key: str | Secret | None = None,
+        default_model: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        transport: Any = None,
+        timeout: Timeouts = Timeouts(),
+        limits: Limits = Limits(),
+        profile: ModelProfile | Mapping[str, Any] | None = None,
+        allow_http: bool = False,
+    ) -> None:
+        if name is not None:
+            self.name = name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
+        allow_http = allow_http or os.environ.get(ALLOW_HTTP, "").strip() == "1"
+        address = base_url or (os.environ.get(self.BASE_URL_ENV, "").strip() if self.BASE_URL_ENV else "")
+        self.base_url = _account.address(address or self.BASE_URL, allow_http=allow_http)
+        self.default_model = default_model or self.DEFAULT_MODEL or _default_model(type(self))
+        self._key, self._bad_key = _account.read_key(api_key, self.API_KEY_ENV, self.name)
+        self._headers = {key: _account.sealed(key, value) for key, value in (headers or {}).items()}
+        self._owns_transport = transport is None
+        self._transport: Transport = HttpxTransport() if transport is None else as_transport(transport)
+        self._timeouts = _noun(Timeouts, timeout)
+        self._limits = _noun(Limits, limits)
+        self._profile = None if profile is None else _noun(ModelProfile, profile)
+        self._family = _family(type(self))
+        self._found_model: str | None = None
+
+    # What a dialect says.
+
+    @abstractmethod
+    def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
+        """Return the path and the payload of a request."""
+
+    @abstractmethod
+    def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
+        """Return the answer in a reply's JSON."""
+
+    @abstractmethod
+    def _refusal(self, reply: HttpReply) -> ApiError:
+        """Return the error that a reply with status 400 or more is."""
+
+    @abstractmethod
+    def _reader(self, request: GenerateRequest, head: HttpReply) -> StreamReader:
+        """Return what reads the stream that begins with this head."""
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every request, the key's included: override to add to them, or to sign otherwise."""
+        said = {key: _account.revealed(value) for key, value in self._headers.items()}
+        if self._key and not any(key.lower() == "authorization" for key in said):
+            said["Authorization"] = f"Bearer {self._key.reveal()}"
+        return said
+
+    # What all of them do.
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        """Send a request, and return the answer."""
+        asked, adjustments = await self._prepared(request)
+        http = self._post(asked, stream=False)
+        reply = await self._transport.send(
+            http, limits=self._limits, timeouts=self._timeouts, deadline=self._left(request)
+        )
+        if reply.status >= 400:
+            raise self._refusal(reply)
+        if not reply.body.strip():
+            raise EmptyReply(f"{self.name} sent an empty reply (HTTP {reply.status})", request_id=reply.request_id)
+        data = loads(reply.body, self._limits, content_type=reply.content_type)
+        response = self._decode(data, asked, reply)
+        if adjustments:
+            return attrs.evolve(response, adjustments=adjustments + response.adjustments)
+        return response
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+        """Send a request, and yield the answer as it arrives."""
+        asked, adjustments = await self._prepared(request)
+        if adjustments:
+            yield GenerateChunk(adjustments=adjustments)
+        opened = self._transport.stream(
+            self._post(asked, stream=True), limits=self._limits, timeouts=self._timeouts, deadline=self._left(request)
+        )
+        async with AsyncExitStack() as stack:
+            reply = await _within(self._timeouts.idle, stack.enter_async_context(opened))
+            if reply.status >= 400:
+                raise self._refusal(await reply.read())
+            reader = self._reader(asked, reply.head)
+            arriving = aiter(reply)
+            quiet_since = time.monotonic()
+            while not reader.done:
+                data = await self._next(arriving, reader, quiet_since)
+                if data is None:
+                    break
+                pieces = reader.feed(data)
+                if pieces:
+                    quiet_since = time.monotonic()
+                for piece in pieces:
+                    yield piece
+            for piece in reader.finish():
+                yield piece
+            with anyio.move_on_after(_LINGER):
+                await anext(arriving, None)
+
+    async def _next(self, arriving: AsyncIterator[bytes], reader: StreamReader, quiet_since: float) -> bytes | None:
+        """Return the next bytes; None at the end. Time counts from the last event with content, not the last byte."""
+        idle = self._timeouts.idle
+        if reader.finished:
+            idle = min(_AFTER_FINISH, idle) if idle is not None else _AFTER_FINISH
+        left = None if idle is None else quiet_since + idle - time.monotonic()
+        try:
+            return await _within(left, anext(arriving, None))
+        except TransportError as error:
+            if reader.finished:  # the answer is whole; only usage may be missing
+                return None
+            if isinstance(error, TimedOut):
+                error.fill(partial=reader.partial or None)
+            if isinstance(error, ConnectionLost) and reader.partial:
+                message = "the connection ended before the answer did"
+                raise TruncatedReply(message, partial=reader.partial) from error.with_traceback(None)
+            raise
+
+    async def doctor(self, *, deep: bool = False) -> DoctorResult:
+        """Ask for the list of models; ``deep`` makes a call too, of the kind that a run makes."""
+        began = time.monotonic()
+        try:
+            self.check()
+            message, details = await self._inspect()
+        except CouncilError as error:
+            return DoctorResult(ok=False, message=error.message, latency_ms=(time.monotonic() - began) * 1000)
+        latency = (time.monotonic() - began) * 1000
+        if deep:
+            called = await try_out(self)
+            return attrs.evolve(called, details={**details, **called.details})
+        return DoctorResult(ok=True, message=message, latency_ms=latency, details=details)
+
+    async def _inspect(self) -> tuple[str, dict[str, Any]]:
+        """Look at the server without making it work; return what was found, for people and by name.
+
+        Raises:
+            CouncilError: it is not well.
+        """
+        models = await self._models()
+        if models is None:
+            return f"{self.base_url} answers, but lists no models; a deep check makes a call", {}
+        details: dict[str, Any] = {"models": models[:_SHOWN], "count": len(models)}
+        wanted = self.default_model
+        if self.SERVES_WHAT_IT_LISTS:
+            if not models:
+                raise ConfigurationError(f"{self.base_url} answers, but has no model")
+            if wanted and wanted not in models and f"{wanted}:latest" not in models:
+                raise ConfigurationError(f"{self.base_url} answers, but has no model {wanted!r}{near(wanted, models)}")
+        return f"{self.base_url} answers; {len(models)} models", details
+
+    async def _models(self) -> list[str] | None:
+        """Return the names of the models that the server lists; None where it has no such list."""
+        data = await self._get("/models", missing=(404, 405))
+        listed = data.get("data") if isinstance(data, dict) else data
+        if not isinstance(listed, list):
+            return None
+        names = [row.get("id") for row in listed if isinstance(row, dict)]
+        return [name for name in names if isinstance(name, str)]
+
+    async def _get(self, path: str, *, missing: tuple[int, ...] = ()) -> Any:
+        """Return the JSON of a small GET; None for a status in ``missing``."""
+        http = HttpRequest(method="GET", url=self._url(path), headers=self._signed({}))
+        reply = await self._transport.send(http, limits=self._limits, timeouts=self._timeouts, deadline=15.0)
+        if reply.status in missing:
+            return None
+        if reply.status >= 400:
+            raise self._refusal(reply)
+        return loads(reply.body, self._limits, content_type=reply.content_type)
+
+    def check(self) -> None:
+        """Refuse to start without a key.
+
+        Raises:
+            MissingCredentials: the key is not set; the message names its variable.
+            InvalidKey: the variable holds no key.
+        """
+        if self._bad_key is not None:
+            raise InvalidKey(self._bad_key, provider=self.name)
+        if not self._key and self.API_KEY_ENV and self.NEEDS_KEY and not self._is_signed():
+            raise MissingCredentials(
+                f"{self.name} needs a key: set {self.API_KEY_ENV}, or pass api_key", provider=self.name
+            )
+
+    def cache_identity(self) -> str:
+        """Return the name, the address and the account's fingerprint."""
+        account = self._key.fingerprint() if self._key else ""
+        return f"{super().cache_identity()}:{self.base_url}:{account}:{self.default_model or ''}"
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop; the next call opens new ones."""
+        if self._owns_transport:
+            await self._transport.aclose()
+        await super().aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} at {self.base_url}>"
+
+    def _profile_of(self, model: str | None) -> ModelProfile:
+        return self._profile or profile_for(self._family, model or self.default_model)
+
+    async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        """Return the request as it will be sent: fitted, for those who did not come through the door, with a model."""
+        self.check()
+        fitted, adjustments = negotiate.fit(request, self.capabilities, self._profile_of(request.model))
+        model = fitted.model or self.default_model or await self._only_model()
+        return (fitted if fitted.model == model else attrs.evolve(fitted, model=model)), adjustments
+
+    async def _only_model(self) -> str:
+        """Return the first model that a server of one's own serves, asked once.
+
+        Raises:
+            InvalidOption: it serves none, or this is no such server.
+        """
+        if self._found_model is None and self.SERVES_WHAT_IT_LISTS:
+            self._found_model = next(iter(await self._models() or ()), None)
+        if self._found_model is None:
+            raise InvalidOption(f"{self.name} has no default model: say which, as {self.name}/MODEL or default_model")
+        return self._found_model
+
+    def _post(self, request: GenerateRequest, *, stream: bool) -> HttpRequest:
+        path, payload = self._encode(request, stream=stream)
+        plain = {"Content-Type": "application/json", "Accept": "text/event-stream" if stream else "application/json"}
+        if self.IDEMPOTENCY_HEADER and request.idempotency_key:
+            plain[self.IDEMPOTENCY_HEADER] = request.idempotency_key
+        return HttpRequest(url=self._url(path), headers=self._signed(plain), body=dumps(payload))
+
+    def _signed(self, plain: dict[str, str]) -> dict[str, str]:
+        return {"Accept": "application/json", **plain, **self.headers()}
+
+    def _is_signed(self) -> bool:
+        """Tell whether a header of the caller's carries a credential."""
+        return any(not isinstance(value, str) for value in self._headers.values())
+
+    def _url(self, path: str) -> str:
+        if not self.base_url:
+            raise InvalidOption(f"{self.name} has no address: pass base_url", provider=self.name)
+        return f"{self.base_url}{path}"
+
+    def _left(self, request: GenerateRequest) -> float | None:
+        """Return the seconds that a call has, for threads that cannot be cancelled."""
+        said = [limit for limit in (request.timeout_seconds, _scope.current().left()) if limit is not None]
+        return min(said) if said else self._timeouts.total
+
+
+async def _within(seconds: float | None, work: Awaitable[T]) -> T:
+    with anyio.move_on_after(seconds):
+        return await work
+    raise TimedOut("the stream brought nothing for too long", phase="idle")
+
+
+def _noun(cls: type[Any], value: Any) -> Any:
+    """Take one of our nouns, or the mapping of its fields that a configuration file has."""
+    if isinstance(value, cls):
+        return value
+    if isinstance(value, Mapping):
+        return cls(**value)
+    raise InvalidOption(f"expected {cls.__name__}, got {value!r:.80}")
+
+
+def _family(cls: type) -> str:
+    """Return the nearest name in a class's ancestry that profiles have rows for: a subclass is of its parent's kind."""
+    names = [vars(base).get("name") for base in cls.__mro__]
+    return next((name for name in names if isinstance(name, str) and is_known(name)), "")
+
+
+def _default_model(cls: type) -> str | None:
+    name = vars(cls).get("name")
+    return default_model(name) if isinstance(name, str) else None

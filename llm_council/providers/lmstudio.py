@@ -1,0 +1,26 @@
+"""LM Studio: models on your own machine."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from llm_council._wire.openai import ChatOptions
+from llm_council.providers.compatible import OpenAICompatibleProvider
+
+__all__ = ["LMStudioProvider"]
+
+
+class LMStudioProvider(OpenAICompatibleProvider):
+    """LM Studio's server. Reads ``LMSTUDIO_BASE_URL``, and ``LMSTUDIO_API_KEY`` where it asks for a token.
+
+    With one model loaded the server may answer with that one, whatever was asked for: see ``response.model``.
+    """
+
+    name = "lmstudio"
+
+    BASE_URL: ClassVar[str] = "http://localhost:1234/v1"
+    BASE_URL_ENV: ClassVar[str | None] = "LMSTUDIO_BASE_URL"
+    API_KEY_ENV: ClassVar[str | None] = "LMSTUDIO_API_KEY"
+    NEEDS_KEY: ClassVar[bool] = False
+    SERVES_WHAT_IT_LISTS: ClassVar[bool] = True
+    CHAT: ClassVar[ChatOptions] = ChatOptions(vendor="lmstudio", think_tags=True)

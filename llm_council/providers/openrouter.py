@@ -1,0 +1,76 @@
+"""OpenRouter: many vendors' models behind one address and one key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from llm_council._wire.openai import ChatOptions
+from llm_council.errors import OutOfCredit
+from llm_council.models._noun import as_dict, as_tuple
+from llm_council.models.request import GenerateRequest
+from llm_council.providers.compatible import OpenAICompatibleProvider
+
+__all__ = ["OpenRouterProvider"]
+
+
+class OpenRouterProvider(OpenAICompatibleProvider):
+    """OpenRouter. Reads ``OPENROUTER_API_KEY``; models are named ``vendor/model``, such as ``openai/gpt-5-mini``.
+
+    Args:
+        models: models to fall back to, in order, when the first is down or refuses.
+        routing: OpenRouter's ``provider`` object: ``order``, ``only``, ``ignore``, ``allow_fallbacks``,
+            ``data_collection``, ``sort``, ``max_price`` and others. Where an answer is held to a schema,
+            ``require_parameters`` is set unless it is given here: else the schema may be ignored silently.
+        referer: your site, for OpenRouter's rankings; sent only when given.
+        title: your application's name there; sent only when given.
+        **options: those of ``OpenAICompatibleProvider``.
+    """
+
+    name = "openrouter"
+
+    BASE_URL: ClassVar[str] = "https://openrouter.ai/api/v1"
+    BASE_URL_ENV: ClassVar[str | None] = "OPENROUTER_BASE_URL"
+    API_KEY_ENV: ClassVar[str | None] = "OPENROUTER_API_KEY"
+    CHAT: ClassVar[ChatOptions] = ChatOptions(
+        vendor="openrouter",
+        echo="reasoning_details",
+        stream_usage=False,  # usage always comes; asking for it is deprecated
+    )
+
+    def __init__(
+        self,
+        *,
+        models: Sequence[str] = (),
+        routing: Mapping[str, Any] | None = None,
+        referer: str | None = None,
+        title: str | None = None,
+        **options: Any,
+    ) -> None:
+        said = {"HTTP-Referer": referer, "X-OpenRouter-Title": title}
+        headers = {name: value for name, value in said.items() if value is not None}
+        super().__init__(**{**options, "headers": {**headers, **(options.get("headers") or {})}})
+        self._fallbacks = as_tuple(models)
+        self._routing = as_dict(routing)
+
+    def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
+        """Return the body of a request, with routing and fallbacks; the request's ``extra`` wins over both."""
+        payload = super().build_payload(request)
+        routing = dict(self._routing)
+        if request.structured_output is not None:
+            routing.setdefault("require_parameters", True)
+        if routing:
+            payload["provider"] = {**routing, **(payload.get("provider") or {})}
+        if self._fallbacks:
+            payload.setdefault("models", list(self._fallbacks))
+        return payload
+
+    async def _inspect(self) -> tuple[str, dict[str, Any]]:
+        """Ask about the key: the list of models is public, and says nothing about it."""
+        reply = await self._get("/key")
+        data = reply.get("data") if isinstance(reply, dict) else None
+        details = {key: data.get(key) for key in ("limit_remaining", "usage", "is_free_tier")} if data else {}
+        left = details.get("limit_remaining")
+        if isinstance(left, int | float) and left <= 0:
+            raise OutOfCredit("the key's limit is used up: raise it, or add credit", provider=self.name)
+        return "the key is good" + ("" if left is None else f"; {left:g} USD of its limit left"), details
