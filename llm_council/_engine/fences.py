@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from llm_council.models import Plan
 
@@ -59,9 +60,8 @@ def neutral(text: str) -> str:
 
 def _without(text: str, codes: Sequence[str]) -> str:
     """Remove every occurrence of the codes, those that a removal brings together included."""
-    pattern = re.compile("|".join(map(re.escape, codes)), re.IGNORECASE)
-    while pattern.search(text):
-        text = pattern.sub("", text)
+    while any(code in text.lower() for code in codes):
+        text = re.sub("|".join(map(re.escape, codes)), "", text, flags=re.IGNORECASE)
     return text
 
 
@@ -80,20 +80,23 @@ def masked(plan: Plan, text: str) -> str:
     A name that the task itself speaks of is left alone, and so is a provider's name that all seats share.
     """
     names = _names(plan)
-    if not names:
-        return text
+    return _any_of(names).sub("[seat]", text) if names else text
+
+
+@lru_cache(maxsize=256)
+def _any_of(names: frozenset[str]) -> re.Pattern[str]:
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", "[seat]", text, flags=re.IGNORECASE)
+    return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
 
 
-def _names(plan: Plan) -> set[str]:
+def _names(plan: Plan) -> frozenset[str]:
     providers = {seat.provider for seat in plan.seats}
     models = {seat.model for seat in plan.seats if seat.model}
     names = {seat.name for seat in plan.seats}
     names |= providers if len(providers) > 1 else set()
     names |= models | {model.rpartition("/")[2] for model in models} if len(models) > 1 else set()
     subject = f"{plan.task}\n{plan.context or ''}".lower()
-    return {name for name in names if _telling(name) and name.lower() not in subject}
+    return frozenset(name for name in names if _telling(name) and name.lower() not in subject)
 
 
 def _telling(name: str) -> bool:

@@ -10,6 +10,7 @@ ignore the former. A seat whose model answers in prose first is never shown the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -54,7 +55,7 @@ def draft(plan: Plan, seat: SeatSpec) -> GenerateRequest:
     words = f"Answer the task in plain text, completely and briefly.{fields} Say where you are unsure."
     if seat.prose_first:
         words = "Answer the task in a few plain sentences."
-    return _request(plan, seat, Phase.DRAFT, (words,))
+    return _request(plan, seat, Phase.DRAFT, _codes(plan, seat, Phase.DRAFT), (words,))
 
 
 def labelled(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[str, Draft]:
@@ -67,7 +68,7 @@ def labelled(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[str, D
         Drafts by label; without the reviewer's own, since nobody reviews itself.
     """
     others = [draft for draft in drafts if draft.error is None and draft.seat != seat.name]
-    Random(derive(plan, "order", seat.name)).shuffle(others)
+    _chance(plan, "order", seat.name).shuffle(others)
     first = [spec.name for spec in plan.seats].index(seat.name) * len(plan.seats)
     return {_letters(first + index): draft for index, draft in enumerate(others)}
 
@@ -86,7 +87,8 @@ def critique(
     plan: Plan, seat: SeatSpec, shown: Mapping[str, Draft], *, phase: Phase = Phase.CRITIQUE
 ) -> GenerateRequest:
     """Ask for a critique of drafts whose authors are hidden, and for their ranking; in the rank phase for that one."""
-    peers = [_quote(plan, seat, phase, f"Draft {label}", draft) for label, draft in shown.items()]
+    codes = _codes(plan, seat, phase)
+    peers = [_quote(plan, seat, codes, f"Draft {label}", draft) for label, draft in shown.items()]
     words = [plan.prompts.critique, _CRITIQUE]
     if phase == Phase.RANK:
         words = ["Work out which draft answers the task best. That drafts agree proves nothing. Give one short reason."]
@@ -94,7 +96,7 @@ def critique(
         words = ["Name what is wrong and what is right in each draft, in one sentence each."]
     if len(shown) > 1:
         words.append('End with one line: "RANKING:" and all labels, the best draft first, with ">" between them.')
-    return _request(plan, seat, phase, (*peers, "\n".join(filter(None, words))))
+    return _request(plan, seat, phase, codes, (*peers, "\n".join(filter(None, words))))
 
 
 def synthesise(
@@ -102,17 +104,18 @@ def synthesise(
 ) -> GenerateRequest:
     """Ask for the final answer: what is right in the drafts, without what the reviews showed to be wrong."""
     finished = [draft for draft in drafts if draft.error is None]
-    Random(derive(plan, "order", "chair", seat.name)).shuffle(finished)  # the order among equals
+    _chance(plan, "chair", seat.name).shuffle(finished)  # the order among equals
     finished.sort(key=lambda draft: -ranking.points.get(draft.seat, 0.0))
     reviews = [review for review in critiques if review.error is None and review.text]
-    Random(derive(plan, "reviews", seat.name)).shuffle(reviews)
+    _chance(plan, "reviews", seat.name).shuffle(reviews)
+    codes = _codes(plan, seat, Phase.SYNTHESISE)
     quotes = []
     for number, draft in enumerate(finished, 1):
         names = [label for review in reviews for label, author in review.labels.items() if author == draft.seat]
         called = f" (in reviews: Draft {', '.join(names)})" if names else ""
-        quotes.append(_quote(plan, seat, Phase.SYNTHESISE, f"Draft {number}{called}", draft))
+        quotes.append(_quote(plan, seat, codes, f"Draft {number}{called}", draft))
     for number, review in enumerate(reviews, 1):
-        quotes.append(_quote(plan, seat, Phase.SYNTHESISE, f"Review {number}", review))
+        quotes.append(_quote(plan, seat, codes, f"Review {number}", review))
     words = [plan.prompts.synthesise]
     if any(ranking.points.values()) and len(finished) > 1:
         words.append("The drafts stand in the order of the reviewers' ranking, the best first.")
@@ -124,7 +127,7 @@ def synthesise(
         words = ["Now give the final answer to the task in plain sentences, without what reviews showed to be wrong."]
     elif plan.schema is not None:
         words.append(f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{_compact(plan)}")
-    request = _request(plan, seat, Phase.SYNTHESISE, (*quotes, "\n".join(filter(None, words))))
+    request = _request(plan, seat, Phase.SYNTHESISE, codes, (*quotes, "\n".join(filter(None, words))))
     return attrs.evolve(request, structured_output=_structured(plan))
 
 
@@ -167,9 +170,9 @@ def repair(
     return attrs.evolve(request, model=seat.model, messages=turns, idempotency_key=key, metadata=facts)
 
 
-def _request(plan: Plan, seat: SeatSpec, phase: Phase, parts: Sequence[str]) -> GenerateRequest:
+def _request(plan: Plan, seat: SeatSpec, phase: Phase, codes: Sequence[str], parts: Sequence[str]) -> GenerateRequest:
     system = "\n\n".join(filter(None, (plan.prompts.system.strip(), (plan.system_context or "").strip(), RULE)))
-    user = "\n\n".join((*_stable(plan, seat, phase), *parts))
+    user = "\n\n".join((*_stable(plan, codes), *parts))
     most = plan.max_tokens
     if seat.prose_first:
         most = min(plan.max_tokens or _SMALL_TOKENS[phase], _SMALL_TOKENS[phase])
@@ -186,7 +189,12 @@ def _request(plan: Plan, seat: SeatSpec, phase: Phase, parts: Sequence[str]) -> 
 
 def _key(plan: Plan, *call: str) -> str:
     """Name one call: the same on every retry of it, and on no other call of any run."""
-    return f"{derive(plan, 'key', plan.run_id, *call)}{derive(plan, 'more', plan.run_id, *call)}"
+    return hashlib.blake2b("\x1f".join((plan.seed, plan.run_id, *call)).encode(), digest_size=16).hexdigest()
+
+
+def _chance(plan: Plan, *purpose: str) -> Random:
+    """Return chance that depends on the run's seed and the purpose alone."""
+    return Random("\x1f".join((plan.seed, *purpose)))
 
 
 def _codes(plan: Plan, seat: SeatSpec, phase: Phase) -> list[str]:
@@ -194,25 +202,24 @@ def _codes(plan: Plan, seat: SeatSpec, phase: Phase) -> list[str]:
     return [derive(plan, "fence", phase, seat.name), *(derive(plan, "file", str(n)) for n in range(len(plan.files)))]
 
 
-def _stable(plan: Plan, seat: SeatSpec, phase: Phase) -> list[str]:
+def _stable(plan: Plan, codes: Sequence[str]) -> list[str]:
     """Write what is the same in every request of a run, the files' codes included."""
     parts = [f"Task:\n{plan.task.strip()}"]
     if plan.context:
         parts.append(f"Context:\n{plan.context.strip()}")
-    codes = _codes(plan, seat, phase)
     for file in plan.files:
-        codes = [*codes[1:], codes[0]]
+        codes = [*codes[1:], codes[0]]  # its own first
         parts.append(quoted(f"File {_line(file.name)}", file.text, codes))
     return parts
 
 
-def _quote(plan: Plan, seat: SeatSpec, phase: Phase, title: str, peer: Draft | Critique) -> str:
+def _quote(plan: Plan, seat: SeatSpec, codes: Sequence[str], title: str, peer: Draft | Critique) -> str:
     limit = min(plan.limits.peer_text, _SMALL_QUOTE) if seat.prose_first else plan.limits.peer_text
     # Far beyond the limit nothing will be shown: bound the work on an echo bomb first.
     text = masked(plan, _bounded(drop_thinking(peer.text), 4 * limit))
     cut = peer.response is not None and peer.response.finish_reason == FinishReason.LENGTH
     title = f"{title}, incomplete: it was cut off at its end" if cut else title
-    return quoted(title, text, _codes(plan, seat, phase), limit=limit)
+    return quoted(title, text, codes, limit=limit)
 
 
 def _bounded(text: str, limit: int) -> str:

@@ -1,11 +1,27 @@
 """A run from its plan to its result: what returns, what raises, what is told."""
 
+import json
+import re
+import time
+
 import anyio
 import pytest
 
-from llm_council.errors import AuthenticationFailed, QuorumLost, ServerFailed
-from llm_council.events import Degraded, PhaseStarted, RunFinished, RunStarted, SeatFinished, TextDelta
-from llm_council.models import Phase, Status
+from llm_council._engine.run import conduct
+from llm_council.errors import AdapterFailed, AuthenticationFailed, QuorumLost, ServerFailed
+from llm_council.events import (
+    AttemptFailed,
+    Degraded,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+    SeatFinished,
+    TextDelta,
+    listening,
+)
+from llm_council.middleware.retry import Retry
+from llm_council.models import Cost, GenerateResponse, Phase, RetryPolicy, Status, Usage
+from llm_council.results import CouncilResult
 from llm_council.testing.fakes import ScriptedProvider
 
 pytestmark = pytest.mark.anyio
@@ -108,3 +124,136 @@ async def test_cancellation_passes_and_leaves_a_partial_result(table):
     assert result.drafts == {"ann": "391"}
     assert council.seats["bob"].cancelled == 2  # its draft, and its review of the draft that was there
     assert council.heard(RunFinished)[0].status is Status.CANCELLED
+
+
+async def test_ctrl_c_leaves_a_partial_result_too(table):
+    council = table(ann=seat(), bob=seat(synthesise=lambda request: _interrupt()))
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group on trio, bare on asyncio
+        await council.run(config={"chair": "bob"})
+    group = caught.value
+    while isinstance(group, BaseExceptionGroup):
+        (group,) = group.exceptions
+    assert isinstance(group, KeyboardInterrupt)
+    assert council.results[0].status is Status.CANCELLED
+    assert council.results[0].drafts == {"ann": "391", "bob": "391"}
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+async def test_a_cancelled_run_ends_at_once_and_leaves_nothing_behind(table):
+    council = table(**{name: ScriptedProvider(SCRIPT, delay=float("inf")) for name in ("ann", "bob", "cid")})
+    began = time.monotonic()
+    with anyio.move_on_after(0.05):
+        await council.run()
+    assert time.monotonic() - began < 5  # promised: 0.5 s; a busy machine gets ten times that
+    assert council.results[0].status is Status.CANCELLED
+    assert all(provider._now == 0 for provider in council.seats.values())
+
+
+def marker_seat():
+    """Return a seat whose every word depends on its own prompt: the task's marker."""
+
+    def echo(request):
+        return " ".join(sorted(set(re.findall(r"marker-\d+-", request.messages[1].content))))
+
+    return ScriptedProvider(echo, delay=0.001)
+
+
+async def test_two_hundred_runs_at_once_each_with_its_own_answer(table):
+    council = table(ann=marker_seat(), bob=marker_seat(), cid=marker_seat())
+    results = {}
+
+    async def one(number):
+        plan = council.plan(task=f"marker-{number}-", run_id=f"r{number}")
+        results[number] = await conduct(plan, council.seats)
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            for number in range(200):
+                group.start_soon(one, number)
+    for number, result in results.items():
+        assert result.text == f"marker-{number}-"
+        assert result.run_id == f"r{number}"
+        assert set(result.drafts.values()) == {f"marker-{number}-"}
+        assert result.status is Status.COMPLETED
+
+
+async def test_a_listener_hears_its_own_run_alone(table):
+    council = table(ann=marker_seat(), bob=marker_seat())
+    heard = {}
+
+    async def one(number):
+        heard[number] = []
+        with listening(heard[number].append):
+            await conduct(council.plan(run_id=f"r{number}"), council.seats)
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(one, number)
+    for number, events in heard.items():
+        assert {event.run_id for event in events} == {f"r{number}"}
+
+
+async def test_a_listener_that_fails_does_not_disturb_the_run(table, caplog):
+    def broken(event):
+        raise ValueError("broken")
+
+    council = table(ann=seat())
+    with listening(broken):
+        result = await council.run()
+    assert result.status is Status.COMPLETED
+
+
+async def test_an_adapter_s_own_exception_is_a_typed_error(table):
+    council = table(ann=ScriptedProvider(ZeroDivisionError("oops")), bob=seat(), cid=seat())
+    result = await council.run()
+    assert isinstance(result.errors["ann"], AdapterFailed)
+    assert "oops" in str(result.errors["ann"])
+
+
+async def test_usage_and_cost_of_all_calls_are_added_up(table):
+    reply = GenerateResponse(
+        text="391", usage=Usage(input_tokens=10, output_tokens=5), cost=Cost(usd=0.25, source="reported", complete=True)
+    )
+    council = table(ann=ScriptedProvider(reply), bob=ScriptedProvider(reply))
+    result = await council.run()
+    assert result.usage.total_tokens == 15 * 5
+    assert result.cost.usd == pytest.approx(0.25 * 5)
+    assert result.cost.complete
+
+
+async def test_failed_tries_are_told_and_counted(table):
+    failing = ScriptedProvider({**SCRIPT, "draft": [ServerFailed("overloaded", status=529), "391"]})
+    for deltas in (False, True):
+        failing._used.clear()
+        council = table(ann=Retry(failing, RetryPolicy(base=0.0)))
+        result = await council.run(deltas=deltas)
+        assert result.status is Status.COMPLETED
+        (event,) = council.heard(AttemptFailed)
+        assert (event.phase, event.seat, type(event.error)) == ("draft", "ann", ServerFailed)
+        assert [attempt.error for attempt in result.seats[0].calls[0].response.attempts] == ["ServerFailed", None]
+
+
+async def test_reviews_name_the_authors_to_the_reader(table):
+    council = table(ann=seat(), bob=seat(critique=lambda r: _opinion(r)), cid=seat())
+    result = await council.run()
+    assert result.critiques["bob"] == "Draft D (ann) is wrong. I mean Draft Q."
+
+
+def _opinion(request):
+    label = re.search(r"Draft (\w)\n", request.messages[1].content)[1]
+    assert label == "D"
+    return f"Draft {label} is wrong. I mean Draft Q."
+
+
+async def test_a_result_can_be_written_and_read_back(table):
+    council = table(ann=seat(draft=ServerFailed("overloaded", status=529)), bob=seat(), cid=seat())
+    result = await council.run(metadata={"ticket": 7})
+    again = CouncilResult.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert again.text == result.text
+    assert again.ranking == result.ranking
+    assert again.plan == result.plan
+    assert type(again.errors["ann"]) is ServerFailed
+    assert "Status:** degraded" in result.to_markdown()

@@ -1,0 +1,168 @@
+"""The chair's answer is validated here, and repaired in a conversation that says what is wrong."""
+
+import pytest
+
+from llm_council import _schema
+from llm_council._engine.repair import read
+from llm_council.errors import InvalidOutput, ServerFailed
+from llm_council.models import Budget, GenerateResponse, Phase, Status
+from llm_council.testing.fakes import ScriptedProvider
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"product": {"type": "integer", "minimum": 0}},
+    "required": ["product"],
+    "additionalProperties": False,
+}
+DOWN = ServerFailed("overloaded", status=529)
+
+
+def seat(*answers, repair=(), **more):
+    return ScriptedProvider(
+        {"draft": "391", "critique": "Right.", "synthesise": list(answers), "repair": list(repair)} | more
+    )
+
+
+@pytest.mark.parametrize(
+    ("response", "output"),
+    [
+        (GenerateResponse(text='{"product": 391}'), {"product": 391}),
+        (GenerateResponse(text='Sure:\n```json\n{"product": 391}\n```'), {"product": 391}),
+        (GenerateResponse(text='<think>{"product": 1}</think>{"product": 391}'), {"product": 391}),
+        (GenerateResponse(text="391 it is", structured={"product": 391}), {"product": 391}),
+        (GenerateResponse(text='{"product": 391}', structured={"product": "junk"}), {"product": 391}),
+        (GenerateResponse(text='{"product": 391}', finish_reason="length"), {"product": 391}),
+    ],
+)
+def test_reading(response, output):
+    assert read(_schema.compile(SCHEMA), response) == (output, ())
+
+
+@pytest.mark.parametrize(
+    ("response", "path"),
+    [
+        (GenerateResponse(text="391"), "$"),
+        (GenerateResponse(text='{"product": "x"}'), "$.product"),
+        (GenerateResponse(text="prose", structured={"product": -1}), "$.product"),
+        (GenerateResponse(text='{"product": 39'), "$"),
+        (GenerateResponse(text=None, structured={"product": -1}), "$.product"),
+    ],
+)
+def test_what_is_wrong(response, path):
+    output, problems = read(_schema.compile(SCHEMA), response)
+    assert output is None
+    assert problems[0].path == path
+
+
+def test_without_a_schema_the_text_is_the_answer():
+    assert read(None, GenerateResponse(text="<think>hm</think>\n It is 391. ")) == ("It is 391.", ())
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_valid_answer_needs_no_repair(table):
+    council = table(ann=seat('{"product": 391}'))
+    result = await council.run(schema=SCHEMA)
+    assert result.output == {"product": 391}
+    assert result.status is Status.COMPLETED
+    assert [timing.phase for timing in result.phases] == ["draft", "synthesise"]
+
+
+async def test_a_repair_sees_the_previous_answer_and_the_failing_path(table):
+    council = table(ann=seat('{"product": "many"}', repair=['{"product": 391}']))
+    result = await council.run(schema=SCHEMA)
+    assert result.output == {"product": 391}
+    assert result.status is Status.COMPLETED
+    assert result.text == '{"product": 391}'
+    (request,) = council.seats["ann"].asked("repair")
+    assert [turn.role for turn in request.messages] == ["system", "user", "assistant", "user"]
+    assert request.messages[2].content == '{"product": "many"}'
+    assert "$.product" in request.messages[3].content
+    assert request.structured_output.json_schema == SCHEMA
+    assert Phase.REPAIR in [timing.phase for timing in result.phases]
+
+
+async def test_repairs_build_one_conversation(table):
+    council = table(ann=seat("one", repair=["two", '{"product": 391}']))
+    result = await council.run(schema=SCHEMA)
+    assert result.success
+    second = council.seats["ann"].asked("repair")[1]
+    assert [turn.content for turn in second.messages if turn.role == "assistant"] == ["one", "two"]
+    keys = [request.idempotency_key for request in council.seats["ann"].requests]
+    assert len(set(keys)) == len(keys)
+
+
+async def test_what_never_validates_fails_with_text_and_problems(table):
+    council = table(ann=seat("no", repair=["never", '{"product": -1}']))
+    result = await council.run(schema=SCHEMA)
+    assert result.status is Status.FAILED
+    assert isinstance(result.error, InvalidOutput)
+    assert result.error.run_id == result.run_id
+    assert result.output is None
+    assert result.text == result.error.text == '{"product": -1}'
+    assert [problem.path for problem in result.problems] == ["$.product"]
+    assert result.error.problems == result.problems
+    assert len(council.seats["ann"].asked("repair")) == 2
+    said = [call.response.text for call in result.seats[0].calls if call.phase != "draft"]
+    assert said == ["no", "never", '{"product": -1}']
+    with pytest.raises(InvalidOutput, match=r"after 2 repairs: \$\.product"):
+        result.raise_for_failure()
+
+
+async def test_no_repair_is_asked_for_when_none_is_allowed(table):
+    council = table(ann=seat("no"))
+    result = await council.run(schema=SCHEMA, config={"max_repairs": 0})
+    assert isinstance(result.error, InvalidOutput)
+    assert council.seats["ann"].asked("repair") == []
+
+
+async def test_a_chair_that_dies_in_a_repair_is_followed_by_the_next(table):
+    council = table(
+        ann=seat(repair=['{"product": 391}']),
+        bob=seat(repair=[]),
+        cid=seat('{"product": "many"}', repair=[DOWN]),
+    )
+    result = await council.run(schema=SCHEMA)
+    assert result.output == {"product": 391}
+    assert result.chair == "ann"
+    assert result.status is Status.DEGRADED
+    (request,) = council.seats["ann"].asked("repair")
+    assert [turn.role for turn in request.messages] == ["system", "user", "assistant", "user"]
+    assert request.messages[2].content == '{"product": "many"}'
+
+
+async def test_when_nobody_can_repair_the_invalid_answer_is_told(table):
+    council = table(ann=seat("no", repair=[DOWN]))
+    result = await council.run(schema=SCHEMA)
+    assert isinstance(result.error, InvalidOutput)
+    assert result.text == "no"
+    assert any("ann could not repair the answer: overloaded" in warning for warning in result.warnings)
+
+
+async def test_each_repair_costs_budget(table):
+    council = table(ann=seat("no", repair=["never", '{"product": 391}']))
+    result = await council.run(schema=SCHEMA, budget=Budget(calls=3))
+    assert len(council.seats["ann"].requests) == 3
+    assert isinstance(result.error, InvalidOutput)
+
+
+async def test_an_adapter_that_shapes_the_answer_itself_keeps_its_prose(table):
+    shaped = GenerateResponse(text="It is 391.", structured={"product": 391}, finish_reason="stop")
+    council = table(ann=seat(shaped))
+    result = await council.run(schema=SCHEMA, small=True)
+    assert (result.output, result.text) == ({"product": 391}, "It is 391.")
+
+
+async def test_a_repair_of_a_shaped_answer_shows_its_shape(table):
+    shaped = GenerateResponse(text="It is -1.", structured={"product": -1})
+    council = table(ann=seat(shaped, repair=['{"product": 391}']))
+    result = await council.run(schema=SCHEMA, small=True)
+    assert result.output == {"product": 391}
+    assert council.seats["ann"].asked("repair")[0].messages[2].content == '{"product": -1}'
+
+
+async def test_an_array_at_the_root_is_an_answer(table):
+    council = table(ann=seat("[1, 2]"))
+    result = await council.run(schema={"type": "array", "items": {"type": "integer"}})
+    assert result.output == [1, 2]
