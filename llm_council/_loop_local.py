@@ -41,22 +41,31 @@ class _Holding:
     async def aclose(self) -> None:
         """Close everything, the youngest first; what fails to close is logged and does not keep the rest open."""
         while self.resources:
-            _, (resource, close) = self.resources.popitem()
-            with anyio.move_on_after(CLOSING, shield=True):
-                try:
-                    await close(resource)
-                except Exception:  # noqa: BLE001 - whatever a foreign library raises when its peer or its loop is gone
-                    _log.debug("closing %r failed", resource, exc_info=True)
+            key, (resource, close) = self.resources.popitem()
+            try:
+                with anyio.move_on_after(CLOSING, shield=True):
+                    await _close(resource, close)
+            except BaseException:  # this task ends with its loop, whose keeper tries again
+                self.resources[key] = resource, close
+                raise
+
+
+async def _close(resource: Any, close: Callable[[Any], Awaitable[None]]) -> None:
+    try:
+        await close(resource)
+    except Exception:  # noqa: BLE001 - whatever a foreign library raises when its peer or its loop is gone
+        _log.debug("closing %r failed", resource, exc_info=True)
 
 
 class _Table:
     """What all owners have in one loop."""
 
-    __slots__ = ("__weakref__", "_holdings", "_keeper", "loop")
+    __slots__ = ("__weakref__", "_closing", "_holdings", "_keeper", "loop")
 
     def __init__(self) -> None:
         self.loop = loops.current()
         self._holdings: dict[int, _Holding] = {}
+        self._closing: set[_Holding] = set()  # of owners that are no more
         self._keeper: AsyncGenerator[None, None] | None = _keep(self)
         with suppress(StopIteration):
             self._keeper.asend(None).send(None)  # its first step awaits nothing; the loop now knows it
@@ -87,20 +96,25 @@ class _Table:
         """Close, in a task, what an owner that is no more had."""
         holding = self._holdings.get(number)
         if holding is not None and holding.owner() is None:
-            del self._holdings[number]
-            self.loop.spawn(holding.aclose, _nothing)
+            self._closing.add(self._holdings.pop(number))
+            self.loop.spawn(holding.aclose, partial(self._forget, holding))
+
+    def _forget(self, holding: _Holding) -> None:
+        if not holding.resources:
+            self._closing.discard(holding)
 
     async def aclose(self) -> None:
         """Close everything, at the end of the loop."""
         self._keeper = None  # it holds the loop, and the loop is what this is kept for
-        while self._holdings:
-            _, holding = self._holdings.popitem()
+        while self._holdings or self._closing:
+            holding = self._holdings.popitem()[1] if self._holdings else self._closing.pop()
             await holding.aclose()
 
     def abandon(self) -> None:
         """Let go of everything; its loop has ended without a chance to close it."""
         self._keeper = None
         self._holdings.clear()
+        self._closing.clear()
 
 
 _table: RunVar[_Table] = RunVar("llm_council._loop_local")
@@ -120,10 +134,6 @@ def _bury(table: weakref.ref[_Table], number: int, _: object) -> None:
     living = table()
     if living is not None:
         living.loop.soon(partial(living.bury, number))
-
-
-def _nothing() -> None:
-    """Nobody waits for this."""
 
 
 async def get(owner: object, key: Hashable, factory: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> T:

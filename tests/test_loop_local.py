@@ -198,6 +198,18 @@ def test_the_end_of_a_loop_closes_what_was_left_in_it(run, journal):
     assert client.closed_in == client.loop
 
 
+@pytest.mark.parametrize("steps", range(6))
+def test_an_owner_that_ends_with_its_loop_is_closed_by_one_of_them(steps, journal):
+    async def main():
+        await client_of(Plain(), journal)
+        for _ in range(steps):  # the close has not begun, has begun, or has ended
+            await anyio.sleep(0)
+
+    asyncio.run(main())
+    trio.run(main)
+    assert [client.closed_in == client.loop for client in journal] == [True, True]
+
+
 def test_one_owner_in_four_loops(journal):
     owner = Plain()
     _runtime.call(client_of, owner, journal)

@@ -199,7 +199,8 @@ class LoopThread:
         if strays:
             await asyncio.wait(strays)
         await self.loop.shutdown_asyncgens()
-        await self.loop.shutdown_default_executor()
+        if not self.silent:  # at exit no thread can be started to wait for the executor's, which have ended already
+            await self.loop.shutdown_default_executor()
 
     def stop(self, timeout: float) -> bool:
         """Cancel every job, close what the loop holds, end the thread; return whether it ended in time."""
