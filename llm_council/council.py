@@ -142,7 +142,7 @@ class Council:
             ConfigurationError: the call was wrong; nothing was sent.
         """
         if _runtime.running_inside_loop():
-            return CouncilResult.pending(self.arun(task, subagent, **options))
+            return CouncilResult.pending(self.arun(task, subagent, **options), anyio.Event)
         return _runtime.call(self.arun, task, subagent, **options)
 
     @_spelled_out
@@ -214,7 +214,7 @@ class Council:
             What was found, by the provider's name.
         """
         if _runtime.running_inside_loop():
-            return AwaitableDict.pending(self.adoctor(deep=deep))
+            return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event)
         return AwaitableDict(_runtime.call(self.adoctor, deep=deep))
 
     async def adoctor(self, *, deep: bool = False) -> dict[str, DoctorResult]:

@@ -8,14 +8,11 @@ every coroutine does that was never awaited.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import attrs
 
 from llm_council.errors import CouncilError, InsideEventLoopError
-
-if TYPE_CHECKING:
-    import anyio
 
 __all__ = ["AwaitableDict", "AwaitableNoun"]
 
@@ -24,14 +21,25 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+class Event(Protocol):
+    """What several tasks wait for: ``anyio.Event`` is one."""
+
+    def set(self) -> object:
+        """Wake them all."""
+
+    async def wait(self) -> object:
+        """Wait until it is set."""
+
+
 class _Start:
     """The start that a pending result still has before it, and how it went."""
 
-    __slots__ = ("coroutine", "done", "error")
+    __slots__ = ("coroutine", "done", "error", "event")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], event: Callable[[], Event]) -> None:
         self.coroutine: Coroutine[Any, Any, Any] | None = coroutine
-        self.done: anyio.Event | None = None
+        self.event = event
+        self.done: Event | None = None
         self.error: CouncilError | Exception | None = None
 
     async def settle(self, target: A) -> A:
@@ -62,10 +70,8 @@ class _Start:
                 self.done.set()
 
     async def _wait(self) -> None:
-        import anyio
-
         if self.done is None:
-            self.done = anyio.Event()
+            self.done = self.event()
         await self.done.wait()
 
 
@@ -75,10 +81,19 @@ class _Awaitable:
     __slots__ = ()
 
     @classmethod
-    def pending(cls, coroutine: Coroutine[Any, Any, Self]) -> Self:
-        """Make an instance that the coroutine fills in when it is awaited."""
+    def pending(cls, coroutine: Coroutine[Any, Any, Self], event: Callable[[], Event]) -> Self:
+        """Make an instance that is filled in when it is awaited.
+
+        Args:
+            coroutine: what runs then.
+            event: makes what further tasks wait on that await it at the same time; ``anyio.Event``.
+        """
+        return cls._pending(coroutine, event)
+
+    @classmethod
+    def _pending(cls, coroutine: Coroutine[Any, Any, Any], event: Callable[[], Event]) -> Self:
         made = cls.__new__(cls)
-        made._begin(_Start(coroutine))
+        made._begin(_Start(coroutine, event))
         return made
 
     def _begin(self, start: _Start | None) -> None:
@@ -167,11 +182,9 @@ class AwaitableDict(_Awaitable, dict[K, V]):
     __hash__ = _Awaitable.__hash__  # type: ignore[assignment]
 
     @classmethod
-    def pending(cls, coroutine: Coroutine[Any, Any, dict[K, V]]) -> Self:
+    def pending(cls, coroutine: Coroutine[Any, Any, dict[K, V]], event: Callable[[], Event]) -> Self:
         """Make an instance that is filled in from any dict when it is awaited."""
-        made = cls.__new__(cls)
-        made._begin(_Start(coroutine))
-        return made
+        return cls._pending(coroutine, event)
 
     def _fill(self, value: dict[K, V]) -> None:
         dict.update(self, value)

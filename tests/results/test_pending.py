@@ -53,7 +53,7 @@ async def fail():
 @pytest.mark.anyio
 class TestPending:
     async def test_await_fills_the_same_object_in(self):
-        pending = Result.pending(make())
+        pending = Result.pending(make(), anyio.Event)
         assert isinstance(pending, Result)
         result = await pending
         assert result is pending
@@ -62,13 +62,13 @@ class TestPending:
 
     async def test_a_second_await_gives_the_same_result_and_runs_nothing(self):
         runs = []
-        pending = Result.pending(make(runs=runs))
+        pending = Result.pending(make(runs=runs), anyio.Event)
         assert await pending is await pending
         assert runs == ["done"]
 
     async def test_two_tasks_may_await_it_at_once(self):
         runs, seen = [], []
-        pending = Result.pending(make(runs=runs))
+        pending = Result.pending(make(runs=runs), anyio.Event)
 
         async def wait():
             seen.append((await pending).text)
@@ -82,10 +82,10 @@ class TestPending:
         async def core():
             return Unslotted(text="x")
 
-        assert (await Unslotted.pending(core())).text == "x"
+        assert (await Unslotted.pending(core(), anyio.Event)).text == "x"
 
     async def test_without_await_every_way_to_a_field_raises_and_names_it(self):
-        pending = Result.pending(make())
+        pending = Result.pending(make(), anyio.Event)
         reads = [
             lambda: pending.text,
             lambda: pending.success,
@@ -102,7 +102,7 @@ class TestPending:
         await pending
 
     async def test_it_is_equal_to_itself_only_and_hashes_by_identity(self):
-        one, two = Result.pending(make()), Result.pending(make())
+        one, two = Result.pending(make(), anyio.Event), Result.pending(make(), anyio.Event)
         assert one == one
         assert one != two
         assert one != Result(text="done")
@@ -115,14 +115,14 @@ class TestPending:
         assert one == two
 
     async def test_private_names_and_dunders_are_simply_absent(self):
-        pending = Result.pending(make())
+        pending = Result.pending(make(), anyio.Event)
         for name in ("__len__", "_repr_html_", "_ipython_display_", "__array__", "__fspath__"):
             with pytest.raises(AttributeError):
                 getattr(pending, name)
         await pending
 
     async def test_it_is_neither_copied_nor_pickled(self):
-        pending = Result.pending(make())
+        pending = Result.pending(make(), anyio.Event)
         for take in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="awaited"):
                 take(pending)
@@ -130,7 +130,7 @@ class TestPending:
         assert copy.deepcopy(pending) == pending
 
     async def test_an_error_is_raised_each_time(self):
-        pending = Result.pending(fail())
+        pending = Result.pending(fail(), anyio.Event)
         for _ in range(2):
             with pytest.raises(errors.UnknownProvider):
                 await pending
@@ -147,7 +147,7 @@ class TestPending:
                 cancelled.append(True)
                 raise
 
-        pending = Result.pending(slow())
+        pending = Result.pending(slow(), anyio.Event)
         with anyio.move_on_after(0.01):
             await pending
         assert cancelled
@@ -159,32 +159,32 @@ class TestPending:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 class TestAsyncio:
     async def test_gather(self):
-        results = await asyncio.gather(*(Result.pending(make(str(number))) for number in range(5)))
+        results = await asyncio.gather(*(Result.pending(make(str(number)), anyio.Event) for number in range(5)))
         assert [result.text for result in results] == ["0", "1", "2", "3", "4"]
 
     async def test_the_same_one_twice(self):
-        pending = Result.pending(make())
+        pending = Result.pending(make(), anyio.Event)
         assert await asyncio.gather(pending, pending) == [pending, pending]
 
     async def test_wait_for(self):
-        assert (await asyncio.wait_for(Result.pending(make()), 30)).text == "done"
+        assert (await asyncio.wait_for(Result.pending(make(), anyio.Event), 30)).text == "done"
 
     async def test_wait_for_cancels(self):
         async def slow():
             await anyio.sleep(60)
 
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(Result.pending(slow()), 0.01)
+            await asyncio.wait_for(Result.pending(slow(), anyio.Event), 0.01)
 
     async def test_ensure_future_and_shield(self):
-        assert (await asyncio.ensure_future(Result.pending(make()))).text == "done"
-        assert (await asyncio.shield(Result.pending(make()))).text == "done"
+        assert (await asyncio.ensure_future(Result.pending(make(), anyio.Event))).text == "done"
+        assert (await asyncio.shield(Result.pending(make(), anyio.Event))).text == "done"
 
 
 def test_dropped_without_await_it_warns():
     async def main():
         with pytest.warns(RuntimeWarning, match="make' was never awaited"):
-            Result.pending(make())
+            Result.pending(make(), anyio.Event)
 
     asyncio.run(main())
 
@@ -224,7 +224,7 @@ class TestDict:
             await anyio.sleep(0)
             return Report(a=1)
 
-        pending = Report.pending(core())
+        pending = Report.pending(core(), anyio.Event)
         assert "await" in repr(pending)
         assert await pending is pending
         assert pending == {"a": 1}
@@ -237,7 +237,7 @@ class TestDict:
         async def core():
             return Report(a=1)
 
-        pending = Report.pending(core())
+        pending = Report.pending(core(), anyio.Event)
         looks = [
             *(lambda: pending["a"], lambda: list(pending), lambda: len(pending), lambda: bool(pending), pending.items),
             *(lambda: "a" in pending, lambda: pending.get("a"), lambda: dict(pending), lambda: {**pending}),
