@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +14,16 @@ from yarl import URL
 
 from llm_council.transports._base import DEFAULT_LIMITS
 from llm_council.transports._errors import NotHttp
+from llm_council.transports._opened import Opened
 from llm_council.transports._surroundings import Proxies, tls_context
 
 __all__ = ["AiohttpTransport"]
 
 IDLE = 30.0
 """Seconds that an unused connection is kept."""
+
+LARGE = 2**19
+"""Bytes of a body above which it is written in pieces: in one go it would hold up the loop, and aiohttp warns."""
 
 # Nearest class first. httpx has no class for a name that does not resolve or a port that refuses: the cause tells.
 _HTTPX_OF: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
@@ -62,53 +66,93 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: of the kind that stock httpx raises; ``__cause__`` is aiohttp's.
         """
-        trip = SimpleNamespace(reused=False)
+        timeout = request.extensions.get("timeout", {})
         try:
-            response = await self._send(request, trip, fresh=False)
+            reply = await self.open(
+                request.method,
+                str(request.url),
+                _pairs(request),
+                _body(request),
+                connect=timeout.get("connect"),
+                read=timeout.get("read"),
+            )
+        except httpx.RequestError as exc:
+            exc.request = request
+            raise
+        return httpx.Response(reply.status, headers=list(reply.headers), stream=reply.body)
+
+    async def open(
+        self,
+        method: str,
+        url: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes | AsyncIterator[bytes],
+        *,
+        connect: float | None,
+        read: float | None,
+    ) -> Opened:
+        """Send a request without httpx's nouns.
+
+        Args:
+            method: upper case.
+            url: absolute and encoded.
+            headers: each pair as it is sent, ``Host`` optional.
+            body: what is sent; an iterator goes in chunks, and cannot be sent again.
+            connect: seconds for a connection, name and TLS included.
+            read: seconds between two bytes.
+
+        Raises:
+            httpx.TransportError: as ``handle_async_request`` does.
+        """
+        trip = SimpleNamespace(reused=False)
+        timeout = _timeout(connect, read)
+        try:
+            response = await self._send(method, url, headers, body, timeout, trip, fresh=False)
         except _FOREIGN as exc:
-            if not (trip.reused and _stale(exc) and isinstance(request.stream, httpx.ByteStream)):
-                raise _as_httpx(exc, request) from exc
+            if not (trip.reused and isinstance(body, bytes) and _stale(exc)):
+                raise _as_httpx(exc) from exc
             try:
-                response = await self._send(request, trip, fresh=True)
+                response = await self._send(method, url, headers, body, timeout, trip, fresh=True)
             except _FOREIGN as again:
-                raise _as_httpx(again, request) from again
+                raise _as_httpx(again) from again
         if sum(len(name) + len(value) + 4 for name, value in response.raw_headers) > self._header_block:
             response.close()
-            raise NotHttp(f"the headers are larger than {self._header_block} bytes", request=request)
-        version = response.version or aiohttp.HttpVersion11
-        return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=_Body(response, request),
-            extensions={
-                "http_version": b"HTTP/%d.%d" % version,
-                "reason_phrase": (response.reason or "").encode("ascii", "ignore"),
-            },
-        )
+            raise NotHttp(f"the headers are larger than {self._header_block} bytes")
+        return Opened(response.status, response.raw_headers, _Arriving(response))
 
     async def aclose(self) -> None:
         """Close every connection."""
         while self._sessions:
             await self._sessions.popitem()[1].close()
 
-    async def _send(self, request: httpx.Request, trip: SimpleNamespace, *, fresh: bool) -> aiohttp.ClientResponse:
-        url = request.url
-        timeout = request.extensions.get("timeout", {})
-        # Headers are never a local name here: this frame may stand in a traceback that shows its variables.
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes | AsyncIterator[bytes],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own noun
+        trip: SimpleNamespace,
+        *,
+        fresh: bool,
+    ) -> aiohttp.ClientResponse:
+        data: bytes | io.BytesIO | AsyncIterator[bytes] | None = body or None
+        if isinstance(body, bytes) and len(body) > LARGE:
+            data = io.BytesIO(body)
+        target = _parsed(url)
         return await self._session(fresh=fresh).request(
-            request.method,
-            _yarl(str(url)),
-            headers=_pairs(request),
-            data=_body(request),
-            chunked=True if "transfer-encoding" in request.headers else None,
+            method,
+            target,
+            headers=headers,
+            data=data,
             allow_redirects=False,
-            timeout=_timeout(timeout.get("connect"), timeout.get("read")),
-            ssl=tls_context() if url.scheme == "https" else True,
+            timeout=timeout,
+            ssl=tls_context() if target.scheme == "https" else True,
             proxy=self._proxy(url),
             trace_request_ctx=trip,
         )
 
-    def _proxy(self, url: httpx.URL) -> str | None:
+    def _proxy(self, url: str) -> str | None:
         proxy = self._proxies.of(url)
         if proxy and not proxy.startswith(("http://", "https://")):
             raise httpx.UnsupportedProtocol(
@@ -136,12 +180,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return session
 
 
-class _Body(httpx.AsyncByteStream):
+class _Arriving(httpx.AsyncByteStream):
     """The bytes of one response as they arrive."""
 
-    def __init__(self, response: aiohttp.ClientResponse, request: httpx.Request) -> None:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
-        self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         content = self._response.content
@@ -149,15 +192,15 @@ class _Body(httpx.AsyncByteStream):
             while chunk := await content.readany():
                 yield chunk
         except _FOREIGN as exc:
-            raise _as_httpx(exc, self._request) from exc
+            raise _as_httpx(exc) from exc
 
     async def aclose(self) -> None:
         self._response.close()  # keeps the connection when the body was read to its end
 
 
-def _as_httpx(exc: BaseException, request: httpx.Request) -> httpx.TransportError:
+def _as_httpx(exc: BaseException) -> httpx.TransportError:
     kind = next((ours for theirs, ours in _HTTPX_OF if isinstance(exc, theirs)), httpx.TransportError)
-    return kind(str(exc), request=request)
+    return kind(str(exc))
 
 
 def _stale(exc: BaseException) -> bool:
@@ -193,17 +236,16 @@ def _pairs(request: httpx.Request) -> list[tuple[str, str]]:
     ]
 
 
-def _body(request: httpx.Request) -> bytes | io.BytesIO | AsyncIterator[bytes] | None:
+def _body(request: httpx.Request) -> bytes | AsyncIterator[bytes]:
     if isinstance(request.stream, httpx.ByteStream):
-        # aiohttp writes bytes in one go and warns above 1 MiB; a file it writes in pieces.
-        return io.BytesIO(request.content) if len(request.content) > 2**19 else request.content or None
+        return request.content
     if isinstance(request.stream, httpx.AsyncByteStream):
         return aiter(request.stream)
     raise RuntimeError("an asynchronous client cannot send a synchronous stream")
 
 
 @lru_cache(maxsize=256)
-def _yarl(url: str) -> URL:
+def _parsed(url: str) -> URL:
     return URL(url, encoded=True)
 
 

@@ -211,14 +211,17 @@ def incoming(pairs: Iterable[tuple[bytes, bytes]], limit: int) -> dict[str, str]
     for raw_name, raw_value in pairs:
         size += len(raw_name) + len(raw_value) + 4  # ": " and the line's end
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        if "\0" in value or "\n" in value or "\r" in value:
-            raise MalformedReply("a header of the reply has a NUL or a line break")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    lengths = {length.strip() for length in headers.get("content-length", "0").split(",")}
-    if len(lengths) > 1 or not all(length.isdecimal() for length in lengths):
-        raise MalformedReply("the reply has two lengths, or one that is no number")
     if size > limit:
         raise MalformedReply(f"the headers of the reply are larger than {limit} bytes")
+    everything = "".join(headers.values())
+    if "\0" in everything or "\n" in everything or "\r" in everything:
+        raise MalformedReply("a header of the reply has a NUL or a line break")
+    length = headers.get("content-length", "0")
+    if not length.isdecimal():  # the same length twice is allowed
+        lengths = {part.strip() for part in length.split(",")}
+        if len(lengths) > 1 or not lengths.pop().isdecimal():
+            raise MalformedReply("the reply has two lengths, or one that is no number")
     return headers
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, cast
 
 import httpx
 import sniffio
@@ -10,12 +11,17 @@ import sniffio
 from llm_council.transports._base import ACCEPT_ENCODING, AGENT, DEFAULT_LIMITS, DEFAULT_TIMEOUTS
 from llm_council.transports._decompress import BadEncoding, Overflow, unpacked
 from llm_council.transports._errors import BodyTooLarge
+from llm_council.transports._exchange import unwind
+
+if TYPE_CHECKING:
+    from llm_council.transports._aiohttp import AiohttpTransport
+    from llm_council.transports._httpcore import HttpcoreTransport
 
 __all__ = ["AsyncClient", "BoundedTransport", "PooledTransport", "new_client"]
 
 AsyncClient = httpx.AsyncClient
 
-_BODILY = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
+_BODILY = ("content-encoding", "content-length", "transfer-encoding")
 
 
 def new_client(*, trust_env: bool = True) -> httpx.AsyncClient:
@@ -49,32 +55,34 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, *, trust_env: bool = True) -> None:
         self._trust_env = trust_env
-        self._inner: httpx.AsyncBaseTransport | None = None
+        self._inner: AiohttpTransport | HttpcoreTransport | None = None
+
+    @property
+    def inner(self) -> AiohttpTransport | HttpcoreTransport:
+        """The transport for the event loop that runs now."""
+        if self._inner is None:
+            if sniffio.current_async_library() == "asyncio":
+                from llm_council.transports._aiohttp import AiohttpTransport  # trio programs need not load aiohttp
+
+                self._inner = AiohttpTransport(trust_env=self._trust_env)
+            else:
+                from llm_council.transports._httpcore import HttpcoreTransport
+
+                self._inner = HttpcoreTransport(trust_env=self._trust_env)
+        return self._inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; a header with a line break or a NUL raises ``httpx.LocalProtocolError`` before any socket."""
         for name, value in request.headers.raw:
             if b"\n" in value or b"\r" in value or b"\0" in value or not name.strip():
                 raise httpx.LocalProtocolError("a header has a line break or a NUL", request=request)
-        inner = self._inner
-        if inner is None:
-            inner = self._inner = self._choose()
-        return await inner.handle_async_request(request)
+        return await self.inner.handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close every connection."""
         inner, self._inner = self._inner, None
         if inner is not None:
             await inner.aclose()
-
-    def _choose(self) -> httpx.AsyncBaseTransport:
-        if sniffio.current_async_library() == "asyncio":
-            from llm_council.transports._aiohttp import AiohttpTransport  # trio programs need not load aiohttp
-
-            return AiohttpTransport(trust_env=self._trust_env)
-        from llm_council.transports._httpcore import HttpcoreTransport
-
-        return HttpcoreTransport(trust_env=self._trust_env)
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
@@ -101,14 +109,11 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         """Send a request and return the response with a bounded body."""
         response = await self._inner.handle_async_request(request)
         failed = response.status_code >= 400
-        body = _BoundedBody(response, request, self._error_body if failed else self._body, cut=failed)
-        encoded = "content-encoding" in response.headers
-        return httpx.Response(
-            response.status_code,
-            headers=[pair for pair in response.headers.raw if not (encoded and pair[0].lower() in _BODILY)],
-            stream=body,
-            extensions=response.extensions,
-        )
+        response.stream = _BoundedBody(response, request, self._error_body if failed else self._body, cut=failed)
+        if "content-encoding" in response.headers:
+            for name in _BODILY:
+                response.headers.pop(name, None)
+        return response
 
     async def aclose(self) -> None:
         """Close the transport within."""
@@ -117,15 +122,17 @@ class BoundedTransport(httpx.AsyncBaseTransport):
 
 class _BoundedBody(httpx.AsyncByteStream):
     def __init__(self, response: httpx.Response, request: httpx.Request, limit: int, *, cut: bool) -> None:
-        self._response = response
+        self._source = cast("httpx.AsyncByteStream", response.stream)
+        self._encoding = response.headers.get("content-encoding", "")
         self._request = request
         self._limit = limit
         self._cut = cut
+        self._running: AsyncIterator[bytes] | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._running = source = aiter(self._source)
         try:
-            source = self._response.stream
-            async for piece in unpacked(source, self._response.headers.get("content-encoding", ""), self._limit):  # type: ignore[arg-type]
+            async for piece in unpacked(source, self._encoding, self._limit):
                 yield piece
         except Overflow as exc:
             await self.aclose()
@@ -136,4 +143,6 @@ class _BoundedBody(httpx.AsyncByteStream):
             raise httpx.DecodingError(str(exc), request=self._request) from None
 
     async def aclose(self) -> None:
-        await self._response.stream.aclose()  # type: ignore[union-attr]
+        if self._running is not None:
+            await unwind(cast("AsyncGenerator[bytes, None]", self._running))
+        await self._source.aclose()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
 
 from llm_council.transports._errors import NotHttp
+from llm_council.transports._opened import Opened, message, opened
 from llm_council.transports._surroundings import Proxies, tls_context
 
 __all__ = ["HttpcoreTransport"]
@@ -46,13 +48,27 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
                 raise
         return await self._send(request, fresh=True)
 
+    async def open(
+        self,
+        method: str,
+        url: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes,
+        *,
+        connect: float | None,
+        read: float | None,
+    ) -> Opened:
+        """Send a request; see ``AiohttpTransport.open``."""
+        request = message(method, url, headers, body, connect=connect, read=read)
+        return opened(await self.handle_async_request(request))
+
     async def aclose(self) -> None:
         """Close every connection."""
         while self._pools:
             await self._pools.popitem()[1].aclose()
 
     async def _send(self, request: httpx.Request, *, fresh: bool) -> httpx.Response:
-        proxy = self._proxies.of(request.url)
+        proxy = self._proxies.of(str(request.url))
         pool = self._pool(proxy, fresh=fresh)
         try:
             return await pool.handle_async_request(request)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import lru_cache
 from typing import cast
 
 import httpx
@@ -23,6 +22,7 @@ from llm_council.transports._base import (
 )
 from llm_council.transports._client import PooledTransport
 from llm_council.transports._exchange import body_of, head_of, raise_typed, unwind
+from llm_council.transports._opened import Opened, message, opened
 
 __all__ = ["HttpxTransport"]
 
@@ -87,63 +87,57 @@ class HttpxTransport:
         self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts
     ) -> AsyncIterator[ReplyStream]:
         try:
-            response = await self._open(request, timeouts)
+            reply = await self._open(request, timeouts)
         except _FOREIGN as exc:
             raise_typed(exc, request)
         try:
-            head = head_of(request, response.status_code, response.headers.raw, limits)
-            arriving = _arriving(response, request)
+            head = head_of(request, reply.status, reply.headers, limits)
+            arriving = _arriving(reply.body, request)
             chunks = body_of(head, arriving, limit=limit, error_body=limits.error_body)
             try:
                 yield ReplyStream(head, chunks)
             finally:
                 await unwind(chunks, arriving)
         finally:
-            await response.aclose()
+            await reply.body.aclose()
 
-    async def _open(self, request: HttpRequest, timeouts: Timeouts) -> httpx.Response:
-        waits = {"connect": timeouts.connect, "read": timeouts.read, "write": None, "pool": None}
-        url = _parsed(request.url)
-        if self._client is not None:
-            return await self._client.send(
-                self._client.build_request(
-                    request.method,
-                    url,
-                    headers=outgoing(request.headers),
-                    content=request.body,
-                    extensions={"timeout": waits},
-                ),
-                stream=True,
-                follow_redirects=False,
-            )
-        transport = self._transport
-        if transport is None:
-            transport = await _loop_local.get(self, "pool", self._pool, PooledTransport.aclose)
-        return await transport.handle_async_request(
-            httpx.Request(
+    async def _open(self, request: HttpRequest, timeouts: Timeouts) -> Opened:
+        if self._client is None and self._transport is None:
+            pool = await _loop_local.get(self, "pool", self._pool, PooledTransport.aclose)
+            return await pool.inner.open(
                 request.method,
-                url,
-                headers=outgoing(request.headers, agent=AGENT),
-                content=request.body,
-                extensions={"timeout": waits},
+                request.url,
+                outgoing(request.headers, agent=AGENT).items(),
+                request.body,
+                connect=timeouts.connect,
+                read=timeouts.read,
             )
+        asked = message(
+            request.method,
+            request.url,
+            outgoing(request.headers, agent=None if self._client else AGENT).items(),
+            request.body,
+            connect=timeouts.connect,
+            read=timeouts.read,
         )
+        if self._transport is not None:
+            return opened(await self._transport.handle_async_request(asked))
+        client = cast("httpx.AsyncClient", self._client)
+        asked.headers = httpx.Headers([*_additions(client, asked), *asked.headers.raw])
+        return opened(await client.send(asked, stream=True, follow_redirects=False))
 
     def _pool(self) -> PooledTransport:
         return PooledTransport(trust_env=self._trust_env)
 
 
-async def _arriving(response: httpx.Response, request: HttpRequest) -> AsyncGenerator[bytes, None]:
-    if response.is_stream_consumed:  # a mock's response comes read and unpacked
-        yield response.content
-        return
+async def _arriving(body: httpx.AsyncByteStream, request: HttpRequest) -> AsyncGenerator[bytes, None]:
     try:
-        async for chunk in cast("httpx.AsyncByteStream", response.stream):
+        async for chunk in body:
             yield chunk
     except _FOREIGN as exc:
         raise_typed(exc, request)
 
 
-@lru_cache(maxsize=256)
-def _parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
+def _additions(client: httpx.AsyncClient, asked: httpx.Request) -> list[tuple[bytes, bytes]]:
+    """Return what the caller's client says in its headers and the request does not."""
+    return [(name, value) for name, value in client.headers.raw if name.decode("ascii") not in asked.headers]

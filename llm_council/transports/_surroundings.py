@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from functools import lru_cache
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -45,14 +46,15 @@ class Proxies:
         self._by_scheme = getproxies() if trust_env else {}
         self._by_host: dict[tuple[str, str], str | None] = {}
 
-    def of(self, url: httpx.URL) -> str | None:
+    def of(self, url: str) -> str | None:
         """Return the address of the proxy for this URL, or None."""
         if not self._by_scheme:
             return None
-        key = (url.scheme, url.netloc.decode("ascii"))
+        parts = urlsplit(url)
+        key = (parts.scheme, parts.netloc)
         if key not in self._by_host:
-            proxy = self._by_scheme.get(url.scheme) or self._by_scheme.get("all")
-            self._by_host[key] = None if not proxy or proxy_bypass(key[1]) else _with_scheme(proxy)
+            proxy = self._by_scheme.get(parts.scheme) or self._by_scheme.get("all")
+            self._by_host[key] = None if not proxy or proxy_bypass(parts.netloc) else _with_scheme(proxy)
         return self._by_host[key]
 
 
