@@ -1,0 +1,365 @@
+"""The cattrs converter of our nouns: strict primitives, tags where a type cannot tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+
+from llm_council._convert._wrong import CAUGHT, Expected, Hook, Wrong, below, expected
+from llm_council.errors import Attempt, CouncilError, near
+from llm_council.models.deliberation import Problem
+
+__all__ = ["converter", "json_value"]
+
+_TAG = "type"
+_NOT_FINITE = ("inf", "-inf", "nan")
+
+
+def json_value(value: Any) -> Any:
+    """Return any value as plain JSON values."""
+    if value is None or isinstance(value, bool | int) or type(value) is str:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, str):
+        return str(value)
+    if attrs.has(type(value)) or isinstance(value, CouncilError):
+        return converter.unstructure(value)
+    if isinstance(value, Mapping):
+        return {str(json_value(key)): json_value(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return [json_value(item) for item in value]
+    if isinstance(value, AbstractSet):
+        return sorted((json_value(item) for item in value), key=str)
+    return str(value)
+
+
+def _exactly(kind: type, what: str) -> Hook:
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not kind:
+            raise expected(what, value)
+        return value
+
+    return structure
+
+
+def _number(value: Any, _: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and value in _NOT_FINITE:
+        return float(value)
+    raise expected("a number", value)
+
+
+def _string(value: Any, kind: type[str]) -> str:
+    if not issubclass(kind, Enum):
+        if type(value) is not str:
+            raise expected("a string", value)
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        known = [str(member.value) for member in kind]
+        hint = near(value, known) if isinstance(value, str) else ""
+        raise Expected(f"expected one of {', '.join(known)}, got {value!r:.80}{hint}") from None
+
+
+# Containers
+
+
+def _tuple_hook(kind: Any) -> Hook:
+    inner = get_args(kind)[0] if get_args(kind) else Any
+    hook = converter.get_structure_hook(inner)
+
+    def structure(value: Any, _: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise expected("a list", value)
+        return tuple(below(f"[{index}]", hook, item, inner) for index, item in enumerate(value))
+
+    return structure
+
+
+def _mapping_hook(kind: Any) -> Hook:
+    inner = get_args(kind)[1] if get_args(kind) else Any
+    hook = converter.get_structure_hook(inner)
+
+    def structure(value: Any, _: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise expected("an object", value)
+        for key in value:
+            if not isinstance(key, str):
+                raise expected("a string for a key", key)
+        return {key: below(f".{key}", hook, item, inner) for key, item in value.items()}
+
+    return structure
+
+
+def _sequence_dumper(kind: Any) -> Callable[[Any], Any]:
+    inner = get_args(kind)[0] if get_args(kind) else Any
+    return lambda value: [converter.unstructure(item, unstructure_as=inner) for item in value]
+
+
+def _mapping_dumper(kind: Any) -> Callable[[Any], Any]:
+    inner = get_args(kind)[1] if get_args(kind) else Any
+    return lambda value: {
+        str(json_value(key)): converter.unstructure(item, unstructure_as=inner) for key, item in value.items()
+    }
+
+
+# Unions: told apart by the kind of the value, and by a tag where several are objects
+
+
+def _nouns_of(kind: Any) -> dict[str, type]:
+    return {member.__name__: member for member in get_args(kind) if isinstance(member, type) and attrs.has(member)}
+
+
+def _union_hook(kind: Any) -> Hook:
+    members = get_args(kind)
+    nouns = _nouns_of(kind)
+
+    def structure(value: Any, _: Any) -> Any:
+        if len(nouns) > 1 and isinstance(value, Mapping):
+            return _tagged(value, nouns)
+        failure: Exception | None = None
+        for member in sorted(members, key=_preference):
+            if not _fits(value, member):
+                continue
+            try:
+                return converter.structure(value, member)
+            except CAUGHT as error:
+                failure = failure or error
+        raise failure or expected(" or ".join(sorted(map(_called, members))), value)
+
+    return structure
+
+
+def _tagged(value: Mapping[str, Any], family: Mapping[str, type]) -> Any:
+    tag = value.get(_TAG)
+    if not isinstance(tag, str) or tag not in family:
+        hint = near(tag, family) if isinstance(tag, str) else ""
+        raise Wrong(f".{_TAG}", Expected(f"expected one of {', '.join(sorted(family))}, got {tag!r:.80}{hint}"))
+    return converter.structure({key: item for key, item in value.items() if key != _TAG}, _Plain[family[tag]])
+
+
+class _PlainOf:
+    """Ask for a class itself, where its name alone would mean its whole family."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[type, Any] = {}
+
+    def __getitem__(self, cls: type) -> Any:
+        return self._kinds.setdefault(cls, _Itself(cls))
+
+
+@attrs.frozen(eq=False)
+class _Itself:
+    cls: type
+
+
+_Plain = _PlainOf()
+
+
+def _preference(member: Any) -> int:
+    """Try enums before the strings that hold any word."""
+    return 0 if isinstance(member, type) and issubclass(member, Enum) else 1
+
+
+def _fits(value: Any, member: Any) -> bool:
+    if member is NoneType:
+        return value is None
+    if member is Any:
+        return True
+    if get_origin(member) is tuple or member is tuple:
+        return isinstance(value, list | tuple)
+    if member is float:
+        return (isinstance(value, str) and value in _NOT_FINITE) or (
+            isinstance(value, int | float) and not isinstance(value, bool)
+        )
+    if member in (str, int, bool):
+        return type(value) is member
+    if isinstance(member, type) and issubclass(member, Enum):
+        return isinstance(value, str)
+    return isinstance(value, Mapping)
+
+
+def _called(member: Any) -> str:
+    return "null" if member is NoneType else getattr(member, "__name__", str(member))
+
+
+def _union_dumper(kind: Any) -> Callable[[Any], Any]:
+    nouns = _nouns_of(kind)
+    sequences = [member for member in get_args(kind) if get_origin(member) is tuple]
+
+    def unstructure(value: Any) -> Any:
+        if isinstance(value, tuple) and sequences:
+            return converter.unstructure(value, unstructure_as=sequences[0])
+        data = json_value(value)
+        if len(nouns) > 1 and type(value).__name__ in nouns:
+            return {_TAG: type(value).__name__, **data}
+        return data
+
+    return unstructure
+
+
+# Nouns; those that stand in a family say which one they are
+
+
+def _is_relative(kind: Any) -> bool:
+    """Tell whether a noun belongs to a family: its topmost noun has children beside it, as events have.
+
+    A class that someone derives from another noun elsewhere makes no family of it: what is dumped must not depend on
+    what else was imported.
+    """
+    if not _is_noun(kind):
+        return False
+    top = [base for base in kind.__mro__ if attrs.has(base) and attrs.fields(base)][-1:]
+    return any(child.__module__ == base.__module__ for base in top for child in base.__subclasses__())
+
+
+def _family(cls: type) -> dict[str, type]:
+    """Return a class and all below it by name."""
+    found = {cls.__name__: cls}
+    children: list[type] = cls.__subclasses__()
+    for child in children:
+        found.update(_family(child))
+    return found
+
+
+def _noun_hook(cls: Any) -> Hook:
+    inner = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True)
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise expected("an object", value)
+        return inner(value, cls)
+
+    return structure
+
+
+def _family_hook(cls: type) -> Hook:
+    return lambda value, _: (
+        _tagged(value, _family(cls)) if isinstance(value, Mapping) else _refuse(expected("an object", value))
+    )
+
+
+def _refuse(error: Exception) -> Any:
+    raise error
+
+
+def _family_dumper(cls: type) -> Callable[[Any], Any]:
+    inner: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(cls, converter)
+    return lambda value: {_TAG: cls.__name__, **inner(value)}
+
+
+# Errors
+
+_FACTS: dict[str, Any] = {
+    "attempts": tuple[Attempt, ...],
+    "elapsed": float | None,
+    "retryable": bool,
+    "retry_after": float | None,
+    "exit_code": int | None,
+    "stderr_tail": str,
+    "status": int | None,
+    "body": str,
+    "limit": int | None,
+    "outcomes": dict[str, CouncilError | None],
+    "problems": tuple[Problem, ...],
+    "spent": dict[str, float],
+}
+
+
+def _dump_error(error: CouncilError) -> dict[str, Any]:
+    return {_TAG: type(error).__name__, "message": error.message, **json_value(vars(error))}
+
+
+def _load_error(value: Any, cls: type[CouncilError]) -> CouncilError:
+    if not isinstance(value, Mapping):
+        raise expected("an object", value)
+    message = below(".message", converter.get_structure_hook(str), value.get("message"), str)
+    tag = value.get(_TAG)
+    # An error of a plugin that is not installed here is still an error: it becomes the class that was asked for.
+    found = _family(CouncilError).get(tag, cls) if isinstance(tag, str) else cls
+    if not issubclass(found, cls):
+        raise Wrong(f".{_TAG}", expected(f"a {cls.__name__}", tag))
+    error = found(message)
+    for name in vars(error):
+        if name in value:
+            kind = _FACTS.get(name, str | None)
+            setattr(error, name, below(f".{name}", converter.get_structure_hook(kind), value[name], kind))
+    return error
+
+
+def _is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, CouncilError)
+
+
+def _is_noun(kind: Any) -> bool:
+    return isinstance(kind, type) and attrs.has(kind)
+
+
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType)
+
+
+def _is_sequence(kind: Any) -> bool:
+    return kind is tuple or get_origin(kind) is tuple
+
+
+def _is_mapping(kind: Any) -> bool:
+    return kind in (dict, Mapping) or get_origin(kind) in (dict, Mapping)
+
+
+def _build() -> Converter:
+    """Register the hooks: of those that know a type, the last one counts."""
+    made = Converter(detailed_validation=True, forbid_extra_keys=True)
+    # cattrs asks what is registered for a class, subclasses included, before it asks the predicates.
+    for kind, hook in (
+        (str, _string),
+        (int, _exactly(int, "a whole number")),
+        (bool, _exactly(bool, "true or false")),
+        (float, _number),
+    ):
+        made.register_structure_hook(kind, hook)
+        made.register_unstructure_hook(kind, json_value)
+    made.register_structure_hook_func(lambda kind: kind is Any, lambda value, _: value)
+    made.register_structure_hook_func(lambda kind: kind is NoneType, _exactly(NoneType, "null"))
+    made.register_structure_hook_func(_is_error, _load_error)
+    made.register_structure_hook_func(
+        lambda kind: isinstance(kind, _Itself), lambda value, kind: _itself(kind.cls)(value, kind.cls)
+    )
+    for known, structuring, dumping in (
+        (_is_sequence, _tuple_hook, _sequence_dumper),
+        (_is_mapping, _mapping_hook, _mapping_dumper),
+        (_is_union, _union_hook, _union_dumper),
+        (_is_noun, _noun_hook, None),
+        (_is_relative, _family_hook, _family_dumper),
+    ):
+        made.register_structure_hook_factory(known, structuring)
+        if dumping is not None:
+            made.register_unstructure_hook_factory(known, dumping)
+    made.register_unstructure_hook_func(lambda kind: kind is Any, json_value)
+    made.register_unstructure_hook_func(_is_error, _dump_error)
+    return made
+
+
+_hooks: dict[type, Hook] = {}
+
+
+def _itself(cls: type) -> Hook:
+    if cls not in _hooks:
+        _hooks[cls] = _noun_hook(cls)
+    return _hooks[cls]
+
+
+converter = _build()
