@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -167,8 +168,12 @@ class Council:
         plan = await self._prepared(task, subagent, options)
         sender, receiver = anyio.create_memory_object_stream[Event](math.inf)
 
+        def send(event: Event) -> None:
+            with suppress(anyio.BrokenResourceError):  # the stream was left; the run still says that it was cancelled
+                sender.send_nowait(event)
+
         async def work() -> None:
-            with sender, listening(*self._listeners, sender.send_nowait):
+            with sender, listening(*self._listeners, send):
                 await conduct(plan, self._seating.adapters, deltas=True, on_result=keep)
 
         async with anyio.create_task_group() as group:
