@@ -26,6 +26,7 @@ class Loop(Protocol):
 
     def soon(self, callback: Callable[[], object]) -> bool:
         """Run the callback in the loop, from any thread; return False when the loop has ended or is a parent's."""
+        ...
 
     def spawn(self, core: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
         """Start a task of its own, from inside the loop, in a copy of the caller's context.
@@ -37,6 +38,7 @@ class Loop(Protocol):
 
     def is_over(self) -> bool:
         """Tell whether the loop can run nothing any more."""
+        ...
 
 
 class AsyncioLoop:

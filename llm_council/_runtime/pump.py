@@ -61,8 +61,8 @@ class Pump(Generic[T]):
 
     async def _demanded(self) -> bool:
         while not (self._wanted or self._closing):
-            self._wake = anyio.Event()
-            await self._wake.wait()
+            wake = self._wake = anyio.Event()
+            await wake.wait()
         self._wanted = False
         return not self._closing
 

@@ -65,11 +65,12 @@ class Job(Generic[T]):
 
     async def _run(self) -> None:
         try:
-            with anyio.CancelScope() as self._scope:
+            with anyio.CancelScope() as scope:
+                self._scope = scope
                 if self.cancelled:
-                    self._scope.cancel()
+                    scope.cancel()
                 self.value = await self._core(*self._args, **self._kwargs)
-            if self._scope.cancelled_caught:
+            if scope.cancelled_caught:
                 self.error = ended()
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller; in this thread it would end the loop
             stopped = self.thread is None or self.thread.stopping

@@ -8,7 +8,7 @@ every coroutine does that was never awaited.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import attrs
 
@@ -81,16 +81,6 @@ class _Awaitable:
     __slots__ = ()
 
     @classmethod
-    def pending(cls, coroutine: Coroutine[Any, Any, Self], event: Callable[[], Event]) -> Self:
-        """Make an instance that is filled in when it is awaited.
-
-        Args:
-            coroutine: what runs then.
-            event: makes what further tasks wait on that await it at the same time; ``anyio.Event``.
-        """
-        return cls._pending(coroutine, event)
-
-    @classmethod
     def _pending(cls, coroutine: Coroutine[Any, Any, Any], event: Callable[[], Event]) -> Self:
         made = cls.__new__(cls)
         made._begin(_Start(coroutine, event))
@@ -99,7 +89,7 @@ class _Awaitable:
     def _begin(self, start: _Start | None) -> None:
         object.__setattr__(self, "_started", start)
 
-    def _fill(self, value: Self) -> None:
+    def _fill(self, value: Any) -> None:
         raise NotImplementedError
 
     @property
@@ -146,14 +136,26 @@ class AwaitableNoun(_Awaitable):
 
     __slots__ = ("_started",)
 
-    def _fill(self, value: Self) -> None:
+    @classmethod
+    def pending(cls, coroutine: Coroutine[Any, Any, Self], event: Callable[[], Event]) -> Self:
+        """Make an instance that is filled in when it is awaited.
+
+        Args:
+            coroutine: what runs then.
+            event: makes what further tasks wait on that await it at the same time; ``anyio.Event``.
+        """
+        return cls._pending(coroutine, event)
+
+    def _fill(self, value: Any) -> None:
         for name in _names(self):
             object.__setattr__(self, name, getattr(value, name))
 
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_"):
-            self._refuse()
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+    if not TYPE_CHECKING:  # a checker that saw it would believe in every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_"):
+                self._refuse()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -186,7 +188,7 @@ class AwaitableDict(_Awaitable, dict[K, V]):
         """Make an instance that is filled in from any dict when it is awaited."""
         return cls._pending(coroutine, event)
 
-    def _fill(self, value: dict[K, V]) -> None:
+    def _fill(self, value: Any) -> None:
         dict.update(self, value)
 
     def __eq__(self, other: object) -> bool:
