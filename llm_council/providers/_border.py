@@ -26,6 +26,8 @@ def typed(exc: BaseException) -> CouncilError:
     leaf = exc
     while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
         leaf = leaf.exceptions[0]
+    if isinstance(leaf, RuntimeError) and isinstance(leaf.__cause__, StopIteration | StopAsyncIteration):
+        leaf = leaf.__cause__  # which Python does not let out of a coroutine (PEP 479)
     if isinstance(leaf, CouncilError):
         return leaf
     where = _where(leaf)

@@ -13,11 +13,13 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 import sniffio
 
+from llm_council import _scope
 from llm_council._runtime import AwaitedStream, loops
 from llm_council._runtime.thread import hidden
 from llm_council.errors import AdapterFailed
+from llm_council.models.request import GenerateRequest
 
-__all__ = ["GRACE", "Errand", "OutOfTime", "Steps"]
+__all__ = ["GRACE", "Errand", "OutOfTime", "Steps", "time_left"]
 
 T = TypeVar("T")
 
@@ -29,6 +31,12 @@ _log = logging.getLogger("llm_council")
 
 class OutOfTime(Exception):
     """The seconds are over."""
+
+
+def time_left(request: GenerateRequest, total: float | None, deadline: float | None = None) -> float | None:
+    """Return the seconds that a call has: the least of its own limits and its run's, else ``total``."""
+    said = [limit for limit in (deadline, request.timeout_seconds, _scope.current().left()) if limit is not None]
+    return min(said) if said else total
 
 
 class Errand(Generic[T]):
@@ -100,20 +108,13 @@ class Errand(Generic[T]):
 
 
 def _standing(work: Any) -> str:
-    """Return the line at which a coroutine stands: the innermost that is not the standard library's."""
-    where = ""
-    while inspect.iscoroutine(work) or inspect.isasyncgen(work) or inspect.isgenerator(work):
-        kind = "cr" if inspect.iscoroutine(work) else "ag" if inspect.isasyncgen(work) else "gi"
-        frame = getattr(work, f"{kind}_frame")
-        if frame is None:
-            break
-        if not frame.f_code.co_filename.startswith(_STDLIB):
-            where = f", at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-        work = getattr(work, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-    return where
-
-
-_STDLIB = str(Path(inspect.__file__).parent)
+    """Return the line at which the adapter's own coroutine stands."""
+    while inspect.iscoroutine(work) and work.cr_frame is not None:
+        code = work.cr_code
+        if code not in hidden:
+            return f", at {Path(code.co_filename).name}:{work.cr_frame.f_lineno}"
+        work = work.cr_await
+    return ""
 
 
 class Steps(Generic[T]):

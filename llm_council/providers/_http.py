@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import anyio
 import attrs
 
-from llm_council import _scope
 from llm_council._secrets import Secret
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import (
@@ -34,6 +33,7 @@ from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers import _account, negotiate
+from llm_council.providers._errand import time_left
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.providers.profiles import default_model, is_known, profile_for
 from llm_council.transports import HttpReply, HttpRequest, HttpxTransport, Transport, as_transport
@@ -159,7 +159,7 @@ class HttpProvider(ProviderAdapter):
         asked, adjustments = await self._prepared(request)
         http = self._post(asked, stream=False)
         reply = await self._transport.send(
-            http, limits=self._limits, timeouts=self._timeouts, deadline=self._left(request)
+            http, limits=self._limits, timeouts=self._timeouts, deadline=time_left(request, self._timeouts.total)
         )
         if reply.status >= 400:
             raise self._refusal(reply)
@@ -177,7 +177,10 @@ class HttpProvider(ProviderAdapter):
         if adjustments:
             yield GenerateChunk(adjustments=adjustments)
         opened = self._transport.stream(
-            self._post(asked, stream=True), limits=self._limits, timeouts=self._timeouts, deadline=self._left(request)
+            self._post(asked, stream=True),
+            limits=self._limits,
+            timeouts=self._timeouts,
+            deadline=time_left(request, self._timeouts.total),
         )
         async with AsyncExitStack() as stack:
             reply = await _within(self._timeouts.idle, stack.enter_async_context(opened))
@@ -337,11 +340,6 @@ class HttpProvider(ProviderAdapter):
         if not self.base_url:
             raise InvalidOption(f"{self.name} has no address: pass base_url", provider=self.name)
         return f"{self.base_url}{path}"
-
-    def _left(self, request: GenerateRequest) -> float | None:
-        """Return the seconds that a call has, for threads that cannot be cancelled."""
-        said = [limit for limit in (request.timeout_seconds, _scope.current().left()) if limit is not None]
-        return min(said) if said else self._timeouts.total
 
 
 async def _within(seconds: float | None, work: Awaitable[T]) -> T:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
@@ -21,11 +21,9 @@ from llm_council.errors import (
     TruncatedReply,
 )
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
+from llm_council.models.request import GenerateRequest
 
-__all__ = ["Piece", "checked", "invoke", "joined", "pieces", "text_of", "whole"]
-
-Piece = GenerateResponse | GenerateChunk | str
-"""What an adapter may return or yield."""
+__all__ = ["checked", "invoke", "joined", "pieces", "text_of", "whole"]
 
 
 async def invoke(method: Callable[..., Any], *args: Any) -> Any:
@@ -35,28 +33,49 @@ async def invoke(method: Callable[..., Any], *args: Any) -> Any:
         return await method(*args)
     if inspect.isasyncgenfunction(written):
         return method(*args)
-    return await anyio.to_thread.run_sync(partial(method, *args), abandon_on_cancel=True)
+    # In a list: trio refuses a thread's function that returns a coroutine, which is a forgotten await here.
+    (returned,) = await anyio.to_thread.run_sync(lambda: [method(*args)], abandon_on_cancel=True)
+    return returned
 
 
-async def whole(value: Any, arrived: list[GenerateChunk]) -> GenerateResponse:
-    """Return the one answer in what ``generate`` returned.
+async def whole(method: Callable[..., Any], request: GenerateRequest, arrived: list[GenerateChunk]) -> GenerateResponse:
+    """Return the one answer in what ``generate`` returns: a response, a string, or an async iterator over pieces.
 
     Args:
-        value: a response, a string, an async iterator over pieces, or an awaitable of one of these.
+        method: the adapter's ``generate``.
+        request: what is asked.
         arrived: gets the pieces as they come, for the error of a call that breaks off.
 
     Raises:
         AdapterFailed: it is something else.
         MalformedReply: the pieces do not fit together.
     """
-    value = await _awaited(value)
-    if isinstance(value, GenerateResponse):
-        return value
+    value = await _awaited(await invoke(method, request))
     if not hasattr(value, "__aiter__"):
         return _response(value)
-    async for piece in pieces(value):
-        arrived.append(piece)  # one by one: what has arrived is kept when the rest does not  # noqa: PERF401
+    async with _closing(aiter(value)) as items:
+        calls = 0
+        async for item in items:
+            piece, calls = _piece(item, calls)
+            arrived.append(piece)
     return joined(arrived)
+
+
+async def pieces(method: Callable[..., Any], request: GenerateRequest) -> AsyncGenerator[GenerateChunk, None]:
+    """Yield what an adapter's method returns, piece by piece; the items of an async iterator are deltas.
+
+    Raises:
+        AdapterFailed: it is nothing that an adapter may return.
+    """
+    value = await _awaited(await invoke(method, request))
+    if not hasattr(value, "__aiter__"):
+        yield GenerateChunk.whole(_response(value))
+        return
+    async with _closing(aiter(value)) as items:
+        calls = 0
+        async for item in items:
+            piece, calls = _piece(item, calls)
+            yield piece
 
 
 def joined(arrived: list[GenerateChunk]) -> GenerateResponse:
@@ -69,32 +88,6 @@ def joined(arrived: list[GenerateChunk]) -> GenerateResponse:
         return join(arrived)
     except InvalidOption as error:
         raise MalformedReply(error.message, partial=text_of(arrived)) from None
-
-
-async def pieces(value: Any) -> AsyncIterator[GenerateChunk]:
-    """Yield what an adapter returned, piece by piece; the items of an async iterator are deltas.
-
-    Raises:
-        AdapterFailed: it is nothing that an adapter may return.
-    """
-    value = await _awaited(value)
-    if not hasattr(value, "__aiter__"):
-        yield GenerateChunk.whole(_response(value))
-        return
-    iterator = aiter(value)
-    calls = 0
-    try:
-        async for item in iterator:
-            piece = item if isinstance(item, GenerateChunk) else _piece(item, calls)
-            if isinstance(item, GenerateResponse):
-                calls += len(item.tool_calls)
-            if not isinstance(piece.text, str):
-                raise AdapterFailed(f"the adapter yielded a text of type {type(piece.text).__name__}")
-            yield piece
-    finally:
-        aclose = getattr(iterator, "aclose", None)
-        if aclose is not None:
-            await aclose()
 
 
 def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
@@ -147,12 +140,30 @@ async def _awaited(value: Any) -> Any:
     return value
 
 
-def _piece(item: Any, calls: int) -> GenerateChunk:
-    piece = GenerateChunk.whole(_response(item))
-    if calls and piece.tool_calls:  # the calls of each response count from 0
-        moved = tuple(attrs.evolve(delta, index=delta.index + calls) for delta in piece.tool_calls)
-        return attrs.evolve(piece, tool_calls=moved)
-    return piece
+def _piece(item: Any, calls: int) -> tuple[GenerateChunk, int]:
+    """Return an item as a piece, and the tool calls so far: those of each whole response count from 0."""
+    if isinstance(item, GenerateChunk):
+        piece = item
+    else:
+        piece = GenerateChunk.whole(_response(item))
+        if calls and piece.tool_calls:
+            moved = tuple(attrs.evolve(delta, index=delta.index + calls) for delta in piece.tool_calls)
+            piece = attrs.evolve(piece, tool_calls=moved)
+        calls += len(piece.tool_calls)
+    if not isinstance(piece.text, str):
+        raise AdapterFailed(f"the adapter yielded a text of type {type(piece.text).__name__}")
+    return piece, calls
+
+
+@asynccontextmanager
+async def _closing(items: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any]]:
+    """Close an async iterator when the block ends; plain ones have nothing to close."""
+    try:
+        yield items
+    finally:
+        aclose = getattr(items, "aclose", None)
+        if aclose is not None:
+            await aclose()
 
 
 def _response(value: Any) -> GenerateResponse:

@@ -11,13 +11,14 @@ import inspect
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeAlias
 
 import attrs
 
-from llm_council import _loop_local, _runtime, _scope
+from llm_council import _loop_local, _runtime
 from llm_council._runtime import thread as _thread
 from llm_council.errors import (
     AdapterFailed,
@@ -44,7 +45,7 @@ from llm_council.models.reply import (
 )
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers import _border, _returns, negotiate
-from llm_council.providers._errand import Errand, OutOfTime, Steps
+from llm_council.providers._errand import Errand, OutOfTime, Steps, time_left
 from llm_council.providers.profiles import ModelProfile
 from llm_council.transports import AsyncClient, new_client
 
@@ -119,8 +120,9 @@ class ProviderAdapter(ABC):
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the answer as it arrives; here, whatever ``generate`` returns for a request with ``stream`` set."""
         asked = attrs.evolve(request, stream=True) if self.capabilities.streaming else request
-        async for piece in _returns.pieces(await _returns.invoke(self.generate, asked)):
-            yield piece
+        async with aclosing(_returns.pieces(self.generate, asked)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def supports(self, capability: str) -> bool:
         """Tell whether the provider can do something; an unknown word is no."""
@@ -245,8 +247,8 @@ async def call(
     arrived: list[GenerateChunk] = []
     try:
         fitted, adjustments = _fitted(adapter, request)
-        errand = Errand(partial(_answer, adapter, fitted, arrived), name)
         seconds = _seconds(adapter, request, deadline)
+        errand = Errand(partial(_returns.whole, adapter.generate, fitted, arrived), name)
         try:
             await errand.run(seconds)
         except OutOfTime:
@@ -282,7 +284,7 @@ async def stream(
     try:
         fitted, adjustments = _fitted(adapter, request)
         seconds = _seconds(adapter, request, deadline)
-        steps = Steps(_returns.pieces(_opened(adapter, fitted)), seconds)
+        steps = Steps(_returns.pieces(adapter.stream, fitted), seconds)
         try:
             while True:
                 try:
@@ -338,14 +340,6 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
     return result
 
 
-async def _answer(adapter: ProviderAdapter, request: GenerateRequest, arrived: list[GenerateChunk]) -> GenerateResponse:
-    return await _returns.whole(await _returns.invoke(adapter.generate, request), arrived)
-
-
-async def _opened(adapter: ProviderAdapter, request: GenerateRequest) -> Any:
-    return await _returns.invoke(adapter.stream, request)
-
-
 async def _ask_doctor(adapter: ProviderAdapter, *, deep: bool) -> Any:
     parameters = inspect.signature(adapter.doctor).parameters.values()
     takes_deep = any(p.name == "deep" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
@@ -386,15 +380,15 @@ def _fitted(adapter: ProviderAdapter, request: GenerateRequest) -> tuple[Generat
 
 
 def _seconds(adapter: ProviderAdapter, request: GenerateRequest, deadline: float | None) -> float | None:
-    said = [limit for limit in (deadline, request.timeout_seconds, _scope.current().left()) if limit is not None]
-    if said:
-        return min(said)
     timeouts: Any = adapter._timeouts  # an author may use the name for something else
-    return timeouts.total if isinstance(timeouts, Timeouts) else None
+    left = time_left(request, timeouts.total if isinstance(timeouts, Timeouts) else None, deadline)
+    if left is not None and left <= 0:
+        raise TimedOut("no time was left for this call; nothing was sent")
+    return left
 
 
 def _late(name: str, seconds: float | None, arrived: list[GenerateChunk]) -> TimedOut:
     return TimedOut(f"{name} did not answer within {seconds:.3g} s", partial=_returns.text_of(arrived))
 
 
-_thread.hidden.update(core.__code__ for core in (call, _answer))
+_thread.hidden.add(call.__code__)

@@ -1,0 +1,45 @@
+"""Facts about models are rows: valid, dated, found by the longest prefix."""
+
+import re
+
+import pytest
+
+from llm_council.providers.profiles import ModelProfile, Sampling, _table, default_model, is_known, profile_for
+
+
+def test_every_row_is_a_profile_with_a_date():
+    for row in _table()["profile"]:
+        ModelProfile(**row)
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", row["since"]), row
+        assert row["provider"]
+    keys = [(row["provider"], row.get("prefix", "")) for row in _table()["profile"]]
+    assert len(keys) == len(set(keys))
+    assert all(prefix == prefix.lower() for _, prefix in keys)
+
+
+def test_the_longest_prefix_wins_and_shorter_ones_show_through():
+    mini = profile_for("openai", "o1-mini-2024-09-12")
+    assert mini.system_role == "user"  # its own row
+    assert mini.sampling is Sampling.NEVER  # o1's
+    assert mini.token_field == "max_completion_tokens"  # the vendor's
+
+
+@pytest.mark.parametrize("name", ["o30", "gpt-50", "o1x", "omni-moderation", "", None])
+def test_a_prefix_ends_with_a_word(name):
+    assert profile_for("openai", name).sampling is Sampling.ALWAYS
+
+
+def test_names_are_compared_without_case():
+    assert profile_for("openai", "GPT-5").sampling is Sampling.NEVER
+
+
+def test_an_unknown_provider_takes_everything_as_asked():
+    assert profile_for("nobody", "anything") == ModelProfile(provider="nobody")
+    assert not is_known("nobody")
+
+
+def test_default_models_are_of_providers_that_are_known():
+    for provider in _table()["defaults"]:
+        assert is_known(provider)
+        assert default_model(provider)
+    assert default_model("vllm") is None
