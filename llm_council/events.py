@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -142,8 +143,9 @@ def emit(event: Event) -> None:
     for listener in _listeners.get():
         try:
             listener(event)
-        except Exception:  # a listener is the caller's code; a run must not fail for it
-            _log_failure(listener, event)
+        except Exception:  # noqa: BLE001 - a listener is the caller's code; a run must not fail for it
+            logger = logging.getLogger("llm_council")
+            logger.exception("listener %r failed on %s", listener, type(event).__name__)
 
 
 @contextmanager
@@ -154,9 +156,3 @@ def listening(*listeners: Listener) -> Iterator[None]:
         yield
     finally:
         _listeners.reset(token)
-
-
-def _log_failure(listener: Listener, event: Event) -> None:
-    import logging
-
-    logging.getLogger("llm_council").exception("listener %r failed on %s", listener, type(event).__name__)

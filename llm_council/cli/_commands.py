@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -128,12 +129,12 @@ def pull(name: str | None) -> None:
     """Fetch a model's weights, unless they are there; without a name, the default's."""
     from llm_council.providers import local
 
-    there = local.model_path(name)
-    if there is None:
+    where: str | Path | None = local.model_path(name)
+    if where is None:
         with click.progressbar(length=100, label="fetching the weights", file=sys.stderr) as bar:
             found = local.pull(name, progress=lambda done, whole: bar.update(100 * done // whole - bar.pos))
-        there = found.path
-    click.echo(str(there))
+        where = found.path
+    click.echo(str(where))
 
 
 @models.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
@@ -272,7 +272,7 @@ async def call(
 
 async def stream(
     adapter: ProviderAdapter, request: GenerateRequest, *, deadline: float | None = None
-) -> AsyncIterator[GenerateChunk]:
+) -> AsyncGenerator[GenerateChunk, None]:
     """Ask a provider, and yield the answer as it arrives.
 
     Closing the iterator early ends the call. Arguments and errors are those of ``call``; an error that comes after text
