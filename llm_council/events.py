@@ -143,7 +143,7 @@ def emit(event: Event) -> None:
     for listener in _listeners.get():
         try:
             listener(event)
-        except Exception:  # noqa: BLE001 - a listener is the caller's code; a run must not fail for it
+        except Exception:  # a listener is the caller's code; a run must not fail for it
             logger = logging.getLogger("llm_council")
             logger.exception("listener %r failed on %s", listener, type(event).__name__)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from math import inf
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import attrs
@@ -29,7 +29,6 @@ from llm_council.models import (
     Critique,
     Draft,
     FinishReason,
-    GenerateChunk,
     GenerateRequest,
     GenerateResponse,
     Phase,
@@ -246,7 +245,7 @@ async def _answer(sitting: Sitting, phase: Phase, seat: SeatSpec, request: Gener
         return await call(adapter, request)
     run_id = sitting.plan.run_id
     chunks = []
-    async with aclosing(cast("AsyncGenerator[GenerateChunk, None]", stream(adapter, request))) as pieces:
+    async with aclosing(stream(adapter, request)) as pieces:
         async for chunk in pieces:
             chunks.append(chunk)
             if chunk.text:

@@ -129,7 +129,6 @@ def configured() -> Council:
 def refused(council: Council, result: CouncilResult, request: Any) -> None:
     _ = council.run()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     _ = council.run("task", subagnet="reviewer")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    _ = council.run("task", "planner", "assess")  # type: ignore[call-arg,arg-type]  # pyright: ignore[reportCallIssue]
     Budget(60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Budget(deadline="60")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     result.text = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
