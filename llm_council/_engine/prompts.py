@@ -51,11 +51,11 @@ _PROBLEMS = 12  # told in one repair
 
 def draft(plan: Plan, seat: SeatSpec) -> GenerateRequest:
     """Ask for an answer of the seat's own."""
-    fields = "" if seat.prose_first else _fields(plan)
-    words = f"Answer the task in plain text, completely and briefly.{fields} Say where you are unsure."
+    codes = _codes(plan, seat, Phase.DRAFT)
     if seat.prose_first:
-        words = "Answer the task in a few plain sentences."
-    return _request(plan, seat, Phase.DRAFT, _codes(plan, seat, Phase.DRAFT), (words,))
+        return _small(plan, seat, Phase.DRAFT, codes, (), plan.task.strip())
+    words = f"Answer the task in plain text, completely and briefly.{_fields(plan)} Say where you are unsure."
+    return _request(plan, seat, Phase.DRAFT, codes, (words,))
 
 
 def labelled(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[str, Draft]:
@@ -93,9 +93,11 @@ def critique(
     if phase == Phase.RANK:
         words = ["Work out which draft answers the task best. That drafts agree proves nothing. Give one short reason."]
     elif seat.prose_first:
-        words = ["Name what is wrong and what is right in each draft, in one sentence each."]
+        words = ["Say what is right and what is wrong in each draft, in one short sentence each."]
     if len(shown) > 1:
         words.append('End with one line: "RANKING:" and all labels, the best draft first, with ">" between them.')
+    if seat.prose_first:
+        return _small(plan, seat, phase, codes, peers, "\n".join((*words, f"The task was: {plan.task.strip()}")))
     return _request(plan, seat, phase, codes, (*peers, "\n".join(filter(None, words))))
 
 
@@ -124,8 +126,9 @@ def synthesise(
         " Do not mention drafts or reviews."
     )
     if seat.prose_first:
-        words = ["Now give the final answer to the task in plain sentences, without what reviews showed to be wrong."]
-    elif plan.schema is not None:
+        request = _small(plan, seat, Phase.SYNTHESISE, codes, quotes, plan.task.strip())
+        return attrs.evolve(request, structured_output=_structured(plan))
+    if plan.schema is not None:
         words.append(f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{_compact(plan)}")
     request = _request(plan, seat, Phase.SYNTHESISE, codes, (*quotes, "\n".join(filter(None, words))))
     return attrs.evolve(request, structured_output=_structured(plan))
@@ -170,15 +173,41 @@ def repair(
     return attrs.evolve(request, model=seat.model, messages=turns, idempotency_key=key, metadata=facts)
 
 
+def _small(
+    plan: Plan, seat: SeatSpec, phase: Phase, codes: Sequence[str], material: Sequence[str], ask: str
+) -> GenerateRequest:
+    """Ask a small model: one sentence on who it is, the material in a turn of its own, the question alone at the end.
+
+    Models of a few hundred million parameters answer the last words they read. Asked in the middle of instructions and
+    quotations, they go on with those; asked like this, the same model answers the question.
+    """
+    read = [*_stable(plan, codes)[1:], *material]
+    rules = (_brief(plan), (plan.system_context or "").strip(), RULE if read else "")
+    turns = [Message("system", "\n".join(filter(None, rules)))]
+    if read:
+        turns += [Message("user", "\n\n".join(read)), Message("assistant", "I have read it.")]
+    return _asked(plan, seat, phase, (*turns, Message("user", ask)))
+
+
+def _brief(plan: Plan) -> str:
+    """Return the role in one sentence."""
+    first, dot, _ = " ".join(plan.prompts.system.split()).partition(". ")
+    return plan.prompts.brief.strip() or first + dot.strip()
+
+
 def _request(plan: Plan, seat: SeatSpec, phase: Phase, codes: Sequence[str], parts: Sequence[str]) -> GenerateRequest:
     system = "\n\n".join(filter(None, (plan.prompts.system.strip(), (plan.system_context or "").strip(), RULE)))
     user = "\n\n".join((*_stable(plan, codes), *parts))
+    return _asked(plan, seat, phase, (Message("system", system), Message("user", user)))
+
+
+def _asked(plan: Plan, seat: SeatSpec, phase: Phase, turns: Sequence[Message]) -> GenerateRequest:
     most = plan.max_tokens
     if seat.prose_first:
         most = min(plan.max_tokens or _SMALL_TOKENS[phase], _SMALL_TOKENS[phase])
     return GenerateRequest(
         model=seat.model,
-        messages=(Message("system", system), Message("user", user)),
+        messages=turns,
         max_tokens=most,
         temperature=plan.temperature,
         reasoning=plan.reasoning,

@@ -92,11 +92,13 @@ class RolePrompts:
         system: who the model is, and what a good answer looks like.
         critique: what to look for in peers' drafts.
         synthesise: what the final answer must achieve.
+        brief: ``system`` in one sentence, for small models; empty takes its first one.
     """
 
     system: str = ""
     critique: str = ""
     synthesise: str = ""
+    brief: str = ""
 
 
 @noun

@@ -22,7 +22,7 @@ __all__ = ["MAX_BYTES", "Definition", "read"]
 MAX_BYTES = 256 * 1024
 """Size of a subagent's file, and of a schema's."""
 
-_WORDS = ("title", "description", "system", "critique", "synthesise")
+_WORDS = ("title", "description", "system", "critique", "synthesise", "brief")
 _SHARED = (*_WORDS, "instructions", "schema", "preferences")
 _TOP = (*_SHARED, "default_mode", "modes")
 
@@ -63,8 +63,8 @@ class Definition:
                 f"{self.name} has no mode {mode!r:.80}{near(str(mode), self.modes)} (it has: {known})"
             )
         table, schema = self._tables[mode], self._schemas[mode]
-        system, instructions, critique, synthesise = (
-            table.get(key, "").strip() for key in ("system", "instructions", "critique", "synthesise")
+        system, instructions, critique, synthesise, brief = (
+            table.get(key, "").strip() for key in ("system", "instructions", "critique", "synthesise", "brief")
         )
         return Subagent(
             name=self.name,
@@ -72,7 +72,10 @@ class Definition:
             title=table.get("title") or self.name,
             description=table.get("description", ""),
             prompts=RolePrompts(
-                system="\n\n".join(filter(None, (system, instructions))), critique=critique, synthesise=synthesise
+                system="\n\n".join(filter(None, (system, instructions))),
+                critique=critique,
+                synthesise=synthesise,
+                brief=brief,
             ),
             schema=None if schema is None else json.loads(schema),  # a dict of its own for each caller
             preferences=Preferences(**table.get("preferences", {})),
