@@ -97,7 +97,8 @@ class _Table:
         holding = self._holdings.get(number)
         if holding is not None and holding.owner() is None:
             self._closing.add(self._holdings.pop(number))
-            self.loop.spawn(holding.aclose, partial(self._forget, holding))
+            with suppress(RuntimeError):  # trio takes no more tasks at its end; the keeper comes next
+                self.loop.spawn(holding.aclose, partial(self._forget, holding))
 
     def _forget(self, holding: _Holding) -> None:
         if not holding.resources:

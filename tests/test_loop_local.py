@@ -205,9 +205,10 @@ def test_an_owner_that_ends_with_its_loop_is_closed_by_one_of_them(steps, journa
         for _ in range(steps):  # the close has not begun, has begun, or has ended
             await anyio.sleep(0)
 
-    asyncio.run(main())
-    trio.run(main)
-    assert [client.closed_in == client.loop for client in journal] == [True, True]
+    for _ in range(20):  # at the end of trio it is a matter of chance which comes first
+        asyncio.run(main())
+        trio.run(main)
+    assert [client.closed_in == client.loop for client in journal] == [True] * 40
 
 
 def test_one_owner_in_four_loops(journal):

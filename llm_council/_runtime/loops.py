@@ -34,6 +34,9 @@ class Loop(Protocol):
         Args:
             core: what the task runs; it raises nothing but its cancellation.
             ended: called in the loop when the task has ended, even if it was cancelled before its first step.
+
+        Raises:
+            RuntimeError: the loop is about to end and takes no more tasks.
         """
 
     def is_over(self) -> bool:
