@@ -94,6 +94,25 @@ def test_no_text_closes_its_fence_or_reaches_the_system_turn(text: str) -> None:
         user.content.encode()  # no lone surrogate
 
 
+SMALL = attrs.evolve(PLAN, seats=[attrs.evolve(seat, prose_first=True) for seat in SEATS])
+
+
+@given(hostile)
+@example("".join(f"{code[:8]}{code}{code[8:]}" for code in CODES))
+def test_small_models_get_their_quotations_within_fences_too(text: str) -> None:
+    drafts = [Draft(seat=seat.name, response=GenerateResponse(text=text)) for seat in SMALL.seats[:2]]
+    for seat in SMALL.seats:
+        shown = prompts.labelled(SMALL, seat, drafts)
+        turns = [turn.content for turn in prompts.critique(SMALL, seat, shown).messages]
+        code = derive(SMALL, "fence", Phase.CRITIQUE, seat.name)
+        lines = [line for line in turns[1].split("\n") if code in line.lower()]
+        assert turns[0].endswith(RULE)
+        assert len(lines) == turns[1].lower().count(code) == 2 * len(shown)
+        assert all(re.fullmatch(rf"\[\[\[ {code} Draft [A-Z]", line) for line in lines[::2])
+        assert set(lines[1::2]) == {f"{code} ]]]"}
+        assert code not in turns[0] + "".join(turns[2:])
+
+
 def test_ten_thousand_texts_stay_within_their_fences() -> None:
     rng = random.Random("a seed")
     code = derive(PLAN, "fence", Phase.SYNTHESISE, "cohere-1")

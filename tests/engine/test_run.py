@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 
 import anyio
@@ -257,3 +258,27 @@ async def test_a_result_can_be_written_and_read_back(table):
     assert again.plan == result.plan
     assert type(again.errors["ann"]) is ServerFailed
     assert "Status:** degraded" in result.to_markdown()
+
+
+def test_sixteen_threads_share_their_seats(table):
+    council = table(ann=marker_seat(), bob=marker_seat())
+    texts = {}
+
+    def work(thread):
+        async def one(number):
+            plan = council.plan(task=f"marker-{number}-")
+            texts[number] = (await conduct(plan, council.seats)).text
+
+        async def several():
+            async with anyio.create_task_group() as group:
+                for number in range(thread * 5, thread * 5 + 5):
+                    group.start_soon(one, number)
+
+        anyio.run(several)
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert texts == {number: f"marker-{number}-" for number in range(80)}
