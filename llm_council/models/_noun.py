@@ -53,10 +53,13 @@ def as_dict(value: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def checked(allowed: Callable[[Any], bool], remedy: str) -> Callable[[Any, Any, Any], None]:
-    """Build an attrs validator: a value that is neither None nor allowed raises ``InvalidOption`` with the remedy."""
+    """Build an attrs validator: a value that is not allowed raises ``InvalidOption`` with the remedy.
+
+    None passes where the field's annotation has it.
+    """
 
     def validate(instance: object, attribute: Any, value: Any) -> None:
-        if value is not None and not allowed(value):
+        if not ("None" in str(attribute.type) if value is None else allowed(value)):
             raise InvalidOption(f"{type(instance).__name__}.{attribute.name}: {remedy}, got {value!r:.80}")
 
     return validate

@@ -1,0 +1,149 @@
+"""Hypothesis strategies for every noun of the library: part of the nouns' definition.
+
+``nouns()`` is any of them. ``representable(dialect)`` gives the requests, and ``replies(dialect)`` the answers, that a
+dialect carries whole: the ones for which round trips are laws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from llm_council import models as m
+from llm_council.testing.strategies._dialects import replies, representable
+from llm_council.testing.strategies._models import (
+    adjustments,
+    attempts,
+    budgets,
+    capabilities,
+    chunks,
+    costs,
+    doctor_results,
+    images,
+    limits,
+    messages,
+    parts,
+    reasoning_configs,
+    reasoning_parts,
+    requests,
+    responses,
+    retry_policies,
+    structured_outputs,
+    text_parts,
+    timeouts,
+    tool_call_deltas,
+    tool_calls,
+    tools,
+    usages,
+)
+from llm_council.testing.strategies._runs import (
+    attachments,
+    critiques,
+    drafts,
+    errors,
+    events,
+    phases,
+    plans,
+    problems,
+    rankings,
+    role_prompts,
+    seat_specs,
+    timings,
+)
+from llm_council.testing.strategies._values import json_values
+
+__all__ = [
+    "adjustments",
+    "attachments",
+    "attempts",
+    "budgets",
+    "capabilities",
+    "chunks",
+    "costs",
+    "critiques",
+    "doctor_results",
+    "drafts",
+    "errors",
+    "events",
+    "images",
+    "json_values",
+    "limits",
+    "messages",
+    "nouns",
+    "of",
+    "parts",
+    "phases",
+    "plans",
+    "problems",
+    "rankings",
+    "reasoning_configs",
+    "reasoning_parts",
+    "replies",
+    "representable",
+    "requests",
+    "responses",
+    "retry_policies",
+    "role_prompts",
+    "seat_specs",
+    "structured_outputs",
+    "text_parts",
+    "timeouts",
+    "timings",
+    "tool_call_deltas",
+    "tool_calls",
+    "tools",
+    "usages",
+]
+
+T = TypeVar("T")
+
+_BY_NOUN: dict[type, Callable[[], SearchStrategy[Any]]] = {
+    m.Adjustment: adjustments,
+    m.Attachment: attachments,
+    m.Attempt: attempts,
+    m.Budget: budgets,
+    m.Cost: costs,
+    m.Critique: critiques,
+    m.DoctorResult: doctor_results,
+    m.Draft: drafts,
+    m.GenerateChunk: chunks,
+    m.GenerateRequest: requests,
+    m.GenerateResponse: responses,
+    m.ImagePart: images,
+    m.Limits: limits,
+    m.Message: messages,
+    m.PhaseTiming: timings,
+    m.Plan: plans,
+    m.Problem: problems,
+    m.ProviderCapabilities: capabilities,
+    m.Ranking: rankings,
+    m.ReasoningConfig: reasoning_configs,
+    m.ReasoningPart: reasoning_parts,
+    m.RetryPolicy: retry_policies,
+    m.RolePrompts: role_prompts,
+    m.SeatSpec: seat_specs,
+    m.StructuredOutput: structured_outputs,
+    m.TextPart: text_parts,
+    m.Timeouts: timeouts,
+    m.Tool: tools,
+    m.ToolCall: tool_calls,
+    m.ToolCallDelta: tool_call_deltas,
+    m.Usage: usages,
+}
+
+
+def of(noun: type[T]) -> SearchStrategy[T]:
+    """Return the strategy of a noun of ``llm_council.models``.
+
+    Raises:
+        KeyError: the class is none of them.
+    """
+    return _BY_NOUN[noun]()
+
+
+def nouns() -> SearchStrategy[Any]:
+    """Return any noun of ``llm_council.models``; events and errors have strategies of their own."""
+    return st.one_of(*(strategy() for strategy in _BY_NOUN.values()))

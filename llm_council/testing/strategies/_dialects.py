@@ -1,0 +1,157 @@
+"""What a dialect carries whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from llm_council import models as m
+from llm_council.testing.strategies._models import (
+    bounds,
+    images,
+    reasoning_configs,
+    structured_outputs,
+    tools,
+)
+from llm_council.testing.strategies._values import (
+    json_objects,
+    maybe,
+    texts,
+    words,
+)
+
+
+def reasoning_details(vendor: str) -> SearchStrategy[list[m.ReasoningPart]]:
+    """Return the blocks of one answer as gateways of the OpenAI dialect write them."""
+
+    def part(index: int, kind: str, text: str, signature: str | None) -> m.ReasoningPart:
+        key = {"reasoning.text": "text", "reasoning.summary": "summary", "reasoning.encrypted": "data"}[kind]
+        data: dict[str, Any] = {"type": kind, key: text, "format": "unknown", "index": index}
+        if signature and kind == "reasoning.text":
+            data["signature"] = signature
+        return m.ReasoningPart(
+            text="" if key == "data" else text, signature=data.get("signature"), vendor=vendor, data=data
+        )
+
+    kinds = st.sampled_from(["reasoning.text", "reasoning.summary", "reasoning.encrypted"])
+    blocks = st.lists(st.tuples(kinds, st.text(min_size=1, max_size=20), maybe(words)), max_size=3)
+    return blocks.map(lambda found: [part(index, *block) for index, block in enumerate(found)])
+
+
+@st.composite
+def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.GenerateRequest:
+    """Return requests that a dialect carries whole.
+
+    Args:
+        draw: hypothesis's own.
+        dialect: ``"openai"``.
+        vendor: whose reasoning blocks the assistant's turns hold.
+
+    Raises:
+        ValueError: the dialect is not known.
+    """
+    if dialect != "openai":
+        raise ValueError(f"no strategy for the dialect {dialect!r}")
+    calls = st.builds(
+        m.ToolCall,
+        id=words,
+        name=words,
+        arguments=json_objects().map(lambda value: m.ToolCall(id="x", name="x", arguments=value).arguments),
+    )
+    text_parts = st.lists(st.builds(m.TextPart, text=texts, cache=st.booleans()), min_size=1, max_size=2)
+    user_parts = st.lists(st.builds(m.TextPart, text=texts, cache=st.booleans()) | images(), min_size=1, max_size=3)
+    thoughts = draw(reasoning_details(vendor))
+    turns = st.one_of(
+        st.builds(m.Message, st.sampled_from(["system", "developer"]), texts | text_parts, name=maybe(words)),
+        st.builds(m.Message, st.just("user"), texts | user_parts, name=maybe(words)),
+        st.builds(
+            m.Message,
+            st.just("assistant"),
+            text_parts.map(lambda found: [*thoughts, *found]),
+            name=maybe(words),
+            tool_calls=st.lists(calls, max_size=2),
+        ),
+        st.builds(m.Message, st.just("tool"), texts | text_parts, tool_call_id=words),
+    )
+    offered = draw(st.lists(tools(), max_size=2))
+    choices = ["auto", "none", "required", *(tool.name for tool in offered)]
+    extra = st.fixed_dictionaries(
+        {}, optional={"seed": st.integers(0, 2**31), "parallel_tool_calls": st.booleans(), "user": words}
+    )
+    return draw(
+        st.builds(
+            m.GenerateRequest,
+            model=words,
+            messages=st.lists(turns, min_size=1, max_size=4),
+            stop=st.lists(words, max_size=4),
+            tools=st.just(offered),
+            tool_choice=maybe(st.sampled_from(choices)) if offered else st.none(),
+            structured_output=maybe(structured_outputs()),
+            reasoning=maybe(reasoning_configs()),
+            prompt_cache=st.sampled_from([None, True, "5m", "1h"]),
+            extra=extra,
+            **bounds(),
+        )
+    )
+
+
+@st.composite
+def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.GenerateResponse:
+    """Return answers that a dialect carries whole.
+
+    Args:
+        draw: hypothesis's own.
+        dialect: ``"openai"``.
+        vendor: whose reasoning blocks the answer holds.
+
+    Raises:
+        ValueError: the dialect is not known.
+    """
+    if dialect != "openai":
+        raise ValueError(f"no strategy for the dialect {dialect!r}")
+    refusal = draw(maybe(st.text(min_size=1, max_size=20)))
+    raw = draw(
+        st.sampled_from(["stop", "length", "tool_calls", "content_filter", "function_call", "eos", "novel_word"])
+    )
+    known = st.dictionaries(
+        st.sampled_from(["provider", "service_tier", "system_fingerprint", "native_finish_reason"]), words, max_size=3
+    )
+    blocks = st.lists(st.fixed_dictionaries({"type": words, "text": texts}), min_size=1, max_size=2)
+    more = st.dictionaries(st.sampled_from(["annotations", "images"]), blocks, max_size=2)
+    call = st.builds(
+        m.ToolCall,
+        id=words,
+        name=words,
+        arguments=texts,
+        extra=st.dictionaries(st.just("extra_content"), json_objects(), max_size=1),
+    )
+    counted = st.integers(min_value=0, max_value=10**9)
+    usd = maybe(st.floats(min_value=0, max_value=1e6))
+    return draw(
+        st.builds(
+            m.GenerateResponse,
+            text=maybe(texts),
+            reasoning=maybe(st.text(min_size=1, max_size=40)),
+            reasoning_parts=reasoning_details(vendor),
+            refusal=st.just(refusal),
+            tool_calls=st.lists(call, max_size=2, unique_by=lambda found: found.id),
+            usage=maybe(
+                st.builds(
+                    m.Usage,
+                    input_tokens=counted,
+                    output_tokens=counted,
+                    cached_tokens=maybe(counted),
+                    cache_write_tokens=maybe(counted),
+                    reasoning_tokens=maybe(counted),
+                )
+            ),
+            cost=usd.map(lambda paid: None if paid is None else m.Cost(usd=paid, source="reported", complete=True)),
+            model=words,
+            finish_reason=st.just(m.FinishReason.CONTENT_FILTER if refusal else m.FinishReason.of(raw)),
+            raw_finish_reason=st.just(raw),
+            request_id=words,
+            extra=st.builds(lambda first, second: {**first, **second}, known, more),
+        )
+    )

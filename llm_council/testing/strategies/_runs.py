@@ -1,0 +1,181 @@
+"""Errors, plans, and what happens in a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from llm_council import errors as err
+from llm_council import events as ev
+from llm_council import models as m
+from llm_council.testing.strategies._models import (
+    attempts,
+    budgets,
+    limits,
+    reasoning_configs,
+    responses,
+    retry_policies,
+)
+from llm_council.testing.strategies._values import (
+    counts,
+    json_objects,
+    maybe,
+    schemas,
+    seconds,
+    texts,
+    words,
+)
+
+
+def phases() -> SearchStrategy[m.Phase]:
+    """Return steps of runs."""
+    return st.sampled_from(list(m.Phase))
+
+
+def problems() -> SearchStrategy[m.Problem]:
+    """Return things that are wrong with answers."""
+    return st.builds(m.Problem, path=words, message=texts)
+
+
+def attachments() -> SearchStrategy[m.Attachment]:
+    """Return files that a caller named."""
+    return st.builds(m.Attachment, name=words, text=texts)
+
+
+def role_prompts() -> SearchStrategy[m.RolePrompts]:
+    """Return a role's words."""
+    return st.builds(m.RolePrompts, system=texts, critique=texts, synthesise=texts)
+
+
+def timings() -> SearchStrategy[m.PhaseTiming]:
+    """Return when phases ran."""
+    return st.builds(m.PhaseTiming, phase=phases(), started=seconds, elapsed=seconds)
+
+
+_FACTS: dict[str, SearchStrategy[Any]] = {
+    "retry_after": maybe(seconds),
+    "kind": st.sampled_from(["refused", "dns", "tls", "proxy", "other"]),
+    "partial": maybe(texts),
+    "exit_code": maybe(st.integers(-64, 255)),
+    "stderr_tail": texts,
+    "status": maybe(st.integers(100, 599)),
+    "code": maybe(words),
+    "body": texts,
+    "path": maybe(words),
+    "limit": maybe(counts),
+    "capability": maybe(words),
+    "text": maybe(texts),
+    "spent": st.dictionaries(words, seconds, max_size=3),
+    "problems": st.lists(problems(), max_size=3),
+}
+
+
+def _error_classes(base: type[err.CouncilError]) -> list[type[err.CouncilError]]:
+    return [base, *(cls for child in base.__subclasses__() for cls in _error_classes(child))]
+
+
+@st.composite
+def errors(draw: st.DrawFn, base: type[err.CouncilError] = err.CouncilError, depth: int = 2) -> err.CouncilError:
+    """Return errors of every class at and below ``base``, with any of their facts.
+
+    Args:
+        draw: hypothesis's own.
+        base: the class at which to begin.
+        depth: how deep errors may hold errors.
+    """
+    cls = draw(st.sampled_from([found for found in _error_classes(base) if found.__module__ == err.__name__]))
+    facts: dict[str, Any] = {
+        name: draw(maybe(words)) for name in ("provider", "model", "phase", "run_id", "request_id")
+    }
+    facts["attempts"] = draw(st.lists(attempts(), max_size=2))
+    facts["elapsed"] = draw(maybe(seconds))
+    facts["retryable"] = draw(maybe(st.booleans()))
+    if issubclass(cls, err.TimedOut):
+        facts["phase"] = draw(st.sampled_from(["connect", "read", "idle", "pool", "deadline"]))
+    bare = vars(cls())
+    facts.update({name: draw(strategy) for name, strategy in _FACTS.items() if name in bare})
+    if "outcomes" in bare:
+        inner = st.none() if depth <= 0 else maybe(errors(depth=depth - 1))
+        facts["outcomes"] = draw(st.dictionaries(words, inner, max_size=2))
+    return cls(draw(texts), **facts)
+
+
+def seat_specs() -> SearchStrategy[m.SeatSpec]:
+    """Return seats by their facts."""
+    return st.builds(m.SeatSpec, name=words, provider=words, model=maybe(words), prose_first=st.booleans())
+
+
+def plans() -> SearchStrategy[m.Plan]:
+    """Return plans of runs."""
+    return st.builds(
+        m.Plan,
+        run_id=words,
+        task=texts,
+        subagent=words,
+        mode=maybe(words),
+        strategy=words,
+        phases=st.lists(phases(), max_size=5),
+        seats=st.lists(seat_specs(), max_size=3),
+        drafters=st.lists(words, max_size=3),
+        reviewers=st.lists(words, max_size=3),
+        chairs=st.lists(words, max_size=3),
+        prompts=role_prompts(),
+        schema=maybe(schemas()),
+        context=maybe(texts),
+        system_context=maybe(texts),
+        files=st.lists(attachments(), max_size=2),
+        budget=budgets(),
+        limits=limits(),
+        retry=retry_policies(),
+        max_repairs=st.integers(0, 5),
+        temperature=maybe(seconds),
+        max_tokens=maybe(counts),
+        reasoning=maybe(reasoning_configs()),
+        seed=words,
+        notes=st.lists(texts, max_size=2),
+        metadata=json_objects(),
+    )
+
+
+def drafts() -> SearchStrategy[m.Draft]:
+    """Return drafts."""
+    return st.builds(m.Draft, seat=words, response=maybe(responses()), error=maybe(errors()), elapsed=seconds)
+
+
+def critiques() -> SearchStrategy[m.Critique]:
+    """Return critiques."""
+    return st.builds(
+        m.Critique,
+        seat=words,
+        labels=st.dictionaries(words, words, max_size=3),
+        ranking=st.lists(words, max_size=3),
+        response=maybe(responses()),
+        error=maybe(errors()),
+        elapsed=seconds,
+    )
+
+
+def rankings() -> SearchStrategy[m.Ranking]:
+    """Return tallies."""
+    return st.builds(m.Ranking, order=st.lists(words, max_size=3), points=st.dictionaries(words, seconds, max_size=3))
+
+
+def events() -> SearchStrategy[ev.Event]:
+    """Return events of runs."""
+    base: dict[str, SearchStrategy[Any]] = {"run_id": words, "at": seconds}
+    phase = phases()
+    seat = {**base, "phase": phase, "seat": words}
+    return st.one_of(
+        st.builds(ev.RunStarted, plan=plans(), **base),
+        st.builds(ev.PhaseStarted, phase=phase, **base),
+        st.builds(ev.SeatStarted, **seat),
+        st.builds(ev.TextDelta, text=texts, **seat),
+        st.builds(ev.AttemptFailed, error=errors(), retry_in=maybe(seconds), **seat),
+        st.builds(ev.SeatFinished, response=maybe(responses()), error=maybe(errors()), elapsed=seconds, **seat),
+        st.builds(ev.SeatReset, reason=texts, **seat),
+        st.builds(ev.PhaseFinished, phase=phase, elapsed=seconds, **base),
+        st.builds(ev.Degraded, reason=texts, seats=st.lists(words, max_size=2).map(tuple), **base),
+        st.builds(ev.RunFinished, status=st.sampled_from(list(m.Status)), elapsed=seconds, **base),
+    )
