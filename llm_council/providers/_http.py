@@ -23,6 +23,7 @@ from llm_council.errors import (
     InvalidKey,
     InvalidOption,
     MissingCredentials,
+    ProviderError,
     TimedOut,
     TransportError,
     TruncatedReply,
@@ -165,8 +166,12 @@ class HttpProvider(ProviderAdapter):
             raise self._refusal(reply)
         if not reply.body.strip():
             raise EmptyReply(f"{self.name} sent an empty reply (HTTP {reply.status})", request_id=reply.request_id)
-        data = loads(reply.body, self._limits, content_type=reply.content_type)
-        response = self._decode(data, asked, reply)
+        try:
+            data = loads(reply.body, self._limits, content_type=reply.content_type)
+            response = self._decode(data, asked, reply)
+        except ProviderError as error:
+            error.fill(request_id=reply.request_id)
+            raise
         if adjustments:
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
         return response

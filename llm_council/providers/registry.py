@@ -105,7 +105,7 @@ def register_provider(name: str, cls: type[ProviderAdapter], *, replace: bool = 
         NotAnAdapter: it is no ``ProviderAdapter``; a ``TypeError`` too.
         InvalidOption: the name cannot be one, or is taken; a ``ValueError`` too.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", str(name)):
+    if type(name) is not str or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", name):
         raise InvalidOption(f"a provider's name has letters, digits, '-', '_' and '.', got {name!r:.80}")
     _refuse_stranger(cls, f"register_provider({name!r})")
     known = _registered.get(name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from llm_council.transports._logs import redact_logs
+
 if TYPE_CHECKING:
     from llm_council.transports._base import HttpReply, HttpRequest, ReplyStream, Transport
     from llm_council.transports._client import AsyncClient, new_client
@@ -43,6 +45,8 @@ _HOMES = {
     "new_client": "_client",
     "translate": "_translate",
 }
+
+redact_logs()
 
 
 def __getattr__(name: str) -> Any:
