@@ -17,7 +17,7 @@ from llm_council._engine.budget import chair_end, quorum_of
 from llm_council._engine.ranking import read_ranking, tally
 from llm_council._engine.sitting import Bound, Sitting, ask
 from llm_council._schema import drop_thinking
-from llm_council.errors import BudgetExceeded, CouncilError, DeadlineExceeded, QuorumLost, RunError
+from llm_council.errors import BudgetExceeded, ContextTooLong, CouncilError, DeadlineExceeded, QuorumLost, RunError
 from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase
 
 __all__ = ["Board", "Written", "chairs_of", "critique", "draft", "synthesise", "unmet_quorum"]
@@ -286,7 +286,12 @@ async def synthesise(sitting: Sitting, *, only: str | None = None) -> Written | 
     for place, name in enumerate(chairs):
         seat = plan.seat(name)
         request = prompts.synthesise(plan, seat, drafts, reviews, sitting.ranking)
-        outcome = await ask(sitting, Phase.SYNTHESISE, seat, request, chair_bound(sitting, len(chairs) - place - 1))
+        bound = chair_bound(sitting, len(chairs) - place - 1)
+        outcome = await ask(sitting, Phase.SYNTHESISE, seat, request, bound)
+        if isinstance(outcome.error, ContextTooLong):
+            request = prompts.synthesise(prompts.shorter(plan, request), seat, drafts, reviews, sitting.ranking)
+            sitting.warnings.append(f"{name} was shown the drafts cut to its context")
+            outcome = await ask(sitting, Phase.SYNTHESISE, seat, request, bound.again())
         if outcome.response is not None:
             if place:
                 sitting.degrade(f"{name} took the chair", *chairs[:place])

@@ -18,7 +18,7 @@ from string import ascii_uppercase
 
 import attrs
 
-from llm_council._engine.fences import RULE, derive, masked, neutral, quoted
+from llm_council._engine.fences import RULE, derive, joined, masked, neutral, quoted
 from llm_council._schema import drop_thinking
 from llm_council.models import (
     Critique,
@@ -36,7 +36,7 @@ from llm_council.models import (
     TextPart,
 )
 
-__all__ = ["critique", "draft", "labelled", "repair", "synthesise"]
+__all__ = ["critique", "draft", "labelled", "repair", "shorter", "synthesise"]
 
 # Models that answer in prose first are small: short answers, short quotations. Tokens, and characters of one quotation.
 _SMALL_TOKENS = {Phase.DRAFT: 200, Phase.CRITIQUE: 120, Phase.RANK: 60, Phase.SYNTHESISE: 300, Phase.REPAIR: 300}
@@ -99,6 +99,14 @@ def critique(
     if seat.prose_first:
         return _small(plan, seat, phase, codes, peers, "\n".join((*words, f"The task was: {plan.task.strip()}")))
     return _request(plan, seat, phase, codes, (*peers, "\n".join(filter(None, words))))
+
+
+def shorter(plan: Plan, request: GenerateRequest) -> Plan:
+    """Return the plan with quotations cut so that a request that was too long becomes a quarter of its length."""
+    longest = max(len(turn.text) for turn in request.turns())
+    quotations = 2 * len(plan.seats)  # at most a draft and a review from each
+    most = max(200, min(plan.limits.peer_text, longest // quotations) // 4)
+    return attrs.evolve(plan, limits=attrs.evolve(plan.limits, peer_text=most))
 
 
 def synthesise(
@@ -211,19 +219,19 @@ def _asked(plan: Plan, seat: SeatSpec, phase: Phase, turns: Sequence[Message]) -
         max_tokens=most,
         temperature=plan.temperature,
         reasoning=plan.reasoning,
-        idempotency_key=_key(plan, phase, seat.name),
+        idempotency_key=_key(plan, phase, seat.name, str(plan.limits.peer_text)),
         metadata={"run_id": plan.run_id, "phase": str(phase), "seat": seat.name},
     )
 
 
 def _key(plan: Plan, *call: str) -> str:
     """Name one call: the same on every retry of it, and on no other call of any run."""
-    return hashlib.blake2b("\x1f".join((plan.seed, plan.run_id, *call)).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(joined(plan.seed, plan.run_id, *call), digest_size=16).hexdigest()
 
 
 def _chance(plan: Plan, *purpose: str) -> Random:
     """Return chance that depends on the run's seed and the purpose alone."""
-    return Random("\x1f".join((plan.seed, *purpose)))
+    return Random(joined(plan.seed, *purpose))
 
 
 def _codes(plan: Plan, seat: SeatSpec, phase: Phase) -> list[str]:

@@ -104,7 +104,7 @@ def _result(sitting: Sitting, final: Final | RunError | None) -> CouncilResult:
         error=error,
         problems=answer.problems if answer else (),
         errors={seat.name: seat.error for seat in seats if seat.error is not None},
-        warnings=(*plan.notes, *sitting.warnings, *_uncounted(sitting)),
+        warnings=(*(plan.notes if not plan.reviewers else ()), *sitting.warnings, *_uncounted(sitting)),
         usage=sum((seat.usage for seat in seats), Usage()),
         cost=total_cost(calls) if calls else Cost(),
         phases=tuple(sitting.timings[phase] for phase in plan.phases if phase in sitting.timings),

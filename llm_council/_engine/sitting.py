@@ -136,6 +136,10 @@ class Bound:
         """Return a bound at a reading of the event loop's clock."""
         return cls(why, anyio.CancelScope(deadline=end))
 
+    def again(self) -> Bound:
+        """Return the same bound for another call."""
+        return Bound.until(self.scope.deadline, self.why)
+
     def tighten(self, end: float, why: str) -> None:
         """Move the bound forward; a later end changes nothing."""
         if end < self.scope.deadline:

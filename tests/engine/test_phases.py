@@ -9,6 +9,7 @@ import trio.testing
 from llm_council.errors import (
     BudgetExceeded,
     ContentFiltered,
+    ContextTooLong,
     DeadlineExceeded,
     EmptyReply,
     QuorumLost,
@@ -296,3 +297,19 @@ async def test_an_answer_that_was_cut_is_not_passed_off_as_whole(run):
     _, result = await run(seats={"ann": seat(synthesise=cut)})
     assert result.status is Status.DEGRADED
     assert any("cut off at max_tokens" in warning for warning in result.warnings)
+
+
+async def test_a_chair_whose_context_is_too_small_sees_shorter_quotations(run):
+    def write(request):
+        if len(request.messages[1].text) > 3000:
+            return ContextTooLong("too long", status=400)
+        return "It is 391."
+
+    long = "word " * 2000
+    council, result = await run(seats={"ann": seat(draft=long), "bob": seat(draft=long), "cid": seat(synthesise=write)})
+    assert result.text == "It is 391."
+    assert result.chair == "cid"
+    assert "cid was shown the drafts cut to its context" in result.warnings
+    first, second = council.seats["cid"].asked("synthesise")
+    assert first.idempotency_key != second.idempotency_key
+    assert "cut here to save space" in second.messages[1].text

@@ -275,3 +275,9 @@ def test_the_built_in_roles_fit(name):
     plan = attrs.evolve(PLAN, prompts=role.prompts, schema=role.schema)
     assert "reasoning" not in user(prompts.draft(plan, SEATS[0])).partition("Cover:")[2]
     assert prompts.synthesise(plan, SEATS[0], DRAFTS, (), Ranking()).structured_output.json_schema == role.schema
+
+
+def test_any_text_may_be_a_seed():
+    plan = attrs.evolve(PLAN, seed="\ud800 \x00")
+    assert prompts.labelled(plan, SEATS[3], DRAFTS)
+    assert prompts.draft(plan, SEATS[0]).idempotency_key
