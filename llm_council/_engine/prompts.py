@@ -39,7 +39,7 @@ from llm_council.models import (
 __all__ = ["critique", "draft", "labelled", "repair", "shorter", "synthesise"]
 
 # Models that answer in prose first are small: short answers, short quotations. Tokens, and characters of one quotation.
-_SMALL_TOKENS = {Phase.DRAFT: 200, Phase.CRITIQUE: 120, Phase.RANK: 60, Phase.SYNTHESISE: 300, Phase.REPAIR: 300}
+_SMALL_TOKENS = {Phase.DRAFT: 120, Phase.CRITIQUE: 60, Phase.RANK: 40, Phase.SYNTHESISE: 160, Phase.REPAIR: 160}
 _SMALL_QUOTE = 900
 
 _CRITIQUE = """\

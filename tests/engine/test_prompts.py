@@ -202,7 +202,7 @@ def test_small_models_get_short_prompts_and_are_asked_for_short_answers():
         prompts.critique(plan, seat, prompts.labelled(plan, seat, long)),
         prompts.synthesise(plan, seat, long, (), Ranking()),
     ]
-    assert [request.max_tokens for request in asked] == [200, 120, 300]
+    assert [request.max_tokens for request in asked] == [120, 60, 160]
     assert len(user(asked[0])) < 100
     assert all(len(user(request)) < 2400 for request in asked[1:])
 
