@@ -62,11 +62,20 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     from llm_council.models import GenerateRequest
     from llm_council.providers import registry
     from llm_council.testing.fakes import ScriptedProvider
+    from llm_council.transports import HttpxTransport
     from llm_council.transports._client import PooledTransport
 
     async def handle(_: PooledTransport, request: httpx.Request) -> httpx.Response:
         await request.aread()
         return reply_of_the_internet(request)
+
+    def without_a_pool(transport: HttpxTransport, client: Any = None, **options: Any) -> None:
+        if client is None:
+            options.setdefault("transport", httpx.MockTransport(reply_of_the_internet))
+        construct(transport, client, **options)
+
+    construct = HttpxTransport.__init__
+    monkeypatch.setattr(HttpxTransport, "__init__", without_a_pool)
 
     def say(request: GenerateRequest) -> str:
         shape = request.structured_output
