@@ -1,4 +1,4 @@
-"""What HTTP libraries log passes the redactor: at DEBUG httpcore writes whole header blocks, a server's echo included."""
+"""What HTTP libraries log passes the redactor: at DEBUG, httpcore writes whole header blocks."""
 
 from __future__ import annotations
 

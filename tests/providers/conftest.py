@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,7 +46,8 @@ class Exchange(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         self.body = json.loads(self.rfile.read(length)) if length else None
-        self.server.seen.append(self)
+        seen = SimpleNamespace(command=self.command, path=self.path, headers=self.headers, body=self.body)
+        self.server.seen.append(seen)  # one handler serves all requests of a connection
         self.server.connections.add(self.client_address)
         try:
             self.server.script(self)
@@ -127,7 +129,7 @@ class Vendor(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Exchange)
         self.script: Callable[[Exchange], None] = Exchange.chat
-        self.seen: list[Exchange] = []
+        self.seen: list[Any] = []
         self.connections: set[Any] = set()
         self.hung_up = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"

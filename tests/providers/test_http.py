@@ -467,23 +467,19 @@ async def test_an_error_in_mid_stream_keeps_the_text(vendor):
 
 @pytest.mark.anyio
 async def test_keep_alives_are_no_content(vendor):
-    over = threading.Event()
-
     def script(exchange):
         exchange.begin_stream()
         exchange.piece("4")
-        while not over.wait(0.05):
+        for _ in range(400):
             exchange.send(b": PROCESSING\n\n")
+            time.sleep(0.05)
 
     vendor.script = script
     async with at(vendor, timeout=Timeouts(idle=0.4)) as provider:
-        began = time.monotonic()
         with pytest.raises(TimedOut) as caught:
             await gathered(provider)
-    over.set()
-    assert (caught.value.phase, caught.value.partial) == ("idle", "4")
-    assert time.monotonic() - began < 10
-    assert vendor.hung_up.wait(10) or over.is_set()
+        assert (caught.value.phase, caught.value.partial) == ("idle", "4")
+        assert await anyio.to_thread.run_sync(vendor.hung_up.wait, 10)
 
 
 @pytest.mark.anyio
@@ -553,7 +549,7 @@ async def test_generate_itself_fits_the_request_too(vendor):
         response = await provider.generate(GenerateRequest(prompt="x", model="o3", temperature=0.5))
         assert "temperature" not in vendor.body
         assert [change.field for change in response.adjustments] == ["temperature"]
-        vendor.script = type(vendor.seen[0]).chat
+        vendor.script = lambda exchange: exchange.chat()
         request = GenerateRequest(prompt="x", model="o3", temperature=0.5)
         chunks = [chunk async for chunk in provider.stream(request)]
         assert [change.field for change in join(chunks).adjustments] == ["temperature"]
