@@ -75,19 +75,9 @@ def make_plan(
     Raises:
         InvalidOption: a value that cannot work; the message names the remedy.
     """
-    if not isinstance(task, str) or not task.strip():  # type: ignore[redundant-expr]
-        raise InvalidOption("the task is empty: say what the council is to do")
-    if run_id is not None and not _RUN_ID.fullmatch(run_id):
-        raise InvalidOption(f"run_id: 1 to 64 letters, digits, '_' or '-', got {run_id!r:.80}")
+    chosen, bounds = strategy or config.strategy, config.budget.overlaid(budget)
     names = _names(seats)
-    chosen = strategy or config.strategy
-    if chosen not in _REVIEWS:
-        raise InvalidOption(f"no strategy {chosen!r:.80}{near(chosen, _REVIEWS)}; known: {', '.join(_REVIEWS)}")
-    if chosen == "vote" and len(names) < _VOTERS:
-        raise InvalidOption(f"the strategy 'vote' needs {_VOTERS} seats or more to rank drafts, got {len(names)}")
-    bounds = config.budget.overlaid(budget)
-    if bounds.quorum is not None and bounds.quorum > len(names):
-        raise InvalidOption(f"a quorum of {bounds.quorum} cannot be met by {len(names)} seats: lower it, or add seats")
+    _check(task, run_id, names, chosen, bounds)
     wanted = schema if schema is not None else subagent.schema
     if wanted is not None:
         wanted = _schema.plain_schema(wanted)
@@ -122,6 +112,19 @@ def make_plan(
         seed=config.seed or secrets.token_hex(16),
         metadata=metadata or {},
     )
+
+
+def _check(task: str, run_id: str | None, names: list[str], strategy: str, bounds: Budget) -> None:
+    if not isinstance(task, str) or not task.strip():  # type: ignore[redundant-expr]
+        raise InvalidOption("the task is empty: say what the council is to do")
+    if run_id is not None and not _RUN_ID.fullmatch(run_id):
+        raise InvalidOption(f"run_id: 1 to 64 letters, digits, '_' or '-', got {run_id!r:.80}")
+    if strategy not in _REVIEWS:
+        raise InvalidOption(f"no strategy {strategy!r:.80}{near(strategy, _REVIEWS)}; known: {', '.join(_REVIEWS)}")
+    if strategy == "vote" and len(names) < _VOTERS:
+        raise InvalidOption(f"the strategy 'vote' needs {_VOTERS} seats or more to rank drafts, got {len(names)}")
+    if bounds.quorum is not None and bounds.quorum > len(names):
+        raise InvalidOption(f"a quorum of {bounds.quorum} cannot be met by {len(names)} seats: lower it, or add seats")
 
 
 def _first(*values: T | None) -> T | None:
