@@ -6,13 +6,14 @@ __all__ = ["ThoughtSplitter", "split_thoughts"]
 
 _OPEN = "<think>"
 _CLOSE = "</think>"
+_SPACE = 1000  # characters of space that may stand before a tag: what waits for one must not grow for ever
 
 
 class ThoughtSplitter:
     """Part a text that arrives in pieces into reasoning and answer.
 
-    Only a tag at the very beginning opens the reasoning; without one the text passes unchanged. The space around the
-    reasoning belongs to neither.
+    Only a tag at the very beginning opens the reasoning; without one the text passes unchanged. The reasoning is what
+    stands between the tags; the space around the tags is dropped.
     """
 
     __slots__ = ("_held", "_state")
@@ -29,16 +30,18 @@ class ThoughtSplitter:
         """Return what was held back: the text is over."""
         held, self._held = self._held, ""
         if self._state == self._inside:
-            return held.rstrip(), ""
+            return held, ""
         return ("", "") if self._state == self._between else ("", held)
 
     def _before(self, text: str) -> tuple[str, str]:
         self._held += text
         start = self._held.lstrip()
+        if len(self._held) - len(start) > _SPACE:
+            start = self._held
         if start.startswith(_OPEN):
             self._held = ""
             self._state = self._inside
-            return self._inside(start[len(_OPEN) :].lstrip())
+            return self._inside(start[len(_OPEN) :])
         if _OPEN.startswith(start):
             return "", ""
         self._state = self._after
@@ -51,16 +54,15 @@ class ThoughtSplitter:
         if tag:
             self._held = ""
             self._state = self._between
-            return thoughts.rstrip(), self._between(answer)[1]
-        # The end may be the beginning of the tag, with the space before it.
+            return thoughts, self._between(answer)[1]
+        # The end may be the beginning of the tag.
         cut = len(text)
         for length in range(min(len(_CLOSE) - 1, len(text)), 0, -1):
             if text.endswith(_CLOSE[:length]):
                 cut -= length
                 break
-        shown = text[:cut].rstrip()
-        self._held = text[len(shown) :]
-        return shown, ""
+        self._held = text[cut:]
+        return text[:cut], ""
 
     def _between(self, text: str) -> tuple[str, str]:
         answer = text.lstrip()

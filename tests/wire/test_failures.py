@@ -1,0 +1,256 @@
+"""What a refusal means, and how long to wait."""
+
+from __future__ import annotations
+
+import math
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_council._secrets import Secret
+from llm_council._wire import failures
+from llm_council._wire.openai import decode_error, decode_response, encode_error
+from llm_council._wire.payloads import dumps
+from llm_council.errors import (
+    ApiError,
+    AuthenticationFailed,
+    ContextTooLong,
+    ModelNotFound,
+    OutOfCredit,
+    PermissionRefused,
+    RateLimited,
+    RequestRejected,
+    RequestTooLarge,
+    ServerFailed,
+)
+
+NOW = 1_700_000_000.0
+
+WAITS: list[tuple[dict[str, str], float | None]] = [
+    ({}, None),
+    ({"retry-after": "1"}, 1.0),
+    ({"retry-after": " 2.5 "}, 2.5),
+    ({"retry-after-ms": "1400", "retry-after": "9"}, 1.4),
+    ({"retry-after-ms": "junk", "retry-after": "9"}, 9.0),
+    ({"retry-after": "0"}, None),
+    ({"retry-after": "-5"}, None),
+    ({"retry-after": "nan"}, None),
+    ({"retry-after": "soon"}, None),
+    ({"retry-after": ""}, None),
+    ({"retry-after": "1_0"}, None),
+    ({"retry-after": "٣"}, None),
+    ({"retry-after": "1e400"}, math.inf),
+    ({"retry-after": "inf"}, math.inf),
+    ({"retry-after": "Infinity"}, math.inf),
+    ({"retry-after": "31536000"}, 31536000.0),
+    ({"retry-after": formatdate(NOW + 30, usegmt=True)}, 30.0),
+    ({"retry-after": formatdate(NOW - 30, usegmt=True)}, None),
+    ({"retry-after": formatdate(NOW + 90, usegmt=True), "date": formatdate(NOW + 60, usegmt=True)}, 30.0),
+    ({"retry-after": "Wed, 99 Foo 2099 99:99:99 GMT"}, None),
+    ({"retry-after": "Sun, 06 Nov 9999 08:49:37"}, 253_397_580_577 - NOW),
+]
+
+
+@pytest.mark.parametrize(("headers", "seconds"), WAITS, ids=[str(headers) for headers, _ in WAITS])
+def test_how_long_a_vendor_asks_us_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    found = failures.retry_after(headers, NOW)
+    assert found is None if seconds is None else found == pytest.approx(seconds)
+
+
+def test_a_date_without_a_clock_says_nothing() -> None:
+    assert failures.retry_after({"retry-after": formatdate(NOW, usegmt=True)}) is None
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_any_header_is_a_wait_or_nothing(seconds: str, milliseconds: str) -> None:
+    found = failures.retry_after({"retry-after": seconds, "retry-after-ms": milliseconds}, NOW)
+    assert found is None or found > 0
+
+
+STATUSES: list[tuple[int, type[ApiError], bool]] = [
+    (400, RequestRejected, False),
+    (401, AuthenticationFailed, False),
+    (402, OutOfCredit, False),
+    (403, PermissionRefused, False),
+    (404, RequestRejected, False),
+    (405, RequestRejected, False),
+    (408, ServerFailed, True),
+    (409, RequestRejected, False),
+    (413, RequestTooLarge, False),
+    (422, RequestRejected, False),
+    (425, RequestRejected, True),
+    (429, RateLimited, True),
+    (500, ServerFailed, True),
+    (501, ServerFailed, False),
+    (502, ServerFailed, True),
+    (503, ServerFailed, True),
+    (504, ServerFailed, True),
+    (524, ServerFailed, True),
+    (529, ServerFailed, True),
+]
+BODIES = {
+    "empty": b"",
+    "null": b"null",
+    "error null": b'{"error": null}',
+    "html": b"<html><head><title>502 Bad Gateway</title></head><body>nginx SECRET-PAGE</body></html>",
+    "html inside json": b'{"error": {"message": "<!DOCTYPE html><p>SECRET-PAGE"}}',
+    "text": b"upstream connect error or disconnect/reset before headers",
+    "not utf-8": b"\xff\xfe\x00",
+    "list": b"[]",
+    "number": b"7",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize(("status", "cls", "retryable"), STATUSES, ids=[str(status) for status, *_ in STATUSES])
+def test_a_status_decides_where_the_body_says_nothing(
+    status: int, cls: type[ApiError], retryable: bool, name: str
+) -> None:
+    error = decode_error(status, {}, BODIES[name])
+    assert (type(error), error.status, error.retryable) == (cls, status, retryable)
+    assert f"HTTP {status}" in error.message
+    assert "<" not in error.message
+    assert "SECRET-PAGE" not in error.message
+    if name == "text":
+        assert error.message.startswith("upstream connect error")
+
+
+def refused(status: int, **error: object) -> ApiError:
+    return decode_error(status, {}, dumps({"error": error}))
+
+
+CODES: list[tuple[int, dict[str, object], type[ApiError]]] = [
+    (429, {"message": "x", "type": "insufficient_quota", "code": "insufficient_quota"}, OutOfCredit),
+    (429, {"message": "x", "type": "insufficient_quota", "code": None}, OutOfCredit),
+    (429, {"message": "x", "code": "billing_hard_limit_reached"}, OutOfCredit),
+    (429, {"message": "x", "code": "organization_spend_limit_exceeded"}, OutOfCredit),
+    (429, {"message": "x", "code": "credit_balance_exhausted"}, OutOfCredit),
+    (429, {"message": "x", "type": "tokens", "code": "rate_limit_exceeded"}, RateLimited),
+    (400, {"message": "x", "code": "context_length_exceeded"}, ContextTooLong),
+    (400, {"message": "too big", "type": "exceed_context_size_error", "code": 400}, ContextTooLong),
+    (500, {"message": "x", "code": "context_length_exceeded"}, ContextTooLong),
+    (400, {"message": "This model's maximum context length is 10 tokens.", "type": "BadRequestError"}, ContextTooLong),
+    (404, {"message": "x", "code": "model_not_found"}, ModelNotFound),
+    (400, {"message": "x", "code": "model_not_found"}, ModelNotFound),
+    (403, {"message": "x", "code": "model_not_found"}, ModelNotFound),
+    (404, {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}, ModelNotFound),
+    (404, {"message": "model 'x' not found", "type": "api_error"}, ModelNotFound),
+    (400, {"message": "openai/none is not a valid model ID", "code": 400}, ModelNotFound),
+    (404, {"message": "Invalid URL (POST /v1/chat)", "type": "invalid_request_error"}, RequestRejected),
+    (400, {"message": "x", "code": "invalid_api_key"}, AuthenticationFailed),
+    (403, {"message": "x", "code": "unsupported_country_region_territory"}, PermissionRefused),
+    (503, {"message": "x", "type": "overloaded_error"}, ServerFailed),
+    (400, {"message": "x", "metadata": {"error_type": "provider_overloaded"}}, ServerFailed),
+    (402, {"message": "x", "metadata": {"error_type": "payment_required"}}, OutOfCredit),
+    (400, {"message": "x", "type": "api_error"}, RequestRejected),
+]
+
+
+@pytest.mark.parametrize(("status", "error", "cls"), CODES)
+def test_a_vendors_code_says_more_than_the_status(status: int, error: dict[str, object], cls: type[ApiError]) -> None:
+    found = refused(status, **error)
+    assert type(found) is cls
+    assert found.retryable is cls.RETRYABLE
+
+
+def test_whether_to_try_again_is_never_read_from_the_words() -> None:
+    for words in ("rate limit exceeded, please retry", "overloaded", "quota", "timeout", "please try again in 1 s"):
+        assert not refused(400, message=words).retryable
+        assert refused(429, message=words).retryable
+
+
+def test_a_lost_race_for_a_lock_may_be_tried_again() -> None:
+    assert refused(409, message="x", code="lock_timeout").retryable
+    assert not refused(409, message="lock").retryable
+
+
+def test_the_vendors_own_wish_to_be_asked_again_wins() -> None:
+    assert not decode_error(500, {"x-should-retry": "false"}, b"").retryable
+    assert decode_error(400, {"X-Should-Retry": "true"}, b"").retryable
+    body = dumps(encode_error("x", code="insufficient_quota"))
+    assert not decode_error(429, {"x-should-retry": "true"}, body).retryable
+
+
+def test_facts_are_kept() -> None:
+    headers = {"X-Request-Id": "req_1", "Retry-After": "3"}
+    error = decode_error(429, headers, dumps(encode_error("Slow down.", code="rate_limit_exceeded")))
+    assert (error.status, error.code, error.request_id, error.retry_after) == (429, "rate_limit_exceeded", "req_1", 3.0)
+    assert error.message == "Slow down. (HTTP 429 rate_limit_exceeded)"
+    assert '"Slow down."' in error.body
+
+
+SHAPES: list[tuple[object, str]] = [
+    ({"error": "Unauthorized"}, "Unauthorized"),
+    ({"object": "error", "message": "flat", "type": "X", "code": 401}, "flat"),
+    ({"detail": "plain"}, "plain"),
+    ({"detail": [{"loc": ["body", "messages", 0], "msg": "field required"}]}, "body.messages.0: field required"),
+    ({"message": "bare"}, "bare"),
+    ([{"error": {"message": "in a list", "code": 401}}], "in a list"),
+    ("just text", "just text"),
+]
+
+
+@pytest.mark.parametrize(("body", "said"), SHAPES, ids=[said for _, said in SHAPES])
+def test_every_shape_of_an_error_is_read(body: object, said: str) -> None:
+    error = decode_error(401, {}, dumps(body))
+    assert type(error) is AuthenticationFailed
+    assert error.message.startswith(said)
+
+
+def test_a_gateway_passes_on_what_the_vendor_behind_it_said() -> None:
+    raw = dumps(encode_error("maximum of 10", code="context_length_exceeded")).decode()
+    body = {
+        "error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": raw, "provider_name": "P"}}
+    }
+    error = decode_error(400, {}, dumps(body))
+    assert type(error) is ContextTooLong
+    assert "Provider returned error: P: maximum of 10" in error.message
+    body["error"]["metadata"]["raw"] = "<html>SECRET-PAGE"  # type: ignore[index]
+    assert "SECRET-PAGE" not in decode_error(502, {}, dumps(body)).message
+
+
+def test_a_key_that_the_server_echoes_is_not_shown() -> None:
+    secret = Secret("my-own-kind-of-key-123456")
+    body = dumps(encode_error(f"Incorrect API key: {secret.reveal()}", code="invalid_api_key"))
+    error = decode_error(401, {}, body)
+    assert secret.reveal() not in repr(vars(error)) + str(error)
+    assert "***" in error.message
+    assert "***" in error.body
+
+
+def test_a_huge_body_is_cut() -> None:
+    error = decode_error(500, {}, b"x" * (64 << 20))
+    assert len(error.body) <= 64 * 1024
+    assert len(error.message) <= 1024
+
+
+INSIDE: list[tuple[dict[str, object], type[ApiError], int, bool]] = [
+    ({"error": {"code": 502, "message": "x"}}, ServerFailed, 502, True),
+    ({"error": {"code": "429", "message": "x"}}, RateLimited, 429, True),
+    ({"error": {"code": 400, "message": "x"}}, RequestRejected, 400, False),
+    ({"error": {"code": "insufficient_quota", "message": "x"}}, OutOfCredit, 402, False),
+    ({"error": {"type": "server_error", "message": "x"}}, ServerFailed, 500, True),
+    ({"error": {"type": "invalid_request_error", "message": "x"}}, RequestRejected, 400, False),
+    ({"error": "out of memory"}, ServerFailed, 500, True),
+    ({"object": "error", "message": "x", "code": 404, "type": "NotFoundError"}, ModelNotFound, 404, False),
+    ({"choices": [{"error": {"code": 429, "message": "x"}, "message": {}}]}, RateLimited, 429, True),
+    ({"choices": [{"finish_reason": "error", "message": {"content": "half"}}]}, ServerFailed, 500, True),
+]
+
+
+@pytest.mark.parametrize(("reply", "cls", "status", "retryable"), INSIDE)
+def test_an_error_inside_a_200_is_mapped_by_its_own_code(
+    reply: dict[str, object], cls: type[ApiError], status: int, retryable: bool
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        decode_response(reply, request_id="r")
+    error = caught.value
+    assert (type(error), error.status, error.retryable, error.request_id) == (cls, status, retryable, "r")
+
+
+def test_an_empty_error_is_none() -> None:
+    for nothing in (None, "", {}, False):
+        reply = {"error": nothing, "choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}]}
+        assert decode_response(reply).text == "fine"

@@ -1,0 +1,47 @@
+"""Thoughts in front of an answer are told apart wherever the text is cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_council._wire.think import ThoughtSplitter, split_thoughts
+
+TEXTS = [
+    ("plain", "", "plain"),
+    ("", "", ""),
+    ("  plain", "", "  plain"),
+    ("<think>hm</think>yes", "hm", "yes"),
+    ("\n<think>\nhm  hm\n</think>\n\nyes ", "\nhm  hm\n", "yes "),
+    ("<think></think>yes", "", "yes"),
+    ("<think>cut", "cut", ""),
+    ("<think>a</thin", "a</thin", ""),
+    ("<think>a < b </think>c", "a < b ", "c"),
+    ("<think>a</think>b<think>c</think>", "a", "b<think>c</think>"),
+    ("<thi", "", "<thi"),
+    (" " * 1001 + "<think>a</think>b", "", " " * 1001 + "<think>a</think>b"),
+    ("<thinking>x", "", "<thinking>x"),
+    ("say <think>x</think>", "", "say <think>x</think>"),
+]
+
+
+@pytest.mark.parametrize(("text", "thoughts", "answer"), TEXTS)
+def test_only_a_tag_at_the_beginning_opens_thoughts(text: str, thoughts: str, answer: str) -> None:
+    assert split_thoughts(text) == (thoughts, answer)
+
+
+pieces = st.lists(st.sampled_from(["<think>", "</think>", "<", "/", "think", ">", "a", " ", "\n"]), max_size=12)
+
+
+@settings(max_examples=1000)
+@given(pieces, st.lists(st.integers(0, 60), max_size=8))
+def test_the_cuts_do_not_matter(words: list[str], cuts: list[int]) -> None:
+    text = "".join(words)
+    splitter = ThoughtSplitter()
+    places = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
+    found = [splitter.feed(text[start:end]) for start, end in pairwise(places)]
+    found.append(splitter.finish())
+    assert ("".join(a for a, _ in found), "".join(b for _, b in found)) == split_thoughts(text)
