@@ -1,0 +1,137 @@
+"""A key is held so that it cannot be shown by accident."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import pickle
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_council._secrets import MASK, Secret, clean, redact
+
+KEY = "my-very-own-key-0123456789"
+
+
+def test_no_way_of_showing_it_shows_it() -> None:
+    secret = Secret(KEY)
+    shown = [
+        repr(secret),
+        str(secret),
+        f"{secret}",
+        f"{secret!r:>10}",
+        "%s" % secret,  # noqa: UP031
+        repr([secret]),
+        repr({1: secret}),
+    ]
+    try:
+        json.dumps(secret)
+    except TypeError as error:
+        shown.append(str(error))
+    try:
+        raise ValueError(secret)
+    except ValueError:
+        shown.append(traceback.format_exc())
+    assert not [text for text in shown if KEY in text]
+    assert secret.reveal() == KEY
+    assert not hasattr(secret, "__dict__")
+
+
+def test_the_fingerprint_tells_keys_apart_and_reveals_neither() -> None:
+    a, b = Secret(KEY), Secret(KEY + "x")
+    assert a.fingerprint() == Secret(KEY).fingerprint() != b.fingerprint()
+    assert len(a.fingerprint()) == 12
+    assert a == Secret(KEY)
+    assert a != b
+    assert a != KEY
+    assert hash(a) == hash(Secret(KEY))
+
+
+def test_space_around_is_removed() -> None:
+    assert Secret(f"  {KEY}\n").reveal() == KEY
+
+
+@pytest.mark.parametrize(
+    "value", ["", "  \n", "two words", "line\nbreak", "tab\there", "caf\u00e9", "nul\x00", "\u200bkey"]
+)
+def test_a_key_that_no_header_carries_is_refused_without_being_shown(value: str) -> None:
+    with pytest.raises(ValueError, match="the key in MY_KEY") as caught:
+        Secret(value, env="MY_KEY")
+    assert not value.strip() or value.strip() not in str(caught.value)
+
+
+def test_a_pickle_carries_the_variables_name_and_never_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pickle.dumps(Secret(KEY, env="MY_KEY"))
+    assert KEY.encode() not in data
+    monkeypatch.setenv("MY_KEY", "another-key-here")
+    assert pickle.loads(data).reveal() == "another-key-here"
+    monkeypatch.delenv("MY_KEY")
+    empty = pickle.loads(data)
+    assert not empty
+    with pytest.raises(LookupError, match="set MY_KEY here too"):
+        empty.reveal()
+    assert not pickle.loads(pickle.dumps(Secret(KEY)))
+
+
+def test_copies_are_the_same_secret() -> None:
+    secret = Secret(KEY)
+    assert copy.copy(secret) is secret
+    assert copy.deepcopy({"a": [secret]})["a"][0] is secret
+
+
+def test_every_live_key_is_redacted_and_a_dropped_one_is_forgotten() -> None:
+    first, second = Secret(KEY), Secret(KEY)
+    assert redact(f"<{KEY}>") == f"<{MASK}>"
+    del first
+    gc.collect()
+    assert redact(f"<{KEY}>") == f"<{MASK}>"
+    del second
+    gc.collect()
+    assert redact(f"<{KEY}>") == f"<{KEY}>"
+
+
+LOOK_LIKE_KEYS = [
+    "sk-proj-abcdefghijklmnop",
+    "sk-ant-api03-abcdefghijklmnop",
+    "sk-or-v1-0123456789abcdef",
+    "AIzaSyA0123456789abcdefghijklmnopqrstu",
+    "ghp_0123456789abcdefghij",
+    "hf_abcdefghijklmnop",
+    "gsk_abcdefghijklmnop",
+]
+
+
+@pytest.mark.parametrize("key", LOOK_LIKE_KEYS)
+def test_what_looks_like_a_key_is_redacted(key: str) -> None:
+    assert key not in redact(f"wrong key {key}, sorry")
+
+
+def test_keys_in_headers_and_addresses_are_redacted() -> None:
+    assert redact("Authorization: Bearer abcdefgh12345") == f"Authorization: Bearer {MASK}"
+    assert redact("https://x/y?key=abc&z=1") == f"https://x/y?key={MASK}&z=1"
+    assert redact("https://x/y?a=1&api_key=abc") == f"https://x/y?a=1&api_key={MASK}"
+    assert redact("http://user:pass@proxy:8080") == f"http://{MASK}@proxy:8080"
+    assert redact("nothing here: a sk- of a risk-averse task") == "nothing here: a sk- of a risk-averse task"
+
+
+def test_a_cut_leaves_no_half_of_a_key() -> None:
+    secret = Secret(KEY)
+    for start in range(1010, 1030):
+        text = clean("x" * start + secret.reveal() + "y" * 100)
+        assert KEY[:5] not in text
+
+
+@given(st.text(max_size=200))
+def test_cleaning_is_safe_for_any_text_and_changes_nothing_twice(text: str) -> None:
+    once = clean(text)
+    assert clean(once) == once
+    assert not [char for char in once if (ord(char) < 32 and char not in "\n\t") or 127 <= ord(char) < 160]
+    once.encode()
+
+
+def test_half_surrogate_pairs_are_cleaned() -> None:
+    clean("\ud83d").encode()
