@@ -67,6 +67,7 @@ class ChunkDecoder:
         self._named: set[int] = set()
         self._blocks: list[dict[str, Any]] = []
         self._told: dict[str, Any] = {}
+        self._about: list[Any] = []
         self._kept: dict[str, list[Any]] = {}
 
     @property
@@ -145,7 +146,10 @@ class ChunkDecoder:
                 facts["usage"] = counted
             if cost is not None:
                 facts["cost"] = cost
-        self._tell(picked(value, REPLY_EXTRA), facts)
+        about = [value.get(key) for key in REPLY_EXTRA]
+        if about != self._about:  # nearly every event repeats what the first one said
+            self._about = about
+            self._tell(picked(value, REPLY_EXTRA), facts)
         return GenerateChunk(**facts) if facts else None
 
     def _begin(self, value: dict[str, Any], facts: dict[str, Any]) -> None:

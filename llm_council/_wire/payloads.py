@@ -41,6 +41,7 @@ def _finite(digits: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_scan = _DECODER.scan_once  # type: ignore[attr-defined]  # what decode() calls between two searches for space
 
 
 def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_type: str | None = None) -> Any:
@@ -58,12 +59,20 @@ def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_ty
     """
     text = ""
     try:
-        text = data.removeprefix("\ufeff") if isinstance(data, str) else data.decode("utf-8-sig")
-        value = _DECODER.decode(text)
+        text = data if isinstance(data, str) else data.decode()
+        if text[:1] == "{":
+            value, end = _scan(text, 0)
+            if end != len(text) and text[end:].strip(" \t\n\r"):
+                raise json.JSONDecodeError("Extra data", text, end)
+        else:
+            text = text.removeprefix("\ufeff")
+            value = _DECODER.decode(text)
     except RecursionError:
         raise MalformedReply("the reply's JSON is nested too deeply", path="$") from None
     except UnicodeDecodeError as error:
         raise MalformedReply(f"the reply is not UTF-8: {error.reason} at byte {error.start}", path="$") from None
+    except StopIteration:  # the scanner's word for a value that is not there
+        raise MalformedReply(_not_json(text, ValueError("a value is missing"), content_type), path="$") from None
     except ValueError as error:  # JSONDecodeError, and int()'s refusal of endless digits
         raise MalformedReply(_not_json(text, error, content_type), path="$") from None
     # Brackets are counted first: a walk through every reply would cost more than reading it.
