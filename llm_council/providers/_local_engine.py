@@ -67,7 +67,6 @@ class EngineSpec:
         context: tokens of one slot, prompt and answer together.
         threads: threads that generate.
         batch_threads: threads that read prompts.
-        temperature: for requests that say none; None takes the engine's own.
     """
 
     model: str
@@ -76,7 +75,6 @@ class EngineSpec:
     context: int = 4096
     threads: int = attrs.field(factory=lambda: default_threads()[0])
     batch_threads: int = attrs.field(factory=lambda: default_threads()[1])
-    temperature: float | None = None
 
 
 def installed() -> str:

@@ -58,8 +58,6 @@ def _serve(settings: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["batch_threads"]
     params.n_threads_http = settings["slots"] + 2
-    if settings["temperature"] is not None:
-        params.sampling.temp = settings["temperature"]
     params.warmup = False
     params.ui = False
     params.endpoint_slots = False  # it would show the prompts of others

@@ -31,7 +31,7 @@ import attrs
 from llm_council.errors import CommandFailed, ConfigurationError, InvalidOption, MissingDependency, near
 from llm_council.models._noun import noun
 
-__all__ = ["ENV", "LocalModel", "Progress", "cache_folder", "list_models", "model", "model_path", "pull"]
+__all__ = ["ENV", "LocalModel", "Progress", "cache_folder", "list_models", "model", "model_path", "pull", "sampling"]
 
 ENV = "LLM_COUNCIL_LOCAL_MODEL"
 """The environment variable with the path of a GGUF file that takes the default model's place."""
@@ -70,7 +70,6 @@ class LocalModel:
         path: its file; None until it is fetched.
         sha256: the hash of its file; empty for a file of the user's.
         source: what it is fetched with, or where its path comes from.
-        temperature: the sampling temperature for requests that say none; None takes the engine's own.
     """
 
     name: str
@@ -79,7 +78,6 @@ class LocalModel:
     path: str | None
     sha256: str
     source: str
-    temperature: float | None = None
 
 
 def list_models() -> tuple[LocalModel, ...]:
@@ -105,6 +103,11 @@ def model(name: str | None = None) -> LocalModel:
             return known
     names = [known.name for known in models]
     raise InvalidOption(f"no local model is called {name!r:.80}{near(str(name), names)}; there are: {', '.join(names)}")
+
+
+def sampling(name: str) -> Mapping[str, float]:
+    """Return how a model is best sampled, in the engine's words, where a request does not say."""
+    return next((row.get("sampling", {}) for row in _rows() if row["name"] == name), {})
 
 
 def model_path(name: str | None = None) -> Path | None:
@@ -188,7 +191,7 @@ def _known(row: Mapping[str, Any]) -> LocalModel:
     path = _in_package(row) or _in_cache(row)
     facts = {name: row[name] for name in ("name", "license", "size_bytes", "sha256")}
     found = None if path is None else str(path)
-    return LocalModel(**facts, path=found, source=row["requirement"], temperature=row.get("temperature"))
+    return LocalModel(**facts, path=found, source=row["requirement"])
 
 
 def _in_package(row: Mapping[str, Any]) -> Path | None:

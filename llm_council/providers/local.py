@@ -34,7 +34,15 @@ from llm_council.providers import _local_engine as engines
 from llm_council.providers._local_engine import Engine, EngineSpec
 from llm_council.providers._local_schema import bounded, grammar
 from llm_council.providers._local_server import LLGUIDANCE
-from llm_council.providers._local_weights import LocalModel, Progress, list_models, model, model_path, pull
+from llm_council.providers._local_weights import (
+    LocalModel,
+    Progress,
+    list_models,
+    model,
+    model_path,
+    pull,
+    sampling,
+)
 from llm_council.providers.base import ProviderAdapter
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.providers.profiles import ModelProfile, profile_for
@@ -173,7 +181,7 @@ class LocalProvider(ProviderAdapter):
         return profile_for("local", model(model_name or self._default).name)
 
     def _spec(self, known: LocalModel) -> EngineSpec:
-        return EngineSpec(model=str(known.path), alias=known.name, temperature=known.temperature, **self._shape)
+        return EngineSpec(model=str(known.path), alias=known.name, **self._shape)
 
     async def _engine(self, name: str | None) -> Engine:
         known = model(name or self._default)
@@ -188,6 +196,10 @@ class LocalProvider(ProviderAdapter):
     def _asked(self, request: GenerateRequest, engine: Engine) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         """Return what the engine is asked first, and what of the request's schema it is not told."""
         wanted = request.structured_output
+        usual = dict(sampling(engine.spec.alias))
+        if request.temperature is not None:
+            usual.pop("temperature", None)
+        request = attrs.evolve(request, extra={**usual, **request.extra})
         if wanted is None or self._profile_of(request.model).prose_first:
             most = request.max_tokens or TEXT_TOKENS
             return attrs.evolve(request, structured_output=None, max_tokens=most), ()
@@ -204,7 +216,10 @@ class LocalProvider(ProviderAdapter):
         usage = response.usage
         if self._profile_of(request.model).prose_first and response.text:
             turns = (*request.turns(), Message("assistant", response.text), Message("user", _shape_it(wanted)))
-            again = attrs.evolve(request, prompt=None, messages=turns, stop=(), stream=False)
+            # Shaping repeats what was said: without chance, and without a penalty on repeating.
+            calm = {} if request.temperature is not None else {"temperature": 0.0}
+            extra = {**request.extra, **calm, "repeat_penalty": 1.0}
+            again = attrs.evolve(request, prompt=None, messages=turns, stop=(), stream=False, extra=extra)
             asked, told = _held(again, wanted, engine, max(request.max_tokens or 0, SHAPED_TOKENS))
             async with _watched(engine):
                 shaped = await _speaker(engine).generate(asked)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llm_council.models import GenerateRequest, Message, StructuredOutput
+from llm_council.models import GenerateRequest, StructuredOutput
 from llm_council.providers.local import LocalProvider
 
 QUESTION = "What is the capital city of France? Answer in one sentence."
@@ -30,9 +30,8 @@ def test_it_says_it_in_prose_and_shapes_that(provider):
         "required": ["answer", "reasoning"],
         "additionalProperties": False,
     }
-    turns = (Message("system", "Answer directly and briefly."), Message("user", QUESTION))
     wanted = StructuredOutput(json_schema=schema)
-    response = provider.generate_sync(GenerateRequest(messages=turns, structured_output=wanted, temperature=0.0))
+    response = provider.generate_sync(GenerateRequest(prompt=QUESTION, structured_output=wanted, temperature=0.0))
     assert "Paris" in response.text
     with pytest.raises(ValueError, match="Expecting value"):
         json.loads(response.text)
