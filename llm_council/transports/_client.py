@@ -143,6 +143,5 @@ class _BoundedBody(httpx.AsyncByteStream):
             raise httpx.DecodingError(str(exc), request=self._request) from None
 
     async def aclose(self) -> None:
-        if self._running is not None:
-            await unwind(cast("AsyncGenerator[bytes, None]", self._running))
-        await self._source.aclose()
+        running = [] if self._running is None else [cast("AsyncGenerator[bytes, None]", self._running)]
+        await unwind(*running, close=self._source.aclose)

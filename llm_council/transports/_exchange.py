@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
 import anyio
 
-from llm_council.errors import MalformedReply, ProviderError, ReplyTooLarge
+from llm_council.errors import MalformedReply, ReplyTooLarge
 from llm_council.models.limits import Limits
 from llm_council.transports._base import HttpReply, HttpRequest, bare, incoming, refuse_redirect, where
 from llm_council.transports._decompress import BadEncoding, Overflow, Unpacker
 from llm_council.transports._translate import translate
 
 __all__ = ["body_of", "head_of", "raise_typed", "unwind"]
+
+LEFTOVER = 64 * 1024
+"""Bytes that are taken to reach the end of a body whose reader has left."""
 
 
 def head_of(request: HttpRequest, status: int, headers: Iterable[tuple[bytes, bytes]], limits: Limits) -> HttpReply:
@@ -52,19 +56,36 @@ async def body_of(
         raise MalformedReply(f"the reply of {where(head.url)}: {exc}") from None
 
 
-async def unwind(*generators: AsyncGenerator[bytes, None]) -> None:
-    """Take what has already arrived, and end these generators and those below without waiting for more.
+async def unwind(*generators: AsyncGenerator[bytes, None], close: Callable[[], Awaitable[None]]) -> None:
+    """Take the little that has already arrived, close, and end these generators and those below.
 
     Generators inside generators, httpcore's above all, do not end with the outermost: trio complains about each when it
     is collected. A cancelled read ends them all. And where the end of the body has arrived, its connection is kept.
+
+    Args:
+        generators: those that may be in the middle of a body.
+        close: drops the connection, unless the body has ended.
     """
-    for generator in generators:
-        if getattr(generator, "ag_frame", None) is None:  # it has ended
-            continue
-        with anyio.CancelScope(shield=True) as scope, suppress(ProviderError):
+    left = [generator for generator in generators if getattr(generator, "ag_frame", None) is not None]  # not ended
+    if left:
+        with anyio.CancelScope(shield=True) as scope:
             scope.cancel()
-            async for _ in generator:
-                pass
+            for generator in left:
+                await _exhaust(generator, LEFTOVER)
+    await close()
+    if left:
+        with anyio.CancelScope(shield=True) as scope:
+            scope.cancel()
+            for generator in left:
+                await _exhaust(generator, sys.maxsize)
+
+
+async def _exhaust(generator: AsyncGenerator[bytes, None], most: int) -> None:
+    with suppress(Exception):  # what a dropped connection raises, in the words of whichever library is below
+        async for chunk in generator:
+            most -= len(chunk)
+            if most < 0:  # a flood can outrun a cancellation
+                return
 
 
 def raise_typed(exc: BaseException, request: HttpRequest) -> NoReturn:

@@ -89,7 +89,7 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
                 max_connections=None, max_keepalive_connections=0 if fresh else None, keepalive_expiry=IDLE
             )
             try:
-                via = httpx.Proxy(proxy, ssl_context=tls) if proxy else None
+                via = httpx.Proxy(proxy, ssl_context=tls if proxy.startswith("https:") else None) if proxy else None
                 pool = httpx.AsyncHTTPTransport(verify=tls, proxy=via, limits=keep)
             except (ImportError, ValueError):
                 raise httpx.UnsupportedProtocol("this kind of proxy needs a client of your own") from None

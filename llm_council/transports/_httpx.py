@@ -90,16 +90,15 @@ class HttpxTransport:
             reply = await self._open(request, timeouts)
         except _FOREIGN as exc:
             raise_typed(exc, request)
+        reading: list[AsyncGenerator[bytes, None]] = []
         try:
             head = head_of(request, reply.status, reply.headers, limits)
             arriving = _arriving(reply.body, request)
             chunks = body_of(head, arriving, limit=limit, error_body=limits.error_body)
-            try:
-                yield ReplyStream(head, chunks)
-            finally:
-                await unwind(chunks, arriving)
+            reading = [chunks, arriving]
+            yield ReplyStream(head, chunks)
         finally:
-            await reply.body.aclose()
+            await unwind(*reading, close=reply.body.aclose)
 
     async def _open(self, request: HttpRequest, timeouts: Timeouts) -> Opened:
         if self._client is None and self._transport is None:

@@ -105,19 +105,18 @@ class RequestsTransport:
                 adapter.close()
         limiter = await _loop_local.get(self, "limiter", self._limiter, _keep)
         call = _Call(self._session, request, waits, limiter)
+        reading: list[AsyncGenerator[bytes, None]] = []
         try:
             response = await call.run(call.open)
             pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.raw.headers.items()]
             head = head_of(request, response.status_code, pairs, limits)
             arriving = _arriving(call)
             chunks = body_of(head, arriving, limit=limit, error_body=limits.error_body)
-            try:
-                yield ReplyStream(head, chunks)
-            finally:
-                call.drop()
-                await unwind(chunks, arriving)
+            reading = [chunks, arriving]
+            yield ReplyStream(head, chunks)
         finally:
             call.drop()
+            await unwind(*reading, close=_done)
 
     def _waits(self, timeouts: Timeouts, deadline: float | None) -> tuple[float | None, float]:
         """Return the bounds on connecting and on reading; there is always one on reading."""
@@ -292,3 +291,7 @@ def _lost_unanswered(exc: BaseException) -> bool:
 
 async def _keep(resource: object) -> None:
     """Do nothing: a limiter holds nothing that needs closing."""
+
+
+async def _done() -> None:
+    """Do nothing: the call was dropped before."""

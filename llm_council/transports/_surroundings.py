@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from functools import lru_cache
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,11 +25,14 @@ def tls_context() -> ssl.SSLContext:
     Raises:
         InvalidOption: what those variables name cannot be read.
     """
+    named = os.environ.get("SSL_CERT_FILE")
     try:
+        if named and not Path(named).is_file():  # some versions of httpx would silently trust certifi's instead
+            raise FileNotFoundError(named)
         context = httpx.create_ssl_context()
     except (OSError, ssl.SSLError) as exc:
-        named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)}
-        raise InvalidOption(f"no certificates can be read from {named or 'certifi'}: {type(exc).__name__}") from None
+        places = named or os.environ.get("SSL_CERT_DIR") or "certifi"
+        raise InvalidOption(f"no certificates can be read from SSL_CERT_FILE or its kin, {places}: {exc}") from None
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -1,0 +1,31 @@
+"""What is loaded when."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("line", "absent"),
+    [
+        ("import llm_council.transports", "httpx aiohttp requests anyio urllib3 trio"),
+        ("from llm_council.transports import HttpRequest, translate", "httpx aiohttp requests anyio urllib3 trio"),
+        ("from llm_council.transports import HttpxTransport; HttpxTransport()", "aiohttp requests urllib3 trio"),
+        ("from llm_council.transports import new_client; new_client()", "aiohttp requests urllib3 trio"),
+        ("from llm_council.transports import RequestsTransport; RequestsTransport()", "aiohttp httpx trio"),
+    ],
+)
+def test_loaded_when_used(python, line, absent):
+    ran = python(f"import sys\n{line}\nprint(*[name for name in {absent.split()} if name in sys.modules])")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == ""
+
+
+def test_public_names():
+    from llm_council import transports
+
+    assert sorted(set(dir(transports)) & set(transports.__all__)) == sorted(transports.__all__)
+    for name in transports.__all__:
+        assert getattr(transports, name) is not None
+    with pytest.raises(AttributeError, match="NoSuchName"):
+        _ = transports.NoSuchName

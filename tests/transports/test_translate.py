@@ -1,0 +1,246 @@
+"""Foreign exceptions by type: for httpx, aiohttp, requests, urllib3, ssl and socket, raised by adapters of others."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import pickle
+import socket
+import ssl
+
+import aiohttp
+import httpx
+import pytest
+import requests
+import urllib3
+
+from llm_council import errors
+from llm_council.transports import HttpReply, api_error, translate
+
+KEY = "sk-canary-0123456789abcdef"
+REQUEST = httpx.Request(
+    "POST", f"https://u:hidden@api.example.com:8443/v1?key={KEY}", headers={"authorization": f"Bearer {KEY}"}
+)
+
+
+def caused(exc: BaseException, cause: BaseException) -> BaseException:
+    exc.__cause__ = cause
+    return exc
+
+
+def aiohttp_key() -> aiohttp.client_reqrep.ConnectionKey:
+    return aiohttp.client_reqrep.ConnectionKey("host", 443, True, True, None, None, None)
+
+
+WHAT = [
+    (httpx.ConnectTimeout("x"), errors.TimedOut, {"phase": "connect", "retryable": True}),
+    (httpx.ReadTimeout("x"), errors.TimedOut, {"phase": "read"}),
+    (httpx.PoolTimeout("x"), errors.TimedOut, {"phase": "pool"}),
+    (caused(httpx.ConnectError("x"), ConnectionRefusedError()), errors.ConnectFailed, {"kind": "refused"}),
+    (caused(httpx.ConnectError("x"), socket.gaierror(-2, "no")), errors.ConnectFailed, {"kind": "dns"}),
+    (
+        caused(httpx.ConnectError("x"), ssl.SSLCertVerificationError(1, "no")),
+        errors.ConnectFailed,
+        {"kind": "tls", "retryable": False},
+    ),
+    (
+        caused(httpx.ConnectError("x"), ExceptionGroup("all", [OSError("x"), ConnectionRefusedError()])),
+        errors.ConnectFailed,
+        {"kind": "refused"},
+    ),
+    (httpx.ConnectError("x"), errors.ConnectFailed, {"kind": "other", "retryable": True}),
+    (httpx.ProxyError("x"), errors.ConnectFailed, {"kind": "proxy"}),
+    (httpx.ReadError("x"), errors.ConnectionLost, {"retryable": True}),
+    (httpx.WriteError("x"), errors.ConnectionLost, {}),
+    (httpx.RemoteProtocolError("x"), errors.ConnectionLost, {}),
+    (httpx.LocalProtocolError("x"), errors.InvalidOption, {}),
+    (httpx.UnsupportedProtocol("x"), errors.InvalidOption, {}),
+    (httpx.InvalidURL("x"), errors.InvalidOption, {}),
+    (httpx.DecodingError("x"), errors.MalformedReply, {"retryable": True}),
+    (httpx.TooManyRedirects("x"), errors.RedirectRefused, {"retryable": False}),
+    (httpx.HTTPError("x"), errors.TransportError, {}),
+    (aiohttp.ConnectionTimeoutError("x"), errors.TimedOut, {"phase": "connect"}),
+    (aiohttp.SocketTimeoutError("x"), errors.TimedOut, {"phase": "read"}),
+    (
+        aiohttp.ClientConnectorError(aiohttp_key(), ConnectionRefusedError(111, "no")),
+        errors.ConnectFailed,
+        {"kind": "refused"},
+    ),
+    (aiohttp.ClientConnectorDNSError(aiohttp_key(), socket.gaierror(-2, "no")), errors.ConnectFailed, {"kind": "dns"}),
+    (
+        aiohttp.ClientConnectorCertificateError(aiohttp_key(), ssl.SSLCertVerificationError(1, "no")),
+        errors.ConnectFailed,
+        {"kind": "tls"},
+    ),
+    (aiohttp.ClientProxyConnectionError(aiohttp_key(), OSError(111, "no")), errors.ConnectFailed, {"kind": "proxy"}),
+    (aiohttp.ServerDisconnectedError(), errors.ConnectionLost, {}),
+    (aiohttp.ClientOSError(errno.ECONNRESET, "x"), errors.ConnectionLost, {}),
+    (aiohttp.ClientPayloadError("x"), errors.ConnectionLost, {}),
+    (aiohttp.InvalidURL("x"), errors.InvalidOption, {}),
+    (requests.ConnectTimeout("x"), errors.TimedOut, {"phase": "connect"}),
+    (requests.ReadTimeout("x"), errors.TimedOut, {"phase": "read"}),
+    (requests.exceptions.ProxyError("x"), errors.ConnectFailed, {"kind": "proxy"}),
+    (requests.exceptions.SSLError("x"), errors.ConnectFailed, {"kind": "tls", "retryable": False}),
+    (
+        requests.ConnectionError(urllib3.exceptions.ProtocolError("x", http.client.RemoteDisconnected("x"))),
+        errors.ConnectionLost,
+        {},
+    ),
+    (
+        requests.ConnectionError(urllib3.exceptions.ProtocolError("x", http.client.BadStatusLine("x"))),
+        errors.MalformedReply,
+        {},
+    ),
+    (
+        requests.ConnectionError(
+            urllib3.exceptions.MaxRetryError(
+                None, "/", caused(urllib3.exceptions.NewConnectionError(None, "x"), ConnectionRefusedError())
+            )
+        ),
+        errors.ConnectFailed,
+        {"kind": "refused"},
+    ),
+    (requests.ConnectionError("no mock for this"), errors.ConnectFailed, {"kind": "other"}),
+    (requests.exceptions.InvalidHeader("x"), errors.InvalidOption, {}),
+    (requests.exceptions.InvalidHeader(urllib3.exceptions.InvalidHeader("x")), errors.MalformedReply, {}),
+    (requests.exceptions.ChunkedEncodingError("x"), errors.ConnectionLost, {}),
+    (requests.exceptions.ContentDecodingError("x"), errors.MalformedReply, {}),
+    (requests.TooManyRedirects("x"), errors.RedirectRefused, {}),
+    (requests.exceptions.MissingSchema("x"), errors.InvalidOption, {}),
+    (requests.exceptions.JSONDecodeError("x", "doc", 0), errors.MalformedReply, {}),
+    (requests.RequestException("x"), errors.TransportError, {}),
+    (urllib3.exceptions.ReadTimeoutError(None, "/", "x"), errors.TimedOut, {"phase": "read"}),
+    (urllib3.exceptions.IncompleteRead(1, 2), errors.ConnectionLost, {}),
+    (urllib3.exceptions.ProtocolError("x", ConnectionResetError()), errors.ConnectionLost, {}),
+    (urllib3.exceptions.DecodeError("x"), errors.MalformedReply, {}),
+    (ssl.SSLError(1, "x"), errors.ConnectFailed, {"kind": "tls"}),
+    (socket.gaierror(-2, "x"), errors.ConnectFailed, {"kind": "dns"}),
+    (ConnectionRefusedError(), errors.ConnectFailed, {"kind": "refused"}),
+    (ConnectionResetError(), errors.ConnectionLost, {}),
+    (BrokenPipeError(), errors.ConnectionLost, {}),
+    (TimeoutError(), errors.TimedOut, {"phase": "read"}),
+    (json.JSONDecodeError("x", "doc", 0), errors.MalformedReply, {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind", "facts"),
+    WHAT,
+    ids=[f"{type(exc).__module__}.{type(exc).__name__}-{i}" for i, (exc, *_) in enumerate(WHAT)],
+)
+def test_by_type(exc, kind, facts):
+    error = translate(exc)
+    assert type(error) is kind
+    assert {name: getattr(error, name) for name in facts} == facts
+    assert type(error.__cause__) is type(exc)
+    assert error.__cause__.__cause__ is None
+    assert str(error)
+    str(error.__cause__)  # still can be shown
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (kind, str(error))
+
+
+@pytest.mark.parametrize(
+    "exc", [ValueError("x"), OSError("x"), FileNotFoundError("x"), KeyError("x"), RuntimeError("x")]
+)
+def test_others_are_not_ours_to_name(exc):
+    assert translate(exc) is None
+
+
+def test_our_own_pass():
+    error = errors.RateLimited("x")
+    assert translate(error) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (400, errors.RequestRejected, False),
+        (401, errors.AuthenticationFailed, False),
+        (402, errors.OutOfCredit, False),
+        (403, errors.PermissionRefused, False),
+        (404, errors.RequestRejected, False),
+        (408, errors.ServerFailed, True),
+        (409, errors.RequestRejected, True),
+        (413, errors.RequestTooLarge, False),
+        (418, errors.RequestRejected, False),
+        (422, errors.RequestRejected, False),
+        (429, errors.RateLimited, True),
+        (500, errors.ServerFailed, True),
+        (529, errors.ServerFailed, True),
+    ],
+)
+def test_status(status, kind, retryable):
+    headers = {"Retry-After": "7", "X-Request-Id": "r1"}
+    response = httpx.Response(status, headers=headers, text=f"wrong key {KEY}\x1b[2J", request=REQUEST)
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        response.raise_for_status()
+    error = translate(caught.value)
+    assert type(error) is kind
+    assert (error.status, error.retry_after, error.request_id, error.retryable) == (status, 7.0, "r1", retryable)
+    assert error.body == "wrong key ***[2J"
+    shown = f"{error!r} {error} {error.__cause__!r} {error.__dict__} {error.__cause__.__dict__}"
+    assert KEY not in shown
+    assert "hidden" not in shown
+
+
+def test_vendors_word_on_retrying_rules():
+    assert not api_error(HttpReply(status=503, headers={"x-should-retry": "false"})).retryable
+    assert api_error(HttpReply(status=400, headers={"x-should-retry": "true"})).retryable
+
+
+def test_wrong_path_is_named():
+    error = api_error(HttpReply(status=404, url="https://api.example.com/v2/chat"))
+    assert "https://api.example.com/v2/chat" in str(error)
+
+
+def test_status_of_an_unread_response():
+    response = httpx.Response(503, stream=httpx.ByteStream(b"unread"), request=REQUEST)
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        response.raise_for_status()
+    error = translate(caught.value)
+    assert (type(error), error.status, error.body) == (errors.ServerFailed, 503, "")
+
+
+def test_redirect_of_an_adapter():
+    response = httpx.Response(302, headers={"location": "https://elsewhere.example/?t=hidden"}, request=REQUEST)
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        response.raise_for_status()
+    error = translate(caught.value)
+    assert type(error) is errors.RedirectRefused
+    assert "elsewhere.example" in str(error)
+    assert "hidden" not in str(error)
+
+
+def test_status_of_requests_and_aiohttp():
+    response = requests.Response()
+    response.status_code, response._content, response.url = 429, b"slow down", "https://api.example.com/v1"
+    response.headers["Retry-After"] = "3"
+    with pytest.raises(requests.HTTPError) as caught:
+        response.raise_for_status()
+    error = translate(caught.value)
+    assert (type(error), error.retry_after, error.body) == (errors.RateLimited, 3.0, "slow down")
+    assert error.__cause__.response is None
+
+    info = aiohttp.RequestInfo(
+        aiohttp.client_reqrep.URL("https://api.example.com/v1"),
+        "POST",
+        aiohttp.client_reqrep.CIMultiDictProxy(aiohttp.client_reqrep.CIMultiDict({"authorization": KEY})),
+        aiohttp.client_reqrep.URL("https://api.example.com/v1"),
+    )
+    error = translate(aiohttp.ClientResponseError(info, (), status=401, message="no"))
+    assert (type(error), error.status) == (errors.AuthenticationFailed, 401)
+    assert not error.__cause__.request_info.headers
+    assert "api.example.com" in str(error.__cause__)
+
+
+def test_target_and_traceback():
+    try:
+        raise httpx.ReadError("read", request=REQUEST)
+    except httpx.ReadError as exc:
+        error = translate(exc)
+    assert "api.example.com:8443" in str(error)
+    assert error.__cause__.__traceback__ is None
+    assert error.__cause__._request is None
+    assert str(translate(httpx.ReadError("x"), "host:1")) == "the connection to host:1 ended before the reply did"
