@@ -30,6 +30,7 @@ from llm_council.errors import (
     near,
 )
 from llm_council.models import Limits, Timeouts
+from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -313,7 +314,7 @@ class HttpProvider(ProviderAdapter):
         self.check()
         fitted, adjustments = negotiate.fit(request, self.capabilities, self._profile_of(request.model))
         model = fitted.model or self.default_model or await self._only_model()
-        return (fitted if fitted.model == model else attrs.evolve(fitted, model=model)), adjustments
+        return (fitted if fitted.model == model else replaced(fitted, model=model)), adjustments
 
     async def _only_model(self) -> str:
         """Return the first model that a server of one's own serves, asked once.

@@ -30,6 +30,7 @@ from llm_council.errors import (
     ProviderError,
     TimedOut,
 )
+from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, TextPart, ToolCall
@@ -262,7 +263,7 @@ async def call(
     if negotiate.is_emulated(adjustments):
         adjustments += negotiate.unmet(request, response.text)
     elapsed = time.monotonic() - began
-    return attrs.evolve(
+    return replaced(
         response,
         model=response.model or request.model,
         adjustments=adjustments + response.adjustments,

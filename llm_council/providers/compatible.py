@@ -11,7 +11,7 @@ from llm_council._secrets import Secret
 from llm_council._wire.openai import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council.errors import ApiError
 from llm_council.models import Limits, Timeouts
-from llm_council.models._noun import as_dict
+from llm_council.models._noun import as_dict, replaced
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -123,13 +123,13 @@ class OpenAICompatibleProvider(HttpProvider):
         return decode_response(data, self.CHAT)
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
-        asked = request if request.stream == stream else attrs.evolve(request, stream=stream)
+        asked = request if request.stream == stream else replaced(request, stream=stream)
         return "/chat/completions", self.build_payload(asked)
 
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         response = self.parse_response(data)
         if reply.request_id and response.request_id != reply.request_id:
-            return attrs.evolve(response, request_id=reply.request_id)
+            return replaced(response, request_id=reply.request_id)
         return response
 
     def _refusal(self, reply: HttpReply) -> ApiError:

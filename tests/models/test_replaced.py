@@ -1,0 +1,28 @@
+"""The fast copy is the slow one."""
+
+import attrs
+from hypothesis import given
+
+from llm_council.models import GenerateRequest, GenerateResponse
+from llm_council.models._noun import replaced
+from llm_council.testing import strategies
+
+
+@given(strategies.requests())
+def test_a_copy_differs_in_what_was_replaced_alone(request_):
+    copied = replaced(request_, model="other", stream=True)
+    assert copied == attrs.evolve(request_, model="other", stream=True)
+    assert type(copied) is GenerateRequest
+    assert replaced(request_) == request_
+
+
+@given(strategies.responses())
+def test_answers_too(response):
+    assert replaced(response, model="m") == attrs.evolve(response, model="m")
+
+
+def test_a_subclass_keeps_what_it_added():
+    class Mine(GenerateResponse):
+        pass
+
+    assert type(replaced(Mine(text="x"), model="m")) is Mine
