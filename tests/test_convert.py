@@ -83,9 +83,23 @@ def test_an_error_holds_errors() -> None:
 
 
 def test_an_error_of_an_absent_plugin_is_still_an_error() -> None:
-    loaded = load(errors.ProviderError, {"type": "TheirOwn", "message": "no", "provider": "p", "their": 1})
+    loaded = load(errors.ProviderError, {"type": "Absent", "message": "no", "provider": "p", "their": 1})
     assert type(loaded) is errors.ProviderError
     assert (loaded.message, loaded.provider) == ("no", "p")
+
+
+class TheirOwn(errors.RateLimited):
+    def __init__(self, *, their: str) -> None:
+        super().__init__("slow down", status=429)
+        self.their = their
+
+
+def test_an_error_of_a_plugin_comes_back_without_its_arguments() -> None:
+    data = through_json(TheirOwn(their="fact"))
+    assert data["type"] == f"{__name__}:TheirOwn"
+    loaded = load(errors.ProviderError, data)
+    assert isinstance(loaded, TheirOwn)
+    assert (loaded.their, loaded.status, loaded.message, loaded.retryable) == ("fact", 429, "slow down", True)
 
 
 def test_what_json_cannot_carry_becomes_text() -> None:

@@ -13,6 +13,7 @@ import attrs
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
+from llm_council import errors
 from llm_council._convert._wrong import CAUGHT, Expected, Hook, Wrong, below, expected
 from llm_council.errors import Attempt, CouncilError, near
 from llm_council.models.deliberation import Problem
@@ -226,9 +227,14 @@ def _is_relative(kind: Any) -> bool:
     return any(child.__module__ == base.__module__ for base in top for child in base.__subclasses__())
 
 
+def _name(cls: type) -> str:
+    """Return the word for a class: ours by their names, others' with their modules, so that none takes another's."""
+    return cls.__name__ if cls.__module__.startswith("llm_council.") else f"{cls.__module__}:{cls.__qualname__}"
+
+
 def _family(cls: type) -> dict[str, type]:
     """Return a class and all below it by name."""
-    found = {cls.__name__: cls}
+    found = {_name(cls): cls}
     children: list[type] = cls.__subclasses__()
     for child in children:
         found.update(_family(child))
@@ -258,7 +264,7 @@ def _refuse(error: Exception) -> Any:
 
 def _family_dumper(cls: type) -> Callable[[Any], Any]:
     inner: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(cls, converter)
-    return lambda value: {_TAG: cls.__name__, **inner(value)}
+    return lambda value: {_TAG: _name(cls), **inner(value)}
 
 
 # Errors
@@ -280,7 +286,7 @@ _FACTS: dict[str, Any] = {
 
 
 def _dump_error(error: CouncilError) -> dict[str, Any]:
-    return {_TAG: type(error).__name__, "message": error.message, **json_value(vars(error))}
+    return {_TAG: _name(type(error)), "message": error.message, **json_value(vars(error))}
 
 
 def _load_error(value: Any, cls: type[CouncilError]) -> CouncilError:
@@ -292,11 +298,18 @@ def _load_error(value: Any, cls: type[CouncilError]) -> CouncilError:
     found = _family(CouncilError).get(tag, cls) if isinstance(tag, str) else cls
     if not issubclass(found, cls):
         raise Wrong(f".{_TAG}", expected(f"a {cls.__name__}", tag))
-    error = found(message)
-    for name in vars(error):
-        if name in value:
+    ours = next(base for base in found.__mro__ if base.__module__.partition("._")[0] == errors.__name__)
+    facts = vars(ours(message))
+    # Made without its own __init__, as unpickling does: a plugin's error may want arguments that stand in no fact.
+    error = found.__new__(found, message)
+    error.args = (message,)
+    error.__dict__.update(facts)
+    for name, fact in value.items():
+        if name in facts:
             kind = _FACTS.get(name, str | None)
-            setattr(error, name, below(f".{name}", converter.get_structure_hook(kind), value[name], kind))
+            setattr(error, name, below(f".{name}", converter.get_structure_hook(kind), fact, kind))
+        elif found is not ours and name not in (_TAG, "message"):
+            setattr(error, name, fact)
     return error
 
 

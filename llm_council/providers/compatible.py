@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -133,7 +134,7 @@ class OpenAICompatibleProvider(HttpProvider):
         return response
 
     def _refusal(self, reply: HttpReply) -> ApiError:
-        return decode_error(reply.status, reply.headers, reply.body, request_id=reply.request_id)
+        return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
 
     def _reader(self, request: GenerateRequest, head: HttpReply) -> ChatStream:
         return ChatStream(self._options(request), self._limits, request_id=head.request_id)
