@@ -129,6 +129,12 @@ class HttpProvider(ProviderAdapter):
         self._family = _family(type(self))
         self._found_model: str | None = None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a class that answers in a way of its own stream that way too, unless it says how."""
+        super().__init_subclass__(**options)
+        if "generate" in vars(cls) and "stream" not in vars(cls):
+            cls.stream = ProviderAdapter.stream  # type: ignore[method-assign]
+
     # What a dialect says.
 
     @abstractmethod
@@ -247,26 +253,30 @@ class HttpProvider(ProviderAdapter):
         Raises:
             CouncilError: it is not well.
         """
-        models = await self._models()
-        if models is None:
+        rows = await self._rows()
+        if rows is None:
             return f"{self.base_url} answers, but lists no models; a deep check makes a call", {}
-        details: dict[str, Any] = {"models": models[:_SHOWN], "count": len(models)}
+        models = [row["id"] for row in rows]
         wanted = self.default_model
         if self.SERVES_WHAT_IT_LISTS:
             if not models:
                 raise ConfigurationError(f"{self.base_url} answers, but has no model")
             if wanted and wanted not in models and f"{wanted}:latest" not in models:
                 raise ConfigurationError(f"{self.base_url} answers, but has no model {wanted!r}{near(wanted, models)}")
+        details = {"models": models[:_SHOWN], "count": len(models), **self._facts(rows[:_SHOWN])}
         return f"{self.base_url} answers; {len(models)} models", details
 
-    async def _models(self) -> list[str] | None:
-        """Return the names of the models that the server lists; None where it has no such list."""
+    def _facts(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return further facts for ``doctor`` from the rows of the list of models."""
+        return {}
+
+    async def _rows(self) -> list[dict[str, Any]] | None:
+        """Return the models that the server lists, each with an ``id``; None where it has no such list."""
         data = await self._get("/models", missing=(404, 405))
         listed = data.get("data") if isinstance(data, dict) else data
         if not isinstance(listed, list):
             return None
-        names = [row.get("id") for row in listed if isinstance(row, dict)]
-        return [name for name in names if isinstance(name, str)]
+        return [row for row in listed if isinstance(row, dict) and isinstance(row.get("id"), str)]
 
     async def _get(self, path: str, *, missing: tuple[int, ...] = ()) -> Any:
         """Return the JSON of a small GET; None for a status in ``missing``."""
@@ -323,7 +333,8 @@ class HttpProvider(ProviderAdapter):
             InvalidOption: it serves none, or this is no such server.
         """
         if self._found_model is None and self.SERVES_WHAT_IT_LISTS:
-            self._found_model = next(iter(await self._models() or ()), None)
+            rows = await self._rows()
+            self._found_model = rows[0]["id"] if rows else None
         if self._found_model is None:
             raise InvalidOption(f"{self.name} has no default model: say which, as {self.name}/MODEL or default_model")
         return self._found_model

@@ -26,8 +26,5 @@ class VLLMProvider(OpenAICompatibleProvider):
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = True
     CHAT: ClassVar[ChatOptions] = ChatOptions(vendor="vllm", think_tags=True)
 
-    async def _inspect(self) -> tuple[str, dict[str, Any]]:
-        message, details = await super()._inspect()
-        listed = await self._get("/models")
-        rows = [row for row in listed["data"] if isinstance(row, dict)]
-        return message, {**details, "max_model_len": {row.get("id"): row.get("max_model_len") for row in rows}}
+    def _facts(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"max_model_len": {row["id"]: row.get("max_model_len") for row in rows}}

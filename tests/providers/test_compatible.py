@@ -69,6 +69,22 @@ def test_an_instance_needs_no_subclass(vendor):
 
 
 @pytest.mark.anyio
+async def test_a_subclass_that_answers_in_its_own_way_streams_that_way(vendor):
+    class Louder(House):
+        async def generate(self, request):
+            response = await super().generate(request)
+            return GenerateResponse(text=f"{response.text}!")
+
+    class Loudest(Louder):
+        name = "loudest"
+
+    for cls in (Louder, Loudest):
+        async with cls(base_url=vendor.url, api_key="house-key-1234") as provider:
+            assert (await call(provider, ASK)).text == "<42>!"
+            assert join([chunk async for chunk in stream(provider, ASK)]).text == "<42>!"
+
+
+@pytest.mark.anyio
 async def test_everything_that_a_request_can_say(vendor):
     request = GenerateRequest(
         model="m",
