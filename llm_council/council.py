@@ -16,7 +16,7 @@ import anyio
 import attrs
 
 from llm_council import _runtime, subagents
-from llm_council._engine.plan import make_plan
+from llm_council._engine.plan import Wishes, make_plan
 from llm_council._engine.run import conduct
 from llm_council._seating import Seating
 from llm_council.config import CouncilConfig
@@ -197,7 +197,7 @@ class Council:
         rest: dict[str, Any] = dict(options)
         role = subagents.load(subagent, rest.pop("mode", None), paths=self._config.subagent_paths)
         files = _read(rest.pop("files", None) or (), self._config.limits)
-        return make_plan(task, role, self._config, self._seating.specs, files=files, **rest)
+        return make_plan(task, role, self._config, self._seating.specs, Wishes(files=files, **rest))
 
     async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
         """Make the plan, reading files in a worker thread, and refuse what cannot work before anything is sent."""

@@ -7,13 +7,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import attrs
+
 from llm_council import _schema
 from llm_council.config import CouncilConfig
 from llm_council.errors import InvalidOption, near
 from llm_council.models import Attachment, Budget, Phase, Plan, SeatSpec
+from llm_council.models._noun import noun
 from llm_council.subagents import Subagent
 
-__all__ = ["make_plan"]
+__all__ = ["Wishes", "make_plan"]
 
 T = TypeVar("T")
 
@@ -26,22 +29,38 @@ _FULL = 3  # seats from which on the chair need not draft
 _VOTERS = 3  # with fewer, each reviewer sees one draft, and there is nothing to rank
 
 
+@noun
+@attrs.frozen(kw_only=True)
+class Wishes:
+    """What one call asks for beside its task.
+
+    Attributes:
+        context: further text.
+        files: files that the caller named, read.
+        schema: JSON Schema of the answer; None takes the role's.
+        budget: bounds for this run, laid over the configuration's.
+        strategy: how the seats deliberate; None takes the configuration's.
+        drafters: names of the seats that draft; None decides as ``make_plan`` says.
+        temperature: sampling temperature; None takes the configuration's, then the role's.
+        max_tokens: most tokens of one answer; None likewise.
+        metadata: the caller's own.
+        run_id: the run's id: up to 64 of ``A-Z a-z 0-9 _ -``; None makes one up.
+    """
+
+    context: str | None = None
+    files: Sequence[Attachment] = ()
+    schema: Mapping[str, Any] | None = None
+    budget: Budget | None = None
+    strategy: str | None = None
+    drafters: Sequence[str] | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    metadata: Mapping[str, Any] | None = None
+    run_id: str | None = None
+
+
 def make_plan(
-    task: str,
-    subagent: Subagent,
-    config: CouncilConfig,
-    seats: Sequence[SeatSpec],
-    *,
-    context: str | None = None,
-    files: Sequence[Attachment] = (),
-    schema: Mapping[str, Any] | None = None,
-    budget: Budget | None = None,
-    strategy: str | None = None,
-    drafters: Sequence[str] | None = None,
-    temperature: float | None = None,
-    max_tokens: int | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    run_id: str | None = None,
+    task: str, subagent: Subagent, config: CouncilConfig, seats: Sequence[SeatSpec], wishes: Wishes = Wishes()
 ) -> Plan:
     """Decide what a run will do.
 
@@ -61,35 +80,23 @@ def make_plan(
         subagent: the role, in its mode.
         config: the configuration, the council's own arguments laid over it.
         seats: who sits, in order.
-        context: further text.
-        files: files that the caller named, read.
-        schema: JSON Schema of the answer; None takes the role's.
-        budget: bounds for this run, laid over the configuration's.
-        strategy: how the seats deliberate; None takes the configuration's.
-        drafters: names of the seats that draft; None decides as above.
-        temperature: sampling temperature; None takes the configuration's, then the role's.
-        max_tokens: most tokens of one answer; None likewise.
-        metadata: the caller's own.
-        run_id: the run's id: up to 64 of ``A-Z a-z 0-9 _ -``; None makes one up.
+        wishes: what else the call asks for.
 
     Raises:
         InvalidOption: a value that cannot work; the message names the remedy.
     """
-    chosen, bounds = strategy or config.strategy, config.budget.overlaid(budget)
+    chosen, bounds = wishes.strategy or config.strategy, config.budget.overlaid(wishes.budget)
     names = _names(seats)
-    _check(task, run_id, names, chosen, bounds)
-    wanted = schema if schema is not None else subagent.schema
-    if wanted is not None:
-        wanted = _schema.plain_schema(wanted)
-        _schema.compile(wanted)
-    roles = _roles(names, config.chair, bounds.quorum, drafters, voting=chosen == "vote")
+    _check(task, wishes.run_id, names, chosen, bounds)
+    wanted = _wanted(wishes, subagent)
+    roles = _roles(names, config.chair, bounds.quorum, wishes.drafters, voting=chosen == "vote")
     if not subagent.preferences.critique and chosen == "synthesize" and roles["reviewers"]:
         roles |= {"reviewers": (), "notes": [*roles["notes"], f"{subagent.name} goes without a critique"]}
     reviews = (_REVIEWS[chosen],) if roles["reviewers"] else ()
     repairs = (Phase.REPAIR,) if wanted is not None and config.max_repairs else ()
     writes = (Phase.SYNTHESISE,) if chosen == "synthesize" or wanted is not None else ()
     return Plan(
-        run_id=run_id or secrets.token_hex(8),
+        run_id=wishes.run_id or secrets.token_hex(8),
         task=task,
         subagent=subagent.name,
         mode=subagent.mode,
@@ -99,19 +106,29 @@ def make_plan(
         **roles,
         prompts=subagent.prompts,
         schema=wanted,
-        context=context,
+        context=wishes.context,
         system_context=config.system_context,
-        files=files,
+        files=wishes.files,
         budget=bounds,
         limits=config.limits,
         retry=config.retry,
         max_repairs=config.max_repairs,
-        temperature=_first(temperature, config.temperature, subagent.preferences.temperature),
-        max_tokens=_first(max_tokens, config.max_tokens, subagent.preferences.max_tokens),
+        temperature=_first(wishes.temperature, config.temperature, subagent.preferences.temperature),
+        max_tokens=_first(wishes.max_tokens, config.max_tokens, subagent.preferences.max_tokens),
         reasoning=config.reasoning,
         seed=config.seed or secrets.token_hex(16),
-        metadata=metadata or {},
+        metadata=wishes.metadata or {},
     )
+
+
+def _wanted(wishes: Wishes, subagent: Subagent) -> dict[str, Any] | None:
+    """Return the schema of the answer, checked."""
+    schema = wishes.schema if wishes.schema is not None else subagent.schema
+    if schema is None:
+        return None
+    plain = _schema.plain_schema(schema)
+    _schema.compile(plain)
+    return plain
 
 
 def _check(task: str, run_id: str | None, names: list[str], strategy: str, bounds: Budget) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llm_council._engine.plan import make_plan
+from llm_council._engine.plan import Wishes, make_plan
 from llm_council._engine.run import conduct
 from llm_council.config import CouncilConfig
 from llm_council.events import Event, listening
@@ -39,7 +39,7 @@ class Table:
         seats = [SeatSpec(name=name, provider=seat.name, prose_first=small) for name, seat in self.seats.items()]
         role = Subagent(name="tester", prompts=prompts)
         settings = CouncilConfig(**{"seed": "a seed", "budget": Budget(deadline=30.0), **(config or {})})
-        return make_plan(task, role, settings, seats, schema=schema, budget=budget, **options)
+        return make_plan(task, role, settings, seats, Wishes(schema=schema, budget=budget, **options))
 
     async def run(self, plan: Plan | None = None, **options: Any) -> CouncilResult:
         conducting = {key: options.pop(key) for key in ("deltas", "price", "clock") if key in options}
