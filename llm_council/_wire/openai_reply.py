@@ -59,9 +59,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
     refusal = get_text(message, "refusal", path) or refusal
     reasoning = get_text(message, "reasoning", path) or get_text(message, "reasoning_content", path)
     if options.think_tags and text:
-        thoughts, answer = split_thoughts(text)
-        if thoughts or answer != text:
-            text, reasoning = answer or None, f"{reasoning or ''}{thoughts}" or None
+        text, reasoning = _apart(text, reasoning)
     word = finish_word(choice.get("finish_reason"))
     finish = FinishReason.CONTENT_FILTER if refusal else FinishReason.of(word)
     usage = reply.get("usage")
@@ -77,13 +75,17 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
         finish_reason=finish,
         raw_finish_reason=word,
         request_id=request_id,
-        extra={
-            **picked(reply, REPLY_EXTRA),
-            **picked(choice, CHOICE_EXTRA),
-            **picked(message, MESSAGE_EXTRA),
-        },
+        extra={**picked(reply, REPLY_EXTRA), **picked(choice, CHOICE_EXTRA), **picked(message, MESSAGE_EXTRA)},
         raw=data,
     )
+
+
+def _apart(text: str, reasoning: str | None) -> tuple[str | None, str | None]:
+    """Move thinking that stands in the text to the reasoning."""
+    thoughts, answer = split_thoughts(text)
+    if not thoughts and answer == text:
+        return text, reasoning
+    return answer or None, f"{reasoning or ''}{thoughts}" or None
 
 
 def get_id(reply: Mapping[str, Any]) -> str | None:
