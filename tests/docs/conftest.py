@@ -5,9 +5,11 @@ embedded engine is a scripted provider. Answers are the smallest ones that the r
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -82,8 +84,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         return answer(shape.json_schema if shape else None)
 
     monkeypatch.setattr(PooledTransport, "handle_async_request", handle)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for key in KEYS:
-        monkeypatch.setenv(key, "a-key-of-the-examples")
-    with registry.overriding(local=ScriptedProvider(say, name="local")):
+    monkeypatch.setattr(registry, "_registered", {})  # what a page registers goes with the page
+    surroundings = {"HOME": str(tmp_path), **dict.fromkeys(KEYS, "a-key-of-the-examples")}
+    with patch.dict(os.environ, surroundings), registry.overriding(local=ScriptedProvider(say, name="local")):
         yield
