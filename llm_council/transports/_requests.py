@@ -175,7 +175,7 @@ class _Call:
         )
         prepared.hooks["response"].append(self._refuse)
         settings: dict[str, Any] = {
-            **self._session.merge_environment_settings(prepared.url, {}, stream=True, verify=None, cert=None)
+            **self._session.merge_environment_settings(prepared.url or "", {}, stream=True, verify=None, cert=None)
         }
         # A kept connection that the server was just closing, before a byte of the reply came: once more.
         opened = self._connections(prepared, settings)

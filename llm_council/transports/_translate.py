@@ -361,5 +361,6 @@ def _stripped(exc: BaseException) -> BaseException:
     with contextlib.suppress(AttributeError, TypeError):  # aiohttp's: its text needs the address
         headers = info.headers.copy()
         headers.clear()
-        exc.request_info = type(info)(info.url, info.method, type(info.headers)(headers), info.real_url)  # type: ignore[attr-defined]
+        cleared = type(info)(info.url, info.method, type(info.headers)(headers), info.real_url)
+        vars(exc)["request_info"] = cleared
     return exc.with_traceback(None)

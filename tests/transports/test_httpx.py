@@ -26,7 +26,7 @@ async def test_mock_transport():
 
     def answer(request):
         asked.append(request)
-        return httpx.Response(200, json={"a": 1}, headers={"x-request-id": "r1"})
+        return httpx.Response(200, content=b'{"a":1}', headers={"x-request-id": "r1"})
 
     transport = HttpxTransport(transport=httpx.MockTransport(answer))
     reply = await transport.send(HttpRequest(url=URL, headers={"a": "b"}, body=b"{}"))

@@ -10,8 +10,8 @@ import pytest
     [
         ("import llm_council.transports", "httpx aiohttp requests anyio urllib3 trio"),
         ("from llm_council.transports import HttpRequest, translate", "httpx aiohttp requests anyio urllib3 trio"),
-        ("from llm_council.transports import HttpxTransport; HttpxTransport()", "aiohttp requests urllib3 trio"),
-        ("from llm_council.transports import new_client; new_client()", "aiohttp requests urllib3 trio"),
+        ("from llm_council.transports import HttpxTransport; HttpxTransport()", "aiohttp requests urllib3"),
+        ("from llm_council.transports import new_client; new_client()", "aiohttp requests urllib3"),
         ("from llm_council.transports import RequestsTransport; RequestsTransport()", "aiohttp httpx trio"),
     ],
 )
