@@ -38,6 +38,7 @@ class Server(http.server.ThreadingHTTPServer):
     """Answers JSON, keeps connections alive, counts them, and notes those that were cut while it was writing."""
 
     daemon_threads = True
+    request_queue_size = 128  # a burst of connections must not overflow it: the kernel would cut some
 
     def __init__(self):
         self.connections = 0

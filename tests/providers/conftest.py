@@ -125,6 +125,7 @@ class Vendor(ThreadingHTTPServer):
     """A server; ``script`` is called with each exchange."""
 
     daemon_threads = True
+    request_queue_size = 128  # a burst of connections must not overflow it: the kernel would cut some
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Exchange)
