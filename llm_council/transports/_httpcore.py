@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import httpx
@@ -41,10 +41,13 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
             connected = connected or event.endswith("connect_tcp.started")
 
         request.extensions = {"trace": trace, **request.extensions}
+        whole = isinstance(request.stream, httpx.ByteStream)
+        if whole:
+            request.stream = _Whole(request.content)
         try:
             return await self._send(request, fresh=False)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
-            if connected or isinstance(exc, NotHttp) or not isinstance(request.stream, httpx.ByteStream):
+            if connected or isinstance(exc, NotHttp) or not whole:
                 raise
         return await self._send(request, fresh=True)
 
@@ -95,6 +98,30 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
                 raise httpx.UnsupportedProtocol("this kind of proxy needs a client of your own") from None
             self._pools[proxy, fresh] = pool
         return pool
+
+
+class _Whole(httpx.ByteStream):
+    """A body in one piece, without the generator of httpx's: trio complains about it when sending is cancelled."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Pieces([self._body])
+
+
+class _Pieces:
+    def __init__(self, left: list[bytes]) -> None:
+        self._left = left
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def _unparsed(exc: BaseException | None) -> bool:
