@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -129,12 +128,15 @@ def pull(name: str | None) -> None:
     """Fetch a model's weights, unless they are there; without a name, the default's."""
     from llm_council.providers import local
 
-    where: str | Path | None = local.model_path(name)
-    if where is None:
-        with click.progressbar(length=100, label="fetching the weights", file=sys.stderr) as bar:
-            found = local.pull(name, progress=lambda done, whole: bar.update(100 * done // whole - bar.pos))
-        where = found.path
-    click.echo(str(where))
+    click.echo(str(local.model_path(name) or fetched(name)))
+
+
+def fetched(name: str | None) -> str | None:
+    """Fetch a model's weights with a bar on stderr, and return where they lie."""
+    from llm_council.providers import local
+
+    with click.progressbar(length=100, label="fetching the weights", file=sys.stderr) as bar:
+        return local.pull(name, progress=lambda done, whole: bar.update(100 * done // whole - bar.pos)).path
 
 
 @models.command()

@@ -76,12 +76,27 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
             plan = council.plan(task, subagent, **options)
             _write(_plan_text(plan, format_), flags)
             return 0
+        _fetch_weights(council.plan(task, subagent, **options))
         with progress(quiet=format_ == "json" and not sys.stderr.isatty(), words=flags["stream"]) as listener:
             with council.stream(task, subagent, **options) as events:
                 for event in events:
                     listener(event)
             result = events.result
     return _report(result, format_, flags)
+
+
+def _fetch_weights(plan: Plan) -> None:
+    """Fetch what the embedded engine needs before the run's clock starts, so that a person sees how far it is."""
+    from llm_council.cli._commands import fetched
+    from llm_council.providers import registry
+
+    models = {seat.model for seat in plan.seats if seat.provider == "local"}
+    if models and registry.can_embed():
+        from llm_council.providers import local
+
+        for model in models:
+            if local.model_path(model) is None:
+                fetched(model)
 
 
 def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:

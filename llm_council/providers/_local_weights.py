@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -43,6 +44,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["ENV", "LocalModel", "Progress", "cache_folder", "list_models", "model", "model_path", "pull", "sampling"]
+
+_log = logging.getLogger("llm_council.providers.local")
 
 ENV = "LLM_COUNCIL_LOCAL_MODEL"
 """The environment variable with the path of a GGUF file that takes the default model's place."""
@@ -153,7 +156,9 @@ def pull(name: str | None = None, *, progress: Progress | None = None) -> LocalM
     folder = cache_folder()
     try:
         with _locked(folder):
-            if _in_cache(row) is None:
+            if _in_cache(row) is None:  # whoever held the lock before may have fetched it
+                if progress is None:
+                    _log.warning("fetching the weights of %s, %d MiB, once", wanted.name, wanted.size_bytes >> 20)
                 _fetch(row, folder, progress)
     except OSError as exc:
         raise ConfigurationError(

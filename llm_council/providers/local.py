@@ -8,7 +8,6 @@ answer to it always ends, and a model that its profile calls ``prose_first`` ans
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -56,8 +55,6 @@ TEXT_TOKENS = 512
 SHAPED_TOKENS = 1024
 """Most tokens of an answer that a schema bounds. A token is taken to hold one character, so that the answer ends
 whatever the model writes; real ones hold three or four."""
-
-_log = logging.getLogger(__name__)
 
 
 class LocalProvider(ProviderAdapter):
@@ -187,8 +184,6 @@ class LocalProvider(ProviderAdapter):
         known = model(name or self._default)
         engines.installed()  # before 90 MiB are fetched for nothing
         if known.path is None:
-            if self._progress is None:
-                _log.warning("fetching the weights of %s, %d MiB, once", known.name, known.size_bytes >> 20)
             fetch = partial(pull, known.name, progress=self._progress)
             known = await anyio.to_thread.run_sync(fetch, abandon_on_cancel=True)
         return await engines.running(self._spec(known), self)
