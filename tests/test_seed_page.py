@@ -1,5 +1,6 @@
 """The seed page's own provider, read from the page, works as printed: by name, awaited, and blocking."""
 
+import ast
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from llm_council import get_provider
 from llm_council.errors import AdapterFailed, ApiError
 from llm_council.providers.base import GenerateRequest, ProviderAdapter, call, examine, stream
+from llm_council.providers.registry import get_class
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[2] / "shared")
 PAGE = SHARED / "seed" / "creating-custom-providers.md"
@@ -24,6 +26,15 @@ SOURCE = next(
     block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "import httpx" in block
 )
 ENTRY = re.search(r'\[project\.entry-points\."llm_council\.providers"\]\n(\w+) = "([\w.]+):(\w+)"', PAGE.read_text())
+
+
+ANSWER = {
+    "implementation_title": "Greeting",
+    "summary": "A function that greets.",
+    "files": [{"path": "greet.py", "description": "The function.", "content": "def greet(): return 'hello'"}],
+    "testing_notes": "Call it.",
+    "reasoning": "Nothing simpler greets.",
+}
 
 
 class Vendor(BaseHTTPRequestHandler):
@@ -41,6 +52,8 @@ class Vendor(BaseHTTPRequestHandler):
             self.answer(401, {"error": {"message": "who?"}})
             return
         said = f"echo: {body['messages'][-1]['content']}"
+        if "JSON Schema" in said:  # the adapter ignores structured output, as the page's does: the prompt must say it
+            said = json.dumps(ANSWER)
         choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
         self.answer(200, {"model": body["model"], "choices": [choice]})
 
@@ -135,3 +148,29 @@ async def test_its_errors_are_typed_and_keep_its_words(page, vendor, monkeypatch
         await call(keyless, ASK)
     assert not failed.value.retryable
     assert (await examine(keyless)).message == "MY_API_KEY not set"
+
+
+USE = re.search(r"### 3\. Use Your Provider\n\n```python\n(.+?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def at_the_vendor(page, vendor, monkeypatch):
+    """Let the page's class reach the vendor in this process: its third step names no address."""
+    monkeypatch.setattr(get_class(page), "BASE_URL", vendor.url)
+
+
+@pytest.mark.anyio
+async def test_the_third_step_works_as_printed_in_a_loop(at_the_vendor):
+    space = {}
+    code = compile(USE[1], "page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    await eval(code, space)
+    assert space["result"].output == ANSWER
+    assert space["result"].success
+    await space["council"].aclose()
+
+
+def test_the_third_step_works_in_plain_code(at_the_vendor):
+    space = {}
+    exec(USE[1].replace("await ", ""), space)
+    assert space["result"].output == ANSWER
+    space["council"].close()
