@@ -284,3 +284,38 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     command = f"{sys.executable} -m llm_council subagents --json | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--stream"], ["--json"]])
+def test_ctrl_c_exits_with_130_and_no_traceback(flags: list[str]) -> None:
+    import signal
+
+    script = (
+        "import math, sys\n"
+        "from llm_council.cli import main\n"
+        "from llm_council.providers import registry\n"
+        "from llm_council.testing.fakes import ScriptedProvider\n"
+        "with registry.overriding(scripted=ScriptedProvider('x', name='scripted', delay=math.inf)):\n"
+        f"    sys.argv = ['council', 'run', 'Where?', '-p', 'scripted', '-v', *{flags!r}]\n"
+        "    print('ready', flush=True)\n"
+        "    main()\n"
+    )
+    command = [sys.executable, "-c", script]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        if "--json" not in flags:
+            assert process.stderr.readline().startswith("council: advisor with")
+        else:
+            import time
+
+            time.sleep(1.5)  # nothing tells from outside that a quiet run has begun; too early is an interrupt too
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == ""
+    assert "interrupted" in err
+    assert "Traceback" not in err
