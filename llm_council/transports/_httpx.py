@@ -34,7 +34,8 @@ class HttpxTransport:
 
     Args:
         client: a client of the caller's, with its proxies, certificates and auth; it is not closed here, and belongs
-            to the event loop it is used in. Its timeouts, redirects and decompression do not apply: ours do.
+            to the event loop it is used in. Of its timeouts only the pool's applies; it follows no redirect here, and
+            what it brings is decompressed and bounded by us.
         transport: an httpx transport instead, such as ``httpx.MockTransport`` in tests.
         trust_env: honour the proxy variables of the environment, for pools of our own.
 
@@ -118,6 +119,7 @@ class HttpxTransport:
             request.body,
             connect=timeouts.connect,
             read=timeouts.read,
+            pool=self._client.timeout.pool if self._client else None,
         )
         if self._transport is not None:
             return opened(await self._transport.handle_async_request(asked))

@@ -26,9 +26,10 @@ def message(
     *,
     connect: float | None,
     read: float | None,
+    pool: float | None = None,
 ) -> httpx.Request:
-    """Build httpx's request; the seconds bound a connection, and the wait between two bytes."""
-    timeout = {"connect": connect, "read": read, "write": None, "pool": None}
+    """Build httpx's request; the seconds bound a connection, the wait between two bytes, and that for a free place."""
+    timeout = {"connect": connect, "read": read, "write": None, "pool": pool}
     return httpx.Request(method, url, headers=list(headers), content=body, extensions={"timeout": timeout})
 
 

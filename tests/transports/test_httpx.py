@@ -110,6 +110,21 @@ async def test_client_of_the_caller_follows_no_redirect(serve):
     assert other.connections == 0
 
 
+@pytest.mark.anyio
+async def test_pool_of_the_caller_that_is_too_small(serve):
+    server = serve(lambda wire: wire.answer_and_wait())
+    timeout = httpx.Timeout(0.001, pool=0.2)
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=1), timeout=timeout) as client:
+        transport = HttpxTransport(client)
+        async with anyio.create_task_group() as group:
+            group.start_soon(transport.send, HttpRequest(url=server.url))
+            await anyio.sleep(0.1)
+            with pytest.raises(errors.TimedOut, match="pool") as caught:
+                await transport.send(HttpRequest(url=server.url))
+            group.cancel_scope.cancel()
+    assert caught.value.phase == "pool"
+
+
 def test_client_and_transport_exclude_each_other():
     with pytest.raises(errors.InvalidOption):
         HttpxTransport(httpx.AsyncClient(), transport=mock())
