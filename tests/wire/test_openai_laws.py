@@ -26,7 +26,7 @@ from llm_council._wire.openai import (
 from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.errors import ApiError, MalformedReply, TruncatedReply
-from llm_council.models import GenerateRequest, GenerateResponse, join
+from llm_council.models import GenerateRequest, GenerateResponse, Message, ReasoningConfig, TextPart, join
 from llm_council.testing import strategies
 
 SERVERS = [
@@ -50,6 +50,29 @@ servers = st.sampled_from(SERVERS)
 def test_a_payload_is_a_fixed_point(request: GenerateRequest, options: ChatOptions, stream: bool) -> None:
     payload = encode_request(request, options, stream=stream)
     assert encode_request(decode_request(payload, options), options) == payload
+
+
+KNOWS_ALL = ChatOptions(
+    reasoning="vllm", echo="reasoning_details", cache_control=True, developer_role="developer", max_tokens_field="limit"
+)
+
+
+@given(strategies.representable("openai"), st.booleans())
+def test_a_request_comes_back(request: GenerateRequest, stream: bool) -> None:
+    again = decode_request(encode_request(request, KNOWS_ALL, stream=stream), KNOWS_ALL)
+    assert [facts_of(turn) for turn in again.messages] == [facts_of(turn) for turn in request.turns()]
+    asked = attrs.evolve(request, stream=stream, messages=again.messages)
+    if request.reasoning is not None and request.reasoning == ReasoningConfig():
+        asked = attrs.evolve(asked, reasoning=None)  # it asks for nothing
+    assert again == asked
+
+
+def facts_of(turn: Message) -> Any:
+    """What a turn says, however its text is cut into parts."""
+    parts = () if isinstance(turn.content, str) else turn.content
+    others = [part for part in parts if not isinstance(part, TextPart)]
+    marks = [part.text for part in parts if isinstance(part, TextPart) and part.cache]
+    return turn.role, turn.text, others, marks, turn.name, turn.tool_calls, turn.tool_call_id
 
 
 @given(strategies.requests(), servers)

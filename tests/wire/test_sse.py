@@ -52,6 +52,14 @@ def test_an_event_is_there_as_soon_as_its_blank_line_is() -> None:
     assert splitter.feed(b"") == []
 
 
+def test_a_line_end_of_two_bytes_is_one_wherever_it_is_cut() -> None:
+    body = b"event: x\r\ndata: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n"
+    for cut in range(len(body) + 1):
+        splitter = SseSplitter()
+        found = splitter.feed(body[:cut]) + splitter.feed(b"") + splitter.feed(body[cut:])
+        assert found == [SseEvent("a\nb", "x"), SseEvent("c")]
+
+
 def test_the_end_of_the_stream_ends_the_last_event() -> None:
     splitter = SseSplitter()
     assert splitter.feed(b"data: a\ndata: b") == []
