@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -98,7 +98,8 @@ def subagents(*, json_: bool) -> None:
 
         _json([dump(info) for info in found])
         return
-    _table([(info.name, ", ".join(info.modes), info.description) for info in found], ("subagent", "modes", "for"))
+    rows = [(i.name, ", ".join(i.modes), ", ".join(i.aliases), str(i.error or i.description)) for i in found]
+    _table(rows, ("subagent", "modes", "also called", "for"))
 
 
 @click.group()
@@ -163,11 +164,23 @@ def config() -> None:
 def show(*, json_: bool) -> None:
     """Show what holds in this folder, all sources taken together; keys are masked."""
     from llm_council._convert import dump
-    from llm_council.cli._answer import as_text
     from llm_council.config import CouncilConfig
 
     values = dump(CouncilConfig.discover())
-    _json(values) if json_ else click.echo(visible(as_text(values)))
+    if json_:
+        _json(values)
+        return
+    for name, value in _flat(values):
+        click.echo(visible(f"{name} = {json.dumps(value, ensure_ascii=False)}"))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value with its dotted name, one a line, for eyes and for grep."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 @config.command("path")

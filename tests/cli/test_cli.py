@@ -238,7 +238,8 @@ def test_providers_subagents_config_and_version(council: Council, monkeypatch: p
     assert {"advisor", "critic", "drafter", "planner", "researcher", "router", "synthesizer"} <= set(out.split())
     assert council("version") == (0, "llm-council-sdk 0.1.0\n", "")
     monkeypatch.setenv("LLM_COUNCIL_CHAIR", "the-chair")
-    assert "chair: the-chair" in council("config", "show")[1]
+    assert 'chair = "the-chair"' in council("config", "show")[1]
+    assert "implementer" in council("subagents")[1]
     assert json.loads(council("config", "show", "--json")[1])["chair"] == "the-chair"
     assert council("config", "path")[1].strip().endswith("llm-council/config.toml")
 
