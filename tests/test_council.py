@@ -286,6 +286,12 @@ def test_a_missing_key_is_named_before_anything_is_sent(monkeypatch: pytest.Monk
     assert scripted_seat.requests == []
 
 
+def test_a_missing_address_is_named_before_anything_is_sent() -> None:
+    council = Council(["openai-compatible"], config=CouncilConfig())
+    with pytest.raises(errors.InvalidOption, match="base_url"):
+        council.run("Where?")
+
+
 KEYS = ("OPENAI_API_KEY", "OPENROUTER_API_KEY")
 
 

@@ -289,12 +289,15 @@ class HttpProvider(ProviderAdapter):
         return loads(reply.body, self._limits, content_type=reply.content_type)
 
     def check(self) -> None:
-        """Refuse to start without a key.
+        """Refuse to start without an address or a key.
 
         Raises:
+            InvalidOption: there is no address.
             MissingCredentials: the key is not set; the message names its variable.
             InvalidKey: the variable holds no key.
         """
+        if not self.base_url:
+            raise InvalidOption(f"{self.name} has no address: pass base_url", provider=self.name)
         if self._bad_key is not None:
             raise InvalidKey(self._bad_key, provider=self.name)
         if not self._key and self.API_KEY_ENV and self.NEEDS_KEY and not self._is_signed():
