@@ -1,0 +1,67 @@
+"""The board on a terminal: every seat and phase, notes of what went wrong, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from llm_council.cli._progress import progress
+from llm_council.errors import ServerFailed
+from llm_council.events import Degraded, Event, PhaseStarted, RunFinished, RunStarted, SeatFinished, SeatStarted
+from llm_council.models import GenerateResponse, Phase, Plan, SeatSpec, Status
+
+SEATS = ("local-1", "local-2", "evil\x1b]52;c;aGk=\x07")
+
+
+def events() -> list[Event]:
+    phases = (Phase.DRAFT, Phase.SYNTHESISE)
+    seats = [SeatSpec(name=name, provider="local") for name in SEATS]
+    plan = Plan(run_id="r", task="t", subagent="advisor", seats=seats, phases=phases)
+    answer = GenerateResponse(text="Paris")
+    error = ServerFailed("busy \x1b[31mnow")
+    happened: list[Event] = [RunStarted(run_id="r", at=0.0, plan=plan)]
+    for phase in (*phases, Phase.REPAIR):
+        happened.append(PhaseStarted(run_id="r", at=0.0, phase=phase))
+        happened.append(SeatStarted(run_id="r", at=0.0, phase=phase, seat=SEATS[0]))
+        happened.append(SeatFinished(run_id="r", at=1.0, phase=phase, seat=SEATS[0], response=answer, elapsed=1.25))
+    happened.append(SeatFinished(run_id="r", at=1.0, phase=Phase.DRAFT, seat=SEATS[1], error=error, elapsed=2.5))
+    happened.append(Degraded(run_id="r", at=1.0, reason="local-2 gave no draft", seats=("local-2",)))
+    happened.append(RunFinished(run_id="r", at=2.0, status=Status.DEGRADED, elapsed=2.0))
+    return happened
+
+
+def test_the_board_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress(quiet=False, words=False) as listener:
+        for event in events():
+            listener(event)
+    out, err = capsys.readouterr()
+    assert out == ""
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err).rpartition("seat ")[2]
+    assert re.search(r"local-1\s+✓ 1\.2 s\s+✓ 1\.2 s\s+✓ 1\.2 s", last)
+    assert re.search(r"local-2\s+✗ 2\.5 s", last)
+    assert "repair" in last
+    assert "local-2 gave no draft" in last
+    assert "evil␛]52;c;aGk=␇" in last
+    assert "\x1b]52" not in err
+
+
+def test_plain_lines_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(quiet=False, words=False) as listener:
+        for event in events():
+            listener(event)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "  draft local-1: done (1.2 s)"
+    assert "  draft local-2: failed: busy [31mnow (2.5 s)" in lines
+    assert lines[-1] == "council: degraded after 2.0 s"
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(quiet=True, words=False) as listener:
+        for event in events():
+            listener(event)
+    assert capsys.readouterr() == ("", "")
