@@ -1,0 +1,207 @@
+"""The five laws of a dialect, stated for Ollama's."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_council import models as m
+from llm_council._wire.ollama import (
+    ChatOptions,
+    ChatStream,
+    decode_request,
+    decode_response,
+    encode_chunks,
+    encode_request,
+    encode_response,
+    frame,
+)
+from llm_council._wire.payloads import dumps, loads
+from llm_council.errors import ApiError, InvalidOption, MalformedReply, TruncatedReply
+from llm_council.testing import strategies
+
+MODELS = [
+    ChatOptions(),
+    ChatOptions(think_levels=True, think_tags=True),
+    ChatOptions(body={"keep_alive": "5m", "options": {"num_ctx": 4096, "temperature": 0.25}}),
+]
+options = st.sampled_from(MODELS)
+words = st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True)
+texts = st.text(max_size=30)
+json_objects = st.dictionaries(texts, strategies.json_values(leaves=3), max_size=3)
+calls = st.builds(m.ToolCall, id=words, name=words, arguments=json_objects)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> m.GenerateRequest:
+    """Requests that the dialect carries: images as data, arguments that are objects."""
+    image = st.builds(m.ImagePart, data=st.just("iVBORw0KGgo="), media_type=st.just("image/png"))
+    text = st.builds(m.TextPart, text=texts)
+    thought = st.builds(m.ReasoningPart, text=texts, vendor=st.sampled_from(["ollama", "another"]))
+    turns = st.one_of(
+        st.builds(m.Message, st.sampled_from(["system", "developer"]), texts),
+        st.builds(m.Message, st.just("user"), st.lists(text | image, max_size=3), name=st.none() | words),
+        st.builds(
+            m.Message,
+            st.just("assistant"),
+            st.lists(thought | text, max_size=3),
+            tool_calls=st.lists(calls, max_size=2),
+        ),
+        st.builds(m.Message, st.just("tool"), texts, tool_call_id=words, name=st.none() | words),
+    )
+    return draw(
+        st.builds(
+            m.GenerateRequest,
+            model=words,
+            messages=st.lists(turns, min_size=1, max_size=4),
+            stream=st.booleans(),
+            max_tokens=st.none() | st.integers(1, 10**6),
+            temperature=st.none() | st.floats(0, 2),
+            top_p=st.none() | st.floats(0, 1),
+            stop=st.lists(words, max_size=3),
+            tools=st.lists(strategies.tools(), max_size=2),
+            structured_output=st.none() | strategies.structured_outputs(),
+            reasoning=st.none() | strategies.reasoning_configs(),
+            extra=st.fixed_dictionaries(
+                {},
+                optional={
+                    "keep_alive": st.integers(0, 60),
+                    "options": st.fixed_dictionaries({"seed": st.integers(0, 9)}, optional={"top_k": st.just(4)}),
+                },
+            ),
+        )
+    )
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> m.GenerateResponse:
+    """Answers that the dialect carries whole."""
+    called = draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id))
+    word = draw(st.sampled_from(["stop", "length", "load", "novel_word"]))
+    finish = m.FinishReason.of(word)
+    if called and finish != "length":
+        finish = m.FinishReason.TOOL_CALLS
+    thoughts = draw(st.none() | st.text(min_size=1, max_size=30))
+    counted = st.integers(0, 10**9)
+    return draw(
+        st.builds(
+            m.GenerateResponse,
+            text=st.none() | texts,
+            reasoning=st.just(thoughts),
+            reasoning_parts=st.just([m.ReasoningPart(text=thoughts, vendor="ollama")] if thoughts else []),
+            tool_calls=st.just(called),
+            usage=st.none() | st.builds(m.Usage, input_tokens=st.none() | counted, output_tokens=counted),
+            model=words,
+            finish_reason=st.just(finish),
+            raw_finish_reason=st.just(word),
+            extra=st.dictionaries(st.sampled_from(["total_duration", "load_duration", "remote_model"]), words),
+        )
+    )
+
+
+@given(requests(), options)
+def test_a_payload_is_a_fixed_point(request: m.GenerateRequest, model: ChatOptions) -> None:
+    payload = encode_request(request, model)
+    assert encode_request(decode_request(loads(dumps(payload)), model), model) == payload
+
+
+@given(strategies.requests(), options)
+def test_any_request_at_all_is_encoded_and_read_again_or_refused(
+    request: m.GenerateRequest, model: ChatOptions
+) -> None:
+    try:
+        payload = encode_request(attrs.evolve(request, extra={}), model)
+    except InvalidOption:
+        return  # an image by its address, arguments or a response format that the dialect has no words for
+    assert encode_request(decode_request(loads(dumps(payload)), model), model) == payload
+
+
+@given(replies())
+def test_a_reply_comes_back(response: m.GenerateResponse) -> None:
+    payload = encode_response(response)
+    assert decode_response(loads(dumps(payload))) == attrs.evolve(response, raw=payload)
+
+
+def read(pieces: list[bytes]) -> m.GenerateResponse:
+    stream = ChatStream()
+    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
+    return m.join([*chunks, *stream.finish()])
+
+
+def split(body: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted({cut % (len(body) + 1) for cut in cuts}), len(body)]
+    return [body[start:end] for start, end in pairwise(places)]
+
+
+@given(
+    replies(),
+    st.integers(1, 9),
+    st.lists(st.integers(0, 10**6), max_size=20),
+    st.sampled_from([b"\n", b"\r\n", b"\n\n"]),
+)
+def test_a_stream_is_the_whole_wherever_it_is_cut(
+    response: m.GenerateResponse, size: int, cuts: list[int], end: bytes
+) -> None:
+    body = b"".join(frame(event).replace(b"\n", end) for event in encode_chunks(response, size=size))
+    joined = read(split(body, cuts))
+    whole = decode_response(encode_response(response))
+    assert joined == attrs.evolve(whole, raw=None, text=whole.text or None, content=whole.text or None)
+    assert joined == read([body.rstrip()])
+
+
+_keys = st.sampled_from(
+    "message content thinking tool_calls function name arguments id model done done_reason error eval_count"
+    " prompt_eval_count role messages tools format think options stop num_predict temperature images tool_name stream"
+    " type parameters".split()
+)
+_leaves = strategies.json_values(leaves=2) | st.sampled_from(["text", "stop", "user", 0, 1, -1, 2.5, "json", "{"])
+lookalikes = st.recursive(
+    _leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=5), max_leaves=15
+)
+
+
+def wrapped(value: Any) -> list[Any]:
+    return [
+        value,
+        {"message": value},
+        {"message": {"content": value, "done": True}},
+        {"message": {"thinking": value, "tool_calls": value}, "done": value, "done_reason": value},
+        {"message": {"tool_calls": [value]}, "eval_count": value},
+        {"message": {"tool_calls": [{"function": value}]}, "done": True},
+        {"message": {"tool_calls": [{"id": value, "function": {"name": "f", "arguments": value}}]}, "done": True},
+        {"messages": [value]},
+        {"messages": [{"role": "user", "content": value}], "tools": value, "options": value, "format": value},
+        {"messages": [{"role": "user", "images": value}], "think": value, "options": {"stop": value}},
+        {"messages": [{"role": "user"}], "tools": [{"function": value}], "options": {"num_predict": value}},
+        {"messages": [{"role": "user", "tool_calls": [{"function": {"name": "f", "arguments": value}}]}]},
+        {"error": value},
+    ]
+
+
+@given(lookalikes)
+def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
+    for junk in wrapped(value):
+        for model in MODELS:
+            with suppress(MalformedReply, ApiError):
+                decode_response(junk, model)
+            with suppress(MalformedReply):
+                decode_request(junk, model)
+            with suppress(MalformedReply, ApiError, TruncatedReply):
+                stream = ChatStream(model)
+                m.join([*stream.feed(frame(junk)), *stream.finish()])
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
+def test_any_bytes_give_the_same_wherever_they_are_cut(body: bytes, cuts: list[int]) -> None:
+    def outcome(pieces: list[bytes]) -> Any:
+        try:
+            return read(pieces)
+        except (MalformedReply, ApiError, TruncatedReply) as error:
+            return type(error)
+
+    assert outcome(split(body, cuts)) == outcome([body])
