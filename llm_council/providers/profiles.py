@@ -47,7 +47,8 @@ class ModelProfile:
         efforts: the words of effort that are taken; empty when reasoning cannot be controlled.
         reasons: whether the model reasons when nothing is said about it.
         reasoning_budget: whether a budget of reasoning tokens is taken.
-        reasoning_style: how reasoning is spelled: a word of ``ReasoningStyle``; ``"effort"`` is ``reasoning_effort``.
+        reasoning_style: how reasoning is spelled, in a word of the dialect: OpenAI's is one of ``ReasoningStyle``,
+            where ``"effort"`` is ``reasoning_effort``; Ollama's is ``"switch"`` or ``"level"``.
         system_role: the role of instructions: ``"system"``, ``"developer"``, or ``"user"`` where there is none.
         structured: the strongest constraint on answers: ``"json_schema"``, ``"json_object"`` or ``"none"``.
         strict_schema: whether a schema must be projected to the vendor's strict subset to be enforced.

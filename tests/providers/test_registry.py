@@ -3,6 +3,8 @@
 import sys
 import textwrap
 import threading
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +22,8 @@ from llm_council.providers import registry
 from llm_council.providers.base import GenerateRequest, ProviderAdapter, ProviderCapabilities
 
 ASK = GenerateRequest(prompt="x")
-BUILT_IN = {"lmstudio", "local", "ollama-openai", "openai", "openai-compatible", "openrouter", "vllm"}
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+BUILT_IN = set(PROJECT["entry-points"][registry.GROUP])
 
 
 class Mine(ProviderAdapter):

@@ -1,0 +1,79 @@
+"""Ollama, by its own API: models on your own machine, or on ollama.com."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from llm_council._wire.ollama import ChatOptions, ChatStream, decode_error, decode_response, encode_request
+from llm_council.errors import ApiError
+from llm_council.models._noun import as_dict
+from llm_council.models.capabilities import ProviderCapabilities
+from llm_council.models.reply import GenerateResponse
+from llm_council.models.request import GenerateRequest
+from llm_council.providers._http import HttpProvider
+from llm_council.transports import HttpReply
+
+__all__ = ["OllamaProvider"]
+
+
+class OllamaProvider(HttpProvider):
+    """An Ollama server. Reads ``OLLAMA_BASE_URL``, and ``OLLAMA_API_KEY`` for ``https://ollama.com``.
+
+    Without a default model the first one that the server lists answers. A server cuts prompts that are longer than its
+    context without a word: give long tasks room with ``extra_body={"options": {"num_ctx": 32768}}``.
+
+    Args:
+        extra_body: fields of Ollama's own that every request carries, such as ``keep_alive`` and, inside ``options``,
+            ``num_ctx``; a request's ``extra`` wins over them.
+        **options: those of ``OpenAICompatibleProvider``. A ``base_url`` that ends in ``/v1`` or ``/api`` is taken
+            without that.
+    """
+
+    name = "ollama"
+    capabilities = ProviderCapabilities(
+        streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
+    )
+
+    BASE_URL: ClassVar[str] = "http://localhost:11434"
+    BASE_URL_ENV: ClassVar[str | None] = "OLLAMA_BASE_URL"
+    API_KEY_ENV: ClassVar[str | None] = "OLLAMA_API_KEY"
+    NEEDS_KEY: ClassVar[bool] = False
+    SERVES_WHAT_IT_LISTS: ClassVar[bool] = True
+
+    def __init__(self, *, extra_body: Mapping[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.base_url = self.base_url.removesuffix("/v1").removesuffix("/api")  # the variable serves ollama-openai too
+        self._extra_body = as_dict(extra_body)
+
+    def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
+        return "/api/chat", encode_request(request, self._options(request), stream=stream)
+
+    def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
+        return decode_response(data, self._options(request), request_id=reply.request_id)
+
+    def _refusal(self, reply: HttpReply) -> ApiError:
+        return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
+
+    def _reader(self, request: GenerateRequest, head: HttpReply) -> ChatStream:
+        return ChatStream(self._options(request), self._limits, request_id=head.request_id)
+
+    def _options(self, request: GenerateRequest) -> ChatOptions:
+        style = self._profile_of(request.model).reasoning_style
+        return ChatOptions(think_levels=style == "level", think_tags=True, body=self._extra_body)
+
+    async def _inspect(self) -> tuple[str, dict[str, Any]]:
+        """Look at the version, and at the models that have been pulled."""
+        said = await self._get("/api/version", missing=(404, 405))
+        message, details = await super()._inspect()
+        version = said.get("version") if isinstance(said, dict) else None
+        return message, {**details, "version": version} if isinstance(version, str) else details
+
+    async def _rows(self) -> list[dict[str, Any]] | None:
+        data = await self._get("/api/tags", missing=(404, 405))
+        listed = data.get("models") if isinstance(data, dict) else None
+        if not isinstance(listed, list):
+            return None
+        named = [{**row, "id": row.get("model") or row.get("name")} for row in listed if isinstance(row, dict)]
+        return [row for row in named if isinstance(row["id"], str)]
