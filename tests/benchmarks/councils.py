@@ -1,0 +1,158 @@
+"""Whole councils: two draft, three criticise as drafts arrive, one synthesises; the answer meets the advisor's schema.
+
+Every call is real HTTP. At 200 ms per call the critical path is three calls long: nothing can be quicker than 0.6 s.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import threading
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from measure import at_once, in_turns, resident, taken
+
+from llm_council import Council, CouncilConfig
+from llm_council.providers.compatible import OpenAICompatibleProvider
+
+TASK = "What is 6 times 7?"
+LATENCY = 0.2
+CRITICAL_PATH = 3 * LATENCY
+
+
+def council(url: str, delay: float = 0.0) -> Council:
+    """Return a council of three seats over HTTP, with nothing from the user's own configuration."""
+    base = f"{url}/{round(delay * 1000)}/plain/v1"
+    seats = [OpenAICompatibleProvider(name=f"seat-{n}", base_url=base, default_model="m") for n in (1, 2, 3)]
+    return Council(seats, config=CouncilConfig())
+
+
+def measured(url: str, *, short: bool) -> list[dict[str, Any]]:
+    """Return the figures of one council, of many at once, and of the closest peer's."""
+    return [
+        *asyncio.run(_against_the_critical_path(url, short=short)),
+        *asyncio.run(_a_thousand(url, 300 if short else 1000)),
+        *_against_the_peer(url, short=short),
+    ]
+
+
+async def _against_the_critical_path(url: str, *, short: bool) -> list[dict[str, Any]]:
+    async with AsyncExitStack() as opened:
+        seated = await opened.enter_async_context(council(url, LATENCY))
+
+        async def once() -> None:
+            (await seated.arun(TASK)).raise_for_failure()
+
+        best = {}
+        for width in (1, 64):
+            await at_once(once, width, width)
+            best[width] = min([(await at_once(once, width, width))[1] for _ in range(3 if short else 7)])
+    one, many = best[1], best[64]
+    return [
+        taken("critical-path", one / CRITICAL_PATH, f"{one:.3f} / {CRITICAL_PATH:.1f} s"),
+        taken("at-once-64", many / CRITICAL_PATH, f"{many:.3f} / {CRITICAL_PATH:.1f} s"),
+    ]
+
+
+async def _a_thousand(url: str, width: int) -> list[dict[str, Any]]:
+    """Run so many at once; the memory is all that they hold at the worst moment, connections and answers included."""
+    failed = 0
+    async with council(url, LATENCY) as seated:
+
+        async def once() -> None:
+            nonlocal failed
+            failed += (await seated.arun(TASK)).error is not None
+
+        await at_once(once, 64, 64)
+        few = min([(await at_once(once, 64, 64))[0] for _ in range(3)])
+        before, peak, stop = resident(), 0, threading.Event()
+
+        def watch() -> None:
+            nonlocal peak
+            while not stop.wait(0.005):
+                peak = max(peak, resident())
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        failed = 0
+        many, wall = await at_once(once, width, width)
+        stop.set()
+        watching.join()
+    held = (peak - before) / width / 1024
+    return [
+        taken("cpu-1000", many / few, f"{many * 1e3:.2f} / {few * 1e3:.2f} ms; {width:,} runs took {wall:.1f} s"),
+        taken("memory-1000", held, f"{held:.0f} KiB"),
+        taken("failed-1000", failed, f"{failed} of {width:,}"),
+    ]
+
+
+def _against_the_peer(url: str, *, short: bool) -> list[dict[str, Any]]:
+    """Compare the CPU of a run; the peer has its locks and its files off, its drafts and chair on the same server."""
+    python = Path(os.environ.get("LLM_COUNCIL_PEER", ""), "bin", "python")
+    if not python.is_file():
+        return []
+    runs, rounds = (3, 2) if short else (10, 4)
+
+    def ours() -> float:
+        async def main() -> float:
+            async with council(url) as seated:
+
+                async def once() -> None:
+                    (await seated.arun(TASK)).raise_for_failure()
+
+                await at_once(once, 5, 1)
+                return (await at_once(once, runs * 5, 1))[0]
+
+        return asyncio.run(main())
+
+    last: dict[str, float] = {}
+
+    def peers() -> float:
+        script = Path(__file__).with_name("peer.py")
+        told = subprocess.run(
+            [python, "-P", script, url, str(runs)], capture_output=True, text=True, check=True, timeout=120
+        )
+        last.update(json.loads(told.stdout.splitlines()[-1]))
+        return last["cpu"]
+
+    best = in_turns({"ours": ours, "peer": peers}, rounds)
+    how = f"{best['ours'] * 1e3:.2f} / {best['peer'] * 1e3:.1f} ms; of 6 and {last['calls']:.0f} calls"
+    return [taken("cpu-run", best["ours"] / best["peer"], how)]
+
+
+async def soak(url: str, runs: int, *, width: int = 16) -> list[dict[str, Any]]:
+    """Run so many councils in one process; what they left behind after a fifth of them counts as warm-up."""
+    failed = 0
+    async with council(url) as seated:
+
+        async def once() -> None:
+            nonlocal failed
+            failed += (await seated.arun(TASK)).error is not None
+
+        began = time.perf_counter()
+        await at_once(once, runs // 5, width)
+        before = _held()
+        await at_once(once, runs - runs // 5, width)
+        after = _held()
+        seconds = time.perf_counter() - began
+    if failed:
+        raise RuntimeError(f"{failed} of {runs} runs failed")
+    gained = {name: after[name] - before[name] for name in before}
+    growth = gained["memory"] / 1024 / (runs * 0.8 / 1000)
+    how = f"{before['memory'] / 2**20:.1f} to {after['memory'] / 2**20:.1f} MiB; {runs:,} runs in {seconds:.0f} s"
+    figures = [taken("soak-memory", growth, how)]
+    for name in ("sockets", "threads", "tasks"):
+        figures.append(taken(f"soak-{name}", gained[name], f"{before[name]} to {after[name]}"))
+    return figures
+
+
+def _held() -> dict[str, int]:
+    return {
+        "memory": resident(),
+        "sockets": len(list(Path("/proc/self/fd").iterdir())),
+        "threads": threading.active_count(),
+        "tasks": len(asyncio.all_tasks()),
+    }

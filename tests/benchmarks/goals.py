@@ -1,0 +1,50 @@
+"""The goals, in one place. A figure is good when it is at most its goal."""
+
+from typing import NamedTuple
+
+
+class Goal(NamedTuple):
+    """What a figure should be.
+
+    Attributes:
+        what: what is measured.
+        most: the goal.
+        unit: of the figure: ``x`` is a ratio taken in one run.
+        gross: the short form fails above ``most`` times this; None never fails it.
+    """
+
+    what: str
+    most: float
+    unit: str = "x"
+    gross: float | None = 2.0
+
+
+GOALS = {
+    "import": Goal("`import llm_council`, to `import httpx`", 0.25),
+    "modules": Goal("modules that `import llm_council` loads", 12, "modules"),
+    "first-council": Goal("import and first `Council` with one HTTP provider, to `import httpx; httpx.Client()`", 1.15),
+    "cli-version": Goal("`council version`, to the closest peer's", 0.25),
+    "cli-help": Goal("`council --help`, to the closest peer's", 0.4),
+    "blocking": Goal("blocking call, p50, to `httpx.Client`", 1.6),
+    "async-1": Goal("async CPU per call, 1 in flight, to aiohttp", 3.5),
+    "async-32": Goal("async CPU per call, 32 in flight, to aiohttp", 3.5),
+    "async-256": Goal("async CPU per call, 256 in flight, to aiohttp", 3.5),
+    "openai-32": Goal("async CPU per call, 32 in flight, to the openai SDK", 1.0),
+    "openai-256": Goal("async CPU per call, 256 in flight, to the openai SDK", 1.0),
+    "httpx2-32": Goal("async CPU per call, 32 in flight, to httpx2", 1.0),
+    "httpx2-256": Goal("async CPU per call, 256 in flight, to httpx2", 1.0),
+    "retry": Goal("CPU of a call through `Retry`, to the same call without", 1.15),
+    "burst": Goal("stream CPU per chunk, in a burst, to httpx", 1.5),
+    "paced": Goal("stream CPU per chunk, paced, to httpx", 1.2),
+    "first-chunk": Goal("time to the first chunk, p50, to httpx", 1.5),
+    "critical-path": Goal("one council, 200 ms per call, to its critical path", 1.02),
+    "at-once-64": Goal("64 councils at once on one `Council`, to the critical path", 1.5),
+    "cpu-1000": Goal("CPU per run of 1,000 councils at once, to that of 64", 1.25),
+    "memory-1000": Goal("memory per run, 1,000 councils at once", 60, "KiB"),
+    "failed-1000": Goal("runs that failed, of 1,000 at once", 0, "runs"),
+    "cpu-run": Goal("CPU of a council run, zero latency, to the closest peer's", 0.10),
+    "soak-memory": Goal("soak: memory gained after warm-up, per 1,000 runs", 64, "KiB"),
+    "soak-sockets": Goal("soak: sockets and files gained", 0, "gained"),
+    "soak-threads": Goal("soak: threads gained", 0, "gained"),
+    "soak-tasks": Goal("soak: tasks gained", 0, "gained"),
+}

@@ -1,0 +1,114 @@
+"""Where the CPU of a council run goes: a profile of many runs, summed by what the code belongs to.
+
+The time of built-in functions counts for the Python function that called them.
+"""
+
+import asyncio
+import cProfile
+import pstats
+import sysconfig
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from councils import TASK, council
+
+import llm_council
+
+OURS = str(Path(llm_council.__file__).parent)
+SITE = sysconfig.get_path("purelib")
+STDLIB = sysconfig.get_path("stdlib")
+
+AREAS = {
+    "_engine": "engine: phases, prompts, fences, tally",
+    "providers": "providers: the door, the account of a call, negotiation",
+    "_wire": "wire: requests encoded, replies decoded and checked",
+    "transports": "transports: our side of HTTP",
+    "models": "nouns: construction and validation",
+    "results": "results",
+    "_schema": "schema: answers found and validated",
+    "subagents": "subagents",
+}
+
+Function = tuple[str, int, str]
+
+
+def summary(url: str, runs: int) -> str:
+    """Return the Markdown summary of a profile of so many runs, one after the other, at zero latency."""
+    stats = asyncio.run(_profile(url, runs))
+    own = _own_time(stats)
+    total = sum(own.values())
+    areas: Counter[str] = Counter()
+    for (file, _, _), seconds in own.items():
+        areas[_area(file)] += seconds
+    (first, second, third), rest = areas.most_common(3), areas.most_common()[3:]
+    named = "; ".join(f"{area} ({seconds / total:.0%})" for area, seconds in (first, second, third))
+    lines = [
+        f"The three largest costs: {named}.",
+        "",
+        "| where | share of the CPU of a run |",
+        "|---|---|",
+        *(f"| {area} | {seconds / total:.1%} |" for area, seconds in (first, second, third)),
+        *(f"| {area} | {seconds / total:.1%} |" for area, seconds in rest if seconds / total >= 0.005),
+        "",
+        "| function | own time, built-ins it calls included | calls per run |",
+        "|---|---|---|",
+        *_functions(own, stats, total, runs),
+    ]
+    return "\n".join(lines)
+
+
+async def _profile(url: str, runs: int) -> Any:
+    async with council(url) as seated:
+        for _ in range(20):
+            (await seated.arun(TASK)).raise_for_failure()
+        profile = cProfile.Profile()
+        profile.enable()
+        for _ in range(runs):
+            await seated.arun(TASK)
+        profile.disable()
+    return pstats.Stats(profile).stats  # type: ignore[attr-defined]
+
+
+def _own_time(stats: Any) -> Counter[Function]:
+    """Return the own seconds of each Python function, with those of the built-ins that it calls."""
+    own: Counter[Function] = Counter()
+    for function, (_, _, seconds, _, callers) in stats.items():
+        if function[0] != "~" or not callers:
+            own[function] += seconds
+            continue
+        for caller, (_, _, part, _) in callers.items():
+            own[caller] += part
+    for function in [function for function in own if function[0] == "~" and "poll" in function[2]]:
+        del own[function]  # waiting for the server is nobody's CPU
+    return Counter({function: seconds for function, seconds in own.items() if not _waits(function)})
+
+
+def _waits(function: Function) -> bool:
+    return function[0].endswith("selectors.py") and function[2] == "select"
+
+
+def _area(file: str) -> str:
+    if file.startswith(OURS):
+        part = file[len(OURS) + 1 :].split("/")[0].removesuffix(".py")
+        return AREAS.get(part, "the rest of llm_council: scope, events, council")
+    if file.startswith(SITE):
+        return f"`{file[len(SITE) + 1 :].split('/')[0].removesuffix('.py')}`"
+    if file.startswith("<attrs"):
+        return AREAS["models"]
+    if file.startswith(STDLIB):
+        part = file[len(STDLIB) + 1 :].split("/")[0].removesuffix(".py")
+        return {"asyncio": "`asyncio` and its sockets", "selectors": "`asyncio` and its sockets"}.get(
+            part, f"`{part}`" if part in ("json", "re", "ssl") else "the rest of the standard library"
+        )
+    return "built-ins and generated code"
+
+
+def _functions(own: Counter[Function], stats: Any, total: float, runs: int) -> list[str]:
+    lines = []
+    for function, seconds in own.most_common(10):
+        file, _, name = function
+        shown = file.removeprefix(str(Path(OURS).parent)).removeprefix(SITE).removeprefix(STDLIB).lstrip("/")
+        calls = stats[function][1] / runs if function in stats else 0
+        lines.append(f"| `{name}` in `{shown}` | {seconds / total:.1%} | {calls:,.0f} |")
+    return lines
