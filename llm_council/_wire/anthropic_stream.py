@@ -1,0 +1,357 @@
+"""Streams of Anthropic's Messages dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from llm_council._wire.anthropic_errors import error_inside
+from llm_council._wire.anthropic_options import DEFAULT, MessagesOptions
+from llm_council._wire.anthropic_reply import (
+    about,
+    call_extra,
+    decode_response,
+    get_id,
+    kept,
+    read_usage,
+    refusal_in,
+    stop_word,
+)
+from llm_council._wire.anthropic_thinking import BLOCKS, part_of
+from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_object
+from llm_council._wire.sse import SseEvent, SseSplitter
+from llm_council.errors import MalformedReply, TruncatedReply
+from llm_council.models.limits import Limits
+from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
+
+__all__ = ["EventDecoder", "MessageStream"]
+
+_LIMITS = Limits()
+
+
+class _Block:
+    """A content block that is arriving.
+
+    Attributes:
+        start: the block as it began, and for thinking and the vendor's own tools as it has become.
+        call: which of our tool calls it is; None for other blocks.
+        said: whether a piece of it has come.
+    """
+
+    __slots__ = ("call", "input", "said", "start")
+
+    def __init__(self, start: dict[str, Any], call: int | None) -> None:
+        self.start = start
+        self.call = call
+        self.said = False
+        self.input: list[str] = []
+
+
+class EventDecoder:
+    """Read the events of one stream, in order.
+
+    Args:
+        options: in what the model differs.
+        limits: ``json_depth`` bounds each event.
+        request_id: the id from the reply's headers; None takes the message's own.
+
+    Attributes:
+        done: ``message_stop`` has come: nothing follows.
+        finished: the model has stopped: at most ``message_stop`` follows.
+    """
+
+    def __init__(
+        self, options: MessagesOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
+    ) -> None:
+        self.done = False
+        self.finished = False
+        self._options = options
+        self._limits = limits
+        self._request_id = request_id
+        self._begun = False
+        self._texts: list[str] = []
+        self._blocks: dict[Any, _Block] = {}  # by index, those that are arriving
+        self._calls = 0
+        self._others: list[Any] = []
+        self._citations: list[Any] = []
+        self._usage: dict[str, Any] = {}
+        self._read = {
+            "message_start": self._start,
+            "content_block_start": self._open,
+            "content_block_delta": self._add,
+            "content_block_stop": self._close,
+            "message_delta": self._stop,
+        }
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return "".join(self._texts)
+
+    def feed(self, event: SseEvent) -> GenerateChunk | None:
+        """Return what an event adds to the answer; None when it adds nothing.
+
+        Raises:
+            ApiError: the event is an error; its class is that of its own type.
+            MalformedReply: the event is not one of this dialect.
+        """
+        if self.done or not event.data or event.data.isspace():
+            return None
+        facts: dict[str, Any] = {}
+        try:
+            value = need_object(loads(event.data, self._limits), "$")
+            word = value.get("type") or event.event
+            if word == "message_stop":
+                self.done = True
+                return None
+            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
+            if error is not None:
+                raise error
+            read = self._read.get(word) if isinstance(word, str) else None
+            if read is not None:
+                read(value, facts)
+        except MalformedReply as error:
+            raise error.fill(partial=self.partial or None, request_id=self._request_id) from None
+        return GenerateChunk(**facts) if facts else None
+
+    def finish(self, events: Iterable[SseEvent] = ()) -> list[GenerateChunk]:
+        """Return what the end of the stream adds.
+
+        Args:
+            events: what the end of the body ended; it may have been cut.
+
+        Raises:
+            TruncatedReply: neither a stop reason nor ``message_stop`` came.
+        """
+        chunks = []
+        for event in events:
+            try:
+                chunk = self.feed(event)
+            except MalformedReply:
+                self._cut()
+            if chunk is not None:
+                chunks.append(chunk)
+        if not (self.finished or self.done):
+            self._cut()
+        for index in list(self._blocks):  # a model that ran out of tokens leaves its last block open
+            facts: dict[str, Any] = {}
+            self._close({"index": index}, facts)
+            if facts:
+                chunks.append(GenerateChunk(**facts))
+        extra = kept(self._others, self._citations)
+        if extra:
+            chunks.append(GenerateChunk(extra=extra))
+        return chunks
+
+    def _cut(self) -> NoReturn:
+        raise TruncatedReply(
+            "the stream ended before the answer did", partial=self.partial or None, request_id=self._request_id
+        ) from None
+
+    def _start(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
+        message = need_object(value.get("message"), "$.message")
+        if not self._begun:
+            self._begun = True
+            self._request_id = self._request_id or get_id(message)
+            if self._request_id is not None:
+                facts["request_id"] = self._request_id
+        model = get_text(message, "model", "$.message")
+        if model:
+            facts["model"] = model
+        self._count(message, facts)
+
+    def _count(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Take in usage, whose later numbers replace the earlier ones, and what else is said of the message."""
+        usage = value.get("usage")
+        if isinstance(usage, dict):
+            self._usage.update((key, found) for key, found in usage.items() if found is not None)
+            counted = read_usage(self._usage)
+            if counted is not None:
+                facts["usage"] = counted
+        extra = about(value, usage)
+        if extra:
+            facts["extra"] = extra
+
+    def _open(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
+        index = _index(value)
+        if index in self._blocks:  # its end was never said
+            self._close({"index": index}, facts)
+        path = "$.content_block"
+        start = need_object(value.get("content_block"), path)
+        call = None
+        if start.get("type") == "tool_use":
+            call = self._calls
+            self._calls += 1
+            name = get_text(start, "name", path)
+            if not name:
+                raise malformed(f"{path}.name", "a name", start.get("name"))
+            delta = ToolCallDelta(
+                index=call, id=get_text(start, "id", path) or f"call_{name}", name=name, extra=call_extra(start)
+            )
+            facts["tool_calls"] = (*facts.get("tool_calls", ()), delta)
+        self._blocks[index] = _Block(dict(start), call)
+        for kind, key in (("text", "text"), ("thinking", "thinking")):
+            if start.get("type") == kind:  # blocks begin empty; some servers put the first words there
+                self._say(kind, get_text(start, key, path) or "", facts)
+        if isinstance(start.get("citations"), list):
+            self._citations += start["citations"]
+
+    def _say(self, kind: str, words: str, facts: dict[str, Any]) -> None:
+        if words and kind == "text":
+            self._texts.append(words)
+            facts["text"] = words
+        elif words:
+            facts["reasoning"] = facts.get("reasoning", "") + words
+
+    def _add(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
+        path = "$.delta"
+        delta = need_object(value.get("delta"), path)
+        block = self._blocks.get(_index(value))
+        word = delta.get("type")
+        if word == "text_delta":
+            self._say("text", get_text(delta, "text", path) or "", facts)
+        elif word == "citations_delta":
+            if delta.get("citation") is not None:
+                self._citations.append(delta["citation"])
+        elif block is None:
+            return  # a piece of a block that never began
+        elif word == "input_json_delta":
+            self._argue(block, get_text(delta, "partial_json", path) or "", facts)
+        elif word in ("thinking_delta", "signature_delta"):
+            key = "thinking" if word == "thinking_delta" else "signature"
+            words = get_text(delta, key, path) or ""
+            block.start[key] = (get_text(block.start, key, "$.content_block") or "") + words
+            if key == "thinking":
+                self._say(key, words, facts)
+
+    def _argue(self, block: _Block, words: str, facts: dict[str, Any]) -> None:
+        if not words:
+            return
+        block.said = True
+        if block.call is None:
+            block.input.append(words)
+        else:
+            facts["tool_calls"] = (ToolCallDelta(index=block.call, arguments=words),)
+
+    def _close(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
+        block = self._blocks.pop(_index(value), None)
+        if block is None:
+            return
+        word = block.start.get("type")
+        if block.call is not None:
+            if not block.said:  # a call without arguments has no pieces
+                given = block.start.get("input")
+                arguments = dumps(given if isinstance(given, dict) else {}).decode()
+                facts["tool_calls"] = (
+                    *facts.get("tool_calls", ()),
+                    ToolCallDelta(index=block.call, arguments=arguments),
+                )
+        elif isinstance(word, str) and word in BLOCKS:
+            facts["reasoning_parts"] = (part_of(block.start, self._options.vendor),)
+        elif word != "text":
+            if block.said:
+                block.start["input"] = self._whole("".join(block.input))
+            self._others.append(block.start)
+
+    def _whole(self, text: str) -> Any:
+        try:
+            return loads(text, self._limits)
+        except MalformedReply:  # cut by max_tokens
+            return text
+
+    def _stop(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
+        delta = value.get("delta")
+        delta = {} if delta is None else need_object(delta, "$.delta")
+        word = stop_word(delta.get("stop_reason"))
+        if word is not None:
+            self.finished = True
+            facts["raw_finish_reason"] = word
+            finish = FinishReason.of(word)
+            if finish is not None:
+                facts["finish_reason"] = finish
+        refusal = refusal_in(delta.get("stop_details"))
+        if refusal is not None:
+            facts["refusal"] = refusal
+        self._count({**delta, "usage": value.get("usage")}, facts)
+
+
+def _index(value: dict[str, Any]) -> int:
+    """Return which block an event is about; some servers leave it out where there is but one."""
+    index = value.get("index", 0)
+    if isinstance(index, int):
+        return index
+    raise malformed("$.index", "a number", index)
+
+
+class MessageStream:
+    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+
+    A server that answers a streaming request with one whole JSON reply is understood too.
+
+    Args:
+        options: in what the model differs.
+        limits: ``event`` and ``json_depth`` bound each event.
+        request_id: the id from the reply's headers; None takes the message's own.
+    """
+
+    def __init__(
+        self, options: MessagesOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
+    ) -> None:
+        self._options = options
+        self._limits = limits
+        self._request_id = request_id
+        self._decoder = EventDecoder(options, limits, request_id=request_id)
+        self._splitter = SseSplitter(limits)
+        self._head: bytes | None = b""  # until it is plain that these are events
+        self._whole: list[bytes] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether ``message_stop`` has come: nothing follows."""
+        return self._decoder.done
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model has stopped: at most ``message_stop`` follows."""
+        return self._decoder.finished
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return self._decoder.partial
+
+    def feed(self, data: bytes) -> list[GenerateChunk]:
+        """Return what these bytes add to the answer: nothing for a ping.
+
+        Raises:
+            ApiError: the server sent an error.
+            MalformedReply: these are not events of this dialect.
+            ReplyTooLarge: an event is too large.
+        """
+        if self._head is not None:
+            data = self._head + data
+            beginning = data.removeprefix(b"\xef\xbb\xbf").lstrip()
+            if not beginning:
+                self._head = data
+                return []
+            self._head = None
+            if beginning[:1] in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
+                self._whole = []
+        if self._whole is not None:
+            self._whole.append(data)
+            return []
+        feed = self._decoder.feed
+        return [chunk for event in self._splitter.feed(data) if (chunk := feed(event)) is not None]
+
+    def finish(self) -> list[GenerateChunk]:
+        """Return what the end of the body adds.
+
+        Raises:
+            TruncatedReply: the body ended before the answer did.
+            MalformedReply: the body is neither a stream nor a reply of this dialect.
+            ApiError: the body is a reply that holds an error.
+        """
+        if self._whole is not None:
+            reply = loads(b"".join(self._whole), self._limits)
+            return [GenerateChunk.whole(decode_response(reply, self._options, request_id=self._request_id))]
+        return self._decoder.finish(self._splitter.finish())

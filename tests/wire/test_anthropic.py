@@ -1,0 +1,304 @@
+"""Anthropic's dialect by example: what is sent for what is asked, and what is made of odd replies."""
+
+import pytest
+
+from llm_council._wire.anthropic import (
+    MessagesOptions,
+    MessageStream,
+    decode_error,
+    decode_response,
+    encode_error,
+    encode_request,
+    frame,
+    thinking_budget,
+)
+from llm_council._wire.payloads import dumps
+from llm_council.errors import (
+    ContextTooLong,
+    InvalidOption,
+    MalformedReply,
+    ModelNotFound,
+    OutOfCredit,
+    PermissionRefused,
+    RateLimited,
+    RequestRejected,
+    RequestTooLarge,
+    ServerFailed,
+)
+from llm_council.models import GenerateRequest, Message, ReasoningConfig, Tool, ToolCall, join
+from llm_council.models.messages import ImagePart, ReasoningPart, TextPart
+
+ADAPTIVE = MessagesOptions()
+BUDGET = MessagesOptions(thinking="budget")
+
+
+def sent(*turns, options=ADAPTIVE, **facts):
+    return encode_request(GenerateRequest(messages=turns, **facts), options)
+
+
+def test_instructions_go_to_the_top_wherever_they_stand():
+    payload = sent(Message("system", "a"), Message("user", "u"), Message("developer", "b"), Message("user", "v"))
+    assert payload["system"] == "a\n\nb"
+    assert payload["messages"] == [{"role": "user", "content": [text("u"), text("v")]}]
+
+
+def text(words, **more):
+    return {"type": "text", "text": words, **more}
+
+
+def test_a_marked_prefix_keeps_its_blocks():
+    turns = Message("system", [TextPart(text="long", cache=True), "short"]), Message("user", "u")
+    mark = {"type": "ephemeral"}
+    assert sent(*turns)["system"] == [text("long", cache_control=mark), text("short")]
+    assert "cache_control" not in sent(*turns)
+    hour = sent(*turns, prompt_cache="1h")
+    assert hour["cache_control"] == hour["system"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    bare = sent(*turns, prompt_cache=True, options=MessagesOptions(cache_control=False))
+    assert (bare["system"], "cache_control" in bare) == ("longshort", False)
+
+
+def test_results_of_tools_come_first_in_one_message_of_the_user():
+    calls = [ToolCall(id="a", name="f", arguments='{"x": 1}'), ToolCall(id="functions.g:1", name="g")]
+    image = ImagePart(data="aGk=", media_type="image/png")
+    payload = sent(
+        Message("user", "go"),
+        Message("assistant", "so", tool_calls=calls),
+        Message("user", "hurry"),
+        Message("tool", "1", tool_call_id="a"),
+        Message("tool", ["see", image], tool_call_id="functions.g:1"),
+    )
+    source = {"type": "base64", "media_type": "image/png", "data": "aGk="}
+    assert payload["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": [
+                text("so"),
+                {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+                {"type": "tool_use", "id": "functions_g_1", "name": "g", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": "1"},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "functions_g_1",
+                    "content": [text("see"), {"type": "image", "source": source}],
+                },
+                text("hurry"),
+            ],
+        },
+    ]
+
+
+def test_what_cannot_be_sent_is_said_before_it_is_sent():
+    with pytest.raises(InvalidOption, match="tool_call_id"):
+        sent(Message("tool", "1"))
+    with pytest.raises(InvalidOption, match="needs a user's turn"):
+        sent(Message("system", "s"), Message("user", ""))
+
+
+def test_empty_text_is_left_out_and_broken_arguments_are_kept():
+    call = ToolCall(id="", name="f", arguments='{"x": ')
+    payload = sent(Message("user", "u"), Message("assistant", ""), Message("assistant", "", tool_calls=[call]))
+    broken = {"type": "tool_use", "id": "call", "name": "f", "input": {"invalid_json": '{"x": '}}
+    assert payload["messages"] == [{"role": "user", "content": "u"}, {"role": "assistant", "content": [broken]}]
+
+
+def test_images_by_address():
+    payload = sent(Message("user", [ImagePart(url="https://x.example/a.png", detail="low")]))
+    source = {"type": "url", "url": "https://x.example/a.png"}
+    assert payload["messages"][0]["content"] == [{"type": "image", "source": source}]
+
+
+def test_signed_thinking_goes_back_as_it_came_and_nothing_else_does():
+    data = {"type": "thinking", "thinking": "hm", "signature": "s", "novel": 1}
+    hidden = {"type": "redacted_thinking", "data": "x"}
+    parts = [
+        ReasoningPart(text="hm", signature="s", vendor="anthropic", data=data),
+        ReasoningPart(vendor="anthropic", data=hidden),
+        ReasoningPart(text="by hand", signature="t", vendor="anthropic"),
+        ReasoningPart(text="another's", signature="t", vendor="openrouter"),
+        ReasoningPart(text="nobody signed it", vendor="anthropic"),
+        ReasoningPart(vendor="anthropic", data={"type": "reasoning.text"}),
+        TextPart(text="42"),
+    ]
+    payload = sent(Message("user", "u"), Message("assistant", parts))
+    own = {"type": "thinking", "thinking": "by hand", "signature": "t"}
+    assert payload["messages"][1]["content"] == [data, hidden, own, text("42")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "thinking", "effort"),
+    [
+        ({"effort": "medium"}, MessagesOptions(), {"type": "adaptive"}, "medium"),
+        ({"effort": "minimal"}, MessagesOptions(), {"type": "adaptive"}, "low"),
+        (
+            {"effort": "max"},
+            MessagesOptions(display="summarized"),
+            {"type": "adaptive", "display": "summarized"},
+            "max",
+        ),
+        ({"effort": "none"}, MessagesOptions(), {"type": "disabled"}, None),
+        ({"budget_tokens": 3000}, MessagesOptions(), {"type": "enabled", "budget_tokens": 3000}, None),
+        ({"effort": "low", "budget_tokens": 9}, BUDGET, {"type": "enabled", "budget_tokens": 1024}, None),
+        ({"effort": "low"}, BUDGET, {"type": "enabled", "budget_tokens": 2048}, None),
+        ({}, BUDGET, None, None),
+    ],
+)
+def test_how_a_model_is_told_to_think(asked, options, thinking, effort):
+    payload = sent(Message("user", "u"), reasoning=ReasoningConfig(**asked), options=options)
+    assert payload.get("thinking") == thinking
+    assert payload.get("output_config", {}).get("effort") == effort
+
+
+@pytest.mark.parametrize(
+    ("asked", "max_tokens", "budget"),
+    [
+        ({"budget_tokens": 5000}, 4096, 2048),
+        ({"budget_tokens": 4095}, 4096, 4095),
+        ({"effort": "high"}, 4096, 2048),
+        ({"effort": "high"}, 2000, None),
+        ({"budget_tokens": 1024}, 1024, None),
+        ({"budget_tokens": 70_000}, None, 32_000),
+    ],
+)
+def test_a_budget_leaves_room_for_the_answer(asked, max_tokens, budget):
+    request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(**asked), max_tokens=max_tokens)
+    options = MessagesOptions(thinking="budget", max_output=64_000)
+    assert thinking_budget(request, options) == budget
+    payload = encode_request(request, options)
+    assert payload.get("thinking", {}).get("budget_tokens") == budget
+    assert payload["max_tokens"] == (max_tokens or 48_000)
+
+
+def test_the_dialect_needs_a_number_of_tokens():
+    ask = Message("user", "u")
+    assert sent(ask)["max_tokens"] == 16_000
+    assert sent(ask, options=MessagesOptions(max_tokens=9_000, max_output=4096))["max_tokens"] == 4096
+    assert sent(ask, max_tokens=5)["max_tokens"] == 5
+
+
+def test_what_is_extra_joins_what_is_asked():
+    extra = {"output_config": {"task_budget": {"type": "tokens", "total": 9}}, "top_k": 3}
+    payload = sent(Message("user", "u"), reasoning=ReasoningConfig(effort="low"), extra=extra)
+    assert payload["output_config"] == {"effort": "low", "task_budget": {"type": "tokens", "total": 9}}
+    assert payload["top_k"] == 3
+
+
+def test_a_choice_needs_tools():
+    ask = Message("user", "u")
+    assert "tool_choice" not in sent(ask, tool_choice="required")
+    assert sent(ask, tools=[Tool(name="f", parameters={})], tool_choice="required")["tool_choice"] == {"type": "any"}
+    assert sent(ask, tools=[Tool(name="f", parameters={})])["tools"][0]["input_schema"] == {"type": "object"}
+
+
+def test_the_chat_apis_own_mapping_of_a_schema_is_understood():
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    payload = sent(Message("user", "u"), response_format=wanted)
+    assert payload["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    assert "output_config" not in sent(Message("user", "u"), response_format={"type": "json_object"})
+
+
+# Replies
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message", "cls", "retryable"),
+    [
+        (400, "invalid_request_error", "Your credit balance is too low to access the API.", OutOfCredit, False),
+        (400, "invalid_request_error", "You have reached your specified API usage limits.", OutOfCredit, False),
+        (400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum", ContextTooLong, False),
+        (400, "invalid_request_error", "input length and `max_tokens` exceed context limit: 1", ContextTooLong, False),
+        (400, "invalid_request_error", "messages: at least one", RequestRejected, False),
+        (402, "billing_error", "pay", OutOfCredit, False),
+        (403, "permission_error", "no", PermissionRefused, False),
+        (404, "not_found_error", "model: claude-nope", ModelNotFound, False),
+        (404, "not_found_error", "Not found", RequestRejected, False),
+        (413, "request_too_large", "big", RequestTooLarge, False),
+        (429, "rate_limit_error", "slow", RateLimited, True),
+        (500, "api_error", "oops", ServerFailed, True),
+        (504, "timeout_error", "late", ServerFailed, True),
+        (529, "overloaded_error", "busy", ServerFailed, True),
+    ],
+)
+def test_a_refusal_is_the_same_by_status_and_inside_a_stream(status, kind, message, cls, retryable):
+    body = encode_error(message, kind=kind, request_id="req_1")
+    error = decode_error(status, {"Retry-After": "7"}, dumps(body))
+    assert (type(error), error.status, error.code, error.retryable) == (cls, status, kind, retryable)
+    assert (error.request_id, error.retry_after) == ("req_1", 7.0)
+    assert decode_error(status, {}, dumps(body), request_id="req_2").request_id == "req_2"
+    with pytest.raises(cls) as caught:
+        MessageStream().feed(frame(body))
+    assert (caught.value.status, caught.value.retryable, caught.value.request_id) == (status, retryable, "req_1")
+    with pytest.raises(cls):
+        decode_response(body)
+
+
+def test_the_vendors_own_wish_about_another_try_wins():
+    body = dumps(encode_error("x", kind="rate_limit_error"))
+    assert not decode_error(429, {"x-should-retry": "false"}, body).retryable
+    assert decode_error(400, {"x-should-retry": "true"}, dumps(encode_error("x", kind="novel"))).retryable
+
+
+@pytest.mark.parametrize("body", [b"<html>busy</html>", b"", b'{"error": "busy"}', b'{"message": "busy"}', b'{"error"'])
+def test_a_proxys_words_are_read_by_their_status(body):
+    error = decode_error(503, {"request-id": "r"}, body)
+    assert (type(error), error.retryable, error.request_id) == (ServerFailed, True, "r")
+
+
+def events(*values):
+    return b"".join(frame(value) for value in values)
+
+
+START = {
+    "type": "message_start",
+    "message": {"id": "m", "model": "c", "usage": {"input_tokens": 3, "output_tokens": 1}},
+}
+STOP = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}}
+END = {"type": "message_stop"}
+
+
+def read(body):
+    stream = MessageStream()
+    chunks = stream.feed(body)
+    return join([*chunks, *stream.finish()])
+
+
+def test_blocks_by_index_and_blocks_without_an_end():
+    response = read(
+        events(
+            START,
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "h"}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "m"}},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "4"}},
+            {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "a", "name": "f"}},
+            {"type": "content_block_start", "index": 2, "content_block": {"type": "tool_use", "id": "b", "name": "g"}},
+            {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": "{}"}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "2"}},
+            {"type": "content_block_delta", "index": 7, "delta": {"type": "input_json_delta", "partial_json": "?"}},
+            {"type": "novel_event"},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "novel_delta"}},
+            STOP,
+            END,
+        )
+        + b"event: error\ndata: after the end nothing counts\n\n"
+    )
+    assert (response.text, response.reasoning, response.finish_reason) == ("42", "hm", "stop")
+    assert [(call.id, call.arguments) for call in response.tool_calls] == [("a", "{}"), ("b", "{}")]
+    assert response.reasoning_parts[0].data == {"type": "thinking", "thinking": "hm"}
+    assert (response.usage.input_tokens, response.usage.output_tokens) == (3, 9)
+    assert (response.request_id, response.model) == ("m", "c")
+
+
+def test_a_whole_reply_to_a_streaming_request():
+    reply = {"id": "m", "model": "c", "content": [text("42")], "stop_reason": "end_turn"}
+    assert read(dumps(reply)).text == "42"
+    with pytest.raises(MalformedReply, match="not JSON"):
+        read(b"<html>")
+
+
+def test_a_finish_without_the_last_event_is_enough():
+    block = {"type": "content_block_start", "index": 0, "content_block": text("42")}
+    assert read(events(START, block, STOP)).text == "42"

@@ -1,0 +1,257 @@
+"""Anthropic's recorded replies and its client's captured requests, against what that client makes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from llm_council._wire.anthropic import (
+    MessagesOptions,
+    MessageStream,
+    ThinkingStyle,
+    decode_error,
+    decode_request,
+    decode_response,
+    encode_request,
+)
+from llm_council._wire.payloads import dumps, loads
+from llm_council.errors import ApiError, AuthenticationFailed, ModelNotFound, RateLimited, ServerFailed, TruncatedReply
+from llm_council.models import (
+    GenerateRequest,
+    GenerateResponse,
+    Message,
+    ReasoningConfig,
+    StructuredOutput,
+    Tool,
+    join,
+)
+from llm_council.models.messages import TextPart
+
+SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
+ORACLES = SHARED / "oracles"
+SAMPLES = ORACLES / "samples"
+
+if not SAMPLES.is_dir():
+    pytest.skip(f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED", allow_module_level=True)
+
+INDEX = json.loads((SAMPLES / "INDEX.json").read_text())
+EXPECTED = json.loads((ORACLES / "EXPECTED.json").read_text())["expected"]
+ROWS = [row for row in INDEX if row["api"] in ("anthropic", "anthropic_count", "vertex_claude")]
+READ = [row for row in ROWS if "text" in EXPECTED.get(row["file"], ())]
+
+
+def envelope(row: dict[str, Any]) -> dict[str, Any]:
+    return json.loads((SAMPLES / row["file"]).read_text())
+
+
+def body_of(row: dict[str, Any]) -> bytes:
+    return (SAMPLES / row["file"]).parent.joinpath(Path(row["body_file"]).name).read_bytes()
+
+
+def named(rows: list[dict[str, Any]]) -> Any:
+    assert rows
+    return pytest.mark.parametrize("row", rows, ids=[row["file"] for row in rows])
+
+
+def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> None:
+    assert (response.text or "") == expected["text"]
+    assert (response.reasoning or "") == (expected["thinking"] or "")
+    assert response.model == expected["model"]
+    assert response.raw_finish_reason == expected["stop_reason"]
+    words = {"end_turn": "stop", "tool_use": "tool_calls", "max_tokens": "length", "refusal": "content_filter"}
+    assert response.finish_reason == words[expected["stop_reason"]]
+    assert response.refusal == (expected["stop_details"] or {}).get("explanation")
+    assert [(call.id, call.name) for call in response.tool_calls] == [
+        (call["id"], call["name"]) for call in expected["tool_calls"]
+    ]
+    if response.finish_reason != "length":  # cut JSON stays as it came
+        assert [call.parse() for call in response.tool_calls] == [call["input"] for call in expected["tool_calls"]]
+    usage = expected["usage"]
+    assert response.usage is not None
+    assert response.usage.output_tokens == usage["output_tokens"]
+    cached, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
+    assert (response.usage.cached_tokens, response.usage.cache_write_tokens) == (cached, written)
+    assert response.usage.input_tokens == usage["input_tokens"] + (cached or 0) + (written or 0)
+    kinds = expected["block_types"]
+    assert [part.data["type"] for part in response.reasoning_parts if part.data] == [
+        kind for kind in kinds if kind.endswith("thinking")
+    ]
+    ours = ("text", "tool_use", "thinking", "redacted_thinking")
+    assert [block["type"] for block in response.extra.get("blocks", [])] == [kind for kind in kinds if kind not in ours]
+
+
+@named([row for row in READ if not row["body_file"]])
+def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
+    body = envelope(row)["response"]["body"]
+    response = decode_response(loads(dumps(body)))
+    assert_as_expected(response, EXPECTED[row["file"]])
+    assert response.raw == body
+    assert [part.data for part in response.reasoning_parts] == [
+        block for block in body["content"] if block["type"].endswith("thinking")
+    ]
+
+
+def read(pieces: list[bytes]) -> GenerateResponse:
+    stream = MessageStream()
+    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
+    return join([*chunks, *stream.finish()])
+
+
+def cuts(body: bytes) -> list[int]:
+    """Every byte of a short stream, some 200 places of a long one."""
+    return list(range(1, len(body), max(1, len(body) // 200)))
+
+
+@named([row for row in READ if row["body_file"]])
+def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
+    body = body_of(row)
+    response = read([body])
+    assert_as_expected(response, EXPECTED[row["file"]])
+    assert read([body[at : at + 1] for at in range(len(body))]) == response
+    for cut in cuts(body):
+        assert read([body[:cut], body[cut:]]) == response
+
+
+@named([row for row in READ if row["body_file"]][:4])
+def test_a_stream_that_ends_too_early_is_never_an_answer(row: dict[str, Any]) -> None:
+    body = body_of(row)
+    end = body.index(b"event: message_delta")
+    for cut in (0, end // 3, end // 2, end):
+        with pytest.raises(TruncatedReply) as caught:
+            read([body[:cut]])
+        assert EXPECTED[row["file"]]["text"].startswith(caught.value.partial or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "partial", "request_id"),
+    [
+        ("d-stream_error-overloaded-first-event", None, None),
+        ("d-stream_error-overloaded-mid", "Hel", "req_011Ce3HwQb6vtbs9LQVmh4oe"),
+    ],
+)
+def test_an_error_in_a_stream_is_that_of_its_own_type(name: str, partial: str | None, request_id: str | None) -> None:
+    body = (SAMPLES / "anthropic" / f"{name}.sse").read_bytes()
+    for cut in range(len(body)):
+        with pytest.raises(ServerFailed) as caught:
+            read([body[:cut], body[cut:]])
+        error = caught.value
+        assert (error.status, error.code, error.retryable) == (529, "overloaded_error", True)
+        assert (error.partial, error.request_id) == (partial, request_id)
+
+
+ERRORS: dict[str, tuple[type[ApiError], int, bool, float | None]] = {
+    "anthropic/007-error_404-anthropic-count-tokens-error.json": (ModelNotFound, 404, False, None),
+    "anthropic/d-error_401-auth.json": (AuthenticationFailed, 401, False, None),
+    "anthropic/d-error_429-rate-limit.json": (RateLimited, 429, True, 12.0),
+    "anthropic/d-error_500-api.json": (ServerFailed, 500, True, None),
+    "vertex_claude/d-error_404-model.json": (ModelNotFound, 404, False, None),
+    "vertex_claude/d-error_429-quota.json": (RateLimited, 429, True, None),
+    "vertex_claude/d-error_529-anthropic-envelope.json": (ServerFailed, 529, True, None),
+}
+
+
+@named([row for row in ROWS if row["status"] != 200])
+def test_a_refusal_has_the_right_class_flag_and_delay(row: dict[str, Any]) -> None:
+    response = envelope(row)["response"]
+    error = decode_error(response["status"], response["headers"], dumps(response["body"]))
+    if row["file"] in ERRORS:
+        assert (type(error), error.status, error.retryable, error.retry_after) == ERRORS[row["file"]]
+    else:
+        assert (error.status, error.retryable) == (row["status"], row["status"] in (408, 429) or row["status"] >= 500)
+    assert response["body"]["error"]["message"][:20] in error.message
+    assert error.request_id == response["body"].get("request_id")
+
+
+# What we send.
+
+
+@cache
+def validator() -> Any:
+    return jsonschema_rs.validator_for(
+        json.loads((ORACLES / "specs" / "derived" / "anthropic.messages.request.schema.json").read_text())
+    )
+
+
+ASK = Message("user", "Weather in Paris?")
+TERSE = Message("system", "Be terse.")
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "description": "City name"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = Tool(name="get_weather", description="Get weather", parameters=CITY)
+ANSWER = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}, "confidence": {"type": "number"}},
+    "required": ["answer", "confidence"],
+    "additionalProperties": False,
+}
+ANY: dict[str, Any] = {"model": "claude-sonnet-4-6", "messages": [ASK], "max_tokens": 100}
+CAPTURED: dict[str, GenerateRequest] = {
+    "basic": GenerateRequest(**{**ANY, "messages": [TERSE, ASK]}, stop="END"),
+    "cache": GenerateRequest(
+        **{**ANY, "messages": [Message("system", [TextPart(text="Long context", cache=True)]), ASK]},
+        prompt_cache="1h",
+        extra={"cache_control": {"type": "ephemeral"}},
+    ),
+    "effort": GenerateRequest(**{**ANY, "model": "claude-opus-4-6"}, reasoning=ReasoningConfig(effort="medium")),
+    "json_schema": GenerateRequest(**ANY, structured_output=StructuredOutput(json_schema=ANSWER)),
+    "stream": GenerateRequest(**ANY, stream=True),
+    "thinking_enabled": GenerateRequest(
+        **{**ANY, "model": "claude-sonnet-4-5", "max_tokens": 4096}, reasoning=ReasoningConfig(budget_tokens=2048)
+    ),
+    "tools_auto": GenerateRequest(
+        **ANY, tools=[WEATHER], extra={"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
+    ),
+    "tools_named": GenerateRequest(**ANY, tools=[WEATHER], tool_choice="get_weather"),
+    "tools_none": GenerateRequest(**ANY, tools=[WEATHER], tool_choice="none"),
+    "tools_required": GenerateRequest(**ANY, tools=[WEATHER], tool_choice="required"),
+}
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_a_request_says_what_the_official_client_says(name: str) -> None:
+    captured = json.loads((ORACLES / "sdk_requests" / "anthropic" / f"{name}.json").read_text())["request"]["body"]
+    thinking = ThinkingStyle.BUDGET if name == "thinking_enabled" else ThinkingStyle.ADAPTIVE
+    sent = encode_request(CAPTURED[name], MessagesOptions(thinking=thinking))
+    if name == "effort":  # a wish for effort turns thinking on as well, where a model does not think by itself
+        assert sent.pop("thinking") == {"type": "adaptive"}
+    assert sent == captured
+    assert [error.message for error in validator().iter_errors(sent)] == []
+
+
+FOREIGN = ("container_upload", "server_tool_use", "tool_reference", "tool_addition", "is_error")
+
+
+def recorded(row: dict[str, Any]) -> dict[str, Any] | None:
+    """What an application really sent, where it holds nothing of the vendor's own tools."""
+    body = envelope(row).get("request", {}).get("body")
+    return None if body is None or any(f'"{word}"' in json.dumps(body["messages"]) for word in FOREIGN) else body
+
+
+@named([row for row in ROWS if row["api"] == "anthropic" and recorded(row)])
+def test_a_recorded_request_is_read_and_written_again(row: dict[str, Any]) -> None:
+    """Nothing that applications say is lost on the way through our nouns."""
+    body = recorded(row)
+    assert body is not None
+    body.pop("stream", None)
+    assert written(encode_request(decode_request(body))) == written(body)
+
+
+def written(body: dict[str, Any]) -> dict[str, Any]:
+    """Spell text alone in one way: a string, or one block."""
+    plain = dict(body)
+    if isinstance(plain.get("system"), str):
+        plain["system"] = [{"type": "text", "text": plain["system"]}]
+    plain["messages"] = [
+        {**turn, "content": [{"type": "text", "text": turn["content"]}]} if isinstance(turn["content"], str) else turn
+        for turn in plain["messages"]
+    ]
+    return plain
