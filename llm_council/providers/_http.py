@@ -297,7 +297,8 @@ class HttpProvider(ProviderAdapter):
             InvalidKey: the variable holds no key.
         """
         if not self.base_url:
-            raise InvalidOption(f"{self.name} has no address: pass base_url", provider=self.name)
+            remedy = f"set {self.BASE_URL_ENV}, or pass base_url" if self.BASE_URL_ENV else "pass base_url"
+            raise InvalidOption(f"{self.name} has no address: {remedy}", provider=self.name)
         if self._bad_key is not None:
             raise InvalidKey(self._bad_key, provider=self.name)
         if not self._key and self.API_KEY_ENV and self.NEEDS_KEY and not self._is_signed():

@@ -1,27 +1,109 @@
-"""Gateways that differ only in facts: each row of ``gateways.toml`` is a class here, made when it is asked for."""
+"""Gateways that differ only in facts: each row of ``gateways.toml`` is a class here, made when it is asked for.
+
+``python -m llm_council.providers.gateways --write`` writes the rows' entry points into pyproject.toml; ``--check``
+tells whether they are fresh.
+"""
 
 from __future__ import annotations
 
+import argparse
+import re
+import sys
 import tomllib
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import attrs
 
 from llm_council._wire.openai import ChatOptions
+from llm_council.models._noun import as_tuple
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
-__all__ = ["rows"]
+__all__ = ["Gateway", "Row", "entry_points", "rows"]
+
+_MODULE = f"{__package__}.gateways"
+_SECTION = '[project.entry-points."llm_council.providers"]'
+_OURS = re.compile(rf'^[\w-]+ = "{re.escape(_MODULE)}:')
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """The facts about one gateway.
+
+    Attributes:
+        class_name: the name of its class, written ``class`` in the file.
+        doc: the first lines of its documentation: which variables it reads, how its models are named.
+        since: the day on which the facts were last checked, ``YYYY-MM-DD``.
+        base_url: its address; empty where every customer has another.
+        base_url_env: the variable that sets another address.
+        path: what an address without a path is given.
+        api_key_env: the variable of its key.
+        key_header: the header that carries the key; None is ``Authorization``, with ``Bearer`` before the key.
+        needs_key: whether a call without a key is refused before it is sent.
+        serves_what_it_lists: it lists exactly what it serves; the first is the default.
+        family: whose profiles speak of its models; None is its own, or any compatible server's where it has none.
+        without: capabilities that it lacks.
+        developer_role: see ``ChatOptions``, as the following.
+        echo: the key under which reasoning goes back.
+        stream_usage: ask for the usage of a stream.
+        think_tags: models may write their reasoning into the answer.
+    """
+
+    class_name: str
+    doc: str
+    since: str
+    base_url: str = ""
+    base_url_env: str | None = None
+    path: str = ""
+    api_key_env: str
+    key_header: str | None = None
+    needs_key: bool = True
+    serves_what_it_lists: bool = False
+    family: str | None = None
+    without: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    developer_role: str = "system"
+    echo: str | None = None
+    stream_usage: bool = True
+    think_tags: bool = False
+
+
+class Gateway(OpenAICompatibleProvider):
+    """What the rows' classes have in common; see ``OpenAICompatibleProvider`` for its arguments.
+
+    Attributes:
+        ROW: the facts.
+    """
+
+    ROW: ClassVar[Row]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.base_url and not urlsplit(self.base_url).path:
+            self.base_url += self.ROW.path
+        self._family = self.ROW.family or self._family
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every request, with the key in the one that the gateway reads."""
+        said = super().headers()
+        if self.ROW.key_header and self._key and said.get("Authorization") == f"Bearer {self._key.reveal()}":
+            del said["Authorization"]
+            said[self.ROW.key_header] = self._key.reveal()
+        return said
 
 
 @lru_cache(maxsize=1)
-def rows() -> dict[str, dict[str, Any]]:
+def rows() -> dict[str, Row]:
     """Return every row by the gateway's name."""
-    return tomllib.loads(resources.files(__package__).joinpath("gateways.toml").read_text(encoding="utf-8"))
+    text = resources.files(__package__).joinpath("gateways.toml").read_text(encoding="utf-8")
+    return {name: Row(class_name=row.pop("class"), **row) for name, row in tomllib.loads(text).items()}
 
 
-def __getattr__(name: str) -> type[OpenAICompatibleProvider]:
+def __getattr__(name: str) -> type[Gateway]:
     for gateway, row in rows().items():
-        if row["class"] == name:
+        if row.class_name == name:
             made = _make(gateway, row)
             globals()[name] = made
             return made
@@ -29,19 +111,62 @@ def __getattr__(name: str) -> type[OpenAICompatibleProvider]:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(row["class"] for row in rows().values())})
+    return sorted({*globals(), *(row.class_name for row in rows().values())})
 
 
-def _make(name: str, row: dict[str, Any]) -> type[OpenAICompatibleProvider]:
+def _make(name: str, row: Row) -> type[Gateway]:
     body = {
-        "__doc__": row["doc"],
+        "__doc__": row.doc,
         "__module__": __name__,
+        "ROW": row,
         "name": name,
-        "BASE_URL": row["base_url"],
-        "BASE_URL_ENV": row.get("base_url_env"),
-        "API_KEY_ENV": row.get("api_key_env"),
-        "NEEDS_KEY": row.get("needs_key", True),
-        "SERVES_WHAT_IT_LISTS": row.get("serves_what_it_lists", False),
-        "CHAT": ChatOptions(vendor=name, think_tags=row.get("think_tags", False)),
+        "capabilities": attrs.evolve(Gateway.capabilities, **dict.fromkeys(row.without, False)),
+        "BASE_URL": row.base_url,
+        "BASE_URL_ENV": row.base_url_env,
+        "API_KEY_ENV": row.api_key_env,
+        "NEEDS_KEY": row.needs_key,
+        "SERVES_WHAT_IT_LISTS": row.serves_what_it_lists,
+        "CHAT": ChatOptions(
+            vendor=name,
+            developer_role=row.developer_role,
+            echo=row.echo,
+            stream_usage=row.stream_usage,
+            think_tags=row.think_tags,
+        ),
     }
-    return type(row["class"], (OpenAICompatibleProvider,), body)
+    return type(row.class_name, (Gateway,), body)
+
+
+def entry_points(text: str) -> str:
+    """Return pyproject.toml with one entry point for each row, where the first of them stood, and no others of ours.
+
+    Raises:
+        ValueError: the file has no table for providers.
+    """
+    lines = text.splitlines(keepends=True)
+    start = [line.rstrip() for line in lines].index(_SECTION) + 1
+    place = next((i for i in range(start, len(lines)) if _OURS.match(lines[i]) or not lines[i].strip()), len(lines))
+    written = [f'{name} = "{_MODULE}:{row.class_name}"\n' for name, row in rows().items()]
+    return "".join([*lines[:place], *written, *(line for line in lines[place:] if not _OURS.match(line))])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the entry points, or check that they are fresh; return the exit code."""
+    parser = argparse.ArgumentParser(f"python -m {_MODULE}", description="Entry points of the rows of gateways.toml.")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--check", action="store_true", help="exit with 1 when they are stale")
+    action.add_argument("--write", action="store_true", help="write them")
+    parser.add_argument("file", nargs="?", type=Path, default=Path("pyproject.toml"))
+    options = parser.parse_args(arguments)
+    before = options.file.read_text(encoding="utf-8")
+    after = entry_points(before)
+    if before == after:
+        return 0
+    if options.write:
+        options.file.write_text(after, encoding="utf-8")
+    sys.stdout.write(f"{options.file}: the gateways' entry points {'are stale' if options.check else 'are written'}\n")
+    return int(options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -32,6 +32,7 @@ from llm_council.errors import (
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.providers import _border
 from llm_council.providers.base import ProviderAdapter
+from llm_council.providers.profiles import default_model
 
 __all__ = [
     "ProviderInfo",
@@ -190,10 +191,13 @@ def list_providers() -> tuple[ProviderInfo, ...]:
 
 
 def with_keys() -> tuple[str, ...]:
-    """Return the names of the built-in providers whose keys the environment has."""
+    """Return the names of the built-in providers that can sit unasked: the environment has their key, we have a model.
+
+    A token that is there for another purpose seats nobody, GitHub's for one: its models must be named.
+    """
     found = []
     for name, entry in sorted(_entries().items()):
-        if entry.is_ours and name not in _registered:
+        if entry.is_ours and name not in _registered and default_model(name):  # others are not even imported
             variable = getattr(get_class(name), "API_KEY_ENV", None)
             if variable and os.environ.get(variable, "").strip():
                 found.append(name)
