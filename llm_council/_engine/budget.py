@@ -100,22 +100,35 @@ class Ledger:
         Raises:
             BudgetExceeded: the call does not fit; nothing is reserved.
         """
-        budget = self._budget
         tokens_in, tokens_out = estimate_tokens(request)
         usd = (self._price(seat, tokens_in, tokens_out) if self._price else None) or 0.0
+        refusal = self._refusal(tokens_in + tokens_out, usd, keep)
+        if refusal is not None:
+            raise refusal
+        self._held_calls += 1
+        self._held_tokens += tokens_in + tokens_out
+        self._held_usd += usd
+        return Reservation(seat, tokens_in, tokens_out, usd)
+
+    def affords_another(self, seat: SeatSpec, request: GenerateRequest) -> bool:
+        """Tell whether a call could be followed by another of its size, should its answer be worth nothing."""
+        tokens_in, tokens_out = estimate_tokens(request)
+        usd = (self._price(seat, tokens_in, tokens_out) if self._price else None) or 0.0
+        calls = self._budget.calls
+        fits = calls is None or self.calls + self._held_calls + 2 <= calls
+        return fits and self._refusal(2 * (tokens_in + tokens_out), 2 * usd, 0) is None
+
+    def _refusal(self, tokens: int, usd: float, keep: int) -> BudgetExceeded | None:
+        budget = self._budget
         if budget.calls is not None and self.calls + self._held_calls + 1 + min(keep, budget.calls - 1) > budget.calls:
-            raise self._exceeded(f"{budget.calls} calls")
-        tokens = tokens_in + tokens_out
+            return self._exceeded(f"{budget.calls} calls")
         if budget.tokens is not None and self.tokens + self._held_tokens + tokens > budget.tokens:
-            raise self._exceeded(f"{budget.tokens} tokens; this call was estimated at {tokens}")
+            return self._exceeded(f"{budget.tokens} tokens; this call was estimated at {tokens}")
         if budget.usd is not None and (
             self.usd + self._held_usd + usd > budget.usd or (self.usd >= budget.usd and self.usd > 0)
         ):
-            raise self._exceeded(f"{budget.usd:g} US dollars; this call was estimated at {usd:.4g}")
-        self._held_calls += 1
-        self._held_tokens += tokens
-        self._held_usd += usd
-        return Reservation(seat, tokens_in, tokens_out, usd)
+            return self._exceeded(f"{budget.usd:g} US dollars; this call was estimated at {usd:.4g}")
+        return None
 
     def settle(self, held: Reservation, response: GenerateResponse | None, *, sent: bool = True) -> None:
         """Replace a reservation by what the call really took.

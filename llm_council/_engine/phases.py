@@ -14,13 +14,15 @@ import attrs
 
 from llm_council._engine import prompts
 from llm_council._engine.budget import chair_end, quorum_of
+from llm_council._engine.demand import demand_of
+from llm_council._engine.prospect import Doom, Prospect
 from llm_council._engine.ranking import read_ranking, tally
 from llm_council._engine.sitting import Bound, Sitting, ask
 from llm_council._schema import drop_thinking
 from llm_council.errors import BudgetExceeded, ContextTooLong, CouncilError, DeadlineExceeded, QuorumLost, RunError
-from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase
+from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase, SeatSpec
 
-__all__ = ["Board", "Written", "chairs_of", "critique", "draft", "synthesise", "unmet_quorum"]
+__all__ = ["Board", "Written", "chairs_of", "critique", "draft", "prospect_of", "synthesise", "unmet_quorum"]
 
 KEPT = 1
 """Calls of the budget that drafts and critiques leave to the chair."""
@@ -237,12 +239,14 @@ class Written:
         request: what was asked.
         response: what was answered.
         left: seats that could still take the chair, in order.
+        doom: why the answer was not read to its end.
     """
 
     seat: str
     request: GenerateRequest
     response: GenerateResponse
     left: tuple[str, ...]
+    doom: Doom | None = None
 
 
 def chairs_of(sitting: Sitting) -> list[str]:
@@ -287,15 +291,17 @@ async def synthesise(sitting: Sitting, *, only: str | None = None) -> Written | 
         seat = plan.seat(name)
         request = prompts.synthesise(plan, seat, drafts, reviews, sitting.ranking)
         bound = chair_bound(sitting, len(chairs) - place - 1)
-        outcome = await ask(sitting, Phase.SYNTHESISE, seat, request, bound)
+        prospect = prospect_of(sitting, seat, request, repairs=plan.max_repairs)
+        outcome = await ask(sitting, Phase.SYNTHESISE, seat, request, bound, prospect=prospect)
         if isinstance(outcome.error, ContextTooLong):
             request = prompts.synthesise(prompts.shorter(plan, request), seat, drafts, reviews, sitting.ranking)
             sitting.warnings.append(f"{name} was shown the drafts cut to its context")
-            outcome = await ask(sitting, Phase.SYNTHESISE, seat, request, bound.again())
+            prospect = prospect_of(sitting, seat, request, repairs=plan.max_repairs)
+            outcome = await ask(sitting, Phase.SYNTHESISE, seat, request, bound.again(), prospect=prospect)
         if outcome.response is not None:
             if place:
                 sitting.degrade(f"{name} took the chair", *chairs[:place])
-            written = Written(name, request, outcome.response, tuple(chairs[place + 1 :]))
+            written = Written(name, request, outcome.response, tuple(chairs[place + 1 :]), outcome.doom)
             break
         sitting.warnings.append(f"{name} could not write the answer: {outcome.error}")
     sitting.close(Phase.SYNTHESISE)
@@ -306,3 +312,24 @@ def chair_bound(sitting: Sitting, others: int) -> Bound:
     """Return until when a chair may take while so many seats could follow it."""
     end = chair_end(anyio.current_time(), sitting.end, others=others)
     return Bound.until(end, "the time of the run was over" if not others else "its share of the time was over")
+
+
+def prospect_of(sitting: Sitting, seat: SeatSpec, request: GenerateRequest, *, repairs: int) -> Prospect | None:
+    """Return what reads an answer as it arrives; None where the answer is to be read whole.
+
+    That is so without a schema, where the provider does not stream, and where its adapter shapes prose at the end. It
+    is also so where fewer than two answers could follow: a stopped answer tells its first fault alone, and one that is
+    read whole, with all its faults, shall still be repaired.
+
+    Args:
+        sitting: the run.
+        seat: who is asked.
+        request: what is asked.
+        repairs: answers that may still be asked for after this one.
+    """
+    schema = sitting.plan.schema
+    if schema is None or seat.prose_first or repairs < 2:
+        return None
+    if not sitting.adapters[seat.name].capabilities.streaming or not sitting.ledger.affords_another(seat, request):
+        return None
+    return Prospect(demand_of(schema))

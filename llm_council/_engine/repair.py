@@ -8,7 +8,8 @@ import attrs
 
 from llm_council import _schema
 from llm_council._engine import prompts
-from llm_council._engine.phases import Written, chair_bound
+from llm_council._engine.phases import Written, chair_bound, prospect_of
+from llm_council._engine.prospect import Doom
 from llm_council._engine.sitting import Sitting, ask
 from llm_council.errors import InvalidOutput, RunError
 from llm_council.models import FinishReason, GenerateResponse, Phase, Problem
@@ -65,14 +66,18 @@ async def until_valid(sitting: Sitting, written: Written) -> Final:
     validator = _schema.compile(plan.schema) if plan.schema is not None else None
     name, response, request = written.seat, written.response, written.request
     left = list(written.left)
-    output, problems = read(validator, response)
+    doom = written.doom
+    output, problems = read(validator, response) if doom is None else (None, (doom.problem,))
     repairs = calls = 0
     while problems and repairs < plan.max_repairs:
         sitting.open(Phase.REPAIR)
         calls += 1
         seat = plan.seat(name)
-        request = prompts.repair(plan, seat, request, response, problems, number=calls)
-        outcome = await ask(sitting, Phase.REPAIR, seat, request, chair_bound(sitting, len(left)))
+        request = prompts.repair(
+            plan, seat, request, _worth_showing(response, doom), problems, number=calls, stopped=doom is not None
+        )
+        prospect = prospect_of(sitting, seat, request, repairs=plan.max_repairs - repairs - 1)
+        outcome = await ask(sitting, Phase.REPAIR, seat, request, chair_bound(sitting, len(left)), prospect=prospect)
         if outcome.response is None:
             sitting.warnings.append(f"{name} could not repair the answer: {outcome.error}")
             if not left:
@@ -82,8 +87,8 @@ async def until_valid(sitting: Sitting, written: Written) -> Final:
             request = attrs.evolve(request, messages=request.messages[:-2])
             continue
         repairs += 1
-        response = outcome.response
-        output, problems = read(validator, response)
+        response, doom = outcome.response, outcome.doom
+        output, problems = read(validator, response) if doom is None else (None, (doom.problem,))
     sitting.close(Phase.REPAIR)
     error = None
     if problems:
@@ -94,3 +99,11 @@ async def until_valid(sitting: Sitting, written: Written) -> Final:
     elif response.finish_reason == FinishReason.LENGTH and validator is None:
         sitting.degrade("the answer was cut off at max_tokens", name)
     return Final(chair=name, text=response.text, output=output, problems=problems, error=error)
+
+
+def _worth_showing(response: GenerateResponse, doom: Doom | None) -> GenerateResponse:
+    """Return an answer without the rounds of a loop: shown them, a model goes on with them."""
+    if doom is None or doom.keep is None:
+        return response
+    text = (response.text or "")[: doom.keep]
+    return attrs.evolve(response, text=text, content=text)

@@ -12,6 +12,7 @@ import attrs
 
 from llm_council import _scope
 from llm_council._engine.budget import Ledger, phase_ends
+from llm_council._engine.prospect import Doom, Prospect
 from llm_council._schema import drop_thinking
 from llm_council.errors import BudgetExceeded, ContentFiltered, CouncilError, EmptyReply, TimedOut, TruncatedReply
 from llm_council.events import (
@@ -20,6 +21,7 @@ from llm_council.events import (
     PhaseFinished,
     PhaseStarted,
     SeatFinished,
+    SeatReset,
     SeatStarted,
     TextDelta,
     emit,
@@ -29,6 +31,7 @@ from llm_council.models import (
     Critique,
     Draft,
     FinishReason,
+    GenerateChunk,
     GenerateRequest,
     GenerateResponse,
     Phase,
@@ -161,16 +164,25 @@ class Outcome:
         error: why there is none.
         elapsed: seconds.
         cut: whether our own bound ended it.
+        doom: why the answer was not read to its end.
     """
 
     response: GenerateResponse | None
     error: CouncilError | None
     elapsed: float
     cut: bool = False
+    doom: Doom | None = None
 
 
 async def ask(
-    sitting: Sitting, phase: Phase, seat: SeatSpec, request: GenerateRequest, bound: Bound, *, keep: int = 0
+    sitting: Sitting,
+    phase: Phase,
+    seat: SeatSpec,
+    request: GenerateRequest,
+    bound: Bound,
+    *,
+    keep: int = 0,
+    prospect: Prospect | None = None,
 ) -> Outcome:
     """Ask a seat, and write down what became of it. Errors are returned; cancellation from outside passes.
 
@@ -181,10 +193,12 @@ async def ask(
         request: what is asked.
         bound: until when; a call that it cuts is an outcome with ``TimedOut``.
         keep: calls of the budget that must be left over.
+        prospect: reads the answer as it arrives; one that it calls doomed is stopped, and the outcome has its doom.
     """
     run_id, began = sitting.plan.run_id, sitting.at()
     response: GenerateResponse | None = None
     error: CouncilError | None = None
+    doom: Doom | None = None
     cut = False
     try:
         held = sitting.ledger.reserve(seat, request, keep=keep)
@@ -194,9 +208,7 @@ async def ask(
     tries = _Tries(sitting, phase, seat, began)
     try:
         with bound.scope, _scope.entered(_scope_of(sitting, bound, tries.note)):
-            response = await _answer(sitting, phase, seat, request)
-            if not response.attempts:
-                response = attrs.evolve(response, attempts=tries.all(response))
+            response, doom = await _answer(tries, request, prospect)
         cut = bound.scope.cancelled_caught
         error = _unusable(response) if response is not None else None
     except CouncilError as failure:
@@ -211,15 +223,22 @@ async def ask(
         error = TimedOut(f"{seat.name} was cut after {elapsed:.1f} s: {bound.why}", phase="deadline", partial=partial)
     if error is not None:
         error.fill(provider=seat.provider, model=seat.model, run_id=run_id, elapsed=elapsed, phase=str(phase))
-        outcome = Outcome(None, error, elapsed, cut)
+        outcome = Outcome(None, error, elapsed, cut, doom)
     else:
-        outcome = Outcome(response, None, elapsed)
+        outcome = Outcome(response, None, elapsed, doom=doom)
     return _note(sitting, phase, seat, outcome)
 
 
 def _note(sitting: Sitting, phase: Phase, seat: SeatSpec, outcome: Outcome) -> Outcome:
     response, error, elapsed = outcome.response, outcome.error, outcome.elapsed
-    report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed)
+    stopped = None
+    if outcome.doom is not None:
+        problem = outcome.doom.problem
+        stopped = f"{problem.path}: {problem.message}"
+        words = f"{seat.name} was stopped after {elapsed:.1f} s: its answer could no longer become valid"
+        sitting.warnings.append(f"{words}: {stopped}")
+        emit(SeatReset(run_id=sitting.plan.run_id, at=sitting.at(), phase=phase, seat=seat.name, reason=stopped))
+    report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed, stopped=stopped)
     sitting.calls.setdefault(seat.name, []).append(report)
     emit(
         SeatFinished(
@@ -243,18 +262,68 @@ def _scope_of(sitting: Sitting, bound: Bound, tried: Callable[[CouncilError, flo
     )
 
 
-async def _answer(sitting: Sitting, phase: Phase, seat: SeatSpec, request: GenerateRequest) -> GenerateResponse:
-    adapter = sitting.adapters[seat.name]
-    if not sitting.deltas:
-        return await call(adapter, request)
-    run_id = sitting.plan.run_id
-    chunks = []
+async def _answer(
+    tries: _Tries, request: GenerateRequest, prospect: Prospect | None
+) -> tuple[GenerateResponse, Doom | None]:
+    """Get the answer, streamed where somebody reads it as it arrives.
+
+    Where that is the prospect alone, nobody has seen the words of a stream that breaks off: the call is then made again
+    and whole, as it would have been made without the prospect.
+    """
+    sitting = tries.sitting
+    adapter = sitting.adapters[tries.seat.name]
+    doom: Doom | None = None
+    failed: tuple[Attempt, ...] = ()
+    if prospect is None and not sitting.deltas:
+        response = await call(adapter, request)
+    else:
+        try:
+            response, doom = await _streamed(tries, adapter, request, prospect)
+        except CouncilError as error:
+            broken = error.retryable and getattr(error, "partial", None)
+            if sitting.deltas or not broken or not sitting.plan.retry.max_retries:
+                raise
+            if not tries.failed:
+                tries.note(error, 0.0)
+            failed = tuple(tries.failed)
+            response = await call(adapter, request)
+    if not response.attempts:
+        return attrs.evolve(response, attempts=tries.all(response)), doom
+    return (attrs.evolve(response, attempts=(*failed, *response.attempts)) if failed else response), doom
+
+
+async def _streamed(
+    tries: _Tries, adapter: ProviderAdapter, request: GenerateRequest, prospect: Prospect | None
+) -> tuple[GenerateResponse, Doom | None]:
+    """Read a stream, to its end unless its answer is doomed: then closing it ends the request."""
+    sitting = tries.sitting
+    chunks: list[GenerateChunk] = []
+    doom = None
     async with aclosing(stream(adapter, request)) as pieces:
         async for chunk in pieces:
             chunks.append(chunk)
-            if chunk.text:
-                emit(TextDelta(run_id=run_id, at=sitting.at(), phase=phase, seat=seat.name, text=chunk.text))
-    return join(chunks)
+            if not chunk.text:
+                continue
+            if sitting.deltas:
+                emit(
+                    TextDelta(
+                        run_id=sitting.plan.run_id,
+                        at=sitting.at(),
+                        phase=tries.phase,
+                        seat=tries.seat.name,
+                        text=chunk.text,
+                    )
+                )
+            if prospect is not None:
+                # Known since the piece before: an answer whose last piece is at fault has nothing left to save.
+                doom = prospect.doom
+                if doom is not None:
+                    break
+                prospect.feed(chunk.text)
+    if doom is None:
+        return join(chunks), None
+    # What a stream counts on its way is not what it cost.
+    return attrs.evolve(join(chunks), usage=None, cost=None), doom
 
 
 @attrs.define

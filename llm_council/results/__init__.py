@@ -26,12 +26,14 @@ class CallReport:
         response: the answer.
         error: why there is none.
         elapsed: seconds from the call to its end.
+        stopped: why the answer was not read to its end: it could no longer meet its schema; None when it was.
     """
 
     phase: Phase
     response: GenerateResponse | None = None
     error: CouncilError | None = None
     elapsed: float = 0.0
+    stopped: str | None = None
 
 
 @noun
