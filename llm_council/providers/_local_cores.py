@@ -1,17 +1,40 @@
-"""How many threads the engine gets."""
+"""What an engine runs with: its model, its slots, and how many threads it gets."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["default_threads"]
+import attrs
+
+__all__ = ["EngineSpec", "default_threads"]
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 MOST_GENERATING = 4
 MOST_READING = 8
 """Models of the size that runs here gain nothing from more."""
+
+
+@attrs.frozen(kw_only=True)
+class EngineSpec:
+    """What makes two engines the same one.
+
+    Attributes:
+        model: absolute path of the weights.
+        alias: the name that replies carry.
+        slots: requests that are computed at once; further ones queue in the engine.
+        context: tokens of one slot, prompt and answer together.
+        threads: threads that generate.
+        batch_threads: threads that read prompts.
+    """
+
+    model: str
+    alias: str
+    slots: int = 4
+    context: int = 4096
+    threads: int = attrs.field(factory=lambda: default_threads()[0])
+    batch_threads: int = attrs.field(factory=lambda: default_threads()[1])
 
 
 def default_threads() -> tuple[int, int]:

@@ -30,7 +30,7 @@ import attrs
 
 from llm_council._secrets import Secret, clean
 from llm_council.errors import CommandFailed, CouncilError, MissingDependency, TimedOut, UnsupportedEnvironmentError
-from llm_council.providers._local_cores import default_threads
+from llm_council.providers._local_cores import EngineSpec
 
 __all__ = ["Engine", "EngineSpec", "installed", "release", "running", "state"]
 
@@ -43,27 +43,6 @@ LOG_BYTES = 64 * 1024
 _SERVER = Path(__file__).with_name("_local_server.py")
 # LD_LIBRARY_PATH: some interpreters do not start without it. No key, no PYTHONPATH, no LD_PRELOAD.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
-
-
-@attrs.frozen(kw_only=True)
-class EngineSpec:
-    """What makes two engines the same one.
-
-    Attributes:
-        model: absolute path of the weights.
-        alias: the name that replies carry.
-        slots: requests that are computed at once; further ones queue in the engine.
-        context: tokens of one slot, prompt and answer together.
-        threads: threads that generate.
-        batch_threads: threads that read prompts.
-    """
-
-    model: str
-    alias: str
-    slots: int = 4
-    context: int = 4096
-    threads: int = attrs.field(factory=lambda: default_threads()[0])
-    batch_threads: int = attrs.field(factory=lambda: default_threads()[1])
 
 
 def installed() -> str:
@@ -275,8 +254,9 @@ class Engine:
                 self._process.kill()
 
 
-_lock = threading.RLock()  # a finalizer may run while this very thread holds it
+_lock = threading.Lock()
 _engines: dict[EngineSpec, Engine] = {}
+_dropped: deque[int] = deque()  # holders that ended and whose engines are still to be given up
 _finalizers: dict[int, weakref.finalize[Any, Any]] = {}
 _leaving = False
 
@@ -299,7 +279,8 @@ async def running(spec: EngineSpec, holder: object) -> Engine:
             "the local engine runs in a Python process of its own, which needs Linux or macOS and sys.executable",
             provider="local",
         )
-    with _lock:  # for microseconds: nobody waits while holding it
+    with _lock:  # for microseconds: nobody waits while holding it but for a thread to start
+        stopped = _give_up_dropped()  # first: an id among them may be this holder's now
         engine = _engines.get(spec)
         if engine is None or not engine.usable:
             holders = engine.holders if engine else set()
@@ -309,7 +290,8 @@ async def running(spec: EngineSpec, holder: object) -> Engine:
             engine.start()
         engine.holders.add(id(holder))
         if id(holder) not in _finalizers:
-            _finalizers[id(holder)] = weakref.finalize(holder, _release, id(holder))
+            _finalizers[id(holder)] = weakref.finalize(holder, _drop, id(holder))
+    _stop(stopped)
     await engine.wait(engine.settled)
     if not engine.address:
         raise engine.failure()
@@ -325,18 +307,44 @@ def release(holder: object) -> tuple[Engine, ...]:
 
 
 def _release(holder: int) -> tuple[Engine, ...]:
-    stopped = []
     with _lock:
-        _finalizers.pop(holder, None)
-        for spec, engine in tuple(_engines.items()):
-            if holder in engine.holders:
-                engine.holders.discard(holder)
-                if not engine.holders:
-                    del _engines[spec]
-                    stopped.append(engine)
-    for engine in stopped:
-        engine.stop()
+        stopped = _give_up(holder)
+    _stop(stopped)
     return tuple(stopped)
+
+
+def _drop(holder: int) -> None:
+    """Finalize a holder; this runs wherever the collector does, even in a thread that the lock's owner waits for."""
+    _dropped.append(holder)
+    _stop([])
+
+
+def _stop(engines: list[Engine]) -> None:
+    """Stop engines, then those of holders that ended meanwhile; whoever holds the lock comes here next."""
+    while True:
+        for engine in engines:
+            engine.stop()
+        if not _dropped or not _lock.acquire(blocking=False):
+            return
+        try:
+            engines = _give_up_dropped()
+        finally:
+            _lock.release()
+
+
+def _give_up_dropped() -> list[Engine]:
+    stopped = []
+    while _dropped:
+        stopped += _give_up(_dropped.popleft())
+    return stopped
+
+
+def _give_up(holder: int) -> list[Engine]:
+    _finalizers.pop(holder, None)
+    held = [spec for spec, engine in tuple(_engines.items()) if holder in engine.holders]
+    for spec in held:
+        _engines[spec].holders.discard(holder)
+    return [_engines.pop(spec) for spec in held if not _engines[spec].holders]
 
 
 def state(spec: EngineSpec) -> str:
@@ -366,7 +374,8 @@ def _stop_all() -> None:
 
 def _forget_all() -> None:
     global _lock
-    _lock = threading.RLock()
+    _lock = threading.Lock()
+    _dropped.clear()
     engines = tuple(_engines.values())
     _engines.clear()
     for finalizer in _finalizers.values():

@@ -106,10 +106,32 @@ async def test_ends_with_the_holder_that_was_dropped():
     engine = await running(spec(), holder)
     await running(spec(), holder)
     del holder
+    await anyio.sleep(0)  # trio keeps the frames of a task's last sleep until its next
     gc.collect()
     engine.join(10)
     assert engine.exit_code == 0
     assert not _local_engine._finalizers
+
+
+@pytest.mark.anyio
+async def test_a_holder_may_end_in_any_thread_while_the_lock_is_held():
+    """The collector runs where it likes, in the thread that the lock's owner is starting as well."""
+    holder = Holder()
+    engine = await running(spec(), holder)
+    await anyio.sleep(0)
+    with _local_engine._lock:
+        last = [holder]
+        del holder
+        collector = threading.Thread(target=last.clear)
+        collector.start()
+        collector.join(10)
+        assert not collector.is_alive()
+        assert engine.holders
+    other = Holder()
+    second = await running(spec("other"), other)
+    engine.join(10)
+    assert engine.exit_code == 0
+    assert release(other) == (second,)
 
 
 @pytest.mark.anyio
