@@ -1,0 +1,33 @@
+"""Google's dialect: ``generateContent``, as the Gemini API and Vertex AI speak it.
+
+A symmetrical codec of pure functions: what adapters use (``encode_request``, ``decode_response``, ``GeminiStream``,
+``decode_error``), and its mirror for fake vendors and for the laws that tests state (``decode_request``,
+``encode_response``, ``encode_chunks``, ``encode_array``, ``encode_error``). In what models differ is data:
+``GeminiOptions``.
+"""
+
+from __future__ import annotations
+
+from llm_council._wire.gemini_errors import decode_error, encode_error
+from llm_council._wire.gemini_mirror import encode_array, encode_chunks, encode_response, frame
+from llm_council._wire.gemini_options import GeminiOptions, ThinkingStyle
+from llm_council._wire.gemini_reply import FrameDecoder, decode_response
+from llm_council._wire.gemini_request import decode_request, encode_request
+from llm_council._wire.gemini_stream import ArraySplitter, GeminiStream
+
+__all__ = [
+    "ArraySplitter",
+    "FrameDecoder",
+    "GeminiOptions",
+    "GeminiStream",
+    "ThinkingStyle",
+    "decode_error",
+    "decode_request",
+    "decode_response",
+    "encode_array",
+    "encode_chunks",
+    "encode_error",
+    "encode_request",
+    "encode_response",
+    "frame",
+]

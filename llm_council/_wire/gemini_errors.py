@@ -1,0 +1,210 @@
+"""What Google's servers say when they refuse: ``google.rpc.Status``, whose details say more than its code."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from llm_council._wire import failures
+from llm_council._wire.payloads import loads
+from llm_council.errors import (
+    ApiError,
+    AuthenticationFailed,
+    ContextTooLong,
+    MalformedReply,
+    ModelNotFound,
+    OutOfCredit,
+    PermissionRefused,
+    RateLimited,
+    RequestRejected,
+    ServerFailed,
+)
+
+__all__ = ["decode_error", "encode_error", "error_inside"]
+
+_KEPT = 64 * 1024  # bytes of a body
+_WORDS = 300  # characters of a body that is not JSON in a message
+_DELAY = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)s", re.ASCII)  # a google.protobuf.Duration in JSON
+
+# Reasons of google.rpc.ErrorInfo (google/api/error_reason.proto).
+_REASONS: dict[str, type[ApiError]] = {
+    **dict.fromkeys(
+        (
+            "API_KEY_INVALID",
+            "CREDENTIALS_MISSING",
+            "ACCESS_TOKEN_EXPIRED",
+            "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+            "ACCESS_TOKEN_TYPE_UNSUPPORTED",
+            "ACCOUNT_STATE_INVALID",
+        ),
+        AuthenticationFailed,
+    ),
+    **dict.fromkeys(
+        (
+            "API_KEY_SERVICE_BLOCKED",
+            "API_KEY_HTTP_REFERRER_BLOCKED",
+            "API_KEY_IP_ADDRESS_BLOCKED",
+            "SERVICE_DISABLED",
+            "CONSUMER_SUSPENDED",
+            "CONSUMER_INVALID",
+        ),
+        PermissionRefused,
+    ),
+    "BILLING_DISABLED": OutOfCredit,
+    "RATE_LIMIT_EXCEEDED": RateLimited,
+}
+# For an error without a number, inside a stream.
+_STATUSES: dict[str, type[ApiError]] = {
+    "INVALID_ARGUMENT": RequestRejected,
+    "FAILED_PRECONDITION": RequestRejected,
+    "OUT_OF_RANGE": RequestRejected,
+    "NOT_FOUND": RequestRejected,
+    "UNAUTHENTICATED": AuthenticationFailed,
+    "PERMISSION_DENIED": PermissionRefused,
+    "RESOURCE_EXHAUSTED": RateLimited,
+}
+# The dialect has one code for all rejected requests: what these texts decide is the class, never whether to try again.
+_MODEL = re.compile(r"(?i)\bmodels?\b[^\n]{0,300}?(?:not found|not supported|does not exist)")
+_LONG = re.compile(
+    r"(?i)token count[^\n]{0,80}exceeds|exceeds the maximum number of (?:input )?tokens|prompt is too long"
+)
+
+
+@attrs.frozen(kw_only=True)
+class _Refusal:
+    """What an error says: the dialect's facts before they become an exception."""
+
+    message: str = ""
+    number: int | None = None
+    status: str | None = None
+    reasons: tuple[str, ...] = ()
+    quotas: tuple[str, ...] = ()
+    delay: str | None = None  # seconds, as digits
+
+    @property
+    def code(self) -> str | None:
+        return self.reasons[0] if self.reasons else self.status
+
+
+def decode_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | str,
+    *,
+    now: float | None = None,
+    request_id: str | None = None,
+) -> ApiError:
+    """Read the reply to a refused request.
+
+    A wrong key is a 400 here, told from other rejected requests by its details; a quota of the day is told from one of
+    the minute by its name, and the delay stands in the body.
+
+    Args:
+        status: the HTTP status, 400 or more.
+        headers: the reply's.
+        body: the reply's, cut at will.
+        now: Unix seconds, see ``failures.retry_after``.
+        request_id: the id of the request, where the caller knows it already.
+    """
+    text = body if isinstance(body, str) else bytes(body[:_KEPT]).decode("utf-8", "replace")
+    try:
+        value = loads(text)
+    except MalformedReply:
+        value = None
+    refusal = _read(value, text)
+    said = {name.lower(): word for name, word in headers.items()}
+    facts = {"request_id": request_id} if request_id else {}
+    return _failure(refusal, status, text, headers=said, now=now, **facts)
+
+
+def error_inside(value: Any, *, request_id: str | None = None, partial: str | None = None) -> ApiError | None:
+    """Return the error that a reply with status 200, or one event of a stream, is; None when it is none."""
+    if not isinstance(value, dict) or not value.get("error"):
+        return None
+    refusal = _read(value, "")
+    status = refusal.number if refusal.number is not None and 400 <= refusal.number <= 599 else None
+    body = json.dumps(value, ensure_ascii=False, default=str)[:_KEPT]
+    return _failure(refusal, status, body, headers={}, request_id=request_id, partial=partial)
+
+
+def _failure(
+    refusal: _Refusal,
+    status: int | None,
+    body: str,
+    *,
+    headers: Mapping[str, str],
+    now: float | None = None,
+    **facts: Any,
+) -> ApiError:
+    if refusal.delay is not None and failures.retry_after(headers, now) is None:
+        headers = {**headers, "retry-after": refusal.delay}
+    cls = _class(refusal, status)
+    return failures.failure(
+        cls, refusal.message, status=status, code=refusal.code, headers=headers, now=now, body=body, **facts
+    )
+
+
+def _class(refusal: _Refusal, status: int | None) -> type[ApiError]:
+    if any("perday" in quota.lower() for quota in refusal.quotas):
+        return OutOfCredit  # filled again at midnight: no wait that a call can afford
+    for reason in refusal.reasons:
+        if reason in _REASONS:
+            return _REASONS[reason]
+    cls = _STATUSES.get(refusal.status or "", ServerFailed) if status is None else failures.by_status(status)
+    if cls is RequestRejected:
+        if refusal.status == "NOT_FOUND" and _MODEL.search(refusal.message):
+            return ModelNotFound
+        if refusal.status == "INVALID_ARGUMENT" and _LONG.search(refusal.message):
+            return ContextTooLong
+    return cls
+
+
+def _read(value: Any, text: str) -> _Refusal:
+    if isinstance(value, list) and value:
+        value = value[0]  # where the reply would have been an array
+    error = value.get("error") if isinstance(value, dict) else None
+    if isinstance(error, str):
+        return _Refusal(message=error)
+    if not isinstance(error, dict):
+        return _Refusal(message="" if failures.looks_like_html(text) else text[:_WORDS])
+    message, number, status = error.get("message"), error.get("code"), error.get("status")
+    listed = error.get("details")
+    details = [detail for detail in listed if isinstance(detail, dict)] if isinstance(listed, list) else []
+    return _Refusal(
+        message=message if isinstance(message, str) else "",
+        number=number if isinstance(number, int) and not isinstance(number, bool) else None,
+        status=status if isinstance(status, str) and status else None,
+        reasons=tuple(_texts(detail.get("reason") for detail in details)),
+        quotas=tuple(_quotas(details)),
+        delay=next((found[1] for word in _texts(_delays(details)) if (found := _DELAY.fullmatch(word))), None),
+    )
+
+
+def _delays(details: list[dict[str, Any]]) -> Iterable[Any]:
+    return (detail.get("retryDelay") for detail in details)
+
+
+def _quotas(details: list[dict[str, Any]]) -> Iterable[str]:
+    for detail in details:
+        violations, metadata = detail.get("violations"), detail.get("metadata")
+        if isinstance(violations, list):
+            yield from _texts(found.get("quotaId") for found in violations if isinstance(found, dict))
+        if isinstance(metadata, dict):
+            yield from _texts([metadata.get("quota_limit")])
+
+
+def _texts(values: Iterable[Any]) -> Iterable[str]:
+    return (value for value in values if isinstance(value, str) and value)
+
+
+def encode_error(
+    message: str, *, code: int = 400, status: str = "INVALID_ARGUMENT", details: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
+    error: dict[str, Any] = {"code": code, "message": message, "status": status}
+    listed = [dict(detail) for detail in details]
+    return {"error": {**error, "details": listed} if listed else error}

@@ -1,0 +1,162 @@
+"""Streams of Google's dialect: server-sent events, or one JSON array where ``alt=sse`` is not asked for."""
+
+from __future__ import annotations
+
+import re
+
+from llm_council._wire.gemini_reply import FrameDecoder, decode_response
+from llm_council._wire.payloads import loads
+from llm_council._wire.sse import SseSplitter
+from llm_council.errors import MalformedReply, ReplyTooLarge
+from llm_council.models.limits import Limits
+from llm_council.models.reply import GenerateChunk
+
+__all__ = ["ArraySplitter", "GeminiStream"]
+
+_LIMITS = Limits()
+_BOM = b"\xef\xbb\xbf"
+_INSIDE = re.compile(rb'["\\]')
+_OUTSIDE = re.compile(rb'["\[\]{}]')
+
+
+class ArraySplitter:
+    """Cut the bytes of a JSON array into its objects, as they end.
+
+    Args:
+        limits: no object is larger than ``event`` bytes.
+
+    Attributes:
+        closed: the array has ended: nothing follows.
+    """
+
+    def __init__(self, limits: Limits = _LIMITS) -> None:
+        self.closed = False
+        self._limit = limits.event
+        self._text = bytearray()  # from the object that has not ended yet
+        self._at = 0  # the first byte that was not looked at
+        self._begin = 0
+        self._depth = 0
+        self._quoted = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the objects that end within this piece.
+
+        Raises:
+            ReplyTooLarge: an object is too large.
+        """
+        found: list[bytes] = []
+        text = self._text
+        text += data
+        while not self.closed:
+            mark = (_INSIDE if self._quoted else _OUTSIDE).search(text, self._at)
+            if mark is None:
+                self._at = len(text)
+                break
+            sign, start, end = mark[0], mark.start(), mark.end()
+            del mark  # it holds the bytes, which could not be cut then
+            if sign == b"\\":
+                if end == len(text):  # what it escapes comes next
+                    self._at = start
+                    break
+                self._at = end + 1
+                continue
+            self._at = end
+            if sign == b'"':
+                self._quoted = not self._quoted
+            elif sign in b"[{":
+                self._depth += 1
+                if self._depth == 2:
+                    self._begin = start
+            else:
+                self._depth -= 1
+                if self._depth == 1:
+                    found.append(bytes(text[self._begin : end]))
+                    del text[:end]
+                    self._at = self._begin = 0
+                self.closed = self._depth <= 0
+        if len(text) > self._limit or any(len(item) > self._limit for item in found):
+            raise ReplyTooLarge(f"one event of the stream is larger than {self._limit} bytes", limit=self._limit)
+        return found
+
+
+class GeminiStream:
+    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+
+    Args:
+        limits: ``event`` and ``json_depth`` bound each event.
+        request_id: the id from the reply's headers; None takes the one in the stream.
+    """
+
+    def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None) -> None:
+        self._limits = limits
+        self._request_id = request_id
+        self._decoder = FrameDecoder(limits, request_id=request_id)
+        self._events = SseSplitter(limits)
+        self._array: ArraySplitter | None = None
+        self._head: bytes | None = b""  # until it is plain what this is
+        self._whole: list[bytes] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the array has ended: nothing follows. Events have no end mark."""
+        return self._array is not None and self._array.closed
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model has stopped: at most usage follows."""
+        return self._decoder.finished
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return self._decoder.partial
+
+    def feed(self, data: bytes) -> list[GenerateChunk]:
+        """Return what these bytes add to the answer: nothing for a keep-alive.
+
+        Raises:
+            ApiError: the server sent an error.
+            MalformedReply: these are not events of this dialect.
+            ReplyTooLarge: an event is too large.
+        """
+        if self._head is not None:
+            data = self._head + data
+            beginning = data.removeprefix(_BOM).lstrip()
+            if not beginning or (len(data) < len(_BOM) and _BOM.startswith(data)):
+                self._head = data
+                return []
+            self._head = None
+            if beginning[:1] == b"[":
+                self._array = ArraySplitter(self._limits)
+                data = beginning
+            elif beginning[:1] in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
+                self._whole = []
+        if self._whole is not None:
+            self._whole.append(data)
+            return []
+        if self._array is not None:
+            return self._chunks(self._array.feed(data))
+        return self._chunks([event.data for event in self._events.feed(data)])
+
+    def finish(self) -> list[GenerateChunk]:
+        """Return what the end of the body adds.
+
+        Raises:
+            TruncatedReply: the body ended before the answer did.
+            MalformedReply: the body is neither a stream nor a reply of this dialect.
+            ApiError: the body is a reply that holds an error.
+        """
+        if self._whole is not None:
+            reply = loads(b"".join(self._whole), self._limits)
+            return [GenerateChunk.whole(decode_response(reply, request_id=self._request_id))]
+        chunks: list[GenerateChunk] = []
+        for event in self._events.finish() if self._array is None else ():
+            try:
+                chunks += self._chunks([event.data])
+            except MalformedReply:
+                self._decoder.cut()  # the end of the body ended it
+        return [*chunks, *self._decoder.finish()]
+
+    def _chunks(self, events: list[str] | list[bytes]) -> list[GenerateChunk]:
+        feed = self._decoder.feed
+        return [chunk for event in events if (chunk := feed(event)) is not None]

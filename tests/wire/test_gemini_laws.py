@@ -1,0 +1,310 @@
+"""The five laws of Google's dialect, stated over everything that hypothesis can think of."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llm_council import models as m
+from llm_council._wire.gemini import (
+    ArraySplitter,
+    FrameDecoder,
+    GeminiOptions,
+    GeminiStream,
+    decode_error,
+    decode_request,
+    decode_response,
+    encode_array,
+    encode_chunks,
+    encode_request,
+    encode_response,
+    frame,
+)
+from llm_council._wire.payloads import dumps, loads
+from llm_council.errors import ApiError, InvalidOption, MalformedReply, TruncatedReply
+from llm_council.testing import strategies
+
+MODELS = [
+    GeminiOptions(),
+    GeminiOptions(thinking="budget"),
+    GeminiOptions(thinking="none", schema="json_object"),
+    GeminiOptions(schema="none"),
+]
+options = st.sampled_from(MODELS)
+words = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,15}", fullmatch=True)
+some_text = st.text(min_size=1, max_size=20)
+objects = st.dictionaries(words, strategies.json_values(leaves=3), max_size=3)
+
+
+def called(found: dict[str, Any]) -> str:
+    return json.dumps(found, ensure_ascii=False)
+
+
+calls = st.builds(
+    m.ToolCall,
+    id=words,
+    name=words,
+    arguments=st.just("") | objects.map(called),
+    extra=st.dictionaries(st.just("thoughtSignature"), words, max_size=1),
+)
+code = st.builds(lambda text: {"executableCode": {"language": "PYTHON", "code": text}}, some_text)
+signed = (
+    st.builds(m.ReasoningPart, text=some_text, signature=words, vendor=st.just("gemini"))
+    | st.builds(m.ReasoningPart, signature=words, vendor=st.just("gemini"))
+    | code.map(lambda part: m.ReasoningPart(vendor="gemini", data=part))
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> m.GenerateRequest:
+    """Requests that the dialect carries, with histories whose tools' results answer the calls before them."""
+    turns: list[m.Message] = []
+    if draw(st.booleans()):
+        turns.append(m.Message("system", draw(some_text)))
+    for _ in range(draw(st.integers(1, 3))):
+        parts = st.lists(st.builds(m.TextPart, text=some_text) | strategies.images(), min_size=1, max_size=3)
+        turns.append(m.Message("user", draw(some_text | parts)))
+        if draw(st.booleans()):
+            thoughts = draw(st.lists(signed, max_size=3))
+            wished = draw(st.lists(calls, max_size=3, unique_by=lambda call: call.id))
+            said = [*thoughts, m.TextPart(text=draw(some_text))]
+            turns.append(m.Message("assistant", said, tool_calls=wished))
+            results = some_text | objects.map(called)
+            turns += [m.Message("tool", draw(results), name=call.name, tool_call_id=call.id) for call in wished]
+    offered = draw(st.lists(strategies.tools(), max_size=2))
+    choices = ["auto", "none", "required", *(tool.name for tool in offered)]
+    optional = {
+        "max_tokens": st.integers(1, 9999),
+        "temperature": st.floats(0, 2),
+        "top_p": st.floats(0, 1),
+        "stop": st.lists(words, min_size=1, max_size=5),
+        "structured_output": strategies.structured_outputs(),
+        "reasoning": strategies.reasoning_configs(),
+        "extra": st.fixed_dictionaries(
+            {},
+            optional={
+                "generationConfig": st.fixed_dictionaries({"topK": st.integers(1, 40)}),
+                "tools": st.just([{"googleSearch": {}}]),
+                "cachedContent": words,
+            },
+        ),
+    }
+    choice = draw(st.sampled_from(choices)) if offered and draw(st.booleans()) else None
+    facts = draw(st.fixed_dictionaries({}, optional=optional))
+    return m.GenerateRequest(messages=turns, tools=offered, tool_choice=choice, **facts)
+
+
+@given(requests(), options)
+def test_a_payload_is_a_fixed_point(request: m.GenerateRequest, model: GeminiOptions) -> None:
+    payload = encode_request(request, model)
+    assert encode_request(decode_request(loads(dumps(payload)), model), model) == payload
+
+
+@settings(max_examples=25)
+@given(requests())
+def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
+    again = decode_request(encode_request(request), model="x", stream=True)
+    assert (again.model, again.stream) == ("x", True)
+    assert again.messages[0].role == request.messages[0].role
+    assert [turn.text for turn in again.messages if turn.role == "user"] == [
+        turn.text for turn in request.messages if turn.role == "user"
+    ]
+    assert [turn.tool_calls for turn in again.messages if turn.role == "assistant"] == [
+        turn.tool_calls for turn in request.messages if turn.role == "assistant"
+    ]
+    results = [(turn.name, turn.tool_call_id) for turn in request.messages if turn.role == "tool"]
+    assert [(turn.name, turn.tool_call_id) for turn in again.messages if turn.role == "tool"] == results
+    for name in ("max_tokens", "temperature", "top_p", "stop", "tool_choice"):
+        assert getattr(again, name) == getattr(request, name)
+    assert again.extra == request.extra
+    assert [tool.parameters for tool in again.tools] == [tool.parameters for tool in request.tools]
+    schemas = [one and one.json_schema for one in (again.structured_output, request.structured_output)]
+    assert schemas[0] == schemas[1]
+
+
+@settings(max_examples=40)
+@given(strategies.requests(), options)
+def test_any_request_at_all_is_encoded_and_read_again(request: m.GenerateRequest, model: GeminiOptions) -> None:
+    turns = [attrs.evolve(turn, name=turn.name or "tool") for turn in request.turns()]
+    payload = encode_request(attrs.evolve(request, messages=turns, extra={}), model)
+    loads(dumps(payload))
+    try:
+        again = decode_request(payload, model)
+    except MalformedReply:
+        return  # a role or a content that no reader takes
+    assert encode_request(again, model) == payload
+
+
+def test_a_result_of_an_unknown_call_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="tool_call_id"):
+        encode_request(m.GenerateRequest(messages=[m.Message("tool", "18C", tool_call_id="call_1")]))
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> m.GenerateResponse:
+    """Answers that the dialect carries whole."""
+    wished = draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id))
+    parts = draw(st.lists(signed, max_size=3))
+    reasoning = draw(st.just("") | some_text) + "".join(part.text for part in parts)
+    raw = draw(st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY", "IMAGE_SAFETY", "OTHER", "NOVEL_WORD"]))
+    finishes = {"STOP": "tool_calls" if wished else "stop", "MAX_TOKENS": "length", "OTHER": "error"}
+    finishes |= {"SAFETY": "content_filter", "IMAGE_SAFETY": "content_filter"}
+    counted = st.integers(0, 10**9)
+    thoughts, said = draw(st.none() | counted), draw(counted)
+    usage = st.builds(
+        m.Usage,
+        input_tokens=st.none() | counted,
+        output_tokens=st.just(said + (thoughts or 0)),
+        cached_tokens=st.none() | counted,
+        reasoning_tokens=st.just(thoughts),
+    )
+    ratings = st.lists(st.fixed_dictionaries({"category": words}), min_size=1, max_size=2)
+    return m.GenerateResponse(
+        text=draw(st.none() | some_text),
+        reasoning=reasoning or None,
+        reasoning_parts=parts,
+        tool_calls=wished,
+        usage=draw(st.none() | usage),
+        model=draw(words),
+        finish_reason=m.FinishReason.of(finishes.get(raw)),
+        raw_finish_reason=raw,
+        request_id=draw(words),
+        extra=draw(st.fixed_dictionaries({}, optional={"finishMessage": words, "safetyRatings": ratings})),
+    )
+
+
+@given(replies())
+def test_a_reply_comes_back(response: m.GenerateResponse) -> None:
+    payload = encode_response(response)
+    assert decode_response(loads(dumps(payload))) == attrs.evolve(response, raw=payload)
+
+
+@given(words, st.none() | words)
+def test_a_blocked_prompt_comes_back(reason: str, message: str | None) -> None:
+    feedback = {"blockReason": reason, **({"blockReasonMessage": message} if message else {})}
+    response = m.GenerateResponse(
+        model="m",
+        finish_reason="content_filter",
+        raw_finish_reason=reason,
+        request_id="r",
+        extra={"promptFeedback": feedback},
+    )
+    payload = encode_response(response)
+    assert "candidates" not in payload
+    assert decode_response(payload) == attrs.evolve(response, raw=payload)
+    assert read([frame(event) for event in encode_chunks(response)]) == response
+
+
+def read(pieces: list[bytes]) -> m.GenerateResponse:
+    stream = GeminiStream()
+    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
+    return m.join([*chunks, *stream.finish()])
+
+
+def split(body: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted({cut % (len(body) + 1) for cut in cuts}), len(body)]
+    return [body[start:end] for start, end in pairwise(places)]
+
+
+@given(replies(), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20))
+def test_a_stream_is_the_whole_wherever_it_is_cut(response: m.GenerateResponse, size: int, cuts: list[int]) -> None:
+    events = list(encode_chunks(response, size=size))
+    body = b"".join(frame(event) for event in events)
+    assert read(split(body, cuts)) == response
+    array = encode_array(events)
+    assert read(split(array, cuts)) == response
+    assert attrs.evolve(decode_response(loads(array)), raw=None) == response
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=5), strategies.json_values(leaves=3), max_size=3), max_size=4))
+def test_an_array_is_cut_into_its_objects_wherever_the_bytes_are(values: list[dict[str, Any]]) -> None:
+    for body in (encode_array(values), json.dumps(values, indent=1).encode()):
+        for size in (1, 3, len(body)):
+            splitter = ArraySplitter()
+            found = [one for at in range(0, len(body), size) for one in splitter.feed(body[at : at + size])]
+            assert [loads(one) for one in found] == values
+            assert splitter.closed
+
+
+# Values that look like replies get further into the decoders than random JSON does.
+_keys = st.sampled_from(
+    "candidates content parts text thought thoughtSignature functionCall functionResponse name args id response index"
+    " finishReason promptFeedback blockReason usageMetadata promptTokenCount error code message status details reason"
+    " violations quotaId metadata retryDelay partialArgs jsonPath stringValue willContinue inlineData fileData mimeType"
+    " data fileUri role tools functionDeclarations parametersJsonSchema toolConfig functionCallingConfig mode".split()
+)
+_leaves = strategies.json_values(leaves=2) | st.sampled_from(
+    ["user", "model", "STOP", "$.a.b[0]", "$.a", "$[", "34.5s", "RESOURCE_EXHAUSTED", 0, 1, -1, 2.5, True, "{"]
+)
+lookalikes = st.recursive(
+    _leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=5), max_leaves=20
+)
+
+
+def wrapped(value: Any) -> list[Any]:
+    parts = [{"functionCall": {"name": "f", "willContinue": True}}, {"functionCall": {"partialArgs": [value, value]}}]
+    return [
+        value,
+        [value],
+        {"candidates": value},
+        {"candidates": [value], "promptFeedback": value, "usageMetadata": value},
+        {"candidates": [{"content": value, "finishReason": value}]},
+        {"candidates": [{"content": {"parts": [value]}, "finishReason": "STOP"}], "modelVersion": value},
+        {"candidates": [{"content": {"parts": [{"functionCall": value}]}}], "responseId": value},
+        {"candidates": [{"content": {"parts": parts}}]},
+        {"candidates": [{"content": {"parts": [*parts[:1], {"functionCall": {"partialArgs": [
+            {"jsonPath": value, "stringValue": "x"}, {"jsonPath": "$.a[0].b", "stringValue": value},
+            {"jsonPath": "$.a", "numberValue": value}]}}]}}]},
+        {"contents": [value]},
+        {"contents": [{"role": "user", "parts": [value]}], "tools": value, "toolConfig": value},
+        {"contents": [{"role": "model", "parts": [value]}], "systemInstruction": value, "generationConfig": value},
+        {"contents": [{"parts": [{"functionResponse": value}]}], "tools": [{"functionDeclarations": value}]},
+        {"contents": [{"parts": [{"inlineData": value}]}], "generationConfig": {"thinkingConfig": value}},
+        {"error": value},
+        {"error": {"message": value, "code": value, "status": value, "details": value}},
+        {"error": {"message": "x", "code": 429, "details": [value, {"violations": value, "metadata": value}]}},
+    ]  # fmt: skip
+
+
+def decode_frame(junk: Any) -> None:
+    decoder = FrameDecoder()
+    decoder.feed(dumps(junk))
+    m.join(decoder.finish())
+
+
+@given(lookalikes)
+@example(10**400)
+@example({"parts": [{"text": 5}]})
+def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
+    for junk in wrapped(value):
+        for decode in (decode_response, decode_request, decode_frame):
+            with suppress(MalformedReply, ApiError, TruncatedReply):
+                decode(junk)
+        assert isinstance(decode_error(500, {}, dumps(junk)), ApiError)
+        assert isinstance(decode_error(404, {}, dumps(junk)), ApiError)
+
+
+@given(st.binary(max_size=80), st.integers(400, 599))
+def test_any_body_of_a_refusal_is_read(body: bytes, status: int) -> None:
+    error = decode_error(status, {}, body)
+    assert error.status == status
+    assert error.message
+
+
+@given(st.sampled_from([b"", b"[", b"[{", b"{", b"data: ", b"data: {"]), st.binary(max_size=40))
+def test_any_bytes_are_a_stream_or_refused(head: bytes, body: bytes) -> None:
+    def outcome(pieces: list[bytes]) -> Any:
+        try:
+            return read(pieces)
+        except (MalformedReply, TruncatedReply) as error:
+            return type(error), error.partial
+
+    whole = head + body
+    assert outcome([whole[at : at + 1] for at in range(len(whole))]) == outcome([whole])
