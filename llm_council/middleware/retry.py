@@ -40,6 +40,8 @@ class Retry(Wrapper):
         rng: the source of jitter.
     """
 
+    _heeds_cancellation = True
+
     def __init__(
         self,
         inner: ProviderAdapter,

@@ -19,7 +19,7 @@ from llm_council._runtime.thread import hidden
 from llm_council.errors import AdapterFailed
 from llm_council.models.request import GenerateRequest
 
-__all__ = ["GRACE", "Errand", "OutOfTime", "Steps", "time_left"]
+__all__ = ["GRACE", "Errand", "InPlace", "OutOfTime", "Steps", "errand_for", "time_left"]
 
 T = TypeVar("T")
 
@@ -107,6 +107,36 @@ class Errand(Generic[T]):
             _log.warning("%s does not heed its cancellation and is left behind%s", self._name, _standing(self._work))
 
 
+class InPlace(Generic[T]):
+    """A coroutine of our own middleware, which heeds its cancellation: its caller awaits it, without a task.
+
+    What it holds is asked through the same door and has a task of its own; a second one would cost a third of the call.
+    Arguments, attributes and errors are those of ``Errand``.
+    """
+
+    __slots__ = ("_core", "error", "value")
+
+    def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
+        self._core = core
+        self.error: BaseException | None = None
+        self.value: T
+
+    async def run(self, seconds: float | None) -> None:
+        """Await the coroutine until it ends with a ``value`` or an ``error``; raise ``OutOfTime`` where it does not."""
+        with anyio.move_on_after(seconds) as scope:
+            try:
+                self.value = await self._core()
+            except Exception as error:  # noqa: BLE001 - its caller raises it, as with an errand
+                self.error = error
+        if scope.cancelled_caught:
+            raise OutOfTime
+
+
+def errand_for(adapter: object) -> type[Errand[Any]] | type[InPlace[Any]]:
+    """Return how an adapter is run; a subclass of our middleware is its author's and gets a task."""
+    return InPlace if vars(type(adapter)).get("_heeds_cancellation") else Errand
+
+
 def _standing(work: Any) -> str:
     """Return the line at which the adapter's own coroutine stands."""
     while inspect.iscoroutine(work) and work.cr_frame is not None:
@@ -185,4 +215,4 @@ class Steps(Generic[T]):
             await aclose()
 
 
-hidden.update(core.__code__ for core in (Errand.run, Errand.work))
+hidden.update(core.__code__ for core in (Errand.run, Errand.work, InPlace.run))

@@ -46,7 +46,7 @@ from llm_council.models.reply import (
 )
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers import _border, _returns, negotiate
-from llm_council.providers._errand import Errand, OutOfTime, Steps, time_left
+from llm_council.providers._errand import Errand, OutOfTime, Steps, errand_for, time_left
 from llm_council.providers.profiles import ModelProfile
 from llm_council.transports import AsyncClient, new_client
 
@@ -249,7 +249,7 @@ async def call(
     try:
         fitted, adjustments = _fitted(adapter, request)
         seconds = _seconds(adapter, request, deadline)
-        errand = Errand(partial(_returns.whole, adapter.generate, fitted, arrived), name)
+        errand = errand_for(adapter)(partial(_returns.whole, adapter.generate, fitted, arrived), name)
         try:
             await errand.run(seconds)
         except OutOfTime:

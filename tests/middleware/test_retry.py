@@ -7,12 +7,14 @@ import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_council import _scope
 from llm_council.errors import (
+    AdapterFailed,
     AuthenticationFailed,
     ConnectFailed,
     CouncilError,
@@ -221,3 +223,52 @@ async def test_it_is_the_provider_that_it_holds() -> None:
     assert wrapped.cache_identity() == flaky.cache_identity()
     assert (await wrapped.doctor()).ok
     assert await wrapped.supports("streaming")
+
+
+class Silent(ProviderAdapter):
+    """Never answers."""
+
+    name = "silent"
+    capabilities = ProviderCapabilities()
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+async def test_the_door_s_deadline_ends_the_tries() -> None:
+    with pytest.raises(TimedOut, match="silent did not answer"):
+        await call(Retry(Silent()), REQUEST, deadline=0.02)
+
+
+async def test_a_cancellation_passes_through_the_tries() -> None:
+    with anyio.move_on_after(0.02) as scope:
+        await call(Retry(Silent()), REQUEST)
+    assert scope.cancelled_caught
+
+
+async def test_what_breaks_in_the_loop_itself_is_typed() -> None:
+    async def broken(seconds: float) -> None:
+        raise ValueError("no bed")
+
+    with pytest.raises(AdapterFailed, match="no bed"):
+        await call(Retry(Flaky(ServerFailed("x", status=500)), sleep=broken), REQUEST)
+
+
+async def test_a_subclass_that_does_not_heed_its_cancellation_is_left_behind(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = anyio.Event()
+
+    class Stubborn(Retry):
+        async def generate(self, request: GenerateRequest) -> GenerateResponse:
+            with anyio.CancelScope(shield=True):
+                await let_go.wait()
+            return GenerateResponse(text="late")
+
+    monkeypatch.setattr("llm_council.providers._errand.GRACE", 0.02)
+    with pytest.raises(TimedOut):
+        await call(Stubborn(Silent()), REQUEST, deadline=0.02)
+    assert "left behind" in caplog.text
+    let_go.set()
+    await anyio.sleep(0.01)
