@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -61,9 +61,20 @@ def _ms(value: float | None) -> str:
     return "" if value is None else f"{value:.0f} ms"
 
 
+# What a provider can do, in the words of a column's head.
+_CAN = {
+    "streaming": "streaming",
+    "tools": "tool_use",
+    "schemas": "structured_output",
+    "images": "multimodal",
+    "reasoning": "reasoning",
+}
+
+
 @click.command()
 @_as_json
-def providers(*, json_: bool) -> None:
+@click.option("--markdown", is_flag=True, help="Print the built-in ones as the table of the documentation.")
+def providers(*, json_: bool, markdown: bool) -> None:
     """List every provider: what it can do, which key it reads, and where it comes from."""
     from llm_council.providers.registry import list_providers
 
@@ -72,17 +83,21 @@ def providers(*, json_: bool) -> None:
         from llm_council._convert import dump
 
         _json([dump(info) for info in found])
-        return
-    rows = []
-    for info in found:
-        can = ", ".join(_words(info.capabilities)) if info.capabilities else ""
-        rows.append((info.name, f"{info.distribution or '-'} {info.version or ''}", str(info.error or can)))
-    _table(rows, ("provider", "from", "can"))
+    elif markdown:
+        rows = [_providers_row(info) for info in found if info.kind == "built-in"]
+        heads = ("provider", *_CAN, "key")
+        for cells in (heads, ["---"] * len(heads), *rows):
+            click.echo(f"| {' | '.join(cells)} |")
+    else:
+        whose = (f"{info.distribution or '-'} {info.version or ''} {info.error or ''}".strip() for info in found)
+        rows = [[*_providers_row(info), origin] for info, origin in zip(found, whose, strict=True)]
+        _table(rows, ("provider", *_CAN, "key", "from"))
 
 
-def _words(capabilities: Any) -> Iterable[str]:
-    names = ("streaming", "tool_use", "structured_output", "multimodal", "reasoning")
-    return (name.replace("_", " ") for name in names if capabilities.has(name))
+def _providers_row(info: Any) -> list[str]:
+    can = info.capabilities
+    marks = ["?" if can is None else "yes" if can.has(capability) else "no" for capability in _CAN.values()]
+    return [info.name, *marks, info.key_variable or "none"]
 
 
 @click.command()

@@ -95,7 +95,7 @@ def test_every_built_in_can_be_made_and_listed():
 def test_a_near_name_is_suggested():
     with pytest.raises(UnknownProvider, match="no provider is named 'opnrouter'; did you mean 'openrouter'"):
         get_provider("opnrouter")
-    with pytest.raises(UnknownProvider, match="there are .*lmstudio, local"):
+    with pytest.raises(UnknownProvider, match=r"there are .*lmstudio, local"):
         get_provider("zzz")
 
 
