@@ -1,0 +1,117 @@
+"""Google's Gemini API. Vertex AI, which speaks the same dialect behind Google Cloud's sign-in, is not this."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from llm_council._wire.gemini import (
+    GeminiOptions,
+    GeminiStream,
+    ThinkingStyle,
+    decode_error,
+    decode_response,
+    encode_request,
+)
+from llm_council.errors import ApiError, InvalidOption
+from llm_council.models.capabilities import ProviderCapabilities
+from llm_council.models.reply import GenerateResponse
+from llm_council.models.request import GenerateRequest
+from llm_council.providers import _account
+from llm_council.providers._http import HttpProvider
+from llm_council.providers.profiles import ModelProfile
+from llm_council.transports import HttpReply
+
+__all__ = ["GeminiProvider"]
+
+_KEY = "x-goog-api-key"
+_STYLES = {str(style): style for style in ThinkingStyle}
+
+
+class GeminiProvider(HttpProvider):
+    """The Gemini API. Reads ``GEMINI_API_KEY``, and ``GOOGLE_GEMINI_BASE_URL`` if set.
+
+    A request's ``extra`` is laid over the body: ``{"generationConfig": {"topK": 5}}``, ``{"safetySettings": [...]}``,
+    ``{"tools": [{"googleSearch": {}}]}``, ``{"cachedContent": "cachedContents/..."}``.
+
+    Args:
+        api_version: the version in the address, such as ``"v1beta"`` or ``"v1"``; empty where ``base_url`` has it.
+        **options: those of ``HttpProvider``.
+
+    Raises:
+        InvalidOption: the version is no plain word.
+    """
+
+    name = "gemini"
+    capabilities = ProviderCapabilities(
+        streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
+    )
+
+    BASE_URL: ClassVar[str] = "https://generativelanguage.googleapis.com"
+    BASE_URL_ENV: ClassVar[str | None] = "GOOGLE_GEMINI_BASE_URL"
+    API_KEY_ENV: ClassVar[str | None] = "GEMINI_API_KEY"
+
+    def __init__(self, *, api_version: str = "v1beta", **options: Any) -> None:
+        super().__init__(**options)
+        if not re.fullmatch(r"[A-Za-z0-9]*", str(api_version)):
+            raise InvalidOption(f'GeminiProvider.api_version: a word such as "v1beta", got {api_version!r:.80}')
+        self.api_version = api_version
+
+    def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
+        """Return the JSON body of a request, which has been fitted; override to change it."""
+        profile = self._profile_of(request.model)
+        thinking = _STYLES.get(profile.reasoning_style, ThinkingStyle.LEVEL)
+        return encode_request(request, GeminiOptions(thinking=thinking, schema=profile.structured))
+
+    def parse_response(self, data: Any) -> GenerateResponse:
+        """Return the answer in a whole reply's JSON; override to read more of it. Streams do not come here.
+
+        Raises:
+            ApiError: the reply holds an error.
+            MalformedReply: it is no reply of this dialect.
+        """
+        return decode_response(data)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every request; the key is in one of them, never in an address that logs keep."""
+        said = {name: _account.revealed(value) for name, value in self._headers.items()}
+        if self._key and not any(name.lower() in (_KEY, "authorization") for name in said):
+            said[_KEY] = self._key.reveal()
+        return said
+
+    def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
+        model = request.model or ""
+        path = model if "/" in model else f"models/{model}"  # tunedModels/NAME is an address of its own
+        method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        return f"/{quote(path, safe='/')}:{method}", self.build_payload(request)
+
+    def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
+        return self.parse_response(data)
+
+    def _refusal(self, reply: HttpReply) -> ApiError:
+        return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
+
+    def _reader(self, request: GenerateRequest, head: HttpReply) -> GeminiStream:
+        return GeminiStream(self._limits)
+
+    async def _rows(self) -> list[dict[str, Any]] | None:
+        data = await self._get("/models?pageSize=1000", missing=(404, 405))
+        listed = data.get("models") if isinstance(data, dict) else None
+        if not isinstance(listed, list):
+            return None
+        names = [row.get("name") for row in listed if isinstance(row, dict) and _answers(row)]
+        return [{"id": name.removeprefix("models/")} for name in names if isinstance(name, str)]
+
+    def _url(self, path: str) -> str:
+        return super()._url(f"/{self.api_version}{path}" if self.api_version else path)
+
+    def _profile_of(self, model: str | None) -> ModelProfile:
+        return super()._profile_of((model or self.default_model or "").removeprefix("models/"))
+
+
+def _answers(row: dict[str, Any]) -> bool:
+    """Tell whether a model of the list answers prompts; others embed, or draw."""
+    methods = row.get("supportedGenerationMethods")
+    return not isinstance(methods, list) or "generateContent" in methods
