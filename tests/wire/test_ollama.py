@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
 from llm_council._wire.ollama import (
@@ -76,6 +77,14 @@ def test_limits_and_sampling_stand_in_the_options() -> None:
         "logprobs": True,
         "options": {"num_predict": 9, "temperature": 0.5, "top_p": 0.1, "stop": ["END"], "num_ctx": 8192, "seed": 1},
     }
+
+
+def test_what_every_request_carries_is_not_read_as_the_requests_own() -> None:
+    common = ChatOptions(body={"keep_alive": 0, "options": {"num_ctx": 8192, "temperature": 0.5}})
+    request = GenerateRequest(model="m", messages=[Message("user", "x")], max_tokens=9, extra={"options": {"seed": 1}})
+    assert decode_request(encode_request(request, common), common) == request
+    warmer = attrs.evolve(request, temperature=1.0)
+    assert decode_request(encode_request(warmer, common), common) == warmer
 
 
 def test_whether_to_stream_is_always_said() -> None:
