@@ -128,8 +128,9 @@ def tool_call(block: Mapping[str, Any], path: str) -> ToolCall:
 
 
 def call_extra(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the vendor's own keys of a call."""
-    return {key: value for key, value in block.items() if key not in ("type", "id", "name", "input")}
+    """Return the vendor's own keys of a call that say something."""
+    own = ("type", "id", "name", "input")
+    return {key: value for key, value in block.items() if key not in own and value is not None}
 
 
 def read_usage(value: Any) -> Usage | None:

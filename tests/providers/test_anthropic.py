@@ -4,12 +4,22 @@ import json
 import os
 from pathlib import Path
 
+import attrs
 import jsonschema_rs
 import pytest
 
 from llm_council import get_provider
 from llm_council._wire.anthropic import encode_error, encode_events, encode_response, frame
-from llm_council.errors import InvalidOption, MissingCredentials, OutOfCredit, RateLimited, ServerFailed, TruncatedReply
+from llm_council.errors import (
+    ContentFiltered,
+    EmptyReply,
+    InvalidOption,
+    MissingCredentials,
+    OutOfCredit,
+    RateLimited,
+    ServerFailed,
+    TruncatedReply,
+)
 from llm_council.models import (
     FinishReason,
     GenerateResponse,
@@ -316,6 +326,17 @@ async def test_an_error_and_an_end_in_the_middle_of_a_stream(at, vendor, ask):
             with pytest.raises(cls) as caught:
                 await _drained(stream(provider, ask))
             assert (caught.value.partial, caught.value.retryable) == ("42", True)
+
+
+async def test_a_refusal_and_an_answer_of_thoughts_alone_are_no_answers(at, vendor, ask):
+    refused = GenerateResponse(refusal="not this", raw_finish_reason="refusal", model="c", request_id="req_1")
+    pensive = attrs.evolve(ANSWER, text=None, content=None, raw_finish_reason="max_tokens", finish_reason="length")
+    async with at() as provider:
+        for reply, cls in ((refused, ContentFiltered), (pensive, TruncatedReply)):
+            vendor.script = lambda exchange, reply=reply: messages(exchange, reply)
+            for ways in (call, lambda *args: _drained(stream(*args))):
+                with pytest.raises(cls):
+                    await ways(provider, ask)
 
 
 async def test_its_doctor(at, vendor):

@@ -302,3 +302,23 @@ def test_a_whole_reply_to_a_streaming_request():
 def test_a_finish_without_the_last_event_is_enough():
     block = {"type": "content_block_start", "index": 0, "content_block": text("42")}
     assert read(events(START, block, STOP)).text == "42"
+
+
+def test_the_vendors_own_keys_of_a_call_come_along_and_its_caller_goes_back():
+    caller = {"type": "code_execution_20250825", "tool_id": "srvtoolu_1"}
+    block = {"type": "tool_use", "id": "a", "name": "f", "input": {}, "caller": caller, "toolset_name": None}
+    response = decode_response({"model": "c", "content": [block], "stop_reason": "tool_use"})
+    assert response.tool_calls[0].extra == {"caller": caller}
+    payload = sent(Message("user", "u"), response.to_message())
+    assert payload["messages"][1]["content"][0]["caller"] == caller
+    start = {"type": "content_block_start", "index": 0, "content_block": block}
+    assert read(events(START, start, STOP, END)).tool_calls == response.tool_calls
+
+
+def test_a_refusal_says_why():
+    details = {"type": "refusal", "category": "cyber", "explanation": "not this"}
+    reply = {"model": "c", "content": [], "stop_reason": "refusal", "stop_details": details}
+    delta = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}
+    for response in (decode_response(reply), read(events(START, delta, END))):
+        assert (response.text, response.refusal, response.finish_reason) == (None, "not this", "content_filter")
+        assert response.extra["stop_details"]["category"] == "cyber"
