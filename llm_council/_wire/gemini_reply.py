@@ -119,12 +119,7 @@ class FrameDecoder:
 
     def read(self, value: Any) -> GenerateChunk | None:
         """Return what an event's JSON value adds, see ``feed``."""
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]  # how an error is written where the whole reply is an array
-        error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
-        if error is not None:
-            raise error
-        value = need_object(value, "$")
+        value = need_object(self.refuse(value), "$")
         facts: dict[str, Any] = {}
         self._name(value, facts)
         usage = read_usage(value.get("usageMetadata"))
@@ -144,6 +139,19 @@ class FrameDecoder:
                 self._choose(candidate, f"$.candidates[{index}]", facts)
                 break
         return GenerateChunk(**facts) if facts else None
+
+    def refuse(self, value: Any) -> Any:
+        """Return an event's JSON value without the array around it.
+
+        Raises:
+            ApiError: it is an error.
+        """
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]  # how an error is written where the whole reply is an array
+        error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
+        if error is not None:
+            raise error
+        return value
 
     def close(self) -> list[GenerateChunk]:
         """Return what the end of the reply adds: a call that the vendor sent in pieces and did not end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from llm_council._wire.gemini_reply import FrameDecoder, decode_response
 from llm_council._wire.payloads import loads
@@ -15,6 +16,7 @@ __all__ = ["ArraySplitter", "GeminiStream"]
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
+_TAIL = 16 * 1024  # bytes of the end of a stream, in which an error without an event may stand
 _INSIDE = re.compile(rb'["\\]')
 _OUTSIDE = re.compile(rb'["\[\]{}]')
 
@@ -93,6 +95,7 @@ class GeminiStream:
         self._decoder = FrameDecoder(limits, request_id=request_id)
         self._events = SseSplitter(limits)
         self._array: ArraySplitter | None = None
+        self._tail = b""
         self._head: bytes | None = b""  # until it is plain what this is
         self._whole: list[bytes] | None = None
 
@@ -136,6 +139,7 @@ class GeminiStream:
             return []
         if self._array is not None:
             return self._chunks(self._array.feed(data))
+        self._tail = (self._tail + data)[-_TAIL:]
         return self._chunks([event.data for event in self._events.feed(data)])
 
     def finish(self) -> list[GenerateChunk]:
@@ -155,7 +159,22 @@ class GeminiStream:
                 chunks += self._chunks([event.data])
             except MalformedReply:
                 self._decoder.cut()  # the end of the body ended it
+        if not self._decoder.finished:
+            self._bare_error()
         return [*chunks, *self._decoder.finish()]
+
+    def _bare_error(self) -> None:
+        """Raise the error that some failures write behind the last event as plain JSON, which is no event.
+
+        Raises:
+            ApiError: there is one.
+        """
+        lines = self._tail.replace(b"\r", b"").split(b"\n")
+        for at, line in enumerate(lines):
+            if line[:1] in (b"{", b"["):
+                with suppress(MalformedReply):
+                    self._decoder.refuse(loads(b"\n".join(lines[at:]), self._limits))
+                return
 
     def _chunks(self, events: list[str] | list[bytes]) -> list[GenerateChunk]:
         feed = self._decoder.feed

@@ -115,9 +115,9 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
     if (text and not text.isspace()) or response.tool_calls or response.structured is not None:
         return response if text is response.text else attrs.evolve(response, text=text, content=text)
     if response.refusal or response.finish_reason == FinishReason.CONTENT_FILTER:
-        raise ContentFiltered(
-            f"{name} withheld its answer: {response.refusal or 'content filter'}", partial=response.refusal
-        )
+        word = f" ({response.raw_finish_reason})" if response.raw_finish_reason else ""
+        why = response.refusal or f"content filter{word}"
+        raise ContentFiltered(f"{name} withheld its answer: {why}", partial=response.refusal)
     if response.finish_reason == FinishReason.LENGTH:
         raise TruncatedReply(
             f"{name} used up max_tokens before its answer began, on reasoning perhaps: raise max_tokens",

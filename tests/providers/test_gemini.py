@@ -136,7 +136,7 @@ async def test_a_call_goes_back_with_its_signature(at, vendor):
 async def test_a_blocked_prompt_is_withheld(at, vendor, ask):
     vendor.script = lambda exchange: exchange.say({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}})
     async with at() as provider:
-        with pytest.raises(ContentFiltered):
+        with pytest.raises(ContentFiltered, match="PROHIBITED_CONTENT"):
             await call(provider, ask)
 
 

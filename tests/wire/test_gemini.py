@@ -392,6 +392,19 @@ def test_an_error_in_a_stream_is_typed_and_keeps_what_had_arrived(wrapped: bool)
         assert (caught.value.status, caught.value.retryable, caught.value.partial) == (503, True, "Hel")
 
 
+def test_an_error_behind_the_events_that_is_no_event_is_read() -> None:
+    error = json.dumps(encode_error("overloaded", code=503, status="UNAVAILABLE"), indent=2).encode()
+    for body in (frame(BEGUN) + error, frame(BEGUN) + error.replace(b"\n", b"\r\n") + b"\r\n\r\n"):
+        for cut in (0, 7, len(body) - 3):
+            with pytest.raises(ServerFailed) as caught:
+                read(body[:cut], body[cut:])
+            assert (caught.value.status, caught.value.partial) == (503, "Hel")
+    with pytest.raises(TruncatedReply):
+        read(frame(BEGUN) + error[:20])
+    with pytest.raises(TruncatedReply):
+        read(frame(BEGUN) + b'{"no": "error"}')
+
+
 def test_an_error_without_a_number_is_read_by_its_word() -> None:
     for word, cls in {
         "RESOURCE_EXHAUSTED": RateLimited,
