@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Self
 
 import attrs
@@ -315,16 +316,19 @@ def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
     calls: dict[int, list[ToolCallDelta]] = {}
     extra: dict[str, Any] = {}
     facts: dict[str, Any] = {"reasoning_parts": (), "adjustments": ()}
+    known: tuple[Any, ...] = (None,) * len(_LATEST)
     for chunk in chunks:
         texts.append(chunk.text)
         reasonings.append(chunk.reasoning)
         refusals.append(chunk.refusal)
         for delta in chunk.tool_calls:
             calls.setdefault(delta.index, []).append(delta)
-        for name in _LATEST:
-            value = getattr(chunk, name)
-            if value is not None:
-                facts[name] = value
+        latest = _latest(chunk)
+        if latest != known:  # most chunks of a long answer hold nothing but words, and perhaps the model again
+            facts.update((name, value) for name, value in zip(_LATEST, latest, strict=True) if value is not None)
+            known = latest
+        if chunk.structured is not None:
+            facts["structured"] = chunk.structured
         facts["reasoning_parts"] += chunk.reasoning_parts
         facts["adjustments"] += chunk.adjustments
         extra.update(chunk.extra)
@@ -338,7 +342,8 @@ def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
     )
 
 
-_LATEST = ("finish_reason", "raw_finish_reason", "usage", "cost", "model", "request_id", "structured")
+_LATEST = ("finish_reason", "raw_finish_reason", "usage", "cost", "model", "request_id")
+_latest = attrgetter(*_LATEST)
 
 
 def _call(deltas: list[ToolCallDelta]) -> ToolCall:

@@ -7,17 +7,23 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import aiohttp
 from measure import at_once, in_turns, resident, taken
 
 from llm_council import Council, CouncilConfig
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
+T = TypeVar("T")
+
+PAYLOAD = {"model": "m", "messages": [{"role": "user", "content": "What is 6 times 7?"}]}
 TASK = "What is 6 times 7?"
 LATENCY = 0.2
 CRITICAL_PATH = 3 * LATENCY
@@ -68,25 +74,48 @@ async def _a_thousand(url: str, width: int) -> list[dict[str, Any]]:
 
         await at_once(once, 64, 64)
         few = min([(await at_once(once, 64, 64))[0] for _ in range(3)])
-        before, peak, stop = resident(), 0, threading.Event()
-
-        def watch() -> None:
-            nonlocal peak
-            while not stop.wait(0.005):
-                peak = max(peak, resident())
-
-        watching = threading.Thread(target=watch)
-        watching.start()
         failed = 0
-        many, wall = await at_once(once, width, width)
-        stop.set()
-        watching.join()
-    held = (peak - before) / width / 1024
+        held, (cold, wall) = await _peak(at_once(once, width, width))
+        warm, _ = await at_once(once, width, width)  # the few had their connections, too
+    many = min(cold, warm)
+    told = subprocess.run([sys.executable, __file__, url, str(width)], capture_output=True, text=True, check=True)
+    bare, ours = int(told.stdout) / width / 1024, held / width / 1024
     return [
         taken("cpu-1000", many / few, f"{many * 1e3:.2f} / {few * 1e3:.2f} ms; {width:,} runs took {wall:.1f} s"),
-        taken("memory-1000", held, f"{held:.0f} KiB"),
-        taken("failed-1000", failed, f"{failed} of {width:,}"),
+        taken("memory-1000", ours, f"its three connections alone, by bare aiohttp, {bare:.0f} KiB"),
+        taken("failed-1000", failed, f"{failed} of {2 * width:,}"),
     ]
+
+
+async def _peak(work: Awaitable[T]) -> tuple[int, T]:
+    """Return the most memory that the work held beyond what was held before, in bytes, and what it returned."""
+    before, peak, stop = resident(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not stop.wait(0.005):
+            peak = max(peak, resident())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        done = await work
+    finally:
+        stop.set()
+        watching.join()
+    return max(0, peak - before), done
+
+
+async def _bare_connections(url: str, calls: int) -> int:
+    """Return the most memory that so many calls of bare aiohttp hold at once, in bytes."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def once() -> None:
+            async with session.post(f"{url}/200/plain/v1/chat/completions", json=PAYLOAD) as reply:
+                await reply.json()
+
+        await at_once(once, 64, 64)
+        return (await _peak(at_once(once, calls, calls)))[0]
 
 
 def _against_the_peer(url: str, *, short: bool) -> list[dict[str, Any]]:
@@ -156,3 +185,7 @@ def _held() -> dict[str, int]:
         "threads": threading.active_count(),
         "tasks": len(asyncio.all_tasks()),
     }
+
+
+if __name__ == "__main__":
+    print(asyncio.run(_bare_connections(sys.argv[1], 3 * int(sys.argv[2]))))

@@ -1,8 +1,8 @@
 """The server that everything is measured against: a process of its own, whose CPU is nobody's figure.
 
 The path says how it answers: ``/MILLISECONDS/KIND/...``, where the time is waited before the answer and the kind is
-``plain`` (an answer that fits our own advisor), ``peer`` (one that fits the peer's router) or ``paced`` (a stream with
-a pause after each event). A request with ``"stream": true`` of another kind gets all its events in one burst.
+``plain`` (an answer that fits our own advisor), ``peer`` (one that fits the peer's router), ``burst`` (a long stream
+all at once) or ``paced`` (a stream with a pause after each event). With ``"stream": true`` answers come word by word.
 """
 
 import asyncio
@@ -62,6 +62,16 @@ LAST = _event({}, "stop") + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 BURST = HEAD + WORD * EVENTS + LAST
 
 
+def _streamed(answer: dict[str, str]) -> bytes:
+    words = json.dumps(answer).split(" ")
+    return (
+        HEAD + b"".join(_event({"content": f"{word} "}) for word in words[:-1]) + _event({"content": words[-1]}) + LAST
+    )
+
+
+STREAMED = {b"plain": _streamed(OURS), b"peer": _streamed(PEERS), b"burst": BURST}
+
+
 class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
@@ -87,7 +97,7 @@ class _Connection(asyncio.Protocol):
         if kind == b"paced":
             self._loop.create_task(self._pace())
         elif b'"stream":true' in body or b'"stream": true' in body:
-            self._transport.write(BURST)
+            self._transport.write(STREAMED[kind])
         else:
             self._transport.write(WHOLE[kind])
 

@@ -34,8 +34,8 @@ async def _measured(url: str, *, short: bool) -> list[dict[str, Any]]:
     figures = []
     async with AsyncExitStack() as opened:
         client = await opened.enter_async_context(httpx.AsyncClient())
-        for key, kind, events in (("burst", "plain", EVENTS), ("paced", "paced", PACED_EVENTS)):
-            ways = _readers(f"{url}/0/{kind}/v1", client, opened)
+        for key, events in (("burst", EVENTS), ("paced", PACED_EVENTS)):
+            ways = _readers(f"{url}/0/{key}/v1", client, opened)
             repeats = 3 if short else 10 if key == "burst" else 4
             costs = {name: partial(_cpu, read, repeats, events) for name, read in ways.items()}
             best = await in_turns_async(costs, 3 if short else 7)
