@@ -259,11 +259,14 @@ def test_what_may_still_become_valid_is_read_on(text: str) -> None:
         {"$id": "https://example.com/a", "properties": {"a": {"$id": "b", "additionalProperties": False}}},
         {"properties": {"a": {"$ref": "#"}}, "additionalProperties": False, "$comment": "a tree"},
         {"properties": {"xa": False}},
+        {"properties": {"xa": {"prefixItems": [{}], "items": False}}},
+        {"properties": {"a": {"prefixItems": [{"type": "object"}], "items": {"type": "string"}}}},
         {},
     ],
 )
 def test_what_a_schema_says_in_a_way_that_is_not_followed_is_left_to_the_final_reading(schema: Any) -> None:
     assert doom_of(schema, '{"xa": {"b": 1}, "a": {"c": {"d": 1, "a": 2}, "b": [') is None
+    assert doom_of(schema, '{"a": [{"b": 1}, ') is None
 
 
 @pytest.mark.parametrize("before", ['{"note": "', '{"issues": [', "<think>"])
