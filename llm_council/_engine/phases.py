@@ -330,6 +330,7 @@ def prospect_of(sitting: Sitting, seat: SeatSpec, request: GenerateRequest, *, r
     schema = sitting.plan.schema
     if schema is None or seat.prose_first or repairs < 2:
         return None
-    if not sitting.adapters[seat.name].capabilities.streaming or not sitting.ledger.affords_another(seat, request):
+    able = getattr(sitting.adapters[seat.name], "capabilities", None)  # one without is refused when it is called
+    if not getattr(able, "streaming", False) or not sitting.ledger.affords_another(seat, request):
         return None
     return Prospect(demand_of(schema))
