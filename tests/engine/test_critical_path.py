@@ -25,6 +25,7 @@ from llm_council.models import (
     Status,
     Usage,
 )
+from llm_council.providers.base import ProviderAdapter
 from llm_council.testing.fakes import Broken, ScriptedProvider
 
 pytestmark = pytest.mark.anyio
@@ -160,6 +161,20 @@ async def test_an_answer_is_read_whole_where_stopping_could_cost_it(run, options
     assert council.heard(SeatReset) == []
     calls = [call for call in result.seats[0].calls if call.phase == Phase.SYNTHESISE]
     assert [call.response.text for call in calls] == [BAD]
+
+
+async def test_a_chair_whose_adapter_says_nothing_of_itself_is_replaced(table):
+    class Bare(ProviderAdapter):
+        name = "bare"
+
+        async def generate(self, request):
+            return GOOD
+
+    script = {"draft": "Yes.", "critique": "Right.", "synthesise": GOOD}
+    council = table(ann=ScriptedProvider(script), bob=ScriptedProvider(script), cid=Bare())
+    result = await council.run(schema=SCHEMA, clock=anyio.current_time)
+    assert result.output == json.loads(GOOD)
+    assert result.chair == "ann"
 
 
 async def test_without_a_schema_nobody_reads_along(run):
