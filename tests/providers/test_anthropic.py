@@ -12,7 +12,6 @@ from llm_council import get_provider
 from llm_council._wire.anthropic import encode_error, encode_events, encode_response, frame
 from llm_council.errors import (
     ContentFiltered,
-    EmptyReply,
     InvalidOption,
     MissingCredentials,
     OutOfCredit,

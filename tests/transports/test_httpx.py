@@ -45,7 +45,7 @@ async def test_mock_transport_with_a_stream_and_with_gzip():
 
     reply = await HttpxTransport(transport=mock(content=body())).send(HttpRequest(url=URL))
     assert reply.body == b"onetwo"
-    packed = gzip.compress(b"hello")
+    packed = gzip.compress(b"hello", mtime=0)
     reply = await HttpxTransport(transport=mock(content=packed, headers={"content-encoding": "gzip"})).send(
         HttpRequest(url=URL)
     )

@@ -51,7 +51,7 @@ async def test_responses_mock_with_an_empty_body_is_whole():
 async def test_responses_mock_with_gzip_errors_and_redirects():
     with responses.RequestsMock() as mocked:
         transport = RequestsTransport(requests.Session())
-        mocked.post(URL, body=gzip.compress(b"x" * 1000), headers={"content-encoding": "gzip"})
+        mocked.post(URL, body=gzip.compress(b"x" * 1000, mtime=0), headers={"content-encoding": "gzip"})
         assert (await transport.send(HttpRequest(url=URL))).body == b"x" * 1000
         mocked.post(URL + "/429", status=429, headers={"Retry-After": "3"}, body="slow")
         reply = await transport.send(HttpRequest(url=URL + "/429"))
