@@ -38,7 +38,8 @@ GOALS = {
     "paced": Goal("stream CPU per chunk, paced, to httpx", 1.2),
     "first-chunk": Goal("time to the first chunk, p50, to httpx", 1.5),
     "critical-path": Goal("one council, 200 ms per call, to its critical path", 1.02),
-    "at-once-64": Goal("64 councils at once on one `Council`, to the critical path", 1.5),
+    # Of wall time beside no other way: a busy machine alone doubles it.
+    "at-once-64": Goal("64 councils at once on one `Council`, to the critical path", 1.5, gross=4.0),
     "cpu-1000": Goal("CPU per run of 1,000 councils at once, to that of 64", 1.25),
     "memory-1000": Goal("memory per run, 1,000 councils at once", 60, "KiB"),
     "failed-1000": Goal("runs that failed, of 1,000 at once", 0, "runs"),

@@ -16,9 +16,9 @@ COUNT = "import sys; before = len(sys.modules); import llm_council; print(len(sy
 
 def measured(url: str, *, short: bool) -> list[dict[str, Any]]:
     """Return the figures; the server is not needed."""
-    rounds = 5 if short else 15
+    rounds = 3 if short else 12
     peer = _peer()
-    imports = _imports(rounds, peer)
+    imports = _imports(rounds, peer, ("httpx",) if short else ("httpx", "aiohttp", "requests", "openai"))
     first = in_turns({name: _python(sys.executable, code) for name, code in _FIRST.items()}, rounds)
     bare = first.pop("bare")
     first = {name: seconds - bare for name, seconds in first.items()}
@@ -40,10 +40,10 @@ def measured(url: str, *, short: bool) -> list[dict[str, Any]]:
 _FIRST = {"bare": "pass", "ours": COUNCIL, "httpx": HTTPX_CLIENT}
 
 
-def _imports(rounds: int, peer: Path | None) -> dict[str, float]:
+def _imports(rounds: int, peer: Path | None, libraries: tuple[str, ...]) -> dict[str, float]:
     """Return the CPU seconds of importing each, over that of an interpreter that imports nothing."""
     ways = {"bare": _python(sys.executable, "pass"), "ours": _python(sys.executable, "import llm_council")}
-    for name in ("httpx", "aiohttp", "requests", "openai"):
+    for name in libraries:
         if find_spec(name):
             ways[name] = _python(sys.executable, f"import {name}")
     if peer is not None:
