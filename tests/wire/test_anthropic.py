@@ -242,6 +242,15 @@ def test_the_vendors_own_wish_about_another_try_wins():
     assert decode_error(400, {"x-should-retry": "true"}, dumps(encode_error("x", kind="novel"))).retryable
 
 
+def test_the_vendors_type_says_more_than_a_status_that_something_on_the_way_changed():
+    for kind, cls in (
+        ("rate_limit_error", RateLimited),
+        ("overloaded_error", ServerFailed),
+        ("billing_error", OutOfCredit),
+    ):
+        assert type(decode_error(400, {}, dumps(encode_error("x", kind=kind)))) is cls
+
+
 @pytest.mark.parametrize("body", [b"<html>busy</html>", b"", b'{"error": "busy"}', b'{"message": "busy"}', b'{"error"'])
 def test_a_proxys_words_are_read_by_their_status(body):
     error = decode_error(503, {"request-id": "r"}, body)
