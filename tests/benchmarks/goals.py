@@ -21,7 +21,7 @@ class Goal(NamedTuple):
 
 GOALS = {
     "import": Goal("`import llm_council`, to `import httpx`", 0.25),
-    "modules": Goal("modules that `import llm_council` loads", 12, "modules"),
+    "modules": Goal("modules that `import llm_council` loads, the standard library's included", 40, "modules"),
     "first-council": Goal("import and first `Council` with one HTTP provider, to `import httpx; httpx.Client()`", 1.15),
     "cli-version": Goal("`council version`, to the closest peer's", 0.25),
     "cli-help": Goal("`council --help`, to the closest peer's", 0.4),
