@@ -164,14 +164,14 @@ def replies(draw: st.DrawFn) -> GenerateResponse:
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(requests(), servers, st.booleans())
 def test_a_payload_is_a_fixed_point(request: GenerateRequest, options: MessagesOptions, stream: bool) -> None:
     payload = encode_request(request, options, stream=stream)
     assert encode_request(decode_request(payload, options), options) == payload
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(strategies.requests(), servers)
 def test_any_request_at_all_is_encoded_and_read_again(request: GenerateRequest, options: MessagesOptions) -> None:
     turns = [attrs.evolve(turn, tool_call_id=turn.tool_call_id or "call") for turn in request.turns()]
@@ -192,7 +192,7 @@ def test_any_request_at_all_is_encoded_and_read_again(request: GenerateRequest, 
 def test_any_request_meets_the_vendors_schema() -> None:
     schema = jsonschema_rs.validator_for(json.loads(SCHEMA.read_text()))  # closed at every level
 
-    @settings(max_examples=30)
+    @settings(max_examples=20)
     @given(requests(), servers, st.booleans())
     def check(request: GenerateRequest, options: MessagesOptions, stream: bool) -> None:
         payload = loads(dumps(encode_request(request, options, stream=stream)))
@@ -279,7 +279,7 @@ def wrapped(value: Any) -> list[Any]:
     ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(lookalikes)
 @example(10**400)
 @example({"type": "image", "source": {"url": "data:nonsense"}})
