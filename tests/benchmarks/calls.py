@@ -51,7 +51,7 @@ async def _asynchronous(url: str, *, short: bool) -> list[dict[str, Any]]:
             del ways["httpx"]
         for width in (1, 32, 256):
             calls = max(100, width * 2) if short else max(400, width * 3)
-            best = await _cpu(ways, calls, width, 2 if short else 5)
+            best = await _cpu(ways, calls, width, 2 if short else 4)
             how = beside(best, "ours", "aiohttp", 1e3, "ms")
             figures.append(taken(f"async-{width}", best["ours"] / best["aiohttp"], how))
             figures += [
