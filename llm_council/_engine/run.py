@@ -14,7 +14,7 @@ from llm_council._engine.strategies import STRATEGIES
 from llm_council._schema import drop_thinking
 from llm_council.errors import RunError
 from llm_council.events import RunFinished, RunStarted, emit
-from llm_council.models import Cost, Critique, Plan, SeatSpec, Status, Usage
+from llm_council.models import Cost, Critique, Phase, Plan, SeatSpec, Status, Usage
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CouncilResult, SeatReport, total_cost
 
@@ -115,11 +115,13 @@ def _result(sitting: Sitting, final: Final | RunError | None) -> CouncilResult:
 
 
 def _seat_report(sitting: Sitting, seat: SeatSpec) -> SeatReport:
-    calls = sitting.calls.get(seat.name, ())
+    # In the order of the phases: a seat may have reviewed the others' drafts before its own was finished.
+    calls = sorted(sitting.calls.get(seat.name, ()), key=lambda call: _ORDER[call.phase])
     answered = (call.response.model for call in calls if call.response is not None and call.response.model)
     return SeatReport(name=seat.name, provider=seat.provider, model=next(answered, seat.model), calls=calls)
 
 
+_ORDER = {phase: place for place, phase in enumerate(Phase)}
 _LABEL = re.compile(r"\b[Dd]raft ([A-Z]{1,3})\b")
 
 

@@ -45,7 +45,7 @@ class SeatReport:
         name: the seat.
         provider: its provider.
         model: the model that answered, else the one that was asked for.
-        calls: every call of the run, in order.
+        calls: every call of the run, in the order of the phases.
     """
 
     name: str

@@ -282,3 +282,14 @@ def test_sixteen_threads_share_their_seats(table):
     for thread in threads:
         thread.join(60)
     assert texts == {number: f"marker-{number}-" for number in range(80)}
+
+
+@pytest.mark.anyio
+async def test_a_seats_first_answer_is_its_draft_though_it_reviewed_others_meanwhile(table):
+    slow = ScriptedProvider({"draft": "my draft", "*": "a review"}, name="slow", delay={"draft": 0.3})
+    quick = ScriptedProvider("quick", name="quick")
+    chair = ScriptedProvider("answer", name="chair")
+    result = await table(slow=slow, quick=quick, chair=chair).run()
+    report = next(seat for seat in result.seats if seat.name == "slow")
+    assert [call.phase for call in report.calls] == ["draft", "critique"]
+    assert report.response.text == "my draft"
