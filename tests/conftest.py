@@ -1,6 +1,7 @@
 """What every test may ask for: both async worlds, and a Python of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,11 @@ settings.register_profile(
 )
 settings.register_profile("explore", settings.get_profile("steady"), derandomize=False, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+
+# Started in the background of a shell, a process ignores interrupts, and so do its children: those that the tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
