@@ -6,6 +6,7 @@ from llm_council import Council, subagents
 from llm_council._schema import compile as compiled
 from llm_council.models import Status
 from llm_council.providers import _local_engine
+from llm_council.providers.local import LocalProvider
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -31,7 +32,8 @@ def test_three_seats_of_the_default_model(smollm, subagent, task):
 
 def test_council_of_noise_on_every_role(tiny):
     """Whatever its seats say, a council's answer has the right form at the first try."""
-    with Council(providers=["local:3"]) as council:
+    seat = LocalProvider(context=32_768)  # noise goes on until max_tokens, and the chair is shown five pieces of it
+    with Council(providers=[seat, seat, seat]) as council:
         for info in subagents.names():
             result = council.run("Do it.", subagent=info.name, max_tokens=1024)
             assert result.status is Status.COMPLETED, (info.name, result.error, result.warnings)

@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 
 WIDTH, HIDDEN, HEADS = 32, 64, 2
-CONTEXT = 8192
+CONTEXT = 32_768
 WORDS = (" the", " a", "true", "false", "null", " risk", "low", "high", "ing", '": "', '", "', '":', "}]", "\\n", "://")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
