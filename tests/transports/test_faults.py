@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import gzip
 import socket
 import ssl
+import sys
 import time
+from pathlib import Path
 
 import anyio
 import pytest
@@ -434,8 +438,6 @@ async def test_an_early_reply_to_a_large_request_is_read(transport, serve):
 
 
 async def test_trusted_certificate(serve, monkeypatch, transport):
-    from pathlib import Path
-
     from llm_council.transports import _surroundings
 
     pem = str(Path(__file__).with_name("localhost.pem"))
@@ -450,6 +452,30 @@ async def test_trusted_certificate(serve, monkeypatch, transport):
         await trusting.aclose()
     finally:
         _surroundings.tls_context.cache_clear()
+
+
+def test_a_tls_connection_is_closed_before_its_loop_is(serve, monkeypatch):
+    from llm_council.transports import _surroundings
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(Path(__file__).with_name("localhost.pem")))
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    _surroundings.tls_context.cache_clear()
+    server = serve(tls=True)
+
+    async def visit() -> int:
+        transport = HttpxTransport()
+        reply = await transport.send(ask(server.url))
+        await transport.aclose()
+        return reply.status
+
+    try:
+        for _ in range(10):
+            assert asyncio.run(visit()) == 200
+        gc.collect()
+    finally:
+        _surroundings.tls_context.cache_clear()
+    assert lost == []
 
 
 async def test_unreadable_certificates_are_named(monkeypatch, tmp_path):
