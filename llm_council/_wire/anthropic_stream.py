@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
 from llm_council._wire.anthropic_errors import error_inside
 from llm_council._wire.anthropic_options import DEFAULT, MessagesOptions
@@ -19,8 +19,9 @@ from llm_council._wire.anthropic_reply import (
 )
 from llm_council._wire.anthropic_thinking import BLOCKS, part_of
 from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_object
+from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
-from llm_council.errors import MalformedReply, TruncatedReply
+from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
 
@@ -47,35 +48,30 @@ class _Block:
         self.input: list[str] = []
 
 
-class EventDecoder:
+class EventDecoder(Decoder):
     """Read the events of one stream, in order.
+
+    ``message_stop`` is the end mark; a stop reason says that the model has stopped. An error's class is that of its own
+    type.
 
     Args:
         options: in what the model differs.
         limits: ``json_depth`` bounds each event.
         request_id: the id from the reply's headers; None takes the message's own.
-
-    Attributes:
-        done: ``message_stop`` has come: nothing follows.
-        finished: the model has stopped: at most ``message_stop`` follows.
     """
 
     def __init__(
         self, options: MessagesOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
     ) -> None:
-        self.done = False
-        self.finished = False
+        super().__init__(limits, request_id=request_id)
         self._options = options
-        self._limits = limits
-        self._request_id = request_id
         self._begun = False
-        self._texts: list[str] = []
         self._blocks: dict[Any, _Block] = {}  # by index, those that are arriving
         self._calls = 0
         self._others: list[Any] = []
         self._citations: list[Any] = []
         self._usage: dict[str, Any] = {}
-        self._read = {
+        self._by_type = {
             "message_start": self._start,
             "content_block_start": self._open,
             "content_block_delta": self._add,
@@ -83,56 +79,9 @@ class EventDecoder:
             "message_delta": self._stop,
         }
 
-    @property
-    def partial(self) -> str:
-        """The text so far."""
-        return "".join(self._texts)
-
-    def feed(self, event: SseEvent) -> GenerateChunk | None:
-        """Return what an event adds to the answer; None when it adds nothing.
-
-        Raises:
-            ApiError: the event is an error; its class is that of its own type.
-            MalformedReply: the event is not one of this dialect.
-        """
-        if self.done or not event.data or event.data.isspace():
-            return None
-        facts: dict[str, Any] = {}
-        try:
-            value = need_object(loads(event.data, self._limits), "$")
-            word = value.get("type") or event.event
-            if word == "message_stop":
-                self.done = True
-                return None
-            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
-            if error is not None:
-                raise error
-            read = self._read.get(word) if isinstance(word, str) else None
-            if read is not None:
-                read(value, facts)
-        except MalformedReply as error:
-            raise error.fill(partial=self.partial or None, request_id=self._request_id) from None
-        return GenerateChunk(**facts) if facts else None
-
-    def finish(self, events: Iterable[SseEvent] = ()) -> list[GenerateChunk]:
-        """Return what the end of the stream adds.
-
-        Args:
-            events: what the end of the body ended; it may have been cut.
-
-        Raises:
-            TruncatedReply: neither a stop reason nor ``message_stop`` came.
-        """
+    def close(self) -> list[GenerateChunk]:
+        """Return what was kept back until the answer was whole."""
         chunks = []
-        for event in events:
-            try:
-                chunk = self.feed(event)
-            except MalformedReply:
-                self._cut()
-            if chunk is not None:
-                chunks.append(chunk)
-        if not (self.finished or self.done):
-            self._cut()
         for index in list(self._blocks):  # a model that ran out of tokens leaves its last block open
             facts: dict[str, Any] = {}
             self._close({"index": index}, facts)
@@ -143,10 +92,21 @@ class EventDecoder:
             chunks.append(GenerateChunk(extra=extra))
         return chunks
 
-    def _cut(self) -> NoReturn:
-        raise TruncatedReply(
-            "the stream ended before the answer did", partial=self.partial or None, request_id=self._request_id
-        ) from None
+    def _read(self, event: SseEvent) -> GenerateChunk | None:
+        value = need_object(loads(event.data, self._limits), "$")
+        word = value.get("type") or event.event
+        if word == "message_stop":
+            self.done = True
+            return None
+        if word == "error" or value.get("error"):
+            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
+            if error is not None:
+                raise error
+        read = self._by_type.get(word) if isinstance(word, str) else None
+        facts: dict[str, Any] = {}
+        if read is not None:
+            read(value, facts)
+        return GenerateChunk(**facts) if facts else None
 
     def _start(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         message = need_object(value.get("message"), "$.message")
@@ -283,7 +243,7 @@ def _index(value: dict[str, Any]) -> int:
     raise malformed("$.index", "a number", index)
 
 
-class MessageStream:
+class MessageStream(BodyReader):
     """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
 
     A server that answers a streaming request with one whole JSON reply is understood too.
@@ -297,61 +257,9 @@ class MessageStream:
     def __init__(
         self, options: MessagesOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
     ) -> None:
-        self._options = options
-        self._limits = limits
-        self._request_id = request_id
-        self._decoder = EventDecoder(options, limits, request_id=request_id)
-        self._splitter = SseSplitter(limits)
-        self._head: bytes | None = b""  # until it is plain that these are events
-        self._whole: list[bytes] | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether ``message_stop`` has come: nothing follows."""
-        return self._decoder.done
-
-    @property
-    def finished(self) -> bool:
-        """Whether the model has stopped: at most ``message_stop`` follows."""
-        return self._decoder.finished
-
-    @property
-    def partial(self) -> str:
-        """The text so far."""
-        return self._decoder.partial
-
-    def feed(self, data: bytes) -> list[GenerateChunk]:
-        """Return what these bytes add to the answer: nothing for a ping.
-
-        Raises:
-            ApiError: the server sent an error.
-            MalformedReply: these are not events of this dialect.
-            ReplyTooLarge: an event is too large.
-        """
-        if self._head is not None:
-            data = self._head + data
-            beginning = data.removeprefix(b"\xef\xbb\xbf").lstrip()
-            if not beginning:
-                self._head = data
-                return []
-            self._head = None
-            if beginning[:1] in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
-                self._whole = []
-        if self._whole is not None:
-            self._whole.append(data)
-            return []
-        feed = self._decoder.feed
-        return [chunk for event in self._splitter.feed(data) if (chunk := feed(event)) is not None]
-
-    def finish(self) -> list[GenerateChunk]:
-        """Return what the end of the body adds.
-
-        Raises:
-            TruncatedReply: the body ended before the answer did.
-            MalformedReply: the body is neither a stream nor a reply of this dialect.
-            ApiError: the body is a reply that holds an error.
-        """
-        if self._whole is not None:
-            reply = loads(b"".join(self._whole), self._limits)
-            return [GenerateChunk.whole(decode_response(reply, self._options, request_id=self._request_id))]
-        return self._decoder.finish(self._splitter.finish())
+        super().__init__(
+            EventDecoder(options, limits, request_id=request_id),
+            SseSplitter(limits),
+            limits,
+            whole=partial(decode_response, options=options, request_id=request_id),
+        )

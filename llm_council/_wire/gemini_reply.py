@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from llm_council._wire.gemini_contents import SIGNATURE, reasoning_part
 from llm_council._wire.gemini_errors import error_inside
 from llm_council._wire.gemini_partial import PartialCall
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object, tokens
-from llm_council.errors import MalformedReply, TruncatedReply
+from llm_council._wire.reading import Decoder
+from llm_council._wire.sse import SseEvent
+from llm_council.errors import MalformedReply
 from llm_council.models._noun import replaced
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, Usage, join
@@ -76,8 +78,8 @@ def decode_response(data: Any, *, request_id: str | None = None) -> GenerateResp
     return replaced(join(chunks), raw=data)
 
 
-class FrameDecoder:
-    """Read the events of one stream, in order.
+class FrameDecoder(Decoder):
+    """Read the events of one stream, in order. There is no end mark but the end of the body.
 
     Args:
         limits: ``json_depth`` bounds each event.
@@ -85,37 +87,17 @@ class FrameDecoder:
 
     Attributes:
         begun: a candidate, or the word that the prompt was blocked, has come.
-        finished: the model has stopped: at most usage follows. There is no end mark but the end of the body.
     """
 
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None) -> None:
+        super().__init__(limits, request_id=request_id)
         self.begun = False
-        self.finished = False
-        self._limits = limits
-        self._request_id = request_id
         self._told: dict[str, Any] = {}
-        self._texts: list[str] = []
         self._calls = 0
         self._open: PartialCall | None = None
 
-    @property
-    def partial(self) -> str:
-        """The text so far."""
-        return "".join(self._texts)
-
-    def feed(self, data: str | bytes) -> GenerateChunk | None:
-        """Return what an event adds to the answer; None when it adds nothing.
-
-        Raises:
-            ApiError: the event is an error.
-            MalformedReply: the event is not one of this dialect.
-        """
-        if not data or data.isspace():
-            return None
-        try:
-            return self.read(loads(data, self._limits))
-        except MalformedReply as error:
-            raise error.fill(partial=self.partial or None, request_id=self._request_id) from None
+    def _read(self, event: SseEvent) -> GenerateChunk | None:
+        return self.read(loads(event.data, self._limits))
 
     def read(self, value: Any) -> GenerateChunk | None:
         """Return what an event's JSON value adds, see ``feed``."""
@@ -148,9 +130,10 @@ class FrameDecoder:
         """
         if isinstance(value, list) and len(value) == 1:
             value = value[0]  # how an error is written where the whole reply is an array
-        error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
-        if error is not None:
-            raise error
+        if isinstance(value, dict) and value.get("error"):
+            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
+            if error is not None:
+                raise error
         return value
 
     def close(self) -> list[GenerateChunk]:
@@ -158,22 +141,6 @@ class FrameDecoder:
         calls: list[ToolCallDelta] = []
         self._end(calls)
         return [GenerateChunk(tool_calls=tuple(calls))] if calls else []
-
-    def finish(self) -> list[GenerateChunk]:
-        """Return what the end of the stream adds.
-
-        Raises:
-            TruncatedReply: no finish reason came.
-        """
-        if not self.finished:
-            self.cut()
-        return self.close()
-
-    def cut(self) -> NoReturn:
-        """Refuse a stream that ended too early."""
-        raise TruncatedReply(
-            "the stream ended before the answer did", partial=self.partial or None, request_id=self._request_id
-        ) from None
 
     def _name(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         if self._request_id is None:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import partial
 
 from llm_council._wire.gemini_reply import FrameDecoder, decode_response
 from llm_council._wire.payloads import loads
-from llm_council._wire.sse import SseSplitter
-from llm_council.errors import MalformedReply, ReplyTooLarge
+from llm_council._wire.reading import BodyReader
+from llm_council._wire.sse import SseEvent, SseSplitter, event_text
+from llm_council.errors import MalformedReply, ReplyTooLarge, TruncatedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk
 
 __all__ = ["ArraySplitter", "GeminiStream"]
 
 _LIMITS = Limits()
-_BOM = b"\xef\xbb\xbf"
 _TAIL = 16 * 1024  # bytes of the end of a stream, in which an error without an event may stand
 _INSIDE = re.compile(rb'["\\]')
 _OUTSIDE = re.compile(rb'["\[\]{}]')
 
 
 class ArraySplitter:
-    """Cut the bytes of a JSON array into its objects, as they end.
+    """Cut the bytes of a JSON array into its objects, as they end: each is an event without a name.
 
     Args:
         limits: no object is larger than ``event`` bytes.
@@ -40,11 +41,12 @@ class ArraySplitter:
         self._depth = 0
         self._quoted = False
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[SseEvent]:
         """Return the objects that end within this piece.
 
         Raises:
             ReplyTooLarge: an object is too large.
+            MalformedReply: an object is not UTF-8.
         """
         found: list[bytes] = []
         text = self._text
@@ -78,11 +80,17 @@ class ArraySplitter:
                 self.closed = self._depth <= 0
         if len(text) > self._limit or any(len(item) > self._limit for item in found):
             raise ReplyTooLarge(f"one event of the stream is larger than {self._limit} bytes", limit=self._limit)
-        return found
+        return [SseEvent(event_text(item)) for item in found]
+
+    def finish(self) -> list[SseEvent]:
+        """Return nothing: an object that has not ended is none."""
+        return []
 
 
-class GeminiStream:
+class GeminiStream(BodyReader):
     """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+
+    Events have no end mark; an array that has ended is one.
 
     Args:
         limits: ``event`` and ``json_depth`` bound each event.
@@ -90,29 +98,17 @@ class GeminiStream:
     """
 
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None) -> None:
-        self._limits = limits
-        self._request_id = request_id
-        self._decoder = FrameDecoder(limits, request_id=request_id)
-        self._events = SseSplitter(limits)
+        self._frames = FrameDecoder(limits, request_id=request_id)
+        super().__init__(
+            self._frames, SseSplitter(limits), limits, whole=partial(decode_response, request_id=request_id)
+        )
         self._array: ArraySplitter | None = None
         self._tail = b""
-        self._head: bytes | None = b""  # until it is plain what this is
-        self._whole: list[bytes] | None = None
 
     @property
     def done(self) -> bool:
         """Whether the array has ended: nothing follows. Events have no end mark."""
         return self._array is not None and self._array.closed
-
-    @property
-    def finished(self) -> bool:
-        """Whether the model has stopped: at most usage follows."""
-        return self._decoder.finished
-
-    @property
-    def partial(self) -> str:
-        """The text so far."""
-        return self._decoder.partial
 
     def feed(self, data: bytes) -> list[GenerateChunk]:
         """Return what these bytes add to the answer: nothing for a keep-alive.
@@ -122,25 +118,9 @@ class GeminiStream:
             MalformedReply: these are not events of this dialect.
             ReplyTooLarge: an event is too large.
         """
-        if self._head is not None:
-            data = self._head + data
-            beginning = data.removeprefix(_BOM).lstrip()
-            if not beginning or (len(data) < len(_BOM) and _BOM.startswith(data)):
-                self._head = data
-                return []
-            self._head = None
-            if beginning[:1] == b"[":
-                self._array = ArraySplitter(self._limits)
-                data = beginning
-            elif beginning[:1] in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
-                self._whole = []
-        if self._whole is not None:
-            self._whole.append(data)
-            return []
-        if self._array is not None:
-            return self._chunks(self._array.feed(data))
-        self._tail = (self._tail + data)[-_TAIL:]
-        return self._chunks([event.data for event in self._events.feed(data)])
+        if self._array is None:
+            self._tail = (self._tail + data)[-_TAIL:]
+        return super().feed(data)
 
     def finish(self) -> list[GenerateChunk]:
         """Return what the end of the body adds.
@@ -150,18 +130,18 @@ class GeminiStream:
             MalformedReply: the body is neither a stream nor a reply of this dialect.
             ApiError: the body is a reply that holds an error.
         """
-        if self._whole is not None:
-            reply = loads(b"".join(self._whole), self._limits)
-            return [GenerateChunk.whole(decode_response(reply, request_id=self._request_id))]
-        chunks: list[GenerateChunk] = []
-        for event in self._events.finish() if self._array is None else ():
-            try:
-                chunks += self._chunks([event.data])
-            except MalformedReply:
-                self._decoder.cut()  # the end of the body ended it
-        if not self._decoder.finished:
-            self._bare_error()
-        return [*chunks, *self._decoder.finish()]
+        try:
+            return super().finish()
+        except TruncatedReply:
+            if self._array is None and self._whole is None:
+                self._bare_error()
+            raise
+
+    def _begin(self, sign: bytes) -> None:
+        if sign == b"[":
+            self._splitter = self._array = ArraySplitter(self._limits)
+        else:
+            super()._begin(sign)
 
     def _bare_error(self) -> None:
         """Raise the error that some failures write behind the last event as plain JSON, which is no event.
@@ -173,9 +153,5 @@ class GeminiStream:
         for at, line in enumerate(lines):
             if line[:1] in (b"{", b"["):
                 with suppress(MalformedReply):
-                    self._decoder.refuse(loads(b"\n".join(lines[at:]), self._limits))
+                    self._frames.refuse(loads(b"\n".join(lines[at:]), self._limits))
                 return
-
-    def _chunks(self, events: list[str] | list[bytes]) -> list[GenerateChunk]:
-        feed = self._decoder.feed
-        return [chunk for event in events if (chunk := feed(event)) is not None]

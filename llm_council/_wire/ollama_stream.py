@@ -2,108 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from llm_council._wire.ollama_reply import EXTRA, read_calls, read_finish, read_usage, thoughts_to_echo
 from llm_council._wire.ollama_request import DEFAULT, ChatOptions
 from llm_council._wire.openai_errors import error_inside
 from llm_council._wire.openai_reply import finish_word, picked
 from llm_council._wire.payloads import get_text, loads, need_object
+from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import NdjsonSplitter, SseEvent
 from llm_council._wire.think import ThoughtSplitter
-from llm_council.errors import MalformedReply, TruncatedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
 
-__all__ = ["ChatStream"]
+__all__ = ["ChatStream", "LineDecoder"]
 
 _LIMITS = Limits()
 
 
-class ChatStream:
-    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
-
-    A whole reply on one line is a stream of one object.
+class LineDecoder(Decoder):
+    """Read the lines of one stream, in order. The object that says ``done`` is the end of it.
 
     Args:
         options: in what the model differs.
-        limits: ``event`` and ``json_depth`` bound each line.
+        limits: ``json_depth`` bounds each line.
         request_id: the id from the reply's headers.
-
-    Attributes:
-        done: the object that says ``done`` has come: nothing follows.
     """
 
     def __init__(
         self, options: ChatOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
     ) -> None:
-        self.done = False
-        self._limits = limits
-        self._request_id = request_id
+        super().__init__(limits, request_id=request_id)
         self._told_id = request_id is None
-        self._lines = NdjsonSplitter(limits)
         self._thinking = ThoughtSplitter() if options.think_tags else None
-        self._texts: list[str] = []
         self._thoughts: list[str] = []
         self._calls = 0
         self._model: str | None = None
 
-    @property
-    def finished(self) -> bool:
-        """Whether the model has stopped: in this dialect that is the end."""
-        return self.done
-
-    @property
-    def partial(self) -> str:
-        """The text so far."""
-        return "".join(self._texts)
-
-    def feed(self, data: bytes) -> list[GenerateChunk]:
-        """Return what these bytes add to the answer.
-
-        Raises:
-            ApiError: the server sent an error.
-            MalformedReply: these are not lines of this dialect.
-            ReplyTooLarge: a line is too large.
-        """
-        return [chunk for event in self._lines.feed(data) if (chunk := self._line(event)) is not None]
-
-    def finish(self) -> list[GenerateChunk]:
-        """Return what the end of the body adds.
-
-        Raises:
-            TruncatedReply: the body ended before ``done`` came.
-            ApiError: the last line is an error.
-        """
-        chunks = []
-        try:
-            for event in self._lines.finish():
-                chunk = self._line(event)
-                if chunk is not None:
-                    chunks.append(chunk)
-        except MalformedReply:  # a line without its end may have been cut
-            self._cut()
-        if not self.done:
-            self._cut()
-        return chunks
-
-    def _cut(self) -> NoReturn:
-        raise TruncatedReply(
-            "the stream ended before the answer did", partial=self.partial or None, request_id=self._request_id
-        ) from None
-
-    def _line(self, event: SseEvent) -> GenerateChunk | None:
-        if self.done:
-            return None
-        try:
-            return self._read(need_object(loads(event.data, self._limits), "$"))
-        except MalformedReply as error:
-            raise error.fill(partial=self.partial or None, request_id=self._request_id) from None
-
-    def _read(self, value: dict[str, Any]) -> GenerateChunk | None:
-        error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
-        if error is not None:
-            raise error
+    def _read(self, event: SseEvent) -> GenerateChunk | None:
+        value = need_object(loads(event.data, self._limits), "$")
+        if value.get("error") or value.get("object") == "error":
+            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
+            if error is not None:
+                raise error
         found = value.get("message")
         message = {} if found is None else need_object(found, "$.message")
         facts: dict[str, Any] = {}
@@ -143,7 +84,7 @@ class ChatStream:
             facts["reasoning"] = facts.get("reasoning", "") + thoughts
 
     def _end(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
-        self.done = True
+        self.done = self.finished = True
         if self._thinking is not None:
             thoughts, rest = self._thinking.finish()
             self._think(thoughts, facts)
@@ -160,3 +101,20 @@ class ChatStream:
         extra = picked(value, EXTRA)
         if extra:
             facts["extra"] = extra
+
+
+class ChatStream(BodyReader):
+    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+
+    A whole reply on one line is a stream of one object.
+
+    Args:
+        options: in what the model differs.
+        limits: ``event`` and ``json_depth`` bound each line.
+        request_id: the id from the reply's headers.
+    """
+
+    def __init__(
+        self, options: ChatOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
+    ) -> None:
+        super().__init__(LineDecoder(options, limits, request_id=request_id), NdjsonSplitter(limits), limits)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
 from llm_council._wire.openai_errors import choice_error, error_inside
 from llm_council._wire.openai_options import DEFAULT, ChatOptions
@@ -24,9 +24,10 @@ from llm_council._wire.openai_reply import (
 )
 from llm_council._wire.openai_request import reasoning_part
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
+from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council._wire.think import ThoughtSplitter
-from llm_council.errors import MalformedReply, TruncatedReply
+from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
 
@@ -36,30 +37,24 @@ _LIMITS = Limits()
 _PLAIN = frozenset({"role", "content"})
 
 
-class ChunkDecoder:
+class ChunkDecoder(Decoder):
     """Read the events of one stream, in order.
+
+    ``[DONE]`` is the end mark; a finish reason says that the model has stopped.
 
     Args:
         options: in what the server differs.
         limits: ``json_depth`` bounds each event.
         request_id: the id from the reply's headers; None takes the one in the stream.
-
-    Attributes:
-        done: ``[DONE]`` has come: nothing follows.
-        finished: the model has stopped: at most usage and ``[DONE]`` follow.
     """
 
     def __init__(
         self, options: ChatOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
     ) -> None:
-        self.done = False
-        self.finished = False
+        super().__init__(limits, request_id=request_id)
         self._options = options
-        self._limits = limits
-        self._request_id = request_id
         self._model: str | None = None
         self._begun = False
-        self._texts: list[str] = []
         self._thoughts: list[str] = []
         self._refused = False
         self._splitter = ThoughtSplitter() if options.think_tags else None
@@ -70,61 +65,16 @@ class ChunkDecoder:
         self._about: list[Any] = []
         self._kept: dict[str, list[Any]] = {}
 
-    @property
-    def partial(self) -> str:
-        """The text so far."""
-        return "".join(self._texts)
+    def is_whole(self) -> bool:
+        """Tell whether a stream that ends now holds the whole answer."""
+        return self.finished or self.done or (self._begun and not self._options.finish_required)
 
-    def feed(self, event: SseEvent) -> GenerateChunk | None:
-        """Return what an event adds to the answer; None when it adds nothing.
-
-        Raises:
-            ApiError: the event is an error.
-            MalformedReply: the event is not one of this dialect.
-        """
+    def _read(self, event: SseEvent) -> GenerateChunk | None:
         data = event.data
-        if self.done or not data or data.isspace():
-            return None
         if len(data) < 20 and data.strip() == "[DONE]":
             self.done = True
             return None
-        try:
-            return self._read(loads(data, self._limits))
-        except MalformedReply as error:
-            raise error.fill(partial=self.partial or None, request_id=self._request_id) from None
-
-    def finish(self, events: Iterable[SseEvent] = ()) -> list[GenerateChunk]:
-        """Return what the end of the stream adds.
-
-        Args:
-            events: what the end of the body ended; it may have been cut.
-
-        Raises:
-            TruncatedReply: neither a finish reason nor ``[DONE]`` came.
-            MalformedReply: a tool call has no name.
-        """
-        chunks = []
-        for event in events:
-            try:
-                chunk = self.feed(event)
-            except MalformedReply:
-                self._cut()
-            if chunk is not None:
-                chunks.append(chunk)
-        if not (self.finished or self.done or (self._begun and not self._options.finish_required)):
-            self._cut()
-        last = self._last()
-        if last is not None:
-            chunks.append(last)
-        return chunks
-
-    def _cut(self) -> NoReturn:
-        raise TruncatedReply(
-            "the stream ended before the answer did", partial=self.partial or None, request_id=self._request_id
-        ) from None
-
-    def _read(self, value: Any) -> GenerateChunk | None:
-        value = need_object(value, "$")
+        value = need_object(loads(data, self._limits), "$")
         if value.get("error") or value.get("object") == "error":
             error = error_inside(value, request_id=self._request_id or get_id(value), partial=self.partial or None)
             if error is not None:
@@ -278,7 +228,12 @@ class ChunkDecoder:
                 self._told[key] = value
                 facts.setdefault("extra", {})[key] = value
 
-    def _last(self) -> GenerateChunk | None:
+    def close(self) -> list[GenerateChunk]:
+        """Return what was kept back until the answer was whole.
+
+        Raises:
+            MalformedReply: a tool call has no name.
+        """
         facts: dict[str, Any] = {}
         if self._splitter is not None:
             thoughts, content = self._splitter.finish()
@@ -299,7 +254,7 @@ class ChunkDecoder:
             facts["reasoning_parts"] = parts
         if self._kept:
             facts["extra"] = dict(self._kept)
-        return GenerateChunk(**facts) if facts else None
+        return [GenerateChunk(**facts)] if facts else []
 
 
 def _merge(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
@@ -316,7 +271,7 @@ def _merge(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
             block[key] = value
 
 
-class ChatStream:
+class ChatStream(BodyReader):
     """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
 
     A server that answers a streaming request with one whole JSON reply is understood too.
@@ -330,64 +285,9 @@ class ChatStream:
     def __init__(
         self, options: ChatOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
     ) -> None:
-        self._options = options
-        self._limits = limits
-        self._request_id = request_id
-        self._decoder = ChunkDecoder(options, limits, request_id=request_id)
-        self._splitter = SseSplitter(limits)
-        self._head: bytes | None = b""  # until it is plain that these are events
-        self._whole: list[bytes] | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether ``[DONE]`` has come: nothing follows."""
-        return self._decoder.done
-
-    @property
-    def finished(self) -> bool:
-        """Whether the model has stopped: at most usage and ``[DONE]`` follow."""
-        return self._decoder.finished
-
-    @property
-    def partial(self) -> str:
-        """The text so far."""
-        return self._decoder.partial
-
-    def feed(self, data: bytes) -> list[GenerateChunk]:
-        """Return what these bytes add to the answer: nothing for a keep-alive.
-
-        Raises:
-            ApiError: the server sent an error.
-            MalformedReply: these are not events of this dialect.
-            ReplyTooLarge: an event is too large.
-        """
-        if self._head is not None:
-            data = self._head + data
-            beginning = data.removeprefix(b"\xef\xbb\xbf").lstrip()
-            if not beginning:
-                self._head = data
-                return []
-            self._head = None
-            if beginning[:1] in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
-                self._whole = []
-        if self._whole is not None:
-            self._whole.append(data)
-            return []
-        return self._chunks(self._splitter.feed(data))
-
-    def finish(self) -> list[GenerateChunk]:
-        """Return what the end of the body adds.
-
-        Raises:
-            TruncatedReply: the body ended before the answer did.
-            MalformedReply: the body is neither a stream nor a reply of this dialect.
-            ApiError: the body is a reply that holds an error.
-        """
-        if self._whole is not None:
-            reply = loads(b"".join(self._whole), self._limits)
-            return [GenerateChunk.whole(decode_response(reply, self._options, request_id=self._request_id))]
-        return self._decoder.finish(self._splitter.finish())
-
-    def _chunks(self, events: Iterable[SseEvent]) -> list[GenerateChunk]:
-        feed = self._decoder.feed
-        return [chunk for event in events if (chunk := feed(event)) is not None]
+        super().__init__(
+            ChunkDecoder(options, limits, request_id=request_id),
+            SseSplitter(limits),
+            limits,
+            whole=partial(decode_response, options=options, request_id=request_id),
+        )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from llm_council.errors import MalformedReply, ReplyTooLarge
 from llm_council.models.limits import Limits
 
-__all__ = ["LineSplitter", "NdjsonSplitter", "SseEvent", "SseSplitter"]
+__all__ = ["LineSplitter", "NdjsonSplitter", "SseEvent", "SseSplitter", "event_text"]
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
@@ -144,14 +144,14 @@ class SseSplitter(LineSplitter):
             elif line == b"data":
                 self._add(b"")
             elif line.startswith(b"event:"):
-                self._event = _text(line[7:] if line[6:7] == b" " else line[6:]) or None
+                self._event = event_text(line[7:] if line[6:7] == b" " else line[6:]) or None
         return events
 
     def _add(self, value: bytes) -> None:
         self._data_size += len(value) + 1  # empty lines count: a million of them are no small event
         if self._data_size > self._limit:
             raise self.too_large()
-        self._data.append(_text(value))
+        self._data.append(event_text(value))
 
 
 class NdjsonSplitter(LineSplitter):
@@ -170,11 +170,11 @@ class NdjsonSplitter(LineSplitter):
             ReplyTooLarge: a line is too long.
             MalformedReply: a line is not UTF-8.
         """
-        return [SseEvent(_text(line)) for line in self.lines(data) if self._bounded(line)]
+        return [SseEvent(event_text(line)) for line in self.lines(data) if self._bounded(line)]
 
     def finish(self) -> list[SseEvent]:
         """Return the line that the end of the stream ended: without its line end it may have been cut."""
-        return [SseEvent(_text(line)) for line in self.last() if line.strip()]
+        return [SseEvent(event_text(line)) for line in self.last() if line.strip()]
 
     def _bounded(self, line: bytes) -> bool:
         if len(line) > self._limit:
@@ -182,7 +182,8 @@ class NdjsonSplitter(LineSplitter):
         return bool(line.strip())
 
 
-def _text(line: bytes) -> str:
+def event_text(line: bytes) -> str:
+    """Return the text of an event, or raise ``MalformedReply``."""
     try:
         return line.decode()
     except UnicodeDecodeError as error:

@@ -429,7 +429,7 @@ def test_brackets_in_strings_and_escapes_do_not_cut() -> None:
     for size in (1, 2, 100):
         splitter = ArraySplitter()
         found = [one for at in range(0, len(body), size) for one in splitter.feed(body[at : at + size])]
-        assert [json.loads(one) for one in found] == [{"a": "}]\\"}, {"b": '"{['}]
+        assert [json.loads(one.data) for one in found] == [{"a": "}]\\"}, {"b": '"{['}]
 
 
 # Refusals

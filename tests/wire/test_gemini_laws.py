@@ -28,6 +28,7 @@ from llm_council._wire.gemini import (
     frame,
 )
 from llm_council._wire.payloads import dumps, loads
+from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, InvalidOption, MalformedReply, TruncatedReply
 from llm_council.testing import strategies
 
@@ -229,7 +230,7 @@ def test_an_array_is_cut_into_its_objects_wherever_the_bytes_are(values: list[di
         for size in (1, 3, len(body)):
             splitter = ArraySplitter()
             found = [one for at in range(0, len(body), size) for one in splitter.feed(body[at : at + size])]
-            assert [loads(one) for one in found] == values
+            assert [loads(one.data) for one in found] == values
             assert splitter.closed
 
 
@@ -275,7 +276,7 @@ def wrapped(value: Any) -> list[Any]:
 
 def decode_frame(junk: Any) -> None:
     decoder = FrameDecoder()
-    decoder.feed(dumps(junk))
+    decoder.feed(SseEvent(dumps(junk).decode()))
     m.join(decoder.finish())
 
 

@@ -1,0 +1,217 @@
+"""How every dialect reads a stream: bytes, events, pieces of an answer.
+
+A new dialect writes one class of each kind, and of each only what is its own::
+
+    class EventDecoder(Decoder):  # events in, pieces out
+        def _read(self, event: SseEvent) -> GenerateChunk | None:
+            value = need_object(loads(event.data, self._limits), "$")
+            if value.get("type") == "end":
+                self.finished = self.done = True
+                return GenerateChunk(finish_reason=FinishReason.STOP)
+            text = get_text(value, "text", "$") or ""
+            self._texts.append(text)
+            return GenerateChunk(text=text)
+
+
+    class ChatStream(BodyReader):  # what adapters use
+        def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None) -> None:
+            events = EventDecoder(limits, request_id=request_id)
+            whole = partial(decode_response, request_id=request_id)
+            super().__init__(events, SseSplitter(limits), limits, whole=whole)
+
+Keep-alives, pieces cut anywhere, a body that ends too early, a whole reply or a proxy's page where a stream was asked
+for, and what an error keeps of the answer are seen to here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, Protocol
+
+from llm_council._wire.payloads import loads
+from llm_council._wire.sse import SseEvent
+from llm_council.errors import MalformedReply, TruncatedReply
+from llm_council.models.limits import Limits
+from llm_council.models.reply import GenerateChunk, GenerateResponse
+
+__all__ = ["BodyReader", "Decoder", "Splitter"]
+
+_LIMITS = Limits()
+_BOM = b"\xef\xbb\xbf"
+
+
+class Decoder(ABC):
+    """Read the events of one stream, in order. Base of each dialect's.
+
+    A subclass writes ``_read``, which adds the answer's text to ``_texts`` and sets ``finished`` and ``done``; and
+    ``close`` where the end of a stream adds something.
+
+    Args:
+        limits: ``json_depth`` bounds each event.
+        request_id: the id from the reply's headers; None takes the one in the stream.
+
+    Attributes:
+        done: the dialect's end mark has come: nothing follows.
+        finished: the model has stopped: at most usage and the end mark follow.
+    """
+
+    def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None) -> None:
+        self.done = False
+        self.finished = False
+        self._limits = limits
+        self._request_id = request_id
+        self._texts: list[str] = []
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return "".join(self._texts)
+
+    def feed(self, event: SseEvent) -> GenerateChunk | None:
+        """Return what an event adds to the answer; None when it adds nothing.
+
+        Raises:
+            ApiError: the event is an error.
+            MalformedReply: the event is not one of this dialect.
+        """
+        if self.done or not event.data or event.data.isspace():
+            return None
+        try:
+            return self._read(event)
+        except MalformedReply as error:
+            raise error.fill(partial=self.partial or None, request_id=self._request_id) from None
+
+    def finish(self, events: Iterable[SseEvent] = ()) -> list[GenerateChunk]:
+        """Return what the end of the stream adds.
+
+        Args:
+            events: what the end of the body ended; it may have been cut.
+
+        Raises:
+            TruncatedReply: the stream ended before the answer did.
+            MalformedReply: what came is no whole answer.
+        """
+        chunks = []
+        for event in events:
+            try:
+                chunk = self.feed(event)
+            except MalformedReply:
+                self.cut()
+            if chunk is not None:
+                chunks.append(chunk)
+        if not self.is_whole():
+            self.cut()
+        return chunks + self.close()
+
+    def is_whole(self) -> bool:
+        """Tell whether a stream that ends now holds the whole answer."""
+        return self.finished or self.done
+
+    def cut(self) -> NoReturn:
+        """Refuse a stream that ended too early."""
+        raise TruncatedReply(
+            "the stream ended before the answer did", partial=self.partial or None, request_id=self._request_id
+        ) from None
+
+    def close(self) -> list[GenerateChunk]:
+        """Return what was kept back until the answer was whole, such as thinking that is sent back as one block."""
+        return []
+
+    @abstractmethod
+    def _read(self, event: SseEvent) -> GenerateChunk | None:
+        """Return what an event that holds something adds, see ``feed``."""
+
+
+class Splitter(Protocol):
+    """What cuts bytes into events, see ``llm_council._wire.sse``."""
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """Return the events that end within this piece."""
+        ...
+
+    def finish(self) -> list[SseEvent]:
+        """Return the event that the end of the body ended."""
+        ...
+
+
+class BodyReader:
+    """Read the body of a stream as it arrives: bytes in, pieces of the answer out. Base of each dialect's.
+
+    Args:
+        decoder: what reads the events.
+        splitter: what cuts the bytes into events.
+        limits: ``json_depth`` bounds a whole reply.
+        whole: what reads the JSON of a whole reply, which some servers send where a stream was asked for; None where a
+            whole reply is itself a stream of the dialect.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        splitter: Splitter,
+        limits: Limits = _LIMITS,
+        *,
+        whole: Callable[[Any], GenerateResponse] | None = None,
+    ) -> None:
+        self._decoder = decoder
+        self._splitter = splitter
+        self._limits = limits
+        self._decode_whole = whole
+        self._head: bytes | None = None if whole is None else b""  # until it is plain that these are events
+        self._whole: list[bytes] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the dialect's end mark has come: nothing follows."""
+        return self._decoder.done
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model has stopped: at most usage and the end mark follow."""
+        return self._decoder.finished
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return self._decoder.partial
+
+    def feed(self, data: bytes) -> list[GenerateChunk]:
+        """Return what these bytes add to the answer: nothing for a keep-alive.
+
+        Raises:
+            ApiError: the server sent an error.
+            MalformedReply: these are not events of this dialect.
+            ReplyTooLarge: an event is too large.
+        """
+        if self._head is not None:
+            data = self._head + data
+            beginning = data.removeprefix(_BOM).lstrip()
+            if not beginning or (len(data) < len(_BOM) and _BOM.startswith(data)):
+                self._head = data
+                return []
+            self._head = None
+            self._begin(beginning[:1])
+        if self._whole is not None:
+            self._whole.append(data)
+            return []
+        feed = self._decoder.feed
+        return [chunk for event in self._splitter.feed(data) if (chunk := feed(event)) is not None]
+
+    def finish(self) -> list[GenerateChunk]:
+        """Return what the end of the body adds.
+
+        Raises:
+            TruncatedReply: the body ended before the answer did.
+            MalformedReply: the body is neither a stream nor a reply of this dialect.
+            ApiError: the body is a reply that holds an error.
+        """
+        if self._whole is not None and self._decode_whole is not None:
+            reply = loads(b"".join(self._whole), self._limits)
+            return [GenerateChunk.whole(self._decode_whole(reply))]
+        return self._decoder.finish(self._splitter.finish())
+
+    def _begin(self, sign: bytes) -> None:
+        """Look at the first character of the body, before any of it is read."""
+        if sign in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
+            self._whole = []

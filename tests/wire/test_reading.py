@@ -1,0 +1,99 @@
+"""What every dialect's reader of streams does, shown with the smallest dialect there is."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from llm_council._wire.payloads import get_text, loads, need_object
+from llm_council._wire.reading import BodyReader, Decoder
+from llm_council._wire.sse import NdjsonSplitter, SseEvent, SseSplitter
+from llm_council.errors import MalformedReply, TruncatedReply
+from llm_council.models import FinishReason, GenerateChunk, GenerateResponse, Limits, join
+
+
+class EventDecoder(Decoder):
+    def _read(self, event: SseEvent) -> GenerateChunk | None:
+        value = need_object(loads(event.data, self._limits), "$")
+        if value.get("type") == "end":
+            self.finished = self.done = True
+            return GenerateChunk(finish_reason=FinishReason.STOP)
+        text = get_text(value, "text", "$") or ""
+        self._texts.append(text)
+        return GenerateChunk(text=text)
+
+    def close(self) -> list[GenerateChunk]:
+        return [GenerateChunk(reasoning="kept back")]
+
+
+def decode_response(value: Any, *, request_id: str | None = None) -> GenerateResponse:
+    return GenerateResponse(text=need_object(value, "$")["text"], request_id=request_id)
+
+
+class ChatStream(BodyReader):
+    def __init__(self, limits: Limits = Limits(), *, request_id: str | None = None) -> None:
+        events = EventDecoder(limits, request_id=request_id)
+        whole = partial(decode_response, request_id=request_id)
+        super().__init__(events, SseSplitter(limits), limits, whole=whole)
+
+
+STREAM = (
+    b'\xef\xbb\xbf: hello\n\ndata: {"text": "a"}\n\ndata:  \n\ndata: {"text": "\xc3\xa9"}\n\ndata: {"type": "end"}\n\n'
+)
+FIRST, REST = STREAM[:32], STREAM[32:]  # after the first event with text
+
+
+def read(*pieces: bytes) -> GenerateResponse:
+    reader = ChatStream(request_id="r")
+    chunks = [chunk for piece in pieces for chunk in reader.feed(piece)]
+    return join([*chunks, *reader.finish()])
+
+
+@pytest.mark.parametrize("cut", range(len(STREAM)))
+def test_a_body_reads_the_same_wherever_it_is_cut(cut: int) -> None:
+    answer = read(STREAM[:cut], STREAM[cut:])
+    assert (answer.text, answer.reasoning, answer.finish_reason) == ("aé", "kept back", "stop")
+
+
+def test_the_reader_says_what_its_decoder_knows() -> None:
+    reader = ChatStream()
+    reader.feed(FIRST)
+    assert (reader.partial, reader.finished, reader.done) == ("a", False, False)
+    reader.feed(REST)
+    assert (reader.partial, reader.finished, reader.done) == ("aé", True, True)
+    assert reader.feed(b'data: {"text": "too late"}\n\n') == []
+
+
+@pytest.mark.parametrize("end", [b"", b'data: {"text": "b', b'data: {"text": "\xc3'])
+def test_a_body_that_ends_too_early_is_no_answer(end: bytes) -> None:
+    with pytest.raises(TruncatedReply) as caught:
+        read(FIRST, end)
+    assert (caught.value.partial, caught.value.request_id) == ("a", "r")
+
+
+def test_what_is_no_event_of_the_dialect_is_refused_with_what_had_come() -> None:
+    with pytest.raises(MalformedReply) as caught:
+        read(FIRST, b'data: {"text": 5}\n\n', REST)
+    assert (caught.value.partial, caught.value.path, caught.value.request_id) == ("a", "$.text", "r")
+
+
+@pytest.mark.parametrize("cut", range(20))
+def test_a_whole_reply_is_taken_where_a_stream_was_asked_for(cut: int) -> None:
+    body = b'\xef\xbb\xbf \n{"text": "whole"}\n'
+    answer = read(body[:cut], body[cut:])
+    assert (answer.text, answer.request_id) == ("whole", "r")
+
+
+def test_a_proxys_page_is_shown_once_it_is_there() -> None:
+    with pytest.raises(MalformedReply, match="it begins '<html>sign in"):
+        read(b"<html>", b"sign in</html>")
+
+
+def test_a_dialect_whose_whole_reply_is_a_stream_is_read_at_once() -> None:
+    reader = BodyReader(EventDecoder(), NdjsonSplitter())
+    assert [chunk.text for chunk in reader.feed(b'{"text": "a"}\n{"te')] == ["a"]
+    assert [chunk.text for chunk in reader.feed(b'xt": "b"}\n')] == ["b"]
+    with pytest.raises(TruncatedReply):
+        reader.finish()
