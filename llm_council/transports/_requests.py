@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import ContextVar
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 
@@ -44,8 +47,8 @@ _FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 class RequestsTransport:
     """Send over a ``requests.Session`` in worker threads, for asyncio and trio alike.
 
-    A cancelled call returns at once. Its thread is woken when the body was being read; while it waits for a head it
-    lives on until the read timeout, and holds one of the ``max_workers``.
+    A cancelled call returns at once, and shuts its socket down, which wakes its thread. A thread that is still looking
+    up a name or connecting lives on until ``connect`` is over, and sends nothing then.
 
     Args:
         session: not closed here; None makes one. Plain adapters whose pool is smaller than ``max_workers`` are
@@ -146,6 +149,7 @@ class _Call:
         self._limiter = limiter
         self._lock = threading.Lock()
         self._response: requests.Response | None = None
+        self._connection: Any = None
         self._begun = False
         self._busy = False
         self._dropped = False
@@ -163,6 +167,7 @@ class _Call:
 
     def open(self) -> requests.Response:
         """Send the request and return the response with its body unread."""
+        _calling.set(self)  # this thread's step has a context of its own
         prepared = self._session.prepare_request(
             requests.Request(
                 self._request.method,
@@ -211,12 +216,25 @@ class _Call:
             self._dropped = True
             response = self._response
             if self._busy:  # a thread is in a call on the socket: wake it, it will close
-                if response is not None:
-                    with contextlib.suppress(ValueError, RuntimeError, OSError):
+                with contextlib.suppress(ValueError, RuntimeError, OSError):
+                    if response is not None:
                         response.raw.shutdown()
+                    elif getattr(self._connection, "sock", None) is not None:
+                        self._connection.sock.shutdown(socket.SHUT_RDWR)
                 return
         if response is not None:
             response.close()
+
+    def hold(self, connection: Any) -> None:
+        """Take note of the connection on which this call is made, so that ``drop`` can reach its socket.
+
+        Raises:
+            ConnectionAbortedError: the call was dropped before.
+        """
+        with self._lock:
+            if self._dropped:
+                raise ConnectionAbortedError("the call was dropped before it was sent")
+            self._connection = connection
 
     def _step(self, work: Callable[[], T]) -> T:
         with self._lock:
@@ -253,7 +271,41 @@ class _Call:
         pool = adapter.get_connection_with_tls_context(
             prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
         )
+        if not isinstance(pool, _Watched):  # the one way that serves pools of proxies and of users' adapters too
+            kind: Any = type(pool)
+            pool.__class__ = _watched(kind)
         return int(getattr(pool, "num_connections", 0))
+
+
+_calling: ContextVar[_Call] = ContextVar("llm_council_requests_call")
+
+
+class _Watched:
+    """What is mixed into urllib3's pools: calls of ours learn which connection they are made on."""
+
+    def _get_conn(self, *args: Any, **options: Any) -> Any:
+        connection = super()._get_conn(*args, **options)  # type: ignore[misc]
+        call = _calling.get(None)
+        if call is not None:
+            try:
+                call.hold(connection)
+            except ConnectionAbortedError:
+                connection.close()
+                raise
+        return connection
+
+    def _validate_conn(self, connection: Any) -> None:
+        super()._validate_conn(connection)  # type: ignore[misc]
+        call = _calling.get(None)
+        if call is not None:
+            if connection.sock is None:  # urllib3 would connect when it sends, too late to be stopped
+                connection.connect()
+            call.hold(connection)
+
+
+@lru_cache(maxsize=64)
+def _watched(pool: type[Any]) -> type[Any]:
+    return type(f"Watched{pool.__name__}", (_Watched, pool), {})
 
 
 async def _arriving(call: _Call) -> AsyncGenerator[bytes, None]:

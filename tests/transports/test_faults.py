@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import requests
 
 from llm_council import errors
 from llm_council.models import Limits, Timeouts
@@ -373,14 +374,42 @@ async def test_slow_loris_ends_at_the_deadline(transport, serve):
 
 @pytest.mark.parametrize("answered", [b"", HEAD + b"some"], ids=["waiting", "reading"])
 async def test_cancelling_drops_the_connection(transport, serve, answered):
-    if isinstance(transport, RequestsTransport) and not answered:
-        pytest.skip("a thread that waits for a head lives until its read timeout")
     server = serve(lambda wire: wire.answer_and_wait(answered), lambda wire: wire.keep_answering())
     with anyio.move_on_after(0.5) as scope:
         await transport.send(ask(server.url))
     assert scope.cancelled_caught
     assert await anyio.to_thread.run_sync(server.client_closed.wait, 2)
     assert (await transport.send(ask(server.url))).status == 200
+
+
+async def test_cancelling_a_session_of_the_callers_own_drops_its_connection(serve):
+    """Pools of proxies, of adapters of the user's own and kept ones are reached too."""
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        pass
+
+    with requests.Session() as session:
+        session.mount("http://", Adapter())
+        session.trust_env = False
+        transport = RequestsTransport(session)
+        server = serve(
+            lambda wire: (wire.request(), wire.send(wire.ok()), wire.answer_and_wait()),
+            lambda wire: wire.keep_answering(),
+        )
+        proxied = serve(lambda wire: wire.answer_and_wait())
+        assert (await transport.send(ask(server.url))).status == 200
+        for url, proxies, at in (
+            (server.url, {}, server),
+            ("http://gateway.example/v1", {"http": proxied.url}, proxied),
+        ):
+            session.proxies = proxies
+            with anyio.move_on_after(0.3) as scope:
+                await transport.send(ask(url))
+            assert scope.cancelled_caught
+            assert await anyio.to_thread.run_sync(at.client_closed.wait, 5)
+        session.proxies = {}
+        assert (await transport.send(ask(server.url))).status == 200
+        assert len(server.requests) == 3
 
 
 async def test_a_thread_that_waits_for_a_head_ends_soon_after_the_deadline(serve):
