@@ -209,7 +209,11 @@ class BodyReader:
         if self._whole is not None and self._decode_whole is not None:
             reply = loads(b"".join(self._whole), self._limits)
             return [GenerateChunk.whole(self._decode_whole(reply))]
-        return self._decoder.finish(self._splitter.finish())
+        try:
+            events = self._splitter.finish()
+        except MalformedReply:  # cut inside a character
+            events = []
+        return self._decoder.finish(events)
 
     def _begin(self, sign: bytes) -> None:
         """Look at the first character of the body, before any of it is read."""

@@ -42,7 +42,8 @@ class ChatStream(BodyReader):
 STREAM = (
     b'\xef\xbb\xbf: hello\n\ndata: {"text": "a"}\n\ndata:  \n\ndata: {"text": "\xc3\xa9"}\n\ndata: {"type": "end"}\n\n'
 )
-FIRST, REST = STREAM[:32], STREAM[32:]  # after the first event with text
+AT = STREAM.index(b"data:  ")
+FIRST, REST = STREAM[:AT], STREAM[AT:]
 
 
 def read(*pieces: bytes) -> GenerateResponse:
