@@ -65,6 +65,15 @@ def test_import_is_light(statement: str) -> None:
     assert threads == 1
 
 
+def test_a_first_council_loads_no_http_client() -> None:
+    loaded, threads = probe(
+        "from llm_council import Council, CouncilConfig; Council(['ollama', 'vllm'], config=CouncilConfig())"
+    )
+    tops = {name.partition(".")[0] for name in loaded}
+    assert not tops & {"aiohttp", "cattrs", "click", "httpcore", "httpx", "requests", "rich", "trio", "urllib3"}
+    assert threads == 1
+
+
 def test_the_package_itself_loads_only_itself() -> None:
     loaded, _ = probe("import llm_council")
     assert {name for name in loaded if name.startswith("llm_council")} == {"llm_council"}

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import anyio
 import attrs
 
+from llm_council import transports
 from llm_council._secrets import Secret
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import (
@@ -38,7 +39,7 @@ from llm_council.providers import _account, negotiate
 from llm_council.providers._errand import time_left
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.providers.profiles import default_model, is_known, profile_for
-from llm_council.transports import HttpReply, HttpRequest, HttpxTransport, Transport, as_transport
+from llm_council.transports import HttpReply, HttpRequest, Transport
 
 __all__ = ["HttpProvider", "StreamReader"]
 
@@ -122,7 +123,7 @@ class HttpProvider(ProviderAdapter):
         self._key, self._bad_key = _account.read_key(api_key, self.API_KEY_ENV, self.name)
         self._headers = {key: _account.sealed(key, value) for key, value in (headers or {}).items()}
         self._owns_transport = transport is None
-        self._transport: Transport = HttpxTransport() if transport is None else as_transport(transport)
+        self._moves: Transport | None = None if transport is None else transports.as_transport(transport)
         self._timeouts = _noun(Timeouts, timeout)
         self._limits = _noun(Limits, limits)
         self._profile = None if profile is None else _noun(ModelProfile, profile)
@@ -161,6 +162,13 @@ class HttpProvider(ProviderAdapter):
         return said
 
     # What all of them do.
+
+    @property
+    def _transport(self) -> Transport:
+        """What moves the bytes; one of our own is made by the first call, since it takes a good part of the imports."""
+        if self._moves is None:
+            self._moves = transports.HttpxTransport()
+        return self._moves
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
@@ -308,13 +316,16 @@ class HttpProvider(ProviderAdapter):
 
     def cache_identity(self) -> str:
         """Return the name, the address and the account's fingerprint."""
-        account = self._key.fingerprint() if self._key else ""
-        return f"{super().cache_identity()}:{self.base_url}:{account}:{self.default_model or ''}"
+        return f"{super().cache_identity()}:{self.account_identity() or self.base_url + ':'}:{self.default_model or ''}"
+
+    def account_identity(self) -> str | None:
+        """Return the address and the account's fingerprint."""
+        return f"{self.base_url}:{self._key.fingerprint()}" if self._key else None
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
-        if self._owns_transport:
-            await self._transport.aclose()
+        if self._owns_transport and self._moves is not None:
+            await self._moves.aclose()
         await super().aclose()
 
     def __repr__(self) -> str:

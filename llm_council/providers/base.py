@@ -14,11 +14,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import attrs
 
-from llm_council import _loop_local, _runtime
+from llm_council import _loop_local, _runtime, transports
 from llm_council._runtime import thread as _thread
 from llm_council.errors import (
     AdapterFailed,
@@ -48,7 +48,9 @@ from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig,
 from llm_council.providers import _border, _returns, negotiate
 from llm_council.providers._errand import Errand, OutOfTime, Steps, errand_for, time_left
 from llm_council.providers.profiles import ModelProfile
-from llm_council.transports import AsyncClient, new_client
+
+if TYPE_CHECKING:
+    from llm_council.transports import AsyncClient
 
 __all__ = [
     "AdapterFailed",
@@ -163,7 +165,7 @@ class ProviderAdapter(ABC):
 
         It has no timeout but for connecting, since the call's deadline rules; no redirects; bounded bodies.
         """
-        return await _loop_local.get(self, "client", new_client, AsyncClient.aclose)
+        return await _loop_local.get(self, "client", transports.new_client, transports.AsyncClient.aclose)
 
     async def aclose(self) -> None:
         """Close what was opened in the running event loop; the next call opens it again."""

@@ -16,6 +16,7 @@ from typing import Any
 import anyio.to_thread
 import attrs
 
+from llm_council import transports
 from llm_council.errors import ConfigurationError, ConnectFailed, ConnectionLost, TruncatedReply
 from llm_council.models import (
     Adjustment,
@@ -45,7 +46,6 @@ from llm_council.providers._local_weights import (
 from llm_council.providers.base import ProviderAdapter
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.providers.profiles import ModelProfile, profile_for
-from llm_council.transports import HttpxTransport
 
 __all__ = ["LocalModel", "LocalProvider", "Progress", "list_models", "model_path", "pull"]
 
@@ -275,7 +275,7 @@ class _Speaker(OpenAICompatibleProvider):
     capabilities = LocalProvider.capabilities
 
     def __init__(self, engine: Engine) -> None:
-        self._own = HttpxTransport(trust_env=False)  # no proxy stands between us and ourselves
+        self._own = transports.HttpxTransport(trust_env=False)  # no proxy stands between us and ourselves
         super().__init__(
             base_url=f"{engine.address}/v1", api_key=engine.key, default_model=engine.spec.alias, transport=self._own
         )
