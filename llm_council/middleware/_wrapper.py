@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
+from llm_council.errors import Attempt
+from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, examine, stream
 
-__all__ = ["Wrapper"]
+__all__ = ["Wrapper", "later"]
 
 
 class Wrapper(ProviderAdapter):
@@ -22,11 +24,15 @@ class Wrapper(ProviderAdapter):
         inner: the provider.
     """
 
+    _makes_several_calls = False  # of its own accord, for one call to it
+
     def __init__(self, inner: ProviderAdapter) -> None:
         self.inner = inner
         self.name = inner.name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
         self.capabilities = inner.capabilities  # type: ignore[misc]
         self._timeouts = inner._timeouts
+        if not self._makes_several_calls:
+            self._makes_several_calls = getattr(inner, "_makes_several_calls", False)
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Ask the held provider."""
@@ -56,9 +62,18 @@ class Wrapper(ProviderAdapter):
         """Return the held provider's: how a call is made does not change what is asked."""
         return self.inner.cache_identity()
 
+    def account_identity(self) -> str | None:
+        """Return the held provider's."""
+        return self.inner.account_identity()
+
     async def aclose(self) -> None:
         """Close what the held provider opened."""
         await self.inner.aclose()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r})"
+
+
+def later(attempts: Iterable[Attempt], seconds: float) -> tuple[Attempt, ...]:
+    """Return tries as a call sees them that began some seconds before them."""
+    return tuple(replaced(attempt, at=attempt.at + seconds) for attempt in attempts)

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 import anyio
-import attrs
 
 from llm_council import _scope
 from llm_council.errors import Attempt, ProviderError, ReplyError, TimedOut
-from llm_council.middleware._wrapper import Wrapper
+from llm_council.middleware._wrapper import Wrapper, later
+from llm_council.models._noun import replaced
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -41,6 +41,7 @@ class Retry(Wrapper):
     """
 
     _heeds_cancellation = True
+    _makes_several_calls = True
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Retry(Wrapper):
             except ProviderError as error:
                 await self._sleep(tries.failed(error))
             else:
-                return attrs.evolve(response, attempts=tries.succeeded(response.request_id))
+                return replaced(response, attempts=tries.succeeded(response))
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the held provider's answer as it arrives; before its first words, restart where that may help."""
@@ -84,7 +85,7 @@ class Retry(Wrapper):
                     raise
                 await self._sleep(tries.failed(error))
             else:
-                tries.succeeded(None)
+                tries.succeeded()
                 return
 
 
@@ -97,18 +98,23 @@ class _Tries:
         self._began = self._scope.clock()
         said = [seconds for seconds in (request.timeout_seconds, self._scope.left()) if seconds is not None]
         self._ends = self._began + min(said) if said else math.inf
+        self._plural: bool = getattr(retry.inner, "_makes_several_calls", False)
         self._tries: list[Attempt] = []
+        self._retries = 0
         self._start = self._began
 
     def begin(self) -> None:
         """Note the start of a try."""
         self._start = self._scope.clock()
 
-    def succeeded(self, request_id: str | None) -> tuple[Attempt, ...]:
-        """Note the end of the call, and return all its tries."""
+    def succeeded(self, response: GenerateResponse | None = None) -> tuple[Attempt, ...]:
+        """Note the end of the call, and return all its tries: those that what is held made in its last one, too."""
         if self._scope.tokens is not None:
             self._scope.tokens.give_back()
-        self._tries.append(self._attempt(request_id=request_id))
+        if response is None or not self._plural or len(response.attempts) < 2:
+            self._tries.append(self._attempt(request_id=response.request_id if response else None))
+        else:
+            self._tries += later(response.attempts, self._start - self._began)
         return tuple(self._tries)
 
     def failed(self, error: ProviderError) -> float:
@@ -122,6 +128,7 @@ class _Tries:
             self.give_up(error)
             raise error
         self._note(error, wait)
+        self._retries += 1
         return wait
 
     def give_up(self, error: ProviderError) -> None:
@@ -131,16 +138,22 @@ class _Tries:
         error.elapsed = self._scope.clock() - self._began
 
     def _note(self, error: ProviderError, wait: float | None) -> None:
-        attempt = self._attempt(
+        if self._plural and len(error.attempts) > 1:  # those that what is held made in this one
+            *earlier, last = later(error.attempts, self._start - self._began)
+            self._tries += [*earlier, replaced(last, retry_in=wait)]
+        else:
+            self._tries.append(self._failure(error, wait))
+        if self._scope.tried is not None:
+            self._scope.tried(error, wait)
+
+    def _failure(self, error: ProviderError, wait: float | None) -> Attempt:
+        return self._attempt(
             error=type(error).__name__,
             message=error.message,
             status=getattr(error, "status", None),
             request_id=error.request_id,
             retry_in=wait,
         )
-        self._tries.append(attempt)
-        if self._scope.tried is not None:
-            self._scope.tried(error, wait)
 
     def _attempt(self, **facts: object) -> Attempt:
         at = self._start - self._began
@@ -148,7 +161,7 @@ class _Tries:
 
     def _wait(self, error: ProviderError) -> float | None:
         policy = self._policy
-        number = len(self._tries)  # of retries so far
+        number = self._retries
         once = isinstance(error, TimedOut | ReplyError)
         if not error.retryable or number >= (min(1, policy.max_retries) if once else policy.max_retries):
             return None

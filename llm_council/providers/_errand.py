@@ -16,10 +16,11 @@ import sniffio
 from llm_council import _scope
 from llm_council._runtime import AwaitedStream, loops
 from llm_council._runtime.thread import hidden
-from llm_council.errors import AdapterFailed
+from llm_council.errors import AdapterFailed, TimedOut
+from llm_council.models.limits import Timeouts
 from llm_council.models.request import GenerateRequest
 
-__all__ = ["GRACE", "Errand", "InPlace", "OutOfTime", "Steps", "errand_for", "time_left"]
+__all__ = ["GRACE", "Errand", "OutOfTime", "Steps", "heeds_cancellation", "late", "seconds_for", "time_left"]
 
 T = TypeVar("T")
 
@@ -37,6 +38,24 @@ def time_left(request: GenerateRequest, total: float | None, deadline: float | N
     """Return the seconds that a call has: the least of its own limits and its run's, else ``total``."""
     said = [limit for limit in (deadline, request.timeout_seconds, _scope.current().left()) if limit is not None]
     return min(said) if said else total
+
+
+def seconds_for(adapter: Any, request: GenerateRequest, deadline: float | None) -> float | None:
+    """Return the seconds that a call of an adapter has.
+
+    Raises:
+        TimedOut: there are none left.
+    """
+    timeouts = adapter._timeouts  # an author may use the name for something else
+    left = time_left(request, timeouts.total if isinstance(timeouts, Timeouts) else None, deadline)
+    if left is not None and left <= 0:
+        raise TimedOut("no time was left for this call; nothing was sent")
+    return left
+
+
+def late(name: str, seconds: float | None, partial: str | None = None) -> TimedOut:
+    """Return the error of a call whose seconds are over."""
+    return TimedOut(f"{name} did not answer within {seconds:.3g} s", partial=partial)
 
 
 class Errand(Generic[T]):
@@ -107,34 +126,9 @@ class Errand(Generic[T]):
             _log.warning("%s does not heed its cancellation and is left behind%s", self._name, _standing(self._work))
 
 
-class InPlace(Generic[T]):
-    """A coroutine of our own middleware, which heeds its cancellation: its caller awaits it, without a task.
-
-    What it holds is asked through the same door and has a task of its own; a second one would cost a third of the call.
-    Arguments, attributes and errors are those of ``Errand``.
-    """
-
-    __slots__ = ("_core", "error", "value")
-
-    def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
-        self._core = core
-        self.error: BaseException | None = None
-        self.value: T
-
-    async def run(self, seconds: float | None) -> None:
-        """Await the coroutine until it ends with a ``value`` or an ``error``; raise ``OutOfTime`` where it does not."""
-        with anyio.move_on_after(seconds) as scope:
-            try:
-                self.value = await self._core()
-            except Exception as error:  # noqa: BLE001 - its caller raises it, as with an errand
-                self.error = error
-        if scope.cancelled_caught:
-            raise OutOfTime
-
-
-def errand_for(adapter: object) -> type[Errand[Any]] | type[InPlace[Any]]:
-    """Return how an adapter is run; a subclass of our middleware is its author's and gets a task."""
-    return InPlace if vars(type(adapter)).get("_heeds_cancellation") else Errand
+def heeds_cancellation(adapter: object) -> bool:
+    """Tell whether an adapter is a middleware of our own, which needs no task; a subclass of one is its author's."""
+    return "_heeds_cancellation" in vars(type(adapter))
 
 
 def _standing(work: Any) -> str:
@@ -215,4 +209,4 @@ class Steps(Generic[T]):
             await aclose()
 
 
-hidden.update(core.__code__ for core in (Errand.run, Errand.work, InPlace.run))
+hidden.update(core.__code__ for core in (Errand.run, Errand.work))

@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
+import anyio
 import attrs
 
 from llm_council import _loop_local, _runtime, transports
@@ -28,7 +29,6 @@ from llm_council.errors import (
     CouncilError,
     InvalidOption,
     ProviderError,
-    TimedOut,
 )
 from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
@@ -46,7 +46,7 @@ from llm_council.models.reply import (
 )
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers import _border, _returns, negotiate
-from llm_council.providers._errand import Errand, OutOfTime, Steps, errand_for, time_left
+from llm_council.providers._errand import Errand, OutOfTime, Steps, heeds_cancellation, late, seconds_for
 from llm_council.providers.profiles import ModelProfile
 
 if TYPE_CHECKING:
@@ -160,6 +160,10 @@ class ProviderAdapter(ABC):
         """Return what tells the answers of two providers apart: never a secret, equal in every process."""
         return f"{type(self).__module__}.{type(self).__qualname__}:{self.name}"
 
+    def account_identity(self) -> str | None:
+        """Return what tells two accounts at a vendor apart, never a secret; None where there is no account."""
+        return None
+
     async def _get_client(self) -> AsyncClient:
         """Return an ``httpx.AsyncClient`` for the running event loop; it is closed with the loop or by ``aclose``.
 
@@ -245,17 +249,19 @@ async def call(
         ProviderError: the call failed; ``AdapterFailed`` for whatever an adapter raises of its own.
         ConfigurationError: the call is wrong, a key is missing; nothing was sent.
     """
+    if heeds_cancellation(adapter):
+        return await _passed_on(adapter, request, deadline)
     began = time.monotonic()
     name = _name(adapter)
     arrived: list[GenerateChunk] = []
     try:
-        fitted, adjustments = _fitted(adapter, request)
-        seconds = _seconds(adapter, request, deadline)
-        errand = errand_for(adapter)(partial(_returns.whole, adapter.generate, fitted, arrived), name)
+        fitted, adjustments = negotiate.fitted(adapter, request)
+        seconds = seconds_for(adapter, request, deadline)
+        errand = Errand(partial(_returns.whole, adapter.generate, fitted, arrived), name)
         try:
             await errand.run(seconds)
         except OutOfTime:
-            raise _late(name, seconds, arrived) from None
+            raise late(name, seconds, _returns.text_of(arrived)) from None
         if errand.error is not None:
             _border.raise_typed(errand.error)
         response = _returns.checked(errand.value, name=name)
@@ -273,6 +279,24 @@ async def call(
     )
 
 
+async def _passed_on(adapter: ProviderAdapter, request: GenerateRequest, deadline: float | None) -> GenerateResponse:
+    """Ask a middleware of our own, in place: what it holds comes through the door, which fits and checks."""
+    began = time.monotonic()
+    try:
+        if not isinstance(request, GenerateRequest):
+            raise InvalidOption(f"expected a GenerateRequest, got {request!r:.80}")
+        seconds = seconds_for(adapter, request, deadline)
+        with anyio.move_on_after(seconds):
+            try:
+                return await adapter.generate(request)  # type: ignore[return-value]
+            except Exception as exc:  # noqa: BLE001 - its clock, its store or its listener may be somebody's
+                _border.raise_typed(exc)
+        raise late(_name(adapter), seconds)
+    except CouncilError as error:
+        _border.tell(error, adapter.name, request, began, None)
+        raise
+
+
 async def stream(
     adapter: ProviderAdapter, request: GenerateRequest, *, deadline: float | None = None
 ) -> AsyncGenerator[GenerateChunk, None]:
@@ -285,8 +309,8 @@ async def stream(
     name = _name(adapter)
     arrived: list[GenerateChunk] = []
     try:
-        fitted, adjustments = _fitted(adapter, request)
-        seconds = _seconds(adapter, request, deadline)
+        fitted, adjustments = negotiate.fitted(adapter, request)
+        seconds = seconds_for(adapter, request, deadline)
         steps = Steps(_returns.pieces(adapter.stream, fitted), seconds)
         try:
             while True:
@@ -295,7 +319,7 @@ async def stream(
                 except StopAsyncIteration:
                     break
                 except OutOfTime:
-                    raise _late(name, seconds, arrived) from None
+                    raise late(name, seconds, _returns.text_of(arrived)) from None
                 except BaseException as exc:  # noqa: BLE001 - whatever it is, an adapter of somebody's raised it
                     _border.raise_typed(exc)
                 if adjustments and not arrived:
@@ -373,25 +397,4 @@ def _name(adapter: Any) -> str:
     return name
 
 
-def _fitted(adapter: ProviderAdapter, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-    if not isinstance(request, GenerateRequest):
-        raise InvalidOption(f"expected a GenerateRequest, got {request!r:.80}")
-    capabilities = getattr(adapter, "capabilities", None)
-    if not isinstance(capabilities, ProviderCapabilities):
-        raise InvalidOption(f"{type(adapter).__qualname__} does not say what it can do: set capabilities on the class")
-    return negotiate.fit(request, capabilities, adapter._profile_of(request.model))
-
-
-def _seconds(adapter: ProviderAdapter, request: GenerateRequest, deadline: float | None) -> float | None:
-    timeouts: Any = adapter._timeouts  # an author may use the name for something else
-    left = time_left(request, timeouts.total if isinstance(timeouts, Timeouts) else None, deadline)
-    if left is not None and left <= 0:
-        raise TimedOut("no time was left for this call; nothing was sent")
-    return left
-
-
-def _late(name: str, seconds: float | None, arrived: list[GenerateChunk]) -> TimedOut:
-    return TimedOut(f"{name} did not answer within {seconds:.3g} s", partial=_returns.text_of(arrived))
-
-
-_thread.hidden.add(call.__code__)
+_thread.hidden.update(core.__code__ for core in (call, _passed_on))

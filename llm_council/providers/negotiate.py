@@ -11,14 +11,14 @@ import attrs
 
 from llm_council._schema import Projection, strictly
 from llm_council._schema import compile as compile_schema
-from llm_council.errors import CapabilityMissing
+from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import ImagePart, Message, TextPart
 from llm_council.models.reply import Adjustment
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
 from llm_council.providers.profiles import ModelProfile, Sampling
 
-__all__ = ["fit", "is_emulated", "unmet"]
+__all__ = ["fit", "fitted", "is_emulated", "unmet"]
 
 
 def fit(
@@ -48,6 +48,20 @@ def fit(
     if not bargain.changes:
         return request, ()
     return attrs.evolve(request, **bargain.changes), tuple(bargain.adjustments)
+
+
+def fitted(adapter: Any, request: Any) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    """Fit a request to an adapter; see ``fit``.
+
+    Raises:
+        InvalidOption: it is no request, or the adapter does not say what it can do.
+    """
+    if not isinstance(request, GenerateRequest):
+        raise InvalidOption(f"expected a GenerateRequest, got {request!r:.80}")
+    capabilities = getattr(adapter, "capabilities", None)
+    if not isinstance(capabilities, ProviderCapabilities):
+        raise InvalidOption(f"{type(adapter).__qualname__} does not say what it can do: set capabilities on the class")
+    return fit(request, capabilities, adapter._profile_of(request.model))
 
 
 def is_emulated(adjustments: tuple[Adjustment, ...]) -> bool:

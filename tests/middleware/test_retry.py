@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from llm_council import _scope
 from llm_council.errors import (
     AdapterFailed,
+    Attempt,
     AuthenticationFailed,
     ConnectFailed,
     CouncilError,
@@ -272,3 +273,26 @@ async def test_a_subclass_that_does_not_heed_its_cancellation_is_left_behind(
     assert "left behind" in caplog.text
     let_go.set()
     await anyio.sleep(0.01)
+
+
+class Several(Flaky):
+    """Makes two tries of its own in each call, as a failover does."""
+
+    _makes_several_calls = True
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        tries = (Attempt(at=0.0, elapsed=0.1, error="ServerFailed"), Attempt(at=0.1, elapsed=0.1, request_id="r-2"))
+        if self.errors:
+            raise self.errors.pop(0).fill(attempts=tries)
+        return GenerateResponse(text="answer", attempts=tries)
+
+
+async def test_the_tries_within_a_try_are_kept() -> None:
+    clock = Clock()
+    response = await ask(retrying(Several(ServerFailed("both failed", retry_after=3.0)), clock), clock)
+    assert [attempt.at for attempt in response.attempts] == pytest.approx([0.0, 0.1, 3.0, 3.1])
+    assert [attempt.retry_in for attempt in response.attempts] == [None, 3.0, None, None]
+    several = retrying(Several(*[ServerFailed("both failed") for _ in range(3)]), clock, base=0.0)
+    with pytest.raises(ServerFailed) as caught:
+        await ask(several, clock)
+    assert len(caught.value.attempts) == 6, "three tries of two each"
