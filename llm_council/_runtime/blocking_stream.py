@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
-from llm_council._runtime.calls import refuse_inside_loop, submit
+from llm_council._runtime.calls import refuse_inside_loop, submit, wait_for
 from llm_council._runtime.loops import is_running
 from llm_council._runtime.pump import Pump, Source
 from llm_council._runtime.thread import Job, authored, ended
@@ -71,8 +71,9 @@ class Feed(Job[None], Generic[T]):
         """Close the stream from outside the loop, and wait for its clean-up; a loop that is gone is not waited for."""
         if self.thread is not None:
             try:
-                if not self.finished and self.thread.soon(self.pump.close):
-                    self.done.acquire()
+                if not (self.finished or self.left) and self.thread.soon(self.pump.close):
+                    if wait_for(self, self.done) is not None:
+                        return
                     self.done.release()
             except BaseException:
                 self.abandon()
@@ -112,27 +113,32 @@ class BlockingStream(Iterator[T]):
         with self._order:
             if not self._ended:
                 try:
-                    self._pull(feed)
+                    otherwise = self._pull(feed)
                 except BaseException:
                     self._ended = True
                     feed.abandon()
                     raise
-                if feed.item:
+                if feed.item and otherwise is None:
                     return feed.item.pop()
                 self._ended = True
-                feed.check()
+                if otherwise is None:
+                    feed.check()
+                else:
+                    otherwise()
         raise StopIteration
 
-    def _pull(self, feed: Feed[T]) -> None:
+    def _pull(self, feed: Feed[T]) -> Callable[[], object] | None:
+        """Wait for an item or the end; return what answers in place of a loop that stands still."""
         if feed.thread is None:
             submit(feed)
         feed.waiting = True
         if feed.finished or feed.thread is None:
             feed.waiting = False
         elif feed.thread.soon(feed.pump.demand):
-            feed.turn.acquire()
+            return wait_for(feed, feed.turn)
         elif not feed.finished:
             raise RuntimeShutdownError("this stream was opened before a fork or a shutdown, and ended there")
+        return None
 
     def close(self) -> None:
         """End the stream and wait until its clean-up is done; an item that is being read is cancelled.

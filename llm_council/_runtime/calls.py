@@ -10,23 +10,41 @@ from __future__ import annotations
 import atexit
 import functools
 import inspect
+import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from llm_council._runtime.loops import is_running as running_inside_loop
+from llm_council._runtime.stepping import stepping
 from llm_council._runtime.thread import Job, LoopThread, authored
 from llm_council.errors import InsideEventLoopError, RuntimeShutdownError, UnsupportedEnvironmentError
 
-__all__ = ["blocking", "call", "is_started", "refuse_inside_loop", "running_inside_loop", "shutdown", "submit"]
+__all__ = [
+    "blocking",
+    "call",
+    "is_started",
+    "refuse_inside_loop",
+    "running_inside_loop",
+    "shutdown",
+    "submit",
+    "wait_for",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 EXIT: Final = 2.0  # seconds the exit of the process waits for all clean-up
 PARK: Final = 2.0  # seconds a fork waits for the loop thread to stand still
+TICK: Final = 0.5  # seconds between two looks at the loop thread
+LATE: Final = 1.0  # seconds that an answer may come later than it was promised
+STILL: Final = 5.0  # seconds that the loop may stand still
+
+_log = logging.getLogger("llm_council")
 
 _current: LoopThread | None = None
 _lock = threading.Lock()
@@ -56,10 +74,12 @@ def call(core: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: 
     job = Job(core, args, kwargs)
     try:
         submit(job)
-        job.done.acquire()
+        otherwise = wait_for(job, job.done)
     except BaseException:
         job.abandon()
         raise
+    if otherwise is not None:
+        return otherwise()
     error = job.error
     if error is None:
         return job.value
@@ -74,6 +94,58 @@ def submit(job: Job[Any]) -> None:
     while not job.finished:
         if _started().take(job):
             return
+
+
+def wait_for(job: Job[T], flag: threading.Lock) -> Callable[[], T] | None:
+    """Wait until the loop thread releases a lock, and watch that thread meanwhile.
+
+    A loop that stands still for 5 s, or beyond what it promised to this job, is retired: it keeps what it has begun,
+    what it has not begun moves to a new thread, and so does everything that comes later.
+
+    Returns:
+        None when the lock was released; else what answers in place of the loop.
+    """
+    while not flag.acquire(timeout=_patience(job)):
+        thread = job.thread
+        if thread is None or thread.silent:
+            continue
+        still = thread.still()
+        broken = job.promise is not None and time.monotonic() >= job.promise[0] + LATE and still >= TICK
+        if broken or still >= STILL:
+            _retire(thread, still)
+        if thread.retired and job.claim(thread):
+            thread.forget(job)
+            submit(job)
+        elif broken and job.promise is not None and not job.finished:
+            otherwise = job.promise[1]
+            job.leave()
+            return partial(job.context.copy().run, otherwise)
+    return None
+
+
+def _patience(job: Job[Any]) -> float:
+    """Return how long to wait before looking at the loop thread again."""
+    if job.promise is None:
+        return TICK
+    return min(TICK, max(job.promise[0] + LATE - time.monotonic(), 0.05))
+
+
+def _retire(thread: LoopThread, still: float) -> None:
+    """Put a thread that stands still out of service, and say who holds it up."""
+    global _current
+    with _lock:
+        if thread.retired or thread.stopping:
+            return
+        thread.retire()
+        if _current is thread:
+            _current = None
+    _log.warning(
+        "%s has blocked the event loop behind blocking calls for %.1f s, %s; its thread is retired, and new calls get"
+        " another: write `def generate` in place of `async def`, or await what it waits for",
+        stepping.get(thread.ident or 0, "something"),
+        still,
+        thread.where(),
+    )
 
 
 def blocking(core: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:

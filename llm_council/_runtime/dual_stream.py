@@ -25,9 +25,11 @@ R = TypeVar("R")
 class _AwaitedFeed(Generic[T]):
     """The task of an awaited stream, seen from its consumer's."""
 
-    __slots__ = ("answered", "done", "error", "finished", "item", "loop", "pump")
+    __slots__ = ("answered", "done", "error", "finished", "grace", "item", "left", "loop", "pump")
 
-    def __init__(self, source: Source[T]) -> None:
+    def __init__(self, source: Source[T], grace: float | None = None) -> None:
+        self.grace = grace
+        self.left = False
         self.item: list[T] = []
         self.pump = Pump(source, self._deliver)
         self.loop: loops.Loop | None = None
@@ -66,7 +68,7 @@ class _AwaitedFeed(Generic[T]):
     async def close(self) -> None:
         """End the stream and wait for its clean-up."""
         if self.loop is not None:
-            if not self.finished:
+            if not (self.finished or self.left):
                 self.pump.close()
                 await self._wait(self.done)
             self.check()
@@ -76,8 +78,9 @@ class _AwaitedFeed(Generic[T]):
             await event.wait()
         except BaseException:  # the consumer's cancellation is the iterator's
             self.pump.cancel()
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(self.grace, shield=True):
                 await self.done.wait()
+            self.left = not self.finished
             raise
 
     def check(self) -> None:
@@ -98,11 +101,20 @@ class AwaitedStream(AsyncIterator[T]):
 
     The consumer's context is copied in, and its cancellation is passed on. Dropped after a bare ``break``, the stream
     is closed soon after, by the task that runs it.
+
+    Args:
+        source: makes the iterator.
+        grace: seconds that the iterator has for its clean-up when the consumer is cancelled; None waits for it.
     """
 
-    def __init__(self, source: Source[T]) -> None:
-        self._feed: _AwaitedFeed[T] = _AwaitedFeed(source)
+    def __init__(self, source: Source[T], *, grace: float | None = None) -> None:
+        self._feed: _AwaitedFeed[T] = _AwaitedFeed(source, grace)
         self._ended = False
+
+    @property
+    def left(self) -> bool:
+        """Whether the iterator did not heed its cancellation within the grace, and was left behind."""
+        return self._feed.left
 
     def __aiter__(self) -> Self:
         return self

@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any, Final, Generic, TypeVar
 
@@ -23,7 +28,7 @@ from sniffio import current_async_library_cvar
 from llm_council._runtime.loops import AsyncioLoop
 from llm_council.errors import RuntimeShutdownError
 
-__all__ = ["CLEANUP", "Job", "LoopThread", "authored", "ended", "hidden"]
+__all__ = ["CLEANUP", "Answering", "Job", "LoopThread", "authored", "ended", "hidden"]
 
 T = TypeVar("T")
 
@@ -38,7 +43,7 @@ class Job(Generic[T]):
 
     __slots__ = (
         *("__weakref__", "_args", "_core", "_kwargs", "_scope", "cancelled", "context", "done", "error", "finished"),
-        *("task", "thread", "value"),
+        *("left", "promise", "task", "thread", "value"),
     )
 
     def __init__(
@@ -48,6 +53,9 @@ class Job(Generic[T]):
         self._scope: anyio.CancelScope | None = None
         self.context = contextvars.copy_context()
         self.context.run(current_async_library_cvar.set, "asyncio")  # the caller may stand in a worker thread of trio
+        self.context.run(_job.set, weakref.ref(self))
+        self.promise: tuple[float, Callable[[], T]] | None = None
+        self.left = False
         self.done = threading.Lock()
         self.done.acquire()
         self.cancelled = self.finished = False
@@ -56,12 +64,28 @@ class Job(Generic[T]):
         self.value: T
         self.error: BaseException | None = None
 
-    def start(self) -> None:
-        """Start the task, unless the thread is about to end."""
-        if self.thread is None or self.thread.stopping:
+    def start(self, thread: LoopThread) -> None:
+        """Start the task, unless the thread is about to end or another has taken the job over."""
+        if not self.claim(thread):
+            return
+        if thread.stopping and not thread.retired:
             self.fail()
         elif not self.finished:
-            self.task = self.thread.loop.create_task(self._run(), context=self.context)
+            self.task = thread.loop.create_task(self._run(), context=self.context)
+
+    def claim(self, thread: LoopThread) -> bool:
+        """Take the job from a thread that has not started it; True for one asker alone."""
+        try:
+            thread.unstarted.remove(self)
+        except KeyError:
+            return False
+        return True
+
+    def leave(self) -> None:
+        """Wait no longer, not even for clean-up: the loop stands still. Cancelled once the loop goes on."""
+        self.left = True
+        if self.thread is not None:
+            self.thread.soon(self.cancel)
 
     async def _run(self) -> None:
         try:
@@ -73,7 +97,7 @@ class Job(Generic[T]):
             if scope.cancelled_caught:
                 self.error = ended()
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller; in this thread it would end the loop
-            stopped = self.thread is None or self.thread.stopping
+            stopped = self.thread is None or (self.thread.stopping and not self.thread.retired)
             self.error = ended() if stopped and isinstance(error, asyncio.CancelledError) else error
         finally:
             self.finish()
@@ -100,7 +124,7 @@ class Job(Generic[T]):
         """Tell the waiting thread."""
         self.finished = True
         if self.thread is not None:
-            self.thread.jobs.discard(self)
+            self.thread.forget(self)
             if self.thread.silent:
                 return
         self.done.release()
@@ -111,6 +135,38 @@ class Job(Generic[T]):
             return
         if self.done.acquire(timeout=CLEANUP):
             self.done.release()
+
+
+_job: contextvars.ContextVar[weakref.ref[Job[Any]]] = contextvars.ContextVar("llm_council_job")
+
+
+class Answering:
+    """For the time of a ``with`` block, promise an answer to whoever waits for this task in another thread.
+
+    Where the loop stands still beyond that time, because some coroutine blocks it, the waiting thread calls
+    ``otherwise`` itself and takes what that returns or raises. The outermost promise is the one that holds.
+
+    Args:
+        seconds: from now; None promises nothing.
+        otherwise: makes the answer; called in the waiting thread.
+    """
+
+    __slots__ = ("_job", "_otherwise", "_seconds")
+
+    def __init__(self, seconds: float | None, otherwise: Callable[[], Any]) -> None:
+        self._seconds, self._otherwise = seconds, otherwise
+        self._job: Job[Any] | None = None
+
+    def __enter__(self) -> None:
+        known = _job.get(None)
+        job = None if known is None or self._seconds is None else known()
+        if job is not None and job.promise is None:
+            job.promise = (time.monotonic() + (self._seconds or 0.0), self._otherwise)
+            self._job = job
+
+    def __exit__(self, *_: object) -> None:
+        if self._job is not None:
+            self._job.promise = None
 
 
 def ended() -> RuntimeShutdownError:
@@ -135,7 +191,9 @@ class LoopThread:
     Attributes:
         loop: the loop.
         jobs: what has been handed over and has not ended.
+        unstarted: those of the jobs that have no task yet.
         stopping: whether new jobs are refused.
+        retired: whether it stood still for too long: it ends when the jobs that it has have ended.
         silent: whether nobody is told that a job ended: at exit only daemon threads wait, and they end there.
     """
 
@@ -143,7 +201,9 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self._reach = AsyncioLoop(self.loop)
         self.jobs: set[Job[Any]] = set()
-        self.stopping = self.silent = False
+        self.unstarted: set[Job[Any]] = set()
+        self.stopping = self.silent = self.retired = False
+        self._asked: float | None = None
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._work, name="llm-council", daemon=True)
 
@@ -163,10 +223,49 @@ class LoopThread:
         """Start the job; return False when the loop has ended."""
         job.thread = self
         self.jobs.add(job)
-        if self.soon(job.start):
+        self.unstarted.add(job)
+        if self.soon(partial(job.start, self)):
             return True
         self.jobs.discard(job)
+        self.unstarted.discard(job)
         return False
+
+    def forget(self, job: Job[Any]) -> None:
+        """Let go of a job that has ended."""
+        self.jobs.discard(job)
+        self.unstarted.discard(job)
+        if self.retired and not self.jobs:
+            self.soon(self._stop.set)
+
+    def still(self) -> float:
+        """Return for how many seconds the loop has left this question unanswered; asked first, it is 0."""
+        asked = self._asked
+        if asked is None:
+            self._asked = time.monotonic()
+            self.soon(self._answer)
+            return 0.0
+        return time.monotonic() - asked
+
+    def _answer(self) -> None:
+        self._asked = None
+
+    def retire(self) -> None:
+        """Take no more jobs, and end with the last of those that are here."""
+        self.stopping = self.retired = True
+        if not self.jobs:
+            self.soon(self._stop.set)
+
+    def where(self) -> str:
+        """Return what the thread is doing now: the innermost line, ``"in file.py:12 (function)"``."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        if frame is None:
+            return "nowhere"
+        return f"in {Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_qualname})"
+
+    @property
+    def ident(self) -> int | None:
+        """The thread's identifier."""
+        return self._thread.ident
 
     def soon(self, callback: Callable[[], object]) -> bool:
         """Run the callback in the loop; return False when the loop has ended."""

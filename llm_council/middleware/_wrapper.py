@@ -9,6 +9,7 @@ from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._errand import heeding
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, examine, stream
 
 __all__ = ["Wrapper", "later"]
@@ -38,6 +39,7 @@ class Wrapper(ProviderAdapter):
         """Ask the held provider."""
         return await call(self.inner, request)
 
+    @heeding
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the held provider's answer as it arrives."""
         async for chunk in stream(self.inner, request):

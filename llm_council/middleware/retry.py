@@ -20,6 +20,7 @@ from llm_council.models._noun import replaced
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._errand import heeding
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Retry"]
@@ -68,6 +69,7 @@ class Retry(Wrapper):
             else:
                 return replaced(response, attempts=tries.succeeded(response))
 
+    @heeding
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the held provider's answer as it arrives; before its first words, restart where that may help."""
         tries = _Tries(self, request)

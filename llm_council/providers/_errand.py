@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import anyio
 import sniffio
 
 from llm_council import _scope
-from llm_council._runtime import AwaitedStream, loops
+from llm_council._runtime import Answering, AwaitedStream, loops
+from llm_council._runtime.stepping import noted, standing
 from llm_council._runtime.thread import hidden
 from llm_council.errors import AdapterFailed, TimedOut
 from llm_council.models.limits import Timeouts
 from llm_council.models.request import GenerateRequest
 
-__all__ = ["GRACE", "Errand", "OutOfTime", "Steps", "heeds_cancellation", "late", "seconds_for", "time_left"]
+__all__ = [
+    "GRACE",
+    "Errand",
+    "OutOfTime",
+    "Steps",
+    "heeding",
+    "heeds",
+    "heeds_cancellation",
+    "late",
+    "seconds_for",
+    "time_left",
+]
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 GRACE: Final = 1.0
 """Seconds that a cancelled adapter has for its clean-up before it is left behind."""
@@ -56,6 +68,12 @@ def seconds_for(adapter: Any, request: GenerateRequest, deadline: float | None) 
 def late(name: str, seconds: float | None, partial: str | None = None) -> TimedOut:
     """Return the error of a call whose seconds are over."""
     return TimedOut(f"{name} did not answer within {seconds:.3g} s", partial=partial)
+
+
+def _blocked(name: str, seconds: float | None) -> NoReturn:
+    """Raise what a blocking caller gets when the event loop stands still beyond the seconds of a call."""
+    said = f"{name} did not answer within {seconds or 0:.3g} s: something blocks the event loop"
+    raise TimedOut(said, provider=name, run_id=_scope.current().run_id, elapsed=seconds)
 
 
 class Errand(Generic[T]):
@@ -94,7 +112,7 @@ class Errand(Generic[T]):
         """
         loops.current().spawn(self.work, self._done.set)
         try:
-            with anyio.move_on_after(seconds):
+            with Answering(seconds, partial(_blocked, self._name, seconds)), anyio.move_on_after(seconds):
                 await self._done.wait()
         except BaseException:  # the caller's cancellation
             await self._cancel()
@@ -110,7 +128,7 @@ class Errand(Generic[T]):
         try:
             with self._scope:
                 self._work = self._core()
-                self.value = await self._work
+                self.value = await noted(self._work, self._name)
         except GeneratorExit as error:
             if not loops.is_running():  # the loop is gone, and this coroutine is being swept up
                 raise
@@ -123,7 +141,7 @@ class Errand(Generic[T]):
         with anyio.move_on_after(GRACE, shield=True):
             await self._done.wait()
         if not self._done.is_set():
-            _log.warning("%s does not heed its cancellation and is left behind%s", self._name, _standing(self._work))
+            _log.warning("%s does not heed its cancellation and is left behind%s", self._name, standing(self._work))
 
 
 def heeds_cancellation(adapter: object) -> bool:
@@ -131,37 +149,62 @@ def heeds_cancellation(adapter: object) -> bool:
     return "_heeds_cancellation" in vars(type(adapter))
 
 
-def _standing(work: Any) -> str:
-    """Return the line at which the adapter's own coroutine stands."""
-    while inspect.iscoroutine(work) and work.cr_frame is not None:
-        code = work.cr_code
-        if code not in hidden:
-            return f", at {Path(code.co_filename).name}:{work.cr_frame.f_lineno}"
-        work = work.cr_await
-    return ""
+def heeding(method: F) -> F:
+    """Mark a ``stream`` of our own, which heeds its cancellation: it needs no task that could be left behind."""
+    method._heeds_cancellation = True  # type: ignore[attr-defined]
+    return method
+
+
+def heeds(method: Callable[..., Any]) -> bool:
+    """Tell whether a ``stream`` is marked so; one that overrides ours is not."""
+    return getattr(method, "_heeds_cancellation", False) is True
+
+
+class _Noted(AsyncIterator[T]):
+    """An author's pieces, whose steps are timed."""
+
+    def __init__(self, pieces: AsyncIterator[T], name: str) -> None:
+        self._pieces = pieces
+        self._name = name
+
+    async def __anext__(self) -> T:
+        step: Any = self._pieces.__anext__()
+        value: T = await noted(step, self._name)
+        return value
+
+    async def aclose(self) -> None:
+        aclose = getattr(self._pieces, "aclose", None)
+        if aclose is not None:
+            await aclose()
 
 
 class Steps(Generic[T]):
     """The items of an async iterator within a limited time, counted over all of them and the pauses between.
 
-    Under asyncio one timer serves the whole iterator, which runs in its consumer's task. Elsewhere it gets a task of
-    its own: a limit around each step would be a cancel scope around half of one that is held across a ``yield``.
+    Under asyncio one timer serves the whole of an iterator of our own, which runs in its consumer's task. An author's
+    gets a task of its own, which is left behind when it does not heed its cancellation; and elsewhere so do ours: a
+    limit around each step would be a cancel scope around half of one that is held across a ``yield``.
 
     Args:
-        iterator: what is iterated.
+        iterator: what is iterated: an async generator.
         seconds: how long; None has no end.
+        name: who is named in warnings.
+        heeding: whether the iterator heeds its cancellation.
     """
 
-    __slots__ = ("_ends", "_iterator", "_over", "_task", "_timer")
+    __slots__ = ("_ends", "_iterator", "_name", "_over", "_promise", "_task", "_timer")
 
-    def __init__(self, iterator: AsyncIterator[T], seconds: float | None) -> None:
+    def __init__(self, iterator: AsyncIterator[T], seconds: float | None, name: str, *, heeding: bool) -> None:
         self._iterator = iterator
+        self._name = name
         self._ends = None if seconds is None else time.monotonic() + seconds
         self._over = False
+        self._promise = Answering(seconds, partial(_blocked, name, seconds))
+        self._promise.__enter__()  # until ``aclose``
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        if sniffio.current_async_library() != "asyncio":
-            self._iterator = AwaitedStream(lambda: iterator)
+        if not heeding or sniffio.current_async_library() != "asyncio":
+            self._iterator = AwaitedStream(lambda: _Noted(iterator, name), grace=GRACE)
         elif seconds is not None:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._end)
 
@@ -177,11 +220,12 @@ class Steps(Generic[T]):
             OutOfTime: the seconds are over.
             StopAsyncIteration: there is none.
         """
-        if self._ends is None:
-            return await anext(self._iterator)
         if self._timer is None:
-            with anyio.move_on_after(self._ends - time.monotonic()):
-                return await anext(self._iterator)
+            with anyio.move_on_after(None if self._ends is None else self._ends - time.monotonic()):
+                try:
+                    return await anext(self._iterator)
+                finally:
+                    self._tell()
             raise OutOfTime
         if self._over:
             raise OutOfTime
@@ -197,11 +241,16 @@ class Steps(Generic[T]):
                 task.uncancel()
             self._task = None
 
+    def _tell(self) -> None:
+        if isinstance(self._iterator, AwaitedStream) and self._iterator.left:
+            _log.warning("%s does not heed its cancellation: its stream is left behind", self._name)
+
     def _is_over(self) -> bool:
         return self._over
 
     async def aclose(self) -> None:
         """End the iterator; its clean-up runs."""
+        self._promise.__exit__()
         if self._timer is not None:
             self._timer.cancel()
         aclose = getattr(self._iterator, "aclose", None)

@@ -36,7 +36,7 @@ from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers import _account, negotiate
-from llm_council.providers._errand import time_left
+from llm_council.providers._errand import heeding, time_left
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.providers.profiles import default_model, is_known, profile_for
 from llm_council.transports import HttpReply, HttpRequest, Transport
@@ -191,6 +191,7 @@ class HttpProvider(ProviderAdapter):
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
         return response
 
+    @heeding
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Send a request, and yield the answer as it arrives."""
         asked, adjustments = await self._prepared(request)

@@ -46,7 +46,7 @@ from llm_council.models.reply import (
 )
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers import _border, _returns, negotiate
-from llm_council.providers._errand import Errand, OutOfTime, Steps, heeds_cancellation, late, seconds_for
+from llm_council.providers._errand import Errand, OutOfTime, Steps, heeds, heeds_cancellation, late, seconds_for
 from llm_council.providers.profiles import ModelProfile
 
 if TYPE_CHECKING:
@@ -311,7 +311,7 @@ async def stream(
     try:
         fitted, adjustments = negotiate.fitted(adapter, request)
         seconds = seconds_for(adapter, request, deadline)
-        steps = Steps(_returns.pieces(adapter.stream, fitted), seconds)
+        steps = Steps(_returns.pieces(adapter.stream, fitted), seconds, name, heeding=heeds(adapter.stream))
         try:
             while True:
                 try:

@@ -1,0 +1,179 @@
+"""Adapters that block the event loop, or do not end when they are told to: their callers go on."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from llm_council import _runtime
+from llm_council._runtime import calls, stepping
+from llm_council.errors import TimedOut
+from llm_council.providers import _errand
+from llm_council.providers.base import GenerateRequest, GenerateResponse, ProviderAdapter, ProviderCapabilities, stream
+
+
+class Blocking(ProviderAdapter):
+    """Blocks the loop until it is let go: within a test, never longer than 30 s."""
+
+    name = "blocking"
+    capabilities = ProviderCapabilities(streaming=True)
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.go = threading.Event()
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        self.entered.set()
+        self.go.wait(30)
+        return GenerateResponse(text="late")
+
+
+class Quick(ProviderAdapter):
+    name = "quick"
+    capabilities = ProviderCapabilities()
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        return GenerateResponse(text="42")
+
+
+class Deaf(ProviderAdapter):
+    """Swallows every cancellation, until it is let go."""
+
+    name = "deaf"
+    capabilities = ProviderCapabilities(streaming=True)
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.go = False
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        raise NotImplementedError
+
+    async def stream(self, request: GenerateRequest) -> Iterator[str]:
+        yield GenerateResponse(text="some")
+        while not self.go:
+            try:
+                await anyio.sleep(0.05)
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(0.01)
+        self.ended.set()
+        yield GenerateResponse(text="more")
+
+
+@pytest.fixture
+def blocking() -> Iterator[Blocking]:
+    adapter = Blocking()
+    yield adapter
+    adapter.go.set()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "TICK", 0.1)
+    monkeypatch.setattr(calls, "LATE", 0.2)
+    monkeypatch.setattr(_errand, "GRACE", 0.1)
+
+
+ASK = GenerateRequest(prompt="?", timeout_seconds=0.2)
+
+
+def test_a_blocking_caller_gets_its_error_and_the_next_call_another_loop(
+    soon: None, blocking: Blocking, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(TimedOut, match="blocks the event loop") as caught:
+        blocking.generate_sync(ASK)
+    assert time.monotonic() - began < 10
+    assert caught.value.phase == "deadline"
+    assert caught.value.provider == "blocking"
+    (said,) = [record.getMessage() for record in caplog.records if "retired" in record.getMessage()]
+    assert said.startswith("blocking has blocked the event loop")
+    assert "threading.py" in said
+    assert Quick().generate_sync(ASK).text == "42"
+
+
+def test_a_blocking_stream_gets_its_error(soon: None, blocking: Blocking) -> None:
+    pieces = blocking.stream_sync(ASK)
+    with pytest.raises(TimedOut):
+        list(pieces)
+    pieces.close()
+    assert Quick().generate_sync(ASK).text == "42"
+
+
+def test_a_call_that_was_not_begun_moves_to_another_loop(
+    soon: None, blocking: Blocking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "STILL", 0.3)
+    first = threading.Thread(target=blocking.generate_sync, args=[GenerateRequest(prompt="?", timeout_seconds=60)])
+    first.start()
+    assert blocking.entered.wait(10)
+    assert Quick().generate_sync(GenerateRequest(prompt="?", timeout_seconds=20)).text == "42"
+    blocking.go.set()
+    first.join(10)
+    assert not first.is_alive()
+
+
+def test_what_a_retired_loop_has_begun_it_ends(soon: None, blocking: Blocking) -> None:
+    """Its own calls are answered when it goes on, then its thread ends."""
+    answers: list[str] = []
+    before = {thread for thread in threading.enumerate() if thread.name == "llm-council"}
+
+    async def slow() -> None:
+        await anyio.sleep(0.01)
+        blocking.go.wait(30)
+        await anyio.sleep(0.05)
+        answers.append("whole")
+
+    other = threading.Thread(target=_runtime.call, args=[slow])
+    other.start()
+    with pytest.raises(TimedOut):
+        blocking.generate_sync(ASK)
+    (retired,) = {thread for thread in threading.enumerate() if thread.name == "llm-council"} - before or before
+    blocking.go.set()
+    other.join(10)
+    assert answers == ["whole"]
+    retired.join(10)
+    assert not retired.is_alive()
+
+
+@pytest.mark.anyio
+async def test_a_slow_step_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm_council.providers.base import call
+
+    monkeypatch.setattr(stepping, "SLOW", 0.05)
+
+    class Sleeper(Quick):
+        name = "sleeper"
+
+        async def generate(self, request: GenerateRequest) -> GenerateResponse:
+            time.sleep(0.06)
+            await anyio.sleep(0)
+            return GenerateResponse(text="42")
+
+    assert (await call(Sleeper(), ASK)).text == "42"
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "llm_council"]
+    assert said.startswith("sleeper has blocked the event loop for 0.")
+    assert ", at test_stillness.py:" in said
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_does_not_heed_its_end_is_left_behind(soon: None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    deaf = Deaf()
+    with anyio.fail_after(10), pytest.raises(TimedOut) as caught:
+        async for _ in stream(deaf, ASK):
+            pass
+    assert caught.value.partial == "some"
+    assert "deaf does not heed its cancellation" in caplog.text
+    with anyio.fail_after(10):
+        with anyio.move_on_after(0.1) as scope:
+            async for _ in stream(deaf, GenerateRequest(prompt="?")):
+                pass
+        assert scope.cancelled_caught
+    deaf.go = True
+    assert await anyio.to_thread.run_sync(deaf.ended.wait, 10)
+    await anyio.sleep(0.1)
