@@ -52,6 +52,7 @@ class RunScope:
         seed: the seed of shuffles and fences.
         tokens: what the run may still spend on retries; None is without bound.
         tried: told of each failed try of the call that goes on: the error, and the seconds until the next try.
+        afford: asked after a failed try whether the run's budget has room for another, which it then reserves.
     """
 
     run_id: str | None = None
@@ -60,6 +61,7 @@ class RunScope:
     seed: str = ""
     tokens: RetryTokens | None = None
     tried: Callable[[CouncilError, float | None], None] | None = None
+    afford: Callable[[CouncilError], bool] | None = None
 
     def left(self) -> float | None:
         """Return the seconds until the deadline, at least 0; None when there is none."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
+from math import fsum, inf
 
 import attrs
 
-from llm_council.errors import BudgetExceeded
-from llm_council.models import Budget, GenerateRequest, GenerateResponse, Phase, Plan, SeatSpec
+from llm_council.errors import BudgetExceeded, ConnectionLost, CouncilError, ReplyError, TimedOut
+from llm_council.models import Budget, Cost, CostSource, GenerateRequest, GenerateResponse, Phase, Plan, SeatSpec, Usage
 
-__all__ = ["Ledger", "Price", "Reservation", "chair_end", "estimate_tokens", "phase_ends", "quorum_of"]
+__all__ = ["Ledger", "Price", "Reservation", "chair_end", "may_be_billed", "phase_ends", "quorum_of"]
 
 SHARES = {Phase.DRAFT: 0.40, Phase.CRITIQUE: 0.20, Phase.SYNTHESISE: 0.30, Phase.REPAIR: 0.10}
 """Each phase's share of the run's time. A phase ends by the sum of its own and all earlier shares: what an earlier
@@ -20,10 +20,16 @@ CHAIR_SHARE = 2 / 3
 """Of the time that is left, what a chair may use while another could still follow it."""
 
 ANSWER_TOKENS = 1000
-"""Tokens an answer is taken to have where a request sets no limit."""
+"""Tokens an answer is taken to have where a request sets no limit; a seat that once wrote more is taken to again."""
 
-Price = Callable[[SeatSpec, int, int], float | None]
-"""US dollars of a call by seat, tokens in and tokens out; None is unknown."""
+ASSUMED = (5.0, 15.0)
+"""US dollars of a million tokens in and out, where nobody knows the price and a budget in dollars must hold all the
+same: nine of ten models that the price table had for the larger vendors in November 2026 cost no more."""
+
+_ROUNDING = 1e-9  # US dollars: ten calls of 0.1 fit into a budget of 1
+
+Price = Callable[[SeatSpec, Usage], float | None]
+"""US dollars of a seat's call by its tokens; None is unknown."""
 
 
 def phase_ends(plan: Plan, start: float) -> dict[Phase, float]:
@@ -49,28 +55,42 @@ def quorum_of(plan: Plan, seats: int) -> int:
     return max(1, min(plan.budget.quorum or 1, seats))
 
 
-def estimate_tokens(request: GenerateRequest) -> tuple[int, int]:
-    """Estimate a request's tokens in and out: four characters a token, and the whole of ``max_tokens``."""
-    characters = sum(len(turn.text) for turn in request.turns())
-    return characters // 4 + 1, request.max_tokens or ANSWER_TOKENS
+def may_be_billed(error: CouncilError | None) -> bool:
+    """Tell whether a call that failed like this may have been answered, and billed, all the same."""
+    if isinstance(error, TimedOut):
+        return error.phase not in ("connect", "pool")
+    return isinstance(error, ConnectionLost | ReplyError)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Reservation:
-    """What one call was counted with before it was made."""
+    """What one call was counted with before it was made.
+
+    Attributes:
+        seat: who is asked.
+        usage: the tokens it was estimated at.
+        usd: the money it was estimated at.
+        tries: how often it was made again.
+    """
 
     seat: SeatSpec
-    tokens_in: int
-    tokens_out: int
+    usage: Usage
     usd: float
+    tries: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in and out."""
+        return self.usage.total_tokens or 0
 
 
 @attrs.define
 class Ledger:
     """What one run spends. Calls are reserved before they are made, so concurrent ones cannot overshoot together.
 
-    A call without reported usage is counted with its estimate, and ``estimated`` says so. Money of a call whose cost
-    nobody knows cannot be counted; ``unpriced`` says so.
+    An answer without reported usage is counted with its estimate, and a call that was cut, or whose answer was lost,
+    with the whole of it, since it may have been billed: ``estimated`` says so. Money is what the provider reports, else
+    what the price says, else what ``ASSUMED`` makes of the tokens: ``unpriced`` says for whom.
     """
 
     _budget: Budget
@@ -79,15 +99,25 @@ class Ledger:
     tokens: int = 0
     usd: float = 0.0
     estimated: bool = False
-    unpriced: bool = False
-    _held_calls: int = 0
-    _held_tokens: int = 0
-    _held_usd: float = 0.0
+    unpriced: set[str] = attrs.field(factory=set)
+    _held: list[Reservation] = attrs.field(factory=list)
+    _longest: dict[tuple[str, str | None], int] = attrs.field(factory=dict)
+    _dearest: dict[tuple[str, str | None], float] = attrs.field(factory=dict)
+    _silent: set[tuple[str, str | None]] = attrs.field(factory=set)
 
     @property
     def spent(self) -> dict[str, float]:
         """What is spent so far, by the budget's words."""
         return {"usd": self.usd, "tokens": self.tokens, "calls": self.calls}
+
+    def is_blind(self, seat: SeatSpec) -> bool:
+        """Tell whether a budget in dollars cannot say what a seat's call may cost, since none has come back yet.
+
+        Such calls are made one after another: nothing but what the first one reports can keep the others in bounds.
+        """
+        key = _key(seat)
+        known = self._budget.usd is None or key in self._dearest or key in self._silent
+        return not known and self._priced(seat, Usage(input_tokens=1, output_tokens=1)) is None
 
     def reserve(self, seat: SeatSpec, request: GenerateRequest, *, keep: int = 0) -> Reservation:
         """Count a call before it is made.
@@ -95,76 +125,141 @@ class Ledger:
         Args:
             seat: who is asked.
             request: what is asked.
-            keep: calls to leave over for whoever comes later, the chair for one.
+            keep: calls of this size to leave over for whoever comes later, the chair for one; the first call of a run
+                needs to leave none.
 
         Raises:
             BudgetExceeded: the call does not fit; nothing is reserved.
         """
-        tokens_in, tokens_out = estimate_tokens(request)
-        usd = (self._price(seat, tokens_in, tokens_out) if self._price else None) or 0.0
-        refusal = self._refusal(tokens_in + tokens_out, usd, keep)
+        held = self._estimated(seat, request)
+        times = 1 + keep if self._begun() else 1
+        if self.is_blind(seat):  # an assumption refuses nobody while there is money
+            held.usd = min(held.usd, max(0.0, self._left()) / times)
+        refusal = self._refusal(held, times)
         if refusal is not None:
             raise refusal
-        self._held_calls += 1
-        self._held_tokens += tokens_in + tokens_out
-        self._held_usd += usd
-        return Reservation(seat, tokens_in, tokens_out, usd)
+        self._held.append(held)
+        return held
+
+    def again(self, held: Reservation, *, billed: bool) -> bool:
+        """Count another try of a call, unless it does not fit.
+
+        Args:
+            held: the call's reservation, which holds for the next try.
+            billed: whether the try that failed may have been billed.
+        """
+        if self._budget.calls is not None and self.calls + len(self._held) + 1 > self._budget.calls:
+            return False
+        if billed and self._refusal(held, 1) is not None:
+            return False
+        held.tries += 1
+        self.calls += 1
+        if billed:
+            self._lose(held)
+        return True
 
     def affords_another(self, seat: SeatSpec, request: GenerateRequest) -> bool:
         """Tell whether a call could be followed by another of its size, should its answer be worth nothing."""
-        tokens_in, tokens_out = estimate_tokens(request)
-        usd = (self._price(seat, tokens_in, tokens_out) if self._price else None) or 0.0
-        calls = self._budget.calls
-        fits = calls is None or self.calls + self._held_calls + 2 <= calls
-        return fits and self._refusal(2 * (tokens_in + tokens_out), 2 * usd, 0) is None
+        return self._refusal(self._estimated(seat, request), 2) is None
 
-    def _refusal(self, tokens: int, usd: float, keep: int) -> BudgetExceeded | None:
-        budget = self._budget
-        if budget.calls is not None and self.calls + self._held_calls + 1 + min(keep, budget.calls - 1) > budget.calls:
-            return self._exceeded(f"{budget.calls} calls")
-        if budget.tokens is not None and self.tokens + self._held_tokens + tokens > budget.tokens:
-            return self._exceeded(f"{budget.tokens} tokens; this call was estimated at {tokens}")
-        if budget.usd is not None and (
-            self.usd + self._held_usd + usd > budget.usd or (self.usd >= budget.usd and self.usd > 0)
-        ):
-            return self._exceeded(f"{budget.usd:g} US dollars; this call was estimated at {usd:.4g}")
-        return None
-
-    def settle(self, held: Reservation, response: GenerateResponse | None, *, sent: bool = True) -> None:
+    def settle(
+        self, held: Reservation, response: GenerateResponse | None, *, billed: bool = True, tries: int = 1
+    ) -> Cost | None:
         """Replace a reservation by what the call really took.
 
         Args:
             held: the reservation.
             response: the answer; None when there is none.
-            sent: whether a call without an answer may have been billed: one that was cut has.
+            billed: whether a call without an answer may have been billed: one that was cut has.
+            tries: how often the call was made in all, as far as its attempts tell.
+
+        Returns:
+            What the answer cost by the price table; None where it says so itself, or nobody knows.
         """
-        self._held_calls -= 1
-        self._held_tokens -= held.tokens_in + held.tokens_out
-        self._held_usd -= held.usd
-        self.calls += max(1, len(response.attempts)) if response else 1
+        self._held.remove(held)
+        self.calls += max(1, tries - held.tries)
         if response is None:
-            if sent:
-                self.estimated = True
-                self.tokens += held.tokens_in
-                self.usd += self._priced(held.seat, held.tokens_in, 0)
-            return
+            if billed:
+                self._lose(held)
+            return None
         usage = response.usage
         if usage is None or usage.total_tokens is None:
             self.estimated = True
-            tokens_in, tokens_out = held.tokens_in, len(response.text or "") // 4 + 1
-        else:
-            tokens_in, tokens_out = usage.input_tokens or 0, usage.output_tokens or 0
-        self.tokens += tokens_in + tokens_out
+            usage = Usage(input_tokens=held.usage.input_tokens, output_tokens=len(response.text or "") // 4 + 1)
+        key = _key(held.seat)
+        self.tokens += usage.total_tokens or 0
+        self._longest[key] = max(self._longest.get(key, 0), usage.output_tokens or 0)
+        return self._pay(held, response, usage)
+
+    def _pay(self, held: Reservation, response: GenerateResponse, usage: Usage) -> Cost | None:
+        key = _key(held.seat)
         if response.cost is not None and response.cost.usd is not None:
             self.usd += response.cost.usd
-        else:
-            self.usd += self._priced(held.seat, tokens_in, tokens_out)
-
-    def _priced(self, seat: SeatSpec, tokens_in: int, tokens_out: int) -> float:
-        usd = self._price(seat, tokens_in, tokens_out) if self._price else None
+            rate = response.cost.usd / max(1, held.tokens)
+            self._dearest[key] = max(self._dearest.get(key, 0.0), rate)
+            return None
+        self._silent.add(key)
+        answered = attrs.evolve(held.seat, model=response.model or held.seat.model)
+        usd = self._priced(answered, usage)
         if usd is None:
-            self.unpriced = True
-        return usd or 0.0
+            usd = self._priced(held.seat, usage)
+        if usd is None:
+            self.unpriced.add(held.seat.name)
+            self.usd += _assumed(usage)
+            return None
+        self.usd += usd
+        counted = usd > 0 and response.usage is not None
+        return Cost(usd=usd, source=CostSource.TABLE, complete=True) if counted else None
+
+    def _lose(self, held: Reservation) -> None:
+        """Count a call whose answer nobody has."""
+        self.estimated = True
+        self.tokens += held.tokens
+        self.usd += held.usd
+
+    def _begun(self) -> bool:
+        return bool(self.calls or self._held)
+
+    def _estimated(self, seat: SeatSpec, request: GenerateRequest) -> Reservation:
+        """Estimate a call: four characters a token in; all of ``max_tokens`` out, else as much as it wrote before."""
+        characters = sum(len(turn.text) for turn in request.turns())
+        out = request.max_tokens or max(ANSWER_TOKENS, self._longest.get(_key(seat), 0))
+        usage = Usage(input_tokens=characters // 4 + 1, output_tokens=out)
+        seen = self._dearest.get(_key(seat))
+        said = self._priced(seat, usage)
+        if seen is None and said is None:
+            return Reservation(seat, usage, _assumed(usage))
+        return Reservation(seat, usage, max(said or 0.0, (seen or 0.0) * (usage.total_tokens or 0)))
+
+    def _refusal(self, call: Reservation, times: int) -> BudgetExceeded | None:
+        """Say which limit so many calls of this size would break."""
+        budget = self._budget
+        if budget.calls is not None and self.calls + len(self._held) + times > budget.calls:
+            return self._exceeded(f"{budget.calls} calls")
+        tokens = self.tokens + sum(one.tokens for one in self._held) + times * call.tokens
+        if budget.tokens is not None and tokens > budget.tokens:
+            return self._exceeded(f"{budget.tokens} tokens; this call was estimated at {call.tokens}")
+        left = self._left()
+        if times * call.usd > left + _ROUNDING or (left <= 0 and self.is_blind(call.seat)):
+            return self._exceeded(f"{budget.usd:g} US dollars; this call was estimated at {call.usd:.4g}")
+        return None
+
+    def _left(self) -> float:
+        """Return the US dollars that are neither spent nor held."""
+        limit = self._budget.usd
+        return inf if limit is None else fsum((limit, -self.usd, *(-one.usd for one in self._held)))
+
+    def _priced(self, seat: SeatSpec, usage: Usage) -> float | None:
+        return None if self._price is None else self._price(seat, usage)
 
     def _exceeded(self, limit: str) -> BudgetExceeded:
         return BudgetExceeded(f"the budget of this run is {limit}", spent=self.spent)
+
+
+def _key(seat: SeatSpec) -> tuple[str, str | None]:
+    return seat.provider, seat.model
+
+
+def _assumed(usage: Usage) -> float:
+    dollars_in, dollars_out = ASSUMED
+    return ((usage.input_tokens or 0) * dollars_in + (usage.output_tokens or 0) * dollars_out) / 1e6

@@ -13,11 +13,12 @@ import anyio
 import attrs
 
 from llm_council._engine import prompts
+from llm_council._engine.asking import ask
 from llm_council._engine.budget import chair_end, quorum_of
 from llm_council._engine.demand import demand_of
 from llm_council._engine.prospect import Doom, Prospect
 from llm_council._engine.ranking import read_ranking, tally
-from llm_council._engine.sitting import Bound, Sitting, ask
+from llm_council._engine.sitting import Bound, Sitting
 from llm_council._schema import drop_thinking
 from llm_council.errors import BudgetExceeded, ContextTooLong, CouncilError, DeadlineExceeded, QuorumLost, RunError
 from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase, SeatSpec

@@ -8,9 +8,10 @@ import attrs
 
 from llm_council import _schema
 from llm_council._engine import prompts
+from llm_council._engine.asking import ask
 from llm_council._engine.phases import Written, chair_bound, prospect_of
 from llm_council._engine.prospect import Doom
-from llm_council._engine.sitting import Sitting, ask
+from llm_council._engine.sitting import Sitting
 from llm_council.errors import InvalidOutput, RunError
 from llm_council.models import FinishReason, GenerateResponse, Phase, Problem
 

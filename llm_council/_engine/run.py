@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from llm_council import _scope
-from llm_council._engine.budget import Ledger, Price
+from llm_council._engine.budget import ASSUMED, Ledger, Price
 from llm_council._engine.repair import Final
 from llm_council._engine.sitting import Sitting
 from llm_council._engine.strategies import STRATEGIES
@@ -139,8 +139,13 @@ def _uncounted(sitting: Sitting) -> list[str]:
     """Say what the budget could not count exactly."""
     ledger, budget = sitting.ledger, sitting.plan.budget
     said = []
-    if budget.tokens is not None and ledger.estimated:
-        said.append("some calls did not report their tokens: the budget counted an estimate of them")
+    if ledger.estimated and (budget.tokens is not None or budget.usd is not None):
+        said.append("some calls did not report what they took: the budget counted an estimate of it")
     if budget.usd is not None and ledger.unpriced:
-        said.append("some calls have no known cost: the budget in US dollars could not count them")
+        dollars_in, dollars_out = ASSUMED
+        said.append(
+            f"nobody knows what the calls of {', '.join(sorted(ledger.unpriced))} cost: the budget counted"
+            f" {dollars_in:g} US dollars for a million tokens in and {dollars_out:g} out; if you can, install the"
+            " prices: pip install 'llm-council-sdk[prices]'"
+        )
     return said

@@ -180,4 +180,6 @@ class _Tries:
         tokens = self._scope.tokens
         if tokens is not None and not tokens.take(timeout=isinstance(error, TimedOut)):
             return None
+        if self._scope.afford is not None and not self._scope.afford(error):
+            return None
         return wait

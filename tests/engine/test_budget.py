@@ -1,16 +1,37 @@
 """Time is divided so that the chair is never starved; money and tokens are counted before they are spent."""
 
+from contextlib import suppress
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_council._engine.budget import Ledger, chair_end, estimate_tokens, phase_ends
-from llm_council.errors import BudgetExceeded
-from llm_council.models import Budget, Cost, GenerateRequest, GenerateResponse, Phase, Plan, SeatSpec, Usage
+from llm_council._engine.budget import ASSUMED, Ledger, chair_end, may_be_billed, phase_ends
+from llm_council.errors import (
+    BudgetExceeded,
+    ConnectFailed,
+    ConnectionLost,
+    EmptyReply,
+    RateLimited,
+    ServerFailed,
+    TimedOut,
+    TruncatedReply,
+)
+from llm_council.models import (
+    Attempt,
+    Budget,
+    Cost,
+    GenerateRequest,
+    GenerateResponse,
+    Phase,
+    Plan,
+    SeatSpec,
+    Status,
+    Usage,
+)
 
-SEAT = SeatSpec(name="ann", provider="scripted")
+SEAT, OTHER = SeatSpec(name="ann", provider="scripted"), SeatSpec(name="bob", provider="other")
 REQUEST = GenerateRequest(prompt="x" * 400, max_tokens=50)  # estimated at 101 + 50 tokens
 ALL = (Phase.DRAFT, Phase.CRITIQUE, Phase.SYNTHESISE, Phase.REPAIR)
 
@@ -54,8 +75,8 @@ def test_a_chair_leaves_time_to_those_who_could_follow():
     assert chair_end(0, inf, others=1) == inf
 
 
-def test_estimates():
-    assert estimate_tokens(REQUEST) == (101, 50)
+def a_dollar_a_token(seat, usage):
+    return float(usage.total_tokens)
 
 
 def test_calls_reserve_first_so_that_concurrent_ones_cannot_overshoot():
@@ -66,7 +87,8 @@ def test_calls_reserve_first_so_that_concurrent_ones_cannot_overshoot():
     assert refused.value.spent["tokens"] == 0
     for one in held:
         ledger.settle(one, answer(tokens=20))
-    assert ledger.spent == {"usd": 0.0, "tokens": 40, "calls": 2}
+    assert ledger.spent["tokens"] == 40
+    assert ledger.spent["calls"] == 2
     ledger.reserve(SEAT, REQUEST)
 
 
@@ -78,41 +100,297 @@ def test_calls_are_left_over_for_the_chair():
     ledger.reserve(SEAT, REQUEST)
 
 
+@pytest.mark.parametrize("budget", [Budget(tokens=2 * 151), Budget(usd=2 * 151.0)])
+def test_money_and_tokens_are_left_over_for_the_chair_too(budget):
+    ledger = Ledger(budget, a_dollar_a_token)
+    ledger.reserve(SEAT, REQUEST, keep=1)
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve(SEAT, REQUEST, keep=1)
+    ledger.reserve(SEAT, REQUEST)
+
+
 def test_money_is_priced_before_and_after():
-    ledger = Ledger(Budget(usd=200.0), price=lambda seat, tokens_in, tokens_out: float(tokens_in + tokens_out))
+    ledger = Ledger(Budget(usd=200.0), a_dollar_a_token)
     held = ledger.reserve(SEAT, REQUEST)
     with pytest.raises(BudgetExceeded, match="estimated at 151"):
         ledger.reserve(SEAT, REQUEST)
-    ledger.settle(held, answer(tokens=7))
+    assert ledger.settle(held, answer(tokens=7)) == Cost(usd=7.0, source="table", complete=True)
     assert ledger.usd == 7.0
     assert not ledger.unpriced
 
 
-def test_a_reported_cost_goes_before_a_price():
-    ledger = Ledger(Budget(usd=200.0), price=lambda *_: 100.0)
-    ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7, usd=0.5))
+def test_the_price_is_that_of_the_model_that_answered():
+    ledger = Ledger(Budget(), lambda seat, usage: {"dear": 2.0, "cheap": 1.0}.get(seat.model))
+    seat = SeatSpec(name="ann", provider="scripted", model="dear")
+    told = GenerateResponse(text="x", model="cheap", usage=Usage(input_tokens=1, output_tokens=1))
+    assert ledger.settle(ledger.reserve(seat, REQUEST), told).usd == 1.0
+    told = GenerateResponse(text="x", model="unheard-of", usage=Usage(input_tokens=1, output_tokens=1))
+    assert ledger.settle(ledger.reserve(seat, REQUEST), told).usd == 2.0
+
+
+def test_a_reported_cost_goes_before_a_price_and_makes_the_next_estimate_no_lower():
+    ledger = Ledger(Budget(usd=200.0), lambda *_: 0.25)
+    assert ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7, usd=0.5)) is None
     assert ledger.usd == 0.5
+    assert ledger.reserve(SEAT, REQUEST).usd == pytest.approx(0.5)
+    assert ledger.reserve(OTHER, REQUEST).usd == 0.25
 
 
-def test_what_nobody_prices_is_said_and_a_spent_budget_ends_it():
-    ledger = Ledger(Budget(usd=1.0))
-    ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7))
-    assert ledger.unpriced
-    ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7, usd=1.0))
+def test_a_longer_answer_makes_the_next_estimate_longer():
+    ledger = Ledger(Budget())
+    asked = GenerateRequest(prompt="x" * 400)
+    held = ledger.reserve(SEAT, asked)
+    assert held.tokens == 101 + 1000
+    ledger.settle(held, GenerateResponse(text="x", usage=Usage(input_tokens=101, output_tokens=5000)))
+    assert ledger.reserve(SEAT, asked).tokens == 101 + 5000
+    assert ledger.reserve(OTHER, asked).tokens == 101 + 1000
+
+
+def test_what_nobody_prices_is_assumed_and_said():
+    ledger = Ledger(Budget(usd=0.01))
+    ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=1000))
+    assert ledger.usd == pytest.approx(1000 * ASSUMED[0] / 1e6)
+    assert ledger.unpriced == {"ann"}
+    ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=1000))
+    with pytest.raises(BudgetExceeded, match="US dollars"):
+        ledger.reserve(SEAT, REQUEST)
+
+
+def test_a_call_of_unforeseeable_cost_is_blind_until_one_has_come_back():
+    assert not Ledger(Budget()).is_blind(SEAT)
+    assert not Ledger(Budget(usd=1.0), a_dollar_a_token).is_blind(SEAT)
+    for told in (answer(tokens=7, usd=0.9), answer(tokens=7)):
+        ledger = Ledger(Budget(usd=1.0))
+        assert ledger.is_blind(SEAT)
+        ledger.settle(ledger.reserve(SEAT, REQUEST), None)
+        assert ledger.is_blind(SEAT)
+        ledger.settle(ledger.reserve(SEAT, REQUEST), told)
+        assert not ledger.is_blind(SEAT)
+        assert ledger.is_blind(OTHER)
+
+
+def test_a_blind_call_needs_no_more_than_some_money_left():
+    ledger = Ledger(Budget(usd=1e-6))
+    ledger.settle(ledger.reserve(SEAT, REQUEST, keep=1), answer(tokens=7, usd=1e-6))
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve(OTHER, REQUEST)
+    with pytest.raises(BudgetExceeded):
+        Ledger(Budget(usd=0.0)).reserve(SEAT, REQUEST)
+    Ledger(Budget(usd=0.0), lambda *_: 0.0).reserve(SEAT, REQUEST)  # an engine of one's own
+
+
+def test_sums_of_cents_come_out_even():
+    ledger = Ledger(Budget(usd=1.0), lambda *_: 0.1)
+    held = [ledger.reserve(SEAT, REQUEST) for _ in range(10)]
+    for one in held:
+        ledger.settle(one, answer(tokens=7))
     with pytest.raises(BudgetExceeded):
         ledger.reserve(SEAT, REQUEST)
 
 
 def test_missing_usage_is_estimated_and_flagged():
-    ledger = Ledger(Budget())
-    ledger.settle(ledger.reserve(SEAT, REQUEST), answer())
+    ledger = Ledger(Budget(), a_dollar_a_token)
+    assert ledger.settle(ledger.reserve(SEAT, REQUEST), answer()) is None  # an estimate is no cost
     assert ledger.estimated
     assert ledger.tokens == 101 + 2
 
 
-def test_a_cut_call_counts_what_went_in_and_a_refused_one_nothing():
+def test_a_call_that_may_have_been_billed_counts_whole_and_a_refused_one_nothing():
     ledger = Ledger(Budget())
-    ledger.settle(ledger.reserve(SEAT, REQUEST), None, sent=True)
-    assert ledger.tokens == 101
-    ledger.settle(ledger.reserve(SEAT, REQUEST), None, sent=False)
-    assert (ledger.tokens, ledger.calls) == (101, 2)
+    ledger.settle(ledger.reserve(SEAT, REQUEST), None)
+    assert (ledger.tokens, ledger.estimated) == (151, True)
+    ledger.settle(ledger.reserve(SEAT, REQUEST), None, billed=False)
+    assert (ledger.tokens, ledger.calls) == (151, 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "billed"),
+    [
+        (ConnectionLost("cut"), True),
+        (TimedOut("slow", phase="read"), True),
+        (TimedOut("late", phase="deadline"), True),
+        (TruncatedReply("cut"), True),
+        (EmptyReply("nothing"), True),
+        (TimedOut("no way in", phase="connect"), False),
+        (TimedOut("no slot", phase="pool"), False),
+        (ConnectFailed("refused"), False),
+        (RateLimited("later"), False),
+        (ServerFailed("down"), False),
+        (None, False),
+    ],
+)
+def test_what_may_have_been_billed(error, billed):
+    assert may_be_billed(error) is billed
+
+
+def test_tries_are_calls_and_those_that_may_have_been_billed_are_money():
+    ledger = Ledger(Budget(calls=3, tokens=10_000))
+    held, other = ledger.reserve(SEAT, REQUEST), ledger.reserve(OTHER, REQUEST)
+    assert ledger.again(held, billed=True)
+    assert not ledger.again(held, billed=False)
+    assert not ledger.again(other, billed=False)
+    ledger.settle(held, answer(tokens=7), tries=2)
+    ledger.settle(other, None, billed=False)
+    assert ledger.spent == {"calls": 3, "tokens": 151 + 7, "usd": ledger.usd}
+
+
+def test_a_billed_try_needs_room_for_the_next_one():
+    ledger = Ledger(Budget(tokens=2 * 151 - 1))
+    held = ledger.reserve(SEAT, REQUEST)
+    assert not ledger.again(held, billed=True)
+    assert ledger.again(held, billed=False)
+    ledger.settle(held, None, billed=False)
+    assert ledger.tokens == 0
+
+
+class Careful:
+    """A price of one dollar a token, and vendors that keep to their limits."""
+
+    def __init__(self, budget):
+        self.budget, self.ledger = budget, Ledger(budget, a_dollar_a_token)
+        self.held, self.reserved = [], 0
+
+    def check(self):
+        ledger, budget = self.ledger, self.budget
+        held = [one.tokens for one in self.held]
+        assert ledger.calls + len(held) <= (budget.calls or inf)
+        assert ledger.tokens + sum(held) <= (budget.tokens or inf)
+        assert ledger.usd + sum(held) <= (budget.usd if budget.usd is not None else inf) + 1e-6
+        assert min(ledger.calls, ledger.tokens, ledger.usd) >= 0
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["reserve", "reserve", "reserve", "keep", "answer", "silent", "lost", "refused", "again", "billed again"]
+        ),
+        st.integers(0, 7),
+        st.integers(0, 100),
+        st.integers(1, 50),
+    ),
+    min_size=5,
+    max_size=40,
+)
+limits = st.builds(
+    Budget,
+    calls=st.none() | st.integers(1, 9),
+    tokens=st.none() | st.integers(1, 300),
+    usd=st.none() | st.floats(0, 300),
+)
+
+
+@settings(max_examples=200)
+@given(limits, steps)
+def test_no_order_of_calls_answers_tries_and_losses_overshoots(budget, steps):
+    run = Careful(budget)
+    for step, which, length, most in steps:
+        if step in ("reserve", "keep"):
+            request = GenerateRequest(prompt="x" * (length + 1), max_tokens=most)
+            with suppress(BudgetExceeded):
+                run.held.append(run.ledger.reserve(SEAT, request, keep=int(step == "keep")))
+        elif run.held:
+            held = run.held[which % len(run.held)]
+            if step.endswith("again"):
+                run.ledger.again(held, billed=step.startswith("billed"))
+                run.check()
+                continue
+            run.held.remove(held)
+            tokens_in, tokens_out = held.usage.input_tokens, held.usage.output_tokens
+            reply = None
+            if step == "answer":
+                usage = Usage(input_tokens=min(length, tokens_in), output_tokens=min(most, tokens_out))
+                tries = (Attempt(at=0, elapsed=0),) * (held.tries + 1)
+                reply = GenerateResponse(text="x", usage=usage, attempts=tries)
+            elif step == "silent":
+                reply = GenerateResponse(text="x" * min(length, 4 * (tokens_out - 1)))
+            run.ledger.settle(held, reply, billed=step == "lost", tries=len(reply.attempts) if reply else 1)
+        run.check()
+
+
+@pytest.mark.anyio
+class TestRuns:
+    """A whole council within its budget, whatever its seats report."""
+
+    def seats(self, number, **kind):
+        from llm_council.testing.fakes import ScriptedProvider
+
+        said = GenerateResponse(
+            text="391\nRANKING: A > B > C > D > E",
+            usage=Usage(input_tokens=10, output_tokens=5),
+            cost=Cost(usd=1.0, source="reported", complete=True),
+        )
+        return {f"s{n}": ScriptedProvider(said, name=f"p{n}", delay=0.01, **kind) for n in range(number)}
+
+    async def test_unforeseeable_costs_cannot_overshoot_together(self, table):
+        council = table(**self.seats(5))
+        result = await council.run(budget=Budget(usd=2.5, deadline=30.0))
+        asked = sum(len(seat.requests) for seat in council.seats.values())
+        assert result.cost.usd == asked <= 3  # two, and the one that nobody could foresee
+        assert result.status in (Status.DEGRADED, Status.FAILED)
+        assert any("2.5 US dollars" in error.message for error in result.errors.values())
+
+    async def test_what_one_call_cost_is_known_for_the_next(self, table):
+        from llm_council.testing.fakes import ScriptedProvider
+
+        seat = next(iter(self.seats(1).values()))
+        council = table(a=seat, b=seat, c=seat)
+        await council.run(budget=Budget(usd=2.0, deadline=30.0))
+        assert isinstance(seat, ScriptedProvider)
+        assert len(seat.requests) <= 2
+
+    async def test_with_prices_drafts_are_asked_side_by_side(self, table):
+        council = table(**self.seats(4))
+        seats = list(council.seats.values())
+        at_once = []
+        for seat in seats:
+            seat._wait = lambda request, wait=seat._wait: at_once.append(sum(s._now for s in seats)) or wait(request)
+        await council.run(budget=Budget(usd=100.0, deadline=30.0), price=lambda *_: 1.0)
+        assert max(at_once) >= 3
+
+    async def test_a_blind_seat_that_hangs_does_not_hold_up_the_others(self, table):
+        seats = self.seats(3)
+        seats["s0"]._delay = inf
+        council = table(**seats)
+        result = await council.run(budget=Budget(usd=50.0, deadline=3.0, grace=0.0))
+        assert result.success
+        assert set(result.drafts) == {"s1"}
+
+    async def test_what_was_cut_is_named(self, table):
+        council = table(**self.seats(3))
+        result = await council.run(budget=Budget(calls=3, deadline=30.0))
+        assert sum(len(seat.requests) for seat in council.seats.values()) == 3
+        assert result.status is Status.DEGRADED
+        assert result.chair == "s2"  # one call was kept for it
+        named = " ".join(result.warnings)
+        assert all(f"{name} gave no critique: the budget of this run is 3 calls" in named for name in ("s0", "s1"))
+
+    async def test_an_estimate_and_an_unknown_price_are_flagged(self, table):
+        from llm_council.testing.fakes import ScriptedProvider
+
+        council = table(ann=ScriptedProvider(GenerateResponse(text="391")))
+        result = await council.run(budget=Budget(usd=0.5, deadline=30.0))
+        assert result.cost.usd is None
+        assert any("did not report" in warning for warning in result.warnings)
+        assert any("nobody knows what the calls of ann cost" in warning for warning in result.warnings)
+
+    async def test_a_price_from_the_table_is_in_the_result(self, table):
+        from llm_council.testing.fakes import ScriptedProvider
+
+        council = table(ann=ScriptedProvider("391"))
+        result = await council.run(price=lambda seat, usage: usage.total_tokens / 1000)
+        assert result.cost == Cost(usd=pytest.approx(result.usage.total_tokens / 1000), source="table", complete=True)
+
+    async def test_retries_are_calls_of_the_budget(self, table):
+        from llm_council.middleware import Retry
+        from llm_council.models import RetryPolicy
+        from llm_council.testing.fakes import ScriptedProvider
+
+        async def at_once(seconds):
+            pass
+
+        down = ScriptedProvider(ServerFailed("down", retryable=True))
+        seat = Retry(down, RetryPolicy(max_retries=5), sleep=at_once)
+        result = await table(ann=seat).run(budget=Budget(calls=3, deadline=30.0))
+        assert result.status is Status.FAILED
+        assert len(down.requests) == 3
+        assert len(result.errors["ann"].attempts) == 3
