@@ -269,7 +269,7 @@ async def test_a_budget_that_pays_for_nothing_sends_nothing(run):
 
 async def test_a_price_is_asked_before_each_call(run):
     council, result = await run(
-        seats={"ann": seat()}, budget=Budget(deadline=30, usd=1.0), price=lambda seat, i, o: 0.6
+        seats={"ann": seat()}, budget=Budget(deadline=30, usd=1.0), price=lambda seat, usage: 0.6
     )
     assert len(council.seats["ann"].requests) == 1
     assert result.text == "391"
@@ -280,7 +280,7 @@ async def test_estimates_of_the_budget_are_told(run):
     reply = GenerateResponse(text="391")
     _, result = await run(seats={"ann": seat(draft=reply)}, budget=Budget(deadline=30, tokens=10_000, usd=1.0))
     assert any("estimate" in warning for warning in result.warnings)
-    assert any("no known cost" in warning for warning in result.warnings)
+    assert any("nobody knows what the calls of ann cost" in warning for warning in result.warnings)
 
 
 async def test_phases_are_timed_even_when_they_overlap(run):
