@@ -1,0 +1,131 @@
+"""The surfaces without a socket: a transport for httpx, and ``responses`` for requests."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+
+from llm_council.testing.servers._said import Asked, Ending, Sent
+
+if TYPE_CHECKING:
+    import requests
+    import responses
+
+    from llm_council.testing.servers._loopback import Replies
+
+__all__ = ["Mock", "mocked"]
+
+_CUT = "peer closed connection without sending complete message body"
+
+
+class Mock(httpx.MockTransport):
+    """Say to httpx what a vendor says; one that hangs is waited for by async clients, and times out for others."""
+
+    def __init__(self, vendor: Replies) -> None:
+        super().__init__(self.handle_request)
+        self._vendor = vendor
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a blocking client."""
+        request.read()
+        sent = self._vendor.reply(_asked(request))
+        time.sleep(sent.delay)
+        self._vendor.end(left=sent.ending is Ending.HANG)
+        if sent.silent:
+            raise httpx.ReadTimeout("the fake vendor hangs", request=request)
+        return httpx.Response(sent.status, headers=_headers(sent), stream=_Pieces(sent, request))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer an async client."""
+        await request.aread()
+        sent = self._vendor.reply(_asked(request))
+        if sent.silent or sent.delay:
+            try:
+                await (anyio.sleep_forever() if sent.silent else anyio.sleep(sent.delay))
+            except anyio.get_cancelled_exc_class():
+                self._vendor.end(left=True)
+                raise
+        return httpx.Response(sent.status, headers=_headers(sent), stream=_Arriving(sent, request, self._vendor))
+
+
+class _Pieces(httpx.SyncByteStream):
+    def __init__(self, sent: Sent, request: httpx.Request) -> None:
+        self._sent = sent
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._sent.pieces
+        if self._sent.ending is Ending.HANG:
+            raise httpx.ReadTimeout("the fake vendor hangs", request=self._request)
+        if self._sent.ending is Ending.CUT:
+            raise httpx.RemoteProtocolError(_CUT, request=self._request)
+
+
+class _Arriving(httpx.AsyncByteStream):
+    def __init__(self, sent: Sent, request: httpx.Request, vendor: Replies) -> None:
+        self._sent = sent
+        self._request = request
+        self._vendor = vendor
+        self._over = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._sent.pieces:
+            await anyio.lowlevel.checkpoint()
+            yield piece
+        if self._sent.ending is Ending.HANG:
+            await anyio.sleep_forever()
+        if self._sent.ending is Ending.CUT:
+            raise httpx.RemoteProtocolError(_CUT, request=self._request)
+        self._end(left=False)
+
+    async def aclose(self) -> None:
+        self._end(left=True)
+
+    def _end(self, *, left: bool) -> None:
+        if not self._over:
+            self._over = True
+            self._vendor.end(left=left)
+
+
+@contextmanager
+def mocked(vendor: Replies) -> Iterator[responses.RequestsMock]:
+    """Answer whatever requests sends; what hangs times out, and a stream arrives in one piece."""
+    import requests  # a vendor for httpx needs neither
+    import responses
+
+    def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], Any]:
+        body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
+        sent = vendor.reply(_asked_by(request.method or "", request.url or "", dict(request.headers), body))
+        time.sleep(sent.delay)
+        vendor.end(left=sent.ending is Ending.HANG)
+        if sent.ending is Ending.HANG:
+            raise requests.ReadTimeout("the fake vendor hangs")
+        if sent.ending is Ending.CUT:
+            raise requests.exceptions.ChunkedEncodingError(_CUT)
+        return sent.status, dict(sent.headers), b"".join(sent.pieces)
+
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        for method in (responses.GET, responses.POST, responses.DELETE):
+            mock.add_callback(method, re.compile(".*"), callback=answer, content_type=None)
+        yield mock
+
+
+def _asked(request: httpx.Request) -> Asked:
+    return _asked_by(request.method, str(request.url), dict(request.headers), request.content)
+
+
+def _asked_by(method: str, url: str, headers: dict[str, str], body: bytes) -> Asked:
+    parts = urlsplit(url)
+    low = {name.lower(): str(value) for name, value in headers.items()}
+    return Asked(method=method, path=parts.path, query=parts.query, headers=low, body=body)
+
+
+def _headers(sent: Sent) -> dict[str, str]:
+    return dict(sent.headers) if sent.stream else {**sent.headers, "content-length": str(sent.length)}

@@ -1,0 +1,99 @@
+"""Every built-in provider keeps every promise of the kit, in both async worlds."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from llm_council.providers import _local_engine, gateways
+from llm_council.providers._local_weights import ENV
+from llm_council.providers.anthropic import AnthropicProvider
+from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.providers.gemini import GeminiProvider
+from llm_council.providers.lmstudio import LMStudioProvider
+from llm_council.providers.local import LocalProvider
+from llm_council.providers.ollama import OllamaProvider
+from llm_council.providers.openai import OpenAIProvider
+from llm_council.providers.openrouter import OpenRouterProvider
+from llm_council.providers.vllm import VLLMProvider
+from llm_council.testing.conformance import ProviderConformance, Stage, Verdict, outcomes
+from llm_council.testing.servers import FakeVendor
+
+BOTH = ("asyncio", "trio")
+
+
+class TestOpenAI(ProviderConformance):
+    provider = OpenAIProvider
+    backends = BOTH
+
+
+class TestAnthropic(ProviderConformance):
+    provider = AnthropicProvider
+    backends = BOTH
+
+
+class TestGemini(ProviderConformance):
+    provider = GeminiProvider
+    backends = BOTH
+
+
+class TestOllama(ProviderConformance):
+    provider = OllamaProvider
+    backends = BOTH
+
+
+class TestOpenRouter(ProviderConformance):
+    provider = OpenRouterProvider
+
+
+class TestVLLM(ProviderConformance):
+    provider = VLLMProvider
+
+
+class TestLMStudio(ProviderConformance):
+    provider = LMStudioProvider
+
+
+class TestOpenAICompatible(ProviderConformance):
+    provider = OpenAICompatibleProvider
+    key_variable = "A_HOUSE_KEY"
+    options: ClassVar = {"api_key": "${A_HOUSE_KEY}"}
+
+
+@pytest.mark.parametrize("gateway", [row.class_name for row in gateways.rows().values()])
+def test_a_row_of_gateways_is_a_provider(gateway):
+    """A new row is proved by being there."""
+    cls = type("Row", (ProviderConformance,), {"provider": getattr(gateways, gateway)})
+    assert [found.line for found in outcomes(cls()) if found.verdict is not Verdict.KEPT] == []
+
+
+STAND_IN = """
+import json, sys
+print(json.dumps({"address": ADDRESS, "grammar": "llguidance"}), flush=True)
+sys.stdin.read()
+"""
+
+
+class TestLocal(ProviderConformance):
+    """The embedded engine: the fake vendor stands in its process's place."""
+
+    provider = LocalProvider
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, monkeypatch, tmp_path):
+        self.folder, self.patch = tmp_path, monkeypatch
+        weights = tmp_path / "plain.gguf"
+        weights.write_bytes(b"GGUF")
+        monkeypatch.setenv(ENV, str(weights))
+        monkeypatch.setattr(_local_engine, "installed", lambda: "/nowhere")
+
+    @contextmanager
+    def playing(self, said):
+        vendor = FakeVendor("openai", said)
+        with vendor.serve(), self.surroundings():
+            server: Path = self.folder / "server.py"
+            server.write_text(STAND_IN.replace("ADDRESS", json.dumps(vendor.url.removesuffix("/v1"))))
+            self.patch.setattr(_local_engine, "_SERVER", server)
+            yield Stage(LocalProvider(), vendor)
