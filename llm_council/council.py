@@ -15,7 +15,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 import anyio
 import attrs
 
-from llm_council import _runtime, subagents
+from llm_council import _runtime, pricing, subagents
 from llm_council._engine.plan import Wishes, make_plan
 from llm_council._engine.run import conduct
 from llm_council._seating import Seating
@@ -115,6 +115,7 @@ class Council:
         )
         self._listeners = tuple(listeners)
         self._seating = Seating.fill(providers, self._config)
+        self._price = pricing.price_of(self._seating.adapters)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -151,7 +152,7 @@ class Council:
         """Convene the council on a task; see ``run``."""
         plan = await self._prepared(task, subagent, options)
         with listening(*self._listeners):
-            return await conduct(plan, self._seating.adapters)
+            return await conduct(plan, self._seating.adapters, price=self._price)
 
     @_spelled_out
     def stream(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilStream:
@@ -174,7 +175,7 @@ class Council:
 
         async def work() -> None:
             with sender, listening(*self._listeners, send):
-                await conduct(plan, self._seating.adapters, deltas=True, on_result=keep)
+                await conduct(plan, self._seating.adapters, deltas=True, price=self._price, on_result=keep)
 
         async with anyio.create_task_group() as group:
             group.start_soon(work)
@@ -207,6 +208,8 @@ class Council:
             else self._planned(task, subagent, options)
         )
         self._seating.check()
+        if pricing.must_load(self._seating.providers.values()):
+            await anyio.to_thread.run_sync(pricing.load)
         return plan
 
     def doctor(self, *, deep: bool = False) -> AwaitableDict[str, DoctorResult]:

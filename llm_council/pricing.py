@@ -1,0 +1,117 @@
+"""What a call costs where its provider does not say: looked up by address and model, in a table that comes as an extra.
+
+The table is that of the package ``genai-prices``, as it was installed: nothing is fetched. Without the package, or for
+an address or a model that it does not know, the cost is unknown. A provider's own word always goes before the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from llm_council.models import SeatSpec, Usage
+from llm_council.providers.base import ProviderAdapter
+
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+
+__all__ = ["load", "look_up", "must_load", "price_of"]
+
+# Servers of one's own send no bill: their calls take nothing of a budget in dollars. Names of the providers' classes.
+_OWN = frozenset({"local", "lmstudio", "ollama", "ollama-openai", "vllm"})
+_VENDORS = ("ollama.com",)  # where such a server is somebody else's after all
+
+# Addresses under which the table does not know a vendor that it has.
+_OTHER_ADDRESSES = {"api.together.ai": "https://api.together.xyz"}
+
+
+@cache
+def load() -> DataSnapshot | None:
+    """Load the table, which takes a moment once; None where the extra ``prices`` is not there."""
+    if find_spec("genai_prices") is None:
+        return None
+    from genai_prices.data_snapshot import get_snapshot
+
+    return get_snapshot()
+
+
+def must_load(adapters: Iterable[ProviderAdapter]) -> bool:
+    """Tell whether a run of these may look for prices in a table that is not loaded yet."""
+    if load.cache_info().currsize or find_spec("genai_prices") is None:
+        return False
+    return any(_address(one) and not _is_own(one) for adapter in adapters for one in _senders(adapter))
+
+
+def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usage], float | None]:
+    """Return a function that tells the US dollars of a seat's call by its tokens; None is unknown.
+
+    Args:
+        adapters: what sits in each seat, by the seat's name. Where several share one, the dearest that knows counts.
+    """
+
+    def price(seat: SeatSpec, usage: Usage) -> float | None:
+        known = (_price(one, seat.model, usage) for one in _senders(adapters[seat.name]))
+        return max((usd for usd in known if usd is not None), default=None)
+
+    return price
+
+
+def look_up(address: str, model: str, usage: Usage) -> float | None:
+    """Return the US dollars of so many tokens of a model behind an address; None is unknown.
+
+    Args:
+        address: where the provider is reached, such as ``"https://api.openai.com/v1"``.
+        model: the model's name there.
+        usage: the tokens, cached ones counted among those that went in.
+    """
+    table = load()
+    if table is None:
+        return None
+    from genai_prices import Usage as Tokens
+
+    host = urlsplit(address).hostname or ""
+    tokens = Tokens(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+    try:
+        found = table.calc(tokens, model, None, _OTHER_ADDRESSES.get(host, address), None)
+    except (LookupError, ValueError):  # an address or a model that it does not know, or tokens that do not add up
+        return None
+    return float(found.total_price)
+
+
+def _price(adapter: ProviderAdapter, model: str | None, usage: Usage) -> float | None:
+    if _is_own(adapter):
+        return 0.0
+    address, model = _address(adapter), model or getattr(adapter, "default_model", None)
+    return look_up(address, model, usage) if address and model else None
+
+
+def _senders(adapter: ProviderAdapter) -> Iterator[ProviderAdapter]:
+    """Yield who may send the bill: what a middleware holds, and each of several."""
+    inner, several = getattr(adapter, "inner", None), getattr(adapter, "providers", None)
+    if isinstance(inner, ProviderAdapter):
+        yield from _senders(inner)
+    elif isinstance(several, tuple):
+        for one in several:
+            yield from _senders(one)
+    else:
+        yield adapter
+
+
+def _address(adapter: ProviderAdapter) -> str:
+    address = getattr(adapter, "base_url", None)
+    return address if isinstance(address, str) else ""
+
+
+def _is_own(adapter: ProviderAdapter) -> bool:
+    """Tell whether a server is one's own, by its class: an instance may be called anything."""
+    names = (vars(cls)["name"] for cls in type(adapter).__mro__ if isinstance(vars(cls).get("name"), str))
+    host = urlsplit(_address(adapter)).hostname or ""
+    return next(names, None) in _OWN and not host.endswith(_VENDORS)

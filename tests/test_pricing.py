@@ -1,0 +1,137 @@
+"""What a call costs: the provider's word, else the table's, else nobody's. The table is the one that is installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from llm_council import Budget, Council, pricing
+from llm_council.middleware import Retry
+from llm_council.models import SeatSpec, Usage
+from llm_council.providers.anthropic import AnthropicProvider
+from llm_council.providers.base import ProviderAdapter
+from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.providers.local import LocalProvider
+from llm_council.providers.ollama import OllamaProvider
+from llm_council.providers.openai import OpenAIProvider
+from llm_council.testing.fakes import ScriptedProvider
+
+THOUSAND = Usage(input_tokens=1000, output_tokens=1000)
+KEY = "a-key-of-the-tests"
+
+
+def cost(adapter: ProviderAdapter, model: str | None = None, usage: Usage = THOUSAND) -> float | None:
+    seat = SeatSpec(name="ann", provider=adapter.name, model=model)
+    return pricing.price_of({"ann": adapter})(seat, usage)
+
+
+def test_the_address_says_whose_prices_hold_and_not_the_name() -> None:
+    openai = OpenAIProvider(api_key=KEY, name="fast")
+    assert cost(openai, "gpt-5-mini") == pytest.approx(0.00225)
+    assert cost(OpenAIProvider(api_key=KEY, base_url="https://llm.example.com/v1"), "gpt-5-mini") is None
+    gateway = OpenAICompatibleProvider(name="openai-ish", base_url="https://api.openai.com/v1", api_key=KEY)
+    assert cost(gateway, "gpt-5-mini") == cost(openai, "gpt-5-mini")
+    assert cost(OpenAICompatibleProvider(base_url="https://llm.example.com/v1"), "house-70b") is None
+
+
+def test_a_seat_without_a_model_has_its_providers_default() -> None:
+    anthropic = AnthropicProvider(api_key=KEY, default_model="claude-sonnet-4-6")
+    assert cost(anthropic) == cost(anthropic, "claude-sonnet-4-6") == pytest.approx(0.018)
+    assert cost(anthropic, "no-such-model") is None
+
+
+def test_what_the_cache_served_costs_less() -> None:
+    cached = Usage(input_tokens=1000, output_tokens=1000, cached_tokens=900)
+    openai = OpenAIProvider(api_key=KEY)
+    assert cost(openai, "gpt-5-mini", cached) < cost(openai, "gpt-5-mini")
+    more_cached_than_sent = Usage(input_tokens=1, output_tokens=1, cached_tokens=900)
+    assert cost(openai, "gpt-5-mini", more_cached_than_sent) is None
+
+
+def test_a_middleware_costs_what_it_holds() -> None:
+    assert cost(Retry(OpenAIProvider(api_key=KEY)), "gpt-5-mini") == pytest.approx(0.00225)
+
+
+class Pair(ProviderAdapter):
+    name = "pair"
+
+    def __init__(self, *providers: ProviderAdapter) -> None:
+        self.providers = providers
+
+    async def generate(self, request):
+        raise NotImplementedError
+
+
+def test_of_several_the_dearest_that_knows_counts() -> None:
+    cheap, dear = OpenAIProvider(api_key=KEY, default_model="gpt-5-mini"), LocalProvider()
+    assert cost(Pair(dear, cheap)) == cost(cheap)
+    assert cost(Pair(ScriptedProvider("x"))) is None
+
+
+@pytest.mark.parametrize(
+    ("adapter", "usd"),
+    [
+        (LocalProvider(), 0.0),
+        (OllamaProvider(name="mine"), 0.0),
+        (OllamaProvider(base_url="https://ollama.com", api_key=KEY), None),
+        (ScriptedProvider("x", name="local"), None),
+    ],
+)
+def test_a_server_of_ones_own_sends_no_bill(adapter: ProviderAdapter, usd: float | None) -> None:
+    assert cost(adapter, "some-model") == usd
+
+
+def test_without_the_extra_the_cost_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pricing, "find_spec", lambda name: None)
+    pricing.load.cache_clear()
+    try:
+        assert not pricing.must_load([OpenAIProvider(api_key=KEY)])
+        assert cost(OpenAIProvider(api_key=KEY), "gpt-5-mini") is None
+    finally:
+        pricing.load.cache_clear()
+
+
+def test_only_seats_that_have_a_price_make_it_load() -> None:
+    pricing.load.cache_clear()
+    assert not pricing.must_load([LocalProvider(), ScriptedProvider("x")])
+    assert pricing.must_load([LocalProvider(), Retry(OpenAIProvider(api_key=KEY))])
+    pricing.load()
+    assert not pricing.must_load([OpenAIProvider(api_key=KEY)])
+
+
+def test_looking_a_price_up_opens_no_socket_and_importing_it_loads_no_table() -> None:
+    script = """
+import socket, sys
+from llm_council import pricing
+from llm_council.models import Usage
+assert "genai_prices" not in sys.modules
+class Refused(socket.socket):
+    def __init__(self, *arguments, **options):
+        raise SystemExit("a socket was opened")
+socket.socket = Refused
+usd = pricing.look_up("https://api.openai.com/v1", "gpt-5-mini", Usage(input_tokens=1000, output_tokens=1000))
+assert usd == 0.00225, usd
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_council_prices_its_calls() -> None:
+    class Vendor(ScriptedProvider):
+        base_url = "https://api.openai.com/v1"
+        default_model = "gpt-5-mini"
+
+    pricing.load.cache_clear()
+    vendor = Vendor('{"answer": "Four.", "reasoning": "2 + 2"}', name="vendor")
+    with Council([vendor]) as council:
+        result = council.run_sync("What is 2 + 2?")
+        assert result.success
+        assert result.cost.source == "table"
+        assert result.cost.complete
+        assert result.cost.usd == pytest.approx(
+            pricing.look_up("https://api.openai.com/v1", "gpt-5-mini", result.usage), abs=1e-9
+        )
+        refused = council.run_sync("What is 2 + 2?", budget=Budget(usd=1e-7))
+        assert refused.error is not None
+        assert "US dollars" in str(refused.error)
+        assert refused.cost.usd is None
