@@ -15,9 +15,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 import anyio
 import attrs
 
-from llm_council import _runtime, pricing, subagents
-from llm_council._engine.plan import Wishes, make_plan
-from llm_council._engine.run import conduct
+from llm_council import _engine, _runtime, pricing
 from llm_council._seating import Seating
 from llm_council.config import CouncilConfig
 from llm_council.errors import InvalidOption, UnknownOption, near
@@ -152,7 +150,7 @@ class Council:
         """Convene the council on a task; see ``run``."""
         plan = await self._prepared(task, subagent, options)
         with listening(*self._listeners):
-            return await conduct(plan, self._seating.adapters, price=self._price)
+            return await _engine.conduct(plan, self._seating.adapters, price=self._price)
 
     @_spelled_out
     def stream(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilStream:
@@ -175,7 +173,7 @@ class Council:
 
         async def work() -> None:
             with sender, listening(*self._listeners, send):
-                await conduct(plan, self._seating.adapters, deltas=True, price=self._price, on_result=keep)
+                await _engine.conduct(plan, self._seating.adapters, deltas=True, price=self._price, on_result=keep)
 
         async with anyio.create_task_group() as group:
             group.start_soon(work)
@@ -192,13 +190,15 @@ class Council:
         return self._planned(task, subagent, options)
 
     def _planned(self, task: str, subagent: str, options: RunOptions) -> Plan:
+        from llm_council import subagents  # loaded by the first run, as the engine is
+
         for name in options:
             if name not in _OPTIONS:
                 raise UnknownOption(f"a run takes no {name!r}{near(name, _OPTIONS)}")
         rest: dict[str, Any] = dict(options)
         role = subagents.load(subagent, rest.pop("mode", None), paths=self._config.subagent_paths)
         files = _read(rest.pop("files", None) or (), self._config.limits)
-        return make_plan(task, role, self._config, self._seating.specs, Wishes(files=files, **rest))
+        return _engine.make_plan(task, role, self._config, self._seating.specs, _engine.Wishes(files=files, **rest))
 
     async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
         """Make the plan, reading files in a worker thread, and refuse what cannot work before anything is sent."""

@@ -1,1 +1,23 @@
-"""The engine: a plan and some adapters become a result. See ``run.conduct``."""
+"""The engine: a plan and some adapters become a result. It is loaded by the first run, not by the first council."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llm_council._engine.plan import Wishes, make_plan
+    from llm_council._engine.run import conduct
+
+__all__ = ["Wishes", "conduct", "make_plan"]
+
+_HOMES = {"Wishes": "plan", "conduct": "run", "make_plan": "plan"}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
 import attrs
@@ -249,10 +249,12 @@ def _scan(path: tuple[str, ...], without_plugins: bool) -> Mapping[str, _Entry]:
     """Read the entry points, once for each ``sys.path``: what a failed import did wrong is not kept here."""
     ours: dict[str, _Entry] = {}
     theirs: dict[str, _Entry] = {}
+    facts: dict[Distribution | None, tuple[str, str | None]] = {None: ("an unknown distribution", None)}
     for point in entry_points(group=GROUP):
-        dist = point.dist
-        name = re.sub(r"[-_.]+", "-", dist.name).lower() if dist is not None else "an unknown distribution"
-        entry = _Entry(point, name, dist.version if dist is not None else None)
+        if point.dist is not None and point.dist not in facts:
+            told = point.dist.metadata  # parsed anew for each look
+            facts[point.dist] = (re.sub(r"[-_.]+", "-", told["Name"]).lower(), told["Version"])
+        entry = _Entry(point, *facts[point.dist])
         if entry.is_ours:
             ours[point.name] = entry
         elif not without_plugins:
