@@ -122,6 +122,8 @@ class ToolCall:
             ValueError: the model wrote something else than a JSON object.
         """
         value = json.loads(self.arguments) if self.arguments.strip() else {}
+        if value is None:  # how some models write that there are none
+            value = {}
         if not isinstance(value, dict):
             raise ValueError(f"the arguments of {self.name!r} are not a JSON object")
         return value

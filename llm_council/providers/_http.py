@@ -16,7 +16,6 @@ from llm_council import transports
 from llm_council._secrets import Secret
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import (
-    ApiError,
     ConfigurationError,
     ConnectionLost,
     CouncilError,
@@ -147,7 +146,7 @@ class HttpProvider(ProviderAdapter):
         """Return the answer in a reply's JSON."""
 
     @abstractmethod
-    def _refusal(self, reply: HttpReply) -> ApiError:
+    def _refusal(self, reply: HttpReply) -> ProviderError:
         """Return the error that a reply with status 400 or more is."""
 
     @abstractmethod

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
+from llm_council.testing.strategies._hosted import REPLIES, REQUESTS
 from llm_council.testing.strategies._models import (
     bounds,
     images,
@@ -15,6 +16,7 @@ from llm_council.testing.strategies._models import (
     structured_outputs,
     tools,
 )
+from llm_council.testing.strategies._responses import responses_replies, responses_requests
 from llm_council.testing.strategies._values import (
     json_objects,
     maybe,
@@ -46,12 +48,16 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
 
     Args:
         draw: hypothesis's own.
-        dialect: ``"openai"``.
+        dialect: ``"openai"``, ``"responses"``, ``"cohere"`` or ``"ai21"``.
         vendor: whose reasoning blocks the assistant's turns hold.
 
     Raises:
         ValueError: the dialect is not known.
     """
+    if dialect in REQUESTS:
+        return draw(REQUESTS[dialect]())
+    if dialect == "responses":
+        return draw(responses_requests())
     if dialect != "openai":
         raise ValueError(f"no strategy for the dialect {dialect!r}")
     calls = st.builds(
@@ -103,12 +109,16 @@ def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.Gener
 
     Args:
         draw: hypothesis's own.
-        dialect: ``"openai"``.
+        dialect: ``"openai"``, ``"responses"``, ``"cohere"`` or ``"ai21"``.
         vendor: whose reasoning blocks the answer holds.
 
     Raises:
         ValueError: the dialect is not known.
     """
+    if dialect in REPLIES:
+        return draw(REPLIES[dialect]())
+    if dialect == "responses":
+        return draw(responses_replies())
     if dialect != "openai":
         raise ValueError(f"no strategy for the dialect {dialect!r}")
     refusal = draw(maybe(st.text(min_size=1, max_size=20)))

@@ -1,0 +1,87 @@
+"""What Cohere says when it refuses: ``{"id", "message"}``, and a status that says the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llm_council._wire import failures, openai_errors
+from llm_council._wire.payloads import loads
+from llm_council.errors import (
+    ApiError,
+    ContentFiltered,
+    ContextTooLong,
+    MalformedReply,
+    ProviderError,
+    RequestRejected,
+)
+
+__all__ = ["decode_error", "encode_error", "error_inside"]
+
+_BLOCKED = 498  # "Unsafe request": the prompt or the answer was withheld
+_RESET = "x-ratelimit-reset"  # Unix seconds, as the vendor's own client reads it
+_TRACE = "x-debug-trace-id"
+# The dialect has no codes: what this text decides is the class, never whether to try again.
+_LONG = re.compile(r"(?i)too many tokens|number of tokens[^\n]{0,80}(?:exceed|too (?:long|large))")
+
+
+def decode_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | str,
+    *,
+    now: float | None = None,
+    request_id: str | None = None,
+) -> ProviderError:
+    """Read the reply to a refused request.
+
+    Args:
+        status: the HTTP status, 400 or more.
+        headers: the reply's.
+        body: the reply's, cut at will.
+        now: Unix seconds, see ``failures.retry_after``.
+        request_id: the id of the request, where the caller knows it already.
+
+    Returns:
+        ``ContentFiltered`` for what was withheld; every other refusal is an ``ApiError``.
+    """
+    said = {name.lower(): word for name, word in headers.items()}
+    if failures.retry_after(said, now) is None and now is not None and said.get(_RESET, "").isdecimal():
+        said["retry-after"] = str(float(said[_RESET][:15]) - now)
+    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    value = _parsed(text)
+    found = value.get("id") if isinstance(value, dict) else None
+    known = request_id or (found if isinstance(found, str) and found else None) or said.get(_TRACE)
+    error = openai_errors.decode_error(status, said, text, now=now, request_id=known)
+    if status == _BLOCKED:
+        return ContentFiltered(error.message, request_id=error.request_id)
+    if type(error) is RequestRejected and _LONG.search(error.message):
+        facts = {name: getattr(error, name) for name in ("status", "code", "body", "request_id", "retry_after")}
+        return ContextTooLong(error.message, **facts)
+    return error
+
+
+def error_inside(value: Any, *, request_id: str | None = None, partial: str | None = None) -> ApiError | None:
+    """Return the error that a reply with status 200, or one event of a stream, is; None when it is none.
+
+    The envelope is that of a refusal: a message, and nothing of an answer beside it.
+    """
+    if not isinstance(value, dict) or "delta" in value or not isinstance(value.get("message"), str):
+        return None
+    found = value.get("id")
+    wrapped = {"error": {key: value.get(key) for key in ("message", "code", "status", "status_code")}}
+    known = found if isinstance(found, str) and found else request_id
+    return openai_errors.error_inside(wrapped, request_id=known, partial=partial)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return loads(text)
+    except MalformedReply:
+        return None
+
+
+def encode_error(message: str, *, request_id: str | None = None) -> dict[str, Any]:
+    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
+    return {"message": message} if request_id is None else {"id": request_id, "message": message}

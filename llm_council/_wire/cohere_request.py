@@ -1,0 +1,305 @@
+"""Requests of Cohere's chat dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
+from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+
+__all__ = ["PLAN", "VENDOR", "decode_request", "encode_request", "plan_part"]
+
+VENDOR = "cohere"
+PLAN = "tool_plan"
+"""What the model says before it calls tools; it goes back with the calls."""
+
+_SCALARS = {"max_tokens": "max_tokens", "temperature": "temperature", "top_p": "p"}
+_CHOICES = {"none": "NONE", "required": "REQUIRED"}  # no word means auto, and no tool can be named
+_INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
+
+
+def encode_request(request: GenerateRequest, *, model: str | None = None, stream: bool | None = None) -> dict[str, Any]:
+    """Write a request; ``extra`` goes beside the fields, as it is.
+
+    Instructions become one turn, the first: the dialect takes them nowhere else. ``strict_tools`` is set when every
+    tool asks for it.
+
+    Args:
+        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        model: the model's name, for a request that has none or another one.
+        stream: whether to ask for a stream; None takes ``request.stream``.
+
+    Raises:
+        InvalidOption: a tool's result without ``tool_call_id``.
+    """
+    payload: dict[str, Any] = {}
+    name = model or request.model
+    if name:
+        payload["model"] = name
+    payload["messages"] = _encode_turns(request.turns())
+    optional = {key: getattr(request, field) for field, key in _SCALARS.items()}
+    optional |= {
+        "stop_sequences": list(request.stop) or None,
+        "tools": [_encode_tool(tool) for tool in request.tools] or None,
+        "strict_tools": True if request.tools and all(tool.strict for tool in request.tools) else None,
+        "tool_choice": _encode_choice(request.tool_choice) if request.tools else None,
+        "response_format": _encode_format(request),
+        "thinking": _encode_thinking(request.reasoning),
+    }
+    payload.update((key, value) for key, value in optional.items() if value is not None)
+    if request.stream if stream is None else stream:
+        payload["stream"] = True
+    payload.update(request.extra)
+    return payload
+
+
+def _encode_turns(turns: Iterable[Message]) -> list[dict[str, Any]]:
+    instructions: list[str] = []
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        if turn.role in _INSTRUCTIONS:
+            if turn.text:
+                instructions.append(turn.text)
+        else:
+            messages.append(_encode_turn(turn))
+    first = {"role": "system", "content": "\n\n".join(instructions)}
+    return [first, *messages] if instructions else messages
+
+
+def _encode_turn(turn: Message) -> dict[str, Any]:
+    if turn.role == Role.TOOL:
+        if not turn.tool_call_id:
+            raise InvalidOption("a tool's turn needs tool_call_id: the id of the call that it answers")
+        return {"role": "tool", "tool_call_id": turn.tool_call_id, "content": turn.text}
+    if turn.role == Role.ASSISTANT:
+        return _encode_answer(turn)
+    return {"role": str(turn.role), "content": _encode_content(turn.content)}
+
+
+def _encode_content(content: str | tuple[Part, ...]) -> str | list[dict[str, Any]]:
+    if isinstance(content, str):
+        return content
+    parts: list[dict[str, Any]] = []
+    for part in content:
+        if isinstance(part, ImagePart):
+            image = {"url": part.url or f"data:{part.media_type};base64,{part.data}"}
+            parts.append(
+                {"type": "image_url", "image_url": {**image, **({"detail": part.detail} if part.detail else {})}}
+            )
+        elif isinstance(part, TextPart):
+            parts.append({"type": "text", "text": part.text})
+    if all(part["type"] == "text" for part in parts):
+        return "".join(part["text"] for part in parts)
+    return parts
+
+
+def _encode_answer(turn: Message) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant"}
+    blocks: list[dict[str, Any]] = []
+    for part in (TextPart(text=turn.content),) if isinstance(turn.content, str) else turn.content:
+        if isinstance(part, TextPart):
+            if part.text:
+                blocks.append({"type": "text", "text": part.text})
+        elif isinstance(part, ReasoningPart) and part.vendor == VENDOR:
+            plan = part.data.get(PLAN) if part.data else None
+            if isinstance(plan, str):
+                message[PLAN] = message.get(PLAN, "") + plan
+            elif part.text:
+                blocks.append({"type": "thinking", "thinking": part.text})
+    if turn.tool_calls:
+        message["tool_calls"] = [_encode_call(call) for call in turn.tool_calls]
+    if any(block["type"] == "thinking" for block in blocks):
+        message["content"] = blocks
+    elif blocks or not turn.tool_calls:
+        message["content"] = "".join(block["text"] for block in blocks)
+    return message
+
+
+def plan_part(plan: str) -> ReasoningPart:
+    """Return a plan as it goes back to the vendor."""
+    return ReasoningPart(vendor=VENDOR, data={PLAN: plan})
+
+
+def _encode_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments if call.arguments.strip() else "{}"}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _encode_tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "parameters": dict(tool.parameters)}
+    if tool.description is not None:
+        function["description"] = tool.description
+    return {"type": "function", "function": function}
+
+
+def _encode_choice(choice: str | None) -> str | None:
+    return None if choice in (None, "auto") else _CHOICES.get(choice, "REQUIRED")
+
+
+def _encode_format(request: GenerateRequest) -> dict[str, Any] | None:
+    wanted, legacy = request.structured_output, request.response_format
+    schema: Any = None
+    if wanted is not None:
+        schema = wanted.json_schema
+    elif legacy is None or legacy.get("type") not in ("json_object", "json_schema"):
+        return None
+    else:
+        inner = legacy.get("json_schema")
+        schema = (
+            inner.get("schema", inner if legacy["type"] == "json_object" else None)
+            if isinstance(inner, Mapping)
+            else None
+        )
+    return {"type": "json_object", **({"json_schema": dict(schema)} if isinstance(schema, Mapping) else {})}
+
+
+def _encode_thinking(config: ReasoningConfig | None) -> dict[str, Any] | None:
+    if config is None or (config.effort is None and config.budget_tokens is None):
+        return None
+    if config.effort is Effort.NONE or config.budget_tokens == 0:
+        return {"type": "disabled"}
+    return {"type": "enabled", **({"token_budget": config.budget_tokens} if config.budget_tokens else {})}
+
+
+def decode_request(payload: Any) -> GenerateRequest:
+    """Read a request: the mirror of ``encode_request``, for fake vendors.
+
+    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
+
+    Raises:
+        MalformedReply: the payload is no request of this dialect.
+    """
+    rest = dict(need_object(payload, "$"))
+    turns = need_list(rest.pop("messages", None), "$.messages")
+    model = get_text(rest, "model", "$")
+    rest.pop("model", None)
+    facts: dict[str, Any] = {
+        "model": model,
+        "messages": [_decode_turn(turn, f"$.messages[{index}]") for index, turn in enumerate(turns)],
+        "stream": rest.pop("stream", False) is True,
+        **{field: value for field, key in _SCALARS.items() if (value := rest.pop(key, None)) is not None},
+        **_decode_stop(rest),
+        **_decode_tools(rest),
+        **_decode_format(rest),
+        **_decode_thinking(rest),
+    }
+    try:
+        return GenerateRequest(**facts, extra=rest)
+    except InvalidOption as error:
+        raise MalformedReply(str(error), path="$") from None
+
+
+def _decode_stop(rest: dict[str, Any]) -> dict[str, Any]:
+    stop = rest.get("stop_sequences")
+    if isinstance(stop, list) and stop and all(isinstance(word, str) for word in stop):
+        return {"stop": rest.pop("stop_sequences")}
+    return {}
+
+
+def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
+    listed = rest.get("tools")
+    if not isinstance(listed, list) or not listed:
+        return {}
+    strict = {"strict": True} if rest.get("strict_tools") is True else {}
+    try:
+        tools = [Tool.of({**tool["function"], **strict}) for tool in listed]
+    except (InvalidOption, KeyError, AttributeError, TypeError):
+        return {}
+    if [_encode_tool(tool) for tool in tools] != listed:
+        return {}
+    del rest["tools"]
+    if strict:
+        del rest["strict_tools"]
+    choice = next((word for word, wire in _CHOICES.items() if wire == rest.get("tool_choice")), None)
+    if choice is None:
+        return {"tools": tools}
+    del rest["tool_choice"]
+    return {"tools": tools, "tool_choice": choice}
+
+
+def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
+    wanted = rest.get("response_format")
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_object":
+        return {}
+    schema = wanted.get("json_schema")
+    if wanted.keys() == {"type"}:
+        facts: dict[str, Any] = {"response_format": wanted}
+    elif wanted.keys() == {"type", "json_schema"} and isinstance(schema, dict):
+        facts = {"structured_output": StructuredOutput(json_schema=schema)}
+    else:
+        return {}
+    del rest["response_format"]
+    return facts
+
+
+def _decode_thinking(rest: dict[str, Any]) -> dict[str, Any]:
+    found = rest.get("thinking")
+    if not isinstance(found, dict):
+        return {}
+    budget = tokens(found.get("token_budget"))
+    for config in (
+        ReasoningConfig(effort=Effort.NONE),
+        ReasoningConfig(effort=Effort.MEDIUM),
+        ReasoningConfig(budget_tokens=budget),
+    ):
+        if _encode_thinking(config) == found:
+            del rest["thinking"]
+            return {"reasoning": config}
+    return {}
+
+
+def _decode_turn(value: Any, path: str) -> Message:
+    turn = need_object(value, path)
+    role = get_text(turn, "role", path)
+    if not role:
+        raise malformed(f"{path}.role", "a role", turn.get("role"))
+    plan = get_text(turn, PLAN, path)
+    parts: list[Part] = [] if plan is None else [plan_part(plan)]
+    parts += _decode_content(turn.get("content"), f"{path}.content")
+    calls = turn.get("tool_calls")
+    listed = [] if calls is None else need_list(calls, f"{path}.tool_calls")
+    return Message(
+        role,
+        parts,
+        tool_calls=[_decode_call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(listed)],
+        tool_call_id=get_text(turn, "tool_call_id", path),
+    )
+
+
+def _decode_content(value: Any, path: str) -> list[Part]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [TextPart(text=value)]
+    parts: list[Part] = []
+    for index, found in enumerate(need_list(value, path)):
+        here = f"{path}[{index}]"
+        block = need_object(found, here)
+        word = block.get("type")
+        if word == "text":
+            parts.append(TextPart(text=get_text(block, "text", here) or ""))
+        elif word == "thinking":
+            parts.append(ReasoningPart(text=get_text(block, "thinking", here) or "", vendor=VENDOR))
+        elif word == "image_url":
+            image = need_object(block.get("image_url"), f"{here}.image_url")
+            detail = get_text(image, "detail", f"{here}.image_url")
+            try:
+                parts.append(ImagePart(url=get_text(image, "url", f"{here}.image_url"), detail=detail))
+            except InvalidOption as error:
+                raise MalformedReply(f"{here}: {error}", path=here) from None
+        else:
+            raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known", path=here)
+    return parts
+
+
+def _decode_call(value: Any, path: str) -> ToolCall:
+    call = need_object(value, path)
+    function = need_object(call.get("function"), f"{path}.function")
+    name = get_text(function, "name", f"{path}.function")
+    if not name:
+        raise malformed(f"{path}.function.name", "a name", function.get("name"))
+    arguments = get_text(function, "arguments", f"{path}.function") or ""
+    return ToolCall(id=get_text(call, "id", path) or "", name=name, arguments=arguments)

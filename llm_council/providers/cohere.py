@@ -1,0 +1,93 @@
+"""Cohere: the Command models, by the v2 chat API."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, ClassVar
+
+import attrs
+
+from llm_council._secrets import Secret
+from llm_council._wire.cohere import ChatStream, decode_error, decode_response, encode_request
+from llm_council.errors import ProviderError
+from llm_council.models.capabilities import ProviderCapabilities
+from llm_council.models.reply import Adjustment, GenerateResponse
+from llm_council.models.request import GenerateRequest
+from llm_council.providers import negotiate
+from llm_council.providers._http import HttpProvider
+from llm_council.transports import HttpReply
+
+__all__ = ["CohereProvider"]
+
+_OTHER_KEY = "CO_API_KEY"  # what the vendor's own client reads
+_TOP_P = (0.01, 0.99)  # the least and the most that the API takes
+
+
+class CohereProvider(HttpProvider):
+    """Cohere's own models. Reads ``COHERE_API_KEY``, else ``CO_API_KEY``, and ``COHERE_BASE_URL`` if set.
+
+    What the vendor has and no field names, such as ``documents``, ``safety_mode``, ``k`` or ``seed``, goes into a
+    request's ``extra``; citations come back in the answer's.
+
+    Args:
+        **options: those of ``HttpProvider``.
+    """
+
+    name = "cohere"
+    capabilities = ProviderCapabilities(
+        streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
+    )
+
+    BASE_URL: ClassVar[str] = "https://api.cohere.com"
+    BASE_URL_ENV: ClassVar[str | None] = "COHERE_BASE_URL"
+    API_KEY_ENV: ClassVar[str | None] = "COHERE_API_KEY"
+
+    def __init__(self, *, api_key: str | Secret | None = None, **options: Any) -> None:
+        if api_key is None and not os.environ.get("COHERE_API_KEY") and os.environ.get(_OTHER_KEY):
+            api_key = f"${{{_OTHER_KEY}}}"
+        super().__init__(api_key=api_key, **options)
+
+    async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        asked, told = await super()._prepared(request)
+        asked, shaped = self._shaped(asked)
+        asked, bounded = _bounded(asked)
+        return asked, told + shaped + bounded
+
+    def _shaped(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        """Ask for the schema in words where tools are offered: the API does not take both."""
+        if request.structured_output is None or not request.tools:
+            return request, ()
+        in_words = attrs.evolve(self._profile_of(request.model), structured="none")
+        return negotiate.fit(request, self.capabilities, in_words)
+
+    def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
+        return "/v2/chat", encode_request(request, stream=stream)
+
+    def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
+        return decode_response(data, request_id=reply.request_id, model=request.model)
+
+    def _refusal(self, reply: HttpReply) -> ProviderError:
+        return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
+
+    def _reader(self, request: GenerateRequest, head: HttpReply) -> ChatStream:
+        return ChatStream(self._limits, request_id=head.request_id, model=request.model)
+
+    async def _rows(self) -> list[dict[str, Any]] | None:
+        data = await self._get("/v1/models?endpoint=chat&page_size=1000", missing=(404, 405))
+        listed = data.get("models") if isinstance(data, dict) else None
+        if not isinstance(listed, list):
+            return None
+        named = [{**row, "id": row.get("name")} for row in listed if isinstance(row, dict)]
+        return [row for row in named if isinstance(row["id"], str)]
+
+
+def _bounded(request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    """Bring ``top_p`` into the range that the API takes."""
+    asked = request.top_p
+    if asked is None or _TOP_P[0] <= asked <= _TOP_P[1]:
+        return request, ()
+    sent = min(max(asked, _TOP_P[0]), _TOP_P[1])
+    action = "raised" if sent > asked else "lowered"
+    told = Adjustment(field="top_p", action=action, asked=asked, sent=sent, reason="it takes 0.01 to 0.99")
+    return attrs.evolve(request, top_p=sent), (told,)

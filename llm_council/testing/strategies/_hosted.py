@@ -1,0 +1,133 @@
+"""What the dialects of Cohere, AI21 and Replicate carry whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from llm_council import models as m
+from llm_council.testing.strategies._models import images, structured_outputs, tools
+from llm_council.testing.strategies._values import json_objects, maybe, texts, words
+
+some_text = st.text(min_size=1, max_size=20)
+counted = st.integers(min_value=0, max_value=10**9)
+calls = st.builds(m.ToolCall, id=words, name=words, arguments=json_objects())
+
+
+def _text_parts() -> SearchStrategy[list[m.TextPart]]:
+    return st.lists(st.builds(m.TextPart, text=texts), min_size=1, max_size=2)
+
+
+def cohere_requests() -> SearchStrategy[m.GenerateRequest]:
+    """Return requests that Cohere's dialect carries whole: one instruction, the first."""
+    thought = st.builds(m.ReasoningPart, text=some_text, vendor=st.just("cohere"))
+    plan = some_text.map(lambda text: m.ReasoningPart(vendor="cohere", data={"tool_plan": text}))
+    user = st.lists(st.builds(m.TextPart, text=texts) | images(), min_size=1, max_size=3)
+    said = st.tuples(st.lists(plan, max_size=1), st.lists(thought, max_size=2), _text_parts())
+    turns = st.one_of(
+        st.builds(m.Message, st.just("user"), texts | user),
+        st.builds(
+            m.Message,
+            st.just("assistant"),
+            said.map(lambda found: [*found[0], *found[1], *found[2]]),
+            tool_calls=st.lists(calls, max_size=2),
+        ),
+        st.builds(m.Message, st.just("tool"), texts, tool_call_id=words),
+    )
+    first = st.lists(st.builds(m.Message, st.just("system"), some_text), max_size=1)
+    offered = st.lists(tools(), max_size=2)
+    thinking = st.sampled_from(["none", "medium"]).map(lambda effort: m.ReasoningConfig(effort=effort))
+    budget = st.integers(1, 10**5).map(lambda number: m.ReasoningConfig(budget_tokens=number))
+    return st.builds(
+        m.GenerateRequest,
+        model=words,
+        messages=st.tuples(first, st.lists(turns, min_size=1, max_size=4)).map(lambda found: [*found[0], *found[1]]),
+        stream=st.booleans(),
+        max_tokens=maybe(st.integers(1, 10**6)),
+        temperature=maybe(st.floats(0, 1)),
+        top_p=maybe(st.floats(0.01, 0.99)),
+        stop=st.lists(words, max_size=5),
+        tools=offered,
+        tool_choice=st.sampled_from([None, "auto", "none", "required"]),
+        structured_output=maybe(structured_outputs()),
+        reasoning=maybe(thinking | budget),
+        extra=st.fixed_dictionaries({}, optional={"seed": st.integers(0, 2**31), "k": st.integers(0, 500)}),
+    )
+
+
+@st.composite
+def cohere_replies(draw: st.DrawFn) -> m.GenerateResponse:
+    """Return answers that Cohere's dialect carries whole."""
+    thoughts, plan = draw(maybe(some_text)), draw(maybe(some_text))
+    parts = [m.ReasoningPart(text=thoughts, vendor="cohere")] if thoughts else []
+    parts += [m.ReasoningPart(vendor="cohere", data={"tool_plan": plan})] if plan else []
+    word = draw(st.sampled_from(["COMPLETE", "STOP_SEQUENCE", "MAX_TOKENS", "TOOL_CALL", "ERROR", "TIMEOUT", "NOVEL"]))
+    citations = st.lists(st.fixed_dictionaries({"start": counted, "text": texts}), min_size=1, max_size=2)
+    extra: dict[str, Any] = draw(
+        st.fixed_dictionaries(
+            {}, optional={"citations": citations, "billed_units": st.just({"input_tokens": 3}), "error_type": words}
+        )
+    )
+    usage = st.builds(m.Usage, input_tokens=counted, output_tokens=maybe(counted), cached_tokens=maybe(counted))
+    return m.GenerateResponse(
+        text=draw(maybe(texts)),
+        reasoning=thoughts,
+        reasoning_parts=parts,
+        tool_calls=draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id)),
+        usage=draw(maybe(usage)),
+        finish_reason=m.FinishReason.of(word),
+        raw_finish_reason=word,
+        request_id=draw(words),
+        extra={**({"tool_plan": plan} if plan else {}), **extra},
+    )
+
+
+def ai21_requests() -> SearchStrategy[m.GenerateRequest]:
+    """Return requests that AI21's dialect carries whole: text and tools, nobody named."""
+    turns = st.one_of(
+        st.builds(m.Message, st.sampled_from(["system", "user"]), texts),
+        st.builds(m.Message, st.just("assistant"), texts, tool_calls=st.lists(calls, max_size=2)),
+        st.builds(m.Message, st.just("tool"), texts, tool_call_id=words),
+    )
+    return st.builds(
+        m.GenerateRequest,
+        model=words,
+        messages=st.lists(turns, min_size=1, max_size=4),
+        stream=st.booleans(),
+        max_tokens=maybe(st.integers(1, 10**6)),
+        temperature=maybe(st.floats(0, 2)),
+        top_p=maybe(st.floats(0.1, 1)),
+        stop=st.lists(words, max_size=3),
+        tools=st.lists(tools(), max_size=2),
+        response_format=st.sampled_from([None, {"type": "json_object"}]),
+        extra=st.fixed_dictionaries({}, optional={"n": st.just(1)}),
+    )
+
+
+@st.composite
+def ai21_replies(draw: st.DrawFn) -> m.GenerateResponse:
+    """Return answers that AI21's dialect carries whole: there is no model in them."""
+    word = draw(st.sampled_from(["stop", "length", "tool_calls", "novel_word"]))
+    usage = st.builds(m.Usage, input_tokens=counted, output_tokens=counted)
+    return m.GenerateResponse(
+        text=draw(maybe(texts)),
+        reasoning=draw(maybe(some_text)),
+        tool_calls=draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id)),
+        usage=draw(maybe(usage)),
+        finish_reason=m.FinishReason.of(word),
+        raw_finish_reason=word,
+        request_id=draw(words),
+    )
+
+
+REQUESTS: dict[str, Callable[[], SearchStrategy[m.GenerateRequest]]] = {
+    "cohere": cohere_requests,
+    "ai21": ai21_requests,
+}
+REPLIES: dict[str, Callable[[], SearchStrategy[m.GenerateResponse]]] = {
+    "cohere": cohere_replies,
+    "ai21": ai21_replies,
+}
