@@ -62,29 +62,54 @@ def _lines(event: Event) -> None:
 
 
 class _Words:
-    """Writes the seats' words, with a heading where the speaker changes."""
+    """Writes the seats' words, one seat's at a time: what the others say meanwhile is held until that one is done."""
 
     def __init__(self) -> None:
         self._speaker: tuple[str, str] | None = None
+        self._held: dict[tuple[str, str], list[Event]] = {}
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, TextDelta | SeatReset | SeatFinished):
+            key = (event.phase, event.seat)
+            if self._speaker in (None, key):
+                self._show(event, key)
+            else:
+                self._held.setdefault(key, []).append(event)
+            while self._speaker is None and self._held:
+                self._let_speak(next(iter(self._held)))
+        elif isinstance(event, RunFinished):
+            while self._held:
+                self._end_line()
+                self._let_speak(next(iter(self._held)))
+            self._end_line()
+            _lines(event)
+        elif self._speaker is None or not isinstance(event, Degraded):
+            _lines(event)
+        else:
+            self._held.setdefault(("", ""), []).append(event)
+
+    def _let_speak(self, key: tuple[str, str]) -> None:
+        for event in self._held.pop(key):
+            self._show(event, key)
+
+    def _show(self, event: Event, key: tuple[str, str]) -> None:
         if isinstance(event, TextDelta):
-            speaker = (event.phase, event.seat)
-            if speaker != self._speaker:
+            if self._speaker is None:
                 _say(f"\n[{event.phase} {event.seat}]")
-                self._speaker = speaker
+                self._speaker = key
             text = visible(event.text) if sys.stderr.isatty() else event.text
             click.echo(text, nl=False, err=True, color=True)
         elif isinstance(event, SeatReset):
-            _say(f"\n[{event.phase} {event.seat} starts again: {event.reason}]")
-            self._speaker = None
-        elif isinstance(event, SeatFinished | RunFinished):
-            if self._speaker:
-                click.echo(err=True)
-                self._speaker = None
-            _lines(event)
+            self._end_line()
+            _say(f"[{event.phase} {event.seat} starts again: {event.reason}]")
         else:
+            self._end_line()
             _lines(event)
+
+    def _end_line(self) -> None:
+        if self._speaker:
+            click.echo(err=True)
+            self._speaker = None
 
 
 @contextmanager

@@ -9,7 +9,17 @@ import pytest
 
 from llm_council.cli._progress import progress
 from llm_council.errors import ServerFailed
-from llm_council.events import Degraded, Event, PhaseStarted, RunFinished, RunStarted, SeatFinished, SeatStarted
+from llm_council.events import (
+    Degraded,
+    Event,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+    SeatFinished,
+    SeatReset,
+    SeatStarted,
+    TextDelta,
+)
 from llm_council.models import GenerateResponse, Phase, Plan, SeatSpec, Status
 
 SEATS = ("local-1", "local-2", "evil\x1b]52;c;aGk=\x07")
@@ -65,3 +75,28 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
         for event in events():
             listener(event)
     assert capsys.readouterr() == ("", "")
+
+
+def test_words_of_seats_that_speak_at_once_are_not_mixed(capsys: pytest.CaptureFixture[str]) -> None:
+    def word(seat: str, text: str) -> Event:
+        return TextDelta(run_id="r", at=0.0, phase=Phase.DRAFT, seat=seat, text=text)
+
+    def done(seat: str) -> Event:
+        answer = GenerateResponse(text="said")
+        return SeatFinished(run_id="r", at=1.0, phase=Phase.DRAFT, seat=seat, response=answer, elapsed=1.0)
+
+    reset = SeatReset(run_id="r", at=0.0, phase=Phase.DRAFT, seat="b", reason="cut off")
+    slow = Degraded(run_id="r", at=0.5, reason="a is slow", seats=("a",))
+    happened = [word("a", "one "), word("b", "no"), word("a", "two "), reset, slow, word("b", "four "), done("b")]
+    happened += [word("c", "six"), word("a", "three"), done("a"), word("c", " seven"), word("d", "eight")]
+    happened.append(RunFinished(run_id="r", at=2.0, status=Status.CANCELLED, elapsed=2.0))
+    with progress(quiet=False, words=True) as listener:
+        for event in happened:
+            listener(event)
+    assert capsys.readouterr().err.splitlines() == [
+        *["", "[draft a]", "one two three", "  draft a: done (1.0 s)"],
+        *["", "[draft b]", "no", "[draft b starts again: cut off]"],
+        *["", "[draft b]", "four ", "  draft b: done (1.0 s)"],
+        *["  degraded: a is slow", "", "[draft c]", "six seven"],
+        *["", "[draft d]", "eight", "council: cancelled after 2.0 s"],
+    ]
