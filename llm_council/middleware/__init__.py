@@ -1,7 +1,8 @@
-"""Providers that hold a provider."""
+"""Providers that hold providers."""
 
 from __future__ import annotations
 
+from llm_council.middleware.failover import Failover
 from llm_council.middleware.retry import Retry
 
-__all__ = ["Retry"]
+__all__ = ["Failover", "Retry"]

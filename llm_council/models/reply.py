@@ -261,6 +261,7 @@ class GenerateChunk:
         adjustments: what was sent otherwise than asked; in the first piece alone.
         structured: see ``GenerateResponse.structured``; in the last piece alone.
         extra: the vendor's own additions.
+        reset: why every earlier piece is void: the answer begins again here, from another provider perhaps.
     """
 
     text: str = ""
@@ -277,6 +278,7 @@ class GenerateChunk:
     adjustments: tuple[Adjustment, ...] = ()
     structured: Any = None
     extra: Mapping[str, Any] = attrs.field(factory=dict)
+    reset: str | None = None
 
     @classmethod
     def whole(cls, response: GenerateResponse) -> Self:
@@ -305,7 +307,8 @@ class GenerateChunk:
 def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
     """Join the pieces of one answer, in order.
 
-    Later words win for the finish reason, usage, cost, model and request id; texts and arguments are concatenated.
+    Later words win for the finish reason, usage, cost, model and request id; texts and arguments are concatenated. What
+    came before a ``reset`` is forgotten.
 
     Raises:
         InvalidOption: a tool call whose first piece has no name.
@@ -318,6 +321,9 @@ def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
     facts: dict[str, Any] = {"reasoning_parts": (), "adjustments": ()}
     known: tuple[Any, ...] = (None,) * len(_LATEST)
     for chunk in chunks:
+        if chunk.reset is not None:
+            texts, reasonings, refusals, calls, extra = [], [], [], {}, {}
+            facts, known = {"reasoning_parts": (), "adjustments": ()}, (None,) * len(_LATEST)
         texts.append(chunk.text)
         reasonings.append(chunk.reasoning)
         refusals.append(chunk.refusal)

@@ -128,8 +128,9 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
 
 
 def text_of(arrived: list[GenerateChunk]) -> str | None:
-    """Return the text that has arrived; None when there is none."""
-    return "".join(piece.text for piece in arrived) or None
+    """Return the text that has arrived; None when there is none. What came before a reset is void."""
+    void = max((index for index, piece in enumerate(arrived) if piece.reset is not None), default=0)
+    return "".join(piece.text for piece in arrived[void:]) or None
 
 
 async def _awaited(value: Any) -> Any:

@@ -117,3 +117,11 @@ def test_pieces_join_in_order_and_later_words_win() -> None:
 def test_a_call_without_a_name_cannot_be_joined() -> None:
     with pytest.raises(InvalidOption, match="without a name"):
         join([GenerateChunk(tool_calls=(ToolCallDelta(index=0, id="x"),))])
+
+
+def test_what_came_before_a_reset_is_forgotten() -> None:
+    first = GenerateChunk(text="one", reasoning="hm", usage=Usage(input_tokens=1), extra={"a": 1}, model="m-1")
+    again = GenerateChunk(reset="m-1 failed")
+    delta = ToolCallDelta(index=0, id="c", name="look", arguments="{}")
+    whole = join([first, GenerateChunk(tool_calls=(delta,)), again, GenerateChunk(text="two", model="m-2")])
+    assert whole == GenerateResponse(text="two", model="m-2")

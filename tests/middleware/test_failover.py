@@ -1,0 +1,278 @@
+"""Failover: who is asked next, who is left alone, and what becomes of a stream that breaks off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llm_council import _scope
+from llm_council.errors import (
+    AuthenticationFailed,
+    ContentFiltered,
+    ContextTooLong,
+    CouncilError,
+    InvalidOption,
+    MissingCredentials,
+    ModelNotFound,
+    RateLimited,
+    RequestRejected,
+    ServerFailed,
+    TimedOut,
+)
+from llm_council.middleware import Failover, Retry
+from llm_council.models import GenerateChunk, GenerateRequest, RetryPolicy, Tool, join
+from llm_council.providers.base import call, stream
+from llm_council.testing.fakes import ScriptedProvider
+
+pytestmark = pytest.mark.anyio
+
+REQUEST = GenerateRequest(prompt="hello")
+
+
+async def collected(
+    adapter: Any, request: GenerateRequest = REQUEST, into: list[GenerateChunk] | None = None
+) -> list[GenerateChunk]:
+    chunks = [] if into is None else into
+    async for chunk in stream(adapter, request):
+        chunks.append(chunk)
+    return chunks
+
+
+async def test_the_next_answers_and_all_tries_are_told(turns: Any) -> None:
+    told: list[tuple[str, float | None]] = []
+    a, b = turns("a", ServerFailed("down", status=503, request_id="r-1")), turns("b")
+    scope = _scope.RunScope(tried=lambda error, wait: told.append((error.message, wait)))
+    with _scope.entered(scope):
+        response = await call(Failover([a, b]), REQUEST)
+    assert response.text == "b answers"
+    assert [(t.error, t.status, t.request_id) for t in response.attempts] == [
+        ("ServerFailed", 503, "r-1"),
+        (None, None, None),
+    ]
+    assert response.attempts[0].message == "a: down"
+    assert told == [("down", 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("error", "goes_on"),
+    [
+        (ServerFailed("no"), True),
+        (AuthenticationFailed("no"), True),
+        (MissingCredentials("no"), True),
+        (ModelNotFound("no"), True),
+        (ContextTooLong("no"), True),
+        (RequestRejected("no"), False),
+        (ContentFiltered("no"), False),
+    ],
+)
+async def test_what_another_can_do_no_better_fails_at_once(error: CouncilError, goes_on: bool, turns: Any) -> None:
+    a, b = turns("a", error), turns("b")
+    if goes_on:
+        assert (await call(Failover([a, b]), REQUEST)).text == "b answers"
+        return
+    with pytest.raises(type(error)):
+        await call(Failover([a, b]), REQUEST)
+    assert not b.asked
+
+
+async def test_a_foreign_error_is_a_failure_too(turns: Any) -> None:
+    assert (await call(Failover([turns("a", KeyError("oops")), turns("b")]), REQUEST)).text == "b answers"
+
+
+async def test_what_may_be_mended_stands_for_what_may_not(turns: Any) -> None:
+    a, b = turns("a", ServerFailed("down", retry_after=4.0)), turns("b", AuthenticationFailed("wrong key"))
+    with pytest.raises(ServerFailed, match="down") as caught:
+        await call(Failover([a, b]), REQUEST)
+    assert caught.value.retry_after == 4.0
+    assert [attempt.error for attempt in caught.value.attempts] == ["ServerFailed", "AuthenticationFailed"]
+
+
+async def test_tools_go_to_one_that_can(turns: Any) -> None:
+    a, b = turns("a", streaming=True), turns("b")
+    failover = Failover([a, b])
+    request = GenerateRequest(prompt="x", tools=[Tool(name="look")])
+    assert (await call(failover, request)).text == "b answers"
+    assert "".join(chunk.text for chunk in await collected(failover, request)) == "b answers"
+    assert not a.asked
+    assert failover.states() == {"a": "closed", "b": "closed"}
+
+
+async def test_one_that_keeps_failing_is_left_alone_and_looked_at_again(turns: Any, clock: Any) -> None:
+    a, b = turns("a", *[ServerFailed("down")] * 3, "well again"), turns("b")
+    failover = Failover([a, b], failures=2, cool_down=30.0, clock=clock)
+    for _ in range(4):
+        assert (await call(failover, REQUEST)).text == "b answers"
+    assert len(a.asked) == 2
+    assert failover.states() == {"a": "open", "b": "closed"}
+    clock.now += 30.0
+    assert (await call(failover, REQUEST)).text == "b answers", "the probe failed"
+    assert (await call(failover, REQUEST)).text == "b answers"
+    assert len(a.asked) == 3
+    clock.now += 30.0
+    assert (await call(failover, REQUEST)).text == "well again"
+    assert failover.states()["a"] == "closed"
+
+
+async def test_a_vendor_s_wish_is_a_cool_down(turns: Any, clock: Any) -> None:
+    a, b = turns("a", RateLimited("wait", retry_after=12.0), "a again"), turns("b")
+    failover = Failover([a, b], clock=clock)
+    assert (await call(failover, REQUEST)).text == "b answers"
+    clock.now += 11.9
+    assert (await call(failover, REQUEST)).text == "b answers"
+    clock.now += 0.2
+    assert (await call(failover, REQUEST)).text == "a again"
+
+
+async def test_when_all_rest_the_error_says_for_how_long(turns: Any, clock: Any) -> None:
+    a, b = turns("a", RateLimited("wait", retry_after=12.0)), turns("b", RateLimited("wait", retry_after=7.0))
+    failover = Failover([a, b], name="fast", clock=clock)
+    with pytest.raises(RateLimited):
+        await call(failover, REQUEST)
+    clock.now += 2.0
+    with pytest.raises(ServerFailed, match=r"nobody of fast can be asked.*a for 10.0 s, b for 5.0 s") as caught:
+        await call(failover, REQUEST)
+    assert caught.value.retry_after == pytest.approx(5.0)
+    assert caught.value.retryable
+    assert len(a.asked) == len(b.asked) == 1
+
+
+async def test_a_cancelled_probe_leaves_the_next_to_look(turns: Any, clock: Any) -> None:
+    import anyio
+
+    class Sometimes(ScriptedProvider):
+        async def generate(self, request: GenerateRequest) -> Any:
+            if clock.now == 1030.0:
+                await anyio.sleep_forever()
+            return await super().generate(request)
+
+    a = Sometimes([ServerFailed("down"), "well"], name="a")
+    failover = Failover([a], failures=1, cool_down=30.0, clock=clock)
+    with pytest.raises(ServerFailed):
+        await call(failover, REQUEST)
+    clock.now = 1030.0
+    with anyio.move_on_after(0.02):
+        await call(failover, REQUEST)
+    assert failover.states() == {"a": "half-open"}
+    clock.now = 1031.0
+    assert (await call(failover, REQUEST)).text == "well"
+
+
+async def test_patience_is_for_those_whom_another_can_follow() -> None:
+    slow, quick = ScriptedProvider("slow", name="slow", delay=float("inf")), ScriptedProvider("quick", name="quick")
+    response = await call(Failover([slow, quick], patience=0.02), REQUEST)
+    assert response.text == "quick"
+    assert response.attempts[0].error == "TimedOut"
+    late = ScriptedProvider("late", name="late", delay=0.1)
+    assert (await call(Failover([slow, late], patience=0.02), REQUEST)).text == "late"
+
+
+async def test_no_other_is_asked_when_the_time_is_over() -> None:
+    slow, quick = ScriptedProvider("slow", name="slow", delay=float("inf")), ScriptedProvider("quick", name="quick")
+    with pytest.raises(TimedOut):
+        await call(Failover([slow, quick]), REQUEST, deadline=0.03)
+    assert not quick.requests
+
+
+async def test_before_its_first_words_a_stream_moves_on_silently(turns: Any) -> None:
+    a, b = turns("a", [ServerFailed("down")]), turns("b", ["one ", "two"])
+    chunks = await collected(Failover([a, b]))
+    assert [chunk.text for chunk in chunks] == ["", "one ", "two", ""]
+    assert [chunk.model for chunk in chunks if chunk.model] == ["b-1"], "nothing of the first is seen"
+    assert all(chunk.reset is None for chunk in chunks)
+
+
+async def test_after_its_first_words_a_stream_fails(turns: Any) -> None:
+    a, b = turns("a", ["one ", ServerFailed("down")]), turns("b")
+    seen: list[GenerateChunk] = []
+    with pytest.raises(ServerFailed) as caught:
+        await collected(Failover([a, b]), into=seen)
+    assert "".join(chunk.text for chunk in seen) == "one "
+    assert caught.value.partial == "one "
+    assert not b.asked
+
+
+async def test_after_its_first_words_a_stream_restarts_where_that_is_wanted(turns: Any) -> None:
+    a, b = turns("a", ["one ", ServerFailed("down")]), turns("b", ["uno ", ServerFailed("too")])
+    failover = Failover([a, b, turns("c", ["eins ", "zwei"])], mid_stream="restart")
+    chunks = await collected(failover)
+    assert [chunk.reset for chunk in chunks if chunk.reset] == [
+        "a failed after its first words: down",
+        "b failed after its first words: too",
+    ]
+    whole = join(chunks)
+    assert (whole.text, whole.model) == ("eins zwei", "c-1")
+    with pytest.raises(ServerFailed) as caught:
+        await collected(Failover([turns("a", ["one ", ServerFailed("x")])], mid_stream="restart"))
+    assert caught.value.partial == "one "
+
+
+async def test_the_retries_of_a_run_s_budget_are_asked_for(turns: Any) -> None:
+    a, b = turns("a", ServerFailed("down")), turns("b")
+    failover = Failover([a, b])
+    with _scope.entered(_scope.RunScope(afford=lambda error: False)), pytest.raises(ServerFailed):
+        await call(failover, REQUEST)
+    assert not b.asked
+    assert failover.states()["b"] == "closed"
+
+
+async def test_retry_outside_goes_round_again(turns: Any, clock: Any) -> None:
+    a, b = turns("a", ServerFailed("one"), "a answers"), turns("b", ServerFailed("two"), "b answers")
+    retry = Retry(Failover([a, b], clock=clock), RetryPolicy(), sleep=clock.sleep)
+    with _scope.entered(_scope.RunScope(clock=clock)):
+        response = await call(retry, REQUEST)
+    assert response.text == "a answers"
+    assert [attempt.error for attempt in response.attempts] == ["ServerFailed", "ServerFailed", None]
+
+
+async def test_it_is_what_it_holds(turns: Any) -> None:
+    a, b = turns("a", streaming=True), turns("b", tool_use=True, max_tokens=10)
+    failover = Failover([a, b], name="fast")
+    assert failover.name == "fast"
+    assert failover.capabilities.streaming
+    assert failover.capabilities.tool_use
+    assert not failover.capabilities.multimodal
+    assert failover.capabilities.max_tokens is None
+    assert await failover.supports("tool_use")
+    assert not await failover.supports("multimodal")
+    assert failover.cache_identity() != Failover([b, a]).cache_identity()
+    assert failover.account_identity() is None
+    found = await failover.doctor()
+    assert found.ok
+    assert set(found.details) == {"a", "b"}
+    await failover.aclose()
+    assert (a.closed, b.closed) == (1, 1)
+
+
+async def test_one_that_is_well_is_enough(turns: Any) -> None:
+    class Keyless(turns):  # type: ignore[misc]
+        def check(self) -> None:
+            raise MissingCredentials("no key")
+
+    Failover([Keyless("a"), turns("b")]).check()
+    with pytest.raises(MissingCredentials):
+        Failover([Keyless("a"), Keyless("b")]).check()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ([], {}, "at least one"),
+        ("a", {}, "a list of providers"),
+        ([1], {}, "a list of providers"),
+        (None, {"mid_stream": "often"}, "'error' or 'restart'"),
+        (None, {"patience": 0}, "patience"),
+    ],
+)
+def test_senseless_arguments_are_refused(arguments: Any, options: Any, message: str, turns: Any) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        Failover([turns("a")] if arguments is None else arguments, **options)
+
+
+def test_the_blocking_twins(turns: Any) -> None:
+    failover = Failover([turns("a", ServerFailed("down")), turns("b", ["one ", "two"])])
+    assert failover.generate_sync(REQUEST).text == "one two"
+    with failover.stream_sync(REQUEST) as chunks:
+        assert "".join(chunk.text for chunk in chunks) == "one two"
+    assert failover.doctor_sync().ok
+    failover.close()
