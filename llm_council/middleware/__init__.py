@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from llm_council.middleware.balance import Balance
 from llm_council.middleware.failover import Failover
 from llm_council.middleware.retry import Retry
 
-__all__ = ["Failover", "Retry"]
+__all__ = ["Balance", "Failover", "Retry"]

@@ -1,0 +1,144 @@
+"""One of several providers for each call."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from math import inf
+from typing import Final
+
+from llm_council.errors import CapabilityMissing, InvalidOption, near
+from llm_council.middleware._several import Member, Several
+from llm_council.models.reply import GenerateChunk, GenerateResponse
+from llm_council.models.request import GenerateRequest
+from llm_council.providers.base import ProviderAdapter
+
+__all__ = ["Balance"]
+
+
+class Balance(Several):
+    """Spread calls over providers. Each call goes to one of them; hold this in ``Retry`` to have another tried.
+
+    A provider that failed ``failures`` times in a row gets no calls for ``cool_down`` seconds, or for as long as its
+    Retry-After said; then one call looks whether it is well again. One that lacks a capability that the request needs
+    is passed over.
+
+    Args:
+        providers: the providers.
+        strategy: ``"least-busy"``: the fewest calls in progress, by weight; ``"round-robin"``: in turn;
+            ``"weighted"``: by chance, in the proportion of the weights; ``"fastest"``: the shortest time to an answer,
+            smoothed, times the calls in progress; a twentieth of the calls goes to any of them, to see how they do.
+        weights: one number above 0 for each provider; None weighs all alike.
+        name: the name of this instance.
+        failures: failures in a row after which a provider is left alone.
+        cool_down: seconds for which it is.
+        clock: monotonic seconds.
+        rng: the source of chance.
+    """
+
+    name = "balance"
+
+    _heeds_cancellation = True
+
+    def __init__(
+        self,
+        providers: Sequence[ProviderAdapter],
+        *,
+        strategy: str = "least-busy",
+        weights: Sequence[float] | None = None,
+        name: str | None = None,
+        failures: int = 5,
+        cool_down: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        super().__init__(providers, name=name, failures=failures, cool_down=cool_down, clock=clock)
+        if strategy not in _STRATEGIES:
+            hint = near(strategy, _STRATEGIES) or f": one of {', '.join(_STRATEGIES)}"
+            raise InvalidOption(f"Balance knows no strategy {strategy!r:.80}{hint}")
+        if weights is not None:
+            if len(weights) != len(self._members) or not all(0 < weight < inf for weight in weights):
+                raise InvalidOption(f"weights: a number above 0 for each of {len(self._members)}, got {weights!r:.80}")
+            for member, weight in zip(self._members, weights, strict=True):
+                member.weight = weight
+        self._choose = _STRATEGIES[strategy]
+        self._rng = rng or random.Random()
+        self._turn = 0
+        self._lock = threading.Lock()
+        self._makes_several_calls = any(getattr(provider, "_makes_several_calls", False) for provider in providers)
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        """Ask one of the providers."""
+        unable: list[Member] = []
+        while True:
+            member = self._pick(unable, streamed=False)
+            try:
+                return await self._ask(member, request)
+            except CapabilityMissing:
+                unable.append(member)
+                if len(unable) == len(self._members):
+                    raise
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+        """Yield the answer of one of the providers."""
+        unable: list[Member] = []
+        while True:
+            member = self._pick(unable, streamed=True)
+            try:
+                async with aclosing(self._listen(member, request)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except CapabilityMissing:  # raised before anything is sent
+                unable.append(member)
+                if len(unable) == len(self._members):
+                    raise
+            else:
+                return
+
+    def _pick(self, unable: Sequence[Member], *, streamed: bool) -> Member:
+        """Choose whom to ask.
+
+        Raises:
+            ServerFailed: all of them are left alone.
+        """
+        now = self._clock()
+        with self._lock:
+            ready = [m for m in self._members if m not in unable and m.breaker.wait(now) == 0]
+            while ready:
+                member = ready[0] if len(ready) == 1 else self._choose(self, ready, streamed)
+                if member.breaker.admit(now):
+                    return member
+                ready.remove(member)
+        raise self._resting()
+
+    def _least_busy(self, ready: Sequence[Member], _: bool) -> Member:  # noqa: FBT001 - of the strategies' one shape
+        return min(ready, key=lambda member: (member.busy / member.weight, member.chosen / member.weight))
+
+    def _round_robin(self, ready: Sequence[Member], _: bool) -> Member:  # noqa: FBT001
+        member = min(ready, key=lambda member: (member.place - self._turn) % len(self._members))
+        self._turn = member.place + 1
+        return member
+
+    def _weighted(self, ready: Sequence[Member], _: bool) -> Member:  # noqa: FBT001
+        return self._rng.choices(ready, [member.weight for member in ready])[0]
+
+    def _fastest(self, ready: Sequence[Member], streamed: bool) -> Member:  # noqa: FBT001
+        unknown = [member for member in ready if streamed not in member.speed]
+        if unknown:
+            return min(unknown, key=lambda member: (member.busy, member.chosen))
+        if self._rng.random() < _LOOKING:
+            return self._rng.choice(ready)
+        return min(ready, key=lambda member: member.speed[streamed] * (member.busy + 1))
+
+
+_LOOKING: Final = 0.05  # of all calls, those that measure
+
+_STRATEGIES: Final[Mapping[str, Callable[[Balance, Sequence[Member], bool], Member]]] = {
+    "least-busy": Balance._least_busy,
+    "round-robin": Balance._round_robin,
+    "weighted": Balance._weighted,
+    "fastest": Balance._fastest,
+}
