@@ -182,7 +182,8 @@ def _end(response: GenerateResponse) -> dict[str, Any]:
 
 def frame(payload: Mapping[str, Any]) -> bytes:
     """Write one event of a stream, named after its type."""
-    return b"event: " + str(payload["type"]).encode() + b"\ndata: " + dumps(payload) + b"\n\n"
+    named = f"event: {payload['type']}\n".encode() if "type" in payload else b""  # an error has none
+    return named + b"data: " + dumps(payload) + b"\n\n"
 
 
 def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,9 @@ import pytest
 
 from llm_council.providers import _local_engine, gateways
 from llm_council.providers._local_weights import ENV
+from llm_council.providers.ai21 import AI21Provider
 from llm_council.providers.anthropic import AnthropicProvider
+from llm_council.providers.cohere import CohereProvider
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.providers.gemini import GeminiProvider
 from llm_council.providers.lmstudio import LMStudioProvider
@@ -37,6 +39,16 @@ class TestAnthropic(ProviderConformance):
 class TestGemini(ProviderConformance):
     provider = GeminiProvider
     backends = BOTH
+
+
+class TestCohere(ProviderConformance):
+    provider = CohereProvider
+    backends = BOTH
+
+
+class TestAI21(ProviderConformance):
+    provider = AI21Provider
+    not_kept: ClassVar = {"doctor": "AI21 lists no models: nothing cheaper than a call of one token proves the key"}
 
 
 class TestOllama(ProviderConformance):

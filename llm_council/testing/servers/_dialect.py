@@ -31,6 +31,7 @@ Change = Callable[[Any], Any]
 
 _HOMES = {
     "anthropic": "_anthropic:Anthropic",
+    "cohere": "_cohere:Cohere",
     "gemini": "_gemini:Gemini",
     "ollama": "_ollama:Ollama",
     "openai": "_openai:OpenAI",
