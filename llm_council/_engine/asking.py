@@ -13,6 +13,7 @@ from llm_council import _scope
 from llm_council._engine.budget import Reservation, may_be_billed
 from llm_council._engine.prospect import Doom, Prospect
 from llm_council._engine.sitting import Bound, Sitting
+from llm_council._journal import Call, Ending
 from llm_council._schema import drop_thinking
 from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, TruncatedReply
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
@@ -73,18 +74,44 @@ async def ask(
         keep: calls of the budget that must be left over.
         prospect: reads the answer as it arrives; one that it calls doomed is stopped, and the outcome has its doom.
     """
+    number = 1 + sum(call.phase == phase for call in sitting.calls.get(seat.name, ()))
+    asked = Call(name=f"{phase}/{seat.name}/{number}", phase=phase, seat=seat.name, request=request)
+    ending = sitting.journal.recalled(asked)
+    if ending is not None:
+        if ending.sent:
+            _start(sitting, asked)
+        await sitting.journal.turn(asked)
+        sitting.ledger.restore(ending.spent)
+    else:
+        ending = await _made(sitting, seat, asked, bound, prospect, keep=keep)
+        await sitting.journal.answered(asked, ending)
+    response = ending.response if ending.error is None else None
+    doom = None if ending.problem is None else Doom(ending.problem, ending.kept)
+    return _note(sitting, seat, asked, Outcome(response, ending.error, ending.elapsed, ending.cut, doom))
+
+
+def _start(sitting: Sitting, asked: Call) -> float:
+    began = sitting.at(f"asked:{asked.name}")
+    emit(SeatStarted(run_id=sitting.plan.run_id, at=began, phase=asked.phase, seat=asked.seat))
+    return began
+
+
+async def _made(
+    sitting: Sitting, seat: SeatSpec, asked: Call, bound: Bound, prospect: Prospect | None, *, keep: int
+) -> Ending:
+    """Make a call in its turn, and say how it ended."""
     began = sitting.at()
     response: GenerateResponse | None = None
     error: CouncilError | None = None
     doom: Doom | None = None
-    cut = False
+    cut = sent = False
     try:
         with bound.scope:
             async with sitting.turn(seat, bound.scope.deadline):
                 began = sitting.at()
-                held = sitting.ledger.reserve(seat, request, keep=keep)
-                emit(SeatStarted(run_id=sitting.plan.run_id, at=began, phase=phase, seat=seat.name))
-                response, doom = await _counted(_Tries(sitting, phase, seat, began, held), bound, request, prospect)
+                held = sitting.ledger.reserve(seat, asked.request, keep=keep)
+                began, sent = _start(sitting, asked), True
+                response, doom = await _counted(_Tries(sitting, asked, seat, began, held), bound, prospect)
         cut = bound.scope.cancelled_caught
         error = _unusable(response) if response is not None else None
     except CouncilError as failure:
@@ -96,25 +123,29 @@ async def ask(
         partial = getattr(error, "partial", None)
         error = TimedOut(f"{seat.name} was cut after {elapsed:.1f} s: {bound.why}", phase="deadline", partial=partial)
     if error is not None:
-        error.fill(
-            provider=seat.provider, model=seat.model, run_id=sitting.plan.run_id, elapsed=elapsed, phase=str(phase)
-        )
-        outcome = Outcome(None, error, elapsed, cut, doom)
-    else:
-        outcome = Outcome(response, None, elapsed, doom=doom)
-    return _note(sitting, phase, seat, outcome)
+        run_id, phase = sitting.plan.run_id, str(asked.phase)
+        error.fill(provider=seat.provider, model=seat.model, run_id=run_id, elapsed=elapsed, phase=phase)
+    return Ending(
+        response=response,
+        error=error,
+        elapsed=elapsed,
+        sent=sent,
+        cut=cut,
+        spent=sitting.ledger.snapshot(),
+        problem=None if doom is None else doom.problem,
+        kept=None if doom is None else doom.keep,
+    )
 
 
-async def _counted(
-    tries: _Tries, bound: Bound, request: GenerateRequest, prospect: Prospect | None
-) -> tuple[GenerateResponse, Doom | None]:
+async def _counted(tries: _Tries, bound: Bound, prospect: Prospect | None) -> tuple[GenerateResponse, Doom | None]:
     """Get the answer, and put into the ledger what it took, however it ends."""
     ledger = tries.sitting.ledger
     response: GenerateResponse | None = None
     made, billed = 1, True  # a call that is cancelled may have been billed
     try:
+        await tries.sitting.journal.asking(tries.asked)
         with _scope.entered(_scope_of(tries, bound)):
-            response, doom = await _answer(tries, request, prospect)
+            response, doom = await _answer(tries, tries.asked.request, prospect)
         made = len(response.attempts)
     except CouncilError as failure:
         made, billed = len(failure.attempts), may_be_billed(failure)
@@ -124,27 +155,21 @@ async def _counted(
     return (response if cost is None else replaced(response, cost=cost)), doom
 
 
-def _note(sitting: Sitting, phase: Phase, seat: SeatSpec, outcome: Outcome) -> Outcome:
-    response, error, elapsed = outcome.response, outcome.error, outcome.elapsed
+def _note(sitting: Sitting, seat: SeatSpec, asked: Call, outcome: Outcome) -> Outcome:
+    run_id, phase, elapsed = sitting.plan.run_id, asked.phase, outcome.elapsed
+    response, error = outcome.response, outcome.error
+    at = sitting.at(f"settled:{asked.name}")
     stopped = None
     if outcome.doom is not None:
         problem = outcome.doom.problem
         stopped = f"{problem.path}: {problem.message}"
         words = f"{seat.name} was stopped after {elapsed:.1f} s: its answer could no longer become valid"
         sitting.warnings.append(f"{words}: {stopped}")
-        emit(SeatReset(run_id=sitting.plan.run_id, at=sitting.at(), phase=phase, seat=seat.name, reason=stopped))
+        emit(SeatReset(run_id=run_id, at=at, phase=phase, seat=seat.name, reason=stopped))
     report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed, stopped=stopped)
     sitting.calls.setdefault(seat.name, []).append(report)
     emit(
-        SeatFinished(
-            run_id=sitting.plan.run_id,
-            at=sitting.at(),
-            phase=phase,
-            seat=seat.name,
-            response=response,
-            error=error,
-            elapsed=elapsed,
-        )
+        SeatFinished(run_id=run_id, at=at, phase=phase, seat=seat.name, response=response, error=error, elapsed=elapsed)
     )
     return outcome
 
@@ -209,7 +234,7 @@ async def _streamed(
                     TextDelta(
                         run_id=sitting.plan.run_id,
                         at=sitting.at(),
-                        phase=tries.phase,
+                        phase=tries.asked.phase,
                         seat=tries.seat.name,
                         text=chunk.text,
                     )
@@ -231,7 +256,7 @@ class _Tries:
     """The failed tries of one call: told to listeners, and kept for a streamed answer, whose pieces carry none."""
 
     sitting: Sitting
-    phase: Phase
+    asked: Call
     seat: SeatSpec
     began: float
     held: Reservation
@@ -260,7 +285,7 @@ class _Tries:
             AttemptFailed(
                 run_id=self.sitting.plan.run_id,
                 at=now,
-                phase=self.phase,
+                phase=self.asked.phase,
                 seat=self.seat.name,
                 error=error,
                 retry_in=retry_in,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import fsum, inf
+from typing import Any
 
 import attrs
 
@@ -109,6 +110,18 @@ class Ledger:
     def spent(self) -> dict[str, float]:
         """What is spent so far, by the budget's words."""
         return {"usd": self.usd, "tokens": self.tokens, "calls": self.calls}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what is spent, and how sure that is, as plain values for ``restore``."""
+        return {**self.spent, "estimated": self.estimated, "unpriced": sorted(self.unpriced)}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on from a snapshot; one that is older than what is known changes nothing."""
+        self.calls = max(self.calls, snapshot.get("calls", 0))
+        self.tokens = max(self.tokens, snapshot.get("tokens", 0))
+        self.usd = max(self.usd, snapshot.get("usd", 0.0))
+        self.estimated = self.estimated or snapshot.get("estimated", False)
+        self.unpriced.update(snapshot.get("unpriced", ()))
 
     def is_blind(self, seat: SeatSpec) -> bool:
         """Tell whether a budget in dollars cannot say what a seat's call may cost, since none has come back yet.

@@ -154,7 +154,7 @@ def unmet_quorum(sitting: Sitting) -> RunError | None:
         return BudgetExceeded(
             f"{causes[0].message}: no draft could be asked for", spent=sitting.ledger.spent, partial=best
         )
-    if not finished and causes and anyio.current_time() >= sitting.end and all(map(_cut, causes)):
+    if not finished and causes and all(map(_cut, causes)) and sitting.overdue():
         limit = sitting.plan.budget.deadline
         return DeadlineExceeded(f"no seat answered within the {limit:g} s of the run; {words}", partial=None)
     return QuorumLost(f"{len(finished)} of {need} required seats answered; {words}", outcomes=outcomes)

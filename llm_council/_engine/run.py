@@ -6,11 +6,14 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
+import attrs
+
 from llm_council import _scope
 from llm_council._engine.budget import ASSUMED, Ledger, Price
 from llm_council._engine.repair import Final
 from llm_council._engine.sitting import Sitting
 from llm_council._engine.strategies import STRATEGIES
+from llm_council._journal import NO_JOURNAL, Journal
 from llm_council._schema import drop_thinking
 from llm_council.errors import RunError
 from llm_council.events import RunFinished, RunStarted, emit
@@ -29,6 +32,7 @@ async def conduct(
     deltas: bool = False,
     price: Price | None = None,
     on_result: Callable[[CouncilResult], None] | None = None,
+    journal: Journal = NO_JOURNAL,
 ) -> CouncilResult:
     """Conduct a run, telling listeners of the current context about it.
 
@@ -41,6 +45,7 @@ async def conduct(
         deltas: stream the seats' answers and tell their words as they come.
         price: US dollars of a call, for adapters that do not report them.
         on_result: gets the result of a run however it ended: that of a cancelled run goes nowhere else.
+        journal: what keeps a journal of the run.
 
     Returns:
         The result. Cancellation passes untouched.
@@ -53,26 +58,30 @@ async def conduct(
         tokens=_scope.RetryTokens(),
     )
     with _scope.entered(scope):
-        sitting = Sitting(plan, adapters, Ledger(plan.budget, price), clock, deltas)
+        sitting = Sitting(plan, adapters, Ledger(plan.budget, price), clock, deltas, journal)
         emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
         try:
             final: Final | RunError = await STRATEGIES[plan.strategy](sitting)
         except RunError as error:
             final = error
         except BaseException:  # a cancellation, or Ctrl-C: what is there is told, and the exception passes
-            _end(sitting, None, on_result)
+            result = _result(sitting, None)
+            journal.left(result.status, result.to_dict)
+            _tell(result, on_result)
             raise
-        return _end(sitting, final, on_result)
+        result = _result(sitting, final)
+        try:
+            further = await journal.finished(result.status, result.to_dict)
+            result = attrs.evolve(result, warnings=(*result.warnings, *further)) if further else result
+        finally:
+            _tell(result, on_result)
+        return result
 
 
-def _end(
-    sitting: Sitting, final: Final | RunError | None, on_result: Callable[[CouncilResult], None] | None
-) -> CouncilResult:
-    result = _result(sitting, final)
+def _tell(result: CouncilResult, on_result: Callable[[CouncilResult], None] | None) -> None:
     if on_result is not None:
         on_result(result)
     emit(RunFinished(run_id=result.run_id, at=result.duration, status=result.status, elapsed=result.duration))
-    return result
 
 
 def _result(sitting: Sitting, final: Final | RunError | None) -> CouncilResult:
@@ -104,11 +113,16 @@ def _result(sitting: Sitting, final: Final | RunError | None) -> CouncilResult:
         error=error,
         problems=answer.problems if answer else (),
         errors={seat.name: seat.error for seat in seats if seat.error is not None},
-        warnings=(*(plan.notes if not plan.reviewers else ()), *sitting.warnings, *_uncounted(sitting)),
+        warnings=(
+            *(plan.notes if not plan.reviewers else ()),
+            *sitting.warnings,
+            *_uncounted(sitting),
+            *sitting.journal.warnings(),
+        ),
         usage=sum((seat.usage for seat in seats), Usage()),
         cost=total_cost(calls) if calls else Cost(),
         phases=tuple(sitting.timings[phase] for phase in plan.phases if phase in sitting.timings),
-        duration=sitting.at(),
+        duration=sitting.at("finished"),
         plan=plan,
         metadata=plan.metadata,
     )

@@ -10,6 +10,7 @@ import anyio
 import attrs
 
 from llm_council._engine.budget import Ledger, phase_ends
+from llm_council._journal import NO_JOURNAL, Journal
 from llm_council.events import Degraded, PhaseFinished, PhaseStarted, emit
 from llm_council.models import Critique, Draft, Phase, PhaseTiming, Plan, Ranking, SeatSpec
 from llm_council.providers.base import ProviderAdapter
@@ -31,6 +32,7 @@ class Sitting:
         ledger: what is spent.
         clock: monotonic seconds, for events and reports.
         deltas: whether somebody wants the seats' words as they come.
+        journal: what keeps a journal of the run.
         started: the clock's reading at the start.
         ends: when each phase must end, on the event loop's clock.
         end: when the run must end, on the event loop's clock.
@@ -48,6 +50,7 @@ class Sitting:
     ledger: Ledger
     clock: Callable[[], float]
     deltas: bool = False
+    journal: Journal = NO_JOURNAL
     started: float = attrs.field(init=False)
     ends: dict[Phase, float] = attrs.field(init=False)
     end: float = attrs.field(init=False)
@@ -66,14 +69,18 @@ class Sitting:
         self.ends = phase_ends(self.plan, now)
         self.end = inf if self.plan.budget.deadline is None else now + self.plan.budget.deadline
 
-    def at(self) -> float:
-        """Return the seconds since the run's start."""
-        return self.clock() - self.started
+    def at(self, moment: str = "") -> float:
+        """Return the seconds since the run's start; at a moment of note, those that its journal has for it."""
+        return self.journal.at(moment, self.clock() - self.started)
+
+    def overdue(self) -> bool:
+        """Tell whether the time of the run is over."""
+        return self.journal.decided("overdue", now=anyio.current_time() >= self.end)
 
     def open(self, phase: Phase) -> None:
         """Note that a phase has begun; again is nothing new."""
         if phase not in self.timings:
-            at = self.at()
+            at = self.at(f"opened:{phase}")
             self.timings[phase] = PhaseTiming(phase=phase, started=at, elapsed=0.0)
             emit(PhaseStarted(run_id=self.plan.run_id, at=at, phase=phase))
 
@@ -81,7 +88,7 @@ class Sitting:
         """Note that a phase has ended; one that never began is left out."""
         timing = self.timings.get(phase)
         if timing is not None:
-            at = self.at()
+            at = self.at(f"closed:{phase}")
             self.timings[phase] = attrs.evolve(timing, elapsed=at - timing.started)
             emit(PhaseFinished(run_id=self.plan.run_id, at=at, phase=phase, elapsed=at - timing.started))
 
@@ -89,7 +96,7 @@ class Sitting:
         """Note that the run goes on with something missing."""
         self.degraded = True
         self.warnings.append(reason)
-        emit(Degraded(run_id=self.plan.run_id, at=self.at(), reason=reason, seats=seats))
+        emit(Degraded(run_id=self.plan.run_id, at=self.at("degraded"), reason=reason, seats=seats))
 
     def finished(self) -> list[Draft]:
         """Return the finished drafts in the order of the seats, whatever order they came in."""

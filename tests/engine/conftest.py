@@ -42,7 +42,7 @@ class Table:
         return make_plan(task, role, settings, seats, Wishes(schema=schema, budget=budget, **options))
 
     async def run(self, plan: Plan | None = None, **options: Any) -> CouncilResult:
-        conducting = {key: options.pop(key) for key in ("deltas", "price", "clock") if key in options}
+        conducting = {key: options.pop(key) for key in ("deltas", "price", "clock", "journal") if key in options}
         plan = plan or self.plan(**options)
         with listening(self.events.append):
             return await conduct(plan, self.seats, on_result=self.results.append, **conducting)
