@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_council._secrets import clean
 from llm_council.errors._base import CouncilError
+from llm_council.errors._configuration import ConfigurationError
 
 __all__ = [
     "AdapterFailed",
@@ -98,8 +99,8 @@ class ProcessError(ProviderError):
     """A command-line program could not be run, or failed."""
 
 
-class CommandNotFound(ProcessError):
-    """The program is not installed where PATH says."""
+class CommandNotFound(ProcessError, ConfigurationError):
+    """The program is not installed where PATH says; nothing was sent."""
 
 
 class CommandFailed(ProcessError):
