@@ -39,6 +39,10 @@ class Loop(Protocol):
             RuntimeError: the loop is about to end and takes no more tasks.
         """
 
+    def after(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        """Run the callback in so many seconds, in a copy of the caller's context; return what calls that off."""
+        ...
+
     def is_over(self) -> bool:
         """Tell whether the loop can run nothing any more."""
         ...
@@ -68,6 +72,9 @@ class AsyncioLoop:
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
         task.add_done_callback(lambda _: ended())
+
+    def after(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        return asyncio.get_running_loop().call_later(seconds, callback).cancel
 
     def is_over(self) -> bool:
         loop = self._loop()
@@ -100,6 +107,18 @@ class _TrioLoop:
                 ended()
 
         self._trio.lowlevel.spawn_system_task(task, context=contextvars.copy_context())
+
+    def after(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        scope = self._trio.CancelScope()
+
+        async def wait() -> None:
+            with scope:
+                await self._trio.sleep(seconds)
+                callback()
+
+        self._trio.lowlevel.spawn_system_task(wait, context=contextvars.copy_context())
+        cancel: Callable[[], object] = scope.cancel
+        return cancel
 
     def is_over(self) -> bool:
         return self._pid == os.getpid() and not self.soon(_nothing)
