@@ -1,8 +1,9 @@
 """The one configuration type, and the sources that it is read from.
 
 Order of the sources, the strongest first: arguments, environment, the project's file, the user's file, defaults.
-The project's file is hostile until proven otherwise: it may set prompts, models and the quorum and *lower* the budget;
-everything else in it is refused with ``UntrustedConfig``.
+The project's file is hostile until a person agrees to it (``council config trust``): it may set prompts, models and the
+quorum and *lower* the budget; everything else in it is refused with ``UntrustedConfig``. One that was agreed to may set
+what a person's own file may, but for the budget, which it can only lower all the same.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from typing import Any, Self
 
 import attrs
 
+from llm_council import _trust
 from llm_council._secrets import Secret
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
 from llm_council.models._noun import as_dict, as_tuple, checked, count, count_or_zero, not_negative, noun
 from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.request import ReasoningConfig
+from llm_council.providers._account import sealed
 
-__all__ = ["PROJECT_FILE", "CouncilConfig", "user_file"]
+__all__ = ["PROJECT_FILE", "CouncilConfig", "project_file", "reaches", "trust_project", "user_file"]
 
 PROJECT_FILE = "council.toml"
 """Name of the project's file; it is looked for in the current folder alone."""
+
+_MOST = 1 << 20  # bytes of a file
 
 _names = checked(
     lambda value: all(isinstance(name, str) and name.strip() for name in value), "a list of names of providers"
@@ -55,6 +60,7 @@ class CouncilConfig:
         system_context: text for every seat's system turn.
         subagent_paths: files and folders with subagents of your own.
         instances: providers of your own by name: each a ``kind`` (a provider's name) and its options.
+        store: path of the run store; None writes nothing.
         seed: seed of shuffles and fences; None is random, and recorded in the plan.
     """
 
@@ -71,6 +77,9 @@ class CouncilConfig:
     system_context: str | None = attrs.field(default=None, validator=checked(lambda v: isinstance(v, str), "text"))
     subagent_paths: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_paths)
     instances: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=_tables)
+    store: str | None = attrs.field(
+        default=None, validator=checked(lambda v: isinstance(v, str) and bool(v.strip()), "a path")
+    )
     seed: str | None = attrs.field(default=None, validator=checked(lambda v: isinstance(v, str), "text"))
 
     @classmethod
@@ -102,8 +111,11 @@ class CouncilConfig:
         path = Path(folder) / PROJECT_FILE
         user = _user()
         if path.is_file():
-            project = _restricted(_read(path), path)
-            _only_lower(project, cls._build(user, str(user_file())).budget)
+            data = _bytes(path)
+            project = _parsed(data, path)
+            if reached := _reached(project, path):
+                _require_trust(reached, path, data)
+            _only_lower(project, cls._build(user, str(user_file())))
             user = _merge(user, project)
         return cls._build(_merge(user, _environment()), str(path))
 
@@ -152,6 +164,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
     "LLM_COUNCIL_TEMPERATURE": (("temperature",), float),
     "LLM_COUNCIL_MAX_TOKENS": (("max_tokens",), int),
     "LLM_COUNCIL_SUBAGENT_PATHS": (("subagent_paths",), lambda text: [p for p in text.split(os.pathsep) if p]),
+    "LLM_COUNCIL_STORE": (("store",), str),
     "LLM_COUNCIL_SEED": (("seed",), str),
 }
 
@@ -173,11 +186,27 @@ def _user() -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    return _parsed(_bytes(path), path)
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigurationError(f"{path}: cannot be read: {reason}") from None
+        with path.open("rb") as file:
+            data = file.read(_MOST + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > _MOST:
+        raise ConfigurationError(f"{path}: cannot be read: larger than {_MOST} bytes")
+    return data
+
+
+def _parsed(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: cannot be read: not UTF-8") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
     return _flatten(data, str(path))
@@ -212,6 +241,8 @@ def _instance(name: str, table: Any, source: str) -> dict[str, Any]:
     if not isinstance(table, dict) or not isinstance(table.get("kind"), str):
         raise InvalidOption(f'{source}: [providers.{name}] needs kind = "...", the name of a provider')
     options = dict(table)
+    if isinstance(options.get("headers"), dict):
+        options["headers"] = {header: sealed(header, value) for header, value in options["headers"].items()}
     key = options.get("api_key")
     if isinstance(key, str) and not key.startswith("${"):
         try:
@@ -247,27 +278,58 @@ def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _restricted(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    for name in values:
-        if name not in _PROJECT_KEYS:
-            shown = "[providers]" if name == "instances" else name
-            raise UntrustedConfig(
-                f"{path}: a project's file may not set {shown}; move it to your own file, {user_file()}"
-            )
+def project_file(folder: str | os.PathLike[str] = ".") -> Path | None:
+    """Return the project's file of a folder; None where there is none."""
+    path = Path(folder) / PROJECT_FILE
+    return path if path.is_file() else None
+
+
+def reaches(path: Path) -> tuple[str, ...]:
+    """Return what a project's file sets that only a trusted source may set; nothing for a file that needs no trust.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds what no option takes.
+    """
+    return tuple(_reached(_read(path), path))
+
+
+def trust_project(path: Path) -> None:
+    """Trust a project's file as it is now.
+
+    Raises:
+        ConfigurationError: the file holds what no option takes: there is nothing to agree to.
+    """
+    data = _bytes(path)
+    CouncilConfig._build(_parsed(data, path), str(path))
+    _trust.agree(path, data)
+
+
+def _reached(values: Mapping[str, Any], path: Path) -> list[str]:
+    """Return what a project's file sets beyond what any project may, in words for people."""
+    reached = [name for name in values if name not in _PROJECT_KEYS and name != "instances"]
+    reached += [f"[providers.{name}] {', '.join(table)}" for name, table in values.get("instances", {}).items()]
     folder = path.parent.resolve()
-    for entry in values.get("subagent_paths", ()):
+    for entry in values.get("subagent_paths") or ():
         if not (folder / str(entry)).resolve().is_relative_to(folder):
-            raise UntrustedConfig(f"{path}: subagent_paths: {entry!r} leads out of the project")
-    return values
+            reached.append(f"subagent_paths: {entry!r}, which leads out of the project")
+    return reached
 
 
-def _only_lower(project: dict[str, Any], budget: Budget) -> None:
-    """Keep a project's budget at or under the user's; the quorum is free."""
-    table = project.get("budget")
-    if table is None:
-        return
-    lowered = {field.name: getattr(budget, field.name) for field in attrs.fields(Budget)}
-    for name, value in table.items():
-        mine = lowered.get(name)
-        if name != "quorum" and mine is not None and isinstance(value, int | float):
-            table[name] = min(mine, value)
+def _require_trust(reached: list[str], path: Path, data: bytes) -> None:
+    if not _trust.is_agreed(path, data):
+        raise UntrustedConfig(
+            f"{path}: a project's file may not set {reached[0]} before you trust it: read it, then run"
+            f" `council config trust`; or move that to your own file, {user_file()}",
+            path=str(path),
+            field=reached[0],
+        )
+
+
+def _only_lower(project: dict[str, Any], mine: CouncilConfig) -> None:
+    """Keep what a project may spend at or under what its user allows; the quorum is free."""
+    for name, value in (project.get("budget") or {}).items():
+        limit = getattr(mine.budget, name, None)
+        if name != "quorum" and limit is not None and isinstance(value, int | float):
+            project["budget"][name] = min(limit, value)
+    if isinstance(project.get("max_repairs"), int):
+        project["max_repairs"] = min(mine.max_repairs, project["max_repairs"])

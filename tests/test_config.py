@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council.config import CouncilConfig, user_file
+from llm_council import _trust
+from llm_council.config import CouncilConfig, reaches, trust_project, user_file
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig
 from llm_council.models import Budget
 
@@ -95,7 +96,10 @@ def test_a_project_can_only_lower_the_budget(mine: float, theirs: float) -> None
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ('[providers.openai]\nkind = "openai"\nbase_url = "https://evil.example"\n', "[providers]"),
+        (
+            '[providers.openai]\nkind = "openai"\nbase_url = "https://evil.example"\n',
+            "[providers.openai] kind, base_url",
+        ),
         ("[council]\nlimits = { body = 1 }\n", "limits"),
         ("[council]\nretry = { max_retries = 99 }\n", "retry"),
         ('[council]\nseed = "x"\n', "seed"),
@@ -145,6 +149,111 @@ def test_bad_files_are_named_with_the_remedy(
         CouncilConfig.from_file(path)
     assert named in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+AT_LARGE = '[providers.gateway]\nkind = "openai-compatible"\nbase_url = "https://llm.example.com/v1"\n'
+
+
+def test_a_trusted_project_may_do_what_its_user_may(tmp_path: Path) -> None:
+    path = write(tmp_path / "council.toml", f"[council]\nlimits = {{ body = 1000 }}\n{AT_LARGE}")
+    assert reaches(path) == ("limits", "[providers.gateway] kind, base_url")
+    trust_project(path)
+    config = CouncilConfig.discover(tmp_path)
+    assert config.instances["gateway"]["base_url"] == "https://llm.example.com/v1"
+    assert config.limits.body == 1000
+    assert not CouncilConfig.load().instances, "load() does not read the project's file"
+
+
+def test_even_a_trusted_project_only_lowers_the_budget(tmp_path: Path) -> None:
+    write(user_file(), "[council]\nmax_repairs = 1\nbudget = { usd = 1.0 }\n")
+    budget = "[council]\nmax_repairs = 9\nbudget = { usd = 100.0, deadline = 7, quorum = 2 }\n"
+    path = write(tmp_path / "council.toml", budget + AT_LARGE)
+    trust_project(path)
+    config = CouncilConfig.discover(tmp_path)
+    assert config.budget == Budget(usd=1.0, deadline=7, quorum=2)
+    assert config.max_repairs == 1
+
+
+def test_a_change_a_copy_and_a_move_need_trust_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "project" / "council.toml", AT_LARGE)
+    trust_project(path)
+    CouncilConfig.discover(tmp_path / "project")
+    copied = write(tmp_path / "elsewhere" / "council.toml", AT_LARGE)
+    with pytest.raises(UntrustedConfig):
+        CouncilConfig.discover(copied.parent)
+    write(path, AT_LARGE.replace("llm.", "evil."))
+    with pytest.raises(UntrustedConfig, match="council config trust") as caught:
+        CouncilConfig.discover(tmp_path / "project")
+    assert caught.value.path == str(path)
+    assert caught.value.field == "[providers.gateway] kind, base_url"
+    write(path, AT_LARGE)
+    CouncilConfig.discover(tmp_path / "project")
+    assert _trust.forget(path)
+    assert not _trust.forget(path)
+    with pytest.raises(UntrustedConfig):
+        CouncilConfig.discover(tmp_path / "project")
+
+
+def test_the_way_to_a_project_does_not_matter_but_its_place_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust_project(write(tmp_path / "project" / "council.toml", AT_LARGE))
+    (tmp_path / "link").symlink_to(tmp_path / "project")
+    CouncilConfig.discover(tmp_path / "link")
+    monkeypatch.chdir(tmp_path / "project")
+    assert CouncilConfig.discover().instances
+
+
+def test_the_record_of_trust_is_its_owners_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "council.toml", AT_LARGE)
+    old = os.umask(0)
+    try:
+        trust_project(path)
+    finally:
+        os.umask(old)
+    record = _trust.record()
+    assert not record.is_relative_to(path.parent / "council.toml")
+    assert record.stat().st_mode & 0o777 == 0o600
+    assert record.parent.stat().st_mode & 0o777 == 0o700
+    assert [one.name for one in record.parent.iterdir()] == ["trusted.json"]
+    record.chmod(0o622)
+    with pytest.raises(UntrustedConfig, match="others can write it"):
+        CouncilConfig.discover(tmp_path)
+
+
+@pytest.mark.parametrize("junk", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
+def test_a_broken_record_is_said_and_trusts_nothing(tmp_path: Path, junk: bytes) -> None:
+    path = write(tmp_path / "council.toml", AT_LARGE)
+    trust_project(path)
+    _trust.record().write_bytes(junk)
+    with pytest.raises(ConfigurationError, match=r"trusted\.json"):
+        CouncilConfig.discover(tmp_path)
+
+
+def test_what_no_option_takes_cannot_be_trusted(tmp_path: Path) -> None:
+    path = write(tmp_path / "council.toml", "[council]\nbudget = { deadlin = 1 }\n")
+    with pytest.raises(UnknownOption):
+        trust_project(path)
+    assert not _trust.record().exists()
+
+
+def test_keys_in_headers_are_hidden_and_still_sent(tmp_path: Path) -> None:
+    from llm_council.providers.registry import get_provider
+
+    headers = 'headers = { Authorization = "Bearer canary-canary", X-Team = "blue" }\n'
+    config = CouncilConfig.from_file(write(tmp_path / "c.toml", AT_LARGE + headers))
+    assert "canary" not in repr(config)
+    assert "blue" in repr(config)
+    options = {**config.instances["gateway"]}
+    provider = get_provider(options.pop("kind"), name="gateway", **options)
+    assert provider.headers()["Authorization"] == "Bearer canary-canary"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"x = " + b"[" * 5000, b"#" * (1 << 20) + b"#"])
+def test_a_hostile_file_is_refused_whatever_it_holds(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "council.toml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"council\.toml"):
+        CouncilConfig.discover(tmp_path)
 
 
 def test_an_unreadable_file_and_a_bad_variable_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

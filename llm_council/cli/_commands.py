@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -171,7 +172,7 @@ def path(name: str | None) -> int:
 
 @click.group()
 def config() -> None:
-    """Show the configuration."""
+    """Show the configuration, and trust a project's."""
 
 
 @config.command()
@@ -185,6 +186,8 @@ def show(*, json_: bool) -> None:
     if json_:
         _json(values)
         return
+    for line in _sources():
+        click.echo(visible(f"# {line}"))
     for name, value in _flat(values):
         click.echo(visible(f"{name} = {json.dumps(value, ensure_ascii=False)}"))
 
@@ -204,3 +207,45 @@ def where() -> None:
     from llm_council.config import user_file
 
     click.echo(str(user_file()))
+
+
+def _sources() -> Iterator[str]:
+    """Say which files these values come from; the environment's variables go before both."""
+    from llm_council.config import project_file, reaches, user_file
+
+    mine, project = user_file(), project_file()
+    yield f"yours: {mine}{'' if mine.is_file() else ' (not there)'}"
+    if project is None:
+        yield "this project's: none"
+    else:
+        yield f"this project's: {project.absolute()} ({'trusted' if reaches(project) else 'needs no trust'})"
+
+
+@config.command()
+@click.argument("folder", required=False, default=".", type=click.Path(exists=True))
+@click.option("--remove", is_flag=True, help="Take your trust back.")
+def trust(folder: str, *, remove: bool) -> int:
+    """Trust the project's council.toml as it is now: read it first.
+
+    It may then name addresses, keys' variables, headers and whatever else your own file may; it still can only lower
+    the budget. Any change to it, and any other place, needs your word again.
+    """
+    from llm_council import _trust
+    from llm_council.config import PROJECT_FILE, project_file, reaches, trust_project
+
+    place = Path(folder) if Path(folder).name == PROJECT_FILE else Path(folder) / PROJECT_FILE
+    path = project_file(place.parent)
+    if remove:
+        click.echo("no longer trusted" if _trust.forget(place) else "it was not trusted")
+        return 0
+    if path is None:
+        raise click.UsageError(f"there is no {PROJECT_FILE} in {folder}")
+    reached = reaches(path)
+    if not reached:
+        click.echo(visible(f"{path.absolute()} sets nothing that needs trust"))
+        return 0
+    trust_project(path)
+    click.echo(visible(f"trusted as it is now: {path.absolute()}; it sets"))
+    for one in reached:
+        click.echo(visible(f"  {one}"))
+    return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from llm_council.errors._base import CouncilError
 
 __all__ = [
@@ -59,7 +61,17 @@ class MissingDependency(ConfigurationError):
 
 
 class UntrustedConfig(ConfigurationError):
-    """A project's configuration file sets something that only a trusted source may set."""
+    """A project's configuration file sets something that only a trusted source may set.
+
+    Args:
+        path: the file.
+        field: what it sets.
+    """
+
+    def __init__(self, message: str = "", *, path: str | None = None, field: str | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.path = path
+        self.field = field
 
 
 class PluginLoadError(ConfigurationError):

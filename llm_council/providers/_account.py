@@ -51,10 +51,12 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
         raise InvalidKey(str(error), provider=name) from None
 
 
-def sealed(name: str, value: str | Secret) -> Header:
+def sealed(name: str, value: str | Secret | tuple[Secret, ...]) -> Header:
     """Take the words of a header that is called after a credential as secrets: none of them is shown or pickled."""
     if isinstance(value, Secret):
         return (value,)
+    if isinstance(value, tuple) and all(isinstance(word, Secret) for word in value):
+        return value
     if not isinstance(value, str):
         raise InvalidOption(f"the value of header {name!r} must be text")
     if not _CREDENTIAL.search(name):

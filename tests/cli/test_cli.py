@@ -323,3 +323,34 @@ def test_ctrl_c_exits_with_130_and_no_traceback(flags: list[str]) -> None:
     assert out == ""
     assert "interrupted" in err
     assert "Traceback" not in err
+
+
+def test_a_projects_file_is_trusted_by_its_own_command(council: Council, seat: ScriptedProvider) -> None:
+    Path("council.toml").write_text('[providers.house]\nkind = "openai"\nbase_url = "https://llm.example.com/v1"\n')
+    code, out, err = council("run", "Where?", "-p", "scripted")
+    assert (code, out) == (2, "")
+    assert "[providers.house] kind, base_url" in err
+    assert "council config trust" in err
+    assert not seat.requests
+    code, out, _ = council("config", "trust")
+    assert code == 0
+    assert out.splitlines()[1:] == ["  [providers.house] kind, base_url"]
+    code, out, _ = council("config", "show")
+    assert "(trusted)" in out
+    assert 'instances.house.base_url = "https://llm.example.com/v1"' in out
+    assert council("run", "Where?", "-p", "scripted")[0] == 0
+    assert council("config", "trust", "council.toml")[0] == 0
+    assert council("config", "trust", "--remove")[:2] == (0, "no longer trusted\n")
+    assert council("config", "trust", "--remove")[:2] == (0, "it was not trusted\n")
+    assert council("config", "show")[0] == 2
+
+
+def test_trust_is_not_asked_for_what_needs_none(council: Council) -> None:
+    code, _, err = council("config", "trust")
+    assert code == 2
+    assert "there is no council.toml" in err
+    Path("council.toml").write_text('[council]\nchair = "local"\n')
+    code, out, _ = council("config", "trust")
+    assert code == 0
+    assert "sets nothing that needs trust" in out
+    assert "(needs no trust)" in council("config", "show")[1]
