@@ -1,0 +1,308 @@
+"""What the dialects of command-line agents share: a prompt on stdin, lines of JSON events, an exit status.
+
+Agents mix their events with banners, colours and half-written lines; they say more in words than in codes. What they
+write is read tolerantly here, and what they say in words becomes the error that it means.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+import attrs
+
+from llm_council._wire.agent_words import Ended, by_words, failed, last_object, said_on
+from llm_council._wire.payloads import dumps, loads, well_formed
+from llm_council._wire.sse import LineSplitter
+from llm_council.errors import CouncilError, EmptyReply, InvalidOption, MalformedReply, TruncatedReply
+from llm_council.models.limits import Limits
+from llm_council.models.messages import ImagePart, Message
+from llm_council.models.reply import GenerateChunk, GenerateResponse, join
+from llm_council.models.request import GenerateRequest
+
+__all__ = [
+    "AgentEvents",
+    "Argument",
+    "Attached",
+    "Ended",
+    "Invocation",
+    "attached_images",
+    "by_words",
+    "decode",
+    "failed",
+    "flags",
+    "instructions",
+    "last_object",
+    "prompt",
+]
+
+_LIMITS = Limits()
+_SHOWN = 300  # characters of an agent's own words in a message
+
+
+@attrs.frozen(kw_only=True)
+class Attached:
+    """A file that the program is given; its path stands in its place.
+
+    Attributes:
+        name: the file's name.
+        content: what is in it.
+    """
+
+    name: str
+    content: bytes = attrs.field(repr=False)
+
+
+Argument: TypeAlias = str | Attached
+
+
+@attrs.frozen(kw_only=True)
+class Invocation:
+    """How a request is put to a program: the dialect's part of a process's start.
+
+    Attributes:
+        arguments: anyone on the machine can read them: they hold no prompt.
+        stdin: what the program reads: the prompt.
+        variables: what it finds in its environment, beside what the machine has for it.
+    """
+
+    arguments: tuple[Argument, ...]
+    stdin: bytes = attrs.field(default=b"", repr=False)
+    variables: Mapping[str, Argument] = attrs.field(factory=dict)
+
+
+# Asking.
+
+
+def prompt(turns: Sequence[Message], *, system: bool = True) -> str:
+    """Write a conversation as one prompt.
+
+    One user's turn, after instructions or without, is written as it stands. A longer conversation is written as JSON,
+    in which no turn can pretend to be another.
+
+    Args:
+        turns: the conversation.
+        system: whether instructions are part of it; else they go another way.
+    """
+    instructions = [turn.text for turn in turns if turn.role in ("system", "developer")] if system else []
+    rest = [turn for turn in turns if turn.role not in ("system", "developer")]
+    if len(rest) == 1 and rest[0].role == "user":
+        said = rest[0].text
+    elif rest:
+        rows = [_row(turn) for turn in rest]
+        said = (
+            "Here is a conversation as JSON, oldest turn first. Write the assistant's next turn: its text alone.\n\n"
+            + json.dumps(rows, ensure_ascii=False, indent=1)
+        )
+    else:
+        said = ""
+    return well_formed("\n\n".join(part for part in (*instructions, said) if part))
+
+
+def instructions(turns: Sequence[Message]) -> str:
+    """Return the texts of a conversation's instructions."""
+    return well_formed("\n\n".join(turn.text for turn in turns if turn.role in ("system", "developer")))
+
+
+def _row(turn: Message) -> dict[str, Any]:
+    row: dict[str, Any] = {"role": turn.role, "content": turn.text}
+    if turn.tool_calls:
+        row["tool_calls"] = [
+            {"id": call.id, "name": call.name, "arguments": call.arguments} for call in turn.tool_calls
+        ]
+    if turn.name:
+        row["name"] = turn.name
+    if turn.tool_call_id:
+        row["tool_call_id"] = turn.tool_call_id
+    return row
+
+
+def attached_images(request: GenerateRequest) -> tuple[Attached, ...]:
+    """Return the images of a conversation as files.
+
+    Raises:
+        InvalidOption: one is an address, or its data is not base64.
+    """
+    parts = [part for turn in request.messages if not isinstance(turn.content, str) for part in turn.content]
+    images = [part for part in parts if isinstance(part, ImagePart)]
+    return tuple(_file(index, image) for index, image in enumerate(images))
+
+
+def _file(index: int, image: ImagePart) -> Attached:
+    if image.data is None:
+        raise InvalidOption("images are taken as data only: pass ImagePart(data=..., media_type=...)")
+    try:
+        content = base64.b64decode(image.data, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidOption("ImagePart.data is not base64") from None
+    kind = re.sub("[^a-z0-9]", "", (image.media_type or "").partition("/")[2].lower()) or "png"
+    return Attached(name=f"image-{index}.{kind}", content=content)
+
+
+def flags(extra: Mapping[str, Any]) -> list[str]:
+    """Write a request's further fields as long options: True is a bare one, a list says the option several times."""
+    words = []
+    for name, value in extra.items():
+        option = f"--{name.replace('_', '-')}"
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if item is True:
+                words.append(option)
+            elif item is not None and item is not False:
+                words.append(f"{option}={item if isinstance(item, str) else dumps(item).decode()}")
+    return words
+
+
+# Reading.
+
+# ECMA-48: control sequences, operating system commands, and the two-character escapes.
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+class AgentEvents(ABC):
+    """Read an agent's stdout as it arrives: bytes in, pieces of the answer out.
+
+    What is no JSON object is a banner and skipped. An object may stretch over lines, as when it is printed for people.
+
+    Args:
+        limits: ``event`` bounds each line, ``json_depth`` each event.
+
+    Attributes:
+        note: the last thing that the agent said of itself, for the message of an error.
+    """
+
+    def __init__(self, limits: Limits = _LIMITS) -> None:
+        self.note = ""
+        self._limits = limits
+        self._lines = LineSplitter(limits)
+        self._open: list[str] = []  # the lines of an object that has not ended
+        self._open_size = 0
+        self._noise = ""
+        self._seen = 0
+        self._last: dict[str, Any] | None = None
+        self._replaced = False
+        self._warnings: list[str] = []
+
+    @property
+    @abstractmethod
+    def partial(self) -> str:
+        """The answer's text so far."""
+
+    @abstractmethod
+    def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
+        """Take an event; return what it adds to the answer."""
+
+    @abstractmethod
+    def _end(self, ended: Ended) -> GenerateChunk:
+        """Return what the program's end adds to the answer, or raise what it means."""
+
+    def feed(self, data: bytes) -> list[GenerateChunk]:
+        """Return what these bytes add to the answer.
+
+        Raises:
+            ReplyTooLarge: a line is too long.
+            MalformedReply: an event breaks the dialect.
+        """
+        return self._pieces(self._lines.lines(data))
+
+    def finish(self, ended: Ended) -> list[GenerateChunk]:
+        """Return what the end of the program adds.
+
+        Args:
+            ended: how it ended.
+
+        Raises:
+            ProviderError: it failed, or its answer is not whole.
+        """
+        pieces = self._pieces(self._lines.last())
+        try:
+            last = self._end(ended)
+        except CouncilError as error:
+            if self.partial and hasattr(error, "partial"):
+                error.fill(partial=self.partial)
+            raise
+        if self._replaced:
+            self._warnings.append("stdout was not UTF-8: what could not be read became U+FFFD")
+        if self._warnings:
+            last = attrs.evolve(last, extra={**last.extra, "warnings": tuple(self._warnings[:20])})
+        return [*pieces, last]
+
+    def _pieces(self, lines: list[bytes]) -> list[GenerateChunk]:
+        pieces = []
+        for line in lines:
+            if len(line) > self._limits.event:
+                raise self._lines.too_large()
+            for event in self._events(self._text(line)):
+                self._seen += 1
+                self._last = event
+                piece = self._event(event)
+                if piece is not None:
+                    pieces.append(piece)
+        return pieces
+
+    def _text(self, line: bytes) -> str:
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            text = line.decode("utf-8", "replace")
+            self._replaced = True
+        text = text.removeprefix("\ufeff")
+        return _ANSI.sub("", text) if "\x1b" in text else text
+
+    def _events(self, line: str) -> list[dict[str, Any]]:
+        """Return the events that end with this line."""
+        if line.startswith(("{", "[")):
+            events = self._parsed(line)
+            if events:
+                self._open.clear()  # what stood before was no object
+                return events
+            if line.startswith("{"):
+                self._open, self._open_size = [line], len(line)
+                return []
+        if self._open:
+            self._open.append(line)
+            self._open_size += len(line) + 1
+            if self._open_size > self._limits.event:
+                raise self._lines.too_large()
+            if line.startswith("}"):
+                text = "\n".join(self._open)
+                self._open = []
+                return self._parsed(text)
+            return []
+        if line.strip():
+            self._noise = line.strip()[:_SHOWN]
+        return []
+
+    def _parsed(self, text: str) -> list[dict[str, Any]]:
+        try:
+            value = loads(text, self._limits)
+        except MalformedReply:
+            return []
+        found = value if isinstance(value, list) else [value]
+        return [event for event in found if isinstance(event, dict)]
+
+    # For the end, where there was no word of success.
+
+    def _warn(self, text: Any) -> None:
+        if isinstance(text, str) and text:
+            self._warnings.append(text[:_SHOWN])
+
+    def _broke_off(self, ended: Ended, name: str, remedy: str) -> NoReturn:
+        """Raise what an end without a word of success or failure means."""
+        if ended.exit_code:
+            raise failed(self.note or self._noise, ended, name, remedy)
+        if self._open or self._seen:
+            raise TruncatedReply(f"{name} ended before its answer did", partial=self.partial or None)
+        if self._noise:
+            raise MalformedReply(f"{name} wrote no JSON event; its last line begins {self._noise[:80]!r}", path="$")
+        raise EmptyReply(f"{name} ended without a word{said_on(ended.stderr)}")
+
+
+def decode(events: AgentEvents, stdout: bytes, ended: Ended) -> GenerateResponse:
+    """Read everything that an agent wrote, and how it ended, as one answer; errors are those of ``finish``."""
+    response = join([*events.feed(stdout), *events.finish(ended)])
+    return attrs.evolve(response, raw=events._last)

@@ -1,0 +1,269 @@
+"""The dialect of Claude Code: ``claude -p --output-format stream-json``, a prompt on stdin, events as lines of JSON.
+
+Learned from Claude Code 2.1.197. The last event, ``result``, says everything; of its words only ``is_error`` tells
+success from failure, since ``subtype`` is ``"success"`` for refused API calls too. With ``--output-format json`` it is
+the only event, which is read just the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_council._wire.agents import (
+    AgentEvents,
+    Argument,
+    Attached,
+    Ended,
+    Invocation,
+    by_words,
+    decode,
+    failed,
+    flags,
+    instructions,
+    prompt,
+)
+from llm_council._wire.anthropic_reply import read_usage
+from llm_council._wire.payloads import amount, dumps, get_text, need_object, tokens
+from llm_council.errors import CommandFailed, ContentFiltered, TruncatedReply
+from llm_council.models.limits import Limits
+from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage
+from llm_council.models.request import GenerateRequest
+
+__all__ = ["LONGEST_SCHEMA", "ClaudeCodeEvents", "decode_response", "encode_events", "encode_request"]
+
+REMEDY = "run `claude` and /login, or set ANTHROPIC_API_KEY"
+
+LONGEST_SCHEMA = 96 * 1024
+"""Bytes of a schema that an argument can carry: Linux takes 128 KiB."""
+
+_LIMITS = Limits()
+_SETTINGS = {"disableAllHooks": True}
+_EXTRA = ("num_turns", "permission_denials", "terminal_reason", "service_tier")
+
+
+def encode_request(request: GenerateRequest, *, live: bool = False) -> Invocation:
+    """Build the call of the program for a request, which has been fitted to it.
+
+    ``extra`` becomes long options: ``{"max_budget_usd": 1}`` is ``--max-budget-usd=1``.
+
+    Args:
+        request: what is asked.
+        live: have the answer told in pieces, as it arrives.
+
+    Raises:
+        InvalidOption: ``extra`` holds what JSON cannot carry.
+    """
+    arguments: list[Argument] = ["--print", "--output-format", "stream-json", "--verbose"]
+    if live:
+        arguments.append("--include-partial-messages")
+    # The model's answer is all we want of the agent: no tools, no servers, no hooks, nothing of a project, no history.
+    arguments += ["--tools", "", "--strict-mcp-config", "--disable-slash-commands", "--no-session-persistence"]
+    arguments += ["--setting-sources", "user", "--settings", dumps(_SETTINGS).decode()]
+    if request.model:
+        arguments += ["--model", request.model]
+    if request.reasoning is not None and request.reasoning.effort is not None:
+        arguments += ["--effort", str(request.reasoning.effort)]
+    if request.structured_output is not None:
+        arguments += ["--json-schema", dumps(request.structured_output.json_schema).decode()]
+    system = instructions(request.turns())
+    if system:
+        arguments += ["--system-prompt-file", Attached(name="system.md", content=system.encode())]
+    arguments += flags(request.extra)
+    variables = {"DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+    if request.max_tokens is not None:
+        variables["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(request.max_tokens)
+    stdin = prompt(request.turns(), system=False).encode()
+    return Invocation(arguments=tuple(arguments), stdin=stdin, variables=variables)
+
+
+def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:
+    """Read everything that the program wrote, and how it ended.
+
+    Raises:
+        ProviderError: it failed, or its answer is not whole.
+    """
+    return decode(ClaudeCodeEvents(limits), stdout, ended)
+
+
+class ClaudeCodeEvents(AgentEvents):
+    """Read the events as they arrive; the text comes in pieces where they were asked for, else with the last event."""
+
+    def __init__(self, limits: Limits = _LIMITS) -> None:
+        super().__init__(limits)
+        self._result: dict[str, Any] | None = None
+        self._model: str | None = None
+        self._shown = ""  # of the current message
+        self._thoughts = False
+        self._retries = 0
+
+    @property
+    def partial(self) -> str:
+        """The text of the current message so far."""
+        return self._shown
+
+    def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
+        match event.get("type"):
+            case "system":
+                return self._system(event)
+            case "stream_event" if event.get("parent_tool_use_id") is None:
+                return self._piece(need_object(event.get("event"), "$.event"))
+            case "assistant" if event.get("parent_tool_use_id") is None:
+                return self._message(need_object(event.get("message"), "$.message"))
+            case "result":
+                self._result = event
+        return None
+
+    def _system(self, event: dict[str, Any]) -> GenerateChunk | None:
+        if event.get("subtype") == "api_retry":
+            self._retries += 1
+            self.note = f"retrying after {event.get('error') or event.get('error_status')}"
+        elif event.get("subtype") == "init":
+            return GenerateChunk(request_id=get_text(event, "session_id", "$"))
+        return None
+
+    def _piece(self, event: dict[str, Any]) -> GenerateChunk | None:
+        if event.get("type") == "message_start":
+            self._shown = ""
+        if event.get("type") != "content_block_delta":
+            return None
+        delta = need_object(event.get("delta"), "$.event.delta")
+        if delta.get("type") == "text_delta":
+            text = get_text(delta, "text", "$.event.delta") or ""
+            self._shown += text
+            return GenerateChunk(text=text) if text else None
+        if delta.get("type") == "thinking_delta":
+            thoughts = get_text(delta, "thinking", "$.event.delta")
+            self._thoughts = True
+            return GenerateChunk(reasoning=thoughts) if thoughts else None
+        return None
+
+    def _message(self, message: dict[str, Any]) -> GenerateChunk | None:
+        model = get_text(message, "model", "$.message")
+        if model and model != "<synthetic>":
+            self._model = model
+        content = message.get("content")
+        blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+        thoughts = [block["thinking"] for block in blocks if isinstance(block.get("thinking"), str)]
+        if thoughts and not self._thoughts:
+            return GenerateChunk(reasoning="".join(thoughts))
+        return None
+
+    def _end(self, ended: Ended) -> GenerateChunk:
+        result = self._result
+        if result is None:
+            self._broke_off(ended, "claude", REMEDY)
+        if result.get("is_error") is True:
+            raise self._refusal(result, ended)
+        if ended.exit_code:
+            raise failed(self.note, ended, "claude", REMEDY)
+        text = get_text(result, "result", "$") or ""
+        word = get_text(result, "stop_reason", "$")
+        shown = self._shown
+        if not text.startswith(shown):
+            raise TruncatedReply("claude began its answer anew after a part of it had been shown", partial=shown)
+        structured = result.get("structured_output")
+        extra = {key: result[key] for key in _EXTRA if result.get(key) not in (None, "", [], {})}
+        if self._retries:
+            extra["retries"] = self._retries
+        return GenerateChunk(
+            text=text[len(shown) :],
+            structured=structured,
+            finish_reason=FinishReason.STOP if word == "tool_use" else FinishReason.of(word),  # of its own tools
+            raw_finish_reason=word,
+            usage=_usage(result),
+            cost=_cost(result),
+            model=self._model or _only_model(result),
+            request_id=get_text(result, "session_id", "$"),
+            extra=extra,
+        )
+
+    def _refusal(self, result: dict[str, Any], ended: Ended) -> Exception:
+        listed = result.get("errors")
+        errors = "; ".join(item for item in listed if isinstance(item, str)) if isinstance(listed, list) else ""
+        said = result.get("result")
+        message = (said if isinstance(said, str) else "") or errors or str(result.get("subtype") or "it failed")
+        status = result.get("api_error_status")
+        partial = self._shown or None
+        if result.get("stop_reason") == "refusal":
+            return ContentFiltered(f"claude withheld its answer: {message}", partial=partial)
+        if result.get("stop_reason") == "max_tokens":
+            return TruncatedReply(f"claude: {message}", partial=partial, retryable=False)
+        status = status if isinstance(status, int) and 400 <= status <= 599 else None
+        subtype = result.get("subtype")
+        if subtype in (None, "success", "error_during_execution"):
+            known = by_words(message, remedy=REMEDY, status=status, partial=partial)
+            if known is not None:
+                return known
+        message = f"claude failed ({subtype}): {message}"
+        return CommandFailed(message, exit_code=ended.exit_code, stderr_tail=ended.stderr, retryable=False)
+
+
+def _models(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = result.get("modelUsage")
+    rows = found.items() if isinstance(found, dict) else ()
+    return {name: row for name, row in rows if isinstance(row, dict)}
+
+
+def _only_model(result: dict[str, Any]) -> str | None:
+    names = list(_models(result))
+    return names[0].partition("[")[0] if len(names) == 1 else None
+
+
+def _usage(result: dict[str, Any]) -> Usage | None:
+    """Read the tokens; after a fallback to another kind of call, ``usage`` says 0 where ``modelUsage`` knows."""
+    usage = read_usage(result.get("usage"))
+    if usage is not None and (usage.input_tokens or usage.output_tokens):
+        return usage
+    total: Usage | None = None
+    for row in _models(result).values():
+        renamed = {
+            "input_tokens": row.get("inputTokens"),
+            "output_tokens": row.get("outputTokens"),
+            "cache_read_input_tokens": row.get("cacheReadInputTokens"),
+            "cache_creation_input_tokens": row.get("cacheCreationInputTokens"),
+        }
+        one = read_usage({key: tokens(value) for key, value in renamed.items()})
+        total = one if total is None else total + one if one is not None else total
+    return total or usage
+
+
+def _cost(result: dict[str, Any]) -> Cost | None:
+    usd = amount(result.get("total_cost_usd"))
+    return None if usd is None else Cost(usd=usd, source=CostSource.REPORTED, complete=True)
+
+
+def encode_events(response: GenerateResponse, *, live: bool = False) -> bytes:
+    """Write the events of an answer: the mirror of ``decode_response``, for fake programs."""
+    text, usage = response.text or "", response.usage or Usage()
+    events: list[dict[str, Any]] = [{"type": "system", "subtype": "init", "session_id": response.request_id}]
+    if live:
+        middle = len(text) // 2
+        events += [_delta("text_delta", text=part) for part in (text[:middle], text[middle:]) if part]
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    if response.reasoning:
+        content.insert(0, {"type": "thinking", "thinking": response.reasoning})
+    events.append({"type": "assistant", "message": {"model": response.model, "content": content}})
+    cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+    events.append(
+        {
+            "type": "result",
+            "subtype": "success",
+            "is_error": False,
+            "result": text,
+            "stop_reason": response.raw_finish_reason,
+            "session_id": response.request_id,
+            "total_cost_usd": None if response.cost is None else response.cost.usd,
+            "structured_output": response.structured,
+            "usage": {
+                "input_tokens": None if usage.input_tokens is None else usage.input_tokens - cached - written,
+                "output_tokens": usage.output_tokens,
+                "cache_read_input_tokens": usage.cached_tokens,
+                "cache_creation_input_tokens": usage.cache_write_tokens,
+            },
+        }
+    )
+    return b"".join(dumps(event) + b"\n" for event in events)
+
+
+def _delta(kind: str, **facts: str) -> dict[str, Any]:
+    return {"type": "stream_event", "event": {"type": "content_block_delta", "delta": {"type": kind, **facts}}}

@@ -1,0 +1,199 @@
+"""The dialect of OpenAI's Codex CLI: ``codex exec --json``, a prompt on stdin, events as lines of JSON.
+
+Learned from codex-cli 0.169.0. An item of type ``error`` is a remark, and an event of type ``error`` may be one: only
+``turn.failed`` or the exit status say that the call failed. The answer is the last message of the agent; those before
+it were said on the way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_council._wire.agents import (
+    AgentEvents,
+    Argument,
+    Attached,
+    Ended,
+    Invocation,
+    attached_images,
+    by_words,
+    decode,
+    failed,
+    prompt,
+)
+from llm_council._wire.payloads import dumps, get_text, need_object, tokens
+from llm_council.errors import CommandFailed
+from llm_council.models.limits import Limits
+from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
+from llm_council.models.request import GenerateRequest
+
+__all__ = ["CodexEvents", "decode_response", "encode_events", "encode_request"]
+
+REMEDY = "run `codex login`, or set CODEX_API_KEY"
+
+_LIMITS = Limits()
+_UNKNOWN = Usage()
+
+# The model's answer is all we want of the agent: no commands, no files, no web, no other agents. A setting that this
+# version of the program does not know is remarked upon and ignored.
+_WITHOUT = (
+    "shell_tool",
+    "unified_exec",
+    "view_image",
+    "apps",
+    "plugins",
+    "hooks",
+    "multi_agent",
+    "goals",
+    "image_generation",
+    "browser_use",
+    "computer_use",
+    "skill_search",
+    "tool_suggest",
+    "sleep_tool",
+)
+
+
+def encode_request(request: GenerateRequest) -> Invocation:
+    """Build the call of the program for a request, which has been fitted to it.
+
+    ``extra`` becomes settings: ``{"model_verbosity": "low"}`` is ``-c model_verbosity="low"``.
+
+    Raises:
+        InvalidOption: an image cannot be sent, or ``extra`` holds what JSON cannot carry.
+    """
+    arguments: list[Argument] = ["exec", "--json", "--skip-git-repo-check", "--ephemeral", "--color", "never"]
+    arguments += ["--sandbox", "read-only"]
+    settings: dict[str, Any] = {f"features.{name}": False for name in _WITHOUT}
+    settings |= {"web_search": "disabled", "analytics.enabled": False, "check_for_update_on_startup": False}
+    if request.reasoning is not None and request.reasoning.effort is not None:
+        settings["model_reasoning_effort"] = str(request.reasoning.effort)
+    settings |= request.extra
+    for name, value in settings.items():
+        arguments += ["-c", f"{name}={dumps(value).decode()}"]  # JSON's scalars and lists are TOML's
+    if request.model:
+        arguments += ["--model", request.model]
+    images = attached_images(request)
+    if images:
+        arguments += ["--image", *images]
+    if request.structured_output is not None:
+        schema = Attached(name="schema.json", content=dumps(request.structured_output.json_schema))
+        arguments += ["--output-schema", schema]
+    arguments += ["--", "-"]
+    return Invocation(arguments=tuple(arguments), stdin=prompt(request.turns()).encode())
+
+
+def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:
+    """Read everything that the program wrote, and how it ended.
+
+    Raises:
+        ProviderError: it failed, or its answer is not whole.
+    """
+    return decode(CodexEvents(limits), stdout, ended)
+
+
+class CodexEvents(AgentEvents):
+    """Read the events as they arrive; the answer's text comes with the last of them."""
+
+    def __init__(self, limits: Limits = _LIMITS) -> None:
+        super().__init__(limits)
+        self._answer: str | None = None
+        self._failure: str | None = None
+        self._usage: Usage | None = None
+        self._completed = False
+        self._steps: dict[str, int] = {}
+
+    @property
+    def partial(self) -> str:
+        """The agent's last message so far."""
+        return self._answer or ""
+
+    def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
+        match event.get("type"):
+            case "thread.started":
+                return GenerateChunk(request_id=get_text(event, "thread_id", "$"))
+            case "item.completed":
+                return self._item(need_object(event.get("item"), "$.item"))
+            case "turn.completed":
+                self._completed = True
+                self._usage = _usage(event.get("usage"))
+            case "turn.failed":
+                self._failure = _message(event.get("error")) or self.note or "the turn failed"
+            case "error":
+                self.note = _message(event) or self.note
+        return None
+
+    def _item(self, item: dict[str, Any]) -> GenerateChunk | None:
+        word = item.get("type")
+        if word == "agent_message":
+            said, self._answer = self._answer, get_text(item, "text", "$.item") or ""
+            return GenerateChunk(reasoning=f"{said}\n\n") if said else None  # said on the way: not the answer
+        if word == "reasoning":
+            text = get_text(item, "text", "$.item")
+            return GenerateChunk(reasoning=f"{text}\n\n") if text else None
+        if word == "error":
+            self._warn(item.get("message"))
+        elif isinstance(word, str):
+            self._steps[word] = self._steps.get(word, 0) + 1
+        return None
+
+    def _end(self, ended: Ended) -> GenerateChunk:
+        if self._failure is not None:
+            known = by_words(self._failure, remedy=REMEDY, partial=self.partial or None)
+            raise known or CommandFailed(
+                f"codex: {self._failure}", exit_code=ended.exit_code, stderr_tail=ended.stderr, retryable=False
+            )
+        if ended.exit_code:
+            raise failed(self.note or self._noise, ended, "codex", REMEDY)
+        if not self._completed:
+            self._broke_off(ended, "codex", REMEDY)
+        return GenerateChunk(
+            text=self._answer or "",
+            finish_reason=FinishReason.STOP,
+            raw_finish_reason="turn.completed",
+            usage=self._usage,
+            extra={"steps": self._steps} if self._steps else {},
+        )
+
+
+def _message(value: Any) -> str:
+    found = value.get("message") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else ""
+
+
+def _usage(value: Any) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    usage = Usage(
+        input_tokens=tokens(value.get("input_tokens")),
+        output_tokens=tokens(value.get("output_tokens")),
+        cached_tokens=tokens(value.get("cached_input_tokens")),
+        cache_write_tokens=tokens(value.get("cache_write_input_tokens")),
+        reasoning_tokens=tokens(value.get("reasoning_output_tokens")),
+    )
+    return None if usage == _UNKNOWN else usage
+
+
+def encode_events(response: GenerateResponse) -> bytes:
+    """Write the events of an answer: the mirror of ``decode_response``, for fake programs."""
+    events: list[dict[str, Any]] = [
+        {"type": "thread.started", "thread_id": response.request_id},
+        {"type": "turn.started"},
+    ]
+    if response.reasoning:
+        events.append({"type": "item.completed", "item": {"type": "reasoning", "text": response.reasoning[:-2]}})
+    events.append({"type": "item.completed", "item": {"type": "agent_message", "text": response.text or ""}})
+    usage = response.usage
+    counts = (
+        {}
+        if usage is None
+        else {
+            "input_tokens": usage.input_tokens,
+            "cached_input_tokens": usage.cached_tokens,
+            "cache_write_input_tokens": usage.cache_write_tokens,
+            "output_tokens": usage.output_tokens,
+            "reasoning_output_tokens": usage.reasoning_tokens,
+        }
+    )
+    events.append({"type": "turn.completed", "usage": counts})
+    return b"".join(dumps(event) + b"\n" for event in events)

@@ -1,0 +1,264 @@
+"""The dialect of Gemini CLI: ``gemini --output-format stream-json``, a prompt on stdin, events as lines of JSON.
+
+Learned from Gemini CLI 0.61.0. With ``--output-format json`` it prints one object instead, which is read as well: on
+stdout where there is an answer, among warnings on stderr where there is none. Exit statuses are HTTP statuses modulo
+256, or its own; a blocked prompt ends with 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_council._wire import failures, gemini_errors
+from llm_council._wire.agents import (
+    AgentEvents,
+    Argument,
+    Attached,
+    Ended,
+    Invocation,
+    by_words,
+    decode,
+    failed,
+    flags,
+    instructions,
+    last_object,
+    prompt,
+)
+from llm_council._wire.payloads import dumps, get_text, loads, tokens
+from llm_council.errors import AuthenticationFailed, CommandFailed, ContentFiltered, CouncilError, MalformedReply
+from llm_council.models.limits import Limits
+from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
+from llm_council.models.request import GenerateRequest
+
+__all__ = ["GeminiCliEvents", "decode_response", "encode_events", "encode_request", "status_of"]
+
+REMEDY = "run `gemini` and sign in, or set GEMINI_API_KEY"
+
+_LIMITS = Limits()
+_NO_TOOLS = b'[[rule]]\ntoolName = "*"\ndecision = "deny"\npriority = 999\n'
+_NO_SIGN_IN = 41
+_MEANT = {42: "it refused its input", 52: "its configuration is wrong", 53: "it used up its turns"}
+_WITHHELD = ("NO_FINISH_REASON", "SAFETY_BLOCKED", "PROHIBITED_CONTENT", "RECITATION")
+
+
+def encode_request(request: GenerateRequest) -> Invocation:
+    """Build the call of the program for a request, which has been fitted to it.
+
+    ``extra`` becomes long options: ``{"debug": True}`` is ``--debug``.
+
+    Raises:
+        InvalidOption: ``extra`` holds what JSON cannot carry.
+    """
+    # The model's answer is all we want of the agent: read-only, every tool refused, no extensions.
+    arguments: list[Argument] = ["--output-format", "stream-json", "--skip-trust", "--approval-mode", "plan"]
+    arguments += ["--policy", Attached(name="no-tools.toml", content=_NO_TOOLS), "--extensions", "none"]
+    if request.model:
+        arguments += ["--model", request.model]
+    arguments += flags(request.extra)
+    variables: dict[str, Argument] = {"GEMINI_TELEMETRY_ENABLED": "false"}
+    system = instructions(request.turns())
+    if system:
+        variables["GEMINI_SYSTEM_MD"] = Attached(name="system.md", content=system.encode())
+    stdin = prompt(request.turns(), system=False).encode()
+    return Invocation(arguments=tuple(arguments), stdin=stdin, variables=variables)
+
+
+def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:
+    """Read everything that the program wrote, and how it ended.
+
+    Raises:
+        ProviderError: it failed, or its answer is not whole.
+    """
+    return decode(GeminiCliEvents(limits), stdout, ended)
+
+
+def status_of(exit_code: int) -> int | None:
+    """Return the HTTP status that an exit status stands for; None where it stands for none."""
+    status = exit_code + 256
+    return status if status in (400, 401, 403, 404, 408, 413, 429, 500, 502, 503, 504) else None
+
+
+class GeminiCliEvents(AgentEvents):
+    """Read the events as they arrive."""
+
+    def __init__(self, limits: Limits = _LIMITS) -> None:
+        super().__init__(limits)
+        self._texts: list[str] = []
+        self._result: dict[str, Any] | None = None
+        self._model: str | None = None
+        self._session: str | None = None
+        self._steps = 0
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return "".join(self._texts)
+
+    def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
+        match event.get("type"):
+            case "init":
+                self._model = get_text(event, "model", "$")
+                self._session = get_text(event, "session_id", "$")
+                return GenerateChunk(model=self._model, request_id=self._session)
+            case "message" if event.get("role") == "assistant":
+                text = get_text(event, "content", "$") or ""
+                self._texts.append(text)
+                return GenerateChunk(text=text) if text else None
+            case "tool_use":
+                self._steps += 1
+            case "error":
+                if event.get("severity") == "error":
+                    self.note = _message(event) or self.note
+                else:
+                    self._warn(event.get("message"))
+            case "result":
+                self._result = event
+            case None if "response" in event or "error" in event:
+                return self._whole(event)
+        return None
+
+    def _whole(self, event: dict[str, Any]) -> GenerateChunk | None:
+        """Take the one object of ``--output-format json``."""
+        text = get_text(event, "response", "$") or ""
+        error = event.get("error")
+        self._session = get_text(event, "session_id", "$")
+        self._texts.append(text)
+        self._result = {"status": "error" if error else "success", "error": error, "stats": event.get("stats")}
+        return GenerateChunk(text=text) if text else None
+
+    def _end(self, ended: Ended) -> GenerateChunk:
+        result = self._result
+        if result is None or (ended.exit_code and result.get("status") == "success"):
+            if ended.exit_code:
+                raise self._died(ended)
+            self._broke_off(ended, "gemini", REMEDY)
+        stats = result.get("stats")
+        models = stats.get("models") if isinstance(stats, dict) else None
+        rows = {name: row for name, row in models.items() if isinstance(row, dict)} if isinstance(models, dict) else {}
+        withheld = _withheld(rows)
+        if result.get("status") == "error" or result.get("error"):
+            raise self._refusal(result, ended, withheld)
+        if not self.partial.strip() and withheld:
+            raise ContentFiltered(f"gemini withheld its answer ({withheld})")
+        model = self._model or (next(iter(rows)) if len(rows) == 1 else None)
+        return GenerateChunk(
+            finish_reason=FinishReason.STOP,
+            raw_finish_reason="success",
+            usage=_usage(stats, rows),
+            model=model,
+            request_id=self._session,
+            extra={"steps": self._steps} if self._steps else {},
+        )
+
+    def _refusal(self, result: dict[str, Any], ended: Ended, withheld: str) -> CouncilError:
+        message = _message(result.get("error")) or self.note or "it failed"
+        if withheld or (not self.partial and "without a finish reason" in message):
+            return ContentFiltered(f"gemini withheld its answer ({withheld or 'blocked'}): {message}")
+        return _meaning(message, None, ended, self.partial or None)
+
+    def _died(self, ended: Ended) -> CouncilError:
+        found = last_object(ended.stderr) or {}
+        error = found.get("error")
+        if isinstance(error, dict):
+            code = error.get("code")
+            status = code if isinstance(code, int) and 400 <= code <= 599 else status_of(ended.exit_code)
+            if ended.exit_code == _NO_SIGN_IN:
+                status = 401
+            return _meaning(_message(error), status, ended, self.partial or None)
+        if ended.exit_code == _NO_SIGN_IN:
+            return AuthenticationFailed(f"gemini is not signed in ({REMEDY})", status=401)
+        status = status_of(ended.exit_code)
+        said = self.note or self._noise
+        if status is not None and not said:
+            return failures.failure(failures.by_status(status), "gemini passed on a refusal", status=status)
+        return failed(said or _MEANT.get(ended.exit_code, ""), ended, "gemini", REMEDY)
+
+
+def _meaning(message: str, status: int | None, ended: Ended, partial: str | None) -> CouncilError:
+    """Return the error that its words mean, which may hold the vendor's own error as JSON."""
+    start = message.find("{")
+    if start >= 0:
+        try:
+            error = gemini_errors.error_inside(loads(message[start : message.rfind("}") + 1]), partial=partial)
+        except MalformedReply:
+            error = None
+        if isinstance(error, AuthenticationFailed):
+            return AuthenticationFailed(f"{error.message}; {REMEDY}", status=error.status, code=error.code)
+        if error is not None:
+            return error
+    known = by_words(message, remedy=REMEDY, status=status, partial=partial)
+    return known or CommandFailed(
+        f"gemini: {message}", exit_code=ended.exit_code, stderr_tail=ended.stderr, retryable=False
+    )
+
+
+def _message(value: Any) -> str:
+    found = value.get("message") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else ""
+
+
+def _withheld(rows: dict[str, dict[str, Any]]) -> str:
+    """Return the word for which an answer was withheld, from the counts of errors by model."""
+    for row in rows.values():
+        api = row.get("api")
+        kinds = api.get("errorsByType") if isinstance(api, dict) else None
+        if isinstance(kinds, dict):
+            found = next((kind for kind in _WITHHELD if kinds.get(kind)), "")
+            if found:
+                return found
+    return ""
+
+
+def _usage(stats: Any, rows: dict[str, dict[str, Any]]) -> Usage | None:
+    """Read the tokens: summed by the program in a stream, by model in the one object."""
+    if isinstance(stats, dict) and "total_tokens" in stats:
+        asked, said = tokens(stats.get("input_tokens")), tokens(stats.get("output_tokens"))
+        total = tokens(stats.get("total_tokens"))
+        if asked is None or said is None:
+            return None
+        thoughts = max(total - asked - said, 0) if total is not None else 0  # in the total alone
+        return Usage(
+            input_tokens=asked,
+            output_tokens=said + thoughts,
+            cached_tokens=tokens(stats.get("cached")),
+            reasoning_tokens=thoughts if total is not None else None,
+        )
+    usage: Usage | None = None
+    for row in rows.values():
+        counts = row.get("tokens")
+        if isinstance(counts, dict):
+            thoughts = tokens(counts.get("thoughts")) or 0
+            said = tokens(counts.get("candidates"))
+            one = Usage(
+                input_tokens=tokens(counts.get("prompt")),
+                output_tokens=None if said is None else said + thoughts,
+                cached_tokens=tokens(counts.get("cached")),
+                reasoning_tokens=tokens(counts.get("thoughts")),
+            )
+            usage = one if usage is None else usage + one
+    return usage
+
+
+def encode_events(response: GenerateResponse) -> bytes:
+    """Write the events of an answer: the mirror of ``decode_response``, for fake programs."""
+    text, usage = response.text or "", response.usage or Usage()
+    thoughts = usage.reasoning_tokens or 0
+    said = (usage.output_tokens or 0) - thoughts
+    middle = len(text) // 2
+    events: list[dict[str, Any]] = [
+        {"type": "init", "session_id": response.request_id, "model": response.model},
+        {"type": "message", "role": "user", "content": "the prompt"},
+    ]
+    events += [
+        {"type": "message", "role": "assistant", "content": part, "delta": True}
+        for part in (text[:middle], text[middle:])
+        if part
+    ]
+    stats = {
+        "total_tokens": (usage.input_tokens or 0) + said + thoughts,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": said,
+        "cached": usage.cached_tokens,
+    }
+    events.append({"type": "result", "status": "success", "stats": stats})
+    return b"".join(dumps(event) + b"\n" for event in events)
