@@ -9,7 +9,7 @@ import re
 import weakref
 from typing import Any, NoReturn
 
-__all__ = ["MASK", "Secret", "clean", "redact"]
+__all__ = ["MASK", "Secret", "clean", "masked", "redact"]
 
 MASK = "***"
 """What stands in place of a secret."""
@@ -107,6 +107,15 @@ def _restore(env: str | None) -> Secret:
     return empty
 
 
+def masked(text: str) -> str:
+    """Replace every live secret by ``***``, and nothing else: for what a model wrote, which may speak of keys."""
+    for reference in _live.valuerefs():  # a snapshot: other threads make and drop secrets meanwhile
+        secret = reference()
+        if secret is not None and len(secret._value) >= 4:
+            text = text.replace(secret._value, MASK)
+    return text
+
+
 def redact(text: str) -> str:
     """Replace every live secret, and whatever looks like a key, by ``***``.
 
@@ -116,10 +125,7 @@ def redact(text: str) -> str:
     Returns:
         The text without credentials; unchanged when there are none.
     """
-    for reference in _live.valuerefs():  # a snapshot: other threads make and drop secrets meanwhile
-        secret = reference()
-        if secret is not None and len(secret._value) >= 4:
-            text = text.replace(secret._value, MASK)
+    text = masked(text)
     for pattern in _PATTERNS:
         text = pattern.sub(MASK, text)
     return text

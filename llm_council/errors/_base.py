@@ -12,6 +12,8 @@ from llm_council._secrets import clean
 
 __all__ = ["Attempt", "CouncilError", "near"]
 
+_ID = 256  # characters of a vendor's id that are kept
+
 
 @attrs.frozen(kw_only=True)
 class Attempt:
@@ -71,7 +73,7 @@ class CouncilError(Exception):
         self.model = model
         self.phase = phase
         self.run_id = run_id
-        self.request_id = request_id
+        self.request_id = None if request_id is None else clean(request_id, limit=_ID)
         self.attempts = tuple(attempts)
         self.elapsed = elapsed
         self.retryable = self.RETRYABLE if retryable is None else retryable
@@ -87,7 +89,7 @@ class CouncilError(Exception):
             if not hasattr(self, name):
                 raise AttributeError(f"{type(self).__name__} has no fact {name!r}")
             if getattr(self, name) in (None, ()):
-                setattr(self, name, value)
+                setattr(self, name, clean(value, limit=_ID) if name == "request_id" and value else value)
         return self
 
     def __str__(self) -> str:

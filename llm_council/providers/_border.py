@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import anyio
@@ -13,6 +14,9 @@ from llm_council._runtime.thread import authored, hidden
 from llm_council._secrets import redact
 from llm_council.errors import AdapterFailed, Attempt, CouncilError, ProviderError
 from llm_council.transports import translate
+
+_PACKAGE = Path(__file__).parents[1]
+_INSIDE = tuple(str(_PACKAGE / part) for part in ("_wire", "transports", "providers/_http.py"))
 
 __all__ = ["brief", "raise_typed", "stripped", "tell", "typed"]
 
@@ -29,7 +33,7 @@ def typed(exc: BaseException) -> CouncilError:
     if isinstance(leaf, RuntimeError) and isinstance(leaf.__cause__, StopIteration | StopAsyncIteration):
         leaf = leaf.__cause__  # which Python does not let out of a coroutine (PEP 479)
     if isinstance(leaf, CouncilError):
-        return leaf
+        return _alone(leaf)
     where = _where(leaf)
     error: CouncilError | None
     try:
@@ -43,6 +47,15 @@ def typed(exc: BaseException) -> CouncilError:
     return error
 
 
+def _alone(error: CouncilError) -> CouncilError:
+    """Take from an error of ours what it was raised from: a decoder's exception holds the whole of what it read."""
+    error.__context__ = None
+    cause = error.__cause__
+    if cause is not None and not isinstance(cause, CouncilError):
+        error.__cause__ = stripped(cause)
+    return error
+
+
 def raise_typed(exc: BaseException) -> NoReturn:
     """Raise what stands for an adapter's exception, with the adapter's frames only; what ends a program passes."""
     swept_up = isinstance(exc, GeneratorExit) and not _runtime.running_inside_loop()  # after the end of its loop
@@ -50,9 +63,21 @@ def raise_typed(exc: BaseException) -> NoReturn:
         raise exc
     error = typed(exc)
     try:
-        raise error.with_traceback(authored(error))
+        raise error.with_traceback(_outside(authored(error)))
     finally:
         del error, exc  # no cycle through the traceback
+
+
+def _outside(traceback: TracebackType | None) -> TracebackType | None:
+    """Cut a traceback where it enters our own HTTP providers: their frames hold what a vendor sent, word for word."""
+    frame, last = traceback, None
+    while frame is not None and not frame.tb_frame.f_code.co_filename.startswith(_INSIDE):
+        frame, last = frame.tb_next, frame
+    if last is None and frame is not None:
+        return None
+    if last is not None:
+        last.tb_next = None
+    return traceback
 
 
 def tell(error: CouncilError, name: str, request: Any, began: float, partial: str | None) -> None:
@@ -103,8 +128,13 @@ def _where(exc: BaseException) -> str:
 def stripped(exc: BaseException) -> BaseException:
     """Take from an exception what could show a credential: traceback, causes, keys in its arguments."""
     try:
+        if isinstance(exc, UnicodeError):  # it is made of what could not be read
+            return ValueError(f"{type(exc).__name__}: {exc.reason}" if hasattr(exc, "reason") else type(exc).__name__)
         exc.args = tuple(redact(part) if isinstance(part, str) else part for part in exc.args)
         exc.__cause__ = exc.__context__ = None
+        for name in ("doc", "request", "response", "_request"):
+            if vars(exc).get(name) is not None:
+                setattr(exc, name, "" if name == "doc" else None)
     except Exception:  # an exception may refuse to be changed  # noqa: BLE001
         return RuntimeError(type(exc).__name__)
     return exc.with_traceback(None)

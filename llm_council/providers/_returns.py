@@ -11,6 +11,7 @@ import anyio.to_thread
 import attrs
 
 from llm_council._runtime.thread import hidden
+from llm_council._secrets import masked
 from llm_council._wire.payloads import well_formed
 from llm_council.errors import (
     AdapterFailed,
@@ -108,8 +109,10 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
         if not isinstance(text, str):
             raise AdapterFailed(f"{name} answered with a text of type {type(text).__name__}, not a string")
         text = str.__str__(text)
-    if text is not None and not text.isascii():
-        text = well_formed(text)
+    if text is not None:
+        text = masked(text if text.isascii() else well_formed(text))  # a server may repeat a key in its answer
+    if response.reasoning and masked(response.reasoning) != response.reasoning:
+        response = attrs.evolve(response, reasoning=masked(response.reasoning))
     if response.finish_reason == FinishReason.ERROR:
         raise TruncatedReply(f"{name} stopped with an error in the middle of its answer", partial=text)
     if (text and not text.isspace()) or response.tool_calls or response.structured is not None:
@@ -153,6 +156,8 @@ def _piece(item: Any, calls: int) -> tuple[GenerateChunk, int]:
         calls += len(piece.tool_calls)
     if not isinstance(piece.text, str):
         raise AdapterFailed(f"the adapter yielded a text of type {type(piece.text).__name__}")
+    if piece.text and masked(piece.text) != piece.text:
+        piece = attrs.evolve(piece, text=masked(piece.text))
     return piece, calls
 
 

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
-from llm_council._secrets import MASK
+from llm_council._secrets import MASK, clean, redact
 from llm_council.errors import InvalidOption, MalformedReply, RedirectRefused
 from llm_council.models.limits import Limits, Timeouts
 
@@ -92,7 +92,8 @@ class HttpReply:
     @property
     def request_id(self) -> str | None:
         """The vendor's id of the request, where a known header carries it."""
-        return next((self.headers[name] for name in _IDS if self.headers.get(name)), None)
+        found = next((self.headers[name] for name in _IDS if self.headers.get(name)), None)
+        return None if found is None else clean(found, limit=256)  # a server may repeat a key anywhere
 
     @property
     def retry_after(self) -> float | None:
@@ -286,7 +287,7 @@ def _split(url: str) -> None:
 
 
 def _shown(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value if name.lower() in _SHOWN else MASK for name, value in headers.items()}
+    return {name: redact(value) if name.lower() in _SHOWN else MASK for name, value in headers.items()}
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -354,9 +354,9 @@ def _stripped(exc: BaseException) -> BaseException:
     exc.args = tuple(redact(str(part)) if isinstance(part, str | BaseException) else part for part in exc.args)
     exc.__cause__ = exc.__context__ = None
     exc.__suppress_context__ = True
-    for name in ("_request", "request", "response"):
+    for name in ("_request", "request", "response", "doc"):  # json keeps the whole document in its error
         if vars(exc).get(name) is not None:
-            setattr(exc, name, None)
+            setattr(exc, name, "" if name == "doc" else None)
     info: Any = getattr(exc, "request_info", None)
     with contextlib.suppress(AttributeError, TypeError):  # aiohttp's: its text needs the address
         headers = info.headers.copy()

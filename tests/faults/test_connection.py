@@ -1,0 +1,278 @@
+"""Connections that cannot be made, break, or bring no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+
+import anyio
+import httpx
+import pytest
+from fault_dialects import chunk
+
+from llm_council import errors
+from llm_council.models import GenerateRequest, Timeouts
+from llm_council.transports import _surroundings
+
+
+def good(bench):
+    """Return the behaviour that answers every request."""
+    return lambda wire: wire.keep_answering(wire.ok(bench.dialect.body()))
+
+
+def test_refused(vendor, mode, closed_port):
+    """A port that refuses: `ConnectFailed` of kind `refused`, tried again; the message names host and port."""
+    error = vendor.fails(vendor.seat(f"http://127.0.0.1:{closed_port}/v1"), errors.ConnectFailed, mode, tries=3)
+    assert error.kind == "refused"
+    assert f"127.0.0.1:{closed_port}" in error.message
+
+
+def test_dns(vendor):
+    """A name that does not resolve: `ConnectFailed` of kind `dns`, which says so; tried again."""
+    error = vendor.fails(vendor.seat("https://no-such-host.invalid/v1", retries=1), errors.ConnectFailed, tries=2)
+    assert error.kind == "dns"
+    assert "does not resolve" in error.message
+    assert "no-such-host.invalid" in error.message
+
+
+def test_tls_self_signed(vendor, serve):
+    """A certificate that nobody vouches for: `ConnectFailed` of kind `tls`, one try, naming `SSL_CERT_FILE`."""
+    server = serve(tls=True)
+    error = vendor.fails(vendor.seat(server.url), errors.ConnectFailed, tries=1)
+    assert (error.kind, error.retryable) == ("tls", False)
+    assert "SSL_CERT_FILE" in error.message
+    assert not server.requests
+
+
+def test_tls_wrong_host(vendor, serve, monkeypatch):
+    """A trusted certificate for another host: the same, and no byte of the request is sent."""
+    from fault_server import OTHER_PEM
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(OTHER_PEM))
+    _surroundings.tls_context.cache_clear()
+    try:
+        server = serve(tls=OTHER_PEM)
+        error = vendor.fails(vendor.seat(server.url), errors.ConnectFailed, tries=1)
+    finally:
+        _surroundings.tls_context.cache_clear()
+    assert error.kind == "tls"
+    assert not server.requests
+
+
+def test_tls_to_a_plain_port(vendor, serve):
+    """TLS to a port that speaks none: the same, at once."""
+    server = serve(lambda wire: wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    error = vendor.fails(vendor.seat(server.url.replace("http:", "https:")), errors.ConnectFailed, tries=1)
+    assert error.kind == "tls"
+    assert server.connections == 1
+
+
+def test_tls_to_a_silent_port(vendor, serve):
+    """TLS to a port that says nothing: `TimedOut` by the connect timeout; by the deadline at the latest.
+
+    Limits: over `requests` the phase is `read`: urllib3 has one word for the silence in the handshake and after it.
+    """
+    server = serve(lambda wire: wire.see_close())
+    seat = vendor.seat(server.url.replace("http:", "https:"), retries=0, timeout=Timeouts(connect=0.3))
+    error = vendor.fails(seat, errors.TimedOut, timeout_seconds=8)
+    assert error.phase == ("read" if vendor.transport == "requests" else "connect")
+
+
+def test_connect_timeout(vendor):
+    """A connection that nobody takes: `TimedOut` of phase `connect`, tried again while there is time."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(listener.getsockname())
+            seat = vendor.seat(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout=Timeouts(connect=0.2))
+            error = vendor.fails(seat, errors.TimedOut, tries=2)
+        finally:
+            for filler in fillers:
+                filler.close()
+    assert (error.phase, error.retryable) == ("connect", True)
+
+
+def test_reset_on_accept(vendor, serve, mode):
+    """A connection that is reset at once: tried again, and the answer of the next one is taken."""
+    server = serve(lambda wire: wire.answer_and_reset(), lambda wire: wire.answer(reply(vendor, mode, wire)))
+    assert vendor.ask(vendor.seat(server.url), mode).text == "fine"
+    assert server.connections == 2
+
+
+def reply(bench, mode, wire):
+    if mode == "whole":
+        return wire.ok(bench.dialect.body())
+    return bench.dialect.head() + b"".join(chunk(part) for part in bench.dialect.stream()) + b"0\r\n\r\n"
+
+
+def test_idle_connection_closed(vendor, serve):
+    """A kept connection that the server just closed: asked again on a fresh one, and nobody is told."""
+
+    def once(wire):
+        wire.request()
+        wire.send(wire.ok(vendor.dialect.body()))
+        wire.request()
+
+    server = serve(once, good(vendor))
+    seat = vendor.seat(server.url, retries=0)
+    assert [vendor.ask(seat).text for _ in range(2)] == ["fine", "fine"]
+    assert server.connections == 2
+
+
+def test_read_timeout(vendor, serve):
+    """A server that never answers: `TimedOut` of phase `read`, tried again once at most; the server sees the close."""
+    server = serve(lambda wire: wire.answer_and_wait())
+    error = vendor.fails(vendor.seat(server.url, timeout=Timeouts(read=0.2)), errors.TimedOut, tries=2)
+    assert error.phase == "read"
+    assert server.connections == 2
+    assert server.client_closed.wait(10)
+
+
+def test_never_answers_deadline(vendor, serve, mode):
+    """The same without a read timeout: `TimedOut` of phase `deadline` in time, one try; the server sees the close."""
+    server = serve(lambda wire: wire.answer_and_wait())
+    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.2)
+    assert (error.phase, error.retryable) == ("deadline", False)
+    assert server.connections == 1
+    assert server.client_closed.wait(10)
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_slow_loris(vendor, serve, part, mode):
+    """A byte now and then, in the head or in the body: `TimedOut` of phase `deadline`, one try."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    slow = [head[i : i + 1] for i in range(len(head))] if part == "head" else [head, *[b" "] * 1000]
+    server = serve(lambda wire: wire.answer(*slow, pause=0.05))
+    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.25)
+    assert (error.phase, len(error.attempts)) == ("deadline", 1)
+    assert server.connections == 1
+
+
+def cuts(body):
+    half = len(body) // 2
+    long = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (len(body) + 10)
+    chunked = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return {
+        "FIN in the head": ("answer", long[:40]),
+        "RST in the head": ("answer_and_reset", long[:40]),
+        "FIN in the body": ("answer", long + body[:half]),
+        "RST in the body": ("answer_and_reset", long + body[:half]),
+        "short body, whole JSON": ("answer", long + body),
+        "no last chunk, whole JSON": ("answer", chunked + chunk(body)),
+        "end inside a chunk": ("answer", chunked + chunk(body)[:-8]),
+    }
+
+
+@pytest.mark.parametrize("fault", list(cuts(b"")))
+def test_cut(vendor, serve, fault):
+    """A reply that is cut in head or body: `ConnectionLost`, three tries; what came is never taken for whole."""
+    how, data = cuts(vendor.dialect.body())[fault]
+    server = serve(lambda wire: getattr(wire, how)(data))
+    error = vendor.fails(vendor.seat(server.url), errors.ConnectionLost, tries=3)
+    assert error.retryable
+    assert server.connections == 3
+
+
+@pytest.mark.parametrize("fault", ["FIN in the body", "not HTTP", "never answers"])
+def test_next_call_after_a_fault(vendor, serve, fault):
+    """After any fault the next call on the same client works."""
+    data = {"FIN in the body": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "not HTTP": b"\0\1\2\r\n\r\n"}
+    bad = (lambda wire: wire.answer(data[fault])) if fault in data else (lambda wire: wire.answer_and_wait())
+    seat = vendor.seat(serve(bad, good(vendor)).url, retries=0)
+    with pytest.raises(errors.ProviderError):
+        vendor.ask(seat, timeout_seconds=0.4)
+    assert [vendor.ask(seat).text for _ in range(3)] == ["fine"] * 3
+
+
+@pytest.mark.anyio
+async def test_pool_exhausted(bench, serve):
+    """A pool of the caller's own without a free connection: `TimedOut` of phase `pool`, which says so.
+
+    Limits: pools of ours have no size, and a session of `requests` opens what it lacks; only an `httpx.AsyncClient`
+    of the caller's can be exhausted.
+    """
+    server = serve(lambda wire: wire.answer_and_wait())
+    limits = httpx.Limits(max_connections=1)
+    async with httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(None, pool=0.2)) as client:
+        seat = bench.seat(server.url, transport=client, retries=0)
+        async with anyio.create_task_group() as group:
+            holder = anyio.CancelScope()
+
+            async def hold():
+                with holder:
+                    await seat.generate(GenerateRequest(prompt="?"))
+
+            group.start_soon(hold)
+            while not server.connections:
+                await anyio.sleep(0.01)
+            with pytest.raises(errors.TimedOut, match="pool") as caught:
+                await seat.generate(GenerateRequest(prompt="?"))
+            assert caught.value.phase == "pool"
+            holder.cancel()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["httpx", "requests"])
+async def test_cancelled_under_contention(bench, serve, kind):
+    """200 calls that are cancelled at odd moments leave the pool whole: the next five are answered."""
+    body = bench.dialect.body()
+
+    def late(wire):
+        while wire.request():
+            time.sleep(0.02)
+            wire.send(wire.ok(body))
+
+    bench.transport = kind
+    seat = bench.seat(serve(late).url, retries=0)
+
+    async def cancelled(seconds):
+        with anyio.move_on_after(seconds):
+            await seat.generate(GenerateRequest(prompt="?"))
+
+    async with anyio.create_task_group() as group:
+        for number in range(200):
+            group.start_soon(cancelled, number % 20 / 200)
+    with anyio.fail_after(30):
+        for _ in range(5):
+            assert (await seat.generate(GenerateRequest(prompt="?"))).text == "fine"
+    await seat.aclose()
+
+
+def test_proxy_of_the_environment(vendor, serve, monkeypatch, closed_port):
+    """`HTTP_PROXY` and its kin are honoured; one that fails: `ConnectFailed` of kind `proxy`, without the password."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:proxy-word-7@127.0.0.1:{closed_port}")
+    seat = vendor.seat("http://vendor.example/v1", allow_http=True, retries=0)
+    error = vendor.fails(seat, errors.ConnectFailed)
+    assert error.kind == "proxy"
+    assert all("proxy-word-7" not in text for _, text in vendor.shows())
+
+
+def test_sibling_is_not_disturbed(vendor, serve):
+    """Calls side by side on one client: the fault of one is not the other's."""
+    turn = threading.Lock()
+
+    def mixed(wire):
+        while wire.request():
+            with turn:
+                bad = wire.server.connections % 2
+            if bad:
+                wire.reset()
+                return
+            wire.send(wire.ok(vendor.dialect.body()))
+
+    seat = vendor.seat(serve(mixed).url, retries=0)
+
+    async def many():
+        return await asyncio.gather(
+            *(seat.generate(GenerateRequest(prompt="?")) for _ in range(20)), return_exceptions=True
+        )
+
+    answers = asyncio.run(many())
+    assert all(isinstance(one, errors.TransportError) or one.text == "fine" for one in answers)
+    assert any(not isinstance(one, Exception) for one in answers)

@@ -1,0 +1,286 @@
+"""Replies that refuse: status codes, and what they say about trying again."""
+
+from __future__ import annotations
+
+import math
+import time
+from email.utils import formatdate
+
+import pytest
+from fault_dialects import compact
+from fault_keys import KEY, TOKEN
+
+from llm_council import errors
+
+REFUSED = {
+    400: errors.RequestRejected,
+    401: errors.AuthenticationFailed,
+    402: errors.OutOfCredit,
+    403: errors.PermissionRefused,
+    404: errors.RequestRejected,
+    413: errors.RequestTooLarge,
+    422: errors.RequestRejected,
+}
+FAILED = [500, 502, 503, 504, 529]
+NGINX = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><center>nginx</center></body></html>"
+
+
+def ids(headers=None):
+    return {"x-request-id": "req-77", **(headers or {})}
+
+
+@pytest.mark.parametrize("status", REFUSED)
+def test_refused_for_good(mock, mode, status):
+    """400, 401, 402, 403, 404, 413, 422: a class of its own each, one try, with request id and the vendor's message."""
+    body = compact(mock.dialect.refusal(status, None, "Not like \x1b[31mthis\x00."))
+    error = mock.fails(mock.mocked((status, body, ids())), REFUSED[status], mode, tries=1)
+    assert (error.status, error.request_id, error.retryable) == (status, "req-77", False)
+    assert "Not like [31mthis." in error.message
+    assert len(mock.calls) == 1
+
+
+def test_long_message(mock):
+    """A message without end is cut to 1 KiB, the body that is kept to 64 KiB."""
+    body = compact(mock.dialect.refusal(400, None, "word " * 100_000))
+    error = mock.fails(mock.mocked((400, body)), errors.RequestRejected)
+    assert len(error.message) <= 1024
+    assert 1000 < len(error.body) <= 64 * 1024
+
+
+LONG = {
+    "openai": (400, "context_length_exceeded", "This model's maximum context length is 8192 tokens."),
+    "anthropic": (400, "invalid_request_error", "prompt is too long: 250000 tokens > 200000 maximum"),
+    "gemini": (
+        400,
+        "INVALID_ARGUMENT",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048575).",
+    ),
+    "ollama": (400, None, "prompt is too long: exceeds the context length"),
+}
+
+
+def test_context_too_long(mock, mode):
+    """A prompt longer than the context: `ContextTooLong`, one try."""
+    status, code, message = LONG[mock.dialect.name]
+    error = mock.fails(
+        mock.mocked((status, compact(mock.dialect.refusal(status, code, message)))),
+        errors.ContextTooLong,
+        mode,
+        tries=1,
+    )
+    assert not error.retryable
+
+
+@pytest.mark.parametrize("status", [401, 400, 500])
+def test_key_echoed(mock, mode, status):
+    """A vendor that repeats the key in its message, its body or its headers: what is shown has `***` there."""
+    body = compact(mock.dialect.refusal(status, None, f"Incorrect API key provided: {KEY}, nor is {TOKEN}."))
+    seat = mock.mocked((status, body, ids({"x-echo": KEY, "x-amzn-requestid": KEY})), retries=0)
+    with pytest.raises(errors.ApiError, match=r"\*\*\*") as caught:
+        mock.ask(seat, mode)
+    assert "***" in caught.value.body
+
+
+def test_key_echoed_in_the_request_id(mock, mode):
+    """The same where the request id repeats it, of a refusal and of an answer."""
+    headers = {"x-request-id": f"req-{KEY}"}
+    mock.fails(mock.mocked((500, b"{}", headers), retries=0), errors.ServerFailed, mode)
+    if mode == "whole":
+        mock.calls.clear()
+        mock.ask(mock.mocked((200, mock.dialect.body(), headers)))
+
+
+def test_key_echoed_in_the_answer(mock, mode):
+    """The same where the answer itself repeats it, whole or within one piece of a stream."""
+    said = f"You sent {KEY}; thanks."
+    body = mock.dialect.body(said) if mode == "whole" else b"".join(mock.dialect.stream(said))
+    kind = {"content-type": mock.dialect.stream_type} if mode == "stream" else {}
+    assert mock.ask(mock.mocked((200, body, kind)), mode).text == "You sent ***; thanks."
+
+
+def test_key_echoed_in_nonsense(mock, mode):
+    """The same where what repeats it is no answer: not in the message, nor in any frame of the traceback."""
+    for said in (
+        f'"{KEY}"',
+        f'{{"choices": "{KEY}", "candidates": "{KEY}", "content": "{KEY}", "message": "{KEY}"}}',
+        f"<p>{KEY}",
+    ):
+        mock.calls.clear()
+        with pytest.raises(errors.ReplyError):
+            mock.ask(mock.mocked(said.encode(), retries=0), mode)
+
+
+def test_timed_out_there(mock, mode):
+    """408: tried again, three tries."""
+    error = mock.fails(mock.mocked((408, b"")), errors.ServerFailed, mode, tries=3)
+    assert error.status == 408
+
+
+def test_conflict(mock):
+    """409: tried again where the vendor's code speaks of a lock, or its header asks for it; else one try."""
+    error = mock.fails(mock.mocked((409, b"{}")), errors.RequestRejected, tries=1)
+    assert error.status == 409
+    mock.calls.clear()
+    assert mock.ask(mock.mocked((409, b"{}", {"x-should-retry": "true"}), mock.dialect.body())).text == "fine"
+
+
+WAITS = {
+    "1": 1.0,
+    "0.5": 0.5,
+    "60": 60.0,
+    " 2 ": 2.0,
+}
+NO_WAITS = ["-5", "0", "nan", "soon", "", "1;2", "0x10", "1e", "Wed, 21 Oct 2015 07:28:00 GMT", "Feb 31", "٣"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("said", WAITS)
+def test_retry_after_kept(mock, mode, status, said):
+    """`Retry-After` in seconds, as a date or in milliseconds: kept to the letter up to 60 s."""
+    busy = compact(mock.dialect.refusal(status, None, "busy"))
+    for headers, wait in (({"retry-after": said}, WAITS[said]), ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5)):
+        mock.calls.clear()
+        mock.waits.clear()
+        ok = (
+            mock.dialect.body()
+            if mode == "whole"
+            else (200, b"".join(mock.dialect.stream()), {"content-type": mock.dialect.stream_type})
+        )
+        assert mock.ask(mock.mocked((status, busy, headers), ok), mode).text == "fine"
+        assert mock.waits == [wait]
+
+
+def test_retry_after_date(mock):
+    """A date counts from the vendor's own clock, so that a wrong one here does no harm."""
+    now = time.time() - 10**8
+    headers = {"date": formatdate(now, usegmt=True), "retry-after": formatdate(now + 7, usegmt=True)}
+    assert mock.ask(mock.mocked((429, b"{}", headers), mock.dialect.body())).text == "fine"
+    assert mock.waits == [7.0]
+
+
+@pytest.mark.parametrize("said", NO_WAITS)
+def test_retry_after_nonsense(mock, said):
+    """A negative, past, empty or senseless one: the normal wait, no crash, no spinning."""
+    headers = {"retry-after": said.encode()} if not said.isascii() else {"retry-after": said}
+    assert mock.ask(mock.mocked((429, b"{}", headers), mock.dialect.body())).text == "fine"
+    (wait,) = mock.waits
+    assert 0 <= wait <= 0.5
+
+
+@pytest.mark.parametrize("said", ["61", "31536000", "1e9", "inf", "Infinity", "9" * 400])
+def test_retry_after_too_long(mock, mode, said):
+    """More than 60 s, a year or without end: fails at once, and `retry_after` says how long it would have been."""
+    error = mock.fails(mock.mocked((429, b"{}", {"retry-after": said})), errors.RateLimited, mode, tries=1)
+    assert error.retry_after > 60 or math.isinf(error.retry_after)
+    assert not mock.waits
+
+
+def test_retry_after_beyond_the_deadline(mock, mode):
+    """More than the time that is left: fails at once."""
+    error = mock.fails(
+        mock.mocked((429, b"{}", {"retry-after": "30"})), errors.RateLimited, mode, tries=1, timeout_seconds=5
+    )
+    assert error.retry_after == 30.0
+
+
+QUOTA = {
+    "openai": [(429, "insufficient_quota"), (429, "credit_balance_exhausted"), (403, "daily_spend_limit_exceeded")],
+    "anthropic": [(400, "billing_error"), (429, "credit_balance_exhausted")],
+    "gemini": [(402, "PAYMENT_REQUIRED")],
+    "ollama": [(402, None)],
+}
+
+
+def test_out_of_credit(mock, mode):
+    """An account without quota or credit: `OutOfCredit`, one try, though the vendor says to try again."""
+    for status, code in QUOTA[mock.dialect.name]:
+        mock.calls.clear()
+        body = compact(mock.dialect.refusal(status, code, "You exceeded your current quota."))
+        error = mock.fails(
+            mock.mocked((status, body, {"x-should-retry": "true", "retry-after": "1"})),
+            errors.OutOfCredit,
+            mode,
+            tries=1,
+        )
+        assert not error.retryable
+
+
+@pytest.mark.parametrize("status", FAILED)
+@pytest.mark.parametrize(
+    "body",
+    [b"upstream connect error", NGINX, b"", b'{"error":null}', b"null", b"[]", b'{"error":[]}', b"\xff\xfe", b"{"],
+)
+def test_failed_there(mock, status, body):
+    """500, 502, 503, 504, 529 with text, HTML or nothing: `ServerFailed`, three tries, no HTML in the message."""
+    error = mock.fails(mock.mocked((status, body, {"content-type": "text/html"})), errors.ServerFailed, tries=3)
+    assert error.status == status
+    assert "<" not in error.message
+    assert len(mock.calls) == 3
+
+
+def test_failed_there_then_well(mock, mode):
+    """A failure that passes is not told, but in the answer's attempts."""
+    ok = (
+        mock.dialect.body()
+        if mode == "whole"
+        else (200, b"".join(mock.dialect.stream()), {"content-type": mock.dialect.stream_type})
+    )
+    answer = mock.ask(mock.mocked((503, b""), (529, NGINX), ok), mode)
+    assert answer.text == "fine"
+    if mode == "whole":
+        assert [tried.status for tried in answer.attempts] == [503, 529, None]
+
+
+def test_huge_error(vendor, serve):
+    """A 500 with 64 MiB of body: the body is cut, and the rest is not read."""
+    sent = []
+
+    def flood(wire):
+        wire.request()
+        wire.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 67108864\r\n\r\n")
+        for _ in range(64):
+            wire.send(b"x" * 2**20)
+            sent.append(1)
+
+    error = vendor.fails(vendor.seat(serve(flood).url, retries=0), errors.ServerFailed)
+    assert len(error.body) <= 64 * 1024
+    assert len(sent) < 60
+
+
+def test_should_retry(mock, mode):
+    """`x-should-retry` is obeyed, both ways."""
+    mock.fails(mock.mocked((503, b"", {"x-should-retry": "false"})), errors.ServerFailed, mode, tries=1)
+    mock.calls.clear()
+    mock.fails(mock.mocked((400, b"{}", {"x-should-retry": "true"})), errors.RequestRejected, mode, tries=3)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+def test_redirect(vendor, serve, status):
+    """3xx: `RedirectRefused`, one try; neither key nor prompt goes to the other address, and its query is not shown."""
+    other = serve()
+    place = other.url.encode() + b"?token=hidden-token"
+    server = serve(
+        lambda wire: wire.answer(b"HTTP/1.1 %d Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, place))
+    )
+    error = vendor.fails(vendor.seat(server.url), errors.RedirectRefused, tries=1)
+    assert other.connections == 0
+    assert len(server.requests) == 1
+    assert KEY.encode() in server.requests[0]
+    assert "hidden-token" not in str(error)
+
+
+@pytest.mark.parametrize("status", [101, 204, 205, 206, 299, 199, 600, 999])
+def test_odd_status(mock, status):
+    """A status that no vendor has: a typed error or a readable answer, never a crash."""
+    with pytest.raises(errors.ProviderError):
+        mock.ask(mock.mocked((status, b""), retries=0))
+
+
+def test_same_idempotency_key(mock):
+    """Every try of a call carries the same idempotency key, where the vendor takes one."""
+    seat = mock.mocked((503, b""), (503, b""), mock.dialect.body())
+    seat.inner.IDEMPOTENCY_HEADER = "Idempotency-Key"
+    mock.ask(seat, idempotency_key="one-key")
+    keys = {call.headers["idempotency-key"] for call in mock.calls}
+    assert len(mock.calls) == 3
+    assert len(keys) == 1
