@@ -165,13 +165,17 @@ def _note(sitting: Sitting, seat: SeatSpec, asked: Call, outcome: Outcome) -> Ou
         stopped = f"{problem.path}: {problem.message}"
         words = f"{seat.name} was stopped after {elapsed:.1f} s: its answer could no longer become valid"
         sitting.warnings.append(f"{words}: {stopped}")
-        emit(SeatReset(run_id=run_id, at=at, phase=phase, seat=seat.name, reason=stopped))
+        _reset(sitting, asked, at, stopped)
     report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed, stopped=stopped)
     sitting.calls.setdefault(seat.name, []).append(report)
     emit(
         SeatFinished(run_id=run_id, at=at, phase=phase, seat=seat.name, response=response, error=error, elapsed=elapsed)
     )
     return outcome
+
+
+def _reset(sitting: Sitting, asked: Call, at: float, reason: str) -> None:
+    emit(SeatReset(run_id=sitting.plan.run_id, at=at, phase=asked.phase, seat=asked.seat, reason=reason))
 
 
 def _scope_of(tries: _Tries, bound: Bound) -> _scope.RunScope:
@@ -227,6 +231,10 @@ async def _streamed(
     async with aclosing(stream(adapter, request)) as pieces:
         async for chunk in pieces:
             chunks.append(chunk)
+            if chunk.reset is not None:
+                prospect = None if prospect is None else prospect.fresh()
+                if sitting.deltas:
+                    _reset(sitting, tries.asked, sitting.at(), chunk.reset)
             if not chunk.text:
                 continue
             if sitting.deltas:

@@ -95,6 +95,10 @@ class Prospect:
         self._listed = False  # the value before this place is a text in a list
         self._suspected: Doom | None = None
 
+    def fresh(self) -> Prospect:
+        """Return one that has read nothing: for an answer that begins again."""
+        return Prospect(self._demand)
+
     def feed(self, text: str) -> Doom | None:
         """Take the next characters, and return ``doom``."""
         if self.doom is None and not self._over:
