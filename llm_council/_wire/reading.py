@@ -27,7 +27,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, NoReturn, Protocol
+
+import attrs
 
 from llm_council._wire.payloads import loads
 from llm_council._wire.sse import SseEvent
@@ -35,7 +38,7 @@ from llm_council.errors import MalformedReply, TruncatedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 
-__all__ = ["BodyReader", "Decoder", "Splitter"]
+__all__ = ["BodyReader", "Decoder", "Splitter", "together"]
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
@@ -177,7 +180,7 @@ class BodyReader:
         return self._decoder.partial
 
     def feed(self, data: bytes) -> list[GenerateChunk]:
-        """Return what these bytes add to the answer: nothing for a keep-alive.
+        """Return what these bytes add to the answer: nothing for a keep-alive, words that came together as one piece.
 
         Raises:
             ApiError: the server sent an error.
@@ -196,7 +199,7 @@ class BodyReader:
             self._whole.append(data)
             return []
         feed = self._decoder.feed
-        return [chunk for event in self._splitter.feed(data) if (chunk := feed(event)) is not None]
+        return together([chunk for event in self._splitter.feed(data) if (chunk := feed(event)) is not None])
 
     def finish(self) -> list[GenerateChunk]:
         """Return what the end of the body adds.
@@ -219,3 +222,30 @@ class BodyReader:
         """Look at the first character of the body, before any of it is read."""
         if sign in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
             self._whole = []
+
+
+def together(chunks: list[GenerateChunk]) -> list[GenerateChunk]:
+    """Join the pieces in a row that hold nothing but text.
+
+    Every piece costs each of its readers a step. Where they arrive faster than they are read, on a busy machine for
+    one, those that wait are read in one.
+    """
+    if len(chunks) < 2:
+        return chunks
+    joined: list[GenerateChunk] = []
+    texts: list[str] = []
+    for chunk in chunks:
+        if chunk.text and _beside_text(chunk) == _NOTHING:
+            texts.append(chunk.text)
+            continue
+        if texts:
+            joined.append(GenerateChunk(text="".join(texts)))
+            texts = []
+        joined.append(chunk)
+    if texts:
+        joined.append(GenerateChunk(text="".join(texts)))
+    return joined
+
+
+_beside_text = attrgetter(*(field.name for field in attrs.fields(GenerateChunk) if field.name != "text"))
+_NOTHING = _beside_text(GenerateChunk())
