@@ -60,6 +60,7 @@ class ProviderConformance(Answers, Faults, Life):
         not_kept: promises, by the names of their tests without ``test_``, that the adapter does not keep, and why. One
             that it keeps after all fails.
         patience: most seconds for one promise.
+        quick: most seconds for what must be prompt: a connection that closes, the first piece of a stream.
     """
 
 

@@ -173,7 +173,7 @@ class Answers(Stand):
                 stage.vendor.said = TEXT
                 await each_way(stage.adapter)
                 return
-            pieces = stream(stage.adapter, ASK, deadline=self.patience / 4)
+            pieces = stream(stage.adapter, ASK, deadline=self.quick)
             try:
                 async for piece in pieces:
                     if piece.text:

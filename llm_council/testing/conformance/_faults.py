@@ -143,7 +143,7 @@ class Faults(Stand):
             with listening("llm_council", logging.WARNING) as warned:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(call, stage.adapter, ASK)
-                    if not await anyio.to_thread.run_sync(stage.vendor.wait_asked, 1, self.patience / 4):
+                    if not await anyio.to_thread.run_sync(stage.vendor.wait_asked, 1, self.patience / 2):
                         broken("a call did not reach the vendor")
                     tasks.cancel_scope.cancel()
             if any("does not heed its cancellation" in line for line in warned):
@@ -157,7 +157,7 @@ class Faults(Stand):
     async def test_timeouts(self) -> None:
         """Ask a vendor that hangs, for a short time."""
         async with self.stage(Hang()) as stage:
-            for seconds in (0.15, 1.5, self.patience / 4):
+            for seconds in (0.15, 1.5, self.quick):
                 try:
                     await call(stage.adapter, ASK, deadline=seconds)
                 except TimedOut:

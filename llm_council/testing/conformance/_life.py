@@ -152,7 +152,7 @@ def _echo(request: GenerateRequest) -> str:
 
 
 def _own_answers(answers: dict[int, str | None]) -> None:
-    for number, text in answers.items():
+    for number, text in sorted(answers.items()):
         if f"number-{number}." not in (text or ""):
             broken(f"a call about number-{number} got the answer {text!r}")
 

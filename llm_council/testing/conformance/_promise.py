@@ -123,7 +123,6 @@ def promise(sentence: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], N
 
         @functools.wraps(check)
         def test(self: Any) -> None:
-            __tracebackhide__ = True
             _tell_pytest(prove(self, kept))
 
         del test.__dict__["__wrapped__"]  # else plugins take it for the coroutine function that it wraps
@@ -212,7 +211,6 @@ def _one_line(text: str) -> str:
 
 
 def _tell_pytest(outcome: Outcome) -> None:
-    __tracebackhide__ = True
     import pytest  # the kit runs without it, too
 
     match outcome.verdict:

@@ -35,6 +35,7 @@ class Stand:
     backends: ClassVar[tuple[str, ...]] = ("asyncio",)
     not_kept: ClassVar[Mapping[str, str]] = {}
     patience: ClassVar[float] = 20.0
+    quick: ClassVar[float] = 5.0
 
     def make(self, url: str, key: str) -> ProviderAdapter:
         """Return the adapter, for a vendor at this address that takes this key; override it for one made otherwise.
@@ -81,7 +82,7 @@ class Stand:
 
     async def left(self, vendor: Player, what: str) -> None:
         """Break the promise unless the vendor sees its client leave."""
-        if not await anyio.to_thread.run_sync(vendor.wait_left, self.patience / 4):
+        if not await anyio.to_thread.run_sync(vendor.wait_left, self.quick):
             broken(f"{what}, and its connection to the vendor stayed open")
 
     def who(self) -> str:

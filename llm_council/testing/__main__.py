@@ -1,0 +1,74 @@
+"""Prove a provider from the command line: ``python -m llm_council.testing my_package:MyProvider``.
+
+One line for each promise; the exit status is 0 when none is broken, 1 when one is, 2 when there is no such provider.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+from llm_council.providers.base import ProviderAdapter
+from llm_council.testing.conformance import ProviderConformance, Verdict, outcomes
+from llm_council.testing.conformance._promise import promises
+from llm_council.testing.servers import dialects
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check the promises of one provider, and return the exit status."""
+    options = _parser().parse_args(arguments)
+    stand = _stand(options.target, options.speaks)
+    known = [kept.name for kept in promises(stand)]
+    wrong = [name for name in options.only if name not in known]
+    if wrong:
+        _refuse(f"no promise is called {wrong[0]!r}; there are {', '.join(known)}")
+    counted = dict.fromkeys(Verdict, 0)
+    for outcome in outcomes(stand, tuple(options.only)):
+        counted[outcome.verdict] += 1
+        sys.stdout.write(f"{outcome.verdict:<8} {outcome.line}\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{', '.join(f'{count} {verdict}' for verdict, count in counted.items() if count)}\n")
+    return 1 if counted[Verdict.BROKEN] else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m llm_council.testing", description="Check whether a provider does what every provider must."
+    )
+    parser.add_argument("target", metavar="MODULE:CLASS", help="a provider, or a subclass of ProviderConformance")
+    parser.add_argument("--speaks", choices=dialects(), help="the dialect of the fake vendor; openai by default")
+    parser.add_argument("--only", action="append", default=[], metavar="PROMISE", help="check this one; repeatable")
+    return parser
+
+
+def _stand(target: str, speaks: str | None) -> ProviderConformance:
+    """Return what says which adapter is proved."""
+    module, _, name = target.partition(":")
+    if not name:
+        _refuse(f"{target!r} names no class: write MODULE:CLASS")
+    try:
+        found: Any = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        _refuse(f"{target}: {error}")
+    if isinstance(found, type) and issubclass(found, ProviderConformance):
+        stand = found
+    elif isinstance(found, type) and issubclass(found, ProviderAdapter):
+        stand = type(found.__name__, (ProviderConformance,), {"provider": found})
+    else:
+        _refuse(f"{target} is neither a provider's class nor a subclass of ProviderConformance")
+    if speaks is not None:
+        stand = type(stand.__name__, (stand,), {"speaks": speaks})
+    return stand()
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"{message}\n")
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

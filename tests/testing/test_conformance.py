@@ -1,0 +1,499 @@
+"""The kit finds what is wrong, and says it in one line; an honest adapter passes."""
+
+import ast
+import asyncio
+import contextlib
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import ClassVar
+
+import anyio
+import anyio.lowlevel
+import attrs
+import httpx
+import pytest
+
+from llm_council._secrets import Secret
+from llm_council.providers.base import (
+    DoctorResult,
+    GenerateResponse,
+    ProviderAdapter,
+    ProviderCapabilities,
+    Usage,
+)
+from llm_council.testing.__main__ import main
+from llm_council.testing.conformance import (
+    BrokenPromise,
+    CannotPlay,
+    Outcome,
+    ProviderConformance,
+    Stage,
+    Verdict,
+    outcomes,
+    promise,
+)
+from llm_council.testing.fakes import ScriptedProvider
+from llm_council.testing.servers import Asked, Hang
+
+
+class Honest(ProviderAdapter):
+    """A small adapter as its author would write it, which keeps every promise."""
+
+    name = "honest"
+    capabilities = ProviderCapabilities()
+
+    def __init__(self, api_key: str, base_url: str) -> None:
+        self._key = Secret(api_key, env="HONEST_KEY")
+        self._base_url = base_url
+
+    async def generate(self, request):
+        return self._read(await self._post(self._payload(request)))
+
+    async def _post(self, payload):
+        client = await self._get_client()
+        headers = {"Authorization": f"Bearer {self._key.reveal()}"}
+        reply = await client.post(f"{self._base_url}/chat/completions", headers=headers, json=payload)
+        reply.raise_for_status()
+        return reply.json()
+
+    def _payload(self, request):
+        knobs = {"temperature": request.temperature, "top_p": request.top_p, "max_tokens": request.max_tokens}
+        payload = {"model": "m", "messages": [{"role": turn.role, "content": turn.text} for turn in request.turns()]}
+        payload |= {key: value for key, value in knobs.items() if value is not None}
+        return payload | ({"stop": list(request.stop)} if request.stop else {}) | dict(request.extra)
+
+    def _read(self, data):
+        choice = data["choices"][0]
+        message = choice["message"]
+        counted = data.get("usage")
+        counted = counted if isinstance(counted, dict) else {}
+        usage = Usage(input_tokens=count(counted, "prompt_tokens"), output_tokens=count(counted, "completion_tokens"))
+        return GenerateResponse(text=message["content"], usage=usage, finish_reason=choice.get("finish_reason"))
+
+    async def doctor(self):
+        client = await self._get_client()
+        reply = await client.get(f"{self._base_url}/models", headers={"Authorization": f"Bearer {self._key.reveal()}"})
+        reply.raise_for_status()
+        return DoctorResult(ok=True, message="the key is taken")
+
+
+def count(usage, name):
+    value = usage.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+class TestHonest(ProviderConformance):
+    provider = Honest
+    key_variable = "HONEST_KEY"
+    backends = ("asyncio", "trio")
+
+    def make(self, url, key):
+        return Honest(key, url)
+
+
+class Dict(Honest):
+    async def generate(self, request):
+        return {"text": "It is so."}
+
+
+class Deaf(Honest):
+    def _payload(self, request):
+        return super()._payload(attrs.evolve(request, messages=request.turns()[-1:], prompt=None))
+
+
+class Stubborn(Honest):
+    async def generate(self, request):
+        try:
+            return await super().generate(request)
+        except asyncio.CancelledError:
+            until = time.monotonic() + 1.5  # longer than the door waits
+            while time.monotonic() < until:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.05)
+            raise
+
+
+class Leaky(Honest):
+    """Its request goes on behind the back of the call."""
+
+    tasks: ClassVar = []
+
+    async def generate(self, request):
+        task = asyncio.get_running_loop().create_task(super().generate(request))
+        self.tasks.append(task)
+        return await asyncio.shield(task)
+
+    async def aclose(self):
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.tasks.clear()
+        await super().aclose()
+
+
+class Glib(Honest):
+    async def generate(self, request):
+        try:
+            return await super().generate(request)
+        except httpx.HTTPStatusError as error:
+            return f"Sorry, that did not work: {error.response.status_code}"
+
+
+class OneLoop(Honest):
+    loop = None
+
+    async def generate(self, request):
+        self.loop = self.loop or asyncio.get_running_loop()
+        if self.loop is not asyncio.get_running_loop():
+            raise RuntimeError("this pool belongs to another event loop")
+        return await super().generate(request)
+
+
+class Crossed(Honest):
+    async def generate(self, request):
+        self.request = request
+        await anyio.lowlevel.checkpoint()
+        return await super().generate(self.request)
+
+
+class Talkative(Honest):
+    async def _post(self, payload):
+        client = await self._get_client()
+        key = self._key.reveal()
+        headers = {"Authorization": f"Bearer {key}"}
+        reply = await client.post(f"{self._base_url}/chat/completions?key={key}", headers=headers, json=payload)
+        reply.raise_for_status()
+        return reply.json()
+
+
+class Eager(Honest):
+    async def _post(self, payload):
+        for _ in range(2):
+            try:
+                return await super()._post(payload)
+            except httpx.HTTPStatusError:
+                await asyncio.sleep(0)
+        return await super()._post(payload)
+
+
+class Boastful(Honest):
+    capabilities = ProviderCapabilities(multimodal=True, tool_use=True, streaming=True)
+
+
+class Rounded(Honest):
+    def _read(self, data):
+        usage = data.get("usage") or {}
+        tokens = usage.get("prompt_tokens", 0) if isinstance(usage, dict) else 0
+        return attrs.evolve(super()._read(data), usage=Usage(input_tokens=count({"n": tokens}, "n")))
+
+
+class Cheerful(Honest):
+    async def doctor(self):
+        client = await self._get_client()
+        await client.get(f"{self._base_url}/models")
+        return DoctorResult(ok=True, message="never better")
+
+
+class Locked(Honest):
+    def __init__(self, api_key, base_url):
+        super().__init__(api_key, base_url)
+        self.lock = threading.Lock()
+
+
+class Hurried(Honest):
+    """Takes what has arrived for the answer."""
+
+    async def generate(self, request):
+        client = await self._get_client()
+        headers = {"Authorization": f"Bearer {self._key.reveal()}"}
+        url = f"{self._base_url}/chat/completions"
+        async with client.stream("POST", url, headers=headers, json=self._payload(request)) as reply:
+            text = ""
+            try:
+                async for piece in reply.aiter_text():
+                    text += piece
+            except httpx.TransportError:
+                pass
+        return GenerateResponse(text=text)
+
+
+class Default(Honest):
+    def _payload(self, request):
+        return {"temperature": 0.7, **super()._payload(request)}
+
+
+class Nosy(Honest):
+    def _payload(self, request):
+        return {**super()._payload(request), "metadata": dict(request.metadata)}
+
+
+class Proud(Honest):
+    async def supports(self, capability):
+        return True
+
+
+PROMISED = {
+    "returns": "generate returns a response, a string, or an async iterator of these",
+    "conversation": "every turn of a conversation, the system's too, reaches the vendor",
+    "cancellation": "a cancelled call ends at once and closes its connection; the next call works",
+    "timeouts": "a call whose time is up raises TimedOut and closes its connection",
+    "errors": "a refusal is the error of its status, with the vendor's words and the delay that it asks for",
+    "loops": "one instance serves one event loop after another",
+    "concurrency": "calls at the same time get their own answers",
+    "secrets": "its key goes to the vendor in a header, and stands in no text, log, error, address or pickle",
+    "retries": "one call asks the vendor once: trying again is the council's part",
+    "images": "images reach the vendor; without multimodal nothing is sent",
+    "tools": "tools and their results reach the vendor, and its calls come back; without tool_use nothing is sent",
+    "streaming": "a declared stream arrives while the vendor writes, and closing it early closes its connection",
+    "odd_usage": "odd counts of tokens spoil no answer, and none becomes 0",
+    "doctor": "its doctor is cheap and honest: well with the vendor, ill without, and deep it makes a call",
+    "pickling": "a pickled adapter, answer and error come back whole",
+    "knobs": "knobs are sent when they are set, or an adjustment says what became of them; none is sent unset",
+    "extra": "what a request's extra holds is sent as it is, and what its metadata holds is not",
+    "identity": "it has a name and capabilities, supports() agrees with these, and an unknown word is no",
+    "cut": "a reply whose connection ends too early is an error, never an answer",
+}
+BROKEN = [
+    (Dict, "returns", "generate returned dict: return a GenerateResponse, a string, or an async iterator of these"),
+    (Deaf, "conversation", "the turn with 'turn-one' did not reach the vendor"),
+    (Stubborn, "cancellation", "it does not heed its cancellation"),
+    (Leaky, "cancellation", "the call was cancelled, and its connection to the vendor stayed open"),
+    (Leaky, "timeouts", "the call's time was up, and its connection to the vendor stayed open"),
+    (Glib, "errors", "the vendor refused with 400, and that was taken for an answer"),
+    (OneLoop, "loops", "AdapterFailed: this pool belongs to another event loop (RuntimeError)"),
+    (Crossed, "concurrency", "a call about number-0 got the answer 'you said: say number-7.'"),
+    (Talkative, "secrets", "the key stands in an address"),
+    (Eager, "retries", "a failed call asked the vendor 3 times"),
+    (Boastful, "images", "the image did not reach the vendor"),
+    (Boastful, "tools", "EmptyReply: honest answered with nothing"),
+    (
+        Boastful,
+        "streaming",
+        "no piece came before the vendor had finished: TimedOut: honest did not answer within 0.4 s",
+    ),
+    (Rounded, "odd_usage", "usage of 'gone' was counted as 0 tokens: unknown is None"),
+    (Cheerful, "doctor", "the vendor refused the key, and its doctor says: never better"),
+    (Locked, "pickling", "TypeError: cannot pickle '_thread.lock' object"),
+    (Default, "knobs", "temperature was sent although nobody set it"),
+    (Nosy, "extra", "the request's metadata was sent"),
+    (Proud, "identity", "supports('streaming') is True, and its capabilities say False"),
+    (Hurried, "cut", "the reply was cut after 20%, and the answer is 'TEXT'"),
+]
+
+
+@pytest.mark.parametrize(("adapter", "name", "found"), BROKEN, ids=[f"{row[0].__name__}-{row[1]}" for row in BROKEN])
+def test_a_broken_adapter_fails_with_the_right_line(adapter, name, found):
+    cls = type("Broken", (TestHonest,), {"provider": adapter, "backends": ("asyncio",), "quick": 0.4})
+    cls.make = lambda self, url, key: adapter(key, url)
+    (outcome,) = outcomes(cls(), (name,))
+    assert outcome.verdict is Verdict.BROKEN
+    line = re.sub(r" in test_conformance\.py:\d+|(?<=the answer is ')\{.*(?=' \[)", "", outcome.line)
+    line = line.replace("the answer is ''", "the answer is 'TEXT'")
+    assert line == f"{adapter.__name__} breaks {name!r}: {found} [promised: {PROMISED[name]}]"
+
+
+class Scripted:
+    """A scripted provider's own other side, in the place of a vendor."""
+
+    def __init__(self, said):
+        self.adapter = ScriptedProvider("", pieces=5)
+        self.said = said
+
+    @property
+    def said(self):
+        return self._said
+
+    @said.setter
+    def said(self, said):
+        if isinstance(said, Hang) and said.said is None:
+            self.adapter._delay = math.inf
+        elif isinstance(said, str | GenerateResponse) or callable(said):
+            self.adapter._delay = 0.0
+            self.adapter._script = said
+        else:
+            raise CannotPlay(f"a script has no {type(said).__name__}")
+        self._said = said
+
+    @property
+    def asked(self):
+        return [Asked(body=text_of(request).encode()) for request in self.adapter.requests]
+
+    calls = asked
+
+    def wait_asked(self, count=1, seconds=10.0):
+        return self._wait(lambda: len(self.asked) >= count, seconds)
+
+    def wait_left(self, seconds=10.0):
+        return self._wait(lambda: self.adapter.cancelled > 0, seconds)
+
+    def _wait(self, done, seconds):
+        until = time.monotonic() + seconds
+        while not done() and time.monotonic() < until:
+            time.sleep(0.005)
+        return done()
+
+
+def text_of(request):
+    """Return what a model would see of a request, as a program's own stand-in might note it."""
+    knobs = {"temperature": request.temperature, "top_p": request.top_p, "max_tokens": request.max_tokens}
+    tools = [tool.name for tool in request.tools]
+    turns = [turn.text for turn in request.turns()]
+    schema = request.structured_output and dict(request.structured_output.json_schema)
+    effort = request.reasoning and request.reasoning.effort
+    return json.dumps([turns, tools, schema, effort, knobs, list(request.stop), dict(request.extra)])
+
+
+class Stands(ProviderConformance):
+    provider = ScriptedProvider
+    backends = ("asyncio", "trio")
+    not_kept: ClassVar = {"knobs": "a script takes no knobs", "answers": "this is not so"}
+
+    @contextlib.contextmanager
+    def playing(self, said):
+        vendor = Scripted(said)
+        yield Stage(vendor.adapter, vendor)
+
+
+def test_an_adapter_without_http_brings_a_player_of_its_own():
+    found = {outcome.name: outcome for outcome in outcomes(Stands())}
+    assert found["cancellation"].verdict is Verdict.KEPT
+    assert found["cut"] == Outcome(name="cut", verdict=Verdict.SKIPPED, line="cut: a script has no Cut")
+    known = "knobs: a script takes no knobs (temperature, top_p was sent although nobody set it)"
+    assert found["knobs"] == Outcome(name="knobs", verdict=Verdict.KNOWN, line=known)
+    wrong = "ScriptedProvider keeps 'answers' after all: take it out of not_kept"
+    assert found["answers"] == Outcome(name="answers", verdict=Verdict.BROKEN, line=wrong)
+    assert [name for name, outcome in found.items() if outcome.verdict is Verdict.BROKEN] == ["answers"]
+
+
+def test_a_check_of_ones_own_is_a_promise_too():
+    class Mine(TestHonest):
+        @promise("it is polite")
+        async def test_polite(self):
+            async with self.stage("Please.") as stage:
+                assert stage.adapter.name == "honest"
+                raise BrokenPromise("it\nsaid no thanks")
+
+    (outcome,) = outcomes(Mine(), ("polite",))
+    assert outcome.line == "Honest breaks 'polite': it said no thanks [promised: it is polite]"
+
+
+def test_a_check_that_hangs_is_ended():
+    class Mine(TestHonest):
+        backends = ("asyncio",)
+        patience = 0.1
+
+        @promise("it ends")
+        async def test_ends(self):
+            await anyio.sleep_forever()
+
+    (outcome,) = outcomes(Mine(), ("ends",))
+    assert outcome.line == "Honest breaks 'ends': it did not end within 0.1 s [promised: it ends]"
+
+
+def run(*arguments, **options):
+    command = [sys.executable, "-W", "error", "-m", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def test_the_command_prints_a_line_for_each_promise(tmp_path):
+    here = {"cwd": Path(__file__).parent}
+    done = run("llm_council.testing", "test_conformance:Dict", "--only", "returns", "--only", "answers", **here)
+    assert done.stdout.splitlines()[0].startswith("broken   Dict breaks 'returns': generate returned dict: ")
+    assert done.stdout.splitlines()[2] == "2 broken"
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "said"),
+    [
+        ("llm_council.providers.gemini:GeminiProvider", 0, "30 kept\n"),
+        ("test_conformance:TestHonest", 0, "30 kept\n"),
+        ("llm_council.providers.gemini:Gemini", 2, "has no attribute 'Gemini'"),
+        ("llm_council.providers.gemini", 2, "names no class: write MODULE:CLASS"),
+        ("llm_council.models:Message", 2, "is neither a provider's class nor a subclass of ProviderConformance"),
+        ("no_such_module:X", 2, "No module named 'no_such_module'"),
+    ],
+)
+def test_the_command_knows_what_it_proves(target, status, said, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    if status == 2:
+        with pytest.raises(SystemExit) as caught:
+            main([target])
+        assert caught.value.code == 2
+        assert said in capsys.readouterr().err
+    else:
+        assert main([target]) == status
+        assert said in capsys.readouterr().out
+
+
+def test_a_promise_of_another_name_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["llm_council.providers.gemini:GeminiProvider", "--only", "politeness"])
+    assert "no promise is called 'politeness'; there are returns, answers, " in capsys.readouterr().err
+
+
+SUITE = """
+from test_conformance import Dict, TestHonest
+from llm_council.testing import ProviderConformance
+
+class TestDict(TestHonest):
+    provider = Dict
+    backends = ("asyncio",)
+    not_kept = {"answers": "it cannot"}
+
+    def make(self, url, key):
+        return Dict(key, url)
+
+def test_fixtures(fake_vendor, scripted_provider):
+    from llm_council.providers.gemini import GeminiProvider
+    vendor = fake_vendor("gemini", "It is night.")
+    with GeminiProvider(base_url=vendor.url, api_key="x", default_model="m") as provider:
+        assert provider.doctor_sync(deep=True).ok
+    assert len(vendor.calls) == 1
+    assert scripted_provider("Yes.").name == "scripted"
+"""
+
+
+@pytest.mark.slow
+def test_pytest_says_it_in_one_line_and_has_the_fixtures(tmp_path):
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    wanted = "TestDict and (returns or answers or identity) or fixtures"
+    options = [
+        "-q",
+        "-rxf",
+        "-p",
+        "llm_council.testing.plugin",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore::pytest.PytestUnknownMarkWarning",
+    ]
+    done = run("pytest", *options, "-k", wanted, cwd=tmp_path, env=environment)
+    lines = done.stdout.splitlines()
+    assert lines[3].startswith("Dict breaks 'returns': generate returned dict: return a GenerateResponse, a string, or")
+    assert lines[4].startswith("====")  # one line, and no traceback
+    assert any(line.startswith("XFAIL test_suite.py::TestDict::test_answers - answers: it cannot (") for line in lines)
+    assert lines[-1].startswith("1 failed, 2 passed, "), done.stdout
+
+
+def test_the_plugin_costs_nothing_until_it_is_used():
+    script = """
+import sys, pytest
+before = set(sys.modules)
+import llm_council.testing.plugin
+print(sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    ours = {"llm_council", "llm_council.testing", "llm_council.testing.plugin"}
+    assert set(ast.literal_eval(done.stdout)) <= ours, done.stderr
+    found = entry_points(group="pytest11", name="llm_council")
+    assert [entry.value for entry in found] == ["llm_council.testing.plugin"]
