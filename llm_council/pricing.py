@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from llm_council.models import SeatSpec, Usage
@@ -52,8 +52,12 @@ def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usa
         adapters: what sits in each seat, by the seat's name. Where several share one, the dearest that knows counts.
     """
 
+    bills: dict[str, tuple[_Bill, ...]] = {}  # who is behind a seat stays the same for as long as a run
+
     def price(seat: SeatSpec, usage: Usage) -> float | None:
-        known = (_price(one, seat.model, usage) for one in _senders(adapters[seat.name]))
+        if seat.name not in bills:
+            bills[seat.name] = tuple(_bill(one) for one in _senders(adapters[seat.name]))
+        known = (_price(bill, seat.model, usage) for bill in bills[seat.name])
         return max((usd for usd in known if usd is not None), default=None)
 
     return price
@@ -86,11 +90,23 @@ def look_up(address: str, model: str, usage: Usage) -> float | None:
     return float(found.total_price)
 
 
-def _price(adapter: ProviderAdapter, model: str | None, usage: Usage) -> float | None:
-    if _is_own(adapter):
+class _Bill(NamedTuple):
+    """Who bills for a call: a server of one's own does not."""
+
+    is_own: bool
+    address: str
+    default_model: str | None
+
+
+def _bill(adapter: ProviderAdapter) -> _Bill:
+    return _Bill(_is_own(adapter), _address(adapter), getattr(adapter, "default_model", None))
+
+
+def _price(bill: _Bill, model: str | None, usage: Usage) -> float | None:
+    if bill.is_own:
         return 0.0
-    address, model = _address(adapter), model or getattr(adapter, "default_model", None)
-    return look_up(address, model, usage) if address and model else None
+    model = model or bill.default_model
+    return look_up(bill.address, model, usage) if bill.address and model else None
 
 
 def _senders(adapter: ProviderAdapter) -> Iterator[ProviderAdapter]:
