@@ -51,7 +51,6 @@ def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usa
     Args:
         adapters: what sits in each seat, by the seat's name. Where several share one, the dearest that knows counts.
     """
-
     bills: dict[str, tuple[_Bill, ...]] = {}  # who is behind a seat stays the same for as long as a run
 
     def price(seat: SeatSpec, usage: Usage) -> float | None:
