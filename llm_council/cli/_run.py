@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_FORMATS = ("text", "json", "markdown")
+_FORMATS = ("text", "json", "markdown", "html")
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -185,6 +185,8 @@ def _report(result: CouncilResult, format_: str, flags: Mapping[str, Any]) -> in
         _write(json.dumps(result.to_dict(), indent=2, ensure_ascii=False), flags)
     elif format_ == "markdown":
         _write(result.to_markdown(), flags)
+    elif format_ == "html":
+        _write(result.to_html(), flags)
     elif result.success:
         _write(as_text(result.output if result.output is not None else result.text or ""), flags)
     _notes(result, flags)

@@ -194,3 +194,9 @@ class CouncilResult(AwaitableNoun):
         from llm_council.results.markdown import report
 
         return report(self)
+
+    def to_html(self) -> str:
+        """Return a report for people as one HTML page, which loads nothing and runs nothing."""
+        from llm_council.results.html import report
+
+        return report(self)

@@ -354,3 +354,12 @@ def test_trust_is_not_asked_for_what_needs_none(council: Council) -> None:
     assert code == 0
     assert "sets nothing that needs trust" in out
     assert "(needs no trust)" in council("config", "show")[1]
+
+
+def test_a_page_for_people(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    code, out, _ = council("run", "Where?", "-p", "scripted:3", "--format", "html", "-o", str(path))
+    assert (code, out) == (0, "")
+    assert path.read_text().startswith("<!doctype html>")
+    assert "Paris" in path.read_text()
+    assert council("run", "Where?", "-p", "scripted:3", "--format", "html")[1].endswith("</html>\n\n")

@@ -81,12 +81,12 @@ def tracked(*suffixes: str) -> set[str]:
 
 def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert shipped == tracked(".py", ".toml", ".json") | {"llm_council/py.typed"}
+    assert shipped == tracked(".py", ".toml", ".json", ".css") | {"llm_council/py.typed"}
 
 
 def test_no_file_of_the_package_has_a_suffix_that_is_not_shipped() -> None:
     files = {path for path in (ROOT / "llm_council").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path.suffix for path in files} <= {".py", ".toml", ".json", ".typed"}
+    assert {path.suffix for path in files} <= {".py", ".toml", ".json", ".css", ".typed"}
 
 
 def test_wheel_says_what_pyproject_says(wheel: zipfile.ZipFile, declared: dict[str, Any], version: str) -> None:

@@ -1,0 +1,183 @@
+"""A report for people, as one HTML file. It is inert: no script, nothing loaded, every foreign word escaped.
+
+Safe by construction: markup comes from ``_tag`` alone, and whatever else is put into it is text. The page's own policy
+forbids all that it does not need, which is one style sheet known by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from html import escape
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from llm_council._secrets import clean
+
+if TYPE_CHECKING:
+    from llm_council.models.deliberation import PhaseTiming
+    from llm_council.results import CouncilResult, SeatReport
+
+__all__ = ["report"]
+
+_DEPTH = 8  # levels of lists; what is nested deeper is shown as JSON
+_NO_LIMIT = 1 << 32
+_VOID = frozenset({"meta", "rect"})  # elements without an end tag, or without content
+
+
+class _Markup(str):
+    """Text that is markup already: made by ``_tag``, and by nothing else."""
+
+    __slots__ = ()
+
+
+def report(result: CouncilResult) -> str:
+    """Return a report of a run as a whole HTML page that stands alone.
+
+    Args:
+        result: the run's result.
+    """
+    style = _style()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    title = f"Council: {' '.join(clean(result.task, limit=80).split())}"
+    head = _tag(
+        "head",
+        _tag("meta", charset="utf-8"),
+        _tag("meta", **{"http-equiv": "Content-Security-Policy", "content": policy}),
+        _tag("meta", name="referrer", content="no-referrer"),
+        _tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        _tag("meta", name="color-scheme", content="light dark"),
+        _tag("title", title),
+        _tag("style", _Markup(style)),
+    )
+    page = _tag("html", head, _tag("body", _tag("main", *_parts(result))), lang="en")
+    return f"<!doctype html>\n{page}\n"
+
+
+@cache
+def _style() -> str:
+    return resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+
+
+def _tag(name: str, /, *children: str, **attributes: str) -> _Markup:
+    """Return an element. Whatever is no markup yet, the values of attributes included, is text."""
+    said = "".join(f' {key.rstrip("_")}="{_text(value)}"' for key, value in attributes.items())
+    if name in _VOID:
+        return _Markup(f"<{name}{said}>" if name == "meta" else f"<{name}{said}></{name}>")
+    return _Markup(f"<{name}{said}>{''.join(map(_text, children))}</{name}>")
+
+
+def _text(value: str) -> str:
+    """Show a text as it is: escaped, redacted, and without what turns text around or hides in it."""
+    return value if isinstance(value, _Markup) else escape(clean(value, limit=_NO_LIMIT))
+
+
+def _parts(result: CouncilResult) -> Iterator[str]:
+    mode = f" · {result.mode}" if result.mode else ""
+    yield _tag(
+        "header",
+        _tag("p", f"{result.subagent}{mode}", class_="role"),
+        _tag("h1", "Council"),
+        _tag("ul", *(_tag("li", *fact) for fact in _facts(result)), class_="facts"),
+    )
+    yield _section("Task", _block(result.task))
+    if result.error is not None:
+        name = _tag("strong", f"{type(result.error).__name__}: ")
+        yield _tag("p", name, str(result.error), class_="error", dir="auto")
+    if result.output is not None or result.text is not None:
+        yield _section("Answer", _block(result.text or "") if result.output is None else _value(result.output))
+    yield from _list("Problems", [f"{problem.path}: {problem.message}" for problem in result.problems])
+    yield from _list("Warnings", list(result.warnings))
+    if result.phases:
+        yield _section("Time", _timeline(result.phases, result.duration))
+    yield _section("Seats", _seats(result))
+    for title, texts in (("Drafts", result.drafts), ("Critiques", result.critiques)):
+        if texts:
+            yield _section(title, *(_folded(seat, text) for seat, text in texts.items()))
+    yield _tag("footer", "Run ", _tag("code", result.run_id), " · ", result.plan.strategy)
+
+
+def _facts(result: CouncilResult) -> Iterator[tuple[str, ...]]:
+    yield (_tag("span", str(result.status), class_=f"status {result.status.value}"),)
+    if result.chair:
+        yield "chair ", _tag("strong", result.chair)
+    yield _tag("strong", f"{result.duration:.1f}"), " s"
+    if result.usage.total_tokens is not None:
+        yield _tag("strong", f"{result.usage.total_tokens:,}"), " tokens"
+    if result.cost.usd is not None:
+        yield "" if result.cost.complete else "at least ", _tag("strong", f"{result.cost.usd:.4f}"), " USD"
+
+
+def _section(title: str, *content: str) -> str:
+    return _tag("section", _tag("h2", title), *content)
+
+
+def _list(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield _section(title, _tag("ul", *(_tag("li", line, dir="auto") for line in lines), class_="notes"))
+
+
+def _block(text: str) -> str:
+    return _tag("pre", text.strip("\n"), dir="auto")
+
+
+def _folded(title: str, text: str) -> str:
+    return _tag("details", _tag("summary", title, dir="auto"), _block(text))
+
+
+def _value(value: Any, depth: int = 0) -> str:
+    """Show a JSON value: objects as terms, lists as lists, text as text."""
+    if isinstance(value, Mapping | list) and value:
+        if depth >= _DEPTH:
+            return _block(json.dumps(value, ensure_ascii=False, indent=2))
+        if isinstance(value, list):
+            return _tag("ul", *(_tag("li", _value(item, depth + 1)) for item in value))
+        terms = (
+            (_tag("dt", str(name).replace("_", " ")), _tag("dd", _value(item, depth + 1)))
+            for name, item in value.items()
+        )
+        return _tag("dl", *(part for pair in terms for part in pair))
+    text = value if isinstance(value, str) else "—" if value is None else json.dumps(value, ensure_ascii=False)
+    return _tag("p", text.strip("\n"), dir="auto")
+
+
+def _timeline(phases: tuple[PhaseTiming, ...], duration: float) -> str:
+    """Draw when each phase ran, in thousandths of the whole."""
+    whole = max([duration, *(phase.started + phase.elapsed for phase in phases)]) or 1.0
+    rows = []
+    for phase in phases:
+        start, length = 1000 * phase.started / whole, max(4.0, 1000 * phase.elapsed / whole)
+        bar = _tag("rect", x=f"{min(start, 996):.0f}", y="0", width=f"{length:.0f}", height="14", rx="3")
+        drawing = _tag("svg", bar, viewBox="0 0 1000 14", preserveAspectRatio="none", role="img")
+        seconds = f"{phase.elapsed:.1f} s"
+        rows.append(_tag("tr", _tag("th", str(phase.phase)), _tag("td", drawing), _tag("td", seconds, class_="number")))
+    return _tag("table", *rows, class_="time")
+
+
+def _seats(result: CouncilResult) -> str:
+    columns = ("seat", "provider", "model", "calls", "seconds", "tokens", "outcome")
+    ranked = any(result.ranking.points.values())
+    rank = {seat: place for place, seat in enumerate(result.ranking.order, 1)} if ranked else {}
+    head = _tag("tr", *(_tag("th", column) for column in columns))
+    rows = (_seat(seat, rank, chair=seat.name == result.chair) for seat in result.seats)
+    return _tag("div", _tag("table", _tag("thead", head), _tag("tbody", *rows)), class_="wide")
+
+
+def _seat(seat: SeatReport, rank: dict[str, int], *, chair: bool) -> str:
+    tokens = seat.usage.total_tokens
+    outcome = f"draft ranked {rank[seat.name]}" if seat.name in rank else "done" if seat.calls else "not asked"
+    if chair:
+        outcome = f"{outcome}, chair"
+    if seat.error is not None:
+        outcome = f"{type(seat.error).__name__}: {seat.error}"
+    numbers = (str(len(seat.calls)), f"{seat.elapsed:.1f}", "" if tokens is None else f"{tokens:,}")
+    return _tag(
+        "tr",
+        *(_tag("td", cell, dir="auto", class_="name") for cell in (seat.name, seat.provider, seat.model or "")),
+        *(_tag("td", cell, class_="number") for cell in numbers),
+        _tag("td", outcome, dir="auto", **({"class_": "failed"} if seat.error is not None else {})),
+    )
