@@ -19,8 +19,9 @@ from llm_council.providers.local import LocalProvider
 from llm_council.providers.ollama import OllamaProvider
 from llm_council.providers.openai import OpenAIProvider
 from llm_council.providers.openrouter import OpenRouterProvider
+from llm_council.providers.vertex import VertexProvider
 from llm_council.providers.vllm import VLLMProvider
-from llm_council.testing.conformance import ProviderConformance, Stage, Verdict, outcomes
+from llm_council.testing.conformance import KEY, ProviderConformance, Stage, Verdict, outcomes
 from llm_council.testing.servers import FakeVendor
 
 BOTH = ("asyncio", "trio")
@@ -49,6 +50,35 @@ class TestCohere(ProviderConformance):
 class TestAI21(ProviderConformance):
     provider = AI21Provider
     not_kept: ClassVar = {"doctor": "AI21 lists no models: nothing cheaper than a call of one token proves the key"}
+
+
+class Token:
+    """What google-auth finds on a machine that is signed in."""
+
+    token, valid = KEY, True
+
+    def refresh(self, request):
+        """There is no other."""
+
+    def apply(self, headers):
+        headers["authorization"] = f"Bearer {self.token}"
+
+
+class TestVertex(ProviderConformance):
+    """Gemini on Vertex AI, by the machine's own credentials."""
+
+    provider = VertexProvider
+    backends = BOTH
+    options: ClassVar = {"project": "house-1"}
+
+    @pytest.fixture(autouse=True)
+    def _signed_in(self, monkeypatch):
+        monkeypatch.setattr("google.auth.default", lambda scopes: (Token(), None))
+
+
+class TestClaudeOnVertex(TestVertex):
+    speaks = "vertex-claude"
+    model = "claude-opus-4-6"
 
 
 class TestOllama(ProviderConformance):

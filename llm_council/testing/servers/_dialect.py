@@ -35,6 +35,8 @@ _HOMES = {
     "gemini": "_gemini:Gemini",
     "ollama": "_ollama:Ollama",
     "openai": "_openai:OpenAI",
+    "vertex": "_vertex:Vertex",
+    "vertex-claude": "_vertex:ClaudeOnVertex",
 }
 
 
