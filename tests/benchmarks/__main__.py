@@ -76,7 +76,8 @@ def _in_a_process(name: str, url: str, options: argparse.Namespace) -> Any:
 def _group(name: str, url: str, options: argparse.Namespace) -> Any:
     # Imported here: the start of everything is measured from processes that have loaded nothing of it.
     if name == "profile":
-        return importlib.import_module("profiled").summary(url, 20 if options.short else 200)
+        profiled = importlib.import_module("profiled")
+        return f"{profiled.summary(url, 20 if options.short else 200)}\n\n{profiled.memory(url, 100)}"
     if name == "soak":
         return asyncio.run(importlib.import_module("councils").soak(url, options.soak))
     return importlib.import_module(name).measured(url, short=options.short)

@@ -1,18 +1,21 @@
-"""Where the CPU of a council run goes: a profile of many runs, summed by what the code belongs to.
+"""Where the CPU of a council run goes, and what holds its memory, each summed by what the code belongs to.
 
 The time of built-in functions counts for the Python function that called them.
 """
 
 import asyncio
 import cProfile
+import gc
 import pstats
 import sysconfig
 import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from councils import TASK, council
+from measure import at_once
 
 import llm_council
 
@@ -30,6 +33,9 @@ AREAS = {
     "_schema": "schema: answers found and validated",
     "subagents": "subagents",
 }
+
+MEMORY_LATENCY = 2.0
+"""Seconds that each call takes while memory is looked at: all runs must be in the same phase then."""
 
 Function = tuple[str, int, str]
 
@@ -57,6 +63,42 @@ def summary(url: str, runs: int) -> str:
         *_functions(own, stats, total, runs),
     ]
     return "\n".join(lines)
+
+
+def memory(url: str, runs: int) -> str:
+    """Return the Markdown summary of what so many runs hold at once, all of them waiting for their critics."""
+    held = asyncio.run(_held(url, runs))
+    total = sum(held.values())
+    lines = [
+        f"A run that waits for its critics holds {total / 1024:.0f} KiB of Python's memory:",
+        "",
+        "| what was allocated by | KiB of a run |",
+        "|---|---|",
+        *(f"| {area} | {size / 1024:.1f} |" for area, size in held.most_common() if size >= 512),
+    ]
+    return "\n".join(lines)
+
+
+async def _held(url: str, runs: int) -> Counter[str]:
+    async with council(url, MEMORY_LATENCY) as seated:
+
+        async def once() -> None:
+            (await seated.arun(TASK)).raise_for_failure()
+
+        await at_once(once, 4, 4)
+        gc.collect()
+        tracemalloc.start(1)
+        before = tracemalloc.take_snapshot()
+        running = asyncio.ensure_future(at_once(once, runs, runs))
+        await asyncio.sleep(1.5 * MEMORY_LATENCY)  # the drafts are there, the critics at work
+        gc.collect()
+        after = tracemalloc.take_snapshot()
+        tracemalloc.stop()
+        await running
+    held: Counter[str] = Counter()
+    for found in after.compare_to(before, "filename"):
+        held[_area(found.traceback[0].filename)] += found.size_diff
+    return Counter({area: size // runs for area, size in held.items()})
 
 
 async def _profile(url: str, runs: int) -> Any:
