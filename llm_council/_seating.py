@@ -69,6 +69,30 @@ class Seating:
                 adapters[name] = adapter
         return cls(specs=tuple(specs), adapters=adapters, providers=pool.adapters)
 
+    def again(self, specs: Sequence[SeatSpec], config: CouncilConfig) -> Self:
+        """Fill the seats of an earlier run: with who sits here under the same name, else with the provider it names.
+
+        Args:
+            specs: the seats as that run's plan has them.
+            config: the configuration, whose ``instances`` are names too.
+
+        Raises:
+            ConfigurationError: nobody has the name of one of its providers.
+        """
+        pool = _Pool(config)
+        providers = dict(self.providers)
+        adapters: dict[str, ProviderAdapter] = {}
+        here = {spec.name: spec.provider for spec in self.specs}
+        for spec in specs:
+            if spec.provider not in providers:
+                pool.seats(spec.provider)
+                providers[spec.provider] = pool.adapters[spec.provider]
+            same = here.get(spec.name) == spec.provider
+            adapters[spec.name] = self.adapters[spec.name] if same else providers[spec.provider]
+        wanted = {spec.provider for spec in specs}
+        used = {name: adapter for name, adapter in providers.items() if name in wanted}
+        return attrs.evolve(self, specs=tuple(specs), adapters=adapters, providers=used)
+
     def check(self) -> None:
         """Refuse to start what cannot work: a key that is not set, an extra that is not installed.
 

@@ -7,23 +7,27 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from os import PathLike
-from pathlib import Path
+from os import PathLike, fspath
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 import anyio
 import attrs
 
 from llm_council import _engine, _runtime, pricing
+from llm_council._attachments import read_files
+from llm_council._journal import NO_JOURNAL, Journal
 from llm_council._seating import Seating
 from llm_council.config import CouncilConfig
 from llm_council.errors import InvalidOption, UnknownOption, near
 from llm_council.events import Event, Listener, listening
-from llm_council.models import Attachment, Budget, DoctorResult, Limits, Plan
+from llm_council.models import Budget, DoctorResult, Plan
 from llm_council.providers.base import ProviderAdapter, examine
 from llm_council.results import CouncilResult
 from llm_council.results._pending import AwaitableDict
+
+if TYPE_CHECKING:
+    from llm_council.store import Store
 
 __all__ = ["Council", "CouncilStream", "RunOptions"]
 
@@ -43,6 +47,7 @@ class RunOptions(TypedDict, total=False):
         temperature: sampling temperature, from 0.
         max_tokens: most tokens of one answer.
         metadata: yours; it comes back on the result.
+        store: where the run is stored, in place of the council's store; False stores it nowhere.
     """
 
     mode: str | None
@@ -54,6 +59,7 @@ class RunOptions(TypedDict, total=False):
     temperature: float | None
     max_tokens: int | None
     metadata: Mapping[str, Any] | None
+    store: str | PathLike[str] | Literal[False] | None
 
 
 _OPTIONS = tuple(RunOptions.__annotations__)
@@ -89,6 +95,7 @@ class Council:
         strategy: how the seats deliberate.
         budget: bounds on each run, over the configuration's.
         listeners: called with every event of every run, in the thread that runs it.
+        store: the file in which runs are stored; None takes the configuration's, else nothing is written.
 
     Raises:
         ConfigurationError: a name that nobody has, no provider at all, a configuration that cannot be read.
@@ -103,6 +110,7 @@ class Council:
         strategy: str | None = None,
         budget: Budget | None = None,
         listeners: Sequence[Listener] = (),
+        store: str | PathLike[str] | None = None,
     ) -> None:
         config = config or CouncilConfig.load()
         self._config = attrs.evolve(
@@ -110,6 +118,7 @@ class Council:
             chair=config.chair if chair is None else chair,
             strategy=config.strategy if strategy is None else strategy,
             budget=config.budget.overlaid(budget),
+            store=config.store if store is None else fspath(store),
         )
         self._listeners = tuple(listeners)
         self._seating = Seating.fill(providers, self._config)
@@ -150,7 +159,8 @@ class Council:
         """Convene the council on a task; see ``run``."""
         plan = await self._prepared(task, subagent, options)
         with listening(*self._listeners):
-            return await _engine.conduct(plan, self._seating.adapters, price=self._price)
+            journal = self._journal(plan, options)
+            return await _engine.conduct(plan, self._seating.adapters, price=self._price, journal=journal)
 
     @_spelled_out
     def stream(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilStream:
@@ -173,7 +183,8 @@ class Council:
 
         async def work() -> None:
             with sender, listening(*self._listeners, send):
-                await _engine.conduct(plan, self._seating.adapters, deltas=True, price=self._price, on_result=keep)
+                seated, journal = self._seating.adapters, self._journal(plan, options)
+                await _engine.conduct(plan, seated, deltas=True, price=self._price, on_result=keep, journal=journal)
 
         async with anyio.create_task_group() as group:
             group.start_soon(work)
@@ -196,8 +207,9 @@ class Council:
             if name not in _OPTIONS:
                 raise UnknownOption(f"a run takes no {name!r}{near(name, _OPTIONS)}")
         rest: dict[str, Any] = dict(options)
+        rest.pop("store", None)
         role = subagents.load(subagent, rest.pop("mode", None), paths=self._config.subagent_paths)
-        files = _read(rest.pop("files", None) or (), self._config.limits)
+        files = read_files(rest.pop("files", None) or (), self._config.limits)
         return _engine.make_plan(task, role, self._config, self._seating.specs, _engine.Wishes(files=files, **rest))
 
     async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
@@ -211,6 +223,80 @@ class Council:
         if pricing.must_load(self._seating.providers.values()):
             await anyio.to_thread.run_sync(pricing.load)
         return plan
+
+    def resume(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+        """Go on with a stored run that was interrupted, cancelled or failed: block, or be awaited in an event loop.
+
+        No call whose answer was stored is made again. A call that was in flight is made again with the same idempotency
+        key, and the result warns of it. The time budget starts anew; money, tokens and calls that were spent count. The
+        seats are those of the run: this council's own where they have the same names, else the providers that it named.
+
+        Args:
+            run_id: the run.
+            store: where it is stored; None takes the council's store.
+
+        Returns:
+            The result; that of a run which has an answer is returned as it is stored.
+
+        Raises:
+            StoreError: there is no such run, it is running elsewhere, or the store cannot be used.
+            ConfigurationError: nobody can sit in one of its seats.
+        """
+        if _runtime.running_inside_loop():
+            return CouncilResult.pending(self.aresume(run_id, store=store), anyio.Event)
+        return _runtime.call(self.aresume, run_id, store=store)
+
+    async def aresume(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+        """Go on with a stored run; see ``resume``."""
+        from llm_council import _again
+
+        def seat(plan: Plan) -> Mapping[str, ProviderAdapter]:
+            seating = self._seating.again(plan.seats, self._config)
+            seating.check()
+            return seating.adapters
+
+        with listening(*self._listeners):
+            return await _again.resume(self._required(store), run_id, seat, price=self._price)
+
+    def replay(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+        """Tell a stored run again, bit for bit, without a network: block, or be awaited in an event loop.
+
+        Args:
+            run_id: the run.
+            store: where it is stored; None takes the council's store.
+
+        Raises:
+            StoreError: there is no such run, it has no result, or it was recorded by a version that asked otherwise.
+        """
+        if _runtime.running_inside_loop():
+            return CouncilResult.pending(self.areplay(run_id, store=store), anyio.Event)
+        return _runtime.call(self.areplay, run_id, store=store)
+
+    async def areplay(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+        """Tell a stored run again; see ``replay``."""
+        from llm_council import _again
+
+        with listening(*self._listeners):
+            return await _again.replay(self._required(store), run_id)
+
+    def _required(self, named: str | PathLike[str] | None) -> Store:
+        store = self._store({"store": named})
+        if store is None:
+            raise InvalidOption("no store is named: pass store=PATH, or set it in the configuration")
+        return store
+
+    def _store(self, options: RunOptions) -> Store | None:
+        named = options.get("store")
+        path = self._config.store if named is None else named
+        if path is None or path is False:
+            return None
+        from llm_council.store import Store  # SQLite is loaded by whoever asked for it
+
+        return Store(path)
+
+    def _journal(self, plan: Plan, options: RunOptions) -> Journal:
+        store = self._store(options)
+        return NO_JOURNAL if store is None else store._journal(plan)
 
     def doctor(self, *, deep: bool = False) -> AwaitableDict[str, DoctorResult]:
         """Check the providers: block in plain code, be awaited in an event loop.
@@ -271,6 +357,20 @@ class Council:
         """
         return _runtime.call(self.arun, task, subagent, **options)
 
+    def resume_sync(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+        """Go on with a stored run; see ``resume``.
+
+        The blocking twin of ``aresume``; it raises ``InsideEventLoopError`` in a running event loop.
+        """
+        return _runtime.call(self.aresume, run_id, store=store)
+
+    def replay_sync(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+        """Tell a stored run again; see ``replay``.
+
+        The blocking twin of ``areplay``; it raises ``InsideEventLoopError`` in a running event loop.
+        """
+        return _runtime.call(self.areplay, run_id, store=store)
+
     def doctor_sync(self, *, deep: bool = False) -> dict[str, DoctorResult]:
         """Check the providers; see ``doctor``.
 
@@ -287,26 +387,3 @@ class Council:
             _runtime.call(self.aclose)
 
     # --- end of blocking twins ---
-
-
-def _read(paths: Sequence[str | PathLike[str]], limits: Limits) -> tuple[Attachment, ...]:
-    """Read the files that the caller named, and no others."""
-    if isinstance(paths, str | bytes | PathLike):
-        raise InvalidOption(f"files: expected a list of paths, got {paths!r:.80}; put it in a list")
-    return tuple(_read_one(Path(path), limits) for path in paths)
-
-
-def _read_one(path: Path, limits: Limits) -> Attachment:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limits.body + 1)
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise InvalidOption(f"files: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InvalidOption(f"files: {path} is not UTF-8 text") from None
-    if len(data) > limits.body:
-        raise InvalidOption(
-            f"files: {path} is larger than {limits.body} bytes; raise Limits.body, or name a part of it"
-        )
-    return Attachment(name=str(path), text=text)

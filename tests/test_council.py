@@ -173,7 +173,7 @@ async def test_cancellation_passes_and_ends_the_seats() -> None:
 
 
 def test_the_signature_spells_every_option_out() -> None:
-    wanted = "task subagent mode context files schema budget strategy temperature max_tokens metadata".split()
+    wanted = "task subagent mode context files schema budget strategy temperature max_tokens metadata store".split()
     for method in (Council.run, Council.arun, Council.run_sync, Council.stream, Council.plan):
         assert list(inspect.signature(method).parameters)[1:] == wanted, method
 

@@ -78,4 +78,15 @@ class DeadlineExceeded(RunError):
 
 
 class StoreError(CouncilError):
-    """The run store failed; a run whose answer exists carries this as a warning."""
+    """The run store failed; a run whose answer exists carries this as a warning.
+
+    Args:
+        kind: ``"full"``, ``"locked"``, ``"corrupt"``, ``"denied"``, ``"missing"`` (there is no such file),
+            ``"newer"`` (a later version wrote it), ``"foreign"`` (it is another program's), ``"unknown-run"``,
+            ``"running"`` (elsewhere, at this moment), ``"diverged"`` (a replay that asks what was never answered) or
+            ``"other"``.
+    """
+
+    def __init__(self, message: str = "", *, kind: str = "other", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.kind = kind

@@ -1,0 +1,62 @@
+"""Runs of the store once more: one that was interrupted is resumed, one that ended is told again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from llm_council import _engine
+from llm_council.errors import AdapterFailed, StoreError
+from llm_council.models import GenerateRequest, GenerateResponse, Plan, ProviderCapabilities, SeatSpec, Status, Usage
+from llm_council.providers.base import ProviderAdapter
+from llm_council.results import CouncilResult
+
+if TYPE_CHECKING:
+    from llm_council.store import Store
+
+__all__ = ["replay", "resume"]
+
+
+async def resume(
+    store: Store,
+    run_id: str,
+    seat: Callable[[Plan], Mapping[str, ProviderAdapter]],
+    *,
+    price: Callable[[SeatSpec, Usage], float | None] | None = None,
+) -> CouncilResult:
+    """Go on with a run where its process left it; the result of one that has an answer is returned as it is.
+
+    Args:
+        store: where it is stored.
+        run_id: the run.
+        seat: returns what sits in each seat of a plan, and refuses what cannot work.
+        price: US dollars of a call, for adapters that do not report them.
+    """
+    stored = await store.show(run_id)
+    if stored.result is not None and stored.info.status in (Status.COMPLETED, Status.DEGRADED):
+        return CouncilResult.from_dict(stored.result)
+    adapters = seat(stored.plan)
+    journal = await store._claimed(run_id)
+    return await _engine.conduct(stored.plan, adapters, price=price, journal=journal)
+
+
+async def replay(store: Store, run_id: str) -> CouncilResult:
+    """Conduct a stored run again, every answer and every time taken from its journal; nothing is asked or written."""
+    past, journal = await store._told(run_id)
+    if past.status in (None, Status.CANCELLED):
+        how = "was cancelled" if past.status else "has not ended"
+        raise StoreError(f"the run {run_id} {how}: there is no result to replay; resume it", kind="diverged")
+    seats = {seat.name: _Nobody() for seat in past.plan.seats}
+    with journal.scope:
+        return await _engine.conduct(past.plan, seats, journal=journal)
+    raise journal.fault or StoreError(f"the run {run_id} could not be replayed", kind="diverged")
+
+
+class _Nobody(ProviderAdapter):
+    """What sits in a seat whose answers are all in the journal."""
+
+    name = "nobody"
+    capabilities = ProviderCapabilities()
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        raise AdapterFailed("a replay asks nobody")

@@ -1,0 +1,39 @@
+"""Files that the caller named, read: the one place where a run reads anything of its own accord."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from llm_council.errors import InvalidOption
+from llm_council.models import Attachment, Limits
+
+__all__ = ["read_files"]
+
+
+def read_files(paths: Sequence[str | PathLike[str]], limits: Limits) -> tuple[Attachment, ...]:
+    """Read the files that the caller named, and no others.
+
+    Raises:
+        InvalidOption: one cannot be read, is too large, or is no UTF-8 text.
+    """
+    if isinstance(paths, str | bytes | PathLike):
+        raise InvalidOption(f"files: expected a list of paths, got {paths!r:.80}; put it in a list")
+    return tuple(_read_one(Path(path), limits) for path in paths)
+
+
+def _read_one(path: Path, limits: Limits) -> Attachment:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limits.body + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidOption(f"files: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidOption(f"files: {path} is not UTF-8 text") from None
+    if len(data) > limits.body:
+        raise InvalidOption(
+            f"files: {path} is larger than {limits.body} bytes; raise Limits.body, or name a part of it"
+        )
+    return Attachment(name=str(path), text=text)

@@ -1,0 +1,270 @@
+"""The journals of runs: one that writes as a run goes on, and one that tells a run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import anyio
+
+from llm_council._journal import Call, Ending
+from llm_council._runtime import loops
+from llm_council._secrets import clean
+from llm_council.errors import StoreError
+from llm_council.models import Plan, Status
+from llm_council.store._recall import Past, Recall
+from llm_council.store._records import digest, ending_text, redacted, text_of
+from llm_council.store._writer import Entry, Writer
+
+__all__ = ["ReplayJournal", "RunJournal", "owner"]
+
+
+def owner() -> str:
+    """Name this process, to other processes that use the same store."""
+    return f"{os.uname().nodename}:{os.getpid()}"
+
+
+class RunJournal:
+    """Write down a run as it goes on. What cannot be written is warned of, and never disturbs the run.
+
+    Args:
+        writer: writes into the store.
+        plan: what the run sets out to do.
+        session: which of the run's processes this is, from 1.
+        past: what of the run is in the store already, to be told again.
+    """
+
+    def __init__(self, writer: Writer, plan: Plan, *, session: int = 1, past: Past | None = None) -> None:
+        self._writer = writer
+        self._run, self._session = plan.run_id, session
+        self._past = past
+        self._recall = Recall(past) if past is not None else None
+        self._shift = past.last if past is not None else 0.0
+        self._repeated = {name: call.repeats for name, call in past.calls.items() if call.repeats} if past else {}
+        self._told: list[tuple[str, float]] = []
+        self._fault: StoreError | None = None
+        self._notices: list[str] = []
+        self._loop = loops.current()
+        writer.live(self._run, session)
+        if past is None:
+            started = time.time()
+            self._put(lambda connection: _begin(connection, plan, started), self._failed)
+
+    def at(self, moment: str, now: float) -> float:
+        """Return the time of a moment, that of the earlier process where it had it."""
+        told = self._recall.at(moment) if self._recall is not None and moment else None
+        at = now + self._shift if told is None else told
+        if moment:
+            self._told.append((moment, at))
+        return at
+
+    def decided(self, moment: str, *, now: bool) -> bool:
+        """Return what was decided: as in the earlier process, if it was."""
+        decided = now or (self._recall is not None and self._recall.had(moment))
+        if decided:
+            self.at(moment, 0.0)
+        return decided
+
+    def recalled(self, call: Call) -> Ending | None:
+        """Return the ending that is in the store."""
+        return self._recall.ending(call.name, call.request) if self._recall is not None else None
+
+    async def turn(self, call: Call) -> None:
+        """Wait until what came before an ending has come again."""
+        if self._recall is not None:
+            await self._recall.turn(call.name)
+
+    async def asking(self, call: Call) -> None:
+        """Write down that a call is about to be made, and return once it is committed."""
+        known = self._past.calls.get(call.name) if self._past is not None else None
+        if known is not None and known.ending is None:
+            self._repeated[call.name] = known.repeats + 1
+        repeats = self._repeated.get(call.name, 0)
+        await self._written(lambda connection: _ask(connection, self._run, call, repeats))
+
+    async def answered(self, call: Call, ending: Ending) -> None:
+        """Write down an ending, and return once it is committed."""
+        await self._written(lambda connection: _answer(connection, self._run, call, ending))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say which calls were made twice, and what the store does not have."""
+        faults = () if self._fault is None else (self._words(self._fault),)
+        return (*_repeats(self._repeated), *faults)
+
+    async def finished(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
+        """Write down the result."""
+        known = self._fault is not None
+        try:
+            await self._written(self._end(status, result))
+        finally:
+            self._writer.over(self._run, self._session)
+        fault = self._fault
+        return (*self._notices, *(() if fault is None or known else (self._words(fault),)))
+
+    def left(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
+        """Write down the result of a run that was cancelled; nobody waits."""
+        self._put(self._end(status, result), lambda _: None)
+        self._writer.over(self._run, self._session)
+
+    def _words(self, fault: StoreError) -> str:
+        return f"this run is not stored whole: {fault.message}"
+
+    def _end(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> Callable[[sqlite3.Connection], None]:
+        def write(connection: sqlite3.Connection) -> None:
+            values = (str(status), json.dumps(redacted(dict(result())), separators=(",", ":")), self._run)
+            connection.execute("UPDATE runs SET status = ?, result = ? WHERE id = ?", values)
+
+        return write
+
+    def _put(self, write: Callable[[sqlite3.Connection], None], done: Callable[[StoreError | None], None]) -> None:
+        """Hand something to the writer, with the moments that nobody has written yet."""
+        told, self._told = self._told, []
+
+        def work(connection: sqlite3.Connection) -> None:
+            write(connection)
+            found = connection.execute("SELECT session FROM runs WHERE id = ?", (self._run,)).fetchone()
+            if found is None or found[0] != self._session:
+                why = "it was purged" if found is None else "another process has taken it over"
+                raise StoreError(f"the run {self._run}: {why}", kind="running")
+            if told:
+                values = (self._run, self._session, json.dumps(told, separators=(",", ":")))
+                connection.execute("INSERT INTO moments (run, session, told) VALUES (?, ?, ?)", values)
+
+        if self._fault is None:
+            self._writer.put(Entry(work, done))
+        else:
+            done(None)
+
+    def _failed(self, fault: StoreError | None) -> None:
+        """Take note of a fault, in the writer's thread: nothing more is written of this run."""
+        if fault is not None and self._fault is None:
+            self._fault = fault
+
+    async def _written(self, write: Callable[[sqlite3.Connection], None]) -> None:
+        """Wait until something is committed, or cannot be."""
+        event = anyio.Event()
+
+        def done(fault: StoreError | None) -> None:
+            self._failed(fault)
+            if fault is None and self._writer.notices:
+                self._notices.append(self._writer.notices.popleft())
+            self._loop.soon(event.set)
+
+        self._put(write, done)
+        await event.wait()
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("llm-council-sdk")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _begin(connection: sqlite3.Connection, plan: Plan, started: float) -> None:
+    values = (plan.run_id, started, clean(plan.task, limit=200), plan.subagent, _version(), text_of(plan), owner())
+    connection.execute(
+        "INSERT INTO runs (id, started, status, task, subagent, version, plan, owner, beat)"
+        " VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?)",
+        (*values, time.time()),
+    )
+
+
+def _ask(connection: sqlite3.Connection, run: str, call: Call, repeats: int) -> None:
+    connection.execute(
+        "INSERT INTO calls (run, name, key, digest, repeats) VALUES (?, ?, ?, ?, ?) ON CONFLICT (run, name) DO UPDATE"
+        " SET key = excluded.key, digest = excluded.digest, repeats = excluded.repeats, ending = NULL, settled = NULL",
+        (run, call.name, call.request.idempotency_key, digest(call.request), repeats),
+    )
+
+
+def _answer(connection: sqlite3.Connection, run: str, call: Call, ending: Ending) -> None:
+    if not ending.sent:  # refused before it was made
+        _ask(connection, run, call, 0)
+    connection.execute(
+        "UPDATE calls SET ending = ?, settled = (SELECT coalesce(max(settled), 0) + 1 FROM calls WHERE run = ?)"
+        " WHERE run = ? AND name = ?",
+        (ending_text(ending), run, run, call.name),
+    )
+
+
+def _repeats(repeated: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(
+        f"{name.split('/', 1)[1].rpartition('/')[0]} was asked again for its {name.partition('/')[0]}, by the same key:"
+        " the first call was in flight when the run was interrupted, and may have been billed"
+        for name in sorted(repeated)
+    )
+
+
+class ReplayJournal:
+    """Tell a whole run again; nothing is asked, and nothing is written.
+
+    Args:
+        past: the run.
+
+    Attributes:
+        fault: why the run cannot be told again.
+        scope: cancelled then.
+    """
+
+    def __init__(self, past: Past) -> None:
+        self._past = past
+        self._recall = Recall(past)
+        self._last = 0.0
+        self.fault: StoreError | None = None
+        self.scope = anyio.CancelScope()
+
+    def at(self, moment: str, now: float) -> float:
+        """Return when a moment came."""
+        told = self._recall.at(moment) if moment else None
+        if told is not None:
+            self._last = told
+        return self._last
+
+    def decided(self, moment: str, *, now: bool) -> bool:
+        """Return what was decided."""
+        decided = self._recall.had(moment)
+        if decided:
+            self._recall.at(moment)
+        return decided
+
+    def recalled(self, call: Call) -> Ending | None:
+        """Return an ending; a call that has none ends the replay."""
+        ending = self._recall.ending(call.name, call.request)
+        if ending is None:
+            known = self._past.calls.get(call.name)
+            why = "was never answered" if known is None or known.ending is None else "was asked otherwise"
+            self.fault = StoreError(f"the run {self._past.plan.run_id}: {call.name} {why}", kind="diverged")
+            self.scope.cancel()
+            return Ending(error=self.fault, sent=False)
+        return ending
+
+    async def turn(self, call: Call) -> None:
+        """Wait until what came before an ending has come again."""
+        if self.fault is not None:
+            await anyio.sleep_forever()  # until the scope is cancelled, which it is
+        await self._recall.turn(call.name)
+
+    async def asking(self, call: Call) -> None:
+        """Note nothing: nothing is asked."""
+
+    async def answered(self, call: Call, ending: Ending) -> None:
+        """Note nothing."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say which calls were made twice."""
+        return _repeats({name: call.repeats for name, call in self._past.calls.items() if call.repeats})
+
+    async def finished(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
+        """Note nothing."""
+        return ()
+
+    def left(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
+        """Note nothing."""

@@ -1,0 +1,219 @@
+"""The one thread of the process that writes into a store: whatever waits is committed together."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import attrs
+
+from llm_council.errors import StoreError
+from llm_council.store._database import connect, quarantine, transaction, typed
+
+__all__ = ["BEAT", "Entry", "Writer", "writer_for"]
+
+BEAT: Final = 5.0
+"""Seconds between two signs of life of the runs that go on."""
+
+LINGER: Final = 1.0
+"""Seconds that the thread and its connection outlive the last run."""
+
+EXIT: Final = 2.0
+"""Seconds that the exit of the process waits for what is still to be written."""
+
+Write: TypeAlias = Callable[[sqlite3.Connection], None]
+Done: TypeAlias = Callable[[StoreError | None], None]
+
+
+@attrs.define(eq=False)
+class Entry:
+    """One thing to be written.
+
+    Attributes:
+        write: writes it, in the thread, inside a transaction.
+        done: told when it is committed, or why it never will be; called in the thread.
+    """
+
+    write: Write
+    done: Done
+
+
+class Writer:
+    """Write entries in the order in which they come, those that wait together in one transaction.
+
+    The thread starts with the first entry, and ends when no run has gone on for a while.
+
+    Args:
+        path: the store's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: deque[Entry] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._living: set[tuple[str, int]] = set()
+        self.notices: deque[str] = deque()
+
+    def put(self, entry: Entry) -> None:
+        """Hand an entry over; this never blocks on the disk."""
+        with self._changed:
+            self._waiting.append(entry)
+            if self._thread is None:
+                thread = threading.Thread(target=self._work, name="llm-council-store", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the interpreter is exiting
+                    self._waiting.clear()
+                    entry.done(StoreError(f"the run store {self._path}: {error}"))
+                    return
+                self._thread = thread
+            self._changed.notify()
+
+    def live(self, run: str, session: int) -> None:
+        """Give a run signs of life from now on."""
+        with self._changed:
+            self._living.add((run, session))
+
+    def lives(self, run: str, session: int) -> bool:
+        """Tell whether a run goes on in this process."""
+        with self._changed:
+            return (run, session) in self._living
+
+    def over(self, run: str, session: int) -> None:
+        """Give a run no more signs of life."""
+        with self._changed:
+            self._living.discard((run, session))
+
+    def stop(self, timeout: float) -> None:
+        """Write what waits, and end the thread."""
+        with self._changed:
+            self._stopping = True
+            thread = self._thread
+            self._changed.notify()
+        if thread is not None:
+            thread.join(timeout)
+        self._stopping = False
+
+    def _work(self) -> None:
+        connection: sqlite3.Connection | None = None
+        beaten = time.monotonic()
+        try:
+            while True:
+                batch = self._next(beaten + BEAT)
+                if batch is None:
+                    return
+                if time.monotonic() >= beaten + BEAT:
+                    beaten = time.monotonic()
+                    batch.append(Entry(self._beat, _nothing))
+                if batch:
+                    connection = self._commit(connection, batch)
+                del batch  # nothing of a run is kept while there is nothing to do
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _next(self, beat: float) -> list[Entry] | None:
+        """Wait for entries, for the next sign of life, or for the end, which is None."""
+        with self._changed:
+            idle = time.monotonic() + LINGER
+            while not self._waiting and not self._stopping:
+                now = time.monotonic()
+                end = beat if self._living else idle
+                if end <= now:
+                    break
+                self._changed.wait(end - now)
+            batch = list(self._waiting)
+            self._waiting.clear()
+            if not batch and (self._stopping or not self._living):
+                self._thread = None
+                return None
+            return batch
+
+    def _commit(self, connection: sqlite3.Connection | None, batch: list[Entry]) -> sqlite3.Connection | None:
+        """Commit entries together; where that fails, one by one, so that one that cannot be written harms no other."""
+        try:
+            connection = connection or self._open()
+            with transaction(connection):
+                for entry in batch:
+                    entry.write(connection)
+        except (sqlite3.Error, OSError, StoreError) as error:
+            fault = typed(error, self._path)
+            if connection is not None and len(batch) > 1 and fault.kind not in ("corrupt", "locked"):
+                for entry in batch:
+                    connection = self._commit(connection, [entry])
+                return connection
+            for entry in batch:
+                entry.done(fault)
+            if fault.kind == "corrupt" and connection is not None:
+                connection.close()
+                self._move_aside()
+                return None
+            return connection
+        for entry in batch:
+            entry.done(None)
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return connect(self._path)
+        except StoreError as error:
+            if error.kind != "corrupt":
+                raise
+            self._move_aside()
+            return connect(self._path)
+
+    def _move_aside(self) -> None:
+        try:
+            aside = quarantine(self._path)
+        except OSError:  # nothing may be moved there: the next opening tells the same fault
+            return
+        if aside is not None:
+            self.notices.append(f"the run store {self._path} was damaged: it was moved to {aside.name}")
+
+    def _beat(self, connection: sqlite3.Connection) -> None:
+        now = time.time()
+        with self._changed:
+            living = [(now, run, session) for run, session in self._living]
+        connection.executemany("UPDATE runs SET beat = ? WHERE id = ? AND session = ?", living)
+
+
+def _nothing(_: StoreError | None) -> None:
+    """Tell nobody: a sign of life that could not be given is given again."""
+
+
+_writers: dict[Path, Writer] = {}
+_lock = threading.Lock()
+_inherited: list[dict[Path, Writer]] = []  # a forked child keeps its parent's connections unclosed
+
+
+def writer_for(path: Path) -> Writer:
+    """Return the process's one writer of this file."""
+    with _lock:
+        if path not in _writers:
+            _writers[path] = Writer(path)
+        return _writers[path]
+
+
+def _forked() -> None:
+    global _writers, _lock
+    _inherited.append(_writers)
+    _writers = {}
+    _lock = threading.Lock()
+
+
+def _exit() -> None:
+    for writer in list(_writers.values()):
+        writer.stop(EXIT)
+
+
+os.register_at_fork(after_in_child=_forked)
+atexit.register(_exit)
