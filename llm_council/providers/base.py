@@ -1,8 +1,7 @@
 """The one import that the author of a provider needs, and the one door through which every provider is called.
 
-An author subclasses ``ProviderAdapter``, names it, says what it can do and writes ``async def generate``; everything
-else is here. Callers go through ``call``, ``stream`` and ``examine``: these bound the time, fit the request to the
-provider, take whatever an adapter returns, and turn whatever it raises into a typed error.
+An author subclasses ``ProviderAdapter``, names it, says what it can do and writes ``async def generate``. Callers go
+through ``call``, ``stream`` and ``examine``: these bound the time, fit the request, and type what is raised.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import attrs
 
 from llm_council import _loop_local, _runtime, transports
 from llm_council._runtime import thread as _thread
+from llm_council._secrets import Secret
 from llm_council.errors import (
     AdapterFailed,
     Attempt,
@@ -76,6 +76,7 @@ __all__ = [
     "ReasoningConfig",
     "ReasoningPart",
     "Role",
+    "Secret",
     "StructuredOutput",
     "TextPart",
     "Timeouts",
@@ -302,8 +303,7 @@ async def stream(
 ) -> AsyncGenerator[GenerateChunk, None]:
     """Ask a provider, and yield the answer as it arrives.
 
-    Closing the iterator early ends the call. Arguments and errors are those of ``call``; an error that comes after text
-    carries that text in ``partial``.
+    Closing it early ends the call. Arguments and errors are those of ``call``; ``partial`` has what came before one.
     """
     began = time.monotonic()
     name = _name(adapter)

@@ -21,7 +21,7 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> int:
     """Check the promises of one provider, and return the exit status."""
     options = _parser().parse_args(arguments)
-    stand = _stand(options.target, options.speaks)
+    stand = _stand(options.target, {"speaks": options.speaks, "key_variable": options.key_variable})
     known = [kept.name for kept in promises(stand)]
     wrong = [name for name in options.only if name not in known]
     if wrong:
@@ -41,12 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("target", metavar="MODULE:CLASS", help="a provider, or a subclass of ProviderConformance")
     parser.add_argument("--speaks", choices=dialects(), help="the dialect of the fake vendor; openai by default")
+    parser.add_argument("--key-variable", metavar="NAME", help="the environment variable that its key is read from")
     parser.add_argument("--only", action="append", default=[], metavar="PROMISE", help="check this one; repeatable")
     return parser
 
 
-def _stand(target: str, speaks: str | None) -> ProviderConformance:
-    """Return what says which adapter is proved."""
+def _stand(target: str, said: dict[str, str | None]) -> ProviderConformance:
+    """Return what says which adapter is proved, with what was said on the command line."""
     module, _, name = target.partition(":")
     if not name:
         _refuse(f"{target!r} names no class: write MODULE:CLASS")
@@ -60,9 +61,8 @@ def _stand(target: str, speaks: str | None) -> ProviderConformance:
         stand = type(found.__name__, (ProviderConformance,), {"provider": found})
     else:
         _refuse(f"{target} is neither a provider's class nor a subclass of ProviderConformance")
-    if speaks is not None:
-        stand = type(stand.__name__, (stand,), {"speaks": speaks})
-    return stand()
+    made: type[ProviderConformance] = type(stand.__name__, (stand,), {k: v for k, v in said.items() if v is not None})
+    return made()
 
 
 def _refuse(message: str) -> NoReturn:

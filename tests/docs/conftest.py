@@ -1,6 +1,6 @@
 """A world for the documentation's examples: real providers, no network.
 
-Requests of the built-in HTTP providers are answered where they would have left the process, in the OpenAI dialect; the
+Requests of the built-in HTTP providers are answered where they would have left the machine, in the OpenAI dialect; the
 embedded engine is a scripted provider. Answers are the smallest ones that the request's schema allows.
 """
 
@@ -59,30 +59,40 @@ def reply_of_the_internet(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json=encode_response(response))
 
 
+def is_here(url: str) -> bool:
+    """Tell whether an address is that of a fake vendor, which a page itself has started."""
+    return url.startswith("http://127.0.0.1:")
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    from llm_council.models import GenerateRequest
+    from llm_council.models import GenerateRequest, Timeouts
     from llm_council.providers import registry
     from llm_council.testing.fakes import ScriptedProvider
-    from llm_council.transports import HttpxTransport
+    from llm_council.transports import HttpRequest, HttpxTransport
     from llm_council.transports._client import PooledTransport
+    from llm_council.transports._opened import Opened, opened
 
-    async def handle(_: PooledTransport, request: httpx.Request) -> httpx.Response:
+    async def handle(transport: PooledTransport, request: httpx.Request) -> httpx.Response:
+        if is_here(str(request.url)):
+            return await handles(transport, request)
         await request.aread()
         return reply_of_the_internet(request)
 
-    def without_a_pool(transport: HttpxTransport, client: Any = None, **options: Any) -> None:
-        if client is None:
-            options.setdefault("transport", httpx.MockTransport(reply_of_the_internet))
-        construct(transport, client, **options)
+    async def without_a_pool(transport: HttpxTransport, request: HttpRequest, timeouts: Timeouts) -> Opened:
+        if transport._client or transport._transport or is_here(request.url):
+            return await opens(transport, request, timeouts)
+        asked = httpx.Request(request.method, request.url, headers=dict(request.headers), content=request.body)
+        return opened(reply_of_the_internet(asked))
 
-    construct = HttpxTransport.__init__
-    monkeypatch.setattr(HttpxTransport, "__init__", without_a_pool)
+    opens = HttpxTransport._open
+    monkeypatch.setattr(HttpxTransport, "_open", without_a_pool)
 
     def say(request: GenerateRequest) -> str:
         shape = request.structured_output
         return answer(shape.json_schema if shape else None)
 
+    handles = PooledTransport.handle_async_request
     monkeypatch.setattr(PooledTransport, "handle_async_request", handle)
     monkeypatch.setattr(registry, "_registered", {})  # what a page registers goes with the page
     surroundings = {"HOME": str(tmp_path), **dict.fromkeys(KEYS, "a-key-of-the-examples")}
