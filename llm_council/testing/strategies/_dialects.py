@@ -16,6 +16,7 @@ from llm_council.testing.strategies._models import (
     structured_outputs,
     tools,
 )
+from llm_council.testing.strategies._responses import responses_replies, responses_requests
 from llm_council.testing.strategies._values import (
     json_objects,
     maybe,
@@ -47,7 +48,7 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
 
     Args:
         draw: hypothesis's own.
-        dialect: ``"openai"``, ``"cohere"`` or ``"ai21"``.
+        dialect: ``"openai"``, ``"responses"``, ``"cohere"`` or ``"ai21"``.
         vendor: whose reasoning blocks the assistant's turns hold.
 
     Raises:
@@ -55,6 +56,8 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
     """
     if dialect in REQUESTS:
         return draw(REQUESTS[dialect]())
+    if dialect == "responses":
+        return draw(responses_requests())
     if dialect != "openai":
         raise ValueError(f"no strategy for the dialect {dialect!r}")
     calls = st.builds(
@@ -106,7 +109,7 @@ def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.Gener
 
     Args:
         draw: hypothesis's own.
-        dialect: ``"openai"``, ``"cohere"`` or ``"ai21"``.
+        dialect: ``"openai"``, ``"responses"``, ``"cohere"`` or ``"ai21"``.
         vendor: whose reasoning blocks the answer holds.
 
     Raises:
@@ -114,6 +117,8 @@ def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.Gener
     """
     if dialect in REPLIES:
         return draw(REPLIES[dialect]())
+    if dialect == "responses":
+        return draw(responses_replies())
     if dialect != "openai":
         raise ValueError(f"no strategy for the dialect {dialect!r}")
     refusal = draw(maybe(st.text(min_size=1, max_size=20)))

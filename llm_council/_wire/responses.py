@@ -1,0 +1,31 @@
+"""OpenAI's Responses dialect, spoken by OpenAI, OpenRouter, LM Studio, Ollama, vLLM and llama.cpp beside their chat.
+
+A symmetrical codec of pure functions: what adapters use (``encode_request``, ``decode_response``, ``ResponseStream``,
+``decode_error``), and its mirror for fake vendors and for the laws that tests state (``decode_request``,
+``encode_response``, ``encode_events``, ``encode_error``). In what servers differ is data: ``ResponsesOptions``. Refused
+requests are told as in the chat dialect; an error inside a stream is flat or nested.
+"""
+
+from __future__ import annotations
+
+from llm_council._wire.openai_errors import decode_error, encode_error
+from llm_council._wire.responses_mirror import encode_events, encode_response, frame
+from llm_council._wire.responses_mirror_request import decode_request
+from llm_council._wire.responses_options import ResponsesOptions
+from llm_council._wire.responses_reply import decode_response
+from llm_council._wire.responses_request import encode_request
+from llm_council._wire.responses_stream import EventDecoder, ResponseStream
+
+__all__ = [
+    "EventDecoder",
+    "ResponseStream",
+    "ResponsesOptions",
+    "decode_error",
+    "decode_request",
+    "decode_response",
+    "encode_error",
+    "encode_events",
+    "encode_request",
+    "encode_response",
+    "frame",
+]

@@ -1,0 +1,223 @@
+"""Requests of OpenAI's Responses dialect as a server reads them: the mirror of ``encode_request``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llm_council._wire.payloads import get_text, malformed, need_list, need_object
+from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
+from llm_council._wire.responses_request import ENCRYPTED, encode_choice, encode_tool, text_in, thinks
+from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.request import GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+
+__all__ = ["decode_request"]
+
+_PLAIN_CALL = {"type", "call_id", "name", "arguments"}
+_CALL = {*_PLAIN_CALL, "id", "namespace"}
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def decode_request(payload: Any, options: ResponsesOptions = DEFAULT) -> GenerateRequest:
+    """Read a request: the mirror of ``encode_request``, for fake vendors.
+
+    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
+
+    Raises:
+        MalformedReply: the payload is no request of this dialect.
+    """
+    rest = dict(need_object(payload, "$"))
+    for key, value in options.body.items():
+        if key in rest and rest[key] == value:
+            del rest[key]
+    turns = _decode_input(rest.pop("input", None), options)
+    instructions = get_text(rest, "instructions", "$")
+    if instructions:
+        del rest["instructions"]
+        turns = [Message(Role.SYSTEM, instructions), *turns]
+    facts: dict[str, Any] = {
+        "messages": turns,
+        "model": get_text(rest, "model", "$"),
+        "stream": rest.pop("stream", False) is True,
+        **_taken(rest, "max_tokens", "max_output_tokens"),
+        **_taken(rest, "temperature", "temperature"),
+        **_taken(rest, "top_p", "top_p"),
+        **_decode_tools(rest),
+        **_decode_format(rest),
+    }
+    rest.pop("model", None)
+    facts.update(_decode_reasoning(rest, options))
+    try:
+        return GenerateRequest(**facts, extra=rest)
+    except InvalidOption as error:
+        raise MalformedReply(str(error), path="$") from None
+
+
+def _taken(rest: dict[str, Any], name: str, key: str) -> dict[str, Any]:
+    value = rest.pop(key, None)
+    return {} if value is None else {name: value}
+
+
+def _decode_reasoning(rest: dict[str, Any], options: ResponsesOptions) -> dict[str, Any]:
+    """Read how to think, and leave out what follows from it: the summary, and reasoning in encrypted form."""
+    found = rest.get("reasoning")
+    left = dict(found) if isinstance(found, dict) else {}
+    config = None
+    if options.effort and left.get("effort") is not None:
+        try:
+            config = ReasoningConfig(effort=left["effort"])
+        except (InvalidOption, TypeError):
+            config = None
+        else:
+            del left["effort"]
+    does = thinks(config, options)
+    if does and options.summary is not None and left.get("summary") == options.summary:
+        del left["summary"]
+    if isinstance(found, dict):
+        del rest["reasoning"]
+        if left or not found:
+            rest["reasoning"] = left
+    if options.store is not None and rest.get("store") is options.store:
+        del rest["store"]
+    if does and options.store is False and rest.get("include") == [ENCRYPTED]:
+        del rest["include"]
+    return {} if config is None else {"reasoning": config}
+
+
+def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    listed = rest.get("tools")
+    if isinstance(listed, list) and listed:
+        try:
+            tools = [Tool.of(tool) for tool in listed if tool.get("type") == "function"]
+        except (InvalidOption, AttributeError, TypeError):
+            tools = []
+        if [encode_tool(tool) for tool in tools] == listed:
+            facts["tools"] = tools
+            del rest["tools"]
+    choice = rest.get("tool_choice")
+    name = choice.get("name") if isinstance(choice, dict) else choice
+    if isinstance(name, str) and encode_choice(name) == choice:
+        facts["tool_choice"] = name
+        del rest["tool_choice"]
+    return facts
+
+
+def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
+    text = rest.get("text")
+    wanted = text.get("format") if isinstance(text, dict) else None
+    if not isinstance(text, dict) or not isinstance(wanted, dict):
+        return {}
+    facts: dict[str, Any] = {}
+    name, schema, strict = wanted.get("name"), wanted.get("schema"), wanted.get("strict")
+    is_ours = wanted.keys() == {"type", "name", "schema", "strict"} and wanted["type"] == "json_schema"
+    if (
+        is_ours
+        and isinstance(name, str)
+        and _NAME.fullmatch(name)
+        and isinstance(schema, dict)
+        and isinstance(strict, bool)
+    ):
+        facts = {"structured_output": StructuredOutput(json_schema=schema, name=name, strict=strict)}
+    if not facts and "json_schema" not in wanted:
+        facts = {"response_format": wanted}
+    if facts:
+        rest["text"] = {key: value for key, value in text.items() if key != "format"}
+        if not rest["text"]:
+            del rest["text"]
+    return facts
+
+
+def _decode_input(value: Any, options: ResponsesOptions) -> list[Message]:
+    if isinstance(value, str):
+        return [Message(Role.USER, value)]
+    turns: list[Message] = []
+    answer = _Answer(options)
+    for index, found in enumerate(need_list(value, "$.input")):
+        path = f"$.input[{index}]"
+        item = need_object(found, path)
+        role = get_text(item, "role", path)
+        word = get_text(item, "type", path) or "message"
+        if word == "function_call_output":
+            turns += [*answer.end(), _decode_result(item, path)]
+        elif word == "message" and role != Role.ASSISTANT:
+            if not role:
+                raise malformed(f"{path}.role", "a role", item.get("role"))
+            turns += [*answer.end(), Message(role, _decode_content(item.get("content"), f"{path}.content"))]
+        else:
+            turns += answer.add(word, item, path)
+    return turns + answer.end()
+
+
+def _decode_result(item: Mapping[str, Any], path: str) -> Message:
+    content = _decode_content(item.get("output"), f"{path}.output")
+    call_id = get_text(item, "call_id", path)
+    return Message(Role.TOOL, content, tool_call_id=call_id, name=get_text(item, "name", path))
+
+
+class _Answer:
+    """An assistant's turn, gathered from its items: those kept unchanged come first, then text, then calls."""
+
+    def __init__(self, options: ResponsesOptions) -> None:
+        self._vendor = options.vendor
+        self._kept: list[ReasoningPart] = []
+        self._said: list[Part] | None = None
+        self._calls: list[ToolCall] = []
+
+    def add(self, word: str, item: dict[str, Any], path: str) -> list[Message]:
+        """Take an item; return the turn that ended before it."""
+        if word == "function_call" and item.keys() <= (_CALL if self._kept else _PLAIN_CALL):
+            self._calls.append(_decode_call(item, path))
+            return []
+        is_plain = word == "message" and "id" not in item and "status" not in item
+        before = self.end() if self._calls or self._said is not None else []
+        if is_plain:
+            said = "".join(text_in(part.data) for part in self._kept if part.data is not None)
+            content = _decode_content(item.get("content"), f"{path}.content")
+            self._said = [TextPart(text=said), *content] if said else content
+        else:
+            self._kept.append(ReasoningPart(vendor=self._vendor, data=item))
+        return before
+
+    def end(self) -> list[Message]:
+        """Return the turn so far, if there is one, and begin another."""
+        if not (self._kept or self._calls or self._said is not None):
+            return []
+        turn = Message(Role.ASSISTANT, [*self._kept, *(self._said or ())], tool_calls=self._calls)
+        self._kept, self._said, self._calls = [], None, []
+        return [turn]
+
+
+def _decode_content(value: Any, path: str) -> list[Part]:
+    if isinstance(value, str):
+        return [TextPart(text=value)]
+    parts: list[Part] = []
+    for index, found in enumerate(need_list(value, path)):
+        here = f"{path}[{index}]"
+        part = need_object(found, here)
+        word = get_text(part, "type", here)
+        if word in ("input_text", "output_text"):
+            parts.append(TextPart(text=get_text(part, "text", here) or ""))
+        elif word == "input_image" and part.get("image_url") is not None:
+            try:
+                url, detail = get_text(part, "image_url", here), get_text(part, "detail", here)
+                parts.append(ImagePart(url=url, detail=detail))
+            except InvalidOption as error:
+                raise MalformedReply(f"{here}: {error}", path=here) from None
+        else:
+            raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known", path=here)
+    return parts
+
+
+def _decode_call(item: Mapping[str, Any], path: str) -> ToolCall:
+    name = get_text(item, "name", path)
+    if not name:
+        raise malformed(f"{path}.name", "a name", item.get("name"))
+    return ToolCall(
+        id=get_text(item, "call_id", path) or "",
+        name=name,
+        arguments=get_text(item, "arguments", path) or "",
+        extra={key: value for key, value in item.items() if key not in _PLAIN_CALL},
+    )

@@ -1,0 +1,218 @@
+"""Whole replies of OpenAI's Responses dialect (API reference, "The response object")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_council._wire.openai_errors import error_inside
+from llm_council._wire.openai_reply import arguments_text, call_id, get_id, picked, read_cost
+from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
+from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
+from llm_council.errors import ApiError
+from llm_council.models.messages import ReasoningPart, ToolCall
+from llm_council.models.reply import Cost, FinishReason, GenerateResponse, Usage
+
+__all__ = ["decode_response"]
+
+REPLY_EXTRA = ("service_tier",)
+STATUSES = ("completed", "complete", "incomplete", "failed", "cancelled", "queued", "in_progress")
+CALL = ("type", "call_id", "name", "arguments", "status")
+_UNKNOWN = Usage()
+_BETWEEN = "\n\n"  # paragraphs of reasoning
+
+
+def decode_response(
+    data: Any, options: ResponsesOptions = DEFAULT, *, request_id: str | None = None
+) -> GenerateResponse:
+    """Read a whole reply.
+
+    Args:
+        data: the reply's JSON value.
+        options: in what the server differs.
+        request_id: the id from the reply's headers; None takes the one in the reply.
+
+    Returns:
+        The answer as it is. A refusal makes ``content_filter`` the finish reason, and a call ``tool_calls``;
+        ``raw_finish_reason`` is the reason why it is incomplete, else its status. ``extra["response_id"]`` is what
+        ``previous_response_id`` takes where the vendor keeps the exchange.
+
+    Raises:
+        ApiError: the reply holds an error, or has failed.
+        MalformedReply: the reply is not one of this dialect.
+    """
+    reply = need_object(data, "$")
+    request_id = request_id or get_id(reply)
+    error = failure_in(reply, request_id=request_id)
+    if error is not None:
+        raise error
+    items = read_items(reply)
+    texts, refusals = read_words(items, "output_text", "text"), read_words(items, "refusal", "refusal")
+    refusal = "".join(refusals) or None
+    calls = [
+        read_call(item, index, f"$.output[{at}]") for index, (at, item) in enumerate(of_type(items, "function_call"))
+    ]
+    word, finish = read_finish(reply, called=bool(calls), refused=refusal is not None)
+    return GenerateResponse(
+        text="".join(texts) if texts else None,
+        reasoning=_BETWEEN.join(part for _, item in of_type(items, "reasoning") for part in thoughts_in(item)) or None,
+        reasoning_parts=parts_to_echo(items, options),
+        refusal=refusal,
+        tool_calls=calls,
+        usage=read_usage(reply.get("usage")),
+        cost=read_money(reply),
+        model=get_text(reply, "model", "$") or None,
+        finish_reason=finish,
+        raw_finish_reason=word,
+        request_id=request_id,
+        extra=about(reply, items),
+        raw=data,
+    )
+
+
+def failure_in(
+    reply: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
+) -> ApiError | None:
+    """Return the error that a reply with status 200 holds, or that its status ``"failed"`` stands for; None when none.
+
+    Both come with HTTP status 200; the class is that of the error's own code.
+    """
+    if reply.get("error"):
+        return error_inside(reply, request_id=request_id, partial=partial)
+    if reply.get("status") == "failed":
+        said = {"error": {"message": "the model's server failed while it answered", "code": "server_error"}}
+        return error_inside({**reply, **said}, request_id=request_id, partial=partial)
+    return None
+
+
+def read_items(reply: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the output items of a reply."""
+    listed = need_list(reply.get("output"), "$.output")
+    return [need_object(item, f"$.output[{index}]") for index, item in enumerate(listed)]
+
+
+def of_type(items: Sequence[dict[str, Any]], word: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return the items of one type, with their places."""
+    return [(index, item) for index, item in enumerate(items) if item.get("type") == word]
+
+
+def read_parts(item: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    """Return the parts of an output message."""
+    content = item.get("content")
+    listed = [] if content is None else need_list(content, f"{path}.content")
+    return [need_object(part, f"{path}.content[{index}]") for index, part in enumerate(listed)]
+
+
+def read_words(items: Sequence[dict[str, Any]], word: str, key: str) -> list[str]:
+    """Return the texts of the messages' parts of one type."""
+    return [
+        get_text(part, key, f"$.output[{at}].content[{index}]") or ""
+        for at, item in of_type(items, "message")
+        for index, part in enumerate(read_parts(item, f"$.output[{at}]"))
+        if part.get("type") == word
+    ]
+
+
+def thoughts_in(item: Mapping[str, Any]) -> list[str]:
+    """Return the readable paragraphs of a reasoning item: its own words where a server shows them, else the summary."""
+    for key in ("content", "summary"):
+        listed = item.get(key)
+        found = [part.get("text") for part in listed if isinstance(part, dict)] if isinstance(listed, list) else []
+        words = [text for text in found if isinstance(text, str) and text]
+        if words:
+            return words
+    return []
+
+
+def read_call(item: Mapping[str, Any], index: int, path: str) -> ToolCall:
+    """Read a call; its result refers to ``call_id``, not to the item's own ``id``, which is kept beside it."""
+    name = get_text(item, "name", path)
+    if not name:
+        raise malformed(f"{path}.name", "a name", item.get("name"))
+    return ToolCall(
+        id=call_id(item.get("call_id") or item.get("id"), index),
+        name=name,
+        arguments=arguments_text(item.get("arguments"), f"{path}.arguments"),
+        extra=call_extra(item),
+    )
+
+
+def call_extra(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the vendor's own keys of a call."""
+    return {key: value for key, value in item.items() if key not in CALL and value is not None}
+
+
+def read_finish(reply: Mapping[str, Any], *, called: bool, refused: bool) -> tuple[str | None, FinishReason | None]:
+    """Return the vendor's word for why the model stopped, and ours."""
+    status = reply.get("status")
+    details = reply.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    word = reason if status == "incomplete" and isinstance(reason, str) and reason else status
+    if not isinstance(word, str) or not word:
+        word = None
+    if refused:
+        return word, FinishReason.CONTENT_FILTER
+    finish = FinishReason.of(word)
+    return word, FinishReason.TOOL_CALLS if called and finish is FinishReason.STOP else finish
+
+
+def parts_to_echo(items: Sequence[dict[str, Any]], options: ResponsesOptions) -> tuple[ReasoningPart, ...]:
+    """Keep the items that go back unchanged: all that come before the last one that a turn cannot say.
+
+    A turn says text and calls. It cannot say reasoning, which the vendor refuses without the item that follows it, the
+    vendor's own tools, nor that a message was a remark on the way (``phase``).
+    """
+    last = -1
+    for index, item in enumerate(items):
+        if item.get("type") not in ("message", "function_call") or item.get("phase") is not None:
+            last = index
+    return tuple(_part(item, options) for item in items[: last + 1])
+
+
+def _part(item: dict[str, Any], options: ResponsesOptions) -> ReasoningPart:
+    is_thought = item.get("type") == "reasoning"
+    signature = item.get("encrypted_content") if is_thought else None
+    return ReasoningPart(
+        text=_BETWEEN.join(thoughts_in(item)) if is_thought else "",
+        signature=signature if isinstance(signature, str) and signature else None,
+        vendor=options.vendor,
+        data=item,
+    )
+
+
+def about(reply: Mapping[str, Any], items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a reply says beside its answer."""
+    extra = picked(reply, REPLY_EXTRA)
+    found = get_id(reply)
+    if found is not None:
+        extra["response_id"] = found
+    notes = [
+        note
+        for at, item in of_type(items, "message")
+        for part in read_parts(item, f"$.output[{at}]")
+        if isinstance(part.get("annotations"), list)
+        for note in part["annotations"]
+    ]
+    return {**extra, "annotations": notes} if notes else extra
+
+
+def read_usage(value: Any) -> Usage | None:
+    """Read the tokens; None when the vendor says none."""
+    if not isinstance(value, dict):
+        return None
+    sent, came = value.get("input_tokens_details"), value.get("output_tokens_details")
+    sent = sent if isinstance(sent, dict) else {}
+    came = came if isinstance(came, dict) else {}
+    usage = Usage(
+        input_tokens=tokens(value.get("input_tokens")),
+        output_tokens=tokens(value.get("output_tokens")),
+        cached_tokens=tokens(sent.get("cached_tokens")),
+        cache_write_tokens=tokens(sent.get("cache_write_tokens")),
+        reasoning_tokens=tokens(came.get("reasoning_tokens")),
+    )
+    return None if usage == _UNKNOWN else usage
+
+
+def read_money(reply: Mapping[str, Any]) -> Cost | None:
+    """Read the money, which OpenRouter reports in US dollars."""
+    return read_cost(reply.get("usage"))

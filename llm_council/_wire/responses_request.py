@@ -1,0 +1,207 @@
+"""Requests of OpenAI's Responses dialect (API reference, "Create a model response")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
+from llm_council.errors import InvalidOption
+from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
+
+__all__ = ["ENCRYPTED", "LEAST_TOKENS", "encode_choice", "encode_request", "encode_tool", "text_in", "thinks"]
+
+Item = dict[str, Any]
+
+ENCRYPTED = "reasoning.encrypted_content"
+LEAST_TOKENS = 16
+"""The vendor refuses a smaller ``max_output_tokens``."""
+
+_NAME = re.compile(r"[^A-Za-z0-9_-]")  # what names of schemas may not hold
+_SENT_BACK = ("id", "namespace")  # the vendor's own keys of a call that it wants back beside its reasoning
+_INSTRUCTIONS = (Role.SYSTEM, Role.DEVELOPER)
+_MERGED = ("text", "reasoning")  # objects that a request's ``extra`` adds to, and does not replace
+
+
+def encode_request(
+    request: GenerateRequest,
+    options: ResponsesOptions = DEFAULT,
+    *,
+    model: str | None = None,
+    stream: bool | None = None,
+) -> dict[str, Any]:
+    """Write a request as the dialect takes it. What the request leaves out is left out.
+
+    System and developer turns at the beginning become ``instructions``, and fewer than 16 tokens 16. Stop texts and
+    cache marks have no place here; a prefix that repeats is cached without them. ``extra`` adds to ``text`` and
+    ``reasoning``, and replaces everything else.
+
+    Args:
+        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        options: in what the server differs.
+        model: the model's name, for a request that has none or another one.
+        stream: whether to ask for a stream; None takes ``request.stream``.
+
+    Raises:
+        InvalidOption: a tool's result without ``tool_call_id``, or nothing but empty turns.
+    """
+    payload: dict[str, Any] = dict(options.body)
+    name = model or request.model
+    if name:
+        payload["model"] = name
+    instructions, payload["input"] = _encode_turns(request.turns(), options)
+    wanted = _encode_format(request)
+    reasoning = _encode_reasoning(request, options)
+    optional = {
+        "instructions": instructions or None,
+        "max_output_tokens": None if request.max_tokens is None else max(request.max_tokens, LEAST_TOKENS),
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "tools": [encode_tool(tool) for tool in request.tools] or None,
+        "tool_choice": encode_choice(request.tool_choice),
+        "text": None if wanted is None else {"format": wanted},
+        "reasoning": reasoning or None,
+        "store": options.store,
+        "include": [ENCRYPTED] if options.store is False and thinks(request.reasoning, options) else None,
+    }
+    payload.update((key, value) for key, value in optional.items() if value is not None)
+    if request.stream if stream is None else stream:
+        payload["stream"] = True
+    for key, value in request.extra.items():
+        ours = payload.get(key)
+        if key in _MERGED and isinstance(ours, Mapping) and isinstance(value, Mapping):
+            value = {**ours, **value}
+        payload[key] = value
+    return payload
+
+
+def _is_text(content: str | tuple[Part, ...]) -> bool:
+    return isinstance(content, str) or all(isinstance(part, TextPart) for part in content)
+
+
+def _encode_turns(turns: Sequence[Message], options: ResponsesOptions) -> tuple[str, str | list[Item]]:
+    """Return the instructions at the beginning of a conversation, and the rest of it, which is never empty."""
+    written = [(turn, items) for turn in turns if (items := _encode_turn(turn, options))]
+    said: list[str] = []
+    for turn, _ in written[:-1]:
+        if turn.role not in _INSTRUCTIONS or not turn.text or not _is_text(turn.content):
+            break
+        said.append(turn.text)
+    items = [item for _, found in written[len(said) :] for item in found]
+    if not items:
+        raise InvalidOption("the request holds nothing but empty turns: it needs a user's turn")
+    if len(items) == 1 and items[0].get("role") == Role.USER and isinstance(items[0]["content"], str):
+        return "\n\n".join(said), items[0]["content"]
+    return "\n\n".join(said), items
+
+
+def _encode_turn(turn: Message, options: ResponsesOptions) -> list[Item]:
+    if turn.role == Role.TOOL:
+        if not turn.tool_call_id:
+            raise InvalidOption("a tool's turn needs tool_call_id: the id of the call that it answers")
+        return [
+            {
+                "type": "function_call_output",
+                "call_id": turn.tool_call_id,
+                "output": _encode_content(turn.content),
+            }
+        ]
+    if turn.role != Role.ASSISTANT:
+        role = options.system_role if turn.role in _INSTRUCTIONS else str(turn.role)
+        return [{"role": role, "content": _encode_content(turn.content)}]
+    kept = _echoed(turn, options)
+    said = "".join(text_in(item) for item in kept)
+    called = {item.get("call_id") for item in kept if item.get("type") == "function_call"}
+    items = list(kept)
+    content = _encode_content(turn.content)
+    if said and isinstance(content, str):
+        content = content.removeprefix(said)
+    if content:
+        items.append({"role": str(Role.ASSISTANT), "content": content})
+    calls = [call for call in turn.tool_calls if call.id not in called]
+    return items + [_encode_call(call, beside=bool(kept)) for call in calls]
+
+
+def _echoed(turn: Message, options: ResponsesOptions) -> list[Item]:
+    """Return the output items that the vendor wants back unchanged; nulls, which it writes, it does not take."""
+    parts = () if isinstance(turn.content, str) else turn.content
+    found = [part.data for part in parts if isinstance(part, ReasoningPart) and part.vendor == options.vendor]
+    return [{key: value for key, value in item.items() if value is not None} for item in found if item is not None]
+
+
+def text_in(item: Mapping[str, Any]) -> str:
+    """Return the text of an output message, as far as it can be read."""
+    content = item.get("content") if item.get("type") == "message" else None
+    parts = [part for part in content if isinstance(part, Mapping)] if isinstance(content, list | tuple) else []
+    texts = [part.get("text") for part in parts if part.get("type") == "output_text"]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _encode_content(content: str | tuple[Part, ...]) -> str | list[Item]:
+    if _is_text(content) or isinstance(content, str):
+        return content if isinstance(content, str) else "".join(p.text for p in content if isinstance(p, TextPart))
+    parts = [_encode_part(part) for part in content if not isinstance(part, ReasoningPart)]
+    if all(part["type"] == "input_text" for part in parts):
+        return "".join(part["text"] for part in parts)
+    return parts
+
+
+def _encode_part(part: Part) -> Item:
+    if isinstance(part, ImagePart):
+        url = part.url or f"data:{part.media_type};base64,{part.data}"
+        return {"type": "input_image", "image_url": url, "detail": part.detail or "auto"}
+    return {"type": "input_text", "text": part.text}
+
+
+def _encode_call(call: ToolCall, *, beside: bool) -> Item:
+    kept = {key: call.extra[key] for key in _SENT_BACK if key in call.extra} if beside else {}
+    arguments = call.arguments if call.arguments.strip() else "{}"
+    return {**kept, "type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments}
+
+
+def encode_tool(tool: Tool) -> dict[str, Any]:
+    """Write a tool; null leaves it to the vendor whether its schema is enforced."""
+    written: dict[str, Any] = {
+        "type": "function",
+        "name": tool.name,
+        "parameters": dict(tool.parameters),
+        "strict": tool.strict,
+    }
+    if tool.description is not None:
+        written["description"] = tool.description
+    return written
+
+
+def encode_choice(choice: str | None) -> str | dict[str, Any] | None:
+    """Write whether and which tool must be called."""
+    if choice is None or choice in ("auto", "none", "required"):
+        return choice
+    return {"type": "function", "name": choice}
+
+
+def _encode_format(request: GenerateRequest) -> dict[str, Any] | None:
+    wanted = request.structured_output
+    if wanted is not None:
+        name = _NAME.sub("_", wanted.name)[:64] or "output"
+        return {"type": "json_schema", "name": name, "schema": dict(wanted.json_schema), "strict": wanted.strict}
+    given = request.response_format  # as the chat APIs write it
+    inner = None if given is None else given.get("json_schema")
+    if isinstance(inner, Mapping):
+        return {"type": "json_schema", **inner}
+    return None if given is None else dict(given)
+
+
+def _encode_reasoning(request: GenerateRequest, options: ResponsesOptions) -> dict[str, Any]:
+    effort = request.reasoning.effort if request.reasoning is not None and options.effort else None
+    found: dict[str, Any] = {} if effort is None else {"effort": str(effort)}
+    if options.summary is not None and thinks(request.reasoning, options):
+        found["summary"] = options.summary
+    return found
+
+
+def thinks(config: ReasoningConfig | None, options: ResponsesOptions) -> bool:
+    """Tell whether a model that is asked so reasons."""
+    effort = None if config is None or not options.effort else config.effort
+    return options.reasons if effort is None else effort is not Effort.NONE

@@ -1,0 +1,309 @@
+"""Streams of OpenAI's Responses dialect: named events about items of the output, and at the end the whole reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from llm_council._wire.openai_errors import error_inside
+from llm_council._wire.openai_reply import arguments_text, call_id, get_id
+from llm_council._wire.payloads import get_text, loads, malformed, need_object
+from llm_council._wire.reading import BodyReader, Decoder
+from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
+from llm_council._wire.responses_reply import (
+    about,
+    call_extra,
+    decode_response,
+    failure_in,
+    of_type,
+    parts_to_echo,
+    read_finish,
+    read_items,
+    read_money,
+    read_parts,
+    read_usage,
+    read_words,
+    thoughts_in,
+)
+from llm_council._wire.sse import SseEvent, SseSplitter
+from llm_council.models.limits import Limits
+from llm_council.models.reply import GenerateChunk, ToolCallDelta
+
+__all__ = ["EventDecoder", "ResponseStream"]
+
+_LIMITS = Limits()
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_THOUGHTS = ("summary", "content")  # of an item, the kind that comes first is read
+
+Facts = dict[str, Any]
+
+
+class _Item:
+    """An item of the output that is arriving.
+
+    Attributes:
+        said: the pieces so far, by kind (``text``, ``refusal``, ``summary``, ``content``, ``arguments``) and place.
+        call: which of our tool calls it is; None for other items.
+        thoughts: the kind of reasoning that is read of it.
+    """
+
+    __slots__ = ("call", "said", "thoughts")
+
+    def __init__(self) -> None:
+        self.said: dict[tuple[str, int], list[str]] = {}
+        self.call: int | None = None
+        self.thoughts: str | None = None
+
+
+class EventDecoder(Decoder):
+    """Read the events of one stream, in order.
+
+    The event with the whole reply is the end mark. What it, or the end of an item, says and no piece did is added.
+
+    Args:
+        options: in what the server differs.
+        limits: ``json_depth`` bounds each event.
+        request_id: the id from the reply's headers; None takes the reply's own.
+    """
+
+    def __init__(
+        self, options: ResponsesOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
+    ) -> None:
+        super().__init__(limits, request_id=request_id)
+        self._options = options
+        self._begun = False
+        self._model: str | None = None
+        self._by_index: dict[int, _Item] = {}
+        self._by_id: dict[str, _Item] = {}
+        self._latest = _Item()
+        self._called: list[str] = []  # the ids of the calls, by our own index
+        self._refused = False
+        self._thought = False
+        self._by_type: dict[str, Callable[[dict[str, Any], Facts], None]] = {
+            "response.created": self._begin,
+            "response.in_progress": self._begin,
+            "response.queued": self._begin,
+            "response.output_item.added": self._open,
+            "response.output_item.done": self._close,
+            "response.content_part.done": self._part,
+            "response.output_text.delta": partial(self._add, "text", "content_index"),
+            "response.output_text.done": partial(self._whole, "text", "content_index", "text"),
+            "response.refusal.delta": partial(self._add, "refusal", "content_index"),
+            "response.refusal.done": partial(self._whole, "refusal", "content_index", "refusal"),
+            "response.function_call_arguments.delta": partial(self._add, "arguments", ""),
+            "response.function_call_arguments.done": partial(self._whole, "arguments", "", "arguments"),
+            "response.reasoning_summary_text.delta": partial(self._add, "summary", "summary_index"),
+            "response.reasoning_summary_text.done": partial(self._whole, "summary", "summary_index", "text"),
+            "response.reasoning_text.delta": partial(self._add, "content", "content_index"),
+            "response.reasoning_text.done": partial(self._whole, "content", "content_index", "text"),
+        }
+
+    def _read(self, event: SseEvent) -> GenerateChunk | None:
+        data = event.data
+        if len(data) < 20 and data.strip() == "[DONE]":  # OpenRouter ends its streams so
+            self.done = True
+            return None
+        value = need_object(loads(data, self._limits), "$")
+        found = value.get("type") or event.event
+        word = found if isinstance(found, str) else ""
+        if word == "error" or value.get("error"):
+            self._fail(value)
+        facts: Facts = {}
+        if word in _ENDS:
+            self._end(need_object(value.get("response"), "$.response"), facts)
+        else:
+            read = self._by_type.get(word)
+            if read is not None:
+                read(value, facts)
+        return GenerateChunk(**facts) if facts else None
+
+    def _fail(self, value: dict[str, Any]) -> None:
+        """Raise the error that an event is, nested as recorded or flat as specified."""
+        inner = value.get("error")
+        if not inner:
+            inner = {key: value.get(key) for key in ("message", "code", "param")}
+        error = error_inside({**value, "error": inner}, request_id=self._request_id, partial=self.partial or None)
+        if error is not None:
+            raise error
+
+    def _begin(self, value: dict[str, Any], facts: Facts) -> None:
+        self._name(need_object(value.get("response"), "$.response"), facts)
+
+    def _name(self, reply: dict[str, Any], facts: Facts) -> None:
+        if not self._begun:
+            self._begun = True
+            self._request_id = self._request_id or get_id(reply)
+            if self._request_id is not None:
+                facts["request_id"] = self._request_id
+        model = get_text(reply, "model", "$.response")
+        if model and model != self._model:
+            self._model = facts["model"] = model
+
+    # Items
+
+    def _item(self, value: dict[str, Any], item: dict[str, Any] | None = None, *, begins: bool = False) -> _Item:
+        """Return the item that an event is about; some servers leave its place out, others change its id."""
+        index, own = value.get("output_index"), value.get("item_id")
+        if own is None and item is not None:
+            own = item.get("id")
+        found = self._latest
+        if isinstance(index, int):
+            found = self._by_index.get(index) or _Item()
+        elif isinstance(own, str):
+            found = self._by_id.get(own) or _Item()
+        elif begins:
+            found = _Item()
+        if isinstance(index, int):
+            self._by_index[index] = found
+        if isinstance(own, str):
+            self._by_id[own] = found
+        self._latest = found
+        return found
+
+    def _open(self, value: dict[str, Any], facts: Facts) -> None:
+        item = need_object(value.get("item"), "$.item")
+        known = self._item(value, item, begins=True)
+        if item.get("type") == "function_call":
+            self._call(known, item, facts)
+
+    def _call(self, known: _Item, item: dict[str, Any], facts: Facts) -> None:
+        """Begin a call, and say the arguments that have come."""
+        if known.call is None:
+            name = get_text(item, "name", "$.item")
+            if not name:
+                raise malformed("$.item.name", "a name", item.get("name"))
+            known.call = len(self._called)
+            own = call_id(item.get("call_id") or item.get("id"), known.call)
+            self._called.append(own)
+            early = "".join(known.said.get(("arguments", 0), ()))
+            begun = ToolCallDelta(index=known.call, id=own, name=name, arguments=early, extra=call_extra(item))
+            facts["tool_calls"] = (*facts.get("tool_calls", ()), begun)
+        self._catch_up(known, "arguments", 0, arguments_text(item.get("arguments"), "$.item.arguments"), facts)
+
+    def _close(self, value: dict[str, Any], facts: Facts) -> None:
+        item = need_object(value.get("item"), "$.item")
+        known = self._item(value, item)
+        word = item.get("type")
+        if word == "function_call":
+            self._call(known, item, facts)
+        elif word == "message":
+            for index, part in enumerate(read_parts(item, "$.item")):
+                self._finish_part(known, index, part, facts)
+        elif word == "reasoning":
+            kind = known.thoughts or ("content" if item.get("content") else "summary")
+            listed = item.get(kind)
+            for index, part in enumerate(listed if isinstance(listed, list) else ()):
+                if isinstance(part, dict):
+                    self._catch_up(known, kind, index, get_text(part, "text", "$.item") or "", facts)
+
+    def _part(self, value: dict[str, Any], facts: Facts) -> None:
+        part = need_object(value.get("part"), "$.part")
+        self._finish_part(self._item(value), _place(value, "content_index"), part, facts)
+
+    def _finish_part(self, known: _Item, index: int, part: dict[str, Any], facts: Facts) -> None:
+        if part.get("type") == "output_text":
+            self._catch_up(known, "text", index, get_text(part, "text", "$.part") or "", facts)
+        elif part.get("type") == "refusal":
+            self._catch_up(known, "refusal", index, get_text(part, "refusal", "$.part") or "", facts)
+
+    # Words
+
+    def _add(self, kind: str, key: str, value: dict[str, Any], facts: Facts) -> None:
+        words = get_text(value, "delta", "$")
+        if words:
+            self._say(self._item(value), kind, _place(value, key), words, facts)
+
+    def _whole(self, kind: str, key: str, name: str, value: dict[str, Any], facts: Facts) -> None:
+        self._catch_up(self._item(value), kind, _place(value, key), get_text(value, name, "$") or "", facts)
+
+    def _catch_up(self, item: _Item, kind: str, index: int, whole: str, facts: Facts) -> None:
+        """Say the end of a text whose beginning was said."""
+        so_far = "".join(item.said.get((kind, index), ()))
+        if len(whole) > len(so_far) and whole.startswith(so_far):
+            self._say(item, kind, index, whole[len(so_far) :], facts)
+
+    def _say(self, item: _Item, kind: str, index: int, words: str, facts: Facts) -> None:
+        pieces = item.said.get((kind, index))
+        if kind in _THOUGHTS:
+            item.thoughts = item.thoughts or kind
+            if item.thoughts != kind:
+                return
+            if pieces is None and self._thought:
+                facts["reasoning"] = facts.get("reasoning", "") + "\n\n"
+            self._thought = True
+        if pieces is None:
+            pieces = item.said[kind, index] = []
+        pieces.append(words)
+        if kind == "arguments":
+            if item.call is not None:
+                facts["tool_calls"] = (*facts.get("tool_calls", ()), ToolCallDelta(index=item.call, arguments=words))
+            return
+        name = "reasoning" if kind in _THOUGHTS else kind
+        facts[name] = facts.get(name, "") + words
+        if kind == "text":
+            self._texts.append(words)
+        self._refused = self._refused or kind == "refusal"
+
+    # The end
+
+    def _end(self, reply: dict[str, Any], facts: Facts) -> None:
+        self._name(reply, facts)
+        error = failure_in(reply, request_id=self._request_id, partial=self.partial or None)
+        if error is not None:
+            raise error
+        self.finished = self.done = True
+        items = read_items({"output": reply.get("output") or []})
+        self._catch_up_all(items, facts)
+        word, finish = read_finish(reply, called=bool(self._called), refused=self._refused)
+        told = {
+            "raw_finish_reason": word,
+            "finish_reason": finish,
+            "usage": read_usage(reply.get("usage")),
+            "cost": read_money(reply),
+            "reasoning_parts": parts_to_echo(items, self._options) or None,
+            "extra": about(reply, items) or None,
+        }
+        facts.update((key, fact) for key, fact in told.items() if fact is not None)
+
+    def _catch_up_all(self, items: list[dict[str, Any]], facts: Facts) -> None:
+        """Say what stands in the whole reply alone."""
+        text, said = "".join(read_words(items, "output_text", "text")), self.partial
+        if len(text) > len(said) and text.startswith(said):
+            self._say(_Item(), "text", 0, text[len(said) :], facts)
+        if not self._refused:
+            for words in read_words(items, "refusal", "refusal"):
+                self._say(_Item(), "refusal", 0, words, facts)
+        if not self._thought:
+            for _, item in of_type(items, "reasoning"):
+                for words in thoughts_in(item):
+                    self._say(_Item(), "content", 0, words, facts)
+        for _, item in of_type(items, "function_call")[len(self._called) :]:
+            self._call(_Item(), item, facts)
+
+
+def _place(value: dict[str, Any], key: str) -> int:
+    place = value.get(key, 0)
+    return place if isinstance(place, int) else 0
+
+
+class ResponseStream(BodyReader):
+    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+
+    A server that answers a streaming request with one whole JSON reply is understood too.
+
+    Args:
+        options: in what the server differs.
+        limits: ``event`` and ``json_depth`` bound each event.
+        request_id: the id from the reply's headers; None takes the reply's own.
+    """
+
+    def __init__(
+        self, options: ResponsesOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
+    ) -> None:
+        super().__init__(
+            EventDecoder(options, limits, request_id=request_id),
+            SseSplitter(limits),
+            limits,
+            whole=partial(decode_response, options=options, request_id=request_id),
+        )
