@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from llm_council._wire.openai import ChatOptions
+from llm_council.errors import InvalidOption
+from llm_council.models.request import GenerateRequest
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 __all__ = ["VLLMProvider"]
@@ -13,8 +15,8 @@ __all__ = ["VLLMProvider"]
 class VLLMProvider(OpenAICompatibleProvider):
     """A vLLM server. Reads ``VLLM_BASE_URL``, and ``VLLM_API_KEY`` where it was started with ``--api-key``.
 
-    Schemas go as ``response_format``; ``guided_json`` and its kin are ignored silently by the server, so they are not
-    sent. Its own fields, such as ``top_k``, go into ``extra_body`` or a request's ``extra``.
+    Schemas go as ``response_format``. Its own fields, such as ``top_k``, go into ``extra_body`` or a request's
+    ``extra``; ``guided_json`` and its kin, which the server ignores silently, are refused.
     """
 
     name = "vllm"
@@ -25,6 +27,21 @@ class VLLMProvider(OpenAICompatibleProvider):
     NEEDS_KEY: ClassVar[bool] = False
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = True
     CHAT: ClassVar[ChatOptions] = ChatOptions(vendor="vllm", think_tags=True)
+
+    def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
+        """Return the body of a request.
+
+        Raises:
+            InvalidOption: it has a field that the server once knew, and would answer without a word.
+        """
+        payload = super().build_payload(request)
+        ignored = sorted(key for key in payload if key.startswith("guided_"))
+        if ignored:
+            raise InvalidOption(
+                f"vLLM ignores {', '.join(ignored)} and answers as it likes: ask with structured_output, or pass"
+                " structured_outputs in extra"
+            )
+        return payload
 
     def _facts(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         return {"max_model_len": {row["id"]: row.get("max_model_len") for row in rows}}

@@ -98,6 +98,17 @@ async def test_vllm_thinks_by_its_own_words(vendor):
         assert vendor.body["response_format"]["json_schema"]["schema"] == {"type": "array"}
 
 
+async def test_vllm_is_not_sent_what_it_ignores_silently(vendor):
+    for said in ({"extra": {"guided_json": {}}}, {"extra": {"guided_choice": ["a"], "top_k": 1}}):
+        async with get_provider("vllm", base_url=vendor.url) as provider:
+            with pytest.raises(InvalidOption, match=r"guided_(json|choice).*structured_output"):
+                await call(provider, GenerateRequest(prompt="x", model="m", **said))
+    async with get_provider("vllm", base_url=vendor.url, extra_body={"guided_regex": "a"}) as provider:
+        with pytest.raises(InvalidOption, match="guided_regex"):
+            await call(provider, GenerateRequest(prompt="x", model="m", stream=True))
+    assert vendor.seen == []
+
+
 async def test_what_a_server_does_not_know_is_not_sent(vendor):
     asked = GenerateRequest(
         prompt="x", model="m", reasoning=ReasoningConfig(effort="low"), tools=[Tool(name="f")], tool_choice="f"
