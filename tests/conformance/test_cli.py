@@ -1,0 +1,189 @@
+"""Every command-line agent keeps every promise of the kit: a fake vendor speaks in its process's place."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, ClassVar
+
+import anyio
+import pytest
+
+from llm_council._secrets import Secret
+from llm_council._wire import claude_code, codex, gemini_cli
+from llm_council._wire.agents import Attached
+from llm_council.models import FinishReason, GenerateRequest, GenerateResponse
+from llm_council.providers.cli import _base
+from llm_council.providers.cli.claude_code import ClaudeCodeProvider
+from llm_council.providers.cli.codex import CodexProvider
+from llm_council.providers.cli.gemini_cli import GeminiCliProvider
+from llm_council.testing.conformance import ProviderConformance, Stage
+from llm_council.testing.servers import Asked, Dialect, FakeVendor, Refuse
+from llm_council.testing.servers._said import Ending, Sent
+from llm_council.transports._process import Command
+
+
+def _plain(value: str | Secret | Attached) -> Any:
+    if isinstance(value, Attached):
+        text = value.content.decode("utf-8", "ignore")
+        return {"file": value.name, "text": text, "base64": base64.b64encode(value.content).decode()}
+    return int(value) if isinstance(value, str) and value.isdigit() else value if isinstance(value, str) else "***"
+
+
+class Played:
+    """A process that is none: what the vendor sends is its stdout, and a status its exit."""
+
+    def __init__(self, sent: Sent) -> None:
+        self.sent = sent
+        self.pieces = [] if sent.silent else list(sent.pieces)
+        self.left = True
+
+    async def read(self) -> bytes:
+        await anyio.sleep(self.sent.delay)
+        if self.pieces:
+            return self.pieces.pop(0)
+        if self.sent.ending is Ending.HANG:
+            await anyio.sleep_forever()
+        return b""
+
+    async def wait(self) -> int:
+        self.left = False
+        return 0 if self.sent.status < 400 else 1
+
+    def tail(self) -> str:
+        return ""
+
+
+class Agent(Dialect):
+    """The other half of a command-line agent."""
+
+    path: ClassVar[str] = ""
+    wire: ClassVar[Any]
+
+    def read(self, asked: Asked) -> GenerateRequest | None:
+        if self.facts(asked) is not None:
+            return None
+        return GenerateRequest(prompt=asked.json["stdin"] or "-", stream=True)
+
+    def facts(self, asked: Asked) -> Any:
+        words = shlex.split(asked.path)
+        if words == ["--version"]:
+            return "version 1.2.3"
+        return {"loggedIn": True} if words[-1:] == ["status"] else None
+
+    def whole(self, response: GenerateResponse) -> Any:
+        raise NotImplementedError
+
+    def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
+        return [json.loads(line) for line in self.wire.encode_events(response).split(b"\n") if line]
+
+    def frame(self, event: Any) -> bytes:
+        return json.dumps(event).encode() + b"\n"
+
+
+class Codex(Agent):
+    name = "codex"
+    wire = codex
+
+    def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
+        if response.finish_reason == FinishReason.LENGTH:
+            message = "Incomplete response returned, reason: max_output_tokens"
+            return [{"type": "turn.failed", "error": {"message": message}}]
+        return super().events(response, request)
+
+    def refusal(self, refuse: Refuse) -> Any:
+        message = f"unexpected status {refuse.status} Refused: {refuse.message}, url: https://x"
+        return {"type": "turn.failed", "error": {"message": message}}
+
+
+class ClaudeCode(Agent):
+    name = "claude-code"
+    wire = claude_code
+
+    def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
+        lines = self.wire.encode_events(response, live=True).split(b"\n")
+        events = [json.loads(line) for line in lines if line]
+        if response.finish_reason == FinishReason.LENGTH:
+            events[-1] |= {"is_error": True, "stop_reason": "max_tokens"}
+        return events
+
+    def refusal(self, refuse: Refuse) -> Any:
+        facts = {"result": f"API Error: {refuse.message}", "api_error_status": refuse.status}
+        return {"type": "result", "subtype": "success", "is_error": True, **facts}
+
+
+class GeminiCli(Agent):
+    name = "gemini-cli"
+    wire = gemini_cli
+    usage: ClassVar[tuple[str, ...]] = ("stats",)
+
+    def refusal(self, refuse: Refuse) -> Any:
+        inner = {"error": {"code": refuse.status, "message": refuse.message, "status": "REFUSED"}}
+        return {"type": "result", "status": "error", "error": {"message": f"[API Error: {json.dumps(inner)}]"}}
+
+
+NO_DELAY = {"errors": "agents pass on no delay that their vendor asks for"}
+
+
+class AgentConformance(ProviderConformance):
+    """What is the same for each: the vendor speaks in the process's place."""
+
+    __test__ = False
+
+    backends = ("asyncio", "trio")
+    options: ClassVar = {"program": sys.executable}
+
+    @pytest.fixture(autouse=True)
+    def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.patch = monkeypatch
+
+    @contextmanager
+    def playing(self, said: Any) -> Iterator[Stage]:
+        assert isinstance(self.speaks, Dialect)
+        vendor = FakeVendor(self.speaks, said)
+
+        @asynccontextmanager
+        async def running(command: Command, **_: Any) -> AsyncIterator[Played]:
+            body = {
+                "arguments": [_plain(argument) for argument in command.arguments],
+                "stdin": command.stdin.decode(),
+                "environment": {name: _plain(value) for name, value in command.environment.items()},
+            }
+            path = shlex.join(argument for argument in command.arguments if isinstance(argument, str))
+            process = Played(vendor.reply(Asked(method="RUN", path=path, body=json.dumps(body).encode())))
+            try:
+                yield process
+            finally:
+                vendor.end(left=process.left)
+
+        self.patch.setattr(_base, "running", running)
+        with self.surroundings():
+            yield Stage(self.make("", ""), vendor)
+
+
+class TestCodex(AgentConformance):
+    __test__ = True
+    provider = CodexProvider
+    speaks = Codex()
+    key_variable = "CODEX_API_KEY"
+    not_kept = NO_DELAY
+
+
+class TestClaudeCode(AgentConformance):
+    __test__ = True
+    provider = ClaudeCodeProvider
+    speaks = ClaudeCode()
+    key_variable = "ANTHROPIC_API_KEY"
+    not_kept = NO_DELAY
+
+
+class TestGeminiCli(AgentConformance):
+    __test__ = True
+    provider = GeminiCliProvider
+    speaks = GeminiCli()
+    key_variable = "GEMINI_API_KEY"
+    not_kept: ClassVar = {**NO_DELAY, "finish": "Gemini CLI does not say that an answer was cut at its length"}
