@@ -9,7 +9,7 @@ import re
 import weakref
 from typing import Any, NoReturn
 
-__all__ = ["MASK", "Secret", "clean", "masked", "redact"]
+__all__ = ["MASK", "Secret", "Veil", "clean", "live", "masked", "redact"]
 
 MASK = "***"
 """What stands in place of a secret."""
@@ -107,13 +107,44 @@ def _restore(env: str | None) -> Secret:
     return empty
 
 
+def live() -> list[str]:
+    """Return the values of all secrets that are held anywhere, the longest first, for one may hold another."""
+    held = (reference() for reference in _live.valuerefs())  # a snapshot: other threads make and drop secrets meanwhile
+    values = {secret._value for secret in held if secret is not None and len(secret._value) >= 4}
+    return sorted(values, key=len, reverse=True)
+
+
 def masked(text: str) -> str:
     """Replace every live secret by ``***``, and nothing else: for what a model wrote, which may speak of keys."""
-    for reference in _live.valuerefs():  # a snapshot: other threads make and drop secrets meanwhile
-        secret = reference()
-        if secret is not None and len(secret._value) >= 4:
-            text = text.replace(secret._value, MASK)
+    for value in live():
+        text = text.replace(value, MASK)
     return text
+
+
+class Veil:
+    """Mask live secrets in a text that arrives in pieces: what may be the start of one waits for the next piece."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept = ""
+
+    def feed(self, piece: str) -> str:
+        """Return what can be shown now."""
+        text = masked(self._kept + piece)
+        kept = max((_overlap(text, value) for value in live()), default=0)
+        self._kept = text[len(text) - kept :]
+        return text[: len(text) - kept]
+
+    def rest(self) -> str:
+        """Return what was kept back: there is no next piece."""
+        kept, self._kept = self._kept, ""
+        return kept
+
+
+def _overlap(text: str, value: str) -> int:
+    """Return how many characters at the text's end may be the start of a value that goes on in the next piece."""
+    return next((n for n in range(min(len(value) - 1, len(text)), 0, -1) if text.endswith(value[:n])), 0)
 
 
 def redact(text: str) -> str:

@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council._secrets import MASK, Secret, clean, redact
+from llm_council._secrets import MASK, Secret, Veil, clean, masked, redact
+from llm_council.errors import Attempt
+from llm_council.models import GenerateResponse, ToolCall
+from llm_council.models._noun import keyless
 
 KEY = "my-very-own-key-0123456789"
 
@@ -135,3 +138,55 @@ def test_cleaning_is_safe_for_any_text_and_changes_nothing_twice(text: str) -> N
 
 def test_half_surrogate_pairs_are_cleaned() -> None:
     clean("\ud83d").encode()
+
+
+class TestPieces:
+    """A key that arrives in pieces is masked as one that arrives whole."""
+
+    @given(
+        st.lists(st.sampled_from(["a", "ab", KEY, KEY[:5], KEY[5:], KEY[:-1], KEY[-1], "my", "-"]), max_size=8),
+        st.data(),
+    )
+    def test_any_cut_shows_the_same(self, parts: list[str], data: st.DataObject) -> None:
+        text = "".join(parts)
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+        held = Secret(KEY)
+        veil = Veil()
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        shown = [*map(veil.feed, pieces), veil.rest()]
+        assert held.reveal() not in "".join(shown)
+        assert "".join(shown) == masked(text)
+        assert veil.rest() == ""
+
+    def test_nothing_is_kept_back_where_there_is_no_start_of_a_key(self) -> None:
+        held = Secret(KEY)
+        veil = Veil()
+        assert veil.feed("plain words") == "plain words"
+        assert veil.feed("and m") == "and "
+        assert veil.feed("ore") == "more"
+        assert held
+
+    def test_of_two_keys_the_longer_goes_first(self) -> None:
+        short, long = Secret(KEY), Secret(KEY + "-and-more")
+        assert masked(long.reveal()) == MASK
+        assert short
+
+
+def test_a_noun_is_masked_wherever_a_key_is_and_is_the_same_where_none_is() -> None:
+    held = Secret(KEY)
+    plain = GenerateResponse(text="four", raw={"a": [1, "b", None, {"c": 2.5}]}, attempts=[Attempt(at=0, elapsed=1)])
+    assert keyless(plain) is plain
+    said = GenerateResponse(
+        text=f"<{KEY}>",
+        model=KEY,
+        raw={KEY: [1, (KEY, None)], "b": True},
+        tool_calls=[ToolCall(id="1", name="x", arguments=f'{{"k": "{KEY}"}}')],
+        attempts=[Attempt(at=0, elapsed=1, message=KEY)],
+        structured={"deep": [{"er": KEY}]},
+    )
+    shown = keyless(said)
+    assert KEY not in repr(shown) + repr(shown.raw)
+    assert shown.text == f"<{MASK}>"
+    assert shown.raw == {MASK: [1, (MASK, None)], "b": True}
+    assert shown.content == shown.text
+    assert held

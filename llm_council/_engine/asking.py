@@ -15,6 +15,7 @@ from llm_council._engine.prospect import Doom, Prospect
 from llm_council._engine.sitting import Bound, Sitting
 from llm_council._journal import Call, Ending
 from llm_council._schema import drop_thinking
+from llm_council._secrets import Veil
 from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, TruncatedReply
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
 from llm_council.models import (
@@ -27,7 +28,7 @@ from llm_council.models import (
     SeatSpec,
     join,
 )
-from llm_council.models._noun import replaced
+from llm_council.models._noun import keyless, replaced
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.results import CallReport
 
@@ -115,7 +116,7 @@ async def _made(
         cut = bound.scope.cancelled_caught
         error = _unusable(response) if response is not None else None
     except CouncilError as failure:
-        error = failure
+        error = failure.with_traceback(None)  # it goes into the result: its frames hold what was sent and what came
         # The call's own deadline is our bound: which of the two clocks strikes first does not matter.
         cut = isinstance(failure, TimedOut) and anyio.current_time() >= bound.scope.deadline
     elapsed = sitting.at() - began
@@ -228,35 +229,31 @@ async def _streamed(
     sitting = tries.sitting
     chunks: list[GenerateChunk] = []
     doom = None
+    veil = Veil()
     async with aclosing(stream(adapter, request)) as pieces:
         async for chunk in pieces:
             chunks.append(chunk)
             if chunk.reset is not None:
                 prospect = None if prospect is None else prospect.fresh()
+                veil = Veil()
                 if sitting.deltas:
                     _reset(sitting, tries.asked, sitting.at(), chunk.reset)
             if not chunk.text:
                 continue
             if sitting.deltas:
-                emit(
-                    TextDelta(
-                        run_id=sitting.plan.run_id,
-                        at=sitting.at(),
-                        phase=tries.asked.phase,
-                        seat=tries.seat.name,
-                        text=chunk.text,
-                    )
-                )
+                tries.tell(veil.feed(chunk.text))
             if prospect is not None:
                 # Known since the piece before: an answer whose last piece is at fault has nothing left to save.
                 doom = prospect.doom
                 if doom is not None:
                     break
                 prospect.feed(chunk.text)
+    tries.tell(veil.rest())
+    response = keyless(join(chunks))
     if doom is None:
-        return join(chunks), None
+        return response, None
     # What a stream counts on its way is not what it cost.
-    return attrs.evolve(join(chunks), usage=None, cost=None), doom
+    return attrs.evolve(response, usage=None, cost=None), doom
 
 
 @attrs.define
@@ -270,6 +267,12 @@ class _Tries:
     held: Reservation
     last: float = attrs.field(default=attrs.Factory(lambda self: self.began, takes_self=True))
     failed: list[Attempt] = attrs.field(factory=list)
+
+    def tell(self, text: str) -> None:
+        """Tell listeners the next words of the answer."""
+        if text:
+            sitting, phase = self.sitting, self.asked.phase
+            emit(TextDelta(run_id=sitting.plan.run_id, at=sitting.at(), phase=phase, seat=self.seat.name, text=text))
 
     def afford(self, error: CouncilError) -> bool:
         """Tell whether the budget has room for another try after this error, and reserve it."""

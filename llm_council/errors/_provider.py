@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_council._secrets import clean
+from llm_council._secrets import clean, masked
 from llm_council.errors._base import CouncilError
 from llm_council.errors._configuration import ConfigurationError
 
@@ -86,7 +86,7 @@ class TimedOut(TransportError):
     def __init__(self, message: str = "", *, phase: str = "deadline", partial: str | None = None, **facts: Any) -> None:
         facts.setdefault("retryable", phase != "deadline")
         super().__init__(message, phase=phase, **facts)
-        self.partial = partial
+        self.partial = partial and masked(partial)
 
 
 class RedirectRefused(TransportError):
@@ -139,9 +139,9 @@ class ApiError(ProviderError):
     ) -> None:
         super().__init__(message, **facts)
         self.status = status
-        self.code = code
+        self.code = code and clean(code)
         self.body = clean(body, limit=64 * 1024)
-        self.partial = partial
+        self.partial = partial and masked(partial)
 
 
 class AuthenticationFailed(ApiError):
@@ -193,7 +193,7 @@ class ReplyError(ProviderError):
 
     def __init__(self, message: str = "", *, partial: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
-        self.partial = partial
+        self.partial = partial and masked(partial)
 
 
 class MalformedReply(ReplyError):

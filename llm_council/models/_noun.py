@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from llm_council._secrets import MASK, live
 from llm_council.errors import InvalidOption, UnknownOption, near
 
 C = TypeVar("C", bound=type)
@@ -54,6 +55,49 @@ def _slots(cls: type) -> tuple[str, ...] | None:
     if cls.__base__ is not object or "__slots__" not in vars(cls):
         return None
     return tuple(field.name for field in attrs.fields(cls))
+
+
+def keyless(value: N) -> N:
+    """Return a noun in which every live secret, wherever a server put it, is ``***``; the same if there is none."""
+    secrets = live()
+    without: N = _without(value, secrets) if secrets and _holds(value, secrets) else value
+    return without
+
+
+def _holds(value: Any, secrets: list[str]) -> bool:
+    """Tell whether any text in a value has a secret: of every call, and of few that do."""
+    kind: Any = type(value)
+    if kind is str:
+        return any(secret in value for secret in secrets)
+    if value is None or kind is int or kind is float or kind is bool:
+        return False
+    items: Iterable[Any] = ()
+    if kind is dict:
+        items = (*value, *value.values())
+    elif kind is list or kind is tuple:
+        items = value
+    elif names := _fields(kind):
+        items = [getattr(value, name) for name in names]
+    return any(item is not None and _holds(item, secrets) for item in items)
+
+
+def _without(value: Any, secrets: list[str]) -> Any:
+    kind: Any = type(value)
+    if kind is str:
+        for secret in secrets:
+            value = value.replace(secret, MASK)
+        return value
+    if kind is dict:
+        return {_without(name, secrets): _without(item, secrets) for name, item in value.items()}
+    if kind is list or kind is tuple:
+        return kind(_without(item, secrets) for item in value)
+    names = _fields(kind)
+    return replaced(value, **{name: _without(getattr(value, name), secrets) for name in names}) if names else value
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind)) if attrs.has(kind) else ()
 
 
 def as_tuple(value: Iterable[Any] | None) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ from llm_council.errors import (
     MalformedReply,
     TruncatedReply,
 )
+from llm_council.models._noun import keyless
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
 
@@ -110,9 +111,8 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
             raise AdapterFailed(f"{name} answered with a text of type {type(text).__name__}, not a string")
         text = str.__str__(text)
     if text is not None:
-        text = masked(text if text.isascii() else well_formed(text))  # a server may repeat a key in its answer
-    if response.reasoning and masked(response.reasoning) != response.reasoning:
-        response = attrs.evolve(response, reasoning=masked(response.reasoning))
+        text = masked(text if text.isascii() else well_formed(text))
+    response = keyless(response)  # a server may repeat a key, in its answer or beside it
     if response.finish_reason == FinishReason.ERROR:
         raise TruncatedReply(f"{name} stopped with an error in the middle of its answer", partial=text)
     if (text and not text.isspace()) or response.tool_calls or response.structured is not None:
