@@ -65,6 +65,7 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 _KINDS: Final = {
+    sqlite3.SQLITE_ERROR: ("corrupt", "its tables are damaged"),  # our statements are fixed: they fit any whole file
     sqlite3.SQLITE_FULL: ("full", "the disk is full"),
     sqlite3.SQLITE_BUSY: ("locked", f"another process held it for more than {BUSY:g} s"),
     sqlite3.SQLITE_LOCKED: ("locked", f"another process held it for more than {BUSY:g} s"),
@@ -76,7 +77,7 @@ _KINDS: Final = {
 }
 
 
-def typed(error: sqlite3.Error | OSError | StoreError, path: Path) -> StoreError:
+def typed(error: Exception, path: Path) -> StoreError:
     """Return the typed error that stands for what went wrong with the file."""
     if isinstance(error, StoreError):
         return error
@@ -115,6 +116,7 @@ def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
         # damaged; where there is no WAL, on a network's file system, every commit is forced.
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
         _migrate(connection)
+        _probe(connection)
     except (OSError, sqlite3.Error, StoreError) as error:
         connection.close()
         raise typed(error, path) from None
@@ -186,6 +188,19 @@ def _migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {max(version, VERSION)}")
 
 
+_PROBES: Final = (
+    "SELECT id, started, status, task, subagent, version, plan, result, session, owner, beat FROM runs LIMIT 0",
+    "SELECT place, run, name, key, digest, settled, ending, repeats FROM calls LIMIT 0",
+    "SELECT place, run, told, session FROM moments LIMIT 0",
+)
+
+
+def _probe(connection: sqlite3.Connection) -> None:
+    """Look whether everything is there that this version reads and writes."""
+    for probe in _PROBES:
+        connection.execute(probe)
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Commit what the block does, or nothing of it."""
@@ -226,6 +241,7 @@ def _damaged(path: Path) -> bool:
         return False
     try:
         found: Any = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        _probe(connection)
     except sqlite3.DatabaseError as error:
         return typed(error, path).kind == "corrupt"
     finally:

@@ -117,6 +117,7 @@ def opened(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
     """
     with closing(connect(path, create=False)) as connection:
         connection.row_factory = sqlite3.Row
+        connection.text_factory = _text  # a damaged record is one that cannot be read, and not the end of a list
         try:
             return work(connection)
         except sqlite3.Error as error:
@@ -124,23 +125,31 @@ def opened(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
         except StoreError:
             raise
         except (ValueError, CouncilError) as error:
-            raise StoreError(f"the run store {path}: a record cannot be read: {error}", kind="corrupt") from None
+            why = f"a record cannot be read ({type(error).__name__})"  # its own words would quote the record
+            raise StoreError(f"the run store {path}: {why}", kind="corrupt") from None
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 _RUNS = (
-    "SELECT *, (SELECT count(ending) FROM calls WHERE run = id) AS answered,"
-    " (SELECT count(*) FROM calls WHERE run = id) AS made FROM runs"
+    "SELECT id, started, status, task, subagent, version, session, owner, beat,"
+    " (SELECT count(ending) FROM calls WHERE run = id) AS answered,"
+    " (SELECT count(*) FROM calls WHERE run = id) AS made{} FROM runs"
 )
 
 
 def listed(connection: sqlite3.Connection, path: Path, limit: int | None) -> tuple[RunInfo, ...]:
     """Return the runs, the latest first."""
-    rows = connection.execute(f"{_RUNS} ORDER BY started DESC, id LIMIT ?", (-1 if limit is None else limit,))
+    rows = connection.execute(
+        f"{_RUNS.format('')} ORDER BY started DESC, id LIMIT ?", (-1 if limit is None else limit,)
+    )
     return tuple(_info(row, path) for row in rows)
 
 
 def _row(connection: sqlite3.Connection, run_id: str) -> sqlite3.Row:
-    row: sqlite3.Row | None = connection.execute(f"{_RUNS} WHERE id = ?", (run_id,)).fetchone()
+    row: sqlite3.Row | None = connection.execute(f"{_RUNS.format(', plan, result')} WHERE id = ?", (run_id,)).fetchone()
     if row is None:
         raise StoreError(f"no run {run_id} is stored here", kind="unknown-run")
     return row
@@ -301,7 +310,7 @@ def purged(
             if row["status"] == RUNNING and _is_alive(row, path):
                 raise StoreError(f"the run {row['id']} is running, in the process {row['owner']}", kind="running")
         if before is not None:
-            old = connection.execute(f"{_RUNS} WHERE started < ?", (before.timestamp(),))
+            old = connection.execute(f"{_RUNS.format('')} WHERE started < ?", (before.timestamp(),))
             rows += [row for row in old if row["status"] != RUNNING or not _is_alive(row, path)]
         gone = tuple(dict.fromkeys(str(row["id"]) for row in rows))
         connection.executemany("DELETE FROM runs WHERE id = ?", [(run_id,) for run_id in gone])

@@ -145,7 +145,7 @@ class Writer:
             with transaction(connection):
                 for entry in batch:
                     entry.write(connection)
-        except (sqlite3.Error, OSError, StoreError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
             fault = typed(error, self._path)
             if connection is not None and len(batch) > 1 and fault.kind not in ("corrupt", "locked"):
                 for entry in batch:

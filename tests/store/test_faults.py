@@ -1,0 +1,347 @@
+"""What breaks under a store: the run has its result, what is there stays, and all of it is said."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_council import Council, CouncilConfig, errors
+from llm_council.store import Store, _database, _writer
+from llm_council.testing.fakes import ScriptedProvider
+
+ANSWER = '{"answer": "Paris", "reasoning": "It is the capital."}'
+SCRIPT = {"draft": "It is Paris.", "critique": "Good.\nRANKING: A", "synthesise": ANSWER}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db"
+
+
+@pytest.fixture
+def council(path: Path) -> Council:
+    seats = [ScriptedProvider(SCRIPT, name=name) for name in ("ada", "bob", "cyd")]
+    return Council(seats, config=CouncilConfig(), store=path)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_writers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no test inherit an open connection, and leave none open."""
+    monkeypatch.setattr(_writer, "_writers", {})
+    yield
+    _writer._exit()
+
+
+def warned(council: Council) -> str:
+    """Convene the council, and return what its result warns of."""
+    result = council.run("Where?")
+    assert result.success
+    assert result.text == ANSWER
+    return "\n".join(result.warnings)
+
+
+# A file that is not what it should be.
+
+
+@pytest.mark.parametrize("content", [b"dear diary\n" * 400, b"\x00" * 5000, b"SQLite format 3\x00" + b"\xff" * 8000])
+def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(council: Council, path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(errors.StoreError) as caught:
+        Store(path).runs_sync()
+    assert caught.value.kind == "corrupt"
+    assert path.read_bytes() == content  # nobody who merely looks moves anything
+    assert "was damaged: it was moved to runs.db.corrupt-" in warned(council)
+    (aside,) = path.parent.glob("runs.db.corrupt-*")
+    assert aside.read_bytes() == content
+    assert len(Store(path).runs_sync()) == 1
+    assert warned(council) == ""
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_flipped_bytes_lose_no_result_and_no_file(council: Council, path: Path, seed: int) -> None:
+    for _ in range(3):
+        council.run("Where?")
+    _writer._exit()
+    chance = random.Random(seed)
+    data = bytearray(path.read_bytes())
+    for _ in range(40):
+        data[chance.randrange(16, len(data))] = chance.randrange(256)
+    path.write_bytes(data)
+    warned(council)
+    for file in path.parent.glob("runs.db.corrupt-*[0-9]"):
+        assert file.stat().st_size == len(data)
+    try:
+        Store(path).runs_sync()
+        Store(path).export_sync("0")
+    except errors.StoreError as error:  # or none: what was flipped may be nothing that is read
+        assert error.kind != "other"  # noqa: PT017
+
+
+def test_an_empty_file_is_a_store_that_has_nothing_yet(council: Council, path: Path) -> None:
+    path.touch()
+    assert Store(path).runs_sync() == ()
+    assert warned(council) == ""
+
+
+def test_a_newer_versions_file_is_left_alone(council: Council, path: Path) -> None:
+    council.run("Where?")
+    _writer._exit()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"PRAGMA user_version = {_database.VERSION + 1}")
+    before = path.read_bytes()
+    assert "newer version" in warned(council)
+    for look in (Store(path).runs_sync, lambda: council.replay("0"), lambda: council.resume("0")):
+        with pytest.raises(errors.StoreError, match="upgrade") as caught:
+            look()
+        assert caught.value.kind == "newer"
+    assert path.read_bytes() == before
+
+
+def test_another_programs_database_is_left_alone(council: Council, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    before = path.read_bytes()
+    assert "another program's database" in warned(council)
+    with pytest.raises(errors.StoreError) as caught:
+        Store(path).runs_sync()
+    assert caught.value.kind == "foreign"
+    assert path.read_bytes() == before
+
+
+def test_links_are_not_followed(council: Council, path: Path) -> None:
+    target = path.with_name("elsewhere")
+    path.symlink_to(target)
+    assert "symbolic link" in warned(council)
+    assert not target.exists()
+    path.unlink()
+    path.mkdir()
+    assert "no file" in warned(council)
+
+
+# A disk that does not take it.
+
+
+def test_a_full_disk_costs_no_answer(council: Council, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    council.run("Where?")
+    kept = Store(path).runs_sync()
+    monkeypatch.setattr(_writer, "_writers", {})
+    connect = _writer.connect
+
+    def full(file: Path) -> sqlite3.Connection:
+        connection = connect(file)
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        return connection
+
+    monkeypatch.setattr(_writer, "connect", full)
+    assert "the disk is full" in warned(council)
+    assert Store(path).runs_sync()[-1] == kept[0]
+    assert council.replay(kept[0].run_id).success
+
+
+def test_a_limit_on_files_costs_no_answer(path: Path, python: Callable[..., Any]) -> None:
+    script = """
+        import resource, sys
+        from llm_council import Council, CouncilConfig
+        from llm_council.store import Store
+        from llm_council.testing.fakes import ScriptedProvider
+        council = Council([ScriptedProvider("words " * 5000)], config=CouncilConfig(), store=sys.argv[1])
+        schema = {"type": "string"}
+        first = council.run("Where?", schema=schema)
+        assert not first.warnings or "not stored" not in str(first.warnings)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, 1 << 18))
+        for _ in range(12):
+            result = council.run("Where?", schema=schema)
+        assert result.drafts, result
+        assert "not stored whole" in str(result.warnings), result.warnings
+        assert council.replay(first.run_id).to_dict() == first.to_dict()
+    """
+    done = python(script, str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_folder_that_may_not_be_written_costs_no_answer(tmp_path: Path, python: Callable[..., Any]) -> None:
+    script = """
+        import os, sys
+        from llm_council import Council, CouncilConfig, errors
+        from llm_council.store import Store
+        from llm_council.testing.fakes import ScriptedProvider
+        council = Council([ScriptedProvider("words")], config=CouncilConfig(), store=sys.argv[1])
+        council.run("Where?", store=False)
+        os.chmod(os.path.dirname(sys.argv[1]), 0o500)
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        result = council.run("Where?")
+        assert result.drafts
+        assert "not stored whole" in str(result.warnings), result.warnings
+        try:
+            Store(sys.argv[1]).runs_sync()
+        except errors.StoreError as error:
+            assert error.kind == "denied"
+        if os.getuid() == 0:
+            os.seteuid(0)
+        os.chmod(os.path.dirname(sys.argv[1]), 0o700)
+    """
+    done = python(script, str(tmp_path / "runs.db"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "runs.db").exists()
+
+
+def test_a_path_through_a_file_costs_no_answer(council: Council, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = council.run("Where?", store=tmp_path / "file" / "runs.db")
+    assert result.success
+    assert "not stored whole" in result.warnings[-1]
+
+
+def test_a_store_that_is_held_by_another_costs_time_and_no_answer(
+    council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_database, "BUSY", 0.05)
+    council.run("Where?")
+    _writer._exit()
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        assert "another process held it" in warned(council)
+        holder.execute("ROLLBACK")
+    assert warned(council) == ""
+    assert len(Store(path).runs_sync()) == 2
+
+
+def test_one_entry_that_cannot_be_written_harms_no_other(path: Path) -> None:
+    writer = _writer.Writer(path)
+    told: dict[str, errors.StoreError | None] = {}
+    done = threading.Semaphore(0)
+
+    def entry(name: str, statement: str) -> _writer.Entry:
+        def tell(fault: errors.StoreError | None) -> None:
+            told[name] = fault
+            done.release()
+
+        return _writer.Entry(lambda connection: connection.execute(statement), tell)
+
+    run = "INSERT INTO runs (id, started, status, task, subagent, version, plan) VALUES ('{}', 0, 'x', '', '', '', '')"
+    with writer._changed:  # so that they wait together
+        writer._thread = threading.current_thread()
+        for name in ("a", "b", "c"):
+            writer.put(entry(name, run.format("same" if name != "a" else "other")))
+        writer._thread = None
+    writer.put(entry("d", run.format("d")))
+    for _ in range(4):
+        assert done.acquire(timeout=10)
+    assert [name for name, fault in told.items() if fault is not None] == ["c"]
+    assert len(Store(path).runs_sync()) == 3
+    writer.stop(10)
+
+
+# Life of the thread and of the process.
+
+
+def test_the_thread_ends_when_nothing_goes_on(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_writer, "LINGER", 0.01)
+    for _ in range(3):
+        assert warned(council) == ""
+        end = time.monotonic() + 10
+        while any(thread.name == "llm-council-store" for thread in threading.enumerate()):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_a_run_that_takes_long_gives_signs_of_life(
+    council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_writer, "BEAT", 0.02)
+    writer = _writer.writer_for(path)
+    result = council.run("Where?")
+
+    def beat() -> float:
+        with closing(sqlite3.connect(path, timeout=5)) as connection:
+            found: float = connection.execute("SELECT beat FROM runs").fetchone()[0]
+            return found
+
+    before = beat()
+    writer.live(result.run_id, 1)
+    writer.put(_writer.Entry(lambda _: None, lambda _: None))
+    end = time.monotonic() + 10
+    while beat() == before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    writer.over(result.run_id, 1)
+
+
+def test_a_forked_child_has_a_writer_of_its_own(path: Path, python: Callable[..., Any]) -> None:
+    script = """
+        import os, sys
+        from llm_council import Council, CouncilConfig
+        from llm_council.store import Store, _writer
+        from llm_council.testing.fakes import ScriptedProvider
+        council = Council([ScriptedProvider("words")], config=CouncilConfig(), store=sys.argv[1])
+        council.run("Where?")
+        child = os.fork()
+        council.run("Where?")
+        if child == 0:
+            _writer._exit()
+            os._exit(len(Store(sys.argv[1]).runs_sync()) not in (2, 3))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert len(Store(sys.argv[1]).runs_sync()) == 3
+    """
+    done = python(script, str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# Older schemas.
+
+
+@pytest.mark.parametrize("version", range(1, _database.VERSION))
+def test_a_store_of_every_older_version_is_brought_up_to_date(council: Council, path: Path, version: int) -> None:
+    result = council.run("Where?")
+    _writer._exit()
+    older = path.with_name("older.db")
+    with closing(sqlite3.connect(older)) as connection:
+        connection.executescript("".join(_database.MIGRATIONS[:version]))
+        connection.execute(f"PRAGMA application_id = {_database.APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("ATTACH ? AS now", (str(path),))
+        for table in ("runs", "calls", "moments"):
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+        connection.commit()
+    (info,) = Store(older).runs_sync()
+    assert (info.run_id, info.status, info.answered) == (result.run_id, "completed", len(result.seats) * 2)
+    assert council.replay(result.run_id, store=older).to_dict() == result.to_dict()
+    assert council.run("Where else?", store=older).warnings == ()
+    with closing(sqlite3.connect(older)) as connection, closing(sqlite3.connect(path)) as fresh:
+        shape = "SELECT name FROM pragma_table_info(?) ORDER BY name"
+        assert connection.execute("PRAGMA user_version").fetchone() == (_database.VERSION,)
+        for table in ("runs", "calls", "moments"):
+            assert connection.execute(shape, (table,)).fetchall() == fresh.execute(shape, (table,)).fetchall()
+
+
+def test_a_migration_that_breaks_off_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(_database.connect(path)):
+        pass
+    broken = (*_database.MIGRATIONS, "CREATE TABLE further (x); ALTER TABLE nothing ADD COLUMN x;")
+    monkeypatch.setattr(_database, "MIGRATIONS", broken)
+    monkeypatch.setattr(_database, "VERSION", len(broken))
+    with pytest.raises(errors.StoreError):
+        _database.connect(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(broken) - 1,)
+        assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'further'").fetchone() == (0,)
+
+
+def test_a_home_that_is_not_there_costs_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    assert Store("~/runs.db").path == tmp_path / "none" / "runs.db"
+    assert os.path.isabs(Store("runs.db").path)  # noqa: PTH117
