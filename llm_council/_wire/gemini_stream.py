@@ -30,10 +30,12 @@ class ArraySplitter:
 
     Attributes:
         closed: the array has ended: nothing follows.
+        before: once ``feed`` has raised, the objects that ended within the same piece before the fault.
     """
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         self.closed = False
+        self.before: list[SseEvent] = []
         self._limit = limits.event
         self._text = bytearray()  # from the object that has not ended yet
         self._at = 0  # the first byte that was not looked at
@@ -78,9 +80,17 @@ class ArraySplitter:
                     del text[:end]
                     self._at = self._begin = 0
                 self.closed = self._depth <= 0
-        if len(text) > self._limit or any(len(item) > self._limit for item in found):
-            raise ReplyTooLarge(f"one event of the stream is larger than {self._limit} bytes", limit=self._limit)
-        return [SseEvent(event_text(item)) for item in found]
+        events = self.before = list[SseEvent]()
+        for item in found:
+            if len(item) > self._limit:
+                raise self._too_large()
+            events.append(SseEvent(event_text(item)))
+        if len(text) > self._limit:
+            raise self._too_large()
+        return events
+
+    def _too_large(self) -> ReplyTooLarge:
+        return ReplyTooLarge(f"one event of the stream is larger than {self._limit} bytes", limit=self._limit)
 
     def finish(self) -> list[SseEvent]:
         """Return nothing: an object that has not ended is none."""
@@ -107,8 +117,8 @@ class GeminiStream(BodyReader):
 
     @property
     def done(self) -> bool:
-        """Whether the array has ended: nothing follows. Events have no end mark."""
-        return self._array is not None and self._array.closed
+        """Whether the array has ended, or a fault came: nothing follows. Events have no end mark."""
+        return super().done or (self._array is not None and self._array.closed)
 
     def feed(self, data: bytes) -> list[GenerateChunk]:
         """Return what these bytes add to the answer: nothing for a keep-alive.

@@ -19,6 +19,7 @@ __all__ = [
     "malformed",
     "need_list",
     "need_object",
+    "refuse_page",
     "tokens",
     "well_formed",
 ]
@@ -89,6 +90,24 @@ def _not_json(text: str, error: ValueError, content_type: str | None) -> str:
     called = f" ({content_type.split(';')[0].strip()})" if content_type else ""
     why = error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
     return f"the reply{called} is not JSON: {why}; it begins {text[:_BEGINNING]!r}"
+
+
+def refuse_page(beginning: bytes, content_type: str) -> bool:
+    """Refuse a stream that begins as a web page does, whatever it is called.
+
+    Returns:
+        Whether the beginning is still to come.
+
+    Raises:
+        MalformedReply: the message shows the content type and the first 80 characters.
+    """
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"<"):
+        shown = text[:_BEGINNING].decode("utf-8", "replace")
+        raise MalformedReply(
+            f"the reply ({content_type or 'no content type'}) is no stream; it begins {shown!r}", path="$"
+        )
+    return not text
 
 
 def _deeper(value: Any, limit: int) -> bool:

@@ -34,7 +34,7 @@ import attrs
 
 from llm_council._wire.payloads import loads
 from llm_council._wire.sse import SseEvent
-from llm_council.errors import MalformedReply, TruncatedReply
+from llm_council.errors import MalformedReply, ProviderError, ReplyError, TruncatedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 
@@ -129,6 +129,8 @@ class Decoder(ABC):
 class Splitter(Protocol):
     """What cuts bytes into events, see ``llm_council._wire.sse``."""
 
+    before: list[SseEvent]
+
     def feed(self, data: bytes) -> list[SseEvent]:
         """Return the events that end within this piece."""
         ...
@@ -147,6 +149,9 @@ class BodyReader:
         limits: ``json_depth`` bounds a whole reply.
         whole: what reads the JSON of a whole reply, which some servers send where a stream was asked for; None where a
             whole reply is itself a stream of the dialect.
+
+    Attributes:
+        counted: usage has come.
     """
 
     def __init__(
@@ -163,11 +168,14 @@ class BodyReader:
         self._decode_whole = whole
         self._head: bytes | None = None if whole is None else b""  # until it is plain that these are events
         self._whole: list[bytes] | None = None
+        self._fault: ProviderError | None = None  # raised once what came before it has been handed on
+        self._split_fault: ReplyError | None = None
+        self.counted = False
 
     @property
     def done(self) -> bool:
-        """Whether the dialect's end mark has come: nothing follows."""
-        return self._decoder.done
+        """Whether nothing follows: the dialect's end mark has come, or a fault that ``finish`` raises."""
+        return self._decoder.done or self._fault is not None
 
     @property
     def finished(self) -> bool:
@@ -182,11 +190,16 @@ class BodyReader:
     def feed(self, data: bytes) -> list[GenerateChunk]:
         """Return what these bytes add to the answer: nothing for a keep-alive, words that came together as one piece.
 
+        What stands before a fault is returned first, however the bytes are cut; the reader is then ``done``, and the
+        next call or ``finish`` raises.
+
         Raises:
             ApiError: the server sent an error.
             MalformedReply: these are not events of this dialect.
             ReplyTooLarge: an event is too large.
         """
+        if self._fault is not None:
+            raise self._fault
         if self._head is not None:
             data = self._head + data
             beginning = data.removeprefix(_BOM).lstrip()
@@ -198,8 +211,32 @@ class BodyReader:
         if self._whole is not None:
             self._whole.append(data)
             return []
+        chunks: list[GenerateChunk] = []
         feed = self._decoder.feed
-        return together([chunk for event in self._splitter.feed(data) if (chunk := feed(event)) is not None])
+        try:
+            for event in self._events(data):
+                chunk = feed(event)
+                if chunk is not None:
+                    chunks.append(chunk)
+                    self.counted = self.counted or chunk.usage is not None
+        except ProviderError as error:
+            self._fault = error
+            if isinstance(error, ReplyError):
+                error.fill(partial=self.partial or None)
+            if not chunks:
+                raise
+        if self._fault is None and self._split_fault is not None:
+            self._fault = self._split_fault.fill(partial=self.partial or None)
+            if not chunks:
+                raise self._fault
+        return together(chunks)
+
+    def _events(self, data: bytes) -> list[SseEvent]:
+        try:
+            return self._splitter.feed(data)
+        except ReplyError as error:
+            self._split_fault = error
+            return self._splitter.before
 
     def finish(self) -> list[GenerateChunk]:
         """Return what the end of the body adds.
@@ -209,6 +246,8 @@ class BodyReader:
             MalformedReply: the body is neither a stream nor a reply of this dialect.
             ApiError: the body is a reply that holds an error.
         """
+        if self._fault is not None:
+            raise self._fault
         if self._whole is not None and self._decode_whole is not None:
             reply = loads(b"".join(self._whole), self._limits)
             return [GenerateChunk.whole(self._decode_whole(reply))]

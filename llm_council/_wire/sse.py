@@ -34,9 +34,12 @@ class LineSplitter:
 
     Args:
         limits: no unfinished line is longer than ``event`` bytes.
+
+    Attributes:
+        before: once ``feed`` has raised, the events that ended within the same piece before the fault.
     """
 
-    __slots__ = ("_after_cr", "_head", "_limit", "_rest", "_size")
+    __slots__ = ("_after_cr", "_head", "_limit", "_rest", "_size", "before")
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         self._limit = limits.event
@@ -44,6 +47,7 @@ class LineSplitter:
         self._size = 0
         self._head: bytes | None = b""  # until the byte order mark is ruled out
         self._after_cr = False
+        self.before: list[SseEvent] = []
 
     def lines(self, data: bytes) -> list[bytes]:
         """Return the lines that end within this piece.
@@ -51,6 +55,12 @@ class LineSplitter:
         Raises:
             ReplyTooLarge: the unfinished line is too long.
         """
+        lines = self._cut(data)
+        if self._size > self._limit:
+            raise self.too_large()
+        return lines
+
+    def _cut(self, data: bytes) -> list[bytes]:
         if self._head is not None:
             data = self._head + data
             if len(data) < len(_BOM) and _BOM.startswith(data):
@@ -75,8 +85,6 @@ class LineSplitter:
         if rest:
             self._rest.append(rest)
             self._size += len(rest)
-            if self._size > self._limit:
-                raise self.too_large()
         return lines
 
     def last(self) -> list[bytes]:
@@ -121,14 +129,19 @@ class SseSplitter(LineSplitter):
             ReplyTooLarge: an event is too large.
             MalformedReply: an event is not UTF-8.
         """
-        return self._events(self.lines(data))
+        events = self.before = list[SseEvent]()
+        self._events(self._cut(data), events)
+        if self._size > self._limit:
+            raise self.too_large()
+        return events
 
     def finish(self) -> list[SseEvent]:
         """Return the event that the end of the stream ended: without its blank line it may have been cut."""
-        return self._events([*self.last(), b""])
-
-    def _events(self, lines: list[bytes]) -> list[SseEvent]:
         events: list[SseEvent] = []
+        self._events([*self.last(), b""], events)
+        return events
+
+    def _events(self, lines: list[bytes], events: list[SseEvent]) -> None:
         for line in lines:
             if not line:
                 if self._data:
@@ -145,7 +158,6 @@ class SseSplitter(LineSplitter):
                 self._add(b"")
             elif line.startswith(b"event:"):
                 self._event = event_text(line[7:] if line[6:7] == b" " else line[6:]) or None
-        return events
 
     def _add(self, value: bytes) -> None:
         self._data_size += len(value) + 1  # empty lines count: a million of them are no small event
@@ -170,7 +182,13 @@ class NdjsonSplitter(LineSplitter):
             ReplyTooLarge: a line is too long.
             MalformedReply: a line is not UTF-8.
         """
-        return [SseEvent(event_text(line)) for line in self.lines(data) if self._bounded(line)]
+        events = self.before = list[SseEvent]()
+        for line in self._cut(data):
+            if self._bounded(line):
+                events.append(SseEvent(event_text(line)))
+        if self._size > self._limit:
+            raise self.too_large()
+        return events
 
     def finish(self) -> list[SseEvent]:
         """Return the line that the end of the stream ended: without its line end it may have been cut."""

@@ -14,7 +14,7 @@ import attrs
 
 from llm_council import transports
 from llm_council._secrets import Secret
-from llm_council._wire.payloads import dumps, loads
+from llm_council._wire.payloads import dumps, loads, refuse_page
 from llm_council.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -47,7 +47,7 @@ T = TypeVar("T")
 ALLOW_HTTP = "LLM_COUNCIL_ALLOW_HTTP"
 
 _LINGER = 0.1  # seconds for the connection of a finished stream to end in order, so that it can be used again
-_AFTER_FINISH = 5.0  # seconds for usage and the end mark, once the model has stopped
+_AFTER_FINISH = 2.0  # seconds for usage and the end mark, once the model has stopped
 _SHOWN = 20  # models named in a doctor's details
 
 
@@ -59,6 +59,8 @@ class StreamReader(Protocol):
 
     @property
     def finished(self) -> bool: ...
+
+    counted: bool
 
     @property
     def partial(self) -> str: ...
@@ -206,15 +208,14 @@ class HttpProvider(ProviderAdapter):
             reply = await _within(self._timeouts.idle, stack.enter_async_context(opened))
             if reply.status >= 400:
                 raise self._refusal(await reply.read())
-            reader = self._reader(asked, reply.head)
-            arriving = aiter(reply)
-            quiet_since = time.monotonic()
+            reader, arriving = self._reader(asked, reply.head), aiter(reply)
+            first, quiet_since = True, time.monotonic()
             while not reader.done:
                 data = await self._next(arriving, reader, quiet_since)
                 if data is None:
                     break
-                pieces = reader.feed(data)
-                if pieces:
+                first = first and refuse_page(data, reply.head.content_type)
+                if pieces := reader.feed(data):
                     quiet_since = time.monotonic()
                 for piece in pieces:
                     yield piece
@@ -227,7 +228,7 @@ class HttpProvider(ProviderAdapter):
         """Return the next bytes; None at the end. Time counts from the last event with content, not the last byte."""
         idle = self._timeouts.idle
         if reader.finished:
-            idle = min(_AFTER_FINISH, idle) if idle is not None else _AFTER_FINISH
+            idle = min(_LINGER if reader.counted else _AFTER_FINISH, idle or _AFTER_FINISH)
         left = None if idle is None else quiet_since + idle - time.monotonic()
         try:
             return await _within(left, anext(arriving, None))
@@ -237,8 +238,8 @@ class HttpProvider(ProviderAdapter):
             if isinstance(error, TimedOut):
                 error.fill(partial=reader.partial or None)
             if isinstance(error, ConnectionLost) and reader.partial:
-                message = "the connection ended before the answer did"
-                raise TruncatedReply(message, partial=reader.partial) from error.with_traceback(None)
+                cut = TruncatedReply("the connection ended before the answer did", partial=reader.partial)
+                raise cut from error.with_traceback(None)
             raise
 
     async def doctor(self, *, deep: bool = False) -> DoctorResult:
@@ -264,8 +265,7 @@ class HttpProvider(ProviderAdapter):
         rows = await self._rows()
         if rows is None:
             return f"{self.base_url} answers, but lists no models; a deep check makes a call", {}
-        models = [row["id"] for row in rows]
-        wanted = self.default_model
+        models, wanted = [row["id"] for row in rows], self.default_model
         if self.SERVES_WHAT_IT_LISTS:
             if not models:
                 raise ConfigurationError(f"{self.base_url} answers, but has no model")

@@ -1,0 +1,333 @@
+"""Replies with status 200 that are no answer, or none that may be taken for whole."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from functools import lru_cache
+
+import pytest
+from fault_dialects import compact
+
+from llm_council import errors
+from llm_council.models import FinishReason, Limits
+
+INSIDE = {
+    "openai": [
+        ({"error": {"message": "overloaded", "type": "server_error", "code": None}}, errors.ServerFailed, 3),
+        ({"error": {"message": "no", "code": 401}}, errors.AuthenticationFailed, 1),
+        ({"error": {"message": "slow down", "code": 429}}, errors.RateLimited, 3),
+        ({"error": {"message": "pay", "code": "insufficient_quota"}}, errors.OutOfCredit, 1),
+        ({"error": {"message": "long", "code": "context_length_exceeded"}}, errors.ContextTooLong, 1),
+        ({"error": "something went wrong"}, errors.ServerFailed, 3),
+        ({"choices": [{"error": {"code": 502, "message": "upstream"}, "message": {}}]}, errors.ServerFailed, 3),
+    ],
+    "anthropic": [
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, errors.ServerFailed, 3),
+        ({"type": "error", "error": {"type": "rate_limit_error", "message": "busy"}}, errors.RateLimited, 3),
+        ({"type": "error", "error": {"type": "authentication_error", "message": "no"}}, errors.AuthenticationFailed, 1),
+    ],
+    "gemini": [
+        ({"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}}, errors.ServerFailed, 3),
+        ({"error": {"code": 429, "message": "busy", "status": "RESOURCE_EXHAUSTED"}}, errors.RateLimited, 3),
+        ({"error": {"code": 403, "message": "no", "status": "PERMISSION_DENIED"}}, errors.PermissionRefused, 1),
+    ],
+    "ollama": [({"error": "the model runner has stopped"}, errors.ServerFailed, 3)],
+}
+
+
+def test_error_inside(mock):
+    """An error object: mapped by its own code as if that were the status, and tried again by what it is."""
+    for body, kind, tries in INSIDE[mock.dialect.name]:
+        mock.calls.clear()
+        error = mock.fails(mock.mocked(compact(body)), kind, tries=tries)
+        assert len(mock.calls) == tries, body
+        assert error.status not in (None, 200)
+
+
+PAGE = b"<!doctype html><html><head><title>Please sign in</title></head><body>captive portal</body></html>"
+
+
+def test_html(mock, mode):
+    """A web page: `MalformedReply` with the content type and the first 80 characters; tried again once."""
+    error = mock.fails(
+        mock.mocked((200, PAGE, {"content-type": "text/html; charset=utf-8"})), errors.MalformedReply, mode
+    )
+    assert "text/html" in error.message
+    assert PAGE.decode()[:40] in error.message
+    assert PAGE.decode()[85:] not in error.message
+    assert len(mock.calls) == 2
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "", "text/html", "APPLICATION/JSON; x=y"])
+def test_json_by_another_name(mock, kind):
+    """JSON under another content type, or none: read."""
+    assert mock.ask(mock.mocked((200, mock.dialect.body(), {"content-type": kind}))).text == "fine"
+
+
+@pytest.mark.parametrize("said", [(200, b""), (200, b" \r\n\t "), (204, b""), (200, b"\xef\xbb\xbf")])
+def test_empty(mock, mode, said):
+    """No body, or status 204: `EmptyReply`, tried again once. In a stream it may be `TruncatedReply`: no end came."""
+    kinds = (
+        (errors.EmptyReply, errors.TruncatedReply) if mode == "stream" else (errors.EmptyReply, errors.MalformedReply)
+    )
+    with pytest.raises(kinds):
+        mock.ask(mock.mocked(said), mode)
+    assert len(mock.calls) == 2
+
+
+def test_empty_then_well(mock):
+    """An empty reply that passes is not told."""
+    assert mock.ask(mock.mocked(b"", mock.dialect.body())).text == "fine"
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, -1])
+def test_cut_json(mock, part):
+    """JSON that ends early though the connection did not: `MalformedReply`, tried again once."""
+    body = mock.dialect.body("words " * 50)
+    error = mock.fails(mock.mocked(body[: int(len(body) * part) if part > 0 else part]), errors.MalformedReply, tries=2)
+    assert error.path == "$"
+
+
+def test_nothing_inside(mock):
+    """No choices, null, an empty text or blanks: `EmptyReply` or `MalformedReply`; an answer is never None or empty."""
+    for value in mock.dialect.empties:
+        mock.calls.clear()
+        with pytest.raises((errors.EmptyReply, errors.MalformedReply)):
+            mock.ask(mock.mocked(compact(value), retries=0))
+
+
+def test_wrong_types(mock):
+    """Lists, numbers, strings and nulls where an object belongs: `MalformedReply` with the path; never a crash."""
+    for value in mock.dialect.misfits:
+        mock.calls.clear()
+        with pytest.raises((errors.MalformedReply, errors.EmptyReply)) as caught:
+            mock.ask(mock.mocked(compact(value), retries=0))
+        if isinstance(caught.value, errors.MalformedReply):
+            assert caught.value.path, value
+
+
+def test_every_value_of_a_wrong_type(mock):
+    """Any value of a good answer replaced by any other type, or left out: an answer that is text, or a typed error."""
+
+    def spoiled(value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                for other in (None, 5, "x", [], {}, True, -1.5, [None]):
+                    yield {**value, key: other}
+                yield {name: kept for name, kept in value.items() if name != key}
+                for changed in spoiled(inner):
+                    yield {**value, key: changed}
+        elif isinstance(value, list):
+            for place, inner in enumerate(value):
+                for changed in spoiled(inner):
+                    yield [*value[:place], changed, *value[place + 1 :]]
+
+    for value in spoiled(mock.dialect.reply("fine")):
+        mock.calls.clear()
+        try:
+            answer = mock.ask(mock.mocked(compact(value), retries=0))
+        except errors.ProviderError:
+            continue
+        assert type(answer.text) is str
+        assert answer.text.strip()
+
+
+def test_cut_at_the_limit(mock, mode):
+    """An answer that reached its limit says so in `finish_reason`; one that never began is `TruncatedReply`."""
+    dialect = mock.dialect
+    if mode == "stream":
+        end = b"".join(dialect.end).replace(b"end_turn", b"max_tokens").replace(b'"stop"', b'"length"')
+        body = b"".join(dialect.pieces(["part"])) + end.replace(b"STOP", b"MAX_TOKENS")
+        seat = mock.mocked((200, body, {"content-type": dialect.stream_type}))
+    else:
+        seat = mock.mocked(compact(dialect.finished("part", dialect.cut)))
+    answer = mock.ask(seat, mode)
+    assert (answer.text, answer.finish_reason) == ("part", FinishReason.LENGTH)
+    mock.calls.clear()
+    mock.fails(mock.mocked(compact(dialect.finished("", dialect.cut))), errors.TruncatedReply, tries=1)
+
+
+def test_filtered(mock):
+    """An answer that the vendor withheld: `ContentFiltered`, one try; never an empty text."""
+    if not mock.dialect.filtered:
+        pytest.skip("this vendor filters nothing")
+    mock.fails(mock.mocked(compact(mock.dialect.finished("", mock.dialect.filtered))), errors.ContentFiltered, tries=1)
+
+
+def test_news(mock):
+    """Unknown fields, an unknown finish reason and no usage are accepted; usage is then None, not 0."""
+    value = mock.dialect.finished("fine", "new_reason_of_2027")
+    value = {name: kept for name, kept in value.items() if not any(word in name for word in ("usage", "count"))}
+    answer = mock.ask(mock.mocked(compact({**value, "brand_new": {"a": [1, {"b": None}]}})))
+    assert (answer.text, answer.usage) == ("fine", None)
+    assert answer.finish_reason != FinishReason.STOP or answer.raw_finish_reason == "new_reason_of_2027"
+
+
+ODD = {
+    "not UTF-8": b'{"a":"\xff\xfe"}',
+    "UTF-16": '{"a":1}'.encode("utf-16"),
+    "deep lists": b"[" * 100_000 + b"]" * 100_000,
+    "deep objects": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+    "deep and cut": b"[" * 200_000,
+    "NaN": b'{"a":NaN}',
+    "Infinity": b"-Infinity",
+    "5,000 digits": b'{"a":' + b"9" * 5000 + b"}",
+    "1e999": b'{"a":1e999}',
+    "two values": b"{}{}",
+    "JSON lines": b'{"a":1}\n{"a":2}\n',
+    "single quotes": b"{'a': 1}",
+    "a control character": b'{"a":"\x01"}',
+    "NUL": b"\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("fault", ODD)
+def test_odd_json(mock, fault):
+    """Bytes that are no JSON: not UTF-8, too deep, NaN, 5,000 digits, several values: `MalformedReply`, no crash."""
+    mock.fails(mock.mocked(ODD[fault], retries=0), errors.MalformedReply)
+
+
+def test_byte_order_mark(mock):
+    """A byte order mark before the JSON: read."""
+    assert mock.ask(mock.mocked(b"\xef\xbb\xbf" + mock.dialect.body())).text == "fine"
+
+
+def test_half_characters(mock, mode):
+    """Half of a surrogate pair in the text becomes U+FFFD; both halves become their character."""
+    value = json.dumps(mock.dialect.reply("PLACE")).replace("PLACE", r"a\ud83d b\ud83d\ude00 c\ude00").encode()
+    body, kind = value, {}
+    if mode == "stream":
+        first, *end = mock.dialect.stream("PLACE")[-1 - len(mock.dialect.end) :]
+        begin = mock.dialect.pieces([])
+        body = b"".join([*begin, first.replace(b"PLACE", rb"a\ud83d b\ud83d\ude00 c\ude00"), *end])
+        kind = {"content-type": mock.dialect.stream_type}
+    text = mock.ask(mock.mocked((200, body, kind)), mode).text
+    assert text == "a\ufffd b\U0001f600 c\ufffd"
+    text.encode()
+
+
+def plain(body, *headers):
+    return b"\r\n".join((b"HTTP/1.1 200 OK", b"Content-Type: application/json", *headers, b"", b"")) + body
+
+
+@lru_cache(1)
+def bomb(size=64 * 2**20):
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join([packer.compress(b" " * 2**20) for _ in range(size // 2**20)]) + packer.flush()
+
+
+HUGE = {
+    "a length of 1 GB": lambda wire: flood(wire, plain(b"", b"Content-Length: 1000000000"), b" " * 2**20),
+    "chunks without end": lambda wire: flood(
+        wire, plain(b"", b"Transfer-Encoding: chunked"), b"100000\r\n" + b" " * 2**20 + b"\r\n"
+    ),
+    "no length": lambda wire: flood(wire, plain(b"", b"Connection: close"), b" " * 2**20),
+    "a bomb": lambda wire: wire.answer(plain(bomb(), b"Content-Encoding: gzip", b"Content-Length: %d" % len(bomb()))),
+    "a bomb of deflate": lambda wire: wire.answer(plain(zlib.compress(b" " * 2**24, 9), b"Content-Encoding: deflate")),
+}
+
+
+def flood(wire, head, part):
+    wire.request()
+    wire.send(head)
+    for _ in range(1000):
+        wire.send(part)
+    wire.server.drained = True
+
+
+@pytest.mark.parametrize("fault", HUGE)
+def test_huge(vendor, serve, fault):
+    """More than the limit, by any framing or as a bomb: `ReplyTooLarge` with the limit, one try, connection closed."""
+    server = serve(HUGE[fault])
+    server.drained = False
+    error = vendor.fails(vendor.seat(server.url, limits=Limits(body=2**20)), errors.ReplyTooLarge, tries=1)
+    assert error.limit == 2**20
+    assert server.connections == 1
+    assert not server.drained
+
+
+def test_bomb_behind_a_redirect(vendor, serve):
+    """A bomb as the body of a redirect is not unpacked: `RedirectRefused`."""
+    head = b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb())
+    vendor.fails(vendor.seat(serve(lambda wire: wire.answer(head, bomb())).url), errors.RedirectRefused, tries=1)
+
+
+def test_bomb_of_an_error(vendor, serve):
+    """A bomb as the body of a 500: `ServerFailed`, cut at 64 KiB."""
+    head = b"HTTP/1.1 500 Oops\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb())
+    seat = vendor.seat(serve(lambda wire: wire.answer(head, bomb())).url, retries=0)
+    assert len(vendor.fails(seat, errors.ServerFailed).body) <= 64 * 1024
+
+
+PACKED = {
+    "no gzip at all": (b"{}", b"gzip"),
+    "cut": (gzip.compress(b"{}" * 500, mtime=0)[:20], b"gzip"),
+    "no trailer": (gzip.compress(b"{}", mtime=0)[:-4], b"gzip"),
+    "a bit flipped": (gzip.compress(b"hello" * 99, mtime=0)[:-6] + b"\0\0\0\0\0\0", b"gzip"),
+    "not asked for": (b"{}", b"br"),
+    "packed twice": (gzip.compress(gzip.compress(b"{}")), b"gzip, gzip"),
+}
+
+
+@pytest.mark.parametrize("fault", PACKED)
+def test_bad_packing(vendor, serve, fault):
+    """A compressed body that is damaged, cut, or packed in a way that was not asked for: `MalformedReply`."""
+    body, how = PACKED[fault]
+    reply = plain(body, b"Content-Encoding: " + how, b"Content-Length: %d" % len(body))
+    vendor.fails(vendor.seat(serve(lambda wire: wire.answer(reply)).url), errors.MalformedReply, tries=2)
+
+
+def test_packed(vendor, serve):
+    """A reply in gzip is read."""
+    body = gzip.compress(vendor.dialect.body())
+    reply = plain(body, b"Content-Encoding: gzip", b"Content-Length: %d" % len(body))
+    assert vendor.ask(vendor.seat(serve(lambda wire: wire.answer(reply)).url)).text == "fine"
+
+
+NOT_HTTP = {
+    "junk": b"\x00\x01\x02 this is no HTTP at all\r\n\r\n",
+    "another protocol": b"220 mail.example.com ESMTP ready\r\n\r\n",
+    "a header of 2 MiB": b"HTTP/1.1 200 OK\r\nX-Big: " + b"a" * 2**21 + b"\r\nContent-Length: 2\r\n\r\n{}",
+    "70 KiB of headers": b"HTTP/1.1 200 OK\r\n"
+    + b"X-Some: %b\r\n" % (b"a" * 1000) * 70
+    + b"Content-Length: 2\r\n\r\n{}",
+    "two lengths": plain(b"{}", b"Content-Length: 2", b"Content-Length: 5"),
+    "a length of words": plain(b"{}", b"Content-Length: five"),
+    "a negative length": plain(b"{}", b"Content-Length: -1"),
+    "a NUL in a header": plain(b"{}", b"X-Bad: a\x00b", b"Content-Length: 2"),
+    "a bare CR in a header": plain(b"{}", b"X-Bad: a\rX-Evil: b", b"Content-Length: 2"),
+    "a bad chunk size": plain(b"zz\r\n{}\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"),
+}
+
+
+WELL_FORMED = {("httpx", "70 KiB of headers"), ("requests", "a bare CR in a header")}
+
+
+@pytest.mark.parametrize("fault", NOT_HTTP)
+def test_not_http(vendor, serve, fault):
+    """Bytes that are not HTTP, headers over 64 KiB, two lengths, NUL: a typed error; the connection is dropped.
+
+    Limits: many small headers that pass 64 KiB together are refused, but over `httpx` a connection on which the whole
+    of such a reply has come is kept. `requests` takes a bare CR in a header for the end of its line.
+    """
+    kept = (vendor.transport, fault) in WELL_FORMED
+    good = vendor.dialect.body()
+
+    def misbehave(wire):
+        wire.request()
+        try:
+            wire.send(NOT_HTTP[fault])
+        finally:
+            if kept:
+                wire.keep_answering(wire.ok(good))
+            wire.see_close()
+
+    server = serve(misbehave, lambda wire: wire.keep_answering(wire.ok(good)))
+    seat = vendor.seat(server.url, retries=0)
+    with pytest.raises((errors.TransportError, errors.ReplyError)) as caught:
+        vendor.ask(seat, timeout_seconds=5)
+    assert not isinstance(caught.value, errors.TimedOut)
+    assert vendor.ask(seat).text == "fine"
+    assert server.connections == (1 if kept else 2)

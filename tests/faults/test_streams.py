@@ -1,0 +1,304 @@
+"""Streams that end early, never end, bring nothing, or bring too much."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import anyio
+import pytest
+from fault_dialects import chunk, compact
+
+from llm_council import errors
+from llm_council.models import FinishReason, GenerateRequest, Limits, Timeouts
+from llm_council.providers.base import stream
+
+LAST = b"0\r\n\r\n"
+
+
+def sent(bench, parts, *, last=LAST, then="answer"):
+    """Return a behaviour: the parts as chunks, then the end of the body, FIN, RST or silence."""
+    data = [bench.dialect.head(), *(chunk(part) for part in parts), last]
+    return lambda wire: getattr(wire, then)(*data)
+
+
+def begun(bench):
+    return bench.dialect.pieces(["fi", "ne"])
+
+
+@pytest.mark.parametrize("how", ["whole", "byte by byte", "one event"])
+def test_good(vendor, serve, how):
+    """A good stream is read, however its bytes are cut."""
+    parts = vendor.dialect.stream()
+    data = b"".join(parts)
+    cut = {"whole": parts, "one event": [data], "byte by byte": [data[i : i + 1] for i in range(len(data))]}[how]
+    answer = vendor.ask(vendor.seat(serve(sent(vendor, cut)).url), "stream")
+    assert (answer.text, answer.finish_reason) == ("fine", FinishReason.STOP)
+
+
+@pytest.mark.parametrize(
+    ("last", "then"),
+    [(LAST, "answer"), (b"", "answer"), (b"", "answer_and_reset"), (b"5\r\nhe", "answer"), (b"", "half an event")],
+    ids=["an end of the body", "FIN", "RST", "FIN inside a chunk", "half an event"],
+)
+def test_no_end_mark(vendor, serve, last, then):
+    """An end without the vendor's mark, by FIN, RST or in good order: `TruncatedReply` with the text so far.
+
+    It is not made again: text was handed on. An answer that was cut is never taken for whole.
+    """
+    parts = begun(vendor)
+    if then == "half an event":
+        parts, then = [*parts, vendor.dialect.end[0][:-9]], "answer"
+    server = serve(sent(vendor, parts, last=last, then=then))
+    error = vendor.fails(vendor.seat(server.url), errors.TruncatedReply, "stream")
+    assert error.partial == "fine"
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("then", ["answer", "answer_and_reset"])
+def test_nothing_came(vendor, serve, then):
+    """An end before the first words: made again, and the next one's answer is taken."""
+    good = sent(vendor, vendor.dialect.stream())
+    server = serve(sent(vendor, [], last=b"", then=then), good)
+    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    assert server.connections == 2
+
+
+def test_error_first(vendor, serve):
+    """An error event before the first words: classed by what it says, not by status 200; made again."""
+    server = serve(sent(vendor, [vendor.dialect.broken]), sent(vendor, vendor.dialect.stream()))
+    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    assert server.connections == 2
+    server = serve(sent(vendor, [vendor.dialect.broken]))
+    error = vendor.fails(vendor.seat(server.url), errors.ServerFailed, "stream", tries=3)
+    assert error.status != 200
+
+
+def test_error_in_the_middle(vendor, serve):
+    """An error event after words: the same class, with the text so far; one try, and the error is no text."""
+    server = serve(sent(vendor, [*begun(vendor), vendor.dialect.broken]))
+    error = vendor.fails(vendor.seat(server.url), errors.ServerFailed, "stream")
+    assert error.partial == "fine"
+    assert server.connections == 1
+
+
+def test_comments(vendor, serve):
+    """Comments that keep a connection open are no content, wherever they stand."""
+    note = b"\n" if vendor.dialect.ndjson else b": keep-alive\n\n"
+    parts = [note]
+    for part in vendor.dialect.stream():
+        parts += [part, note, note]
+    assert vendor.ask(vendor.seat(serve(sent(vendor, parts)).url), "stream").text == "fine"
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_comments_for_ever(vendor, serve, begins):
+    """Nothing but comments: `TimedOut` of phase `idle`, which counts content, not bytes; the server sees the close."""
+    note = b"\n" if vendor.dialect.ndjson else b": keep-alive\n\n"
+
+    def keep_alive(wire):
+        wire.request()
+        wire.send(vendor.dialect.head(), *(chunk(part) for part in (begun(vendor) if begins else [])))
+        try:
+            for _ in range(400):
+                wire.send(chunk(note), pause=0.02)
+        except OSError:
+            wire.server.client_closed.set()
+            raise
+
+    server = serve(keep_alive)
+    seat = vendor.seat(server.url, retries=0, timeout=Timeouts(idle=0.3))
+    error = vendor.fails(seat, errors.TimedOut, "stream")
+    assert (error.phase, error.partial) == ("idle", "fine" if begins else None)
+    assert server.client_closed.wait(10)
+
+
+@pytest.mark.parametrize(("limit", "phase"), [({"timeout": Timeouts(idle=0.2)}, "idle"), ({}, "deadline")])
+def test_silence(vendor, serve, limit, phase):
+    """Silence in the middle: `TimedOut` of phase `idle`, or `deadline`, with the text so far; the connection is closed."""
+    server = serve(sent(vendor, begun(vendor), last=b"", then="answer_and_wait"))
+    seat = vendor.seat(server.url, **limit)
+    error = vendor.fails(seat, errors.TimedOut, "stream", **({"timeout_seconds": 0.3} if not limit else {}))
+    assert (error.phase, error.partial) == (phase, "fine")
+    assert server.connections == 1
+    assert server.client_closed.wait(10)
+
+
+def endless(vendor, part, pause=0.0):
+    def flood(wire):
+        wire.request()
+        wire.send(vendor.dialect.head(), *(chunk(piece) for piece in vendor.dialect.pieces([])))
+        try:
+            for _ in range(100_000):
+                wire.send(chunk(part), pause=pause)
+        finally:
+            wire.server.client_closed.set()
+
+    return flood
+
+
+def test_never_ending(vendor, serve):
+    """Words without end, slowly: `TimedOut` by the deadline, with what came; the server sees the close."""
+    part = vendor.dialect.pieces(["word "])[-1]
+    server = serve(endless(vendor, part, pause=0.02))
+    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, "stream", timeout_seconds=0.4)
+    assert error.phase == "deadline"
+    assert error.partial.startswith("word word")
+    assert server.client_closed.wait(10)
+
+
+def test_flood(vendor, serve):
+    """Words without end, fast: `ReplyTooLarge` with the limit of a stream and what came; the server sees the close."""
+    part = vendor.dialect.pieces(["word " * 1000])[-1]
+    server = serve(endless(vendor, part))
+    error = vendor.fails(vendor.seat(server.url, limits=Limits(stream=200_000)), errors.ReplyTooLarge, "stream")
+    assert error.limit == 200_000
+    assert error.partial.startswith("word word")
+    assert server.client_closed.wait(10)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_giant_event(vendor, serve, ends):
+    """One event over its limit, ended or not: `ReplyTooLarge` with the limit of an event."""
+    giant = vendor.dialect.pieces(["x" * 100_000])[-1]
+    server = serve(sent(vendor, [giant if ends else giant[:-2]], last=b"" if not ends else LAST))
+    error = vendor.fails(vendor.seat(server.url, limits=Limits(event=50_000)), errors.ReplyTooLarge, "stream")
+    assert error.limit == 50_000
+
+
+@pytest.mark.parametrize(
+    "extra", [b"\r\n" * 3000, b"data:\n" * 20_000, b"event: x\n" * 20_000, b"id: 1\nretry: 5\n\n" * 3000]
+)
+def test_lines_that_are_no_content(vendor, serve, extra):
+    """Blank lines, empty data, names, ids and retry fields without number: no content, and bounded like all else."""
+    if vendor.dialect.ndjson:
+        extra = b"\n" * len(extra)
+    seat = vendor.seat(
+        serve(sent(vendor, [extra, *vendor.dialect.stream()])).url, limits=Limits(event=2**20), retries=0
+    )
+    try:
+        assert vendor.ask(seat, "stream").text == "fine"
+    except errors.ReplyError:
+        assert b"data:" in extra
+
+
+def test_end_mark_but_no_end(vendor, serve):
+    """The vendor's mark on a connection that stays open: the answer is returned at the mark."""
+    server = serve(sent(vendor, vendor.dialect.stream(), last=b"", then="answer_and_wait"))
+    began = time.monotonic()
+    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    assert time.monotonic() - began < 9
+
+
+TEXT = "é😀\u2028b\u2029c\u0085d\x0be\x0cf\x1cg — 日本"
+
+
+@pytest.mark.parametrize("cut", ["CRLF", "CR", "LF", "no space", "bytes"])
+def test_text_is_exact(vendor, serve, cut):
+    """Split UTF-8, every line end, U+2028 and U+0085, no space after `data:`: the text is what the vendor wrote."""
+    data = json.dumps({"x": TEXT}, ensure_ascii=False).encode()
+    raw = [part.replace(b'"PLACE"', data[6:-1]) for part in vendor.dialect.stream("PLACE")]
+    whole = b"".join(raw)
+    end = {"CRLF": b"\r\n", "CR": b"\r"}.get(cut, b"\n")
+    if end == b"\r" and vendor.dialect.ndjson:
+        end = b"\r\n"
+    whole = whole.replace(b"\n", end)
+    if cut == "no space":
+        whole = whole.replace(b"data: ", b"data:").replace(b"event: ", b"event:")
+    parts = [whole[i : i + 1] for i in range(len(whole))] if cut == "bytes" else [whole]
+    assert vendor.ask(vendor.seat(serve(sent(vendor, parts)).url), "stream").text == TEXT
+
+
+def test_unknown_events(vendor, serve):
+    """Events of an unknown name or type, ids and retry fields: ignored."""
+    unknown = {
+        "openai": b'event: news\nid: 7\nretry: 10\ndata: {"object":"news"}\n\n',
+        "gemini": b'id: 3\ndata: {"news":1}\n\n',
+    }
+    unknown["anthropic"] = b'event: news\nid: 7\ndata: {"type":"news","a":1}\n\n'
+    unknown["ollama"] = b'{"model":"m-1","created_at":"now","news":true,"done":false}\n'
+    parts = []
+    for part in vendor.dialect.stream():
+        parts += [part, unknown[vendor.dialect.name]] if part not in vendor.dialect.end else [part]
+    assert vendor.ask(vendor.seat(serve(sent(vendor, parts)).url), "stream").text == "fine"
+
+
+def test_several_data_lines(vendor, serve):
+    """One event in several `data:` lines is joined by line feeds."""
+    if vendor.dialect.ndjson:
+        pytest.skip("its lines are the events")
+    parts = [
+        part.replace(b'{"', b'{\ndata: "', 1) if part.count(b"data: {") == 1 else part
+        for part in vendor.dialect.stream()
+    ]
+    assert vendor.ask(vendor.seat(serve(sent(vendor, parts)).url), "stream").text == "fine"
+
+
+@pytest.mark.parametrize("bad", [b"{not json}", b"\xff\xfe", b'"text"', b"[1]", b"5", b"null"])
+def test_bad_event(vendor, serve, bad):
+    """One event that is no JSON, no UTF-8 or of a wrong type: `MalformedReply` with the text so far; never skipped."""
+    event = bad + b"\n" if vendor.dialect.ndjson else b"data: " + bad + b"\n\n"
+    server = serve(sent(vendor, [*begun(vendor), event, *vendor.dialect.end]))
+    error = vendor.fails(vendor.seat(server.url), errors.MalformedReply, "stream")
+    assert error.partial == "fine"
+    assert server.connections == 1
+
+
+def test_json_in_place_of_a_stream(vendor, serve):
+    """A whole answer where a stream was asked for: taken as one piece; an error there is that error."""
+    server = serve(lambda wire: wire.answer(wire.ok(vendor.dialect.body())))
+    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    body = compact(vendor.dialect.refusal(429, None, "slow down"))
+    refusal = b"HTTP/1.1 429 Busy\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    server = serve(lambda wire: wire.answer(refusal))
+    vendor.fails(vendor.seat(server.url), errors.RateLimited, "stream", tries=3)
+
+
+def test_pretty_json_in_place_of_a_stream(mock):
+    """The same over several lines, as people and proxies write it."""
+    if mock.dialect.ndjson:
+        pytest.skip("its streams are lines")
+    body = json.dumps(mock.dialect.reply("fine"), indent=2).encode()
+    assert mock.ask(mock.mocked(body), "stream").text == "fine"
+
+
+@pytest.mark.parametrize("page", [b"<html><body>sign in</body></html>", b"\n\n <!DOCTYPE html><p>sign in"])
+def test_html_in_place_of_a_stream(vendor, serve, page):
+    """A web page, under any content type: `MalformedReply` with its type and beginning; never an empty answer."""
+    server = serve(sent(vendor, [page]))
+    error = vendor.fails(vendor.seat(server.url, retries=0), errors.MalformedReply, "stream")
+    assert page.strip()[:20].decode() in error.message
+    assert vendor.dialect.stream_type in error.message
+
+
+def test_wrong_content_type(vendor, serve):
+    """A stream that is called something else is read as what it is."""
+    kind = vendor.dialect.stream_type.encode()
+    head = vendor.dialect.head().replace(kind, b"text/plain")
+    data = b"".join(chunk(part) for part in vendor.dialect.stream())
+    assert vendor.ask(vendor.seat(serve(lambda wire: wire.answer(head, data, LAST)).url), "stream").text == "fine"
+
+
+def test_empty_deltas(vendor, serve):
+    """A stream that ends in good order without a word: `EmptyReply`, not an empty answer."""
+    parts = [*vendor.dialect.pieces([""]), *vendor.dialect.end]
+    vendor.fails(vendor.seat(serve(sent(vendor, parts)).url, retries=0), errors.EmptyReply, "stream")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["break", "aclose", "cancel"])
+async def test_consumer_leaves(bench, serve, how):
+    """A consumer that leaves early: the connection is closed at once, and the next call works."""
+    endless_words = sent(bench, bench.dialect.pieces(["word "] * 3), last=b"", then="answer_and_wait")
+    server = serve(endless_words, lambda wire: wire.keep_answering(wire.ok(bench.dialect.body())))
+    seat = bench.seat(server.url, retries=0)
+    pieces = stream(seat, GenerateRequest(prompt="?"))
+    with anyio.move_on_after(0.5 if how == "cancel" else 20):
+        async for _ in pieces:
+            if how != "cancel":
+                break
+    if how != "cancel":
+        await pieces.aclose()
+    assert await anyio.to_thread.run_sync(server.client_closed.wait, 10)
+    assert (await seat.generate(GenerateRequest(prompt="?"))).text == "fine"
+    await seat.aclose()
