@@ -13,10 +13,11 @@ from llm_council._wire.responses_mirror import encode_events, encode_response, f
 from llm_council._wire.responses_mirror_request import decode_request
 from llm_council._wire.responses_options import ResponsesOptions
 from llm_council._wire.responses_reply import decode_response
-from llm_council._wire.responses_request import encode_request
+from llm_council._wire.responses_request import LEAST_TOKENS, encode_request
 from llm_council._wire.responses_stream import EventDecoder, ResponseStream
 
 __all__ = [
+    "LEAST_TOKENS",
     "EventDecoder",
     "ResponseStream",
     "ResponsesOptions",

@@ -1,4 +1,4 @@
-"""Any server that speaks the OpenAI chat dialect: a hosted gateway, a house's own, a local engine."""
+"""Any server that speaks one of OpenAI's dialects: a hosted gateway, a house's own, a local engine."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import Any, ClassVar
 import attrs
 
 from llm_council._secrets import Secret
+from llm_council._wire import responses
 from llm_council._wire.openai import ChatOptions, ChatStream, decode_error, decode_response, encode_request
-from llm_council.errors import ApiError
+from llm_council._wire.responses import LEAST_TOKENS, ResponsesOptions, ResponseStream
+from llm_council.errors import ApiError, InvalidOption
 from llm_council.models import Limits, Timeouts
 from llm_council.models._noun import as_dict, replaced
 from llm_council.models.capabilities import ProviderCapabilities
-from llm_council.models.reply import GenerateResponse
+from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._http import HttpProvider
-from llm_council.providers.profiles import ModelProfile
+from llm_council.providers.profiles import Api, ModelProfile
 from llm_council.transports import HttpReply
 
 __all__ = ["OpenAICompatibleProvider"]
 
 
 class OpenAICompatibleProvider(HttpProvider):
-    """A provider behind a ``/chat/completions`` address.
+    """A provider behind a ``/chat/completions`` address, or a ``/responses`` one.
 
     An instance needs no subclass::
 
@@ -56,6 +58,8 @@ class OpenAICompatibleProvider(HttpProvider):
         limits: bounds on sizes.
         profile: what its models take, as a ``ModelProfile`` or a mapping of its fields; None looks it up.
         extra_body: fields of the server's own that every request carries; a request's ``extra`` wins over them.
+        api: ``"chat"`` (``/chat/completions``) or ``"responses"`` (``/responses``); None takes the class's own choice,
+            which is chat everywhere but at OpenAI's own address.
         allow_http: take a plain ``http://`` address that is not loopback; keys and prompts can then be read on the way.
 
     Attributes:
@@ -90,6 +94,7 @@ class OpenAICompatibleProvider(HttpProvider):
         limits: Limits = Limits(),
         profile: ModelProfile | Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        api: str | None = None,
         allow_http: bool = False,
     ) -> None:
         super().__init__(
@@ -105,13 +110,17 @@ class OpenAICompatibleProvider(HttpProvider):
             allow_http=allow_http,
         )
         self._extra_body = as_dict(extra_body)
+        self._api = None if api is None else _api(api)
         self._spoken: dict[int, tuple[ModelProfile, ChatOptions]] = {}
+        self._without_stops: dict[int, tuple[ModelProfile, ModelProfile]] = {}
 
     def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
         """Return the JSON body of a request, which has its model and has been fitted; override to change it.
 
         What a stream needs beside it (``stream``, ``stream_options``) is there when ``request.stream`` is set.
         """
+        if self._api_of(request.model) is Api.RESPONSES:
+            return responses.encode_request(request, self._responses_options(self._profile_of(request.model)))
         return encode_request(request, self._options(request))
 
     def parse_response(self, data: Any) -> GenerateResponse:
@@ -121,11 +130,13 @@ class OpenAICompatibleProvider(HttpProvider):
             ApiError: the reply holds an error.
             MalformedReply: it is no reply of this dialect.
         """
+        if isinstance(data, dict) and data.get("object") == "response":
+            return responses.decode_response(data, ResponsesOptions(vendor=self.CHAT.vendor))
         return decode_response(data, self.CHAT)
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         asked = request if request.stream == stream else replaced(request, stream=stream)
-        return "/chat/completions", self.build_payload(asked)
+        return _PATHS[self._api_of(request.model)], self.build_payload(asked)
 
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         response = self.parse_response(data)
@@ -136,11 +147,36 @@ class OpenAICompatibleProvider(HttpProvider):
     def _refusal(self, reply: HttpReply) -> ApiError:
         return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
 
-    def _reader(self, request: GenerateRequest, head: HttpReply) -> ChatStream:
+    def _reader(self, request: GenerateRequest, head: HttpReply) -> ChatStream | ResponseStream:
+        if self._api_of(request.model) is Api.RESPONSES:
+            options = self._responses_options(self._profile_of(request.model))
+            return ResponseStream(options, self._limits, request_id=head.request_id)
         return ChatStream(self._options(request), self._limits, request_id=head.request_id)
 
+    def _api_of(self, model: str | None) -> Api:
+        """Return by which API a model is spoken to."""
+        return self._api or Api.CHAT
+
+    def _profile_of(self, model: str | None) -> ModelProfile:
+        profile = super()._profile_of(model)
+        if self._api_of(model) is Api.CHAT or not profile.stop:
+            return profile
+        known = self._without_stops.get(id(profile))
+        if known is None or known[0] is not profile:
+            known = self._without_stops[id(profile)] = (profile, attrs.evolve(profile, stop=False))
+        return known[1]
+
+    async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        asked, told = await super()._prepared(request)
+        few = asked.max_tokens
+        if few is None or few >= LEAST_TOKENS or self._api_of(asked.model) is Api.CHAT:
+            return asked, told
+        reason = "the fewest tokens that it takes"
+        raised = Adjustment(field="max_tokens", action="raised", asked=few, sent=LEAST_TOKENS, reason=reason)
+        return replaced(asked, max_tokens=LEAST_TOKENS), (*told, raised)
+
     def _options(self, request: GenerateRequest) -> ChatOptions:
-        """Return how to speak to a model; the profiles are few and live as long as the process."""
+        """Return how to speak to a model by chat; the profiles are few and live as long as the process."""
         profile = self._profile_of(request.model)
         known = self._spoken.get(id(profile))
         if known is None or known[0] is not profile:
@@ -156,3 +192,23 @@ class OpenAICompatibleProvider(HttpProvider):
             )
             known = self._spoken[id(profile)] = (profile, options)
         return known[1]
+
+    def _responses_options(self, profile: ModelProfile) -> ResponsesOptions:
+        """Return how to speak to a model by Responses."""
+        return ResponsesOptions(
+            vendor=self.CHAT.vendor,
+            system_role=profile.system_role,
+            reasons=profile.reasons,
+            effort=profile.reasoning_style != "none",
+            body=self._extra_body,
+        )
+
+
+_PATHS = {Api.CHAT: "/chat/completions", Api.RESPONSES: "/responses"}
+
+
+def _api(word: str) -> Api:
+    try:
+        return Api(word)
+    except ValueError:
+        raise InvalidOption(f"api: one of {', '.join(Api)}, got {word!r:.80}") from None

@@ -14,7 +14,14 @@ import attrs
 from llm_council.models._noun import as_tuple, noun
 from llm_council.models.request import Effort
 
-__all__ = ["ModelProfile", "Sampling", "default_model", "is_known", "profile_for"]
+__all__ = ["Api", "ModelProfile", "Sampling", "default_model", "is_known", "profile_for"]
+
+
+class Api(StrEnum):
+    """By which of OpenAI's APIs a model is spoken to."""
+
+    CHAT = "chat"
+    RESPONSES = "responses"
 
 
 class Sampling(StrEnum):
@@ -38,6 +45,7 @@ class ModelProfile:
         provider: the provider that the row speaks of; empty is every one.
         prefix: the beginning of the names of the models it speaks of; empty is every one.
         since: the day on which the facts were last checked, ``YYYY-MM-DD``.
+        api: the API that a provider with several takes for the model.
         token_field: how the most tokens of an answer are spelled on the wire.
         max_output: most tokens of an answer; None is unknown.
         sampling: when temperature and top_p are taken.
@@ -64,6 +72,7 @@ class ModelProfile:
     provider: str = ""
     prefix: str = ""
     since: str = ""
+    api: Api = attrs.field(default=Api.CHAT, converter=Api)
     token_field: str = "max_tokens"  # noqa: S105
     max_output: int | None = None
     sampling: Sampling = attrs.field(default=Sampling.ALWAYS, converter=Sampling)

@@ -39,20 +39,28 @@ def answer(schema: Mapping[str, Any] | None) -> str:
 
 
 def reply_of_the_internet(request: httpx.Request) -> httpx.Response:
-    """Answer as an OpenAI-compatible service would."""
+    """Answer as OpenAI, or a service that is compatible with it, would."""
+    from llm_council._wire import responses
     from llm_council._wire.openai_mirror import encode_chunks, encode_response, frame
     from llm_council.models import FinishReason, GenerateResponse, Usage
 
     if request.method == "GET":
         return httpx.Response(200, json={"object": "list", "data": [{"id": "house-70b", "object": "model"}]})
     asked = json.loads(request.content)
-    schema = asked.get("response_format", {}).get("json_schema", {}).get("schema")
+    by_responses = request.url.path.endswith("/responses")
+    shape = asked.get("text", {}).get("format") if by_responses else asked.get("response_format", {}).get("json_schema")
+    schema = (shape or {}).get("schema")
     response = GenerateResponse(
         text=answer(schema),
         model=asked["model"],
         finish_reason=FinishReason.STOP,
         usage=Usage(input_tokens=20, output_tokens=10),
     )
+    if by_responses and asked.get("stream"):
+        events = b"".join(map(responses.frame, responses.encode_events(response)))
+        return httpx.Response(200, content=events, headers={"content-type": "text/event-stream"})
+    if by_responses:
+        return httpx.Response(200, json=responses.encode_response(response))
     if asked.get("stream"):
         events = b"".join(frame(chunk) for chunk in encode_chunks(response)) + b"data: [DONE]\n\n"
         return httpx.Response(200, content=events, headers={"content-type": "text/event-stream"})

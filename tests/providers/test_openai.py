@@ -7,9 +7,11 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
-from llm_council.errors import MissingCredentials
-from llm_council.models import Message, ReasoningConfig, StructuredOutput, Tool
-from llm_council.providers.base import GenerateRequest, call, examine
+from llm_council._wire import responses
+from llm_council.errors import InvalidOption, MissingCredentials, ModelNotFound, ServerFailed
+from llm_council.models import Message, ReasoningConfig, ReasoningPart, StructuredOutput, Tool, Usage, join
+from llm_council.providers.base import GenerateRequest, GenerateResponse, call, examine, stream
+from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.providers.openai import OpenAIProvider
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
@@ -95,3 +97,137 @@ async def test_its_doctor_tells_a_wrong_key(openai, vendor):
 async def test_awaiting_and_blocking_give_the_same(openai, ask):
     assert (await call(openai, ask)).text == "42"
     await openai.aclose()
+
+
+# The Responses API
+
+SUMMED_UP = {"type": "reasoning", "id": "rs_1", "encrypted_content": "gAAA", "summary": []}
+REPLY = GenerateResponse(
+    text="42",
+    reasoning_parts=[ReasoningPart(vendor="openai", data=SUMMED_UP)],
+    finish_reason="completed",
+    model="gpt-5.4-mini",
+    usage=Usage(input_tokens=5, output_tokens=2),
+    extra={"response_id": "resp_1"},
+)
+
+
+def say_responses(exchange):
+    if not exchange.body.get("stream"):
+        exchange.say(responses.encode_response(REPLY), x_request_id="req-1")
+        return
+    exchange.begin_stream()
+    for event in responses.encode_events(REPLY, size=1):
+        exchange.send(responses.frame(event))
+    exchange.wfile.write(b"0\r\n\r\n")
+
+
+@pytest.fixture
+def spoken(vendor, monkeypatch):
+    """The provider as it speaks to OpenAI itself."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-123456789012")
+    vendor.script = say_responses
+    with OpenAIProvider(base_url=vendor.url, api="responses") as provider:
+        yield provider
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "model", "path"),
+    [
+        (None, {}, "gpt-5.4-mini", "/responses"),
+        (None, {}, None, "/responses"),
+        (None, {}, "gpt-6.2-sol", "/responses"),
+        (None, {}, "o3", "/responses"),
+        (None, {}, "gpt-4o-mini", "/chat/completions"),
+        (None, {}, "gpt-4.1", "/chat/completions"),
+        (None, {}, "gpt-3.5-turbo", "/chat/completions"),
+        (None, {"api": "chat"}, "gpt-5.4-mini", "/chat/completions"),
+        (None, {"api": "responses"}, "gpt-4o", "/responses"),
+        (None, {"profile": {"api": "chat"}}, "gpt-5.4-mini", "/chat/completions"),
+        ("https://eu.api.openai.com/v1", {}, "gpt-5.4-mini", "/responses"),
+        ("https://api.openai.com.example.com/v1", {}, "gpt-5.4-mini", "/chat/completions"),
+        ("http://127.0.0.1:8080/v1", {}, "gpt-5.4-mini", "/chat/completions"),
+        ("http://127.0.0.1:8080/v1", {"api": "responses"}, "gpt-5.4-mini", "/responses"),
+    ],
+)
+def test_the_api_is_the_models_unless_told(monkeypatch, address, options, model, path):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    provider = OpenAIProvider(base_url=address, api_key="sk-test-123456789012", **options)
+    assert provider._encode(GenerateRequest(model=model, prompt="x"), stream=False)[0] == path
+
+
+def test_other_gateways_speak_chat_unless_told(vendor):
+    with OpenAICompatibleProvider(base_url=vendor.url, default_model="m") as provider:
+        assert provider.generate_sync(GenerateRequest(prompt="x")).text == "42"
+        assert vendor.seen[-1].path == "/v1/chat/completions"
+    vendor.script = say_responses
+    with OpenAICompatibleProvider(base_url=vendor.url, default_model="m", api="responses") as provider:
+        assert provider.generate_sync(GenerateRequest(prompt="x")).text == "42"
+    assert (vendor.seen[-1].path, vendor.body) == ("/v1/responses", {"model": "m", "input": "x"})
+    with pytest.raises(InvalidOption, match="api: one of chat, responses"):
+        OpenAICompatibleProvider(base_url=vendor.url, api="completions")
+    with pytest.raises(InvalidOption, match="reasoning_summary"):
+        OpenAIProvider(reasoning_summary="long")
+
+
+def test_reasoning_goes_there_and_back_and_nothing_is_stored(spoken, vendor):
+    first = Message("user", "What is 6 times 7?")
+    answer = spoken.generate_sync(GenerateRequest(messages=[first], reasoning=ReasoningConfig(effort="low")))
+    assert (answer.text, answer.request_id, answer.finish_reason) == ("42", "req-1", "stop")
+    assert vendor.body["store"] is False
+    assert vendor.body["include"] == ["reasoning.encrypted_content"]
+    spoken.generate_sync(GenerateRequest(messages=[first, answer.to_message(), Message("user", "Sure?")]))
+    assert vendor.body["input"] == [
+        {"role": "user", "content": "What is 6 times 7?"},
+        SUMMED_UP,
+        {"role": "assistant", "content": "42"},
+        {"role": "user", "content": "Sure?"},
+    ]
+
+
+def test_knobs_that_it_has_not_are_told(spoken, vendor):
+    answer = spoken.generate_sync(GenerateRequest(prompt="x", model="gpt-4o", stop=["a"], max_tokens=5))
+    assert [(change.field, change.action) for change in answer.adjustments] == [
+        ("stop", "dropped"),
+        ("max_tokens", "raised"),
+    ]
+    assert (vendor.body["max_output_tokens"], "stop" in vendor.body) == (16, False)
+
+
+@pytest.mark.anyio
+async def test_its_streams_are_read_as_they_arrive(spoken):
+    chunks = [chunk async for chunk in stream(spoken, GenerateRequest(prompt="x"))]
+    answer = join(chunks)
+    assert (answer.text, answer.finish_reason, answer.usage) == ("42", "stop", REPLY.usage)
+    assert answer.reasoning_parts[0].data == SUMMED_UP
+    await spoken.aclose()
+
+
+@pytest.mark.anyio
+async def test_its_errors_are_typed_inside_a_200_too(spoken, vendor, ask):
+    failed = {"id": "r", "object": "response", "status": "failed", "output": [], "error": {"code": "server_error"}}
+    vendor.script = lambda exchange: exchange.say(failed)
+    with pytest.raises(ServerFailed) as caught:
+        await call(spoken, ask)
+    assert (caught.value.retryable, caught.value.code) == (True, "server_error")
+    body = {"error": {"message": "no", "code": "model_not_found", "type": "invalid_request_error"}}
+    vendor.script = lambda exchange: exchange.say(body, 400)
+    with pytest.raises(ModelNotFound):
+        await call(spoken, ask)
+    await spoken.aclose()
+
+
+@pytest.mark.skipif(not SCHEMA.is_file(), reason=f"no request schema at {SCHEMA}: set LLM_COUNCIL_SHARED")
+@pytest.mark.parametrize("model", ["gpt-4o", "o3", None])
+def test_its_payloads_are_what_the_vendor_specifies(spoken, vendor, model):
+    request = GenerateRequest(
+        model=model, messages=[Message("system", "s"), Message("user", "u")], max_tokens=5, temperature=0.3, stop=["x"],
+        structured_output=StructuredOutput(json_schema=OPTIONAL), tools=[Tool(name="f", strict=True)],
+        tool_choice="auto", reasoning=ReasoningConfig(effort="low"), prompt_cache=True,
+    )  # fmt: skip
+    spoken.generate_sync(request)
+    text = SCHEMA.with_name("openai.responses.request.schema.json").read_text()
+    schema = json.loads(text.replace('"$recursiveAnchor": true', '"$comment": ""'))
+    checker = jsonschema_rs.validator_for(schema)
+    assert [error.message for error in checker.iter_errors(vendor.body)] == []
+    assert vendor.body["text"]["format"]["schema"]["required"] == ["a", "b"]
