@@ -20,7 +20,7 @@
     │  │     └─ ModelNotFound, ContextTooLong, RequestTooLarge
     │  ├─ ReplyError                 the vendor answered, but not with an answer
     │  │  └─ MalformedReply, EmptyReply, TruncatedReply, ReplyTooLarge, ContentFiltered
-    │  ├─ CapabilityMissing
+    │  ├─ CapabilityMissing, NotCached
     │  └─ AdapterFailed              an adapter raised something of its own, or returned nonsense
     ├─ RunError                      why a started run failed; on ``CouncilResult.error``
     │  ├─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded
@@ -63,6 +63,7 @@ from llm_council.errors._provider import (
     EmptyReply,
     MalformedReply,
     ModelNotFound,
+    NotCached,
     OutOfCredit,
     PermissionRefused,
     ProcessError,
@@ -106,6 +107,7 @@ __all__ = [
     "MissingDependency",
     "ModelNotFound",
     "NotAnAdapter",
+    "NotCached",
     "OutOfCredit",
     "PermissionRefused",
     "PluginLoadError",

@@ -22,6 +22,7 @@ __all__ = [
     "EmptyReply",
     "MalformedReply",
     "ModelNotFound",
+    "NotCached",
     "OutOfCredit",
     "PermissionRefused",
     "ProcessError",
@@ -248,6 +249,10 @@ class CapabilityMissing(ProviderError):
     def __init__(self, message: str = "", *, capability: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.capability = capability
+
+
+class NotCached(ProviderError):
+    """Only a cached answer was wanted, and there is none; nothing was sent."""
 
 
 class AdapterFailed(ProviderError):

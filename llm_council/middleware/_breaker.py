@@ -12,6 +12,7 @@ from llm_council.errors import (
     ContentFiltered,
     CouncilError,
     InvalidOption,
+    NotCached,
     OutOfCredit,
     PermissionRefused,
     ProviderError,
@@ -117,4 +118,4 @@ class Breaker:
 def _is_of_the_request(error: CouncilError) -> bool:
     if isinstance(error, TruncatedReply):
         return not error.retryable
-    return isinstance(error, RequestRejected | ContentFiltered | CapabilityMissing)
+    return isinstance(error, RequestRejected | ContentFiltered | CapabilityMissing | NotCached)

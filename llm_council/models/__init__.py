@@ -30,13 +30,14 @@ from llm_council.models.reply import (
     Usage,
     join,
 )
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.models.request import CacheMode, Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 
 __all__ = [
     "Adjustment",
     "Attachment",
     "Attempt",
     "Budget",
+    "CacheMode",
     "Cost",
     "CostSource",
     "Critique",

@@ -12,7 +12,7 @@ from llm_council.errors import InvalidOption
 from llm_council.models._noun import as_dict, as_tuple, count, fraction, not_negative, noun, positive, text
 from llm_council.models.messages import Message
 
-__all__ = ["Effort", "GenerateRequest", "ReasoningConfig", "StructuredOutput", "Tool"]
+__all__ = ["CacheMode", "Effort", "GenerateRequest", "ReasoningConfig", "StructuredOutput", "Tool"]
 
 
 class Effort(StrEnum):
@@ -25,6 +25,25 @@ class Effort(StrEnum):
     HIGH = "high"
     XHIGH = "xhigh"
     MAX = "max"
+
+
+class CacheMode(StrEnum):
+    """What a cache on the way may do with a call."""
+
+    OFF = "off"  # neither answer it nor keep its answer
+    READ = "read"  # answer it, keep nothing
+    WRITE = "write"  # ask again, and keep the new answer
+    ONLY = "only"  # answer it, or fail: nothing is sent
+
+
+def cache_mode(value: str | None) -> CacheMode | None:
+    """Read a word of ``CacheMode``; None is none."""
+    if value is None:
+        return None
+    try:
+        return CacheMode(value)
+    except ValueError:
+        raise InvalidOption(f"cache: one of {', '.join(CacheMode)}, got {value!r:.80}") from None
 
 
 def _effort(value: str | None) -> Effort | None:
@@ -146,6 +165,7 @@ class GenerateRequest:
         structured_output: the schema that the answer must meet.
         reasoning: how much to think.
         prompt_cache: True marks the stable prefix for the vendor's cache, ``"5m"`` or ``"1h"`` with that life.
+        cache: what a ``Cached`` on the way may do: ``"off"``, ``"read"``, ``"write"``, ``"only"``; None does both.
         idempotency_key: the same on every retry of this call.
         metadata: for the caller; never sent.
         extra: fields of the vendor's own, sent as they are.
@@ -166,6 +186,7 @@ class GenerateRequest:
     structured_output: StructuredOutput | None = None
     reasoning: ReasoningConfig | None = None
     prompt_cache: bool | str | None = None
+    cache: CacheMode | None = attrs.field(default=None, converter=cache_mode)
     idempotency_key: str | None = None
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
     extra: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
