@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from llm_council import _engine
+from llm_council import _engine, pricing
 from llm_council.errors import AdapterFailed, StoreError
-from llm_council.models import GenerateRequest, GenerateResponse, Plan, ProviderCapabilities, SeatSpec, Status, Usage
+from llm_council.models import GenerateRequest, GenerateResponse, Plan, ProviderCapabilities, Status
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CouncilResult
 
@@ -17,27 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["replay", "resume"]
 
 
-async def resume(
-    store: Store,
-    run_id: str,
-    seat: Callable[[Plan], Mapping[str, ProviderAdapter]],
-    *,
-    price: Callable[[SeatSpec, Usage], float | None] | None = None,
-) -> CouncilResult:
+async def resume(store: Store, run_id: str, seat: Callable[[Plan], Mapping[str, ProviderAdapter]]) -> CouncilResult:
     """Go on with a run where its process left it; the result of one that has an answer is returned as it is.
 
     Args:
         store: where it is stored.
         run_id: the run.
         seat: returns what sits in each seat of a plan, and refuses what cannot work.
-        price: US dollars of a call, for adapters that do not report them.
     """
     stored = await store.show(run_id)
     if stored.result is not None and stored.info.status in (Status.COMPLETED, Status.DEGRADED):
         return CouncilResult.from_dict(stored.result)
     adapters = seat(stored.plan)
     journal = await store._claimed(run_id)
-    return await _engine.conduct(stored.plan, adapters, price=price, journal=journal)
+    return await _engine.conduct(stored.plan, adapters, price=pricing.price_of(adapters), journal=journal)
 
 
 async def replay(store: Store, run_id: str) -> CouncilResult:

@@ -256,7 +256,7 @@ class Council:
             return seating.adapters
 
         with listening(*self._listeners):
-            return await _again.resume(self._required(store), run_id, seat, price=self._price)
+            return await _again.resume(self._required(store), run_id, seat)
 
     def replay(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
         """Tell a stored run again, bit for bit, without a network: block, or be awaited in an event loop.

@@ -22,6 +22,9 @@ INTERRUPTED: Final = 130
 # Command -> the module that holds it. One is imported when it is used, so that `version` stays quick.
 _COMMANDS = {
     "run": "_run",
+    "runs": "_runs",
+    "resume": "_runs",
+    "replay": "_runs",
     "doctor": "_commands",
     "providers": "_commands",
     "subagents": "_commands",
@@ -32,6 +35,9 @@ _COMMANDS = {
 
 _SUMMARIES = {
     "run": "Convene a council on a task.",
+    "runs": "List, show, export and forget stored runs.",
+    "resume": "Go on with a run that was interrupted.",
+    "replay": "Tell a stored run again, without a network.",
     "doctor": "Check the providers and this installation.",
     "providers": "List the providers.",
     "subagents": "List the subagents.",

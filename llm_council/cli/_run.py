@@ -45,6 +45,7 @@ _FORMATS = ("text", "json", "markdown", "html")
 @click.option("--quorum", type=int, help="Seats that must answer.")
 @click.option("--budget-usd", type=float, help="US dollars for the whole run.")
 @click.option("--seed", help="Seed of shuffles and fences.")
+@click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")
 @click.option("--json", "json_", is_flag=True, help="Print the whole result as JSON; the same as --format json.")
 @click.option("--format", "format_", type=click.Choice(_FORMATS), help="What to print; text is the answer alone.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; send nothing.")
@@ -82,7 +83,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
                 for event in events:
                     listener(event)
             result = events.result
-    return _report(result, format_, flags)
+    return _report(result, format_, {**flags, "store": config.store})
 
 
 def _fetch_weights(plan: Plan) -> None:
@@ -121,7 +122,7 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
 def _configured(config: CouncilConfig, flags: Mapping[str, Any]) -> CouncilConfig:
     import attrs
 
-    chosen = {name: flags[name] for name in ("chair", "strategy", "seed") if flags[name] is not None}
+    chosen = {name: flags[name] for name in ("chair", "strategy", "seed", "store") if flags[name] is not None}
     return attrs.evolve(config, **chosen)
 
 
@@ -202,7 +203,7 @@ def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
         say(f"council: {result.error}")
         for seat, error in result.errors.items():
             say(f"  {seat}: {error}")
-    elif result.status == "degraded" or flags["verbose"]:
+    elif result.status == "degraded" or flags["verbose"] or flags["store"]:  # that it is not stored whole, for one
         for warning in result.warnings:
             say(f"council: {warning}")
     if flags["verbose"]:
@@ -210,6 +211,8 @@ def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
             for adjustment in report.adjustments:
                 say(f"  {report.name}: {adjustment.field} {adjustment.action}: {adjustment.reason}")
         cost = "unknown" if result.cost.usd is None else f"${result.cost.usd:.4f}"
+        if flags["store"]:
+            say(f"council: stored as {result.run_id}")
         say(f"council: {result.usage.total_tokens or 'unknown'} tokens, cost {cost}, {result.duration:.1f} s")
 
 

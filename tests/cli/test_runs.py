@@ -1,0 +1,157 @@
+"""Stored runs on the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from llm_council import errors
+from llm_council.cli import main
+from llm_council.models import GenerateRequest
+from llm_council.providers import registry
+from llm_council.testing.fakes import ScriptedProvider
+
+ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
+SCRIPT = {"draft": "I say Paris.", "critique": "All hold.\nRANKING: A > B", "*": ANSWER}
+
+Council = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _quiet_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in tuple(os.environ):
+        if name.startswith("LLM_COUNCIL_") and name != "LLM_COUNCIL_SHARED":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LLM_COUNCIL_STORE", str(tmp_path / "runs.db"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def seat() -> Iterator[ScriptedProvider]:
+    provider = ScriptedProvider(SCRIPT, name="scripted")
+    with registry.overriding(scripted=provider):
+        yield provider
+
+
+@pytest.fixture
+def council(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Council:
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["council", *words])
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run
+
+
+def stored(council: Council) -> str:
+    code, out, _ = council("run", "-p", "scripted:3", "--json", "Where?")
+    assert code == 0
+    return str(json.loads(out)["run_id"])
+
+
+def test_runs_are_listed_shown_exported_and_forgotten(council: Council, seat: ScriptedProvider) -> None:
+    assert council("runs", "list") == (0, "run  began  status  subagent  task\n", "")
+    run = stored(council)
+    code, out, _ = council("runs", "list")
+    assert (code, out.splitlines()[1].split()[0]) == (0, run)
+    assert "completed" in out
+    assert "Where?" in out
+    (info,) = json.loads(council("runs", "list", "--json")[1])
+    assert (info["run_id"], info["answered"]) == (run, 6)
+    _, out, _ = council("runs", "show", run)
+    assert "draft/scripted-1/1" in out
+    assert "Paris" in out
+    shown = json.loads(council("runs", "show", run, "--json")[1])
+    assert shown["result"]["output"]["answer"] == "Paris"
+    assert len(shown["calls"]) == 6
+    exported = json.loads(council("runs", "export", run)[1])
+    assert exported["calls"][0]["ending"]["response"]["text"] == "I say Paris."
+    assert council("runs", "purge", run) == (0, "1 forgotten\n", "")
+    stored(council)
+    assert council("runs", "purge", "--days", "1")[1] == "0 forgotten\n"
+    assert council("runs", "purge", "--days", "0")[1] == "1 forgotten\n"
+
+
+def test_a_replay_prints_what_the_run_printed(council: Council, seat: ScriptedProvider) -> None:
+    code, out, _ = council("run", "-p", "scripted:3", "--json", "Where?")
+    asked = len(seat.requests)
+    run = json.loads(out)["run_id"]
+    assert council("replay", run, "--json") == (code, out, "")
+    assert council("replay", run)[1] == council("resume", run)[1]
+    assert len(seat.requests) == asked
+
+
+def test_an_interrupted_run_is_resumed(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
+    run = stored(council)
+    asked = len(seat.requests)
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as connection, connection:
+        connection.execute("UPDATE runs SET status = 'running', result = NULL, beat = 0")
+        connection.execute("UPDATE calls SET ending = NULL WHERE name LIKE 'synthesise/%'")
+    assert f"council resume {run}" in council("runs", "show", run)[1]
+    code, out, err = council("resume", run)
+    assert code == 0
+    assert "Paris" in out
+    assert "was asked again for its synthesise" in err
+    assert len(seat.requests) == asked + 1
+    assert "made again 1 times" in council("runs", "show", run)[1]
+
+
+def test_a_failed_run_fails_again(council: Council, tmp_path: Path) -> None:
+    def refuse(_: GenerateRequest) -> errors.AuthenticationFailed:
+        return errors.AuthenticationFailed("no")
+
+    with registry.overriding(scripted=ScriptedProvider(refuse, name="scripted")):
+        code, out, _ = council("run", "-p", "scripted:3", "--json", "Where?")
+        run = json.loads(out)["run_id"]
+        assert code == 1
+        code, out, err = council("replay", run)
+        assert (code, out) == (1, "")
+        assert "scripted-1: no" in err
+        assert council("resume", run)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("runs", "show", "nothing"), 1, "no run store"),
+        (("replay", "../x"), 2, "a run's id"),
+        (("runs", "purge"), 2, "--days"),
+        (("resume", "nothing"), 1, "no run store"),
+    ],
+)
+def test_what_is_wrong_is_said(council: Council, words: tuple[str, ...], code: int, said: str) -> None:
+    found, out, err = council(*words)
+    assert (found, out) == (code, "")
+    assert said in err
+
+
+def test_without_a_store_the_remedy_is_named(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLM_COUNCIL_STORE")
+    code, _, err = council("runs", "list")
+    assert code == 2
+    assert "--store PATH" in err
+
+
+def test_a_run_names_its_store(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
+    other = str(tmp_path / "other.db")
+    code, _, err = council("run", "-p", "scripted:3", "--store", other, "--verbose", "Where?")
+    assert code == 0
+    (info,) = json.loads(council("runs", "list", "--store", other, "--json")[1])
+    assert f"stored as {info['run_id']}" in err
+    assert not (tmp_path / "runs.db").exists()
+    (tmp_path / "file").touch()
+    code, out, err = council("run", "-p", "scripted:3", "--store", str(tmp_path / "file" / "x"), "Where?")
+    assert (code, "Paris" in out) == (0, True)
+    assert "not stored whole" in err
