@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 
 from llm_council._engine import prompts
 from llm_council._engine.fences import RULE, derive, masked, quoted
-from llm_council.models import Attachment, Draft, GenerateResponse, Limits, Message, Phase, Plan, RolePrompts, SeatSpec
+from llm_council.models import (
+    Attachment,
+    Critique,
+    Draft,
+    GenerateResponse,
+    Limits,
+    Message,
+    Phase,
+    Plan,
+    Ranking,
+    RolePrompts,
+    SeatSpec,
+)
 
 SEATS = tuple(
     SeatSpec(name=f"{name}-1", provider=name, model=f"{name}/{name}-large") for name in ("mistral", "openai", "cohere")
@@ -92,6 +104,27 @@ def test_no_text_closes_its_fence_or_reaches_the_system_turn(text: str) -> None:
             assert mark not in user.content
         assert not any(ord(c) < 32 and c not in "\n\t" for c in user.content)
         user.content.encode()  # no lone surrogate
+
+
+@settings(max_examples=120)
+@given(hostile, hostile)
+@example("".join(f"{code[:8]}{code}{code[8:]}" for code in CODES), "".join(CODES))
+def test_before_the_chair_every_voice_stays_in_its_own_fence(text: str, review: str) -> None:
+    chair = SEATS[2]
+    drafts = [Draft(seat=seat.name, response=GenerateResponse(text=text or "x")) for seat in SEATS[:2]]
+    labels = {"A": "mistral-1", "B": "openai-1"}
+    critiques = [
+        Critique(seat=seat.name, labels=labels, response=GenerateResponse(text=f"x{review}")) for seat in SEATS
+    ]
+    system, user = prompts.synthesise(PLAN, chair, drafts, critiques, Ranking()).messages
+    code = derive(PLAN, "fence", Phase.SYNTHESISE, chair.name)
+    lines = [line for line in user.content.split("\n") if code in line.lower()]
+    assert system.content == f"You answer.\n\n{RULE}"
+    assert user.content.lower().count(code) == len(lines) == 2 * (len(drafts) + len(critiques))
+    opened = [line.removeprefix(f"[[[ {code} ").split(" (")[0] for line in lines[::2]]
+    assert opened == ["Draft 1", "Draft 2", "Review 1", "Review 2", "Review 3"]
+    assert set(lines[1::2]) == {f"{code} ]]]"}
+    assert user.content.index("Now give the final answer") > user.content.rindex(lines[-1])
 
 
 SMALL = attrs.evolve(PLAN, seats=[attrs.evolve(seat, prose_first=True) for seat in SEATS])
