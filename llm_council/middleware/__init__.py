@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Balance", "Cached", "Failover", "Hedge", "Limit", "MemoryStore", "Retry", "SQLiteStore"]
+__all__ = ["Balance", "Cached", "Failover", "Hedge", "Limit", "Logged", "MemoryStore", "Retry", "SQLiteStore"]
 
 # Name -> the module that holds it. Each is imported when it is first used (PEP 562): a council needs Retry alone.
 _HOMES = {
@@ -14,6 +14,7 @@ _HOMES = {
     "Failover": "failover",
     "Hedge": "hedge",
     "Limit": "limit",
+    "Logged": "log",
     "MemoryStore": "cache",
     "Retry": "retry",
     "SQLiteStore": "cache",
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from llm_council.middleware.failover import Failover
     from llm_council.middleware.hedge import Hedge
     from llm_council.middleware.limit import Limit
+    from llm_council.middleware.log import Logged
     from llm_council.middleware.retry import Retry
 
 
