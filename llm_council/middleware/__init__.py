@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Balance", "Cached", "Failover", "Hedge", "Limit", "Logged", "MemoryStore", "Retry", "SQLiteStore"]
+__all__ = ["Balance", "Cached", "Failover", "Hedge", "Limit", "Logged", "MemoryStore", "Retry", "SQLiteStore", "Traced"]
 
 # Name -> the module that holds it. Each is imported when it is first used (PEP 562): a council needs Retry alone.
 _HOMES = {
@@ -18,6 +18,7 @@ _HOMES = {
     "MemoryStore": "cache",
     "Retry": "retry",
     "SQLiteStore": "cache",
+    "Traced": "trace",
 }
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from llm_council.middleware.limit import Limit
     from llm_council.middleware.log import Logged
     from llm_council.middleware.retry import Retry
+    from llm_council.middleware.trace import Traced
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,170 @@
+"""One trace for each run: a span for the run, one for each phase, one for each call."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import attrs
+
+from llm_council.events import (
+    AttemptFailed,
+    Event,
+    Listener,
+    PhaseFinished,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+    SeatFinished,
+    SeatReset,
+    SeatStarted,
+)
+from llm_council.middleware import _genai
+from llm_council.models import GenerateRequest, Phase, Plan, Status
+
+__all__ = ["trace_runs"]
+
+
+def trace_runs(*, content: bool = False, tracer_provider: Any = None, meter_provider: Any = None) -> Listener:
+    """Return a listener that traces runs by OpenTelemetry's conventions for generative AI; needs the extra ``otel``.
+
+    A run is a span ``invoke_agent SUBAGENT`` under the caller's current one; below it there is one span for each phase,
+    and below these ``chat MODEL`` for each call of a seat, with its tokens, failed tries and the type of its failure.
+    Calls are counted in ``gen_ai.client.operation.duration`` and ``gen_ai.client.token.usage``. Spans that a provider
+    opens, such as those of ``Traced``, are children of the call's.
+
+    Args:
+        content: put the task and the answers into the spans too.
+        tracer_provider: an OpenTelemetry ``TracerProvider``; None is the global one.
+        meter_provider: an OpenTelemetry ``MeterProvider``; None is the global one.
+
+    Raises:
+        MissingDependency: OpenTelemetry is not installed.
+    """
+    return _Tracer(content=content, tracer_provider=tracer_provider, meter_provider=meter_provider).listen
+
+
+@attrs.define(eq=False)
+class _Open:
+    """A span that has begun."""
+
+    span: Any
+    token: Any = None
+    facts: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class _Run:
+    """What is open of a run."""
+
+    plan: Plan
+    run: _Open
+    phases: dict[Phase, _Open] = attrs.field(factory=dict)
+    calls: dict[tuple[Phase, str], _Open] = attrs.field(factory=dict)
+
+
+class _Tracer:
+    def __init__(self, *, content: bool, tracer_provider: Any, meter_provider: Any) -> None:
+        self._trace, self._context = _genai.api("trace"), _genai.api("context")
+        self._tracer = self._trace.get_tracer("llm_council", tracer_provider=tracer_provider)
+        self._meters = _genai.Meters(meter_provider)
+        self._content = content
+        self._runs: dict[str, _Run] = {}
+        self._lock = threading.Lock()
+
+    def listen(self, event: Event) -> None:
+        """Open or close what an event begins or ends; runs from the middle on are left alone."""
+        if isinstance(event, RunStarted):
+            with self._lock:
+                self._runs[event.run_id] = self._begun(event)
+            return
+        run = self._runs.get(event.run_id)
+        if run is None:
+            return
+        match event:
+            case PhaseStarted():
+                span = self._span(str(event.phase), run.run, {"llm_council.phase": str(event.phase)})
+                run.phases[event.phase] = _Open(span)
+            case PhaseFinished() if event.phase in run.phases:
+                run.phases.pop(event.phase).span.end()
+            case SeatStarted():
+                self._seat_started(run, event)
+            case AttemptFailed() if (event.phase, event.seat) in run.calls:
+                facts = {**_genai.failed(event.error), "llm_council.retry_in": event.retry_in or 0.0}
+                run.calls[event.phase, event.seat].span.add_event("attempt failed", facts)
+            case SeatReset() if (event.phase, event.seat) in run.calls:
+                run.calls[event.phase, event.seat].span.add_event("stream began again")
+            case SeatFinished():
+                self._seat_finished(run, event)
+            case RunFinished():
+                self._finished(run, event)
+
+    def _begun(self, event: RunStarted) -> _Run:
+        plan = event.plan
+        facts = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": plan.subagent,
+            "llm_council.run.id": plan.run_id,
+            "llm_council.strategy": plan.strategy,
+            "llm_council.seats": [seat.name for seat in plan.seats],
+        }
+        if self._content:
+            facts |= _genai.said(GenerateRequest(prompt=plan.task or " ").turns())
+        opened = _Open(self._tracer.start_span(f"invoke_agent {plan.subagent}", attributes=facts))
+        opened.token = self._entered(opened.span)
+        return _Run(plan, opened)
+
+    def _seat_started(self, run: _Run, event: SeatStarted) -> None:
+        plan, seat = run.plan, run.plan.seat(event.seat)
+        knobs = GenerateRequest(
+            prompt=" ",
+            model=seat.model,
+            temperature=plan.temperature,
+            max_tokens=plan.max_tokens,
+            metadata={"phase": str(event.phase)},
+        )
+        facts = _genai.asked(seat.provider, knobs)
+        above = run.phases.get(event.phase, run.run)
+        own = {**facts, "llm_council.seat": seat.name, "llm_council.run.id": plan.run_id}
+        opened = _Open(self._span(_genai.span_name(seat.model), above, own, self._trace.SpanKind.CLIENT), facts=facts)
+        opened.token = self._entered(opened.span, observed=True)
+        run.calls[event.phase, event.seat] = opened
+
+    def _seat_finished(self, run: _Run, event: SeatFinished) -> None:
+        opened = run.calls.pop((event.phase, event.seat), None)
+        if opened is None:  # it was not asked, for want of budget
+            return
+        self._context.detach(opened.token)
+        span, response, error = opened.span, event.response, event.error
+        if response is not None:
+            span.set_attributes(_genai.answered(response))
+            if self._content:
+                span.set_attributes(_genai.said(response=response))
+        if error is not None:
+            span.set_attributes(_genai.failed(error))
+            self._fail(span, type(error).__name__)
+        span.end()
+        self._meters.record(opened.facts, event.elapsed, response=response, error=error)
+
+    def _finished(self, run: _Run, event: RunFinished) -> None:
+        with self._lock:
+            del self._runs[event.run_id]
+        for opened in (*run.calls.values(), *run.phases.values()):  # of a run that was cancelled
+            opened.span.end()
+        run.run.span.set_attribute("llm_council.status", str(event.status))
+        if event.status is Status.FAILED:
+            self._fail(run.run.span, "failed")
+        run.run.span.end()
+        self._context.detach(run.run.token)
+
+    def _span(self, name: str, above: _Open, facts: dict[str, Any], kind: Any = None) -> Any:
+        parent = self._trace.set_span_in_context(above.span)
+        return self._tracer.start_span(name, parent, kind or self._trace.SpanKind.INTERNAL, facts)
+
+    def _entered(self, span: Any, *, observed: bool = False) -> Any:
+        """Make a span the current one for the tasks that follow, and return what takes that back."""
+        context = self._trace.set_span_in_context(span)
+        return self._context.attach(self._context.set_value(_genai.OBSERVED, observed, context))
+
+    def _fail(self, span: Any, words: str) -> None:
+        span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, words))
