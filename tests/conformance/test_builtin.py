@@ -19,6 +19,7 @@ from llm_council.providers.local import LocalProvider
 from llm_council.providers.ollama import OllamaProvider
 from llm_council.providers.openai import OpenAIProvider
 from llm_council.providers.openrouter import OpenRouterProvider
+from llm_council.providers.replicate import ReplicateProvider
 from llm_council.providers.vertex import VertexProvider
 from llm_council.providers.vllm import VLLMProvider
 from llm_council.testing.conformance import KEY, ProviderConformance, Stage, Verdict, outcomes
@@ -79,6 +80,13 @@ class TestVertex(ProviderConformance):
 class TestClaudeOnVertex(TestVertex):
     speaks = "vertex-claude"
     model = "claude-opus-4-6"
+
+
+class TestReplicate(ProviderConformance):
+    provider = ReplicateProvider
+    backends = BOTH
+    model = "house/fake"
+    not_kept: ClassVar = {"finish": "Replicate does not say why a model stopped"}
 
 
 class TestOllama(ProviderConformance):

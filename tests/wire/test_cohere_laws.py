@@ -27,14 +27,14 @@ from llm_council.errors import ApiError, InvalidOption, MalformedReply, Provider
 from llm_council.testing import strategies
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(strategies.representable("cohere"))
 def test_a_payload_is_a_fixed_point(request: m.GenerateRequest) -> None:
     payload = encode_request(request)
     assert encode_request(decode_request(loads(dumps(payload)))) == payload
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(strategies.representable("cohere"))
 def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
     again = decode_request(encode_request(request))
@@ -48,7 +48,7 @@ def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
     assert schemas[0] == schemas[1]
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(strategies.requests())
 def test_any_request_at_all_is_encoded_and_read_again_or_refused(request: m.GenerateRequest) -> None:
     try:
@@ -59,7 +59,7 @@ def test_any_request_at_all_is_encoded_and_read_again_or_refused(request: m.Gene
     assert encode_request(again) == payload
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(strategies.replies("cohere"))
 def test_a_reply_comes_back(response: m.GenerateResponse) -> None:
     payload = encode_response(response)
@@ -77,7 +77,7 @@ def split(body: bytes, cuts: list[int]) -> list[bytes]:
     return [body[start:end] for start, end in pairwise(places)]
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(strategies.replies("cohere"), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20), st.booleans())
 def test_a_stream_is_the_whole_wherever_it_is_cut(
     response: m.GenerateResponse, size: int, cuts: list[int], ended: bool
@@ -121,7 +121,7 @@ def wrapped(value: Any) -> list[Any]:
     ]
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(lookalikes)
 def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
     for junk in wrapped(value):
@@ -134,13 +134,13 @@ def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
             assert isinstance(decode_error(status, {}, dumps(junk)), ProviderError)
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(st.binary(max_size=80), st.integers(400, 599))
 def test_any_body_of_a_refusal_is_read(body: bytes, status: int) -> None:
     assert decode_error(status, {}, body).message
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(st.sampled_from([b"", b"{", b"data: ", b"data: {", b"event: "]), st.binary(max_size=40))
 def test_any_bytes_are_a_stream_or_refused(head: bytes, body: bytes) -> None:
     def outcome(pieces: list[bytes]) -> Any:

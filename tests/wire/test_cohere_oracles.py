@@ -189,7 +189,7 @@ def test_a_request_says_what_the_official_client_says(name: str) -> None:
     assert_valid(payload)
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(strategies.representable("cohere"))
 def test_any_request_meets_the_schema(request: GenerateRequest) -> None:
     assert_valid(loads(dumps(encode_request(request))))

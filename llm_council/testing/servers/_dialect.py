@@ -35,6 +35,7 @@ _HOMES = {
     "gemini": "_gemini:Gemini",
     "ollama": "_ollama:Ollama",
     "openai": "_openai:OpenAI",
+    "replicate": "_replicate:Replicate",
     "vertex": "_vertex:Vertex",
     "vertex-claude": "_vertex:ClaudeOnVertex",
 }

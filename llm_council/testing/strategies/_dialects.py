@@ -48,7 +48,7 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
 
     Args:
         draw: hypothesis's own.
-        dialect: ``"openai"``, ``"responses"``, ``"cohere"`` or ``"ai21"``.
+        dialect: ``"openai"``, ``"responses"``, ``"cohere"``, ``"ai21"`` or ``"replicate"``.
         vendor: whose reasoning blocks the assistant's turns hold.
 
     Raises:
@@ -109,7 +109,7 @@ def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.Gener
 
     Args:
         draw: hypothesis's own.
-        dialect: ``"openai"``, ``"responses"``, ``"cohere"`` or ``"ai21"``.
+        dialect: ``"openai"``, ``"responses"``, ``"cohere"``, ``"ai21"`` or ``"replicate"``.
         vendor: whose reasoning blocks the answer holds.
 
     Raises:

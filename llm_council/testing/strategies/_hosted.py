@@ -123,11 +123,63 @@ def ai21_replies(draw: st.DrawFn) -> m.GenerateResponse:
     )
 
 
+def _images_alone() -> SearchStrategy[m.ImagePart]:
+    """Return images as Replicate's inputs hold them: an address, or data with its type, and no wish about detail."""
+    return images().map(lambda image: m.ImagePart(url=image.url, data=image.data, media_type=image.media_type))
+
+
+def replicate_requests() -> SearchStrategy[m.GenerateRequest]:
+    """Return requests that a prediction carries whole: instructions and one turn, for a model with every input."""
+    turn = st.builds(
+        m.Message,
+        st.just("user"),
+        st.tuples(some_text, st.lists(_images_alone(), max_size=2)).map(
+            lambda found: [m.TextPart(text=found[0]), *found[1]]
+        ),
+    )
+    first = st.lists(st.builds(m.Message, st.just("system"), some_text), max_size=1)
+    effort = st.sampled_from(list(m.Effort)).map(lambda word: m.ReasoningConfig(effort=word))
+    return st.builds(
+        m.GenerateRequest,
+        model=st.sampled_from(["house/model", "deployments/house/model"]),
+        messages=st.tuples(first, turn).map(lambda found: [*found[0], found[1]]),
+        stream=st.booleans(),
+        max_tokens=maybe(st.integers(1, 10**6)),
+        temperature=maybe(st.floats(0, 2)),
+        top_p=maybe(st.floats(0, 1)),
+        stop=st.lists(words, max_size=3),
+        reasoning=maybe(effort | st.integers(1, 10**5).map(lambda number: m.ReasoningConfig(budget_tokens=number))),
+        extra=st.fixed_dictionaries({}, optional={"seed": st.integers(0, 9), "webhook": words}),
+    )
+
+
+@st.composite
+def replicate_replies(draw: st.DrawFn) -> m.GenerateResponse:
+    """Return answers that a prediction carries whole: no carriage return is in them, which streams cannot write."""
+    usage = st.builds(m.Usage, input_tokens=counted, output_tokens=counted)
+    found = draw(maybe(usage))
+    metrics = (
+        {} if found is None else {"input_token_count": found.input_tokens, "output_token_count": found.output_tokens}
+    )
+    version = draw(st.dictionaries(st.just("version"), words, max_size=1))
+    return m.GenerateResponse(
+        text=draw(maybe(texts.map(lambda text: text.replace("\r", "")))),
+        usage=found,
+        model=draw(words),
+        finish_reason=m.FinishReason.STOP,
+        raw_finish_reason="succeeded",
+        request_id=draw(words),
+        extra={**version, **({"metrics": metrics} if metrics else {})},
+    )
+
+
 REQUESTS: dict[str, Callable[[], SearchStrategy[m.GenerateRequest]]] = {
     "cohere": cohere_requests,
     "ai21": ai21_requests,
+    "replicate": replicate_requests,
 }
 REPLIES: dict[str, Callable[[], SearchStrategy[m.GenerateResponse]]] = {
     "cohere": cohere_replies,
     "ai21": ai21_replies,
+    "replicate": replicate_replies,
 }

@@ -1,0 +1,91 @@
+"""What Replicate says when it refuses, which is ``application/problem+json``, and when a prediction has failed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llm_council._wire import failures, openai_errors
+from llm_council._wire.payloads import loads
+from llm_council.errors import ContentFiltered, MalformedReply, ProviderError, ServerFailed
+
+__all__ = ["decode_error", "encode_error", "failed"]
+
+_KEPT = 64 * 1024  # bytes of a body
+# "E6716: ...", "... (E005)", "... (code: PA)" (Replicate's documentation, "Error codes").
+_CODE = re.compile(r"\bE\d{3,4}\b|(?<=\(code: )[A-Za-z0-9_-]{1,20}(?=\))")
+_FLAGGED = "E005"
+_FINAL = frozenset({"E1001", "E4875"})  # out of memory on this input; a webhook without an address
+
+
+def decode_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | str,
+    *,
+    now: float | None = None,
+    request_id: str | None = None,
+) -> ProviderError:
+    """Read the reply to a refused request; the delay that it asks for stands in the body.
+
+    Args:
+        status: the HTTP status, 400 or more.
+        headers: the reply's.
+        body: the reply's, cut at will.
+        now: Unix seconds, see ``failures.retry_after``.
+        request_id: the id of the request, where the caller knows it already.
+    """
+    said = {name.lower(): word for name, word in headers.items()}
+    text = body if isinstance(body, str) else bytes(body[:_KEPT]).decode("utf-8", "replace")
+    problem = _parsed(text)
+    delay = problem.get("retry_after")
+    if isinstance(delay, int | float) and not isinstance(delay, bool) and failures.retry_after(said, now) is None:
+        said["retry-after"] = str(delay)
+    title, detail = problem.get("title"), problem.get("detail")
+    if isinstance(title, str) and isinstance(detail, str) and title not in detail:
+        error = openai_errors.decode_error(status, said, _joined(title, detail), now=now, request_id=request_id)
+        error.body = text
+        return error
+    return openai_errors.decode_error(status, said, text, now=now, request_id=request_id)
+
+
+def _joined(title: str, detail: str) -> str:
+    return json.dumps({"detail": f"{title}: {' '.join(detail.split())}"})
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        value = loads(text)
+    except MalformedReply:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def failed(message: str, *, request_id: str | None = None, partial: str | None = None) -> ProviderError:
+    """Return the error of a prediction that has failed.
+
+    A code is Replicate's own word, and nearly every one of its failures passes; a text without one is what the model's
+    own program raised, which it will raise again.
+
+    Args:
+        message: what the prediction says of it.
+        request_id: the prediction's id.
+        partial: the text that had arrived.
+    """
+    found = _CODE.search(message)
+    code = found[0] if found else None
+    if code == _FLAGGED:
+        return ContentFiltered(message, request_id=request_id, partial=partial)
+    error = failures.failure(
+        ServerFailed, message or "the prediction failed", status=None, code=code, request_id=request_id, partial=partial
+    )
+    error.retryable = code is not None and code not in _FINAL
+    return error
+
+
+def encode_error(message: str, *, status: int, title: str | None = None, retry_after: float | None = None) -> Any:
+    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
+    problem = {"title": title, "detail": message, "status": status, "retry_after": retry_after}
+    return {key: value for key, value in problem.items() if value is not None}

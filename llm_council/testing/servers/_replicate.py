@@ -1,0 +1,92 @@
+"""A server of Replicate's predictions, each of which has ended when it is created, or waits to be streamed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from llm_council._wire import replicate as wire
+from llm_council._wire.payloads import dumps
+from llm_council.models import GenerateRequest, GenerateResponse
+from llm_council.testing.servers._dialect import Dialect
+from llm_council.testing.servers._said import Asked, Hang, Raw, Refuse, Said, Sent
+
+__all__ = ["Replicate"]
+
+_CREATE = re.compile(r"/v1/(?:models/([^/]+/[^/]+)/)?predictions$")
+_STREAM = re.compile(r"/v1/streams/([A-Za-z0-9_=-]+)$")
+_LOOK = re.compile(r"/v1/predictions/[^/]+(/cancel)?$")
+_MODEL = re.compile(r"/v1/models/[^/]+/[^/]+$")
+_INPUTS = wire.ModelInputs(images="image_input", lists=("image_input",))
+_SCHEMA = {
+    "prompt": {"type": "string"},
+    "system_prompt": {"type": "string"},
+    "max_tokens": {"type": "integer"},
+    "temperature": {"type": "number"},
+    "top_p": {"type": "number"},
+    "stop_sequences": {"type": "string"},
+    "image_input": {"type": "array", "items": {"type": "string", "format": "uri"}},
+}
+
+
+class Replicate(Dialect):
+    """Predictions, their streams, a model's schema, and an account.
+
+    It keeps nothing: the address of a stream holds what was asked.
+    """
+
+    name = "replicate"
+    usage: ClassVar[tuple[str, ...]] = ("metrics",)
+
+    def read(self, asked: Asked) -> GenerateRequest | None:
+        """Read a prediction that is to be created, or the one whose stream is asked for."""
+        created, streamed = _CREATE.search(asked.path), _STREAM.search(asked.path)
+        if asked.method == "POST" and created is not None:
+            return wire.decode_request(asked.json, _INPUTS, model=created[1])
+        if asked.method == "GET" and streamed is not None:
+            return wire.decode_request(json.loads(base64.urlsafe_b64decode(streamed[1])), _INPUTS, model="fake")
+        return None
+
+    def reply(self, asked: Asked, said: Said) -> Sent:
+        """Begin a prediction that is to be streamed; everything else is as everywhere."""
+        wishes = asked.json if isinstance(asked.json, dict) else {}
+        at_once = isinstance(said, Raw) or (isinstance(said, Refuse) and said.after is None)
+        at_once = at_once or (isinstance(said, Hang) and said.said is None)
+        if asked.method == "POST" and _CREATE.search(asked.path) and wishes.get("stream") is True and not at_once:
+            where = base64.urlsafe_b64encode(asked.body).decode()
+            url = f"http://{asked.headers.get('host', 'replicate.invalid')}/v1/streams/{where}"
+            begun = GenerateResponse(request_id="fake-1", model="house/fake")
+            return Sent.of(dumps(wire.encode_response(begun, status="starting", stream_url=url)), status=201)
+        return super().reply(asked, said)
+
+    def whole(self, response: GenerateResponse) -> Any:
+        """Write a prediction that has ended."""
+        return wire.encode_response(response)
+
+    def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
+        """Write a stream."""
+        return wire.encode_events(response)
+
+    def frame(self, event: Any) -> bytes:
+        """Write an event; a refusal is one that is called an error."""
+        return wire.frame(event if isinstance(event, tuple) else ("error", json.dumps(event)))
+
+    def refusal(self, refuse: Refuse) -> Any:
+        """Write an error."""
+        return wire.encode_error(refuse.message, status=refuse.status)
+
+    def facts(self, asked: Asked) -> Any:
+        """Tell what a model takes, whose key it is, and what became of a prediction."""
+        if asked.method == "GET" and asked.path.endswith("/v1/account"):
+            return {"type": "organization", "username": "house"}
+        if asked.method == "GET" and _MODEL.search(asked.path):
+            schema = {"components": {"schemas": {"Input": {"properties": _SCHEMA}}}}
+            return {"owner": "house", "name": "fake", "latest_version": {"openapi_schema": schema}}
+        found = _LOOK.search(asked.path)
+        if found is None:
+            return None
+        gone = GenerateResponse(request_id="fake-1", model="house/fake")
+        return wire.encode_response(gone, status="canceled" if found[1] else "succeeded")

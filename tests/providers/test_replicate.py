@@ -1,0 +1,463 @@
+"""Replicate over a real socket: predictions are created once, looked at until they end, and cancelled when given up."""
+
+import threading
+from contextlib import aclosing
+
+import anyio
+import pytest
+
+from llm_council import get_provider
+from llm_council._wire.replicate import encode_error, encode_events, encode_response, frame
+from llm_council.errors import (
+    AuthenticationFailed,
+    CapabilityMissing,
+    ConnectionLost,
+    InvalidOption,
+    MissingCredentials,
+    OutOfCredit,
+    RateLimited,
+    ServerFailed,
+    TimedOut,
+    TruncatedReply,
+)
+from llm_council.middleware.retry import Retry
+from llm_council.models import (
+    GenerateResponse,
+    ImagePart,
+    Message,
+    ReasoningConfig,
+    RetryPolicy,
+    StructuredOutput,
+    Tool,
+    Usage,
+    join,
+)
+from llm_council.providers.base import GenerateRequest, call, examine, stream
+
+pytestmark = pytest.mark.anyio
+
+KEY = "r8_house0123456789abcdef"
+MODEL = "meta/llama"
+PROPERTIES = {
+    "prompt": {"type": "string"},
+    "system_prompt": {"type": "string"},
+    "max_new_tokens": {"type": "integer"},
+    "temperature": {"type": "number"},
+    "stop_sequences": {"type": "string"},
+    "image": {"type": "string"},
+    "reasoning_effort": {"type": "string", "enum": ["low", "high"]},
+}
+ANSWER = GenerateResponse(
+    text=" 4\n\n2", model=MODEL, request_id="p-1", usage=Usage(input_tokens=5, output_tokens=2), extra={"version": "v"}
+)
+
+
+class Replicate:
+    """A Replicate whose predictions take some looks to end, each of which may be answered by a script."""
+
+    def __init__(self, vendor, *, looks=("processing", "succeeded"), properties=PROPERTIES, answer=ANSWER):
+        self.vendor, self.answer, self.properties = vendor, answer, properties
+        self.looks = list(looks)
+        self.created = 0
+        self.cancelled = threading.Event()
+        self.at_create = self.at_cancel = self.at_stream = None
+        self.error = None
+        self.streams = True
+        self.root = vendor.url.removesuffix("/v1")
+
+    def prediction(self, status):
+        url = f"{self.root.replace('127.0.0.1', 'localhost')}/v1/streams/abc" if self.streams else None
+        return encode_response(self.answer, status=status, error=self.error, stream_url=url)
+
+    def __call__(self, exchange):
+        path, method = exchange.path, exchange.command
+        if path == "/v1/account":
+            exchange.say({"type": "user", "username": "house"})
+        elif method == "GET" and path.startswith("/v1/models/"):
+            if self.properties is None:
+                exchange.say(encode_error("no such model", status=404), 404)
+            else:
+                parts = {"Input": {"properties": self.properties}}
+                exchange.say({"latest_version": {"openapi_schema": {"components": {"schemas": parts}}}})
+        elif path.endswith("/cancel"):
+            self.cancelled.set()
+            (self.at_cancel or (lambda found: found.say(self.prediction("canceled"))))(exchange)
+        elif method == "POST" and path.endswith("/predictions"):
+            self.created += 1
+            (self.at_create or (lambda found: found.say(self.prediction("starting"), 201)))(exchange)
+        elif path.startswith("/v1/streams/"):
+            (self.at_stream or self.whole_stream)(exchange)
+        else:
+            look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+            if callable(look):
+                look(exchange)
+            else:
+                exchange.say(self.prediction(look))
+
+    def whole_stream(self, exchange):
+        exchange.begin_stream()
+        exchange.send(b": hi\n\n")
+        for event in encode_events(self.answer, size=2):
+            exchange.send(frame(event))
+        exchange.wfile.write(b"0\r\n\r\n")
+
+
+@pytest.fixture
+def house(vendor, monkeypatch):
+    monkeypatch.delenv("REPLICATE_API_BASE_URL", raising=False)
+    monkeypatch.setenv("REPLICATE_API_TOKEN", KEY)
+    vendor.script = Replicate(vendor)
+    return vendor.script
+
+
+@pytest.fixture
+def replicate(vendor, house):
+    return lambda **options: get_provider(
+        "replicate", **{"base_url": vendor.url, "default_model": MODEL, "poll": 0.01, **options}
+    )
+
+
+def hang_up(exchange):
+    exchange.close_connection = True
+
+
+def paths(vendor):
+    return [(exchange.command, exchange.path) for exchange in vendor.seen]
+
+
+async def heard(event):
+    """Wait for something to happen in the server."""
+    return await anyio.to_thread.run_sync(event.wait, 10)
+
+
+def test_where_it_is(monkeypatch):
+    monkeypatch.delenv("REPLICATE_API_TOKEN", raising=False)
+    monkeypatch.delenv("REPLICATE_API_BASE_URL", raising=False)
+    provider = get_provider("replicate")
+    assert provider.base_url == "https://api.replicate.com"
+    assert provider.default_model.count("/") == 1
+    with pytest.raises(MissingCredentials, match="REPLICATE_API_TOKEN"):
+        provider.check()
+
+
+async def test_a_prediction_is_created_once_and_looked_at_until_it_ends(replicate, vendor, house, ask):
+    async with replicate() as provider:
+        for _ in range(2):
+            house.looks = ["starting", "processing", "succeeded"]
+            response = await call(provider, ask)
+            assert (response.text, response.finish_reason, response.usage) == (ANSWER.text, "stop", ANSWER.usage)
+            assert (response.model, response.request_id, response.extra["version"]) == (MODEL, "p-1", "v")
+    create = ("POST", "/v1/models/meta/llama/predictions")
+    looks = [("GET", "/v1/predictions/p-1")] * 3
+    assert paths(vendor) == [("GET", "/v1/models/meta/llama"), create, *looks, create, *looks]  # inputs are asked once
+    asked = vendor.seen[1]
+    assert asked.body == {"input": {"prompt": ask.prompt}}
+    assert asked.headers["Authorization"] == f"Bearer {KEY}"
+    assert asked.headers["Cancel-After"] == "600s"  # should nobody hear of it any more
+    assert not house.cancelled.is_set()
+
+
+async def test_one_that_has_ended_at_once_is_not_looked_at(replicate, vendor, house, ask):
+    house.at_create = lambda exchange: exchange.say(house.prediction("succeeded"), 201)
+    async with replicate(inputs={}) as provider:
+        assert (await call(provider, ask)).text == ANSWER.text
+        assert join([chunk async for chunk in stream(provider, ask)]).text == ANSWER.text
+    assert {path for _, path in paths(vendor)} == {"/v1/models/meta/llama/predictions"}
+
+
+async def test_a_stream_brings_its_pieces_and_then_the_count(replicate, vendor, house, ask):
+    house.looks = ["succeeded"]
+    async with replicate() as provider:
+        chunks = [chunk async for chunk in stream(provider, ask)]
+    joined = join(chunks)
+    assert (joined.text, joined.finish_reason, joined.usage) == (ANSWER.text, "stop", ANSWER.usage)
+    assert (joined.model, joined.request_id) == (MODEL, "p-1")
+    _, created, streamed, looked = vendor.seen
+    assert created.body["stream"] is True
+    assert created.headers["Accept"] == "application/json"
+    assert (streamed.path, streamed.headers["Accept"]) == ("/v1/streams/abc", "text/event-stream")
+    assert streamed.headers["Authorization"] is None  # it is another host: the key is not its business
+    assert looked.path == "/v1/predictions/p-1"
+    assert not house.cancelled.is_set()
+
+
+async def test_at_its_own_address_a_stream_gets_the_key(replicate, vendor, house, ask):
+    house.root = vendor.url.removesuffix("/v1").replace("127.0.0.1", "localhost")
+    async with replicate(base_url=house.root) as provider:
+        assert [chunk async for chunk in stream(provider, ask)]
+    assert next(seen for seen in vendor.seen if "streams" in seen.path).headers["Authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_model_that_does_not_stream_is_waited_for(replicate, house, ask):
+    house.streams = False
+    async with replicate() as provider:
+        (chunk,) = [chunk async for chunk in stream(provider, ask)]
+    assert (chunk.text, chunk.usage) == (ANSWER.text, ANSWER.usage)
+
+
+# Given up.
+
+
+async def test_a_cancelled_call_cancels_its_prediction(replicate, vendor, house, ask):
+    looked = threading.Event()
+    house.looks = [lambda exchange: (looked.set(), exchange.say(house.prediction("processing")))]
+    async with replicate() as provider:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, provider, ask)
+            assert await heard(looked)
+            tasks.cancel_scope.cancel()
+        assert await heard(house.cancelled)
+    assert vendor.seen[-1].path == "/v1/predictions/p-1/cancel"
+    assert vendor.seen[-1].command == "POST"
+    assert vendor.seen[-1].headers["Authorization"] == f"Bearer {KEY}"
+    assert house.created == 1
+
+
+async def test_a_call_whose_time_is_up_cancels_its_prediction(replicate, vendor, house):
+    house.looks = ["processing"]
+    async with replicate(inputs={}) as provider:
+        with pytest.raises(TimedOut):
+            await call(provider, GenerateRequest(prompt="x", timeout_seconds=0.5))
+        assert await heard(house.cancelled)
+    assert vendor.seen[0].headers["Cancel-After"] == "5s"  # the least there is
+
+
+async def test_a_stream_that_is_closed_early_cancels_its_prediction(replicate, house, ask):
+    left = threading.Event()
+
+    def endless(exchange):
+        exchange.begin_stream()
+        exchange.send(frame(("output", "first")))
+        left.wait(10)
+
+    house.at_stream = endless
+    async with replicate() as provider:
+        async with aclosing(stream(provider, ask)) as chunks:
+            async for chunk in chunks:
+                assert chunk.text == "first"
+                break
+        assert await heard(house.cancelled)
+        left.set()
+
+
+async def test_a_stream_that_is_cut_cancels_its_prediction_and_keeps_the_text(replicate, house, ask):
+    def cut(exchange):
+        exchange.begin_stream()
+        exchange.send(frame(("output", "first")))
+        exchange.wfile.write(b"0\r\n\r\n")
+
+    house.at_stream = cut
+    async with replicate() as provider:
+        with pytest.raises(TruncatedReply) as caught:
+            [chunk async for chunk in stream(provider, ask)]
+        assert (caught.value.partial, caught.value.retryable) == ("first", True)
+        assert house.cancelled.is_set()
+        house.at_cancel = lambda exchange: exchange.say(encode_error("no", status=500), 500)
+        with pytest.raises(TruncatedReply) as caught:
+            [chunk async for chunk in stream(provider, ask)]
+        assert caught.value.retryable is False  # it may go on, and another one beside it would be paid for too
+
+
+async def test_a_prediction_that_failed_is_not_cancelled(replicate, house, ask):
+    house.error = "E6716: Unexpected error"
+    house.looks = ["failed"]
+    body = frame(("output", "Hel")) + frame(("error", '{"detail": "E6716: Unexpected error"}'))
+
+    def fail(exchange):
+        exchange.begin_stream()
+        exchange.send(body)
+        exchange.wfile.write(b"0\r\n\r\n")
+
+    house.at_stream = fail
+    async with replicate() as provider:
+        with pytest.raises(ServerFailed, match="E6716") as caught:
+            await call(provider, ask)
+        assert (caught.value.code, caught.value.retryable, caught.value.request_id) == ("E6716", True, "p-1")
+        with pytest.raises(ServerFailed, match="E6716") as caught:
+            [chunk async for chunk in stream(provider, ask)]
+        assert (caught.value.partial, caught.value.retryable) == ("Hel", True)
+    assert not house.cancelled.is_set()
+
+
+# Never a blind second one.
+
+
+@pytest.mark.parametrize(
+    ("at_create", "cls", "retryable"),
+    [
+        (hang_up, ConnectionLost, False),
+        (lambda exchange: exchange.say(b"<html>Bad Gateway</html>", 502, "text/html"), ServerFailed, False),
+        (lambda exchange: exchange.say(encode_error("late", status=504), 504), ServerFailed, False),
+        (lambda exchange: exchange.say({"id": "p-1"}, 201), Exception, False),
+        (lambda exchange: exchange.say(encode_error("busy", status=503), 503), ServerFailed, True),
+        (lambda exchange: exchange.say(encode_error("slow", status=429, retry_after=4), 429), RateLimited, True),
+        (lambda exchange: exchange.say(encode_error("no credit", status=402), 402), OutOfCredit, False),
+    ],
+)
+async def test_what_may_have_been_created_is_not_created_again(replicate, house, ask, at_create, cls, retryable):
+    house.at_create = at_create
+    async with replicate(inputs={}) as provider:
+        for ask_so in (call, lambda *both: anext(aiter(stream(*both)))):
+            with pytest.raises(cls) as caught:
+                await ask_so(provider, ask)
+            assert caught.value.retryable is retryable
+            assert caught.value.retry_after == (4.0 if cls is RateLimited else None)
+    assert house.created == 2
+
+
+async def test_the_council_does_not_create_it_again_either(replicate, house, ask):
+    house.at_create = hang_up
+    async with Retry(replicate(inputs={}), RetryPolicy(max_retries=3)) as provider:
+        with pytest.raises(ConnectionLost):
+            await call(provider, ask)
+    assert house.created == 1
+
+
+async def test_a_look_that_fails_is_repeated(replicate, house, ask):
+    busy = [lambda exchange: exchange.say(encode_error("busy", status=503), 503), hang_up]
+    house.looks = [*busy, "processing", *busy, "succeeded"]
+    async with replicate() as provider:
+        assert (await call(provider, ask)).text == ANSWER.text
+    assert house.created == 1
+
+
+async def test_looks_that_go_on_failing_end_the_call_and_the_prediction(replicate, house, ask):
+    house.looks = [lambda exchange: exchange.say(encode_error("busy", status=503), 503)]
+    async with replicate() as provider:
+        with pytest.raises(ServerFailed, match="busy") as caught:
+            await call(provider, ask)
+        assert (caught.value.retryable, house.cancelled.is_set()) == (True, True)
+        house.looks = [lambda exchange: exchange.say(encode_error("gone", status=404), 404)]
+        house.at_cancel = hang_up
+        with pytest.raises(Exception, match="gone") as caught:
+            await call(provider, ask)
+        assert caught.value.retryable is False
+    assert house.created == 2
+
+
+# What a model takes.
+
+
+async def test_inputs_have_the_names_that_the_model_gives_them(replicate, vendor):
+    request = GenerateRequest(
+        messages=[Message("system", "Be terse."), Message("user", "Hi")],
+        max_tokens=7,
+        temperature=0.5,
+        top_p=0.5,
+        stop=["END", "STOP"],
+        reasoning=ReasoningConfig(effort="high"),
+        extra={"seed": 3},
+    )
+    async with replicate() as provider:
+        response = await call(provider, request)
+    asked = next(seen.body["input"] for seen in vendor.seen if seen.command == "POST")
+    assert asked == {
+        "prompt": "Hi",
+        "system_prompt": "Be terse.",
+        "max_new_tokens": 7,
+        "temperature": 0.5,
+        "stop_sequences": "END,STOP",
+        "reasoning_effort": "high",
+        "seed": 3,
+    }
+    assert [(one.field, one.action) for one in response.adjustments] == [("top_p", "dropped")]
+
+
+async def test_what_it_has_no_input_for_is_told(replicate, vendor, house):
+    house.properties = {"prompt": {"type": "string"}}
+    request = GenerateRequest(
+        messages=[Message("system", "Be terse."), Message("user", "Hi")],
+        max_tokens=7,
+        temperature=0.5,
+        stop="END",
+        reasoning=ReasoningConfig(budget_tokens=9),
+        structured_output=StructuredOutput(json_schema={"type": "integer"}),
+    )
+    async with replicate() as provider:
+        response = await call(provider, request)
+    asked = next(seen.body["input"] for seen in vendor.seen if seen.command == "POST")
+    assert asked.keys() == {"prompt"}
+    assert asked["prompt"].startswith("Be terse.\n\nHi\n\nAnswer with one JSON value")
+    fields = {one.field for one in response.adjustments}
+    assert fields == {"max_tokens", "temperature", "stop", "reasoning", "structured_output"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "inputs", "dropped"),
+    [
+        ({"stop": "a,b"}, {}, "stop"),
+        ({"stop": "a,b"}, {"lists": ["stop_sequences"]}, None),
+        ({"reasoning": {"effort": "max"}}, {"effort": "reasoning_effort", "efforts": ["low"]}, "reasoning"),
+        ({"reasoning": {"effort": "max"}}, {"effort": "reasoning_effort"}, None),
+        ({"reasoning": {"effort": "none"}}, {"budget": "thinking_budget"}, None),
+        ({"reasoning": {"effort": "low"}}, {"budget": "thinking_budget"}, "reasoning"),
+        ({"reasoning": {"budget_tokens": 9}}, {"budget": "thinking_budget"}, None),
+    ],
+)
+async def test_the_caller_may_say_what_the_inputs_are_called(replicate, vendor, asked, inputs, dropped):
+    if "reasoning" in asked:
+        asked = {"reasoning": ReasoningConfig(**asked["reasoning"])}
+    async with replicate(inputs=inputs) as provider:
+        response = await call(provider, GenerateRequest(prompt="x", **asked))
+    assert vendor.seen[0].command == "POST"  # nobody asks the model
+    assert [one.field for one in response.adjustments] == ([dropped] if dropped else [])
+    assert len(vendor.seen[0].body["input"]) == (1 if dropped else 2)
+
+
+async def test_images_go_where_there_is_an_input_for_them(replicate, vendor, house):
+    pixel = ImagePart(data="iVBORw0KGgo=", media_type="image/png")
+    request = GenerateRequest(messages=[Message("user", [pixel, ImagePart(url="https://example.com/b.png")])])
+    async with replicate() as provider:
+        response = await call(provider, request)
+        asked = next(seen.body["input"] for seen in vendor.seen if seen.command == "POST")
+        assert asked["image"] == "https://example.com/b.png"
+        assert [one.reason for one in response.adjustments] == ["it takes one image"]
+    async with replicate(inputs={"images": "images", "lists": ["images"]}) as provider:
+        await call(provider, request)
+        asked = [seen.body["input"] for seen in vendor.seen if seen.command == "POST"][-1]
+        assert asked["images"] == ["data:image/png;base64,iVBORw0KGgo=", "https://example.com/b.png"]
+    created = house.created
+    async with replicate(inputs={}) as provider:
+        with pytest.raises(CapabilityMissing, match="no input for images"):
+            await call(provider, request)
+        with pytest.raises(CapabilityMissing, match="no tools"):
+            await call(provider, GenerateRequest(prompt="x", tools=[Tool(name="add")]))
+    assert house.created == created
+
+
+async def test_a_model_that_publishes_nothing_is_taken_for_a_usual_one(replicate, vendor, house):
+    house.properties = None
+    async with replicate() as provider:
+        await call(provider, GenerateRequest(prompt="x", max_tokens=7))
+        version = "0" * 64
+        await call(provider, GenerateRequest(prompt="x", model=version))
+        with pytest.raises(InvalidOption, match="owner/name"):
+            await call(provider, GenerateRequest(prompt="x", model="llama"))
+    posts = [(seen.path, seen.body) for seen in vendor.seen if seen.command == "POST"]
+    assert posts == [
+        ("/v1/models/meta/llama/predictions", {"input": {"prompt": "x", "max_tokens": 7}}),
+        ("/v1/predictions", {"version": version, "input": {"prompt": "x"}}),
+    ]
+
+
+async def test_an_answer_that_was_cut_says_so(replicate, house):
+    house.looks = ["succeeded"]
+    async with replicate() as provider:
+        request = GenerateRequest(prompt="x", max_tokens=2)
+        assert (await call(provider, request)).finish_reason == "length"
+        assert join([chunk async for chunk in stream(provider, request)]).finish_reason == "length"
+
+
+async def test_the_doctor_asks_whose_key_it_is(replicate, vendor):
+    async with replicate() as provider:
+        result = await examine(provider)
+        assert (result.ok, result.details) == (True, {"account": "house"})
+        assert paths(vendor) == [("GET", "/v1/account")]
+        assert (await examine(provider, deep=True)).ok
+        vendor.script = lambda exchange: exchange.say(
+            encode_error("You did not pass a valid token", status=401, title="Unauthenticated"), 401
+        )
+        result = await examine(provider)
+        assert (result.ok, "Unauthenticated: You did not pass" in result.message) == (False, True)
+        with pytest.raises(AuthenticationFailed):
+            await call(provider, GenerateRequest(prompt="x"))
