@@ -206,10 +206,12 @@ class Ledger:
 
     def _pay(self, held: Reservation, response: GenerateResponse, usage: Usage) -> Cost | None:
         key = _key(held.seat)
-        if response.cost is not None and response.cost.usd is not None:
-            self.usd += response.cost.usd
-            rate = response.cost.usd / max(1, held.tokens)
-            self._dearest[key] = max(self._dearest.get(key, 0.0), rate)
+        reported = None if response.cost is None else response.cost.usd
+        if reported is not None and 0 <= reported < inf:  # no vendor pays us, and no number is no cost
+            self.usd += reported
+            if reported or "cache" not in response.extra:  # what a cache served says nothing of the next call
+                rate = reported / max(1, held.tokens)
+                self._dearest[key] = max(self._dearest.get(key, 0.0), rate)
             return None
         self._silent.add(key)
         answered = attrs.evolve(held.seat, model=response.model or held.seat.model)

@@ -169,6 +169,24 @@ def test_a_call_of_unforeseeable_cost_is_blind_until_one_has_come_back():
         assert ledger.is_blind(OTHER)
 
 
+def test_what_a_cache_served_says_nothing_of_the_next_call():
+    ledger = Ledger(Budget(usd=1.0))
+    served = GenerateResponse(
+        text="x", cost=Cost(usd=0.0, source="reported", complete=True), extra={"cache": {"age": 1}}
+    )
+    ledger.settle(ledger.reserve(SEAT, REQUEST), served)
+    assert ledger.is_blind(SEAT)
+    ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7, usd=0.0))  # a model that is free
+    assert not ledger.is_blind(SEAT)
+
+
+@pytest.mark.parametrize("usd", [-1000.0, float("nan"), inf])
+def test_a_cost_that_is_none_is_not_taken_for_one(usd):
+    ledger = Ledger(Budget(usd=9.0), a_dollar_a_token)
+    ledger.settle(ledger.reserve(SEAT, GenerateRequest(prompt="x", max_tokens=1)), answer(tokens=1, usd=usd))
+    assert ledger.usd == 1.0
+
+
 def test_a_blind_call_needs_no_more_than_some_money_left():
     ledger = Ledger(Budget(usd=1e-6))
     ledger.settle(ledger.reserve(SEAT, REQUEST, keep=1), answer(tokens=7, usd=1e-6))
