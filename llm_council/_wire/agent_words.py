@@ -83,7 +83,7 @@ _WORDS: tuple[tuple[type[ApiError], str], ...] = (
         ContextTooLong,
         r"prompt is too long|context window|context length|maximum context|ran out of room|input token count",
     ),
-    (RateLimited, r"rate limit|too many requests|\b429\b"),
+    (RateLimited, r"rate limit|too many requests|\b429\b|wait and try again later"),
     (ServerFailed, r"overloaded|at capacity|internal server error|service unavailable|bad gateway"),
 )
 _MEANINGS = tuple((cls, re.compile(f"(?i){words}")) for cls, words in _WORDS)

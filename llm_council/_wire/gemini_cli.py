@@ -154,7 +154,7 @@ class GeminiCliEvents(AgentEvents):
         message = _message(result.get("error")) or self.note or "it failed"
         if withheld or (not self.partial and "without a finish reason" in message):
             return ContentFiltered(f"gemini withheld its answer ({withheld or 'blocked'}): {message}")
-        return _meaning(message, None, ended, self.partial or None)
+        return _meaning(message, status_of(ended.exit_code), ended, self.partial or None)
 
     def _died(self, ended: Ended) -> CouncilError:
         found = last_object(ended.stderr) or {}

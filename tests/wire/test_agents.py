@@ -347,6 +347,14 @@ def test_gemini_exit_statuses_of_its_own(code: int) -> None:
     assert caught.value.exit_code == code
 
 
+def test_gemini_tells_of_a_refusal_in_a_stream_by_its_exit_status() -> None:
+    result = {"type": "result", "status": "error", "error": {"message": "[API Error: slow down]\nPlease wait."}}
+    with pytest.raises(RateLimited):
+        read("gemini", result, exit_code=173)
+    with pytest.raises(CommandFailed):
+        read("gemini", result, exit_code=1)
+
+
 def test_gemini_withholds_with_status_0() -> None:
     stats = {"models": {"g": {"api": {"errorsByType": {"SAFETY_BLOCKED": 1}}, "tokens": {"prompt": 3}}}}
     with pytest.raises(ContentFiltered, match="SAFETY_BLOCKED"):

@@ -181,7 +181,7 @@ class CommandLineProvider(ProviderAdapter):
         raise TimedOut(f"{self.name} waited too long for its turn: {self._at_once} run at once", phase="pool")
 
     def _late(self, reader: AgentEvents, stderr: str, seconds: float | None) -> TimedOut:
-        said = reader.note or (stderr.strip().splitlines() or [""])[-1]
+        said = reader.note or _last_words(stderr)
         heard = f"; it last said: {said[:300]}" if said else f"; if it waits for a sign-in: {self.SIGN_IN}"
         message = f"{self.name} did not answer within {seconds or 0:.3g} s{heard}"
         return TimedOut(message, phase="deadline", partial=reader.partial or None)
@@ -314,3 +314,9 @@ def _line(version: str | None) -> str:
     """Return the part of a version that tells incompatible ones apart."""
     parts = (version or "").split(".")
     return parts[0] if parts[0] != "0" else ".".join(parts[:2])
+
+
+def _last_words(stderr: str) -> str:
+    """Return the last line of a program's stderr that says something: no bracket, no frame of a stack."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    return next((line for line in reversed(lines) if " " in line and not line.startswith(("at ", "..."))), "")

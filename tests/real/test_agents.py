@@ -1,0 +1,160 @@
+"""The command-line agents themselves, as their vendors publish them, before a server of ours on loopback.
+
+Each gets a home of its own, a loopback address, and telemetry and updates off, by the variables and settings that its
+vendor documents.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_council import Council, get_provider
+from llm_council.errors import AuthenticationFailed, ProviderError, RateLimited
+from llm_council.models import CostSource, GenerateRequest, Message, ReasoningConfig, StructuredOutput
+from llm_council.providers.cli._base import CommandLineProvider
+
+TEXT = '{"capital": "Paris"}'
+PROGRAMS = {"codex": "codex", "claude-code": "claude", "gemini-cli": "gemini"}
+MODELS = {"codex": "gpt-5.4", "claude-code": "claude-sonnet-5-5", "gemini-cli": "gemini-2.5-flash"}
+KEYS = {"codex": "CODEX_API_KEY", "claude-code": "ANTHROPIC_API_KEY", "gemini-cli": "GEMINI_API_KEY"}
+SCHEMA = {
+    "type": "object",
+    "properties": {"capital": {"type": "string"}},
+    "required": ["capital"],
+    "additionalProperties": False,
+}
+ASK = GenerateRequest(prompt="What is the capital of France?", timeout_seconds=60)
+
+
+@pytest.fixture(params=list(PROGRAMS))
+def program(request: pytest.FixtureRequest, tool: Callable[[str], Path]) -> Path:
+    return tool(PROGRAMS[request.param])
+
+
+@pytest.fixture
+def name(program: Path) -> str:
+    return next(name for name, file in PROGRAMS.items() if file == program.name)
+
+
+@pytest.fixture
+def home(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the agents a home, and nothing of this machine's own sign-ins."""
+    for variable in [key for key in os.environ if key.startswith(("OPENAI", "CODEX", "ANTHROPIC", "CLAUDE", "G"))]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return tmp_path
+
+
+def codex_at(home: Path, url: str) -> None:
+    (home / ".codex").mkdir(exist_ok=True)
+    (home / ".codex" / "config.toml").write_text(
+        f'model_provider = "loopback"\n[model_providers.loopback]\nname = "loopback"\nbase_url = "{url}/v1"\n'
+        'env_key = "CODEX_API_KEY"\nwire_api = "responses"\nrequest_max_retries = 0\nstream_max_retries = 0\n'
+    )
+
+
+def gemini_at(home: Path) -> None:
+    (home / ".gemini").mkdir(exist_ok=True)
+    settings = {
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+        "privacy": {"usageStatisticsEnabled": False},
+        "telemetry": {"enabled": False},
+        "general": {"enableAutoUpdate": False, "maxAttempts": 1},
+    }
+    (home / ".gemini" / "settings.json").write_text(json.dumps(settings))
+
+
+@pytest.fixture
+def agent(
+    name: str, home: Path, mock_server: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., CommandLineProvider]:
+    """Make a provider whose program is signed in, and talks to the server on loopback."""
+
+    def make(**options: Any) -> CommandLineProvider:
+        monkeypatch.setenv(KEYS[name], "key-of-nobody-0123456789")
+        variables: dict[str, str] = {}
+        if name == "codex":
+            codex_at(home, mock_server)
+        elif name == "claude-code":
+            variables = {"ANTHROPIC_BASE_URL": mock_server, "CLAUDE_CODE_MAX_RETRIES": "0"}
+        else:
+            gemini_at(home)
+            variables = {"GOOGLE_GEMINI_BASE_URL": mock_server}
+        adapter = get_provider(name, default_model=MODELS[name], variables=variables, **options)
+        assert isinstance(adapter, CommandLineProvider)
+        return adapter
+
+    return make
+
+
+def test_an_answer_whole_and_in_pieces(name: str, agent: Callable[..., CommandLineProvider]) -> None:
+    adapter = agent()
+    turns = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
+    response = adapter.generate_sync(GenerateRequest(messages=turns, timeout_seconds=60))
+    assert response.text == TEXT
+    assert response.finish_reason == "stop"
+    assert response.usage is not None
+    assert response.request_id
+    if name == "claude-code":
+        assert response.cost is not None
+        assert response.cost.source is CostSource.REPORTED
+    pieces = list(adapter.stream_sync(ASK))
+    assert "".join(piece.text for piece in pieces) == TEXT
+    if adapter.capabilities.streaming:
+        assert sum(bool(piece.text) for piece in pieces) > 1
+
+
+def test_effort_and_schema_are_taken(name: str, agent: Callable[..., CommandLineProvider]) -> None:
+    schema = StructuredOutput(json_schema=SCHEMA)
+    request = GenerateRequest(
+        prompt="Capital?", structured_output=schema, reasoning=ReasoningConfig(effort="low"), timeout_seconds=60
+    )
+    response = agent().generate_sync(request)
+    assert json.loads(response.text or "") == {"capital": "Paris"}
+    assert response.structured == ({"capital": "Paris"} if name == "claude-code" else None)
+
+
+@pytest.mark.parametrize(("status", "cls"), [(401, AuthenticationFailed), (429, RateLimited)])
+def test_a_refusal_of_its_vendor(
+    agent: Callable[..., CommandLineProvider], status: int, cls: type[ProviderError]
+) -> None:
+    request = GenerateRequest(prompt=f"refuse with {status}", timeout_seconds=60)
+    with pytest.raises(cls) as caught:
+        agent().generate_sync(request)
+    assert "key-of-nobody" not in f"{caught.value!r} {vars(caught.value)}"
+
+
+def test_doctor_knows_who_is_signed_in(name: str, home: Path, agent: Callable[..., CommandLineProvider]) -> None:
+    signed_out = get_provider(name).doctor_sync()
+    assert not signed_out.ok
+    assert KEYS[name] in signed_out.message
+    result = agent().doctor_sync()
+    assert result.ok, result.message
+    assert result.details["version"]
+
+
+def test_nothing_is_asked_of_the_project_it_stands_in(
+    agent: Callable[..., CommandLineProvider], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    for file in ("AGENTS.md", "CLAUDE.md", "GEMINI.md", ".env"):
+        (project / file).write_text("canary-of-the-project")
+    monkeypatch.chdir(project)
+    assert agent().generate_sync(ASK).text == TEXT
+    assert sorted(path.name for path in project.iterdir()) == [".env", "AGENTS.md", "CLAUDE.md", "GEMINI.md"]
+
+
+def test_a_council_of_one(agent: Callable[..., CommandLineProvider]) -> None:
+    with Council(providers=[agent(timeout={"total": 60})]) as council:
+        result = council.run("What is the capital of France?", schema=SCHEMA)
+    assert result.success, result.error
+    assert result.output == {"capital": "Paris"}
