@@ -116,6 +116,8 @@ class CouncilConfig:
             if reached := _reached(project, path):
                 _require_trust(reached, path, data)
             _only_lower(project, cls._build(user, str(user_file())))
+            if isinstance(project.get("subagent_paths"), list):
+                project["subagent_paths"] = [str(_placed(path, entry)) for entry in project["subagent_paths"]]
             user = _merge(user, project)
         return cls._build(_merge(user, _environment()), str(path))
 
@@ -310,9 +312,17 @@ def _reached(values: Mapping[str, Any], path: Path) -> list[str]:
     reached += [f"[providers.{name}] {', '.join(table)}" for name, table in values.get("instances", {}).items()]
     folder = path.parent.resolve()
     for entry in values.get("subagent_paths") or ():
-        if not (folder / str(entry)).resolve().is_relative_to(folder):
+        if not _placed(path, entry).resolve().is_relative_to(folder):
             reached.append(f"subagent_paths: {entry!r}, which leads out of the project")
     return reached
+
+
+def _placed(path: Path, entry: object) -> Path:
+    """Return where an entry of a project's file leads: from that file on, wherever one stands."""
+    try:
+        return path.parent.absolute() / Path(str(entry)).expanduser()
+    except RuntimeError:  # the home of nobody
+        raise InvalidOption(f"{path}: subagent_paths: {entry!r} is nobody's home") from None
 
 
 def _require_trust(reached: list[str], path: Path, data: bytes) -> None:

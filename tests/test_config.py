@@ -105,6 +105,9 @@ def test_a_project_can_only_lower_the_budget(mine: float, theirs: float) -> None
         ('[council]\nseed = "x"\n', "seed"),
         ('[subagents]\npaths = ["../outside"]\n', "outside"),
         ('[council]\nsubagent_paths = ["/etc"]\n', "/etc"),
+        ('[council]\nsubagent_paths = ["~/roles"]\n', "~/roles"),
+        ('[council]\nsubagent_paths = ["~root"]\n', "~root"),
+        ('[council]\nstore = "runs.db"\n', "store"),
     ],
 )
 def test_a_project_may_not_reach_out(tmp_path: Path, text: str, named: str) -> None:
@@ -113,6 +116,15 @@ def test_a_project_may_not_reach_out(tmp_path: Path, text: str, named: str) -> N
         CouncilConfig.discover(tmp_path)
     assert named in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_paths_of_a_project_begin_where_its_file_lies(tmp_path: Path) -> None:
+    write(tmp_path / "project" / "council.toml", '[subagents]\npaths = ["roles", "./more"]\n')
+    paths = CouncilConfig.discover(tmp_path / "project").subagent_paths
+    assert [Path(path) for path in paths] == [tmp_path / "project" / "roles", tmp_path / "project" / "more"]
+    write(tmp_path / "project" / "council.toml", '[subagents]\npaths = ["~no-such-user-here/x"]\n')
+    with pytest.raises(InvalidOption, match="nobody's home"):
+        CouncilConfig.discover(tmp_path / "project")
 
 
 def test_a_project_path_that_links_outside_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""The guide to the configuration leaves no variable out."""
+
+import re
+from pathlib import Path
+
+from llm_council import config
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "configuration.md").read_text(encoding="utf-8")
+
+
+def test_every_variable_is_told() -> None:
+    told = set(re.findall(r"`(LLM_COUNCIL_\w+)`", GUIDE))
+    assert set(config._VARIABLES) <= told
+    assert told - set(config._VARIABLES) == {"LLM_COUNCIL_CONFIG", "LLM_COUNCIL_NO_PLUGINS"}
+
+
+def test_the_example_is_one_that_the_program_reads(tmp_path: Path) -> None:
+    for number, example in enumerate(re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(example)
+        config.CouncilConfig.from_file(path)
