@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeAlias
 
 import attrs
 
-from llm_council._secrets import Secret
+from llm_council._instances import Instances
 from llm_council.config import CouncilConfig
-from llm_council.errors import ConfigurationError, InvalidKey, InvalidOption, MissingCredentials
+from llm_council.errors import ConfigurationError, InvalidOption
 from llm_council.middleware import Retry
 from llm_council.models import SeatSpec
 from llm_council.providers import registry
@@ -24,7 +23,6 @@ Sitter: TypeAlias = str | ProviderAdapter | type[ProviderAdapter]
 """What a council takes as a seat, or as several."""
 
 _COUNT = re.compile(r"(?P<name>.+):(?P<count>[0-9]{1,3})")
-_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
 
 _log = logging.getLogger("llm_council")
 
@@ -133,6 +131,7 @@ class _Pool:
 
     def __init__(self, config: CouncilConfig) -> None:
         self._config = config
+        self._instances = Instances(config.instances)
         self._raw: dict[str, ProviderAdapter] = {}
         self._said: dict[str, int] = {}
         self.adapters: dict[str, ProviderAdapter] = {}
@@ -154,19 +153,9 @@ class _Pool:
         if not provider or count == 0:
             raise InvalidOption(f"providers: expected name, name/model or name:count, got {text!r:.80}")
         if provider not in self.adapters:
-            self._put(provider, self._named(provider))
+            self._put(provider, self._instances.get(provider))
         names = [self._unique(seat)] if count is None else [f"{seat}-{number}" for number in range(1, count + 1)]
         return [(name, provider, model or None) for name in names]
-
-    def _named(self, name: str) -> ProviderAdapter:
-        options = self._config.instances.get(name)
-        if options is None:
-            return registry.get_provider(name)
-        options = dict(options)
-        kind = options.pop("kind")
-        if "api_key" in options:
-            options["api_key"] = _key(options["api_key"], name)
-        return registry.get_provider(kind, **{"name": name, **options})
 
     def _made(self, cls: type[Any]) -> ProviderAdapter:
         if not issubclass(cls, ProviderAdapter):
@@ -192,26 +181,10 @@ class _Pool:
     def _put(self, name: str, adapter: ProviderAdapter) -> None:
         self._raw[name] = adapter
         policy = self._config.retry
-        self.adapters[name] = (
-            adapter if isinstance(adapter, Retry) or not policy.max_retries else Retry(adapter, policy)
-        )
+        retries = getattr(adapter, "_retries", False)  # itself, or something that it holds
+        self.adapters[name] = adapter if retries or not policy.max_retries else Retry(adapter, policy)
 
     def _unique(self, name: str) -> str:
         """Number the second and later seats of one name."""
         self._said[name] = count = self._said.get(name, 0) + 1
         return name if count == 1 else f"{name}-{count}"
-
-
-def _key(value: str | Secret, name: str) -> Secret:
-    """Read a key from a configuration: ``${VARIABLE}`` is looked up, in this one field and nowhere else."""
-    if isinstance(value, Secret):
-        return value
-    matched = _VARIABLE.fullmatch(value)
-    variable = matched["name"] if matched else None
-    text = os.environ.get(variable, "") if variable else value
-    if not text.strip():
-        raise MissingCredentials(f"[providers.{name}] needs a key: set {variable or 'api_key'}")
-    try:
-        return Secret(text, env=variable)
-    except ValueError as error:
-        raise InvalidKey(f"[providers.{name}] {error}") from None

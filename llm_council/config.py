@@ -245,12 +245,13 @@ def _instance(name: str, table: Any, source: str) -> dict[str, Any]:
     options = dict(table)
     if isinstance(options.get("headers"), dict):
         options["headers"] = {header: sealed(header, value) for header, value in options["headers"].items()}
-    key = options.get("api_key")
-    if isinstance(key, str) and not key.startswith("${"):
-        try:
-            options["api_key"] = Secret(key)
-        except ValueError as error:
-            raise InvalidOption(f"{source}: [providers.{name}] {error}") from None
+    for field in ("api_key", "shared"):  # the latter is an address that may hold a password
+        text = options.get(field)
+        if isinstance(text, str) and not text.startswith("${"):
+            try:
+                options[field] = Secret(text)
+            except ValueError as error:
+                raise InvalidOption(f"{source}: [providers.{name}] {error}") from None
     return options
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Balance", "Cached", "Failover", "Hedge", "Limit", "Logged", "MemoryStore", "Retry", "SQLiteStore", "Traced"]
+__all__ = [
+    "Balance",
+    "Cached",
+    "Failover",
+    "Hedge",
+    "Limit",
+    "Logged",
+    "MemoryStore",
+    "Pinned",
+    "Retry",
+    "SQLiteStore",
+    "Traced",
+]
 
 # Name -> the module that holds it. Each is imported when it is first used (PEP 562): a council needs Retry alone.
 _HOMES = {
@@ -16,6 +28,7 @@ _HOMES = {
     "Limit": "limit",
     "Logged": "log",
     "MemoryStore": "cache",
+    "Pinned": "pinned",
     "Retry": "retry",
     "SQLiteStore": "cache",
     "Traced": "trace",
@@ -28,6 +41,7 @@ if TYPE_CHECKING:
     from llm_council.middleware.hedge import Hedge
     from llm_council.middleware.limit import Limit
     from llm_council.middleware.log import Logged
+    from llm_council.middleware.pinned import Pinned
     from llm_council.middleware.retry import Retry
     from llm_council.middleware.trace import Traced
 

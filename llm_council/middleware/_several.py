@@ -88,6 +88,7 @@ class Several(ProviderAdapter):
             self.name = name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
         self.capabilities = _united([p.capabilities for p in providers])  # type: ignore[misc]
         self._timeouts = Timeouts(total=None)  # each provider has its own
+        self._retries = any(getattr(provider, "_retries", False) for provider in providers)
         self._clock = clock
         self._members = tuple(
             Member(place, provider, Breaker(failures, cool_down)) for place, provider in enumerate(providers)

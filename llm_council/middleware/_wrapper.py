@@ -26,6 +26,7 @@ class Wrapper(ProviderAdapter):
     """
 
     _makes_several_calls = False  # of its own accord, for one call to it
+    _retries = False  # itself or within
 
     def __init__(self, inner: ProviderAdapter) -> None:
         self.inner = inner
@@ -34,6 +35,8 @@ class Wrapper(ProviderAdapter):
         self._timeouts = inner._timeouts
         if not self._makes_several_calls:
             self._makes_several_calls = getattr(inner, "_makes_several_calls", False)
+        if not self._retries:
+            self._retries = getattr(inner, "_retries", False)
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Ask the held provider."""

@@ -43,6 +43,7 @@ class Retry(Wrapper):
 
     _heeds_cancellation = True
     _makes_several_calls = True
+    _retries = True
 
     def __init__(
         self,

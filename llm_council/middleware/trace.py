@@ -98,7 +98,7 @@ class _Spanned:
         self._traced = traced
         self._began = traced._clock()
         self._first: float | None = None
-        self._facts = _genai.asked(traced.name, request)
+        self._facts = _genai.asked(traced.inner.name, request)
         facts = dict(self._facts)
         run_id = _scope.current().run_id
         if run_id is not None:

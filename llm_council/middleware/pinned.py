@@ -1,0 +1,47 @@
+"""One model of a provider."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from llm_council.middleware._wrapper import Wrapper
+from llm_council.models._noun import replaced
+from llm_council.models.reply import GenerateChunk, GenerateResponse
+from llm_council.models.request import GenerateRequest
+from llm_council.providers.base import ModelProfile, ProviderAdapter, call, stream
+
+__all__ = ["Pinned"]
+
+
+class Pinned(Wrapper):
+    """Ask one model, whichever the request names: so that providers which spell models differently can stand together.
+
+    Args:
+        inner: the provider.
+        model: the vendor's name of the model.
+    """
+
+    _heeds_cancellation = True
+
+    def __init__(self, inner: ProviderAdapter, model: str) -> None:
+        super().__init__(inner)
+        self.name = f"{inner.name}/{model}"  # type: ignore[misc]
+        self.model = model
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        """Ask the model."""
+        return await call(self.inner, replaced(request, model=self.model))
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+        """Yield the model's answer as it arrives."""
+        async with aclosing(stream(self.inner, replaced(request, model=self.model))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _profile_of(self, model: str | None) -> ModelProfile | None:
+        return self.inner._profile_of(self.model)
+
+    def cache_identity(self) -> str:
+        """Return the held provider's and the model."""
+        return f"{super().cache_identity()}/{self.model}"
