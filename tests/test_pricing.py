@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -19,27 +20,41 @@ from llm_council.testing.fakes import ScriptedProvider
 THOUSAND = Usage(input_tokens=1000, output_tokens=1000)
 KEY = "a-key-of-the-tests"
 
+with_prices = pytest.mark.skipif(find_spec("genai_prices") is None, reason="the extra `prices` is not installed")
+
+
+def listed(provider: str, model: str) -> float:
+    """Return what the table itself says of a thousand tokens in and out: prices change with its versions."""
+    from genai_prices import Usage as Tokens
+    from genai_prices import calc_price
+
+    tokens = Tokens(input_tokens=1000, output_tokens=1000)
+    return pytest.approx(float(calc_price(tokens, model, provider_id=provider).total_price))
+
 
 def cost(adapter: ProviderAdapter, model: str | None = None, usage: Usage = THOUSAND) -> float | None:
     seat = SeatSpec(name="ann", provider=adapter.name, model=model)
     return pricing.price_of({"ann": adapter})(seat, usage)
 
 
+@with_prices
 def test_the_address_says_whose_prices_hold_and_not_the_name() -> None:
     openai = OpenAIProvider(api_key=KEY, name="fast")
-    assert cost(openai, "gpt-5-mini") == pytest.approx(0.00225)
+    assert cost(openai, "gpt-5-mini") == listed("openai", "gpt-5-mini")
     assert cost(OpenAIProvider(api_key=KEY, base_url="https://llm.example.com/v1"), "gpt-5-mini") is None
     gateway = OpenAICompatibleProvider(name="openai-ish", base_url="https://api.openai.com/v1", api_key=KEY)
     assert cost(gateway, "gpt-5-mini") == cost(openai, "gpt-5-mini")
     assert cost(OpenAICompatibleProvider(base_url="https://llm.example.com/v1"), "house-70b") is None
 
 
+@with_prices
 def test_a_seat_without_a_model_has_its_providers_default() -> None:
     anthropic = AnthropicProvider(api_key=KEY, default_model="claude-sonnet-4-6")
-    assert cost(anthropic) == cost(anthropic, "claude-sonnet-4-6") == pytest.approx(0.018)
+    assert cost(anthropic) == cost(anthropic, "claude-sonnet-4-6") == listed("anthropic", "claude-sonnet-4-6")
     assert cost(anthropic, "no-such-model") is None
 
 
+@with_prices
 def test_what_the_cache_served_costs_less() -> None:
     cached = Usage(input_tokens=1000, output_tokens=1000, cached_tokens=900)
     openai = OpenAIProvider(api_key=KEY)
@@ -48,8 +63,9 @@ def test_what_the_cache_served_costs_less() -> None:
     assert cost(openai, "gpt-5-mini", more_cached_than_sent) is None
 
 
+@with_prices
 def test_a_middleware_costs_what_it_holds() -> None:
-    assert cost(Retry(OpenAIProvider(api_key=KEY)), "gpt-5-mini") == pytest.approx(0.00225)
+    assert cost(Retry(OpenAIProvider(api_key=KEY)), "gpt-5-mini") == listed("openai", "gpt-5-mini")
 
 
 class Pair(ProviderAdapter):
@@ -62,6 +78,7 @@ class Pair(ProviderAdapter):
         raise NotImplementedError
 
 
+@with_prices
 def test_of_several_the_dearest_that_knows_counts() -> None:
     cheap, dear = OpenAIProvider(api_key=KEY, default_model="gpt-5-mini"), LocalProvider()
     assert cost(Pair(dear, cheap)) == cost(cheap)
@@ -91,6 +108,7 @@ def test_without_the_extra_the_cost_is_unknown(monkeypatch: pytest.MonkeyPatch) 
         pricing.load.cache_clear()
 
 
+@with_prices
 def test_only_seats_that_have_a_price_make_it_load() -> None:
     pricing.load.cache_clear()
     assert not pricing.must_load([LocalProvider(), ScriptedProvider("x")])
@@ -99,6 +117,7 @@ def test_only_seats_that_have_a_price_make_it_load() -> None:
     assert not pricing.must_load([OpenAIProvider(api_key=KEY)])
 
 
+@with_prices
 def test_looking_a_price_up_opens_no_socket_and_importing_it_loads_no_table() -> None:
     script = """
 import socket, sys
@@ -110,12 +129,13 @@ class Refused(socket.socket):
         raise SystemExit("a socket was opened")
 socket.socket = Refused
 usd = pricing.look_up("https://api.openai.com/v1", "gpt-5-mini", Usage(input_tokens=1000, output_tokens=1000))
-assert usd == 0.00225, usd
+assert usd and 0 < usd < 1, usd
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
+@with_prices
 def test_a_council_prices_its_calls() -> None:
     class Vendor(ScriptedProvider):
         base_url = "https://api.openai.com/v1"
