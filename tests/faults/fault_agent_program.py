@@ -1,4 +1,4 @@
-# A command-line agent that answers, or misbehaves as it is told: `conftest.py` puts an interpreter before the first
+# A command-line agent that answers, or misbehaves as it is told: `fault_agents.py` puts an interpreter before the first
 # line, and values into the one that says what it is told. It starts a hundred times: pathlib would be slow to import.
 # ruff: noqa: PTH104, PTH109, PTH123, PTH208
 

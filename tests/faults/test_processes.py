@@ -1,0 +1,345 @@
+"""Programs of command-line agents."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from fault_agents import CLASSES, LONG, OWN_KEY, agent, await_death, scene
+
+from llm_council import Council, errors
+from llm_council.models import GenerateRequest, Limits, Message, StructuredOutput, Tool
+from llm_council.providers.base import call, stream
+from llm_council.providers.cli import _base
+from llm_council.transports import _process
+
+__all__ = ["agent", "scene"]
+
+ASK = GenerateRequest(prompt="What is 6 times 7?", timeout_seconds=LONG)
+CANARY = "OWN-KEY-canary-0123456789"
+
+
+def test_missing(scene, agent, monkeypatch):
+    """A program that is not installed, or cannot be run: `CommandNotFound` before anything is started, with the
+    path that was searched and the way to install it.
+    """
+    adapter = scene.make(agent, program=f"{agent}-that-is-nowhere")
+    with pytest.raises(errors.CommandNotFound, match="npm install -g") as caught:
+        adapter.generate_sync(ASK)
+    assert str(scene.bin) in caught.value.message
+    assert caught.value.provider == adapter.name
+    with pytest.raises(errors.ConfigurationError, match="npm install"):
+        Council(providers=[adapter]).run("Why?")
+    (scene.bin / agent).chmod(0o644)
+    monkeypatch.setenv("PATH", str(scene.bin))
+    with pytest.raises(errors.CommandNotFound):
+        type(adapter)().generate_sync(ASK)
+    assert scene.seen(agent) == []
+
+
+def test_found_where_one_stands(scene, agent, monkeypatch):
+    """A program of that name in the current folder, and a PATH that says `.` or nothing: it is not run."""
+    (scene.folder / "project").mkdir()
+    scene.program(agent, at=scene.folder / "project")
+    monkeypatch.chdir(scene.folder / "project")
+    monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}/usr/bin")
+    with pytest.raises(errors.CommandNotFound):
+        CLASSES[agent]().generate_sync(ASK)
+    assert scene.seen(agent) == []
+
+
+@pytest.mark.parametrize(
+    ("agent", "mode"), [("codex", "hang"), ("claude", "ignore-term"), ("gemini", "ignore-term")], indirect=["agent"]
+)
+def test_hang(scene, agent, mode):
+    """A program that hangs, and ignores SIGTERM: `TimedOut` by the call's deadline, with a hint at the sign-in
+    that it may wait for; its group is dead.
+    """
+    adapter = scene.make(agent, mode)
+    with pytest.raises(errors.TimedOut, match="did not answer within 2 s") as caught:
+        adapter.generate_sync(GenerateRequest(prompt="Why?", timeout_seconds=2))
+    assert caught.value.phase == "deadline"
+    assert type(adapter).SIGN_IN in caught.value.message
+    await_death(scene.await_hanging(agent))
+
+
+def test_pipe_kept_open(scene, agent):
+    """A grandchild leaves the session and keeps the pipe open: the answer comes when the program ends, not when
+    the pipe does.
+    """
+    assert scene.make(agent, "grandchild").generate_sync(GenerateRequest(prompt="?", timeout_seconds=15)).text == "42"
+
+
+@pytest.mark.anyio
+async def test_cancelled(scene):
+    """A cancelled call, and a stream that is left: program and grandchildren are dead, SIGTERM ignored or not."""
+    for name, use in (("claude", call), ("codex", _first_piece)):
+        adapter = scene.make(name, "ignore-term")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(use, adapter, ASK)
+            pids = await anyio.to_thread.run_sync(scene.await_hanging, name)
+            tasks.cancel_scope.cancel()
+        await anyio.to_thread.run_sync(await_death, pids)
+
+
+async def _first_piece(adapter, request):
+    async for _ in stream(adapter, request):
+        return
+
+
+RUN = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from llm_council import Council
+Council(providers=["codex:2"]).run("Why?")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+def test_parent_ended(scene, number, status):
+    """Ctrl-C, SIGTERM and SIGKILL of a process in the middle of a blocking run: its programs die with it,
+    grandchildren and temporary files too; at most one traceback is shown.
+    """
+    scene.program("codex", "ignore-term")
+    script = scene.folder / "run.py"
+    script.write_text(RUN)
+    with subprocess.Popen([sys.executable, str(script), str(scene.temporary)], stderr=subprocess.PIPE) as process:
+        pids = scene.await_hanging("codex")
+        process.send_signal(number)
+        _, told = process.communicate(timeout=LONG)
+    assert process.returncode in (status, -number)
+    assert told.count(b"Traceback") <= 1
+    await_death(pids)
+    scene.await_tidiness()
+
+
+@pytest.mark.parametrize(("mode", "limit"), [("flood-out", 3_000_000), ("one-line", 1_000_000)])
+def test_flood_of_output(scene, agent, mode, limit):
+    """Endless output, in lines or in one: `ReplyTooLarge` at the limit, and the program is ended."""
+    adapter = scene.make(agent, mode, limits=Limits(stream=3_000_000, event=1_000_000))
+    with pytest.raises(errors.ReplyTooLarge) as caught:
+        adapter.generate_sync(ASK)
+    assert caught.value.limit == limit
+
+
+def test_flood_of_stderr(scene, agent):
+    """Megabytes on stderr before stdin is read: both are served, nothing blocks, the answer is good."""
+    adapter = scene.make(agent, "flood-err")
+    assert adapter.generate_sync(GenerateRequest(prompt="p" * 500_000, timeout_seconds=LONG)).text == "42"
+
+
+def test_stdin_not_read(scene, agent):
+    """A program that answers without reading its prompt of 5 MB: no error, where its answer is good."""
+    adapter = scene.make(agent, "no-read")
+    assert adapter.generate_sync(GenerateRequest(prompt="p" * 5_000_000, timeout_seconds=LONG)).text == "42"
+
+
+def test_large_prompt(scene, agent):
+    """A prompt that no argument could carry: it arrives whole, on stdin."""
+    prompt = "naïve 数 " * 100_000
+    assert scene.make(agent, answer="").generate_sync(GenerateRequest(prompt=prompt)).text == prompt
+
+
+def test_seen_in_the_list_of_processes(scene, agent):
+    """Whoever lists the processes: neither prompt nor instructions nor keys stand in arguments or, but for its own
+    key, in its environment.
+    """
+    turns = [Message("system", "secret-system"), Message("user", "secret-user")]
+    adapter = scene.make(agent, variables={OWN_KEY[agent]: CANARY})
+    adapter.generate_sync(GenerateRequest(messages=turns, model="the-model"))
+    (seen,) = scene.seen(agent)
+    assert "secret-user" in seen["stdin"]
+    assert "secret" not in f"{seen['argv']} {seen['environment']}"
+    assert CANARY not in str(seen["argv"])
+    assert "the-model" in seen["argv"]
+
+
+FOREIGN = (
+    "OPENROUTER_API_KEY GROQ_API_KEY AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN GOOGLE_APPLICATION_CREDENTIALS"
+    " GITHUB_TOKEN PYTHONPATH NODE_OPTIONS LLM_COUNCIL_PROVIDERS LD_LIBRARY_PATH_OF_OTHERS SSH_AUTH_SOCK"
+).split()
+
+
+def test_environment(scene, agent, monkeypatch):
+    """Keys of other providers, a cloud's credentials, `PYTHONPATH`, `NODE_OPTIONS`, `LD_PRELOAD` in our
+    environment: the program finds what any program needs, and its own variables.
+    """
+    for name in FOREIGN:
+        monkeypatch.setenv(name, "canary-foreign")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    for name in {key for cls in CLASSES.values() for key in cls.KEYS}:
+        monkeypatch.setenv(name, f"canary-key-of-{name}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/xdg")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    adapter = scene.make(agent, variables={"AWS_REGION": "eu-1", "HTTPS_PROXY": None, "HOUSE_TOKEN": "own-canary-1"})
+    adapter.generate_sync(ASK)
+    (seen,) = scene.seen(agent)
+    found = seen["environment"]
+    assert not set(FOREIGN) & set(found)
+    assert "LD_PRELOAD" not in found
+    assert {name for name, value in found.items() if value.startswith("canary-key-of")} == set(CLASSES[agent].KEYS)
+    assert (found["XDG_CONFIG_HOME"], found["HOME"], found["LC_ALL"]) == ("/xdg", str(scene.home), "C.UTF-8")
+    assert (found["AWS_REGION"], found["HOUSE_TOKEN"], found["BROWSER"]) == ("eu-1", "own-canary-1", "false")
+    assert found["PATH"].split(os.pathsep)[0] == str(scene.bin)
+
+
+def test_working_folder(scene, agent, monkeypatch):
+    """Instructions, hooks and settings in the current folder: the program works in an empty one, which is gone
+    afterwards; another is used only where it is named.
+    """
+    project = scene.folder / "project"
+    project.mkdir()
+    (project / "AGENTS.md").touch()
+    monkeypatch.chdir(project)
+    scene.make(agent).generate_sync(ASK)
+    scene.make(agent, folder=".").generate_sync(ASK)
+    seen = {Path(saw["cwd"]): saw["found"] for saw in scene.seen(agent)}
+    assert seen.pop(project) == ["AGENTS.md"]
+    ((empty, found),) = seen.items()
+    assert found == []
+    assert not empty.exists()
+
+
+SWITCHES = ("yolo", "dangerously", "bypass", "auto_edit", "workspace-write", "danger-full-access")
+OFF = {
+    "codex": ("read-only", "features.shell_tool=false", "features.hooks=false"),
+    "claude": ("--tools", "", "--strict-mcp-config", '{"disableAllHooks":true}'),
+    "gemini": ("plan", "none", "--policy"),
+}
+
+
+def test_tools(scene, agent):
+    """An agent's own tools, servers and hooks: off in every call, and no option, configuration or request switches
+    them on; tools of the caller are refused before anything is started.
+    """
+    schema = StructuredOutput(json_schema={"type": "object"})
+    adapter = scene.make(agent, answer="{}")
+    adapter.generate_sync(GenerateRequest(prompt="?", structured_output=schema))
+    (seen,) = scene.seen(agent)
+    assert set(OFF[agent]) <= set(seen["argv"])
+    assert not any(word in argument for word in SWITCHES for argument in seen["argv"])
+    with pytest.raises(TypeError):
+        CLASSES[agent](yolo=True)
+    with pytest.raises(errors.CapabilityMissing):
+        adapter.generate_sync(GenerateRequest(prompt="?", tools=[Tool(name="look")]))
+    assert len(scene.seen(agent)) == 1
+
+
+@pytest.mark.parametrize(("mode", "code"), [("exit-7", 7), ("sigkill", -signal.SIGKILL)])
+def test_ended_badly(scene, agent, mode, code):
+    """Another exit status than 0, or death by a signal, beside a good answer: `CommandFailed` with the status and
+    the end of stderr, in which no key is seen.
+    """
+    adapter = scene.make(agent, mode, variables={OWN_KEY[agent]: CANARY})
+    with pytest.raises(errors.CommandFailed) as caught:
+        adapter.generate_sync(ASK)
+    assert caught.value.exit_code == code
+    assert caught.value.stderr_tail == ("it went wrong with ***\n" if code == 7 else "")
+    assert CANARY not in f"{caught.value!r} {vars(caught.value)}"
+
+
+@pytest.mark.parametrize(
+    ("mode", "cls"), [("error-exit0", errors.OutOfCredit), ("unauthorised", errors.AuthenticationFailed)]
+)
+def test_error_beside_status_0(scene, agent, mode, cls):
+    """Exit status 0 beside an event that says failure: the error that the agent's words mean; for a missing
+    sign-in with the way to it.
+    """
+    with pytest.raises(cls) as caught:
+        scene.make(agent, mode).generate_sync(ASK)
+    assert type(caught.value) is cls
+    assert caught.value.retryable is False
+    if cls is errors.AuthenticationFailed:
+        assert OWN_KEY[agent] in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("mode", "cls"), [("empty", errors.EmptyReply), ("trunc", errors.TruncatedReply), ("plain", errors.MalformedReply)]
+)
+def test_no_whole_answer(scene, agent, mode, cls):
+    """Silence, half an event, or text that is no event: `EmptyReply`, `TruncatedReply`, `MalformedReply`; never an
+    answer.
+    """
+    with pytest.raises(cls) as caught:
+        scene.make(agent, mode).generate_sync(ASK)
+    assert type(caught.value) is cls
+
+
+@pytest.mark.parametrize("mode", ["banner", "ansi", "crlf", "latin1"])
+def test_noise_around_the_answer(scene, agent, mode):
+    """Banners, colours, CRLF and bytes that are not UTF-8 around the events: the answer is read; what could not be
+    is told in `extra["warnings"]`.
+    """
+    response = scene.make(agent, mode).generate_sync(ASK)
+    assert response.text == "42"
+    assert any("UTF-8" in warning for warning in response.extra.get("warnings", ())) == (mode == "latin1")
+
+
+def test_asks_on_a_terminal(scene, agent):
+    """A program that would ask somebody: it finds no terminal and no browser, and its last words are in the error."""
+    with pytest.raises(errors.CommandFailed, match="log in"):
+        scene.make(agent, "tty").generate_sync(ASK)
+
+
+def test_other_version(scene, agent):
+    """A version that this library was not tried with: `doctor` remarks upon it, nothing is refused."""
+    adapter = scene.make(agent, "version", variables={OWN_KEY[agent]: CANARY})
+    result = adapter.doctor_sync()
+    assert result.ok
+    assert "9.9.9" in result.message
+    assert "tried with" in result.message
+    assert adapter.generate_sync(ASK).text == "42"
+
+
+@pytest.mark.anyio
+async def test_many_at_once(scene, monkeypatch):
+    """More calls than places: no more than `at_once` programs run; who waits too long for a place is told so."""
+    adapter = scene.make("codex", at_once=2)
+    now = most = 0
+
+    @asynccontextmanager
+    async def counted(*args, **options):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            async with _process.running(*args, **options) as process:
+                yield process
+        finally:
+            now -= 1
+
+    monkeypatch.setattr(_base, "running", counted)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(call, adapter, ASK)
+    assert (len(scene.seen("codex")), most) == (6, 2)
+    full = scene.make("gemini", "hang", at_once=1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call, full, ASK)
+        await anyio.to_thread.run_sync(scene.await_hanging, "gemini")
+        with pytest.raises(errors.TimedOut, match="its turn") as caught:
+            await call(full, GenerateRequest(prompt="?", timeout_seconds=1))
+        assert caught.value.phase == "pool"
+        tasks.cancel_scope.cancel()
+
+
+def test_nothing_is_left(scene):
+    """Call after call, good and failed: no descriptor, child, zombie or temporary file more than before."""
+    good, bad = scene.make("codex"), scene.make("gemini", "exit-1")
+    good.generate_sync(ASK)
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(5):
+        good.generate_sync(ASK)
+        with pytest.raises(errors.CommandFailed):
+            bad.generate_sync(ASK)
+    assert len(list(Path("/dev/fd").iterdir())) <= before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert list(scene.temporary.iterdir()) == []
