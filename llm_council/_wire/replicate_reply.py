@@ -200,10 +200,13 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[tupl
 
 
 def frame(event: tuple[str, str]) -> bytes:
-    """Write one event of a stream: its data is raw text, each line of which is a line of its own."""
+    """Write one event of a stream: its data is raw text, each line of which is a line of its own.
+
+    Every event has an id, without which the vendor's own client takes none.
+    """
     name, data = event
     lines = "".join(f"data: {line}\n" for line in data.split("\n"))
-    return f"event: {name}\n{lines}\n".encode()
+    return f"event: {name}\nid: 0\n{lines}\n".encode()
 
 
 def _pieces(text: str, size: int) -> Iterator[str]:

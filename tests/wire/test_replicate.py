@@ -122,6 +122,11 @@ def test_a_stream_is_the_whole_wherever_it_is_cut(response: m.GenerateResponse, 
     assert read([dumps(encode_response(response))], **facts).text == joined.text  # one that had ended already
 
 
+def test_spaces_and_line_ends_are_text() -> None:
+    pieces = ["a", " ", "\n", "\n\n", " b", "", "\u2028c "]
+    assert read([*(frame(("output", piece)) for piece in pieces), frame(("done", "{}"))]).text == "a \n\n\n b\u2028c "
+
+
 _keys = st.sampled_from(
     "id status output error urls stream metrics input_token_count output_token_count input prompt system_prompt version"
     " max_tokens stop_sequences messages image_input role content reasoning_effort thinking_budget logs model".split()

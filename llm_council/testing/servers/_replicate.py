@@ -58,13 +58,12 @@ class Replicate(Dialect):
         if asked.method == "POST" and _CREATE.search(asked.path) and wishes.get("stream") is True and not at_once:
             where = base64.urlsafe_b64encode(asked.body).decode()
             url = f"http://{asked.headers.get('host', 'replicate.invalid')}/v1/streams/{where}"
-            begun = GenerateResponse(request_id="fake-1", model="house/fake")
-            return Sent.of(dumps(wire.encode_response(begun, status="starting", stream_url=url)), status=201)
+            return Sent.of(dumps(_prediction(_NOTHING, status="starting", stream_url=url)), status=201)
         return super().reply(asked, said)
 
     def whole(self, response: GenerateResponse) -> Any:
         """Write a prediction that has ended."""
-        return wire.encode_response(response)
+        return _prediction(response)
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Write a stream."""
@@ -88,5 +87,15 @@ class Replicate(Dialect):
         found = _LOOK.search(asked.path)
         if found is None:
             return None
-        gone = GenerateResponse(request_id="fake-1", model="house/fake")
-        return wire.encode_response(gone, status="canceled" if found[1] else "succeeded")
+        return _prediction(_NOTHING, status="canceled" if found[1] else "succeeded")
+
+
+_NOTHING = GenerateResponse(request_id="fake-1", model="house/fake")
+_BESIDE = {"version": "hidden", "input": {}, "logs": "", "created_at": "2026-01-01T00:00:00Z", "data_removed": False}
+
+
+def _prediction(response: GenerateResponse, **facts: Any) -> dict[str, Any]:
+    """Write a prediction with all that the vendor says beside the answer."""
+    written = {**_BESIDE, **wire.encode_response(response, **facts)}
+    own = f"https://replicate.invalid/v1/predictions/{response.request_id}"
+    return {**written, "urls": {"get": own, "cancel": f"{own}/cancel", "web": own, **written["urls"]}}
