@@ -59,12 +59,13 @@ def _usage(response: GenerateResponse) -> dict[str, Any] | None:
         return told or None
     cached, written = usage.cached_tokens, usage.cache_write_tokens
     fresh = None if usage.input_tokens is None else usage.input_tokens - (cached or 0) - (written or 0)
+    thoughts = usage.reasoning_tokens
     return {
         "input_tokens": fresh,
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
         "output_tokens": usage.output_tokens,
-        "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
+        "output_tokens_details": None if thoughts is None else {"thinking_tokens": thoughts},
         **told,
     }
 

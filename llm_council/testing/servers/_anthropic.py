@@ -53,6 +53,7 @@ class Anthropic(Dialect):
     def facts(self, asked: Asked) -> Any:
         """List one model."""
         if asked.method == "GET" and asked.path.endswith("/v1/models"):
-            row = {"type": "model", "id": "fake-model", "display_name": "Fake", "created_at": "2026-01-01T00:00:00Z"}
+            row = {"type": "model", "id": "fake-model", "display_name": "Fake", "lifecycle": "active"}
+            row["created_at"] = "2026-01-01T00:00:00Z"
             return {"data": [row], "has_more": False, "first_id": "fake-model", "last_id": "fake-model"}
         return None

@@ -169,11 +169,13 @@ def _unchanged(value: Any) -> Any:
 def _filled(said: str | GenerateResponse, request: GenerateRequest) -> GenerateResponse:
     """Return an answer with what every vendor says beside it."""
     answer = GenerateResponse(text=said) if isinstance(said, str) else said
-    words = FinishReason.TOOL_CALLS if answer.tool_calls else FinishReason.STOP
+    usual = FinishReason.TOOL_CALLS if answer.tool_calls else FinishReason.STOP
     known = answer.finish_reason is not None or answer.raw_finish_reason is not None
+    ours = answer.raw_finish_reason in set(FinishReason)  # each dialect has words of its own for these
     return attrs.evolve(
         answer,
-        finish_reason=answer.finish_reason if known else words,
+        finish_reason=answer.finish_reason if known else usual,
+        raw_finish_reason=None if ours else answer.raw_finish_reason,
         model=answer.model or request.model,
         request_id=answer.request_id or "fake-1",
         usage=answer.usage or Usage(input_tokens=11, output_tokens=7),

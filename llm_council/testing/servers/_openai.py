@@ -31,11 +31,11 @@ class OpenAI(Dialect):
 
     def whole(self, response: GenerateResponse) -> Any:
         """Write a reply."""
-        return mirror.encode_response(response)
+        return {"system_fingerprint": None, **mirror.encode_response(response)}
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Write a stream; it ends with the count of tokens, asked for or not, as many servers do it."""
-        return mirror.encode_chunks(response)
+        return ({"system_fingerprint": None, **event} for event in mirror.encode_chunks(response))
 
     def frame(self, event: Any) -> bytes:
         """Write an event."""
@@ -52,5 +52,6 @@ class OpenAI(Dialect):
         if asked.path.endswith("/key"):
             return {"data": {"label": "a key", "limit_remaining": None, "usage": 0.0}}
         if asked.path.endswith("/models"):
-            return {"object": "list", "data": [{"id": "fake-model", "object": "model"}]}
+            row = {"id": "fake-model", "object": "model", "created": 0, "owned_by": "nobody"}
+            return {"object": "list", "data": [row]}
         return None
