@@ -30,6 +30,7 @@ PROJECT_FILE = "council.toml"
 """Name of the project's file; it is looked for in the current folder alone."""
 
 _MOST = 1 << 20  # bytes of a file
+_MOST_SEATS = 12  # that a project may ask for untrusted: each of them costs money
 
 _names = checked(
     lambda value: all(isinstance(name, str) and name.strip() for name in value), "a list of names of providers"
@@ -311,11 +312,21 @@ def _reached(values: Mapping[str, Any], path: Path) -> list[str]:
     """Return what a project's file sets beyond what any project may, in words for people."""
     reached = [name for name in values if name not in _PROJECT_KEYS and name != "instances"]
     reached += [f"[providers.{name}] {', '.join(table)}" for name, table in values.get("instances", {}).items()]
+    names = values.get("providers")
+    seats = sum(_seats(name) for name in names) if isinstance(names, list) else 0
+    if seats > _MOST_SEATS:
+        reached.append(f"{seats} seats, more than {_MOST_SEATS}")
     folder = path.parent.resolve()
     for entry in values.get("subagent_paths") or ():
         if not _placed(path, entry).resolve().is_relative_to(folder):
             reached.append(f"subagent_paths: {entry!r}, which leads out of the project")
     return reached
+
+
+def _seats(name: object) -> int:
+    """Return how many seats a name of ``providers`` asks for."""
+    _, colon, count = str(name).rpartition(":")
+    return int(count) if colon and count.isdecimal() and len(count) <= 3 else 1
 
 
 def _placed(path: Path, entry: object) -> Path:

@@ -108,6 +108,8 @@ def test_a_project_can_only_lower_the_budget(mine: float, theirs: float) -> None
         ('[council]\nsubagent_paths = ["~/roles"]\n', "~/roles"),
         ('[council]\nsubagent_paths = ["~root"]\n', "~root"),
         ('[council]\nstore = "runs.db"\n', "store"),
+        ('[council]\nproviders = ["openai/gpt:9", "local:4"]\n', "13 seats"),
+        ('[council]\nproviders = ["openai:999"]\n', "999 seats"),
     ],
 )
 def test_a_project_may_not_reach_out(tmp_path: Path, text: str, named: str) -> None:
