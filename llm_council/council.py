@@ -318,10 +318,15 @@ class Council:
         async def check(name: str, adapter: ProviderAdapter) -> None:
             found[name] = await examine(adapter, deep=deep)
 
-        async with anyio.create_task_group() as group:
-            for name, adapter in self._seating.providers.items():
-                group.start_soon(check, name, adapter)
-        return {name: found[name] for name in self._seating.providers}
+        def told() -> dict[str, DoctorResult]:
+            blocked = DoctorResult(ok=False, message="no answer: something blocks the event loop")
+            return {name: found.get(name, blocked) for name in self._seating.providers}
+
+        with _runtime.Answering(120.0 if deep else 15.0, told):
+            async with anyio.create_task_group() as group:
+                for name, adapter in self._seating.providers.items():
+                    group.start_soon(check, name, adapter)
+        return told()
 
     async def aclose(self) -> None:
         """Close what the providers opened in the running event loop; the council may be used again."""

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from llm_council import _runtime
+from llm_council import Council, _runtime
 from llm_council._runtime import calls, stepping
-from llm_council.errors import TimedOut
+from llm_council.config import CouncilConfig
+from llm_council.errors import DeadlineExceeded, TimedOut
+from llm_council.events import Event
+from llm_council.models import Budget
 from llm_council.providers import _errand
 from llm_council.providers.base import GenerateRequest, GenerateResponse, ProviderAdapter, ProviderCapabilities, stream
 
@@ -26,6 +29,7 @@ class Blocking(ProviderAdapter):
         self.go = threading.Event()
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        await anyio.sleep(0.05)  # what others do meanwhile is done
         self.entered.set()
         self.go.wait(30)
         return GenerateResponse(text="late")
@@ -37,6 +41,16 @@ class Quick(ProviderAdapter):
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         return GenerateResponse(text="42")
+
+
+class Scripted(Quick):
+    name = "scripted"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        return GenerateResponse(text=self.text)
 
 
 class Deaf(ProviderAdapter):
@@ -120,7 +134,9 @@ def test_a_call_that_was_not_begun_moves_to_another_loop(
 def test_what_a_retired_loop_has_begun_it_ends(soon: None, blocking: Blocking) -> None:
     """Its own calls are answered when it goes on, then its thread ends."""
     answers: list[str] = []
-    before = {thread for thread in threading.enumerate() if thread.name == "llm-council"}
+    Quick().generate_sync(ASK)
+    retired = calls._current
+    assert retired is not None
 
     async def slow() -> None:
         await anyio.sleep(0.01)
@@ -132,12 +148,52 @@ def test_what_a_retired_loop_has_begun_it_ends(soon: None, blocking: Blocking) -
     other.start()
     with pytest.raises(TimedOut):
         blocking.generate_sync(ASK)
-    (retired,) = {thread for thread in threading.enumerate() if thread.name == "llm-council"} - before or before
+    assert calls._current is not retired
     blocking.go.set()
     other.join(10)
     assert answers == ["whole"]
-    retired.join(10)
-    assert not retired.is_alive()
+    retired._thread.join(10)
+    assert not retired._thread.is_alive()
+
+
+def test_a_blocking_run_comes_to_its_best_draft(soon: None, blocking: Blocking) -> None:
+    council = Council([Scripted("the draft of another"), blocking], config=CouncilConfig(budget=Budget(deadline=0.5)))
+    result = council.run("?")
+    assert result.status == "degraded"
+    assert result.text == "the draft of another"
+    assert isinstance(result.errors["blocking"], TimedOut)
+    assert any("blocks the event loop" in warning for warning in result.warnings)
+
+
+def test_a_blocking_run_without_a_draft_fails(soon: None, blocking: Blocking) -> None:
+    events: list[Event] = []
+    council = Council([blocking], config=CouncilConfig(budget=Budget(deadline=0.3)), listeners=[events.append])
+    result = council.run("?")
+    assert result.status == "failed"
+    assert isinstance(result.error, DeadlineExceeded)
+    assert isinstance(result.errors["blocking"], TimedOut)
+    stream = council.stream("?")
+    kinds = [type(event).__name__ for event in stream]
+    assert kinds[0] == "RunStarted"
+    assert stream.result.status == "failed"
+    blocking.go.set()
+    assert [type(event).__name__ for event in events].count("RunFinished") <= 2
+
+
+def test_a_doctor_that_blocks_is_not_well(soon: None, blocking: Blocking, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def doctor(deep: bool = False) -> None:
+        await anyio.sleep(0.05)
+        blocking.go.wait(30)
+
+    monkeypatch.setattr(blocking, "doctor", doctor, raising=False)
+    monkeypatch.setattr(_runtime.Answering, "__init__", shortened(_runtime.Answering.__init__))
+    assert "blocks the event loop" in blocking.doctor_sync().message
+    found = Council([Quick(), blocking], config=CouncilConfig()).doctor()
+    assert (found["quick"].ok, found["blocking"].ok) == (True, False)
+
+
+def shortened(made):
+    return lambda self, seconds, otherwise: made(self, min(seconds, 0.2), otherwise)
 
 
 @pytest.mark.anyio
@@ -155,7 +211,7 @@ async def test_a_slow_step_is_told(caplog: pytest.LogCaptureFixture, monkeypatch
             return GenerateResponse(text="42")
 
     assert (await call(Sleeper(), ASK)).text == "42"
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "llm_council"]
+    (said,) = [text for record in caplog.records if "sleeper" in (text := record.getMessage())]
     assert said.startswith("sleeper has blocked the event loop for 0.")
     assert ", at test_stillness.py:" in said
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import attrs
 
-from llm_council import _scope
+from llm_council import _runtime, _scope
 from llm_council._engine.budget import ASSUMED, Ledger, Price
 from llm_council._engine.repair import Final
 from llm_council._engine.sitting import Sitting
-from llm_council._engine.strategies import STRATEGIES
+from llm_council._engine.strategies import STRATEGIES, last_resort
 from llm_council._journal import NO_JOURNAL, Journal
 from llm_council._schema import drop_thinking
 from llm_council.errors import RunError
@@ -61,10 +62,13 @@ async def conduct(
         sitting = Sitting(plan, adapters, Ledger(plan.budget, price), clock, deltas, journal)
         emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
         try:
-            final: Final | RunError = await STRATEGIES[plan.strategy](sitting)
+            with _runtime.Answering(plan.budget.deadline, partial(_stand_in, sitting, on_result)):
+                final: Final | RunError = await STRATEGIES[plan.strategy](sitting)
         except RunError as error:
             final = error
         except BaseException:  # a cancellation, or Ctrl-C: what is there is told, and the exception passes
+            if sitting.over:
+                raise
             result = _result(sitting, None)
             journal.left(result.status, result.to_dict)
             _tell(result, on_result)
@@ -76,6 +80,14 @@ async def conduct(
         finally:
             _tell(result, on_result)
         return result
+
+
+def _stand_in(sitting: Sitting, on_result: Callable[[CouncilResult], None] | None) -> CouncilResult:
+    """Make the result of a run whose event loop stands still beyond the deadline, in the thread that waits for it."""
+    sitting.over = True
+    result = _result(sitting, last_resort(sitting))
+    _tell(result, on_result)
+    return result
 
 
 def _tell(result: CouncilResult, on_result: Callable[[CouncilResult], None] | None) -> None:

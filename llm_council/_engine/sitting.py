@@ -43,6 +43,7 @@ class Sitting:
         timings: when each phase ran.
         warnings: what a person should know.
         degraded: whether something is missing.
+        over: whether the result was made without the event loop, which stood still.
     """
 
     plan: Plan
@@ -61,6 +62,7 @@ class Sitting:
     timings: dict[Phase, PhaseTiming] = attrs.field(factory=dict)
     warnings: list[str] = attrs.field(factory=list)
     degraded: bool = False
+    over: bool = False
     _blind: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)
 
     def __attrs_post_init__(self) -> None:

@@ -7,13 +7,16 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from llm_council._engine import phases
+from llm_council._engine.budget import quorum_of
 from llm_council._engine.ranking import decided, tally
 from llm_council._engine.repair import Final, until_valid
 from llm_council._engine.sitting import Sitting
 from llm_council._schema import drop_thinking
+from llm_council.errors import DeadlineExceeded, QuorumLost, RunError, TimedOut
 from llm_council.models import Draft, FinishReason, Phase, Problem
+from llm_council.results import CallReport
 
-__all__ = ["STRATEGIES", "Strategy"]
+__all__ = ["STRATEGIES", "Strategy", "last_resort"]
 
 Strategy = Callable[[Sitting], Awaitable[Final]]
 
@@ -80,6 +83,32 @@ async def _deliberate(sitting: Sitting, phase: Phase) -> None:
         raise error.fill(run_id=plan.run_id)
     if not sitting.ranking.order:
         sitting.ranking = tally((), [draft.seat for draft in sitting.finished()])
+
+
+def last_resort(sitting: Sitting) -> Final | RunError:
+    """Return what a run comes to whose event loop stands still: its best draft, or the error of too few.
+
+    Nothing here asks the event loop for the time.
+    """
+    limit = sitting.plan.budget.deadline
+    reason = f"something blocks the event loop, beyond the {limit or 0:g} s of the run"
+    for name in sitting.plan.drafters:
+        if name not in sitting.drafts:
+            late = TimedOut(f"{name} had not answered: {reason}", provider=sitting.plan.seat(name).provider)
+            sitting.drafts[name] = Draft(seat=name, error=late, elapsed=sitting.at())
+            report = CallReport(phase=Phase.DRAFT, error=late, elapsed=sitting.at())
+            sitting.calls.setdefault(name, []).append(report)
+    finished = sitting.finished()
+    need = quorum_of(sitting.plan, len(sitting.plan.seats))
+    if not finished:
+        return DeadlineExceeded(f"no seat answered: {reason}", run_id=sitting.plan.run_id)
+    if len(finished) < need:
+        outcomes = {name: draft.error for name, draft in sitting.drafts.items()}
+        said = f"{len(finished)} of {need} required seats answered: {reason}"
+        return QuorumLost(said, outcomes=outcomes, run_id=sitting.plan.run_id)
+    if not sitting.ranking.order:
+        sitting.ranking = tally((), [draft.seat for draft in finished])
+    return _best_draft(sitting, f"{reason}: this is the best draft")
 
 
 def _best_draft(sitting: Sitting, reason: str) -> Final:

@@ -85,15 +85,17 @@ class Errand(Generic[T]):
     Args:
         core: makes the coroutine.
         name: who is named in the warning.
+        watched: warn of steps that block the event loop; ours do not, but for what they load when first used.
 
     Attributes:
         error: what the coroutine raised; not raised here, so that it cannot be taken for the caller's own.
     """
 
-    __slots__ = ("_core", "_done", "_name", "_scope", "_work", "error", "value")
+    __slots__ = ("_core", "_done", "_name", "_scope", "_watched", "_work", "error", "value")
 
-    def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
+    def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str, *, watched: bool = True) -> None:
         self._core = core
+        self._watched = watched
         self._name = name
         self._work: Coroutine[Any, Any, T] | None = None
         self._done = anyio.Event()
@@ -128,7 +130,7 @@ class Errand(Generic[T]):
         try:
             with self._scope:
                 self._work = self._core()
-                self.value = await noted(self._work, self._name)
+                self.value = await (noted(self._work, self._name) if self._watched else self._work)
         except GeneratorExit as error:
             if not loops.is_running():  # the loop is gone, and this coroutine is being swept up
                 raise

@@ -258,7 +258,8 @@ async def call(
     try:
         fitted, adjustments = negotiate.fitted(adapter, request)
         seconds = seconds_for(adapter, request, deadline)
-        errand = Errand(partial(_returns.whole, adapter.generate, fitted, arrived), name)
+        whole = partial(_returns.whole, adapter.generate, fitted, arrived)
+        errand = Errand(whole, name, watched=not heeds(adapter.stream))
         try:
             await errand.run(seconds)
         except OutOfTime:
@@ -346,11 +347,11 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
         deep: make a real call too, which may cost money.
         deadline: most seconds; None is 15, or 120 when deep.
     """
-    began = time.monotonic()
-    seconds = (120.0 if deep else 15.0) if deadline is None else deadline
+    began, seconds = time.monotonic(), (120.0 if deep else 15.0) if deadline is None else deadline
     try:
         errand = Errand(partial(_ask_doctor, adapter, deep=deep), _name(adapter))
-        await errand.run(seconds)
+        with _runtime.Answering(seconds, partial(DoctorResult, ok=False, message="something blocks the event loop")):
+            await errand.run(seconds)
         if errand.error is not None:
             _border.raise_typed(errand.error)
         result = errand.value
@@ -358,8 +359,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
         return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
     except CouncilError as error:
         return DoctorResult(ok=False, message=f"{type(error).__name__}: {error.message}")
-    if isinstance(result, bool):
-        result = DoctorResult(ok=result)
+    result = DoctorResult(ok=result) if isinstance(result, bool) else result
     if not isinstance(result, DoctorResult):
         return DoctorResult(ok=False, message=f"its doctor returned {type(result).__name__}, not a DoctorResult")
     if result.latency_ms is None:
@@ -380,11 +380,11 @@ async def _ask_doctor(adapter: ProviderAdapter, *, deep: bool) -> Any:
 
 async def try_out(adapter: ProviderAdapter) -> DoctorResult:
     """Make a call of the kind that a run makes, as short as it goes."""
-    began = time.monotonic()
-    response = await call(adapter, GenerateRequest(prompt="Answer with the one word: ready", max_tokens=256))
-    latency = (time.monotonic() - began) * 1000
-    message = f"{response.model or adapter.name} answered in {latency:.0f} ms"
-    return DoctorResult(ok=True, message=message, latency_ms=latency, details={"model": response.model})
+    asked, began = GenerateRequest(prompt="Answer with the one word: ready", max_tokens=256), time.monotonic()
+    response = await call(adapter, asked)
+    latency, model = (time.monotonic() - began) * 1000, response.model
+    message = f"{model or adapter.name} answered in {latency:.0f} ms"
+    return DoctorResult(ok=True, message=message, latency_ms=latency, details={"model": model})
 
 
 def _name(adapter: Any) -> str:

@@ -115,7 +115,7 @@ def test_comments_for_ever(vendor, serve, begins):
 
 @pytest.mark.parametrize(("limit", "phase"), [({"timeout": Timeouts(idle=0.2)}, "idle"), ({}, "deadline")])
 def test_silence(vendor, serve, limit, phase):
-    """Silence in the middle: `TimedOut` of phase `idle`, or `deadline`, with the text so far; the connection is closed."""
+    """Silence in the middle: `TimedOut` of phase `idle`, or `deadline`, with the text so far; the server sees it."""
     server = serve(sent(vendor, begun(vendor), last=b"", then="answer_and_wait"))
     seat = vendor.seat(server.url, **limit)
     error = vendor.fails(seat, errors.TimedOut, "stream", **({"timeout_seconds": 0.3} if not limit else {}))

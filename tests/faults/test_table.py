@@ -1,0 +1,28 @@
+"""The page of faults is what the tests say."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "reference" / "faults.md"
+
+
+def test_the_page_is_fresh() -> None:
+    done = subprocess.run([sys.executable, str(HERE)], capture_output=True, text=True, check=True, timeout=60)
+    shown = PAGE.read_text().partition("<!-- rows: begin -->")[2].partition("<!-- rows: end -->")[0]
+    assert shown.strip("\n") == done.stdout.strip("\n"), "python tests/faults --write docs/reference/faults.md"
+
+
+def test_every_row_says_what_it_promises() -> None:
+    for path in HERE.glob("test_*.py"):
+        if path.name == Path(__file__).name:
+            continue
+        module = ast.parse(path.read_text())
+        assert ast.get_docstring(module), path.name
+        for test in module.body:
+            if isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef) and test.name.startswith("test_"):
+                said = ast.get_docstring(test) or ""
+                assert said.rstrip().endswith("."), f"{path.name}: {test.name}"
+                assert "|" not in said, f"{path.name}: {test.name}"
