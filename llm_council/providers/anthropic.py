@@ -22,6 +22,7 @@ from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers import _account, negotiate
 from llm_council.providers._anthropic_fit import enforceable, fit
+from llm_council.providers._anthropic_sdk import SdkTransport, address_of, is_installed
 from llm_council.providers._http import HttpProvider
 from llm_council.providers.profiles import ModelProfile
 from llm_council.transports import HttpReply
@@ -32,9 +33,15 @@ __all__ = ["AnthropicProvider"]
 class AnthropicProvider(HttpProvider):
     """Anthropic's own models. Reads ``ANTHROPIC_API_KEY``, and ``ANTHROPIC_BASE_URL`` for another address.
 
+    Bytes are moved by the vendor's own client where it is installed (extra ``anthropic``), by plain HTTP where it is
+    not or a ``transport`` is given. Requests, answers and errors are the same either way; the client neither retries
+    nor follows redirects.
+
     What the vendor has and no field names, such as ``metadata`` or ``service_tier``, goes into a request's ``extra``.
 
     Args:
+        client: an ``anthropic.AsyncAnthropic`` of your own, or one of its kin for Bedrock, Vertex and Foundry, which
+            knows its address and signs for itself. It is not closed here, and belongs to the event loop it is used in.
         version: what ``anthropic-version`` says.
         betas: what ``anthropic-beta`` says; none is needed.
         key_header: the header that carries the key; ``"authorization"`` sends it as a bearer token. It is left out
@@ -61,19 +68,26 @@ class AnthropicProvider(HttpProvider):
     def __init__(
         self,
         *,
+        client: Any = None,
         version: str = "2023-06-01",
         betas: Sequence[str] = (),
         key_header: str = "x-api-key",
         answer_tokens: int = 16_000,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        by_sdk = options.get("transport") is None and (client is not None or is_installed())
+        super().__init__(**_with_client(client, options))
         if not version or not key_header:
             raise InvalidOption("version and key_header must not be empty")
         self.base_url = self.base_url.removesuffix("/v1")  # the vendor's own variable has none, other vendors' have it
+        self._client = client
         self._key_header = key_header
         self._said = {"anthropic-version": version, **({"anthropic-beta": ",".join(as_tuple(betas))} if betas else {})}
         self._spoken = MessagesOptions(max_tokens=answer_tokens, display="summarized")
+        if client is not None:  # it signs for itself: a key of the environment's is not sent beside
+            self._key = self._bad_key = None
+        if by_sdk:
+            self._moves = SdkTransport(client, self.base_url)
         self._by_profile: dict[int, tuple[ModelProfile, MessagesOptions]] = {}
 
     def headers(self) -> dict[str, str]:
@@ -138,9 +152,21 @@ class AnthropicProvider(HttpProvider):
             known = self._by_profile[id(profile)] = (profile, options)
         return known[1]
 
+    def _is_signed(self) -> bool:
+        return self._client is not None or super()._is_signed()
+
     async def _rows(self) -> list[dict[str, Any]] | None:
         data = await self._get("/v1/models?limit=1000", missing=(404, 405))
         listed = data.get("data") if isinstance(data, dict) else None
         if not isinstance(listed, list):
             return None
         return [row for row in listed if isinstance(row, dict) and isinstance(row.get("id"), str)]
+
+
+def _with_client(client: Any, options: dict[str, Any]) -> dict[str, Any]:
+    if client is None:
+        return options
+    twice = [name for name in ("transport", "base_url", "api_key") if options.get(name) is not None]
+    if twice:
+        raise InvalidOption(f"client has an address, a key and a transport of its own: leave out {', '.join(twice)}")
+    return {**options, "base_url": address_of(client)}

@@ -1,4 +1,4 @@
-"""What HTTP libraries log passes the redactor: at DEBUG, httpcore writes whole header blocks."""
+"""What HTTP libraries log passes the redactor: at DEBUG, httpcore and vendors' clients write whole header blocks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from llm_council._secrets import redact
 
 __all__ = ["redact_logs"]
 
-_LOGGERS = ("httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks", "httpx")
-_OTHERS = ("urllib3.connectionpool", "aiohttp.client")
+_PARTS = ("connection", "http11", "http2", "proxy", "socks")
+_LOGGERS = tuple(f"{core}.{part}" for core in ("httpcore", "httpcore2") for part in _PARTS)
+_OTHERS = ("httpx", "httpx2", "urllib3.connectionpool", "aiohttp.client", "anthropic._base_client")
 
 
 def redact_logs() -> None:

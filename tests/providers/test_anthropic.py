@@ -2,9 +2,11 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import attrs
+import httpx
 import jsonschema_rs
 import pytest
 
@@ -14,6 +16,7 @@ from llm_council.errors import (
     ContentFiltered,
     InvalidOption,
     MissingCredentials,
+    MissingDependency,
     OutOfCredit,
     RateLimited,
     ServerFailed,
@@ -31,11 +34,12 @@ from llm_council.models import (
     join,
 )
 from llm_council.models.messages import ReasoningPart
+from llm_council.providers import _anthropic_sdk
 from llm_council.providers._anthropic_fit import enforceable
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.subagents import load, names
-from llm_council.transports import RequestsTransport
+from llm_council.transports import HttpxTransport, RequestsTransport
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
 SCHEMA = SHARED / "oracles" / "specs" / "derived" / "anthropic.messages.request.schema.json"
@@ -351,3 +355,34 @@ async def test_its_doctor(at, vendor):
         assert (result.ok, "invalid x-api-key" in result.message) == (False, True)
         vendor.script = lambda exchange: exchange.say({"type": "error"}, 404)
         assert (await examine(provider)).ok
+
+
+# What moves the bytes
+
+
+async def test_without_the_vendors_client_plain_http_does(at, vendor, ask, monkeypatch):
+    monkeypatch.setattr(_anthropic_sdk, "find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "anthropic", raising=False)
+    async with at() as provider:
+        assert (await call(provider, ask)).text == "42"
+        assert isinstance(provider._transport, HttpxTransport)
+    assert (vendor.headers["x-api-key"], vendor.headers["user-agent"]) == (KEY, "llm-council")
+
+
+async def test_a_vendors_client_that_cannot_be_imported_names_the_extra(at, ask, monkeypatch):
+    monkeypatch.setattr(_anthropic_sdk, "find_spec", lambda name: object())
+    monkeypatch.delitem(sys.modules, "anthropic", raising=False)
+
+    def broken(name):
+        raise ImportError("no module named 'httpx2'")
+
+    monkeypatch.setattr(_anthropic_sdk, "import_module", broken)
+    async with at() as provider:
+        with pytest.raises(MissingDependency, match=r"llm-council-sdk\[anthropic\]"):
+            await call(provider, ask)
+
+
+@pytest.mark.parametrize("client", [object(), httpx.AsyncClient, "sdk"])
+def test_a_client_must_be_the_vendors(client):
+    with pytest.raises(InvalidOption, match="client: an anthropic"):
+        AnthropicProvider(client=client)

@@ -1,0 +1,215 @@
+"""Bytes to and from Claude through the vendor's own Python client, whatever it stands before: its API, a cloud.
+
+The client signs, and knows where each cloud keeps its models; what is said and what the answer means stays ours. It
+retries nothing, follows no redirect, and hands its replies over as they came.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from anyio import to_thread
+
+from llm_council import _loop_local
+from llm_council._wire.anthropic import frame
+from llm_council._wire.payloads import loads
+from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials, MissingDependency, ProviderError
+from llm_council.models import Limits, Timeouts
+from llm_council.transports import HttpReply, HttpRequest, ReplyStream
+from llm_council.transports._base import outgoing, where
+from llm_council.transports._exchange import body_of, head_of, raise_typed, unwind
+from llm_council.transports._opened import Opened, opened
+from llm_council.transports._translate import translate
+
+__all__ = ["SdkTransport", "address_of", "is_installed"]
+
+_SDK = "anthropic"
+_CREDENTIALS = ("Authorization", "X-Api-Key")
+_FRAMED_BY_AWS = "application/vnd.amazon.eventstream"
+
+
+def is_installed() -> bool:
+    """Tell whether the vendor's client is installed, without loading it."""
+    return _SDK in sys.modules or find_spec(_SDK) is not None
+
+
+def address_of(client: Any) -> str:
+    """Return the address of a client of the caller's.
+
+    Raises:
+        InvalidOption: it is none of the vendor's asynchronous clients.
+    """
+    kinds = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(client).__mro__}
+    if "anthropic.SyncAPIClient" in kinds:
+        raise InvalidOption("client: an anthropic.Anthropic blocks; pass an anthropic.AsyncAnthropic")
+    if "anthropic.AsyncAPIClient" not in kinds:
+        raise InvalidOption(
+            "client: an anthropic.AsyncAnthropic, or one of its Bedrock, Vertex and Foundry kin, "
+            f"got {type(client).__name__}"
+        )
+    return str(client.base_url)
+
+
+class SdkTransport:
+    """Send through a client of the vendor's SDK: the caller's, or one of our own for each event loop.
+
+    Args:
+        client: the caller's, which signs for itself, is not closed here and belongs to the event loop it is used in;
+            None makes clients that send the credentials of each request and none of their own.
+        base_url: what the addresses of all requests begin with.
+    """
+
+    def __init__(self, client: Any | None, base_url: str) -> None:
+        self._given = client
+        self._base = base_url
+
+    async def send(
+        self,
+        request: HttpRequest,
+        *,
+        limits: Limits = Limits(),
+        timeouts: Timeouts = Timeouts(),
+        deadline: float | None = None,
+    ) -> HttpReply:
+        """Send a request and return the whole reply; see ``Transport.send``."""
+        async with self._exchange(request, limits, limits.body, timeouts) as reply:
+            return await reply.read()
+
+    def stream(
+        self,
+        request: HttpRequest,
+        *,
+        limits: Limits = Limits(),
+        timeouts: Timeouts = Timeouts(),
+        deadline: float | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream]:
+        """Send a request and enter with the reply's head; see ``Transport.stream``."""
+        return self._exchange(request, limits, limits.stream, timeouts)
+
+    async def aclose(self) -> None:
+        """Close our own client of the current event loop; the next request makes a new one."""
+        await _loop_local.aclose(self)
+
+    @asynccontextmanager
+    async def _exchange(
+        self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts
+    ) -> AsyncIterator[ReplyStream]:
+        sdk = await _loaded()
+        client = self._given
+        if client is None:
+            client = await _loop_local.get(self, "client", partial(_new_client, sdk, self._base), _close)
+        reply, events = await self._open(sdk, client, request, timeouts)
+        reading: list[AsyncGenerator[bytes, None]] = []
+        try:
+            head = head_of(request, reply.status, reply.headers, limits)
+            arriving = _arriving(reply, request) if events is None else _framed(sdk, events)
+            chunks = body_of(head, arriving, limit=limit, error_body=limits.error_body)
+            reading = [chunks, arriving]
+            yield ReplyStream(head, chunks)
+        finally:
+            await unwind(*reading, close=reply.body.aclose)
+
+    async def _open(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> tuple[Opened, Any]:
+        """Return a reply whose head has come, and the events of one that is framed otherwise than as text.
+
+        Raises:
+            TransportError: bytes could not be moved.
+            MissingCredentials: the caller's client has found none.
+        """
+        failure: ProviderError | ConfigurationError | None = None
+        response = refused = None
+        try:
+            response = await self._ask(sdk, client, request, timeouts)
+        except sdk.APIStatusError as exc:  # the client has read it
+            refused = exc.response
+        except sdk.APIConnectionError as exc:
+            failure = translate(exc.__cause__ or exc, where(request.url)) or translate(ConnectionError())
+        except getattr(sdk, "CredentialsError", ()) as exc:
+            failure = MissingCredentials(f"the client of anthropic has no credentials: {exc}")
+        except ImportError as exc:  # the clouds' clients import what they sign with when they sign
+            failure = MissingDependency(f"the client of anthropic needs a package that is not installed: {exc}")
+        if failure is not None:  # outside of the handlers: what was caught holds the headers of the request
+            raise failure
+        if response is None:
+            return opened(refused), None  # type: ignore[arg-type]  # one of the three is there
+        events = None
+        if response.headers.get("content-type", "").startswith(_FRAMED_BY_AWS):
+            events = sdk.AsyncStream(cast_to=object, response=response, client=client)
+        return opened(response), events
+
+    async def _ask(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> Any:
+        given = outgoing(request.headers)
+        headers: dict[str, Any] = dict(given)
+        if self._given is None:
+            said = {name.lower() for name in given}
+            headers.update((name, sdk.Omit()) for name in _CREDENTIALS if name.lower() not in said)
+        options = {
+            "headers": headers,
+            "max_retries": 0,
+            "follow_redirects": False,
+            "timeout": sdk.Timeout(timeouts.read, connect=timeouts.connect, write=None, pool=None),
+        }
+        kind = _response_class(sdk)
+        path = request.url.removeprefix(self._base)
+        if request.method == "GET":
+            return await client.get(path, cast_to=kind, options=options, stream=True, stream_cls=sdk.AsyncStream)
+        body = loads(request.body)
+        return await client.post(
+            path, cast_to=kind, body=body, options=options, stream=True, stream_cls=sdk.AsyncStream
+        )
+
+
+async def _loaded() -> ModuleType:
+    """Return the vendor's package; it takes seconds to import, which the event loop does not wait for."""
+    if _SDK not in sys.modules:
+        try:
+            await to_thread.run_sync(import_module, _SDK, abandon_on_cancel=True)
+        except ImportError as exc:
+            raise MissingDependency(
+                f"anthropic's client cannot be imported ({exc}): install llm-council-sdk[anthropic], or pass transport"
+            ) from None
+    return import_module(_SDK)
+
+
+def _new_client(sdk: ModuleType, base_url: str) -> Any:
+    """Make a client of our own; every request brings its credentials, so that none of the environment's are sent."""
+    return sdk.AsyncAnthropic(api_key="of-each-request", base_url=base_url, max_retries=0)
+
+
+async def _close(client: Any) -> None:
+    await client.close()
+
+
+def _response_class(sdk: ModuleType) -> Any:
+    """Return the class of raw replies: the SDK is built on httpx, and from 1.0 or so on httpx2."""
+    client = next(cls for cls in sdk.DefaultAsyncHttpxClient.__mro__ if cls.__name__ == "AsyncClient")
+    return sys.modules[client.__module__.partition(".")[0]].Response
+
+
+async def _arriving(reply: Opened, request: HttpRequest) -> AsyncGenerator[bytes, None]:
+    try:
+        async for chunk in reply.body:
+            yield chunk
+    except Exception as exc:  # noqa: BLE001 - which library's it is depends on the SDK's version; others pass
+        raise_typed(exc, request)
+
+
+async def _framed(sdk: ModuleType, events: Any) -> AsyncGenerator[bytes, None]:
+    """Write the events of a cloud's own framing, which the SDK takes apart, as those of the API itself."""
+    refusal: Any = None
+    try:
+        async for event in events:
+            yield frame(event)
+    except sdk.APIStatusError as exc:
+        refusal = exc.body
+    if isinstance(refusal, dict):
+        yield frame({"type": "error", **refusal})
+    elif refusal is not None:
+        yield frame({"type": "error", "error": {"type": "api_error", "message": str(refusal)}})
