@@ -164,6 +164,8 @@ class Process:
     # Starting.
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
+        if sys.platform == "win32":
+            raise UnsupportedEnvironmentError("command-line agents need process groups, which Windows has not")
         if not sys.executable:
             raise UnsupportedEnvironmentError("this Python does not know its own path, which runs the supervisor")
         folder = command.folder
