@@ -190,3 +190,21 @@ def test_a_noun_is_masked_wherever_a_key_is_and_is_the_same_where_none_is() -> N
     assert shown.raw == {MASK: [1, (MASK, None)], "b": True}
     assert shown.content == shown.text
     assert held
+
+
+FRAGMENTS = st.lists(
+    st.sampled_from(
+        ["sk-", "SK_", "AIza", "ghp_", "Bearer ", "?key=", "&API_KEY=", "&acce\u017fs_token=", "://", "u:p@"]
+    )
+    | st.text("aZ9_-/@: \n", max_size=24)
+).map("".join)
+
+
+@given(FRAGMENTS)
+def test_what_no_pattern_can_match_is_what_no_pattern_matches(text: str) -> None:
+    from llm_council import _secrets
+
+    expected = text
+    for _, pattern in _secrets._PATTERNS:
+        expected = pattern.sub(MASK, expected)
+    assert redact(text) == expected

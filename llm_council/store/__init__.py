@@ -106,10 +106,14 @@ class Store:
         past = await self._do(partial(_reading.claimed, path=self.path, run_id=checked_id(run_id)))
         return RunJournal(writer_for(self.path), past.plan, session=past.session, past=past.to_go_on())
 
-    async def _told(self, run_id: str) -> tuple[Past, ReplayJournal]:
-        """Return a run with the journal that tells it again."""
-        past = await self._do(partial(_reading.past_of, run_id=checked_id(run_id)))
-        return past, ReplayJournal(past)
+    async def _past(self, run_id: str) -> Past:
+        """Return a run as it is to be told again."""
+        return await self._do(partial(_reading.past_of, run_id=checked_id(run_id)))
+
+    @staticmethod
+    def _retold(past: Past) -> ReplayJournal:
+        """Return the journal that tells a run again; made in the event loop that conducts it."""
+        return ReplayJournal(past)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"

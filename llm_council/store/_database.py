@@ -25,16 +25,27 @@ APPLICATION: Final = 0x4C4C4D43
 """What tells our file from another program's: ``LLMC``."""
 
 MIGRATIONS: Final[tuple[str, ...]] = (
-    # 1: what a replay needs
+    # 1: what a replay needs. Rows that change are small; what is long is written once.
     """
     CREATE TABLE runs (
         id TEXT PRIMARY KEY, started REAL NOT NULL, status TEXT NOT NULL, task TEXT NOT NULL, subagent TEXT NOT NULL,
-        version TEXT NOT NULL, plan TEXT NOT NULL, result TEXT
+        version TEXT NOT NULL
     );
+    CREATE TABLE papers (
+        place INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, kind TEXT NOT NULL,
+        text TEXT NOT NULL
+    );
+    CREATE INDEX papers_by_run ON papers (run);
     CREATE TABLE calls (
         place INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, name TEXT NOT NULL, key TEXT,
-        digest TEXT NOT NULL, settled INTEGER, ending TEXT, UNIQUE (run, name)
+        digest TEXT NOT NULL
     );
+    CREATE INDEX calls_by_run ON calls (run);
+    CREATE TABLE endings (
+        place INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, name TEXT NOT NULL,
+        text TEXT NOT NULL
+    );
+    CREATE INDEX endings_by_run ON endings (run);
     CREATE TABLE moments (
         place INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, told TEXT NOT NULL
     );
@@ -84,6 +95,8 @@ def typed(error: Exception, path: Path) -> StoreError:
     if isinstance(error, OSError):
         kind = "denied" if isinstance(error, PermissionError) else "full" if error.errno == 28 else "other"
         return StoreError(f"the run store {path}: {error.strerror or error}", kind=kind)
+    if isinstance(error, UnicodeDecodeError):  # of a text in the file, or of SQLite's own words about one
+        return StoreError(f"the run store {path}: it is damaged", kind="corrupt")
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     kind, words = _KINDS.get(code, ("other", str(error)))
     return StoreError(f"the run store {path}: {words}", kind=kind)
@@ -117,7 +130,7 @@ def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
         _migrate(connection)
         _probe(connection)
-    except (OSError, sqlite3.Error, StoreError) as error:
+    except Exception as error:  # noqa: BLE001 - a damaged file makes the module raise all kinds of things
         connection.close()
         raise typed(error, path) from None
     return connection
@@ -189,8 +202,10 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 _PROBES: Final = (
-    "SELECT id, started, status, task, subagent, version, plan, result, session, owner, beat FROM runs LIMIT 0",
-    "SELECT place, run, name, key, digest, settled, ending, repeats FROM calls LIMIT 0",
+    "SELECT id, started, status, task, subagent, version, session, owner, beat FROM runs LIMIT 0",
+    "SELECT place, run, kind, text FROM papers LIMIT 0",
+    "SELECT place, run, name, key, digest, repeats FROM calls LIMIT 0",
+    "SELECT place, run, name, text FROM endings LIMIT 0",
     "SELECT place, run, told, session FROM moments LIMIT 0",
 )
 

@@ -19,7 +19,7 @@ from llm_council._secrets import clean
 from llm_council.errors import StoreError
 from llm_council.models import Plan, Status
 from llm_council.store._recall import Past, Recall
-from llm_council.store._records import digest, ending_text, redacted, text_of
+from llm_council.store._records import digest, ending_text, text_of
 from llm_council.store._writer import Entry, Writer
 
 __all__ = ["ReplayJournal", "RunJournal", "owner"]
@@ -54,7 +54,7 @@ class RunJournal:
         writer.live(self._run, session)
         if past is None:
             started = time.time()
-            self._put(lambda connection: _begin(connection, plan, started), self._failed)
+            writer.put(Entry(lambda connection: _begin(connection, plan, started), self._failed))
 
     def at(self, moment: str, now: float) -> float:
         """Return the time of a moment, that of the earlier process where it had it."""
@@ -86,11 +86,12 @@ class RunJournal:
         if known is not None and known.ending is None:
             self._repeated[call.name] = known.repeats + 1
         repeats = self._repeated.get(call.name, 0)
-        await self._written(lambda connection: _ask(connection, self._run, call, repeats))
+        await self._written(lambda connection: _ask(connection, self._run, call, repeats, again=known is not None))
 
     async def answered(self, call: Call, ending: Ending) -> None:
         """Write down an ending, and return once it is committed."""
-        await self._written(lambda connection: _answer(connection, self._run, call, ending))
+        again = self._past is not None and call.name in self._past.calls
+        await self._written(lambda connection: _answer(connection, self._run, call, ending, again=again))
 
     def warnings(self) -> tuple[str, ...]:
         """Say which calls were made twice, and what the store does not have."""
@@ -117,8 +118,8 @@ class RunJournal:
 
     def _end(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> Callable[[sqlite3.Connection], None]:
         def write(connection: sqlite3.Connection) -> None:
-            values = (str(status), json.dumps(redacted(dict(result())), separators=(",", ":")), self._run)
-            connection.execute("UPDATE runs SET status = ?, result = ? WHERE id = ?", values)
+            connection.execute("UPDATE runs SET status = ? WHERE id = ?", (str(status), self._run))
+            _paper(connection, self._run, "result", text_of(dict(result())))
 
         return write
 
@@ -127,14 +128,14 @@ class RunJournal:
         told, self._told = self._told, []
 
         def work(connection: sqlite3.Connection) -> None:
-            write(connection)
-            found = connection.execute("SELECT session FROM runs WHERE id = ?", (self._run,)).fetchone()
-            if found is None or found[0] != self._session:
-                why = "it was purged" if found is None else "another process has taken it over"
-                raise StoreError(f"the run {self._run}: {why}", kind="running")
             if told:
-                values = (self._run, self._session, json.dumps(told, separators=(",", ":")))
-                connection.execute("INSERT INTO moments (run, session, told) VALUES (?, ?, ?)", values)
+                note = json.dumps(told, separators=(",", ":"))
+                mine = connection.execute(_NOTE, (note, self._run, self._session)).rowcount > 0
+            else:
+                mine = connection.execute(_MINE, (self._run, self._session)).fetchone() is not None
+            if not mine:
+                raise StoreError(f"the run {self._run}: it was purged, or another process has taken it over")
+            write(connection)
 
         if self._fault is None:
             self._writer.put(Entry(work, done))
@@ -168,31 +169,38 @@ def _version() -> str:
         return "unknown"
 
 
+# Both find nothing for a run that was purged, or that another process has taken over.
+_NOTE = "INSERT INTO moments (told, run, session) SELECT ?, id, session FROM runs WHERE id = ? AND session = ?"
+_MINE = "SELECT 1 FROM runs WHERE id = ? AND session = ?"
+
+
 def _begin(connection: sqlite3.Connection, plan: Plan, started: float) -> None:
-    values = (plan.run_id, started, clean(plan.task, limit=200), plan.subagent, _version(), text_of(plan), owner())
+    values = (plan.run_id, started, clean(plan.task, limit=200), plan.subagent, _version(), owner(), time.time())
     connection.execute(
-        "INSERT INTO runs (id, started, status, task, subagent, version, plan, owner, beat)"
-        " VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?)",
-        (*values, time.time()),
+        "INSERT INTO runs (id, started, status, task, subagent, version, owner, beat)"
+        " VALUES (?, ?, 'running', ?, ?, ?, ?, ?)",
+        values,
     )
+    _paper(connection, plan.run_id, "plan", text_of(plan))
 
 
-def _ask(connection: sqlite3.Connection, run: str, call: Call, repeats: int) -> None:
-    connection.execute(
-        "INSERT INTO calls (run, name, key, digest, repeats) VALUES (?, ?, ?, ?, ?) ON CONFLICT (run, name) DO UPDATE"
-        " SET key = excluded.key, digest = excluded.digest, repeats = excluded.repeats, ending = NULL, settled = NULL",
-        (run, call.name, call.request.idempotency_key, digest(call.request), repeats),
-    )
+def _paper(connection: sqlite3.Connection, run: str, kind: str, text: str) -> None:
+    connection.execute("INSERT INTO papers (run, kind, text) VALUES (?, ?, ?)", (run, kind, text))
 
 
-def _answer(connection: sqlite3.Connection, run: str, call: Call, ending: Ending) -> None:
+def _ask(connection: sqlite3.Connection, run: str, call: Call, repeats: int, *, again: bool) -> None:
+    if again:
+        for table in ("calls", "endings"):
+            connection.execute(f"DELETE FROM {table} WHERE run = ? AND name = ?", (run, call.name))  # noqa: S608
+    values = (run, call.name, call.request.idempotency_key, digest(call.request), repeats)
+    connection.execute("INSERT INTO calls (run, name, key, digest, repeats) VALUES (?, ?, ?, ?, ?)", values)
+
+
+def _answer(connection: sqlite3.Connection, run: str, call: Call, ending: Ending, *, again: bool) -> None:
     if not ending.sent:  # refused before it was made
-        _ask(connection, run, call, 0)
-    connection.execute(
-        "UPDATE calls SET ending = ?, settled = (SELECT coalesce(max(settled), 0) + 1 FROM calls WHERE run = ?)"
-        " WHERE run = ? AND name = ?",
-        (ending_text(ending), run, run, call.name),
-    )
+        _ask(connection, run, call, 0, again=again)
+    values = (run, call.name, ending_text(ending))
+    connection.execute("INSERT INTO endings (run, name, text) VALUES (?, ?, ?)", values)
 
 
 def _repeats(repeated: Mapping[str, int]) -> tuple[str, ...]:

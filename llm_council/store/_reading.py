@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sqlite3
@@ -135,21 +136,19 @@ def _text(data: bytes) -> str:
 
 _RUNS = (
     "SELECT id, started, status, task, subagent, version, session, owner, beat,"
-    " (SELECT count(ending) FROM calls WHERE run = id) AS answered,"
-    " (SELECT count(*) FROM calls WHERE run = id) AS made{} FROM runs"
+    " (SELECT count(*) FROM endings WHERE run = id) AS answered,"
+    " (SELECT count(*) FROM calls WHERE run = id) AS made FROM runs"
 )
 
 
 def listed(connection: sqlite3.Connection, path: Path, limit: int | None) -> tuple[RunInfo, ...]:
     """Return the runs, the latest first."""
-    rows = connection.execute(
-        f"{_RUNS.format('')} ORDER BY started DESC, id LIMIT ?", (-1 if limit is None else limit,)
-    )
+    rows = connection.execute(f"{_RUNS} ORDER BY started DESC, id LIMIT ?", (-1 if limit is None else limit,))
     return tuple(_info(row, path) for row in rows)
 
 
 def _row(connection: sqlite3.Connection, run_id: str) -> sqlite3.Row:
-    row: sqlite3.Row | None = connection.execute(f"{_RUNS.format(', plan, result')} WHERE id = ?", (run_id,)).fetchone()
+    row: sqlite3.Row | None = connection.execute(f"{_RUNS} WHERE id = ?", (run_id,)).fetchone()
     if row is None:
         raise StoreError(f"no run {run_id} is stored here", kind="unknown-run")
     return row
@@ -193,14 +192,25 @@ def shown(connection: sqlite3.Connection, path: Path, run_id: str) -> StoredRun:
     row = _row(connection, run_id)
     return StoredRun(
         info=_info(row, path),
-        plan=load(Plan, json.loads(row["plan"])),
+        plan=load(Plan, _paper(connection, run_id, "plan")),
         calls=tuple(_call(found) for found in _calls(connection, run_id)),
-        result=None if row["result"] is None else json.loads(row["result"]),
+        result=_paper(connection, run_id, "result"),
     )
 
 
+def _paper(connection: sqlite3.Connection, run_id: str, kind: str) -> Any:
+    found = connection.execute("SELECT text FROM papers WHERE run = ? AND kind = ?", (run_id, kind)).fetchone()
+    return None if found is None else json.loads(found[0])
+
+
+_CALLS = (
+    "SELECT calls.*, endings.text AS ending, endings.place AS settled FROM calls LEFT JOIN endings"
+    " ON endings.run = calls.run AND endings.name = calls.name WHERE calls.run = ? ORDER BY calls.place"
+)
+
+
 def _calls(connection: sqlite3.Connection, run_id: str) -> Sequence[sqlite3.Row]:
-    return connection.execute("SELECT * FROM calls WHERE run = ? ORDER BY place", (run_id,)).fetchall()
+    return connection.execute(_CALLS, (run_id,)).fetchall()
 
 
 def _call(row: sqlite3.Row) -> StoredCall:
@@ -235,10 +245,10 @@ def exported(connection: sqlite3.Connection, path: Path, run_id: str) -> dict[st
         "subagent": info.subagent,
         "version": info.version,
         "session": row["session"],
-        "plan": json.loads(row["plan"]),
+        "plan": _paper(connection, run_id, "plan"),
         "calls": calls,
         "moments": [{"moment": moment, "at": at} for moment, at in _moments(connection, run_id)[0]],
-        "result": None if row["result"] is None else json.loads(row["result"]),
+        "result": _paper(connection, run_id, "result"),
     }
 
 
@@ -258,14 +268,14 @@ def past_of(connection: sqlite3.Connection, run_id: str) -> Past:
     """Return a run as it is to be told again."""
     row = _row(connection, run_id)
     moments, last = _moments(connection, run_id)
-    if row["result"] is not None:  # the process that finished it tells the whole of it, however it came there
+    if row["status"] != RUNNING:  # the process that finished it tells the whole of it, however it came there
         mine = connection.execute(
             "SELECT told FROM moments WHERE run = ? AND session = ? ORDER BY place", (run_id, row["session"])
         )
         moments = [(str(moment), float(at)) for told in mine for moment, at in json.loads(told["told"])]
-    calls = connection.execute("SELECT * FROM calls WHERE run = ? ORDER BY settled IS NULL, settled", (run_id,))
+    calls = sorted(_calls(connection, run_id), key=lambda call: call["settled"] or math.inf)
     return Past(
-        plan=load(Plan, json.loads(row["plan"])),
+        plan=load(Plan, _paper(connection, run_id, "plan")),
         session=row["session"],
         status=None if row["status"] == RUNNING else Status(row["status"]),
         calls={
@@ -293,9 +303,8 @@ def claimed(connection: sqlite3.Connection, path: Path, run_id: str) -> Past:
             raise StoreError(f"the run {run_id} is running, in the process {row['owner']}", kind="running")
         past = past_of(connection, run_id)
         values = (RUNNING, past.session + 1, owner(), time.time(), run_id)
-        connection.execute(
-            "UPDATE runs SET status = ?, result = NULL, session = ?, owner = ?, beat = ? WHERE id = ?", values
-        )
+        connection.execute("UPDATE runs SET status = ?, session = ?, owner = ?, beat = ? WHERE id = ?", values)
+        connection.execute("DELETE FROM papers WHERE run = ? AND kind = 'result'", (run_id,))
         writer_for(path).live(run_id, past.session + 1)
     return attrs.evolve(past, session=past.session + 1)
 
@@ -310,7 +319,7 @@ def purged(
             if row["status"] == RUNNING and _is_alive(row, path):
                 raise StoreError(f"the run {row['id']} is running, in the process {row['owner']}", kind="running")
         if before is not None:
-            old = connection.execute(f"{_RUNS.format('')} WHERE started < ?", (before.timestamp(),))
+            old = connection.execute(f"{_RUNS} WHERE started < ?", (before.timestamp(),))
             rows += [row for row in old if row["status"] != RUNNING or not _is_alive(row, path)]
         gone = tuple(dict.fromkeys(str(row["id"]) for row in rows))
         connection.executemany("DELETE FROM runs WHERE id = ?", [(run_id,) for run_id in gone])

@@ -27,11 +27,13 @@ class PastCall:
         digest: what was asked.
         ending: how it ended; None when it was in flight at the end.
         repeats: how often it was found in flight before.
+        failed: whether its ending, an error, does not hold any more.
     """
 
     digest: str
     ending: Ending | None
     repeats: int = 0
+    failed: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +66,10 @@ class Past:
             return self
         calls = self.calls
         if self.status == Status.FAILED:
-            calls = {name: call for name, call in calls.items() if call.ending is None or call.ending.error is None}
+            calls = {
+                name: call if call.ending is None or call.ending.error is None else attrs.evolve(call, failed=True)
+                for name, call in calls.items()
+            }
         return attrs.evolve(self, calls=calls, moments=())
 
 
@@ -103,7 +108,7 @@ class Recall:
     def ending(self, name: str, request: GenerateRequest) -> Ending | None:
         """Return the ending of a call; None where there is none for this request."""
         call = self._past.calls.get(name)
-        if call is None or call.ending is None:
+        if call is None or call.ending is None or call.failed:
             return None
         if call.digest != digest(request):  # what is asked now was never asked: nothing of that call holds
             self._times.pop(f"settled:{name}", None)

@@ -13,7 +13,8 @@ from llm_council._convert import dump, load
 from llm_council._journal import Ending
 from llm_council._secrets import redact
 from llm_council.errors import StoreError
-from llm_council.models import GenerateRequest
+from llm_council.models import GenerateRequest, Message
+from llm_council.models._noun import replaced
 
 __all__ = ["MOST", "digest", "ending_from", "ending_text", "redacted", "text_of"]
 
@@ -81,6 +82,16 @@ def ending_from(text: str) -> Ending:
 
 def digest(request: GenerateRequest) -> str:
     """Return what tells two requests apart by what they ask, equal in every process."""
-    asked = {name: value for name, value in dump(request).items() if name not in _ASIDE}
-    text = json.dumps(redacted(asked), separators=(",", ":"), sort_keys=True)
+    said = [[turn.role, turn.content, turn.name, turn.tool_call_id] for turn in request.turns() if _is_plain(turn)]
+    rest = {name: value for name, value in dump(_without_words(request, len(said))).items() if name not in _ASIDE}
+    text = json.dumps(redacted([said, rest]), separators=(",", ":"), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16, person=b"llm-council").hexdigest()
+
+
+def _is_plain(turn: Message) -> bool:
+    return isinstance(turn.content, str) and not turn.tool_calls
+
+
+def _without_words(request: GenerateRequest, plain: int) -> GenerateRequest:
+    """Return a request without its words, which are most of it, where all of them are plain text."""
+    return replaced(request, prompt=None, messages=()) if plain == len(request.turns()) else request

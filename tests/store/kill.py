@@ -114,7 +114,8 @@ def main(root: Path, seed: int, points: int) -> None:
                 tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'runs'").fetchone()[0]
                 runs = connection.execute("SELECT id, status FROM runs").fetchall() if tables else []
                 facts["runs"] = len(runs)
-                calls = connection.execute("SELECT key, ending IS NOT NULL FROM calls").fetchall() if tables else []
+                query = "SELECT key, EXISTS (SELECT 1 FROM endings WHERE endings.name = calls.name) FROM calls"
+                calls = connection.execute(query).fetchall() if tables else []
                 facts["journalled"] = [key for key, ended in calls if ended]
                 facts["in flight"] = [key for key, ended in calls if not ended]
             if runs:

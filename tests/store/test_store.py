@@ -304,7 +304,8 @@ def test_seats_of_a_resumed_run_are_found_or_missed(path: Path) -> None:
 def test_a_run_of_another_process_is_taken_over_once(council: Council, path: Path) -> None:
     result = council.run("Where?")
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE runs SET status = 'running', result = NULL, owner = 'elsewhere:1', beat = ?", (0,))
+        connection.execute("UPDATE runs SET status = 'running', owner = 'elsewhere:1', beat = 0")
+        connection.execute("DELETE FROM papers WHERE kind = 'result'")
     assert Store(path).runs_sync()[0].status == "interrupted"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE runs SET beat = 1e12")
