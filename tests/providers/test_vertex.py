@@ -8,6 +8,9 @@ import threading
 
 import anyio
 import pytest
+import responses
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import exceptions
 
 from llm_council import get_provider
@@ -239,6 +242,39 @@ async def test_a_sign_in_that_fails_says_what_to_do(vertex, credentials, vendor,
         result = await examine(provider)
     assert (result.ok, words in result.message) == (False, True)
     assert vendor.seen == []
+
+
+@pytest.fixture(scope="module")
+def private_key():
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+
+
+async def test_a_service_accounts_file_is_enough(vertex, vendor, ask, monkeypatch, tmp_path, private_key):
+    """The real google-auth, which asks its token server through requests."""
+    token_uri = "https://oauth2.googleapis.com/token"
+    account = {
+        "type": "service_account",
+        "project_id": "house-of-the-file",
+        "private_key_id": "1",
+        "private_key": private_key,
+        "client_email": "council@house-of-the-file.iam.gserviceaccount.com",
+        "token_uri": token_uri,
+    }
+    file = tmp_path / "account.json"
+    file.write_text(json.dumps(account))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    vendor.script = server(refused={"real-1-0123456789"})
+    with responses.RequestsMock() as google:
+        for number in (1, 2):
+            grant = {"access_token": f"real-{number}-0123456789", "expires_in": 3600, "token_type": "Bearer"}
+            google.post(token_uri, json=grant)
+        async with vertex(credentials=None, project=None) as provider:
+            assert (await call(provider, ask)).text == "42"
+            assert (await call(provider, ask)).text == "42"
+    assert "/projects/house-of-the-file/" in vendor.seen[-1].path
+    assert vendor.headers["authorization"] == "Bearer real-2-0123456789"
 
 
 async def test_default_credentials_are_found_by_the_first_call(vertex, vendor, credentials, ask, monkeypatch):
