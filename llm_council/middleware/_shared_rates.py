@@ -128,7 +128,8 @@ def _windows(rates: dict[str, Rate]) -> dict[str, tuple[Any, int]]:
 
 def _connect(url: str) -> Any:
     redis, limits = import_module("redis"), import_module("limits")
-    retry = redis.retry.Retry(redis.backoff.NoBackoff(), 1)  # a pooled connection may have been closed meanwhile
+    lost = (redis.exceptions.ConnectionError,)  # once: a pooled connection may have been closed meanwhile
+    retry = redis.retry.Retry(redis.backoff.NoBackoff(), 1, supported_errors=lost)
     options = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT, "retry": retry}
     return limits.strategies.MovingWindowRateLimiter(limits.storage.RedisStorage(url, **options))
 
