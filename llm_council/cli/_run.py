@@ -203,7 +203,12 @@ def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
         say(f"council: {result.error}")
         for seat, error in result.errors.items():
             say(f"  {seat}: {error}")
-    elif result.status == "degraded" or flags["verbose"] or flags["store"]:  # that it is not stored whole, for one
+    elif (
+        result.status == "degraded"
+        or flags["verbose"]
+        or flags["store"]  # that it is not stored whole, for one
+        or result.plan.budget.usd is not None  # that nobody knows what something cost
+    ):
         for warning in result.warnings:
             say(f"council: {warning}")
     if flags["verbose"]:

@@ -363,3 +363,10 @@ def test_a_page_for_people(council: Council, seat: ScriptedProvider, tmp_path: P
     assert path.read_text().startswith("<!doctype html>")
     assert "Paris" in path.read_text()
     assert council("run", "Where?", "-p", "scripted:3", "--format", "html")[1].endswith("</html>\n\n")
+
+
+def test_a_budget_in_dollars_that_had_to_assume_says_so(council: Council, seat: ScriptedProvider) -> None:
+    code, _, err = council("run", "Where?", "-p", "scripted", "--budget-usd", "1")
+    assert code == 0
+    assert "nobody knows what the calls of scripted cost" in err
+    assert "nobody knows" not in council("run", "Where?", "-p", "scripted")[2]
