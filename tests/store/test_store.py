@@ -320,7 +320,13 @@ def test_a_run_of_another_process_is_taken_over_once(council: Council, path: Pat
 
 @pytest.mark.anyio
 async def test_what_took_a_run_over_keeps_it(path: Path) -> None:
-    council = Council(seats(delay=0.05), config=CouncilConfig(), store=path)
+    taken = anyio.Event()
+
+    async def later(_: GenerateRequest) -> str:
+        await taken.wait()
+        return "Good."
+
+    council = Council(seats({**SCRIPT, "critique": later}), config=CouncilConfig(), store=path)
     results: list[CouncilResult] = []
 
     async def run() -> None:
@@ -332,6 +338,7 @@ async def test_what_took_a_run_over_keeps_it(path: Path) -> None:
             await anyio.sleep(0.005)
         with closing(sqlite3.connect(path, timeout=5)) as connection, connection:
             connection.execute("UPDATE runs SET session = 2")
+        taken.set()
     assert results[0].success
     assert any("taken it over" in line for line in results[0].warnings)
     assert (await Store(path).runs())[0].status in ("running", "interrupted")
