@@ -15,7 +15,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llm_council import models as m
 from llm_council._wire.anthropic import (
     EventDecoder,
     MessagesOptions,
@@ -45,127 +44,9 @@ SERVERS = [
 ]
 servers = st.sampled_from(SERVERS)
 
-words = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,15}", fullmatch=True)
-texts = st.text(max_size=20)
-said = st.text(min_size=1, max_size=20)
-objects = strategies.json_values(leaves=4).filter(lambda value: isinstance(value, dict))
-
-
-def maybe(strategy: Any) -> Any:
-    return st.none() | strategy
-
-
-def block(kind: str, text: str, signature: str) -> dict[str, Any]:
-    if kind == "redacted_thinking":
-        return {"type": kind, "data": signature}
-    return {"type": kind, "thinking": text, "signature": signature}
-
-
-def part(found: dict[str, Any], vendor: str = "anthropic") -> m.ReasoningPart:
-    return m.ReasoningPart(
-        text=found.get("thinking", ""), signature=found.get("signature") or None, vendor=vendor, data=found
-    )
-
-
-blocks = st.builds(block, st.sampled_from(["thinking", "redacted_thinking"]), texts, words)
-calls = st.builds(
-    m.ToolCall,
-    id=words,
-    name=words,
-    arguments=st.dictionaries(words, texts, max_size=2).map(lambda d: dumps(d).decode()),
-)
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> GenerateRequest:
-    """Requests that use all that the dialect carries."""
-    images = strategies.of(m.ImagePart).map(lambda found: attrs.evolve(found, detail=None))
-    some_text = st.builds(m.TextPart, text=texts, cache=st.booleans())
-    turns = st.one_of(
-        st.builds(m.Message, st.sampled_from(["system", "developer"]), texts | st.lists(some_text, max_size=3)),
-        st.builds(m.Message, st.just("user"), texts | st.lists(some_text | images, max_size=3)),
-        st.builds(
-            m.Message,
-            st.just("assistant"),
-            st.lists(blocks.map(part) | some_text, max_size=3),
-            tool_calls=st.lists(calls, max_size=2),
-        ),
-        st.builds(m.Message, st.just("tool"), texts | st.lists(some_text | images, max_size=2), tool_call_id=words),
-    )
-    tools = draw(st.lists(strategies.of(m.Tool), max_size=2))
-    choices = ["auto", "none", "required", *(tool.name for tool in tools)]
-    return draw(
-        st.builds(
-            GenerateRequest,
-            model=words,
-            messages=st.tuples(st.lists(turns, max_size=4), st.builds(m.Message, st.just("user"), said)).map(
-                lambda found: [*found[0], found[1]]
-            ),
-            max_tokens=maybe(st.integers(1, 10**6)),
-            temperature=maybe(st.floats(0, 1)),
-            top_p=maybe(st.floats(0, 1)),
-            stop=st.lists(words, max_size=4),
-            tools=st.just(tools),
-            tool_choice=maybe(st.sampled_from(choices)),
-            structured_output=maybe(strategies.of(m.StructuredOutput)),
-            reasoning=maybe(strategies.of(m.ReasoningConfig)),
-            prompt_cache=st.sampled_from([None, True, "5m", "1h"]),
-            extra=st.fixed_dictionaries({}, optional={"top_k": st.integers(0, 9), "container": words}),
-        )
-    )
-
-
-@st.composite
-def replies(draw: st.DrawFn) -> GenerateResponse:
-    """Answers that the dialect carries whole."""
-    parts = tuple(part(found) for found in draw(st.lists(blocks, max_size=3)))
-    refusal = draw(maybe(said))
-    known = ["end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "novel_word"]
-    raw = "refusal" if refusal else draw(st.sampled_from(known))
-    text = draw(maybe(texts))
-    extra = draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "container": st.just({"id": "c"}),
-                "service_tier": words,
-                "stop_sequence": words,
-                "blocks": st.just([{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": "x"}}]),
-            },
-        )
-    )
-    if refusal:
-        extra["stop_details"] = {"type": "refusal", "category": None, "explanation": refusal}
-    if text is not None and draw(st.booleans()):
-        extra["citations"] = [{"type": "char_location", "cited_text": "x"}]
-    counts = st.integers(0, 10**6)
-    usage = None
-    if draw(st.booleans()):
-        cached, written, fresh = draw(maybe(counts)), draw(maybe(counts)), draw(counts)
-        usage = m.Usage(
-            input_tokens=fresh + (cached or 0) + (written or 0),
-            output_tokens=draw(counts),
-            cached_tokens=cached,
-            cache_write_tokens=written,
-            reasoning_tokens=draw(maybe(counts)),
-        )
-    return GenerateResponse(
-        text=text,
-        reasoning="".join(found.text for found in parts) or None,
-        reasoning_parts=parts,
-        refusal=refusal,
-        tool_calls=draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id)),
-        usage=usage,
-        model=draw(words),
-        finish_reason=m.FinishReason.of(raw),
-        raw_finish_reason=raw,
-        request_id=draw(words),
-        extra=extra,
-    )
-
 
 @settings(max_examples=25)
-@given(requests(), servers, st.booleans())
+@given(strategies.representable("anthropic"), servers, st.booleans())
 def test_a_payload_is_a_fixed_point(request: GenerateRequest, options: MessagesOptions, stream: bool) -> None:
     payload = encode_request(request, options, stream=stream)
     assert encode_request(decode_request(payload, options), options) == payload
@@ -193,7 +74,7 @@ def test_any_request_meets_the_vendors_schema() -> None:
     schema = jsonschema_rs.validator_for(json.loads(SCHEMA.read_text()))  # closed at every level
 
     @settings(max_examples=20)
-    @given(requests(), servers, st.booleans())
+    @given(strategies.representable("anthropic"), servers, st.booleans())
     def check(request: GenerateRequest, options: MessagesOptions, stream: bool) -> None:
         payload = loads(dumps(encode_request(request, options, stream=stream)))
         assert [error.message for error in schema.iter_errors(payload)] == []
@@ -201,7 +82,7 @@ def test_any_request_meets_the_vendors_schema() -> None:
     check()
 
 
-@given(replies())
+@given(strategies.replies("anthropic"))
 def test_a_reply_comes_back(response: GenerateResponse) -> None:
     payload = encode_response(response)
     assert decode_response(loads(dumps(payload))) == attrs.evolve(response, raw=payload)
@@ -222,7 +103,7 @@ def split(body: bytes, cuts: list[int]) -> list[bytes]:
     return [body[start:end] for start, end in pairwise(places)]
 
 
-@given(replies(), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20))
+@given(strategies.replies("anthropic"), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20))
 def test_a_stream_is_the_whole_wherever_it_is_cut(response: GenerateResponse, size: int, cuts: list[int]) -> None:
     body = body_of(response, size)
     joined = read(split(body, cuts))
@@ -231,7 +112,7 @@ def test_a_stream_is_the_whole_wherever_it_is_cut(response: GenerateResponse, si
     assert joined == read([body])
 
 
-@given(replies(), st.integers(0, 10**6))
+@given(strategies.replies("anthropic"), st.integers(0, 10**6))
 def test_a_stream_that_is_cut_off_is_never_taken_for_an_answer(response: GenerateResponse, cut: int) -> None:
     body = body_of(response, 4)
     end = body.index(b"event: message_delta")
@@ -340,7 +221,7 @@ def test_the_laws_can_fail() -> None:
     """A decoder that forgot one fact would be found: the strategies do reach every field."""
     seen: set[str] = set()
 
-    @given(replies())
+    @given(strategies.replies("anthropic"))
     def look(response: GenerateResponse) -> None:
         seen.update(field.name for field in attrs.fields(GenerateResponse) if getattr(response, field.name))
 

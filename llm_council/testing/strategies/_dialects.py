@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
+from llm_council.testing.strategies._anthropic import anthropic_replies, anthropic_requests
 from llm_council.testing.strategies._hosted import REPLIES, REQUESTS
 from llm_council.testing.strategies._models import (
     bounds,
@@ -23,6 +24,9 @@ from llm_council.testing.strategies._values import (
     texts,
     words,
 )
+
+_REQUESTS = {**REQUESTS, "anthropic": anthropic_requests, "responses": responses_requests}
+_REPLIES = {**REPLIES, "anthropic": anthropic_replies, "responses": responses_replies}
 
 
 def reasoning_details(vendor: str) -> SearchStrategy[list[m.ReasoningPart]]:
@@ -48,16 +52,14 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
 
     Args:
         draw: hypothesis's own.
-        dialect: ``"openai"``, ``"responses"``, ``"cohere"``, ``"ai21"`` or ``"replicate"``.
+        dialect: ``"openai"``, ``"responses"``, ``"anthropic"``, ``"cohere"``, ``"ai21"`` or ``"replicate"``.
         vendor: whose reasoning blocks the assistant's turns hold.
 
     Raises:
         ValueError: the dialect is not known.
     """
-    if dialect in REQUESTS:
-        return draw(REQUESTS[dialect]())
-    if dialect == "responses":
-        return draw(responses_requests())
+    if dialect in _REQUESTS:
+        return draw(_REQUESTS[dialect]())
     if dialect != "openai":
         raise ValueError(f"no strategy for the dialect {dialect!r}")
     calls = st.builds(
@@ -109,16 +111,14 @@ def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.Gener
 
     Args:
         draw: hypothesis's own.
-        dialect: ``"openai"``, ``"responses"``, ``"cohere"``, ``"ai21"`` or ``"replicate"``.
+        dialect: ``"openai"``, ``"responses"``, ``"anthropic"``, ``"cohere"``, ``"ai21"`` or ``"replicate"``.
         vendor: whose reasoning blocks the answer holds.
 
     Raises:
         ValueError: the dialect is not known.
     """
-    if dialect in REPLIES:
-        return draw(REPLIES[dialect]())
-    if dialect == "responses":
-        return draw(responses_replies())
+    if dialect in _REPLIES:
+        return draw(_REPLIES[dialect]())
     if dialect != "openai":
         raise ValueError(f"no strategy for the dialect {dialect!r}")
     refusal = draw(maybe(st.text(min_size=1, max_size=20)))
