@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
@@ -20,16 +20,25 @@ from llm_council._wire.replicate import (
     decode_response,
     read_prediction,
 )
-from llm_council.errors import ApiError, CapabilityMissing, ConnectFailed, ProviderError, TimedOut
+from llm_council.errors import (
+    ApiError,
+    CapabilityMissing,
+    ConnectFailed,
+    ConnectionLost,
+    InvalidOption,
+    ProviderError,
+    TimedOut,
+    TruncatedReply,
+)
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import ImagePart
-from llm_council.models.reply import Adjustment, GenerateResponse
+from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest
 from llm_council.providers._errand import GRACE, time_left
 from llm_council.providers._http import HttpProvider
 from llm_council.transports import HttpReply, HttpRequest
 
-__all__ = ["Follower", "Running", "ended", "fit", "look", "running"]
+__all__ = ["Running", "ended", "fit", "followed", "running"]
 
 _SLOWER = 1.5  # by which the time between two looks grows
 _LONGEST = 5.0  # seconds between two looks
@@ -191,7 +200,7 @@ async def ended(provider: HttpProvider, begun: Running, request: GenerateRequest
         await anyio.sleep(poll)
         poll = min(poll * _SLOWER, max(poll, _LONGEST))
         try:
-            begun.heard(await look(provider, begun.prediction))
+            begun.heard(await _look(provider, begun.prediction))
             failed = 0
         except ProviderError as error:
             failed += 1
@@ -201,9 +210,57 @@ async def ended(provider: HttpProvider, begun: Running, request: GenerateRequest
     return decode_response(begun.prediction.raw, model=request.model, max_tokens=request.max_tokens)
 
 
-async def look(provider: HttpProvider, prediction: Prediction) -> Prediction:
+async def _look(provider: HttpProvider, prediction: Prediction) -> Prediction:
     """Return what has become of a prediction."""
     return read_prediction(await provider._get(f"/v1/predictions/{quote(prediction.id, safe='')}"))
+
+
+async def followed(
+    provider: HttpProvider, begun: Running, request: GenerateRequest, *, poll: float
+) -> AsyncGenerator[GenerateChunk, None]:
+    """Yield the answer as it arrives; of a prediction that does not stream, or whose stream breaks off, at its end.
+
+    Args:
+        provider: whose it is.
+        begun: the prediction.
+        request: what was asked.
+        poll: see ``ended``.
+    """
+    said = ""
+    follower = _follower(provider, begun.prediction)
+    try:
+        if follower is not None:
+            pieces: Any = follower.stream(request)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    said += piece.text
+                    yield piece
+            begun.ended = True
+            with suppress(ProviderError):  # the answer is whole; only the count of tokens may be missing
+                found = await _look(provider, begun.prediction)
+                finish = found.finish(request.max_tokens)
+                yield GenerateChunk(usage=found.usage, finish_reason=finish, extra=found.extra)
+            return
+    except (ApiError, ConnectFailed, ConnectionLost, TruncatedReply) as error:
+        begun.ended = follower is not None and follower.ended
+        if begun.ended:
+            raise
+        whole = await ended(provider, begun, request, poll=poll)
+        if not (whole.text or "").startswith(said):
+            raise error.with_traceback(None) from None
+    else:
+        whole = await ended(provider, begun, request, poll=poll)
+    yield attrs.evolve(GenerateChunk.whole(whole), text=(whole.text or "")[len(said) :])
+
+
+def _follower(provider: HttpProvider, prediction: Prediction) -> Follower | None:
+    """Return what reads a prediction's stream; None where there is none, or none at an address to send a prompt to."""
+    if prediction.stream_url is None or prediction.ended:
+        return None
+    try:
+        return Follower(provider, prediction.stream_url, prediction.id)
+    except (InvalidOption, ValueError):
+        return None
 
 
 class Follower(HttpProvider):

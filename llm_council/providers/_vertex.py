@@ -32,6 +32,9 @@ class Place:
         location: None takes ``GOOGLE_CLOUD_LOCATION``, else ``CLOUD_ML_REGION``, else ``"global"``.
         sign_in: how.
 
+    Attributes:
+        is_signed: whether the caller signs the requests, so that nobody is asked for credentials.
+
     Raises:
         InvalidOption: the location is no plain word.
     """
@@ -43,6 +46,7 @@ class Place:
             raise InvalidOption(f'location: a word such as "global" or "europe-west1", got {self.location!r:.80}')
         self.project = project or os.environ.get(_PROJECT, "").strip() or None
         self.sign_in = sign_in
+        self.is_signed = False
 
     @property
     def address(self) -> str:
@@ -56,7 +60,7 @@ class Place:
             MissingCredentials: nobody is signed in.
             InvalidOption: nobody says which project.
         """
-        if self.project is None:
+        if self.project is None and not self.is_signed:
             self.project = await self.sign_in.project()
         if self.project is None:
             raise InvalidOption(f"vertex needs a project: set {_PROJECT}, or pass project")
@@ -86,6 +90,10 @@ class GeminiOnVertex(GeminiProvider):
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         return f"{self._place.path(request.model)}:{method}", self.build_payload(request)
+
+    async def _inspect(self) -> tuple[str, dict[str, Any]]:
+        await self._place.find()
+        return await super()._inspect()
 
     async def _rows(self) -> list[dict[str, Any]] | None:
         data = await self._get("/publishers/google/models?pageSize=200", missing=(404, 405))
@@ -136,5 +144,6 @@ class ClaudeOnVertex(AnthropicProvider):
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
         """Fetch a token: Vertex AI lists no models of Anthropic's."""
         await self._place.find()
-        await self._place.sign_in.headers()
+        if not self._place.is_signed:
+            await self._place.sign_in.headers()
         return f"signed in to project {self._place.project}; whether Claude answers there, a deep check tells", {}

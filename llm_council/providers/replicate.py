@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, ClassVar
 
 import attrs
@@ -17,7 +17,7 @@ from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._errand import heeding
 from llm_council.providers._http import HttpProvider
-from llm_council.providers._replicate import Follower, ended, fit, look, running
+from llm_council.providers._replicate import ended, fit, followed, running
 from llm_council.transports import HttpReply
 
 __all__ = ["ReplicateProvider"]
@@ -27,8 +27,11 @@ class ReplicateProvider(HttpProvider):
     """Language models on Replicate. Reads ``REPLICATE_API_TOKEN``, and ``REPLICATE_API_BASE_URL`` if set.
 
     Each model has inputs of its own: what it calls them is read from the schema that it publishes, once; what it has no
-    input for is left out, and told. Predictions know no tools, and a schema is only asked for. No call creates a
-    prediction twice: what fails afterwards is looked at again, and a prediction that is given up is cancelled.
+    input for is left out, and told. Predictions know no tools, and a schema is only asked for. A request's ``extra``
+    goes among the inputs, ``webhook`` beside them.
+
+    No call creates a prediction twice: what fails afterwards is looked at again, a stream that breaks off is read to
+    its end by looking, and a prediction that is given up is cancelled.
 
     Args:
         inputs: what the model calls its inputs, as ``ModelInputs`` or a mapping of its fields, such as
@@ -67,22 +70,12 @@ class ReplicateProvider(HttpProvider):
         asked, told = await self._prepared(request)
         if told:
             yield GenerateChunk(adjustments=told)
-        async with running(self, asked, stream=True) as begun:
-            found = begun.prediction
-            if found.stream_url is None or found.ended:
-                yield GenerateChunk.whole(await ended(self, begun, asked, poll=self._poll))
-                return
-            follower = Follower(self, found.stream_url, found.id)
-            pieces: Any = follower.stream(asked)
-            try:
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        yield piece
-            finally:
-                begun.ended = follower.ended
-            with suppress(ProviderError):  # the answer is whole; only the count of tokens may be missing
-                found = await look(self, found)
-                yield GenerateChunk(usage=found.usage, finish_reason=found.finish(asked.max_tokens), extra=found.extra)
+        async with (
+            running(self, asked, stream=True) as begun,
+            aclosing(followed(self, begun, asked, poll=self._poll)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         asked, told = await super()._prepared(request)

@@ -30,15 +30,14 @@ class VertexProvider(ProviderAdapter):
 
     Args:
         project: the project's id; None takes ``GOOGLE_CLOUD_PROJECT``, else the credentials' own.
-        location: a region, ``"us"``, ``"eu"`` or ``"global"``; None takes ``GOOGLE_CLOUD_LOCATION``, else
-            ``CLOUD_ML_REGION``, else ``"global"``.
+        location: a region, ``"us"``, ``"eu"``; None is ``GOOGLE_CLOUD_LOCATION``'s, ``CLOUD_ML_REGION``'s, ``"global"``.
         credentials: credentials of google-auth to sign in with. They are not pickled.
         default_model: the model for requests that name none.
-        base_url: another address than the location's, up to and without the version; ``GOOGLE_VERTEX_BASE_URL`` if set.
+        base_url: another address than the location's, without the version; ``GOOGLE_VERTEX_BASE_URL`` if set.
         api_version: the version in the address; None is ``"v1beta1"`` for Gemini and ``"v1"`` for Claude.
-        claude_version: what ``anthropic_version`` says in requests to Claude.
-        answer_tokens: most tokens of Claude's answer for requests that say none; see ``AnthropicProvider``.
-        **options: the others of ``HttpProvider``. ``headers`` with an ``Authorization`` replaces the sign-in.
+        claude_version: what ``anthropic_version`` says.
+        answer_tokens: see ``AnthropicProvider``.
+        **options: those of ``HttpProvider``. ``headers`` with an ``Authorization`` replaces the sign-in.
 
     Raises:
         InvalidOption: an argument will not do.
@@ -70,6 +69,7 @@ class VertexProvider(ProviderAdapter):
         claude = {"version": claude_version, "answer_tokens": answer_tokens, **shared}
         self._claude = ClaudeOnVertex(place, api_version=api_version or "v1", **claude)
         self._gemini = GeminiOnVertex(place, api_version=api_version or "v1beta1", **shared)
+        place.is_signed = self._gemini._is_signed()
         self._timeouts = self._gemini._timeouts
         self.name = self._gemini.name  # type: ignore[misc]  # an instance's own
 
@@ -95,7 +95,7 @@ class VertexProvider(ProviderAdapter):
         Raises:
             MissingDependency: google-auth is not installed.
         """
-        if not self._gemini._is_signed():
+        if not self._place.is_signed:
             self._place.sign_in.check()
 
     def cache_identity(self) -> str:

@@ -16,6 +16,7 @@ from llm_council.errors import (
     MissingCredentials,
     OutOfCredit,
     RateLimited,
+    RequestRejected,
     ServerFailed,
     TimedOut,
     TruncatedReply,
@@ -240,22 +241,51 @@ async def test_a_stream_that_is_closed_early_cancels_its_prediction(replicate, h
         left.set()
 
 
-async def test_a_stream_that_is_cut_cancels_its_prediction_and_keeps_the_text(replicate, house, ask):
-    def cut(exchange):
+def ending_after(*pieces):
+    def stream_of(exchange):
         exchange.begin_stream()
-        exchange.send(frame(("output", "first")))
+        for piece in pieces:
+            exchange.send(frame(("output", piece)))
         exchange.wfile.write(b"0\r\n\r\n")
 
-    house.at_stream = cut
+    return stream_of
+
+
+@pytest.mark.parametrize(
+    "at_stream",
+    [
+        ending_after(" 4", "\n"),
+        ending_after(),
+        lambda exchange: exchange.say(encode_error("gone", status=404), 404),
+        hang_up,
+    ],
+)
+async def test_a_stream_that_breaks_off_is_read_to_its_end_by_looking(replicate, house, ask, at_stream):
+    house.at_stream = at_stream
     async with replicate() as provider:
+        joined = join([chunk async for chunk in stream(provider, ask)])
+    assert (joined.text, joined.finish_reason, joined.usage) == (ANSWER.text, "stop", ANSWER.usage)
+    assert (house.created, house.cancelled.is_set()) == (1, False)
+
+
+async def test_at_no_address_that_is_none_a_stream_is_read(replicate, vendor, house, ask):
+    house.root = "ftp://127.0.0.1"
+    async with replicate() as provider:
+        assert join([chunk async for chunk in stream(provider, ask)]).text == ANSWER.text
+    assert not any("streams" in seen.path for seen in vendor.seen)
+
+
+async def test_a_stream_that_is_lost_for_good_cancels_its_prediction_and_keeps_the_text(replicate, house, ask):
+    house.at_stream = ending_after("first")
+    house.looks = [lambda exchange: exchange.say(encode_error("no", status=400), 400)]
+    async with replicate() as provider:
+        with pytest.raises(RequestRejected) as caught:
+            [chunk async for chunk in stream(provider, ask)]
+        assert (caught.value.partial, house.cancelled.is_set()) == ("first", True)
+        house.looks = ["succeeded"]  # with another text: nobody knows what to make of that
         with pytest.raises(TruncatedReply) as caught:
             [chunk async for chunk in stream(provider, ask)]
-        assert (caught.value.partial, caught.value.retryable) == ("first", True)
-        assert house.cancelled.is_set()
-        house.at_cancel = lambda exchange: exchange.say(encode_error("no", status=500), 500)
-        with pytest.raises(TruncatedReply) as caught:
-            [chunk async for chunk in stream(provider, ask)]
-        assert caught.value.retryable is False  # it may go on, and another one beside it would be paid for too
+        assert caught.value.partial == "first"
 
 
 async def test_a_prediction_that_failed_is_not_cancelled(replicate, house, ask):

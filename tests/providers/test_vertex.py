@@ -312,6 +312,10 @@ async def test_a_sign_in_of_the_callers_own_replaces_it(vertex, vendor, credenti
             await call(provider, ask)
     assert [exchange.headers["authorization"] for exchange in vendor.seen] == ["Bearer mine-0123456789"]
     assert credentials.threads == []
+    async with vertex(headers={"Authorization": "Bearer mine-0123456789"}, project=None) as provider:
+        with pytest.raises(InvalidOption, match="GOOGLE_CLOUD_PROJECT"):
+            await call(provider, ask)
+    assert "needs a project" in (await examine(vertex(project=None))).message
 
 
 @pytest.mark.parametrize(
