@@ -36,6 +36,7 @@ __all__ = [
     "decode",
     "failed",
     "flags",
+    "images_of",
     "instructions",
     "last_object",
     "prompt",
@@ -122,22 +123,31 @@ def _row(turn: Message) -> dict[str, Any]:
     return row
 
 
+def images_of(request: GenerateRequest) -> list[ImagePart]:
+    """Return the images of a conversation, in order.
+
+    Raises:
+        InvalidOption: one is an address.
+    """
+    parts = [part for turn in request.messages if not isinstance(turn.content, str) for part in turn.content]
+    images = [part for part in parts if isinstance(part, ImagePart)]
+    if any(image.data is None for image in images):
+        raise InvalidOption("images are taken as data only: pass ImagePart(data=..., media_type=...)")
+    return images
+
+
 def attached_images(request: GenerateRequest) -> tuple[Attached, ...]:
     """Return the images of a conversation as files.
 
     Raises:
         InvalidOption: one is an address, or its data is not base64.
     """
-    parts = [part for turn in request.messages if not isinstance(turn.content, str) for part in turn.content]
-    images = [part for part in parts if isinstance(part, ImagePart)]
-    return tuple(_file(index, image) for index, image in enumerate(images))
+    return tuple(_file(index, image) for index, image in enumerate(images_of(request)))
 
 
 def _file(index: int, image: ImagePart) -> Attached:
-    if image.data is None:
-        raise InvalidOption("images are taken as data only: pass ImagePart(data=..., media_type=...)")
     try:
-        content = base64.b64decode(image.data, validate=True)
+        content = base64.b64decode(image.data or "", validate=True)
     except (binascii.Error, ValueError):
         raise InvalidOption("ImagePart.data is not base64") from None
     kind = re.sub("[^a-z0-9]", "", (image.media_type or "").partition("/")[2].lower()) or "png"

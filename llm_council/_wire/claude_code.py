@@ -7,6 +7,7 @@ the only event, which is read just the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llm_council._wire.agents import (
@@ -19,6 +20,7 @@ from llm_council._wire.agents import (
     decode,
     failed,
     flags,
+    images_of,
     instructions,
     prompt,
 )
@@ -26,6 +28,7 @@ from llm_council._wire.anthropic_reply import read_usage
 from llm_council._wire.payloads import amount, dumps, get_text, need_object, tokens
 from llm_council.errors import CommandFailed, ContentFiltered, TruncatedReply
 from llm_council.models.limits import Limits
+from llm_council.models.messages import ImagePart
 from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
 
@@ -69,11 +72,24 @@ def encode_request(request: GenerateRequest, *, live: bool = False) -> Invocatio
     if system:
         arguments += ["--system-prompt-file", Attached(name="system.md", content=system.encode())]
     arguments += flags(request.extra)
+    stdin = prompt(request.turns(), system=False).encode()
+    images = images_of(request)
+    if images:
+        arguments += ["--input-format", "stream-json"]
+        stdin = _with_images(stdin.decode(), images)
     variables = {"DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
     if request.max_tokens is not None:
         variables["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(request.max_tokens)
-    stdin = prompt(request.turns(), system=False).encode()
     return Invocation(arguments=tuple(arguments), stdin=stdin, variables=variables)
+
+
+def _with_images(text: str, images: Sequence[ImagePart]) -> bytes:
+    """Write a turn as an event: the only way in which images get in."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+    for image in images:
+        source = {"type": "base64", "media_type": image.media_type, "data": image.data}
+        content.append({"type": "image", "source": source})
+    return dumps({"type": "user", "message": {"role": "user", "content": content}}) + b"\n"
 
 
 def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:

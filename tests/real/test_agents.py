@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from llm_council import Council, get_provider
-from llm_council.errors import AuthenticationFailed, ProviderError, RateLimited
-from llm_council.models import CostSource, GenerateRequest, Message, ReasoningConfig, StructuredOutput
+from llm_council.errors import AuthenticationFailed, CapabilityMissing, ProviderError, RateLimited
+from llm_council.models import CostSource, GenerateRequest, ImagePart, Message, ReasoningConfig, StructuredOutput
 from llm_council.providers.cli._base import CommandLineProvider
+from llm_council.testing.servers import FakeVendor
 
 TEXT = '{"capital": "Paris"}'
 PROGRAMS = {"codex": "codex", "claude-code": "claude", "gemini-cli": "gemini"}
@@ -29,6 +30,10 @@ SCHEMA = {
     "required": ["capital"],
     "additionalProperties": False,
 }
+PIXEL = ImagePart(
+    data="iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+    media_type="image/png",
+)
 ASK = GenerateRequest(prompt="What is the capital of France?", timeout_seconds=60)
 
 
@@ -78,16 +83,16 @@ def agent(
 ) -> Callable[..., CommandLineProvider]:
     """Make a provider whose program is signed in, and talks to the server on loopback."""
 
-    def make(**options: Any) -> CommandLineProvider:
+    def make(url: str = mock_server, **options: Any) -> CommandLineProvider:
         monkeypatch.setenv(KEYS[name], "key-of-nobody-0123456789")
         variables: dict[str, str] = {}
         if name == "codex":
-            codex_at(home, mock_server)
+            codex_at(home, url)
         elif name == "claude-code":
-            variables = {"ANTHROPIC_BASE_URL": mock_server, "CLAUDE_CODE_MAX_RETRIES": "0"}
+            variables = {"ANTHROPIC_BASE_URL": url, "CLAUDE_CODE_MAX_RETRIES": "0"}
         else:
             gemini_at(home)
-            variables = {"GOOGLE_GEMINI_BASE_URL": mock_server}
+            variables = {"GOOGLE_GEMINI_BASE_URL": url}
         adapter = get_provider(name, default_model=MODELS[name], variables=variables, **options)
         assert isinstance(adapter, CommandLineProvider)
         return adapter
@@ -120,6 +125,40 @@ def test_effort_and_schema_are_taken(name: str, agent: Callable[..., CommandLine
     response = agent().generate_sync(request)
     assert json.loads(response.text or "") == {"capital": "Paris"}
     assert response.structured == ({"capital": "Paris"} if name == "claude-code" else None)
+
+
+def test_images_are_taken(agent: Callable[..., CommandLineProvider]) -> None:
+    adapter = agent()
+    request = GenerateRequest(messages=[Message("user", ("What is this?", PIXEL))], timeout_seconds=60)
+    if adapter.capabilities.multimodal:
+        assert adapter.generate_sync(request).text == TEXT
+    else:
+        with pytest.raises(CapabilityMissing):
+            adapter.generate_sync(request)
+
+
+SPEAKS = {"codex": "responses", "claude-code": "anthropic", "gemini-cli": "gemini"}
+
+
+def test_what_is_sent_is_what_we_said(name: str, agent: Callable[..., CommandLineProvider]) -> None:
+    """Our own stand-in for the vendor sees what leaves the machine."""
+    vendor = FakeVendor(SPEAKS[name], "It is so.")
+    with vendor.serve():
+        adapter = agent(url=vendor.url.removesuffix("/v1"))
+        turns = [Message("system", "Speak as turn-one."), Message("user", ("What is this?", PIXEL))]
+        if name == "gemini-cli":
+            turns[1] = Message("user", "What is this?")
+        response = adapter.generate_sync(GenerateRequest(messages=turns, max_tokens=77, timeout_seconds=60))
+    assert response.text == "It is so."
+    asked = vendor.calls[-1]
+    assert asked.holds("turn-one")
+    assert asked.holds("What is this?")
+    assert name == "gemini-cli" or asked.holds(PIXEL.data)
+    assert asked.holds(77) is (name == "claude-code")  # or the adjustments say that it was not
+    assert any(change.field == "max_tokens" for change in response.adjustments) is (name != "claude-code")
+    tools = [row for tool in asked.json.get("tools") or () for row in tool.get("functionDeclarations", [tool])]
+    offered = {tool.get("name") for tool in tools}
+    assert offered <= {"request_user_input", "update_plan"}, offered  # nothing that reads, runs or reaches anything
 
 
 @pytest.mark.parametrize(("status", "cls"), [(401, AuthenticationFailed), (429, RateLimited)])

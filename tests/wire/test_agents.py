@@ -164,6 +164,18 @@ def test_claude_gets_model_effort_schema_and_options() -> None:
     assert invocation.stdin == b"Why?"
 
 
+def test_claude_gets_images_as_an_event() -> None:
+    image = m.ImagePart(data="iVBORw0KGgo=", media_type="image/png")
+    turns = [Message("system", "Be brief."), Message("user", ("What is it?", image))]
+    invocation = claude_code.encode_request(GenerateRequest(messages=turns))
+    assert after(invocation, "--input-format") == "stream-json"
+    assert invocation.stdin.count(b"\n") == 1
+    text, picture = json.loads(invocation.stdin)["message"]["content"]
+    assert text == {"type": "text", "text": "What is it?"}
+    assert picture["source"] == {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    assert "--input-format" not in words(claude_code.encode_request(GenerateRequest(prompt="x")))
+
+
 def test_gemini_gets_model_and_instructions() -> None:
     invocation = gemini_cli.encode_request(FULL)
     assert after(invocation, "--model") == "the-model"

@@ -28,7 +28,7 @@ class ClaudeCodeProvider(CommandLineProvider):
     """
 
     name = "claude-code"
-    capabilities = ProviderCapabilities(streaming=True, structured_output=True, reasoning=True)
+    capabilities = ProviderCapabilities(streaming=True, structured_output=True, multimodal=True, reasoning=True)
 
     PROGRAM: ClassVar[str] = "claude"
     INSTALL: ClassVar[str] = "install it with: npm install -g @anthropic-ai/claude-code"
