@@ -1,7 +1,9 @@
 """Every built-in provider keeps every promise of the kit, in both async worlds."""
 
 import json
+import re
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,6 +33,13 @@ BOTH = ("asyncio", "trio")
 class TestOpenAI(ProviderConformance):
     provider = OpenAIProvider
     backends = BOTH
+
+
+class TestOpenAIResponses(ProviderConformance):
+    provider = OpenAIProvider
+    speaks = "responses"
+    backends = BOTH
+    options: ClassVar = {"api": "responses"}
 
 
 class TestAnthropic(ProviderConformance):
@@ -147,3 +156,15 @@ class TestLocal(ProviderConformance):
             server.write_text(STAND_IN.replace("ADDRESS", json.dumps(vendor.url.removesuffix("/v1"))))
             self.patch.setattr(_local_engine, "_SERVER", server)
             yield Stage(LocalProvider(), vendor)
+
+
+def test_none_is_missing():
+    """Every entry point of ours has its class here, in a file beside this one, or as a row."""
+    written = "".join(file.read_text() for file in Path(__file__).parents[1].rglob("test_*.py"))
+    proved = set(re.findall(r"^    provider = (\w+)$", written, re.MULTILINE))
+    ours = {entry.value.partition(":")[2] for entry in entry_points(group="llm_council.providers") if is_ours(entry)}
+    assert ours - {row.class_name for row in gateways.rows().values()} <= proved
+
+
+def is_ours(entry):
+    return entry.dist is not None and entry.dist.name == "llm-council-sdk"

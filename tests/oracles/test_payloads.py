@@ -7,6 +7,7 @@ it then puts on the wire must be what we would have sent.
 import sys
 from contextlib import closing
 from functools import cache
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -95,10 +96,23 @@ class Judge:
     """Who takes a payload, and sends it.
 
     Attributes:
+        provider: whose payloads are judged.
+        models: those that are asked for.
+        speaks: the dialect of the fake vendor.
+        options: further arguments of the provider.
         lost: keys that the vendor documents, and its SDK's own types lose.
     """
 
+    speaks = "openai"
+    options: ClassVar = {}
     lost = ()
+
+    @classmethod
+    def meet(cls):
+        """Return a fake vendor, and the provider before it."""
+        vendor = FakeVendor(cls.speaks, "It is so.")
+        reached = {"base_url": vendor.url, "transport": vendor.transport()}
+        return vendor, cls.provider(api_key="house-key-1", **reached, **cls.options)
 
     def told(self, payload):
         """Return what a payload says, as far as the SDK can carry it."""
@@ -131,6 +145,25 @@ class OpenAI(Judge):
                 reply.close()
 
 
+class OpenAIResponses(Judge):
+    provider, speaks, models = OpenAIProvider, "responses", ("gpt-5.6-sol", "o3", "gpt-5.1-codex")
+    options: ClassVar = {"api": "responses"}
+
+    def types(self, payload):
+        from openai.types.responses import response_create_params as params
+
+        whole, streaming = params.ResponseCreateParamsNonStreaming, params.ResponseCreateParamsStreaming
+        walked(strictly(streaming if "stream" in payload else whole, "openai.types").validate_python(payload))
+
+    def send(self, url, payload):
+        import openai
+
+        with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as client:
+            reply = client.responses.create(**payload)
+            if payload.get("stream"):
+                reply.close()
+
+
 class OpenRouter(Judge):
     provider, models = OpenRouterProvider, ("anthropic/claude-sonnet-4.6", "openai/gpt-5.6-sol")
 
@@ -154,6 +187,7 @@ class OpenRouter(Judge):
 
 
 class Anthropic(Judge):
+    speaks = "anthropic"
     provider, models = AnthropicProvider, ("claude-opus-4-6", "claude-sonnet-4-5", "claude-opus-5", "claude-3-7-sonnet")
     # Older models take them, and the API does; the newest SDK's signature has dropped them.
     unknown = ("temperature", "top_p")
@@ -186,6 +220,7 @@ class Anthropic(Judge):
 
 
 class Gemini(Judge):
+    speaks = "gemini"
     provider, models = GeminiProvider, ("gemini-3-pro", "gemini-2.5-flash", "gemini-2.5-pro", "gemini-2.0-flash")
     send = None  # its client writes the same requests from arguments of another shape
 
@@ -206,6 +241,7 @@ class Gemini(Judge):
 
 
 class Cohere(Judge):
+    speaks = "cohere"
     provider, models = CohereProvider, ("command-a-03-2025", "command-a-reasoning-08-2025", "command-a-vision-07-2025")
 
     def types(self, payload):
@@ -225,6 +261,7 @@ class Cohere(Judge):
 
 
 class Ollama(Judge):
+    speaks = "ollama"
     provider, models = OllamaProvider, ("llama3.2", "gpt-oss", "qwen3")
     lost = ("additionalProperties",)  # of a tool's parameters, and with it an answer's schema here
 
@@ -269,7 +306,7 @@ def dumped(model):
     return model.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-JUDGES = [OpenAI, OpenRouter, Anthropic, Gemini, Cohere, Ollama, AI21]
+JUDGES = [OpenAI, OpenAIResponses, OpenRouter, Anthropic, Gemini, Cohere, Ollama, AI21]
 CASES = [(judge, model, name) for judge in JUDGES for model in judge.models for name in REQUESTS]
 
 
@@ -281,9 +318,7 @@ def anyio_backend():
 @pytest.mark.parametrize(("judge", "model", "name"), CASES, ids=[f"{j.__name__}-{m}-{n}" for j, m, n in CASES])
 async def test_a_payload_is_one_of_the_vendors_own(judge, model, name):
     sitting = judge()
-    speaks = {"openrouter": "openai", "ai21": "openai"}.get(judge.provider.name, judge.provider.name)
-    vendor = FakeVendor(speaks, "It is so.")
-    provider = judge.provider(base_url=vendor.url, api_key="house-key-1", transport=vendor.transport())
+    vendor, provider = judge.meet()
     request = GenerateRequest(model=model, **REQUESTS[name])
     refused = False
     try:
@@ -295,7 +330,7 @@ async def test_a_payload_is_one_of_the_vendors_own(judge, model, name):
     for asked in vendor.calls[:2]:
         sitting.types(asked.json)
         if sitting.send is not None:
-            sent = sitting.sent(FakeVendor(speaks, "It is so."), asked.json)
+            sent = sitting.sent(FakeVendor(judge.speaks, "It is so."), asked.json)
             assert sitting.told(sent) == sitting.told(asked.json)
 
 
@@ -309,9 +344,7 @@ def facts(value, without=()):
 
 @pytest.mark.parametrize("judge", JUDGES)
 async def test_a_judge_sees_a_field_that_no_vendor_has(judge):
-    speaks = {"openrouter": "openai", "ai21": "openai"}.get(judge.provider.name, judge.provider.name)
-    vendor = FakeVendor(speaks, "It is so.")
-    provider = judge.provider(base_url=vendor.url, api_key="house-key-1", transport=vendor.transport())
+    vendor, provider = judge.meet()
     await call(provider, GenerateRequest(model=judge.models[0], prompt="x", extra={"no_such_field": 7}))
     payload = vendor.calls[-1].json
     assert payload["no_such_field"] == 7

@@ -36,6 +36,7 @@ _HOMES = {
     "ollama": "_ollama:Ollama",
     "openai": "_openai:OpenAI",
     "replicate": "_replicate:Replicate",
+    "responses": "_responses:Responses",
     "vertex": "_vertex:Vertex",
     "vertex-claude": "_vertex:ClaudeOnVertex",
 }
