@@ -6,6 +6,7 @@ retries nothing, follows no redirect, and hands its replies over as they came.
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,8 +20,15 @@ from anyio import to_thread
 
 from llm_council import _loop_local
 from llm_council._wire.anthropic import frame
-from llm_council._wire.payloads import loads
-from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials, MissingDependency, ProviderError
+from llm_council._wire.payloads import get_text, loads, need_object
+from llm_council.errors import (
+    ConfigurationError,
+    InvalidOption,
+    MalformedReply,
+    MissingCredentials,
+    MissingDependency,
+    ProviderError,
+)
 from llm_council.models import Limits, Timeouts
 from llm_council.transports import HttpReply, HttpRequest, ReplyStream
 from llm_council.transports._base import outgoing, where
@@ -33,6 +41,13 @@ __all__ = ["SdkTransport", "address_of", "is_installed"]
 _SDK = "anthropic"
 _CREDENTIALS = ("Authorization", "X-Api-Key")
 _FRAMED_BY_AWS = "application/vnd.amazon.eventstream"
+_AWS_TYPES = {
+    "throttlingException": "rate_limit_error",
+    "validationException": "invalid_request_error",
+    "serviceUnavailableException": "overloaded_error",
+    "modelTimeoutException": "timeout_error",
+}
+"""What the names of Bedrock's errors inside a stream are called by the API itself; all others are its server's."""
 
 
 def is_installed() -> bool:
@@ -105,30 +120,34 @@ class SdkTransport:
         client = self._given
         if client is None:
             client = await _loop_local.get(self, "client", partial(_new_client, sdk, self._base), _close)
-        reply, events = await self._open(sdk, client, request, timeouts)
+        reply = await self._open(sdk, client, request, timeouts)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:
             head = head_of(request, reply.status, reply.headers, limits)
-            arriving = _arriving(reply, request) if events is None else _framed(sdk, events)
+            arriving = _arriving(reply, request)
             chunks = body_of(head, arriving, limit=limit, error_body=limits.error_body)
             reading = [chunks, arriving]
+            if head.content_type == _FRAMED_BY_AWS:
+                chunks = _unframed(chunks)
+                reading = [chunks, *reading]
             yield ReplyStream(head, chunks)
         finally:
             await unwind(*reading, close=reply.body.aclose)
 
-    async def _open(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> tuple[Opened, Any]:
-        """Return a reply whose head has come, and the events of one that is framed otherwise than as text.
+    async def _open(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> Opened:
+        """Return a reply whose head has come.
 
         Raises:
             TransportError: bytes could not be moved.
             MissingCredentials: the caller's client has found none.
+            MissingDependency: it needs a package that is not installed.
         """
         failure: ProviderError | ConfigurationError | None = None
-        response = refused = None
+        response = None
         try:
             response = await self._ask(sdk, client, request, timeouts)
         except sdk.APIStatusError as exc:  # the client has read it
-            refused = exc.response
+            response = exc.response
         except sdk.APIConnectionError as exc:
             failure = translate(exc.__cause__ or exc, where(request.url)) or translate(ConnectionError())
         except getattr(sdk, "CredentialsError", ()) as exc:
@@ -137,12 +156,7 @@ class SdkTransport:
             failure = MissingDependency(f"the client of anthropic needs a package that is not installed: {exc}")
         if failure is not None:  # outside of the handlers: what was caught holds the headers of the request
             raise failure
-        if response is None:
-            return opened(refused), None  # type: ignore[arg-type]  # one of the three is there
-        events = None
-        if response.headers.get("content-type", "").startswith(_FRAMED_BY_AWS):
-            events = sdk.AsyncStream(cast_to=object, response=response, client=client)
-        return opened(response), events
+        return opened(response)  # type: ignore[arg-type]  # of httpx2, which has the same shape
 
     async def _ask(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> Any:
         given = outgoing(request.headers)
@@ -201,15 +215,27 @@ async def _arriving(reply: Opened, request: HttpRequest) -> AsyncGenerator[bytes
         raise_typed(exc, request)
 
 
-async def _framed(sdk: ModuleType, events: Any) -> AsyncGenerator[bytes, None]:
-    """Write the events of a cloud's own framing, which the SDK takes apart, as those of the API itself."""
-    refusal: Any = None
-    try:
-        async for event in events:
-            yield frame(event)
-    except sdk.APIStatusError as exc:
-        refusal = exc.body
-    if isinstance(refusal, dict):
-        yield frame({"type": "error", **refusal})
-    elif refusal is not None:
-        yield frame({"type": "error", "error": {"type": "api_error", "message": str(refusal)}})
+async def _unframed(arriving: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Write the messages of Bedrock's own framing, each with an event in base64, as the events of the API itself."""
+    aws = import_module("botocore.eventstream")
+    messages = aws.EventStreamBuffer()
+    async for chunk in arriving:
+        messages.add_data(chunk)
+        try:
+            found = list(messages)
+        except aws.ParserError as exc:
+            raise MalformedReply(f"a message of the stream is broken: {exc}", path="$") from None
+        for message in found:
+            yield frame(_event_in(message))
+
+
+def _event_in(message: Any) -> dict[str, Any]:
+    value = need_object(loads(message.payload), "$")
+    if message.headers.get(":message-type") == "event":
+        try:
+            return need_object(loads(base64.b64decode(get_text(value, "bytes", "$") or "")), "$.bytes")
+        except ValueError:
+            raise MalformedReply("$.bytes: expected base64", path="$.bytes") from None
+    word = message.headers.get(":exception-type") or message.headers.get(":error-code") or ""
+    kind = _AWS_TYPES.get(str(word), "api_error")
+    return {"type": "error", "error": {"type": kind, "message": str(value.get("message") or word)}}
