@@ -30,7 +30,7 @@ class VertexProvider(ProviderAdapter):
 
     Args:
         project: the project's id; None takes ``GOOGLE_CLOUD_PROJECT``, else the credentials' own.
-        location: a region, ``"us"``, ``"eu"``; None is ``GOOGLE_CLOUD_LOCATION``'s, ``CLOUD_ML_REGION``'s, ``"global"``.
+        location: such as ``"eu"``; None takes ``GOOGLE_CLOUD_LOCATION``, else ``CLOUD_ML_REGION``, else ``"global"``.
         credentials: credentials of google-auth to sign in with. They are not pickled.
         default_model: the model for requests that name none.
         base_url: another address than the location's, without the version; ``GOOGLE_VERTEX_BASE_URL`` if set.
