@@ -162,6 +162,9 @@ class _Race(Generic[T]):
         self._values: dict[int, T] = {}
         self._errors: dict[int, CouncilError] = {}
         self._began = hedge._clock()
+        self._two: anyio.CancelScope | None = None
+        self._over: anyio.Event | None = None
+        self._is_over = False
         self.is_on = False
         self.delay = 0.0
         self.place = 0
@@ -173,16 +176,17 @@ class _Race(Generic[T]):
             CouncilError: the first call failed before the second was made, or both failed.
         """
         loop = loops.current()
-        over = anyio.Event()
-        one, two = anyio.CancelScope(), anyio.CancelScope()
+        one = anyio.CancelScope()
 
         def follow() -> None:
             if self._hedge._may_begin(delay):
                 self.is_on, self.delay = True, self._hedge._clock() - self._began
-                loop.spawn(other, over.set)
+                loop.spawn(other, self._second_ended)
 
         async def other() -> None:
-            with two:
+            if self._two is None:
+                self._two = anyio.CancelScope()
+            with self._two:
                 await self._contend(1, second)
             if self._values:
                 one.cancel()
@@ -191,19 +195,34 @@ class _Race(Generic[T]):
         try:
             with one:
                 await self._contend(0, first)
-            call_off()
             if self.is_on and not self._values:
-                await over.wait()
+                await self._second()
         finally:
             call_off()
             if self.is_on:
-                two.cancel()
-                with anyio.CancelScope(shield=True):
-                    await over.wait()
+                await self._end_second()
         if not self._values:
             self._fail()
         self.place = min(self._values)
         return self._values[self.place]
+
+    def _second_ended(self) -> None:
+        self._is_over = True
+        if self._over is not None:
+            self._over.set()
+
+    async def _second(self) -> None:
+        """Wait for the end of the second call."""
+        self._over = anyio.Event()
+        if not self._is_over:
+            await self._over.wait()
+
+    async def _end_second(self) -> None:
+        if self._two is None:  # it has not taken its first step
+            self._two = anyio.CancelScope()
+        self._two.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._second()
 
     async def _contend(self, place: int, work: Callable[[], Awaitable[T]]) -> None:
         try:

@@ -57,7 +57,7 @@ class Traced(Wrapper):
         """Ask the held provider, in a span."""
         spanned = _Spanned(self, request)
         try:
-            with spanned.current():
+            with spanned:
                 response = await call(self.inner, request)
         except BaseException as error:
             spanned.failed(error)
@@ -74,7 +74,7 @@ class Traced(Wrapper):
             try:
                 while True:
                     # Only while the held provider works: the consumer's own spans are no children of this one.
-                    with spanned.current():
+                    with spanned:
                         chunk = await anext(arriving, None)
                     if chunk is None:
                         break
@@ -83,7 +83,7 @@ class Traced(Wrapper):
                     chunks.append(chunk)
                     yield chunk
             finally:
-                with spanned.current():
+                with spanned:
                     await arriving.aclose()
         except BaseException as error:
             spanned.failed(error)
@@ -92,12 +92,13 @@ class Traced(Wrapper):
 
 
 class _Spanned:
-    """One call and its span."""
+    """One call and its span, which is the current one in ``with`` blocks."""
 
     def __init__(self, traced: Traced, request: GenerateRequest) -> None:
         self._traced = traced
         self._began = traced._clock()
         self._first: float | None = None
+        self._token: Any = None
         self._facts = _genai.asked(traced.inner.name, request)
         facts = dict(self._facts)
         run_id = _scope.current().run_id
@@ -109,11 +110,13 @@ class _Spanned:
             _genai.span_name(request.model), kind=traced._trace.SpanKind.CLIENT, attributes=facts
         )
 
-    def current(self) -> Any:
-        """Return a block in which the span is the current one."""
-        return self._traced._trace.use_span(
-            self._span, end_on_exit=False, record_exception=False, set_status_on_exception=False
-        )
+    def __enter__(self) -> None:
+        """Make the span the current one, for the block."""
+        context = self._traced._context
+        self._token = context.attach(self._traced._trace.set_span_in_context(self._span))
+
+    def __exit__(self, *_: object) -> None:
+        self._traced._context.detach(self._token)
 
     def begun(self) -> None:
         """Note the first piece."""
@@ -121,9 +124,10 @@ class _Spanned:
 
     def answered(self, response: GenerateResponse) -> None:
         """End the span with an answer."""
-        self._span.set_attributes(_genai.answered(response))
-        if self._traced._content:
-            self._span.set_attributes(_genai.said(response=response))
+        if self._span.is_recording():
+            self._span.set_attributes(_genai.answered(response))
+            if self._traced._content:
+                self._span.set_attributes(_genai.said(response=response))
         self._end(response=response)
 
     def failed(self, error: BaseException) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import loopback
 import table
 
-GROUPS = ("starts", "calls", "streams", "councils", "soak")
+GROUPS = ("starts", "calls", "wrappers", "streams", "councils", "soak")
 LIMIT = 240.0
 """Seconds that one group may take."""
 
