@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -231,7 +232,10 @@ def _say(raw: bool) -> Any:  # noqa: FBT001
 def _write(text: str, flags: Mapping[str, Any]) -> None:
     if flags["output"]:
         try:
-            Path(flags["output"]).write_text(text + "\n", encoding="utf-8", errors="replace")
+            # A new file is its owner's alone, whatever the umask: answers are confidential.
+            handle = os.open(flags["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+                file.write(text + "\n")
         except OSError as error:
             raise InvalidOption(f"cannot write {flags['output']}: {error.strerror}") from None
         return

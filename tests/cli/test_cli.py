@@ -370,3 +370,20 @@ def test_a_budget_in_dollars_that_had_to_assume_says_so(council: Council, seat: 
     assert code == 0
     assert "nobody knows what the calls of scripted cost" in err
     assert "nobody knows" not in council("run", "Where?", "-p", "scripted")[2]
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022])
+def test_a_new_file_is_its_owners_alone(council: Council, seat: ScriptedProvider, tmp_path: Path, mask: int) -> None:
+    new, old = tmp_path / "new.html", tmp_path / "old.html"
+    old.touch()
+    old.chmod(0o644)
+    before = os.umask(mask)
+    try:
+        for path in (new, old):
+            assert council("run", "Where?", "-p", "scripted", "--format", "html", "-o", str(path))[0] == 0
+    finally:
+        os.umask(before)
+    assert new.stat().st_mode & 0o777 == 0o600
+    assert old.stat().st_mode & 0o777 == 0o644
+    assert new.read_text().startswith("<!doctype html>")
+    assert council("run", "Where?", "-p", "scripted", "-o", str(tmp_path))[0] == 2
