@@ -9,7 +9,7 @@ import re
 import weakref
 from typing import Any, NoReturn
 
-__all__ = ["MASK", "Secret", "Veil", "clean", "live", "masked", "redact"]
+__all__ = ["MASK", "Secret", "Veil", "clean", "live", "masked", "may_hold_keys", "redact"]
 
 MASK = "***"
 """What stands in place of a secret."""
@@ -167,6 +167,21 @@ def redact(text: str) -> str:
         if any(word in folded for word in words):
             text = pattern.sub(MASK, text)
     return text
+
+
+def may_hold_keys(text: str) -> bool:
+    """Tell whether ``redact`` might change a text, or the texts in JSON that was written in ASCII; False is certain."""
+    folded = text.casefold()
+    if any(word in folded for words, _ in _PATTERNS for word in words):
+        return True
+    return any(
+        secret is not None and len(secret._value) >= 4 and (secret._value in text or _escaped(secret._value) in text)
+        for secret in (reference() for reference in _live.valuerefs())
+    )
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def clean(text: str, *, limit: int = 1024) -> str:

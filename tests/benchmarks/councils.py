@@ -9,15 +9,16 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
-from measure import at_once, in_turns, resident, taken
+from measure import at_once, beside, in_turns, in_turns_async, resident, taken
 
 from llm_council import Council, CouncilConfig
 from llm_council.providers.compatible import OpenAICompatibleProvider
@@ -41,6 +42,7 @@ def measured(url: str, *, short: bool) -> list[dict[str, Any]]:
     """Return the figures of one council, of many at once, and of the closest peer's."""
     return [
         *asyncio.run(_against_the_critical_path(url, short=short)),
+        *asyncio.run(_with_a_store(url, short=short)),
         *asyncio.run(_a_thousand(url, 300 if short else 1000)),
         *_against_the_peer(url, short=short),
     ]
@@ -61,6 +63,33 @@ async def _against_the_critical_path(url: str, *, short: bool) -> list[dict[str,
     return [
         taken("critical-path", one / CRITICAL_PATH, f"{one:.3f} / {CRITICAL_PATH:.1f} s"),
         taken("at-once-64", many / CRITICAL_PATH, f"{many:.3f} / {CRITICAL_PATH:.1f} s"),
+    ]
+
+
+async def _with_a_store(url: str, *, short: bool) -> list[dict[str, Any]]:
+    """Compare runs that are stored with runs that are not: the wall at 200 ms a call, the CPU at none."""
+    runs, rounds = (5, 3) if short else (20, 9)
+    async with AsyncExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory())
+        slow, quick = [await opened.enter_async_context(council(url, delay)) for delay in (LATENCY, 0.0)]
+
+        def taking(seated: Council, store: str | None, calls: int, figure: int) -> Callable[[], Awaitable[float]]:
+            async def once() -> None:
+                (await seated.arun(TASK, store=store)).raise_for_failure()
+
+            async def take() -> float:
+                return (await at_once(once, calls, 1))[figure]
+
+            return take
+
+        file = str(Path(folder, "runs.db"))
+        wall = await in_turns_async({"kept": taking(slow, file, 1, 1), "plain": taking(slow, None, 1, 1)}, rounds)
+        cpu = await in_turns_async(
+            {"kept": taking(quick, file, runs, 0), "plain": taking(quick, None, runs, 0)}, rounds
+        )
+    return [
+        taken("store-wall", wall["kept"] / wall["plain"], beside(wall, "kept", "plain", 1e3, "ms")),
+        taken("store-cpu", (cpu["kept"] - cpu["plain"]) * 1e3, beside(cpu, "kept", "plain", 1e3, "ms")),
     ]
 
 
