@@ -198,8 +198,7 @@ class BodyReader:
             MalformedReply: these are not events of this dialect.
             ReplyTooLarge: an event is too large.
         """
-        if self._fault is not None:
-            raise self._fault
+        self._raise_fault()
         if self._head is not None:
             data = self._head + data
             beginning = data.removeprefix(_BOM).lstrip()
@@ -221,15 +220,21 @@ class BodyReader:
                     self.counted = self.counted or chunk.usage is not None
         except ProviderError as error:
             self._fault = error
-            if isinstance(error, ReplyError):
-                error.fill(partial=self.partial or None)
+        self._fault, self._split_fault = self._fault or self._split_fault, None
+        if self._fault is not None:
+            if isinstance(self._fault, ReplyError):
+                self._fault.fill(partial=self.partial or None)
             if not chunks:
-                raise
-        if self._fault is None and self._split_fault is not None:
-            self._fault = self._split_fault.fill(partial=self.partial or None)
-            if not chunks:
-                raise self._fault
+                self._raise_fault()
         return together(chunks)
+
+    def _raise_fault(self) -> None:
+        fault, self._fault = self._fault, None
+        try:
+            if fault is not None:
+                raise fault.with_traceback(None)
+        finally:
+            del fault  # no cycle through the traceback
 
     def _events(self, data: bytes) -> list[SseEvent]:
         try:
@@ -246,8 +251,7 @@ class BodyReader:
             MalformedReply: the body is neither a stream nor a reply of this dialect.
             ApiError: the body is a reply that holds an error.
         """
-        if self._fault is not None:
-            raise self._fault
+        self._raise_fault()
         if self._whole is not None and self._decode_whole is not None:
             reply = loads(b"".join(self._whole), self._limits)
             return [GenerateChunk.whole(self._decode_whole(reply))]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
 import anyio
 
@@ -56,8 +57,18 @@ def _alone(error: CouncilError) -> CouncilError:
     return error
 
 
-def raise_typed(exc: BaseException) -> NoReturn:
+@overload
+def raise_typed(exc: BaseException) -> NoReturn: ...
+
+
+@overload
+def raise_typed(exc: BaseException | None) -> None: ...
+
+
+def raise_typed(exc: BaseException | None) -> None:
     """Raise what stands for an adapter's exception, with the adapter's frames only; what ends a program passes."""
+    if exc is None:
+        return
     swept_up = isinstance(exc, GeneratorExit) and not _runtime.running_inside_loop()  # after the end of its loop
     if swept_up or isinstance(exc, (KeyboardInterrupt, anyio.get_cancelled_exc_class())):
         raise exc
@@ -80,7 +91,7 @@ def _outside(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
-def tell(error: CouncilError, name: str, request: Any, began: float, partial: str | None) -> None:
+def tell(error: CouncilError, name: str, request: Any, began: float, partial: Callable[[], str | None] | None) -> None:
     """Write the facts of a call into its error; what the error knows already stays.
 
     Args:
@@ -88,7 +99,7 @@ def tell(error: CouncilError, name: str, request: Any, began: float, partial: st
         name: the provider's name.
         request: what was asked.
         began: the call's start, monotonic seconds.
-        partial: the text that had arrived.
+        partial: returns the text that had arrived; asked only where the error does not know it.
     """
     elapsed = time.monotonic() - began
     model = getattr(request, "model", None)
@@ -103,8 +114,8 @@ def tell(error: CouncilError, name: str, request: Any, began: float, partial: st
             request_id=error.request_id,
         )
         error.fill(attempts=(tried,))
-        if partial and hasattr(error, "partial"):
-            error.fill(partial=partial)
+        if partial is not None and getattr(error, "partial", "") is None:
+            error.fill(partial=partial())
 
 
 def brief(exc: BaseException) -> str:

@@ -125,6 +125,11 @@ class Errand(Generic[T]):
         if isinstance(self.error, anyio.get_cancelled_exc_class()):
             self.error = AdapterFailed(f"{self._name} was cancelled from within: nobody here asked for it")
 
+    def failure(self) -> BaseException | None:
+        """Return what the coroutine raised, once: whoever raises it is a frame of its, and must not hold it."""
+        error, self.error = self.error, None
+        return error
+
     async def work(self) -> None:
         """Do the work, in the task; raise nothing but a cancellation that is not ours."""
         try:
