@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from os import PathLike, fspath
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
 
 import anyio
 import attrs
@@ -83,7 +82,7 @@ class CouncilStream(_runtime.DualStream[Event, CouncilResult]):
     """The events of one run: for ``for`` and ``async for``; the run's ``result`` is there once it has ended."""
 
 
-class Council:
+class Council(_runtime.Closing):
     """Several language models that work on one task. One council serves any number of runs at once.
 
     Args:
@@ -332,22 +331,6 @@ class Council:
         """Close what the providers opened in the running event loop; the council may be used again."""
         for adapter in self._seating.providers.values():
             await adapter.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"Council({list(self.providers)!r})"
