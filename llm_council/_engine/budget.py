@@ -240,6 +240,8 @@ class Ledger:
         characters = sum(len(turn.text) for turn in request.turns())
         out = request.max_tokens or max(ANSWER_TOKENS, self._longest.get(_key(seat), 0))
         usage = Usage(input_tokens=characters // 4 + 1, output_tokens=out)
+        if self._budget.usd is None:  # a price is looked up where it decides
+            return Reservation(seat, usage, 0.0)
         seen = self._dearest.get(_key(seat))
         said = self._priced(seat, usage)
         if seen is None and said is None:

@@ -119,6 +119,16 @@ def test_money_is_priced_before_and_after():
     assert not ledger.unpriced
 
 
+def test_without_a_limit_a_price_is_looked_up_for_answers_alone():
+    asked = []
+    ledger = Ledger(Budget(), lambda seat, usage: asked.append(usage) or 1.0)
+    held = ledger.reserve(SEAT, REQUEST)
+    assert not ledger.is_blind(SEAT)
+    assert asked == []
+    assert ledger.settle(held, answer(tokens=7)).usd == 1.0
+    assert len(asked) == 1
+
+
 def test_the_price_is_that_of_the_model_that_answered():
     ledger = Ledger(Budget(), lambda seat, usage: {"dear": 2.0, "cheap": 1.0}.get(seat.model))
     seat = SeatSpec(name="ann", provider="scripted", model="dear")
