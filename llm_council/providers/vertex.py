@@ -32,7 +32,7 @@ class VertexProvider(ProviderAdapter):
         project: the project's id; None takes ``GOOGLE_CLOUD_PROJECT``, else the credentials' own.
         location: such as ``"eu"``; None takes ``GOOGLE_CLOUD_LOCATION``, else ``CLOUD_ML_REGION``, else ``"global"``.
         credentials: credentials of google-auth to sign in with. They are not pickled.
-        default_model: the model for requests that name none.
+        default_model: the model for requests that name none; None is the Gemini API's.
         base_url: another address than the location's, without the version; ``GOOGLE_VERTEX_BASE_URL`` if set.
         api_version: the version in the address; None is ``"v1beta1"`` for Gemini and ``"v1"`` for Claude.
         claude_version: what ``anthropic_version`` says.
@@ -63,7 +63,7 @@ class VertexProvider(ProviderAdapter):
     ) -> None:
         self._place = place = Place(project, location, SignIn(credentials))
         self._transport = signed = SignedTransport(options.pop("transport", None), place.sign_in)
-        self.default_model = default_model or profiles.default_model("vertex") or ""
+        self.default_model = default_model or profiles.default_model("gemini") or ""
         shared = {"base_url": base_url or place.address, "default_model": self.default_model, **options}
         shared["transport"] = signed
         claude = {"version": claude_version, "answer_tokens": answer_tokens, **shared}
