@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import resource
 import signal
@@ -78,10 +77,6 @@ async def said_pids(process: Process, count: int = 1) -> list[int]:
     while out.count(b"\n") < count:
         out += await process.read()
     return [int(word) for word in out.split()]
-
-
-def descriptors() -> int:
-    return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
 def folders() -> set[str]:
@@ -176,19 +171,12 @@ async def test_it_has_no_terminal_and_a_session_of_its_own():
 async def test_it_inherits_no_descriptor_of_ours():
     extra = os.dup(0)
     os.set_inheritable(extra, True)
+    look = "import os\nfor fd in range(200):\n try: os.fstat(fd); print(fd)\n except OSError: pass"
     try:
-        _, out, _ = await run(
-            python(
-                "import os\nprint([fd for fd in range(3, 200) if _open(fd)])".replace(
-                    "_open(fd)", "not os.system(f'test -e /dev/fd/{fd}')"
-                )
-                if sys.platform == "darwin"
-                else "import os\nprint(sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:-1])"
-            )
-        )  # the last is the listing's
+        _, out, _ = await run(python(look))
     finally:
         os.close(extra)
-    assert out.strip() in (b"[0, 1, 2]", b"[]")
+    assert out.split() == [b"0", b"1", b"2"]
 
 
 @pytest.mark.anyio
@@ -209,9 +197,10 @@ async def test_a_killed_program_says_by_which_signal():
 @pytest.mark.anyio
 async def test_out_of_time_it_ends_with_everything_it_started():
     command = shell("trap '' TERM; sleep 60 & echo $!; echo $$; sleep 60; sleep 60")
-    async with running(command, limits=Limits(), seconds=1.0) as process:
+    async with running(command, limits=Limits(), seconds=LONG) as process:
         pids = await said_pids(process, 2)
-        with pytest.raises(TimedOut, match="within 1 s"):
+        process._ends = time.monotonic() + 0.1
+        with pytest.raises(TimedOut, match="did not end within"):
             await process.read()
     await_death(*pids)
 
@@ -390,26 +379,50 @@ async def test_a_killed_supervisor_leaves_nothing():
     await_death(*pids)
 
 
-@pytest.mark.anyio
-async def test_nothing_is_left_of_many():
-    await run(shell("echo"))
-    gc.collect()
-    before = descriptors()
+MANY = """
+    import gc, os, sys
+    from pathlib import Path
+    import anyio
+    from llm_council.models import Limits
+    from llm_council.transports._process import Command, running
 
-    async def one(number: int) -> None:
+    async def run(script, stdin=b""):
+        command = Command(program="/bin/sh", arguments=("-c", script), stdin=stdin, environment=dict(os.environ))
+        async with running(command, limits=Limits()) as process:
+            out = b""
+            while data := await process.read():
+                out += data
+            return await process.wait(), out
+
+    async def one(number):
         if number % 3 == 0:
             with anyio.move_on_after(0.05):
-                await run(shell("sleep 60"))
+                await run("sleep 60")
         else:
-            code, out, _ = await run(shell("cat; exit 2", stdin=b"%d" % number))
-            assert (code, out) == (2, b"%d" % number)
+            assert await run("cat; exit 2", b"%d" % number) == (2, b"%d" % number)
 
-    async with anyio.create_task_group() as group:
-        for number in range(12):
-            group.start_soon(one, number)
-    assert descriptors() <= before
-    with pytest.raises(ChildProcessError):  # no zombie, no child at all
+    async def main():
+        await run("echo")
+        gc.collect()
+        before = sum(1 for _ in Path("/dev/fd").iterdir())
+        async with anyio.create_task_group() as group:
+            for number in range(12):
+                group.start_soon(one, number)
+        assert sum(1 for _ in Path("/dev/fd").iterdir()) <= before
+
+    anyio.run(main, backend=sys.argv[1])
+    try:
         os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:  # no zombie, no child at all
+        print("nothing is left")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_nothing_is_left_of_many(request, backend):
+    done = request.getfixturevalue("python")(MANY, backend)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing is left\n", "")
 
 
 def test_it_runs_behind_blocking_calls():

@@ -41,7 +41,7 @@ _MACHINE_PREFIXES = ("LC_", "XDG_")
 _CALM = {"BROWSER": "false", "NO_COLOR": "1", "CI": "1"}
 _CREDENTIAL = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|AUTH", re.IGNORECASE)
 
-_EARLY = 0.5  # seconds before the call's own end in which the program is ended, so that the error says why
+_EARLY = 1.0  # seconds before the call's own end in which the program is ended, so that the error says why
 _LOOK = 10.0  # seconds for a look at the program's version or its sign-in
 
 
@@ -142,7 +142,7 @@ class CommandLineProvider(ProviderAdapter):
         asked = self.invocation(fitted, live=live)
         program = self._located()
         total = time_left(request, self._timeouts.total)
-        ends = None if total is None else time.monotonic() + max(total - _EARLY, total * 0.8)
+        ends = None if total is None else time.monotonic() + max(total - _EARLY, total * 0.75)
         if adjustments:
             yield GenerateChunk(adjustments=adjustments)
         reader = self._reader()
