@@ -43,10 +43,19 @@ from llm_council.models.messages import ReasoningPart  # noqa: E402
 from llm_council.providers._anthropic_sdk import SdkTransport  # noqa: E402
 from llm_council.providers.anthropic import AnthropicProvider  # noqa: E402
 from llm_council.providers.base import GenerateRequest, call, stream  # noqa: E402
+from llm_council.testing.conformance import ProviderConformance  # noqa: E402
 from llm_council.testing.servers import Cut, Edited, FakeVendor, Hang, Raw, Refuse  # noqa: E402
 from llm_council.transports import HttpxTransport, RequestsTransport  # noqa: E402
 
 pytestmark = [pytest.mark.anyio, pytest.mark.oracles]
+
+
+class TestAnthropicBySdk(ProviderConformance):
+    """Every promise of the kit is kept by this way too."""
+
+    provider = AnthropicProvider
+    backends = ("asyncio", "trio")
+
 
 KEY = "sk-ant-test-canary-123456789012"
 THOUGHT = {"type": "thinking", "thinking": "six sevens", "signature": "c2ln"}
