@@ -465,6 +465,7 @@ def test_fixtures(fake_vendor, scripted_provider):
 @pytest.mark.slow
 def test_pytest_says_it_in_one_line_and_has_the_fixtures(tmp_path):
     (tmp_path / "test_suite.py").write_text(SUITE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # else one of a folder above is taken
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     wanted = "TestDict and (returns or answers or identity) or fixtures"
     options = [

@@ -13,7 +13,7 @@ import attrs
 from llm_council.errors import ProviderError
 from llm_council.models import GenerateRequest, Message
 from llm_council.providers.base import ProviderAdapter, call, examine
-from llm_council.testing.conformance._promise import CannotPlay, broken, promise
+from llm_council.testing.conformance._promise import CannotPlay, Player, broken, promise
 from llm_council.testing.conformance._stand import ASK, KEY, TEXT, Stand, listening, whole_stream
 from llm_council.testing.servers import Refuse
 
@@ -108,7 +108,7 @@ class Life(Stand):
                 await whole_stream(adapter)
                 shown["its doctor's word"] = repr(await examine(adapter))
                 shown["its cache_identity"] = adapter.cache_identity()
-                vendor.said = Refuse(status=401, message=f"the key {KEY} is not known")
+                vendor.said = Refuse(status=401, message=f"the key {_repeated(vendor)} is not known")
                 error = await _error(adapter)
                 shown["an error"] = f"{error!r} {vars(error)!r}"
                 shown["a traceback"] = _read(error)
@@ -165,6 +165,12 @@ async def _error(adapter: ProviderAdapter) -> ProviderError:
     else:
         broken("the vendor refused, and that was taken for an answer")
     return found
+
+
+def _repeated(vendor: Player) -> str:
+    """Return what a vendor can repeat of a key: what it was sent."""
+    headers = [value for asked in vendor.asked for value in asked.headers.values()]
+    return KEY if not headers or any(KEY in value for value in headers) else "that it was sent"
 
 
 def _read(error: BaseException) -> str:
