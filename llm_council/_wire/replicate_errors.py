@@ -41,7 +41,9 @@ def decode_error(
     text = body if isinstance(body, str) else bytes(body[:_KEPT]).decode("utf-8", "replace")
     problem = _parsed(text)
     delay = problem.get("retry_after")
-    if isinstance(delay, int | float) and not isinstance(delay, bool) and failures.retry_after(said, now) is None:
+    if isinstance(delay, bool) or not isinstance(delay, int | float):
+        delay = said.get("ratelimit-reset") if status == 429 else None  # seconds, as everything here
+    if delay is not None and failures.retry_after(said, now) is None:
         said["retry-after"] = str(delay)
     title, detail = problem.get("title"), problem.get("detail")
     if isinstance(title, str) and isinstance(detail, str) and title not in detail:

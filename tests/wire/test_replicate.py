@@ -297,6 +297,22 @@ def test_a_prediction_that_failed(words: str, cls: type[ProviderError], code: st
     assert (caught.value.partial, words in caught.value.message) == ("Hel", True)
 
 
+@pytest.mark.parametrize(
+    ("headers", "body", "delay"),
+    [
+        ({}, {"retry_after": 5}, 5.0),
+        ({"ratelimit-reset": "7"}, {"retry_after": 5}, 5.0),
+        ({"Retry-After": "3", "ratelimit-reset": "7"}, {"retry_after": 5}, 3.0),
+        ({"ratelimit-reset": "7"}, {"retry_after": None}, 7.0),
+        ({"ratelimit-reset": "soon"}, {"retry_after": True}, None),
+    ],
+)
+def test_a_throttled_request_says_how_long(headers: dict[str, str], body: dict[str, Any], delay: float | None) -> None:
+    error = decode_error(429, headers, dumps({"detail": "Request was throttled.", "status": 429, **body}))
+    assert (type(error), error.retryable, error.retry_after) == (RateLimited, True, delay)
+    assert decode_error(404, headers, b"{}").retry_after == (3.0 if "Retry-After" in headers else None)
+
+
 @pytest.mark.parametrize("word", ["canceled", "aborted"])
 def test_a_prediction_that_was_cancelled(word: str) -> None:
     half = m.GenerateResponse(text="Hel", request_id="p-1")
