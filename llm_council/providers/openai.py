@@ -61,4 +61,5 @@ class OpenAIProvider(OpenAICompatibleProvider):
         return profile.api
 
     def _responses_options(self, profile: ModelProfile) -> ResponsesOptions:
-        return attrs.evolve(super()._responses_options(profile), store=False, summary=self._summary)
+        store = self._extra_body.get("store", False) is True
+        return attrs.evolve(super()._responses_options(profile), store=store, summary=self._summary)

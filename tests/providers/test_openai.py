@@ -185,6 +185,18 @@ def test_reasoning_goes_there_and_back_and_nothing_is_stored(spoken, vendor):
     ]
 
 
+def test_the_vendor_keeps_what_it_is_told_to_keep(vendor):
+    vendor.script = say_responses
+    options = {"base_url": vendor.url, "api_key": "sk-test-123456789012", "api": "responses"}
+    with OpenAIProvider(extra_body={"store": True}, reasoning_summary="auto", **options) as provider:
+        answer = provider.generate_sync(GenerateRequest(prompt="x", reasoning=ReasoningConfig(effort="high")))
+        assert (vendor.body["store"], "include" in vendor.body) == (True, False)
+        assert vendor.body["reasoning"] == {"effort": "high", "summary": "auto"}
+        follow = GenerateRequest(prompt="y", extra={"previous_response_id": answer.extra["response_id"]})
+        provider.generate_sync(follow)
+    assert (vendor.body["previous_response_id"], vendor.body["input"]) == ("resp_1", "y")
+
+
 def test_knobs_that_it_has_not_are_told(spoken, vendor):
     answer = spoken.generate_sync(GenerateRequest(prompt="x", model="gpt-4o", stop=["a"], max_tokens=5))
     assert [(change.field, change.action) for change in answer.adjustments] == [
