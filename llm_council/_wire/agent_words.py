@@ -63,13 +63,18 @@ _WORDS: tuple[tuple[type[ApiError], str], ...] = (
         OutOfCredit,
         r"quota exceeded|(?:current|daily) quota|usage limit|credit balance|insufficient_quota|out of credits|billing",
     ),
+    (OutOfCredit, r"(?:hit|reached) your (?!rate)[^\n]{0,30}limit"),
     (
         AuthenticationFailed,
-        r"not logged in|please run /login|codex login|log ?in again|sign in again|not signed in|missing bearer",
+        r"not (?:logged|signed) in|please run /login|codex login|(?:log ?|sign )in again",
     ),
     (
         AuthenticationFailed,
-        r"(?:invalid|incorrect) api key|api key not valid|(?:set an|invalid) auth method|401 unauthorized",
+        r"failed to (?:log ?in|authenticate)|missing bearer|(?:set an|invalid) auth method",
+    ),
+    (
+        AuthenticationFailed,
+        r"(?:invalid|incorrect) api key|api key not valid|401 unauthorized",
     ),
     (
         AuthenticationFailed,

@@ -140,12 +140,11 @@ class GeminiCliEvents(AgentEvents):
             raise self._refusal(result, ended, withheld)
         if not self.partial.strip() and withheld:
             raise ContentFiltered(f"gemini withheld its answer ({withheld})")
-        model = self._model or (next(iter(rows)) if len(rows) == 1 else None)
         return GenerateChunk(
             finish_reason=FinishReason.STOP,
             raw_finish_reason="success",
             usage=_usage(stats, rows),
-            model=model,
+            model=self._model or _main_model(rows),
             request_id=self._session,
             extra={"steps": self._steps} if self._steps else {},
         )
@@ -209,6 +208,13 @@ def _withheld(rows: dict[str, dict[str, Any]]) -> str:
     return ""
 
 
+def _main_model(rows: dict[str, dict[str, Any]]) -> str | None:
+    """Return the model that answered; others may have been asked which one to take."""
+    main = [name for name, row in rows.items() if isinstance(row.get("roles"), dict) and "main" in row["roles"]]
+    found = main or list(rows)
+    return found[0] if len(found) == 1 else None
+
+
 def _usage(stats: Any, rows: dict[str, dict[str, Any]]) -> Usage | None:
     """Read the tokens: summed by the program in a stream, by model in the one object."""
     if isinstance(stats, dict) and "total_tokens" in stats:
@@ -230,7 +236,7 @@ def _usage(stats: Any, rows: dict[str, dict[str, Any]]) -> Usage | None:
             thoughts = tokens(counts.get("thoughts")) or 0
             said = tokens(counts.get("candidates"))
             one = Usage(
-                input_tokens=tokens(counts.get("prompt")),
+                input_tokens=tokens(counts.get("prompt", counts.get("input"))),
                 output_tokens=None if said is None else said + thoughts,
                 cached_tokens=tokens(counts.get("cached")),
                 reasoning_tokens=tokens(counts.get("thoughts")),

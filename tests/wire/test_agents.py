@@ -277,6 +277,9 @@ def test_codex_fails_with_status_0_too() -> None:
         ("The model `nope` does not exist or you do not have access to it.", ModelNotFound, 404),
         ("Your access token could not be refreshed. Please log out and sign in again.", AuthenticationFailed, 401),
         ("You've hit your usage limit. Try again in 3 days.", OutOfCredit, 402),
+        ("You've hit your session limit · resets 3pm", OutOfCredit, 402),
+        ("You have reached your rate limit", RateLimited, 429),
+        ("Failed to authenticate: your session is over", AuthenticationFailed, 401),
         ("stream disconnected before completion: error sending request for url", ConnectFailed, None),
         ("failed to lookup address information: Name does not resolve", ConnectFailed, None),
         ("stream disconnected before completion: stream closed", TruncatedReply, None),
@@ -381,6 +384,12 @@ def test_gemini_withholds_with_status_0() -> None:
     )
     assert said.usage == Usage(input_tokens=10, output_tokens=7, cached_tokens=4, reasoning_tokens=5)
     assert (said.text, said.model) == ("42", "g")
+
+
+def test_gemini_names_the_model_that_answered() -> None:
+    models = {"small": {"tokens": {"prompt": 1}, "roles": {"router": {}}}, "large": {"roles": {"main": {}}}}
+    assert read("gemini", {"response": "42", "stats": {"models": models}}).model == "large"
+    assert read("gemini", {"response": "42", "stats": {"models": {"a": {}, "b": {}}}}).model is None
 
 
 def test_gemini_does_not_repeat_the_prompt() -> None:
