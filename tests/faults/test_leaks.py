@@ -1,0 +1,134 @@
+"""A thousand runs, good and faulty, in one process: what they leave behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+SOAK = """
+import asyncio, gc, os, sys, tempfile, threading
+sys.path.insert(0, sys.argv[1])
+from fault_dialects import DIALECTS, chunk
+from fault_server import FaultServer
+from llm_council import Budget, Council, CouncilConfig
+from llm_council._runtime import call
+from llm_council.middleware import Retry
+from llm_council.models import RetryPolicy
+from llm_council.transports import RequestsTransport
+
+def vendor(dialect):
+    good, head = dialect.body('{"a": 1}'), b"HTTP/1.1 200 OK\\r\\nContent-Length: 999\\r\\n\\r\\n"
+    faults = [
+        lambda wire: wire.send(b"HTTP/1.1 503 Busy\\r\\nContent-Length: 0\\r\\n\\r\\n"),
+        lambda wire: wire.send(head + good[:9]),
+        lambda wire: wire.reset(),
+        lambda wire: wire.send(b"no HTTP\\r\\n\\r\\n"),
+        lambda wire: wire.send(wire.ok(b"<html>")),
+        lambda wire: wire.send(wire.ok(b"[" * 5000)),
+        lambda wire: wire.send(b"HTTP/1.1 302 Found\\r\\nLocation: /x\\r\\nContent-Length: 0\\r\\n\\r\\n"),
+        lambda wire: wire.see_close(5.0) if wire.server.turn % 96 == 69 else wire.reset(),
+    ]
+    def serve(wire):
+        while wire.request():
+            turn = wire.server.turn = wire.server.turn + 1
+            if turn % 3 == 0:
+                faults[turn // 3 % len(faults)](wire)
+                return
+            wire.send(wire.ok(good))
+    server = FaultServer(serve)
+    server.turn = 0
+    return server
+
+servers, seats, made = [], [], []
+for dialect, kind in zip(DIALECTS.values(), ["httpx", "requests", "httpx", "httpx"]):
+    servers.append(vendor(dialect))
+    transport = RequestsTransport() if kind == "requests" else None
+    provider = dialect.cls(base_url=servers[-1].url, api_key="key-12345678", default_model="m", transport=transport)
+    made.append((provider, transport))
+    seats.append(Retry(provider, RetryPolicy(max_retries=1, base=0.0)))
+config = CouncilConfig(budget=Budget(deadline=0.3))
+councils = [*(Council([seat], config=config) for seat in seats), Council(seats, config=config)]
+
+def state():
+    gc.collect()
+    async def tasks():
+        return len(asyncio.all_tasks())
+    threads = [thread for thread in threading.enumerate() if thread not in ours and not thread.name.startswith("Thread")]
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[1])
+    named = os.listdir(tempfile.gettempdir())
+    return call(tasks), len(threads), len(os.listdir("/proc/self/fd")) - sockets(), len(named), pages * 4096 / 2**20
+
+def sockets():
+    return sum(sock.fileno() >= 0 for server in servers for sock in server._socks)
+
+def run(number):
+    council = councils[-1 if number % 25 == 24 else number % 4]
+    if number % 10 == 3:
+        for event in council.stream("?", schema={"type": "object"}):
+            break
+    elif number % 10 == 7:
+        async def cancelled():
+            task = asyncio.create_task(council.arun("?", schema={"type": "object"}))
+            await asyncio.sleep(0.003)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        call(cancelled)
+    else:
+        result = council.run("?", schema={"type": "object"})
+        kinds.add(result.status.value)
+        kinds.update(type(error).__name__ for error in result.errors.values())
+
+ours, kinds = set(threading.enumerate()), set()
+runs = int(sys.argv[2])
+marks = []
+for number in range(runs):
+    run(number)
+    if number in (runs // 5, runs * 3 // 5, runs - 1):
+        marks.append(state())
+for council in councils:
+    council.close()
+for provider, transport in made:
+    provider.close()
+    if transport is not None:
+        transport._session.close()
+for server in servers:
+    server.stop()
+import json
+from llm_council import shutdown
+ended = shutdown()
+left = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+print(json.dumps([marks, sorted(kinds), ended, left]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_thousand_runs(tmp_path):
+    """1,000 runs in one process, a third of the calls faulty, some streams left and some runs cancelled: no task, thread,
+    socket, child process or temporary file is left, and memory stays flat.
+    """
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(SOAK), str(Path(__file__).parent), "1000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    marks, kinds, ended, left = json.loads(done.stdout)
+    assert {"completed", "degraded"} & set(kinds)
+    assert len(kinds) >= 5, kinds
+    tasks, threads, sockets, files, memory = zip(*marks, strict=True)
+    assert max(tasks) - min(tasks) <= 0, marks
+    assert max(threads) <= min(threads) + 2, marks  # workers that wait for something to do
+    assert sockets[-1] <= sockets[0] + 8, marks  # kept connections
+    assert files[-1] == 0
+    assert left == []
+    assert memory[-1] - memory[0] < 10, marks
+    assert ended
+    assert "Exception" not in done.stderr
+    assert gc.isenabled()
