@@ -28,23 +28,23 @@ def timeless(value: Any) -> Any:
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("killed")
+@pytest.mark.slow
+def test_fifty_kills(tmp_path: Path) -> None:
+    """One test, so that parallel workers do not each kill fifty runs of their own."""
+    folder = tmp_path
     command = [sys.executable, "-W", "error", str(SCRIPT), str(folder), "7", str(POINTS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    return folder
+    facts = [json.loads((folder / str(number) / "facts.json").read_text()) for number in range(POINTS)]
+    every_store_is_intact_and_every_run_resumes(facts)
+    nothing_is_sent_before_it_is_journalled(facts)
+    no_journalled_call_is_paid_twice(facts)
+    the_result_is_that_of_a_run_that_nobody_disturbed(folder, facts)
+    a_resumed_run_replays_bit_for_bit(folder, facts)
 
 
-@pytest.fixture(scope="module")
-def facts(killed: Path) -> list[dict[str, Any]]:
-    return [json.loads((killed / str(number) / "facts.json").read_text()) for number in range(POINTS)]
-
-
-@pytest.mark.slow
-def test_every_store_is_intact_and_every_run_resumes(facts: list[dict[str, Any]]) -> None:
+def every_store_is_intact_and_every_run_resumes(facts: list[dict[str, Any]]) -> None:
     assert sum(fact["killed"] for fact in facts) > POINTS // 2
     assert {fact["intact"] for fact in facts if "intact" in fact} == {"ok"}
     assert {fact["resumed"] for fact in facts if fact["runs"]} == {0}
@@ -53,15 +53,13 @@ def test_every_store_is_intact_and_every_run_resumes(facts: list[dict[str, Any]]
     assert any(fact.get("in flight") for fact in facts)
 
 
-@pytest.mark.slow
-def test_nothing_is_sent_before_it_is_journalled(facts: list[dict[str, Any]]) -> None:
+def nothing_is_sent_before_it_is_journalled(facts: list[dict[str, Any]]) -> None:
     for fact in facts:
         sent = {line.split()[0] for line in fact["before"]}
         assert sent <= {*fact.get("journalled", ()), *fact.get("in flight", ())}
 
 
-@pytest.mark.slow
-def test_no_journalled_call_is_paid_twice(facts: list[dict[str, Any]]) -> None:
+def no_journalled_call_is_paid_twice(facts: list[dict[str, Any]]) -> None:
     repeated = 0
     for fact in facts:
         if not fact["runs"]:
@@ -76,8 +74,7 @@ def test_no_journalled_call_is_paid_twice(facts: list[dict[str, Any]]) -> None:
     assert repeated
 
 
-@pytest.mark.slow
-def test_the_result_is_that_of_a_run_that_nobody_disturbed(killed: Path, facts: list[dict[str, Any]]) -> None:
+def the_result_is_that_of_a_run_that_nobody_disturbed(killed: Path, facts: list[dict[str, Any]]) -> None:
     whole = {}
     for number, fact in enumerate(facts):
         if fact["runs"]:
@@ -92,8 +89,7 @@ def test_the_result_is_that_of_a_run_that_nobody_disturbed(killed: Path, facts: 
     assert [number for number, result in whole.items() if result != reference] == []
 
 
-@pytest.mark.slow
-def test_a_resumed_run_replays_bit_for_bit(killed: Path, facts: list[dict[str, Any]]) -> None:
+def a_resumed_run_replays_bit_for_bit(killed: Path, facts: list[dict[str, Any]]) -> None:
     council = Council([ScriptedProvider("nobody is asked")], config=CouncilConfig())
     for number, fact in list(enumerate(facts))[::3]:
         if fact["runs"]:
