@@ -29,6 +29,7 @@ from llm_council import (
     get_provider,
 )
 from llm_council.events import RunFinished, TextDelta
+from llm_council.store import RunInfo, Store
 
 
 def script() -> str | None:
@@ -124,6 +125,21 @@ def providers(request: GenerateRequest) -> None:
 def configured() -> Council:
     config = CouncilConfig(providers=("openrouter",), temperature=0.2, budget=Budget(usd=0.50))
     return Council(config=config)
+
+
+def stored(council: Council) -> None:
+    assert_type(council.replay("0f3a"), CouncilResult)
+    assert_type(council.resume("0f3a", store="runs.db"), CouncilResult)
+    assert_type(council.replay_sync("0f3a"), CouncilResult)
+    assert_type(Store("runs.db").runs_sync(limit=3), tuple[RunInfo, ...])
+    assert_type(Store("runs.db").show_sync("0f3a").info, RunInfo)
+    council.run("task", store=False)
+
+
+async def stored_in_a_loop(council: Council) -> None:
+    assert_type(await council.replay("0f3a"), CouncilResult)
+    assert_type(await council.aresume("0f3a"), CouncilResult)
+    assert_type(await Store("runs.db").purge("0f3a"), tuple[str, ...])
 
 
 def refused(council: Council, result: CouncilResult, request: Any) -> None:
