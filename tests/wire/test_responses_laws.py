@@ -37,14 +37,14 @@ SERVERS = [
 servers = st.sampled_from(SERVERS)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(strategies.representable("responses"), servers, st.booleans())
 def test_a_payload_is_a_fixed_point(request: GenerateRequest, options: ResponsesOptions, stream: bool) -> None:
     payload = encode_request(request, options, stream=stream)
     assert encode_request(decode_request(payload, options), options) == payload
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(strategies.requests(), servers)
 def test_any_request_at_all_is_encoded_and_read_again(request: GenerateRequest, options: ResponsesOptions) -> None:
     turns = [attrs.evolve(turn, tool_call_id=turn.tool_call_id or "call") for turn in request.turns()]
@@ -61,7 +61,7 @@ def test_any_request_at_all_is_encoded_and_read_again(request: GenerateRequest, 
     assert encode_request(again, options) == payload
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(strategies.replies("responses"))
 def test_a_reply_comes_back(response: GenerateResponse) -> None:
     payload = encode_response(response)
@@ -83,7 +83,7 @@ def split(body: bytes, cuts: list[int]) -> list[bytes]:
     return [body[start:end] for start, end in pairwise(places)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(strategies.replies("responses"), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20))
 def test_a_stream_is_the_whole_wherever_it_is_cut(response: GenerateResponse, size: int, cuts: list[int]) -> None:
     body = body_of(response, size)
@@ -93,7 +93,7 @@ def test_a_stream_is_the_whole_wherever_it_is_cut(response: GenerateResponse, si
     assert joined == read([body])
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(strategies.replies("responses"))
 def test_what_no_piece_said_is_taken_from_the_end(response: GenerateResponse) -> None:
     """Servers leave out pieces, ends of items, or all but the last event."""
@@ -105,7 +105,7 @@ def test_what_no_piece_said_is_taken_from_the_end(response: GenerateResponse) ->
     assert read([frame(events[-1])]) == whole
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(strategies.replies("responses"))
 def test_places_or_ids_of_items_may_be_left_out(response: GenerateResponse) -> None:
     events = list(encode_events(response, size=4))
@@ -114,7 +114,7 @@ def test_places_or_ids_of_items_may_be_left_out(response: GenerateResponse) -> N
         assert read([frame({name: value for name, value in event.items() if name != key}) for event in events]) == whole
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(strategies.replies("responses"), st.integers(0, 10**6))
 def test_a_stream_that_is_cut_off_is_never_taken_for_an_answer(response: GenerateResponse, cut: int) -> None:
     events = list(encode_events(response, size=4))
@@ -167,7 +167,7 @@ def wrapped(value: Any) -> list[Any]:
     ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(lookalikes)
 @example(10**400)
 @example({"type": "input_image", "image_url": "data:nonsense"})
@@ -179,7 +179,7 @@ def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
                     decode(junk, options)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(lookalikes, st.lists(st.sampled_from(EVENTS), min_size=1, max_size=4))
 def test_junk_events_are_read_or_refused_and_nothing_else(value: Any, names: list[str]) -> None:
     for inner in (
@@ -200,6 +200,7 @@ def test_the_laws_can_fail() -> None:
     """A decoder that forgot one fact would be found: the strategies do reach every field."""
     seen: set[str] = set()
 
+    @settings(max_examples=60)
     @given(strategies.replies("responses"))
     def look(response: GenerateResponse) -> None:
         seen.update(field.name for field in attrs.fields(GenerateResponse) if getattr(response, field.name))

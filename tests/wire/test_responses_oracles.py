@@ -184,7 +184,7 @@ def assert_valid(payload: dict[str, Any]) -> None:
     assert set(payload) <= keys
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(strategies.representable("responses"), st.booleans())
 def test_any_request_meets_the_vendors_schema(request: GenerateRequest, stream: bool) -> None:
     options = ResponsesOptions(store=False, reasons=True, summary="auto")
