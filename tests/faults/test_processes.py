@@ -43,6 +43,7 @@ def test_missing(scene, agent, monkeypatch):
     assert scene.seen(agent) == []
 
 
+@pytest.mark.parametrize("agent", ["claude"], indirect=True)  # what is the same for each, shown for one
 def test_found_where_one_stands(scene, agent, monkeypatch):
     """A program of that name in the current folder, and a PATH that says `.` or nothing: it is not run."""
     (scene.folder / "project").mkdir()
@@ -72,6 +73,7 @@ def test_hang(scene, agent, mode):
     await_death(scene.hanging(agent))
 
 
+@pytest.mark.parametrize("agent", ["claude"], indirect=True)  # what is the same for each, shown for one
 def test_pipe_kept_open(scene, agent):
     """A grandchild leaves the session and keeps the pipe open: the answer comes when the program ends, not when
     the pipe does.
@@ -123,7 +125,11 @@ def test_parent_ended(scene, number, status):
     scene.await_tidiness()
 
 
-@pytest.mark.parametrize(("mode", "limit"), [("flood-out", 3_000_000), ("one-line", 1_000_000)])
+@pytest.mark.parametrize(
+    ("agent", "mode", "limit"),
+    [("codex", "flood-out", 3_000_000), ("claude", "one-line", 1_000_000), ("gemini", "one-line", 1_000_000)],
+    indirect=["agent"],
+)
 def test_flood_of_output(scene, agent, mode, limit):
     """Endless output, in lines or in one: `ReplyTooLarge` at the limit, and the program is ended."""
     adapter = scene.make(agent, mode, limits=Limits(stream=3_000_000, event=1_000_000))
@@ -132,6 +138,7 @@ def test_flood_of_output(scene, agent, mode, limit):
     assert caught.value.limit == limit
 
 
+@pytest.mark.parametrize("agent", ["claude"], indirect=True)  # what is the same for each, shown for one
 def test_flood_of_stderr(scene, agent):
     """Megabytes on stderr before stdin is read: both are served, nothing blocks, the answer is good."""
     adapter = scene.make(agent, "flood-err")
@@ -275,7 +282,11 @@ def test_no_whole_answer(scene, agent, mode, cls):
     assert type(caught.value) is cls
 
 
-@pytest.mark.parametrize("mode", ["banner", "ansi", "crlf", "latin1"])
+@pytest.mark.parametrize(
+    ("agent", "mode"),
+    [("codex", "banner"), ("codex", "latin1"), ("claude", "ansi"), ("gemini", "crlf"), ("gemini", "banner")],
+    indirect=["agent"],
+)
 def test_noise_around_the_answer(scene, agent, mode):
     """Banners, colours, CRLF and bytes that are not UTF-8 around the events: the answer is read; what could not be
     is told in `extra["warnings"]`.
@@ -291,6 +302,7 @@ def test_asks_on_a_terminal(scene, agent):
         scene.make(agent, "tty").generate_sync(ASK)
 
 
+@pytest.mark.parametrize("agent", ["claude"], indirect=True)  # what is the same for each, shown for one
 def test_other_version(scene, agent):
     """A version that this library was not tried with: `doctor` remarks upon it, nothing is refused."""
     adapter = scene.make(agent, "version", variables={OWN_KEY[agent]: CANARY})
