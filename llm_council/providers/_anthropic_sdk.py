@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
@@ -51,15 +51,24 @@ _AWS_TYPES = {
 
 
 def is_installed() -> bool:
-    """Tell whether the vendor's client is installed, without loading it."""
-    return _SDK in sys.modules or find_spec(_SDK) is not None
+    """Tell whether a release of the vendor's client that will do is installed, without loading it."""
+    try:
+        return _will_do(version(_SDK))
+    except PackageNotFoundError:
+        return False
+
+
+def _will_do(release: str) -> bool:
+    """Tell whether a release lets redirects be refused for one request, which 0.x learnt on its way."""
+    major = release.partition(".")[0]
+    return major.isdecimal() and int(major) >= 1
 
 
 def address_of(client: Any) -> str:
     """Return the address of a client of the caller's.
 
     Raises:
-        InvalidOption: it is none of the vendor's asynchronous clients.
+        InvalidOption: it is none of the vendor's asynchronous clients, or one of an old release.
     """
     kinds = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(client).__mro__}
     if "anthropic.SyncAPIClient" in kinds:
@@ -69,6 +78,9 @@ def address_of(client: Any) -> str:
             "client: an anthropic.AsyncAnthropic, or one of its Bedrock, Vertex and Foundry kin, "
             f"got {type(client).__name__}"
         )
+    release = str(import_module(_SDK).__version__)
+    if not _will_do(release):
+        raise InvalidOption(f"client: of anthropic {release}; 1.0 or later is needed, whose redirects can be refused")
     return str(client.base_url)
 
 

@@ -234,6 +234,13 @@ async def test_credentials_are_those_of_one_of_the_two(monkeypatch, caplog):
     assert KEY not in caplog.text
 
 
+async def test_a_client_of_an_old_release_is_refused(monkeypatch):
+    monkeypatch.setattr(anthropic, "__version__", "0.40.0")
+    async with anthropic.AsyncAnthropic(api_key="k") as client:
+        with pytest.raises(InvalidOption, match=r"anthropic 0\.40\.0; 1\.0 or later"):
+            AnthropicProvider(client=client)
+
+
 async def test_a_client_of_the_callers_is_checked_and_not_closed():
     with (
         pytest.raises(InvalidOption, match="blocks; pass an anthropic"),

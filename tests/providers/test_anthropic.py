@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import attrs
@@ -360,9 +361,14 @@ async def test_its_doctor(at, vendor):
 # What moves the bytes
 
 
-async def test_without_the_vendors_client_plain_http_does(at, vendor, ask, monkeypatch):
-    monkeypatch.setattr(_anthropic_sdk, "find_spec", lambda name: None)
-    monkeypatch.delitem(sys.modules, "anthropic", raising=False)
+@pytest.mark.parametrize("release", [None, "0.125.0", "unknown"])
+async def test_without_the_vendors_client_or_with_an_old_one_plain_http_does(at, vendor, ask, monkeypatch, release):
+    def version(name):
+        if release is None:
+            raise PackageNotFoundError(name)
+        return release
+
+    monkeypatch.setattr(_anthropic_sdk, "version", version)
     async with at() as provider:
         assert (await call(provider, ask)).text == "42"
         assert isinstance(provider._transport, HttpxTransport)
@@ -370,7 +376,7 @@ async def test_without_the_vendors_client_plain_http_does(at, vendor, ask, monke
 
 
 async def test_a_vendors_client_that_cannot_be_imported_names_the_extra(at, ask, monkeypatch):
-    monkeypatch.setattr(_anthropic_sdk, "find_spec", lambda name: object())
+    monkeypatch.setattr(_anthropic_sdk, "version", lambda name: "2.12.0")
     monkeypatch.delitem(sys.modules, "anthropic", raising=False)
 
     def broken(name):
