@@ -43,6 +43,8 @@ __all__ = [
 ]
 
 _LIMITS = Limits()
+_INSTRUCTING = ("system", "developer")
+_CONTINUE = "Here is a conversation as JSON, oldest turn first. Write the assistant's next turn: its text alone."
 _SHOWN = 300  # characters of an agent's own words in a message
 
 
@@ -84,30 +86,26 @@ def prompt(turns: Sequence[Message], *, system: bool = True) -> str:
     """Write a conversation as one prompt.
 
     One user's turn, after instructions or without, is written as it stands. A longer conversation is written as JSON,
-    in which no turn can pretend to be another.
+    in which no turn can pretend to be another. Instructions alone are the prompt.
 
     Args:
         turns: the conversation.
         system: whether instructions are part of it; else they go another way.
     """
-    instructions = [turn.text for turn in turns if turn.role in ("system", "developer")] if system else []
-    rest = [turn for turn in turns if turn.role not in ("system", "developer")]
-    if len(rest) == 1 and rest[0].role == "user":
-        said = rest[0].text
-    elif rest:
-        rows = [_row(turn) for turn in rest]
-        said = (
-            "Here is a conversation as JSON, oldest turn first. Write the assistant's next turn: its text alone.\n\n"
-            + json.dumps(rows, ensure_ascii=False, indent=1)
-        )
-    else:
-        said = ""
-    return well_formed("\n\n".join(part for part in (*instructions, said) if part))
+    rest = [turn for turn in turns if turn.role not in _INSTRUCTING]
+    if not rest:
+        return instructions(turns)
+    said = rest[0].text
+    if len(rest) > 1 or rest[0].role != "user":
+        rows = json.dumps([_row(turn) for turn in rest], ensure_ascii=False, indent=1)
+        said = f"{_CONTINUE}\n\n{rows}"
+    head = instructions(turns) if system else ""
+    return well_formed(f"{head}\n\n{said}" if head else said)
 
 
 def instructions(turns: Sequence[Message]) -> str:
     """Return the texts of a conversation's instructions."""
-    return well_formed("\n\n".join(turn.text for turn in turns if turn.role in ("system", "developer")))
+    return well_formed("\n\n".join(turn.text for turn in turns if turn.role in _INSTRUCTING and turn.text))
 
 
 def _row(turn: Message) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def test_one_question_is_put_as_it_stands() -> None:
     assert prompt([Message("user", "Why?\n")]) == "Why?\n"
     assert prompt([Message("developer", "Be brief."), Message("user", "Why?")]) == "Be brief.\n\nWhy?"
     assert prompt([Message("system", "Be brief."), Message("user", "Why?")], system=False) == "Why?"
+    assert prompt([Message("system", "Be brief.")], system=False) == "Be brief."  # nothing else is asked
     called = m.ToolCall(id="c1", name="look", arguments="{}")
     turns = [Message("assistant", tool_calls=(called,)), Message("tool", "seen", name="look", tool_call_id="c1")]
     assert '"tool_call_id": "c1"' in prompt(turns)
