@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -206,8 +206,10 @@ class SQLiteStore:
             self.path, timeout=self._timeout, check_same_thread=False, isolation_level=None, cached_statements=16
         )
         try:
-            for pragma in ("trusted_schema = OFF", "journal_mode = WAL", "synchronous = NORMAL"):
-                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("PRAGMA trusted_schema = OFF")
+            with suppress(sqlite3.OperationalError):  # of several that open it at once, one makes it so for all
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, 1):

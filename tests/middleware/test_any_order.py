@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council.errors import CouncilError, ServerFailed
@@ -31,7 +31,7 @@ pytest.importorskip("opentelemetry")
 pytestmark = pytest.mark.anyio
 
 LAYERS: dict[str, Callable[[ProviderAdapter], ProviderAdapter]] = {
-    "balance": lambda p: Balance([p, p]),
+    "balance": lambda p: Balance([p, p], failures=1000),
     "cached": Cached,
     "failover": lambda p: Failover([p, p], failures=1000),
     "hedge": lambda p: Hedge(p, after=30.0),
@@ -51,6 +51,7 @@ def stacked(order: list[str], provider: ProviderAdapter) -> ProviderAdapter:
     return provider
 
 
+@settings(max_examples=20)
 @given(order=orders)
 async def test_whole_and_streamed(order: list[str]) -> None:
     provider = ScriptedProvider("one two three")
@@ -78,6 +79,7 @@ async def test_whole_and_streamed(order: list[str]) -> None:
     await stack.aclose()
 
 
+@settings(max_examples=20)
 @given(order=orders)
 async def test_a_failure_is_the_provider_s_own(order: list[str]) -> None:
     stack = stacked(order, ScriptedProvider(lambda request: ServerFailed("down", status=503)))

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council.errors import CouncilError, InvalidOption, NotCached, ServerFailed, StoreError, TimedOut
@@ -394,6 +394,7 @@ def test_what_does_not(same: Any) -> None:
     assert key_of(attrs.evolve(REQUEST, **same), "id") == key_of(REQUEST, "id")
 
 
+@settings(max_examples=20)
 @given(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=5))
 def test_the_order_of_a_mapping_makes_no_difference(extra: dict[str, Any]) -> None:
     turned = dict(reversed(extra.items()))

@@ -132,8 +132,12 @@ async def test_traced_providers_are_below_their_call_and_nothing_is_counted_twic
 
 async def test_a_run_that_is_cancelled_leaves_no_span_open(telemetry: Telemetry, caplog: Any) -> None:
     seat = ScriptedProvider("x", name="ann", delay=float("inf"))
-    with anyio.move_on_after(0.05):
-        await council(seat, listeners=[trace_runs(**telemetry.options)]).arun("?")
+    sitting = council(seat, listeners=[trace_runs(**telemetry.options)])
+    async with anyio.create_task_group() as group:
+        group.start_soon(sitting.arun, "?")
+        while not seat.requests:
+            await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
     assert trace.get_current_span() is trace.INVALID_SPAN
     (run,) = telemetry.tree()[("invoke_agent advisor",)]
     assert run.attributes["llm_council.status"] == "cancelled"
