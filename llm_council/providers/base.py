@@ -247,11 +247,10 @@ async def call(
             await errand.run(seconds)
         except OutOfTime:
             raise late(name, seconds, _returns.text_of(arrived)) from None
-        if errand.error is not None:
-            _border.raise_typed(errand.error)
+        _border.raise_typed(errand.failure())
         response = _returns.checked(errand.value, name=name)
     except CouncilError as error:
-        _border.tell(error, name, request, began, _returns.text_of(arrived))
+        _border.tell(error, name, request, began, partial(_returns.text_of, arrived))
         raise
     if negotiate.is_emulated(adjustments):
         adjustments += negotiate.unmet(request, response.text)
@@ -318,7 +317,7 @@ async def stream(
             if missed:
                 yield GenerateChunk(adjustments=missed)
     except CouncilError as error:
-        _border.tell(error, name, request, began, _returns.text_of(arrived))
+        _border.tell(error, name, request, began, partial(_returns.text_of, arrived))
         raise
 
 
@@ -335,8 +334,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
         errand = Errand(partial(_ask_doctor, adapter, deep=deep), _name(adapter))
         with _runtime.Answering(seconds, partial(DoctorResult, ok=False, message="something blocks the event loop")):
             await errand.run(seconds)
-        if errand.error is not None:
-            _border.raise_typed(errand.error)
+        _border.raise_typed(errand.failure())
         result = errand.value
     except OutOfTime:
         return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
