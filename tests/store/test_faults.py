@@ -343,3 +343,43 @@ def test_a_home_that_is_not_there_costs_no_answer(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", str(tmp_path / "none"))
     assert Store("~/runs.db").path == tmp_path / "none" / "runs.db"
     assert os.path.isabs(Store("runs.db").path)  # noqa: PTH117
+
+
+@pytest.mark.parametrize("way", ["daemon", "stream", "raise"])
+def test_a_process_that_exits_in_the_middle_of_a_run_says_nothing_odd(
+    path: Path, python: Callable[..., Any], way: str
+) -> None:
+    script = """
+        import sys, threading, time
+        from llm_council import Council, CouncilConfig
+        from llm_council.store import Store
+        from llm_council.testing.fakes import ScriptedProvider
+        council = Council([ScriptedProvider("words", delay=30.0)], config=CouncilConfig(), store=sys.argv[1])
+        if sys.argv[2] == "stream":
+            events = council.stream("Where?")
+            next(iter(events))
+        else:
+            threading.Thread(target=council.run, args=("Where?",), daemon=True).start()
+        while not any(run.in_flight for run in Store(sys.argv[1]).runs_sync()):
+            time.sleep(0.01)
+        if sys.argv[2] == "raise":
+            raise SystemExit(0)
+    """
+    done = python(script, str(path), way)
+    assert (done.returncode, done.stderr) == (0, "")
+    (info,) = Store(path).runs_sync()
+    assert info.status in ("interrupted", "cancelled")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_nobody_loads_sqlite_without_asking_for_a_store(python: Callable[..., Any]) -> None:
+    script = """
+        import sys
+        from llm_council import Council, CouncilConfig
+        from llm_council.testing.fakes import ScriptedProvider
+        Council([ScriptedProvider("words")], config=CouncilConfig()).run("Where?")
+        assert not {"sqlite3", "llm_council.store", "llm_council._again"} & set(sys.modules)
+    """
+    done = python(script)
+    assert (done.returncode, done.stderr) == (0, "")
