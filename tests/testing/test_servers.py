@@ -54,6 +54,12 @@ SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "requ
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def anyio_backend():
+    """Run under asyncio, where a test does not say otherwise: the socket's surface knows neither world."""
+    return "asyncio"
+
+
 @contextmanager
 def provided(vendor, surface):
     """Put the dialect's provider before a vendor, on one of its surfaces."""
@@ -126,14 +132,16 @@ async def whole_stream(provider, request):
 
 @pytest.mark.parametrize("surface", ["socket", "httpx"])
 @pytest.mark.parametrize("said", [Hang(), Hang("It is 42.")], ids=["silent", "halfway"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_one_that_hangs_sees_its_client_leave(vendor, surface, said):
     with provided(vendor, surface) as provider:
         async with provider:
+            await call(provider, ASK)  # the first call may load a library
             vendor.said = said
             for seconds in (0.3, 3.0):
                 with pytest.raises(TimedOut):
                     await call(provider, ASK, deadline=seconds)
-                if vendor.asked:  # else the time was too short to arrive in
+                if len(vendor.asked) > 1:  # else the time was too short to arrive in
                     break
             assert await anyio.to_thread.run_sync(vendor.wait_left)
 
@@ -151,6 +159,7 @@ async def test_a_blocking_client_of_one_that_hangs_times_out():
     assert said["choices"][0]["message"]["content"] == "It is 42."
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_function_of_the_request_has_no_state(vendor):
     vendor.said = lambda request: f"{request.model}: {request.turns()[-1].text.upper()}"
     with provided(vendor, "httpx") as provider:
