@@ -12,6 +12,7 @@ ORDER = (
     "answers",
     "streams",
     "life",
+    "processes",
     "plugins",
     "council",
     "secrets",
@@ -22,6 +23,7 @@ ORDER = (
 SEATS = {
     "vendor": "OpenAI, Anthropic, Gemini, Ollama; `httpx`, `requests`",
     "mock": "OpenAI, Anthropic, Gemini, Ollama",
+    "agent": "Codex CLI, Claude Code, Gemini CLI",
 }
 
 

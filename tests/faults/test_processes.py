@@ -43,16 +43,15 @@ def test_missing(scene, agent, monkeypatch):
     assert scene.seen(agent) == []
 
 
-@pytest.mark.parametrize("agent", ["claude"], indirect=True)  # what is the same for each, shown for one
-def test_found_where_one_stands(scene, agent, monkeypatch):
+def test_found_where_one_stands(scene, monkeypatch):
     """A program of that name in the current folder, and a PATH that says `.` or nothing: it is not run."""
     (scene.folder / "project").mkdir()
-    scene.program(agent, at=scene.folder / "project")
+    scene.program("claude", at=scene.folder / "project")
     monkeypatch.chdir(scene.folder / "project")
     monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}/usr/bin")
     with pytest.raises(errors.CommandNotFound):
-        CLASSES[agent]().generate_sync(ASK)
-    assert scene.seen(agent) == []
+        CLASSES["claude"]().generate_sync(ASK)
+    assert scene.seen("claude") == []
 
 
 @pytest.mark.parametrize(
@@ -73,12 +72,13 @@ def test_hang(scene, agent, mode):
     await_death(scene.hanging(agent))
 
 
-@pytest.mark.parametrize("agent", ["claude"], indirect=True)  # what is the same for each, shown for one
-def test_pipe_kept_open(scene, agent):
+def test_pipe_kept_open(scene):
     """A grandchild leaves the session and keeps the pipe open: the answer comes when the program ends, not when
     the pipe does.
     """
-    assert scene.make(agent, "grandchild").generate_sync(GenerateRequest(prompt="?", timeout_seconds=15)).text == "42"
+    assert (
+        scene.make("claude", "grandchild").generate_sync(GenerateRequest(prompt="?", timeout_seconds=15)).text == "42"
+    )
 
 
 @pytest.mark.anyio
@@ -138,10 +138,9 @@ def test_flood_of_output(scene, agent, mode, limit):
     assert caught.value.limit == limit
 
 
-@pytest.mark.parametrize("agent", ["claude"], indirect=True)  # what is the same for each, shown for one
-def test_flood_of_stderr(scene, agent):
+def test_flood_of_stderr(scene):
     """Megabytes on stderr before stdin is read: both are served, nothing blocks, the answer is good."""
-    adapter = scene.make(agent, "flood-err")
+    adapter = scene.make("claude", "flood-err")
     assert adapter.generate_sync(GenerateRequest(prompt="p" * 500_000, timeout_seconds=LONG)).text == "42"
 
 
@@ -226,8 +225,8 @@ OFF = {
 
 
 def test_tools(scene, agent):
-    """An agent's own tools, servers and hooks: off in every call, and no option, configuration or request switches
-    them on; tools of the caller are refused before anything is started.
+    """An agent's own tools, servers and hooks: off in every call, and no option or configuration switches them on;
+    tools of the caller are refused before anything is started.
     """
     schema = StructuredOutput(json_schema={"type": "object"})
     adapter = scene.make(agent, answer="{}")
@@ -302,10 +301,9 @@ def test_asks_on_a_terminal(scene, agent):
         scene.make(agent, "tty").generate_sync(ASK)
 
 
-@pytest.mark.parametrize("agent", ["claude"], indirect=True)  # what is the same for each, shown for one
-def test_other_version(scene, agent):
+def test_other_version(scene):
     """A version that this library was not tried with: `doctor` remarks upon it, nothing is refused."""
-    adapter = scene.make(agent, "version", variables={OWN_KEY[agent]: CANARY})
+    adapter = scene.make("claude", "version", variables={OWN_KEY["claude"]: CANARY})
     result = adapter.doctor_sync()
     assert result.ok
     assert "9.9.9" in result.message
