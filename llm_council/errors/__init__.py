@@ -13,7 +13,7 @@
     │  ├─ TransportError
     │  │  ├─ ConnectFailed, ConnectionLost, TimedOut, RedirectRefused
     │  ├─ ProcessError
-    │  │  ├─ CommandNotFound, CommandFailed
+    │  │  ├─ CommandNotFound (a ConfigurationError, too), CommandFailed
     │  ├─ ApiError                   the vendor said no
     │  │  ├─ AuthenticationFailed, PermissionRefused, OutOfCredit, RateLimited, ServerFailed
     │  │  └─ RequestRejected
