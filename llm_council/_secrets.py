@@ -7,6 +7,7 @@ import hmac
 import os
 import re
 import weakref
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 __all__ = ["MASK", "Secret", "Veil", "clean", "live", "masked", "may_hold_keys", "redact"]
@@ -17,21 +18,19 @@ MASK = "***"
 # By identity: two adapters may hold equal keys, and each must be known for as long as either lives.
 _live: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
 
-# Keys that may come from elsewhere than a Secret of ours: vendors' key shapes, bearer values, keys in URLs.
-# Beside each pattern what a text must hold for it to match, in lower case: most texts hold none of it, and looking for
-# that is a hundred times cheaper.
+# Keys that may come from elsewhere than a Secret of ours: vendors' key shapes, bearer values, keys in URLs. Most texts
+# hold nothing of the kind, so a cheap look goes first: for the word beside a pattern, in lower case, or where there is
+# none, for one of the words that stand before a sign.
+_SIGNED = ("sk", "pk", "rk", "xai", "r8", "hf", "nvapi", "fw", "ghp", "gho", "ghs", "pat")
 _PATTERNS = (
-    (
-        tuple(f"{word}{sign}" for word in "sk pk rk gsk xai r8 hf nvapi csk fw".split() for sign in "-_"),
-        re.compile(r"\b(?:sk|pk|rk|gsk|xai|r8|hf|nvapi|csk|fw)[-_][A-Za-z0-9_\-]{12,}"),
-    ),
-    (("aiza",), re.compile(r"\bAIza[A-Za-z0-9_\-]{20,}")),
-    (("ghp_", "gho_", "ghs_", "github_pat_"), re.compile(r"\b(?:ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{16,}")),
-    (("bearer ",), re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=\-]{8,}")),
-    (("key=",), re.compile(r"(?i)(?<=[?&]key=)[^&\s\"'<>]+")),
-    (("api_key=",), re.compile(r"(?i)(?<=[?&]api_key=)[^&\s\"'<>]+")),
-    (("access_token=",), re.compile(r"(?i)(?<=[?&]access_token=)[^&\s\"'<>]+")),
-    (("://",), re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)")),
+    ("", re.compile(r"\b(?:sk|pk|rk|gsk|xai|r8|hf|nvapi|csk|fw)[-_][A-Za-z0-9_\-]{12,}")),
+    ("aiza", re.compile(r"\bAIza[A-Za-z0-9_\-]{20,}")),
+    ("", re.compile(r"\b(?:ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{16,}")),
+    ("bearer ", re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=\-]{8,}")),
+    ("key=", re.compile(r"(?i)(?<=[?&]key=)[^&\s\"'<>]+")),
+    ("api_key=", re.compile(r"(?i)(?<=[?&]api_key=)[^&\s\"'<>]+")),
+    ("access_token=", re.compile(r"(?i)(?<=[?&]access_token=)[^&\s\"'<>]+")),
+    ("://", re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)")),
 )
 
 # Everything a terminal or a log reader could take as a command: C0 but newline and tab, DEL, C1, bidi controls.
@@ -162,17 +161,23 @@ def redact(text: str) -> str:
         The text without credentials; unchanged when there are none.
     """
     text = masked(text)
-    folded = text.casefold()
-    for words, pattern in _PATTERNS:
-        if any(word in folded for word in words):
-            text = pattern.sub(MASK, text)
+    for pattern in _likely(text):
+        text = pattern.sub(MASK, text)
     return text
+
+
+def _likely(text: str) -> Iterator[re.Pattern[str]]:
+    """Yield the patterns that may match somewhere in a text."""
+    folded = text.casefold()
+    signed = any(part.endswith(_SIGNED) for part in folded.replace("_", "-").split("-")[:-1])
+    for word, pattern in _PATTERNS:
+        if (word in folded) if word else signed:
+            yield pattern
 
 
 def may_hold_keys(text: str) -> bool:
     """Tell whether ``redact`` might change a text, or the texts in JSON that was written in ASCII; False is certain."""
-    folded = text.casefold()
-    if any(word in folded for words, _ in _PATTERNS for word in words):
+    if any(_likely(text)):
         return True
     return any(
         secret is not None and len(secret._value) >= 4 and (secret._value in text or _escaped(secret._value) in text)
