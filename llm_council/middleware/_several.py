@@ -37,6 +37,7 @@ class Member:
 
     Attributes:
         place: its place among them, from 0.
+        name: the provider's name, numbered where another has it.
         provider: the provider.
         breaker: whether it may be asked.
         weight: its share, where shares are weighed.
@@ -46,17 +47,13 @@ class Member:
     """
 
     place: int
+    name: str
     provider: ProviderAdapter
     breaker: Breaker
     weight: float = 1.0
     busy: int = 0
     chosen: int = 0
     speed: dict[bool, float] = attrs.field(factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The provider's name."""
-        return self.provider.name
 
 
 class Several(ProviderAdapter):
@@ -91,7 +88,8 @@ class Several(ProviderAdapter):
         self._retries = any(getattr(provider, "_retries", False) for provider in providers)
         self._clock = clock
         self._members = tuple(
-            Member(place, provider, Breaker(failures, cool_down)) for place, provider in enumerate(providers)
+            Member(place, name, provider, Breaker(failures, cool_down))
+            for place, (name, provider) in enumerate(zip(_numbered(providers), providers, strict=True))
         )
 
     def states(self) -> dict[str, str]:
@@ -115,7 +113,7 @@ class Several(ProviderAdapter):
         async with anyio.create_task_group() as group:
             for index, provider in enumerate(self.providers):
                 group.start_soon(check, index, provider)
-        results = [(provider.name, found[index]) for index, provider in enumerate(self.providers)]
+        results = [(member.name, found[member.place]) for member in self._members]
         well = [name for name, result in results if result.ok]
         message = f"{len(well)} of {len(results)} are well; " + "; ".join(f"{name}: {r.message}" for name, r in results)
         details = {name: {"ok": result.ok, "message": result.message} for name, result in results}
@@ -216,6 +214,18 @@ class Several(ProviderAdapter):
             f"nobody of {self.name} can be asked: after failures, these are left alone: {said}",
             retry_after=max(0.001, min(waits.values())),
         )
+
+
+def _numbered(providers: Sequence[ProviderAdapter]) -> list[str]:
+    """Return the providers' names, each once."""
+    names: list[str] = []
+    for provider in providers:
+        name, number = provider.name, 1
+        while name in names:
+            number += 1
+            name = f"{provider.name}-{number}"
+        names.append(name)
+    return names
 
 
 def _united(all_of_them: Sequence[ProviderCapabilities]) -> ProviderCapabilities:

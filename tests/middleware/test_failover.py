@@ -237,6 +237,7 @@ async def test_it_is_what_it_holds(turns: Any) -> None:
     assert not await failover.supports("multimodal")
     assert failover.cache_identity() != Failover([b, a]).cache_identity()
     assert failover.account_identity() is None
+    assert Failover([a, a, b]).states() == {"a": "closed", "a-2": "closed", "b": "closed"}
     found = await failover.doctor()
     assert found.ok
     assert set(found.details) == {"a", "b"}
