@@ -53,8 +53,6 @@ GOALS = {
     "at-once-64": Goal("64 councils at once on one `Council`, to the critical path", 1.5, gross=4.0),
     "store-wall": Goal("one council that is stored, 200 ms per call, to the same without", 1.01),
     "store-cpu": Goal("CPU that the store adds to a run", 2.0, "ms", gross=8.0),
-    "store-wall": Goal("one council that is stored, 200 ms per call, to the same without", 1.01),
-    "store-cpu": Goal("CPU that the store adds to a run", 2.0, "ms", gross=8.0),
     "cpu-1000": Goal("CPU per run of 1,000 councils at once, to that of 64", 1.25),
     "memory-1000": Goal("memory per run, 1,000 councils at once", 60, "KiB"),
     "failed-1000": Goal("runs that failed, of 1,000 at once", 0, "runs"),
