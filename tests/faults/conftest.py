@@ -19,11 +19,12 @@ from fault_dialects import DIALECTS, Dialect
 from fault_keys import KEY, TOKEN
 from fault_server import Behaviour, FaultServer, Wire
 
+from llm_council import _runtime
 from llm_council.errors import CouncilError
 from llm_council.middleware import Retry
 from llm_council.models import GenerateRequest, GenerateResponse, RetryPolicy
 from llm_council.models.reply import join
-from llm_council.transports import RequestsTransport
+from llm_council.transports import HttpxTransport, RequestsTransport
 
 ASK = GenerateRequest(prompt="What is 6 times 7?")
 
@@ -59,6 +60,8 @@ class Bench:
         """Make a provider of this dialect that tries again at once."""
         if self.transport == "requests":
             options.setdefault("transport", RequestsTransport())
+        elif self.dialect.name == "anthropic":  # else the vendor's own client moves the bytes, where it is installed
+            options.setdefault("transport", HttpxTransport())
         options.setdefault("headers", {"X-Second-Token": TOKEN})
         options.setdefault("api_key", KEY)
         options.setdefault("default_model", "m-1")
@@ -118,6 +121,8 @@ class Bench:
         for thing in self.made:
             if isinstance(thing, RequestsTransport):
                 thing._session.close()
+            elif isinstance(thing, HttpxTransport):
+                _runtime.call(thing.aclose)
             elif thing is not None and hasattr(thing, "close"):
                 thing.close()
 

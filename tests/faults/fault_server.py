@@ -105,7 +105,11 @@ class Wire:
     def answer_and_wait(self, *parts: bytes) -> None:
         """Give these bytes for one request, then nothing until the client closes."""
         self.request()
-        self.send(*parts)
+        try:
+            self.send(*parts)
+        except OSError:  # it closed before all of it was sent
+            self.server.client_closed.set()
+            return
         self.see_close()
 
 

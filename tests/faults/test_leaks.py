@@ -21,7 +21,7 @@ from llm_council import Budget, Council, CouncilConfig
 from llm_council._runtime import call
 from llm_council.middleware import Retry
 from llm_council.models import RetryPolicy
-from llm_council.transports import RequestsTransport
+from llm_council.transports import HttpxTransport, RequestsTransport
 
 def vendor(dialect):
     good, head = dialect.body('{"a": 1}'), b"HTTP/1.1 200 OK\\r\\nContent-Length: 999\\r\\n\\r\\n"
@@ -49,7 +49,7 @@ def vendor(dialect):
 servers, seats, made = [], [], []
 for dialect, kind in zip(DIALECTS.values(), ["httpx", "requests", "httpx", "httpx"]):
     servers.append(vendor(dialect))
-    transport = RequestsTransport() if kind == "requests" else None
+    transport = RequestsTransport() if kind == "requests" else HttpxTransport()
     provider = dialect.cls(base_url=servers[-1].url, api_key="key-12345678", default_model="m", transport=transport)
     made.append((provider, transport))
     seats.append(Retry(provider, RetryPolicy(max_retries=1, base=0.0)))
@@ -60,7 +60,7 @@ def state():
     gc.collect()
     async def tasks():
         return len(asyncio.all_tasks())
-    threads = [thread for thread in threading.enumerate() if thread not in ours and not thread.name.startswith("Thread")]
+    threads = [one for one in threading.enumerate() if one not in ours and not one.name.startswith("Thread")]
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[1])
     named = os.listdir(tempfile.gettempdir())
@@ -97,8 +97,10 @@ for council in councils:
     council.close()
 for provider, transport in made:
     provider.close()
-    if transport is not None:
+    if isinstance(transport, RequestsTransport):
         transport._session.close()
+    else:
+        call(transport.aclose)
 for server in servers:
     server.stop()
 import json
@@ -112,8 +114,8 @@ print(json.dumps([marks, sorted(kinds), ended, left]))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_thousand_runs(tmp_path):
-    """1,000 runs in one process, a third of the calls faulty, some streams left and some runs cancelled: no task, thread,
-    socket, child process or temporary file is left, and memory stays flat.
+    """1,000 runs in one process, a third of the calls faulty, some left, some cancelled: no task, thread, socket, child
+    process or temporary file is left, and memory stays flat.
     """
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(SOAK), str(Path(__file__).parent), "1000"]

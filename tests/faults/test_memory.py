@@ -22,11 +22,12 @@ sys.path.insert(0, sys.argv[1])
 from fault_dialects import DIALECTS
 from llm_council.middleware import Retry
 from llm_council.models import GenerateRequest, RetryPolicy
-from llm_council.transports import RequestsTransport
+from llm_council import _runtime
+from llm_council.transports import HttpxTransport, RequestsTransport
 kind, mode, warm, cold, more = json.loads(sys.argv[2])
 
 def ask(name, url):
-    transport = RequestsTransport() if kind == "requests" else None
+    transport = RequestsTransport() if kind == "requests" else HttpxTransport()
     inner = DIALECTS[name].cls(base_url=url, api_key="key-12345678", default_model="m", transport=transport)
     seat, request = Retry(inner, RetryPolicy(max_retries=0)), GenerateRequest(prompt="?")
     try:
@@ -34,9 +35,7 @@ def ask(name, url):
     except Exception as error:
         return type(error).__name__
     finally:
-        inner.close()
-        if kind == "requests":
-            transport._session.close()
+        transport._session.close() if kind == "requests" else _runtime.call(transport.aclose)
 
 def memory(field):
     with open("/proc/self/status") as status:

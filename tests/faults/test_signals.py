@@ -68,8 +68,8 @@ def ended(command, number, env=None):
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", -15), ("SIGKILL", -9)])
 def test_runs(serve, name, status):
-    """Ctrl-C, SIGTERM and SIGKILL at random moments of blocking runs: a clean status, not a word on stderr, no connection
-    left open.
+    """Ctrl-C, SIGTERM and SIGKILL at random moments of blocking runs: a clean status, not a word on stderr, and no
+    connection left open.
     """
     server = serve(answering)
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(RUNS), str(Path(__file__).parent)]
