@@ -110,15 +110,20 @@ class Deaf(Honest):
 
 
 class Stubborn(Honest):
+    over = False
+
     async def generate(self, request):
         try:
             return await super().generate(request)
         except asyncio.CancelledError:
-            until = time.monotonic() + 1.5  # longer than the door waits
-            while time.monotonic() < until:
+            while not self.over:  # longer than the door waits
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.sleep(0.05)
             raise
+
+    async def aclose(self):
+        self.over = True
+        await super().aclose()
 
 
 class Leaky(Honest):
