@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import pytest
 from fault_dialects import compact
+from fault_rows import each
 
 from llm_council import errors
 from llm_council.models import FinishReason, Limits
@@ -60,7 +61,7 @@ def test_html(mock, mode):
     assert len(mock.calls) == 2
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "", "text/html", "APPLICATION/JSON; x=y"])
+@each("kind", ["text/plain", "application/octet-stream", "", "text/html", "APPLICATION/JSON; x=y"])
 def test_json_by_another_name(mock, kind):
     """JSON under another content type, or none: read."""
     assert mock.ask(mock.mocked((200, mock.dialect.body(), {"content-type": kind}))).text == "fine"
@@ -82,7 +83,7 @@ def test_empty_then_well(mock):
     assert mock.ask(mock.mocked(b"", mock.dialect.body())).text == "fine"
 
 
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, -1])
+@each("part", [0.1, 0.5, 0.9, -1])
 def test_cut_json(mock, part):
     """JSON that ends early though the connection did not: `MalformedReply`, tried again once."""
     body = mock.dialect.body("words " * 50)
@@ -183,7 +184,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("fault", ODD)
+@each("fault", ODD)
 def test_odd_json(mock, fault):
     """Bytes that are no JSON: not UTF-8, too deep, NaN, 5,000 digits, several values: `MalformedReply`, no crash."""
     mock.fails(mock.mocked(ODD[fault], retries=0), errors.MalformedReply)

@@ -11,6 +11,7 @@ import traceback
 import pytest
 from fault_dialects import DIALECTS, compact
 from fault_keys import KEY, TOKEN
+from fault_rows import each
 
 from llm_council import Council, errors
 from llm_council._secrets import clean
@@ -118,7 +119,7 @@ ADDRESSES = [
 ]
 
 
-@pytest.mark.parametrize("url", ADDRESSES)
+@each("url", ADDRESSES)
 def test_address(mock, url):
     """Plain http that is not loopback, users in addresses, other schemes: refused when the provider is made."""
     with pytest.raises(errors.InvalidOption) as caught:

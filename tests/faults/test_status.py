@@ -9,6 +9,7 @@ from email.utils import formatdate
 import pytest
 from fault_dialects import compact
 from fault_keys import KEY, TOKEN
+from fault_rows import each
 
 from llm_council import errors
 
@@ -29,7 +30,7 @@ def ids(headers=None):
     return {"x-request-id": "req-77", **(headers or {})}
 
 
-@pytest.mark.parametrize("status", REFUSED)
+@each("status", REFUSED)
 def test_refused_for_good(mock, mode, status):
     """400, 401, 402, 403, 404, 413, 422: a class of its own each, one try, with request id and the vendor's message."""
     body = compact(mock.dialect.refusal(status, None, "Not like \x1b[31mthis\x00."))
@@ -71,7 +72,7 @@ def test_context_too_long(mock, mode):
     assert not error.retryable
 
 
-@pytest.mark.parametrize("status", [401, 400, 500])
+@each("status", [401, 400, 500])
 def test_key_echoed(mock, mode, status):
     """A vendor that repeats the key in its message, its body or its headers: what is shown has `***` there."""
     body = compact(mock.dialect.refusal(status, None, f"Incorrect API key provided: {KEY}, nor is {TOKEN}."))
@@ -133,8 +134,8 @@ WAITS = {
 NO_WAITS = ["-5", "0", "nan", "soon", "", "1;2", "0x10", "1e", "Wed, 21 Oct 2015 07:28:00 GMT", "Feb 31", "٣"]
 
 
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("said", WAITS)
+@each("status", [429, 503])
+@each("said", WAITS)
 def test_retry_after_kept(mock, mode, status, said):
     """`Retry-After` in seconds, as a date or in milliseconds: kept to the letter up to 60 s."""
     busy = compact(mock.dialect.refusal(status, None, "busy"))
@@ -158,7 +159,7 @@ def test_retry_after_date(mock):
     assert mock.waits == [7.0]
 
 
-@pytest.mark.parametrize("said", NO_WAITS)
+@each("said", NO_WAITS)
 def test_retry_after_nonsense(mock, said):
     """A negative, past, empty or senseless one: the normal wait, no crash, no spinning."""
     headers = {"retry-after": said.encode()} if not said.isascii() else {"retry-after": said}
@@ -167,7 +168,7 @@ def test_retry_after_nonsense(mock, said):
     assert 0 <= wait <= 0.5
 
 
-@pytest.mark.parametrize("said", ["61", "31536000", "1e9", "inf", "Infinity", "9" * 400])
+@each("said", ["61", "31536000", "1e9", "inf", "Infinity", "9" * 400])
 def test_retry_after_too_long(mock, mode, said):
     """More than 60 s, a year or without end: fails at once, and `retry_after` says how long it would have been."""
     error = mock.fails(mock.mocked((429, b"{}", {"retry-after": said})), errors.RateLimited, mode, tries=1)
@@ -205,8 +206,8 @@ def test_out_of_credit(mock, mode):
         assert not error.retryable
 
 
-@pytest.mark.parametrize("status", FAILED)
-@pytest.mark.parametrize(
+@each("status", FAILED)
+@each(
     "body",
     [b"upstream connect error", NGINX, b"", b'{"error":null}', b"null", b"[]", b'{"error":[]}', b"\xff\xfe", b"{"],
 )
@@ -269,7 +270,7 @@ def test_redirect(vendor, serve, status):
     assert "hidden-token" not in str(error)
 
 
-@pytest.mark.parametrize("status", [101, 204, 205, 206, 299, 199, 600, 999])
+@each("status", [101, 204, 205, 206, 299, 199, 600, 999])
 def test_odd_status(mock, status):
     """A status that no vendor has: a typed error or a readable answer, never a crash."""
     with pytest.raises(errors.ProviderError):
