@@ -192,6 +192,8 @@ class _Arriving(httpx.AsyncByteStream):
             while chunk := await content.readany():
                 yield chunk
         except _FOREIGN as exc:
+            if content._buffer:  # once the connection has broken, aiohttp hands on no more of what had arrived
+                yield content._read_nowait(-1)
             raise _as_httpx(exc) from exc
 
     async def aclose(self) -> None:

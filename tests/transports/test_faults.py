@@ -178,6 +178,18 @@ async def test_reset_on_accept(transport, serve):
     assert (await transport.send(ask(server.url))).status == 200
 
 
+async def test_what_had_arrived_before_the_loss_is_handed_on(transport, serve):
+    """Also to a reader who comes for it after the connection has broken."""
+    server = serve(lambda wire: wire.answer(CHUNKED + b"5\r\nhello\r\n", b"6\r\n world\r\n", pause=0.05))
+    got = []
+    with pytest.raises(errors.ConnectionLost):
+        async with transport.stream(ask(server.url)) as reply:
+            await anyio.sleep(0.4)
+            async for chunk in reply:
+                got.append(chunk)
+    assert b"".join(got) == b"hello world"
+
+
 NOT_HTTP = {
     "junk": b"\x00\x01\x02 this is no HTTP at all\r\n\r\n",
     "another protocol": b"220 mail.example.com ESMTP ready\r\n\r\n",
