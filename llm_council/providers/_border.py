@@ -140,7 +140,7 @@ def stripped(exc: BaseException) -> BaseException:
     """Take from an exception what could show a credential: traceback, causes, keys in its arguments."""
     try:
         if isinstance(exc, UnicodeError):  # it is made of what could not be read
-            return ValueError(f"{type(exc).__name__}: {exc.reason}" if hasattr(exc, "reason") else type(exc).__name__)
+            return ValueError(f"{type(exc).__name__}: {getattr(exc, 'reason', 'no reason given')}")
         exc.args = tuple(redact(part) if isinstance(part, str) else part for part in exc.args)
         exc.__cause__ = exc.__context__ = None
         for name in ("doc", "request", "response", "_request"):

@@ -158,7 +158,7 @@ def heeds_cancellation(adapter: object) -> bool:
 
 def heeding(method: F) -> F:
     """Mark a ``stream`` of our own, which heeds its cancellation: it needs no task that could be left behind."""
-    method._heeds_cancellation = True  # type: ignore[attr-defined]
+    vars(method)["_heeds_cancellation"] = True
     return method
 
 

@@ -284,7 +284,8 @@ class _Watched:
     """What is mixed into urllib3's pools: calls of ours learn which connection they are made on."""
 
     def _get_conn(self, *args: Any, **options: Any) -> Any:
-        connection = super()._get_conn(*args, **options)  # type: ignore[misc]
+        pool: Any = super()
+        connection = pool._get_conn(*args, **options)
         call = _calling.get(None)
         if call is not None:
             try:
@@ -295,7 +296,8 @@ class _Watched:
         return connection
 
     def _validate_conn(self, connection: Any) -> None:
-        super()._validate_conn(connection)  # type: ignore[misc]
+        pool: Any = super()
+        pool._validate_conn(connection)
         call = _calling.get(None)
         if call is not None:
             if connection.sock is None:  # urllib3 would connect when it sends, too late to be stopped
