@@ -21,7 +21,7 @@ _live: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
 # Keys that may come from elsewhere than a Secret of ours: vendors' key shapes, bearer values, keys in URLs. Most texts
 # hold nothing of the kind, so a cheap look goes first: for the word beside a pattern, in lower case, or where there is
 # none, for one of the words that stand before a sign.
-_SIGNED = ("sk", "pk", "rk", "xai", "r8", "hf", "nvapi", "fw", "ghp", "gho", "ghs", "pat")
+_SIGNED = ("sk-", "pk-", "rk-", "xai-", "r8-", "hf-", "nvapi-", "fw-", "ghp-", "gho-", "ghs-", "pat-")
 _PATTERNS = (
     ("", re.compile(r"\b(?:sk|pk|rk|gsk|xai|r8|hf|nvapi|csk|fw)[-_][A-Za-z0-9_\-]{12,}")),
     ("aiza", re.compile(r"\bAIza[A-Za-z0-9_\-]{20,}")),
@@ -169,7 +169,8 @@ def redact(text: str) -> str:
 def _likely(text: str) -> Iterator[re.Pattern[str]]:
     """Yield the patterns that may match somewhere in a text."""
     folded = text.casefold()
-    signed = any(part.endswith(_SIGNED) for part in folded.replace("_", "-").split("-")[:-1])
+    dashed = folded.replace("_", "-")
+    signed = any(sign in dashed for sign in _SIGNED)
     for word, pattern in _PATTERNS:
         if (word in folded) if word else signed:
             yield pattern

@@ -21,12 +21,23 @@ from llm_council.models.deliberation import Problem
 __all__ = ["converter", "json_value"]
 
 _TAG = "type"
+_PLAIN = frozenset({str, int, bool, NoneType})
 _NOT_FINITE = ("inf", "-inf", "nan")
 
 
 def json_value(value: Any) -> Any:
     """Return any value as plain JSON values."""
-    if value is None or isinstance(value, bool | int) or type(value) is str:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:  # most of what a vendor replied is of these
+        return {
+            key if type(key) is str else str(json_value(key)): item if type(item) in _PLAIN else json_value(item)
+            for key, item in value.items()
+        }
+    if kind is list or kind is tuple:
+        return [item if type(item) in _PLAIN else json_value(item) for item in value]
+    if isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)

@@ -163,9 +163,11 @@ def _reach(path: Path, *, create: bool) -> None:
 
 def _recognise(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that is somebody else's, or that a later version wrote."""
+    connection.execute("BEGIN")  # another process may be making it: all three as they are at one moment
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    connection.execute("COMMIT")
     if application != APPLICATION and (tables or version):
         raise StoreError(f"{path} is another program's database: name a file of its own", kind="foreign")
     if version > VERSION:

@@ -383,3 +383,28 @@ def test_nobody_loads_sqlite_without_asking_for_a_store(python: Callable[..., An
     """
     done = python(script)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_store_may_be_read_while_it_is_made(tmp_path: Path) -> None:
+    wrong: list[errors.StoreError] = []
+    done = threading.Event()
+
+    def look(path: Path) -> None:
+        while not done.is_set():
+            try:
+                _database.connect(path, create=False).close()
+            except errors.StoreError as error:
+                if error.kind != "missing":
+                    wrong.append(error)
+
+    for number in range(20):
+        path = tmp_path / str(number) / "runs.db"
+        done.clear()
+        looking = [threading.Thread(target=look, args=(path,)) for _ in range(3)]
+        for thread in looking:
+            thread.start()
+        _database.connect(path).close()
+        done.set()
+        for thread in looking:
+            thread.join()
+    assert wrong == []
