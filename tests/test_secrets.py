@@ -161,9 +161,9 @@ class TestPieces:
     def test_nothing_is_kept_back_where_there_is_no_start_of_a_key(self) -> None:
         held = Secret(KEY)
         veil = Veil()
-        assert veil.feed("plain words") == "plain words"
+        assert veil.feed("plain words.") == "plain words."
         assert veil.feed("and m") == "and "
-        assert veil.feed("ore") == "more"
+        assert veil.feed("ore.") == "more."
         assert held
 
     def test_of_two_keys_the_longer_goes_first(self) -> None:

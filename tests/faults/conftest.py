@@ -28,6 +28,15 @@ from llm_council.transports import HttpxTransport, RequestsTransport
 
 ASK = GenerateRequest(prompt="What is 6 times 7?")
 
+
+@pytest.hookimpl(tryfirst=True)  # before the choice by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder: they have an environment of their own."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("faults")
+
+
 SOCKETS = [
     ("openai", "httpx"),
     ("openai", "requests"),

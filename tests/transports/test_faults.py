@@ -182,11 +182,15 @@ async def test_what_had_arrived_before_the_loss_is_handed_on(transport, serve):
     """Also to a reader who comes for it after the connection has broken."""
     server = serve(lambda wire: wire.answer(CHUNKED + b"5\r\nhello\r\n", b"6\r\n world\r\n", pause=0.05))
     got = []
-    with pytest.raises(errors.ConnectionLost):
+
+    async def come_late():
         async with transport.stream(ask(server.url)) as reply:
             await anyio.sleep(0.4)
             async for chunk in reply:
                 got.append(chunk)
+
+    with pytest.raises(errors.ConnectionLost):
+        await come_late()
     assert b"".join(got) == b"hello world"
 
 
