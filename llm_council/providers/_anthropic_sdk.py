@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import lru_cache, partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -31,7 +31,8 @@ from llm_council.errors import (
 )
 from llm_council.models import Limits, Timeouts
 from llm_council.transports import HttpReply, HttpRequest, ReplyStream
-from llm_council.transports._base import outgoing, where
+from llm_council.transports._base import DEFAULT_LIMITS, outgoing, where
+from llm_council.transports._decompress import BadEncoding, Overflow, unpacked
 from llm_council.transports._exchange import body_of, head_of, raise_typed, unwind
 from llm_council.transports._opened import Opened, opened
 from llm_council.transports._translate import translate
@@ -206,7 +207,40 @@ async def _loaded() -> ModuleType:
 
 def _new_client(sdk: ModuleType, base_url: str) -> Any:
     """Make a client of our own; every request brings its credentials, so that none of the environment's are sent."""
-    return sdk.AsyncAnthropic(api_key="of-each-request", base_url=base_url, max_retries=0)
+    http = sdk.DefaultAsyncHttpxClient(base_url=base_url, event_hooks={"response": [_bound]})
+    return sdk.AsyncAnthropic(api_key="of-each-request", base_url=base_url, max_retries=0, http_client=http)
+
+
+async def _bound(response: Any) -> None:
+    """Cut the body of a redirect or an error: the client reads it whole, whatever it unpacks to."""
+    if response.status_code < 300:
+        return
+    stream = next(cls for cls in type(response.stream).__mro__ if cls.__name__ == "AsyncByteStream")
+    response.stream = _cut_class(stream)(response.stream, response.headers.pop("content-encoding", ""))
+
+
+@lru_cache(maxsize=2)
+def _cut_class(stream: type[Any]) -> type[Any]:
+    """Return our kind of the streams of httpx, or of httpx2: each takes its own alone."""
+
+    class Cut(stream):  # type: ignore[misc]
+        def __init__(self, source: Any, encoding: str) -> None:
+            self._source = source
+            self._encoding = encoding
+            self._reading: list[Any] = []
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            arriving = aiter(self._source)
+            pieces = unpacked(arriving, self._encoding, DEFAULT_LIMITS.error_body)
+            self._reading = [pieces, arriving]
+            with suppress(Overflow, BadEncoding):
+                async for piece in pieces:
+                    yield piece
+
+        async def aclose(self) -> None:
+            await unwind(*self._reading, close=self._source.aclose)
+
+    return Cut
 
 
 async def _close(client: Any) -> None:

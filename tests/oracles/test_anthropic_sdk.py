@@ -1,9 +1,11 @@
 """Claude through the vendor's own client: the same requests, answers and errors as by plain HTTP."""
 
 import base64
+import gzip
 import logging
 import pickle
 import struct
+import tracemalloc
 import zlib
 from functools import partial
 
@@ -203,6 +205,29 @@ async def test_its_replies_are_bounded(way):
                 await call(provider, ASK)
             with pytest.raises(ReplyTooLarge):
                 [piece async for piece in stream(provider, ASK)]
+
+
+@pytest.mark.parametrize(("status", "error"), [(302, RedirectRefused), (500, ServerFailed)])
+async def test_what_the_client_reads_by_itself_is_bounded(status, error):
+    """Neither a flood nor a bomb is read whole, though the client looks at errors and redirects before us."""
+    body = b"x" * (32 * 2**20)
+    headers = {"location": "https://elsewhere.test/"}
+    with FakeVendor("anthropic", Raw(body, status=status, headers=headers)).serve() as vendor:
+        async with AnthropicProvider(base_url=vendor.url, api_key=KEY) as provider:
+            with pytest.raises(error):
+                await call(provider, GenerateRequest(prompt="?"))
+        assert await anyio.to_thread.run_sync(vendor.wait_left)
+    bomb = Raw(gzip.compress(body, 1), status=status, headers={**headers, "content-encoding": "gzip"})
+    with FakeVendor("anthropic", bomb).serve() as vendor:
+        async with AnthropicProvider(base_url=vendor.url, api_key=KEY) as provider:
+            tracemalloc.start()
+            try:
+                with pytest.raises(error):
+                    await call(provider, GenerateRequest(prompt="?"))
+                _, most = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+    assert most < 8 * 2**20
 
 
 async def test_credentials_are_those_of_one_of_the_two(monkeypatch, caplog):
