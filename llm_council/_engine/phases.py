@@ -221,7 +221,9 @@ async def critique(
 
 
 def _missing_reviews(sitting: Sitting, *, decided: bool) -> None:
-    """Say which reviews are missing; those that were no longer needed are not."""
+    """Say which reviews are missing; those that were no longer needed are not, nor any where too few have drafted."""
+    if all(name in sitting.drafts for name in sitting.plan.drafters) and unmet_quorum(sitting) is not None:
+        return  # the run ends by that, perhaps before this phase does
     for name in sitting.plan.reviewers:
         review = sitting.critiques.get(name)
         if review is None or review.error is None or _failed(sitting, name) or (decided and _cut(review.error)):
