@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
-from llm_council._runtime.calls import refuse_inside_loop, submit, wait_for
+from llm_council._runtime.calls import break_off, refuse_inside_loop, submit, wait_for
 from llm_council._runtime.loops import is_running
 from llm_council._runtime.pump import Pump, Source
 from llm_council._runtime.thread import Job, authored, ended
@@ -134,6 +134,8 @@ class BlockingStream(Iterator[T]):
         feed.waiting = True
         if feed.finished or feed.thread is None:
             feed.waiting = False
+            if feed.thread is not None and feed.thread.silent and isinstance(feed.error, RuntimeShutdownError):
+                break_off()  # the process is exiting, and that is what ended the stream
         elif feed.thread.soon(feed.pump.demand):
             return wait_for(feed, feed.turn)
         elif not feed.finished:

@@ -241,7 +241,7 @@ def _started() -> LoopThread:
     if runtime is not None and not runtime.stopping:
         return runtime
     if _exiting:
-        _break_off()
+        break_off()
     with _lock:
         if _current is None or _current.stopping:
             _refuse_green_threads()
@@ -250,7 +250,7 @@ def _started() -> LoopThread:
         return _current
 
 
-def _break_off() -> NoReturn:
+def break_off() -> NoReturn:
     """Refuse a call of the exiting process; a daemon thread waits for its end, as the interpreter will have it do."""
     if threading.current_thread().daemon:
         threading.Event().wait()

@@ -106,6 +106,9 @@ for server in servers:
 import json
 from llm_council import shutdown
 ended = shutdown()
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join(10)  # workers are told to end, and nobody waited for them yet
 left = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
 print(json.dumps([marks, sorted(kinds), ended, left]))
 """

