@@ -53,11 +53,11 @@ class Feed(Job[None], Generic[T]):
 
     def finish(self) -> None:
         """Tell whoever waits for an item, too; a stream that was shut down did not simply end."""
-        shut_down = self.error is None and self.cancelled and self.thread is not None and self.thread.stopping
-        if shut_down:
+        if self.error is None and self.cancelled and self.thread is not None and self.thread.stopping:
             self.error = ended()
         super().finish()
-        if self._dropped and self.error is not None and not shut_down and self.thread is not None:
+        failed = self.error is not None and not isinstance(self.error, RuntimeShutdownError)
+        if self._dropped and failed and self.thread is not None:
             message = "the clean-up of a dropped stream failed"
             self.thread.loop.call_exception_handler({"message": message, "exception": self.error})
         if self.thread is None or not self.thread.silent:
