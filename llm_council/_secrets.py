@@ -120,7 +120,11 @@ def live() -> list[str]:
 
 def masked(text: str) -> str:
     """Replace every live secret by ``***``, and nothing else: for what a model wrote, which may speak of keys."""
-    for value in live():
+    return _without(text, live())
+
+
+def _without(text: str, values: list[str]) -> str:
+    for value in values:
         text = text.replace(value, MASK)
     return text
 
@@ -133,22 +137,50 @@ class Veil:
     def __init__(self) -> None:
         self._kept = ""
 
-    def feed(self, piece: str) -> str:
-        """Return what can be shown now."""
-        text = masked(self._kept + piece)
-        kept = max((_overlap(text, value) for value in live()), default=0)
-        self._kept = text[len(text) - kept :]
-        return text[: len(text) - kept]
+    def feed(self, piece: str, values: list[str] | None = None) -> str:
+        """Return what can be shown now: no more waits than the longest secret is long.
+
+        Args:
+            piece: the next characters.
+            values: what ``live`` returns, where it was just asked.
+        """
+        if values is None:
+            values = live()
+        text = self._kept + piece if self._kept else piece
+        kept = 0
+        for value in values:
+            if (at := text.find(value[0], -len(value) + 1)) >= 0:
+                kept = max(kept, _overlap(text, value, at))
+        if not kept:
+            self._kept = ""
+            return _without(text, values)
+        cut = _before_any(text, len(text) - kept, values)
+        self._kept = text[cut:]
+        return _without(text[:cut], values)
 
     def rest(self) -> str:
         """Return what was kept back: there is no next piece."""
         kept, self._kept = self._kept, ""
-        return kept
+        return masked(kept)
 
 
-def _overlap(text: str, value: str) -> int:
-    """Return how many characters at the text's end may be the start of a value that goes on in the next piece."""
-    return next((n for n in range(min(len(value) - 1, len(text)), 0, -1) if text.endswith(value[:n])), 0)
+def _overlap(text: str, value: str, at: int) -> int:
+    """Return how many characters at the text's end, from ``at`` on, may be the start of a value that goes on."""
+    while at >= 0:
+        if value.startswith(text[at:]):
+            return len(text) - at
+        at = text.find(value[0], at + 1)
+    return 0
+
+
+def _before_any(text: str, cut: int, values: list[str]) -> int:
+    """Return the nearest place at a cut or before it that is inside no value: half of one would be shown."""
+    while True:
+        found = (text.find(value, max(0, cut - len(value) + 1), cut + len(value) - 1) for value in values)
+        inside = min((at for at in found if 0 <= at < cut), default=cut)
+        if inside == cut:
+            return cut
+        cut = inside
 
 
 def redact(text: str) -> str:

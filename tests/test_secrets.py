@@ -171,6 +171,16 @@ class TestPieces:
         assert masked(long.reveal()) == MASK
         assert short
 
+    @given(st.data())
+    def test_of_a_key_within_another_no_half_is_shown(self, data: st.DataObject) -> None:
+        short, long = Secret(KEY), Secret(f"before-{KEY}-after")
+        text = data.draw(st.lists(st.sampled_from([KEY, long.reveal(), "before-", "x"]), max_size=3).map("".join))
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+        veil = Veil()
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        assert "".join([*map(veil.feed, pieces), veil.rest()]) == masked(text)
+        assert short
+
 
 def test_a_noun_is_masked_wherever_a_key_is_and_is_the_same_where_none_is() -> None:
     held = Secret(KEY)

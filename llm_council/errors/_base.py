@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import attrs
 
-from llm_council._secrets import clean
+from llm_council._secrets import clean, masked
 
 __all__ = ["Attempt", "CouncilError", "near"]
 
 _ID = 256  # characters of a vendor's id that are kept
+# What a server said, without keys that it repeated.
+_KEYLESS: dict[str, Callable[[str], str]] = {"request_id": partial(clean, limit=_ID), "partial": masked}
 
 
 @attrs.frozen(kw_only=True)
@@ -89,7 +92,7 @@ class CouncilError(Exception):
             if not hasattr(self, name):
                 raise AttributeError(f"{type(self).__name__} has no fact {name!r}")
             if getattr(self, name) in (None, ()):
-                setattr(self, name, clean(value, limit=_ID) if name == "request_id" and value else value)
+                setattr(self, name, _KEYLESS[name](value) if value and name in _KEYLESS else value)
         return self
 
     def __str__(self) -> str:

@@ -24,6 +24,7 @@ from llm_council.errors import (
 from llm_council.models._noun import keyless
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._veil import PieceVeil
 
 __all__ = ["checked", "invoke", "joined", "pieces", "text_of", "whole"]
 
@@ -71,13 +72,23 @@ async def pieces(method: Callable[..., Any], request: GenerateRequest) -> AsyncG
     """
     value = await _awaited(await invoke(method, request))
     if not hasattr(value, "__aiter__"):
-        yield GenerateChunk.whole(_response(value))
+        yield keyless(GenerateChunk.whole(_response(value)))
         return
     async with _closing(aiter(value)) as items:
+        veils = PieceVeil()
         calls = 0
-        async for item in items:
-            piece, calls = _piece(item, calls)
-            yield piece
+        try:
+            async for item in items:
+                piece, calls = _piece(item, calls)
+                shown = veils.over(piece)
+                if shown is not None:
+                    yield shown
+        except Exception:
+            if (rest := veils.rest()) is not None:  # it had arrived before the error
+                yield rest
+            raise
+        if (rest := veils.rest()) is not None:
+            yield rest
 
 
 def joined(arrived: list[GenerateChunk]) -> GenerateResponse:
@@ -135,7 +146,7 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
 def text_of(arrived: list[GenerateChunk]) -> str | None:
     """Return the text that has arrived; None when there is none. What came before a reset is void."""
     void = max((index for index, piece in enumerate(arrived) if piece.reset is not None), default=0)
-    return "".join(piece.text for piece in arrived[void:]) or None
+    return masked("".join(piece.text for piece in arrived[void:])) or None
 
 
 async def _awaited(value: Any) -> Any:
@@ -158,8 +169,6 @@ def _piece(item: Any, calls: int) -> tuple[GenerateChunk, int]:
         calls += len(piece.tool_calls)
     if not isinstance(piece.text, str):
         raise AdapterFailed(f"the adapter yielded a text of type {type(piece.text).__name__}")
-    if piece.text and masked(piece.text) != piece.text:
-        piece = attrs.evolve(piece, text=masked(piece.text))
     return piece, calls
 
 
