@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llm_council._wire import failures, openai_errors
+from llm_council._wire import failures, gemini_errors, openai_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import (
     ApiError,
@@ -45,7 +45,12 @@ _SAID: tuple[tuple[type[ApiError], re.Pattern[str]], ...] = (
         ContextTooLong,
         re.compile(r"(?i)prompt is too long|exceeds? (?:the )?context (?:limit|window)|input is too long"),
     ),
-    (ModelNotFound, re.compile(r"(?i)^model: |\bmodel\b[^\n]{0,300}?(?:not found|does not exist|not available)")),
+    (
+        ModelNotFound,
+        re.compile(
+            r"(?i)^model: |\bmodel\b[^\n]{0,300}?(?:not found|does not exist|not available|identifier is invalid)"
+        ),
+    ),
 )
 
 
@@ -60,8 +65,8 @@ def decode_error(
     """Read the reply to a refused request.
 
     The class comes from the vendor's type, else from the status; texts tell an empty account, a prompt that is too long
-    and an unknown model from other rejected requests. Bodies in other shapes, a proxy's or a cloud platform's, are read
-    as those of the OpenAI dialect are.
+    and an unknown model from other rejected requests. Refusals of the platforms that serve Claude are read as Google's
+    and Amazon's own; bodies in other shapes, such as a proxy's, as those of the OpenAI dialect are.
 
     Args:
         status: the HTTP status, 400 or more.
@@ -72,9 +77,13 @@ def decode_error(
     """
     text = body if isinstance(body, str) else bytes(body[:_KEPT]).decode("utf-8", "replace")
     refusal = _parsed(text)
+    said = {name.lower(): value for name, value in headers.items()}
     kind, message = _read(refusal)
     if kind is None or refusal.get("type") != "error":
-        return openai_errors.decode_error(status, headers, text, now=now, request_id=request_id)
+        kind, message = _amazons(said, refusal)
+    if kind is None:
+        decode = gemini_errors.decode_error if _is_googles(refusal) else openai_errors.decode_error
+        return decode(status, headers, text, now=now, request_id=request_id)
     found = request_id or refusal.get("request_id")
     facts = {"request_id": found} if isinstance(found, str) and found else {}
     return failures.failure(
@@ -82,7 +91,7 @@ def decode_error(
         message,
         status=status,
         code=kind,
-        headers={name.lower(): value for name, value in headers.items()},
+        headers=said,
         now=now,
         body=text,
         **facts,
@@ -135,6 +144,23 @@ def _read(value: Mapping[str, Any]) -> tuple[str | None, str]:
         return None, error if isinstance(error, str) else ""
     kind, message = error.get("type"), error.get("message")
     return kind if isinstance(kind, str) and kind else None, message if isinstance(message, str) else ""
+
+
+def _amazons(headers: Mapping[str, str], value: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return name and message of an error of Amazon's own; no name where it is another's.
+
+    The name stands in a header, before a colon, or in the body, after a hash (Smithy's AWS JSON and REST protocols).
+    """
+    word = headers.get("x-amzn-errortype") or value.get("__type")
+    if not isinstance(word, str) or not word:
+        return None, ""
+    message = value.get("message") or value.get("Message")
+    return word.partition(":")[0].rpartition("#")[2], message if isinstance(message, str) else ""
+
+
+def _is_googles(value: Mapping[str, Any]) -> bool:
+    error = value.get("error")
+    return isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("status"), str)
 
 
 def encode_error(message: str, *, kind: str, request_id: str | None = None) -> dict[str, Any]:

@@ -87,7 +87,8 @@ def _table(rows: Mapping[type[ApiError], str]) -> dict[str, type[ApiError]]:
     return {_squashed(word): cls for cls, words in rows.items() for word in words.split()}
 
 
-# Machine codes that say what happened whatever the status (vendors' API references and recorded replies).
+# Machine codes that say what happened whatever the status (vendors' API references and recorded replies); those in one
+# word with capitals are Amazon's (Bedrock Runtime API reference, "InvokeModel", and AWS's common errors).
 _CODES = _table(
     {
         OutOfCredit: "insufficient_quota billing_hard_limit_reached billing_not_active billing_error payment_required"
@@ -95,16 +96,20 @@ _CODES = _table(
         ContextTooLong: "context_length_exceeded context_window_exceeded exceed_context_size_error prompt_too_long"
         " context_length_error string_above_max_length model_context_window_exceeded input_too_long",
         ModelNotFound: "model_not_found model_not_exist model_not_available model_not_supported unknown_model"
-        " invalid_model deployment_not_found model_does_not_exist model_not_loaded",
+        " invalid_model deployment_not_found model_does_not_exist model_not_loaded"
+        " ResourceNotFoundException",
         AuthenticationFailed: "invalid_api_key incorrect_api_key authentication_error authentication unauthorized"
-        " invalid_authentication account_deactivated no_api_key missing_api_key expired_api_key",
+        " invalid_authentication account_deactivated no_api_key missing_api_key expired_api_key"
+        " UnrecognizedClientException InvalidSignatureException IncompleteSignatureException ExpiredTokenException"
+        " MissingAuthenticationTokenException",
         PermissionRefused: "permission_denied permission_error insufficient_permissions forbidden"
-        " unsupported_country_region_territory",
+        " unsupported_country_region_territory AccessDeniedException",
         RateLimited: "rate_limit_exceeded rate_limit_error rate_limited rate_limit_reached too_many_requests"
-        " rate_limit_reached_error",
+        " rate_limit_reached_error ThrottlingException",
         RequestTooLarge: "request_too_large payload_too_large",
         ServerFailed: "overloaded_error provider_overloaded provider_unavailable engine_overloaded model_overloaded"
-        " server_is_overloaded engine_overloaded_error slow_down",
+        " server_is_overloaded engine_overloaded_error slow_down ModelNotReadyException ModelTimeoutException"
+        " ModelErrorException ModelStreamErrorException ServiceUnavailableException InternalServerException",
     }
 )
 
@@ -114,7 +119,7 @@ _TYPES = _table(
         ServerFailed: "server_error server internal_server_error internal_error api_error service_unavailable"
         " service_unavailable_error timeout timeout_error bad_gateway upstream_error",
         RequestRejected: "invalid_request_error bad_request_error bad_request validation_error"
-        " unprocessable_entity_error invalid_prompt",
+        " unprocessable_entity_error invalid_prompt ValidationException",
         ModelNotFound: "not_found_error",
         PermissionRefused: "permission moderation",
         OutOfCredit: "quota_exceeded",

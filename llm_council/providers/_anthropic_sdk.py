@@ -23,6 +23,7 @@ from llm_council._wire.anthropic import frame
 from llm_council._wire.payloads import get_text, loads, need_object
 from llm_council.errors import (
     ConfigurationError,
+    ConnectFailed,
     InvalidOption,
     MalformedReply,
     MissingCredentials,
@@ -37,18 +38,12 @@ from llm_council.transports._exchange import body_of, head_of, raise_typed, unwi
 from llm_council.transports._opened import Opened, opened
 from llm_council.transports._translate import translate
 
-__all__ = ["SdkTransport", "address_of", "is_installed"]
+__all__ = ["SdkTransport", "address_of", "is_installed", "lists_models", "versions_in_body"]
 
 _SDK = "anthropic"
 _CREDENTIALS = ("Authorization", "X-Api-Key")
+_VERSIONED_BODIES = frozenset({"anthropic.AsyncAnthropicBedrock", "anthropic.AsyncAnthropicVertex"})
 _FRAMED_BY_AWS = "application/vnd.amazon.eventstream"
-_AWS_TYPES = {
-    "throttlingException": "rate_limit_error",
-    "validationException": "invalid_request_error",
-    "serviceUnavailableException": "overloaded_error",
-    "modelTimeoutException": "timeout_error",
-}
-"""What the names of Bedrock's errors inside a stream are called by the API itself; all others are its server's."""
 
 
 def is_installed() -> bool:
@@ -71,7 +66,7 @@ def address_of(client: Any) -> str:
     Raises:
         InvalidOption: it is none of the vendor's asynchronous clients, or one of an old release.
     """
-    kinds = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(client).__mro__}
+    kinds = _kinds(client)
     if "anthropic.SyncAPIClient" in kinds:
         raise InvalidOption("client: an anthropic.Anthropic blocks; pass an anthropic.AsyncAnthropic")
     if "anthropic.AsyncAPIClient" not in kinds:
@@ -83,6 +78,20 @@ def address_of(client: Any) -> str:
     if not _will_do(release):
         raise InvalidOption(f"client: of anthropic {release}; 1.0 or later is needed, whose redirects can be refused")
     return str(client.base_url)
+
+
+def versions_in_body(client: Any) -> bool:
+    """Tell whether a client writes the version of the API, one of its cloud's own, into bodies rather than headers."""
+    return not _VERSIONED_BODIES.isdisjoint(_kinds(client))
+
+
+def lists_models(client: Any) -> bool:
+    """Tell whether a client knows of a list of models: most clouds have none."""
+    return getattr(client, "models", None) is not None
+
+
+def _kinds(client: Any) -> set[str]:
+    return {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(client).__mro__}
 
 
 class SdkTransport:
@@ -152,7 +161,7 @@ class SdkTransport:
 
         Raises:
             TransportError: bytes could not be moved.
-            MissingCredentials: the caller's client has found none.
+            MissingCredentials: the caller's client has found none, or could not sign with them.
             MissingDependency: it needs a package that is not installed.
         """
         failure: ProviderError | ConfigurationError | None = None
@@ -167,6 +176,10 @@ class SdkTransport:
             failure = MissingCredentials(f"the client of anthropic has no credentials: {exc}")
         except ImportError as exc:  # the clouds' clients import what they sign with when they sign
             failure = MissingDependency(f"the client of anthropic needs a package that is not installed: {exc}")
+        except Exception as exc:  # what signs for a cloud raises what it likes
+            failure = _unsigned(exc)
+            if failure is None:
+                raise
         if failure is not None:  # outside of the handlers: what was caught holds the headers of the request
             raise failure
         return opened(response)  # type: ignore[arg-type]  # of httpx2, which has the same shape
@@ -191,6 +204,20 @@ class SdkTransport:
         return await client.post(
             path, cast_to=kind, body=body, options=options, stream=True, stream_cls=sdk.AsyncStream
         )
+
+
+def _unsigned(exc: Exception) -> ProviderError | ConfigurationError | None:
+    """Return the error that it is when a client of the caller's cannot sign; None for what else may go wrong."""
+    traceback = exc.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    place = "" if traceback is None else str(traceback.tb_frame.f_globals.get("__name__"))
+    kind = type(exc)
+    if kind.__module__ == "google.auth.exceptions" and kind.__name__ == "TransportError":
+        return ConnectFailed(f"Google's sign-in was not reached: {exc}")
+    if place.startswith(f"{_SDK}.lib.") or kind.__module__.partition(".")[0] in ("botocore", "boto3", "google"):
+        return MissingCredentials(f"the client of anthropic could not sign: {exc}")
+    return None
 
 
 async def _loaded() -> ModuleType:
@@ -282,6 +309,5 @@ def _event_in(message: Any) -> dict[str, Any]:
             return need_object(loads(base64.b64decode(get_text(value, "bytes", "$") or "")), "$.bytes")
         except ValueError:
             raise MalformedReply("$.bytes: expected base64", path="$.bytes") from None
-    word = message.headers.get(":exception-type") or message.headers.get(":error-code") or ""
-    kind = _AWS_TYPES.get(str(word), "api_error")
-    return {"type": "error", "error": {"type": kind, "message": str(value.get("message") or word)}}
+    word = str(message.headers.get(":exception-type") or message.headers.get(":error-code") or "api_error")
+    return {"type": "error", "error": {"type": word, "message": str(value.get("message") or "")}}

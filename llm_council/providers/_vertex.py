@@ -138,9 +138,6 @@ class ClaudeOnVertex(AnthropicProvider):
     def _refusal(self, reply: HttpReply) -> ApiError:
         return wire.decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
 
-    def _profile_of(self, model: str | None) -> ModelProfile:
-        return super()._profile_of((model or self.default_model or "").rpartition("/")[2])
-
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
         """Fetch a token: Vertex AI lists no models of Anthropic's."""
         await self._place.find()

@@ -22,12 +22,20 @@ from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers import _account, negotiate
 from llm_council.providers._anthropic_fit import enforceable, fit
-from llm_council.providers._anthropic_sdk import SdkTransport, address_of, is_installed
+from llm_council.providers._anthropic_sdk import (
+    SdkTransport,
+    address_of,
+    is_installed,
+    lists_models,
+    versions_in_body,
+)
 from llm_council.providers._http import HttpProvider
 from llm_council.providers.profiles import ModelProfile
 from llm_council.transports import HttpReply
 
 __all__ = ["AnthropicProvider"]
+
+_VERSION = "2023-06-01"
 
 
 class AnthropicProvider(HttpProvider):
@@ -42,7 +50,9 @@ class AnthropicProvider(HttpProvider):
     Args:
         client: an ``anthropic.AsyncAnthropic`` of your own, or one of its kin for Bedrock, Vertex and Foundry, which
             knows its address and signs for itself. It is not closed here, and belongs to the event loop it is used in.
-        version: what ``anthropic-version`` says.
+            Where its cloud lists no models, even the cheap ``doctor`` makes a call: of one token.
+        version: what ``anthropic-version`` says; None is ``"2023-06-01"``. The clients for Bedrock and Vertex say it
+            in the body instead, by default in a word of their own.
         betas: what ``anthropic-beta`` says; none is needed.
         key_header: the header that carries the key; ``"authorization"`` sends it as a bearer token. It is left out
             where ``headers`` holds a credential under either name.
@@ -69,7 +79,7 @@ class AnthropicProvider(HttpProvider):
         self,
         *,
         client: Any = None,
-        version: str = "2023-06-01",
+        version: str | None = None,
         betas: Sequence[str] = (),
         key_header: str = "x-api-key",
         answer_tokens: int = 16_000,
@@ -77,13 +87,18 @@ class AnthropicProvider(HttpProvider):
     ) -> None:
         by_sdk = options.get("transport") is None and (client is not None or is_installed())
         super().__init__(**_with_client(client, options))
-        if not version or not key_header:
+        if version == "" or not key_header:
             raise InvalidOption("version and key_header must not be empty")
         self.base_url = self.base_url.removesuffix("/v1")  # the vendor's own variable has none, other vendors' have it
         self._client = client
         self._key_header = key_header
-        self._said = {"anthropic-version": version, **({"anthropic-beta": ",".join(as_tuple(betas))} if betas else {})}
-        self._spoken = MessagesOptions(max_tokens=answer_tokens, display="summarized")
+        said = {"anthropic-version": version or _VERSION, "anthropic-beta": ",".join(as_tuple(betas))}
+        body: dict[str, Any] = {}
+        if client is not None and versions_in_body(client):
+            del said["anthropic-version"]
+            body = {} if version is None else {"anthropic_version": version}
+        self._said = {name: word for name, word in said.items() if word}
+        self._spoken = MessagesOptions(max_tokens=answer_tokens, display="summarized", body=body)
         if client is not None:  # it signs for itself: a key of the environment's is not sent beside
             self._key = self._bad_key = None
         if by_sdk:
@@ -154,6 +169,17 @@ class AnthropicProvider(HttpProvider):
 
     def _is_signed(self) -> bool:
         return self._client is not None or super()._is_signed()
+
+    def _profile_of(self, model: str | None) -> ModelProfile:
+        """Look a model up by the vendor's name, which the clouds write theirs around: ``us.anthropic.claude-...``."""
+        name = model or self.default_model or ""
+        return super()._profile_of(name[max(name.lower().rfind("claude-"), 0) :])
+
+    async def _inspect(self) -> tuple[str, dict[str, Any]]:
+        if self._client is None or lists_models(self._client):
+            return await super()._inspect()
+        response = await self.generate(GenerateRequest(prompt="Hi", max_tokens=1))
+        return f"{self.base_url} answers with {response.model}", {"models": [self.default_model]}
 
     async def _rows(self) -> list[dict[str, Any]] | None:
         data = await self._get("/v1/models?limit=1000", missing=(404, 405))

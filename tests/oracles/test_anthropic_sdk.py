@@ -1,12 +1,9 @@
 """Claude through the vendor's own client: the same requests, answers and errors as by plain HTTP."""
 
-import base64
 import gzip
 import logging
 import pickle
-import struct
 import tracemalloc
-import zlib
 from functools import partial
 
 import anyio
@@ -15,15 +12,11 @@ import pytest
 
 anthropic = pytest.importorskip("anthropic")  # loaded here: it takes longer than the deadlines below
 
-from llm_council._wire.anthropic import encode_events  # noqa: E402
-from llm_council._wire.payloads import dumps  # noqa: E402
 from llm_council.errors import (  # noqa: E402
     ConnectFailed,
     ConnectionLost,
     CouncilError,
     InvalidOption,
-    MalformedReply,
-    RateLimited,
     RedirectRefused,
     ReplyTooLarge,
     ServerFailed,
@@ -281,75 +274,6 @@ async def test_a_client_of_the_callers_is_checked_and_not_closed():
                 assert (provider.base_url, await outcome(provider)) == (vendor.url, await outcome(provider))
                 assert (await provider.doctor()).ok
             assert not client.is_closed()
-
-
-async def test_the_clouds_clients_sign_and_know_the_place():
-    try:
-        vertex = anthropic.AsyncAnthropicVertex(region="local", project_id="p-1", access_token="t-1", base_url="x")
-    except (TypeError, ImportError):
-        pytest.skip("this release of anthropic takes no access token for Vertex")
-    with FakeVendor("anthropic", ANSWER).serve() as vendor:
-        vertex.base_url = f"{vendor.url}/v1"
-        async with (
-            vertex as client,
-            AnthropicProvider(client=client, default_model="claude-sonnet-4-5@20250929") as provider,
-        ):
-            said = await outcome(provider, whole=False)
-        asked = vendor.calls[-1]
-    assert "/projects/p-1/locations/local/publishers/anthropic/models/claude-sonnet-4-5@20250929:" in asked.path
-    assert (asked.headers["authorization"], "x-api-key" in asked.headers) == ("Bearer t-1", False)
-    assert asked.json["anthropic_version"]
-    assert "model" not in asked.json
-    assert said is not None
-
-
-def framed_by_aws(payload, **headers):
-    """Write a message as Bedrock does: lengths, headers, a payload, checksums."""
-    written = b"".join(
-        struct.pack(">B", len(name) + 1) + b":" + name.encode() + struct.pack(">BH", 7, len(value)) + value.encode()
-        for name, value in ((key.replace("_", "-"), value) for key, value in headers.items())
-    )
-    body = dumps(payload)
-    prelude = struct.pack(">II", 16 + len(written) + len(body), len(written))
-    whole = prelude + struct.pack(">I", zlib.crc32(prelude)) + written + body
-    return whole + struct.pack(">I", zlib.crc32(whole))
-
-
-def events_by_aws(events):
-    """Write events as Bedrock does: each in base64, inside a message."""
-    payloads = [{"bytes": base64.b64encode(dumps(event)).decode(), "p": "abc"} for event in events]
-    return b"".join(framed_by_aws(payload, event_type="chunk", message_type="event") for payload in payloads)
-
-
-BUSY = framed_by_aws({"message": "slow"}, exception_type="throttlingException", message_type="exception")
-
-
-@pytest.mark.parametrize(
-    ("body", "end"),
-    [
-        (events_by_aws(encode_events(ANSWER)), None),
-        (events_by_aws(list(encode_events(ANSWER))[:-3]) + BUSY, RateLimited),
-        (events_by_aws(list(encode_events(ANSWER))[:-3]), TruncatedReply),
-        (events_by_aws(encode_events(ANSWER))[:-9] + b"garbage!!", MalformedReply),
-        (framed_by_aws({"bytes": "?"}, message_type="event"), MalformedReply),
-    ],
-)
-async def test_bedrocks_own_framing_is_read(body, end):
-    pytest.importorskip("botocore", reason="no botocore: Bedrock's streams are not tried")
-    with FakeVendor("anthropic", Raw(body, media_type="application/vnd.amazon.eventstream")).serve() as vendor:
-        bedrock = anthropic.AsyncAnthropicBedrock(api_key="b-1", aws_region="us-east-1", base_url=vendor.url)
-        vendor.dialect.read = lambda asked: ASK  # its address is the model's
-        async with bedrock as client, AnthropicProvider(client=client, default_model="claude-x-1") as provider:
-            found = await outcome(provider, whole=False)
-        asked = vendor.asked[-1]
-    assert "/model/claude-x-1/invoke-with-response-stream" in asked.path
-    assert asked.headers["authorization"] == "Bearer b-1"
-    if end is None:
-        assert (found.text, found.tool_calls, found.usage) == (ANSWER.text, ANSWER.tool_calls, ANSWER.usage)
-        assert found.reasoning_parts == ANSWER.reasoning_parts
-    else:
-        assert found[0] is end
-        assert end is not RateLimited or (found[1]["retryable"], found[1]["partial"]) == (True, "42")
 
 
 def test_it_is_what_moves_bytes_unless_told(monkeypatch):

@@ -14,6 +14,7 @@ from llm_council._wire.anthropic import (
 )
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
+    AuthenticationFailed,
     ContextTooLong,
     InvalidOption,
     MalformedReply,
@@ -249,6 +250,60 @@ def test_the_vendors_type_says_more_than_a_status_that_something_on_the_way_chan
         ("billing_error", OutOfCredit),
     ):
         assert type(decode_error(400, {}, dumps(encode_error("x", kind=kind)))) is cls
+
+
+# The platforms that serve Claude refuse in shapes of their own.
+
+AWS_REFUSALS = [
+    (400, "ValidationException", "The provided model identifier is invalid.", ModelNotFound),
+    (400, "ValidationException", "Input is too long for requested model.", ContextTooLong),
+    (400, "ValidationException", "max_tokens: must be positive", RequestRejected),
+    (
+        403,
+        "UnrecognizedClientException",
+        "The security token in the request is invalid.",
+        AuthenticationFailed,
+    ),
+    (403, "ExpiredTokenException", "The security token included in the request is expired", AuthenticationFailed),
+    (
+        403,
+        "AccessDeniedException",
+        "You don't have access to the model with this ID.",
+        PermissionRefused,
+    ),
+    (404, "ResourceNotFoundException", "This model version has reached the end of its life.", ModelNotFound),
+    (408, "ModelTimeoutException", "The model took too long", ServerFailed),
+    (424, "ModelErrorException", "The model failed", ServerFailed),
+    (429, "ModelNotReadyException", "Model is not ready", ServerFailed),
+    (429, "ThrottlingException", "Too many requests", RateLimited),
+    (500, "InternalServerException", "Try again", ServerFailed),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "message", "error"), AWS_REFUSALS)
+@pytest.mark.parametrize("in_header", [True, False])
+def test_amazons_refusals(status, code, message, error, in_header):
+    body = {"message": message} if in_header else {"__type": f"com.amazon.coral#{code}", "Message": message}
+    headers = {"X-Amzn-ErrorType": f"{code}:http://internal.amazon.com/"} if in_header else {}
+    found = decode_error(status, {**headers, "x-amzn-requestid": "req-7"}, dumps(body))
+    assert type(found) is error
+    assert (found.code, found.request_id, message in found.message) == (code, "req-7", True)
+
+
+GOOGLE_REFUSALS = [
+    (401, "UNAUTHENTICATED", {}, AuthenticationFailed, None),
+    (403, "PERMISSION_DENIED", {}, PermissionRefused, None),
+    (429, "RESOURCE_EXHAUSTED", {"retryDelay": "34.4s"}, RateLimited, 34.4),
+    (429, "RESOURCE_EXHAUSTED", {"violations": [{"quotaId": "TokensPerDay"}]}, OutOfCredit, None),
+    (404, "NOT_FOUND", {}, ModelNotFound, None),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "detail", "error", "delay"), GOOGLE_REFUSALS)
+def test_googles_refusals(status, code, detail, error, delay):
+    inner = {"code": status, "message": "Publisher Model `x` was not found.", "status": code, "details": [detail]}
+    found = decode_error(status, {}, dumps({"error": inner}))
+    assert (type(found), found.code, found.retry_after) == (error, code, delay)
 
 
 @pytest.mark.parametrize("body", [b"<html>busy</html>", b"", b'{"error": "busy"}', b'{"message": "busy"}', b'{"error"'])
