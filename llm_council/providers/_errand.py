@@ -265,4 +265,4 @@ class Steps(Generic[T]):
             await aclose()
 
 
-hidden.update(core.__code__ for core in (Errand.run, Errand.work))
+hidden.update(core.__code__ for core in (Errand.run, Errand.work, Steps.next, _Noted.__anext__))

@@ -200,4 +200,4 @@ def _response(value: Any) -> GenerateResponse:
     raise AdapterFailed(f"the adapter returned {kind}: {remedy}")
 
 
-hidden.update(core.__code__ for core in (invoke, whole))
+hidden.update(core.__code__ for core in (invoke, pieces, whole))

@@ -378,4 +378,4 @@ def _name(adapter: Any) -> str:
     return name
 
 
-_thread.hidden.update(core.__code__ for core in (call, _passed_on))
+_thread.hidden.update(core.__code__ for core in (call, _passed_on, stream))

@@ -63,6 +63,19 @@ def test_key_in_a_header(mock):
     assert sum(KEY in value for value in call.headers.values()) == 1
 
 
+@each("cut", [1, 7, len(KEY) - 1])
+def test_key_in_pieces(mock, cut):
+    """A vendor that repeats the key in a stream, cut anywhere between two pieces: `***`, and no word is lost."""
+    frames = b"".join(mock.dialect.stream("it is ", KEY[:cut], KEY[cut:], " indeed, and z"))
+    head = {"content-type": mock.dialect.stream_type}
+    pieces = list(mock.mocked((200, frames, head)).stream_sync(GenerateRequest(prompt="?")))
+    assert "".join(piece.text for piece in pieces) == "it is *** indeed, and z"
+    assert KEY not in repr(pieces)
+    cut_off = b"".join(mock.dialect.pieces(["it is ", KEY[:cut], KEY[cut:]]))
+    error = mock.fails(mock.mocked((200, cut_off, head)), errors.TruncatedReply, "stream")
+    assert error.partial == "it is ***"
+
+
 def test_nowhere_in_a_run(vendor, serve, tmp_path, monkeypatch):
     """A whole run with good and failing seats: no key in its result, report, events, pickles, errors or files."""
     monkeypatch.chdir(tmp_path)
