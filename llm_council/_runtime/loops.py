@@ -10,15 +10,30 @@ import asyncio
 import contextvars
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Protocol
 
 import sniffio
 
-__all__ = ["AsyncioLoop", "Loop", "current", "is_running"]
+__all__ = ["AsyncioLoop", "Block", "Loop", "current", "is_running"]
 
 _tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds its tasks weakly
+
+
+class Block(Protocol):
+    """A ``with`` block of a task that can be ended from elsewhere in its loop: what it awaits is cancelled."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *raised: Any) -> bool | None: ...
+
+    def cancel(self) -> None:
+        """End the block; one that has ended, or that is being cancelled from outside, is left to that."""
+        ...
 
 
 class Loop(Protocol):
@@ -43,19 +58,95 @@ class Loop(Protocol):
         """Run the callback in so many seconds, in a copy of the caller's context; return what calls that off."""
         ...
 
+    def block(self) -> Block:
+        """Return a block to be entered at once: as a cancel scope, but nearly free where nobody cancels it.
+
+        The cancellation is told once, and to shielded scopes within the block too: they are for what heeds it.
+        """
+        ...
+
     def is_over(self) -> bool:
         """Tell whether the loop can run nothing any more."""
         ...
 
 
+class _AsyncioBlock:
+    """What ``asyncio.timeout`` does, without the time: one request to cancel the task, taken back at the end."""
+
+    __slots__ = ("_before", "_requested", "_task")
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Any] | None = None
+        self._before = 0
+        self._requested = False
+
+    def __enter__(self) -> None:
+        self._task = task = asyncio.current_task()
+        self._before = 0 if task is None else task.cancelling()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        task, self._task = self._task, None
+        if task is None or not self._requested:
+            return False
+        return task.uncancel() <= self._before and kind is not None and issubclass(kind, asyncio.CancelledError)
+
+    def cancel(self) -> None:
+        task = self._task
+        if task is not None and not self._requested and task.cancelling() <= self._before:
+            self._requested = task.cancel()
+
+
+class _Alarms:
+    """Callbacks for later, nearly all of which are called off: one timer of the loop serves them all."""
+
+    __slots__ = ("_entries", "_places", "_timer")
+
+    def __init__(self) -> None:
+        self._entries: list[list[Any]] = []  # a heap: when, place, callback, context
+        self._places = count()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, loop: asyncio.AbstractEventLoop, seconds: float, callback: Callable[[], object]) -> list[Any]:
+        """Take a callback; one whose entry has None in its place is called off."""
+        when = loop.time() + seconds
+        entry = [when, next(self._places), callback, contextvars.copy_context()]
+        heappush(self._entries, entry)
+        if self._timer is None or when < self._timer.when():
+            self._wind(loop, when)
+        return entry
+
+    def _wind(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # Each callback has a context of its own; the timer must not keep that of whoever came first.
+        self._timer = loop.call_at(when, self._ring, loop, context=contextvars.Context())
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time() if self._timer is None else max(loop.time(), self._timer.when())  # it may be a little early
+        self._timer = None
+        while self._entries:
+            when, _, callback, context = self._entries[0]
+            if callback is not None and when > now:
+                self._wind(loop, when)
+                return
+            heappop(self._entries)
+            if callback is not None:
+                loop.call_soon(callback, context=context)
+
+
 class AsyncioLoop:
     """A loop of asyncio, uvloop's included."""
 
-    __slots__ = ("_loop", "_pid")
+    __slots__ = ("_alarms", "_loop", "_pid")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)  # what is kept per loop must not keep the loop
         self._pid = os.getpid()
+        self._alarms = _Alarms()
+
+    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether this stands for a loop, in the process in which it was made."""
+        return self._loop() is loop and self._pid == os.getpid()
 
     def soon(self, callback: Callable[[], object]) -> bool:
         loop = self._loop()
@@ -74,7 +165,15 @@ class AsyncioLoop:
         task.add_done_callback(lambda _: ended())
 
     def after(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
-        return asyncio.get_running_loop().call_later(seconds, callback).cancel
+        entry = self._alarms.add(asyncio.get_running_loop(), seconds, callback)
+
+        def call_off() -> None:
+            entry[2] = entry[3] = None
+
+        return call_off
+
+    def block(self) -> Block:
+        return _AsyncioBlock()
 
     def is_over(self) -> bool:
         loop = self._loop()
@@ -120,12 +219,25 @@ class _TrioLoop:
         cancel: Callable[[], object] = scope.cancel
         return cancel
 
+    def block(self) -> Block:
+        scope: Block = self._trio.CancelScope()
+        return scope
+
     def is_over(self) -> bool:
         return self._pid == os.getpid() and not self.soon(_nothing)
 
 
 def _nothing() -> None:
     """Do nothing: whether the loop takes it is the answer."""
+
+
+class _Here(threading.local):
+    """What stands for the loop that ran last in this thread."""
+
+    loop: AsyncioLoop | None = None
+
+
+_here = _Here()
 
 
 def current() -> Loop:
@@ -136,7 +248,10 @@ def current() -> Loop:
     """
     if sniffio.current_async_library() == "trio":
         return _TrioLoop()
-    return AsyncioLoop(asyncio.get_running_loop())
+    running, known = asyncio.get_running_loop(), _here.loop
+    if known is None or not known.is_of(running):
+        known = _here.loop = AsyncioLoop(running)
+    return known
 
 
 def is_running() -> bool:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 _PERCENTILE = re.compile(r"p([1-9][0-9]?)")
 _REMEMBERED: Final = 200  # calls whose time is remembered
 _ENOUGH: Final = 20  # of them, before a percentile means anything
+_LEAST: Final = 0.001  # seconds to wait for a percentile of calls that are quicker than any timer
 
 
 class Hedge(Wrapper):
@@ -75,19 +76,19 @@ class Hedge(Wrapper):
         self._most = most
         self._allowed = 1.0
         self._clock = clock
-        self._times = {False: _Times(), True: _Times()}  # of whole answers; of first words
+        self._answers, self._first_words = _Times(), _Times()
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Ask the held provider, and once more where that takes long."""
         began = self._clock()
-        delay = self._delay(streamed=False)
+        delay = self._delay(self._answers)
         if delay is None:
             response = await call(self.inner, request)
-            self._times[False].add(self._clock() - began)
+            self._answers.add(self._clock() - began)
             return response
-        race: _Race[GenerateResponse] = _Race(self)
-        response = await race.run(lambda: call(self.inner, request), lambda: call(self.backup, _second(request)), delay)
-        self._times[False].add(self._clock() - began)
+        race: _Race[GenerateResponse] = _Race(self, lambda: call(self.backup, _second(request)), began, delay)
+        response = await race.run(call(self.inner, request))
+        self._answers.add(self._clock() - began)
         if not race.is_on:
             return response
         usage, cost = race.bill(response.usage, response.cost)
@@ -97,14 +98,14 @@ class Hedge(Wrapper):
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the answer of the held provider, or of a second call where its first words take long."""
         began = self._clock()
-        delay = self._delay(streamed=True)
+        delay = self._delay(self._first_words)
         first, second = _Start(self.inner, request), _Start(self.backup, _second(request))
-        race: _Race[_Start] = _Race(self)
+        race: _Race[_Start] = _Race(self, second.begin, began, delay or 0.0)
         usage: Usage | None = None
         cost: Cost | None = None
         try:
-            won = await race.run(first.begin, second.begin, delay) if delay is not None else await first.begin()
-            self._times[True].add(self._clock() - began)
+            won = await (first.begin() if delay is None else race.run(first.begin()))
+            self._first_words.add(self._clock() - began)
             if race.is_on:
                 await (second if won is first else first).aclose()
             async with aclosing(won.chunks()) as chunks:
@@ -129,12 +130,12 @@ class Hedge(Wrapper):
         own = super().cache_identity()
         return own if self.backup is self.inner else f"Hedge({own}, {self.backup.cache_identity()})"
 
-    def _delay(self, *, streamed: bool) -> float | None:
+    def _delay(self, times: _Times) -> float | None:
         """Return the seconds until a second call; None where there is to be none."""
         self._allowed = min(10.0, self._allowed + self._most)
         if self._allowed < 1.0:
             return None
-        return self._seconds if self._percentile is None else self._times[streamed].percentile(self._percentile)
+        return self._seconds if self._percentile is None else times.percentile(self._percentile)
 
     def _may_begin(self, seconds: float) -> bool:
         """Tell whether a second call fits into the share of these and into the run's budget, and count it."""
@@ -149,7 +150,13 @@ class Hedge(Wrapper):
 
 
 class _Race(Generic[T]):
-    """Two calls for one answer.
+    """Two calls for one answer. Nothing but a timer is made for the second one until it is due.
+
+    Args:
+        hedge: whose race it is.
+        second: makes the second call.
+        began: the clock's reading at the start.
+        after: seconds until the second call is due.
 
     Attributes:
         is_on: whether the second one was made.
@@ -157,11 +164,32 @@ class _Race(Generic[T]):
         place: which one answered first, 0 or 1.
     """
 
-    def __init__(self, hedge: Hedge) -> None:
+    __slots__ = (
+        "_after",
+        "_began",
+        "_errors",
+        "_first",
+        "_hedge",
+        "_is_over",
+        "_loop",
+        "_over",
+        "_second",
+        "_two",
+        "_values",
+        "delay",
+        "is_on",
+        "place",
+    )
+
+    def __init__(self, hedge: Hedge, second: Callable[[], Awaitable[T]], began: float, after: float) -> None:
         self._hedge = hedge
+        self._second = second
+        self._began = began
+        self._after = after
+        self._loop = loops.current()
         self._values: dict[int, T] = {}
         self._errors: dict[int, CouncilError] = {}
-        self._began = hedge._clock()
+        self._first = self._loop.block()
         self._two: anyio.CancelScope | None = None
         self._over: anyio.Event | None = None
         self._is_over = False
@@ -169,34 +197,25 @@ class _Race(Generic[T]):
         self.delay = 0.0
         self.place = 0
 
-    async def run(self, first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[T]], delay: float) -> T:
+    async def run(self, first: Awaitable[T]) -> T:
         """Return what comes first.
 
         Raises:
             CouncilError: the first call failed before the second was made, or both failed.
         """
-        loop = loops.current()
-        one = anyio.CancelScope()
-
-        def follow() -> None:
-            if self._hedge._may_begin(delay):
-                self.is_on, self.delay = True, self._hedge._clock() - self._began
-                loop.spawn(other, self._second_ended)
-
-        async def other() -> None:
-            if self._two is None:
-                self._two = anyio.CancelScope()
-            with self._two:
-                await self._contend(1, second)
-            if self._values:
-                one.cancel()
-
-        call_off = loop.after(delay, follow)
+        call_off = self._loop.after(self._after, self._follow)
         try:
-            with one:
-                await self._contend(0, first)
+            with self._first:
+                try:
+                    value = await first
+                except CouncilError as error:
+                    self._errors[0] = error
+                else:
+                    if not self.is_on:
+                        return value
+                    self._values[0] = value
             if self.is_on and not self._values:
-                await self._second()
+                await self._ended()
         finally:
             call_off()
             if self.is_on:
@@ -206,12 +225,30 @@ class _Race(Generic[T]):
         self.place = min(self._values)
         return self._values[self.place]
 
+    def _follow(self) -> None:
+        """Make the second call: the first has no answer yet."""
+        if self._hedge._may_begin(self._after):
+            self.is_on, self.delay = True, self._hedge._clock() - self._began
+            self._loop.spawn(self._other, self._second_ended)
+
+    async def _other(self) -> None:
+        """Ask for the second time, in a task of its own, and end the first call where that is answered."""
+        if self._two is None:
+            self._two = anyio.CancelScope()
+        with self._two:
+            try:
+                self._values[1] = await self._second()
+            except CouncilError as error:
+                self._errors[1] = error
+        if self._values:
+            self._first.cancel()
+
     def _second_ended(self) -> None:
         self._is_over = True
         if self._over is not None:
             self._over.set()
 
-    async def _second(self) -> None:
+    async def _ended(self) -> None:
         """Wait for the end of the second call."""
         self._over = anyio.Event()
         if not self._is_over:
@@ -222,13 +259,7 @@ class _Race(Generic[T]):
             self._two = anyio.CancelScope()
         self._two.cancel()
         with anyio.CancelScope(shield=True):
-            await self._second()
-
-    async def _contend(self, place: int, work: Callable[[], Awaitable[T]]) -> None:
-        try:
-            self._values[place] = await work()
-        except CouncilError as error:
-            self._errors[place] = error
+            await self._ended()
 
     def bill(self, usage: Usage | None, cost: Cost | None) -> tuple[Usage | None, Cost | None]:
         """Add to what the answer took what the other call took, or may have taken."""
@@ -316,7 +347,8 @@ class _Times:
         known = self._known.get(share)
         if known is None:
             ordered = sorted(self._seconds)
-            known = self._known[share] = ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
+            found = ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
+            known = self._known[share] = max(_LEAST, found)
         return known
 
 

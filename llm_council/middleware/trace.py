@@ -99,24 +99,28 @@ class _Spanned:
         self._began = traced._clock()
         self._first: float | None = None
         self._token: Any = None
-        self._facts = _genai.asked(traced.inner.name, request)
-        facts = dict(self._facts)
+        self._facts = facts = _genai.asked(traced.inner.name, request)
         run_id = _scope.current().run_id
         if run_id is not None:
             facts["llm_council.run.id"] = run_id
         if traced._content:
-            facts |= _genai.said(request.turns())
+            facts = facts | _genai.said(request.turns())  # the meters have no use for it
         self._span = traced._tracer.start_span(
             _genai.span_name(request.model), kind=traced._trace.SpanKind.CLIENT, attributes=facts
         )
+        # One that leads nowhere, since nobody traces, needs not be the current one.
+        self._leads = self._span.get_span_context().is_valid
 
     def __enter__(self) -> None:
         """Make the span the current one, for the block."""
+        if not self._leads:
+            return
         context = self._traced._context
         self._token = context.attach(self._traced._trace.set_span_in_context(self._span))
 
     def __exit__(self, *_: object) -> None:
-        self._traced._context.detach(self._token)
+        if self._leads:
+            self._traced._context.detach(self._token)
 
     def begun(self) -> None:
         """Note the first piece."""
