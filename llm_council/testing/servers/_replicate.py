@@ -16,10 +16,10 @@ from llm_council.testing.servers._said import Asked, Hang, Raw, Refuse, Said, Se
 
 __all__ = ["Replicate"]
 
-_CREATE = re.compile(r"/v1/(?:models/([^/]+/[^/]+)/)?predictions$")
+_CREATE = re.compile(r"/v1/(?:models/)?((?:deployments/)?[^/]+/[^/]+)?/?predictions$")
 _STREAM = re.compile(r"/v1/streams/([A-Za-z0-9_=-]+)$")
 _LOOK = re.compile(r"/v1/predictions/[^/]+(/cancel)?$")
-_MODEL = re.compile(r"/v1/models/[^/]+/[^/]+$")
+_MODEL = re.compile(r"/v1/models/[^/]+/[^/]+(/versions/[^/]+)?$")
 _INPUTS = wire.ModelInputs(images="image_input", lists=("image_input",))
 _SCHEMA = {
     "prompt": {"type": "string"},
@@ -57,7 +57,8 @@ class Replicate(Dialect):
         at_once = at_once or (isinstance(said, Hang) and said.said is None)
         if asked.method == "POST" and _CREATE.search(asked.path) and wishes.get("stream") is True and not at_once:
             where = base64.urlsafe_b64encode(asked.body).decode()
-            url = f"http://{asked.headers.get('host', 'replicate.invalid')}/v1/streams/{where}"
+            host = asked.headers.get("host", "replicate.invalid")
+            url = f"http{'s' if host.endswith('.invalid') else ''}://{host}/v1/streams/{where}"
             return Sent.of(dumps(_prediction(_NOTHING, status="starting", stream_url=url)), status=201)
         return super().reply(asked, said)
 
@@ -81,9 +82,11 @@ class Replicate(Dialect):
         """Tell what a model takes, whose key it is, and what became of a prediction."""
         if asked.method == "GET" and asked.path.endswith("/v1/account"):
             return {"type": "organization", "username": "house"}
-        if asked.method == "GET" and _MODEL.search(asked.path):
+        model = _MODEL.search(asked.path)
+        if asked.method == "GET" and model is not None:
             schema = {"components": {"schemas": {"Input": {"properties": _SCHEMA}}}}
-            return {"owner": "house", "name": "fake", "latest_version": {"openapi_schema": schema}}
+            version = {"id": "v-1", "created_at": "2026-01-01T00:00:00Z", "openapi_schema": schema}
+            return version if model[1] else {"owner": "house", "name": "fake", "latest_version": version}
         found = _LOOK.search(asked.path)
         if found is None:
             return None
