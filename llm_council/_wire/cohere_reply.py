@@ -7,7 +7,8 @@ from typing import Any
 
 from llm_council._wire.cohere_errors import error_inside
 from llm_council._wire.cohere_request import PLAN, VENDOR, plan_part
-from llm_council._wire.openai_reply import arguments_text, call_id, finish_word, get_id, picked
+from llm_council._wire.openai_calls import arguments_text, call_id
+from llm_council._wire.openai_reply import finish_word, get_id, picked
 from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, tokens
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage

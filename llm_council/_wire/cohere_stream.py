@@ -8,7 +8,8 @@ from typing import Any
 from llm_council._wire.cohere_errors import error_inside
 from llm_council._wire.cohere_reply import decode_response, end_facts, parts_to_echo, read_call
 from llm_council._wire.cohere_request import PLAN
-from llm_council._wire.openai_reply import arguments_text, get_id
+from llm_council._wire.openai_calls import arguments_text
+from llm_council._wire.openai_reply import get_id
 from llm_council._wire.payloads import get_text, loads, malformed, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter

@@ -94,7 +94,8 @@ _CODES = _table(
         OutOfCredit: "insufficient_quota billing_hard_limit_reached billing_not_active billing_error payment_required"
         " credit_balance_exhausted insufficient_credits insufficient_balance exceeded_current_quota_error",
         ContextTooLong: "context_length_exceeded context_window_exceeded exceed_context_size_error prompt_too_long"
-        " context_length_error string_above_max_length model_context_window_exceeded input_too_long",
+        " context_length_error string_above_max_length model_context_window_exceeded input_too_long"
+        " tokens_limit_reached",
         ModelNotFound: "model_not_found model_not_exist model_not_available model_not_supported unknown_model"
         " invalid_model deployment_not_found model_does_not_exist model_not_loaded"
         " ResourceNotFoundException",
@@ -119,7 +120,10 @@ _TYPES = _table(
         ServerFailed: "server_error server internal_server_error internal_error api_error service_unavailable"
         " service_unavailable_error timeout timeout_error bad_gateway upstream_error",
         RequestRejected: "invalid_request_error bad_request_error bad_request validation_error"
-        " unprocessable_entity_error invalid_prompt ValidationException",
+        " unprocessable_entity_error data_residency_mismatch bio_policy misalignment_policy_violation invalid_image"
+        " invalid_image_format invalid_base64_image invalid_image_url image_too_large image_too_small image_parse_error"
+        " image_content_policy_violation invalid_image_mode image_file_too_large unsupported_image_media_type"
+        " empty_image_file failed_to_download_image image_file_not_found invalid_prompt ValidationException",
         ModelNotFound: "not_found_error",
         PermissionRefused: "permission moderation",
         OutOfCredit: "quota_exceeded",

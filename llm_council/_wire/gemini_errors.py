@@ -72,6 +72,8 @@ _MODEL = re.compile(r"(?i)\bmodels?\b[^\n]{0,300}?(?:not found|not supported|doe
 _LONG = re.compile(
     r"(?i)token count[^\n]{0,80}exceeds|exceeds the maximum number of (?:input )?tokens|prompt is too long"
 )
+# Where something between has dropped the details.
+_KEY = re.compile(r"(?i)\bapi key (?:not valid|not found|expired)")
 
 
 @attrs.frozen(kw_only=True)
@@ -158,6 +160,8 @@ def _class(refusal: _Refusal, status: int | None) -> type[ApiError]:
     if cls is RequestRejected:
         if refusal.status == "NOT_FOUND" and _MODEL.search(refusal.message):
             return ModelNotFound
+        if not refusal.reasons and _KEY.search(refusal.message):
+            return AuthenticationFailed
         if refusal.status == "INVALID_ARGUMENT" and _LONG.search(refusal.message):
             return ContextTooLong
     return cls

@@ -23,7 +23,7 @@ REPLY_EXTRA = ("promptFeedback",)
 CANDIDATE_EXTRA = ("finishMessage", "safetyRatings", "citationMetadata", "groundingMetadata", "urlContextMetadata")
 _LIMITS = Limits()
 _UNKNOWN = Usage()
-_FILTERS = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII")
+_FILTERS = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR")
 _FAILURES = (
     "MALFORMED_FUNCTION_CALL",
     "UNEXPECTED_TOOL_CALL",
@@ -72,10 +72,17 @@ def decode_response(data: Any, *, request_id: str | None = None) -> GenerateResp
     decoder = FrameDecoder(request_id=request_id)
     frames = data if isinstance(data, list) else [data]
     chunks = [chunk for frame in frames if (chunk := decoder.read(frame)) is not None]
-    if not decoder.begun:
+    if not decoder.begun and not any(_is_ours(frame) for frame in frames):
         raise MalformedReply("$.candidates: the reply has no candidate", path="$.candidates", request_id=request_id)
     chunks += decoder.finish() if isinstance(data, list) else decoder.close()
     return replaced(join(chunks), raw=data)
+
+
+def _is_ours(frame: Any) -> bool:
+    """Tell whether a reply without a candidate is one of this dialect: the model said nothing, and counted it."""
+    return isinstance(frame, dict) and any(
+        frame.get(key) for key in ("usageMetadata", "modelVersion", "promptFeedback")
+    )
 
 
 class FrameDecoder(Decoder):
@@ -97,6 +104,8 @@ class FrameDecoder(Decoder):
         self._open: PartialCall | None = None
 
     def _read(self, event: SseEvent) -> GenerateChunk | None:
+        if len(event.data) < 20 and event.data.strip() == "[DONE]":  # gateways in front of the vendor end so
+            return None
         return self.read(loads(event.data, self._limits))
 
     def read(self, value: Any) -> GenerateChunk | None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from functools import partial
 
 from llm_council._wire.gemini_reply import FrameDecoder, decode_response
-from llm_council._wire.payloads import loads
 from llm_council._wire.reading import BodyReader
 from llm_council._wire.sse import SseEvent, SseSplitter, event_text
-from llm_council.errors import MalformedReply, ReplyTooLarge, TruncatedReply
+from llm_council.errors import ReplyTooLarge
 from llm_council.models.limits import Limits
-from llm_council.models.reply import GenerateChunk
 
 __all__ = ["ArraySplitter", "GeminiStream"]
 
 _LIMITS = Limits()
-_TAIL = 16 * 1024  # bytes of the end of a stream, in which an error without an event may stand
 _INSIDE = re.compile(rb'["\\]')
 _OUTSIDE = re.compile(rb'["\[\]{}]')
 
@@ -31,11 +27,13 @@ class ArraySplitter:
     Attributes:
         closed: the array has ended: nothing follows.
         before: once ``feed`` has raised, the objects that ended within the same piece before the fault.
+        stray: nothing: what stands between the objects is not looked at.
     """
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         self.closed = False
         self.before: list[SseEvent] = []
+        self.stray: list[bytes] = []
         self._limit = limits.event
         self._text = bytearray()  # from the object that has not ended yet
         self._at = 0  # the first byte that was not looked at
@@ -108,60 +106,17 @@ class GeminiStream(BodyReader):
     """
 
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None) -> None:
-        self._frames = FrameDecoder(limits, request_id=request_id)
-        super().__init__(
-            self._frames, SseSplitter(limits), limits, whole=partial(decode_response, request_id=request_id)
-        )
+        frames = FrameDecoder(limits, request_id=request_id)
+        super().__init__(frames, SseSplitter(limits), limits, whole=partial(decode_response, request_id=request_id))
         self._array: ArraySplitter | None = None
-        self._tail = b""
 
     @property
     def done(self) -> bool:
         """Whether the array has ended, or a fault came: nothing follows. Events have no end mark."""
         return super().done or (self._array is not None and self._array.closed)
 
-    def feed(self, data: bytes) -> list[GenerateChunk]:
-        """Return what these bytes add to the answer: nothing for a keep-alive.
-
-        Raises:
-            ApiError: the server sent an error.
-            MalformedReply: these are not events of this dialect.
-            ReplyTooLarge: an event is too large.
-        """
-        if self._array is None:
-            self._tail = (self._tail + data)[-_TAIL:]
-        return super().feed(data)
-
-    def finish(self) -> list[GenerateChunk]:
-        """Return what the end of the body adds.
-
-        Raises:
-            TruncatedReply: the body ended before the answer did.
-            MalformedReply: the body is neither a stream nor a reply of this dialect.
-            ApiError: the body is a reply that holds an error.
-        """
-        try:
-            return super().finish()
-        except TruncatedReply:
-            if self._array is None and self._whole is None:
-                self._bare_error()
-            raise
-
     def _begin(self, sign: bytes) -> None:
         if sign == b"[":
             self._splitter = self._array = ArraySplitter(self._limits)
         else:
             super()._begin(sign)
-
-    def _bare_error(self) -> None:
-        """Raise the error that some failures write behind the last event as plain JSON, which is no event.
-
-        Raises:
-            ApiError: there is one.
-        """
-        lines = self._tail.replace(b"\r", b"").split(b"\n")
-        for at, line in enumerate(lines):
-            if line[:1] in (b"{", b"["):
-                with suppress(MalformedReply):
-                    self._frames.refuse(loads(b"\n".join(lines[at:]), self._limits))
-                return

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llm_council._wire.ollama_request import DEFAULT, VENDOR, ChatOptions
+from llm_council._wire.openai_calls import arguments_text, call_id
 from llm_council._wire.openai_errors import error_inside
-from llm_council._wire.openai_reply import arguments_text, call_id, finish_word, picked
+from llm_council._wire.openai_reply import finish_word, picked
 from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.errors import MalformedReply

@@ -16,6 +16,7 @@ from llm_council.errors import (
     ContextTooLong,
     MalformedReply,
     ModelNotFound,
+    RateLimited,
     RequestRejected,
     ServerFailed,
 )
@@ -31,9 +32,10 @@ _NO_CODE: tuple[tuple[type[ApiError], re.Pattern[str]], ...] = (
     (
         ContextTooLong,
         re.compile(
-            r"(?i)maximum context length|context (?:length|window|size) (?:is |was |has been )?exceed"
-            r"|exceeds? (?:the )?(?:available |maximum |model'?s )*context|prompt is too long|input is too long"
-            r"|reduce the length of the (?:messages|prompt|input)"
+            r"(?i)maximum (?:context|prompt|model) length|context (?:length|window|size) (?:is |was |has been )?exceed"
+            r"|(?:exceeds?|(?:longer|greater) than) (?:the )?(?:available |maximum |model'?s )*context"
+            r"|model'?s context length is only|context length of only|(?:prompt|input) (?:is )?too long"
+            r"|reduce the length of the (?:messages|prompt|input)|`inputs` tokens \+ `max_new_tokens` must be"
         ),
     ),
     (
@@ -84,7 +86,7 @@ def decode_error(
     headers = {name.lower(): value for name, value in headers.items()}
     refusal = _read(_parsed(text), text)
     cls = next(filter(None, map(failures.by_code, refusal.words)), None)
-    if cls is None:
+    if cls is None or (cls is RateLimited and status == 413):  # Groq's code for more than a minute's tokens at once
         cls = failures.by_status(status)
         if cls is RequestRejected:
             cls = _without_code(status, refusal)
@@ -101,10 +103,19 @@ def error_inside(
 
     Its class comes from its own code, type or number, as if that were the status of the reply.
     """
-    error = reply.get("error")
-    if not error and reply.get("object") != "error":
+    if not reply.get("error") and reply.get("object") != "error" and not _is_envelope(reply):
         return None
     return _inside(_read(reply, ""), reply, request_id, partial)
+
+
+def _is_envelope(reply: Mapping[str, Any]) -> bool:
+    """Tell whether a reply without an answer is the flat envelope of a gateway that refuses with status 200."""
+    if any(isinstance(reply.get(key), dict | list) for key in ("choices", "output", "message", "response")):
+        return False
+    if reply.get("success") is False or (isinstance(reply.get("errors"), list) and reply["errors"]):
+        return True
+    said = reply.get("message") or reply.get("msg")
+    return isinstance(said, str) and any(reply.get(key) for key in ("code", "status", "statusCode", "type"))
 
 
 def choice_error(
@@ -168,6 +179,7 @@ def _read(value: Any, text: str) -> _Refusal:
     if not isinstance(value, dict):
         return _Refusal(message="" if failures.looks_like_html(text) else text[:_WORDS])
     outer_id = value.get("request_id")
+    value = _unwrapped(value)
     error = value.get("error")
     if isinstance(error, str):
         # Hugging Face and others write the words beside it: {"error": "...", "error_type": "..."}.
@@ -188,9 +200,22 @@ def _read(value: Any, text: str) -> _Refusal:
             inner.get("type"),
             inner.get("status"),
         ),
-        number=_status_in(inner.get("code"), inner.get("status"), inner.get("status_code")),
+        number=_status_in(*(inner.get(key) for key in ("code", "status", "status_code", "statusCode"))),
         request_id=outer_id if isinstance(outer_id, str) else None,
     )
+
+
+def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an error without the envelopes that gateways put around one another's."""
+    for _ in range(3):
+        inner, detail, listed = value.get("error"), value.get("detail"), value.get("errors")
+        if isinstance(detail, dict) and "error" in detail:
+            value = detail
+        elif isinstance(inner, dict) and "message" not in inner and isinstance(inner.get("error"), dict | str):
+            value = inner
+        elif not inner and isinstance(listed, list) and listed and isinstance(listed[0], dict):
+            value = {"error": listed[0]}
+    return value
 
 
 def _upstream(metadata: Mapping[str, Any]) -> _Refusal | None:
@@ -203,9 +228,11 @@ def _upstream(metadata: Mapping[str, Any]) -> _Refusal | None:
 
 
 def _message(inner: Mapping[str, Any], metadata: Mapping[str, Any], upstream: _Refusal | None) -> str:
-    message = inner.get("message")
+    message = inner.get("message") or inner.get("msg")
+    if isinstance(message, dict) and "detail" in message:
+        message = message["detail"]  # Mistral's, for a body that does not validate
     if not isinstance(message, str):
-        message = _detail(inner.get("detail"))
+        message = _detail(message or inner.get("detail"))
     if upstream is not None and upstream.message and upstream.message not in message:
         name = metadata.get("provider_name")
         message = f"{message}: {f'{name}: ' if isinstance(name, str) else ''}{upstream.message[:_WORDS]}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from llm_council._wire.openai_calls import read_calls
 from llm_council._wire.openai_errors import choice_error, error_inside
 from llm_council._wire.openai_options import DEFAULT, ChatOptions
 from llm_council._wire.openai_request import reasoning_part
@@ -20,6 +20,7 @@ REPLY_EXTRA = ("provider", "service_tier", "system_fingerprint")
 CHOICE_EXTRA = ("native_finish_reason",)
 MESSAGE_EXTRA = ("annotations", "images")
 _UNKNOWN = Usage()
+_TICKS = 1e10  # of a US dollar
 
 
 def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: str | None = None) -> GenerateResponse:
@@ -52,17 +53,17 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
         message = {}  # some servers leave the message out when a filter ate it
     path = "$.choices[0].message"
     message = need_object(message, path)
-    text, refusal = read_content(message.get("content"), f"{path}.content")
+    text, refusal, thoughts = read_content(message.get("content"), f"{path}.content")
     error = choice_error(choice, request_id=request_id, partial=text)
     if error is not None:
         raise error
     refusal = get_text(message, "refusal", path) or refusal
-    reasoning = get_text(message, "reasoning", path) or get_text(message, "reasoning_content", path)
+    reasoning = get_text(message, "reasoning", path) or get_text(message, "reasoning_content", path) or thoughts or None
     if options.think_tags and text:
         text, reasoning = _apart(text, reasoning)
     word = finish_word(choice.get("finish_reason"))
     finish = FinishReason.CONTENT_FILTER if refusal else FinishReason.of(word)
-    usage = reply.get("usage")
+    usage = usage_in(reply)
     return GenerateResponse(
         text=text,
         reasoning=reasoning,
@@ -104,12 +105,16 @@ def picked(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return {key: source[key] for key in keys if source.get(key) not in (None, "", [])}
 
 
-def read_content(value: Any, path: str) -> tuple[str | None, str | None]:
-    """Return text and refusal of a reply's content: a string, null, or a list of parts."""
+def read_content(value: Any, path: str) -> tuple[str | None, str | None, str]:
+    """Return text, refusal and thoughts of a reply's content: a string, null, or a list of parts.
+
+    Mistral's reasoning models write their thoughts as parts of the content.
+    """
     if value is None or isinstance(value, str):
-        return value, None
+        return value, None, ""
     texts: list[str] = []
     refusals: list[str] = []
+    thoughts: list[str] = []
     for index, part in enumerate(need_list(value, path)):
         here = f"{path}[{index}]"
         part = need_object(part, here)
@@ -117,7 +122,9 @@ def read_content(value: Any, path: str) -> tuple[str | None, str | None]:
             texts.append(get_text(part, "text", here) or "")
         elif part.get("type") == "refusal":
             refusals.append(get_text(part, "refusal", here) or "")
-    return "".join(texts) if texts else None, "".join(refusals) or None
+        elif part.get("type") == "thinking" and part.get("thinking") is not None:
+            thoughts.append(read_content(part["thinking"], f"{here}.thinking")[0] or "")
+    return "".join(texts) if texts else None, "".join(refusals) or None, "".join(thoughts)
 
 
 def _reasoning_parts(
@@ -140,42 +147,17 @@ def _tool_calls(message: Mapping[str, Any], path: str) -> tuple[ToolCall, ...]:
     calls = message.get("tool_calls")
     if calls is None:
         legacy = message.get("function_call")  # before 2023-11, still written by some servers
-        return () if legacy is None else (_tool_call({"function": legacy}, 0, f"{path}.function_call"),)
-    listed = need_list(calls, f"{path}.tool_calls")
-    return tuple(_tool_call(call, index, f"{path}.tool_calls[{index}]") for index, call in enumerate(listed))
+        return () if legacy is None else read_calls([{"function": legacy}], f"{path}.function_call")
+    return read_calls(need_list(calls, f"{path}.tool_calls"), f"{path}.tool_calls")
 
 
-def _tool_call(value: Any, index: int, path: str) -> ToolCall:
-    call = need_object(value, path)
-    function = need_object(call.get("function"), f"{path}.function")
-    name = get_text(function, "name", f"{path}.function")
-    if not name:
-        raise malformed(f"{path}.function.name", "a name", function.get("name"))
-    return ToolCall(
-        id=call_id(call.get("id"), index),
-        name=name,
-        arguments=arguments_text(function.get("arguments"), f"{path}.function.arguments"),
-        extra=call_extra(call),
-    )
-
-
-def call_id(value: Any, index: int) -> str:
-    """Return the id of a call, or one of our own where the server gave none."""
-    return str(value) if isinstance(value, str | int) and value != "" else f"call_{index}"
-
-
-def arguments_text(value: Any, path: str) -> str:
-    """Return a call's arguments as JSON text; some servers send the object itself."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
-    raise malformed(path, "a string", value)
-
-
-def call_extra(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the vendor's own keys of a call, such as Google's thought signature."""
-    return {key: value for key, value in call.items() if key not in ("id", "type", "function", "index")}
+def usage_in(reply: Mapping[str, Any]) -> Any:
+    """Return what a reply, or an event, says of its usage: Groq's streams may say it in a place of their own."""
+    usage = reply.get("usage")
+    if usage is None and "x_groq" in reply:
+        own = reply["x_groq"]
+        return own.get("usage") if isinstance(own, dict) else None
+    return usage
 
 
 def read_usage(value: Any) -> Usage | None:
@@ -185,23 +167,45 @@ def read_usage(value: Any) -> Usage | None:
     sent, came = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
     sent = sent if isinstance(sent, dict) else {}
     came = came if isinstance(came, dict) else {}
-    cached = tokens(sent.get("cached_tokens"))
+    asked, said, thought = (
+        tokens(value.get("prompt_tokens")),
+        tokens(value.get("completion_tokens")),
+        tokens(came.get("reasoning_tokens")),
+    )
+    if (
+        asked is not None
+        and said is not None
+        and thought
+        and tokens(value.get("total_tokens")) == asked + said + thought
+    ):
+        said += thought  # xAI counts them beside the completion, which the total alone gives away
     usage = Usage(
-        input_tokens=tokens(value.get("prompt_tokens")),
-        output_tokens=tokens(value.get("completion_tokens")),
-        # DeepSeek's word stands beside the details, not in them.
-        cached_tokens=tokens(value.get("prompt_cache_hit_tokens")) if cached is None else cached,
+        input_tokens=asked,
+        output_tokens=said,
+        # DeepSeek's word, and Moonshot's, stand beside the details, not in them.
+        cached_tokens=_first(
+            sent.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens")
+        ),
         cache_write_tokens=tokens(sent.get("cache_write_tokens")),
-        reasoning_tokens=tokens(came.get("reasoning_tokens")),
+        reasoning_tokens=thought,
     )
     return None if usage == _UNKNOWN else usage
 
 
+def _first(*values: Any) -> int | None:
+    return next((found for value in values if (found := tokens(value)) is not None), None)
+
+
 def read_cost(usage: Any) -> Cost | None:
-    """Read the money, which OpenRouter reports in US dollars; with a key of one's own, the upstream's bill is added."""
-    usd = amount(usage.get("cost")) if isinstance(usage, dict) else None
-    if usd is None:
+    """Read the money, which OpenRouter reports in US dollars and xAI in ticks of them.
+
+    With a key of one's own, OpenRouter adds the upstream's bill.
+    """
+    if not isinstance(usage, dict):
         return None
+    usd, ticks = amount(usage.get("cost")), amount(usage.get("cost_in_usd_ticks"))
+    if usd is None:
+        return None if ticks is None else Cost(usd=ticks / _TICKS, source=CostSource.REPORTED, complete=True)
     details = usage.get("cost_details")
     if usage.get("is_byok") is True and isinstance(details, dict):
         usd += amount(details.get("upstream_inference_cost")) or 0.0

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from llm_council._wire.openai_calls import CUSTOM
 from llm_council._wire.openai_options import DEFAULT, ChatOptions, ReasoningStyle, SchemaStyle
 from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
@@ -112,6 +113,8 @@ def _encode_part(part: Part, options: ChatOptions) -> dict[str, Any]:
 
 def _encode_call(call: ToolCall, options: ChatOptions) -> dict[str, Any]:
     kept = {key: call.extra[key] for key in options.tool_call_keys if key in call.extra}
+    if call.extra.get("type") == CUSTOM:
+        return {**kept, "id": call.id, "type": CUSTOM, CUSTOM: {"name": call.name, "input": call.arguments}}
     # Chat templates parse the arguments: a call without any must still read as an object.
     function = {"name": call.name, "arguments": call.arguments if call.arguments.strip() else "{}"}
     return {**kept, "id": call.id, "type": "function", "function": function}

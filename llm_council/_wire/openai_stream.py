@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from llm_council._wire.openai_calls import CallPieces
 from llm_council._wire.openai_errors import choice_error, error_inside
 from llm_council._wire.openai_options import DEFAULT, ChatOptions
 from llm_council._wire.openai_reply import (
     CHOICE_EXTRA,
     MESSAGE_EXTRA,
     REPLY_EXTRA,
-    arguments_text,
-    call_extra,
     decode_response,
     finish_word,
     get_id,
@@ -21,6 +20,7 @@ from llm_council._wire.openai_reply import (
     read_cost,
     read_usage,
     thoughts_to_echo,
+    usage_in,
 )
 from llm_council._wire.openai_request import reasoning_part
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
@@ -29,7 +29,7 @@ from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council._wire.think import ThoughtSplitter
 from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
-from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
+from llm_council.models.reply import FinishReason, GenerateChunk
 
 __all__ = ["ChatStream", "ChunkDecoder"]
 
@@ -58,8 +58,7 @@ class ChunkDecoder(Decoder):
         self._thoughts: list[str] = []
         self._refused = False
         self._splitter = ThoughtSplitter() if options.think_tags else None
-        self._calls: list[tuple[Any, str]] = []  # by our own index: the server's index and id of the call
-        self._named: set[int] = set()
+        self._calls = CallPieces()
         self._blocks: list[dict[str, Any]] = []
         self._told: dict[str, Any] = {}
         self._about: list[Any] = []
@@ -75,10 +74,11 @@ class ChunkDecoder(Decoder):
             self.done = True
             return None
         value = need_object(loads(data, self._limits), "$")
-        if value.get("error") or value.get("object") == "error":
-            error = error_inside(value, request_id=self._request_id or get_id(value), partial=self.partial or None)
-            if error is not None:
-                raise error
+        if value.get("error") or "choices" not in value:
+            self.refuse({"error": value} if event.event == "error" and not value.get("error") else value)
+        own = value.get("x_groq")
+        if type(own) is dict and own.get("error"):
+            self.refuse({"error": own["error"]})
         facts: dict[str, Any] = {}
         if not self._begun or self._model is None:
             self._begin(value, facts)
@@ -89,7 +89,7 @@ class ChunkDecoder(Decoder):
             choice = need_object(choices[0], "$.choices[0]")
             if choice.get("index") in (0, None):
                 self._choose(choice, facts)
-        usage = value.get("usage")
+        usage = usage_in(value)
         if usage is not None:
             counted, cost = read_usage(usage), read_cost(usage)
             if counted is not None:
@@ -101,6 +101,19 @@ class ChunkDecoder(Decoder):
             self._about = about
             self._tell(picked(value, REPLY_EXTRA), facts)
         return GenerateChunk(**facts) if facts else None
+
+    def refuse(self, value: Any) -> Any:
+        """Return an event's JSON value, which is none of an answer.
+
+        Raises:
+            ApiError: it is an error.
+        """
+        if isinstance(value, dict):
+            found = self._request_id or get_id(value)
+            error = error_inside(value, request_id=found, partial=self.partial or None)
+            if error is not None:
+                raise error
+        return value
 
     def _begin(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         if not self._begun:
@@ -115,7 +128,7 @@ class ChunkDecoder(Decoder):
     def _choose(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
         delta = choice.get("delta")
         if delta is None:
-            delta = {}
+            delta = self._rest_of(choice.get("message"))
         elif type(delta) is not dict:
             raise malformed("$.choices[0].delta", "an object", delta)
         content = delta.get("content")
@@ -129,9 +142,19 @@ class ChunkDecoder(Decoder):
         if "native_finish_reason" in choice:
             self._tell(picked(choice, CHOICE_EXTRA), facts)
 
+    def _rest_of(self, message: Any) -> dict[str, Any]:
+        """Return what a whole message, which some servers write where a piece belongs, says beyond all pieces."""
+        if type(message) is not dict:
+            return {}
+        content, said = message.get("content"), self.partial
+        if type(content) is str:
+            return {**message, "content": content.removeprefix(said) if said else content}
+        return message
+
     def _say(self, content: Any, facts: dict[str, Any]) -> None:
         if type(content) is not str:
-            content, refusal = read_content(content, "$.choices[0].delta.content")
+            content, refusal, thoughts = read_content(content, "$.choices[0].delta.content")
+            self._think(thoughts, facts)
             if refusal:
                 self._refused = True
                 facts["refusal"] = refusal
@@ -167,48 +190,13 @@ class ChunkDecoder(Decoder):
             calls = [{"index": 0, "function": legacy}]
         if calls:
             listed = need_list(calls, f"{path}.tool_calls")
-            facts["tool_calls"] = tuple(
-                self._call(call, f"{path}.tool_calls[{place}]") for place, call in enumerate(listed)
-            )
+            deltas = self._calls.add(listed, f"{path}.tool_calls")
+            if deltas:
+                facts["tool_calls"] = deltas
         for key in MESSAGE_EXTRA:
             found = delta.get(key)
             if isinstance(found, list) and found:
                 self._kept.setdefault(key, []).extend(found)
-
-    def _call(self, value: Any, path: str) -> ToolCallDelta:
-        call = need_object(value, path)
-        function = call.get("function")
-        function = {} if function is None else need_object(function, f"{path}.function")
-        name = get_text(function, "name", f"{path}.function") or None
-        found = call.get("id")
-        own_id = str(found) if isinstance(found, str | int) and found != "" else ""
-        index, is_new = self._slot(call.get("index"), own_id, name)
-        if name is not None and index in self._named:
-            name = None  # some servers repeat it in every piece
-        elif name is not None:
-            self._named.add(index)
-        return ToolCallDelta(
-            index=index,
-            id=(own_id or f"call_{index}") if is_new else None,
-            name=name,
-            arguments=arguments_text(function.get("arguments"), f"{path}.function.arguments"),
-            extra=call_extra(call),
-        )
-
-    def _slot(self, index: Any, own_id: str, name: str | None) -> tuple[int, bool]:
-        """Find the call that a piece belongs to, and whether the piece begins it.
-
-        Servers count from 0 or 1, leave the index out, or write 0 for each of several calls: another id together with
-        a name begins another call.
-        """
-        for place in range(len(self._calls) - 1, -1, -1):
-            known_index, known_id = self._calls[place]
-            if index is None or index == known_index:
-                if name is not None and own_id and own_id != known_id:
-                    break
-                return place, False
-        self._calls.append((index, own_id))
-        return len(self._calls) - 1, True
 
     def _stop(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
         error = choice_error(choice, request_id=self._request_id, partial=self.partial or None)
@@ -241,7 +229,7 @@ class ChunkDecoder(Decoder):
             if content:
                 self._texts.append(content)
                 facts["text"] = content
-        if len(self._named) < len(self._calls):
+        if not self._calls.is_named():
             raise MalformedReply(
                 "a tool call of the stream has no name",
                 path="$.choices[0].delta.tool_calls",

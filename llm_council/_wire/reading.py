@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any, NoReturn, Protocol
 
@@ -121,6 +122,27 @@ class Decoder(ABC):
         """Return what was kept back until the answer was whole, such as thinking that is sent back as one block."""
         return []
 
+    def share(self, since: int, chunks: list[GenerateChunk]) -> None:
+        """Keep the words of these pieces in place of their events' own, where they are the same: once in memory.
+
+        Args:
+            since: how many texts there were before these pieces.
+            chunks: what was made of the events since then.
+        """
+        said = self._texts[since:]
+        if len(said) > 1:
+            words = [chunk.text for chunk in chunks if chunk.text]
+            if len(words) < len(said) and "".join(words) == "".join(said):
+                self._texts[since:] = words
+
+    def refuse(self, value: Any) -> Any:
+        """Return a JSON value that stood between the events, and is none.
+
+        Raises:
+            ApiError: it is an error of this dialect.
+        """
+        return value
+
     @abstractmethod
     def _read(self, event: SseEvent) -> GenerateChunk | None:
         """Return what an event that holds something adds, see ``feed``."""
@@ -130,6 +152,7 @@ class Splitter(Protocol):
     """What cuts bytes into events, see ``llm_council._wire.sse``."""
 
     before: list[SseEvent]
+    stray: list[bytes]
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Return the events that end within this piece."""
@@ -211,7 +234,7 @@ class BodyReader:
             self._whole.append(data)
             return []
         chunks: list[GenerateChunk] = []
-        feed = self._decoder.feed
+        feed, since = self._decoder.feed, len(self._decoder._texts)
         try:
             for event in self._events(data):
                 chunk = feed(event)
@@ -226,7 +249,9 @@ class BodyReader:
                 self._fault.fill(partial=self.partial or None)
             if not chunks:
                 self._raise_fault()
-        return together(chunks)
+        chunks = together(chunks)
+        self._decoder.share(since, chunks)
+        return chunks
 
     def _raise_fault(self) -> None:
         fault, self._fault = self._fault, None
@@ -259,7 +284,13 @@ class BodyReader:
             events = self._splitter.finish()
         except MalformedReply:  # cut inside a character
             events = []
-        return self._decoder.finish(events)
+        try:
+            return self._decoder.finish(events)
+        except TruncatedReply:
+            if self._splitter.stray:  # some failures are written behind the last event as plain JSON, which is none
+                with suppress(MalformedReply):
+                    self._decoder.refuse(loads(b"\n".join(self._splitter.stray), self._limits))
+            raise
 
     def _begin(self, sign: bytes) -> None:
         """Look at the first character of the body, before any of it is read."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_council._wire.openai_calls import arguments_text, call_id
 from llm_council._wire.openai_errors import error_inside
-from llm_council._wire.openai_reply import arguments_text, call_id, get_id, picked, read_cost
+from llm_council._wire.openai_reply import get_id, picked, read_cost
 from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
 from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
 from llm_council.errors import ApiError
@@ -18,6 +19,7 @@ __all__ = ["decode_response"]
 REPLY_EXTRA = ("service_tier",)
 STATUSES = ("completed", "complete", "incomplete", "failed", "cancelled", "queued", "in_progress")
 CALL = ("type", "call_id", "name", "arguments", "status")
+_BARREN = ("cancelled", "queued", "in_progress", "incomplete")
 _UNKNOWN = Usage()
 _BETWEEN = "\n\n"  # paragraphs of reasoning
 
@@ -86,8 +88,9 @@ def failure_in(
 
 
 def read_items(reply: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the output items of a reply."""
-    listed = need_list(reply.get("output"), "$.output")
+    """Return the output items of a reply; one that was cancelled, or waits, may have none."""
+    output = reply.get("output")
+    listed = [] if output is None and reply.get("status") in _BARREN else need_list(output, "$.output")
     return [need_object(item, f"$.output[{index}]") for index, item in enumerate(listed)]
 
 

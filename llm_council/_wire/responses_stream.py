@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from llm_council._wire.openai_calls import arguments_text, call_id
 from llm_council._wire.openai_errors import error_inside
-from llm_council._wire.openai_reply import arguments_text, call_id, get_id
+from llm_council._wire.openai_reply import get_id
 from llm_council._wire.payloads import get_text, loads, malformed, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
@@ -126,6 +127,16 @@ class EventDecoder(Decoder):
         error = error_inside({**value, "error": inner}, request_id=self._request_id, partial=self.partial or None)
         if error is not None:
             raise error
+
+    def refuse(self, value: Any) -> Any:
+        """Return a JSON value that is no event.
+
+        Raises:
+            ApiError: it is an error.
+        """
+        if isinstance(value, dict) and (value.get("error") or value.get("type") == "error"):
+            self._fail(value)
+        return value
 
     def _begin(self, value: dict[str, Any], facts: Facts) -> None:
         self._name(need_object(value.get("response"), "$.response"), facts)

@@ -15,6 +15,7 @@ __all__ = ["LineSplitter", "NdjsonSplitter", "SseEvent", "SseSplitter", "event_t
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
+_STRAY = 16 * 1024  # bytes of lines that are none of an event, among which an error may stand
 
 
 class SseEvent(NamedTuple):
@@ -37,9 +38,10 @@ class LineSplitter:
 
     Attributes:
         before: once ``feed`` has raised, the events that ended within the same piece before the fault.
+        stray: lines that belong to no event, from the first one that begins as JSON does.
     """
 
-    __slots__ = ("_after_cr", "_head", "_limit", "_rest", "_size", "before")
+    __slots__ = ("_after_cr", "_head", "_limit", "_rest", "_size", "before", "stray")
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         self._limit = limits.event
@@ -48,6 +50,7 @@ class LineSplitter:
         self._head: bytes | None = b""  # until the byte order mark is ruled out
         self._after_cr = False
         self.before: list[SseEvent] = []
+        self.stray: list[bytes] = []
 
     def lines(self, data: bytes) -> list[bytes]:
         """Return the lines that end within this piece.
@@ -113,13 +116,14 @@ class SseSplitter(LineSplitter):
         comments: comment lines so far; servers send them to keep a connection open.
     """
 
-    __slots__ = ("_data", "_data_size", "_event", "comments")
+    __slots__ = ("_data", "_data_size", "_event", "_stray_size", "comments")
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         super().__init__(limits)
         self._data: list[str] = []
         self._data_size = 0
         self._event: str | None = None
+        self._stray_size = 0
         self.comments = 0
 
     def feed(self, data: bytes) -> list[SseEvent]:
@@ -158,6 +162,9 @@ class SseSplitter(LineSplitter):
                 self._add(b"")
             elif line.startswith(b"event:"):
                 self._event = event_text(line[7:] if line[6:7] == b" " else line[6:]) or None
+            elif (self.stray or line[:1] in (b"{", b"[")) and self._stray_size < _STRAY:
+                self._stray_size += len(line) + 1
+                self.stray.append(line)
 
     def _add(self, value: bytes) -> None:
         self._data_size += len(value) + 1  # empty lines count: a million of them are no small event

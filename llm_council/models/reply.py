@@ -45,13 +45,17 @@ class FinishReason(StrEnum):
 # The vendors' words, lower case (vendors' API references; each dialect may know more of its own).
 _WORDS = {
     **{str(reason): reason for reason in FinishReason},
-    **dict.fromkeys(("end_turn", "stop_sequence", "eos", "completed", "complete", "done"), FinishReason.STOP),
-    **dict.fromkeys(("max_tokens", "max_output_tokens", "model_context_window_exceeded"), FinishReason.LENGTH),
+    **dict.fromkeys(
+        ("end_turn", "stop_sequence", "eos", "eos_token", "completed", "complete", "done"), FinishReason.STOP
+    ),
+    **dict.fromkeys(
+        ("max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"), FinishReason.LENGTH
+    ),
     **dict.fromkeys(("tool_use", "tool_call", "function_call"), FinishReason.TOOL_CALLS),
     **dict.fromkeys(
         ("refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii"), FinishReason.CONTENT_FILTER
     ),
-    **dict.fromkeys(("failed", "timeout", "abort", "error_toxic"), FinishReason.ERROR),
+    **dict.fromkeys(("failed", "timeout", "abort", "error_toxic", "insufficient_system_resource"), FinishReason.ERROR),
 }
 
 _tokens = checked(lambda value: whole(value) and value >= 0, "a whole number of 0 or more")
