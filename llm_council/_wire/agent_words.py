@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from typing import Any
 
 import attrs
 
 from llm_council._wire import failures
+from llm_council._wire.agent_waits import wait_said
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
@@ -37,10 +39,12 @@ class Ended:
     Attributes:
         exit_code: its exit status; negative for a signal.
         stderr: the end of what it wrote there.
+        at: when, in the machine's time zone, by which agents tell the hour at which a limit ends; None is not known.
     """
 
     exit_code: int = 0
     stderr: str = ""
+    at: datetime | None = None
 
 
 def last_object(text: str) -> dict[str, Any] | None:
@@ -103,18 +107,31 @@ _CUT = re.compile(
 _LENGTH = re.compile(r"(?i)max_output_tokens|output token maximum")
 
 
-def by_words(message: str, *, remedy: str, status: int | None = None, **facts: Any) -> CouncilError | None:
+def by_words(
+    message: str,
+    *,
+    remedy: str,
+    status: int | None = None,
+    at: datetime | None = None,
+    wait: float | None = None,
+    **facts: Any,
+) -> CouncilError | None:
     """Return the error that an agent's words mean; None where they mean none.
 
     Args:
         message: its words.
         remedy: what to do about a missing sign-in.
         status: the HTTP status that it passed on, where it did.
+        at: when it said so, see ``Ended``.
+        wait: seconds to wait that it said elsewhere, where these words say none.
         **facts: further facts of the error.
     """
     found = _STATUS.search(message)
     if status is None and found:
         status = int(found[1] or found[2])
+    seconds = wait_said(message, at) or wait
+    if seconds is not None:
+        facts["headers"] = {"retry-after": f"{seconds:.3f}"}
     for cls, words in _MEANINGS:
         if words.search(message) and (status is None or cls not in (ServerFailed, RateLimited)):
             if cls is AuthenticationFailed:
@@ -136,7 +153,7 @@ def failed(said: str, ended: Ended, name: str, remedy: str) -> CouncilError:
     """Return the error of a program that ended with one."""
     tail = ended.stderr.strip()
     # Of its stderr, which other words may stand in, only what it says last.
-    known = by_words(said, remedy=remedy) if said else by_words(tail[-2048:], remedy=remedy)
+    known = by_words(said or tail[-2048:], remedy=remedy, at=ended.at)
     if known is not None:
         return known
     how = f"was killed by signal {-ended.exit_code}" if ended.exit_code < 0 else f"ended with {ended.exit_code}"

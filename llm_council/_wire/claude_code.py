@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llm_council._wire.agent_waits import wait_until
 from llm_council._wire.agents import (
     AgentEvents,
     Argument,
@@ -41,6 +42,7 @@ LONGEST_SCHEMA = 96 * 1024
 
 _LIMITS = Limits()
 _SETTINGS = {"disableAllHooks": True}
+_WAITED_FOR = (429, 503, 529)  # statuses with which vendors say when to come back
 _EXTRA = ("num_turns", "permission_denials", "terminal_reason", "service_tier")
 
 
@@ -111,6 +113,8 @@ class ClaudeCodeEvents(AgentEvents):
         self._shown = ""  # of the current message
         self._thoughts = False
         self._retries = 0
+        self._wait: float | None = None  # seconds before its last try, at least what the vendor asked for
+        self._resets: float | None = None  # the Unix time at which the limit of its plan ends
 
     @property
     def partial(self) -> str:
@@ -125,13 +129,21 @@ class ClaudeCodeEvents(AgentEvents):
                 return self._piece(need_object(event.get("event"), "$.event"))
             case "assistant" if event.get("parent_tool_use_id") is None:
                 return self._message(need_object(event.get("message"), "$.message"))
+            case "rate_limit_event":
+                self._limit(event.get("rate_limit_info"))
             case "result":
                 self._result = event
         return None
 
+    def _limit(self, info: Any) -> None:
+        if isinstance(info, dict) and info.get("status") == "rejected":
+            self._resets = amount(info.get("resetsAt"))
+
     def _system(self, event: dict[str, Any]) -> GenerateChunk | None:
         if event.get("subtype") == "api_retry":
             self._retries += 1
+            delay = amount(event.get("retry_delay_ms")) if event.get("error_status") in _WAITED_FOR else None
+            self._wait = None if delay is None else delay / 1000
             self.note = f"retrying after {event.get('error') or event.get('error_status')}"
         elif event.get("subtype") == "init":
             return GenerateChunk(request_id=get_text(event, "session_id", "$"))
@@ -207,7 +219,8 @@ class ClaudeCodeEvents(AgentEvents):
         status = status if isinstance(status, int) and 400 <= status <= 599 else None
         subtype = result.get("subtype")
         if subtype in (None, "success", "error_during_execution"):
-            known = by_words(message, remedy=REMEDY, status=status, partial=partial)
+            wait = self._wait if self._resets is None else wait_until(self._resets, ended.at)
+            known = by_words(message, remedy=REMEDY, status=status, at=ended.at, wait=wait, partial=partial)
             if known is not None:
                 return known
         message = f"claude failed ({subtype}): {message}"

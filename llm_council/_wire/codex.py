@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm_council._wire.agent_waits import wait_said
 from llm_council._wire.agents import (
     AgentEvents,
     Argument,
@@ -139,7 +140,13 @@ class CodexEvents(AgentEvents):
 
     def _end(self, ended: Ended) -> GenerateChunk:
         if self._failure is not None:
-            known = by_words(self._failure, remedy=REMEDY, partial=self.partial or None)
+            known = by_words(
+                self._failure,
+                remedy=REMEDY,
+                at=ended.at,
+                wait=wait_said(self.note, ended.at),
+                partial=self.partial or None,
+            )
             raise known or CommandFailed(
                 f"codex: {self._failure}", exit_code=ended.exit_code, stderr_tail=ended.stderr, retryable=False
             )

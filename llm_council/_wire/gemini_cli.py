@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_council._wire import failures, gemini_errors
+from llm_council._wire.agent_waits import wait_said
 from llm_council._wire.agents import (
     AgentEvents,
     Argument,
@@ -37,6 +38,7 @@ REMEDY = "run `gemini` and sign in, or set GEMINI_API_KEY"
 _LIMITS = Limits()
 _NO_TOOLS = b'[[rule]]\ntoolName = "*"\ndecision = "deny"\npriority = 999\n'
 _NO_SIGN_IN = 41
+_TRACE = 4096  # characters of stderr among which the program writes how long it would have waited
 _MEANT = {42: "it refused its input", 52: "its configuration is wrong", 53: "it used up its turns"}
 _WITHHELD = ("NO_FINISH_REASON", "SAFETY_BLOCKED", "PROHIBITED_CONTENT", "RECITATION")
 
@@ -185,7 +187,8 @@ def _meaning(message: str, status: int | None, ended: Ended, partial: str | None
             return AuthenticationFailed(f"{error.message}; {REMEDY}", status=error.status, code=error.code)
         if error is not None:
             return error
-    known = by_words(message, remedy=REMEDY, status=status, partial=partial)
+    wait = wait_said(ended.stderr[-_TRACE:], ended.at)
+    known = by_words(message, remedy=REMEDY, status=status, at=ended.at, wait=wait, partial=partial)
     return known or CommandFailed(
         f"gemini: {message}", exit_code=ended.exit_code, stderr_tail=ended.stderr, retryable=False
     )

@@ -82,7 +82,8 @@ class Agent(Dialect):
         return [json.loads(line) for line in self.wire.encode_events(response).split(b"\n") if line]
 
     def frame(self, event: Any) -> bytes:
-        return json.dumps(event).encode() + b"\n"
+        events = event if isinstance(event, list) else [event]
+        return b"".join(json.dumps(one).encode() + b"\n" for one in events)
 
 
 class Codex(Agent):
@@ -96,7 +97,8 @@ class Codex(Agent):
         return super().events(response, request)
 
     def refusal(self, refuse: Refuse) -> Any:
-        message = f"unexpected status {refuse.status} Refused: {refuse.message}, url: https://x"
+        wait = "" if refuse.retry_after is None else f" Please try again in {refuse.retry_after}s."
+        message = f"unexpected status {refuse.status} Refused: {refuse.message}{wait}, url: https://x"
         return {"type": "turn.failed", "error": {"message": message}}
 
 
@@ -113,7 +115,11 @@ class ClaudeCode(Agent):
 
     def refusal(self, refuse: Refuse) -> Any:
         facts = {"result": f"API Error: {refuse.message}", "api_error_status": refuse.status}
-        return {"type": "result", "subtype": "success", "is_error": True, **facts}
+        last = {"type": "result", "subtype": "success", "is_error": True, **facts}
+        if refuse.retry_after is None:
+            return last
+        waited = {"retry_delay_ms": refuse.retry_after * 1000, "error_status": refuse.status, "error": "rate_limit"}
+        return [{"type": "system", "subtype": "api_retry", **waited}, last]
 
 
 class GeminiCli(Agent):
@@ -122,11 +128,10 @@ class GeminiCli(Agent):
     usage: ClassVar[tuple[str, ...]] = ("stats",)
 
     def refusal(self, refuse: Refuse) -> Any:
-        inner = {"error": {"code": refuse.status, "message": refuse.message, "status": "REFUSED"}}
+        kind = {"@type": "type.googleapis.com/google.rpc.RetryInfo"}
+        wait = [] if refuse.retry_after is None else [{**kind, "retryDelay": f"{refuse.retry_after}s"}]
+        inner = {"error": {"code": refuse.status, "message": refuse.message, "status": "REFUSED", "details": wait}}
         return {"type": "result", "status": "error", "error": {"message": f"[API Error: {json.dumps(inner)}]"}}
-
-
-NO_DELAY = {"errors": "agents pass on no delay that their vendor asks for"}
 
 
 class AgentConformance(ProviderConformance):
@@ -170,7 +175,6 @@ class TestCodex(AgentConformance):
     provider = CodexProvider
     speaks = Codex()
     key_variable = "CODEX_API_KEY"
-    not_kept = NO_DELAY
 
 
 class TestClaudeCode(AgentConformance):
@@ -178,7 +182,6 @@ class TestClaudeCode(AgentConformance):
     provider = ClaudeCodeProvider
     speaks = ClaudeCode()
     key_variable = "ANTHROPIC_API_KEY"
-    not_kept = NO_DELAY
 
 
 class TestGeminiCli(AgentConformance):
@@ -186,4 +189,4 @@ class TestGeminiCli(AgentConformance):
     provider = GeminiCliProvider
     speaks = GeminiCli()
     key_variable = "GEMINI_API_KEY"
-    not_kept: ClassVar = {**NO_DELAY, "finish": "Gemini CLI does not say that an answer was cut at its length"}
+    not_kept: ClassVar = {"finish": "Gemini CLI does not say that an answer was cut at its length"}

@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -161,7 +162,8 @@ class CommandLineProvider(ProviderAdapter):
                 while data := await process.read():
                     for piece in reader.feed(data):
                         yield piece
-                ended = Ended(exit_code=await process.wait(), stderr=process.tail())
+                code = await process.wait()
+                ended = Ended(exit_code=code, stderr=process.tail(), at=datetime.now().astimezone())
             except CouncilError as error:
                 if isinstance(error, TimedOut):
                     raise self._late(reader, process.tail(), total) from None
