@@ -137,6 +137,7 @@ async def draft(sitting: Sitting, board: Board) -> None:
     async with anyio.create_task_group() as group:
         for name in plan.drafters:
             start(name)
+        await sitting.admission.begun()
     sitting.close(Phase.DRAFT)
 
 

@@ -63,7 +63,8 @@ async def conduct(
         emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
         try:
             with _runtime.Answering(plan.budget.deadline, partial(_stand_in, sitting, on_result)):
-                final: Final | RunError = await STRATEGIES[plan.strategy](sitting)
+                async with sitting.admission:
+                    final: Final | RunError = await STRATEGIES[plan.strategy](sitting)
         except RunError as error:
             final = error
         except BaseException:  # a cancellation, or Ctrl-C: what is there is told, and the exception passes

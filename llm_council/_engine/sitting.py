@@ -9,6 +9,7 @@ from math import inf
 import anyio
 import attrs
 
+from llm_council._engine.admission import Admission
 from llm_council._engine.budget import Ledger, phase_ends
 from llm_council._journal import NO_JOURNAL, Journal
 from llm_council.events import Degraded, PhaseFinished, PhaseStarted, emit
@@ -33,6 +34,7 @@ class Sitting:
         clock: monotonic seconds, for events and reports.
         deltas: whether somebody wants the seats' words as they come.
         journal: what keeps a journal of the run.
+        admission: its turn to begin.
         started: the clock's reading at the start.
         ends: when each phase must end, on the event loop's clock.
         end: when the run must end, on the event loop's clock.
@@ -52,6 +54,7 @@ class Sitting:
     clock: Callable[[], float]
     deltas: bool = False
     journal: Journal = NO_JOURNAL
+    admission: Admission = attrs.field(init=False, factory=Admission)
     started: float = attrs.field(init=False)
     ends: dict[Phase, float] = attrs.field(init=False)
     end: float = attrs.field(init=False)

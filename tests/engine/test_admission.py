@@ -1,0 +1,109 @@
+"""Which run begins next: a few at a time, first come first served, and nobody keeps a turn that it does not use."""
+
+import anyio
+import pytest
+
+from llm_council._engine.admission import AT_ONCE, Admission
+from llm_council.errors import QuorumLost, ServerFailed
+from llm_council.events import PhaseStarted, RunStarted, SeatStarted
+from llm_council.models import Phase, Status
+from llm_council.testing.fakes import ScriptedProvider
+
+pytestmark = pytest.mark.anyio
+
+RUNS = 20
+SCRIPT = {"draft": "391", "critique": "Right.", "synthesise": "It is 391."}
+
+
+@pytest.fixture
+def council(table):
+    return table(ann=ScriptedProvider(SCRIPT), bob=ScriptedProvider(SCRIPT), cid=ScriptedProvider(SCRIPT))
+
+
+async def test_the_first_runs_ask_before_the_last_begin(council):
+    results = []
+
+    async def one():
+        results.append(await council.run())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(RUNS):
+            group.start_soon(one)
+    assert [result.status for result in results] == [Status.COMPLETED] * RUNS
+    beginning, most = set(), 0
+    for event in council.events:
+        if isinstance(event, PhaseStarted) and event.phase == Phase.DRAFT:
+            beginning.add(event.run_id)
+            most = max(most, len(beginning))
+        if isinstance(event, SeatStarted) and event.phase == Phase.DRAFT:
+            beginning.discard(event.run_id)
+    assert most <= AT_ONCE < RUNS
+    assert not beginning
+
+
+async def test_runs_begin_in_the_order_in_which_they_came(council):
+    async with anyio.create_task_group() as group:
+        for _ in range(RUNS):
+            group.start_soon(council.run)
+    began = [event.run_id for event in council.heard(PhaseStarted) if event.phase == Phase.DRAFT]
+    came = [event.run_id for event in council.heard(RunStarted)]
+    assert len(began) == RUNS
+    # Those that may begin together do so in any order: trio's own is left to chance.
+    assert all(abs(began.index(run) - place) < AT_ONCE for place, run in enumerate(came))
+
+
+async def _entered(group, entered):
+    async def stay(number):
+        async with Admission():
+            entered.append(number)
+            await anyio.sleep_forever()
+
+    for number in range(AT_ONCE):
+        group.start_soon(stay, number)
+    await anyio.wait_all_tasks_blocked()
+
+
+async def test_a_run_that_is_cancelled_while_it_waits_takes_no_turn(council):
+    entered = []
+    async with anyio.create_task_group() as stayers:
+        await _entered(stayers, entered)
+        assert len(entered) == AT_ONCE
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(council.run)
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+        assert [result.status for result in council.results] == [Status.CANCELLED]
+        assert not council.heard(SeatStarted)
+        stayers.cancel_scope.cancel()
+    assert (await council.run()).status is Status.COMPLETED
+
+
+async def test_a_run_passes_its_turn_on_as_soon_as_its_calls_are_on_their_way(table):
+    slow = ScriptedProvider(SCRIPT, delay={"draft": float("inf")})
+    hanging = table(ann=slow, bob=slow)
+    quick = table(ann=ScriptedProvider(SCRIPT), bob=ScriptedProvider(SCRIPT))
+    async with anyio.create_task_group() as group:
+        for _ in range(2 * AT_ONCE):
+            group.start_soon(hanging.run)
+        await anyio.wait_all_tasks_blocked()
+        assert (await quick.run()).status is Status.COMPLETED
+        group.cancel_scope.cancel()
+
+
+async def test_runs_that_fail_keep_no_turn(table):
+    down = ScriptedProvider({"*": ServerFailed("down", status=500)})
+    for _ in range(AT_ONCE + 1):
+        assert isinstance((await table(ann=down, bob=down).run()).error, QuorumLost)
+
+
+async def test_every_event_loop_has_turns_of_its_own():
+    async def fill():
+        async with anyio.create_task_group() as group:
+            entered = []
+            await _entered(group, entered)
+            group.cancel_scope.cancel()
+        return len(entered)
+
+    assert await fill() == AT_ONCE
+    assert await anyio.to_thread.run_sync(anyio.run, fill) == AT_ONCE
