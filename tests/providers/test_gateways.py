@@ -212,6 +212,14 @@ async def test_a_schema_goes_as_far_as_the_vendor_takes_it(name, model, kind, st
         ("deepseek", "deepseek-flash", "none", None),
         ("deepseek", "deepseek-flash", "max", "max"),
         ("cerebras", "gpt-oss-120b", "low", "low"),
+        ("groq", "openai/gpt-oss-120b", "max", "high"),
+        ("groq", "qwen/qwen3-32b", "none", "none"),
+        ("groq", "qwen/qwen3-32b", "low", None),
+        ("groq", "llama-3.3-70b-versatile", "low", None),
+        ("mistral", "mistral-small-latest", "medium", "high"),
+        ("mistral", "mistral-medium-latest", "none", "none"),
+        ("mistral", "mistral-large-latest", "high", None),
+        ("mistral", "magistral-medium-latest", "high", None),
     ],
 )
 async def test_words_of_effort(name, model, effort, sent, vendor):
@@ -220,6 +228,24 @@ async def test_words_of_effort(name, model, effort, sent, vendor):
         response = await call(provider, asked)
     assert vendor.body.get("reasoning_effort") == sent
     assert bool(response.adjustments) is (sent != effort)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("model", "sent"), [("grok-4.3", None), ("grok-4.20-non-reasoning", ["a", "b", "c", "d"])])
+async def test_stop_texts_go_to_the_models_of_xai_that_take_them(model, sent, vendor):
+    asked = GenerateRequest(prompt="x", model=model, stop=["a", "b", "c", "d", "e"])
+    async with get_provider("xai", base_url=vendor.url, api_key=KEY) as provider:
+        response = await call(provider, asked)
+    assert vendor.body.get("stop") == sent
+    assert [adjustment.field for adjustment in response.adjustments] == ["stop"]
+
+
+@pytest.mark.anyio
+async def test_groqs_raw_reasoning_is_told_from_the_answer(vendor):
+    vendor.script = lambda exchange: exchange.answer("<think>hm</think>42")
+    async with get_provider("groq", base_url=vendor.url, api_key=KEY, default_model="qwen/qwen3-32b") as provider:
+        response = await call(provider, GenerateRequest(prompt="x"))
+    assert (response.text, response.reasoning) == ("42", "hm")
 
 
 @pytest.mark.anyio
