@@ -1,8 +1,9 @@
 """What a run tells whoever keeps a journal of it, and what a journal may tell the run.
 
-The engine and the store know each other through this alone. A journal hears of every call before it is made and of its
-end before that is used, and of every moment at which the engine reads its clock. One that remembers an earlier run
-tells the endings and the moments of that run in place of new ones: so a run is resumed, and replayed.
+The engine and the store know each other through this alone. A journal hears of every call before it is made, of its end
+before anything comes of that, and of every moment at which the engine reads its clock. The run waits for it before a
+call is sent and before the result is told. One that remembers an earlier run tells the endings and the moments of that
+run in place of new ones: so a run is resumed, and replayed.
 """
 
 from __future__ import annotations
@@ -86,17 +87,17 @@ class Journal(Protocol):
         """Wait until it is time for a recalled ending."""
 
     async def asking(self, call: Call) -> None:
-        """Take note of a call, and return once that is safe: it is not made before."""
+        """Take note of a call, and return once that and all before it is safe: it is not made before."""
 
     async def answered(self, call: Call, ending: Ending) -> None:
-        """Take note of an ending, and return once it is safe: the run does not use it before."""
+        """Take note of an ending, which must be safe before ``asking`` or ``finished`` return."""
 
     def warnings(self) -> tuple[str, ...]:
         """Return what a reader of the result should know of this journal."""
         ...
 
     async def finished(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
-        """Take note of the result; return further warnings."""
+        """Take note of the result, and return further warnings once it is safe."""
         ...
 
     def left(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:

@@ -21,7 +21,7 @@ _live: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
 # Keys that may come from elsewhere than a Secret of ours: vendors' key shapes, bearer values, keys in URLs. Most texts
 # hold nothing of the kind, so a cheap look goes first: for the word beside a pattern, in lower case, or where there is
 # none, for one of the words that stand before a sign.
-_SIGNED = ("sk-", "pk-", "rk-", "xai-", "r8-", "hf-", "nvapi-", "fw-", "ghp-", "gho-", "ghs-", "pat-")
+_SIGNED = ("sk", "pk", "rk", "xai", "r8", "hf", "nvapi", "fw", "ghp", "gho", "ghs", "pat")
 _PATTERNS = (
     ("", re.compile(r"\b(?:sk|pk|rk|gsk|xai|r8|hf|nvapi|csk|fw)[-_][A-Za-z0-9_\-]{12,}")),
     ("aiza", re.compile(r"\bAIza[A-Za-z0-9_\-]{20,}")),
@@ -201,11 +201,19 @@ def redact(text: str) -> str:
 def _likely(text: str) -> Iterator[re.Pattern[str]]:
     """Yield the patterns that may match somewhere in a text."""
     folded = text.casefold()
-    dashed = folded.replace("_", "-")
-    signed = any(sign in dashed for sign in _SIGNED)
+    signed = _is_signed(folded.replace("_", "-"))
+    assigned = "=" in folded
     for word, pattern in _PATTERNS:
-        if (word in folded) if word else signed:
+        if (assigned or word[-1] != "=") and word in folded if word else signed:
             yield pattern
+
+
+def _is_signed(dashed: str) -> bool:
+    """Tell whether one of the words stands before a dash: where dashes are few, looking at each is the quickest."""
+    if dashed.count("-") * 24 > len(dashed):
+        return any(f"{word}-" in dashed for word in _SIGNED)
+    *before, _ = dashed.split("-")
+    return any(piece.endswith(_SIGNED) for piece in before)
 
 
 def may_hold_keys(text: str) -> bool:

@@ -6,14 +6,27 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from functools import cache
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 import attrs
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from llm_council import errors
+from llm_council._convert._kinds import (
+    NOT_FINITE,
+    called,
+    fits,
+    is_error,
+    is_mapping,
+    is_noun,
+    is_sequence,
+    is_union,
+    nouns_of,
+    preference,
+)
 from llm_council._convert._wrong import CAUGHT, Expected, Hook, Wrong, below, expected
 from llm_council.errors import Attempt, CouncilError, near
 from llm_council.models.deliberation import Problem
@@ -22,7 +35,8 @@ __all__ = ["converter", "json_value"]
 
 _TAG = "type"
 _PLAIN = frozenset({str, int, bool, NoneType})
-_NOT_FINITE = ("inf", "-inf", "nan")
+
+_dumpers: dict[type, Callable[[Any], Any]] = {}  # of nouns and errors, looked up once
 
 
 def json_value(value: Any) -> Any:
@@ -37,6 +51,14 @@ def json_value(value: Any) -> Any:
         }
     if kind is list or kind is tuple:
         return [item if type(item) in _PLAIN else json_value(item) for item in value]
+    if kind is float:
+        return value if math.isfinite(value) else str(value)
+    hook = _dumpers.get(kind)
+    return _uncommon(value) if hook is None else hook(value)
+
+
+def _uncommon(value: Any) -> Any:
+    kind: Any = type(value)
     if isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -45,8 +67,9 @@ def json_value(value: Any) -> Any:
         return value.value
     if isinstance(value, str):
         return str(value)
-    if attrs.has(type(value)) or isinstance(value, CouncilError):
-        return converter.unstructure(value)
+    if attrs.has(kind) or isinstance(value, CouncilError):
+        hook = _dumpers[kind] = converter.get_unstructure_hook(kind)
+        return hook(value)
     if isinstance(value, Mapping):
         return {str(json_value(key)): json_value(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
@@ -68,7 +91,7 @@ def _exactly(kind: type, what: str) -> Hook:
 def _number(value: Any, _: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, str) and value in _NOT_FINITE:
+    if isinstance(value, str) and value in NOT_FINITE:
         return float(value)
     raise expected("a number", value)
 
@@ -117,40 +140,53 @@ def _mapping_hook(kind: Any) -> Hook:
 
 
 def _sequence_dumper(kind: Any) -> Callable[[Any], Any]:
-    inner = get_args(kind)[0] if get_args(kind) else Any
-    return lambda value: [converter.unstructure(item, unstructure_as=inner) for item in value]
+    inner = _dumper(get_args(kind)[0] if get_args(kind) else Any)
+
+    def unstructure(value: Any) -> list[Any]:
+        if not value:
+            return []
+        hook = inner()
+        return [hook(item) for item in value]
+
+    return unstructure
 
 
 def _mapping_dumper(kind: Any) -> Callable[[Any], Any]:
-    inner = get_args(kind)[1] if get_args(kind) else Any
-    return lambda value: {
-        str(json_value(key)): converter.unstructure(item, unstructure_as=inner) for key, item in value.items()
-    }
+    inner = _dumper(get_args(kind)[1] if get_args(kind) else Any)
+
+    def unstructure(value: Any) -> dict[str, Any]:
+        if not value:
+            return {}
+        hook = inner()
+        return {str(json_value(key)): hook(item) for key, item in value.items()}
+
+    return unstructure
+
+
+def _dumper(kind: Any) -> Callable[[], Callable[[Any], Any]]:
+    """Look up what dumps a kind when it is first needed: until then it may be in the making itself."""
+    return cache(lambda: converter.get_unstructure_hook(kind))
 
 
 # Unions: told apart by the kind of the value, and by a tag where several are objects
 
 
-def _nouns_of(kind: Any) -> dict[str, type]:
-    return {member.__name__: member for member in get_args(kind) if isinstance(member, type) and attrs.has(member)}
-
-
 def _union_hook(kind: Any) -> Hook:
     members = get_args(kind)
-    nouns = _nouns_of(kind)
+    nouns = nouns_of(kind)
 
     def structure(value: Any, _: Any) -> Any:
         if len(nouns) > 1 and isinstance(value, Mapping):
             return _tagged(value, nouns)
         failure: Exception | None = None
-        for member in sorted(members, key=_preference):
-            if not _fits(value, member):
+        for member in sorted(members, key=preference):
+            if not fits(value, member):
                 continue
             try:
                 return converter.structure(value, member)
             except CAUGHT as error:
                 failure = failure or error
-        raise failure or expected(" or ".join(sorted(map(_called, members))), value)
+        raise failure or expected(" or ".join(sorted(map(called, members))), value)
 
     return structure
 
@@ -181,38 +217,13 @@ class _Itself:
 _Plain = _PlainOf()
 
 
-def _preference(member: Any) -> int:
-    """Try enums before the strings that hold any word."""
-    return 0 if isinstance(member, type) and issubclass(member, Enum) else 1
-
-
-def _fits(value: Any, member: Any) -> bool:
-    if member is NoneType:
-        return value is None
-    if member is Any:
-        return True
-    if get_origin(member) is tuple or member is tuple:
-        return isinstance(value, list | tuple)
-    if member is float:
-        return (isinstance(value, str) and value in _NOT_FINITE) or (
-            isinstance(value, int | float) and not isinstance(value, bool)
-        )
-    if member in (str, int, bool):
-        return type(value) is member
-    if isinstance(member, type) and issubclass(member, Enum):
-        return isinstance(value, str)
-    return isinstance(value, Mapping)
-
-
-def _called(member: Any) -> str:
-    return "null" if member is NoneType else getattr(member, "__name__", str(member))
-
-
 def _union_dumper(kind: Any) -> Callable[[Any], Any]:
-    nouns = _nouns_of(kind)
+    nouns = nouns_of(kind)
     sequences = [member for member in get_args(kind) if get_origin(member) is tuple]
 
     def unstructure(value: Any) -> Any:
+        if type(value) in _PLAIN:
+            return value
         if isinstance(value, tuple) and sequences:
             return converter.unstructure(value, unstructure_as=sequences[0])
         data = json_value(value)
@@ -232,7 +243,7 @@ def _is_relative(kind: Any) -> bool:
     A class that someone derives from another noun elsewhere makes no family of it: what is dumped must not depend on
     what else was imported.
     """
-    if not _is_noun(kind):
+    if not is_noun(kind):
         return False
     top = [base for base in kind.__mro__ if attrs.has(base) and attrs.fields(base)][-1:]
     return any(child.__module__ == base.__module__ for base in top for child in base.__subclasses__())
@@ -324,26 +335,6 @@ def _load_error(value: Any, cls: type[CouncilError]) -> CouncilError:
     return error
 
 
-def _is_error(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, CouncilError)
-
-
-def _is_noun(kind: Any) -> bool:
-    return isinstance(kind, type) and attrs.has(kind)
-
-
-def _is_union(kind: Any) -> bool:
-    return get_origin(kind) in (Union, UnionType)
-
-
-def _is_sequence(kind: Any) -> bool:
-    return kind is tuple or get_origin(kind) is tuple
-
-
-def _is_mapping(kind: Any) -> bool:
-    return kind in (dict, Mapping) or get_origin(kind) in (dict, Mapping)
-
-
 def _build() -> Converter:
     """Register the hooks: of those that know a type, the last one counts."""
     made = Converter(detailed_validation=True, forbid_extra_keys=True)
@@ -358,22 +349,22 @@ def _build() -> Converter:
         made.register_unstructure_hook(kind, json_value)
     made.register_structure_hook_func(lambda kind: kind is Any, lambda value, _: value)
     made.register_structure_hook_func(lambda kind: kind is NoneType, _exactly(NoneType, "null"))
-    made.register_structure_hook_func(_is_error, _load_error)
+    made.register_structure_hook_func(is_error, _load_error)
     made.register_structure_hook_func(
         lambda kind: isinstance(kind, _Itself), lambda value, kind: _itself(kind.cls)(value, kind.cls)
     )
     for known, structuring, dumping in (
-        (_is_sequence, _tuple_hook, _sequence_dumper),
-        (_is_mapping, _mapping_hook, _mapping_dumper),
-        (_is_union, _union_hook, _union_dumper),
-        (_is_noun, _noun_hook, None),
+        (is_sequence, _tuple_hook, _sequence_dumper),
+        (is_mapping, _mapping_hook, _mapping_dumper),
+        (is_union, _union_hook, _union_dumper),
+        (is_noun, _noun_hook, None),
         (_is_relative, _family_hook, _family_dumper),
     ):
         made.register_structure_hook_factory(known, structuring)
         if dumping is not None:
             made.register_unstructure_hook_factory(known, dumping)
     made.register_unstructure_hook_func(lambda kind: kind is Any, json_value)
-    made.register_unstructure_hook_func(_is_error, _dump_error)
+    made.register_unstructure_hook_func(is_error, _dump_error)
     return made
 
 

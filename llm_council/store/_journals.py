@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -19,10 +19,13 @@ from llm_council._secrets import clean
 from llm_council.errors import StoreError
 from llm_council.models import Plan, Status
 from llm_council.store._recall import Past, Recall
-from llm_council.store._records import digest, ending_text, text_of
+from llm_council.store._records import digest, ending_text, plain_text, text_of
 from llm_council.store._writer import Entry, Writer
 
 __all__ = ["ReplayJournal", "RunJournal", "owner"]
+
+TOGETHER: Final = 0.005
+"""Seconds for which an answer waits for what comes after it, to be committed with that."""
 
 
 def owner() -> str:
@@ -32,6 +35,9 @@ def owner() -> str:
 
 class RunJournal:
     """Write down a run as it goes on. What cannot be written is warned of, and never disturbs the run.
+
+    The run waits for commits before what leaves it: before a call is sent, and before its result is told. Since all is
+    written in the order in which it came, every answer that led there is committed, too.
 
     Args:
         writer: writes into the store.
@@ -48,13 +54,16 @@ class RunJournal:
         self._shift = past.last if past is not None else 0.0
         self._repeated = {name: call.repeats for name, call in past.calls.items() if call.repeats} if past else {}
         self._told: list[tuple[str, float]] = []
+        self._noted = self._noting = 0  # of these, committed, and in the transaction that goes on
+        self._transaction = 0
         self._fault: StoreError | None = None
         self._notices: list[str] = []
         self._loop = loops.current()
         writer.live(self._run, session)
         if past is None:
             started = time.time()
-            writer.put(Entry(lambda connection: _begin(connection, plan, started), self._failed))
+            writer.put(Entry(lambda connection: _begin(connection, plan, started), self._failed), soon=False)
+            self._loop.after(TOGETHER, writer.hurry)
 
     def at(self, moment: str, now: float) -> float:
         """Return the time of a moment, that of the earlier process where it had it."""
@@ -89,9 +98,10 @@ class RunJournal:
         await self._written(lambda connection: _ask(connection, self._run, call, repeats, again=known is not None))
 
     async def answered(self, call: Call, ending: Ending) -> None:
-        """Write down an ending, and return once it is committed."""
+        """Write down an ending, with what the run writes next if that comes at once."""
         again = self._past is not None and call.name in self._past.calls
-        await self._written(lambda connection: _answer(connection, self._run, call, ending, again=again))
+        self._put(lambda connection: _answer(connection, self._run, call, ending, again=again), self._done, soon=False)
+        self._loop.after(TOGETHER, self._writer.hurry)
 
     def warnings(self) -> tuple[str, ...]:
         """Say which calls were made twice, and what the store does not have."""
@@ -110,7 +120,7 @@ class RunJournal:
 
     def left(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
         """Write down the result of a run that was cancelled; nobody waits."""
-        self._put(self._end(status, result), lambda _: None)
+        self._put(self._end(status, result), self._done)
         self._writer.over(self._run, self._session)
 
     def _words(self, fault: StoreError) -> str:
@@ -119,28 +129,49 @@ class RunJournal:
     def _end(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> Callable[[sqlite3.Connection], None]:
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE runs SET status = ? WHERE id = ?", (str(status), self._run))
-            _paper(connection, self._run, "result", text_of(dict(result())))
+            _paper(connection, self._run, "result", plain_text(dict(result())))
 
         return write
 
-    def _put(self, write: Callable[[sqlite3.Connection], None], done: Callable[[StoreError | None], None]) -> None:
-        """Hand something to the writer, with the moments that nobody has written yet."""
-        told, self._told = self._told, []
+    def _put(
+        self,
+        write: Callable[[sqlite3.Connection], None],
+        done: Callable[[StoreError | None], None],
+        *,
+        soon: bool = True,
+    ) -> None:
+        """Hand something to the writer."""
 
         def work(connection: sqlite3.Connection) -> None:
-            if told:
-                note = json.dumps(told, separators=(",", ":"))
-                mine = connection.execute(_NOTE, (note, self._run, self._session)).rowcount > 0
-            else:
-                mine = connection.execute(_MINE, (self._run, self._session)).fetchone() is not None
-            if not mine:
-                raise StoreError(f"the run {self._run}: it was purged, or another process has taken it over")
+            if self._transaction != self._writer.transaction:
+                self._note(connection)
+                self._transaction = self._writer.transaction
             write(connection)
 
         if self._fault is None:
-            self._writer.put(Entry(work, done))
+            self._writer.put(Entry(work, done), soon=soon)
         else:
             done(None)
+
+    def _note(self, connection: sqlite3.Connection) -> None:
+        """Write down the moments that are not yet, once in each transaction; all of it fails for a run of others."""
+        told = self._told[self._noted :]
+        self._noting = self._noted + len(told)
+        if told:
+            note = json.dumps(told, separators=(",", ":"))
+            mine = connection.execute(_NOTE, (note, self._run, self._session)).rowcount > 0
+        else:
+            mine = connection.execute(_MINE, (self._run, self._session)).fetchone() is not None
+        if not mine:
+            raise StoreError(f"the run {self._run}: it was purged, or another process has taken it over")
+
+    def _done(self, fault: StoreError | None) -> None:
+        """Take note of a commit, or of why there is none, in the writer's thread."""
+        self._failed(fault)
+        if fault is None:
+            self._noted = self._noting
+            if self._writer.notices:
+                self._notices.append(self._writer.notices.popleft())
 
     def _failed(self, fault: StoreError | None) -> None:
         """Take note of a fault, in the writer's thread: nothing more is written of this run."""
@@ -152,9 +183,7 @@ class RunJournal:
         event = anyio.Event()
 
         def done(fault: StoreError | None) -> None:
-            self._failed(fault)
-            if fault is None and self._writer.notices:
-                self._notices.append(self._writer.notices.popleft())
+            self._done(fault)
             self._loop.soon(event.set)
 
         self._put(write, done)

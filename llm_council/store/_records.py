@@ -15,7 +15,7 @@ from llm_council._secrets import may_hold_keys, redact
 from llm_council.errors import StoreError
 from llm_council.models import GenerateRequest, Message
 
-__all__ = ["MOST", "digest", "ending_from", "ending_text", "redacted", "text_of"]
+__all__ = ["MOST", "digest", "ending_from", "ending_text", "plain_text", "redacted", "text_of"]
 
 MOST: Final = 64 * 1024 * 1024
 """Characters that one record may have."""
@@ -43,12 +43,20 @@ def _masked(value: Any) -> Any:
 
 
 def text_of(noun: Any) -> str:
-    """Return a noun as a record: JSON in ASCII, so that any text comes back as it was.
+    """Return a noun as a record.
 
     Raises:
         StoreError: it is larger than a record may be.
     """
-    value = dump(noun)
+    return plain_text(dump(noun))
+
+
+def plain_text(value: Any) -> str:
+    """Return plain JSON values as a record: JSON in ASCII, so that any text comes back as it was.
+
+    Raises:
+        StoreError: it is larger than a record may be.
+    """
     text = _json(value)
     if may_hold_keys(text):
         text = _json(_masked(value))
@@ -59,12 +67,17 @@ def text_of(noun: Any) -> str:
 
 def ending_text(ending: Ending) -> str:
     """Return an ending as a record; where it is too large, the vendor's own reply is left out first."""
+    value = dump(ending)
+    response = value["response"]
+    if response is not None and response["content"] == response["text"]:  # the one is filled in from the other
+        del response["content"]
     try:
-        return text_of(ending)
+        return plain_text(value)
     except StoreError:
-        if ending.response is None or ending.response.raw is None:
+        if response is None or response["raw"] is None:
             raise
-        return text_of(attrs.evolve(ending, response=attrs.evolve(ending.response, raw=None)))
+        response["raw"] = None
+        return plain_text(value)
 
 
 def ending_from(text: str) -> Ending:

@@ -52,6 +52,10 @@ class Writer:
 
     Args:
         path: the store's file.
+
+    Attributes:
+        notices: what a reader of the next result should know.
+        transaction: the number of the transaction that goes on: for what is done once in each.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,9 +66,15 @@ class Writer:
         self._stopping = False
         self._living: set[tuple[str, int]] = set()
         self.notices: deque[str] = deque()
+        self.transaction = 0
 
-    def put(self, entry: Entry) -> None:
-        """Hand an entry over; this never blocks on the disk."""
+    def put(self, entry: Entry, *, soon: bool = True) -> None:
+        """Hand an entry over; this never blocks on the disk.
+
+        Args:
+            entry: what is to be written.
+            soon: wake the thread for it; else it is written with the next one, or after ``hurry``.
+        """
         with self._changed:
             self._waiting.append(entry)
             if self._thread is None:
@@ -76,7 +86,14 @@ class Writer:
                     entry.done(StoreError(f"the run store {self._path}: {error}"))
                     return
                 self._thread = thread
-            self._changed.notify()
+            if soon:
+                self._changed.notify()
+
+    def hurry(self) -> None:
+        """Have written what still waits."""
+        with self._changed:
+            if self._waiting:
+                self._changed.notify()
 
     def live(self, run: str, session: int) -> None:
         """Give a run signs of life from now on."""
@@ -142,6 +159,7 @@ class Writer:
         """Commit entries together; where that fails, one by one, so that one that cannot be written harms no other."""
         try:
             connection = connection or self._open()
+            self.transaction += 1
             with transaction(connection):
                 for entry in batch:
                     entry.write(connection)

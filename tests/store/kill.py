@@ -100,7 +100,7 @@ def main(root: Path, seed: int, points: int) -> None:
     for number in range(points):
         folder = root / str(number)
         folder.mkdir()
-        commit, late = (1 + number // 4 % 14, bool(number // 2 % 2)) if number % 2 else (None, False)
+        commit, late = (1 + number // 4 % 9, bool(number // 2 % 2)) if number % 2 else (None, False)
         pid = forked(run, folder, seed + number, commit, late)
         if commit is None:
             time.sleep(chance.uniform(0.0, 0.12))

@@ -243,6 +243,27 @@ def test_one_entry_that_cannot_be_written_harms_no_other(path: Path) -> None:
     writer.stop(10)
 
 
+def test_a_run_is_whole_though_every_transaction_had_to_be_made_again(
+    council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, told = _writer.Writer._next, []
+    wrong = _writer.Entry(lambda connection: connection.execute("INSERT INTO runs (id) VALUES ('x')"), told.append)
+
+    def batch(self: _writer.Writer, beat: float) -> list[_writer.Entry] | None:
+        found = batches(self, beat)
+        return [*found, wrong] if found else found
+
+    monkeypatch.setattr(_writer.Writer, "_next", batch)
+    result = council.run("Where?")
+    assert (result.status, result.warnings) == ("completed", ())
+    assert None not in told
+    assert told
+    assert council.replay(result.run_id).to_dict() == result.to_dict()
+    moments = [moment["moment"] for moment in Store(path).export_sync(result.run_id)["moments"]]
+    assert len(moments) == len(set(moments))
+    assert moments[-1] == "finished"
+
+
 # Life of the thread and of the process.
 
 

@@ -52,6 +52,28 @@ def council(path: Path) -> Council:
     return Council(seats(), config=CouncilConfig(seed="a seed"), store=path)
 
 
+def test_nothing_is_sent_before_every_answer_so_far_is_committed(path: Path) -> None:
+    answered: list[str] = []
+
+    def asked(request: GenerateRequest) -> str:
+        phase = str(request.metadata["phase"])
+        with closing(sqlite3.connect(path, timeout=5)) as connection:
+            committed = [name.partition("/")[0] for (name,) in connection.execute("SELECT name FROM endings")]
+            noted = {name.partition("/")[0] for (name,) in connection.execute("SELECT name FROM calls")}
+        assert phase in noted
+        if phase == "critique":  # of one draft, at least; another may have come since
+            assert "draft" in committed
+        if phase in ("synthesise", "repair"):
+            assert sorted(committed) == sorted(answered)
+        answered.append(phase)
+        return "{" if phase == "synthesise" else SCRIPT.get(phase, ANSWER)
+
+    council = Council(seats(dict.fromkeys((*SCRIPT, "repair"), asked)), config=CouncilConfig(), store=path)
+    result = council.run("Where?")
+    assert (result.status, result.errors) == ("completed", {})
+    assert len(answered) == 7
+
+
 def test_nothing_is_written_unless_a_store_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
