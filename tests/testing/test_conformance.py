@@ -439,6 +439,15 @@ def test_the_command_knows_what_it_proves(target, status, said, capsys, monkeypa
         assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["answers", "cut", "errors", "loops"])
+def test_a_vendor_of_another_dialect_is_what_every_line_names(name):
+    """Cut and refused calls would seem to be understood by whoever meets nothing but refusals."""
+    cls = type("Stranger", (TestHonest,), {"speaks": "gemini", "backends": ("asyncio",)})
+    (outcome,) = outcomes(cls(), (name,))
+    assert outcome.verdict is Verdict.BROKEN
+    assert "it asked for POST /chat/completions, which no vendor has that speaks 'gemini'" in outcome.line
+
+
 def test_a_promise_of_another_name_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["llm_council.providers.gemini:GeminiProvider", "--only", "politeness"])

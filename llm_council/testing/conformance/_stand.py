@@ -63,7 +63,10 @@ class Stand:
         with vendor.serve(), self.surroundings():
             adapter = self.make(vendor.url, KEY)
             vendor.key = KEY if _takes_key(adapter) else None
-            yield Stage(adapter, vendor)
+            try:
+                yield Stage(adapter, vendor)
+            finally:
+                self._meet(vendor)  # nothing else that was found says as much
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
@@ -84,6 +87,14 @@ class Stand:
         """Break the promise unless the vendor sees its client leave."""
         if not await anyio.to_thread.run_sync(vendor.wait_left, self.quick):
             broken(f"{what}, and its connection to the vendor stayed open")
+
+    def _meet(self, vendor: FakeVendor) -> None:
+        """Break the promise where the adapter speaks another dialect than the vendor that it was given."""
+        for asked in vendor.strange[:1]:
+            broken(
+                f"it asked for {asked.method} {asked.path}, which no vendor has that speaks {vendor.dialect.name!r}:"
+                " say which dialect it speaks, or give one of its own"
+            )
 
     def who(self) -> str:
         """Return the adapter's class, or this one's where it has several."""

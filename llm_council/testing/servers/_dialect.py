@@ -63,6 +63,20 @@ def dialect(name: str) -> Dialect:
 class Dialect(ABC):
     """How a vendor of one dialect answers. A subclass says how it reads and writes; the behaviours are here.
 
+    ``read``, ``whole`` and ``refusal`` are enough for a vendor that knows no streams::
+
+        class House(Dialect):
+            name = "house"
+
+            def read(self, asked):
+                return GenerateRequest(prompt=asked.json["ask"]) if asked.path.endswith("/talk") else None
+
+            def whole(self, response):
+                return {"words": response.text}
+
+            def refusal(self, refuse):
+                return {"why": refuse.message}
+
     Attributes:
         name: the dialect's.
         path: what the address of such a vendor ends with.
@@ -89,13 +103,13 @@ class Dialect(ABC):
     def whole(self, response: GenerateResponse) -> Any:
         """Write an answer as a reply's JSON."""
 
-    @abstractmethod
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
-        """Write an answer as the JSON of a stream's events."""
+        """Write an answer as the JSON of a stream's events; a vendor that knows no streams sends one whole reply."""
+        return [self.whole(response)]
 
-    @abstractmethod
     def frame(self, event: Any) -> bytes:
-        """Write one event of a stream."""
+        """Write one event of a stream; JSON on a line of its own by default."""
+        return dumps(event) + b"\n"
 
     @abstractmethod
     def refusal(self, refuse: Refuse) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models import GenerateRequest
 from llm_council.testing.servers._dialect import Dialect, dialect
 from llm_council.testing.servers._obliging import obliging
@@ -50,6 +51,17 @@ class FakeVendor:
     def calls(self) -> list[Asked]:
         """The requests that asked a model, in order: those that are no mere look at the server."""
         return [asked for asked in self.asked if self.dialect.facts(asked) is None]
+
+    @property
+    def strange(self) -> list[Asked]:
+        """The requests, other than those that merely look, to addresses that such a vendor does not have."""
+        return [asked for asked in self.asked if asked.method not in ("GET", "HEAD") and not self._knows(asked)]
+
+    def _knows(self, asked: Asked) -> bool:
+        try:
+            return self.dialect.facts(asked) is not None or self.dialect.read(asked) is not None
+        except (MalformedReply, InvalidOption):
+            return True  # a request of ours, and a bad one
 
     def read(self, asked: Asked) -> GenerateRequest | None:
         """Return the call in a request; None for one that is none."""

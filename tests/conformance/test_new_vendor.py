@@ -1,0 +1,78 @@
+"""A new vendor with a dialect of its own is one wire file, one provider file under 120 lines, one conformance class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+import parrot
+import parrot_wire as wire
+from hypothesis import given, settings
+
+from llm_council._wire.payloads import dumps
+from llm_council.errors import ProviderError
+from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, join
+from llm_council.testing.conformance import ProviderConformance
+from llm_council.testing.servers import Asked, Dialect, Refuse
+from llm_council.testing.strategies import json_values, responses
+
+
+class Parrot(Dialect):
+    """The other half: a line for each function of the mirror, since the codec is symmetrical."""
+
+    name = "parrot"
+    stream_type: ClassVar[str] = "application/x-ndjson"
+    usage: ClassVar[tuple[str, ...]] = ("counted",)
+
+    def read(self, asked: Asked) -> GenerateRequest | None:
+        return wire.decode_request(asked.json) if asked.path.endswith("/talk") else None
+
+    def whole(self, response: GenerateResponse) -> Any:
+        return wire.encode_response(response)
+
+    def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
+        return wire.encode_events(response)
+
+    def refusal(self, refuse: Refuse) -> Any:
+        return wire.encode_error(refuse.message)
+
+    def facts(self, asked: Asked) -> Any:
+        return {"data": [{"id": "grey"}]} if asked.path.endswith("/models") else None
+
+
+class TestParrot(ProviderConformance):
+    provider = parrot.ParrotProvider
+    speaks = Parrot()
+
+
+def test_its_provider_is_short() -> None:
+    assert len(Path(parrot.__file__).read_text().splitlines()) < 120
+
+
+# The laws of every dialect hold for it, too.
+
+
+def read(pieces: list[bytes]) -> Any:
+    stream = wire.TalkStream()
+    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
+    return join([*chunks, *stream.finish()])
+
+
+@settings(max_examples=20)
+@given(responses())
+def test_a_stream_says_what_the_whole_says_wherever_it_is_cut(answer: GenerateResponse) -> None:
+    body = b"".join(dumps(event) + b"\n" for event in wire.encode_events(answer))
+    found = read([body])
+    assert found.text == (answer.text or None)
+    assert found.finish_reason == ("length" if answer.finish_reason == FinishReason.LENGTH else "stop")
+    assert read([body[at : at + 1] for at in range(len(body))]) == found
+
+
+@settings(max_examples=50)
+@given(json_values())
+def test_junk_is_malformed(value: Any) -> None:
+    for decode in (wire.decode_response, wire.decode_request, lambda junk: read([dumps(junk) + b"\n"])):
+        with suppress(ProviderError):
+            decode(value)
