@@ -48,7 +48,11 @@ def decode_response(
     calls: list[ToolCall] = []
     others: list[Any] = []
     citations: list[Any] = []
-    for index, found in enumerate(need_list(reply.get("content"), "$.content")):
+    content = reply.get("content")
+    nothing = content is None and reply.get("type") == "message"  # a refusal, for one
+    for index, found in enumerate([] if nothing else need_list(content, "$.content")):
+        if found is None:
+            continue
         path = f"$.content[{index}]"
         block = need_object(found, path)
         word = block.get("type")

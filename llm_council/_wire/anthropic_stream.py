@@ -237,7 +237,8 @@ class EventDecoder(Decoder):
 
 def _index(value: dict[str, Any]) -> int:
     """Return which block an event is about; some servers leave it out where there is but one."""
-    index = value.get("index", 0)
+    index = value.get("index")
+    index = 0 if index is None else index
     if isinstance(index, int):
         return index
     raise malformed("$.index", "a number", index)

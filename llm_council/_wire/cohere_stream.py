@@ -48,7 +48,7 @@ class EventDecoder(Decoder):
         error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
         if error is not None:
             raise error
-        kind = value.get("type")
+        kind = value.get("type") or event.event
         delta = value.get("delta")
         delta = {} if delta is None else need_object(delta, "$.delta")
         if kind == "message-start":
@@ -103,7 +103,9 @@ class EventDecoder(Decoder):
 
     def _arguments(self, index: Any, message: dict[str, Any]) -> GenerateChunk | None:
         path = f"{_PATH}.tool_calls.function"
-        call = need_object(_single(message.get("tool_calls")), f"{_PATH}.tool_calls")
+        if message.get("tool_calls") is None:
+            return None
+        call = need_object(_single(message["tool_calls"]), f"{_PATH}.tool_calls")
         text = arguments_text(need_object(call.get("function"), path).get("arguments"), f"{path}.arguments")
         if not self._calls:
             raise malformed("$.type", "the start of a call before its arguments", "tool-call-delta")
