@@ -7,7 +7,7 @@ an address or a model that it does not know, the cost is unknown. A provider's o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -31,16 +31,21 @@ _OTHER_ADDRESSES = {"api.together.ai": "https://api.together.xyz"}
 @cache
 def load() -> DataSnapshot | None:
     """Load the table, which takes a moment once; None where the extra ``prices`` is not there."""
-    if find_spec("genai_prices") is None:
+    if not _is_installed():
         return None
     from genai_prices.data_snapshot import get_snapshot
 
     return get_snapshot()
 
 
+@cache
+def _is_installed() -> bool:
+    return find_spec("genai_prices") is not None
+
+
 def must_load(adapters: Iterable[ProviderAdapter]) -> bool:
     """Tell whether a run of these may look for prices in a table that is not loaded yet."""
-    if load.cache_info().currsize or find_spec("genai_prices") is None:
+    if load.cache_info().currsize or not _is_installed():
         return False
     return any(_address(one) and not _is_own(one) for adapter in adapters for one in _senders(adapter))
 
@@ -75,7 +80,9 @@ def look_up(address: str, model: str, usage: Usage) -> float | None:
         return None
     from genai_prices import Usage as Tokens
 
-    host = urlsplit(address).hostname or ""
+    known = _known(address, model)
+    if known is None:
+        return None
     tokens = Tokens(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
@@ -83,10 +90,24 @@ def look_up(address: str, model: str, usage: Usage) -> float | None:
         cache_write_tokens=usage.cache_write_tokens,
     )
     try:
-        found = table.calc(tokens, model, None, _OTHER_ADDRESSES.get(host, address), None)
-    except (LookupError, ValueError):  # an address or a model that it does not know, or tokens that do not add up
+        price = table.calc(tokens, model, None, known, None)
+    except (LookupError, ValueError):  # tokens that it has no price for, or that do not add up
         return None
-    return float(found.total_price)
+    return float(price.total_price)
+
+
+@lru_cache(maxsize=512)
+def _known(address: str, model: str) -> str | None:
+    """Return the address by which the table knows a model; None where it does not, which is as often asked."""
+    table = load()
+    if table is None:
+        return None
+    address = _OTHER_ADDRESSES.get(urlsplit(address).hostname or "", address)
+    try:
+        table.find_provider_model(model, None, None, address)
+    except LookupError:
+        return None
+    return address
 
 
 class _Bill(NamedTuple):

@@ -183,7 +183,7 @@ def _scope_of(tries: _Tries, bound: Bound) -> _scope.RunScope:
     """Tell middleware and transports until when this call may last, by the run's own clock."""
     left = bound.scope.deadline - anyio.current_time()
     clock = tries.sitting.clock
-    return attrs.evolve(
+    return replaced(
         _scope.current(),
         deadline=None if left == inf else clock() + left,
         clock=clock,

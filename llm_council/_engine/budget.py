@@ -10,6 +10,7 @@ import attrs
 
 from llm_council.errors import BudgetExceeded, ConnectionLost, CouncilError, ReplyError, TimedOut
 from llm_council.models import Budget, Cost, CostSource, GenerateRequest, GenerateResponse, Phase, Plan, SeatSpec, Usage
+from llm_council.models._noun import replaced
 
 __all__ = ["Ledger", "Price", "Reservation", "chair_end", "may_be_billed", "phase_ends", "quorum_of"]
 
@@ -214,8 +215,9 @@ class Ledger:
                 self._dearest[key] = max(self._dearest.get(key, 0.0), rate)
             return None
         self._silent.add(key)
-        answered = attrs.evolve(held.seat, model=response.model or held.seat.model)
-        usd = self._priced(answered, usage)
+        usd = None
+        if response.model and response.model != held.seat.model:
+            usd = self._priced(replaced(held.seat, model=response.model), usage)
         if usd is None:
             usd = self._priced(held.seat, usage)
         if usd is None:

@@ -6,7 +6,9 @@ references that are not plain names under ``$defs`` are passed over. The final v
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -24,7 +26,13 @@ _HOPS = 8  # references and choices that are followed from one place
 
 
 def demand_of(schema: Mapping[str, Any]) -> Demand:
-    """Return what a schema demands of a whole answer."""
+    """Return what a schema demands of a whole answer; the last 128 are kept."""
+    return _demand(json.dumps(schema))
+
+
+@lru_cache(maxsize=128)
+def _demand(text: str) -> Demand:
+    schema = json.loads(text)
     if any(map(_is_odd, _mappings(schema))) or _rebased(schema):
         return Demand(root=schema, schemas=())
     return Demand(root=schema, schemas=tuple(_resolved(schema, schema)))

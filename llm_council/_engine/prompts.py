@@ -35,6 +35,7 @@ from llm_council.models import (
     StructuredOutput,
     TextPart,
 )
+from llm_council.models._noun import replaced
 
 __all__ = ["critique", "draft", "labelled", "repair", "shorter", "synthesise"]
 
@@ -135,11 +136,11 @@ def synthesise(
     )
     if seat.prose_first:
         request = _small(plan, seat, Phase.SYNTHESISE, codes, quotes, plan.task.strip())
-        return attrs.evolve(request, structured_output=_structured(plan))
+        return replaced(request, structured_output=_structured(plan))
     if plan.schema is not None:
         words.append(f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{_compact(plan)}")
     request = _request(plan, seat, Phase.SYNTHESISE, codes, (*quotes, "\n".join(filter(None, words))))
-    return attrs.evolve(request, structured_output=_structured(plan))
+    return replaced(request, structured_output=_structured(plan))
 
 
 def repair(

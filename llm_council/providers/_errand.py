@@ -23,6 +23,7 @@ from llm_council.models.request import GenerateRequest
 __all__ = [
     "GRACE",
     "Errand",
+    "InPlace",
     "OutOfTime",
     "Steps",
     "heeding",
@@ -74,6 +75,48 @@ def _blocked(name: str, seconds: float | None) -> NoReturn:
     """Raise what a blocking caller gets when the event loop stands still beyond the seconds of a call."""
     said = f"{name} did not answer within {seconds or 0:.3g} s: something blocks the event loop"
     raise TimedOut(said, provider=name, run_id=_scope.current().run_id, elapsed=seconds)
+
+
+class InPlace(Generic[T]):
+    """A coroutine of our own, which heeds its cancellation, awaited in its caller's task for a limited time.
+
+    Args:
+        core: makes the coroutine.
+        name: who is named where the event loop stands still.
+
+    Attributes:
+        error: what the coroutine raised; not raised here, so that all errands end alike.
+    """
+
+    __slots__ = ("_core", "_name", "error", "value")
+
+    def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
+        self._core = core
+        self._name = name
+        self.error: BaseException | None = None
+        self.value: T
+
+    async def run(self, seconds: float | None) -> None:
+        """Await the coroutine until it ends with a ``value`` or an ``error``; cancellation passes.
+
+        Args:
+            seconds: the longest wait; None waits as long as it takes.
+
+        Raises:
+            OutOfTime: the seconds are over.
+        """
+        with Answering(seconds, partial(_blocked, self._name, seconds)), anyio.move_on_after(seconds):
+            try:
+                self.value = await self._core()
+            except Exception as error:  # noqa: BLE001 - its transport or its hooks may be somebody's
+                self.error = error
+            return
+        raise OutOfTime
+
+    def failure(self) -> BaseException | None:
+        """Return what the coroutine raised, once: whoever raises it is a frame of its, and must not hold it."""
+        error, self.error = self.error, None
+        return error
 
 
 class Errand(Generic[T]):
@@ -157,13 +200,13 @@ def heeds_cancellation(adapter: object) -> bool:
 
 
 def heeding(method: F) -> F:
-    """Mark a ``stream`` of our own, which heeds its cancellation: it needs no task that could be left behind."""
+    """Mark a method of our own, which heeds its cancellation: it needs no task that could be left behind."""
     vars(method)["_heeds_cancellation"] = True
     return method
 
 
 def heeds(method: Callable[..., Any]) -> bool:
-    """Tell whether a ``stream`` is marked so; one that overrides ours is not."""
+    """Tell whether a method is marked so; one that overrides ours is not."""
     return getattr(method, "_heeds_cancellation", False) is True
 
 
@@ -265,4 +308,4 @@ class Steps(Generic[T]):
             await aclose()
 
 
-hidden.update(core.__code__ for core in (Errand.run, Errand.work, Steps.next, _Noted.__anext__))
+hidden.update(core.__code__ for core in (InPlace.run, Errand.run, Errand.work, Steps.next, _Noted.__anext__))

@@ -171,6 +171,7 @@ class HttpProvider(ProviderAdapter):
             self._moves = transports.HttpxTransport()
         return self._moves
 
+    @heeding
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
         asked, adjustments = await self._prepared(request)

@@ -45,7 +45,16 @@ from llm_council.models.reply import (
 )
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers import _border, _returns, negotiate
-from llm_council.providers._errand import Errand, OutOfTime, Steps, heeds, heeds_cancellation, late, seconds_for
+from llm_council.providers._errand import (
+    Errand,
+    InPlace,
+    OutOfTime,
+    Steps,
+    heeds,
+    heeds_cancellation,
+    late,
+    seconds_for,
+)
 from llm_council.providers.profiles import ModelProfile
 
 if TYPE_CHECKING:
@@ -242,7 +251,8 @@ async def call(
         fitted, adjustments = negotiate.fitted(adapter, request)
         seconds = seconds_for(adapter, request, deadline)
         whole = partial(_returns.whole, adapter.generate, fitted, arrived)
-        errand = Errand(whole, name, watched=not heeds(adapter.stream))
+        own = heeds(adapter.generate)
+        errand = InPlace(whole, name) if own else Errand(whole, name, watched=not heeds(adapter.stream))
         try:
             await errand.run(seconds)
         except OutOfTime:

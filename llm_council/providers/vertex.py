@@ -73,6 +73,7 @@ class VertexProvider(ProviderAdapter):
         self._timeouts = self._gemini._timeouts
         self.name = self._gemini.name  # type: ignore[misc]  # an instance's own
 
+    @heeding
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
         return await self._speaker(request.model).generate(request)
