@@ -1,6 +1,7 @@
-"""Run councils in forked processes, kill them, resume them, and print what became of each: a script for the tests.
+"""Run councils in forked processes, kill them, resume them by the installed command, and note what became of each.
 
-A warm process forks for every run, so that none pays for imports; it has no thread and no loop of its own.
+A script for the tests, and the plugin whose providers sit in these councils: the command finds them by their entry
+points. A warm process forks for every run, so that none pays for imports; it has no thread and no loop of its own.
 """
 
 import asyncio
@@ -10,46 +11,73 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import sys
+import sysconfig
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from llm_council import Council, CouncilConfig, _again, council, subagents  # noqa: F401  # warm
+from llm_council import Council, CouncilConfig, council, subagents  # noqa: F401  # warm
 from llm_council._engine import conduct, make_plan  # noqa: F401  # warm
 from llm_council.models import GenerateRequest
 from llm_council.store import _writer
 from llm_council.testing.fakes import ScriptedProvider
 
-SEATS = ("ada", "bob", "cyd")
+
+class Seat(ScriptedProvider):
+    """Says words that depend on every character of what it is asked; its backend logs each call."""
+
+    def __init__(self, folder: Path | None = None, seed: int | None = None) -> None:
+        super().__init__(self._say, name=type(self).name)
+        self.folder = folder or Path(os.environ["KILL_FOLDER"])
+        self.chance = random.Random(f"{os.environ.get('KILL_SEED') if seed is None else seed} {self.name}")
+
+    async def _say(self, request: GenerateRequest) -> str:
+        phase = request.metadata["phase"]
+        line = f"{request.idempotency_key} {phase} {self.name}\n"
+        log = os.open(self.folder / "paid", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(log, line.encode())
+        os.close(log)
+        await asyncio.sleep(self.chance.uniform(0, 0.006))
+        asked = "\n".join(turn.text for turn in request.turns())
+        mark = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
+        if phase == "critique":
+            return f"seen {mark}\nRANKING: A"
+        if phase == "synthesise":  # breaks the schema once, so that there is a repair too
+            return json.dumps({"answer": mark})
+        if phase == "repair":
+            return json.dumps({"answer": mark, "reasoning": "repaired"})
+        return f"draft {mark}"
 
 
-def council_of(folder: Path, chance: random.Random) -> Council:
-    """Seat three whose words depend on every character of what they are asked, and whose backend logs each call."""
+class Ada(Seat):
+    name = "ada"
 
-    def seat(name: str) -> ScriptedProvider:
-        async def say(request: GenerateRequest) -> str:
-            phase = request.metadata["phase"]
-            line = f"{request.idempotency_key} {phase} {name}\n"
-            log = os.open(folder / "paid", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            os.write(log, line.encode())
-            os.close(log)
-            await asyncio.sleep(chance.uniform(0, 0.006))
-            asked = "\n".join(turn.text for turn in request.turns())
-            mark = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
-            if phase == "critique":
-                return f"seen {mark}\nRANKING: A"
-            if phase == "synthesise":  # breaks the schema once, so that there is a repair too
-                return json.dumps({"answer": mark})
-            if phase == "repair":
-                return json.dumps({"answer": mark, "reasoning": "repaired"})
-            return f"draft {mark}"
 
-        return ScriptedProvider(say, name=name)
+class Bob(Seat):
+    name = "bob"
 
-    config = CouncilConfig(seed="a seed", store=str(folder / "runs.db"))
-    return Council([seat(name) for name in SEATS], config=config)
+
+class Cyd(Seat):
+    name = "cyd"
+
+
+SEATS = (Ada, Bob, Cyd)
+
+
+def installed(folder: Path) -> dict[str, str]:
+    """Install the plugin into a folder, and return the environment in which the command finds it."""
+    about = folder / "kill_seats-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: kill-seats\nVersion: 1.0\n")
+    points = "".join(f"{seat.name} = kill:{seat.__name__}\n" for seat in SEATS)
+    (about / "entry_points.txt").write_text(f"[llm_council.providers]\n{points}")
+    (folder / "kill.py").symlink_to(Path(__file__).resolve())
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("LLM_COUNCIL_", "XDG_"))}
+    return {**own, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "error", "HOME": str(folder)}
 
 
 def forked(work: Any, *args: Any) -> int:
@@ -82,12 +110,22 @@ def run(folder: Path, seed: int, commit: int | None, late: bool) -> None:
         return told
 
     _writer.Writer._commit = commits  # type: ignore[method-assign]
-    asyncio.run(council_of(folder, random.Random(seed)).arun("Where?"))
+    config = CouncilConfig(seed="a seed", store=str(folder / "runs.db"))
+    asyncio.run(Council([seat(folder, seed) for seat in SEATS], config=config).arun("Where?"))
 
 
-def resume(folder: Path, run_id: str, seed: int) -> None:
-    result = asyncio.run(council_of(folder, random.Random(seed)).aresume(run_id))
-    (folder / "result.json").write_text(json.dumps(result.to_dict()))
+def resume(folder: Path, run_id: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Go on with a run as a person would, by the command that pip installs."""
+    command = [str(Path(sysconfig.get_path("scripts"), "council")), "resume", run_id, "--store", "runs.db", "--json"]
+    return subprocess.run(
+        [*command, "--output", "result.json"],
+        cwd=folder,
+        env={**environment, "KILL_FOLDER": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def paid(folder: Path) -> list[str]:
@@ -95,35 +133,47 @@ def paid(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def killed(folder: Path, seed: int, number: int, chance: random.Random) -> dict[str, Any]:
+    """Kill a run, and say what it left."""
+    folder.mkdir()
+    commit, late = (1 + number // 4 % 9, bool(number // 2 % 2)) if number % 2 else (None, False)
+    pid = forked(run, folder, seed + number, commit, late)
+    if commit is None:
+        time.sleep(chance.uniform(0.0, 0.12))
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    facts: dict[str, Any] = {"killed": os.WIFSIGNALED(status), "before": paid(folder), "runs": 0}
+    database = folder / "runs.db"
+    if database.exists() and database.stat().st_size:
+        with closing(sqlite3.connect(database)) as connection:
+            facts["intact"] = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'runs'").fetchone()[0]
+            runs = connection.execute("SELECT id, status FROM runs").fetchall() if tables else []
+            facts["runs"] = len(runs)
+            query = "SELECT key, EXISTS (SELECT 1 FROM endings WHERE endings.name = calls.name) FROM calls"
+            calls = connection.execute(query).fetchall() if tables else []
+            facts["journalled"] = [key for key, ended in calls if ended]
+            facts["in flight"] = [key for key, ended in calls if not ended]
+        if runs:
+            facts["run"], facts["status"] = runs[0]
+    return facts
+
+
 def main(root: Path, seed: int, points: int) -> None:
     chance = random.Random(seed)
-    for number in range(points):
-        folder = root / str(number)
-        folder.mkdir()
-        commit, late = (1 + number // 4 % 9, bool(number // 2 % 2)) if number % 2 else (None, False)
-        pid = forked(run, folder, seed + number, commit, late)
-        if commit is None:
-            time.sleep(chance.uniform(0.0, 0.12))
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        facts: dict[str, Any] = {"killed": os.WIFSIGNALED(status), "before": paid(folder), "runs": 0}
-        database = folder / "runs.db"
-        if database.exists() and database.stat().st_size:
-            with closing(sqlite3.connect(database)) as connection:
-                facts["intact"] = connection.execute("PRAGMA integrity_check").fetchone()[0]
-                tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'runs'").fetchone()[0]
-                runs = connection.execute("SELECT id, status FROM runs").fetchall() if tables else []
-                facts["runs"] = len(runs)
-                query = "SELECT key, EXISTS (SELECT 1 FROM endings WHERE endings.name = calls.name) FROM calls"
-                calls = connection.execute(query).fetchall() if tables else []
-                facts["journalled"] = [key for key, ended in calls if ended]
-                facts["in flight"] = [key for key, ended in calls if not ended]
-            if runs:
-                facts["run"], facts["status"] = runs[0]
-                _, status = os.waitpid(forked(resume, folder, runs[0][0], seed - number), 0)
-                facts["resumed"] = os.waitstatus_to_exitcode(status)
-                facts["after"] = paid(folder)
+    every = [killed(root / str(number), seed, number, chance) for number in range(points)]
+    environment = installed(root / "plugin")
+
+    def resumed(number: int) -> None:
+        facts, folder = every[number], root / str(number)
+        if facts["runs"]:
+            done = resume(folder, facts["run"], {**environment, "KILL_SEED": str(seed - number)})
+            facts["resumed"], facts["said"] = done.returncode, done.stderr
+            facts["after"] = paid(folder)
         (folder / "facts.json").write_text(json.dumps(facts))
+
+    with ThreadPoolExecutor(2) as pool:  # there is nothing to fork any more
+        list(pool.map(resumed, range(points)))
 
 
 if __name__ == "__main__":

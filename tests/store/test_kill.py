@@ -1,4 +1,4 @@
-"""``kill -9`` at fifty points of a stored run, half of them right before or after a commit, then ``resume``."""
+"""``kill -9`` at fifty points of a stored run, half of them next to a commit, then the command ``council resume``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def timeless(value: Any) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_fifty_kills(tmp_path: Path) -> None:
     """One test, so that parallel workers do not each kill fifty runs of their own."""
     folder = tmp_path
     command = [sys.executable, "-W", "error", str(SCRIPT), str(folder), "7", str(POINTS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=220, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     facts = [json.loads((folder / str(number) / "facts.json").read_text()) for number in range(POINTS)]
@@ -47,7 +48,7 @@ def test_fifty_kills(tmp_path: Path) -> None:
 def every_store_is_intact_and_every_run_resumes(facts: list[dict[str, Any]]) -> None:
     assert sum(fact["killed"] for fact in facts) > POINTS // 2
     assert {fact["intact"] for fact in facts if "intact" in fact} == {"ok"}
-    assert {fact["resumed"] for fact in facts if fact["runs"]} == {0}
+    assert [fact["said"] for fact in facts if fact["runs"] and fact["resumed"] != 0] == []
     # The points lie all over the run: before the first call, among the calls, and after the last.
     assert len({len(fact["before"]) for fact in facts}) > 4
     assert any(fact.get("in flight") for fact in facts)
