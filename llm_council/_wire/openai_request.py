@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from llm_council._wire.openai_calls import CUSTOM
 from llm_council._wire.openai_options import DEFAULT, ChatOptions, ReasoningStyle, SchemaStyle
 from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
@@ -42,7 +44,7 @@ def encode_request(
     name = model or request.model
     if name:
         payload["model"] = name
-    payload["messages"] = [_encode_turn(turn, options) for turn in request.turns()]
+    payload["messages"] = _encode_turns(request.turns(), options)
     optional = {
         options.max_tokens_field: request.max_tokens,
         "temperature": request.temperature,
@@ -62,6 +64,27 @@ def encode_request(
             payload["stream_options"] = dict(_USAGE)
     payload.update(request.extra)
     return payload
+
+
+def _encode_turns(turns: Iterable[Message], options: ChatOptions) -> list[dict[str, Any]]:
+    """Write the conversation; images that tools returned follow their results in a user's turn, since those take text.
+
+    Each of them stands behind the words that say whose it is.
+    """
+    messages: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
+    for turn in turns:
+        if shown and turn.role != Role.TOOL:
+            messages.append({"role": str(Role.USER), "content": shown})
+            shown = []
+        if turn.role == Role.TOOL and not isinstance(turn.content, str):
+            images = [_encode_part(part, options) for part in turn.content if isinstance(part, ImagePart)]
+            if images:
+                whose = {"type": "text", "text": f"Returned by the tool's call {turn.tool_call_id}:"}
+                shown += [whose, *images]
+                turn = attrs.evolve(turn, content=turn.text)
+        messages.append(_encode_turn(turn, options))
+    return [*messages, {"role": str(Role.USER), "content": shown}] if shown else messages
 
 
 def _encode_turn(turn: Message, options: ChatOptions) -> dict[str, Any]:

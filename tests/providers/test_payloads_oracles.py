@@ -107,7 +107,8 @@ def conversations(draw: st.DrawFn) -> dict[str, Any]:
         ]
         said = [TextPart(text=draw(texts()))] if not calls or draw(st.booleans()) else []
         turns.append(Message("assistant", [*thoughts, *said], tool_calls=calls))
-        turns += [Message("tool", draw(texts()), tool_call_id=call.id) for call in calls]
+        shot = [ImagePart(data=PIXEL, media_type="image/png")] if draw(st.booleans()) else []
+        turns += [Message("tool", [draw(texts()), *shot], tool_call_id=call.id) for call in calls]
     image = ImagePart(data=PIXEL, media_type="image/png", detail=draw(st.sampled_from([None, "low", "auto", "high"])))
     parts = [TextPart(text=draw(texts()), cache=draw(st.booleans()))]
     turns.append(Message("user", [*parts, image] if draw(st.booleans()) else parts))

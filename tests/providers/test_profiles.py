@@ -29,6 +29,26 @@ def test_a_prefix_ends_with_a_word(name):
     assert profile_for("openai", name).sampling is Sampling.ALWAYS
 
 
+@pytest.mark.parametrize(
+    ("model", "efforts"),
+    [
+        ("gpt-4o-mini", ""),
+        ("gpt-4.1", ""),
+        ("o1-mini", ""),
+        ("o3", "low medium high"),
+        ("gpt-5-mini", "minimal low medium high"),
+        ("gpt-5-pro", "high"),
+        ("gpt-5.1", "none low medium high"),
+        ("gpt-5.1-codex-max", "low medium high xhigh"),
+        ("gpt-5.4-mini", "none low medium high xhigh"),
+        ("gpt-5.6-sol", "none low medium high xhigh max"),
+        ("gpt-6-luna", "none minimal low medium high xhigh max"),  # unknown: as asked
+    ],
+)
+def test_openais_models_take_words_of_effort_of_their_own(model, efforts):
+    assert " ".join(profile_for("openai", model).efforts) == efforts
+
+
 def test_names_are_compared_without_case():
     assert profile_for("openai", "GPT-5").sampling is Sampling.NEVER
 

@@ -82,7 +82,7 @@ def mock_server(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], 
     folder = tmp_path_factory.mktemp("aimock")
     (folder / "fixtures.json").write_text(json.dumps(FIXTURES))
     command = [program, "--port", "0", "--host", "127.0.0.1", "--fixtures", folder / "fixtures.json"]
-    command += ["--strict", "--chunk-size", "5"]
+    command += ["--strict", "--chunk-size", "5", "--latency", "30"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
     with subprocess.Popen(
         command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -158,6 +158,31 @@ def test_reasoning_goes_back_only_to_its_vendor_and_under_its_key() -> None:
     assert turn(answer, vendor="openrouter", echo="reasoning_content")["reasoning_content"] == "hm"
 
 
+def test_images_that_tools_return_follow_in_a_users_turn() -> None:
+    shot = ImagePart(data="AAAA", media_type="image/png")
+    calls = [ToolCall(id=name, name="look") for name in ("a", "b", "c")]
+    turns = [
+        Message("user", "Look."),
+        Message("assistant", tool_calls=calls),
+        Message("tool", ["Two:", shot, shot], tool_call_id="a"),
+        Message("tool", "None.", tool_call_id="b"),
+        Message("tool", [shot], tool_call_id="c"),
+    ]
+    encoded = encode_request(GenerateRequest(messages=[*turns, Message("user", "And?")]))["messages"]
+    assert [(turn["role"], turn["content"]) for turn in encoded[2:5]] == [
+        ("tool", "Two:"),
+        ("tool", "None."),
+        ("tool", ""),
+    ]
+    assert [part["type"] for part in encoded[5]["content"]] == ["text", "image_url", "image_url", "text", "image_url"]
+    assert [part["text"] for part in encoded[5]["content"] if part["type"] == "text"] == [
+        "Returned by the tool's call a:",
+        "Returned by the tool's call c:",
+    ]
+    assert [turn["role"] for turn in encoded[5:]] == ["user", "user"]
+    assert encode_request(GenerateRequest(messages=turns))["messages"][-1] == encoded[5]
+
+
 def test_a_tools_turn_needs_the_id_of_its_call() -> None:
     assert turn(Message("tool", "18C", tool_call_id="c", name="weather")) == {
         "role": "tool",
