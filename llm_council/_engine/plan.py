@@ -141,7 +141,7 @@ def _check(task: str, run_id: str | None, names: list[str], strategy: str, bound
     if strategy == "vote" and len(names) < _VOTERS:
         raise InvalidOption(f"the strategy 'vote' needs {_VOTERS} seats or more to rank drafts, got {len(names)}")
     if bounds.quorum is not None and bounds.quorum > len(names):
-        raise InvalidOption(f"a quorum of {bounds.quorum} cannot be met by {len(names)} seats: lower it, or add seats")
+        raise InvalidOption(f"a quorum of {bounds.quorum} is more than there are seats ({len(names)}): lower it, or add seats")
 
 
 def _first(*values: T | None) -> T | None:

@@ -123,7 +123,7 @@ def models() -> None:
     """Handle the weights of the embedded engine."""
 
 
-@models.command("list")
+@models.command("list", short_help="List the models, and where those that are here lie.")
 @_as_json
 def list_models(*, json_: bool) -> None:
     """List the models that can be fetched, and where those that are there lie."""
@@ -139,7 +139,7 @@ def list_models(*, json_: bool) -> None:
     _table(rows, ("model", "size", "licence", "where"))
 
 
-@models.command()
+@models.command(short_help="Fetch a model's weights, unless they are there.")
 @click.argument("name", required=False)
 def pull(name: str | None) -> None:
     """Fetch a model's weights, unless they are there; without a name, the default's."""
@@ -156,7 +156,7 @@ def fetched(name: str | None) -> str | None:
         return local.pull(name, progress=lambda done, whole: bar.update(100 * done // whole - bar.pos)).path
 
 
-@models.command()
+@models.command(short_help="Print where a model's weights lie.")
 @click.argument("name", required=False)
 def path(name: str | None) -> int:
     """Print where a model's weights lie; exit with 1 when they are not there."""
@@ -175,7 +175,7 @@ def config() -> None:
     """Show the configuration, and trust a project's."""
 
 
-@config.command()
+@config.command(short_help="Show what holds in this folder; keys are masked.")
 @_as_json
 def show(*, json_: bool) -> None:
     """Show what holds in this folder, all sources taken together; keys are masked."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from llm_council import __version__
 from llm_council._secrets import clean
 from llm_council.errors import ConfigurationError, CouncilError
 
@@ -74,6 +75,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="llm-council-sdk", message="%(prog)s %(version)s")
 def cli() -> None:
     """Convene several language models on one task."""
 

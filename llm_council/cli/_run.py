@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _FORMATS = ("text", "json", "markdown", "html")
+_EXAMPLES = """\b
+Examples:
+  council run "What is the capital of France?" -p local:3
+  council run reviewer "Is this ready to merge?" -f app.py
+  git diff | council run reviewer - --json
+"""
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+@click.command(epilog=_EXAMPLES)
 @click.argument("words", nargs=-1, metavar="[SUBAGENT] TASK|-")
 @click.option("--mode", help="A variant of the subagent.")
 @click.option(
@@ -36,15 +45,19 @@ _FORMATS = ("text", "json", "markdown", "html")
     "--models", "-m", multiple=True, help="Models for the seats: one for all, or one for each; repeat, or use commas."
 )
 @click.option("--chair", help="The seat that synthesises.")
-@click.option("--strategy", help="How the seats deliberate.")
+@click.option("--strategy", help="How the seats deliberate: synthesize (the default) or vote.")
 @click.option("--files", "-f", multiple=True, type=click.Path(), help="A file to read along; repeat for more.")
 @click.option("--input", "-i", "input_", type=click.Path(), help="Read the task from a file.")
 @click.option("--output", "-o", type=click.Path(), help="Write the answer to a file.")
 @click.option("--schema", type=click.Path(), help="JSON Schema that the answer must meet.")
 @click.option("--context", help="Further text for every seat.")
-@click.option("--deadline", type=float, help="Seconds for the whole run.")
-@click.option("--quorum", type=int, help="Seats that must answer.")
-@click.option("--budget-usd", type=float, help="US dollars for the whole run.")
+@click.option("--deadline", type=_ABOVE_0, metavar="SECONDS", help="Time for the whole run; 300 unless configured.")
+@click.option(
+    "--quorum", type=click.IntRange(min=1), metavar="SEATS", help="How many must answer; 1 unless configured."
+)
+@click.option(
+    "--budget-usd", type=_ABOVE_0, metavar="USD", help="US dollars for the whole run; no limit unless configured."
+)
 @click.option("--seed", help="Seed of shuffles and fences.")
 @click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")
 @click.option("--json", "json_", is_flag=True, help="Print the whole result as JSON; the same as --format json.")
@@ -79,12 +92,36 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
             _write(_plan_text(plan, format_), flags)
             return 0
         _fetch_weights(council.plan(task, subagent, **options))
-        with progress(quiet=format_ == "json" and not sys.stderr.isatty(), words=flags["stream"]) as listener:
-            with council.stream(task, subagent, **options) as events:
-                for event in events:
-                    listener(event)
-            result = events.result
+        run_id: list[str] = []
+        quiet = format_ == "json" and not sys.stderr.isatty()
+        with (
+            going_on(run_id, flags["store"], stored=config.store is not None),
+            progress(quiet=quiet, words=flags["stream"]) as listener,
+            council.stream(task, subagent, **options) as events,
+        ):
+            for event in events:
+                run_id[:] = [event.run_id]
+                listener(event)
+        result = events.result
     return _report(result, format_, {**flags, "store": config.store})
+
+
+@contextmanager
+def going_on(run_id: list[str], place: str | None, *, stored: bool) -> Iterator[None]:
+    """Say how a run that is interrupted here can go on, where it is stored.
+
+    Args:
+        run_id: holds the run's id once there is one.
+        place: the ``--store`` that was given.
+        stored: whether the run is stored at all.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if stored and run_id:
+            where = f" --store {shlex.quote(place)}" if place else ""
+            click.echo(f"council: what was answered is kept; to go on: council resume {run_id[0]}{where}", err=True)
+        raise
 
 
 def _fetch_weights(plan: Plan) -> None:
@@ -108,7 +145,7 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
     text = _read(input_) if input_ else None
     if text is None:
         if not rest:
-            raise click.UsageError('no task given; try: council run "What is ...?"')
+            raise click.UsageError('no task given; try: council run "What is ...?", or council run - for stdin')
         last = rest.pop()
         if not rest and last in (*subagents.BUILT_IN, *subagents.ALIASES):
             raise click.UsageError(f'no task given; try: council run {last} "..."')
@@ -128,7 +165,10 @@ def _configured(config: CouncilConfig, flags: Mapping[str, Any]) -> CouncilConfi
 
 
 def _seats(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | None:
-    """Combine --providers and --models: one model sits at every provider, several are dealt out in turn."""
+    """Combine --providers and --models: one model sits at every provider, several are dealt out in turn.
+
+    A count stays with its provider: ``local:3`` and a model are three seats of that model.
+    """
     names = _split(flags["providers"]) or list(config.providers)
     models = _split(flags["models"])
     if not models:
@@ -136,11 +176,18 @@ def _seats(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | None:
     if not names:
         raise click.UsageError("--models needs --providers")
     if len(names) == 1:
-        return [f"{names[0]}/{model}" for model in models]
+        return [_seat(names[0], model) for model in models]
     if len(models) not in (1, len(names)):
         raise click.UsageError(f"{len(names)} providers, but {len(models)} models: give one for all, or one for each")
     dealt = models * len(names) if len(models) == 1 else models
-    return [f"{name}/{model}" for name, model in zip(names, dealt, strict=True)]
+    return [_seat(name, model) for name, model in zip(names, dealt, strict=True)]
+
+
+def _seat(name: str, model: str) -> str:
+    if "/" in name:
+        raise click.UsageError(f"{name} names a model already: leave it out there, or leave --models out")
+    provider, colon, count = name.partition(":")
+    return f"{provider}/{model}{colon}{count}"
 
 
 def _split(values: tuple[str, ...]) -> list[str]:
@@ -158,8 +205,9 @@ def _budget(flags: Mapping[str, Any]) -> Budget | None:
 def _schema(path: str | None) -> dict[str, Any] | None:
     if path is None:
         return None
+    text = _read(path)
     try:
-        schema = json.loads(_read(path))
+        schema = json.loads(text)
     except ValueError as error:
         raise InvalidOption(f"--schema: {path} is not JSON: {error}") from None
     if not isinstance(schema, dict):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from llm_council.cli._commands import _as_json, _json, _table
-from llm_council.cli._run import _FORMATS, _report
+from llm_council.cli._run import _FORMATS, _report, going_on
 from llm_council.cli._terminal import visible
 from llm_council.errors import InvalidOption
 
@@ -126,7 +126,7 @@ def _note(call: Any) -> str:
     return "; ".join(filter(None, (call.error or "", again)))
 
 
-@runs.command()
+@runs.command(short_help="Print everything that is stored of a run, as JSON.")
 @click.argument("run")
 @_where
 def export(run: str, *, store: str | None) -> None:
@@ -161,11 +161,14 @@ def resume(run: str, **flags: Any) -> int:
     config, place = _configured(flags["store"])
     plan = place.show_sync(run).plan
     quiet = _format(flags) == "json" and not sys.stderr.isatty()
-    with progress(quiet=quiet, words=flags["stream"]) as listener:
-        providers = list(dict.fromkeys(seat.provider for seat in plan.seats))
-        with Council(providers, config=config, listeners=[listener], store=place.path) as council:
-            result = council.resume(run)
-    return _report(result, _format(flags), {**flags, "verbose": True})
+    providers = list(dict.fromkeys(seat.provider for seat in plan.seats))
+    with (
+        going_on([run], flags["store"], stored=True),
+        progress(quiet=quiet, words=flags["stream"]) as listener,
+        Council(providers, config=config, listeners=[listener], store=place.path) as council,
+    ):
+        result = council.resume(run)
+    return _report(result, _format(flags), {**flags, "store": str(place.path)})
 
 
 @click.command()

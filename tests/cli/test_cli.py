@@ -131,6 +131,36 @@ def test_models_are_dealt_out(council: Council, seat: ScriptedProvider) -> None:
     assert (code, "--providers" in err) == (2, True)
 
 
+def test_a_count_stays_with_its_provider_when_models_are_dealt(council: Council, seat: ScriptedProvider) -> None:
+    _, out, _ = council("run", "x", "-p", "scripted:3", "-m", "a/b", "--dry-run", "--json")
+    seats = json.loads(out)["seats"]
+    assert [(spec["name"], spec["model"]) for spec in seats] == [(f"scripted/a/b-{n}", "a/b") for n in (1, 2, 3)]
+    code, _, err = council("run", "x", "-p", "scripted/a", "-m", "b", "--dry-run")
+    assert (code, "names a model already" in err) == (2, True)
+
+
+def test_the_version_is_told_either_way(council: Council) -> None:
+    assert council("--version") == council("version") == council("-V")
+
+
+def test_an_interrupted_run_that_is_stored_says_how_it_goes_on(
+    council: Council, seat: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(event: Any) -> None:  # where Ctrl-C lands: in the thread that waits for events
+        if type(event).__name__ == "SeatFinished":
+            raise KeyboardInterrupt
+
+    place = str(tmp_path / "runs.db")
+    with monkeypatch.context() as pressed:
+        pressed.setattr("llm_council.cli._progress._lines", interrupt)
+        code, _, err = council("run", "-p", "scripted:3", "Where?", "--store", place)
+        assert council("run", "-p", "scripted:3", "Where?")[2].split() == ["interrupted"]
+    (run,) = json.loads(council("runs", "list", "--store", place, "--json")[1])
+    said = f"council: what was answered is kept; to go on: council resume {run['run_id']} --store {place}"
+    assert (code, [line for line in err.splitlines() if line]) == (130, [said, "interrupted"])
+    assert council("resume", run["run_id"], "--store", place)[0] == 0
+
+
 def test_words_are_streamed_to_stderr(council: Council, seat: ScriptedProvider) -> None:
     _, out, err = council("run", "Where?", "-p", "scripted:3", "--stream")
     assert "I say Paris." in err.replace("\n", "")
