@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from llm_council._secrets import clean
 from llm_council._wire import failures, openai_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import ContentFiltered, MalformedReply, ProviderError, ServerFailed
@@ -48,7 +49,7 @@ def decode_error(
     title, detail = problem.get("title"), problem.get("detail")
     if isinstance(title, str) and isinstance(detail, str) and title not in detail:
         error = openai_errors.decode_error(status, said, _joined(title, detail), now=now, request_id=request_id)
-        error.body = text
+        error.body = clean(text, limit=_KEPT)
         return error
     return openai_errors.decode_error(status, said, text, now=now, request_id=request_id)
 

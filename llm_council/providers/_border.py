@@ -17,7 +17,8 @@ from llm_council.errors import AdapterFailed, Attempt, CouncilError, ProviderErr
 from llm_council.transports import translate
 
 _PACKAGE = Path(__file__).parents[1]
-_INSIDE = tuple(str(_PACKAGE / part) for part in ("_wire", "transports", "providers/_http.py"))
+_SPEAKERS = ("_http.py", "_replicate.py", "replicate.py", "vertex.py")
+_INSIDE = tuple(str(_PACKAGE / part) for part in ("_wire", "transports", *(f"providers/{name}" for name in _SPEAKERS)))
 
 __all__ = ["brief", "raise_typed", "stripped", "tell", "typed"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ import anyio.to_thread
 import attrs
 
 from llm_council import transports
+from llm_council._secrets import Secret
 from llm_council.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -30,6 +32,7 @@ _REMEDY = (
     "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a service"
     " account, or pass credentials"
 )
+_KNOWN = 8  # tokens that replies may still hold
 _LIMITS = Limits()
 _TIMEOUTS = Timeouts()
 
@@ -51,6 +54,7 @@ class SignIn:
         self._lost = False
         self._project: str | None = None
         self._lock = threading.Lock()
+        self._tokens: deque[Secret] = deque(maxlen=_KNOWN)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._given,)
@@ -104,7 +108,11 @@ class SignIn:
     def _written(self) -> dict[str, str]:
         headers: dict[str, str] = {}
         self._credentials.apply(headers)
-        return {name.lower(): value for name, value in headers.items()}
+        written = {name.lower(): value for name, value in headers.items()}
+        token = Secret(written.get("authorization", "").rpartition(" ")[2] or "none")
+        if token not in self._tokens:  # as long as it is held, nothing of ours shows it
+            self._tokens.append(token)
+        return written
 
     def _refresh(self) -> None:
         if not _is_installed():  # the caller's object is not google-auth's, and needs nothing of it

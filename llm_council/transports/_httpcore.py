@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from llm_council._secrets import Secret
 from llm_council.transports._errors import NotHttp
 from llm_council.transports._opened import Opened, message, opened
 from llm_council.transports._surroundings import Proxies, tls_context
@@ -26,7 +27,7 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, *, trust_env: bool = True) -> None:
         self._proxies = Proxies(trust_env=trust_env)
-        self._pools: dict[tuple[str | None, bool], httpx.AsyncHTTPTransport] = {}
+        self._pools: dict[tuple[Secret | None, bool], httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; once more on a fresh connection when a kept one was just being closed.
@@ -85,7 +86,8 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
             raise NotHttp(str(exc), request=request) from exc
 
     def _pool(self, proxy: str | None, *, fresh: bool) -> httpx.AsyncHTTPTransport:
-        pool = self._pools.get((proxy, fresh))
+        key = (Secret(proxy) if proxy else None, fresh)  # the address may hold a password
+        pool = self._pools.get(key)
         if pool is None:
             tls = tls_context()
             keep = httpx.Limits(
@@ -96,7 +98,7 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
                 pool = httpx.AsyncHTTPTransport(verify=tls, proxy=via, limits=keep)
             except (ImportError, ValueError):
                 raise httpx.UnsupportedProtocol("this kind of proxy needs a client of your own") from None
-            self._pools[proxy, fresh] = pool
+            self._pools[key] = pool
         return pool
 
 
