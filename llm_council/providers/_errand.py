@@ -242,13 +242,15 @@ class Steps(Generic[T]):
         heeding: whether the iterator heeds its cancellation.
     """
 
-    __slots__ = ("_ends", "_iterator", "_name", "_over", "_promise", "_task", "_timer")
+    __slots__ = ("_asked", "_ends", "_iterator", "_name", "_ours", "_over", "_promise", "_task", "_timer")
 
     def __init__(self, iterator: AsyncIterator[T], seconds: float | None, name: str, *, heeding: bool) -> None:
         self._iterator = iterator
         self._name = name
         self._ends = None if seconds is None else time.monotonic() + seconds
         self._over = False
+        self._ours = False
+        self._asked = 0
         self._promise = Answering(seconds, partial(_blocked, name, seconds))
         self._promise.__enter__()  # until ``aclose``
         self._task: asyncio.Task[Any] | None = None
@@ -260,8 +262,9 @@ class Steps(Generic[T]):
 
     def _end(self) -> None:
         self._over = True
-        if self._task is not None:
-            self._task.cancel()
+        # Of two limits that end together, one cancels: a second time would break off the clean-up after the first.
+        if self._task is not None and self._task.cancelling() == self._asked:
+            self._ours = self._task.cancel()
 
     async def next(self) -> T:
         """Return the next item.
@@ -280,14 +283,15 @@ class Steps(Generic[T]):
         if self._over:
             raise OutOfTime
         task = self._task = asyncio.current_task()
+        self._asked = 0 if task is None else task.cancelling()
         try:
             return await anext(self._iterator)
         except asyncio.CancelledError:
-            if self._is_over() and task is not None and task.cancelling() == 1:  # by the timer, and by nobody else
+            if self._is_ours() and task is not None and task.cancelling() == self._asked + 1:  # and by nobody else
                 raise OutOfTime from None
             raise
         finally:
-            if self._is_over() and task is not None:
+            if self._is_ours() and task is not None:
                 task.uncancel()
             self._task = None
 
@@ -295,8 +299,8 @@ class Steps(Generic[T]):
         if isinstance(self._iterator, AwaitedStream) and self._iterator.left:
             _log.warning("%s does not heed its cancellation: its stream is left behind", self._name)
 
-    def _is_over(self) -> bool:
-        return self._over
+    def _is_ours(self) -> bool:
+        return self._ours
 
     async def aclose(self) -> None:
         """End the iterator; its clean-up runs."""
