@@ -130,7 +130,7 @@ class OpenAICompatibleProvider(HttpProvider):
             ApiError: the reply holds an error.
             MalformedReply: it is no reply of this dialect.
         """
-        if isinstance(data, dict) and data.get("object") == "response":
+        if isinstance(data, dict) and _is_response(data):
             return responses.decode_response(data, ResponsesOptions(vendor=self.CHAT.vendor))
         return decode_response(data, self.CHAT)
 
@@ -205,6 +205,12 @@ class OpenAICompatibleProvider(HttpProvider):
 
 
 _PATHS = {Api.CHAT: "/chat/completions", Api.RESPONSES: "/responses"}
+
+
+def _is_response(data: dict[str, Any]) -> bool:
+    """Tell a reply of the Responses API, which not every server calls so."""
+    named = data.get("object") == "response"
+    return named or ("choices" not in data and ("output" in data or data.get("status") == "failed"))
 
 
 def _api(word: str) -> Api:

@@ -197,11 +197,12 @@ class _Call:
         if self._response is None:
             return b""
         raw = self._response.raw
-        # http.client takes an end inside the head for the end of the head, and then waits for a body without length.
+        # http.client takes an end inside the head for the end of the head, and then waits for a body without length. An
+        # error needs no body, and its status stands whatever the head has lost.
         unbounded = not self._begun and raw.connection is not None and raw.length_remaining is None and not raw.chunked
         self._begun = True
         data = bytes(raw.read1(STEP, decode_content=False) or b"")
-        if unbounded and not data and self._response.status_code not in (204, 304):
+        if unbounded and not data and self._response.status_code < 400 and self._response.status_code != 204:
             raise ConnectionResetError("the connection ended before a body came")
         return data
 
