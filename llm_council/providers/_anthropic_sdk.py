@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import lru_cache, partial
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -32,8 +32,8 @@ from llm_council.errors import (
 )
 from llm_council.models import Limits, Timeouts
 from llm_council.transports import HttpReply, HttpRequest, ReplyStream
-from llm_council.transports._base import DEFAULT_LIMITS, outgoing, where
-from llm_council.transports._decompress import BadEncoding, Overflow, unpacked
+from llm_council.transports._base import outgoing, where
+from llm_council.transports._bridge import bridged
 from llm_council.transports._exchange import body_of, head_of, raise_typed, unwind
 from llm_council.transports._opened import Opened, opened
 from llm_council.transports._translate import translate
@@ -196,7 +196,7 @@ class SdkTransport:
             "follow_redirects": False,
             "timeout": sdk.Timeout(timeouts.read, connect=timeouts.connect, write=None, pool=None),
         }
-        kind = _response_class(sdk)
+        kind = _library(sdk).Response
         path = request.url.removeprefix(self._base)
         if request.method == "GET":
             return await client.get(path, cast_to=kind, options=options, stream=True, stream_cls=sdk.AsyncStream)
@@ -222,7 +222,8 @@ def _unsigned(exc: Exception) -> ProviderError | ConfigurationError | None:
 
 async def _loaded() -> ModuleType:
     """Return the vendor's package; it takes seconds to import, which the event loop does not wait for."""
-    if _SDK not in sys.modules:
+    known = sys.modules.get(_SDK)
+    if known is None or getattr(known.__spec__, "_initializing", False):  # another thread may be at it
         try:
             await to_thread.run_sync(import_module, _SDK, abandon_on_cancel=True)
         except ImportError as exc:
@@ -234,50 +235,18 @@ async def _loaded() -> ModuleType:
 
 def _new_client(sdk: ModuleType, base_url: str) -> Any:
     """Make a client of our own; every request brings its credentials, so that none of the environment's are sent."""
-    http = sdk.DefaultAsyncHttpxClient(base_url=base_url, event_hooks={"response": [_bound]})
+    http = sdk.DefaultAsyncHttpxClient(base_url=base_url, transport=bridged(_library(sdk)))
     return sdk.AsyncAnthropic(api_key="of-each-request", base_url=base_url, max_retries=0, http_client=http)
-
-
-async def _bound(response: Any) -> None:
-    """Cut the body of a redirect or an error: the client reads it whole, whatever it unpacks to."""
-    if response.status_code < 300:
-        return
-    stream = next(cls for cls in type(response.stream).__mro__ if cls.__name__ == "AsyncByteStream")
-    response.stream = _cut_class(stream)(response.stream, response.headers.pop("content-encoding", ""))
-
-
-@lru_cache(maxsize=2)
-def _cut_class(stream: type[Any]) -> type[Any]:
-    """Return our kind of the streams of httpx, or of httpx2: each takes its own alone."""
-
-    class Cut(stream):  # type: ignore[misc]
-        def __init__(self, source: Any, encoding: str) -> None:
-            self._source = source
-            self._encoding = encoding
-            self._reading: list[Any] = []
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            arriving = aiter(self._source)
-            pieces = unpacked(arriving, self._encoding, DEFAULT_LIMITS.error_body)
-            self._reading = [pieces, arriving]
-            with suppress(Overflow, BadEncoding):
-                async for piece in pieces:
-                    yield piece
-
-        async def aclose(self) -> None:
-            await unwind(*self._reading, close=self._source.aclose)
-
-    return Cut
 
 
 async def _close(client: Any) -> None:
     await client.close()
 
 
-def _response_class(sdk: ModuleType) -> Any:
-    """Return the class of raw replies: the SDK is built on httpx, and from 1.0 or so on httpx2."""
+def _library(sdk: ModuleType) -> ModuleType:
+    """Return what the SDK is built on: httpx, and from 1.0 or so on httpx2."""
     client = next(cls for cls in sdk.DefaultAsyncHttpxClient.__mro__ if cls.__name__ == "AsyncClient")
-    return sys.modules[client.__module__.partition(".")[0]].Response
+    return sys.modules[client.__module__.partition(".")[0]]
 
 
 async def _arriving(reply: Opened, request: HttpRequest) -> AsyncGenerator[bytes, None]:
