@@ -10,13 +10,15 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fault_dialects import DIALECTS, Dialect
+from fault_dialects import VENDORS, Dialect
 from fault_keys import KEY, TOKEN
+from fault_rows import unlikes
 from fault_server import Behaviour, FaultServer, Wire
 
 from llm_council import _runtime
@@ -25,6 +27,7 @@ from llm_council.middleware import Retry
 from llm_council.models import GenerateRequest, GenerateResponse, RetryPolicy
 from llm_council.models.reply import join
 from llm_council.transports import HttpxTransport, RequestsTransport
+from llm_council.transports._httpcore import HttpcoreTransport
 
 ASK = GenerateRequest(prompt="What is 6 times 7?")
 
@@ -32,20 +35,38 @@ ASK = GenerateRequest(prompt="What is 6 times 7?")
 @pytest.hookimpl(tryfirst=True)  # before the choice by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder: they have an environment of their own."""
+    kept, left_out = [], []
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker("faults")
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        chosen = {params.get("mock"), params.get("vendor")}
+        (left_out if chosen & {*unlikes(getattr(item, "function", None))} else kept).append(item)
+    if left_out:
+        left_out[0].config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
-SOCKETS = [
-    ("openai", "httpx"),
-    ("openai", "requests"),
-    ("anthropic", "httpx"),
-    ("gemini", "requests"),
-    ("ollama", "httpx"),
-]
-"""Every dialect and every transport, though not each with each: neither knows of the other."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a row for each dialect of its transport side by side: most of them wait most of the time."""
+    fleet = pyfuncitem.funcargs.get("vendor")
+    if not isinstance(fleet, Fleet):
+        return None
+    given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    fleet.run(lambda bench: pyfuncitem.obj(**{**given, "vendor": bench}), unlikes(pyfuncitem.function))
+    return True
 
+
+TRANSPORTS = {
+    "httpx": list(VENDORS),
+    "httpcore": ["openai", "ollama"],
+    "requests": list(VENDORS),
+    "sdk": ["anthropic"],
+}
+"""Every transport with every dialect: httpx over aiohttp, httpx's own pool, requests, the vendor's own client."""
+
+WORKERS = 10
 
 HERE = str(Path(__file__).parent)
 
@@ -65,18 +86,33 @@ class Bench:
         self.waits: list[float] = []
         benches.append(self)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a row may call this bench."""
+        return str(self.dialect), self.transport, f"{self.dialect} over {self.transport}"
+
     def seat(self, url: str = "https://vendor.example/v1", *, retries: int = 2, **options: Any) -> Retry:
         """Make a provider of this dialect that tries again at once."""
-        if self.transport == "requests":
-            options.setdefault("transport", RequestsTransport())
-        elif self.dialect.name == "anthropic":  # else the vendor's own client moves the bytes, where it is installed
-            options.setdefault("transport", HttpxTransport())
+        if self.transport != "sdk":
+            options.setdefault("transport", self._transport())
         options.setdefault("headers", {"X-Second-Token": TOKEN})
         options.setdefault("api_key", KEY)
-        options.setdefault("default_model", "m-1")
-        provider = self.dialect.cls(base_url=url, **options)
+        options.setdefault("default_model", self.dialect.model)
+        provider = self.dialect.make(url, **options)
         self.made += [provider, options.get("transport")]
         return Retry(provider, RetryPolicy(max_retries=retries), sleep=self._sleep)
+
+    def _transport(self) -> Any:
+        if self.transport == "requests":
+            return RequestsTransport()
+        if self.transport == "httpcore":
+            self.made.append(HttpcoreTransport())
+            return HttpxTransport(transport=self.made[-1])
+        return HttpxTransport()
+
+    def tries(self, most: int) -> int:
+        """Return how often a call is made that may have arrived."""
+        return 1 if self.dialect.once else most
 
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -89,8 +125,12 @@ class Bench:
 
         def handle(request: httpx.Request) -> httpx.Response:
             said = answers[min(len(self.calls), len(answers) - 1)]
-            self.calls.append(request)
             status, body, headers = (*said, {})[:3] if isinstance(said, tuple) else (200, said, {})
+            if status == 200 and headers.get("content-type") == self.dialect.stream_type:
+                aside = self.dialect.around(request.method, request.url.path, "https://vendor.example")
+                if aside is not None:
+                    return httpx.Response(201, headers={"content-type": "application/json"}, content=aside)
+            self.calls.append(request)
             return httpx.Response(status, headers={"content-type": "application/json", **headers}, content=body)
 
         return self.seat(transport=httpx.MockTransport(handle), **options)
@@ -125,12 +165,18 @@ class Bench:
             assert len(error.attempts) == tries, error.attempts
         return error
 
+    async def aclose(self) -> None:
+        """Close what calls in this event loop opened."""
+        for thing in self.made:
+            if thing is not None and not isinstance(thing, RequestsTransport):
+                await thing.aclose()
+
     def close(self) -> None:
         """Close what blocking calls opened."""
         for thing in self.made:
             if isinstance(thing, RequestsTransport):
                 thing._session.close()
-            elif isinstance(thing, HttpxTransport):
+            elif isinstance(thing, HttpxTransport | HttpcoreTransport):
                 _runtime.call(thing.aclose)
             elif thing is not None and hasattr(thing, "close"):
                 thing.close()
@@ -153,13 +199,38 @@ class Bench:
             yield "a provider or its transport", f"{thing!r} {vars(thing) if hasattr(thing, '__dict__') else ''}"
 
 
+class Fleet:
+    """The benches of one transport, one for each dialect."""
+
+    def __init__(self, transport: str) -> None:
+        if transport == "sdk":
+            pytest.importorskip("anthropic")  # before a call's seconds run: it takes some to import
+        self.benches = [Bench(VENDORS[name], transport) for name in TRANSPORTS[transport]]
+
+    def run(self, row: Callable[[Bench], None], unlike: dict[str, str]) -> None:
+        """Run a row on each bench; the first failure is raised, and says whose it is."""
+
+        def one(bench: Bench) -> None:
+            try:
+                row(bench)
+            except BaseException as error:
+                error.add_note(f"{bench.dialect} over {bench.transport}")
+                raise
+
+        kept = [bench for bench in self.benches if not {*bench.names} & {*unlike}]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for done in [pool.submit(one, bench) for bench in kept]:
+                done.result()
+
+
 @pytest.fixture(autouse=True)
 def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    for dialect in DIALECTS.values():
-        monkeypatch.setenv(dialect.cls.API_KEY_ENV, KEY)
+    for dialect in VENDORS.values():
+        if hasattr(dialect.cls, "API_KEY_ENV"):  # Google's cloud has tokens
+            monkeypatch.setenv(dialect.cls.API_KEY_ENV, KEY)
 
 
 @pytest.fixture(autouse=True)
@@ -189,20 +260,19 @@ def _canary(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
 @pytest.fixture
 def bench() -> Bench:
     """Give a bench for rows that know no dialect."""
-    return Bench(DIALECTS["openai"], "httpx")
+    return Bench(VENDORS["openai"], "httpx")
 
 
-@pytest.fixture(params=SOCKETS, ids=["-".join(pair) for pair in SOCKETS])
-def vendor(request: pytest.FixtureRequest) -> Bench:
-    """Give each dialect and each transport, for faults on real sockets."""
-    name, transport = request.param
-    return Bench(DIALECTS[name], transport)
+@pytest.fixture(params=list(TRANSPORTS))
+def vendor(request: pytest.FixtureRequest) -> Fleet:
+    """Give each transport with every dialect, for faults on real sockets: a row gets one ``Bench`` after another."""
+    return Fleet(request.param)
 
 
-@pytest.fixture(params=list(DIALECTS))
+@pytest.fixture(params=list(VENDORS))
 def mock(request: pytest.FixtureRequest) -> Bench:
     """Give each dialect, for faults in what was said."""
-    return Bench(DIALECTS[request.param], "mock")
+    return Bench(VENDORS[request.param], "mock")
 
 
 @pytest.fixture(params=["whole", "stream"])

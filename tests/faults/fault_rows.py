@@ -1,4 +1,4 @@
-"""Rows with many spellings: each is tried within one test, since a test costs more than a spelling."""
+"""Rows with many spellings, which are tried within one test, and rows that not everyone can meet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["each"]
+__all__ = ["each", "unlike", "unlikes"]
+
+Test = Callable[..., None]
 
 
 def each(name: str, values: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -33,3 +35,24 @@ def each(name: str, values: Iterable[Any]) -> Callable[[Callable[..., None]], Ca
         return all_of_them
 
     return wrap
+
+
+def unlike(who: str, why: str) -> Callable[[Test], Test]:
+    """Say of a dialect or a transport that it does not keep a row, and why: the table has it as a footnote.
+
+    Args:
+        who: the id of a dialect or a transport; of a dialect on a transport: ``"anthropic over sdk"``.
+        why: what it does instead, or why the row says nothing about it.
+    """
+
+    def mark(test: Test) -> Test:
+        vars(test)["unlike"] = {**unlikes(test), who: why}
+        return test
+
+    return mark
+
+
+def unlikes(test: object) -> dict[str, str]:
+    """Return who does not keep a row, and why."""
+    found: dict[str, str] = getattr(test, "unlike", {})
+    return found

@@ -20,16 +20,35 @@ OTHER_PEM = Path(__file__).with_name("elsewhere.pem")  # another, for a name tha
 CREDENTIAL = re.compile(rb"(?im)^(?:authorization|x-api-key|x-goog-api-key|api-key): (?:bearer )?(.+?)\r?$")
 
 
+Around = Callable[[str, str, str], bytes | None]
+
+
 class Wire:
-    """The server's end of one connection."""
+    """The server's end of one connection.
+
+    Attributes:
+        around: answers with JSON the requests beside the one that a fault is for: method, path, origin; they count for
+            nothing.
+    """
 
     def __init__(self, server: FaultServer, sock: socket.socket) -> None:
         self.server = server
         self.sock = sock
+        self.around: Around = lambda method, path, origin: None
         self._buffer = b""
 
     def request(self) -> bytes:
         """Read one whole request; empty when the client has gone."""
+        while whole := self._request():
+            method, path, _ = whole.split(b" ", 2)
+            body = self.around(method.decode(), path.decode(), self.server.url.removesuffix("/v1/chat"))
+            if body is None:
+                self.server.requests.append(whole)
+                return whole
+            self.send(self.ok(body))
+        return b""
+
+    def _request(self) -> bytes:
         while b"\r\n\r\n" not in self._buffer:
             if not self._more():
                 return b""
@@ -42,9 +61,7 @@ class Wire:
             if not self._more():
                 return b""
         body, self._buffer = self._buffer[:length], self._buffer[length:]
-        whole = head + b"\r\n\r\n" + body
-        self.server.requests.append(whole)
-        return whole
+        return head + b"\r\n\r\n" + body
 
     def _more(self) -> bool:
         try:

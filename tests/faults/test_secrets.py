@@ -11,7 +11,7 @@ import traceback
 import pytest
 from fault_dialects import DIALECTS, compact
 from fault_keys import KEY, TOKEN
-from fault_rows import each
+from fault_rows import each, unlike
 
 from llm_council import Council, errors
 from llm_council._secrets import clean
@@ -19,6 +19,7 @@ from llm_council.config import CouncilConfig
 from llm_council.models import GenerateRequest
 from llm_council.testing.fakes import ScriptedProvider
 
+SIGNS_IN = "it signs in with the tokens of Google's credentials, not with a key."
 BAD_KEYS = [
     "sk-mine\nx-evil: 1",
     "sk-mine\r\n",
@@ -29,6 +30,8 @@ BAD_KEYS = [
 ]
 
 
+@unlike("vertex-gemini", SIGNS_IN)
+@unlike("vertex-claude", SIGNS_IN)
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_key_of_no_header(mock, key):
     """A key with a line break, a space or another alphabet: `InvalidKey` before any socket opens, and not shown."""
@@ -43,6 +46,8 @@ def test_key_of_no_header(mock, key):
     assert not mock.calls
 
 
+@unlike("vertex-gemini", SIGNS_IN)
+@unlike("vertex-claude", SIGNS_IN)
 def test_key_missing(mock, monkeypatch):
     """No key: `MissingCredentials` naming the variable, before anything is sent."""
     monkeypatch.delenv(mock.dialect.cls.API_KEY_ENV)

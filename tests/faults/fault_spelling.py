@@ -1,0 +1,122 @@
+"""What a vendor's spelling of an answer, a stream, a refusal and an error consists of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+__all__ = ["Dialect", "chunk", "compact", "data_line", "named"]
+
+
+def compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def data_line(value: Any) -> bytes:
+    return b"data: " + compact(value) + b"\n\n"
+
+
+def named(value: dict[str, Any]) -> bytes:
+    return b"event: " + value["type"].encode() + b"\n" + data_line(value)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Dialect:
+    """One vendor, by one of its APIs.
+
+    Attributes:
+        id: what it is called here.
+        title: what it is called in the table.
+        name: the provider's.
+        kin: the id of the dialect whose refusals it has.
+        cls: its class.
+        options: what its class is given beside the bench's own options.
+        model: the model that is asked.
+        reply: a whole answer's JSON, from a text or whatever stands in its place.
+        pieces: the frames of a stream up to its end, from the pieces of a text.
+        end: the frames that end a stream.
+        cut_end: the frames that end a stream whose answer reached its limit.
+        refusal: the JSON of a refusal: status, machine code or None, message.
+        broken: the frame of an error in the middle of a stream: the vendor is overloaded.
+        news: a frame of a stream that nobody knows; empty where all are known.
+        finished: a whole answer's JSON, from a text and a finish reason.
+        cut: the finish reason of an answer that reached its limit; empty where the vendor has none.
+        filtered: that of an answer that was withheld.
+        empties: replies that hold no answer.
+        misfits: replies in which something has the wrong type.
+        ndjson: whether streams are lines of JSON.
+        once: whether a request that may have arrived is not made again, since it may be paid for.
+        around: the JSON for requests beside the one that a fault is for: method, path, origin; None for that one.
+    """
+
+    id: str
+    title: str
+    name: str = attrs.field(default=attrs.Factory(lambda self: self.id, takes_self=True))
+    kin: str = attrs.field(default=attrs.Factory(lambda self: self.id, takes_self=True))
+    cls: type[Any]
+    options: Mapping[str, Any] = {}
+    model: str = "m-1"
+    reply: Callable[[Any], dict[str, Any]]
+    pieces: Callable[[Sequence[str]], list[bytes]]
+    end: list[bytes]
+    cut_end: list[bytes]
+    refusal: Callable[[int, str | None, str], Any]
+    broken: bytes
+    news: bytes = b""
+    finished: Callable[[str, str], dict[str, Any]]
+    cut: str
+    filtered: str
+    empties: list[Any]
+    misfits: list[Any]
+    ndjson: bool = False
+    once: bool = False
+    around: Callable[[str, str, str], bytes | None] = lambda method, path, origin: None
+
+    def make(self, url: str, *, api_key: str | None, **options: Any) -> Any:
+        """Make a provider; Google's cloud takes a token in place of a key."""
+        if self.name == "vertex":
+            options["credentials"] = None if api_key is None else Signed(api_key)
+        else:
+            options["api_key"] = api_key
+        return self.cls(base_url=url, **{**self.options, **options})
+
+    def body(self, text: Any = "fine") -> bytes:
+        return compact(self.reply(text))
+
+    def stream(self, *texts: str) -> list[bytes]:
+        return [*self.pieces(texts or ("fi", "ne")), *self.end]
+
+    @property
+    def stream_type(self) -> str:
+        return "application/x-ndjson" if self.ndjson else "text/event-stream"
+
+    def head(self, extra: bytes = b"") -> bytes:
+        """Return the head of a stream in chunks."""
+        kind = self.stream_type.encode()
+        return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%bTransfer-Encoding: chunked\r\n\r\n" % (kind, extra)
+
+    def __repr__(self) -> str:
+        return self.id
+
+
+class Signed:
+    """Google credentials with a token that never expires."""
+
+    valid = True
+    project_id = "p-1"
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def apply(self, headers: dict[str, str]) -> None:
+        headers["authorization"] = f"Bearer {self._token}"
+
+    def refresh(self, request: Any) -> None:
+        """There is no other token."""
