@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import pickle
 import re
 import sys
 import threading
@@ -49,7 +50,7 @@ class Vendor(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.bodies.append(body)
         if self.headers["Authorization"] != "Bearer my-key-123456":
-            self.answer(401, {"error": {"message": "who?"}})
+            self.answer(401, {"error": {"message": f"who? {self.headers['Authorization']}"}})
             return
         said = f"echo: {body['messages'][-1]['content']}"
         if "JSON Schema" in said:  # the adapter ignores structured output, as the page's does: the prompt must say it
@@ -141,6 +142,8 @@ async def test_its_errors_are_typed_and_keep_its_words(page, vendor, monkeypatch
         with pytest.raises(ApiError) as caught:
             await call(wrong, ASK)
         assert caught.value.status == 401
+        assert "who? Bearer ***" in caught.value.body  # though the page keeps its key as a plain string
+        assert "wrong-key" not in f"{caught.value!r} {vars(caught.value)!r} {pickle.dumps(caught.value)!r}"
         assert not (await examine(wrong)).ok
     monkeypatch.delenv("MY_API_KEY")
     keyless = get_provider(page, base_url=vendor.url)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import httpx
 import sniffio
 
+from llm_council._secrets import Secret
 from llm_council.transports._base import ACCEPT_ENCODING, AGENT, DEFAULT_LIMITS, DEFAULT_TIMEOUTS
 from llm_council.transports._decompress import BadEncoding, Overflow, unpacked
 from llm_council.transports._errors import BodyTooLarge
@@ -21,6 +24,9 @@ __all__ = ["AsyncClient", "BoundedTransport", "PooledTransport", "new_client"]
 
 AsyncClient = httpx.AsyncClient
 
+_CREDENTIAL = re.compile(rb"auth|token|secret|cookie|password|(?<!idempotency-)key$", re.IGNORECASE)
+_SHORTEST = 8  # characters of a credential: shorter words stand in too many texts
+_MOST = 64  # credentials that are remembered
 _BODILY = ("content-encoding", "content-length", "transfer-encoding")
 
 
@@ -49,6 +55,9 @@ def new_client(*, trust_env: bool = True) -> httpx.AsyncClient:
 class PooledTransport(httpx.AsyncBaseTransport):
     """Send over aiohttp under asyncio, over httpx's own pool elsewhere; chosen by the first request.
 
+    What a request carries as a credential is a secret from then on: an adapter that keeps its key as a plain string
+    shows it no more than one that keeps a ``Secret``, whatever its server repeats.
+
     Args:
         trust_env: honour ``HTTP_PROXY`` and its kin.
     """
@@ -56,6 +65,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
     def __init__(self, *, trust_env: bool = True) -> None:
         self._trust_env = trust_env
         self._inner: AiohttpTransport | HttpcoreTransport | None = None
+        self._carried: dict[bytes, list[Secret]] = {}
 
     @property
     def inner(self) -> AiohttpTransport | HttpcoreTransport:
@@ -76,7 +86,19 @@ class PooledTransport(httpx.AsyncBaseTransport):
         for name, value in request.headers.raw:
             if b"\n" in value or b"\r" in value or b"\0" in value or not name.strip():
                 raise httpx.LocalProtocolError("a header has a line break or a NUL", request=request)
+            if value not in self._carried and _CREDENTIAL.search(name):
+                self._remember(name, value)
         return await self.inner.handle_async_request(request)
+
+    def _remember(self, name: bytes, value: bytes) -> None:
+        words = value.decode("latin-1").split()
+        words = words[len(words) > 1 :] if b"authorization" in name.lower() else words  # without "Bearer"
+        self._carried[value] = kept = []
+        for word in words:
+            with suppress(ValueError):  # no key is outside of ASCII
+                kept += [Secret(word)] if len(word) >= _SHORTEST else []
+        while len(self._carried) > _MOST:  # tokens that change from call to call
+            del self._carried[next(iter(self._carried))]
 
     async def aclose(self) -> None:
         """Close every connection."""

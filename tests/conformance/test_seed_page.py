@@ -27,7 +27,7 @@ class TestMyProvider(ProviderConformance):
         "tools": "it declares tool_use, and sends no tools",
         "schema": "it declares structured_output, and sends no schema",
         "streaming": "it declares streaming, and answers whole",
-        "secrets": "it keeps its key as a plain string",
+        "secrets": "it keeps its key as a plain string, which goes into its pickle",
     }
     quick = 1.0
 

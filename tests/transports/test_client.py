@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from llm_council import errors
+from llm_council._secrets import MASK, masked
 from llm_council.transports import AsyncClient, _surroundings, new_client, translate
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +46,26 @@ async def test_plain_calls_share_a_connection_and_build_no_tls(client, serve):
     assert b"accept-encoding: gzip, identity" in head
     assert b"authorization: bearer x" in head
     assert json.loads(head.partition(b"\r\n\r\n")[2]) == {"q": 1}
+
+
+async def test_a_credential_that_was_sent_is_a_secret_from_then_on(client, serve):
+    server = serve()
+    sent = {
+        "Authorization": "Bearer plain-key-of-mine-1",
+        "X-House-Key": "plain-key-of-mine-2",
+        "Cookie": "session=plain-key-of-mine-3",
+        "Idempotency-Key": "no-credential-4",
+        "X-Short-Token": "short",
+        "X-Trace": "no-credential-5",
+    }
+    told = " ".join([*sent.values(), "Bearer"])
+    assert masked(told) == told
+    await client.get(server.url, headers=sent)
+    assert masked(told) == f"Bearer {MASK} {MASK} {MASK} no-credential-4 short no-credential-5 Bearer"
+    for number in range(100):  # tokens that change do not heap up
+        await client.get(server.url, headers={"Authorization": f"Bearer passing-token-{number}"})
+    assert len(client._transport._inner._carried) <= 64
+    assert masked("passing-token-99 passing-token-0") == f"{MASK} passing-token-0"
 
 
 async def test_streamed_request_body(client, serve):
