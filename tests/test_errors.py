@@ -30,6 +30,7 @@ from llm_council.errors import (
     UnknownOption,
     near,
 )
+from llm_council.errors._partial import Words
 from llm_council.testing import strategies
 
 ALL = [cls for name in errors.__all__ if isinstance(cls := getattr(errors, name), type) and cls is not Attempt]
@@ -146,3 +147,33 @@ def test_near_names() -> None:
     assert near("Revewer", ["reviewer", "planner"]) == "; did you mean 'reviewer'?"
     assert near("zzz", ["reviewer"]) == ""
     assert near("x", []) == ""
+
+
+class TestWhatHadArrived:
+    """The text before an error may be long: it stays in the pieces that others hold, until somebody reads it."""
+
+    def test_it_is_joined_where_it_is_read(self) -> None:
+        words = ["one ", "two ", "three"]
+        error = errors.ReplyTooLarge("too large", limit=9).fill(partial=Words(words))
+        held = vars(error)["partial"]
+        assert [id(piece) for piece in held._pieces[:3]] == [id(word) for word in words]
+        assert repr(held) == "'one two three'"
+        error.fill(partial="another", elapsed=1.0)
+        assert vars(error)["partial"] is held
+        assert error.partial == "one two three"
+        assert vars(error)["partial"] == "one two three"
+        assert errors.TimedOut("late").fill(partial=Words([])).partial is None
+
+    @pytest.mark.parametrize("cls", [errors.ReplyTooLarge, errors.TimedOut, errors.ApiError])
+    @pytest.mark.parametrize("twin", [copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+    def test_a_copy_has_it(self, cls, twin) -> None:
+        error = cls("too bad").fill(partial=Words(["one ", "two"]))
+        assert twin(error).partial == error.partial == "one two"
+
+    def test_a_key_cut_between_two_pieces_is_not_in_it(self) -> None:
+        secret = Secret("a-canary-0123456789")
+        error = errors.TruncatedReply("cut").fill(partial=Words(["it is a-can", "ary-0123456789"]))
+        assert secret.reveal() not in f"{vars(error)} {error.partial}"
+        assert error.partial == "it is ***"
+        error = errors.TruncatedReply("cut").fill(partial="it is a-canary-0123456789")
+        assert error.partial == "it is ***"

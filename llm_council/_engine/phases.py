@@ -125,7 +125,7 @@ async def draft(sitting: Sitting, board: Board) -> None:
         else:
             sitting.degrade(f"{name} gave no draft: {outcome.error}", name)
             if reserves and len(sitting.finished()) + len(waiting) < wave.quorum:
-                start(reserves.pop(0))
+                start(reserves.pop(0))  # noqa: F821 - it is deleted below, when nothing runs any more
         board.put(sitting.drafts[name])
 
     def start(name: str) -> None:
@@ -138,6 +138,7 @@ async def draft(sitting: Sitting, board: Board) -> None:
         for name in plan.drafters:
             start(name)
         await sitting.admission.begun()
+    del start  # it and ``one`` hold each other, and the run with all its answers
     sitting.close(Phase.DRAFT)
 
 

@@ -66,7 +66,7 @@ async def conduct(
                 async with sitting.admission:
                     final: Final | RunError = await STRATEGIES[plan.strategy](sitting)
         except RunError as error:
-            final = error
+            final = error.with_traceback(None)  # the result keeps it: its frames hold the result, in a cycle
         except BaseException:  # a cancellation, or Ctrl-C: what is there is told, and the exception passes
             if sitting.over:
                 raise

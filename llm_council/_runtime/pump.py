@@ -73,6 +73,7 @@ class Pump(Generic[T]):
         with anyio.CancelScope() as self._scope:
             self._reading = True
             opened = self._source()
+            del self._source  # whoever made this pump is held by it, in a cycle: not what the source keeps, too
             iterator = await opened if inspect.isawaitable(opened) else opened
             try:
                 while True:

@@ -18,8 +18,10 @@ import attrs
 
 from llm_council._wire.agent_words import Ended, by_words, failed, last_object, said_on
 from llm_council._wire.payloads import dumps, loads, well_formed
+from llm_council._wire.reading import share, together
 from llm_council._wire.sse import LineSplitter
 from llm_council.errors import CouncilError, EmptyReply, InvalidOption, MalformedReply, TruncatedReply
+from llm_council.errors._partial import Words
 from llm_council.models.limits import Limits
 from llm_council.models.messages import ImagePart, Message
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
@@ -185,6 +187,7 @@ class AgentEvents(ABC):
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         self.note = ""
+        self._texts: list[str] = []  # of the answer, where it comes in pieces
         self._limits = limits
         self._lines = LineSplitter(limits)
         self._open: list[str] = []  # the lines of an object that has not ended
@@ -196,9 +199,14 @@ class AgentEvents(ABC):
         self._warnings: list[str] = []
 
     @property
-    @abstractmethod
     def partial(self) -> str:
         """The answer's text so far."""
+        return "".join(self._texts)
+
+    @property
+    def words(self) -> Words | None:
+        """The same, where it is in pieces not yet joined; None when there is none."""
+        return Words(self._texts) or None
 
     @abstractmethod
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
@@ -215,7 +223,10 @@ class AgentEvents(ABC):
             ReplyTooLarge: a line is too long.
             MalformedReply: an event breaks the dialect.
         """
-        return self._pieces(self._lines.lines(data))
+        since = len(self._texts)
+        pieces = together(self._pieces(self._lines.lines(data)))
+        share(self._texts, since, pieces)
+        return pieces
 
     def finish(self, ended: Ended) -> list[GenerateChunk]:
         """Return what the end of the program adds.
@@ -230,8 +241,8 @@ class AgentEvents(ABC):
         try:
             last = self._end(ended)
         except CouncilError as error:
-            if self.partial and hasattr(error, "partial"):
-                error.fill(partial=self.partial)
+            if hasattr(type(error), "partial"):
+                error.fill(partial=self.words)
             raise
         if self._replaced:
             self._warnings.append("stdout was not UTF-8: what could not be read became U+FFFD")

@@ -110,16 +110,10 @@ class ClaudeCodeEvents(AgentEvents):
         super().__init__(limits)
         self._result: dict[str, Any] | None = None
         self._model: str | None = None
-        self._shown = ""  # of the current message
         self._thoughts = False
         self._retries = 0
         self._wait: float | None = None  # seconds before its last try, at least what the vendor asked for
         self._resets: float | None = None  # the Unix time at which the limit of its plan ends
-
-    @property
-    def partial(self) -> str:
-        """The text of the current message so far."""
-        return self._shown
 
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
         match event.get("type"):
@@ -151,13 +145,13 @@ class ClaudeCodeEvents(AgentEvents):
 
     def _piece(self, event: dict[str, Any]) -> GenerateChunk | None:
         if event.get("type") == "message_start":
-            self._shown = ""
+            self._texts.clear()  # it is of the current message
         if event.get("type") != "content_block_delta":
             return None
         delta = need_object(event.get("delta"), "$.event.delta")
         if delta.get("type") == "text_delta":
             text = get_text(delta, "text", "$.event.delta") or ""
-            self._shown += text
+            self._texts.append(text)
             return GenerateChunk(text=text) if text else None
         if delta.get("type") == "thinking_delta":
             thoughts = get_text(delta, "thinking", "$.event.delta")
@@ -186,7 +180,7 @@ class ClaudeCodeEvents(AgentEvents):
             raise failed(self.note, ended, "claude", REMEDY)
         text = get_text(result, "result", "$") or ""
         word = get_text(result, "stop_reason", "$")
-        shown = self._shown
+        shown = self.partial
         if not text.startswith(shown):
             raise TruncatedReply("claude began its answer anew after a part of it had been shown", partial=shown)
         structured = result.get("structured_output")
@@ -211,7 +205,7 @@ class ClaudeCodeEvents(AgentEvents):
         said = result.get("result")
         message = (said if isinstance(said, str) else "") or errors or str(result.get("subtype") or "it failed")
         status = result.get("api_error_status")
-        partial = self._shown or None
+        partial = self.partial or None
         if result.get("stop_reason") == "refusal":
             return ContentFiltered(f"claude withheld its answer: {message}", partial=partial)
         if result.get("stop_reason") == "max_tokens":

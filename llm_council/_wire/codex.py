@@ -24,6 +24,7 @@ from llm_council._wire.agents import (
 )
 from llm_council._wire.payloads import dumps, get_text, need_object, tokens
 from llm_council.errors import CommandFailed
+from llm_council.errors._partial import Words
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
@@ -108,6 +109,11 @@ class CodexEvents(AgentEvents):
     def partial(self) -> str:
         """The agent's last message so far."""
         return self._answer or ""
+
+    @property
+    def words(self) -> Words | None:
+        """The same."""
+        return Words([self.partial]) or None
 
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
         match event.get("type"):

@@ -85,16 +85,10 @@ class GeminiCliEvents(AgentEvents):
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         super().__init__(limits)
-        self._texts: list[str] = []
         self._result: dict[str, Any] | None = None
         self._model: str | None = None
         self._session: str | None = None
         self._steps = 0
-
-    @property
-    def partial(self) -> str:
-        """The text so far."""
-        return "".join(self._texts)
 
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
         match event.get("type"):

@@ -39,7 +39,7 @@ from llm_council.errors import MalformedReply, ProviderError, ReplyError, Trunca
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 
-__all__ = ["BodyReader", "Decoder", "Splitter", "together"]
+__all__ = ["BodyReader", "Decoder", "Splitter", "share", "together"]
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
@@ -121,19 +121,6 @@ class Decoder(ABC):
     def close(self) -> list[GenerateChunk]:
         """Return what was kept back until the answer was whole, such as thinking that is sent back as one block."""
         return []
-
-    def share(self, since: int, chunks: list[GenerateChunk]) -> None:
-        """Keep the words of these pieces in place of their events' own, where they are the same: once in memory.
-
-        Args:
-            since: how many texts there were before these pieces.
-            chunks: what was made of the events since then.
-        """
-        said = self._texts[since:]
-        if len(said) > 1:
-            words = [chunk.text for chunk in chunks if chunk.text]
-            if len(words) < len(said) and "".join(words) == "".join(said):
-                self._texts[since:] = words
 
     def refuse(self, value: Any) -> Any:
         """Return a JSON value that stood between the events, and is none.
@@ -250,7 +237,7 @@ class BodyReader:
             if not chunks:
                 self._raise_fault()
         chunks = together(chunks)
-        self._decoder.share(since, chunks)
+        share(self._decoder._texts, since, chunks)
         return chunks
 
     def _raise_fault(self) -> None:
@@ -319,6 +306,21 @@ def together(chunks: list[GenerateChunk]) -> list[GenerateChunk]:
     if texts:
         joined.append(GenerateChunk(text="".join(texts)))
     return joined
+
+
+def share(texts: list[str], since: int, chunks: list[GenerateChunk]) -> None:
+    """Keep the words of pieces in place of their events' own, where they are the same: once in memory.
+
+    Args:
+        texts: the answer's texts so far.
+        since: how many there were before these pieces.
+        chunks: what was made of the events since then.
+    """
+    said = texts[since:]
+    if len(said) > 1:
+        words = [chunk.text for chunk in chunks if chunk.text]
+        if len(words) < len(said) and "".join(words) == "".join(said):
+            texts[since:] = words
 
 
 _beside_text = attrgetter(*(field.name for field in attrs.fields(GenerateChunk) if field.name != "text"))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import attrs
 
-from llm_council._secrets import clean, masked
+from llm_council._secrets import clean
 
 __all__ = ["Attempt", "CouncilError", "near"]
 
 _ID = 256  # characters of a vendor's id that are kept
-# What a server said, without keys that it repeated.
-_KEYLESS: dict[str, Callable[[str], str]] = {"request_id": partial(clean, limit=_ID), "partial": masked}
 
 
 @attrs.frozen(kw_only=True)
@@ -89,10 +86,11 @@ class CouncilError(Exception):
     def fill(self, **facts: Any) -> Self:
         """Set the named facts that are still None or empty, and return this error; what is known stays."""
         for name, value in facts.items():
-            if not hasattr(self, name):
+            known = vars(self)  # looked at here, a partial text stays in its pieces
+            if name not in known and not hasattr(self, name):
                 raise AttributeError(f"{type(self).__name__} has no fact {name!r}")
-            if getattr(self, name) in (None, ()):
-                setattr(self, name, _KEYLESS[name](value) if value and name in _KEYLESS else value)
+            if (known[name] if name in known else getattr(self, name)) in (None, ()):
+                setattr(self, name, clean(value, limit=_ID) if name == "request_id" and value else value)
         return self
 
     def __str__(self) -> str:

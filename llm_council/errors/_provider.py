@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_council._secrets import clean, masked
+from llm_council._secrets import clean
 from llm_council.errors._base import CouncilError
 from llm_council.errors._configuration import ConfigurationError
+from llm_council.errors._partial import Partial
 
 __all__ = [
     "AdapterFailed",
@@ -84,10 +85,12 @@ class TimedOut(TransportError):
         partial: the text that had arrived.
     """
 
+    partial = Partial()
+
     def __init__(self, message: str = "", *, phase: str = "deadline", partial: str | None = None, **facts: Any) -> None:
         facts.setdefault("retryable", phase != "deadline")
         super().__init__(message, phase=phase, **facts)
-        self.partial = partial and masked(partial)
+        self.partial = partial
 
 
 class RedirectRefused(TransportError):
@@ -128,6 +131,8 @@ class ApiError(ProviderError):
         partial: the text that had arrived, for an error in the middle of a stream.
     """
 
+    partial = Partial()
+
     def __init__(
         self,
         message: str = "",
@@ -142,7 +147,7 @@ class ApiError(ProviderError):
         self.status = status
         self.code = code and clean(code)
         self.body = clean(body, limit=64 * 1024)
-        self.partial = partial and masked(partial)
+        self.partial = partial
 
 
 class AuthenticationFailed(ApiError):
@@ -192,9 +197,11 @@ class ReplyError(ProviderError):
         partial: the text that had arrived.
     """
 
+    partial = Partial()
+
     def __init__(self, message: str = "", *, partial: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
-        self.partial = partial and masked(partial)
+        self.partial = partial
 
 
 class MalformedReply(ReplyError):

@@ -129,7 +129,10 @@ class _Tries:
         wait = self._wait(error)
         if wait is None:
             self.give_up(error)
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # no cycle through the traceback: it would keep what the call had read
         self._note(error, wait)
         self._retries += 1
         return wait

@@ -92,7 +92,7 @@ def _outside(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
-def tell(error: CouncilError, name: str, request: Any, began: float, partial: Callable[[], str | None] | None) -> None:
+def tell(error: CouncilError, name: str, request: Any, began: float, partial: Callable[[], object] | None) -> None:
     """Write the facts of a call into its error; what the error knows already stays.
 
     Args:
@@ -115,7 +115,7 @@ def tell(error: CouncilError, name: str, request: Any, began: float, partial: Ca
             request_id=error.request_id,
         )
         error.fill(attempts=(tried,))
-        if partial is not None and getattr(error, "partial", "") is None:
+        if partial is not None and vars(error).get("partial", "") is None:
             error.fill(partial=partial())
 
 

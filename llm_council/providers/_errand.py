@@ -17,6 +17,7 @@ from llm_council._runtime import Answering, AwaitedStream, loops
 from llm_council._runtime.stepping import noted, standing
 from llm_council._runtime.thread import hidden
 from llm_council.errors import AdapterFailed, TimedOut
+from llm_council.errors._partial import Words
 from llm_council.models.limits import Timeouts
 from llm_council.models.request import GenerateRequest
 
@@ -66,9 +67,9 @@ def seconds_for(adapter: Any, request: GenerateRequest, deadline: float | None) 
     return left
 
 
-def late(name: str, seconds: float | None, partial: str | None = None) -> TimedOut:
+def late(name: str, seconds: float | None, partial: Words | None = None) -> TimedOut:
     """Return the error of a call whose seconds are over."""
-    return TimedOut(f"{name} did not answer within {seconds:.3g} s", partial=partial)
+    return TimedOut(f"{name} did not answer within {seconds:.3g} s").fill(partial=partial)
 
 
 def _blocked(name: str, seconds: float | None) -> NoReturn:

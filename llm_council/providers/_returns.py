@@ -21,6 +21,7 @@ from llm_council.errors import (
     MalformedReply,
     TruncatedReply,
 )
+from llm_council.errors._partial import Words
 from llm_council.models._noun import keyless
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
@@ -100,7 +101,7 @@ def joined(arrived: list[GenerateChunk]) -> GenerateResponse:
     try:
         return join(arrived)
     except InvalidOption as error:
-        raise MalformedReply(error.message, partial=text_of(arrived)) from None
+        raise MalformedReply(error.message).fill(partial=text_of(arrived)) from None
 
 
 def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
@@ -143,10 +144,10 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
     raise EmptyReply(f"{name} answered with nothing")
 
 
-def text_of(arrived: list[GenerateChunk]) -> str | None:
+def text_of(arrived: list[GenerateChunk]) -> Words | None:
     """Return the text that has arrived; None when there is none. What came before a reset is void."""
     void = max((index for index, piece in enumerate(arrived) if piece.reset is not None), default=0)
-    return masked("".join(piece.text for piece in arrived[void:])) or None
+    return Words(piece.text for piece in arrived[void:]) or None
 
 
 async def _awaited(value: Any) -> Any:

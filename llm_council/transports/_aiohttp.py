@@ -194,7 +194,10 @@ class _Arriving(httpx.AsyncByteStream):
         except _FOREIGN as exc:
             if content._buffer:  # once the connection has broken, aiohttp hands on no more of what had arrived
                 yield content._read_nowait(-1)
-            raise _as_httpx(exc) from exc
+            # A connection that was closed here raises one exception of aiohttp's module, every time: what it was raised
+            # in the midst of, and the frames that it passed, would be held by it for ever.
+            exc.__context__ = None
+            raise _as_httpx(exc) from exc.with_traceback(None)
 
     async def aclose(self) -> None:
         self._response.close()  # keeps the connection when the body was read to its end

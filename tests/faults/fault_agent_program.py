@@ -35,6 +35,16 @@ def events(text):
     ]
 
 
+def pieces(text):
+    """Return what it writes for a piece of an answer."""
+    if AGENT == "codex":
+        return [{"type": "item.completed", "item": {"type": "agent_message", "text": text}}]
+    if AGENT == "claude":
+        delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+        return [{"type": "stream_event", "event": delta}]
+    return [{"type": "message", "role": "assistant", "content": text, "delta": True}]
+
+
 def refusal(message):
     if AGENT == "codex":
         return {"type": "turn.failed", "error": {"message": message}}
@@ -100,15 +110,19 @@ def misbehave():
             os.setsid()  # out of reach, with our stdout in its hands
             time.sleep(20)
             os._exit(0)
-    elif MODE == "flood-err":
-        for _ in range(100):
+    elif MODE in ("flood-err", "deluge-err"):
+        for _ in range(100 if MODE == "flood-err" else 3200):
             os.write(2, b"e" * 65536)
+    elif MODE == "words":
+        said = b"".join(json.dumps(event).encode() + b"\n" for event in pieces("word " * 500) * 25)
+        for _ in range(4000):
+            write(said)
     elif MODE == "flood-out":
-        while True:
-            os.write(1, b"o" * 65535 + b"\n")
+        for _ in range(3200):
+            write(b"o" * 65535 + b"\n")
     elif MODE == "one-line":
-        while True:
-            os.write(1, b"{" * 65536)
+        for _ in range(3200):
+            write(b"{" * 65536)
     elif MODE == "tty":
         try:
             open("/dev/tty").close()
@@ -119,7 +133,7 @@ def misbehave():
 
 def main():
     look()
-    if MODE == "flood-err":
+    if MODE.endswith("-err"):
         misbehave()
     stdin = b"" if MODE == "no-read" else sys.stdin.buffer.read()
     record(stdin)

@@ -8,9 +8,15 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+import weakref
 from pathlib import Path
 
 import pytest
+from fault_dialects import DIALECTS, chunk
+
+from llm_council import Council, CouncilConfig, errors
+from llm_council.models import GenerateRequest, Limits
 
 SOAK = """
 import asyncio, gc, os, sys, tempfile, threading
@@ -137,3 +143,47 @@ def test_a_thousand_runs(tmp_path):
     assert ended
     assert "Exception" not in done.stderr
     assert gc.isenabled()
+
+
+def flooding(wire):
+    """Send words without end."""
+    openai = DIALECTS["openai"]
+    wire.request()
+    wire.send(openai.head())
+    for _ in range(10_000):
+        wire.send(chunk(openai.pieces(["word " * 200])[-1]))
+
+
+@pytest.mark.parametrize("kind", ["call", "run"])
+def test_failed_calls_are_forgotten(serve, kind):
+    """A call that was cut for its size, and a run that failed with it: once they are dropped, nothing holds what they
+    read, neither a cycle nor a library below.
+    """
+    with DIALECTS["openai"].cls(
+        base_url=serve(flooding).url, api_key="key-12345678", default_model="m", limits=Limits(stream=300_000)
+    ) as seat:
+        if kind == "call":
+            with pytest.raises(errors.ReplyTooLarge) as caught:
+                list(seat.stream_sync(GenerateRequest(prompt="?")))
+            held = weakref.ref(caught.value)
+            del caught
+        else:
+            gc.disable()
+            try:
+                with Council([seat], config=CouncilConfig()).stream("?") as events:
+                    assert len(list(events)) > 2
+                held = weakref.ref(events.result.errors["openai"])
+                del events
+                wait_for(lambda: held() is None)
+            finally:
+                gc.enable()
+        gc.collect()
+        wait_for(lambda: held() is None)
+
+
+def wait_for(condition):
+    """Wait until the loop's thread has let go, too."""
+    ends = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)

@@ -316,8 +316,10 @@ def delta(text: str) -> dict[str, Any]:
 
 def test_claude_pieces_and_the_rest() -> None:
     reader = claude_code.ClaudeCodeEvents()
-    pieces = reader.feed(lines(delta("Pa"), delta("ris"), {**delta("a helper's"), "parent_tool_use_id": "t1"}))
-    assert [piece.text for piece in pieces] == ["Pa", "ris"]
+    pieces = [*reader.feed(lines(delta("P"), delta("a"))), *reader.feed(lines(delta("ris")))]
+    assert [piece.text for piece in pieces] == ["Pa", "ris"]  # what came together is one piece
+    assert reader.feed(lines({**delta("a helper's"), "parent_tool_use_id": "t1"})) == []
+    assert (reader.partial, str(reader.words)) == ("Paris", "Paris")
     result = {"type": "result", "is_error": False, "result": "Paris it is", "stop_reason": "end_turn"}
     assert join([*pieces, *reader.feed(lines(result)), *reader.finish(OK)]).text == "Paris it is"
     with pytest.raises(TruncatedReply, match="anew") as caught:

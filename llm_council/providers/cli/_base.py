@@ -167,8 +167,8 @@ class CommandLineProvider(ProviderAdapter):
             except CouncilError as error:
                 if isinstance(error, TimedOut):
                     raise self._late(reader, process.tail(), total) from None
-                if hasattr(error, "partial"):
-                    error.fill(partial=reader.partial or None)
+                if hasattr(type(error), "partial"):
+                    error.fill(partial=reader.words)
                 raise
         for piece in reader.finish(ended):
             yield piece
@@ -186,7 +186,7 @@ class CommandLineProvider(ProviderAdapter):
         said = reader.note or _last_words(stderr)
         heard = f"; it last said: {said[:300]}" if said else f"; if it waits for a sign-in: {self.SIGN_IN}"
         message = f"{self.name} did not answer within {seconds or 0:.3g} s{heard}"
-        return TimedOut(message, phase="deadline", partial=reader.partial or None)
+        return TimedOut(message, phase="deadline").fill(partial=reader.words)
 
     def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         """Return the request as it will be put: fitted, for those who did not come through the door, with a model."""
