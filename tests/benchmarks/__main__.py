@@ -17,7 +17,7 @@ from typing import Any
 import loopback
 import table
 
-GROUPS = ("starts", "calls", "wrappers", "streams", "councils", "soak")
+GROUPS = ("starts", "calls", "wrappers", "streams", "councils", "peer", "soak")
 LIMIT = 240.0
 """Seconds that one group may take."""
 
@@ -78,6 +78,8 @@ def _group(name: str, url: str, options: argparse.Namespace) -> Any:
     if name == "profile":
         profiled = importlib.import_module("profiled")
         return f"{profiled.summary(url, 20 if options.short else 200)}\n\n{profiled.memory(url, 100)}"
+    if name == "peer":
+        return importlib.import_module("councils").against_the_peer(url, short=options.short)
     if name == "soak":
         return asyncio.run(importlib.import_module("councils").soak(url, options.soak))
     return importlib.import_module(name).measured(url, short=options.short)

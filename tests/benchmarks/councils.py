@@ -29,6 +29,8 @@ PAYLOAD = {"model": "m", "messages": [{"role": "user", "content": "What is 6 tim
 TASK = "What is 6 times 7?"
 LATENCY = 0.2
 CRITICAL_PATH = 3 * LATENCY
+WAITING = 3.0
+"""Seconds per call where every run is to be waiting at the same time."""
 
 
 def council(url: str, delay: float = 0.0) -> Council:
@@ -39,12 +41,12 @@ def council(url: str, delay: float = 0.0) -> Council:
 
 
 def measured(url: str, *, short: bool) -> list[dict[str, Any]]:
-    """Return the figures of one council, of many at once, and of the closest peer's."""
+    """Return the figures of one council, of one that is stored, and of many at once."""
     return [
         *asyncio.run(_against_the_critical_path(url, short=short)),
         *asyncio.run(_with_a_store(url, short=short)),
         *asyncio.run(_a_thousand(url, 300 if short else 1000)),
-        *_against_the_peer(url, short=short),
+        *_memory(url, short=short),
     ]
 
 
@@ -94,7 +96,7 @@ async def _with_a_store(url: str, *, short: bool) -> list[dict[str, Any]]:
 
 
 async def _a_thousand(url: str, width: int) -> list[dict[str, Any]]:
-    """Run so many at once; the memory is all that they hold at the worst moment, connections and answers included."""
+    """Run so many at once, with the garbage collector and without."""
     failed = 0
     async with council(url, LATENCY) as seated:
 
@@ -105,7 +107,7 @@ async def _a_thousand(url: str, width: int) -> list[dict[str, Any]]:
         await at_once(once, 64, 64)
         few = min([(await at_once(once, 64, 64))[0] for _ in range(3)])
         failed = 0
-        held, (cold, wall) = await _peak(at_once(once, width, width))
+        cold, wall = await at_once(once, width, width)
         warm, _ = await at_once(once, width, width)  # the few had their connections, too
         gc.disable()
         try:
@@ -115,8 +117,6 @@ async def _a_thousand(url: str, width: int) -> list[dict[str, Any]]:
             gc.enable()
     many = min(cold, warm)
     uncollected = many_uncollected / few_uncollected
-    told = subprocess.run([sys.executable, __file__, url, str(width)], capture_output=True, text=True, check=True)
-    bare, ours = int(told.stdout) / width / 1024, held / width / 1024
     return [
         taken(
             "cpu-1000",
@@ -124,9 +124,43 @@ async def _a_thousand(url: str, width: int) -> list[dict[str, Any]]:
             f"{many * 1e3:.2f} / {few * 1e3:.2f} ms; {uncollected:.2f}x without the garbage collector; "
             f"{width:,} runs took {wall:.1f} s",
         ),
-        taken("memory-1000", ours, f"its three connections alone, by bare aiohttp, {bare:.0f} KiB"),
         taken("failed-1000", failed, f"{failed} of {3 * width:,}"),
     ]
+
+
+def _memory(url: str, *, short: bool) -> list[dict[str, Any]]:
+    """Take the most memory that runs hold at once, connections and answers included, each time in a fresh process.
+
+    A process that has done more before has memory to reuse, and would seem to need none.
+    """
+    width, waiting = (300, 100) if short else (1000, 300)
+    ours, bare = (_told(url, how, width, LATENCY) for how in ("councils", "connections"))
+    all_waiting = _told(url, "councils", waiting, WAITING)
+    return [
+        taken("memory-1000", ours, f"{LATENCY * 1e3:.0f} ms per call"),
+        taken(
+            "memory-waiting",
+            all_waiting,
+            f"{waiting} runs, {WAITING:g} s per call; their three connections alone, by bare aiohttp, {bare:.0f} KiB",
+        ),
+    ]
+
+
+def _told(url: str, how: str, width: int, delay: float) -> float:
+    """Return the KiB that one run of so many holds, or its three connections, in a process that does nothing else."""
+    command = [sys.executable, __file__, url, how, str(width), str(delay)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout) / width / 1024
+
+
+async def _held_by_councils(url: str, width: int, delay: float) -> int:
+    async with council(url, delay) as seated:
+
+        async def once() -> None:
+            (await seated.arun(TASK)).raise_for_failure()
+
+        await at_once(once, 16, 16)
+        return (await _peak(at_once(once, width, width)))[0]
 
 
 async def _peak(work: Awaitable[T]) -> tuple[int, T]:
@@ -148,19 +182,19 @@ async def _peak(work: Awaitable[T]) -> tuple[int, T]:
     return max(0, peak - before), done
 
 
-async def _bare_connections(url: str, calls: int) -> int:
-    """Return the most memory that so many calls of bare aiohttp hold at once, in bytes."""
+async def _held_by_connections(url: str, width: int, delay: float) -> int:
+    """Return the most memory that three calls of bare aiohttp for each of so many runs hold at once, in bytes."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def once() -> None:
-            async with session.post(f"{url}/200/plain/v1/chat/completions", json=PAYLOAD) as reply:
+            async with session.post(f"{url}/{delay * 1000:.0f}/plain/v1/chat/completions", json=PAYLOAD) as reply:
                 await reply.json()
 
-        await at_once(once, 64, 64)
-        return (await _peak(at_once(once, calls, calls)))[0]
+        await at_once(once, 48, 48)
+        return (await _peak(at_once(once, 3 * width, 3 * width)))[0]
 
 
-def _against_the_peer(url: str, *, short: bool) -> list[dict[str, Any]]:
+def against_the_peer(url: str, *, short: bool) -> list[dict[str, Any]]:
     """Compare the CPU of a run; the peer has its locks and its files off, its drafts and chair on the same server."""
     python = Path(os.environ.get("LLM_COUNCIL_PEER", ""), "bin", "python")
     if not python.is_file():
@@ -230,4 +264,5 @@ def _held() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(_bare_connections(sys.argv[1], 3 * int(sys.argv[2]))))
+    holding = {"councils": _held_by_councils, "connections": _held_by_connections}[sys.argv[2]]
+    print(asyncio.run(holding(sys.argv[1], int(sys.argv[3]), float(sys.argv[4]))))

@@ -55,6 +55,7 @@ GOALS = {
     "store-cpu": Goal("CPU that the store adds to a run", 2.0, "ms", gross=8.0),
     "cpu-1000": Goal("CPU per run of 1,000 councils at once, to that of 64", 1.25),
     "memory-1000": Goal("memory per run, 1,000 councils at once", 60, "KiB"),
+    "memory-waiting": Goal("memory per run, where all of them wait at the same time", 150, "KiB"),
     "failed-1000": Goal("runs that failed, of 1,000 at once", 0, "runs"),
     "cpu-run": Goal("CPU of a council run, zero latency, to the closest peer's", 0.10),
     "soak-memory": Goal("soak: memory gained after warm-up, per 1,000 runs", 64, "KiB"),
