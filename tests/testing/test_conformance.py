@@ -512,3 +512,27 @@ print(sorted(set(sys.modules) - before))
     assert set(ast.literal_eval(done.stdout)) <= ours, done.stderr
     found = entry_points(group="pytest11", name="llm_council")
     assert [entry.value for entry in found] == ["llm_council.testing.plugin"]
+
+
+def test_what_is_missing_names_the_extra(python):
+    """The kit's core needs none of it: a provider is proved without pytest, hypothesis or responses."""
+    script = """
+        import sys
+        sys.modules.update(dict.fromkeys(("hypothesis", "pytest", "responses", "trio")))
+        from llm_council.errors import MissingDependency
+        from llm_council.testing.__main__ import main as prove
+        from llm_council.testing.servers import FakeVendor
+
+        assert prove(["llm_council.providers.ollama:OllamaProvider", "--only", "answers"]) == 0
+        try:
+            FakeVendor().mocked().__enter__()
+        except MissingDependency as error:
+            print(error)
+        try:
+            import llm_council.testing.strategies
+        except MissingDependency as error:
+            print(error)
+        """
+    done = python(script)
+    assert done.stderr == ""
+    assert done.stdout.count("pip install 'llm-council-sdk[testing]'") == 2

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 
+from llm_council.errors import MissingDependency
 from llm_council.testing.servers._said import Asked, Ending, Sent
 
 if TYPE_CHECKING:
@@ -98,8 +99,11 @@ class _Arriving(httpx.AsyncByteStream):
 @contextmanager
 def mocked(vendor: Replies) -> Iterator[responses.RequestsMock]:
     """Answer whatever requests sends; what hangs times out, and a stream arrives in one piece."""
-    import requests  # a vendor for httpx needs neither
-    import responses
+    try:
+        import requests  # a vendor for httpx needs neither
+        import responses
+    except ModuleNotFoundError:
+        raise MissingDependency("a mocked vendor needs: pip install 'llm-council-sdk[testing]'") from None
 
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], Any]:
         body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
-
 from llm_council import models as m
+from llm_council.errors import MissingDependency
+
+try:
+    from hypothesis import strategies as st
+    from hypothesis.strategies import SearchStrategy
+except ModuleNotFoundError:
+    raise MissingDependency("strategies need hypothesis: pip install 'llm-council-sdk[testing]'") from None
+
 from llm_council.testing.strategies._dialects import replies, representable
 from llm_council.testing.strategies._models import (
     adjustments,
