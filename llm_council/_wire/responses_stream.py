@@ -112,7 +112,9 @@ class EventDecoder(Decoder):
             self._fail(value)
         facts: Facts = {}
         if word in _ENDS:
-            self._end(need_object(value.get("response"), "$.response"), facts)
+            reply = need_object(value.get("response"), "$.response")
+            told = reply.get("status") is not None  # else the event's own name says it
+            self._end(reply if told else {**reply, "status": word.removeprefix("response.")}, facts)
         else:
             read = self._by_type.get(word)
             if read is not None:
@@ -139,7 +141,9 @@ class EventDecoder(Decoder):
         return value
 
     def _begin(self, value: dict[str, Any], facts: Facts) -> None:
-        self._name(need_object(value.get("response"), "$.response"), facts)
+        reply = value.get("response")
+        if reply is not None:
+            self._name(need_object(reply, "$.response"), facts)
 
     def _name(self, reply: dict[str, Any], facts: Facts) -> None:
         if not self._begun:
@@ -209,8 +213,9 @@ class EventDecoder(Decoder):
                     self._catch_up(known, kind, index, get_text(part, "text", "$.item") or "", facts)
 
     def _part(self, value: dict[str, Any], facts: Facts) -> None:
-        part = need_object(value.get("part"), "$.part")
-        self._finish_part(self._item(value), _place(value, "content_index"), part, facts)
+        part = value.get("part")
+        if part is not None:
+            self._finish_part(self._item(value), _place(value, "content_index"), need_object(part, "$.part"), facts)
 
     def _finish_part(self, known: _Item, index: int, part: dict[str, Any], facts: Facts) -> None:
         if part.get("type") == "output_text":

@@ -1,0 +1,126 @@
+"""Recorded replies with a key missing, null or strange: read as before, or refused where the answer itself is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_council._wire import gemini, ollama, openai, responses
+from llm_council._wire.payloads import dumps
+from llm_council.errors import ProviderError
+from llm_council.models import GenerateResponse, join
+
+SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
+SAMPLES = SHARED / "oracles" / "samples"
+
+if not SAMPLES.is_dir():
+    pytest.skip(f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED", allow_module_level=True)
+
+INDEX = json.loads((SAMPLES / "INDEX.json").read_text())
+CHAT = (openai.decode_response, openai.ChatStream)
+RESPONSES = (responses.decode_response, responses.ResponseStream)
+GEMINI = (gemini.decode_response, gemini.GeminiStream)
+DIALECTS: dict[str, tuple[Callable[[Any], GenerateResponse], Callable[[], Any]]] = {
+    **dict.fromkeys(("openai_chat", "openrouter", "vllm", "lmstudio_chat", "ollama_openai", "openai_compatible"), CHAT),
+    **dict.fromkeys(("openai_responses", "openrouter_responses", "lmstudio_responses"), RESPONSES),
+    **dict.fromkeys(("gemini", "vertex_gemini"), GEMINI),
+    "ollama_native": (ollama.decode_response, ollama.ChatStream),
+}
+# Where the answer stands; everything else may be missing.
+CHAT_WORDS = {"choices", "delta", "message", "content", "finish_reason", "reasoning", "reasoning_content", "refusal"}
+CHAT_WORDS |= {"tool_calls", "function", "name", "arguments", "error"}
+RESPONSES_WORDS = {"output", "content", "text", "type", "response", "item", "name", "arguments", "summary", "status"}
+RESPONSES_WORDS |= {"reason", "incomplete_details", "refusal", "delta"}
+GEMINI_WORDS = {"candidates", "content", "parts", "text", "thought", "functionCall", "name", "args", "finishReason"}
+GEMINI_WORDS |= {"partialArgs", "jsonPath", "stringValue", "willContinue", "blockReason", "promptFeedback"}
+OLLAMA_WORDS = {"message", "content", "thinking", "tool_calls", "function", "name", "arguments", "done", "done_reason"}
+WORDS = {CHAT: CHAT_WORDS, RESPONSES: RESPONSES_WORDS, GEMINI: GEMINI_WORDS, DIALECTS["ollama_native"]: OLLAMA_WORDS}
+
+
+def few(*, streamed: bool) -> list[Any]:
+    """Take the first small samples of each wire that hold an answer."""
+    found: dict[str, list[Any]] = {}
+    for row in INDEX:
+        is_answer = row["status"] == 200 and "error" not in row["file"] and "enum_as_int" not in row["kinds"]
+        if row["api"] not in DIALECTS or not is_answer or bool(row["body_file"]) is not streamed:
+            continue
+        rows = found.setdefault(row["api"], [])
+        if len(rows) < 4 and SAMPLES.joinpath(row["body_file"] or row["file"]).stat().st_size < 30_000:
+            rows.append(row)
+    return [pytest.param(row, id=row["file"]) for rows in found.values() for row in rows]
+
+
+def keys(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(keys, value.values()))
+    return set().union(*map(keys, value)) if isinstance(value, list) else set()
+
+
+GONE = object()
+
+
+def without(value: Any, key: str, instead: Any) -> Any:
+    """Replace what stands under a key, wherever it occurs, or take the key out."""
+    if isinstance(value, dict):
+        return {
+            name: instead if name == key else without(inner, key, instead)
+            for name, inner in value.items()
+            if name != key or instead is not GONE
+        }
+    return [without(item, key, instead) for item in value] if isinstance(value, list) else value
+
+
+def said(response: GenerateResponse) -> Any:
+    calls = [(call.name, call.arguments) for call in response.tool_calls]
+    return response.text or "", (response.reasoning or "").strip(), response.refusal, response.finish_reason, calls
+
+
+def arguments_of(value: Any) -> set[str]:
+    """Return the keys of calls' arguments, which are the answer's own."""
+    if isinstance(value, dict):
+        own = [inner for name, inner in value.items() if name in ("args", "arguments")]
+        return set().union(*map(keys, own), *map(arguments_of, value.values()))
+    return set().union(*map(arguments_of, value)) if isinstance(value, list) else set()
+
+
+def assert_tolerant(row: Any, value: Any, read: Callable[[Any], GenerateResponse]) -> None:
+    words = WORDS[DIALECTS[row["api"]]] | arguments_of(value)
+    before = said(read(value))
+    for key in sorted(keys(value)):
+        for instead in (GONE, None, "zork", 7, [], {"zork": [None]}):
+            try:
+                after = said(read(without(value, key, instead)))
+            except ProviderError:
+                assert key in words or instead not in (GONE, None), (key, instead)
+            else:
+                assert after == before or key in words or instead not in (GONE, None), (key, instead)
+
+
+@pytest.mark.parametrize("row", few(streamed=False))
+def test_a_whole_reply_is_read_whatever_is_missing_beside_the_answer(row: Any) -> None:
+    body = json.loads((SAMPLES / row["file"]).read_text())["response"]["body"]
+    assert_tolerant(row, body, DIALECTS[row["api"]][0])
+
+
+def events(body: bytes) -> Iterator[Any]:
+    for line in body.splitlines():
+        text = line.removeprefix(b"data:").strip()
+        if text[:1] == b"{":
+            yield json.loads(text)
+
+
+@pytest.mark.parametrize("row", few(streamed=True))
+def test_a_stream_is_read_whatever_is_missing_beside_the_answer(row: Any) -> None:
+    begin, end = (b"", b"\n") if row["body_file"].endswith(".ndjson") else (b"data: ", b"\n\n")
+
+    def read(values: list[Any]) -> GenerateResponse:
+        stream = DIALECTS[row["api"]][1]()
+        chunks = stream.feed(b"".join(begin + dumps(value) + end for value in values))
+        return join([*chunks, *stream.finish()])
+
+    assert_tolerant(row, list(events(SAMPLES.joinpath(row["body_file"]).read_bytes())), read)
