@@ -88,7 +88,7 @@ def _write(known: dict[str, str]) -> None:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(known, file, indent=2, sort_keys=True)
             Path(name).replace(path)
-        except BaseException:
+        except BaseException:  # whatever ended it, Ctrl-C too: half a record stays nowhere
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:

@@ -111,7 +111,9 @@ class Council(_runtime.Closing):
         listeners: Sequence[Listener] = (),
         store: str | PathLike[str] | None = None,
     ) -> None:
-        config = config or CouncilConfig.load()
+        config = CouncilConfig.load() if config is None else config
+        if not isinstance(config, CouncilConfig):
+            raise InvalidOption(f"config: expected a CouncilConfig, got {type(config).__name__}")
         self._config = attrs.evolve(
             config,
             chair=config.chair if chair is None else chair,

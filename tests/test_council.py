@@ -190,10 +190,20 @@ def test_the_signature_spells_every_option_out() -> None:
         ("x", {"subagent": "drafter", "mode": "imp"}, errors.UnknownSubagent, "did you mean 'impl'"),
         ("x", {"temprature": 1}, errors.UnknownOption, "did you mean 'temperature'"),
         ("x", {"strategy": "synthesise"}, errors.InvalidOption, "did you mean 'synthesize'"),
-        ("x", {"schema": {"type": "objekt"}}, errors.InvalidOption, "$.type"),
+        (
+            "x",
+            {"schema": {"type": "objekt"}},
+            errors.InvalidOption,
+            "$.type: there is no type 'objekt'; did you mean 'object'",
+        ),
         ("x", {"files": ["/nowhere/at/all.txt"]}, errors.InvalidOption, "/nowhere/at/all.txt"),
         ("x", {"files": "a.txt"}, errors.InvalidOption, "list"),
         ("x", {"budget": Budget(quorum=9)}, errors.InvalidOption, "quorum"),
+        ("x", {"max_tokens": 0}, errors.InvalidOption, "max_tokens: a whole number of 1 or more, got 0"),
+        ("x", {"temperature": "hot"}, errors.InvalidOption, "temperature: a number of 0 or more, got 'hot'"),
+        ("x", {"context": 3}, errors.InvalidOption, "context: text, got 3"),
+        ("x", {"strategy": 3}, errors.InvalidOption, "no strategy 3"),
+        ("x", {"budget": {"usd": 1}}, errors.InvalidOption, "expected a Budget"),
     ],
 )
 def test_a_wrong_call_is_refused_before_anything_is_sent(
@@ -207,6 +217,25 @@ def test_a_wrong_call_is_refused_before_anything_is_sent(
         assert named in str(caught.value)
         assert isinstance(caught.value, errors.ConfigurationError)
     assert not any(seat.requests for seat in seats)
+
+
+def test_what_is_no_budget_or_configuration_is_refused() -> None:
+    with pytest.raises(errors.InvalidOption, match="expected a Budget"):
+        Council(scripted(), config=CouncilConfig(), budget=0.5)  # type: ignore[arg-type]
+    with pytest.raises(errors.InvalidOption, match="expected a CouncilConfig"):
+        Council(scripted(), config={})  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_a_result_is_a_line_in_a_terminal_and_a_report_in_a_notebook(council: Council) -> None:
+    pending = council.run("Where?")
+    assert (pending._repr_markdown_(), repr(pending)) == (None, "<CouncilResult, pending: await it>")
+    result = await pending
+    assert re.fullmatch(
+        r"<CouncilResult [0-9a-f]{16}: advisor by scripted-0, scripted-1, scripted-2, completed in \d+\.\d s>",
+        repr(result),
+    )
+    assert result._repr_markdown_() == result.to_markdown()
 
 
 def test_files_are_read_when_they_are_named(council: Council, tmp_path: Path) -> None:

@@ -137,11 +137,15 @@ def _check(task: str, run_id: str | None, names: list[str], strategy: str, bound
     if run_id is not None and not _RUN_ID.fullmatch(run_id):
         raise InvalidOption(f"run_id: 1 to 64 letters, digits, '_' or '-', got {run_id!r:.80}")
     if strategy not in _REVIEWS:
-        raise InvalidOption(f"no strategy {strategy!r:.80}{near(strategy, _REVIEWS)}; known: {', '.join(_REVIEWS)}")
+        raise InvalidOption(
+            f"no strategy {strategy!r:.80}{near(str(strategy), _REVIEWS)}; known: {', '.join(_REVIEWS)}"
+        )
     if strategy == "vote" and len(names) < _VOTERS:
         raise InvalidOption(f"the strategy 'vote' needs {_VOTERS} seats or more to rank drafts, got {len(names)}")
     if bounds.quorum is not None and bounds.quorum > len(names):
-        raise InvalidOption(f"a quorum of {bounds.quorum} is more than there are seats ({len(names)}): lower it, or add seats")
+        raise InvalidOption(
+            f"a quorum of {bounds.quorum} is more than there are seats ({len(names)}): lower it, or add seats"
+        )
 
 
 def _first(*values: T | None) -> T | None:

@@ -15,13 +15,15 @@ import jsonschema_rs
 from llm_council._schema.extract import extract_json
 from llm_council._schema.plain import WRAPPER, json_path, plain_schema
 from llm_council._secrets import clean
-from llm_council.errors import InvalidOption, InvalidOutput
+from llm_council.errors import InvalidOption, InvalidOutput, near
 from llm_council.models.deliberation import Problem
 
 __all__ = ["MAX_PROBLEMS", "Answer", "Validator", "compile"]
 
 MAX_PROBLEMS = 20
 """Problems told of one answer: a repair prompt holds no more."""
+
+_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 _NAMELESS = "this value"  # stands for the value in messages: a model's text is not for us to repeat
 
@@ -129,7 +131,11 @@ def _compiled(text: str) -> Validator:
             json.loads(text), retriever=_refuse, pattern_options=_PATTERNS, mask=_NAMELESS
         )
     except jsonschema_rs.ValidationError as error:
-        raise InvalidOption(f"not a JSON Schema: {json_path(error.instance_path)}: {error.message}") from None
+        path, found = list(error.instance_path), error.instance
+        said = error.message
+        if path and path[-1] == "type" and isinstance(found, str):
+            said = f"there is no type {found!r:.80}{near(found, _TYPES)}"
+        raise InvalidOption(f"not a JSON Schema: {json_path(path)}: {said}") from None
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise InvalidOption(f"not a JSON Schema: {error}") from None
     return Validator(compiled=engine)

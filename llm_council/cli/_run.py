@@ -56,7 +56,10 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     "--quorum", type=click.IntRange(min=1), metavar="SEATS", help="How many must answer; 1 unless configured."
 )
 @click.option(
-    "--budget-usd", type=_ABOVE_0, metavar="USD", help="US dollars for the whole run; no limit unless configured."
+    "--budget-usd",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="Money for the whole run; no limit unless configured.",
 )
 @click.option("--seed", help="Seed of shuffles and fences.")
 @click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from llm_council.errors import InvalidOption
 from llm_council.models._noun import count, count_or_zero, not_negative, noun, positive
 
 __all__ = ["Budget", "Limits", "RetryPolicy", "Timeouts"]
@@ -96,9 +97,15 @@ class Budget:
     calls: int | None = attrs.field(default=None, validator=count)
 
     def overlaid(self, other: Budget | None) -> Budget:
-        """Return this budget with every limit that ``other`` sets otherwise than the default in place of its own."""
+        """Return this budget with every limit that ``other`` sets otherwise than the default in place of its own.
+
+        Raises:
+            InvalidOption: ``other`` is not a budget.
+        """
         if other is None:
             return self
+        if not isinstance(other, Budget):
+            raise InvalidOption(f"budget: expected a Budget, such as Budget(usd=0.5), got {type(other).__name__}")
         default = Budget()
         set_there = {name: value for name, value in _fields(other) if value != getattr(default, name)}
         return attrs.evolve(self, **set_there)

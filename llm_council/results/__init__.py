@@ -195,6 +195,17 @@ class CouncilResult(AwaitableNoun):
 
         return report(self)
 
+    def __repr__(self) -> str:
+        """Say in a line what became of the run; ``attrs.asdict`` and ``to_dict`` have all of it."""
+        if self._start is not None:
+            return self._unfinished()
+        by = ", ".join(seat.name for seat in self.seats) or "nobody"
+        return f"<CouncilResult {self.run_id}: {self.subagent} by {by}, {self.status} in {self.duration:.1f} s>"
+
+    def _repr_markdown_(self) -> str | None:
+        """Show a notebook the report; one that was not awaited shows its ``repr``."""
+        return self.to_markdown() if self._start is None else None
+
     def to_html(self) -> str:
         """Return a report for people as one HTML page, which loads nothing and runs nothing."""
         from llm_council.results.html import report
