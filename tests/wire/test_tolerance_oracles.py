@@ -50,7 +50,7 @@ def few(*, streamed: bool) -> list[Any]:
         if row["api"] not in DIALECTS or not is_answer or bool(row["body_file"]) is not streamed:
             continue
         rows = found.setdefault(row["api"], [])
-        if len(rows) < 4 and SAMPLES.joinpath(row["body_file"] or row["file"]).stat().st_size < 30_000:
+        if len(rows) < 2 and SAMPLES.joinpath(row["body_file"] or row["file"]).stat().st_size < 30_000:
             rows.append(row)
     return [pytest.param(row, id=row["file"]) for rows in found.values() for row in rows]
 

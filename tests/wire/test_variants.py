@@ -66,7 +66,7 @@ def everywhere(dialect: str, body: bytes) -> tuple[GenerateResponse, Any]:
     """Read a body whole, byte by byte, and in every two pieces: always the same."""
     found = read(dialect, [body])
     assert read(dialect, [body[at : at + 1] for at in range(len(body))]) == found
-    for cut in range(1, len(body), max(1, len(body) // 150)):  # every byte of it is cut above
+    for cut in range(1, len(body), max(1, len(body) // 40)):  # every byte of it is cut above
         assert read(dialect, [body[:cut], body[cut:]]) == found
     return found
 
