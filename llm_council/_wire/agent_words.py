@@ -21,6 +21,7 @@ from llm_council.errors import (
     CouncilError,
     ModelNotFound,
     OutOfCredit,
+    PermissionRefused,
     RateLimited,
     ServerFailed,
     TruncatedReply,
@@ -67,7 +68,11 @@ _WORDS: tuple[tuple[type[ApiError], str], ...] = (
         OutOfCredit,
         r"quota exceeded|(?:current|daily) quota|usage limit|credit balance|insufficient_quota|out of credits|billing",
     ),
-    (OutOfCredit, r"(?:hit|reached) your (?!rate)[^\n]{0,30}limit"),
+    (
+        OutOfCredit,
+        r"(?:hit|reached) your (?!rate)[^\n]{0,30}limit|(?:hour|weekly|session|opus|sonnet|plan) limit reached",
+    ),
+    (OutOfCredit, r"out of (?:extra )?usage|spend[_ ]limit|upgrade to plus"),
     (
         AuthenticationFailed,
         r"not (?:logged|signed) in|please run /login|codex login|(?:log ?|sign )in again",
@@ -78,7 +83,7 @@ _WORDS: tuple[tuple[type[ApiError], str], ...] = (
     ),
     (
         AuthenticationFailed,
-        r"(?:invalid|incorrect) api key|api key not valid|401 unauthorized",
+        r"(?:invalid|incorrect) api key|api key not valid|invalid bearer token|401 unauthorized",
     ),
     (
         AuthenticationFailed,
@@ -93,14 +98,16 @@ _WORDS: tuple[tuple[type[ApiError], str], ...] = (
         r"prompt is too long|context window|context length|maximum context|ran out of room|input token count",
     ),
     (RateLimited, r"rate limit|too many requests|\b429\b|wait and try again later"),
+    (PermissionRefused, r"organization has been disabled"),
     (ServerFailed, r"overloaded|at capacity|internal server error|service unavailable|bad gateway"),
+    (ServerFailed, r"high demand|capacity is unavailable|request timed out"),
 )
 _MEANINGS = tuple((cls, re.compile(f"(?i){words}")) for cls, words in _WORDS)
 _CONNECTION = re.compile(
     r"(?i)connection (?:failed|refused|error)|error sending request|failed to lookup|could not resolve|ENOTFOUND"
     r"|ECONNREFUSED|ETIMEDOUT|fetch failed|unable to connect"
 )
-_FILTERED = re.compile(r"(?i)content_filter|usage policy|safety_blocked|prohibited|flagged for")
+_FILTERED = re.compile(r"(?i)content_filter|(?:usage|misalignment) policy|safety_blocked|prohibited|flagged for")
 _CUT = re.compile(
     r"(?i)max_output_tokens|output token maximum|stream (?:disconnected|closed) before|ended without a finish"
 )

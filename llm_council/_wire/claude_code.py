@@ -178,9 +178,10 @@ class ClaudeCodeEvents(AgentEvents):
             raise self._refusal(result, ended)
         if ended.exit_code:
             raise failed(self.note, ended, "claude", REMEDY)
-        text = get_text(result, "result", "$") or ""
-        word = get_text(result, "stop_reason", "$")
         shown = self.partial
+        said = get_text(result, "result", "$")
+        text = shown if said is None else said
+        word = get_text(result, "stop_reason", "$")
         if not text.startswith(shown):
             raise TruncatedReply("claude began its answer anew after a part of it had been shown", partial=shown)
         structured = result.get("structured_output")

@@ -25,6 +25,7 @@ from llm_council.errors import (
     MalformedReply,
     ModelNotFound,
     OutOfCredit,
+    PermissionRefused,
     ProviderError,
     RateLimited,
     ReplyTooLarge,
@@ -280,6 +281,16 @@ def test_codex_fails_with_status_0_too() -> None:
         ("You've hit your usage limit. Try again in 3 days.", OutOfCredit, 402),
         ("You've hit your session limit · resets 3pm", OutOfCredit, 402),
         ("You have reached your rate limit", RateLimited, 429),
+        ("Weekly limit reached ∙ resets Oct 6, 1pm", OutOfCredit, 402),
+        ("You're out of usage credits · resets 5pm", OutOfCredit, 402),
+        ("To use Codex with your ChatGPT plan, upgrade to Plus: https://x", OutOfCredit, 402),
+        ("Invalid bearer token", AuthenticationFailed, 401),
+        ("This organization has been disabled.", PermissionRefused, 403),
+        ("Selected model is at capacity. Please try a different model.", ServerFailed, 500),
+        ("We're currently experiencing high demand, which may cause temporary errors.", ServerFailed, 500),
+        ("Policy-restricted capacity is unavailable. Please try again later.", ServerFailed, 500),
+        ("API Error: Request timed out.", ServerFailed, 500),
+        ("This request was blocked due to a misalignment policy violation.", ContentFiltered, None),
         ("Failed to authenticate: your session is over", AuthenticationFailed, 401),
         ("stream disconnected before completion: error sending request for url", ConnectFailed, None),
         ("failed to lookup address information: Name does not resolve", ConnectFailed, None),
@@ -322,6 +333,7 @@ def test_claude_pieces_and_the_rest() -> None:
     assert (reader.partial, str(reader.words)) == ("Paris", "Paris")
     result = {"type": "result", "is_error": False, "result": "Paris it is", "stop_reason": "end_turn"}
     assert join([*pieces, *reader.feed(lines(result)), *reader.finish(OK)]).text == "Paris it is"
+    assert read("claude", delta("Pa"), delta("ris"), {**result, "result": None}).text == "Paris"
     with pytest.raises(TruncatedReply, match="anew") as caught:
         read("claude", delta("Rom"), result)
     assert caught.value.partial == "Rom"
