@@ -115,7 +115,11 @@ def _is_envelope(reply: Mapping[str, Any]) -> bool:
     if reply.get("success") is False or (isinstance(reply.get("errors"), list) and reply["errors"]):
         return True
     said = reply.get("message") or reply.get("msg")
-    return isinstance(said, str) and any(reply.get(key) for key in ("code", "status", "statusCode", "type"))
+    marks = [reply.get(key) for key in ("code", "status", "statusCode", "type")]
+    words = [mark for mark in marks if isinstance(mark, str)]
+    return isinstance(said, str) and (
+        _status_in(*marks) is not None or any("error" in word.lower() or failures.by_code(word) for word in words)
+    )
 
 
 def choice_error(

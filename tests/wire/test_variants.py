@@ -241,6 +241,12 @@ def test_finish_reasons_of_gateways_have_one_meaning(word: Any, meaning: str | N
     assert openai.decode_response({"choices": [choice]}).finish_reason == meaning
 
 
+def test_words_about_the_server_are_no_error() -> None:
+    waiting = [{"type": "ping"}, {"status": "queued", "message": "A worker is waking up."}, {"code": 0, "msg": "ok"}]
+    answer, fault = everywhere("chat", events(*waiting, delta(content="x"), *waiting, delta("stop"), "[DONE]"))
+    assert (answer.text, fault) == ("x", None)
+
+
 def test_a_whole_message_where_a_piece_belongs_is_said_once() -> None:
     last = {
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "It is so."}, "finish_reason": "stop"}]
