@@ -7,16 +7,18 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
-import jsonschema_rs
 
 from llm_council._schema.extract import extract_json
 from llm_council._schema.plain import WRAPPER, json_path, plain_schema
 from llm_council._secrets import clean
 from llm_council.errors import InvalidOption, InvalidOutput, near
 from llm_council.models.deliberation import Problem
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 __all__ = ["MAX_PROBLEMS", "Answer", "Validator", "compile"]
 
@@ -26,9 +28,6 @@ MAX_PROBLEMS = 20
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 _NAMELESS = "this value"  # stands for the value in messages: a model's text is not for us to repeat
-
-# Plain patterns run in linear time; look-around and back-references backtrack, and are cut off after some milliseconds.
-_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
 
 
 @attrs.frozen(kw_only=True)
@@ -126,9 +125,13 @@ def compile(schema: Mapping[str, Any]) -> Validator:  # noqa: A001 - as in re.co
 
 @lru_cache(maxsize=128)
 def _compiled(text: str) -> Validator:
+    import jsonschema_rs  # by the first schema: a council is made without it
+
+    # Plain patterns run in linear time; look-around and back-references backtrack: cut off after some milliseconds.
+    patterns = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
     try:
         engine = jsonschema_rs.validator_for(
-            json.loads(text), retriever=_refuse, pattern_options=_PATTERNS, mask=_NAMELESS
+            json.loads(text), retriever=_refuse, pattern_options=patterns, mask=_NAMELESS
         )
     except jsonschema_rs.ValidationError as error:
         path, found = list(error.instance_path), error.instance

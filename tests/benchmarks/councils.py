@@ -218,7 +218,7 @@ def against_the_peer(url: str, *, short: bool) -> list[dict[str, Any]]:
     def peers() -> float:
         script = Path(__file__).with_name("peer.py")
         told = subprocess.run(
-            [python, "-P", script, url, str(runs)], capture_output=True, text=True, check=True, timeout=120
+            [python, "-I", script, url, str(runs)], capture_output=True, text=True, check=True, timeout=120
         )
         last.update(json.loads(told.stdout.splitlines()[-1]))
         return last["cpu"]
