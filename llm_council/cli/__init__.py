@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
-from llm_council.cli._main import main
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
-__all__ = ["main"]
+__all__ = ["leaving_at_once", "main"]
+
+
+def main() -> None:
+    """Run the command line and exit: 0 success, 1 failed run, 2 usage, 3 degraded with --strict, 130 interrupted."""
+    with leaving_at_once():
+        from llm_council.cli._main import main as run
+    run()
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """End the process upon Ctrl-C while modules are imported: nothing has begun, and a traceback would say nothing."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    os.write(2, b"interrupted\n")
+    os._exit(130)

@@ -11,6 +11,7 @@ import click
 
 from llm_council import __version__
 from llm_council._secrets import clean
+from llm_council.cli import leaving_at_once
 from llm_council.errors import ConfigurationError, CouncilError
 
 __all__ = ["cli", "main"]
@@ -57,7 +58,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"llm_council.cli.{_COMMANDS[name]}"), name)
+        with leaving_at_once():
+            command: click.Command = getattr(importlib.import_module(f"llm_council.cli.{_COMMANDS[name]}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -417,3 +417,19 @@ def test_a_new_file_is_its_owners_alone(council: Council, seat: ScriptedProvider
     assert old.stat().st_mode & 0o777 == 0o644
     assert new.read_text().startswith("<!doctype html>")
     assert council("run", "Where?", "-p", "scripted", "-o", str(tmp_path))[0] == 2
+
+
+def test_ctrl_c_while_modules_are_loaded_ends_at_once() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from llm_council.cli import main\n"
+        "class Ctrl:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Ctrl())\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
