@@ -25,11 +25,16 @@ _entrance: RunVar[anyio.Semaphore] = RunVar("llm_council.admission")
 
 
 class Admission:
-    """A run's own turn to begin, held from entering until it has ``begun``, which never waits for a model."""
+    """A run's own turn to begin, held from entering until it has ``begun``, which never waits for a model.
 
-    __slots__ = ("_held",)
+    Args:
+        end: when the run must end, on the event loop's clock: it waits no longer for its turn.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_end", "_held")
+
+    def __init__(self, end: float) -> None:
+        self._end = end
         self._held: anyio.Semaphore | None = None
 
     async def __aenter__(self) -> Admission:
@@ -37,8 +42,9 @@ class Admission:
         if entrance is None:
             entrance = anyio.Semaphore(AT_ONCE, fast_acquire=True)
             _entrance.set(entrance)
-        await entrance.acquire()
-        self._held = entrance
+        with anyio.CancelScope(deadline=self._end):
+            await entrance.acquire()
+            self._held = entrance
         return self
 
     async def begun(self) -> None:

@@ -55,7 +55,7 @@ class Sitting:
     clock: Callable[[], float]
     deltas: bool = False
     journal: Journal = NO_JOURNAL
-    admission: Admission = attrs.field(init=False, factory=Admission)
+    admission: Admission = attrs.field(init=False)
     started: float = attrs.field(init=False)
     ends: dict[Phase, float] = attrs.field(init=False)
     end: float = attrs.field(init=False)
@@ -74,6 +74,7 @@ class Sitting:
         now = anyio.current_time()
         self.ends = phase_ends(self.plan, now)
         self.end = inf if self.plan.budget.deadline is None else now + self.plan.budget.deadline
+        self.admission = Admission(self.end)
 
     def at(self, moment: str = "") -> float:
         """Return the seconds since the run's start; at a moment of note, those that its journal has for it."""

@@ -1,12 +1,14 @@
 """Which run begins next: a few at a time, first come first served, and nobody keeps a turn that it does not use."""
 
+import math
+
 import anyio
 import pytest
 
 from llm_council._engine.admission import AT_ONCE, Admission
-from llm_council.errors import QuorumLost, ServerFailed
+from llm_council.errors import DeadlineExceeded, QuorumLost, ServerFailed
 from llm_council.events import PhaseStarted, RunStarted, SeatStarted
-from llm_council.models import Phase, Status
+from llm_council.models import Budget, Phase, Status
 from llm_council.testing.fakes import ScriptedProvider
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +56,7 @@ async def test_runs_begin_in_the_order_in_which_they_came(council):
 
 async def _entered(group, entered):
     async def stay(number):
-        async with Admission():
+        async with Admission(math.inf):
             entered.append(number)
             await anyio.sleep_forever()
 
@@ -77,6 +79,15 @@ async def test_a_run_that_is_cancelled_while_it_waits_takes_no_turn(council):
         assert not council.heard(SeatStarted)
         stayers.cancel_scope.cancel()
     assert (await council.run()).status is Status.COMPLETED
+
+
+async def test_waiting_for_a_turn_counts_against_the_deadline(council):
+    async with anyio.create_task_group() as stayers:
+        await _entered(stayers, [])
+        result = await council.run(budget=Budget(deadline=0.05))
+        stayers.cancel_scope.cancel()
+    assert isinstance(result.error, DeadlineExceeded)
+    assert not any(seat.requests for seat in council.seats.values())
 
 
 async def test_a_run_passes_its_turn_on_as_soon_as_its_calls_are_on_their_way(table):
