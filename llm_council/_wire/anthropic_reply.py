@@ -14,7 +14,7 @@ from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 
 __all__ = ["decode_response"]
 
-REPLY_EXTRA = ("container", "context_management", "stop_details", "stop_sequence")
+REPLY_EXTRA = ("container", "context_management", "input_transformations", "stop_details", "stop_sequence")
 USAGE_EXTRA = ("service_tier",)
 _UNKNOWN = Usage()
 

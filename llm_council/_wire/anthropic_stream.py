@@ -18,7 +18,7 @@ from llm_council._wire.anthropic_reply import (
     stop_word,
 )
 from llm_council._wire.anthropic_thinking import BLOCKS, part_of
-from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_object
+from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.errors import MalformedReply
@@ -110,8 +110,8 @@ class EventDecoder(Decoder):
 
     def _start(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         message = need_object(value.get("message"), "$.message")
-        if not self._begun:
-            self._begun = True
+        first, self._begun = not self._begun, True
+        if first:
             self._request_id = self._request_id or get_id(message)
             if self._request_id is not None:
                 facts["request_id"] = self._request_id
@@ -119,6 +119,18 @@ class EventDecoder(Decoder):
         if model:
             facts["model"] = model
         self._count(message, facts)
+        if first and message.get("content"):
+            self._continue(message, facts)
+
+    def _continue(self, message: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Take what a message begins with, all of it where the vendor's own tools left nothing to wait for."""
+        for place, block in enumerate(need_list(message["content"], "$.message.content"), 1):
+            at = {"index": -place}  # no place of those that arrive
+            self._open({**at, "content_block": block}, facts)
+            self._close(at, facts)
+        word = stop_word(message.get("stop_reason"))
+        if word is not None:
+            facts.update(finish_reason=FinishReason.of(word), raw_finish_reason=word)
 
     def _count(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         """Take in usage, whose later numbers replace the earlier ones, and what else is said of the message."""
@@ -159,7 +171,7 @@ class EventDecoder(Decoder):
     def _say(self, kind: str, words: str, facts: dict[str, Any]) -> None:
         if words and kind == "text":
             self._texts.append(words)
-            facts["text"] = words
+            facts["text"] = facts.get("text", "") + words
         elif words:
             facts["reasoning"] = facts.get("reasoning", "") + words
 
@@ -207,7 +219,7 @@ class EventDecoder(Decoder):
                     ToolCallDelta(index=block.call, arguments=arguments),
                 )
         elif isinstance(word, str) and word in BLOCKS:
-            facts["reasoning_parts"] = (part_of(block.start, self._options.vendor),)
+            facts["reasoning_parts"] = (*facts.get("reasoning_parts", ()), part_of(block.start, self._options.vendor))
         elif word != "text":
             if block.said:
                 block.start["input"] = self._whole("".join(block.input))
@@ -232,7 +244,7 @@ class EventDecoder(Decoder):
         refusal = refusal_in(delta.get("stop_details"))
         if refusal is not None:
             facts["refusal"] = refusal
-        self._count({**delta, "usage": value.get("usage")}, facts)
+        self._count({**delta, **value}, facts)
 
 
 def _index(value: dict[str, Any]) -> int:

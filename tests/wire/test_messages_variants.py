@@ -269,6 +269,41 @@ def test_calls_whose_input_comes_in_pieces_whole_or_not_at_all():
     assert (said.finish_reason, said.usage.output_tokens, said.usage.input_tokens) == ("tool_calls", 9, 5)
 
 
+def test_a_message_that_begins_with_all_of_its_content():
+    """What programs of the vendor's own tools call arrives so, and nothing follows but the end."""
+    caller = {"type": "code_execution_20250825", "tool_id": "srvtoolu_9"}
+    result = {"type": "code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": {"stdout": "x"}}
+    start = message(result, THOUGHT, text("I "), HIDDEN, text("see."), {**CALL, "caller": caller}, stop="tool_use")
+    said = everywhere(anthropic.MessageStream, named({"type": "message_start", "message": start}, STOP))
+    whole = anthropic.decode_response(start)
+    assert (said.text, said.tool_calls, said.finish_reason) == ("I see.", whole.tool_calls, "tool_calls")
+    assert (said.reasoning_parts, said.extra["blocks"]) == (whole.reasoning_parts, [result])
+    cut = named({"type": "message_start", "message": start})
+    with pytest.raises(TruncatedReply):
+        read(anthropic.MessageStream, cut)
+    more = [
+        {"type": "content_block_start", "index": 6, "content_block": text("")},
+        delta(6, "text_delta", text=" 42"),
+        END,
+        STOP,
+    ]
+    later = everywhere(anthropic.MessageStream, cut + cut + named(*more))
+    assert (later.text, len(later.tool_calls), later.raw_finish_reason) == ("I see. 42", 1, "end_turn")
+
+
+def test_what_is_said_of_a_message_beside_its_delta():
+    edits = {"applied_edits": [{"type": "clear_tool_uses_20250919", "cleared_tool_uses": 2}]}
+    dropped = [{"type": "thinking_dropped", "path": "messages.0.content.0", "reason": "model_binding_mismatch"}]
+    last = {**END, "context_management": edits, "input_transformations": dropped}
+    last["delta"] = {**END["delta"], "container": {"id": "c", "expires_at": "2027"}}
+    said = everywhere(anthropic.MessageStream, opened(text("42")) + named(last, STOP))
+    assert said.extra == {
+        "context_management": edits,
+        "input_transformations": dropped,
+        "container": {"id": "c", "expires_at": "2027"},
+    }
+
+
 def test_null_and_missing_fields_of_events():
     start = {"type": "content_block_start", "index": None, "content_block": {"type": "text", "text": None}}
     values = [
