@@ -119,7 +119,9 @@ _TYPES = _table(
     {
         ServerFailed: "server_error server internal_server_error internal_error api_error service_unavailable"
         " service_unavailable_error timeout timeout_error bad_gateway upstream_error",
-        RequestRejected: "invalid_request_error bad_request_error bad_request validation_error"
+        RequestRejected: "invalid_request invalid_request_error not_found precondition_failed unprocessable"
+        " content_policy_violation refusal max_tokens_exceeded token_limit_exceeded string_too_long"
+        " unsupported_image_format image_not_found image_download_failed bad_request_error bad_request validation_error"
         " unprocessable_entity_error data_residency_mismatch bio_policy misalignment_policy_violation invalid_image"
         " invalid_image_format invalid_base64_image invalid_image_url image_too_large image_too_small image_parse_error"
         " image_content_policy_violation invalid_image_mode image_file_too_large unsupported_image_media_type"

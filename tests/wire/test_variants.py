@@ -19,6 +19,8 @@ from llm_council.errors import (
     ContextTooLong,
     MalformedReply,
     ModelNotFound,
+    OutOfCredit,
+    PermissionRefused,
     ProviderError,
     RateLimited,
     RequestRejected,
@@ -443,6 +445,37 @@ def test_a_refusal_with_status_200_is_one(body: Any, cls: type[ProviderError]) -
     with pytest.raises(cls):
         openai.decode_response(body)
     assert everywhere("chat", dumps(body))[1][0] is cls
+
+
+# OpenRouter's own words for what went wrong ("Errors and Debugging"), in a reply whose status says nothing.
+TYPES: dict[str, tuple[type[ApiError], bool]] = {
+    **dict.fromkeys(("context_length_exceeded",), (ContextTooLong, False)),
+    **dict.fromkeys(("authentication",), (AuthenticationFailed, False)),
+    **dict.fromkeys(("permission_denied",), (PermissionRefused, False)),
+    **dict.fromkeys(("payment_required",), (OutOfCredit, False)),
+    **dict.fromkeys(("rate_limit_exceeded",), (RateLimited, True)),
+    **dict.fromkeys(("payload_too_large",), (RequestTooLarge, False)),
+    **dict.fromkeys(
+        ("provider_overloaded", "provider_unavailable", "server", "timeout", "unmapped"), (ServerFailed, True)
+    ),
+    **dict.fromkeys(
+        ("max_tokens_exceeded", "token_limit_exceeded", "string_too_long", "invalid_request", "invalid_prompt",
+         "not_found", "precondition_failed", "unprocessable", "content_policy_violation", "refusal", "invalid_image",
+         "image_too_large", "image_too_small", "unsupported_image_format", "image_not_found", "image_download_failed"),
+        (RequestRejected, False),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", TYPES)
+def test_openrouters_types_of_errors_have_one_meaning(word: str) -> None:
+    cls, retryable = TYPES[word]
+    body = {"error": {"message": "Provider returned error", "metadata": {"error_type": word, "provider_name": "P"}}}
+    with pytest.raises(ApiError) as caught:
+        openai.decode_response(body)
+    assert (type(caught.value), caught.value.retryable, caught.value.code) == (cls, retryable, word)
+    answer, fault = everywhere("chat", events(BEFORE, {**delta(""), **body}))
+    assert (answer.text, fault) == ("Hel", (cls, caught.value.status, "Hel"))
 
 
 # Responses.
