@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import json
 import os
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from llm_council._secrets import Secret
 from llm_council.errors import InvalidKey, InvalidOption, MissingCredentials
 
-__all__ = ["Header", "address", "read_key", "revealed", "sealed"]
+__all__ = ["Header", "address", "mark", "read_key", "revealed", "sealed"]
 
 Header = str | tuple[Secret, ...]
 """The value of a header: text, or the words of one that carries a credential."""
@@ -70,6 +73,26 @@ def sealed(name: str, value: str | Secret | tuple[Secret, ...]) -> Header:
 def revealed(value: Header) -> str:
     """Return the text of a header: for the one place that writes it."""
     return value if isinstance(value, str) else " ".join(word.reveal() for word in value)
+
+
+def mark(*besides: object) -> str:
+    """Return what tells apart two providers that send the same request with something else beside it.
+
+    Args:
+        *besides: headers, fields of a body, profiles: what may shape an answer. Secrets count by their fingerprints.
+
+    Returns:
+        A colon and twelve hexadecimal digits, equal in every process; nothing where there is nothing beside it.
+    """
+    said = {place: part for place, part in enumerate(besides) if part}
+    if not said:
+        return ""
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), default=_plain)
+    return f":{hashlib.blake2b(text.encode(), digest_size=6, person=b'llm-council').hexdigest()}"
+
+
+def _plain(value: Any) -> str:
+    return value.fingerprint() if isinstance(value, Secret) else repr(value)
 
 
 def address(url: str, *, allow_http: bool) -> str:

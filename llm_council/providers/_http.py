@@ -37,7 +37,7 @@ from llm_council.models.request import GenerateRequest
 from llm_council.providers import _account, negotiate
 from llm_council.providers._errand import heeding, time_left
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
-from llm_council.providers.profiles import default_model, is_known, profile_for
+from llm_council.providers.profiles import default_model_of, family_of, profile_for
 from llm_council.transports import HttpReply, HttpRequest, Transport
 
 __all__ = ["HttpProvider", "StreamReader"]
@@ -120,7 +120,7 @@ class HttpProvider(ProviderAdapter):
         allow_http = allow_http or os.environ.get(ALLOW_HTTP, "").strip() == "1"
         address = base_url or (os.environ.get(self.BASE_URL_ENV, "").strip() if self.BASE_URL_ENV else "")
         self.base_url = _account.address(address or self.BASE_URL, allow_http=allow_http)
-        self.default_model = default_model or self.DEFAULT_MODEL or _default_model(type(self))
+        self.default_model = default_model or self.DEFAULT_MODEL or default_model_of(type(self))
         self._key, self._bad_key = _account.read_key(api_key, self.API_KEY_ENV, self.name)
         self._headers = {key: _account.sealed(key, value) for key, value in (headers or {}).items()}
         self._owns_transport = transport is None
@@ -128,7 +128,7 @@ class HttpProvider(ProviderAdapter):
         self._timeouts = _noun(Timeouts, timeout)
         self._limits = _noun(Limits, limits)
         self._profile = None if profile is None else _noun(ModelProfile, profile)
-        self._family = _family(type(self))
+        self._family = family_of(type(self))
         self._found_model: str | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -316,8 +316,13 @@ class HttpProvider(ProviderAdapter):
             )
 
     def cache_identity(self) -> str:
-        """Return the name, the address and the account's fingerprint."""
-        return f"{super().cache_identity()}:{self.account_identity() or self.base_url + ':'}:{self.default_model or ''}"
+        """Return the name, the address, the account's fingerprint, and a hash of what is sent beside a request."""
+        account = self.account_identity() or f"{self.base_url}:"
+        return f"{super().cache_identity()}:{account}:{self.default_model or ''}{_account.mark(*self._besides())}"
+
+    def _besides(self) -> tuple[object, ...]:
+        """Return what shapes the answers of this instance and stands in no request."""
+        return self._headers, self._profile
 
     def account_identity(self) -> str | None:
         """Return the address and the account's fingerprint."""
@@ -388,14 +393,3 @@ def _noun(cls: type[Any], value: Any) -> Any:
     if isinstance(value, Mapping):
         return cls(**value)
     raise InvalidOption(f"expected {cls.__name__}, got {value!r:.80}")
-
-
-def _family(cls: type) -> str:
-    """Return the nearest name in a class's ancestry that profiles have rows for: a subclass is of its parent's kind."""
-    names = [vars(base).get("name") for base in cls.__mro__]
-    return next((name for name in names if isinstance(name, str) and is_known(name)), "")
-
-
-def _default_model(cls: type) -> str | None:
-    name = vars(cls).get("name")
-    return default_model(name) if isinstance(name, str) else None

@@ -114,6 +114,10 @@ class AnthropicProvider(HttpProvider):
             said[self._key_header] = f"Bearer {key}" if self._key_header.lower() == "authorization" else key
         return {**{name: value for name, value in self._said.items() if name not in names}, **said}
 
+    def _besides(self) -> tuple[object, ...]:
+        spoken = self._spoken
+        return *super()._besides(), self._said, spoken.max_tokens, spoken.body
+
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         asked, told = await super()._prepared(request)
         asked, shaped = self._shaped(asked)

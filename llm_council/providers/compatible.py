@@ -114,6 +114,9 @@ class OpenAICompatibleProvider(HttpProvider):
         self._spoken: dict[int, tuple[ModelProfile, ChatOptions]] = {}
         self._without_stops: dict[int, tuple[ModelProfile, ModelProfile]] = {}
 
+    def _besides(self) -> tuple[object, ...]:
+        return *super()._besides(), self._extra_body, self._api
+
     def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
         """Return the JSON body of a request, which has its model and has been fitted; override to change it.
 

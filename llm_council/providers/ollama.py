@@ -47,6 +47,9 @@ class OllamaProvider(HttpProvider):
         self.base_url = self.base_url.removesuffix("/v1").removesuffix("/api")  # the variable serves ollama-openai too
         self._extra_body = as_dict(extra_body)
 
+    def _besides(self) -> tuple[object, ...]:
+        return *super()._besides(), self._extra_body
+
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         return "/api/chat", encode_request(request, self._options(request), stream=stream)
 

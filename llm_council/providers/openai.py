@@ -54,6 +54,9 @@ class OpenAIProvider(OpenAICompatibleProvider):
         host = urlsplit(self.base_url).hostname or ""
         self._is_own = host == "api.openai.com" or host.endswith(".api.openai.com")
 
+    def _besides(self) -> tuple[object, ...]:
+        return *super()._besides(), self._summary
+
     def _api_of(self, model: str | None) -> Api:
         if self._api is not None or not self._is_own:
             return super()._api_of(model)

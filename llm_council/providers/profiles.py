@@ -14,7 +14,16 @@ import attrs
 from llm_council.models._noun import as_tuple, noun
 from llm_council.models.request import Effort
 
-__all__ = ["Api", "ModelProfile", "Sampling", "default_model", "is_known", "profile_for"]
+__all__ = [
+    "Api",
+    "ModelProfile",
+    "Sampling",
+    "default_model",
+    "default_model_of",
+    "family_of",
+    "is_known",
+    "profile_for",
+]
 
 
 class Api(StrEnum):
@@ -141,3 +150,15 @@ def default_model(provider: str) -> str | None:
     """Return the model that a provider uses when none is named; None where the caller must name one."""
     model: str | None = _table()["defaults"].get(provider)
     return model
+
+
+def default_model_of(cls: type) -> str | None:
+    """Return the model that a class of providers uses when none is named, if it has a name of its own."""
+    name = vars(cls).get("name")
+    return default_model(name) if isinstance(name, str) else None
+
+
+def family_of(cls: type) -> str:
+    """Return the nearest name in a class's ancestry that profiles have rows for: a subclass is of its parent's kind."""
+    names = [vars(base).get("name") for base in cls.__mro__]
+    return next((name for name in names if isinstance(name, str) and is_known(name)), "")

@@ -10,7 +10,7 @@ from llm_council._wire.vertex import is_claude
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers import profiles
+from llm_council.providers import _account, profiles
 from llm_council.providers._errand import heeding
 from llm_council.providers._google import SignedTransport, SignIn
 from llm_council.providers._http import HttpProvider
@@ -101,10 +101,9 @@ class VertexProvider(ProviderAdapter):
 
     def cache_identity(self) -> str:
         """Return the name, and whose models are asked where."""
-        place = self._place
-        return (
-            f"{super().cache_identity()}:{self._gemini.base_url}:{place.project}:{place.location}:{self.default_model}"
-        )
+        place, beside = self._place, _account.mark(*self._gemini._besides(), *self._claude._besides())
+        where = f"{self._gemini.base_url}:{place.project}:{place.location}"
+        return f"{super().cache_identity()}:{where}:{self.default_model}{beside}"
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""

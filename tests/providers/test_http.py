@@ -40,6 +40,7 @@ from llm_council.models import Limits, Timeouts, join
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.providers.openai import OpenAIProvider
+from llm_council.providers.registry import get_provider
 from llm_council.transports import HttpxTransport, RequestsTransport
 
 CANARY = "sk-canary-0123456789abcdef"
@@ -284,6 +285,48 @@ def test_identities_differ_by_account_and_address():
         Gateway(api_key=CANARY, default_model="other"),
     ]
     assert len({here, *(other.cache_identity() for other in others)}) == 4
+
+
+def test_identities_differ_by_what_is_sent_beside_a_request():
+    team, key = {"X-Team": "a"}, {"X-Api-Key": CANARY}
+    ways = [
+        OpenAICompatibleProvider(base_url="https://a.example/v1", **options)
+        for options in (
+            {},
+            {"headers": team},
+            {"headers": {"X-Team": "b"}},
+            {"headers": key},
+            {"headers": {"X-Api-Key": CANARY + "x"}},
+            {"extra_body": {"options": {"num_ctx": 4096}}},
+            {"extra_body": {"options": {"num_ctx": 8192}}},
+            {"api": "responses"},
+            {"profile": {"reasoning_style": "none"}},
+        )
+    ]
+    identities = [provider.cache_identity() for provider in ways]
+    assert len(set(identities)) == len(ways)
+    assert not any(CANARY in identity for identity in identities)
+    same = OpenAICompatibleProvider(base_url="https://a.example/v1", headers=dict(team)).cache_identity()
+    assert same == identities[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("openrouter", {"models": ["a/b"]}),
+        ("openrouter", {"routing": {"only": ["a"]}}),
+        ("openai", {"reasoning_summary": "detailed"}),
+        ("ollama", {"extra_body": {"options": {"num_ctx": 8192}}}),
+        ("anthropic", {"betas": ["one-2026-01-01"]}),
+        ("anthropic", {"answer_tokens": 100}),
+        ("gemini", {"api_version": "v1"}),
+        ("vertex", {"answer_tokens": 100}),
+    ],
+)
+def test_a_provider_s_own_options_are_part_of_its_identity(name, options, monkeypatch):
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
+    plain, other = get_provider(name), get_provider(name, **options)
+    assert plain.cache_identity() == get_provider(name).cache_identity() != other.cache_identity()
 
 
 # How bytes are moved.
