@@ -13,14 +13,19 @@ import weakref
 from pathlib import Path
 
 import pytest
+from fault_agents import CLASSES, await_death, scene
 from fault_dialects import DIALECTS, chunk
 
 from llm_council import Council, CouncilConfig, errors
 from llm_council.models import GenerateRequest, Limits
 
+__all__ = ["scene"]
+
 SOAK = """
 import asyncio, gc, os, sys, tempfile, threading
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+from fault_agents import CLASSES
 from fault_dialects import DIALECTS, chunk
 from fault_server import FaultServer
 from llm_council import Budget, Council, CouncilConfig
@@ -61,6 +66,9 @@ for dialect, kind in zip(DIALECTS.values(), ["httpx", "requests", "httpx", "http
     seats.append(Retry(provider, RetryPolicy(max_retries=1, base=0.0)))
 config = CouncilConfig(budget=Budget(deadline=0.3))
 councils = [*(Council([seat], config=config) for seat in seats), Council(seats, config=config)]
+agents = [CLASSES[one.name](program=str(one)) for one in sorted(Path(sys.argv[3]).glob("*/*"))]
+slower = CouncilConfig(budget=Budget(deadline=1.0))
+mixed = [Council([agent, seats[0]], config=slower) for agent in agents]
 
 def state():
     gc.collect()
@@ -70,20 +78,30 @@ def state():
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[1])
     named = os.listdir(tempfile.gettempdir())
-    return call(tasks), len(threads), len(os.listdir("/proc/self/fd")) - sockets(), len(named), pages * 4096 / 2**20
+    fds = len(os.listdir("/proc/self/fd")) - sockets()
+    return call(tasks), len(threads), fds, children(), len(named), pages * 4096 / 2**20
+
+def children():
+    found = 0
+    for path in Path("/proc/self/task").glob("*/children"):
+        found += len(path.read_text().split())
+    return found
 
 def sockets():
     return sum(sock.fileno() >= 0 for server in servers for sock in server._socks)
 
 def run(number):
     council = councils[-1 if number % 25 == 24 else number % 4]
+    if number % 21 == 5:  # with a program
+        council = mixed[number // 21 % len(mixed)]
     if number % 10 == 3:
         for event in council.stream("?", schema={"type": "object"}):
-            break
+            if council not in mixed or type(event).__name__ == "SeatStarted":
+                break
     elif number % 10 == 7:
         async def cancelled():
             task = asyncio.create_task(council.arun("?", schema={"type": "object"}))
-            await asyncio.sleep(0.003)
+            await asyncio.sleep(0.2 if council in mixed else 0.003)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         call(cancelled)
@@ -122,27 +140,42 @@ print(json.dumps([marks, sorted(kinds), ended, left]))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_thousand_runs(tmp_path):
-    """1,000 runs in one process, a third of the calls faulty, some left, some cancelled: no task, thread, socket, child
-    process or temporary file is left, and memory stays flat.
+def test_a_thousand_runs(scene):
+    """1,000 runs in one process, a third of the calls faulty, some runs with programs that misbehave, some left, some
+    cancelled: no task, thread, socket, child process or temporary file is left, and memory stays flat.
     """
-    env = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(SOAK), str(Path(__file__).parent), "1000"]
+    for number, (agent, mode) in enumerate(PROGRAMS):
+        (place := scene.bin / f"{number}-{mode}").mkdir()
+        scene.program(agent, mode, '{"a": 1}', at=place)
+    env = {**os.environ, "TMPDIR": str(scene.temporary)}
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(SOAK), str(Path(__file__).parent)]
+    command += ["1000", str(scene.bin)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     marks, kinds, ended, left = json.loads(done.stdout)
     assert {"completed", "degraded"} & set(kinds)
     assert len(kinds) >= 5, kinds
-    tasks, threads, sockets, files, memory = zip(*marks, strict=True)
+    assert {"CommandFailed", "ReplyTooLarge", "TimedOut"} <= set(kinds), kinds
+    tasks, threads, sockets, children, files, memory = zip(*marks, strict=True)
     assert max(tasks) - min(tasks) <= 0, marks
     assert max(threads) <= min(threads) + 2, marks  # workers that wait for something to do
     assert sockets[-1] <= sockets[0] + 8, marks  # kept connections
-    assert files[-1] == 0
+    assert max(children) == 0, marks
+    assert max(files) == 0, marks
     assert left == []
     assert memory[-1] - memory[0] < 10, marks
     assert ended
     assert "Exception" not in done.stderr
+    await_death(pid for agent in CLASSES for pid in scene.hanging(agent))
+    assert len(list(scene.folder.glob("seen-*.[0-9]*"))) > 20  # programs that did run
     assert gc.isenabled()
+
+
+PROGRAMS = [
+    *[("codex", mode) for mode in ("", "exit-3", "ignore-term", "flood-out")],
+    *[("claude", mode) for mode in ("", "trunc", "hang", "sigkill")],
+    *[("gemini", mode) for mode in ("", "empty", "one-line", "error-exit0")],
+]
 
 
 def flooding(wire):
