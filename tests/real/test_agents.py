@@ -18,7 +18,8 @@ from llm_council import Council, get_provider
 from llm_council.errors import AuthenticationFailed, CapabilityMissing, ProviderError, RateLimited
 from llm_council.models import CostSource, GenerateRequest, ImagePart, Message, ReasoningConfig, StructuredOutput
 from llm_council.providers.cli._base import CommandLineProvider
-from llm_council.testing.servers import FakeVendor
+from llm_council.testing.servers import FakeVendor, Raw, Refuse
+from llm_council.testing.servers._said import Said
 
 TEXT = '{"capital": "Paris"}'
 PROGRAMS = {"codex": "codex", "claude-code": "claude", "gemini-cli": "gemini"}
@@ -173,6 +174,32 @@ def test_a_refusal_of_its_vendor(
     with pytest.raises(cls) as caught:
         agent().generate_sync(request)
     assert "key-of-nobody" not in f"{caught.value!r} {vars(caught.value)}"
+
+
+SLOW_DOWN = {
+    "code": 429,
+    "message": "Resource has been exhausted.",
+    "status": "RESOURCE_EXHAUSTED",
+    "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7.5s"}],
+}
+BUSY = {"code": "rate_limit_exceeded", "message": "Rate limit reached for gpt-x. Please try again in 7.5s."}
+FAILED = {"type": "response.failed", "response": {"id": "r-1", "status": "failed", "error": BUSY}}
+LATER: dict[str, Said] = {
+    "codex": Raw(f"event: response.failed\ndata: {json.dumps(FAILED)}\n\n".encode()),
+    "claude-code": Refuse(status=429, retry_after=7.5),
+    "gemini-cli": Raw(json.dumps({"error": SLOW_DOWN}).encode(), status=429, media_type="application/json"),
+}
+
+
+def test_when_its_vendor_says_to_come_back_is_passed_on(name: str, agent: Callable[..., CommandLineProvider]) -> None:
+    vendor = FakeVendor(SPEAKS[name], LATER[name])
+    with vendor.serve():
+        adapter = agent(url=vendor.url.removesuffix("/v1"))
+        adapter._variables |= {"CLAUDE_CODE_MAX_RETRIES": "1"} if name == "claude-code" else {}  # it tells by waiting
+        with pytest.raises(RateLimited) as caught:
+            adapter.generate_sync(ASK)
+    assert caught.value.retry_after is not None
+    assert 7 <= caught.value.retry_after <= 8
 
 
 def test_doctor_knows_who_is_signed_in(name: str, home: Path, agent: Callable[..., CommandLineProvider]) -> None:
