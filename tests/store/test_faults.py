@@ -243,6 +243,27 @@ def test_one_entry_that_cannot_be_written_harms_no_other(path: Path) -> None:
     writer.stop(10)
 
 
+def test_where_there_is_no_write_ahead_log_every_commit_is_forced(
+    council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network's file system: SQLite's locks by files know no shared memory, and so no such log."""
+    connect, opened = sqlite3.connect, []
+
+    def without(named: Path, **options: Any) -> sqlite3.Connection:
+        connection = connect(f"{Path(named).as_uri()}?vfs=unix-dotfile", uri=True, check_same_thread=False, **options)
+        opened.append(connection)
+        return connection
+
+    monkeypatch.setattr(_database.sqlite3, "connect", without)
+    result = council.run("Where?")
+    assert (result.status, result.warnings) == ("completed", ())
+    modes = [opened[0].execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert modes == ["delete", 2]
+    _writer._exit()
+    assert council.replay(result.run_id).to_dict() == result.to_dict()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["runs.db"]
+
+
 def test_a_run_is_whole_though_every_transaction_had_to_be_made_again(
     council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
