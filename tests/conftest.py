@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("wire_laws")  # what a law found stands in its failure
+
 # The same examples on every run, and no clock: a law that fails must fail for everyone. HYPOTHESIS_PROFILE=explore
 # searches further, with new examples each time.
 settings.register_profile(

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
-import attrs
+import wire_laws
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llm_council import models as m
+from llm_council._wire import cohere
 from llm_council._wire.cohere import (
     DONE,
     ChatStream,
-    decode_error,
     decode_request,
-    decode_response,
     encode_events,
     encode_request,
     encode_response,
     frame,
 )
-from llm_council._wire.payloads import dumps, loads
-from llm_council.errors import ApiError, InvalidOption, MalformedReply, ProviderError, TruncatedReply
+from llm_council._wire.payloads import dumps
+from llm_council.errors import ProviderError
 from llm_council.testing import strategies
-
-
-@settings(max_examples=20)
-@given(strategies.representable("cohere"))
-def test_a_payload_is_a_fixed_point(request: m.GenerateRequest) -> None:
-    payload = encode_request(request)
-    assert encode_request(decode_request(loads(dumps(payload)))) == payload
 
 
 @settings(max_examples=20)
@@ -48,54 +37,12 @@ def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
     assert schemas[0] == schemas[1]
 
 
-@settings(max_examples=20)
-@given(strategies.requests())
-def test_any_request_at_all_is_encoded_and_read_again_or_refused(request: m.GenerateRequest) -> None:
-    try:
-        payload = encode_request(attrs.evolve(request, extra={}))
-        again = decode_request(loads(dumps(payload)))
-    except (InvalidOption, MalformedReply):
-        return  # a tool's result without an id, or instructions and nothing else
-    assert encode_request(again) == payload
-
-
-@settings(max_examples=20)
-@given(strategies.replies("cohere"))
-def test_a_reply_comes_back(response: m.GenerateResponse) -> None:
-    payload = encode_response(response)
-    assert decode_response(loads(dumps(payload))) == attrs.evolve(response, raw=payload)
-
-
-def read(pieces: list[bytes]) -> m.GenerateResponse:
-    stream = ChatStream()
-    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
-    return m.join([*chunks, *stream.finish()])
-
-
-def split(body: bytes, cuts: list[int]) -> list[bytes]:
-    places = [0, *sorted({cut % (len(body) + 1) for cut in cuts}), len(body)]
-    return [body[start:end] for start, end in pairwise(places)]
-
-
-@settings(max_examples=20)
-@given(strategies.replies("cohere"), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20), st.booleans())
-def test_a_stream_is_the_whole_wherever_it_is_cut(
-    response: m.GenerateResponse, size: int, cuts: list[int], ended: bool
-) -> None:
-    body = b"".join(frame(event) for event in encode_events(response, size=size)) + (DONE if ended else b"")
-    joined = read(split(body, cuts))
-    assert joined == attrs.evolve(response, text=response.text or None, content=response.text or None)
-    assert read([dumps(encode_response(response))]) == joined  # a server that answers whole where a stream was asked
-
-
-_keys = st.sampled_from(
+lookalikes = wire_laws.lookalikes(
     "id message content type text thinking tool_plan tool_calls function name arguments finish_reason usage tokens"
     " billed_units cached_tokens input_tokens delta index citations error role messages tools response_format"
-    " json_schema stop_sequences p thinking token_budget image_url url tool_call_id stream model".split()
-)
-_leaves = strategies.json_values(leaves=2) | st.sampled_from(["text", "thinking", "COMPLETE", "user", 0, 1, -1, 2.5])
-lookalikes = st.recursive(
-    _leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=5), max_leaves=15
+    " json_schema stop_sequences p thinking token_budget image_url url tool_call_id stream model",
+    ["text", "thinking", "COMPLETE", "user", 0, 1, -1, 2.5],
+    most=15,
 )
 KINDS = ["message-start", "content-start", "content-delta", "tool-plan-delta", "tool-call-start", "tool-call-delta"]
 
@@ -121,33 +68,26 @@ def wrapped(value: Any) -> list[Any]:
     ]
 
 
-@settings(max_examples=20)
-@given(lookalikes)
-def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
-    for junk in wrapped(value):
-        for decode in (decode_response, decode_request):
-            with suppress(MalformedReply, ApiError):
-                decode(junk)
-        with suppress(MalformedReply, ApiError, TruncatedReply):
-            read([b"data: " + dumps(junk) + b"\n\n", DONE])
-        for status in (400, 404, 498, 500):
-            assert isinstance(decode_error(status, {}, dumps(junk)), ProviderError)
+def bodies(response: m.GenerateResponse, size: int) -> list[bytes]:
+    """With and without the mark of the end, and whole, as a server answers that does not stream."""
+    events = b"".join(frame(event) for event in encode_events(response, size=size))
+    return [events, events + DONE, dumps(encode_response(response))]
 
 
-@settings(max_examples=20)
-@given(st.binary(max_size=80), st.integers(400, 599))
-def test_any_body_of_a_refusal_is_read(body: bytes, status: int) -> None:
-    assert decode_error(status, {}, body).message
-
-
-@settings(max_examples=20)
-@given(st.sampled_from([b"", b"{", b"data: ", b"data: {", b"event: "]), st.binary(max_size=40))
-def test_any_bytes_are_a_stream_or_refused(head: bytes, body: bytes) -> None:
-    def outcome(pieces: list[bytes]) -> Any:
-        try:
-            return read(pieces)
-        except (MalformedReply, ApiError, TruncatedReply) as error:
-            return type(error)
-
-    whole = head + body
-    assert outcome([whole[at : at + 1] for at in range(len(whole))]) == outcome([whole])
+class TestLaws(wire_laws.DialectLaws):
+    dialect = wire_laws.Dialect(
+        codec=cohere,
+        stream=ChatStream,
+        requests=strategies.representable("cohere"),
+        replies=strategies.replies("cohere"),
+        bodies=bodies,
+        alike=lookalikes,
+        wrapped=wrapped,
+        unsaid={"structured", "attempts", "adjustments", "raw", "cost", "refusal", "model"},
+        refusable=lambda request: True,  # a tool's result without an id, or instructions and nothing else
+        feed=lambda junk, _: TestLaws.dialect.read([b"data: " + dumps(junk) + b"\n\n", DONE]),
+        refusal=ProviderError,
+        statuses=(400, 404, 498, 500),
+        heads=[b"", b"{", b"data: ", b"data: {", b"event: "],
+        examples=20,
+    )

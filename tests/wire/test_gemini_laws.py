@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
 import attrs
 import pytest
-from hypothesis import example, given, settings
+import wire_laws
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import models as m
+from llm_council._wire import gemini
 from llm_council._wire.gemini import (
     ArraySplitter,
     FrameDecoder,
     GeminiOptions,
     GeminiStream,
-    decode_error,
     decode_request,
     decode_response,
     encode_array,
@@ -29,7 +28,7 @@ from llm_council._wire.gemini import (
 )
 from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent
-from llm_council.errors import ApiError, InvalidOption, MalformedReply, TruncatedReply
+from llm_council.errors import InvalidOption
 from llm_council.testing import strategies
 
 MODELS = [
@@ -38,7 +37,6 @@ MODELS = [
     GeminiOptions(thinking="none", schema="json_object"),
     GeminiOptions(schema="none"),
 ]
-options = st.sampled_from(MODELS)
 words = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,15}", fullmatch=True)
 some_text = st.text(min_size=1, max_size=20)
 objects = st.dictionaries(words, strategies.json_values(leaves=3), max_size=3)
@@ -102,12 +100,6 @@ def requests(draw: st.DrawFn) -> m.GenerateRequest:
     return m.GenerateRequest(messages=turns, tools=offered, tool_choice=choice, **facts)
 
 
-@given(requests(), options)
-def test_a_payload_is_a_fixed_point(request: m.GenerateRequest, model: GeminiOptions) -> None:
-    payload = encode_request(request, model)
-    assert encode_request(decode_request(loads(dumps(payload)), model), model) == payload
-
-
 @settings(max_examples=25)
 @given(requests())
 def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
@@ -128,19 +120,6 @@ def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
     assert [tool.parameters for tool in again.tools] == [tool.parameters for tool in request.tools]
     schemas = [one and one.json_schema for one in (again.structured_output, request.structured_output)]
     assert schemas[0] == schemas[1]
-
-
-@settings(max_examples=40)
-@given(strategies.requests(), options)
-def test_any_request_at_all_is_encoded_and_read_again(request: m.GenerateRequest, model: GeminiOptions) -> None:
-    turns = [attrs.evolve(turn, name=turn.name or "tool") for turn in request.turns()]
-    payload = encode_request(attrs.evolve(request, messages=turns, extra={}), model)
-    loads(dumps(payload))
-    try:
-        again = decode_request(payload, model)
-    except MalformedReply:
-        return  # a role or a content that no reader takes
-    assert encode_request(again, model) == payload
 
 
 def test_a_result_of_an_unknown_call_is_refused() -> None:
@@ -181,12 +160,6 @@ def replies(draw: st.DrawFn) -> m.GenerateResponse:
     )
 
 
-@given(replies())
-def test_a_reply_comes_back(response: m.GenerateResponse) -> None:
-    payload = encode_response(response)
-    assert decode_response(loads(dumps(payload))) == attrs.evolve(response, raw=payload)
-
-
 @given(words, st.none() | words)
 def test_a_blocked_prompt_comes_back(reason: str, message: str | None) -> None:
     feedback = {"blockReason": reason, **({"blockReasonMessage": message} if message else {})}
@@ -200,28 +173,7 @@ def test_a_blocked_prompt_comes_back(reason: str, message: str | None) -> None:
     payload = encode_response(response)
     assert "candidates" not in payload
     assert decode_response(payload) == attrs.evolve(response, raw=payload)
-    assert read([frame(event) for event in encode_chunks(response)]) == response
-
-
-def read(pieces: list[bytes]) -> m.GenerateResponse:
-    stream = GeminiStream()
-    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
-    return m.join([*chunks, *stream.finish()])
-
-
-def split(body: bytes, cuts: list[int]) -> list[bytes]:
-    places = [0, *sorted({cut % (len(body) + 1) for cut in cuts}), len(body)]
-    return [body[start:end] for start, end in pairwise(places)]
-
-
-@given(replies(), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20))
-def test_a_stream_is_the_whole_wherever_it_is_cut(response: m.GenerateResponse, size: int, cuts: list[int]) -> None:
-    events = list(encode_chunks(response, size=size))
-    body = b"".join(frame(event) for event in events)
-    assert read(split(body, cuts)) == response
-    array = encode_array(events)
-    assert read(split(array, cuts)) == response
-    assert attrs.evolve(decode_response(loads(array)), raw=None) == response
+    assert TestLaws.dialect.read([frame(event) for event in encode_chunks(response)]) == response
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), strategies.json_values(leaves=3), max_size=3), max_size=4))
@@ -234,18 +186,12 @@ def test_an_array_is_cut_into_its_objects_wherever_the_bytes_are(values: list[di
             assert splitter.closed
 
 
-# Values that look like replies get further into the decoders than random JSON does.
-_keys = st.sampled_from(
+lookalikes = wire_laws.lookalikes(
     "candidates content parts text thought thoughtSignature functionCall functionResponse name args id response index"
     " finishReason promptFeedback blockReason usageMetadata promptTokenCount error code message status details reason"
     " violations quotaId metadata retryDelay partialArgs jsonPath stringValue willContinue inlineData fileData mimeType"
-    " data fileUri role tools functionDeclarations parametersJsonSchema toolConfig functionCallingConfig mode".split()
-)
-_leaves = strategies.json_values(leaves=2) | st.sampled_from(
-    ["user", "model", "STOP", "$.a.b[0]", "$.a", "$[", "34.5s", "RESOURCE_EXHAUSTED", 0, 1, -1, 2.5, True, "{"]
-)
-lookalikes = st.recursive(
-    _leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=5), max_leaves=20
+    " data fileUri role tools functionDeclarations parametersJsonSchema toolConfig functionCallingConfig mode",
+    ["user", "model", "STOP", "$.a.b[0]", "$.a", "$[", "34.5s", "RESOURCE_EXHAUSTED", 0, 1, -1, 2.5, True, "{"],
 )
 
 
@@ -274,38 +220,40 @@ def wrapped(value: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-def decode_frame(junk: Any) -> None:
+def decode_frame(junk: Any, _: Any) -> None:
     decoder = FrameDecoder()
     decoder.feed(SseEvent(dumps(junk).decode()))
     m.join(decoder.finish())
 
 
-@given(lookalikes)
-@example(10**400)
-@example({"parts": [{"text": 5}]})
-def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
-    for junk in wrapped(value):
-        for decode in (decode_response, decode_request, decode_frame):
-            with suppress(MalformedReply, ApiError, TruncatedReply):
-                decode(junk)
-        assert isinstance(decode_error(500, {}, dumps(junk)), ApiError)
-        assert isinstance(decode_error(404, {}, dumps(junk)), ApiError)
+def bodies(response: m.GenerateResponse, size: int) -> list[bytes]:
+    """As events, and as one array."""
+    events = list(encode_chunks(response, size=size))
+    return [b"".join(map(frame, events)), encode_array(events)]
 
 
-@given(st.binary(max_size=80), st.integers(400, 599))
-def test_any_body_of_a_refusal_is_read(body: bytes, status: int) -> None:
-    error = decode_error(status, {}, body)
-    assert error.status == status
-    assert error.message
+@given(replies(), st.integers(1, 9))
+def test_an_array_that_is_read_whole_is_the_reply(response: m.GenerateResponse, size: int) -> None:
+    array = encode_array(encode_chunks(response, size=size))
+    assert attrs.evolve(decode_response(loads(array)), raw=None) == response
 
 
-@given(st.sampled_from([b"", b"[", b"[{", b"{", b"data: ", b"data: {"]), st.binary(max_size=40))
-def test_any_bytes_are_a_stream_or_refused(head: bytes, body: bytes) -> None:
-    def outcome(pieces: list[bytes]) -> Any:
-        try:
-            return read(pieces)
-        except (MalformedReply, TruncatedReply) as error:
-            return type(error), error.partial
-
-    whole = head + body
-    assert outcome([whole[at : at + 1] for at in range(len(whole))]) == outcome([whole])
+class TestLaws(wire_laws.DialectLaws):
+    dialect = wire_laws.Dialect(
+        codec=gemini,
+        stream=GeminiStream,
+        requests=requests(),
+        replies=replies(),
+        bodies=bodies,
+        alike=lookalikes,
+        wrapped=wrapped,
+        unsaid={"structured", "attempts", "adjustments", "raw", "cost", "refusal"},
+        options=MODELS,
+        any_turn=lambda turn: attrs.evolve(turn, name=turn.name or "tool"),
+        feed=decode_frame,
+        varied=False,
+        hostile=1,
+        odd=[10**400, {"parts": [{"text": 5}]}],
+        heads=[b"", b"[", b"[{", b"{", b"data: ", b"data: {"],
+        examples_of_any=40,
+    )

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
-import attrs
-from hypothesis import given
+import wire_laws
 from hypothesis import strategies as st
 
 from llm_council import models as m
+from llm_council._wire import ollama
 from llm_council._wire.ollama import (
     ChatOptions,
     ChatStream,
-    decode_request,
-    decode_response,
     encode_chunks,
-    encode_request,
-    encode_response,
     frame,
 )
-from llm_council._wire.payloads import dumps, loads
-from llm_council.errors import ApiError, InvalidOption, MalformedReply, TruncatedReply
 from llm_council.testing import strategies
 
 MODELS = [
@@ -30,7 +22,6 @@ MODELS = [
     ChatOptions(think_levels=True, think_tags=True),
     ChatOptions(body={"keep_alive": "5m", "options": {"num_ctx": 4096, "temperature": 0.25}}),
 ]
-options = st.sampled_from(MODELS)
 words = st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True)
 texts = st.text(max_size=30)
 json_objects = st.dictionaries(texts, strategies.json_values(leaves=3), max_size=3)
@@ -104,64 +95,12 @@ def replies(draw: st.DrawFn) -> m.GenerateResponse:
     )
 
 
-@given(requests(), options)
-def test_a_payload_is_a_fixed_point(request: m.GenerateRequest, model: ChatOptions) -> None:
-    payload = encode_request(request, model)
-    assert encode_request(decode_request(loads(dumps(payload)), model), model) == payload
-
-
-@given(strategies.requests(), options)
-def test_any_request_at_all_is_encoded_and_read_again_or_refused(
-    request: m.GenerateRequest, model: ChatOptions
-) -> None:
-    try:
-        payload = encode_request(attrs.evolve(request, extra={}), model)
-    except InvalidOption:
-        return  # an image by its address, arguments or a response format that the dialect has no words for
-    assert encode_request(decode_request(loads(dumps(payload)), model), model) == payload
-
-
-@given(replies())
-def test_a_reply_comes_back(response: m.GenerateResponse) -> None:
-    payload = encode_response(response)
-    assert decode_response(loads(dumps(payload))) == attrs.evolve(response, raw=payload)
-
-
-def read(pieces: list[bytes]) -> m.GenerateResponse:
-    stream = ChatStream()
-    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
-    return m.join([*chunks, *stream.finish()])
-
-
-def split(body: bytes, cuts: list[int]) -> list[bytes]:
-    places = [0, *sorted({cut % (len(body) + 1) for cut in cuts}), len(body)]
-    return [body[start:end] for start, end in pairwise(places)]
-
-
-@given(
-    replies(),
-    st.integers(1, 9),
-    st.lists(st.integers(0, 10**6), max_size=20),
-    st.sampled_from([b"\n", b"\r\n", b"\n\n"]),
-)
-def test_a_stream_is_the_whole_wherever_it_is_cut(
-    response: m.GenerateResponse, size: int, cuts: list[int], end: bytes
-) -> None:
-    body = b"".join(frame(event).replace(b"\n", end) for event in encode_chunks(response, size=size))
-    joined = read(split(body, cuts))
-    whole = decode_response(encode_response(response))
-    assert joined == attrs.evolve(whole, raw=None, text=whole.text or None, content=whole.text or None)
-    assert joined == read([body.rstrip()])
-
-
-_keys = st.sampled_from(
+lookalikes = wire_laws.lookalikes(
     "message content thinking tool_calls function name arguments id model done done_reason error eval_count"
     " prompt_eval_count role messages tools format think options stop num_predict temperature images tool_name stream"
-    " type parameters".split()
-)
-_leaves = strategies.json_values(leaves=2) | st.sampled_from(["text", "stop", "user", 0, 1, -1, 2.5, "json", "{"])
-lookalikes = st.recursive(
-    _leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=5), max_leaves=15
+    " type parameters",
+    ["text", "stop", "user", 0, 1, -1, 2.5, "json", "{"],
+    most=15,
 )
 
 
@@ -183,25 +122,29 @@ def wrapped(value: Any) -> list[Any]:
     ]
 
 
-@given(lookalikes)
-def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
-    for junk in wrapped(value):
-        for model in MODELS:
-            with suppress(MalformedReply, ApiError):
-                decode_response(junk, model)
-            with suppress(MalformedReply):
-                decode_request(junk, model)
-            with suppress(MalformedReply, ApiError, TruncatedReply):
-                stream = ChatStream(model)
-                m.join([*stream.feed(frame(junk)), *stream.finish()])
+def bodies(response: m.GenerateResponse, size: int) -> list[bytes]:
+    """With each kind of line end, and without the last."""
+    lines = b"".join(frame(event) for event in encode_chunks(response, size=size))
+    return [*(lines.replace(b"\n", end) for end in (b"\n", b"\r\n", b"\n\n")), lines.rstrip()]
 
 
-@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
-def test_any_bytes_give_the_same_wherever_they_are_cut(body: bytes, cuts: list[int]) -> None:
-    def outcome(pieces: list[bytes]) -> Any:
-        try:
-            return read(pieces)
-        except (MalformedReply, ApiError, TruncatedReply) as error:
-            return type(error)
+def feed(junk: Any, model: ChatOptions) -> None:
+    stream = ChatStream(model)
+    m.join([*stream.feed(frame(junk)), *stream.finish()])
 
-    assert outcome(split(body, cuts)) == outcome([body])
+
+class TestLaws(wire_laws.DialectLaws):
+    dialect = wire_laws.Dialect(
+        codec=ollama,
+        stream=ChatStream,
+        requests=requests(),
+        replies=replies(),
+        bodies=bodies,
+        alike=lookalikes,
+        wrapped=wrapped,
+        unsaid={"structured", "attempts", "adjustments", "raw", "cost", "refusal", "request_id"},
+        options=MODELS,
+        refusable=lambda request: True,  # an image by its address, arguments or a format it has no words for
+        feed=feed,
+        heads=[b"", b"{", b'{"message": '],
+    )

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
 import attrs
-from hypothesis import example, given
+import wire_laws
+from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_council._wire import openai
 from llm_council._wire.openai import (
     DONE,
     ChatOptions,
     ChatStream,
     ChunkDecoder,
-    decode_error,
     decode_request,
-    decode_response,
     encode_chunks,
     encode_request,
-    encode_response,
     frame,
 )
 from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent, SseSplitter
-from llm_council.errors import ApiError, MalformedReply, TruncatedReply
+from llm_council.errors import MalformedReply
 from llm_council.models import GenerateRequest, GenerateResponse, Message, ReasoningConfig, TextPart, join
 from llm_council.testing import strategies
 
@@ -43,13 +41,6 @@ SERVERS = [
         developer_role="user",
     ),
 ]
-servers = st.sampled_from(SERVERS)
-
-
-@given(strategies.representable("openai"), servers, st.booleans())
-def test_a_payload_is_a_fixed_point(request: GenerateRequest, options: ChatOptions, stream: bool) -> None:
-    payload = encode_request(request, options, stream=stream)
-    assert encode_request(decode_request(payload, options), options) == payload
 
 
 KNOWS_ALL = ChatOptions(
@@ -75,46 +66,8 @@ def facts_of(turn: Message) -> Any:
     return turn.role, turn.text, others, marks, turn.name, turn.tool_calls, turn.tool_call_id
 
 
-@given(strategies.requests(), servers)
-def test_any_request_at_all_is_encoded_and_read_again(request: GenerateRequest, options: ChatOptions) -> None:
-    turns = [attrs.evolve(turn, tool_call_id=turn.tool_call_id or "call") for turn in request.turns()]
-    payload = encode_request(attrs.evolve(request, messages=turns, extra={}), options)
-    loads(dumps(payload))
-    try:
-        again = decode_request(payload, options)
-    except MalformedReply:
-        return  # a role or a content that no reader takes
-    assert encode_request(again, options) == payload
-
-
-@given(strategies.replies("openai"))
-def test_a_reply_comes_back(response: GenerateResponse) -> None:
-    payload = encode_response(response)
-    assert decode_response(loads(dumps(payload))) == attrs.evolve(response, raw=payload)
-
-
 def body_of(response: GenerateResponse, size: int) -> bytes:
     return b"".join(frame(event) for event in encode_chunks(response, size=size)) + DONE
-
-
-def read(pieces: list[bytes]) -> GenerateResponse:
-    stream = ChatStream()
-    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
-    return join([*chunks, *stream.finish()])
-
-
-def split(body: bytes, cuts: list[int]) -> list[bytes]:
-    places = [0, *sorted({cut % (len(body) + 1) for cut in cuts}), len(body)]
-    return [body[start:end] for start, end in pairwise(places)]
-
-
-@given(strategies.replies("openai"), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20))
-def test_a_stream_is_the_whole_wherever_it_is_cut(response: GenerateResponse, size: int, cuts: list[int]) -> None:
-    body = body_of(response, size)
-    joined = read(split(body, cuts))
-    whole = decode_response(encode_response(response))
-    assert joined == attrs.evolve(whole, raw=None, text=whole.text or None, content=whole.text or None)
-    assert joined == read([body])
 
 
 @st.composite
@@ -144,7 +97,7 @@ def test_events_do_not_depend_on_how_the_bytes_arrive(
 ) -> None:
     events, body = framing
     splitter = SseSplitter()
-    found = [event for piece in split(body, cuts) for event in splitter.feed(piece)]
+    found = [event for piece in wire_laws.split(body, cuts) for event in splitter.feed(piece)]
     assert [*found, *splitter.finish()] == [SseEvent(data, name) for data, name in events]
 
 
@@ -158,21 +111,15 @@ def test_any_bytes_give_the_same_events_wherever_they_are_cut(body: bytes, cuts:
         except MalformedReply:
             return None
 
-    assert outcome(split(body, cuts)) == outcome([body])
+    assert outcome(wire_laws.split(body, cuts)) == outcome([body])
 
 
-# Values that look like replies get further into the decoders than random JSON does.
-_keys = st.sampled_from(
+lookalikes = wire_laws.lookalikes(
     "choices message delta content tool_calls function name arguments usage cost error code type index id model"
     " reasoning reasoning_details finish_reason metadata raw refusal text prompt_tokens prompt_tokens_details"
     " cost_details is_byok annotations object detail status role messages stop tools tool_choice response_format"
-    " stream stream_options image_url url cache_control ttl function_call".split()
-)
-_leaves = strategies.json_values(leaves=2) | st.sampled_from(
-    ["text", "image_url", "stop", "error", "reasoning.text", "user", "function", 0, 1, -1, 2.5, "data:x", "{"]
-)
-lookalikes = st.recursive(
-    _leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=5), max_leaves=20
+    " stream stream_options image_url url cache_control ttl function_call",
+    ["text", "image_url", "stop", "error", "reasoning.text", "user", "function", 0, 1, -1, 2.5, "data:x", "{"],
 )
 
 
@@ -193,30 +140,10 @@ def wrapped(value: Any) -> list[Any]:
     ]
 
 
-@given(lookalikes)
-@example(10**400)
-@example({"type": "image_url", "image_url": {"url": "data:nonsense"}})
-def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
-    for junk in wrapped(value):
-        for options in SERVERS:
-            for decode in (decode_response, decode_request, decode_event):
-                with suppress(MalformedReply, ApiError, TruncatedReply):
-                    decode(junk, options)
-        assert isinstance(decode_error(500, {}, dumps(junk)), ApiError)
-        assert isinstance(decode_error(404, {}, dumps(junk)), ApiError)
-
-
 def decode_event(junk: Any, options: ChatOptions) -> None:
     decoder = ChunkDecoder(options)
     decoder.feed(SseEvent(dumps(junk).decode()))
     join(decoder.finish())
-
-
-@given(st.binary(max_size=80), st.integers(400, 599))
-def test_any_body_of_a_refusal_is_read(body: bytes, status: int) -> None:
-    error = decode_error(status, {}, body)
-    assert error.status == status
-    assert error.message
 
 
 @given(st.binary(max_size=80))
@@ -225,18 +152,20 @@ def test_any_bytes_are_json_or_refused(body: bytes) -> None:
         dumps(loads(body))
 
 
-def test_the_laws_can_fail() -> None:
-    """A decoder that forgot one fact would be found: the strategies do reach every field."""
-    seen: set[str] = set()
-
-    @given(strategies.replies("openai"))
-    def look(response: GenerateResponse) -> None:
-        seen.update(field.name for field in attrs.fields(GenerateResponse) if getattr(response, field.name))
-
-    look()
-    assert seen == {field.name for field in attrs.fields(GenerateResponse)} - {
-        "structured",
-        "attempts",
-        "adjustments",
-        "raw",
-    }
+class TestLaws(wire_laws.DialectLaws):
+    dialect = wire_laws.Dialect(
+        codec=openai,
+        stream=ChatStream,
+        requests=strategies.representable("openai"),
+        replies=strategies.replies("openai"),
+        bodies=lambda response, size: [body_of(response, size)],
+        alike=lookalikes,
+        wrapped=wrapped,
+        unsaid={"structured", "attempts", "adjustments", "raw"},
+        options=SERVERS,
+        flagged=True,
+        any_turn=lambda turn: attrs.evolve(turn, tool_call_id=turn.tool_call_id or "call"),
+        feed=decode_event,
+        odd=[10**400, {"type": "image_url", "image_url": {"url": "data:nonsense"}}],
+        heads=[b"", b"data: ", b"data: {", b"{"],
+    )
