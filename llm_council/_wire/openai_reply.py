@@ -167,21 +167,10 @@ def read_usage(value: Any) -> Usage | None:
     sent, came = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
     sent = sent if isinstance(sent, dict) else {}
     came = came if isinstance(came, dict) else {}
-    asked, said, thought = (
-        tokens(value.get("prompt_tokens")),
-        tokens(value.get("completion_tokens")),
-        tokens(came.get("reasoning_tokens")),
-    )
-    if (
-        asked is not None
-        and said is not None
-        and thought
-        and tokens(value.get("total_tokens")) == asked + said + thought
-    ):
-        said += thought  # xAI counts them beside the completion, which the total alone gives away
+    asked, thought = tokens(value.get("prompt_tokens")), tokens(came.get("reasoning_tokens"))
     usage = Usage(
         input_tokens=asked,
-        output_tokens=said,
+        output_tokens=with_thoughts(value, asked, tokens(value.get("completion_tokens")), thought),
         # DeepSeek's word, and Moonshot's, stand beside the details, not in them.
         cached_tokens=_first(
             sent.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens")
@@ -190,6 +179,13 @@ def read_usage(value: Any) -> Usage | None:
         reasoning_tokens=thought,
     )
     return None if usage == _UNKNOWN else usage
+
+
+def with_thoughts(value: Mapping[str, Any], asked: int | None, said: int | None, thought: int | None) -> int | None:
+    """Return all tokens that came out: xAI counts its reasoning beside them, which the total alone gives away."""
+    if asked is None or said is None or not thought:
+        return said
+    return said + thought if tokens(value.get("total_tokens")) == asked + said + thought else said
 
 
 def _first(*values: Any) -> int | None:

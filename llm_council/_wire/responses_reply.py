@@ -7,7 +7,7 @@ from typing import Any
 
 from llm_council._wire.openai_calls import arguments_text, call_id
 from llm_council._wire.openai_errors import error_inside
-from llm_council._wire.openai_reply import get_id, picked, read_cost
+from llm_council._wire.openai_reply import get_id, picked, read_cost, with_thoughts
 from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
 from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
 from llm_council.errors import ApiError
@@ -206,12 +206,13 @@ def read_usage(value: Any) -> Usage | None:
     sent, came = value.get("input_tokens_details"), value.get("output_tokens_details")
     sent = sent if isinstance(sent, dict) else {}
     came = came if isinstance(came, dict) else {}
+    asked, thought = tokens(value.get("input_tokens")), tokens(came.get("reasoning_tokens"))
     usage = Usage(
-        input_tokens=tokens(value.get("input_tokens")),
-        output_tokens=tokens(value.get("output_tokens")),
+        input_tokens=asked,
+        output_tokens=with_thoughts(value, asked, tokens(value.get("output_tokens")), thought),
         cached_tokens=tokens(sent.get("cached_tokens")),
         cache_write_tokens=tokens(sent.get("cache_write_tokens")),
-        reasoning_tokens=tokens(came.get("reasoning_tokens")),
+        reasoning_tokens=thought,
     )
     return None if usage == _UNKNOWN else usage
 

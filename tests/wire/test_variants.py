@@ -607,6 +607,14 @@ def test_a_reply_that_is_not_complete_says_why(facts: dict[str, Any], word: str,
     assert (answer.raw_finish_reason, answer.finish_reason) == (word, meaning)
 
 
+def test_reasoning_that_is_counted_beside_the_output_is_output() -> None:
+    counted = {"input_tokens": 32, "output_tokens": 9, "output_tokens_details": {"reasoning_tokens": 94}}
+    for total, output in ((135, 103), (41, 9), (None, 9)):
+        answer = responses.decode_response(reply(output=[said("So.")], usage={**counted, "total_tokens": total}))
+        assert answer.usage is not None
+        assert (answer.usage.output_tokens, answer.usage.reasoning_tokens) == (output, 94)
+
+
 def test_parts_that_are_null_are_none() -> None:
     odd = [
         {"type": "message", "content": None},
