@@ -40,11 +40,15 @@ class Admission:
     async def __aenter__(self) -> Admission:
         entrance = _entrance.get(None)
         if entrance is None:
-            entrance = anyio.Semaphore(AT_ONCE, fast_acquire=True)
+            entrance = anyio.Semaphore(AT_ONCE)
             _entrance.set(entrance)
-        with anyio.CancelScope(deadline=self._end):
-            await entrance.acquire()
+        try:
+            entrance.acquire_nowait()
             self._held = entrance
+        except anyio.WouldBlock:
+            with anyio.CancelScope(deadline=self._end):
+                await entrance.acquire()
+                self._held = entrance
         return self
 
     async def begun(self) -> None:
