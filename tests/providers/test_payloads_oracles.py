@@ -57,7 +57,8 @@ def validator(name: str) -> tuple[Any, set[str]]:
     )
     definitions = schema.get("$defs", {})
     if name.startswith("ollama"):
-        definitions["ChatMessage"]["properties"]["tool_name"] = {"type": "string"}  # its own client writes it
+        for key in ("tool_name", "thinking"):  # its own client writes these
+            definitions["ChatMessage"]["properties"][key] = {"type": "string"}
     joined = {part["$ref"].rpartition("/")[2] for part in every(schema) if "$ref" in part and part["in_all"]}
     for place, node in definitions.items():
         if "properties" in node and "additionalProperties" not in node and place not in joined:
