@@ -109,7 +109,10 @@ def error_inside(
         return None
     kind, message = _read(value)
     status = STATUSES.get(kind or "")
-    cls = failures.by_code(kind) or failures.by_type(kind) or ServerFailed
+    named = failures.by_code(kind) or failures.by_type(kind)
+    if status is None and named is None and value.get("error"):  # a gateway's, whose number may say more
+        return openai_errors.error_inside(value, request_id=request_id, partial=partial)
+    cls = named or ServerFailed
     found = value.get("request_id")
     return failures.failure(
         cls if status is None else _class(kind, message, status),

@@ -67,7 +67,11 @@ def error_inside(value: Any, *, request_id: str | None = None, partial: str | No
 
     The envelope is that of a refusal: a message, and nothing of an answer beside it.
     """
-    if not isinstance(value, dict) or "delta" in value or not isinstance(value.get("message"), str):
+    if not isinstance(value, dict) or "delta" in value or isinstance(value.get("message"), dict):
+        return None
+    if value.get("error"):  # a gateway's
+        return openai_errors.error_inside(value, request_id=request_id, partial=partial)
+    if not isinstance(value.get("message"), str):
         return None
     found = value.get("id")
     wrapped = {"error": {key: value.get(key) for key in ("message", "code", "status", "status_code")}}

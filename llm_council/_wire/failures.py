@@ -31,10 +31,11 @@ _REQUEST_IDS = ("x-request-id", "request-id", "x-generation-id", "x-amzn-request
 
 
 def _number(word: str) -> float | None:
-    word = word.strip()
-    if word.lower() in _ENDLESS:
-        return float("inf")
-    return float(word) if _SECONDS.fullmatch(word) else None
+    """Return seconds; of several, which proxies add, the most."""
+    words = [part.strip().lower() for part in word.split(",")]
+    if not all(part in _ENDLESS or _SECONDS.fullmatch(part) for part in words):
+        return None
+    return max(map(float, words))
 
 
 def _moment(word: str | None) -> float | None:

@@ -26,7 +26,7 @@ __all__ = [
 
 _LIMITS = Limits()
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_FORTUNE = 1e15  # no amount of money that anyone reports, and no infinity, is as large
+_FORTUNE = 1e15  # no amount of money or tokens that anyone reports, and no infinity, is as large
 _BEGINNING = 80  # characters of a foreign body that a message shows
 
 
@@ -210,7 +210,7 @@ def tokens(value: Any) -> int | None:
     """Return a count of tokens, which some vendors write as a float; None for anything else."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _FORTUNE else None
 
 
 def amount(value: Any) -> float | None:

@@ -294,7 +294,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         raw = headers.get(name, "").strip()
         try:
-            seconds = float(raw) * scale
+            seconds = max(map(float, raw.split(","))) * scale  # of several, which proxies add, the most
         except ValueError:
             seconds = _until(raw, headers) if name == "retry-after" else math.nan
         if seconds > 0:  # false for NaN too
