@@ -165,7 +165,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if session is None:
             keeping: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": IDLE}
             session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, **keeping),
+                connector=_Connector(limit=0, **keeping),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(),
                 auto_decompress=False,
@@ -178,6 +178,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             session._retry_connection = False
             self._sessions[fresh] = session
         return session
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A pool that drops a kept connection on which something came unasked: it would be taken for the next answer."""
+
+    async def _get(self, key: Any, *args: Any) -> Any:
+        kept: Any = self._conns.get(key)
+        while kept and kept[0][0].should_close:
+            kept.popleft()[0].close()
+        return await super()._get(key, *args)
 
 
 class _Arriving(httpx.AsyncByteStream):

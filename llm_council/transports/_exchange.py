@@ -26,8 +26,10 @@ def head_of(request: HttpRequest, status: int, headers: Iterable[tuple[bytes, by
 
     Raises:
         RedirectRefused: a status of 3xx.
-        MalformedReply: headers that are too large or hold what no header can.
+        MalformedReply: headers that are too large or hold what no header can; a status that ends no exchange.
     """
+    if status < 200:
+        raise MalformedReply(f"{where(request.url)} answered with status {status}, behind which an answer should come")
     head = HttpReply(status=status, headers=incoming(headers, limits.header_block), url=bare(request.url))
     refuse_redirect(head)
     return head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ import anyio
 import anyio.to_thread
 import requests
 import urllib3
+import urllib3.util.response
 from requests.adapters import HTTPAdapter
 
 from llm_council import _loop_local
@@ -199,11 +201,14 @@ class _Call:
         raw = self._response.raw
         # http.client takes an end inside the head for the end of the head, and then waits for a body without length. An
         # error needs no body, and its status stands whatever the head has lost.
-        unbounded = not self._begun and raw.connection is not None and raw.length_remaining is None and not raw.chunked
-        self._begun = True
+        first, self._begun = not self._begun, True
+        unbounded = first and raw.connection is not None and raw.length_remaining is None and not raw.chunked
         data = bytes(raw.read1(STEP, decode_content=False) or b"")
-        if unbounded and not data and self._response.status_code < 400 and self._response.status_code != 204:
-            raise ConnectionResetError("the connection ended before a body came")
+        if unbounded and not data:
+            if self._response.status_code < 400 and self._response.status_code != 204:
+                raise ConnectionResetError("the connection ended before a body came")
+        elif first:
+            _check_head(raw)
         return data
 
     @property
@@ -281,6 +286,14 @@ class _Call:
 _calling: ContextVar[_Call] = ContextVar("llm_council_requests_call")
 
 
+class _Reply(http.client.HTTPResponse):
+    """A reply behind any number of interim ones: http.client itself skips those of status 100 alone."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, http.client.CONTINUE if 101 < status < 200 else status, reason
+
+
 class _Watched:
     """What is mixed into urllib3's pools: calls of ours learn which connection they are made on."""
 
@@ -301,6 +314,7 @@ class _Watched:
         pool._validate_conn(connection)
         call = _calling.get(None)
         if call is not None:
+            connection.response_class = _Reply
             if connection.sock is None:  # urllib3 would connect when it sends, too late to be stopped
                 connection.connect()
             call.hold(connection)
@@ -309,6 +323,13 @@ class _Watched:
 @lru_cache(maxsize=64)
 def _watched(pool: type[Any]) -> type[Any]:
     return type(f"Watched{pool.__name__}", (_Watched, pool), {})
+
+
+def _check_head(raw: Any) -> None:
+    """Refuse a head with a line that is no header: http.client takes it, and all behind it, for something else."""
+    head = getattr(getattr(raw, "_original_response", None), "msg", None)
+    if isinstance(head, http.client.HTTPMessage):
+        urllib3.util.response.assert_header_parsing(head)
 
 
 async def _arriving(call: _Call) -> AsyncGenerator[bytes, None]:

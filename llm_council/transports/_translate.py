@@ -292,6 +292,7 @@ _RULES: dict[str, Rule] = {
     "urllib3.DecodeError": _encoding,
     "urllib3.IncompleteRead": _lost,
     "urllib3.InvalidHeader": _not_http,
+    "urllib3.HeaderParsingError": _not_http,
     "urllib3.LocationValueError": _unsendable,
     "urllib3.HTTPError": _wrapped,
     "ssl.SSLError": _connect,

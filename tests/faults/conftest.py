@@ -137,7 +137,7 @@ class Bench:
 
     def ask(self, seat: Any, mode: str = "whole", **facts: Any) -> GenerateResponse:
         """Ask in this mode and return the whole answer."""
-        request = GenerateRequest(prompt=ASK.prompt, **facts)
+        request = GenerateRequest(**{"prompt": ASK.prompt, **facts})
         try:
             answer = seat.generate_sync(request) if mode == "whole" else join(list(seat.stream_sync(request)))
         except CouncilError as error:
@@ -296,8 +296,8 @@ def serve() -> Iterator[Callable[..., FaultServer]]:
 
 
 @pytest.fixture
-def closed_port() -> int:
-    """Return a port of 127.0.0.1 that refuses."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+def closed_port() -> Iterator[int]:
+    """Give a port of 127.0.0.1 that refuses, and that nobody else can take meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]

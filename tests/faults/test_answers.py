@@ -59,6 +59,30 @@ def test_error_inside(mock):
         assert error.status not in (None, 200)
 
 
+@unlike(
+    "replicate", "a prediction without an id and a status is none: `MalformedReply`, and it is not asked for again."
+)
+def test_error_of_a_gateway_inside(mock):
+    """An error in the shape that gateways give it, whoever the vendor: mapped by its code or number all the same."""
+    for error, kind, tries in (
+        ({"message": "slow down", "code": 429}, errors.RateLimited, 3),
+        ({"message": "no", "code": 401}, errors.AuthenticationFailed, 1),
+        ({"message": "busy", "code": 503}, errors.ServerFailed, 3),
+        ("something went wrong", errors.ServerFailed, 3),
+    ):
+        mock.calls.clear()
+        mock.fails(mock.mocked(compact({"error": error})), kind, tries=tries)
+
+
+def test_senseless_counts(mock):
+    """Counts of tokens that are negative, text, or have hundreds of digits are unknown; the answer is taken."""
+    for count in ("-3", '"3"', "9" * 400, "3.5", "null", "[]", "true"):
+        mock.calls.clear()
+        body = mock.dialect.body().replace(b":3,", b":%b," % count.encode()).replace(b":3}", b":%b}" % count.encode())
+        answer = mock.ask(mock.mocked(body))
+        assert (answer.text, answer.usage.input_tokens, answer.usage.output_tokens) == ("fine", None, 2)
+
+
 PAGE = b"<!doctype html><html><head><title>Please sign in</title></head><body>captive portal</body></html>"
 
 
@@ -321,6 +345,13 @@ NOT_HTTP = {
     "a negative length": plain(b"{}", b"Content-Length: -1"),
     "a NUL in a header": plain(b"{}", b"X-Bad: a\x00b", b"Content-Length: 2"),
     "a bare CR in a header": plain(b"{}", b"X-Bad: a\rX-Evil: b", b"Content-Length: 2"),
+    "a line that is no header": plain(b"{}", b"Garbage", b"Content-Length: 2"),
+    "a space before the colon": plain(b"{}", b"X-Bad : a", b"Content-Length: 2"),
+    "a header without a name": plain(b"{}", b": a", b"Content-Length: 2"),
+    "a status of two digits": b"HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\n{}",
+    "a status of four digits": b"HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\n{}",
+    "another protocol from here on": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+    "no head at all": b'{"choices": []}\r\n\r\n',
     "a bad chunk size": plain(b"zz\r\n{}\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"),
 }
 

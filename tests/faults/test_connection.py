@@ -134,6 +134,60 @@ def test_idle_connection_closed(vendor, serve):
     assert server.connections == 2
 
 
+@unlike("httpcore", "over asyncio it does not see such bytes; pools of ours use it over other event loops only.")
+def test_said_unasked(vendor, serve):
+    """An answer that came unasked on a kept connection is not taken for the next one's."""
+    stray = vendor.dialect.body("stray")
+
+    def restless(wire):
+        wire.request()
+        wire.send(wire.ok(vendor.dialect.body()))
+        time.sleep(0.1)
+        wire.send(wire.ok(stray))
+        wire.server.said.set()
+        wire.keep_answering(wire.ok(vendor.dialect.body()))
+
+    server = serve(restless, good(vendor))
+    server.said = threading.Event()
+    seat = vendor.seat(server.url, retries=0)
+    assert vendor.ask(seat).text == "fine"
+    assert server.said.wait(10)
+    time.sleep(0.3)
+    assert vendor.ask(seat).text == "fine"
+
+
+def test_interim(vendor, serve):
+    """Interim replies, 100, 102 and 103, before the answer: read over; without end: `TimedOut` by the deadline."""
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n" + b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 3
+    interim += b"HTTP/1.1 102 Processing\r\n\r\n"
+    server = serve(lambda wire: wire.keep_answering(interim + wire.ok(vendor.dialect.body())))
+    seat = vendor.seat(server.url, retries=0)
+    assert [vendor.ask(seat).text for _ in range(2)] == ["fine", "fine"]
+
+    def endless(wire):
+        wire.request()
+        while True:
+            wire.send(interim, pause=0.02)
+
+    error = vendor.fails(vendor.seat(serve(endless).url), errors.TimedOut, timeout_seconds=0.6)
+    assert error.phase == "deadline"
+
+
+def test_answered_before_asked(vendor, serve):
+    """A refusal that comes while a large request is still being sent: taken for what it is."""
+
+    def impatient(wire):
+        wire.sock.recv(1000)
+        wire.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        wire.sock.shutdown(socket.SHUT_WR)
+        wire.see_close()
+
+    seat = vendor.seat(serve(impatient).url, retries=0)
+    error = vendor.fails(seat, errors.RequestTooLarge, prompt="words " * 700_000)
+    assert error.status == 413
+    vendor.told.clear()  # frames with a prompt of megabytes take seconds to look through
+
+
 def test_read_timeout(vendor, serve):
     """A server that never answers: `TimedOut` of phase `read`, tried again once at most; the server sees the close."""
     server = serve(lambda wire: wire.answer_and_wait())

@@ -22,7 +22,7 @@ REFUSED = {
     413: errors.RequestTooLarge,
     422: errors.RequestRejected,
 }
-FAILED = [500, 502, 503, 504, 529]
+FAILED = [500, 502, 503, 504, 507, 520, 522, 524, 529, 599]
 NGINX = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><center>nginx</center></body></html>"
 
 
@@ -38,6 +38,13 @@ def test_refused_for_good(mock, mode, status):
     assert (error.status, error.request_id, error.retryable) == (status, "req-77", False)
     assert "Not like [31mthis." in error.message
     assert len(mock.calls) == 1
+
+
+@each("status", [405, 406, 407, 410, 411, 415, 418, 421, 423, 424, 426, 428, 431, 451, 499])
+def test_refused_otherwise(mock, status):
+    """Any other status below 500, without a word: `RequestRejected` with that status, one try."""
+    error = mock.fails(mock.mocked((status, b"")), errors.RequestRejected, tries=1)
+    assert error.status == status
 
 
 def test_long_message(mock):
@@ -131,9 +138,28 @@ WAITS = {
     "1": 1.0,
     "0.5": 0.5,
     "60": 60.0,
+    "1e1": 10.0,
+    "+7": 7.0,
+    "5, 10": 10.0,
+    "3,3": 3.0,
     " 2 ": 2.0,
 }
-NO_WAITS = ["-5", "0", "nan", "soon", "", "1;2", "0x10", "1e", "Wed, 21 Oct 2015 07:28:00 GMT", "Feb 31", "٣"]
+NO_WAITS = [
+    "-5",
+    "0",
+    "nan",
+    "soon",
+    "",
+    "1;2",
+    "0x10",
+    "1e",
+    "Wed, 21 Oct 2015 07:28:00 GMT",
+    "Feb 31",
+    "٣",
+    "5, soon",
+    "5s",
+    "-inf",
+]
 
 
 @each("status", [429, 503])
@@ -159,6 +185,11 @@ def test_retry_after_date(mock):
     headers = {"date": formatdate(now, usegmt=True), "retry-after": formatdate(now + 7, usegmt=True)}
     assert mock.ask(mock.mocked((429, b"{}", headers), mock.dialect.body())).text == "fine"
     assert mock.waits == [7.0]
+    for form in ("%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"):  # of old, which RFC 9110 still asks us to read
+        mock.calls.clear()
+        headers["retry-after"] = time.strftime(form, time.gmtime(int(now) + 9))
+        assert mock.ask(mock.mocked((429, b"{}", headers), mock.dialect.body())).text == "fine"
+    assert [round(wait) for wait in mock.waits[1:]] == [9, 9]
 
 
 @each("said", NO_WAITS)
@@ -170,7 +201,7 @@ def test_retry_after_nonsense(mock, said):
     assert 0 <= wait <= 0.5
 
 
-@each("said", ["61", "31536000", "1e9", "inf", "Infinity", "9" * 400])
+@each("said", ["60.001", "61", "31536000", "Fri, 31 Dec 9999 23:59:59 GMT", "1e9", "inf", "Infinity", "9" * 400])
 def test_retry_after_too_long(mock, mode, said):
     """More than 60 s, a year or without end: fails at once, and `retry_after` says how long it would have been."""
     error = mock.fails(mock.mocked((429, b"{}", {"retry-after": said})), errors.RateLimited, mode, tries=1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+import zlib
 
 import anyio
 import pytest
@@ -290,6 +292,32 @@ def test_wrong_content_type(vendor, serve):
     data = b"".join(chunk(part) for part in vendor.dialect.stream())
     server = serve(streaming(vendor, lambda wire: wire.answer(head, data, LAST)))
     assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+
+
+def test_odd_fields(mock):
+    """A byte order mark, comments and ids that are no UTF-8, senseless retry fields, words behind the end: ignored."""
+    stream = b"".join(mock.dialect.stream())
+    odd = [b"\xef\xbb\xbf" + stream, stream + b"garbage{{{\n\n", stream.rstrip(b"\n")]
+    if not mock.dialect.ndjson:
+        fields = b": \xff\xfe\n\nid: \xff\nretry: 99999999999999999999\nfoo: bar\nbaz\n\n"
+        odd += [fields + stream, stream.replace(b"\n\n", b"\n\n" + fields)]
+    for body in odd:
+        mock.calls.clear()
+        assert mock.ask(mock.mocked((200, body, {"content-type": mock.dialect.stream_type})), "stream").text == "fine"
+
+
+def test_packed_stream(vendor, serve):
+    """A stream in gzip is read as it comes; one that is a bomb is `ReplyTooLarge`."""
+    packer = zlib.compressobj(wbits=31)
+    parts = [packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) for part in vendor.dialect.stream()]
+    head = vendor.dialect.head(b"Content-Encoding: gzip\r\n")
+    data = [head, *(chunk(part) for part in [*parts, packer.flush()])]
+    server = serve(streaming(vendor, lambda wire: wire.answer_and_wait(*data)))
+    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    bomb = gzip.compress(b"".join(vendor.dialect.pieces([])) + vendor.dialect.pieces(["x" * 2**21])[-1])
+    server = serve(streaming(vendor, lambda wire: wire.answer(head, chunk(bomb), LAST)))
+    seat = vendor.seat(server.url, retries=0, limits=Limits(stream=2**20, event=2**22))
+    vendor.fails(seat, errors.ReplyTooLarge, "stream")
 
 
 def test_empty_deltas(vendor, serve):
