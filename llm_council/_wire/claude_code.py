@@ -42,7 +42,6 @@ LONGEST_SCHEMA = 96 * 1024
 
 _LIMITS = Limits()
 _SETTINGS = {"disableAllHooks": True}
-_WAITED_FOR = (429, 503, 529)  # statuses with which vendors say when to come back
 _EXTRA = ("num_turns", "permission_denials", "terminal_reason", "service_tier")
 
 
@@ -136,7 +135,7 @@ class ClaudeCodeEvents(AgentEvents):
     def _system(self, event: dict[str, Any]) -> GenerateChunk | None:
         if event.get("subtype") == "api_retry":
             self._retries += 1
-            delay = amount(event.get("retry_delay_ms")) if event.get("error_status") in _WAITED_FOR else None
+            delay = amount(event.get("retry_delay_ms")) if event.get("error_status") == 429 else None
             self._wait = None if delay is None else delay / 1000
             self.note = f"retrying after {event.get('error') or event.get('error_status')}"
         elif event.get("subtype") == "init":

@@ -148,7 +148,7 @@ def test_claude_code_passes_on_how_long_it_waited_last():
 
     last = claude_failed(429, "API Error: Request rejected (429)")
     assert refused(claude_code.decode_response, lines(retry(429, 1000), retry(429, 7500), last))[1] == 7.5
-    assert refused(claude_code.decode_response, lines(retry(500, 9000), last))[1] is None
+    assert refused(claude_code.decode_response, lines(retry(529, 9000), last))[1] is None  # its own patience
     assert refused(claude_code.decode_response, lines(retry(429, None), last))[1] is None
 
 
