@@ -21,7 +21,6 @@ from llm_council.errors import (
 
 __all__ = ["STATUSES", "decode_error", "encode_error", "error_inside"]
 
-_KEPT = 64 * 1024  # bytes of a body
 
 STATUSES = {
     "invalid_request_error": 400,
@@ -68,16 +67,11 @@ def decode_error(
     and an unknown model from other rejected requests. Refusals of the platforms that serve Claude are read as Google's
     and Amazon's own; bodies in other shapes, such as a proxy's, as those of the OpenAI dialect are.
 
-    Args:
-        status: the HTTP status, 400 or more.
-        headers: the reply's.
-        body: the reply's, cut at will.
-        now: Unix seconds, see ``failures.retry_after``.
-        request_id: the id of the request, where the caller knows it already.
+    Arguments are those of ``failures.DecodeError``.
     """
-    text = body if isinstance(body, str) else bytes(body[:_KEPT]).decode("utf-8", "replace")
+    text = failures.text_of(body)
     refusal = _parsed(text)
-    said = {name.lower(): value for name, value in headers.items()}
+    said = failures.lowered(headers)
     kind, message = _read(refusal)
     if kind is None or refusal.get("type") != "error":
         kind, message = _amazons(said, refusal)
@@ -119,7 +113,7 @@ def error_inside(
         message,
         status=status,
         code=kind,
-        body=json.dumps(value, ensure_ascii=False, default=str)[:_KEPT],
+        body=json.dumps(value, ensure_ascii=False, default=str)[: failures.KEPT],
         request_id=found if isinstance(found, str) and found else request_id,
         partial=partial,
     )

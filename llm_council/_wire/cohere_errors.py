@@ -36,20 +36,15 @@ def decode_error(
 ) -> ProviderError:
     """Read the reply to a refused request.
 
-    Args:
-        status: the HTTP status, 400 or more.
-        headers: the reply's.
-        body: the reply's, cut at will.
-        now: Unix seconds, see ``failures.retry_after``.
-        request_id: the id of the request, where the caller knows it already.
+    Arguments are those of ``failures.DecodeError``.
 
     Returns:
         ``ContentFiltered`` for what was withheld; every other refusal is an ``ApiError``.
     """
-    said = {name.lower(): word for name, word in headers.items()}
+    said = failures.lowered(headers)
     if failures.retry_after(said, now) is None and now is not None and said.get(_RESET, "").isdecimal():
         said["retry-after"] = str(float(said[_RESET][:15]) - now)
-    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    text = failures.text_of(body)
     value = _parsed(text)
     found = value.get("id") if isinstance(value, dict) else None
     known = request_id or (found if isinstance(found, str) and found else None) or said.get(_TRACE)

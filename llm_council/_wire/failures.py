@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from llm_council.errors import (
     ApiError,
@@ -16,18 +16,67 @@ from llm_council.errors import (
     ModelNotFound,
     OutOfCredit,
     PermissionRefused,
+    ProviderError,
     RateLimited,
     RequestRejected,
     RequestTooLarge,
     ServerFailed,
 )
 
-__all__ = ["by_code", "by_status", "by_type", "failure", "looks_like_html", "request_id", "retry_after"]
+__all__ = [
+    "KEPT",
+    "DecodeError",
+    "by_code",
+    "by_status",
+    "by_type",
+    "failure",
+    "looks_like_html",
+    "lowered",
+    "request_id",
+    "retry_after",
+    "text_of",
+]
+
+KEPT = 64 * 1024
+"""Bytes of a refusal's body that are read and kept."""
 
 # RFC 9110, section 10.2.3 knows whole seconds; vendors send fractions, and proxies send anything.
 _SECONDS = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _ENDLESS = frozenset({"inf", "+inf", "infinity", "+infinity"})
 _REQUEST_IDS = ("x-request-id", "request-id", "x-generation-id", "x-amzn-requestid", "cf-ray")
+
+
+class DecodeError(Protocol):
+    """What reads the reply to a refused request: every dialect's ``decode_error`` is one."""
+
+    def __call__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes | str,
+        *,
+        now: float | None = None,
+        request_id: str | None = None,
+    ) -> ProviderError:
+        """Return the error that a refusal is, whatever its body holds; never raise one.
+
+        Args:
+            status: the HTTP status, 400 or more.
+            headers: the reply's, in any case.
+            body: the reply's, cut at will.
+            now: Unix seconds, see ``retry_after``.
+            request_id: the id of the request, where the caller knows it already.
+        """
+
+
+def text_of(body: bytes | str) -> str:
+    """Return the text of a refusal's body, ``KEPT`` bytes at most; what is no UTF-8 is replaced."""
+    return body if isinstance(body, str) else bytes(body[:KEPT]).decode("utf-8", "replace")
+
+
+def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with lower-case names."""
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _number(word: str) -> float | None:

@@ -26,7 +26,6 @@ from llm_council.errors import (
 
 __all__ = ["decode_error", "encode_error", "error_inside"]
 
-_KEPT = 64 * 1024  # bytes of a body
 _WORDS = 300  # characters of a body that is not JSON in a message
 _DELAY = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)s", re.ASCII)  # a google.protobuf.Duration in JSON
 
@@ -105,20 +104,15 @@ def decode_error(
     A wrong key is a 400 here, told from other rejected requests by its details; a quota of the day is told from one of
     the minute by its name, and the delay stands in the body.
 
-    Args:
-        status: the HTTP status, 400 or more.
-        headers: the reply's.
-        body: the reply's, cut at will.
-        now: Unix seconds, see ``failures.retry_after``.
-        request_id: the id of the request, where the caller knows it already.
+    Arguments are those of ``failures.DecodeError``.
     """
-    text = body if isinstance(body, str) else bytes(body[:_KEPT]).decode("utf-8", "replace")
+    text = failures.text_of(body)
     try:
         value = loads(text)
     except MalformedReply:
         value = None
     refusal = _read(value, text)
-    said = {name.lower(): word for name, word in headers.items()}
+    said = failures.lowered(headers)
     facts = {"request_id": request_id} if request_id else {}
     return _failure(refusal, status, text, headers=said, now=now, **facts)
 
@@ -129,7 +123,7 @@ def error_inside(value: Any, *, request_id: str | None = None, partial: str | No
         return None
     refusal = _read(value, "")
     status = refusal.number if refusal.number is not None and 400 <= refusal.number <= 599 else None
-    body = json.dumps(value, ensure_ascii=False, default=str)[:_KEPT]
+    body = json.dumps(value, ensure_ascii=False, default=str)[: failures.KEPT]
     return _failure(refusal, status, body, headers={}, request_id=request_id, partial=partial)
 
 

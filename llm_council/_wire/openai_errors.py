@@ -23,7 +23,6 @@ from llm_council.errors import (
 
 __all__ = ["choice_error", "decode_error", "encode_error", "error_inside"]
 
-_KEPT = 64 * 1024  # bytes of a body
 _WORDS = 300  # characters of an upstream's or a proxy's words in a message
 
 # Only for servers that send no code of their own: vLLM, llama.cpp, Ollama and gateways in front of them. What such a
@@ -75,15 +74,10 @@ def decode_error(
     The class comes from the vendor's machine code, else from the status. Texts are looked at only where a server
     sends no code, and only to tell a prompt that is too long and an unknown model from other rejected requests.
 
-    Args:
-        status: the HTTP status, 400 or more.
-        headers: the reply's.
-        body: the reply's, cut at will.
-        now: Unix seconds, see ``failures.retry_after``.
-        request_id: the id of the request, where the caller knows it already.
+    Arguments are those of ``failures.DecodeError``.
     """
-    text = body if isinstance(body, str) else bytes(body[:_KEPT]).decode("utf-8", "replace")
-    headers = {name.lower(): value for name, value in headers.items()}
+    text = failures.text_of(body)
+    headers = failures.lowered(headers)
     refusal = _read(_parsed(text), text)
     cls = next(filter(None, map(failures.by_code, refusal.words)), None)
     if cls is None or (cls is RateLimited and status == 413):  # Groq's code for more than a minute's tokens at once
@@ -149,7 +143,7 @@ def _inside(refusal: _Refusal, where: Mapping[str, Any], request_id: str | None,
         refusal.message,
         status=status,
         code=refusal.code,
-        body=json.dumps(where, ensure_ascii=False, default=str)[:_KEPT],
+        body=json.dumps(where, ensure_ascii=False, default=str)[: failures.KEPT],
         request_id=request_id or refusal.request_id,
         partial=partial,
     )

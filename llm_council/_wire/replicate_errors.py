@@ -14,7 +14,6 @@ from llm_council.errors import ContentFiltered, MalformedReply, ProviderError, S
 
 __all__ = ["decode_error", "encode_error", "failed"]
 
-_KEPT = 64 * 1024  # bytes of a body
 # "E6716: ...", "... (E005)", "... (code: PA)" (Replicate's documentation, "Error codes").
 _CODE = re.compile(r"\bE\d{3,4}\b|(?<=\(code: )[A-Za-z0-9_-]{1,20}(?=\))")
 _FLAGGED = "E005"
@@ -31,15 +30,10 @@ def decode_error(
 ) -> ProviderError:
     """Read the reply to a refused request; the delay that it asks for stands in the body.
 
-    Args:
-        status: the HTTP status, 400 or more.
-        headers: the reply's.
-        body: the reply's, cut at will.
-        now: Unix seconds, see ``failures.retry_after``.
-        request_id: the id of the request, where the caller knows it already.
+    Arguments are those of ``failures.DecodeError``.
     """
-    said = {name.lower(): word for name, word in headers.items()}
-    text = body if isinstance(body, str) else bytes(body[:_KEPT]).decode("utf-8", "replace")
+    said = failures.lowered(headers)
+    text = failures.text_of(body)
     problem = _parsed(text)
     delay = problem.get("retry_after")
     if isinstance(delay, bool) or not isinstance(delay, int | float):
@@ -49,7 +43,7 @@ def decode_error(
     title, detail = problem.get("title"), problem.get("detail")
     if isinstance(title, str) and isinstance(detail, str) and title not in detail:
         error = openai_errors.decode_error(status, said, _joined(title, detail), now=now, request_id=request_id)
-        error.body = clean(text, limit=_KEPT)
+        error.body = clean(text, limit=failures.KEPT)
         return error
     return openai_errors.decode_error(status, said, text, now=now, request_id=request_id)
 

@@ -82,12 +82,7 @@ def decode_error(
 ) -> ApiError:
     """Read the reply to a refused request for Claude: the platform's refusals are Google's, the model's Anthropic's.
 
-    Args:
-        status: the HTTP status, 400 or more.
-        headers: the reply's.
-        body: the reply's, cut at will.
-        now: Unix seconds, see ``failures.retry_after``.
-        request_id: the id of the request, where the caller knows it already.
+    Arguments are those of ``failures.DecodeError``.
     """
     try:
         value = loads(body)

@@ -34,7 +34,7 @@ from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers import _account, negotiate
+from llm_council.providers import _account, _border, negotiate
 from llm_council.providers._errand import heeding, time_left
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.providers.profiles import default_model_of, family_of, profile_for
@@ -73,20 +73,8 @@ class StreamReader(Protocol):
 class HttpProvider(ProviderAdapter):
     """Base of the providers that are reached over HTTP. Subclasses say where, and speak the dialect.
 
-    Args:
-        name: the name of this instance; None is the class's.
-        base_url: where it is reached; None takes ``BASE_URL_ENV``'s variable, else ``BASE_URL``. HTTPS, or HTTP on a
-            loopback address.
-        api_key: the key, or ``"${VARIABLE}"``; None takes ``API_KEY_ENV``'s variable. It is read now, sent in a header
-            to this address and nowhere else.
-        default_model: the model for requests that name none.
-        headers: further headers; those whose names speak of keys or tokens are treated as secrets.
-        transport: how bytes are moved: a ``Transport``, or an ``httpx.AsyncClient``, httpx transport or
-            ``requests.Session`` of your own, which is not closed here.
-        timeout: bounds on single waits.
-        limits: bounds on sizes.
-        profile: what its models take, as a ``ModelProfile`` or a mapping of its fields; None looks it up.
-        allow_http: take a plain ``http://`` address that is not loopback; keys and prompts can then be read on the way.
+    Its arguments and class attributes are those of ``OpenAICompatibleProvider``, where they are told, but for
+    ``extra_body``, ``api`` and ``CHAT``.
 
     Raises:
         InvalidOption: the address, or another argument, will not do.
@@ -101,6 +89,7 @@ class HttpProvider(ProviderAdapter):
     IDEMPOTENCY_HEADER: ClassVar[str | None] = None
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = False
 
+    @_border.guarded
     def __init__(
         self,
         *,
@@ -134,6 +123,8 @@ class HttpProvider(ProviderAdapter):
     def __init_subclass__(cls, **options: Any) -> None:
         """Let a class that answers in a way of its own stream that way too, unless it says how."""
         super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _border.guarded(cls.__init__)  # type: ignore[method-assign]
         if "generate" in vars(cls) and "stream" not in vars(cls):
             cls.stream = ProviderAdapter.stream  # type: ignore[method-assign]
 

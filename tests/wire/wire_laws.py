@@ -12,6 +12,7 @@ import attrs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llm_council._wire.failures import DecodeError
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import ApiError, InvalidOption, MalformedReply, ProviderError, TruncatedReply
 from llm_council.models import GenerateRequest, GenerateResponse, Message, join
@@ -213,7 +214,7 @@ class DialectLaws:
         dialect.tried(dialect.alike)(law)
 
     def test_any_body_of_a_refusal_is_read(self) -> None:
-        read = self.dialect.codec.decode_error
+        read: DecodeError = self.dialect.codec.decode_error
 
         @self.dialect.tried(st.binary(max_size=80), st.integers(400, 599))
         def law(body: bytes, status: int) -> None:
