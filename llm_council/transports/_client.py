@@ -24,8 +24,9 @@ __all__ = ["AsyncClient", "BoundedTransport", "PooledTransport", "new_client"]
 
 AsyncClient = httpx.AsyncClient
 
-_CREDENTIAL = re.compile(rb"auth|token|secret|cookie|password|(?<!idempotency-)key$", re.IGNORECASE)
-_SHORTEST = 8  # characters of a credential: shorter words stand in too many texts
+_CREDENTIAL = re.compile(rb"(?:authorization|cookie|token|secret|password|(?<!idempotency-)key)$", re.IGNORECASE)
+# What is said of plain words would be masked in what models write: a credential is long, or holds a digit.
+_ODD = re.compile(r"(?=[^\d]*\d)\S{8,}|\S{20,}")
 _MOST = 64  # credentials that are remembered
 _BODILY = ("content-encoding", "content-length", "transfer-encoding")
 
@@ -96,7 +97,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._carried[value] = kept = []
         for word in words:
             with suppress(ValueError):  # no key is outside of ASCII
-                kept += [Secret(word)] if len(word) >= _SHORTEST else []
+                kept += [Secret(word)] if _ODD.fullmatch(word) else []
         while len(self._carried) > _MOST:  # tokens that change from call to call
             del self._carried[next(iter(self._carried))]
 

@@ -56,12 +56,15 @@ async def test_a_credential_that_was_sent_is_a_secret_from_then_on(client, serve
         "Cookie": "session=plain-key-of-mine-3",
         "Idempotency-Key": "no-credential-4",
         "X-Short-Token": "short",
+        "X-House-Token": "developers",
+        "X-Auth-Mode": "no-credential-6",
         "X-Trace": "no-credential-5",
     }
     told = " ".join([*sent.values(), "Bearer"])
     assert masked(told) == told
     await client.get(server.url, headers=sent)
-    assert masked(told) == f"Bearer {MASK} {MASK} {MASK} no-credential-4 short no-credential-5 Bearer"
+    plain = "no-credential-4 short developers no-credential-6 no-credential-5 Bearer"
+    assert masked(told) == f"Bearer {MASK} {MASK} {MASK} {plain}"
     for number in range(100):  # tokens that change do not heap up
         await client.get(server.url, headers={"Authorization": f"Bearer passing-token-{number}"})
     assert len(client._transport._inner._carried) <= 64
