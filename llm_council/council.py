@@ -69,7 +69,10 @@ def _spelled_out(method: F) -> F:
     shown = inspect.signature(method)
     keywords = [
         inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=() if name == "files" else None, annotation=kind
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=() if name == "files" else None,
+            annotation=getattr(kind, "__forward_arg__", kind),  # its text, as other parameters have theirs
         )
         for name, kind in RunOptions.__annotations__.items()
     ]

@@ -47,7 +47,7 @@ class Event:
 
 @attrs.frozen(kw_only=True)
 class RunStarted(Event):
-    """A run begins."""
+    """A run begins; ``plan`` is what it will do."""
 
     plan: Plan
 
@@ -61,7 +61,7 @@ class PhaseStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class SeatStarted(Event):
-    """A seat is asked."""
+    """A seat, by its name, is asked in a phase."""
 
     phase: Phase
     seat: str
@@ -69,7 +69,7 @@ class SeatStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class TextDelta(Event):
-    """The next characters of a seat's answer."""
+    """The next characters of a seat's answer in a phase: ``text`` comes after all that came since its last reset."""
 
     phase: Phase
     seat: str
@@ -78,7 +78,7 @@ class TextDelta(Event):
 
 @attrs.frozen(kw_only=True)
 class AttemptFailed(Event):
-    """A try of a call failed; ``retry_in`` is the seconds until the next, None when there is none."""
+    """A try of a seat's call failed with ``error``; ``retry_in`` is the seconds until the next, None if none follows."""
 
     phase: Phase
     seat: str
@@ -88,7 +88,7 @@ class AttemptFailed(Event):
 
 @attrs.frozen(kw_only=True)
 class SeatFinished(Event):
-    """A seat answered or failed; ``elapsed`` is in seconds."""
+    """A seat answered (``response``) or failed (``error``), ``elapsed`` seconds after it was asked; never both."""
 
     phase: Phase
     seat: str
@@ -99,7 +99,7 @@ class SeatFinished(Event):
 
 @attrs.frozen(kw_only=True)
 class SeatReset(Event):
-    """A seat's stream was restarted: forget its text."""
+    """A seat's stream was restarted for a ``reason``, in words for people: forget its text of this phase."""
 
     phase: Phase
     seat: str
@@ -116,7 +116,7 @@ class PhaseFinished(Event):
 
 @attrs.frozen(kw_only=True)
 class Degraded(Event):
-    """The run goes on with something missing."""
+    """The run goes on with something missing: the ``reason``, in words for people, and the seats that it is about."""
 
     reason: str
     seats: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ class Degraded(Event):
 
 @attrs.frozen(kw_only=True)
 class RunFinished(Event):
-    """A run ended after ``elapsed`` seconds; its result is ``CouncilStream.result``."""
+    """A run ended with a status, after ``elapsed`` seconds; its result is ``CouncilStream.result``."""
 
     status: Status
     elapsed: float
