@@ -25,6 +25,7 @@ class Wrapper(ProviderAdapter):
         inner: the provider.
     """
 
+    # A subclass says ``_bounded_within`` where the calls that it makes end in the time of its own, and so does it.
     _makes_several_calls = False  # of its own accord, for one call to it
     _retries = False  # itself or within
 

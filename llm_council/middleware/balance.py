@@ -42,6 +42,7 @@ class Balance(Several):
     name = "balance"
 
     _heeds_cancellation = True
+    _bounded_within = True
 
     def __init__(
         self,

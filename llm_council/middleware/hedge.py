@@ -20,6 +20,7 @@ from llm_council.middleware._wrapper import Wrapper, later
 from llm_council.models._noun import replaced
 from llm_council.models.reply import Cost, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._errand import seconds_for
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Hedge"]
@@ -52,6 +53,7 @@ class Hedge(Wrapper):
     """
 
     _heeds_cancellation = True
+    _bounded_within = True
     _makes_several_calls = True
 
     def __init__(
@@ -86,7 +88,13 @@ class Hedge(Wrapper):
             response = await call(self.inner, request)
             self._answers.add(self._clock() - began)
             return response
-        race: _Race[GenerateResponse] = _Race(self, lambda: call(self.backup, _second(request)), began, delay)
+        seconds = seconds_for(self, request, None)
+
+        def again() -> Awaitable[GenerateResponse]:
+            left = None if seconds is None else max(0.0, seconds - (self._clock() - began))
+            return call(self.backup, _second(request), deadline=left)
+
+        race: _Race[GenerateResponse] = _Race(self, again, began, delay)
         response = await race.run(call(self.inner, request))
         self._answers.add(self._clock() - began)
         if not race.is_on:

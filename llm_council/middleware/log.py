@@ -35,6 +35,7 @@ class Logged(Wrapper):
     """
 
     _heeds_cancellation = True
+    _bounded_within = True
 
     def __init__(
         self,

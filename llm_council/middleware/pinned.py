@@ -23,6 +23,7 @@ class Pinned(Wrapper):
     """
 
     _heeds_cancellation = True
+    _bounded_within = True
 
     def __init__(self, inner: ProviderAdapter, model: str) -> None:
         super().__init__(inner)

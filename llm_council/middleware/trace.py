@@ -36,6 +36,7 @@ class Traced(Wrapper):
     """
 
     _heeds_cancellation = True
+    _bounded_within = True
 
     def __init__(
         self,

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_council.errors import CouncilError, ServerFailed
+from llm_council.errors import CouncilError, ServerFailed, TimedOut
 from llm_council.middleware import (
     Balance,
     Cached,
@@ -94,6 +95,17 @@ async def test_a_failure_is_the_provider_s_own(order: list[str]) -> None:
 
     with pytest.raises(ServerFailed):
         await streamed()
+    await stack.aclose()
+
+
+@pytest.mark.parametrize("limit", ["the request's", "the caller's"])
+@pytest.mark.parametrize("name", sorted(LAYERS))
+async def test_each_ends_in_its_time(name: str, limit: str) -> None:
+    stack = LAYERS[name](LAYERS["pinned"](ScriptedProvider("never", delay=float("inf"))))
+    own, given = (0.02, None) if limit == "the request's" else (None, 0.02)
+    request = GenerateRequest(prompt="x", timeout_seconds=own)
+    with pytest.raises(TimedOut), anyio.fail_after(30):
+        await call(stack, request, deadline=given)
     await stack.aclose()
 
 

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from llm_council import _scope
-from llm_council.errors import CouncilError, InvalidOption, RateLimited, ServerFailed
+from llm_council.errors import CouncilError, InvalidOption, RateLimited, ServerFailed, TimedOut
 from llm_council.middleware import Hedge
 from llm_council.models import (
     Cost,
@@ -175,6 +176,20 @@ async def test_the_run_s_budget_is_asked_for() -> None:
     with _scope.entered(_scope.RunScope(afford=lambda error: False)):
         response = await call(Hedge(paced, after=0.0), REQUEST)
     assert (response.text, len(paced.asked)) == ("paced 1", 1)
+
+
+@pytest.mark.parametrize("limit", ["the request's", "the run's", "the caller's"])
+async def test_both_calls_end_in_the_time_of_one(limit: str, anyio_backend_name: str) -> None:
+    paced, clock = Paced(math.inf), anyio.current_time
+    hedge = Hedge(paced, after=0.03, clock=clock)
+    request = attrs.evolve(REQUEST, timeout_seconds=0.05 if limit == "the request's" else None)
+    began = clock()
+    ends = began + 0.05 if limit == "the run's" else None
+    with _scope.entered(_scope.RunScope(deadline=ends, clock=clock)), anyio.fail_after(10), pytest.raises(TimedOut):
+        await call(hedge, request, deadline=0.05 if limit == "the caller's" else None)
+    assert (len(paced.asked), paced.cancelled) == (2, 2)
+    if anyio_backend_name == "trio":  # whose clock stands still but for what is waited for
+        assert clock() - began == pytest.approx(0.05)
 
 
 async def test_streams_race_for_their_first_words() -> None:
