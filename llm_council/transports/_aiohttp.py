@@ -110,11 +110,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             response = await self._send(method, url, headers, body, timeout, trip, fresh=False)
         except _FOREIGN as exc:
             if not (trip.reused and isinstance(body, bytes) and _stale(exc)):
-                raise _as_httpx(exc) from exc
+                raise self._as_httpx(exc, url) from exc
             try:
                 response = await self._send(method, url, headers, body, timeout, trip, fresh=True)
             except _FOREIGN as again:
-                raise _as_httpx(again) from again
+                raise self._as_httpx(again, url) from again
         if sum(len(name) + len(value) + 4 for name, value in response.raw_headers) > self._header_block:
             response.close()
             raise NotHttp(f"the headers are larger than {self._header_block} bytes")
@@ -151,6 +151,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             proxy=self._proxy(url),
             trace_request_ctx=trip,
         )
+
+    def _as_httpx(self, exc: BaseException, url: str) -> httpx.TransportError:
+        if isinstance(exc, aiohttp.ClientConnectorDNSError) and self._proxies.of(url):
+            return httpx.ProxyError(str(exc))  # the name is the proxy's: it looks up the server's
+        return _as_httpx(exc)
 
     def _proxy(self, url: str) -> str | None:
         proxy = self._proxies.of(url)

@@ -28,6 +28,8 @@ ACCEPT_ENCODING = "gzip, identity"
 
 AGENT = "llm-council"
 
+_LABEL = 63  # characters between two dots of a host's name
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD = re.compile(r"[\t\x20-\x7e]*")
 _IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-goog-request-id", "x-trace-id", "cf-ray")
@@ -284,6 +286,9 @@ def _split(url: str) -> None:
         raise InvalidOption(f"the address of {where(url)} holds a user or a password; send credentials in a header")
     if not _FIELD.fullmatch(url) or " " in url:
         raise InvalidOption(f"the address of {where(url)} has a space, a line break or a character outside ASCII")
+    labels = parts.hostname.removesuffix(".").split(".")
+    if not all(0 < len(label) <= _LABEL for label in labels) and ":" not in parts.hostname:
+        raise InvalidOption(f"{parts.hostname!r:.80} is no name of a host: a part of it is empty or too long")
 
 
 def _shown(headers: Mapping[str, str]) -> dict[str, str]:

@@ -39,6 +39,13 @@ def test_dns(vendor):
     assert "no-such-host.invalid" in error.message
 
 
+@pytest.mark.parametrize("host", ["a..invalid", ".invalid", "a" * 64 + ".invalid"])
+def test_no_name_at_all(vendor, host):
+    """A host whose name has an empty part, or one that is too long: `InvalidOption`, and nobody is asked."""
+    with pytest.raises(errors.InvalidOption, match="name of a host"):
+        vendor.ask(vendor.seat(f"https://{host}/v1"))
+
+
 def test_tls_self_signed(vendor, serve):
     """A certificate that nobody vouches for: `ConnectFailed` of kind `tls`, one try, naming `SSL_CERT_FILE`."""
     server = serve(tls=True)
@@ -318,6 +325,13 @@ def test_proxy_of_the_environment(vendor, serve, monkeypatch, closed_port):
     error = vendor.fails(seat, errors.ConnectFailed)
     assert error.kind == "proxy"
     assert all("proxy-word-7" not in text for _, text in vendor.shows())
+
+
+def test_proxy_of_no_name(bench, monkeypatch):
+    """A proxy whose own name does not resolve: kind `proxy` too, not `dns`."""
+    monkeypatch.setenv("HTTP_PROXY", "http://no-such-proxy.invalid:3128")
+    seat = bench.seat("http://vendor.example/v1", allow_http=True, retries=0)
+    assert bench.fails(seat, errors.ConnectFailed).kind == "proxy"
 
 
 def test_sibling_is_not_disturbed(vendor, serve):
