@@ -78,7 +78,7 @@ class TextDelta(Event):
 
 @attrs.frozen(kw_only=True)
 class AttemptFailed(Event):
-    """A try of a seat's call failed with ``error``; ``retry_in`` is the seconds until the next, None if none follows."""
+    """A try of a seat's call failed with ``error``; ``retry_in`` is the seconds until the next, if there is one."""
 
     phase: Phase
     seat: str
