@@ -126,9 +126,12 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
         text = masked(text if text.isascii() else well_formed(text))
     response = keyless(response)  # a server may repeat a key, in its answer or beside it
     if response.finish_reason == FinishReason.ERROR:
-        why = response.extra.get("error")  # where the vendor says it, Cohere for one
+        # Where the vendor says it: Cohere's word, and Google's.
+        why = response.extra.get("error") or response.extra.get("finishMessage")
         said = f": {why}" if isinstance(why, str) and why else ""
-        raise TruncatedReply(f"{name} stopped with an error in the middle of its answer{said}", partial=text)
+        word = response.raw_finish_reason
+        named = f" ({word})" if word and FinishReason.of(word) is None else ""
+        raise TruncatedReply(f"{name} stopped with an error in the middle of its answer{named}{said}", partial=text)
     if (text and not text.isspace()) or response.tool_calls or response.structured is not None:
         return response if text is response.text else attrs.evolve(response, text=text, content=text)
     if response.refusal or response.finish_reason == FinishReason.CONTENT_FILTER:

@@ -140,6 +140,18 @@ async def test_a_blocked_prompt_is_withheld(at, vendor, ask):
             await call(provider, ask)
 
 
+async def test_a_call_that_cannot_be_read_is_told_in_the_vendors_words(at, vendor, ask):
+    broken = reply(finish="MALFORMED_FUNCTION_CALL")
+    broken["candidates"][0]["finishMessage"] = "Malformed function call: print(x)"
+    vendor.script = lambda exchange: exchange.say(broken)
+    async with at() as provider:
+        with pytest.raises(
+            TruncatedReply, match=r"\(MALFORMED_FUNCTION_CALL\): Malformed function call: print"
+        ) as caught:
+            await call(provider, ask)
+    assert caught.value.retryable
+
+
 async def test_thoughts_that_used_up_the_tokens_are_told(at, vendor, ask):
     body = {"candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}]}
     vendor.script = lambda exchange: exchange.say(body)
