@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, overload
+from typing import Any, NoReturn, TypeVar, cast, overload
 
 import anyio
 
@@ -16,11 +17,13 @@ from llm_council._secrets import redact
 from llm_council.errors import AdapterFailed, Attempt, CouncilError, ProviderError
 from llm_council.transports import translate
 
+F = TypeVar("F", bound=Callable[..., None])
+
 _PACKAGE = Path(__file__).parents[1]
-_SPEAKERS = ("_http.py", "_replicate.py", "replicate.py", "vertex.py")
+_SPEAKERS = ("_http.py", "_anthropic_sdk.py", "_replicate.py", "replicate.py", "vertex.py", "cli")
 _INSIDE = tuple(str(_PACKAGE / part) for part in ("_wire", "transports", *(f"providers/{name}" for name in _SPEAKERS)))
 
-__all__ = ["brief", "raise_typed", "stripped", "tell", "typed"]
+__all__ = ["brief", "guarded", "raise_typed", "stripped", "tell", "typed"]
 
 
 def typed(exc: BaseException) -> CouncilError:
@@ -81,7 +84,7 @@ def raise_typed(exc: BaseException | None) -> None:
 
 
 def _outside(traceback: TracebackType | None) -> TracebackType | None:
-    """Cut a traceback where it enters our own HTTP providers: their frames hold what a vendor sent, word for word."""
+    """Cut a traceback where it enters our own providers: their frames hold what a vendor sent, word for word."""
     frame, last = traceback, None
     while frame is not None and not frame.tb_frame.f_code.co_filename.startswith(_INSIDE):
         frame, last = frame.tb_next, frame
@@ -117,6 +120,20 @@ def tell(error: CouncilError, name: str, request: Any, began: float, partial: Ca
         error.fill(attempts=(tried,))
         if partial is not None and vars(error).get("partial", "") is None:
             error.fill(partial=partial())
+
+
+def guarded(init: F) -> F:
+    """Make a constructor that is given keys raise its errors without its frames: a key stands there as it was given."""
+
+    @wraps(init)
+    def constructor(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            init(self, *args, **options)
+        except CouncilError as error:
+            del self, args, options
+            raise error.with_traceback(None) from error.__cause__
+
+    return cast("F", constructor)
 
 
 def brief(exc: BaseException) -> str:

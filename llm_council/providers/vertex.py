@@ -10,7 +10,7 @@ from llm_council._wire.vertex import is_claude
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers import _account, profiles
+from llm_council.providers import _account, _border, profiles
 from llm_council.providers._errand import heeding
 from llm_council.providers._google import SignedTransport, SignIn
 from llm_council.providers._http import HttpProvider
@@ -48,6 +48,7 @@ class VertexProvider(ProviderAdapter):
         streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
     )
 
+    @_border.guarded
     def __init__(
         self,
         *,

@@ -302,6 +302,7 @@ class _Watched:
         connection = pool._get_conn(*args, **options)
         call = _calling.get(None)
         if call is not None:
+            connection.debuglevel = 0  # http.client prints what it sends, the key in its header too, past every logger
             try:
                 call.hold(connection)
             except ConnectionAbortedError:

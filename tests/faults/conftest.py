@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import logging
-import pickle
 import socket
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fault_canary import Watch, look, said_by
 from fault_dialects import VENDORS, Dialect
 from fault_keys import KEY, TOKEN
 from fault_rows import unlikes
@@ -184,15 +181,7 @@ class Bench:
     def shows(self) -> Iterator[tuple[str, str]]:
         """Yield all that was told, with where it was."""
         for error in self.told:
-            told = traceback.TracebackException.from_exception(error, capture_locals=True)
-            told.stack = traceback.StackSummary.from_list(frame for frame in told.stack if HERE not in frame.filename)
-            yield "a traceback with its locals", "".join(told.format())
-            yield "a pickled error", pickle.dumps(error).decode("latin-1")
-            yield "a copied error", repr(vars(copy.deepcopy(error)))
-            cause: BaseException | None = error
-            while cause is not None:
-                yield "an error and its causes", f"{cause!r} {cause} {vars(cause)} {cause.args}"
-                cause = cause.__cause__ or cause.__context__
+            yield from said_by(error)
         for answer in self.answers:
             yield "an answer", repr(answer)
         for thing in self.made:
@@ -234,27 +223,17 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _canary(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Listen to every logger at DEBUG; afterwards the key is in nothing that a fault made anyone say."""
-    said = io.StringIO()
-    handler = logging.StreamHandler(said)
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.DEBUG)
-    root.addHandler(handler)
+def _canary(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Afterwards the key is in nothing that a fault made anyone say or write, whoever asked, by whatever way."""
+    watch = Watch(monkeypatch, tmp_path)
     try:
         yield
     finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-    shown = [("the logs", said.getvalue()), ("what was printed", "".join(capfd.readouterr()))]
+        watch.close()
+    look(chain([("what was printed", "".join(capfd.readouterr()))], watch.shows(), *(made.shows() for made in benches)))
     for made in benches:
-        shown += made.shows()
         made.close()
     benches.clear()
-    for where, text in shown:
-        for key in (KEY, TOKEN):
-            assert key not in text, f"the key is in {where}: {text[max(0, text.index(key) - 300) :][:600]}"
 
 
 @pytest.fixture

@@ -144,6 +144,8 @@ def main():
         lines = [json.dumps(refusal("Quota exceeded. Check your plan and billing details."))]
     elif MODE == "unauthorised":
         lines = [json.dumps(refusal("unexpected status 401 Unauthorized: Not logged in"))]
+    elif MODE.startswith("say-"):
+        lines = [json.dumps(refusal(f"it went wrong with {MODE[4:]}"))]
     out = "".join(f"{line}\n" for line in lines).encode()
     if MODE == "empty":
         out = b""
@@ -162,6 +164,9 @@ def main():
     write(out)
     if MODE == "sigkill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if MODE.startswith("exit-say-"):
+        os.write(2, f"it went wrong with {MODE[9:]}\n".encode())
+        sys.exit(3)
     if MODE.startswith("exit-"):
         os.write(2, b"it went wrong with OWN-KEY-canary-0123456789\n")
         sys.exit(int(MODE.removeprefix("exit-")))

@@ -60,6 +60,11 @@ class Scene:
         """Return what the calls of an agent saw."""
         return [json.loads(path.read_text()) for path in sorted(self.folder.glob(f"seen-{agent}.[0-9]*"))]
 
+    def forget(self, agent: str) -> None:
+        """Remove what the calls of an agent saw, and its programs."""
+        for path in (*self.folder.glob(f"seen-{agent}.[0-9]*"), self.bin / agent):
+            path.unlink()
+
     def hanging(self, agent: str) -> list[int]:
         """Return the processes of an agent that hangs; none as long as it does not."""
         path = self.folder / f"seen-{agent}.hanging"

@@ -9,6 +9,8 @@ import sys
 import traceback
 
 import pytest
+from fault_agents import OWN_KEY, scene
+from fault_canary import look, said_by
 from fault_dialects import DIALECTS, compact
 from fault_keys import KEY, TOKEN
 from fault_rows import each, unlike
@@ -20,6 +22,8 @@ from llm_council.models import GenerateRequest
 from llm_council.testing.fakes import ScriptedProvider
 
 SIGNS_IN = "it signs in with the tokens of Google's credentials, not with a key."
+__all__ = ["scene"]
+
 BAD_KEYS = [
     "sk-mine\nx-evil: 1",
     "sk-mine\r\n",
@@ -239,13 +243,34 @@ def test_nothing_is_run_from_the_folder(tmp_path, monkeypatch):
     assert str(tmp_path) not in sys.path
 
 
-def test_canary_can_be_found(mock):
-    """The search for the key would find it: in a message, a log, a local variable."""
+def test_canary_can_be_found():
+    """The search for the key would find it: in a message, a log, an event, a file, a local variable."""
     error = errors.ServerFailed("x")
     error.args = (f"the key is {KEY}",)
-    mock.told.append(error)
-    assert any(KEY in text for _, text in mock.shows())
-    mock.told.clear()
+    with pytest.raises(AssertionError, match="in a pickled error"):
+        look(said_by(error))
+    error.args = ("x",)
+    look(said_by(error))
+
+
+@pytest.mark.parametrize("agent", ["codex", "claude", "gemini"])
+def test_key_repeated_by_a_program(scene, agent):
+    """A program that repeats its own key in its answer, on stderr, in words of failure: `***`; and no other's key is in
+    its arguments or its environment.
+    """
+    options = {"variables": {OWN_KEY[agent]: KEY}}
+    asked = GenerateRequest(prompt="?")
+    adapter = scene.make(agent, answer=f"it is {KEY}, is it?", **options)
+    assert adapter.generate_sync(asked).text == "it is ***, is it?"
+    assert "".join(piece.text for piece in adapter.stream_sync(asked)) == "it is ***, is it?"
+    for mode in (f"say-{KEY}", f"exit-say-{KEY}"):
+        with pytest.raises(errors.CouncilError) as caught:
+            scene.make(agent, mode, **options).generate_sync(asked)
+        assert "***" in f"{caught.value.message} {vars(caught.value)}"
+    for seen in scene.seen(agent):
+        assert {name for name, value in seen["environment"].items() if KEY in value} == {OWN_KEY[agent]}
+        assert KEY not in str(seen["argv"])
+    scene.forget(agent)
 
 
 def test_request_shows_no_key():

@@ -24,7 +24,7 @@ from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
-from llm_council.providers import negotiate
+from llm_council.providers import _border, negotiate
 from llm_council.providers._errand import time_left
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.providers.profiles import profile_for
@@ -75,6 +75,7 @@ class CommandLineProvider(ProviderAdapter):
     KEYS: ClassVar[tuple[str, ...]] = ()
     TAKES_MAX_TOKENS: ClassVar[bool] = False
 
+    @_border.guarded
     def __init__(
         self,
         *,

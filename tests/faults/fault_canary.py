@@ -1,0 +1,113 @@
+"""The search for the planted keys: in all that a test made the library say, wherever it was said."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import pickle
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_keys import KEY, TOKEN
+
+from llm_council import events
+from llm_council._engine import run
+from llm_council.errors import CouncilError
+
+__all__ = ["Watch", "look", "said_by"]
+
+HERE = str(Path(__file__).parent)
+MOST = 60  # of each kind that a test made are looked at, the newest: a loop makes many alike
+
+
+class Watch:
+    """Errors, events, results, logs and files of one test; what libraries print when they are told to debug, too."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.errors: list[CouncilError] = []
+        self.told: list[Any] = []
+        self.logs = io.StringIO()
+        self.folder = folder
+        self._handler = logging.StreamHandler(self.logs)
+        born, emit, tell = CouncilError.__init__, events.emit, run._tell
+
+        def watched(error: CouncilError, *args: Any, **facts: Any) -> None:
+            born(error, *args, **facts)
+            self.errors.append(error)
+
+        def told(result: Any, on_result: Any) -> None:
+            self.told.append(result)
+            tell(result, on_result)
+
+        monkeypatch.setattr(CouncilError, "__init__", watched)
+        monkeypatch.setattr(run, "_tell", told)
+        for module in ("run", "asking", "phases", "repair", "sitting", "strategies"):
+            if hasattr(found := getattr(__import__(f"llm_council._engine.{module}")._engine, module), "emit"):
+                monkeypatch.setattr(found, "emit", lambda event: (self.told.append(event), emit(event))[1])
+        monkeypatch.setattr(HTTPConnection, "debuglevel", 1)
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        root = logging.getLogger()
+        monkeypatch.setattr(root, "level", logging.DEBUG)
+        root.manager._clear_cache()  # type: ignore[attr-defined]  # of which levels are enabled
+        for logger in list(root.manager.loggerDict.values()):
+            if isinstance(logger, logging.Logger) and logger.level > logging.DEBUG:
+                monkeypatch.setattr(logger, "level", logging.DEBUG)
+        root.addHandler(self._handler)
+
+    def close(self) -> None:
+        """Listen no more."""
+        logging.getLogger().removeHandler(self._handler)
+
+    def shows(self) -> Iterator[tuple[str, str]]:
+        """Yield all that was told, with where it was."""
+        yield "the logs", self.logs.getvalue()
+        for error in self.errors[-MOST:]:
+            yield from said_by(error)
+        for noun in self.told[-MOST:]:
+            yield f"a {type(noun).__name__}", _shown(noun)
+            if hasattr(noun, "to_dict"):
+                yield "a result", json.dumps(noun.to_dict(), default=repr)
+                yield "a report", noun.to_markdown()
+            with suppress(TypeError, AttributeError, pickle.PicklingError):  # it may hold an error of a test's own
+                yield "a pickle", pickle.dumps(noun).decode("latin-1")
+        for path in self.folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                yield f"the file {path.name}", path.read_bytes().decode("latin-1")
+
+
+def said_by(error: BaseException) -> Iterator[tuple[str, str]]:
+    """Yield all that an error shows, with where it was."""
+    with suppress(TypeError, AttributeError, pickle.PicklingError):  # its cause may be an exception of a test's own
+        yield "a pickled error", pickle.dumps(error).decode("latin-1")
+        yield "a copied error", repr(vars(copy.deepcopy(error)))
+    seen: list[BaseException | None] = [None]
+    while error not in seen:
+        yield "an error and its causes", f"{_shown(error)} {_shown(vars(error))} {_shown(error.args)}"
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            if HERE not in frame.f_code.co_filename:
+                where = f"{frame.f_code.co_filename}:{line}"
+                yield f"a local of {where}", " ".join(f"{name}={_shown(it)}" for name, it in frame.f_locals.items())
+        seen.append(error)
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:
+        return ""
+
+
+def look(shown: Iterator[tuple[str, str]]) -> None:
+    """Find the keys nowhere."""
+    for where, text in shown:
+        for key in (KEY, TOKEN):
+            assert key not in text, f"the key is in {where}: {text[max(0, text.index(key) - 300) :][:600]}"
