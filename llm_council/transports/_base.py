@@ -286,6 +286,8 @@ def _split(url: str) -> None:
         raise InvalidOption(f"the address of {where(url)} holds a user or a password; send credentials in a header")
     if not _FIELD.fullmatch(url) or " " in url:
         raise InvalidOption(f"the address of {where(url)} has a space, a line break or a character outside ASCII")
+    if not {".", ".."}.isdisjoint(parts.path.split("/")):  # a model's name may stand there
+        raise InvalidOption(f"the path of {bare(url)!r:.200} leads elsewhere than it says: a part of it is dots")
     labels = parts.hostname.removesuffix(".").split(".")
     if not all(0 < len(label) <= _LABEL for label in labels) and ":" not in parts.hostname:
         raise InvalidOption(f"{parts.hostname!r:.80} is no name of a host: a part of it is empty or too long")

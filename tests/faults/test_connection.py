@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -44,6 +45,19 @@ def test_no_name_at_all(vendor, host):
     """A host whose name has an empty part, or one that is too long: `InvalidOption`, and nobody is asked."""
     with pytest.raises(errors.InvalidOption, match="name of a host"):
         vendor.ask(vendor.seat(f"https://{host}/v1"))
+
+
+def test_model_is_no_path(mock):
+    """A model's name with dots and slashes, a query or a fragment leads to no other address: quoted, or refused."""
+    for model in ("../../../elsewhere?a=1#b", "a/../../elsewhere", "../elsewhere", "%2e%2e/elsewhere", "elsewhere?x#y"):
+        mock.calls.clear()
+        with contextlib.suppress(errors.InvalidOption, errors.ReplyError):  # Vertex AI asks its other models
+            mock.ask(mock.mocked(mock.dialect.body(), retries=0), model=model)
+        for call in mock.calls:
+            path = call.url.path  # decoded once
+            assert "/elsewhere" not in path or "/models/" in path or "/%2e%2e/" in path
+            assert ".." not in path.split("/")
+            assert not call.url.query or call.url.query == b"alt=sse"
 
 
 def test_tls_self_signed(vendor, serve):
