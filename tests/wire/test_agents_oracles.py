@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
+from wire_samples import INDEX, SAMPLES, envelope, named
 
 from llm_council._wire import claude_code, codex, gemini_cli
 from llm_council._wire.agents import Ended
@@ -27,19 +25,13 @@ from llm_council.errors import (
 )
 from llm_council.models import join
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
-SAMPLES = SHARED / "oracles" / "samples"
-
-if not SAMPLES.is_dir():
-    pytest.skip(f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED", allow_module_level=True)
-
 DIALECTS: dict[str, Any] = {"codex_cli": codex, "claude_code": claude_code, "gemini_cli": gemini_cli}
 READERS: dict[str, Any] = {
     "codex_cli": codex.CodexEvents,
     "claude_code": claude_code.ClaudeCodeEvents,
     "gemini_cli": gemini_cli.GeminiCliEvents,
 }
-ROWS = [row for row in json.loads((SAMPLES / "INDEX.json").read_text()) if row["api"] in DIALECTS]
+ROWS = [row for row in INDEX if row["api"] in DIALECTS]
 PARIS = "Paris is the capital of France. — café 🗼"
 
 # The kind of a recording, and what it means. Where the three differ, the API's name stands before.
@@ -67,7 +59,7 @@ MEANINGS: dict[str, tuple[type[ProviderError], bool]] = {
 
 
 def recording(row: dict[str, Any]) -> tuple[bytes, Ended]:
-    meta = json.loads((SAMPLES / row["file"]).read_text())
+    meta = envelope(row)
     folder = (SAMPLES / row["file"]).parent
     out = (folder / meta["stdout_file"]).read_bytes() if meta["stdout_file"] else b""
     err = (folder / meta["stderr_file"]).read_text() if meta["stderr_file"] else ""
@@ -77,10 +69,6 @@ def recording(row: dict[str, Any]) -> tuple[bytes, Ended]:
 def meaning(row: dict[str, Any]) -> tuple[type[ProviderError], bool] | None:
     (kind,) = row["kinds"]
     return MEANINGS.get(f"{row['api']} {kind}", MEANINGS.get(kind))
-
-
-def named(rows: list[dict[str, Any]]) -> Any:
-    return pytest.mark.parametrize("row", rows, ids=[row["file"].removesuffix(".meta.json") for row in rows])
 
 
 GOOD = [row for row in ROWS if meaning(row) is None]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+import wire_samples
+from wire_samples import EXPECTED, INDEX, ORACLES, SAMPLES, body_of, cuts, envelope, joined, named, reply
 
 from llm_council._wire.anthropic import (
     MessagesOptions,
@@ -29,34 +29,11 @@ from llm_council.models import (
     ReasoningConfig,
     StructuredOutput,
     Tool,
-    join,
 )
 from llm_council.models.messages import TextPart
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
-ORACLES = SHARED / "oracles"
-SAMPLES = ORACLES / "samples"
-
-if not SAMPLES.is_dir():
-    pytest.skip(f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED", allow_module_level=True)
-
-INDEX = json.loads((SAMPLES / "INDEX.json").read_text())
-EXPECTED = json.loads((ORACLES / "EXPECTED.json").read_text())["expected"]
 ROWS = [row for row in INDEX if row["api"] in ("anthropic", "anthropic_count", "vertex_claude")]
 READ = [row for row in ROWS if "text" in EXPECTED.get(row["file"], ())]
-
-
-def envelope(row: dict[str, Any]) -> dict[str, Any]:
-    return json.loads((SAMPLES / row["file"]).read_text())
-
-
-def body_of(row: dict[str, Any]) -> bytes:
-    return (SAMPLES / row["file"]).parent.joinpath(Path(row["body_file"]).name).read_bytes()
-
-
-def named(rows: list[dict[str, Any]]) -> Any:
-    assert rows
-    return pytest.mark.parametrize("row", rows, ids=[row["file"] for row in rows])
 
 
 def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> None:
@@ -88,7 +65,7 @@ def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> 
 
 @named([row for row in READ if not row["body_file"]])
 def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
-    body = envelope(row)["response"]["body"]
+    body = reply(row)["body"]
     response = decode_response(loads(dumps(body)))
     assert_as_expected(response, EXPECTED[row["file"]])
     assert response.raw == body
@@ -98,14 +75,7 @@ def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]
 
 
 def read(pieces: list[bytes]) -> GenerateResponse:
-    stream = MessageStream()
-    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
-    return join([*chunks, *stream.finish()])
-
-
-def cuts(body: bytes) -> list[int]:
-    """Every byte of a short stream, some 200 places of a long one."""
-    return list(range(1, len(body), max(1, len(body) // 200)))
+    return joined(MessageStream(), pieces)
 
 
 @named([row for row in READ if row["body_file"]])
@@ -114,7 +84,7 @@ def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> 
     response = read([body])
     assert_as_expected(response, EXPECTED[row["file"]])
     assert read([body[at : at + 1] for at in range(len(body))]) == response
-    for cut in cuts(body):
+    for cut in cuts(body, 200):
         assert read([body[:cut], body[cut:]]) == response
 
 
@@ -158,7 +128,7 @@ ERRORS: dict[str, tuple[type[ApiError], int, bool, float | None]] = {
 
 @named([row for row in ROWS if row["status"] != 200])
 def test_a_refusal_has_the_right_class_flag_and_delay(row: dict[str, Any]) -> None:
-    response = envelope(row)["response"]
+    response = reply(row)
     error = decode_error(response["status"], response["headers"], dumps(response["body"]))
     if row["file"] in ERRORS:
         assert (type(error), error.status, error.retryable, error.retry_after) == ERRORS[row["file"]]
@@ -218,7 +188,7 @@ CAPTURED: dict[str, GenerateRequest] = {
 
 @pytest.mark.parametrize("name", CAPTURED)
 def test_a_request_says_what_the_official_client_says(name: str) -> None:
-    captured = json.loads((ORACLES / "sdk_requests" / "anthropic" / f"{name}.json").read_text())["request"]["body"]
+    captured = wire_samples.captured("anthropic", name)
     thinking = ThinkingStyle.BUDGET if name == "thinking_enabled" else ThinkingStyle.ADAPTIVE
     sent = encode_request(CAPTURED[name], MessagesOptions(thinking=thinking))
     if name == "effort":  # a wish for effort turns thinking on as well, where a model does not think by itself

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+import wire_samples
 from hypothesis import given, settings
+from wire_samples import EXPECTED, INDEX, ORACLES, body_of, joined, named, reply
 
 from llm_council._wire.gemini import (
     GeminiStream,
@@ -22,31 +22,14 @@ from llm_council._wire.gemini import (
 )
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import ApiError, AuthenticationFailed, ModelNotFound, ServerFailed
-from llm_council.models import GenerateRequest, GenerateResponse, Message, Tool, ToolCall, join
+from llm_council.models import GenerateRequest, GenerateResponse, Message, Tool, ToolCall
 from llm_council.models.messages import ImagePart, TextPart
 from llm_council.testing import strategies
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
-ORACLES = SHARED / "oracles"
-SAMPLES = ORACLES / "samples"
-
-if not SAMPLES.is_dir():
-    pytest.skip(f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED", allow_module_level=True)
-
-INDEX = json.loads((SAMPLES / "INDEX.json").read_text())
-EXPECTED = json.loads((ORACLES / "EXPECTED.json").read_text())["expected"]
 ROWS = [row for row in INDEX if row["api"] == "gemini"]
 WHOLE = [row for row in ROWS if row["file"] in EXPECTED and not row["body_file"]]
 STREAMS = [row for row in ROWS if row["file"] in EXPECTED and row["body_file"]]
 ERRORS = [row for row in ROWS if row["status"] >= 400]
-
-
-def envelope(row: dict[str, Any]) -> dict[str, Any]:
-    return json.loads((SAMPLES / row["file"]).read_text())
-
-
-def named(rows: list[dict[str, Any]]) -> Any:
-    return pytest.mark.parametrize("row", rows, ids=[row["file"].removeprefix("gemini/") for row in rows])
 
 
 FINISHES = {"STOP": "stop", "MAX_TOKENS": "length", "PROHIBITED_CONTENT": "content_filter"}
@@ -87,7 +70,7 @@ def called(pieces: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
 
 @named(WHOLE)
 def test_a_whole_reply_reads_as_the_vendor_means_it(row: dict[str, Any]) -> None:
-    body = envelope(row)["response"]["body"]
+    body = reply(row)["body"]
     response = decode_response(loads(dumps(body)))
     assert_as_expected(response, EXPECTED[row["file"]])
     assert response.raw == body
@@ -104,9 +87,7 @@ def signatures_echoed(response: GenerateResponse) -> set[str]:
 
 
 def read_stream(pieces: list[bytes]) -> GenerateResponse:
-    stream = GeminiStream()
-    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
-    return join([*chunks, *stream.finish()])
+    return joined(GeminiStream(), pieces)
 
 
 def cuts(body: bytes) -> list[int]:
@@ -117,7 +98,7 @@ def cuts(body: bytes) -> list[int]:
 
 @named(STREAMS)
 def test_a_stream_reads_as_the_vendor_means_it_wherever_it_is_cut(row: dict[str, Any]) -> None:
-    body = SAMPLES.joinpath(row["body_file"]).read_bytes()
+    body = body_of(row)
     response = read_stream([body])
     assert_as_expected(response, EXPECTED[row["file"]])
     assert signatures_echoed(response) == signatures_in(body.decode())
@@ -132,7 +113,7 @@ def test_a_stream_reads_as_the_vendor_means_it_wherever_it_is_cut(row: dict[str,
 
 def test_a_recorded_array_reads_the_same_as_a_stream() -> None:
     (row,) = [row for row in WHOLE if "013-reasoning" in row["file"]]
-    body = envelope(row)["response"]["body"]
+    body = reply(row)["body"]
     assert_as_expected(read_stream([json.dumps(body, indent=2).encode()]), EXPECTED[row["file"]])
 
 
@@ -141,7 +122,7 @@ CLASSES = {400: (AuthenticationFailed, False), 404: (ModelNotFound, False), 503:
 
 @named(ERRORS)
 def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
-    response = envelope(row)["response"]
+    response = reply(row)
     error = decode_error(response["status"], response["headers"], dumps(response["body"]))
     assert (type(error), error.retryable) == CLASSES[row["status"]]
     assert (error.status, error.retry_after) == (row["status"], None)
@@ -201,7 +182,7 @@ def facts(value: Any) -> Any:
 
 @pytest.mark.parametrize("name", CAPTURED)
 def test_a_request_says_what_the_official_client_says(name: str) -> None:
-    captured = json.loads((ORACLES / "sdk_requests" / "gemini" / f"{name}.json").read_text())["request"]["body"]
+    captured = wire_samples.captured("gemini", name)
     payload = encode_request(CAPTURED[name])
     assert facts(payload) == facts(captured)
     assert_valid(payload)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wire_samples import EXPECTED, INDEX, ORACLES, body_of, joined, named, reply
 
 from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.responses import (
@@ -22,33 +21,17 @@ from llm_council._wire.responses import (
     encode_request,
 )
 from llm_council.errors import ModelNotFound, OutOfCredit, RequestRejected
-from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, Message, ReasoningConfig, Tool, join
+from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, Message, ReasoningConfig, Tool
 from llm_council.models.messages import ImagePart, TextPart
 from llm_council.models.request import StructuredOutput
 from llm_council.testing import strategies
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
-ORACLES = SHARED / "oracles"
-SAMPLES = ORACLES / "samples"
 APIS = ("openai_responses", "openrouter_responses", "lmstudio_responses")
 
-if not SAMPLES.is_dir():
-    pytest.skip(f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED", allow_module_level=True)
-
-INDEX = json.loads((SAMPLES / "INDEX.json").read_text())
-EXPECTED = json.loads((ORACLES / "EXPECTED.json").read_text())["expected"]
 ROWS = [row for row in INDEX if row["api"] in APIS and row["file"] in EXPECTED]
 WHOLE = [row for row in ROWS if row["status"] == 200 and not row["body_file"]]
 STREAMS = [row for row in ROWS if row["status"] == 200 and row["body_file"]]
 ERRORS = [row for row in ROWS if row["status"] != 200]
-
-
-def envelope(row: dict[str, Any]) -> dict[str, Any]:
-    return json.loads((SAMPLES / row["file"]).read_text())
-
-
-def named(rows: list[dict[str, Any]]) -> Any:
-    return pytest.mark.parametrize("row", rows, ids=[row["file"] for row in rows])
 
 
 def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> None:
@@ -81,7 +64,7 @@ def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> 
 
 @named(WHOLE)
 def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
-    body = envelope(row)["response"]["body"]
+    body = reply(row)["body"]
     response = decode_response(loads(dumps(body)))
     assert_as_expected(response, EXPECTED[row["file"]])
     assert response.raw == body
@@ -94,7 +77,7 @@ def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]
 
 @named(WHOLE)
 def test_an_answer_goes_back_as_the_vendor_takes_it(row: dict[str, Any]) -> None:
-    response = decode_response(envelope(row)["response"]["body"])
+    response = decode_response(reply(row)["body"])
     if not (response.text or response.tool_calls or response.reasoning_parts):
         return
     results = [Message("tool", "done", tool_call_id=call.id) for call in response.tool_calls]
@@ -113,14 +96,12 @@ def test_an_answer_goes_back_as_the_vendor_takes_it(row: dict[str, Any]) -> None
 
 
 def read_stream(pieces: list[bytes]) -> GenerateResponse:
-    stream = ResponseStream()
-    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
-    return join([*chunks, *stream.finish()])
+    return joined(ResponseStream(), pieces)
 
 
 @named(STREAMS)
 def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
-    body = (SAMPLES / row["file"]).parent.joinpath(Path(row["body_file"]).name).read_bytes()
+    body = body_of(row)
     response = read_stream([body])
     assert_as_expected(response, EXPECTED[row["file"]])
     assert read_stream([body[at : at + 1] for at in range(len(body))]) == response
@@ -130,7 +111,7 @@ def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> 
 
 @named(STREAMS)
 def test_the_last_event_of_a_stream_says_the_same_as_all(row: dict[str, Any]) -> None:
-    body = (SAMPLES / row["file"]).parent.joinpath(Path(row["body_file"]).name).read_bytes()
+    body = body_of(row)
     response = read_stream([body])
     frames = [part for part in body.replace(b"\r\n", b"\n").split(b"\n\n") if b'"response.completed"' in part]
     last = json.loads(frames[-1].partition(b"data:")[2])["response"]
@@ -146,7 +127,7 @@ def test_the_last_event_of_a_stream_says_the_same_as_all(row: dict[str, Any]) ->
 
 @named(ERRORS)
 def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
-    response = envelope(row)["response"]
+    response = reply(row)
     error = decode_error(response["status"], response["headers"], dumps(response["body"]))
     said = response["body"]["error"]
     by_code = {"model_not_found": ModelNotFound, "insufficient_quota": OutOfCredit}

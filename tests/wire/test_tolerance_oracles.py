@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from wire_samples import INDEX, SAMPLES, body_of, reply
 
 from llm_council._wire import gemini, ollama, openai, responses
 from llm_council._wire.payloads import dumps
 from llm_council.errors import ProviderError
 from llm_council.models import GenerateResponse, join
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
-SAMPLES = SHARED / "oracles" / "samples"
-
-if not SAMPLES.is_dir():
-    pytest.skip(f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED", allow_module_level=True)
-
-INDEX = json.loads((SAMPLES / "INDEX.json").read_text())
 CHAT = (openai.decode_response, openai.ChatStream)
 RESPONSES = (responses.decode_response, responses.ResponseStream)
 GEMINI = (gemini.decode_response, gemini.GeminiStream)
@@ -103,7 +95,7 @@ def assert_tolerant(row: Any, value: Any, read: Callable[[Any], GenerateResponse
 
 @pytest.mark.parametrize("row", few(streamed=False))
 def test_a_whole_reply_is_read_whatever_is_missing_beside_the_answer(row: Any) -> None:
-    body = json.loads((SAMPLES / row["file"]).read_text())["response"]["body"]
+    body = reply(row)["body"]
     assert_tolerant(row, body, DIALECTS[row["api"]][0])
 
 
@@ -123,4 +115,4 @@ def test_a_stream_is_read_whatever_is_missing_beside_the_answer(row: Any) -> Non
         chunks = stream.feed(b"".join(begin + dumps(value) + end for value in values))
         return join([*chunks, *stream.finish()])
 
-    assert_tolerant(row, list(events(SAMPLES.joinpath(row["body_file"]).read_bytes())), read)
+    assert_tolerant(row, list(events(body_of(row))), read)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+import wire_samples
+from wire_samples import EXPECTED, INDEX, ORACLES, SAMPLES, body_of, joined, named, reply
 
 from llm_council._wire.ollama import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.payloads import dumps, loads
@@ -26,24 +27,8 @@ from llm_council.models import (
     join,
 )
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
-ORACLES = SHARED / "oracles"
-SAMPLES = ORACLES / "samples"
-
-if not SAMPLES.is_dir():
-    pytest.skip(f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED", allow_module_level=True)
-
-EXPECTED = json.loads((ORACLES / "EXPECTED.json").read_text())["expected"]
 ADVERSARIAL = json.loads((SAMPLES / "_adversarial" / "INDEX.json").read_text())
-ROWS = [row for row in json.loads((SAMPLES / "INDEX.json").read_text()) if row["file"].startswith("ollama/")]
-
-
-def named(rows: list[dict[str, Any]]) -> Any:
-    return pytest.mark.parametrize("row", rows, ids=[row["file"] for row in rows])
-
-
-def reply(row: dict[str, Any]) -> dict[str, Any]:
-    return json.loads((SAMPLES / row["file"]).read_text())["response"]
+ROWS = [row for row in INDEX if row["file"].startswith("ollama/")]
 
 
 def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> None:
@@ -73,14 +58,12 @@ def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]
 
 
 def read(pieces: list[bytes]) -> GenerateResponse:
-    stream = ChatStream(ChatOptions(think_tags=True))
-    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
-    return join([*chunks, *stream.finish()])
+    return joined(ChatStream(ChatOptions(think_tags=True)), pieces)
 
 
 @named([row for row in ROWS if row["body_file"]])
 def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
-    body = (SAMPLES / row["file"]).parent.joinpath(Path(row["body_file"]).name).read_bytes()
+    body = body_of(row)
     whole = read([body])
     assert_as_expected(whole, EXPECTED[row["file"]])
     assert read([body[at : at + 1] for at in range(len(body))]) == whole
@@ -189,7 +172,7 @@ CAPTURED: dict[str, tuple[ChatOptions, GenerateRequest]] = {
 @pytest.mark.parametrize("name", CAPTURED)
 def test_a_request_says_what_the_official_client_says(name: str) -> None:
     options, request = CAPTURED[name]
-    captured = json.loads((ORACLES / "sdk_requests" / "ollama" / f"{name}.json").read_text())["request"]["body"]
+    captured = wire_samples.captured("ollama", name)
     if not captured["tools"]:
         del captured["tools"]  # what we leave out, it writes
     payload = encode_request(request, options)

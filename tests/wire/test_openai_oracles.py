@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wire_samples import EXPECTED, INDEX, ORACLES, SAMPLES, body_of, cuts, joined, named, reply
 
 from llm_council._wire.openai import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.payloads import dumps, loads
@@ -27,29 +26,13 @@ from llm_council.errors import (
     ServerFailed,
     TruncatedReply,
 )
-from llm_council.models import GenerateRequest, GenerateResponse, Message, ReasoningConfig, Tool, ToolCall, join
+from llm_council.models import GenerateRequest, GenerateResponse, Message, ReasoningConfig, Tool, ToolCall
 from llm_council.models.messages import ImagePart, TextPart
 from llm_council.testing import strategies
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
-ORACLES = SHARED / "oracles"
-SAMPLES = ORACLES / "samples"
 CHAT = ("openai_chat", "openrouter", "vllm", "lmstudio_chat", "ollama_openai", "openai_compatible")
 
-if not SAMPLES.is_dir():
-    pytest.skip(f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED", allow_module_level=True)
-
-INDEX = json.loads((SAMPLES / "INDEX.json").read_text())
-EXPECTED = json.loads((ORACLES / "EXPECTED.json").read_text())["expected"]
 ROWS = [row for row in INDEX if row["api"] in CHAT and row["file"] in EXPECTED]
-
-
-def envelope(row: dict[str, Any]) -> dict[str, Any]:
-    return json.loads((SAMPLES / row["file"]).read_text())
-
-
-def named(rows: list[dict[str, Any]]) -> Any:
-    return pytest.mark.parametrize("row", rows, ids=[row["file"] for row in rows])
 
 
 def is_stream(row: dict[str, Any]) -> bool:
@@ -96,7 +79,7 @@ def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> 
 
 @named(WHOLE)
 def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
-    body = envelope(row)["response"]["body"]
+    body = reply(row)["body"]
     response = decode_response(loads(dumps(body)))
     assert_as_expected(response, EXPECTED[row["file"]])
     assert response.raw == body
@@ -105,29 +88,22 @@ def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]
 
 
 def read_stream(pieces: list[bytes], **options: Any) -> GenerateResponse:
-    stream = ChatStream(ChatOptions(**options))
-    chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
-    return join([*chunks, *stream.finish()])
-
-
-def cuts(body: bytes) -> list[int]:
-    """Every byte of a short stream, some 400 places of a long one."""
-    return list(range(1, len(body), max(1, len(body) // 400)))
+    return joined(ChatStream(ChatOptions(**options)), pieces)
 
 
 @named(STREAMS)
 def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
-    body = (SAMPLES / row["file"]).parent.joinpath(Path(row["body_file"]).name).read_bytes()
+    body = body_of(row)
     response = read_stream([body])
     assert_as_expected(response, EXPECTED[row["file"]])
     assert read_stream([body[at : at + 1] for at in range(len(body))][: len(body)]) == response
-    for cut in cuts(body):
+    for cut in cuts(body, 400):
         assert read_stream([body[:cut], body[cut:]]) == response
 
 
 @named(BROKEN)
 def test_an_error_in_a_stream_is_typed_and_keeps_what_had_arrived(row: dict[str, Any]) -> None:
-    body = (SAMPLES / row["file"]).parent.joinpath(Path(row["body_file"]).name).read_bytes()
+    body = body_of(row)
     expected = {
         "openai_chat/d-stream_error-midstream.json": (ServerFailed, 500, True, "Hel"),
         "openrouter/d-stream_error-midstream.json": (RateLimited, 429, True, "Hi"),
@@ -146,7 +122,7 @@ def test_an_error_in_a_stream_is_typed_and_keeps_what_had_arrived(row: dict[str,
 
 def by_hand(row: dict[str, Any]) -> tuple[type[ApiError], bool]:
     """What a refusal must be, from its kinds alone."""
-    body = json.dumps(envelope(row)["response"]["body"])
+    body = json.dumps(reply(row)["body"])
     if "context_length" in row["kinds"]:
         return ContextTooLong, False
     if row["status"] == 404 and ("model_not_found" in body or "exist" in body or "not found" in body):
@@ -166,7 +142,7 @@ def by_hand(row: dict[str, Any]) -> tuple[type[ApiError], bool]:
 
 @named(ERRORS)
 def test_a_refusal_has_the_right_class_flag_and_delay(row: dict[str, Any]) -> None:
-    response = envelope(row)["response"]
+    response = reply(row)
     headers = response["headers"]
     error = decode_error(response["status"], headers, dumps(response["body"]))
     cls, retryable = by_hand(row)
@@ -190,7 +166,7 @@ def test_an_error_inside_a_200_is_typed_by_its_own_code() -> None:
     assert rows
     for row in rows:
         with pytest.raises(ServerFailed) as caught:
-            decode_response(envelope(row)["response"]["body"])
+            decode_response(reply(row)["body"])
         assert (caught.value.status, caught.value.retryable) == (502, True)
 
 
