@@ -8,7 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -20,12 +20,16 @@ from llm_council.middleware._shared_rates import SharedRates
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._errand import seconds_for
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Limit"]
 
 ANSWER_TOKENS = 1000
 """Tokens that an answer is expected to have where the request sets no limit."""
+
+_AT_ONCE: Final = 0.001
+"""Seconds of waiting that are none: the call has all of its time."""
 
 # What several limits of one account count together. An entry lives as long as one of them.
 _gates: weakref.WeakValueDictionary[tuple[Any, ...], Gate] = weakref.WeakValueDictionary()
@@ -58,6 +62,7 @@ class Limit(Wrapper):
     """
 
     _heeds_cancellation = True
+    _bounded_within = True
 
     def __init__(
         self,
@@ -87,6 +92,7 @@ class Limit(Wrapper):
         rates = {name: rate for name, rate in (("calls", calls), ("tokens", spent)) if rate is not None}
         if shared is not None and not rates:
             raise InvalidOption("shared: there is no rate or tokens to share; concurrency is counted in each process")
+        self._clock = clock
         self._counts_tokens = spent is not None
         self._max_wait = inf if max_wait is None else max_wait
         account = key or inner.account_identity()
@@ -113,11 +119,14 @@ class Limit(Wrapper):
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Ask the held provider once the limits have room."""
-        gate = self._gate
-        ticket = await self._enter(request)
+        gate, clock = self._gate, self._clock
+        seconds, began = seconds_for(self, request, None), clock()
+        ticket = await self._enter(request, inf if seconds is None else seconds)
         usage: Usage | None = None
         try:
-            response = await call(self.inner, request)
+            waited = clock() - began
+            left = None if seconds is None or waited < _AT_ONCE else max(0.0, seconds - waited)
+            response = await call(self.inner, request, deadline=left)
             usage = response.usage
         finally:
             gate.leave(ticket, usage.total_tokens if usage is not None else None)
@@ -126,7 +135,7 @@ class Limit(Wrapper):
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the held provider's answer once the limits have room."""
         gate = self._gate
-        ticket = await self._enter(request)
+        ticket = await self._enter(request, inf)
         usage: Usage | None = None
         whole = False
         try:
@@ -143,9 +152,9 @@ class Limit(Wrapper):
         self._gate.close()
         await super().aclose()
 
-    async def _enter(self, request: GenerateRequest) -> Any:
+    async def _enter(self, request: GenerateRequest, seconds: float) -> Any:
         scope = _scope.current()
-        said = (request.timeout_seconds, scope.left(), self._max_wait)
+        said = (request.timeout_seconds, scope.left(), self._max_wait, seconds)
         left = min(seconds for seconds in said if seconds is not None)
         return await self._gate.enter(_expected(request) if self._counts_tokens else 0, scope.run_id, left)
 

@@ -187,7 +187,12 @@ def waiting_at_most(seconds: float) -> Any:
 
 
 async def test_the_pilot_s_cancellation_does_not_kill_the_others(store: Any) -> None:
-    provider = ScriptedProvider(lambda request: "yes", delay=0.05)
+    async def say(_: GenerateRequest) -> str:
+        if len(provider.requests) == 1:
+            await anyio.sleep_forever()
+        return "yes"
+
+    provider = ScriptedProvider(say)
     cached = Cached(provider, store=store)
     texts: list[str | None] = []
     pilot = anyio.CancelScope()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable
+from math import inf
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import _scope
-from llm_council.errors import InvalidOption, RateLimited
+from llm_council.errors import InvalidOption, RateLimited, TimedOut
 from llm_council.middleware import Limit
 from llm_council.middleware._rates import Rate, Window
 from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse, ProviderCapabilities, Usage
@@ -187,6 +188,21 @@ async def test_waiting_counts_against_the_time(clock: Any) -> None:
     assert clock.slept == []
     await call(limit, GenerateRequest(prompt="x", timeout_seconds=41.0))
     assert clock.slept == [pytest.approx(40.0)]
+
+
+def test_after_waiting_there_is_the_rest_of_the_time() -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        slow = Limit(ScriptedProvider("never", delay=inf), rate="1/minute", clock=clock)
+        asked = GenerateRequest(prompt="x", timeout_seconds=50)
+        ends = []
+        for _ in range(2):
+            with pytest.raises(TimedOut):
+                await call(slow, asked)
+            ends.append(clock())
+        # The second one waits for ten seconds, until the minute is over, and then has forty.
+        assert ends[1] - ends[0] == pytest.approx(50)
+
+    simulated(main)
 
 
 async def test_it_need_not_wait_at_all(clock: Any) -> None:
