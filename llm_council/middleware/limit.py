@@ -6,7 +6,7 @@ import hashlib
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from math import inf
 from typing import Any, Final
 
@@ -14,13 +14,13 @@ import anyio
 
 from llm_council import _scope
 from llm_council.errors import InvalidOption
-from llm_council.middleware._gate import Gate
+from llm_council.middleware._gate import Gate, Pass
 from llm_council.middleware._rates import Rate
 from llm_council.middleware._shared_rates import SharedRates
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._errand import seconds_for
+from llm_council.providers._errand import late, seconds_for
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Limit"]
@@ -93,6 +93,7 @@ class Limit(Wrapper):
         if shared is not None and not rates:
             raise InvalidOption("shared: there is no rate or tokens to share; concurrency is counted in each process")
         self._clock = clock
+        self._is_shared = shared is not None
         self._counts_tokens = spent is not None
         self._max_wait = inf if max_wait is None else max_wait
         account = key or inner.account_identity()
@@ -121,7 +122,11 @@ class Limit(Wrapper):
         """Ask the held provider once the limits have room."""
         gate, clock = self._gate, self._clock
         seconds, began = seconds_for(self, request, None), clock()
-        ticket = await self._enter(request, inf if seconds is None else seconds)
+        ticket: Pass | None = None
+        with anyio.move_on_after(seconds) if self._is_shared else nullcontext():  # a Redis may be silent for longer
+            ticket = await self._enter(request, inf if seconds is None else seconds)
+        if ticket is None:
+            raise late(self.name, seconds)
         usage: Usage | None = None
         try:
             waited = clock() - began
@@ -152,7 +157,7 @@ class Limit(Wrapper):
         self._gate.close()
         await super().aclose()
 
-    async def _enter(self, request: GenerateRequest, seconds: float) -> Any:
+    async def _enter(self, request: GenerateRequest, seconds: float) -> Pass:
         scope = _scope.current()
         said = (request.timeout_seconds, scope.left(), self._max_wait, seconds)
         left = min(seconds for seconds in said if seconds is not None)

@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import pytest
 
-from llm_council.errors import ConnectFailed, InvalidOption, MissingDependency, RateLimited
+from llm_council.errors import ConnectFailed, InvalidOption, MissingDependency, RateLimited, TimedOut
 from llm_council.middleware import Limit
 from llm_council.models import GenerateRequest
 from llm_council.providers.base import call
@@ -239,6 +239,18 @@ async def test_a_silent_redis_does_not_hold_up_the_loop() -> None:
         with anyio.move_on_after(0.05) as scope:
             await call(limit, REQUEST)
         assert scope.cancelled_caught
+        await limit.aclose()
+
+
+async def test_a_silent_redis_takes_no_more_than_the_time_of_the_call() -> None:
+    provider = ScriptedProvider("yes")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        limit = Limit(provider, rate="4/hour", shared=f"redis://127.0.0.1:{silent.getsockname()[1]}/0", key="house")
+        with pytest.raises(TimedOut, match=r"did not answer within 0\.05 s"):
+            await call(limit, GenerateRequest(prompt="hello", timeout_seconds=0.05))
+        assert provider.requests == []
         await limit.aclose()
 
 
