@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -31,10 +31,10 @@ from llm_council.errors import (
     ProviderError,
 )
 from llm_council.models import Limits, Timeouts
-from llm_council.transports import HttpReply, HttpRequest, ReplyStream
+from llm_council.transports import HttpRequest, ReplyStream
 from llm_council.transports._base import outgoing, where
 from llm_council.transports._bridge import bridged
-from llm_council.transports._exchange import body_of, head_of, raise_typed, unwind
+from llm_council.transports._exchange import Exchanging, body_of, head_of, raise_typed, unwind
 from llm_council.transports._opened import Opened, opened
 from llm_council.transports._translate import translate
 
@@ -94,7 +94,7 @@ def _kinds(client: Any) -> set[str]:
     return {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(client).__mro__}
 
 
-class SdkTransport:
+class SdkTransport(Exchanging):
     """Send through a client of the vendor's SDK: the caller's, or one of our own for each event loop.
 
     Args:
@@ -107,36 +107,13 @@ class SdkTransport:
         self._given = client
         self._base = base_url
 
-    async def send(
-        self,
-        request: HttpRequest,
-        *,
-        limits: Limits = Limits(),
-        timeouts: Timeouts = Timeouts(),
-        deadline: float | None = None,
-    ) -> HttpReply:
-        """Send a request and return the whole reply; see ``Transport.send``."""
-        async with self._exchange(request, limits, limits.body, timeouts) as reply:
-            return await reply.read()
-
-    def stream(
-        self,
-        request: HttpRequest,
-        *,
-        limits: Limits = Limits(),
-        timeouts: Timeouts = Timeouts(),
-        deadline: float | None = None,
-    ) -> AbstractAsyncContextManager[ReplyStream]:
-        """Send a request and enter with the reply's head; see ``Transport.stream``."""
-        return self._exchange(request, limits, limits.stream, timeouts)
-
     async def aclose(self) -> None:
         """Close our own client of the current event loop; the next request makes a new one."""
         await _loop_local.aclose(self)
 
     @asynccontextmanager
     async def _exchange(
-        self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts
+        self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts, deadline: float | None
     ) -> AsyncIterator[ReplyStream]:
         sdk = await _loaded()
         client = self._given

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import NoReturn
 
 import anyio
 
 from llm_council.errors import MalformedReply, ReplyTooLarge
-from llm_council.models.limits import Limits
-from llm_council.transports._base import HttpReply, HttpRequest, bare, incoming, refuse_redirect, where
+from llm_council.models.limits import Limits, Timeouts
+from llm_council.transports._base import (
+    DEFAULT_LIMITS,
+    DEFAULT_TIMEOUTS,
+    HttpReply,
+    HttpRequest,
+    ReplyStream,
+    bare,
+    incoming,
+    refuse_redirect,
+    where,
+)
 from llm_council.transports._decompress import BadEncoding, Overflow, Unpacker
 from llm_council.transports._translate import translate
 
-__all__ = ["body_of", "head_of", "raise_typed", "unwind"]
+__all__ = ["Exchanging", "body_of", "head_of", "raise_typed", "unwind"]
 
 LEFTOVER = 64 * 1024
 """Bytes that are taken to reach the end of a body whose reader has left."""
@@ -96,3 +106,44 @@ def raise_typed(exc: BaseException, request: HttpRequest) -> NoReturn:
     if error is None:
         raise exc
     raise error
+
+
+class Exchanging:
+    """Both ways of ``Transport`` over the one exchange that a subclass writes: a reply read whole, or as it arrives."""
+
+    def _exchange(
+        self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts, deadline: float | None
+    ) -> AbstractAsyncContextManager[ReplyStream]:
+        """Send a request and enter with the reply's head; leaving before the end drops the connection.
+
+        Args:
+            request: what to send.
+            limits: bounds on sizes.
+            limit: most bytes of a body that is no refusal.
+            timeouts: bounds on single waits.
+            deadline: seconds left in all, a hint; see ``Transport.send``.
+        """
+        raise NotImplementedError
+
+    async def send(
+        self,
+        request: HttpRequest,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        deadline: float | None = None,
+    ) -> HttpReply:
+        """Send a request and return the whole reply; see ``Transport.send``."""
+        async with self._exchange(request, limits, limits.body, timeouts, deadline) as reply:
+            return await reply.read()
+
+    def stream(
+        self,
+        request: HttpRequest,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        deadline: float | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream]:
+        """Send a request and enter with the reply's head; see ``Transport.stream``."""
+        return self._exchange(request, limits, limits.stream, timeouts, deadline)

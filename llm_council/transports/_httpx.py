@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import cast
 
 import httpx
@@ -13,15 +13,12 @@ from llm_council.errors import InvalidOption
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.transports._base import (
     AGENT,
-    DEFAULT_LIMITS,
-    DEFAULT_TIMEOUTS,
-    HttpReply,
     HttpRequest,
     ReplyStream,
     outgoing,
 )
 from llm_council.transports._client import PooledTransport
-from llm_council.transports._exchange import body_of, head_of, raise_typed, unwind
+from llm_council.transports._exchange import Exchanging, body_of, head_of, raise_typed, unwind
 from llm_council.transports._opened import Opened, message, opened
 
 __all__ = ["HttpxTransport"]
@@ -29,7 +26,7 @@ __all__ = ["HttpxTransport"]
 _FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
 
 
-class HttpxTransport:
+class HttpxTransport(Exchanging):
     """Send over pools of our own, one for each event loop; or over what the caller brings.
 
     Args:
@@ -56,36 +53,13 @@ class HttpxTransport:
         self._transport = transport
         self._trust_env = trust_env
 
-    async def send(
-        self,
-        request: HttpRequest,
-        *,
-        limits: Limits = DEFAULT_LIMITS,
-        timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        deadline: float | None = None,
-    ) -> HttpReply:
-        """Send a request and return the whole reply; see ``Transport.send``."""
-        async with self._exchange(request, limits, limits.body, timeouts) as reply:
-            return await reply.read()
-
-    def stream(
-        self,
-        request: HttpRequest,
-        *,
-        limits: Limits = DEFAULT_LIMITS,
-        timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        deadline: float | None = None,
-    ) -> AbstractAsyncContextManager[ReplyStream]:
-        """Send a request and enter with the reply's head; see ``Transport.stream``."""
-        return self._exchange(request, limits, limits.stream, timeouts)
-
     async def aclose(self) -> None:
         """Close the pool of the current event loop; the next request opens a new one."""
         await _loop_local.aclose(self)
 
     @asynccontextmanager
     async def _exchange(
-        self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts
+        self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts, deadline: float | None
     ) -> AsyncIterator[ReplyStream]:
         try:
             reply = await self._open(request, timeouts)

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
@@ -24,8 +24,6 @@ from requests.adapters import HTTPAdapter
 from llm_council import _loop_local
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.transports._base import (
-    DEFAULT_LIMITS,
-    DEFAULT_TIMEOUTS,
     HttpReply,
     HttpRequest,
     ReplyStream,
@@ -33,7 +31,7 @@ from llm_council.transports._base import (
     outgoing,
     refuse_redirect,
 )
-from llm_council.transports._exchange import body_of, head_of, raise_typed, unwind
+from llm_council.transports._exchange import Exchanging, body_of, head_of, raise_typed, unwind
 
 __all__ = ["RequestsTransport"]
 
@@ -46,7 +44,7 @@ GRACE = 1.0
 _FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
-class RequestsTransport:
+class RequestsTransport(Exchanging):
     """Send over a ``requests.Session`` in worker threads, for asyncio and trio alike.
 
     A cancelled call returns at once, and shuts its socket down, which wakes its thread. A thread that is still looking
@@ -72,29 +70,6 @@ class RequestsTransport:
         self._pid = os.getpid()
         _widen(self._session, max_workers)
 
-    async def send(
-        self,
-        request: HttpRequest,
-        *,
-        limits: Limits = DEFAULT_LIMITS,
-        timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        deadline: float | None = None,
-    ) -> HttpReply:
-        """Send a request and return the whole reply; see ``Transport.send``."""
-        async with self._exchange(request, limits, limits.body, self._waits(timeouts, deadline)) as reply:
-            return await reply.read()
-
-    def stream(
-        self,
-        request: HttpRequest,
-        *,
-        limits: Limits = DEFAULT_LIMITS,
-        timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        deadline: float | None = None,
-    ) -> AbstractAsyncContextManager[ReplyStream]:
-        """Send a request and enter with the reply's head; see ``Transport.stream``."""
-        return self._exchange(request, limits, limits.stream, self._waits(timeouts, deadline))
-
     async def aclose(self) -> None:
         """Close the connections of a session of our own; it may be used again."""
         if self._owned:
@@ -102,14 +77,14 @@ class RequestsTransport:
 
     @asynccontextmanager
     async def _exchange(
-        self, request: HttpRequest, limits: Limits, limit: int, waits: tuple[float | None, float]
+        self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts, deadline: float | None
     ) -> AsyncIterator[ReplyStream]:
         if self._pid != os.getpid():  # the sockets are shared with the parent process
             self._pid = os.getpid()
             for adapter in self._session.adapters.values():
                 adapter.close()
         limiter = await _loop_local.get(self, "limiter", self._limiter, _keep)
-        call = _Call(self._session, request, waits, limiter)
+        call = _Call(self._session, request, self._waits(timeouts, deadline), limiter)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:
             response = await call.run(call.open)
