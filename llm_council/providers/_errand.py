@@ -288,13 +288,13 @@ class Steps(Generic[T]):
         try:
             return await anext(self._iterator)
         except asyncio.CancelledError:
-            if self._is_ours() and task is not None and task.cancelling() == self._asked + 1:  # and by nobody else
-                raise OutOfTime from None
-            raise
+            if not self._is_ours() or task is None or task.cancelling() != self._asked + 1:  # it is somebody's
+                raise
         finally:
             if self._is_ours() and task is not None:
                 task.uncancel()
             self._task = None
+        raise OutOfTime  # not while the cancellation is handled, whose frames hold what was sent
 
     def _tell(self) -> None:
         if isinstance(self._iterator, AwaitedStream) and self._iterator.left:
