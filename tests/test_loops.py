@@ -12,6 +12,17 @@ from llm_council._runtime import loops
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """Let trio's time jump: it wakes in any order who is late together."""
+    if request.param == "asyncio":
+        return "asyncio"
+    from trio.testing import MockClock
+
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
 word: ContextVar[str] = ContextVar("word", default="")
 
 

@@ -187,8 +187,9 @@ async def test_both_calls_end_in_the_time_of_one(limit: str, anyio_backend_name:
     ends = began + 0.05 if limit == "the run's" else None
     with _scope.entered(_scope.RunScope(deadline=ends, clock=clock)), anyio.fail_after(10), pytest.raises(TimedOut):
         await call(hedge, request, deadline=0.05 if limit == "the caller's" else None)
-    assert (len(paced.asked), paced.cancelled) == (2, 2)
+    assert paced.cancelled == len(paced.asked)
     if anyio_backend_name == "trio":  # whose clock stands still but for what is waited for
+        assert len(paced.asked) == 2
         assert clock() - began == pytest.approx(0.05)
 
 
