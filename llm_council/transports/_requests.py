@@ -178,11 +178,13 @@ class _Call:
         # error needs no body, and its status stands whatever the head has lost.
         first, self._begun = not self._begun, True
         unbounded = first and raw.connection is not None and raw.length_remaining is None and not raw.chunked
+        if first and not unbounded:
+            _check_head(raw)  # before the end of the body, which gives the connection back
         data = bytes(raw.read1(STEP, decode_content=False) or b"")
         if unbounded and not data:
             if self._response.status_code < 400 and self._response.status_code != 204:
                 raise ConnectionResetError("the connection ended before a body came")
-        elif first:
+        elif unbounded:
             _check_head(raw)
         return data
 

@@ -221,7 +221,7 @@ def test_read_timeout(vendor, serve):
 def test_never_answers_deadline(vendor, serve, mode):
     """The same without a read timeout: `TimedOut` of phase `deadline` in time, one try; the server sees the close."""
     server = serve(lambda wire: wire.answer_and_wait())
-    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.2)
+    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.8)
     assert (error.phase, error.retryable) == ("deadline", False)
     assert server.connections == 1
     assert server.client_closed.wait(10)
@@ -233,7 +233,7 @@ def test_slow_loris(vendor, serve, part, mode):
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
     slow = [head[i : i + 1] for i in range(len(head))] if part == "head" else [head, *[b" "] * 1000]
     server = serve(lambda wire: wire.answer(*slow, pause=0.05))
-    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.6)
+    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.8)
     assert (error.phase, len(error.attempts)) == ("deadline", 1)
     assert server.connections == 1
 
