@@ -204,6 +204,11 @@ class AgentEvents(ABC):
         return "".join(self._texts)
 
     @property
+    def finished(self) -> bool:
+        """Whether the agent has said how its work ended: nothing that matters follows."""
+        return False
+
+    @property
     def words(self) -> Words | None:
         """The same, where it is in pieces not yet joined; None when there is none."""
         return Words(self._texts) or None

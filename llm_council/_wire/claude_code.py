@@ -114,6 +114,11 @@ class ClaudeCodeEvents(AgentEvents):
         self._wait: float | None = None  # seconds before its last try, at least what the vendor asked for
         self._resets: float | None = None  # the Unix time at which the limit of its plan ends
 
+    @property
+    def finished(self) -> bool:
+        """Whether the agent has said how its work ended."""
+        return self._result is not None
+
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
         match event.get("type"):
             case "system":

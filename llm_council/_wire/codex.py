@@ -111,6 +111,11 @@ class CodexEvents(AgentEvents):
         return self._answer or ""
 
     @property
+    def finished(self) -> bool:
+        """Whether the agent has said how its turn ended."""
+        return self._completed or self._failure is not None
+
+    @property
     def words(self) -> Words | None:
         """The same."""
         return Words([self.partial]) or None

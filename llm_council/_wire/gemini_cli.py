@@ -90,6 +90,11 @@ class GeminiCliEvents(AgentEvents):
         self._session: str | None = None
         self._steps = 0
 
+    @property
+    def finished(self) -> bool:
+        """Whether the agent has said how its work ended."""
+        return self._result is not None
+
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
         match event.get("type"):
             case "init":

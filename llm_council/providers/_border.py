@@ -105,6 +105,10 @@ def tell(error: CouncilError, name: str, request: Any, began: float, partial: Ca
         began: the call's start, monotonic seconds.
         partial: returns the text that had arrived; asked only where the error does not know it.
     """
+    if (
+        error.__suppress_context__
+    ):  # hidden from whoever prints it, but held: frames of a call that was cut, with headers
+        error.__context__ = None
     elapsed = time.monotonic() - began
     model = getattr(request, "model", None)
     error.fill(provider=name, model=model, run_id=_scope.current().run_id, elapsed=elapsed)

@@ -79,7 +79,9 @@ class Command:
 
 def absolute_path(path: str | None) -> str:
     """Return a search path without the entries that depend on where one stands."""
-    return os.pathsep.join(folder for folder in (path or os.defpath).split(os.pathsep) if Path(folder).is_absolute())
+    return os.pathsep.join(
+        folder for folder in (os.defpath if path is None else path).split(os.pathsep) if Path(folder).is_absolute()
+    )
 
 
 def find_program(name: str, path: str | None) -> str:
@@ -245,6 +247,11 @@ class Process:
         data = b"".join(self._arrived)
         self._arrived.clear()
         return data
+
+    def hurry(self, seconds: float) -> None:
+        """Give it no more than so many seconds from now."""
+        soon = time.monotonic() + seconds
+        self._ends = soon if self._ends is None else min(self._ends, soon)
 
     async def wait(self) -> int:
         """Return its exit status once it has ended; errors are those of ``read``."""

@@ -6,7 +6,7 @@ does the group: SIGTERM, GRACE seconds, SIGKILL. What happens is told on the pip
 ``exit CODE``, negative for a signal; or ``error ERRNO`` alone.
 
 Usage: ``_supervisor.py CONTROL STATUS PARENT GRACE FOLDER PROGRAM [ARGUMENT ...]``. FOLDER is a temporary folder, which
-is removed here when the parent is gone and cannot do it.
+is removed here once nobody needs it: the parent may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 _POLL = 1.0  # seconds between two looks at whether the parent lives: a forked sibling of it may hold the pipe open
 # Python ignores these two; the program gets them, and those that are handled here, as a shell would give them.
@@ -34,13 +35,13 @@ _DEFAULTS = (
 class _Supervisor:
     """One program, from its start to the end of its group."""
 
-    def __init__(self, control: int, status: int, parent: int, grace: float) -> None:
+    def __init__(self, control: int, status: int, parent: int, grace: float, folder: str) -> None:
         self.control = control
         self.status = status
         self.parent = parent
         self.grace = grace
+        self.folder = folder
         self.asked = False  # to stop, by a signal
-        self.orphaned = False
         self.child = 0
         self.code: int | None = None
         for fd in (control, status):
@@ -63,6 +64,7 @@ class _Supervisor:
                 command[0], command, os.environ, setpgroup=0, setsigdef=_DEFAULTS, setsigmask=()
             )
         except OSError as error:
+            _remove(self.folder)
             self.tell(f"error {error.errno or errno.EINVAL}")
             return
         self.tell(f"started {self.child}")
@@ -73,6 +75,7 @@ class _Supervisor:
         self.signal_group(signal.SIGKILL)
         if self.code is None:
             self.code = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+        _remove(self.folder)
         self.tell(f"exit {self.code}")
 
     def attend(self) -> None:
@@ -90,10 +93,7 @@ class _Supervisor:
                 os.read(self.woken, 4096)
             if ends is None and (self.asked or self.control in ready or os.getppid() != self.parent):
                 if self.control in ready:
-                    self.orphaned = not os.read(self.control, 1)  # a byte is a word of the living parent
                     poll.unregister(self.control)
-                else:
-                    self.orphaned = os.getppid() != self.parent
                 self.signal_group(signal.SIGTERM)
                 ends = time.monotonic() + self.grace
 
@@ -115,10 +115,27 @@ class _Supervisor:
 
     def tell(self, words: str) -> None:
         """Write a line to the parent, if there is one."""
-        try:
+        try:  # noqa: SIM105 - as above
             os.write(self.status, f"{words}\n".encode())
         except OSError:
-            self.orphaned = True
+            pass
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder as ``shutil.rmtree`` does, which takes longer to import than this to run."""
+    os.chdir("/")
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in (*files, *folders):
+            path = f"{place}/{name}"
+            _try(os.rmdir if name in folders and not os.path.islink(path) else os.unlink, path)  # noqa: PTH114
+    _try(os.rmdir, folder)
+
+
+def _try(remove: Callable[[str], None], path: str) -> None:
+    try:  # noqa: SIM105 - contextlib is slow to import, and this must start quickly
+        remove(path)
+    except OSError:
+        pass
 
 
 def main(arguments: list[str]) -> None:
@@ -126,13 +143,7 @@ def main(arguments: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     control, status, parent, grace, folder, *command = arguments
-    supervisor = _Supervisor(int(control), int(status), int(parent), float(grace))
-    supervisor.run(command)
-    if supervisor.orphaned and folder:
-        import shutil
-
-        os.chdir("/")
-        shutil.rmtree(folder, ignore_errors=True)
+    _Supervisor(int(control), int(status), int(parent), float(grace), folder).run(command)
 
 
 if __name__ == "__main__":

@@ -230,10 +230,14 @@ def _canary(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
         yield
     finally:
         watch.close()
-    look(chain([("what was printed", "".join(capfd.readouterr()))], watch.shows(), *(made.shows() for made in benches)))
-    for made in benches:
-        made.close()
+    made = [*benches]
     benches.clear()
+    try:
+        printed = ("what was printed", "".join(capfd.readouterr()))
+        look(chain([printed], watch.shows(), *(bench.shows() for bench in made)))
+    finally:
+        for bench in made:
+            bench.close()
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def main():
     misbehave()
     text = ANSWER or stdin.decode("utf-8", "replace")
     lines = [json.dumps(event) for event in events(text)]
-    if MODE == "error-exit0":
+    if MODE in ("error-exit0", "linger-error"):
         lines = [json.dumps(refusal("Quota exceeded. Check your plan and billing details."))]
     elif MODE == "unauthorised":
         lines = [json.dumps(refusal("unexpected status 401 Unauthorized: Not logged in"))]
@@ -162,6 +162,8 @@ def main():
     elif MODE == "plain":
         out = text.encode() + b"\n"
     write(out)
+    if MODE.startswith("linger"):
+        time.sleep(120)
     if MODE == "sigkill":
         os.kill(os.getpid(), signal.SIGKILL)
     if MODE.startswith("exit-say-"):

@@ -22,9 +22,10 @@ from llm_council import events
 from llm_council._engine import run
 from llm_council.errors import CouncilError
 
-__all__ = ["Watch", "look", "said_by"]
+__all__ = ["Watch", "look", "said_by", "watching"]
 
 HERE = str(Path(__file__).parent)
+watching: list[Watch] = []
 MOST = 60  # of each kind that a test made are looked at, the newest: a loop makes many alike
 
 
@@ -32,6 +33,7 @@ class Watch:
     """Errors, events, results, logs and files of one test; what libraries print when they are told to debug, too."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        watching[:] = [self]
         self.errors: list[CouncilError] = []
         self.told: list[Any] = []
         self.logs = io.StringIO()
@@ -62,8 +64,14 @@ class Watch:
                 monkeypatch.setattr(logger, "level", logging.DEBUG)
         root.addHandler(self._handler)
 
+    def forget(self) -> None:
+        """Let go of what was told, for a test of what is held."""
+        self.errors.clear()
+        self.told.clear()
+
     def close(self) -> None:
         """Listen no more."""
+        watching.clear()
         logging.getLogger().removeHandler(self._handler)
 
     def shows(self) -> Iterator[tuple[str, str]]:
@@ -89,14 +97,16 @@ def said_by(error: BaseException) -> Iterator[tuple[str, str]]:
         yield "a pickled error", pickle.dumps(error).decode("latin-1")
         yield "a copied error", repr(vars(copy.deepcopy(error)))
     seen: list[BaseException | None] = [None]
+    trace = error.__traceback__
+    left = trace is not None and HERE in trace.tb_frame.f_code.co_filename  # else it never left the library
     while error not in seen:
         yield "an error and its causes", f"{_shown(error)} {_shown(vars(error))} {_shown(error.args)}"
-        for frame, line in traceback.walk_tb(error.__traceback__):
+        for frame, line in traceback.walk_tb(error.__traceback__) if left else ():
             if HERE not in frame.f_code.co_filename:
                 where = f"{frame.f_code.co_filename}:{line}"
                 yield f"a local of {where}", " ".join(f"{name}={_shown(it)}" for name, it in frame.f_locals.items())
         seen.append(error)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)  # type: ignore[assignment]
 
 
 def _shown(value: object) -> str:

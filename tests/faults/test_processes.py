@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -54,6 +55,24 @@ def test_found_where_one_stands(scene, monkeypatch):
     assert scene.seen("claude") == []
 
 
+@pytest.mark.parametrize("kind", ["a folder", "a text", "of no interpreter", "a dangling link", "empty", "no PATH"])
+def test_no_program(scene, agent, kind, monkeypatch):
+    """A folder, a text, a script of no interpreter, a dangling link in its place, no PATH: `CommandNotFound`."""
+    place = scene.bin / agent
+    if kind == "a folder":
+        place.mkdir()
+    elif kind == "a dangling link":
+        place.symlink_to(scene.folder / "nowhere")
+    else:
+        place.write_text({"a text": "words", "of no interpreter": "#!/no/such/file\n"}.get(kind, ""))
+        place.chmod(0o755)
+    monkeypatch.setenv("PATH", "" if kind == "no PATH" else str(scene.bin))
+    with pytest.raises(errors.CommandNotFound) as caught:
+        CLASSES[agent]().generate_sync(ASK)
+    assert type(caught.value) is errors.CommandNotFound
+    assert agent in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("agent", "mode"), [("codex", "hang"), ("claude", "ignore-term"), ("gemini", "ignore-term")], indirect=["agent"]
 )
@@ -70,6 +89,18 @@ def test_hang(scene, agent, mode):
     assert caught.value.phase == "deadline"
     assert type(adapter).SIGN_IN in caught.value.message
     await_death(scene.hanging(agent))
+
+
+def test_hang_after_the_answer(scene, agent):
+    """A program that has said how its work ended, and does not end: it is ended after two seconds, and its word taken,
+    be it an answer or an error.
+    """
+    asked = GenerateRequest(prompt="?", timeout_seconds=100)
+    began = time.monotonic()
+    assert scene.make(agent, "linger").generate_sync(asked).text == "42"
+    with pytest.raises(errors.OutOfCredit):
+        scene.make(agent, "linger-error").generate_sync(asked)
+    assert time.monotonic() - began < LONG
 
 
 def test_pipe_kept_open(scene):

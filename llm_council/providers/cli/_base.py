@@ -43,6 +43,7 @@ _CALM = {"BROWSER": "false", "NO_COLOR": "1", "CI": "1"}
 _CREDENTIAL = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|AUTH", re.IGNORECASE)
 
 _EARLY = 1.0  # seconds before the call's own end in which the program is ended, so that the error says why
+_AFTER_FINISH = 2.0  # seconds for a program to end by itself, once it has said how its work ended
 _LOOK = 10.0  # seconds for a look at the program's version or its sign-in
 
 
@@ -163,14 +164,18 @@ class CommandLineProvider(ProviderAdapter):
                 while data := await process.read():
                     for piece in reader.feed(data):
                         yield piece
+                    if reader.finished:
+                        process.hurry(_AFTER_FINISH)
                 code = await process.wait()
-                ended = Ended(exit_code=code, stderr=process.tail(), at=datetime.now().astimezone())
             except CouncilError as error:
-                if isinstance(error, TimedOut):
+                if not isinstance(error, TimedOut):
+                    if hasattr(type(error), "partial"):
+                        error.fill(partial=reader.words)
+                    raise
+                if not reader.finished:
                     raise self._late(reader, process.tail(), total) from None
-                if hasattr(type(error), "partial"):
-                    error.fill(partial=reader.words)
-                raise
+                code = 0  # it has said all, and does not end: it is ended, and its word taken
+            ended = Ended(exit_code=code, stderr=process.tail(), at=datetime.now().astimezone())
         for piece in reader.finish(ended):
             yield piece
 
