@@ -105,9 +105,7 @@ def tell(error: CouncilError, name: str, request: Any, began: float, partial: Ca
         began: the call's start, monotonic seconds.
         partial: returns the text that had arrived; asked only where the error does not know it.
     """
-    if (
-        error.__suppress_context__
-    ):  # hidden from whoever prints it, but held: frames of a call that was cut, with headers
+    if error.__suppress_context__:  # hidden from whoever prints it, but held: the frames of a call that was cut
         error.__context__ = None
     elapsed = time.monotonic() - began
     model = getattr(request, "model", None)

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -79,9 +80,8 @@ class Command:
 
 def absolute_path(path: str | None) -> str:
     """Return a search path without the entries that depend on where one stands."""
-    return os.pathsep.join(
-        folder for folder in (os.defpath if path is None else path).split(os.pathsep) if Path(folder).is_absolute()
-    )
+    folders = (os.defpath if path is None else path).split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if Path(folder).is_absolute())
 
 
 def find_program(name: str, path: str | None) -> str:
@@ -250,8 +250,7 @@ class Process:
 
     def hurry(self, seconds: float) -> None:
         """Give it no more than so many seconds from now."""
-        soon = time.monotonic() + seconds
-        self._ends = soon if self._ends is None else min(self._ends, soon)
+        self._ends = min(time.monotonic() + seconds, self._ends or inf)
 
     async def wait(self) -> int:
         """Return its exit status once it has ended; errors are those of ``read``."""
