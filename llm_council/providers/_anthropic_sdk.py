@@ -142,7 +142,7 @@ class SdkTransport(Exchanging):
             MissingDependency: it needs a package that is not installed.
         """
         failure: ProviderError | ConfigurationError | None = None
-        response = None
+        response: Any = None  # of httpx2, which has httpx's shape
         try:
             response = await self._ask(sdk, client, request, timeouts)
         except sdk.APIStatusError as exc:  # the client has read it
@@ -159,7 +159,7 @@ class SdkTransport(Exchanging):
                 raise
         if failure is not None:  # outside of the handlers: what was caught holds the headers of the request
             raise failure
-        return opened(response)  # type: ignore[arg-type]  # of httpx2, which has the same shape
+        return opened(response)
 
     async def _ask(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> Any:
         given = outgoing(request.headers)

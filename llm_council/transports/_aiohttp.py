@@ -188,11 +188,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 class _Connector(aiohttp.TCPConnector):
     """A pool that drops a kept connection on which something came unasked: it would be taken for the next answer."""
 
-    async def _get(self, key: Any, *args: Any) -> Any:
+    async def _get(self, key: Any, traces: Any) -> Any:
         kept: Any = self._conns.get(key)
         while kept and kept[0][0].should_close:
             kept.popleft()[0].close()
-        return await super()._get(key, *args)
+        return await super()._get(key, traces)
 
 
 class _Arriving(httpx.AsyncByteStream):

@@ -267,7 +267,8 @@ class _Reply(http.client.HTTPResponse):
     """A reply behind any number of interim ones: http.client itself skips those of status 100 alone."""
 
     def _read_status(self) -> tuple[str, int, str]:
-        version, status, reason = super()._read_status()  # type: ignore[misc]
+        reply: Any = super()
+        version, status, reason = reply._read_status()
         return version, http.client.CONTINUE if 101 < status < 200 else status, reason
 
 
