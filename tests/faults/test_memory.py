@@ -12,8 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from fault_agents import CLASSES, Scene
+from fault_agents import CLASSES, scene
 from fault_dialects import DIALECTS, chunk
+
+__all__ = ["scene"]
 
 MIB = 2**20
 SPACE = b" " * MIB
@@ -166,19 +168,18 @@ def test_endless_streams(serve, mode):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("mode", ["whole", "run"])
-def test_programs(tmp_path, mode):
+def test_programs(scene, mode):
     """200 MB of a program's output, as lines, as one line, as words of an answer, on stderr: the limit and 8 MiB of
     ours, under `RLIMIT_AS`.
     """
-    made = Scene(tmp_path)
     modes = {"flood-out": "ReplyTooLarge", "one-line": "ReplyTooLarge", "words": "ReplyTooLarge"}
     asked = [(agent, behaviour) for agent in CLASSES for behaviour in modes]
     if mode == "whole":
         asked.append(("codex", "deluge-err"))
-    warm = [(agent, str(made.program(agent))) for agent in CLASSES]
+    warm = [(agent, str(scene.program(agent))) for agent in CLASSES]
     cold = []
     for agent, behaviour in asked:
-        (place := tmp_path / f"{agent}-{behaviour}").mkdir()
-        cold.append((agent, str(made.program(agent, behaviour, at=place))))
+        (place := scene.folder / f"{agent}-{behaviour}").mkdir()
+        cold.append((agent, str(scene.program(agent, behaviour, at=place))))
     errors, grown = calls("agent", mode, warm, cold, 16 + BEYOND)
     assert errors == [modes.get(behaviour, "fine") for _, behaviour in asked], grown
