@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import shlex
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from llm_council._secrets import Secret
 from llm_council._wire import claude_code, codex, gemini_cli
 from llm_council._wire.agents import Attached
+from llm_council.errors import TimedOut
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse
 from llm_council.providers.cli import _base
 from llm_council.providers.cli.claude_code import ClaudeCodeProvider
@@ -41,14 +43,19 @@ class Played:
         self.sent = sent
         self.pieces = [] if sent.silent else list(sent.pieces)
         self.left = True
+        self.seconds = math.inf
 
     async def read(self) -> bytes:
         await anyio.sleep(self.sent.delay)
         if self.pieces:
             return self.pieces.pop(0)
         if self.sent.ending is Ending.HANG:
-            await anyio.sleep_forever()
+            await anyio.sleep(self.seconds)
+            raise TimedOut("the program did not end in time")
         return b""
+
+    def hurry(self, seconds: float) -> None:
+        self.seconds = seconds
 
     async def wait(self) -> int:
         self.left = False
