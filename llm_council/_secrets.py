@@ -22,6 +22,7 @@ _live: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
 # hold nothing of the kind, so a cheap look goes first: for the word beside a pattern, in lower case, or where there is
 # none, for one of the words that stand before a sign.
 _SIGNED = ("sk", "pk", "rk", "xai", "r8", "hf", "nvapi", "fw", "ghp", "gho", "ghs", "pat")
+_LONGEST = max(map(len, _SIGNED))
 _PATTERNS = (
     ("", re.compile(r"\b(?:sk|pk|rk|gsk|xai|r8|hf|nvapi|csk|fw)[-_][A-Za-z0-9_\-]{12,}")),
     ("aiza", re.compile(r"\bAIza[A-Za-z0-9_\-]{20,}")),
@@ -209,11 +210,12 @@ def _likely(text: str) -> Iterator[re.Pattern[str]]:
 
 
 def _is_signed(dashed: str) -> bool:
-    """Tell whether one of the words stands before a dash: where dashes are few, looking at each is the quickest."""
+    """Tell whether one of the words stands before a dash: few dashes are looked at one by one."""
     if dashed.count("-") * 24 > len(dashed):
         return any(f"{word}-" in dashed for word in _SIGNED)
     *before, _ = dashed.split("-")
-    return any(piece.endswith(_SIGNED) for piece in before)
+    ends = {piece[-_LONGEST:] for piece in before}  # the names in JSON repeat themselves
+    return any(end.endswith(_SIGNED) for end in ends)
 
 
 def may_hold_keys(text: str) -> bool:
