@@ -118,15 +118,18 @@ def test_every_module_imports_with_the_core_dependencies_only(clean: Clean) -> N
     """Modules behind an extra say so with a typed error or an ImportError of exactly what that extra brings."""
     refused = clean.python(
         "import importlib, json, pkgutil, llm_council\n"
+        "from llm_council.errors import MissingDependency\n"
         "refused = {}\n"
-        "for module in pkgutil.walk_packages(llm_council.__path__, 'llm_council.'):\n"
+        "for module in pkgutil.walk_packages(llm_council.__path__, 'llm_council.', onerror=str):\n"
         "    if module.name.split('.')[-1] == '__main__': continue\n"
         "    try: importlib.import_module(module.name)\n"
         "    except ImportError as error: refused[module.name] = error.name\n"
+        "    except MissingDependency as error: refused[module.name] = error.message\n"
         "print(json.dumps(refused))"
     )
     assert {name for name in refused if not name.startswith("llm_council.testing.")} == set()
-    assert set(refused.values()) <= {"hypothesis", "pytest", "responses", "trio"}
+    missing = {why for why in refused.values() if not why.endswith("pip install 'llm-council-sdk[testing]'")}
+    assert missing <= {"hypothesis", "pytest", "responses", "trio"}
 
 
 def test_entry_points_name_classes_that_answer_to_the_name(clean: Clean, declared: dict[str, Any]) -> None:
