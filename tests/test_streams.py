@@ -175,12 +175,15 @@ class TestBlocking:
 
     def test_an_error_in_the_clean_up_of_a_dropped_stream_is_logged(self, journal, caplog):
         with caplog.at_level(logging.ERROR, "asyncio"):
-            for _ in _runtime.iterate(failing_clean_up, journal):
-                break
+            stream = _runtime.iterate(failing_clean_up, journal)
+            next(stream)
+            feed = stream._feed
+            del stream
             deadline = time.monotonic() + 20
             while not caplog.records and time.monotonic() < deadline:
                 time.sleep(0.01)
-        assert "clean-up of a dropped stream failed" in caplog.text
+        state = feed._dropped, feed.finished, feed.error, feed.thread.stopping, feed.thread.where()
+        assert "clean-up of a dropped stream failed" in caplog.text, state
 
     def test_wrong_arguments_fail_at_the_call_and_name_the_core(self):
         with pytest.raises(TypeError, match=r"numbers\(\) missing 1 required positional argument: 'journal'"):

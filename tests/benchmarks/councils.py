@@ -65,11 +65,24 @@ async def _against_the_critical_path(url: str, *, short: bool) -> list[dict[str,
         for width in (1, 64):
             await at_once(once, width, width)
             best[width] = min([(await at_once(once, width, width))[1] for _ in range(3 if short else 7)])
+        session = await opened.enter_async_context(aiohttp.ClientSession())
+
+        async def in_a_row() -> None:
+            for _ in range(3):
+                await _posted(session, url, LATENCY)
+
+        bare = min([(await at_once(in_a_row, 1, 1))[1] for _ in range(3 if short else 7)])
     one, many = best[1], best[64]
+    three = f"three calls of bare aiohttp in a row {bare / CRITICAL_PATH:.3f}x"
     return [
-        taken("critical-path", one / CRITICAL_PATH, f"{one:.3f} / {CRITICAL_PATH:.1f} s"),
+        taken("critical-path", one / CRITICAL_PATH, f"{one:.3f} / {CRITICAL_PATH:.1f} s; {three}"),
         taken("at-once-64", many / CRITICAL_PATH, f"{many:.3f} / {CRITICAL_PATH:.1f} s"),
     ]
+
+
+async def _posted(session: aiohttp.ClientSession, url: str, delay: float) -> None:
+    async with session.post(f"{url}/{delay * 1000:.0f}/plain/v1/chat/completions", json=PAYLOAD) as reply:
+        await reply.json()
 
 
 async def _with_a_store(url: str, *, short: bool) -> list[dict[str, Any]]:
@@ -225,8 +238,7 @@ async def _held_by_connections(url: str, width: int, delay: float) -> int:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def once() -> None:
-            async with session.post(f"{url}/{delay * 1000:.0f}/plain/v1/chat/completions", json=PAYLOAD) as reply:
-                await reply.json()
+            await _posted(session, url, delay)
 
         await at_once(once, 48, 48)
         return (await _peak(at_once(once, 3 * width, 3 * width)))[0]
@@ -276,7 +288,7 @@ async def soak(url: str, runs: int, *, width: int = 16) -> list[dict[str, Any]]:
             failed += (await seated.arun(TASK)).error is not None
 
         began = time.perf_counter()
-        await at_once(once, runs // 5, width)
+        await at_once(once, runs // 5, 2 * width)  # the pool is then as large as it will be
         before = _held()
         await at_once(once, runs - runs // 5, width)
         after = _held()
