@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from llm_council._wire.anthropic_errors import error_inside
 from llm_council._wire.anthropic_options import DEFAULT, MessagesOptions
 from llm_council._wire.anthropic_thinking import BLOCKS, part_of
@@ -43,11 +45,38 @@ def decode_response(
     error = error_inside(reply, request_id=request_id)
     if error is not None:
         raise error
-    texts: list[str] = []
-    parts: list[ReasoningPart] = []
-    calls: list[ToolCall] = []
-    others: list[Any] = []
-    citations: list[Any] = []
+    said = _read_content(reply, options)
+    word = stop_word(reply.get("stop_reason"))
+    usage = reply.get("usage")
+    return GenerateResponse(
+        text="".join(said.texts) if said.texts else None,
+        reasoning="".join(part.text for part in said.parts) or None,
+        reasoning_parts=tuple(said.parts),
+        refusal=refusal_in(reply.get("stop_details")),
+        tool_calls=tuple(said.calls),
+        usage=read_usage(usage),
+        model=get_text(reply, "model", "$") or None,
+        finish_reason=FinishReason.of(word),
+        raw_finish_reason=word,
+        request_id=request_id,
+        extra={**about(reply, usage), **kept(said.others, said.citations)},
+        raw=data,
+    )
+
+
+@attrs.define
+class _Content:
+    """The blocks of a message, by what they are."""
+
+    texts: list[str] = attrs.field(factory=list)
+    parts: list[ReasoningPart] = attrs.field(factory=list)
+    calls: list[ToolCall] = attrs.field(factory=list)
+    others: list[Any] = attrs.field(factory=list)
+    citations: list[Any] = attrs.field(factory=list)
+
+
+def _read_content(reply: Mapping[str, Any], options: MessagesOptions) -> _Content:
+    said = _Content()
     content = reply.get("content")
     nothing = content is None and reply.get("type") == "message"  # a refusal, for one
     for index, found in enumerate([] if nothing else need_list(content, "$.content")):
@@ -57,31 +86,16 @@ def decode_response(
         block = need_object(found, path)
         word = block.get("type")
         if word == "text":
-            texts.append(get_text(block, "text", path) or "")
+            said.texts.append(get_text(block, "text", path) or "")
             cited = block.get("citations")
-            citations += cited if isinstance(cited, list) else []
+            said.citations += cited if isinstance(cited, list) else []
         elif word == "tool_use":
-            calls.append(tool_call(block, path))
+            said.calls.append(tool_call(block, path))
         elif isinstance(word, str) and word in BLOCKS:
-            parts.append(part_of(block, options.vendor))
+            said.parts.append(part_of(block, options.vendor))
         else:
-            others.append(block)
-    word = stop_word(reply.get("stop_reason"))
-    usage = reply.get("usage")
-    return GenerateResponse(
-        text="".join(texts) if texts else None,
-        reasoning="".join(part.text for part in parts) or None,
-        reasoning_parts=tuple(parts),
-        refusal=refusal_in(reply.get("stop_details")),
-        tool_calls=tuple(calls),
-        usage=read_usage(usage),
-        model=get_text(reply, "model", "$") or None,
-        finish_reason=FinishReason.of(word),
-        raw_finish_reason=word,
-        request_id=request_id,
-        extra={**about(reply, usage), **kept(others, citations)},
-        raw=data,
-    )
+            said.others.append(block)
+    return said
 
 
 def get_id(reply: Mapping[str, Any]) -> str | None:

@@ -120,7 +120,7 @@ class InPlace(Generic[T]):
         return error
 
 
-class Errand(Generic[T]):
+class Errand(InPlace[T]):
     """A coroutine that runs in its own task while its caller waits, for a limited time.
 
     The caller's cancellation is the task's. A task that has not ended ``GRACE`` seconds after its cancellation is left
@@ -135,17 +135,14 @@ class Errand(Generic[T]):
         error: what the coroutine raised; not raised here, so that it cannot be taken for the caller's own.
     """
 
-    __slots__ = ("_core", "_done", "_name", "_scope", "_watched", "_work", "error", "value")
+    __slots__ = ("_done", "_scope", "_watched", "_work")
 
     def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str, *, watched: bool = True) -> None:
-        self._core = core
+        super().__init__(core, name)
         self._watched = watched
-        self._name = name
         self._work: Coroutine[Any, Any, T] | None = None
         self._done = anyio.Event()
         self._scope = anyio.CancelScope()
-        self.error: BaseException | None = None
-        self.value: T
 
     async def run(self, seconds: float | None) -> None:
         """Run the task until it ends with a ``value`` or an ``error``.
@@ -168,11 +165,6 @@ class Errand(Generic[T]):
             raise OutOfTime
         if isinstance(self.error, anyio.get_cancelled_exc_class()):
             self.error = AdapterFailed(f"{self._name} was cancelled from within: nobody here asked for it")
-
-    def failure(self) -> BaseException | None:
-        """Return what the coroutine raised, once: whoever raises it is a frame of its, and must not hold it."""
-        error, self.error = self.error, None
-        return error
 
     async def work(self) -> None:
         """Do the work, in the task; raise nothing but a cancellation that is not ours."""
