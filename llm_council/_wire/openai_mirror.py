@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llm_council._wire.openai_reply import CHOICE_EXTRA, MESSAGE_EXTRA, REPLY_EXTRA, picked
+from llm_council._wire.openai_thoughts import THINKING
 from llm_council._wire.payloads import dumps
 from llm_council.models.messages import ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
@@ -21,9 +22,11 @@ def encode_response(response: GenerateResponse) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": response.text, **picked(extra, MESSAGE_EXTRA)}
     if response.refusal is not None:
         message["refusal"] = response.refusal
-    if response.reasoning is not None:
+    thoughts, blocks = _reasoned(response)
+    if thoughts:  # they say the reasoning themselves
+        message["content"] = [*thoughts, {"type": "text", "text": response.text}] if response.text else thoughts
+    elif response.reasoning is not None:
         message["reasoning"] = response.reasoning
-    blocks = [dict(part.data) for part in response.reasoning_parts if part.data is not None]
     if blocks:
         message["reasoning_details"] = blocks
     if response.tool_calls:
@@ -32,6 +35,13 @@ def encode_response(response: GenerateResponse) -> dict[str, Any]:
     reply = {**_envelope(response), "object": "chat.completion", "choices": [choice]}
     usage = _usage(response)
     return reply if usage is None else {**reply, "usage": usage}
+
+
+def _reasoned(response: GenerateResponse) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the blocks of reasoning that are parts of the content, and those that stand beside it."""
+    blocks = [dict(part.data) for part in response.reasoning_parts if part.data is not None]
+    thoughts = [block for block in blocks if block.get("type") == THINKING]
+    return thoughts, [block for block in blocks if block.get("type") != THINKING]
 
 
 def _envelope(response: GenerateResponse) -> dict[str, Any]:
@@ -94,12 +104,18 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
         return {**common, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}
 
     yield event({"role": "assistant", "content": ""})
-    for key, text in (("reasoning", response.reasoning), ("content", response.text), ("refusal", response.refusal)):
+    thoughts, blocks = _reasoned(response)
+    for block in thoughts:
+        yield event({"content": [block]})
+    for key, text in (
+        ("reasoning", None if thoughts else response.reasoning),
+        ("content", response.text),
+        ("refusal", response.refusal),
+    ):
         for piece in _pieces(text or "", size):
             yield event({key: piece})
-    for part in response.reasoning_parts:
-        if part.data is not None:
-            yield event({"reasoning_details": [dict(part.data)]})
+    for block in blocks:
+        yield event({"reasoning_details": [block]})
     for index, call in enumerate(response.tool_calls):
         first = {"name": call.name, "arguments": ""}
         yield event(

@@ -46,7 +46,8 @@ class ChatOptions:
         developer_role: the role word of a developer turn.
         reasoning: how the server is told to think.
         echo: the key under which an assistant's turn carries its reasoning back: ``"reasoning_details"`` (the blocks
-            unchanged), ``"reasoning_content"`` or ``"reasoning"`` (their text); None sends none back.
+            unchanged), ``"content"`` (its parts that are thoughts, unchanged), ``"reasoning_content"`` or
+            ``"reasoning"`` (their text); None sends none back.
         schema: what becomes of a structured output.
         stream_usage: ask for the usage of a stream.
         cache_control: send cache marks; most servers of the dialect cache by themselves and refuse marks.

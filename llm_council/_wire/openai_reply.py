@@ -8,7 +8,7 @@ from typing import Any
 from llm_council._wire.openai_calls import read_calls
 from llm_council._wire.openai_errors import choice_error, error_inside
 from llm_council._wire.openai_options import DEFAULT, ChatOptions
-from llm_council._wire.openai_request import reasoning_part
+from llm_council._wire.openai_thoughts import THINKING, reasoning_part, thoughts_to_echo
 from llm_council._wire.payloads import amount, get_text, malformed, need_list, need_object, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.models.messages import ReasoningPart, ToolCall
@@ -127,20 +127,21 @@ def read_content(value: Any, path: str) -> tuple[str | None, str | None, str]:
     return "".join(texts) if texts else None, "".join(refusals) or None, "".join(thoughts)
 
 
+def thoughts_among(content: Any) -> list[dict[str, Any]]:
+    """Return the parts of a content that are thoughts, as the server wrote them."""
+    parts = content if isinstance(content, list) else []
+    return [part for part in parts if isinstance(part, dict) and part.get("type") == THINKING]
+
+
 def _reasoning_parts(
     message: Mapping[str, Any], reasoning: str | None, options: ChatOptions
 ) -> tuple[ReasoningPart, ...]:
     blocks = message.get("reasoning_details")
     if isinstance(blocks, list) and blocks:
         return tuple(reasoning_part(block, options.vendor) for block in blocks if isinstance(block, dict))
+    if options.echo == "content":
+        return tuple(reasoning_part(block, options.vendor) for block in thoughts_among(message.get("content")))
     return thoughts_to_echo(reasoning, options)
-
-
-def thoughts_to_echo(reasoning: str | None, options: ChatOptions) -> tuple[ReasoningPart, ...]:
-    """Return reasoning that goes back as text, for servers that want it on the turns of their tools."""
-    if reasoning and options.echo not in (None, "reasoning_details"):
-        return (ReasoningPart(text=reasoning, vendor=options.vendor),)
-    return ()
 
 
 def _tool_calls(message: Mapping[str, Any], path: str) -> tuple[ToolCall, ...]:

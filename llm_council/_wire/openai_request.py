@@ -10,12 +10,13 @@ import attrs
 
 from llm_council._wire.openai_calls import CUSTOM
 from llm_council._wire.openai_options import DEFAULT, ChatOptions, ReasoningStyle, SchemaStyle
+from llm_council._wire.openai_thoughts import THINKING, decode_thoughts, encode_thoughts, reasoning_part, thinking_block
 from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 
-__all__ = ["decode_request", "encode_request", "reasoning_part"]
+__all__ = ["decode_request", "encode_request"]
 
 
 _USAGE = {"include_usage": True}
@@ -101,35 +102,31 @@ def _encode_turn(turn: Message, options: ChatOptions) -> dict[str, Any]:
     if turn.tool_calls:
         message["tool_calls"] = [_encode_call(call, options) for call in turn.tool_calls]
         message["content"] = message["content"] or None
-    if options.echo is not None and not isinstance(turn.content, str):
-        parts = [part for part in turn.content if isinstance(part, ReasoningPart) and part.vendor == options.vendor]
-        blocks = [dict(part.data) for part in parts if part.data is not None]
-        if options.echo != "reasoning_details":
-            thoughts = "".join(part.text for part in parts)
-            if thoughts:
-                message[options.echo] = thoughts
-        elif blocks:
-            message[options.echo] = blocks
+    message.update(encode_thoughts(turn, options))
     return message
 
 
 def _encode_content(content: str | tuple[Part, ...], options: ChatOptions) -> str | list[dict[str, Any]]:
     if isinstance(content, str):
         return content
-    parts = [_encode_part(part, options) for part in content if not isinstance(part, ReasoningPart)]
+    blocks = (
+        thinking_block(part, options) if isinstance(part, ReasoningPart) else _encode_part(part, options)
+        for part in content
+    )
+    parts = [block for block in blocks if block is not None]
     if all(part["type"] == "text" and len(part) == 2 for part in parts):
         return "".join(part["text"] for part in parts)  # a string is what every server takes
     return parts
 
 
-def _encode_part(part: Part, options: ChatOptions) -> dict[str, Any]:
+def _encode_part(part: TextPart | ImagePart, options: ChatOptions) -> dict[str, Any]:
     if isinstance(part, ImagePart):
         image: dict[str, Any] = {"url": part.url or f"data:{part.media_type};base64,{part.data}"}
         if part.detail is not None:
             image["detail"] = part.detail
         return {"type": "image_url", "image_url": image}
     block: dict[str, Any] = {"type": "text", "text": part.text}
-    if isinstance(part, TextPart) and part.cache and options.cache_control:
+    if part.cache and options.cache_control:
         block["cache_control"] = {"type": "ephemeral"}
     return block
 
@@ -326,7 +323,7 @@ def _decode_turn(value: Any, path: str, options: ChatOptions) -> Message:
     role = get_text(turn, "role", path)
     if not role:
         raise malformed(f"{path}.role", "a role", turn.get("role"))
-    parts = [*_decode_thoughts(turn, path, options), *_decode_content(turn.get("content"), f"{path}.content")]
+    parts = [*decode_thoughts(turn, path, options), *_decode_content(turn.get("content"), f"{path}.content", options)]
     calls = turn.get("tool_calls")
     calls = [] if calls is None else need_list(calls, f"{path}.tool_calls")
     return Message(
@@ -338,28 +335,7 @@ def _decode_turn(value: Any, path: str, options: ChatOptions) -> Message:
     )
 
 
-def _decode_thoughts(turn: Mapping[str, Any], path: str, options: ChatOptions) -> Iterable[ReasoningPart]:
-    if options.echo is None or turn.get(options.echo) is None:
-        return ()
-    if options.echo != "reasoning_details":
-        return (ReasoningPart(text=get_text(turn, options.echo, path) or "", vendor=options.vendor),)
-    blocks = need_list(turn[options.echo], f"{path}.{options.echo}")
-    return [reasoning_part(block, options.vendor) for block in blocks if isinstance(block, dict)]
-
-
-def reasoning_part(block: dict[str, Any], vendor: str) -> ReasoningPart:
-    """Keep one of OpenRouter's ``reasoning_details`` unchanged, its text and signature readable beside it."""
-    text = block.get("text") or block.get("summary")
-    signature = block.get("signature")
-    return ReasoningPart(
-        text=text if isinstance(text, str) else "",
-        signature=signature if isinstance(signature, str) and signature else None,
-        vendor=vendor,
-        data=block,
-    )
-
-
-def _decode_content(value: Any, path: str) -> list[Part]:
+def _decode_content(value: Any, path: str, options: ChatOptions) -> list[Part]:
     if value is None:
         return []
     if isinstance(value, str):
@@ -377,6 +353,8 @@ def _decode_content(value: Any, path: str) -> list[Part]:
                 parts.append(ImagePart(url=url, detail=get_text(image, "detail", f"{here}.image_url")))
             except InvalidOption as error:
                 raise MalformedReply(f"{here}: {error}", path=here) from None
+        elif word == THINKING and options.echo == "content":
+            parts.append(reasoning_part(block, options.vendor))
         else:
             raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known ({kind(word)})", path=here)
     return parts

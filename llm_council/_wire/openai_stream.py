@@ -19,10 +19,10 @@ from llm_council._wire.openai_reply import (
     read_content,
     read_cost,
     read_usage,
-    thoughts_to_echo,
+    thoughts_among,
     usage_in,
 )
-from llm_council._wire.openai_request import reasoning_part
+from llm_council._wire.openai_thoughts import add_block, add_thinking, reasoning_part, thoughts_to_echo
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
@@ -153,6 +153,9 @@ class ChunkDecoder(Decoder):
 
     def _say(self, content: Any, facts: dict[str, Any]) -> None:
         if type(content) is not str:
+            if self._options.echo == "content":
+                for piece in thoughts_among(content):
+                    add_thinking(self._blocks, piece)
             content, refusal, thoughts = read_content(content, "$.choices[0].delta.content")
             self._think(thoughts, facts)
             if refusal:
@@ -183,7 +186,7 @@ class ChunkDecoder(Decoder):
         if isinstance(blocks, list):
             for block in blocks:
                 if isinstance(block, dict):
-                    _merge(self._blocks, block)
+                    add_block(self._blocks, block)
         calls = delta.get("tool_calls")
         legacy = delta.get("function_call")
         if calls is None and legacy is not None:
@@ -243,20 +246,6 @@ class ChunkDecoder(Decoder):
         if self._kept:
             facts["extra"] = dict(self._kept)
         return [GenerateChunk(**facts)] if facts else []
-
-
-def _merge(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
-    """Join the pieces of one block of ``reasoning_details``, which are those of one index and type."""
-    kind = piece.get("type")
-    block = next((b for b in reversed(blocks) if b.get("index") == piece.get("index") and b.get("type") == kind), None)
-    if block is None or kind == "reasoning.encrypted":  # encrypted blocks arrive whole
-        blocks.append(dict(piece))
-        return
-    for key, value in piece.items():
-        if key in ("text", "summary") and isinstance(value, str) and isinstance(block.get(key), str):
-            block[key] += value
-        elif value not in (None, ""):
-            block[key] = value
 
 
 class ChatStream(BodyReader):

@@ -12,7 +12,16 @@ import pytest
 
 from llm_council import get_provider
 from llm_council.errors import CapabilityMissing, InvalidOption, MissingCredentials
-from llm_council.models import ImagePart, Message, ProviderCapabilities, ReasoningConfig, StructuredOutput
+from llm_council.models import (
+    ImagePart,
+    Message,
+    ProviderCapabilities,
+    ReasoningConfig,
+    ReasoningPart,
+    StructuredOutput,
+    TextPart,
+    join,
+)
 from llm_council.providers import gateways, registry
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 
@@ -260,3 +269,64 @@ async def test_deepseek_gets_its_reasoning_back_and_no_image(vendor):
         with pytest.raises(CapabilityMissing):
             await call(provider, GenerateRequest(messages=[picture]))
         assert not await provider.supports("multimodal")
+
+
+def thought(*words, **more):
+    return {"type": "thinking", "thinking": [{"type": "text", "text": word} for word in words], **more}
+
+
+async def told_again(provider, first):
+    """The assistant's turn that a provider makes of its own answer."""
+    again = [Message("user", "x"), first.to_message(), Message("user", "y")]
+    await call(provider, GenerateRequest(messages=again))
+
+
+@pytest.mark.anyio
+async def test_mistral_gets_its_thoughts_back_as_they_came(vendor):
+    thinking = thought("Let me see.", closed=True, signature="sig-1")
+    thinking["thinking"].append({"type": "tool_reference", "tool": "web_search", "title": "t"})
+    content = [thinking, {"type": "text", "text": "42"}]
+    requested = {"id": "c1", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": content, "tool_calls": [requested]}
+    vendor.script = lambda exchange: exchange.answer(choices=[{"message": message, "finish_reason": "tool_calls"}])
+    async with get_provider("mistral", base_url=vendor.url, api_key=KEY, default_model="m") as provider:
+        first = await call(provider, GenerateRequest(prompt="x"))
+        assert (first.text, first.reasoning) == ("42", "Let me see.")
+        assert [part.signature for part in first.reasoning_parts] == ["sig-1"]
+        await told_again(provider, first)
+    turn = vendor.body["messages"][1]
+    assert turn["content"] == content
+    assert [call["id"] for call in turn["tool_calls"]] == ["c1"]
+    assert turn.keys() == {"role", "content", "tool_calls"}
+
+
+@pytest.mark.anyio
+async def test_mistral_gets_the_thoughts_of_a_stream_back_in_one_piece(vendor):
+    def script(exchange):
+        exchange.begin_stream()
+        for piece in ([thought("Let me")], [thought(" see.")], [thought(closed=True, signature="sig-1")], "4", "2"):
+            exchange.piece(piece)
+        exchange.piece(finish="stop")
+        exchange.end_stream()
+
+    vendor.script = lambda exchange: script(exchange) if exchange.body.get("stream") else exchange.answer()
+    async with get_provider("mistral", base_url=vendor.url, api_key=KEY, default_model="m") as provider:
+        first = join([chunk async for chunk in stream(provider, GenerateRequest(prompt="x"))])
+        assert (first.text, first.reasoning) == ("42", "Let me see.")
+        await told_again(provider, first)
+    sent = vendor.body["messages"][1]["content"]
+    assert sent == [thought("Let me see.", closed=True, signature="sig-1"), {"type": "text", "text": "42"}]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", [name for name in NAMES if gateways.rows()[name].echo is None])
+async def test_other_gateways_get_no_thoughts_back(name, vendor):
+    message = {"role": "assistant", "content": [thought("hm"), {"type": "text", "text": "42"}]}
+    vendor.script = lambda exchange: exchange.answer(choices=[{"message": message, "finish_reason": "stop"}])
+    async with get_provider(name, base_url=vendor.url, api_key=KEY, default_model="m") as provider:
+        first = await call(provider, GenerateRequest(prompt="x"))
+        assert (first.text, first.reasoning, first.reasoning_parts) == ("42", "hm", ())
+        foreign = ReasoningPart(text="hm", vendor="mistral", data=thought("hm"))
+        turns = [Message("user", "x"), Message("assistant", [foreign, TextPart(text="42")]), Message("user", "y")]
+        await call(provider, GenerateRequest(messages=turns))
+    assert vendor.body["messages"][1] == {"role": "assistant", "content": "42"}

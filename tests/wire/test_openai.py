@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from llm_council._wire.openai import (
@@ -214,6 +215,25 @@ def test_a_reply_can_be_sent_back_as_a_turn() -> None:
     response = decode_response({"choices": [{"message": message, "finish_reason": "tool_calls"}]}, options)
     again = encode_request(GenerateRequest(messages=[response.to_message()]), options)["messages"][0]
     assert again == {"role": "assistant", "content": None, "reasoning_details": details, "tool_calls": [call]}
+
+
+def test_thoughts_that_are_parts_of_the_content_come_back_through_the_mirror() -> None:
+    options = ChatOptions(vendor="mistral", echo="content")
+    blocks = [{"type": "thinking", "thinking": [{"type": "text", "text": text}], "closed": True} for text in "ab"]
+    parts = [ReasoningPart(text=text, vendor="mistral", data=block) for text, block in zip("ab", blocks, strict=True)]
+    answer = GenerateResponse(
+        text="42", reasoning="ab", reasoning_parts=parts, finish_reason="stop", model="m", request_id="r"
+    )
+    again = decode_response(encode_response(answer), options)
+    assert attrs.evolve(again, raw=None) == answer
+    streamed = stream(*encode_chunks(answer), options=options)
+    assert (streamed.text, streamed.reasoning, streamed.to_message().text) == ("42", "ab", "42")
+    payload = encode_request(GenerateRequest(messages=[answer.to_message()]), options)
+    assert payload["messages"][0]["content"] == [*blocks, {"type": "text", "text": "42"}]
+    assert encode_request(decode_request(payload, options), options) == payload
+    unsigned = Message("assistant", [ReasoningPart(text="hm", vendor="mistral", signature="s")])
+    block = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "signature": "s"}
+    assert encode_request(GenerateRequest(messages=[unsigned]), options)["messages"][0]["content"] == [block]
 
 
 # What comes back whole

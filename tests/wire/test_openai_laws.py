@@ -40,6 +40,7 @@ SERVERS = [
         system_role="user",
         developer_role="user",
     ),
+    ChatOptions(vendor="openai", echo="content"),
 ]
 
 
