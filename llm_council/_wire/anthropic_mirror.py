@@ -41,14 +41,16 @@ def _stop(response: GenerateResponse) -> str | None:
 
 def _blocks(response: GenerateResponse) -> list[dict[str, Any]]:
     blocks = [block for part in response.reasoning_parts if (block := block_of(part, part.vendor or "")) is not None]
-    if response.text is not None:
-        text: dict[str, Any] = {"type": "text", "text": response.text}
-        cited = picked(response.extra, ("citations",))
-        blocks.append({**text, **cited})
-    blocks += response.extra.get("blocks", [])
+    said = "".join(block["text"] for block in blocks if block["type"] == "text")
+    if response.text is not None and (response.text != said or not said):
+        text: dict[str, Any] = {"type": "text", "text": response.text.removeprefix(said)}
+        blocks.append(text if said else {**text, **picked(response.extra, ("citations",))})
+    blocks += [block for block in response.extra.get("blocks", []) if block not in blocks]
+    called = [block["id"] for block in blocks if block["type"] == "tool_use"]
     for call in response.tool_calls:
-        given = loads(call.arguments) if call.arguments.strip() else {}
-        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given, **call.extra})
+        if call.id not in called:
+            given = loads(call.arguments) if call.arguments.strip() else {}
+            blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given, **call.extra})
     return blocks
 
 

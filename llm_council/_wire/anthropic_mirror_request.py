@@ -11,7 +11,7 @@ from llm_council._wire.anthropic_request import encode_choice, encode_tool
 from llm_council._wire.anthropic_thinking import BLOCKS, decode_thinking, part_of
 from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import ImagePart, Message, Part, TextPart, ToolCall
+from llm_council.models.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
 from llm_council.models.request import GenerateRequest, StructuredOutput, Tool
 
 __all__ = ["decode_request"]
@@ -166,7 +166,8 @@ def _decode_message(value: Any, path: str, options: MessagesOptions) -> Iterable
         elif word == "tool_use":
             turns[-1].calls.append(tool_call(block, here))
         else:
-            part = _decode_part(block, here, options.vendor)
+            own = role == Role.ASSISTANT and (word != "text" or "citations" in block)
+            part = part_of(block, options.vendor) if own else _decode_part(block, here, options.vendor)
             if not turns[-1].takes(part):
                 turns.append(_Turn())
             turns[-1].parts.append(part)

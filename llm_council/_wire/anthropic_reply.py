@@ -9,9 +9,9 @@ import attrs
 
 from llm_council._wire.anthropic_errors import error_inside
 from llm_council._wire.anthropic_options import DEFAULT, MessagesOptions
-from llm_council._wire.anthropic_thinking import BLOCKS, part_of
+from llm_council._wire.anthropic_thinking import BLOCKS, parts_to_echo
 from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, tokens
-from llm_council.models.messages import ReasoningPart, ToolCall
+from llm_council.models.messages import ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 
 __all__ = ["decode_response"]
@@ -33,8 +33,9 @@ def decode_response(
 
     Returns:
         The answer as it is: empty text stays empty, no text is None. Blocks of thinking are in ``reasoning_parts``,
-        as they were signed; what the vendor's own tools said is in ``extra["blocks"]``, citations are in
-        ``extra["citations"]``.
+        as they were signed, with what must stand between them and those of the vendor's own tools, which are in
+        ``extra["blocks"]`` too; citations are in ``extra["citations"]``. The stop reason ``pause_turn`` is no finish
+        reason of ours: the vendor's tools are still at work, and go on when the turn is sent back.
 
     Raises:
         ApiError: the reply holds an error.
@@ -45,13 +46,13 @@ def decode_response(
     error = error_inside(reply, request_id=request_id)
     if error is not None:
         raise error
-    said = _read_content(reply, options)
+    said = _read_content(reply)
     word = stop_word(reply.get("stop_reason"))
     usage = reply.get("usage")
     return GenerateResponse(
         text="".join(said.texts) if said.texts else None,
-        reasoning="".join(part.text for part in said.parts) or None,
-        reasoning_parts=tuple(said.parts),
+        reasoning="".join(said.thoughts) or None,
+        reasoning_parts=parts_to_echo(said.blocks, options.vendor),
         refusal=refusal_in(reply.get("stop_details")),
         tool_calls=tuple(said.calls),
         usage=read_usage(usage),
@@ -68,14 +69,15 @@ def decode_response(
 class _Content:
     """The blocks of a message, by what they are."""
 
+    blocks: list[dict[str, Any]] = attrs.field(factory=list)
     texts: list[str] = attrs.field(factory=list)
-    parts: list[ReasoningPart] = attrs.field(factory=list)
+    thoughts: list[str] = attrs.field(factory=list)
     calls: list[ToolCall] = attrs.field(factory=list)
     others: list[Any] = attrs.field(factory=list)
     citations: list[Any] = attrs.field(factory=list)
 
 
-def _read_content(reply: Mapping[str, Any], options: MessagesOptions) -> _Content:
+def _read_content(reply: Mapping[str, Any]) -> _Content:
     said = _Content()
     content = reply.get("content")
     nothing = content is None and reply.get("type") == "message"  # a refusal, for one
@@ -85,6 +87,7 @@ def _read_content(reply: Mapping[str, Any], options: MessagesOptions) -> _Conten
         path = f"$.content[{index}]"
         block = need_object(found, path)
         word = block.get("type")
+        said.blocks.append(block)
         if word == "text":
             said.texts.append(get_text(block, "text", path) or "")
             cited = block.get("citations")
@@ -92,7 +95,8 @@ def _read_content(reply: Mapping[str, Any], options: MessagesOptions) -> _Conten
         elif word == "tool_use":
             said.calls.append(tool_call(block, path))
         elif isinstance(word, str) and word in BLOCKS:
-            said.parts.append(part_of(block, options.vendor))
+            found = block.get("thinking")
+            said.thoughts.append(found if isinstance(found, str) else "")
         else:
             said.others.append(block)
     return said

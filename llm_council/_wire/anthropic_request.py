@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from llm_council._wire.anthropic_options import DEFAULT, MessagesOptions
 from llm_council._wire.anthropic_thinking import block_of, encode_thinking
 from llm_council._wire.payloads import loads
@@ -106,7 +108,9 @@ def _encode_turns(turns: Iterable[Message], options: MessagesOptions, mark: Mapp
             role, blocks = str(Role.USER), [_encode_result(turn, options, mark)]
         else:
             role, blocks = str(turn.role), _encode_parts(turn.content, options, mark)
-            blocks += [_encode_call(call) for call in turn.tool_calls]
+            called = {block["id"] for block in blocks if block["type"] == "tool_use"}
+            calls = [_encode_call(call) for call in turn.tool_calls]
+            blocks += [call for call in calls if call["id"] not in called]
         if not blocks:
             continue
         if merged and merged[-1][0] == role:
@@ -130,9 +134,19 @@ def _is_plain(block: Mapping[str, Any]) -> bool:
 
 
 def _encode_parts(content: str | tuple[Part, ...], options: MessagesOptions, mark: Mapping[str, Any]) -> list[Block]:
-    """Return the blocks of one turn; text alone is one block."""
+    """Return the blocks of one turn; text alone is one block, and what a block sent back says is not said again."""
     parts = (TextPart(text=content),) if isinstance(content, str) else content
-    blocks = [block for part in parts if (block := _encode_part(part, options, mark)) is not None]
+    blocks: list[Block] = []
+    said = ""
+    for part in parts:
+        if said and isinstance(part, TextPart):
+            part, said = attrs.evolve(part, text=part.text.removeprefix(said)), ""
+        block = _encode_part(part, options, mark)
+        if block is None:
+            continue
+        if isinstance(part, ReasoningPart) and block["type"] == "text":
+            said += block["text"]
+        blocks.append(block)
     if len(blocks) > 1 and all(map(_is_plain, blocks)):
         return [{"type": "text", "text": "".join(block["text"] for block in blocks)}]
     return blocks

@@ -17,7 +17,7 @@ from llm_council._wire.anthropic_reply import (
     refusal_in,
     stop_word,
 )
-from llm_council._wire.anthropic_thinking import BLOCKS, part_of
+from llm_council._wire.anthropic_thinking import BLOCKS, SAID, parts_to_echo
 from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
@@ -34,18 +34,19 @@ class _Block:
     """A content block that is arriving.
 
     Attributes:
-        start: the block as it began, and for thinking and the vendor's own tools as it has become.
+        start: the block as it began, and at its end as it has become.
         call: which of our tool calls it is; None for other blocks.
-        said: whether a piece of it has come.
+        input: the pieces of its input.
+        place: how many pieces of text had come before it.
     """
 
-    __slots__ = ("call", "input", "said", "start")
+    __slots__ = ("call", "input", "place", "start")
 
-    def __init__(self, start: dict[str, Any], call: int | None) -> None:
+    def __init__(self, start: dict[str, Any], call: int | None, place: int) -> None:
         self.start = start
         self.call = call
-        self.said = False
         self.input: list[str] = []
+        self.place = place
 
 
 class EventDecoder(Decoder):
@@ -68,6 +69,7 @@ class EventDecoder(Decoder):
         self._begun = False
         self._blocks: dict[Any, _Block] = {}  # by index, those that are arriving
         self._calls = 0
+        self._held: list[dict[str, Any]] = []  # that go back if one follows that a turn cannot say
         self._others: list[Any] = []
         self._citations: list[Any] = []
         self._usage: dict[str, Any] = {}
@@ -161,12 +163,14 @@ class EventDecoder(Decoder):
                 index=call, id=get_text(start, "id", path) or f"call_{name}", name=name, extra=call_extra(start)
             )
             facts["tool_calls"] = (*facts.get("tool_calls", ()), delta)
-        self._blocks[index] = _Block(dict(start), call)
+        self._blocks[index] = block = _Block(dict(start), call, len(self._texts))
         for kind, key in (("text", "text"), ("thinking", "thinking")):
             if start.get("type") == kind:  # blocks begin empty; some servers put the first words there
                 self._say(kind, get_text(start, key, path) or "", facts)
-        if isinstance(start.get("citations"), list):
-            self._citations += start["citations"]
+        cited = start.get("citations")
+        if isinstance(cited, list):
+            self._citations += cited
+            block.start["citations"] = [*cited]
 
     def _say(self, kind: str, words: str, facts: dict[str, Any]) -> None:
         if words and kind == "text":
@@ -185,6 +189,8 @@ class EventDecoder(Decoder):
         elif word == "citations_delta":
             if delta.get("citation") is not None:
                 self._citations.append(delta["citation"])
+                if block is not None:
+                    block.start["citations"] = [*(block.start.get("citations") or ()), delta["citation"]]
         elif block is None:
             return  # a piece of a block that never began
         elif word == "input_json_delta":
@@ -199,31 +205,34 @@ class EventDecoder(Decoder):
     def _argue(self, block: _Block, words: str, facts: dict[str, Any]) -> None:
         if not words:
             return
-        block.said = True
-        if block.call is None:
-            block.input.append(words)
-        else:
+        block.input.append(words)
+        if block.call is not None:
             facts["tool_calls"] = (ToolCallDelta(index=block.call, arguments=words),)
 
     def _close(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         block = self._blocks.pop(_index(value), None)
         if block is None:
             return
-        word = block.start.get("type")
+        start, word = block.start, block.start.get("type")
+        thinks = isinstance(word, str) and word in BLOCKS
+        if block.input:
+            start["input"] = self._whole("".join(block.input))
         if block.call is not None:
-            if not block.said:  # a call without arguments has no pieces
-                given = block.start.get("input")
-                arguments = dumps(given if isinstance(given, dict) else {}).decode()
-                facts["tool_calls"] = (
-                    *facts.get("tool_calls", ()),
-                    ToolCallDelta(index=block.call, arguments=arguments),
-                )
-        elif isinstance(word, str) and word in BLOCKS:
-            facts["reasoning_parts"] = (*facts.get("reasoning_parts", ()), part_of(block.start, self._options.vendor))
-        elif word != "text":
-            if block.said:
-                block.start["input"] = self._whole("".join(block.input))
-            self._others.append(block.start)
+            given = start.get("input")
+            if not isinstance(given, dict):  # a block that goes back has an object there
+                start["input"] = {} if given is None else {"invalid_json": given}
+            if not block.input:  # a call without arguments has no pieces
+                call = ToolCallDelta(index=block.call, arguments=dumps(start["input"]).decode())
+                facts["tool_calls"] = (*facts.get("tool_calls", ()), call)
+        elif word == "text":
+            start["text"] = "".join(self._texts[block.place :])
+        elif not thinks:
+            self._others.append(start)
+        self._held.append(start)
+        if word not in SAID:
+            parts = parts_to_echo(self._held, self._options.vendor)
+            facts["reasoning_parts"] = (*facts.get("reasoning_parts", ()), *parts)
+            self._held = []
 
     def _whole(self, text: str) -> Any:
         try:

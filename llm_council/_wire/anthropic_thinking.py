@@ -1,8 +1,8 @@
-"""Thinking in Anthropic's Messages dialect: how it is asked for, and the signed blocks that go back unchanged."""
+"""Thinking in Anthropic's Messages dialect: how it is asked for, and the blocks that go back unchanged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_council._wire.anthropic_options import MessagesOptions, ThinkingStyle
@@ -10,10 +10,23 @@ from llm_council.errors import InvalidOption
 from llm_council.models.messages import ReasoningPart
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
 
-__all__ = ["BLOCKS", "LEAST_BUDGET", "block_of", "decode_thinking", "encode_thinking", "part_of", "thinking_budget"]
+__all__ = [
+    "BLOCKS",
+    "LEAST_BUDGET",
+    "SAID",
+    "block_of",
+    "decode_thinking",
+    "encode_thinking",
+    "part_of",
+    "parts_to_echo",
+    "thinking_budget",
+]
 
 BLOCKS = frozenset({"thinking", "redacted_thinking"})
 """The types of the content blocks that hold thinking."""
+
+SAID = ("text", "tool_use")
+"""The types of the content blocks that a turn says itself."""
 
 LEAST_BUDGET = 1024
 """The smallest ``budget_tokens`` that is taken (Messages API reference)."""
@@ -97,8 +110,24 @@ def decode_thinking(rest: dict[str, Any], max_tokens: Any, options: MessagesOpti
     return {"reasoning": config}
 
 
+def parts_to_echo(blocks: Iterable[Mapping[str, Any]], vendor: str) -> tuple[ReasoningPart, ...]:
+    """Keep the blocks that go back unchanged: all that come before the last one that a turn cannot say.
+
+    A turn says text and calls. It cannot say thinking, whose order the vendor checks, nor what its own tools did.
+    """
+    kept: list[ReasoningPart] = []
+    held: list[ReasoningPart] = []
+    for block in blocks:
+        if block.get("type") not in SAID:
+            kept += [*held, part_of(block, vendor)]
+            held = []
+        elif block.get("type") != "text" or block.get("text"):  # text without a character is refused
+            held.append(part_of({key: value for key, value in block.items() if value not in (None, [])}, vendor))
+    return tuple(kept)
+
+
 def part_of(block: Mapping[str, Any], vendor: str) -> ReasoningPart:
-    """Keep a block of thinking unchanged, its text and signature readable beside it."""
+    """Keep a block unchanged; of thinking, text and signature are readable beside it."""
     text, signature = block.get("thinking"), block.get("signature")
     return ReasoningPart(
         text=text if isinstance(text, str) else "",
@@ -113,7 +142,7 @@ def block_of(part: ReasoningPart, vendor: str) -> dict[str, Any] | None:
     if part.vendor != vendor:
         return None
     if part.data is not None:
-        return dict(part.data) if part.data.get("type") in BLOCKS else None
+        return dict(part.data) if isinstance(part.data.get("type"), str) else None
     if part.signature is None:
         return None
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}

@@ -6,6 +6,7 @@ from llm_council._wire.anthropic import (
     MessagesOptions,
     MessageStream,
     decode_error,
+    decode_request,
     decode_response,
     encode_error,
     encode_request,
@@ -122,12 +123,64 @@ def test_signed_thinking_goes_back_as_it_came_and_nothing_else_does():
         ReasoningPart(text="by hand", signature="t", vendor="anthropic"),
         ReasoningPart(text="another's", signature="t", vendor="openrouter"),
         ReasoningPart(text="nobody signed it", vendor="anthropic"),
-        ReasoningPart(vendor="anthropic", data={"type": "reasoning.text"}),
+        ReasoningPart(vendor="anthropic", data={"novel": 1}),
         TextPart(text="42"),
     ]
     payload = sent(Message("user", "u"), Message("assistant", parts))
     own = {"type": "thinking", "thinking": "by hand", "signature": "t"}
     assert payload["messages"][1]["content"] == [data, hidden, own, text("42")]
+
+
+def turns_of(*blocks):
+    """What goes back of an answer of these blocks, whole and streamed."""
+    answer = {"type": "message", "model": "m", "content": list(blocks), "stop_reason": "pause_turn"}
+    events = [{"type": "message_start", "message": {"type": "message", "model": "m", "content": []}}]
+    for index, block in enumerate(blocks):
+        begun, pieces = dict(block), []
+        if block["type"] == "text":
+            begun["text"] = ""
+            pieces = [{"type": "text_delta", "text": piece} for piece in block["text"]]
+        elif "input" in block:
+            begun["input"] = {}
+            pieces = [{"type": "input_json_delta", "partial_json": dumps(block["input"]).decode()}]
+        events.append({"type": "content_block_start", "index": index, "content_block": begun})
+        events += [{"type": "content_block_delta", "index": index, "delta": piece} for piece in pieces]
+        events.append({"type": "content_block_stop", "index": index})
+    events += [{"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}, {"type": "message_stop"}]
+    stream = MessageStream()
+    chunks = [chunk for event in events for chunk in stream.feed(frame(event))]
+    for found in (decode_response(answer), join([*chunks, *stream.finish()])):
+        assert (found.finish_reason, found.raw_finish_reason) == (None, "pause_turn")
+        yield sent(Message("user", "u"), found.to_message())["messages"][1]["content"]
+
+
+SEARCH = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "q"}}
+FOUND = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [{"encrypted_content": "E"}]}
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
+AGAIN = {"type": "thinking", "thinking": "hm, hm", "signature": "t"}
+CALLED = {"type": "tool_use", "id": "c1", "name": "f", "input": {"a": 1}}
+CITED = {"type": "text", "text": "as it says", "citations": [{"cited_text": "x"}]}
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [THOUGHT, text("Let me look."), SEARCH],  # paused: the vendor's own tools are still at work
+        [THOUGHT, text("Let me look."), SEARCH, FOUND, text("It is 42.")],
+        [text("a"), THOUGHT, text("b"), AGAIN, CALLED],  # thoughts between words, whose order the vendor checks
+        [CITED, SEARCH, FOUND, CITED, THOUGHT, text("a")],
+        [CALLED, SEARCH],
+        [text("a"), CALLED, SEARCH, {**CALLED, "id": "c2"}],
+        [SEARCH, FOUND],
+    ],
+)
+def test_a_turn_goes_back_in_the_order_that_it_came(blocks):
+    for content in turns_of(*blocks):
+        assert content == blocks
+        payload = sent(
+            Message("user", "u"), *decode_request({"messages": [{"role": "assistant", "content": content}]}).messages
+        )
+        assert payload["messages"][1]["content"] == blocks
 
 
 @pytest.mark.parametrize(

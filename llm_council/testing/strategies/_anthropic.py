@@ -102,6 +102,9 @@ def anthropic_replies(draw: st.DrawFn) -> m.GenerateResponse:
         extra["stop_details"] = {"type": "refusal", "category": None, "explanation": refusal}
     if text is not None and draw(st.booleans()):
         extra["citations"] = [{"type": "char_location", "cited_text": "x"}]
+    if "blocks" in extra:  # what comes before them goes back as it came
+        cited = {key: extra[key] for key in ("citations",) if key in extra}
+        parts += (*([_part({"type": "text", "text": text, **cited})] if text else []), _part(_SEARCH))
     return m.GenerateResponse(
         text=text,
         reasoning="".join(found.text for found in parts) or None,
