@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from llm_council._wire.openai_calls import CUSTOM
 from llm_council._wire.openai_reply import picked
 from llm_council._wire.payloads import dumps
 from llm_council._wire.responses_reply import REPLY_EXTRA, STATUSES
 from llm_council._wire.responses_request import text_in
+from llm_council.models.messages import ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
 
 __all__ = ["encode_events", "encode_response", "frame"]
 
 Item = dict[str, Any]
+
+_SAYING = {"function_call": "arguments", "custom_tool_call": "input"}  # the key of a call that holds its words
 
 
 def encode_response(response: GenerateResponse) -> dict[str, Any]:
@@ -53,19 +57,15 @@ def _items(response: GenerateResponse) -> list[Item]:
     if content:
         items.append({"type": "message", "id": "msg", "role": "assistant", "status": "completed", "content": content})
     known = {item.get("call_id") for item in items}
-    items += [
-        {
-            **call.extra,
-            "type": "function_call",
-            "call_id": call.id,
-            "name": call.name,
-            "arguments": call.arguments,
-            "status": "completed",
-        }
-        for call in response.tool_calls
-        if call.id not in known
-    ]
+    items += [_call(call) for call in response.tool_calls if call.id not in known]
     return items
+
+
+def _call(call: ToolCall) -> Item:
+    is_custom = call.extra.get("type") == CUSTOM
+    word, key = ("custom_tool_call", "input") if is_custom else ("function_call", "arguments")
+    said = {"call_id": call.id, "name": call.name, key: call.arguments}
+    return {**call.extra, "type": word, **said, "status": "completed"}
 
 
 def _usage(response: GenerateResponse) -> dict[str, Any] | None:
@@ -105,8 +105,8 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
     for index, item in enumerate(reply["output"]):
         place = {"output_index": index, "item_id": item.get("id")}
         empty = {key: [] if key in ("content", "summary") else value for key, value in item.items()}
-        if item["type"] == "function_call":
-            empty["arguments"] = ""
+        if item["type"] in _SAYING:
+            empty[_SAYING[item["type"]]] = ""
         yield {"type": "response.output_item.added", "output_index": index, "item": empty}
         for event in _pieces(item, size):
             yield {**event, **place}
@@ -116,10 +116,11 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
 
 
 def _pieces(item: Item, size: int) -> Iterator[dict[str, Any]]:
-    if item["type"] == "function_call":
-        for words in _cut(item["arguments"], size):
-            yield {"type": "response.function_call_arguments.delta", "delta": words}
-        yield {"type": "response.function_call_arguments.done", "arguments": item["arguments"]}
+    if item["type"] in _SAYING:
+        key = _SAYING[item["type"]]
+        for words in _cut(item[key], size):
+            yield {"type": f"response.{item['type']}_{key}.delta", "delta": words}
+        yield {"type": f"response.{item['type']}_{key}.done", key: item[key]}
     elif item["type"] == "message":
         for index, part in enumerate(item["content"]):
             kind, key = ("output_text", "text") if part["type"] == "output_text" else ("refusal", "refusal")

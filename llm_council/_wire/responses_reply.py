@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_council._wire.openai_calls import arguments_text, call_id
+from llm_council._wire.openai_calls import CUSTOM, arguments_text, call_id
 from llm_council._wire.openai_errors import error_inside
 from llm_council._wire.openai_reply import get_id, picked, read_cost, with_thoughts
 from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
@@ -18,7 +18,9 @@ __all__ = ["decode_response"]
 
 REPLY_EXTRA = ("service_tier",)
 STATUSES = ("completed", "complete", "incomplete", "failed", "cancelled", "queued", "in_progress")
-CALL = ("type", "call_id", "name", "arguments", "status")
+CALL = ("type", "call_id", "name", "arguments", "input", "status")
+CALLS = ("function_call", "custom_tool_call")
+"""The types of the items that ask for a call of the caller's: with JSON, and with free text."""
 _BARREN = ("cancelled", "queued", "in_progress", "incomplete")
 _UNKNOWN = Usage()
 _BETWEEN = "\n\n"  # paragraphs of reasoning
@@ -51,9 +53,7 @@ def decode_response(
     items = read_items(reply)
     texts, refusals = read_words(items, "output_text", "text"), read_words(items, "refusal", "refusal")
     refusal = "".join(refusals) or None
-    calls = [
-        read_call(item, index, f"$.output[{at}]") for index, (at, item) in enumerate(of_type(items, "function_call"))
-    ]
+    calls = [read_call(item, index, f"$.output[{at}]") for index, (at, item) in enumerate(of_type(items, *CALLS))]
     word, finish = read_finish(reply, called=bool(calls), refused=refusal is not None)
     return GenerateResponse(
         text="".join(texts) if texts else None,
@@ -94,9 +94,9 @@ def read_items(reply: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [need_object(item, f"$.output[{index}]") for index, item in enumerate(listed)]
 
 
-def of_type(items: Sequence[dict[str, Any]], word: str) -> list[tuple[int, dict[str, Any]]]:
-    """Return the items of one type, with their places."""
-    return [(index, item) for index, item in enumerate(items) if item.get("type") == word]
+def of_type(items: Sequence[dict[str, Any]], *words: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return the items of some types, with their places."""
+    return [(index, item) for index, item in enumerate(items) if item.get("type") in words]
 
 
 def read_parts(item: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
@@ -135,14 +135,22 @@ def read_call(item: Mapping[str, Any], index: int, path: str) -> ToolCall:
     return ToolCall(
         id=call_id(item.get("call_id") or item.get("id"), index),
         name=name,
-        arguments=arguments_text(item.get("arguments"), f"{path}.arguments"),
+        arguments=said_in(item, path),
         extra=call_extra(item),
     )
 
 
+def said_in(item: Mapping[str, Any], path: str) -> str:
+    """Return the arguments of a call: JSON text, or the free text of a custom tool's."""
+    if item.get("type") == "custom_tool_call":
+        return get_text(item, "input", path) or ""
+    return arguments_text(item.get("arguments"), f"{path}.arguments")
+
+
 def call_extra(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the vendor's own keys of a call."""
-    return {key: value for key, value in item.items() if key not in CALL and value is not None}
+    """Return the vendor's own keys of a call, and what tells one of a custom tool."""
+    extra = {key: value for key, value in item.items() if key not in CALL and value is not None}
+    return {**extra, "type": CUSTOM} if item.get("type") == "custom_tool_call" else extra
 
 
 def read_finish(reply: Mapping[str, Any], *, called: bool, refused: bool) -> tuple[str | None, FinishReason | None]:
@@ -167,7 +175,7 @@ def parts_to_echo(items: Sequence[dict[str, Any]], options: ResponsesOptions) ->
     """
     last = -1
     for index, item in enumerate(items):
-        if item.get("type") not in ("message", "function_call") or item.get("phase") is not None:
+        if item.get("type") not in ("message", *CALLS) or item.get("phase") is not None:
             last = index
     return tuple(_part(item, options) for item in items[: last + 1])
 

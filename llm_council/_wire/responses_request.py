@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from llm_council._wire.openai_calls import CUSTOM
 from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
 from llm_council.errors import InvalidOption
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
@@ -21,6 +22,7 @@ LEAST_TOKENS = 16
 
 _NAME = re.compile(r"[^A-Za-z0-9_-]")  # what names of schemas may not hold
 _SENT_BACK = ("id", "namespace")  # the vendor's own keys of a call that it wants back beside its reasoning
+_CALLS = ("function_call", "custom_tool_call")
 _INSTRUCTIONS = (Role.SYSTEM, Role.DEVELOPER)
 _MERGED = ("text", "reasoning")  # objects that a request's ``extra`` adds to, and does not replace
 
@@ -83,7 +85,8 @@ def _is_text(content: str | tuple[Part, ...]) -> bool:
 
 def _encode_turns(turns: Sequence[Message], options: ResponsesOptions) -> tuple[str, str | list[Item]]:
     """Return the instructions at the beginning of a conversation, and the rest of it, which is never empty."""
-    written = [(turn, items) for turn in turns if (items := _encode_turn(turn, options))]
+    custom = _custom_calls(turns, options)
+    written = [(turn, items) for turn in turns if (items := _encode_turn(turn, options, custom))]
     said: list[str] = []
     for turn, _ in written[:-1]:
         if turn.role not in _INSTRUCTIONS or not turn.text or not _is_text(turn.content):
@@ -97,13 +100,22 @@ def _encode_turns(turns: Sequence[Message], options: ResponsesOptions) -> tuple[
     return "\n\n".join(said), items
 
 
-def _encode_turn(turn: Message, options: ResponsesOptions) -> list[Item]:
+def _custom_calls(turns: Sequence[Message], options: ResponsesOptions) -> set[Any]:
+    """Return the ids of the calls of custom tools, whose results have a type of their own."""
+    found: set[Any] = set()
+    for turn in turns:
+        found.update(call.id for call in turn.tool_calls if call.extra.get("type") == CUSTOM)
+        found.update(item.get("call_id") for item in _echoed(turn, options) if item.get("type") == "custom_tool_call")
+    return found
+
+
+def _encode_turn(turn: Message, options: ResponsesOptions, custom: Collection[Any]) -> list[Item]:
     if turn.role == Role.TOOL:
         if not turn.tool_call_id:
             raise InvalidOption("a tool's turn needs tool_call_id: the id of the call that it answers")
         return [
             {
-                "type": "function_call_output",
+                "type": "custom_tool_call_output" if turn.tool_call_id in custom else "function_call_output",
                 "call_id": turn.tool_call_id,
                 "output": _encode_content(turn.content),
             }
@@ -113,7 +125,7 @@ def _encode_turn(turn: Message, options: ResponsesOptions) -> list[Item]:
         return [{"role": role, "content": _encode_content(turn.content)}]
     kept = _echoed(turn, options)
     said = "".join(text_in(item) for item in kept)
-    called = {item.get("call_id") for item in kept if item.get("type") == "function_call"}
+    called = {item.get("call_id") for item in kept if item.get("type") in _CALLS}
     items = list(kept)
     content = _encode_content(turn.content)
     if said and isinstance(content, str):
@@ -157,6 +169,8 @@ def _encode_part(part: Part) -> Item:
 
 def _encode_call(call: ToolCall, *, beside: bool) -> Item:
     kept = {key: call.extra[key] for key in _SENT_BACK if key in call.extra} if beside else {}
+    if call.extra.get("type") == CUSTOM:
+        return {**kept, "type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": call.arguments}
     arguments = call.arguments if call.arguments.strip() else "{}"
     return {**kept, "type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments}
 

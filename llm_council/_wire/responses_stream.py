@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_calls import arguments_text, call_id
+from llm_council._wire.openai_calls import call_id
 from llm_council._wire.openai_errors import error_inside
 from llm_council._wire.openai_reply import get_id
 from llm_council._wire.payloads import get_text, loads, malformed, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
 from llm_council._wire.responses_reply import (
+    CALLS,
     about,
     call_extra,
     decode_response,
@@ -25,6 +26,7 @@ from llm_council._wire.responses_reply import (
     read_parts,
     read_usage,
     read_words,
+    said_in,
     thoughts_in,
 )
 from llm_council._wire.sse import SseEvent, SseSplitter
@@ -94,6 +96,8 @@ class EventDecoder(Decoder):
             "response.refusal.done": partial(self._whole, "refusal", "content_index", "refusal"),
             "response.function_call_arguments.delta": partial(self._add, "arguments", ""),
             "response.function_call_arguments.done": partial(self._whole, "arguments", "", "arguments"),
+            "response.custom_tool_call_input.delta": partial(self._add, "arguments", ""),
+            "response.custom_tool_call_input.done": partial(self._whole, "arguments", "", "input"),
             "response.reasoning_summary_text.delta": partial(self._add, "summary", "summary_index"),
             "response.reasoning_summary_text.done": partial(self._whole, "summary", "summary_index", "text"),
             "response.reasoning_text.delta": partial(self._add, "content", "content_index"),
@@ -179,7 +183,7 @@ class EventDecoder(Decoder):
     def _open(self, value: dict[str, Any], facts: Facts) -> None:
         item = need_object(value.get("item"), "$.item")
         known = self._item(value, item, begins=True)
-        if item.get("type") == "function_call":
+        if item.get("type") in CALLS:
             self._call(known, item, facts)
 
     def _call(self, known: _Item, item: dict[str, Any], facts: Facts) -> None:
@@ -194,13 +198,13 @@ class EventDecoder(Decoder):
             early = "".join(known.said.get(("arguments", 0), ()))
             begun = ToolCallDelta(index=known.call, id=own, name=name, arguments=early, extra=call_extra(item))
             facts["tool_calls"] = (*facts.get("tool_calls", ()), begun)
-        self._catch_up(known, "arguments", 0, arguments_text(item.get("arguments"), "$.item.arguments"), facts)
+        self._catch_up(known, "arguments", 0, said_in(item, "$.item"), facts)
 
     def _close(self, value: dict[str, Any], facts: Facts) -> None:
         item = need_object(value.get("item"), "$.item")
         known = self._item(value, item)
         word = item.get("type")
-        if word == "function_call":
+        if word in CALLS:
             self._call(known, item, facts)
         elif word == "message":
             for index, part in enumerate(read_parts(item, "$.item")):
@@ -294,7 +298,7 @@ class EventDecoder(Decoder):
             for _, item in of_type(items, "reasoning"):
                 for words in thoughts_in(item):
                     self._say(_Item(), "content", 0, words, facts)
-        for _, item in of_type(items, "function_call")[len(self._called) :]:
+        for _, item in of_type(items, *CALLS)[len(self._called) :]:
             self._call(_Item(), item, facts)
 
 

@@ -558,7 +558,6 @@ OWN = [
     "computer_call",
     "tool_search_call",
     "tool_search_output",
-    "custom_tool_call",
     "compaction",
     "program",
     "something_new",
@@ -581,6 +580,37 @@ def test_items_of_the_vendors_own_are_kept_and_disturb_nothing(kind: str) -> Non
     for found in (answer, streamed):
         assert (found.text, found.tool_calls, found.finish_reason) == ("So.", (), FinishReason.STOP)
         assert [part.data for part in found.reasoning_parts] == [item]
+
+
+def test_a_call_of_a_custom_tool_is_the_callers_and_its_result_has_a_type_of_its_own() -> None:
+    item = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "c1", "name": "shell", "input": "ls -l"}
+    whole = reply(output=[{**item, "status": "completed"}])
+    begun = {"type": "response.output_item.added", "output_index": 0, "item": {**item, "input": ""}}
+    pieces = [
+        {"type": "response.custom_tool_call_input.delta", "output_index": 0, "item_id": "ctc_1", "delta": words}
+        for words in ("ls", " -l")
+    ]
+    done = {"type": "response.custom_tool_call_input.done", "output_index": 0, "item_id": "ctc_1", "input": "ls -l"}
+    closed = {"type": "response.output_item.done", "output_index": 0, "item": item}
+    end = {"type": "response.completed", "response": whole}
+    streamed, fault = everywhere("responses", events(begun, *pieces, done, closed, end))
+    late, _ = everywhere("responses", events(end))
+    answer = responses.decode_response(whole)
+    assert fault is None
+    call = ToolCall(id="c1", name="shell", arguments="ls -l", extra={"id": "ctc_1", "type": "custom"})
+    for found in (answer, streamed, late):
+        assert (found.tool_calls, found.finish_reason) == ((call,), FinishReason.TOOL_CALLS)
+    result = Message("tool", "total 0", tool_call_id="c1")
+    sent = {key: item[key] for key in ("type", "call_id", "name", "input")}
+    output = {"type": "custom_tool_call_output", "call_id": "c1", "output": "total 0"}
+    again = responses.encode_request(GenerateRequest(messages=[Message("user", "x"), answer.to_message(), result]))
+    assert again["input"][1:] == [sent, output]
+    thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+    after = responses.decode_response(reply(output=[item, thought, {**item, "call_id": "c2", "input": "pwd"}]))
+    told = [Message("user", "x"), after.to_message(), result, Message("tool", "/", tool_call_id="c2")]
+    again = responses.encode_request(GenerateRequest(messages=told))
+    later = {"id": "ctc_1", **sent, "call_id": "c2", "input": "pwd"}
+    assert again["input"][1:] == [item, thought, later, output, {**output, "call_id": "c2", "output": "/"}]
 
 
 @pytest.mark.parametrize(

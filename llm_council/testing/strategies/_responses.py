@@ -54,6 +54,10 @@ def _calls() -> SearchStrategy[m.ToolCall]:
     return st.builds(_call, words, words, json_objects(), has_id=st.booleans(), namespace=maybe(words))
 
 
+def _custom_calls() -> SearchStrategy[m.ToolCall]:
+    return st.builds(m.ToolCall, id=words, name=words, arguments=texts, extra=st.just({"type": "custom"}))
+
+
 @st.composite
 def responses_requests(draw: st.DrawFn) -> m.GenerateRequest:
     """Return requests that use all that the dialect carries."""
@@ -105,7 +109,7 @@ def responses_replies(draw: st.DrawFn) -> m.GenerateResponse:
     """Return answers that the dialect carries whole."""
     parts = tuple(_part(item) for item in draw(st.lists(_items(), max_size=3, unique_by=lambda item: item["id"])))
     refusal = draw(maybe(_said))
-    calls = draw(st.lists(_calls(), max_size=2, unique_by=lambda call: call.id))
+    calls = draw(st.lists(_calls() | _custom_calls(), max_size=2, unique_by=lambda call: call.id))
     raw = draw(st.sampled_from(["completed", "max_output_tokens", "content_filter", "novel_word"]))
     finish = m.FinishReason.CONTENT_FILTER if refusal else m.FinishReason.of(raw)
     if calls and finish is m.FinishReason.STOP:
