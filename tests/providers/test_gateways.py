@@ -240,6 +240,16 @@ async def test_words_of_effort(name, model, effort, sent, vendor):
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_budget_of_reasoning_that_is_not_sent_is_told(name, vendor):
+    asked = GenerateRequest(prompt="x", model="m", reasoning=ReasoningConfig(budget_tokens=2048))
+    async with get_provider(name, base_url=vendor.url, api_key=KEY) as provider:
+        response = await call(provider, asked)
+    assert "2048" not in str(vendor.body)
+    assert [(told.field, told.action) for told in response.adjustments] == [("reasoning", "dropped")]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(("model", "sent"), [("grok-4.3", None), ("grok-4.20-non-reasoning", ["a", "b", "c", "d"])])
 async def test_stop_texts_go_to_the_models_of_xai_that_take_them(model, sent, vendor):
     asked = GenerateRequest(prompt="x", model=model, stop=["a", "b", "c", "d", "e"])
