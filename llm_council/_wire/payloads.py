@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models._noun import FORTUNE, tokens
 from llm_council.models.limits import Limits
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
 
 _LIMITS = Limits()
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_FORTUNE = 1e15  # no amount of money or tokens that anyone reports, and no infinity, is as large
 _BEGINNING = 80  # characters of a foreign body that a message shows
 
 
@@ -206,15 +206,8 @@ def get_text(parent: Mapping[str, Any], key: str, path: str) -> str | None:
     raise malformed(f"{path}.{key}", "a string", value)
 
 
-def tokens(value: Any) -> int | None:
-    """Return a count of tokens, which some vendors write as a float; None for anything else."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _FORTUNE else None
-
-
 def amount(value: Any) -> float | None:
     """Return an amount of money of 0 or more; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FORTUNE:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < FORTUNE:
         return None
     return float(value)

@@ -14,6 +14,8 @@ from llm_council.errors import InvalidOption, UnknownOption, near
 C = TypeVar("C", bound=type)
 N = TypeVar("N")
 
+FORTUNE = 1e15  # no amount of money or tokens that anyone reports, and no infinity, is as large
+
 
 def noun(cls: C) -> C:
     """Make an attrs class refuse unknown keywords with a near name; stands above ``@attrs.frozen``."""
@@ -141,6 +143,13 @@ def number(value: Any) -> bool:
 def whole(value: Any) -> bool:
     """Tell whether a value is an int and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def tokens(value: Any) -> int | None:
+    """Return a count of tokens, which some vendors write as a float; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if whole(value) and 0 <= value < FORTUNE else None
 
 
 positive = checked(lambda v: number(v) and v > 0, "a number above 0")

@@ -10,7 +10,7 @@ from typing import Any, Self
 import attrs
 
 from llm_council.errors import Attempt, InvalidOption
-from llm_council.models._noun import as_dict, as_tuple, checked, noun, whole
+from llm_council.models._noun import as_dict, as_tuple, checked, noun, tokens, whole
 from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
 
 __all__ = [
@@ -85,6 +85,25 @@ class Usage:
     cache_write_tokens: int | None = attrs.field(default=None, validator=_tokens)
     reasoning_tokens: int | None = attrs.field(default=None, validator=_tokens)
     estimated: bool = False
+
+    @classmethod
+    def counted(
+        cls,
+        *,
+        input_tokens: Any = None,
+        output_tokens: Any = None,
+        cached_tokens: Any = None,
+        cache_write_tokens: Any = None,
+        reasoning_tokens: Any = None,
+    ) -> Self:
+        """Return usage from counts as a vendor wrote them: whatever is no whole number of 0 or more is unknown."""
+        return cls(
+            input_tokens=tokens(input_tokens),
+            output_tokens=tokens(output_tokens),
+            cached_tokens=tokens(cached_tokens),
+            cache_write_tokens=tokens(cache_write_tokens),
+            reasoning_tokens=tokens(reasoning_tokens),
+        )
 
     @property
     def total_tokens(self) -> int | None:

@@ -22,12 +22,17 @@ from llm_council._runtime import thread as _thread
 from llm_council._secrets import Secret
 from llm_council.errors import (
     AdapterFailed,
+    ApiError,
     Attempt,
     CapabilityMissing,
     ConfigurationError,
     CouncilError,
     InvalidOption,
+    MalformedReply,
+    MissingCredentials,
     ProviderError,
+    RateLimited,
+    ServerFailed,
 )
 from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
@@ -97,6 +102,7 @@ __all__ = [
     "stream",
     "try_out",
 ]
+__all__ += ["ApiError", "MalformedReply", "MissingCredentials", "RateLimited", "ServerFailed"]  # what authors raise
 
 GenerateResult: TypeAlias = GenerateResponse | AsyncIterator[GenerateResponse]
 """What ``generate`` may return; the items of an iterator are deltas, the last may carry only facts."""

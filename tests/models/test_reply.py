@@ -54,6 +54,9 @@ def test_a_finish_reason_is_normalised_and_the_vendors_word_kept(word: str, reas
 
 def test_unknown_tokens_are_none_and_never_zero() -> None:
     assert Usage().total_tokens is None
+    odd = Usage.counted(input_tokens=30.0, output_tokens=-1, cached_tokens="3", reasoning_tokens=True)
+    assert odd == Usage(input_tokens=30)
+    assert Usage.counted(cache_write_tokens=10**18, output_tokens=float("inf")) == Usage()
     assert Usage(input_tokens=3).total_tokens == 3
     total = Usage(input_tokens=3, cached_tokens=1) + Usage(input_tokens=4, estimated=True)
     assert total == Usage(input_tokens=7, cached_tokens=1, estimated=True)

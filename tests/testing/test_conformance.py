@@ -40,6 +40,7 @@ from llm_council.testing.conformance import (
     outcomes,
     promise,
 )
+from llm_council.testing.conformance._stand import ODD
 from llm_council.testing.fakes import ScriptedProvider
 from llm_council.testing.servers import Asked, Hang
 
@@ -193,6 +194,27 @@ class Boastful(Honest):
     capabilities = ProviderCapabilities(multimodal=True, tool_use=True, streaming=True)
 
 
+class Splitting(Honest):
+    """Reads lines with httpx's own splitter."""
+
+    async def _post(self, payload):
+        client = await self._get_client()
+        headers = {"Authorization": f"Bearer {self._key.reveal()}"}
+        url = f"{self._base_url}/chat/completions"
+        async with client.stream("POST", url, headers=headers, json=payload) as reply:
+            if reply.is_error:
+                await reply.aread()
+            reply.raise_for_status()
+            return json.loads("".join([line async for line in reply.aiter_lines()]))
+
+
+class Trusting(Honest):
+    def _read(self, data):
+        usage = data.get("usage") or {}
+        usage = Usage(input_tokens=usage.get("prompt_tokens") if isinstance(usage, dict) else None)
+        return attrs.evolve(super()._read(data), usage=usage)
+
+
 class Rounded(Honest):
     def _read(self, data):
         usage = data.get("usage") or {}
@@ -258,6 +280,7 @@ PROMISED = {
     "images": "images reach the vendor; without multimodal nothing is sent",
     "tools": "tools and their results reach the vendor, and its calls come back; without tool_use nothing is sent",
     "streaming": "a declared stream arrives while the vendor writes, and closing it early closes its connection",
+    "answers": "the vendor's text is the answer, whole and as a stream",
     "odd_usage": "odd counts of tokens spoil no answer, and none becomes 0",
     "doctor": "its doctor is cheap and honest: well with the vendor, ill without, and deep it makes a call",
     "pickling": "a pickled adapter, answer and error come back whole",
@@ -285,6 +308,22 @@ BROKEN = [
         "no piece came before the vendor had finished: TimedOut: honest did not answer within 0.4 s",
     ),
     (Rounded, "odd_usage", "usage of 'gone' was counted as 0 tokens: unknown is None"),
+    (
+        Trusting,
+        "odd_usage",
+        (
+            "usage of -1 is an error, 'Usage.input_tokens: a whole number of 0 or more, got -1': "
+            "Usage.counted() reads what vendors write"
+        ),
+    ),
+    (
+        Splitting,
+        "answers",
+        (
+            f"the vendor said {ODD!r}, with U+2028 in it, and it was read as {ODD.replace(chr(0x2028), '')!r}: "
+            "lines end at \\n alone, and httpx's aiter_lines() ends them there too"
+        ),
+    ),
     (Cheerful, "doctor", "the vendor refused the key, and its doctor says: never better"),
     (Locked, "pickling", "TypeError: cannot pickle '_thread.lock' object"),
     (Default, "knobs", "temperature was sent although nobody set it"),
@@ -303,6 +342,14 @@ def test_a_broken_adapter_fails_with_the_right_line(adapter, name, found):
     line = re.sub(r" in test_conformance\.py:\d+|(?<=the answer is ')\{.*(?=' \[)", "", outcome.line)
     line = line.replace("the answer is ''", "the answer is 'TEXT'")
     assert line == f"{adapter.__name__} breaks {name!r}: {found} [promised: {PROMISED[name]}]"
+
+
+@pytest.mark.parametrize(("adapter", "name"), [(Splitting, "answers"), (Trusting, "odd_usage")])
+def test_one_fault_is_one_line(adapter, name):
+    cls = type("Broken", (TestHonest,), {"provider": adapter, "backends": ("asyncio",), "quick": 0.4})
+    cls.make = lambda self, url, key: adapter(key, url)
+    asked = ("answers", "odd_usage", "usage", "unknown_fields", "twins")
+    assert [found.name for found in outcomes(cls(), asked) if found.verdict is Verdict.BROKEN] == [name]
 
 
 class Scripted:

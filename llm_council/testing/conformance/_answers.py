@@ -26,7 +26,7 @@ from llm_council.models import (
 from llm_council.providers import _returns
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.testing.conformance._promise import Player, broken, promise
-from llm_council.testing.conformance._stand import ASK, TEXT, Stand, each_way, whole_stream
+from llm_council.testing.conformance._stand import ASK, ODD, TEXT, Stand, each_way, whole_stream
 from llm_council.testing.servers import Asked, Hang
 
 __all__ = ["Answers"]
@@ -68,6 +68,15 @@ class Answers(Stand):
             for response in await each_way(stage.adapter):
                 if response.text != TEXT:
                     broken(f"the vendor said {TEXT!r}, and the answer is {response.text!r}")
+            stage.vendor.said = ODD
+            for ask in (call, whole_stream):
+                try:
+                    found = repr((await ask(stage.adapter, ASK)).text)
+                except ProviderError as error:
+                    found = f"{type(error).__name__}: {error.message}"
+                if found != repr(ODD):
+                    hint = "lines end at \\n alone, and httpx's aiter_lines() ends them there too"
+                    broken(f"the vendor said {ODD!r}, with U+2028 in it, and it was read as {found}: {hint}")
 
     @promise("every turn of a conversation, the system's too, reaches the vendor")
     async def test_conversation(self) -> None:

@@ -13,6 +13,7 @@ import anyio.to_thread
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
+    CouncilError,
     ProviderError,
     RateLimited,
     RequestRejected,
@@ -121,7 +122,13 @@ class Faults(Stand):
             for odd in ("gone", *_ODD):
                 for inside in (False, True):
                     stage.vendor.said = Edited(TEXT, partial(_falsified, keys=keys, odd=odd, inside=inside))
-                    for response in await each_way(stage.adapter):
+                    try:
+                        responses = await each_way(stage.adapter)
+                    except CouncilError as error:
+                        broken(
+                            f"usage of {odd!r} is an error, {error.message!r}: Usage.counted() reads what vendors write"
+                        )
+                    for response in responses:
                         if response.text != TEXT:
                             broken(f"usage of {odd!r} made the answer {response.text!r}")
                         usage = response.usage

@@ -17,10 +17,11 @@ from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.testing.conformance._promise import CannotPlay, Player, Stage, broken
 from llm_council.testing.servers import Dialect, FakeVendor, Said, dialect, dialects
 
-__all__ = ["ASK", "KEY", "TEXT", "Stand", "each_way", "listening", "whole_stream"]
+__all__ = ["ASK", "KEY", "ODD", "TEXT", "Stand", "each_way", "listening", "whole_stream"]
 
 KEY = "canary7key0123456789abcdef"  # of no vendor's shape: only its owner can know that it is a secret
-TEXT = "It is so: naïve, 数 😀, a line\u2028that is none.\n\nThe end."
+TEXT = "It is so: naïve, 数 😀.\n\nThe end."
+ODD = "It is so: naïve, 数 😀, a line\u2028that is none.\n\nThe end."
 ASK = GenerateRequest(prompt="What is 6 times 7?")
 
 
