@@ -47,9 +47,10 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 def translate(exc: BaseException, target: str | None = None) -> Error | None:
     """Return the typed error that a foreign exception stands for; None when its type says nothing about a call.
 
-    Known are the exceptions of httpx, httpcore, aiohttp, requests, urllib3, ``ssl`` and ``socket``, and those of JSON
-    decoding. The foreign exception becomes the error's ``__cause__``: its type and its redacted text stay, its
-    traceback, its own causes and the request it holds go, since they hold headers.
+    Known are the exceptions of httpx, httpcore, aiohttp, requests, urllib3, ``ssl`` and ``socket``, those of JSON
+    decoding, and those of the vendors' own clients that are made as OpenAI's is. The foreign exception becomes the
+    error's ``__cause__``: its type and its redacted text stay, its traceback, its own causes and the request it holds
+    go, since they hold headers.
 
     Args:
         exc: what was raised.
@@ -181,6 +182,19 @@ def _status(exc: BaseException, target: str) -> Error:
     return api_error(reply)
 
 
+def _said(exc: BaseException, target: str) -> Error:
+    """Read what a vendor's own client raises for a refusal, or for an error inside a stream of status 200."""
+    status = getattr(exc, "status_code", None)
+    return _status(exc, target) if isinstance(status, int) and status >= 300 else ServerFailed(str(exc))
+
+
+def _caused(exc: BaseException, target: str) -> Error:
+    """Look at what a vendor's own client raised its error from."""
+    cause = exc.__cause__
+    rule = None if cause is None else _rule(cause)
+    return _lost(exc, target) if cause is None or rule is None else rule(cause, target)
+
+
 def _body(response: Any) -> bytes:
     try:
         return bytes(response.content)[: 64 * 1024]
@@ -250,7 +264,19 @@ _HTTPX: dict[str, Rule] = {
     "HTTPStatusError": _status,
     "HTTPError": _other,
 }
+_CLIENTS: dict[str, Rule] = {
+    "APIStatusError": _said,
+    "APITimeoutError": _reading,
+    "APIConnectionError": _caused,
+    "APIResponseValidationError": _json,
+    "APIError": _said,
+}
 _RULES: dict[str, Rule] = {
+    **{
+        f"{library}.{name}": rule
+        for library in ("openai", "anthropic", "groq", "together", "cerebras")
+        for name, rule in _CLIENTS.items()
+    },
     **{
         f"{library}.{name}": rule
         for library in ("httpx", "httpx2", "httpcore", "httpcore2")
@@ -355,9 +381,11 @@ def _stripped(exc: BaseException) -> BaseException:
     exc.args = tuple(redact(str(part)) if isinstance(part, str | BaseException) else part for part in exc.args)
     exc.__cause__ = exc.__context__ = None
     exc.__suppress_context__ = True
-    for name in ("_request", "request", "response", "doc"):  # json keeps the whole document in its error
-        if vars(exc).get(name) is not None:
-            setattr(exc, name, "" if name == "doc" else None)
+    for name, value in list(vars(exc).items()):
+        if name in ("_request", "request", "response", "body"):
+            setattr(exc, name, None)
+        elif isinstance(value, str):  # json keeps the whole document in its error, clients keep what was said
+            setattr(exc, name, "" if name == "doc" else redact(value))
     info: Any = getattr(exc, "request_info", None)
     with contextlib.suppress(AttributeError, TypeError):  # aiohttp's: its text needs the address
         headers = info.headers.copy()

@@ -229,6 +229,14 @@ class Cheerful(Honest):
         return DoctorResult(ok=True, message="never better")
 
 
+class ByHand(Honest):
+    """Takes its key by hand alone, so that its copies have none."""
+
+    def __init__(self, api_key, base_url):
+        super().__init__(api_key, base_url)
+        self._key = Secret(api_key)
+
+
 class Locked(Honest):
     def __init__(self, api_key, base_url):
         super().__init__(api_key, base_url)
@@ -342,6 +350,15 @@ def test_a_broken_adapter_fails_with_the_right_line(adapter, name, found):
     line = re.sub(r" in test_conformance\.py:\d+|(?<=the answer is ')\{.*(?=' \[)", "", outcome.line)
     line = line.replace("the answer is ''", "the answer is 'TEXT'")
     assert line == f"{adapter.__name__} breaks {name!r}: {found} [promised: {PROMISED[name]}]"
+
+
+def test_a_key_that_is_passed_by_hand_need_not_be_carried_by_a_copy():
+    cls = type("ProvesByHand", (ProviderConformance,), {"provider": ByHand})
+    found = outcomes(cls(), ("pickling", "secrets"))
+    assert [outcome.line for outcome in found if outcome.verdict is Verdict.BROKEN] == []
+    cls = type("ProvesByVariable", (TestHonest,), {"provider": ByHand, "make": lambda self, url, key: ByHand(key, url)})
+    (found,) = outcomes(cls(), ("pickling",))
+    assert "this key was not carried over by pickling" in found.line
 
 
 @pytest.mark.parametrize(("adapter", "name"), [(Splitting, "answers"), (Trusting, "odd_usage")])

@@ -244,3 +244,36 @@ def test_target_and_traceback():
     assert error.__cause__.__traceback__ is None
     assert error.__cause__._request is None
     assert str(translate(httpx.ReadError("x"), "host:1")) == "the connection to host:1 ended before the reply did"
+
+
+def of_a_client(name: str, library: str, **facts: object) -> BaseException:
+    """An exception as the vendors' own clients raise it."""
+    bases: tuple[type, ...] = (Exception,)
+    for word in ("APIError", name):
+        bases = (type(word, bases, {"__module__": library}),)
+    exc: BaseException = bases[0](f"the words, and {KEY}")
+    vars(exc).update(message=f"the words, and {KEY}", body={"key": KEY}, **facts)
+    return exc
+
+
+@pytest.mark.parametrize("library", ["openai", "anthropic", "groq", "together", "cerebras"])
+def test_what_a_vendors_own_client_raises_is_what_it_stands_for(library):
+    headers = {"Retry-After": "7", "X-Request-Id": "r1"}
+    response = httpx.Response(429, headers=headers, text="slow down", request=REQUEST)
+    refusal = of_a_client("APIStatusError", library, response=response, status_code=429)
+    error = translate(refusal)
+    assert (type(error), error.retry_after, error.request_id, error.body) == (
+        errors.RateLimited,
+        7.0,
+        "r1",
+        "slow down",
+    )
+    midway = translate(of_a_client("APIStatusError", library, response=httpx.Response(200), status_code=200))
+    assert (type(midway), midway.message) == (errors.ServerFailed, "the words, and ***")
+    assert type(translate(of_a_client("APITimeoutError", library))) is errors.TimedOut
+    assert type(translate(of_a_client("APIResponseValidationError", library))) is errors.MalformedReply
+    lost = translate(of_a_client("APIConnectionError", library))
+    refused = translate(caused(of_a_client("APIConnectionError", library), httpx.ConnectError("x")))
+    assert (type(lost), type(refused)) == (errors.ConnectionLost, errors.ConnectFailed)
+    for found in (error, midway, lost, refused):
+        assert KEY not in f"{found!r} {found} {found.__cause__!r} {found.__dict__} {found.__cause__.__dict__}"
