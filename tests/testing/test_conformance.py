@@ -229,6 +229,27 @@ class Cheerful(Honest):
         return DoctorResult(ok=True, message="never better")
 
 
+class InWords(Honest):
+    async def generate(self, request):
+        return (await super().generate(request)).text
+
+
+class InPieces(Honest):
+    async def generate(self, request):
+        text = (await super().generate(request)).text or ""
+
+        async def pieces():
+            for start in range(0, len(text), 7):
+                yield text[start : start + 7]
+
+        return pieces()
+
+
+class Silent(Honest):
+    def _read(self, data):
+        return attrs.evolve(super()._read(data), finish_reason=None, raw_finish_reason=None)
+
+
 class ByHand(Honest):
     """Takes its key by hand alone, so that its copies have none."""
 
@@ -350,6 +371,13 @@ def test_a_broken_adapter_fails_with_the_right_line(adapter, name, found):
     line = re.sub(r" in test_conformance\.py:\d+|(?<=the answer is ')\{.*(?=' \[)", "", outcome.line)
     line = line.replace("the answer is ''", "the answer is 'TEXT'")
     assert line == f"{adapter.__name__} breaks {name!r}: {found} [promised: {PROMISED[name]}]"
+
+
+@pytest.mark.parametrize(("adapter", "kept"), [(InWords, True), (InPieces, True), (Silent, False)])
+def test_strings_need_not_say_why_they_end(adapter, kept):
+    cls = type("Proves", (TestHonest,), {"provider": adapter, "make": lambda self, url, key: adapter(key, url)})
+    found = {outcome.name: outcome.verdict is Verdict.BROKEN for outcome in outcomes(cls())}
+    assert [name for name, broken in found.items() if broken] == ([] if kept else ["finish"])
 
 
 def test_a_key_that_is_passed_by_hand_need_not_be_carried_by_a_copy():

@@ -213,6 +213,8 @@ class Answers(Stand):
                     response = await ask(stage.adapter, ASK)
                 except TruncatedReply:
                     continue
+                if response.finish_reason is None and await _speaks_in_strings(stage.adapter):
+                    continue
                 if response.finish_reason != FinishReason.LENGTH:
                     broken(f"its finish_reason is {response.finish_reason!r}, not 'length'")
 
@@ -238,6 +240,14 @@ def _one_of(value: Any, did: str) -> None:
     if isinstance(value, GenerateResponse | GenerateChunk | str):
         return
     broken(f"generate {did} {type(value).__name__}: return a GenerateResponse, a string, or an async iterator of these")
+
+
+async def _speaks_in_strings(adapter: ProviderAdapter) -> bool:
+    """Tell whether ``generate`` gives nothing but strings, which cannot say why they end."""
+    value = await _returns.invoke(adapter.generate, ASK)
+    if hasattr(value, "__aiter__"):
+        return all([isinstance(item, str) async for item in value])
+    return isinstance(value, str)
 
 
 def _arrived(vendor: Player, value: Any, what: str) -> None:
