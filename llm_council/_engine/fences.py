@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -34,7 +34,7 @@ _EVERYDAY = frozenset(
 
 def derive(plan: Plan, *purpose: str) -> str:
     """Derive 16 hexadecimal digits from the run's seed: the same for the same purpose, unguessable without the seed."""
-    return hmac.digest(joined(plan.seed), joined(*purpose), "sha256").hex()[:16]
+    return hashlib.blake2b(joined(plan.seed, *purpose), digest_size=8, person=b"llm-council").hexdigest()
 
 
 def joined(*words: str) -> bytes:
@@ -58,9 +58,13 @@ def quoted(title: str, text: str, codes: Sequence[str], *, limit: int | None = N
 
 def neutral(text: str) -> str:
     """Take from a text what a template, a terminal or a person could read as something else than text."""
-    text = _SURROGATES.sub("\ufffd", text.replace("\r\n", "\n"))
+    text = text.replace("\r\n", "\n")
+    if not text.isascii():
+        text = _SURROGATES.sub("\ufffd", text)
     text = _CONTROLS.sub("", text)
-    return _MARKS.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text).strip()
+    if "<" in text or "[" in text:  # with which every mark begins
+        text = _MARKS.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
+    return text.strip()
 
 
 def _without(text: str, codes: Sequence[str]) -> str:
@@ -84,8 +88,10 @@ def masked(plan: Plan, text: str) -> str:
 
     A name that the task itself speaks of is left alone, and so is a provider's name that all seats share.
     """
-    names = _names(plan)
-    return _any_of(names).sub("[seat]", text) if names else text
+    names, folded = _names(plan), text.lower()
+    if not names or (text.isascii() and not any(name.lower() in folded for name in names)):
+        return text  # as most do: a look is quicker than a search, which folds other letters than ``lower``, too
+    return _any_of(names).sub("[seat]", text)
 
 
 @lru_cache(maxsize=256)

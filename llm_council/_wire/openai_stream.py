@@ -68,7 +68,7 @@ class ChunkDecoder(Decoder):
         """Tell whether a stream that ends now holds the whole answer."""
         return self.finished or self.done or (self._begun and not self._options.finish_required)
 
-    def _read(self, event: SseEvent) -> GenerateChunk | None:
+    def _read(self, event: SseEvent) -> GenerateChunk | str | None:
         data = event.data
         if len(data) < 20 and data.strip() == "[DONE]":
             self.done = True
@@ -91,15 +91,13 @@ class ChunkDecoder(Decoder):
                 self._choose(choice, facts)
         usage = usage_in(value)
         if usage is not None:
-            counted, cost = read_usage(usage), read_cost(usage)
-            if counted is not None:
-                facts["usage"] = counted
-            if cost is not None:
-                facts["cost"] = cost
+            self._count(usage, facts)
         about = [value.get(key) for key in REPLY_EXTRA]
         if about != self._about:  # nearly every event repeats what the first one said
             self._about = about
             self._tell(picked(value, REPLY_EXTRA), facts)
+        if len(facts) == 1 and "text" in facts:
+            return self._texts[-1]
         return GenerateChunk(**facts) if facts else None
 
     def refuse(self, value: Any) -> Any:
@@ -124,6 +122,13 @@ class ChunkDecoder(Decoder):
         model = get_text(value, "model", "$")
         if model:
             self._model = facts["model"] = model
+
+    def _count(self, usage: Any, facts: dict[str, Any]) -> None:
+        counted, cost = read_usage(usage), read_cost(usage)
+        if counted is not None:
+            facts["usage"] = counted
+        if cost is not None:
+            facts["cost"] = cost
 
     def _choose(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
         delta = choice.get("delta")

@@ -72,8 +72,8 @@ class Decoder(ABC):
         """The text so far."""
         return "".join(self._texts)
 
-    def feed(self, event: SseEvent) -> GenerateChunk | None:
-        """Return what an event adds to the answer; None when it adds nothing.
+    def feed(self, event: SseEvent) -> GenerateChunk | str | None:
+        """Return what an event adds to the answer: a piece, or its text where it has nothing else; None for nothing.
 
         Raises:
             ApiError: the event is an error.
@@ -103,7 +103,7 @@ class Decoder(ABC):
             except MalformedReply:
                 self.cut()
             if chunk is not None:
-                chunks.append(chunk)
+                chunks.append(GenerateChunk(text=chunk) if isinstance(chunk, str) else chunk)
         if not self.is_whole():
             self.cut()
         return chunks + self.close()
@@ -131,7 +131,7 @@ class Decoder(ABC):
         return value
 
     @abstractmethod
-    def _read(self, event: SseEvent) -> GenerateChunk | None:
+    def _read(self, event: SseEvent) -> GenerateChunk | str | None:
         """Return what an event that holds something adds, see ``feed``."""
 
 
@@ -220,16 +220,8 @@ class BodyReader:
         if self._whole is not None:
             self._whole.append(data)
             return []
-        chunks: list[GenerateChunk] = []
-        feed, since = self._decoder.feed, len(self._decoder._texts)
-        try:
-            for event in self._events(data):
-                chunk = feed(event)
-                if chunk is not None:
-                    chunks.append(chunk)
-                    self.counted = self.counted or chunk.usage is not None
-        except ProviderError as error:
-            self._fault = error
+        since = len(self._decoder._texts)
+        chunks = self._pieces(self._events(data))
         self._fault, self._split_fault = self._fault or self._split_fault, None
         if self._fault is not None:
             if isinstance(self._fault, ReplyError):
@@ -238,6 +230,28 @@ class BodyReader:
                 self._raise_fault()
         chunks = together(chunks)
         share(self._decoder._texts, since, chunks)
+        return chunks
+
+    def _pieces(self, events: Iterable[SseEvent]) -> list[GenerateChunk]:
+        """Return what events add to the answer, up to a fault; words in a row, with nothing beside them, as one."""
+        chunks: list[GenerateChunk] = []
+        words: list[str] = []
+        feed = self._decoder.feed
+        try:
+            for event in events:
+                chunk = feed(event)
+                if isinstance(chunk, str):
+                    words.append(chunk)
+                elif chunk is not None:
+                    if words:
+                        chunks.append(GenerateChunk(text="".join(words)))
+                        words = []
+                    chunks.append(chunk)
+                    self.counted = self.counted or chunk.usage is not None
+        except ProviderError as error:
+            self._fault = error
+        if words:
+            chunks.append(GenerateChunk(text="".join(words)))
         return chunks
 
     def _raise_fault(self) -> None:

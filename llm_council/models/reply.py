@@ -10,7 +10,7 @@ from typing import Any, Self
 import attrs
 
 from llm_council.errors import Attempt, InvalidOption
-from llm_council.models._noun import as_dict, as_tuple, checked, noun, tokens, whole
+from llm_council.models._noun import as_dict, as_tuple, checked, noun, replaced, tokens, whole
 from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
 
 __all__ = [
@@ -111,7 +111,8 @@ class Usage:
         return _sum(self.input_tokens, self.output_tokens)
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
+        return replaced(
+            self,
             input_tokens=_sum(self.input_tokens, other.input_tokens),
             output_tokens=_sum(self.output_tokens, other.output_tokens),
             cached_tokens=_sum(self.cached_tokens, other.cached_tokens),

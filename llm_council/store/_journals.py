@@ -186,7 +186,8 @@ class RunJournal:
             self._done(fault)
             self._loop.soon(event.set)
 
-        self._put(write, done)
+        self._put(write, done, soon=False)
+        self._loop.after(0.0, self._writer.hurry)  # what is asked in the same turn of the loop is committed with it
         await event.wait()
 
 

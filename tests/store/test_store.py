@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -20,12 +21,14 @@ from hypothesis import strategies as st
 
 from llm_council import Budget, Council, CouncilConfig, errors
 from llm_council._convert import dump
-from llm_council._journal import Ending
+from llm_council._journal import Call, Ending
 from llm_council._secrets import Secret
 from llm_council.events import Event, SeatFinished
-from llm_council.models import GenerateRequest
+from llm_council.models import GenerateRequest, Phase
 from llm_council.results import CouncilResult
-from llm_council.store import Store, _records
+from llm_council.store import Store, _journals, _records
+from llm_council.store._journals import RunJournal
+from llm_council.store._writer import writer_for
 from llm_council.testing import strategies
 from llm_council.testing.fakes import ScriptedProvider
 
@@ -72,6 +75,35 @@ def test_nothing_is_sent_before_every_answer_so_far_is_committed(path: Path) -> 
     result = council.run("Where?")
     assert (result.status, result.errors) == ("completed", {})
     assert len(answered) == 7
+
+
+@pytest.mark.anyio
+async def test_calls_that_are_made_in_one_turn_of_the_loop_are_committed_together(
+    council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await council.arun("Where?")  # so that the writer's thread is there
+    writer, plan = writer_for(path), council.plan("Where else?")
+    journal = RunJournal(writer, plan)
+    committed: list[int] = []
+    write = _journals._ask
+
+    def noted(*args: Any, **options: Any) -> None:
+        committed.append(writer.transaction)
+        write(*args, **options)
+
+    async def asking(name: str) -> None:
+        time.sleep(0.05)  # were the thread told of the first call, it would begin before the second
+        request = GenerateRequest(prompt="Where else?")
+        await journal.asking(Call(name=name, phase=Phase.DRAFT, seat=name, request=request))
+
+    monkeypatch.setattr(_journals, "_ask", noted)
+    try:
+        async with anyio.create_task_group() as group:
+            for name in ("ada", "bob", "cyd"):
+                group.start_soon(asking, name)
+    finally:
+        writer.over(plan.run_id, 1)
+    assert (len(committed), len(set(committed)), journal.warnings()) == (3, 1, ())
 
 
 def test_nothing_is_written_unless_a_store_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

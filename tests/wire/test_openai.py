@@ -25,6 +25,7 @@ from llm_council.errors import ApiError, InvalidOption, MalformedReply, RateLimi
 from llm_council.models import (
     Cost,
     FinishReason,
+    GenerateChunk,
     GenerateRequest,
     GenerateResponse,
     ImagePart,
@@ -372,11 +373,10 @@ def stream(*payloads: Any, options: ChatOptions | None = None, end: bytes = DONE
 def test_text_comes_in_pieces() -> None:
     decoder = ChunkDecoder()
     first = decoder.feed(SseEvent(dumps({"id": "r", "model": "m", **delta(role="assistant", content="")}).decode()))
-    assert first is not None
+    assert isinstance(first, GenerateChunk)
     assert (first.text, first.model, first.request_id) == ("", "m", "r")
     second = decoder.feed(SseEvent(dumps({"id": "r", "model": "m", **delta(content="a")}).decode()))
-    assert second is not None
-    assert (second.text, second.model, second.request_id) == ("a", None, None)
+    assert second == "a"  # nothing but text: no piece is made of it alone
     assert decoder.feed(SseEvent(dumps(delta()).decode())) is None
     assert not decoder.finished
     assert decoder.feed(SseEvent(dumps(stop()).decode())) is not None
