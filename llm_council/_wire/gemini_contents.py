@@ -99,8 +99,20 @@ def _say(parts: list[dict[str, Any]], text: str) -> None:
 def _image(part: ImagePart) -> dict[str, Any]:
     if part.url is None:
         return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
-    named = {"mimeType": part.media_type} if part.media_type else {}
-    return {"fileData": {"fileUri": part.url, **named}}
+    kind = part.media_type or _KINDS.get(part.url.partition("?")[0].rpartition(".")[2].lower())
+    return {"fileData": {"fileUri": part.url, **({"mimeType": kind} if kind else {})}}
+
+
+# Vertex AI wants the type of every file, and the vendor's own client takes it from the address too.
+_KINDS = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "heic": "image/heic",
+    "heif": "image/heif",
+}
 
 
 def model_parts(turn: Message) -> list[dict[str, Any]]:

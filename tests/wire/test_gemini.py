@@ -151,12 +151,14 @@ def test_extra_is_laid_over_the_payload() -> None:
 def test_images_as_data_and_as_addresses() -> None:
     parts = [
         ImagePart(data="AA==", media_type="image/png"),
-        ImagePart(url="https://x.example/a.png", media_type="image/png"),
+        ImagePart(url="https://x.example/a.png", media_type="image/gif"),
+        ImagePart(url="https://x.example/a.b.JPG?width=2.png"),
         ImagePart(url="gs://bucket/a"),
     ]
     assert contents(Message("user", parts))[0]["parts"] == [
         {"inlineData": {"mimeType": "image/png", "data": "AA=="}},
-        {"fileData": {"fileUri": "https://x.example/a.png", "mimeType": "image/png"}},
+        {"fileData": {"fileUri": "https://x.example/a.png", "mimeType": "image/gif"}},
+        {"fileData": {"fileUri": "https://x.example/a.b.JPG?width=2.png", "mimeType": "image/jpeg"}},
         {"fileData": {"fileUri": "gs://bucket/a"}},
     ]
 
