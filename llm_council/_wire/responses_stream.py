@@ -298,7 +298,12 @@ class EventDecoder(Decoder):
             for _, item in of_type(items, "reasoning"):
                 for words in thoughts_in(item):
                     self._say(_Item(), "content", 0, words, facts)
-        for _, item in of_type(items, *CALLS)[len(self._called) :]:
+        calls = of_type(items, *CALLS)
+        for at, item in calls[: len(self._called)]:
+            known = self._by_index.get(at)
+            if known is not None and known.call is not None:
+                self._catch_up(known, "arguments", 0, said_in(item, "$.item"), facts)
+        for _, item in calls[len(self._called) :]:
             self._call(_Item(), item, facts)
 
 

@@ -595,10 +595,11 @@ def test_a_call_of_a_custom_tool_is_the_callers_and_its_result_has_a_type_of_its
     end = {"type": "response.completed", "response": whole}
     streamed, fault = everywhere("responses", events(begun, *pieces, done, closed, end))
     late, _ = everywhere("responses", events(end))
+    later, _ = everywhere("responses", events(begun, pieces[0], end))
     answer = responses.decode_response(whole)
     assert fault is None
     call = ToolCall(id="c1", name="shell", arguments="ls -l", extra={"id": "ctc_1", "type": "custom"})
-    for found in (answer, streamed, late):
+    for found in (answer, streamed, late, later):
         assert (found.tool_calls, found.finish_reason) == ((call,), FinishReason.TOOL_CALLS)
     result = Message("tool", "total 0", tool_call_id="c1")
     sent = {key: item[key] for key in ("type", "call_id", "name", "input")}
