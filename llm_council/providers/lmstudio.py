@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import attrs
+
 from llm_council._wire.openai import ChatOptions
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
@@ -17,6 +19,7 @@ class LMStudioProvider(OpenAICompatibleProvider):
     """
 
     name = "lmstudio"
+    capabilities = attrs.evolve(OpenAICompatibleProvider.capabilities, reasoning=False)  # it comes, and cannot be told
 
     BASE_URL: ClassVar[str] = "http://localhost:1234/v1"
     BASE_URL_ENV: ClassVar[str | None] = "LMSTUDIO_BASE_URL"

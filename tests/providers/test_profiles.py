@@ -4,7 +4,16 @@ import re
 
 import pytest
 
-from llm_council.providers.profiles import ModelProfile, Sampling, _table, default_model, is_known, profile_for
+from llm_council.providers import registry
+from llm_council.providers.profiles import (
+    ModelProfile,
+    Sampling,
+    _table,
+    default_model,
+    family_of,
+    is_known,
+    profile_for,
+)
 
 
 def test_every_row_is_a_profile_with_a_date():
@@ -63,3 +72,17 @@ def test_default_models_are_of_providers_that_are_known():
         assert is_known(provider)
         assert default_model(provider)
     assert default_model("vllm") is None
+
+
+@pytest.mark.parametrize("name", [info.name for info in registry.list_providers() if info.error is None])
+def test_what_a_provider_declares_one_of_its_models_can(name):
+    cls = registry.get_class(name)
+    family = family_of(cls)
+    rows = [profile_for(family, row.get("prefix")) for row in _table()["profile"] if row["provider"] == family]
+    rows.append(profile_for(family, "any"))
+    able = {
+        "reasoning": any(row.efforts for row in rows),
+        "tool_use": any(row.tools for row in rows),
+        "multimodal": any(row.images for row in rows),
+    }
+    assert [word for word, can in able.items() if cls.capabilities.has(word) and not can] == []
