@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from llm_council.errors import StoreError
 from llm_council.models import Plan, Status
 from llm_council.store._recall import Past, Recall
 from llm_council.store._records import digest, ending_text, plain_text, text_of
-from llm_council.store._writer import Entry, Writer
+from llm_council.store._writer import Entry, Write, Writer
 
 __all__ = ["ReplayJournal", "RunJournal", "owner"]
 
@@ -58,12 +58,13 @@ class RunJournal:
         self._transaction = 0
         self._fault: StoreError | None = None
         self._notices: list[str] = []
+        self._kept: list[Entry] = []  # what waits for what comes after it, to be committed with that
+        self._committed: anyio.Event | None = None  # what those wait for whose turn of the loop this is
         self._loop = loops.current()
         writer.live(self._run, session)
         if past is None:
             started = time.time()
-            writer.put(Entry(lambda connection: _begin(connection, plan, started), self._failed), soon=False)
-            self._loop.after(TOGETHER, writer.hurry)
+            self._keep(Entry(lambda connection: _begin(connection, plan, started), self._failed))
 
     def at(self, moment: str, now: float) -> float:
         """Return the time of a moment, that of the earlier process where it had it."""
@@ -100,8 +101,7 @@ class RunJournal:
     async def answered(self, call: Call, ending: Ending) -> None:
         """Write down an ending, with what the run writes next if that comes at once."""
         again = self._past is not None and call.name in self._past.calls
-        self._put(lambda connection: _answer(connection, self._run, call, ending, again=again), self._done, soon=False)
-        self._loop.after(TOGETHER, self._writer.hurry)
+        self._keep(self._entry(lambda connection: _answer(connection, self._run, call, ending, again=again)))
 
     def warnings(self) -> tuple[str, ...]:
         """Say which calls were made twice, and what the store does not have."""
@@ -120,7 +120,8 @@ class RunJournal:
 
     def left(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
         """Write down the result of a run that was cancelled; nobody waits."""
-        self._put(self._end(status, result), self._done)
+        self._kept.append(self._entry(self._end(status, result)))
+        self._hand_over()
         self._writer.over(self._run, self._session)
 
     def _words(self, fault: StoreError) -> str:
@@ -133,14 +134,8 @@ class RunJournal:
 
         return write
 
-    def _put(
-        self,
-        write: Callable[[sqlite3.Connection], None],
-        done: Callable[[StoreError | None], None],
-        *,
-        soon: bool = True,
-    ) -> None:
-        """Hand something to the writer."""
+    def _entry(self, write: Write) -> Entry:
+        """Have something written after the moments before it."""
 
         def work(connection: sqlite3.Connection) -> None:
             if self._transaction != self._writer.transaction:
@@ -148,10 +143,35 @@ class RunJournal:
                 self._transaction = self._writer.transaction
             write(connection)
 
-        if self._fault is None:
-            self._writer.put(Entry(work, done), soon=soon)
-        else:
-            done(None)
+        return Entry(work, self._done)
+
+    def _keep(self, entry: Entry) -> None:
+        """Have an entry committed with what comes after it, if that comes at once."""
+        self._kept.append(entry)
+        self._loop.after(TOGETHER, self._hand_over)
+
+    async def _written(self, write: Write) -> None:
+        """Wait until something is committed, or cannot be, with all that was kept and all else of this turn."""
+        self._kept.append(self._entry(write))
+        if self._committed is None:
+            self._committed = anyio.Event()
+            self._loop.after(0.0, self._hand_over)
+        await self._committed.wait()
+
+    def _hand_over(self) -> None:
+        """Give the writer what was kept."""
+        kept, self._kept = self._kept, []
+        committed, self._committed = self._committed, None
+        if committed is not None:
+            kept.append(Entry(_nothing, partial(self._wake, committed)))
+        if self._fault is None and kept:
+            self._writer.put(*kept)
+        elif committed is not None:
+            committed.set()
+
+    def _wake(self, committed: anyio.Event, _: StoreError | None) -> None:
+        """Tell those who wait, from the writer's thread."""
+        self._loop.soon(committed.set)
 
     def _note(self, connection: sqlite3.Connection) -> None:
         """Write down the moments that are not yet, once in each transaction; all of it fails for a run of others."""
@@ -178,17 +198,9 @@ class RunJournal:
         if fault is not None and self._fault is None:
             self._fault = fault
 
-    async def _written(self, write: Callable[[sqlite3.Connection], None]) -> None:
-        """Wait until something is committed, or cannot be."""
-        event = anyio.Event()
 
-        def done(fault: StoreError | None) -> None:
-            self._done(fault)
-            self._loop.soon(event.set)
-
-        self._put(write, done, soon=False)
-        self._loop.after(0.0, self._writer.hurry)  # what is asked in the same turn of the loop is committed with it
-        await event.wait()
+def _nothing(_: sqlite3.Connection) -> None:
+    """Write nothing: this entry is there to tell when those before it are committed."""
 
 
 @cache

@@ -9,7 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
 import attrs
@@ -17,7 +19,7 @@ import attrs
 from llm_council.errors import StoreError
 from llm_council.store._database import connect, quarantine, transaction, typed
 
-__all__ = ["BEAT", "Entry", "Writer", "writer_for"]
+__all__ = ["BEAT", "Entry", "Write", "Writer", "writer_for"]
 
 BEAT: Final = 5.0
 """Seconds between two signs of life of the runs that go on."""
@@ -60,62 +62,49 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._waiting: deque[Entry] = deque()
-        self._changed = threading.Condition()
+        self._waiting: SimpleQueue[tuple[Entry, ...]] = SimpleQueue()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._living: set[tuple[str, int]] = set()
         self.notices: deque[str] = deque()
         self.transaction = 0
 
-    def put(self, entry: Entry, *, soon: bool = True) -> None:
-        """Hand an entry over; this never blocks on the disk.
-
-        Args:
-            entry: what is to be written.
-            soon: wake the thread for it; else it is written with the next one, or after ``hurry``.
-        """
-        with self._changed:
-            self._waiting.append(entry)
+    def put(self, *entries: Entry) -> None:
+        """Hand entries over, to be committed together; this never blocks on the disk."""
+        with self._lock:  # so that the thread cannot end between a look and what comes then
             if self._thread is None:
                 thread = threading.Thread(target=self._work, name="llm-council-store", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError as error:  # the interpreter is exiting
-                    self._waiting.clear()
-                    entry.done(StoreError(f"the run store {self._path}: {error}"))
+                    for entry in entries:
+                        entry.done(StoreError(f"the run store {self._path}: {error}"))
                     return
                 self._thread = thread
-            if soon:
-                self._changed.notify()
-
-    def hurry(self) -> None:
-        """Have written what still waits."""
-        with self._changed:
-            if self._waiting:
-                self._changed.notify()
+            self._waiting.put(entries)
 
     def live(self, run: str, session: int) -> None:
         """Give a run signs of life from now on."""
-        with self._changed:
+        with self._lock:
             self._living.add((run, session))
 
     def lives(self, run: str, session: int) -> bool:
         """Tell whether a run goes on in this process."""
-        with self._changed:
+        with self._lock:
             return (run, session) in self._living
 
     def over(self, run: str, session: int) -> None:
         """Give a run no more signs of life."""
-        with self._changed:
+        with self._lock:
             self._living.discard((run, session))
 
     def stop(self, timeout: float) -> None:
         """Write what waits, and end the thread."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
             thread = self._thread
-            self._changed.notify()
+            self._waiting.put(())  # which wakes the thread
         if thread is not None:
             thread.join(timeout)
         self._stopping = False
@@ -140,20 +129,29 @@ class Writer:
 
     def _next(self, beat: float) -> list[Entry] | None:
         """Wait for entries, for the next sign of life, or for the end, which is None."""
-        with self._changed:
-            idle = time.monotonic() + LINGER
-            while not self._waiting and not self._stopping:
-                now = time.monotonic()
-                end = beat if self._living else idle
-                if end <= now:
-                    break
-                self._changed.wait(end - now)
-            batch = list(self._waiting)
-            self._waiting.clear()
-            if not batch and (self._stopping or not self._living):
-                self._thread = None
-                return None
-            return batch
+        idle = time.monotonic() + LINGER
+        batch: list[Entry] = []
+        while not batch and not self._stopping:
+            now = time.monotonic()
+            end = beat if self._living else idle
+            if end <= now:
+                break
+            with suppress(Empty):
+                batch = [*self._waiting.get(timeout=end - now), *self._rest()]
+        if not batch:
+            with self._lock:
+                batch = self._rest()
+                if not batch and (self._stopping or not self._living):
+                    self._thread = None
+                    return None
+        return batch
+
+    def _rest(self) -> list[Entry]:
+        """Take what waits."""
+        rest: list[Entry] = []
+        while not self._waiting.empty():  # nobody else takes from there
+            rest += self._waiting.get_nowait()
+        return rest
 
     def _commit(self, connection: sqlite3.Connection | None, batch: list[Entry]) -> sqlite3.Connection | None:
         """Commit entries together; where that fails, one by one, so that one that cannot be written harms no other."""
@@ -199,7 +197,7 @@ class Writer:
 
     def _beat(self, connection: sqlite3.Connection) -> None:
         now = time.time()
-        with self._changed:
+        with self._lock:
             living = [(now, run, session) for run, session in self._living]
         connection.executemany("UPDATE runs SET beat = ? WHERE id = ? AND session = ?", living)
 

@@ -230,12 +230,8 @@ def test_one_entry_that_cannot_be_written_harms_no_other(path: Path) -> None:
         return _writer.Entry(lambda connection: connection.execute(statement), tell)
 
     run = "INSERT INTO runs (id, started, status, task, subagent, version) VALUES ('{}', 0, 'x', '', '', '')"
-    with writer._changed:  # so that they wait together
-        writer._thread = threading.current_thread()
-        for name in ("a", "b", "c"):
-            writer.put(entry(name, run.format("same" if name != "a" else "other")))
-        writer._thread = None
-    writer.put(entry("d", run.format("d")))
+    together = {"a": "other", "b": "same", "c": "same", "d": "d"}
+    writer.put(*(entry(name, run.format(row)) for name, row in together.items()))
     for _ in range(4):
         assert done.acquire(timeout=10)
     assert [name for name, fault in told.items() if fault is not None] == ["c"]
