@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from llm_council._wire.openai_calls import CUSTOM
 from llm_council._wire.openai_reply import CHOICE_EXTRA, MESSAGE_EXTRA, REPLY_EXTRA, picked
 from llm_council._wire.openai_thoughts import THINKING
 from llm_council._wire.payloads import dumps
@@ -61,8 +62,13 @@ def _finish(response: GenerateResponse) -> str | None:
 
 def _call(call: ToolCall) -> dict[str, Any]:
     """Write a tool call."""
-    function = {"name": call.name, "arguments": call.arguments}
-    return {**call.extra, "id": call.id, "type": "function", "function": function}
+    word, key = _spelt(call)
+    return {**call.extra, "id": call.id, "type": word, word: {"name": call.name, key: call.arguments}}
+
+
+def _spelt(call: ToolCall) -> tuple[str, str]:
+    """Return the type of a call, under which it stands, and the key of its arguments."""
+    return (CUSTOM, "input") if call.extra.get("type") == CUSTOM else ("function", "arguments")
 
 
 def _usage(response: GenerateResponse) -> dict[str, Any] | None:
@@ -117,12 +123,11 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
     for block in blocks:
         yield event({"reasoning_details": [block]})
     for index, call in enumerate(response.tool_calls):
-        first = {"name": call.name, "arguments": ""}
-        yield event(
-            {"tool_calls": [{**call.extra, "index": index, "id": call.id, "type": "function", "function": first}]}
-        )
+        word, key = _spelt(call)
+        first = {"name": call.name, key: ""}
+        yield event({"tool_calls": [{**call.extra, "index": index, "id": call.id, "type": word, word: first}]})
         for piece in _pieces(call.arguments, size):
-            yield event({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
+            yield event({"tool_calls": [{"index": index, word: {key: piece}}]})
     more = picked(response.extra, CHOICE_EXTRA)
     yield event(picked(response.extra, MESSAGE_EXTRA), _finish(response), **more)
     counted = _usage(response) if usage else None

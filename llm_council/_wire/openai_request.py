@@ -362,13 +362,15 @@ def _decode_content(value: Any, path: str, options: ChatOptions) -> list[Part]:
 
 def _decode_call(value: Any, path: str, options: ChatOptions) -> ToolCall:
     call = need_object(value, path)
-    function = need_object(call.get("function"), f"{path}.function")
-    name = get_text(function, "name", f"{path}.function")
+    word, key = (CUSTOM, "input") if call.get("type") == CUSTOM else ("function", "arguments")
+    inner = need_object(call.get(word), f"{path}.{word}")
+    name = get_text(inner, "name", f"{path}.{word}")
     if not name:
-        raise malformed(f"{path}.function.name", "a name", function.get("name"))
+        raise malformed(f"{path}.{word}.name", "a name", inner.get("name"))
+    extra = {key: call[key] for key in options.tool_call_keys if key in call}
     return ToolCall(
         id=get_text(call, "id", path) or "",
         name=name,
-        arguments=get_text(function, "arguments", f"{path}.function") or "",
-        extra={key: call[key] for key in options.tool_call_keys if key in call},
+        arguments=get_text(inner, key, f"{path}.{word}") or "",
+        extra={**extra, "type": CUSTOM} if word == CUSTOM else extra,
     )

@@ -145,6 +145,7 @@ def test_a_call_with_free_text_is_read_and_goes_back_as_it_came() -> None:
     assert (streamed.tool_calls, answer.tool_calls, fault) == (expected, expected, None)
     again = openai.encode_request(GenerateRequest(messages=[Message("user", "x"), answer.to_message()]))
     assert again["messages"][1]["tool_calls"] == [whole]
+    assert openai.decode_request(again).messages[1].tool_calls == expected
 
 
 def test_a_call_of_the_servers_own_kind_is_none_of_ours() -> None:

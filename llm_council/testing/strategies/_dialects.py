@@ -137,6 +137,7 @@ def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.Gener
         arguments=texts,
         extra=st.dictionaries(st.just("extra_content"), json_objects(), max_size=1),
     )
+    custom = st.builds(m.ToolCall, id=words, name=words, arguments=texts, extra=st.just({"type": "custom"}))
     counted = st.integers(min_value=0, max_value=10**9)
     usd = maybe(st.floats(min_value=0, max_value=1e6))
     return draw(
@@ -146,7 +147,7 @@ def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.Gener
             reasoning=maybe(st.text(min_size=1, max_size=40)),
             reasoning_parts=reasoning_details(vendor),
             refusal=st.just(refusal),
-            tool_calls=st.lists(call, max_size=2, unique_by=lambda found: found.id),
+            tool_calls=st.lists(call | custom, max_size=2, unique_by=lambda found: found.id),
             usage=maybe(
                 st.builds(
                     m.Usage,
