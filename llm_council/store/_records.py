@@ -30,8 +30,7 @@ def redacted(value: Any) -> Any:
     return _masked(value) if may_hold_keys(_json(value)) else value
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _masked(value: Any) -> Any:

@@ -7,19 +7,18 @@ import asyncio
 import gc
 import json
 import os
-import queue
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
+from journals import BareJournals
 from measure import at_once, beside, in_turns, in_turns_async, resident, taken
 
 from llm_council import Council, CouncilConfig
@@ -31,8 +30,6 @@ PAYLOAD = {"model": "m", "messages": [{"role": "user", "content": "What is 6 tim
 TASK = "What is 6 times 7?"
 LATENCY = 0.2
 CRITICAL_PATH = 3 * LATENCY
-COMMITS = 6
-"""Transactions of a stored run."""
 WAITING = 3.0
 """Seconds per call where every run is to be waiting at the same time."""
 
@@ -103,47 +100,15 @@ async def _with_a_store(url: str, *, short: bool) -> list[dict[str, Any]]:
 
         file = str(Path(folder, "runs.db"))
         wall = await in_turns_async({"kept": taking(slow, file, 1, 1), "plain": taking(slow, None, 1, 1)}, rounds)
-        cpu = await in_turns_async(
-            {"kept": taking(quick, file, runs, 0), "plain": taking(quick, None, runs, 0)}, rounds
-        )
-        bare = min([await _bare_commits(str(Path(folder, f"{n}.db")), 5 * runs) for n in range(rounds)])
-    how = f"{beside(cpu, 'kept', 'plain', 1e3, 'ms')}; a bare thread that commits as much {bare * 1e3:.1f}"
+        bare = opened.enter_context(BareJournals(str(Path(folder, "bare.db"))))
+        ways = {"kept": taking(quick, file, runs, 0), "plain": taking(quick, None, runs, 0)}
+        cpu = await in_turns_async({**ways, "bare": bare.kept(taking(quick, file, runs, 0))}, rounds)
+    least = (cpu.pop("bare") - cpu["plain"]) * 1e3
+    how = f"{beside(cpu, 'kept', 'plain', 1e3, 'ms')}; the least that a journal in a thread adds here {least:.1f}"
     return [
         taken("store-wall", wall["kept"] / wall["plain"], beside(wall, "kept", "plain", 1e3, "ms")),
         taken("store-cpu", (cpu["kept"] - cpu["plain"]) * 1e3, how),
     ]
-
-
-async def _bare_commits(file: str, runs: int) -> float:
-    """Return the CPU seconds of one run's commits, each awaited: the bytes that a stored run has, in plain sqlite3."""
-    loop, work = asyncio.get_running_loop(), queue.SimpleQueue[tuple[asyncio.Future[None], int] | None]()
-
-    def write() -> None:
-        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-            connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; CREATE TABLE t (a, b);")
-            while (asked := work.get()) is not None:
-                done, size = asked
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(
-                    "INSERT INTO t VALUES (?, ?)", [("a call", "x" * 100), ("an answer", "x" * size)]
-                )
-                connection.execute("COMMIT")
-                loop.call_soon_threadsafe(done.set_result, None)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        cpu = 0.0
-        for _ in range(1 + runs):
-            for size in (*[1_900] * (COMMITS - 1), 24_000):
-                done = loop.create_future()
-                work.put((done, size))
-                await done
-            cpu = cpu or time.process_time()  # the first one opens the file
-        return (time.process_time() - cpu) / runs
-    finally:
-        work.put(None)
-        writer.join()
 
 
 async def _a_thousand(url: str, width: int) -> list[dict[str, Any]]:

@@ -1,0 +1,103 @@
+"""The least that a journal can do and be one: what the store's own is held against, in the same runs."""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from unittest import mock
+
+from llm_council import store
+from llm_council._journal import NO_JOURNAL, Call, Ending
+from llm_council.models import Status
+from llm_council.store._records import digest, plain_text
+
+Rows = Callable[[], list[tuple[str, str]]]
+Handed = tuple[asyncio.AbstractEventLoop, asyncio.Future[None], Rows]
+
+
+class BareJournals:
+    """Bare journals in place of the store's, while it is entered and a run is ``kept`` by them.
+
+    A thread commits plain rows, at the same places as the store, each transaction waited for: the calls, with what
+    tells their requests apart, and the JSON of replies before the next calls are sent, the JSON of the result before it
+    is told. All JSON is looked through for keys. Calls of one turn of the loop share a transaction. There are no typed
+    errors, no signs of life, and neither plan nor moments to resume or replay a run by.
+
+    Args:
+        file: where they write.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._work = queue.SimpleQueue[Handed | None]()
+        self._thread = threading.Thread(target=self._write)
+
+    def __enter__(self) -> "BareJournals":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._work.put(None)
+        self._thread.join()
+
+    def kept(self, work: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float]]:
+        """Return work whose runs are kept by bare journals."""
+
+        async def take() -> float:
+            with mock.patch.object(store, "RunJournal", self._journal):
+                return await work()
+
+        return take
+
+    def _journal(self, *_: object) -> "_BareJournal":
+        return _BareJournal(self._work)
+
+    def _write(self) -> None:
+        connection = sqlite3.connect(self._file, isolation_level=None)
+        connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; CREATE TABLE t (a, b);")
+        while (handed := self._work.get()) is not None:
+            loop, done, rows = handed
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO t VALUES (?, ?)", rows())
+            connection.execute("COMMIT")
+            loop.call_soon_threadsafe(done.set_result, None)
+        connection.close()
+
+
+class _BareJournal(type(NO_JOURNAL)):  # type: ignore[misc]
+    def __init__(self, work: queue.SimpleQueue[Handed | None]) -> None:
+        self._work = work
+        self._calls: list[Call] = []
+        self._endings: list[tuple[str, Ending]] = []
+        self._committed: asyncio.Future[None] | None = None
+
+    async def asking(self, call: Call) -> None:
+        self._calls.append(call)
+        if self._committed is None:
+            loop = asyncio.get_running_loop()
+            self._committed = loop.create_future()
+            loop.call_soon(self._hand_over, loop, list)
+        await self._committed
+
+    async def answered(self, call: Call, ending: Ending) -> None:
+        self._endings.append((call.name, ending))
+
+    async def finished(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
+        loop = asyncio.get_running_loop()
+        self._committed = done = loop.create_future()
+        self._hand_over(loop, lambda: [("result", plain_text(result()))])
+        await done
+        return ()
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, last: Rows) -> None:
+        calls, endings, done = self._calls, self._endings, self._committed
+        self._calls, self._endings, self._committed = [], [], None
+        assert done is not None
+
+        def rows() -> list[tuple[str, str]]:
+            replies = [(name, plain_text(ending.response.raw)) for name, ending in endings if ending.response]
+            return [*((call.name, digest(call.request)) for call in calls), *replies, *last()]
+
+        self._work.put((loop, done, rows))
