@@ -268,13 +268,12 @@ async def call(
     except CouncilError as error:
         _border.tell(error, name, request, began, partial(_returns.text_of, arrived))
         raise
-    if negotiate.is_emulated(adjustments):
-        adjustments += negotiate.unmet(request, response.text)
+    missed = negotiate.missed(request, response, adjustments)
     elapsed = time.monotonic() - began
     return replaced(
         response,
         model=response.model or request.model,
-        adjustments=adjustments + response.adjustments,
+        adjustments=adjustments + response.adjustments + missed,
         attempts=response.attempts or (Attempt(at=0.0, elapsed=elapsed, request_id=response.request_id),),
     )
 
@@ -330,10 +329,9 @@ async def stream(
         finally:
             await steps.aclose()
         response = _returns.checked(_returns.joined(arrived), name=name)
-        if negotiate.is_emulated(adjustments):
-            missed = negotiate.unmet(request, response.text)
-            if missed:
-                yield GenerateChunk(adjustments=missed)
+        missed = negotiate.missed(request, response)
+        if missed:
+            yield GenerateChunk(adjustments=missed)
     except CouncilError as error:
         _border.tell(error, name, request, began, partial(_returns.text_of, arrived))
         raise

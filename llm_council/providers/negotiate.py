@@ -14,11 +14,11 @@ from llm_council._schema import compile as compile_schema
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import ImagePart, Message, TextPart
-from llm_council.models.reply import Adjustment
+from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
 from llm_council.providers.profiles import ModelProfile, Sampling
 
-__all__ = ["fit", "fitted", "is_emulated", "unmet"]
+__all__ = ["fit", "fitted", "is_emulated", "missed", "unmet"]
 
 
 def fit(
@@ -81,6 +81,21 @@ def unmet(request: GenerateRequest, text: str | None) -> tuple[Adjustment, ...]:
         return ()
     reason = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:3])
     return (Adjustment(field="structured_output", action="emulated", reason=f"the answer does not meet it: {reason}"),)
+
+
+def missed(
+    request: GenerateRequest, response: GenerateResponse, adjustments: tuple[Adjustment, ...] = ()
+) -> tuple[Adjustment, ...]:
+    """Say the same of a whole answer, unless it says so already; one that calls tools is not the answer yet.
+
+    Args:
+        request: what was asked.
+        response: what came back, with the adapter's own adjustments.
+        adjustments: those that were made before the adapter was asked.
+    """
+    if response.tool_calls or not is_emulated(adjustments + response.adjustments):
+        return ()
+    return tuple(found for found in unmet(request, response.text) if found not in response.adjustments)
 
 
 _UNKNOWN = ModelProfile()

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import attrs
 
 from llm_council._wire import replicate as wire
+from llm_council._wire import spoken_tools
 from llm_council._wire.replicate import ModelInputs, PredictionStream
 from llm_council.errors import ApiError, AuthenticationFailed, ProviderError
 from llm_council.models.capabilities import ProviderCapabilities
@@ -27,8 +28,8 @@ class ReplicateProvider(HttpProvider):
     """Language models on Replicate. Reads ``REPLICATE_API_TOKEN``, and ``REPLICATE_API_BASE_URL`` if set.
 
     Each model has inputs of its own: what it calls them is read from the schema that it publishes, once; what it has no
-    input for is left out, and told. Predictions know no tools, and a schema is only asked for. A request's ``extra``
-    goes among the inputs, ``webhook`` beside them.
+    input for is left out, and told. Predictions have no field for tools: they stand in the prompt, and calls of them in
+    the answer; a schema is only asked for. A request's ``extra`` goes among the inputs, ``webhook`` beside them.
 
     No call creates a prediction twice: what fails afterwards is looked at again, a stream that breaks off is read to
     its end by looking, and a prediction that is given up is cancelled.
@@ -42,7 +43,7 @@ class ReplicateProvider(HttpProvider):
     """
 
     name = "replicate"
-    capabilities = ProviderCapabilities(streaming=True, multimodal=True, reasoning=True)
+    capabilities = ProviderCapabilities(streaming=True, tool_use=True, multimodal=True, reasoning=True)
 
     BASE_URL: ClassVar[str] = "https://api.replicate.com"
     BASE_URL_ENV: ClassVar[str | None] = "REPLICATE_API_BASE_URL"
@@ -62,6 +63,7 @@ class ReplicateProvider(HttpProvider):
         asked, told = await self._prepared(request)
         async with running(self, asked, stream=False) as begun:
             response = await ended(self, begun, asked, poll=self._poll)
+        response = spoken_tools.heard(response, request, self._limits)
         return attrs.evolve(response, adjustments=told + response.adjustments) if told else response
 
     @heeding
@@ -70,17 +72,22 @@ class ReplicateProvider(HttpProvider):
         asked, told = await self._prepared(request)
         if told:
             yield GenerateChunk(adjustments=told)
+        listener = spoken_tools.Listener(request, self._limits)
         async with (
             running(self, asked, stream=True) as begun,
             aclosing(followed(self, begun, asked, poll=self._poll)) as pieces,
         ):
             async for piece in pieces:
-                yield piece
+                for found in listener.feed(piece):
+                    yield found
+        for found in listener.finish():
+            yield found
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         asked, told = await super()._prepared(request)
+        asked, spoken = spoken_tools.said(asked)
         asked, left_out = fit(asked, await self._inputs_of(asked.model or ""))
-        return asked, told + left_out
+        return asked, told + spoken + left_out
 
     async def _inputs_of(self, model: str) -> ModelInputs:
         path = wire.schema_path(model)

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from llm_council._secrets import Secret
-from llm_council._wire import claude_code, codex, gemini_cli
+from llm_council._wire import claude_code, codex, gemini_cli, spoken_tools
 from llm_council._wire.agents import Attached
 from llm_council.errors import TimedOut
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse
@@ -86,7 +86,8 @@ class Agent(Dialect):
         raise NotImplementedError
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
-        return [json.loads(line) for line in self.wire.encode_events(response).split(b"\n") if line]
+        lines = self.wire.encode_events(spoken_tools.spoken(response)).split(b"\n")
+        return [json.loads(line) for line in lines if line]
 
     def frame(self, event: Any) -> bytes:
         events = event if isinstance(event, list) else [event]
@@ -114,7 +115,7 @@ class ClaudeCode(Agent):
     wire = claude_code
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
-        lines = self.wire.encode_events(response, live=True).split(b"\n")
+        lines = self.wire.encode_events(spoken_tools.spoken(response), live=True).split(b"\n")
         events = [json.loads(line) for line in lines if line]
         if response.finish_reason == FinishReason.LENGTH:
             events[-1] |= {"is_error": True, "stop_reason": "max_tokens"}

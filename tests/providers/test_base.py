@@ -577,6 +577,19 @@ async def test_an_emulated_schema_is_checked_here(made):
     assert "$.answer" in join(await gathered(adapter, request)).adjustments[-1].reason
 
 
+async def test_an_answer_that_calls_tools_misses_no_schema(made):
+    async def generate(request):
+        return GenerateResponse(tool_calls=[ToolCall(id="a", name="add")])
+
+    schema = StructuredOutput(json_schema=SCHEMA)
+    request = GenerateRequest(prompt="x", structured_output=schema, tools=[Tool(name="add")])
+    adapter = made(generate, capabilities=ProviderCapabilities(tool_use=True))
+    for response in (await call(adapter, request), join(await gathered(adapter, request))):
+        assert [one.reason for one in response.adjustments] == [
+            "it cannot be held to a schema: that stands in the prompt"
+        ]
+
+
 async def test_the_door_takes_providers_and_requests_only(made, ask):
     nameless = type("Nameless", (ProviderAdapter,), {"generate": staticmethod(say)})
     for adapter, request, message in (

@@ -4,6 +4,7 @@ import threading
 from contextlib import aclosing
 
 import anyio
+import attrs
 import pytest
 
 from llm_council import get_provider
@@ -456,7 +457,8 @@ async def test_images_go_where_there_is_an_input_for_them(replicate, vendor, hou
     async with replicate(inputs={}) as provider:
         with pytest.raises(CapabilityMissing, match="no input for images"):
             await call(provider, request)
-        with pytest.raises(CapabilityMissing, match="no tools"):
+    async with replicate(profile={"tools": False}) as provider:
+        with pytest.raises(CapabilityMissing, match="takes no tools"):
             await call(provider, GenerateRequest(prompt="x", tools=[Tool(name="add")]))
     assert house.created == created
 
@@ -497,3 +499,53 @@ async def test_the_doctor_asks_whose_key_it_is(replicate, vendor):
         assert (result.ok, "Unauthenticated: You did not pass" in result.message) == (False, True)
         with pytest.raises(AuthenticationFailed):
             await call(provider, GenerateRequest(prompt="x"))
+
+
+LOOK = Tool(name="look", parameters={"type": "object", "properties": {"at": {"type": "string"}}})
+CALLED = '{"tool_calls": [{"name": "look", "arguments": {"at": "Oslo"}}]}'
+
+
+def break_off(exchange):
+    exchange.begin_stream()
+    exchange.send(frame(("output", f"I look.\n{CALLED[:20]}")))
+    exchange.close_connection = True
+
+
+async def streamed(provider, request):
+    return join([chunk async for chunk in stream(provider, request)])
+
+
+@pytest.mark.parametrize("way", ["whole", "streams", "looks", "breaks off"])
+async def test_a_tool_stands_in_the_prompt_and_its_call_in_the_answer(replicate, vendor, house, way):
+    house.streams = way != "looks"
+    house.at_stream = break_off if way == "breaks off" else None
+    ask = call if way == "whole" else streamed
+    turns = [Message("user", "Where?")]
+    async with replicate() as provider:
+        house.looks = ["processing", "succeeded"] if way != "streams" else ["succeeded"]
+        house.answer = attrs.evolve(ANSWER, text=f"I look.\n{CALLED}", content=None)
+        found = await ask(provider, GenerateRequest(messages=turns, tools=[LOOK]))
+        assert [(one.name, one.parse()) for one in found.tool_calls] == [("look", {"at": "Oslo"})]
+        assert (found.text.strip(), found.finish_reason) == ("I look.", "tool_calls")
+        assert [(one.field, one.action) for one in found.adjustments] == [("tools", "emulated")]
+        turn = found.to_message()
+        result = Message("tool", "Rain", tool_call_id=turn.tool_calls[0].id)
+        house.looks, house.at_stream = ["succeeded"], None
+        house.answer = attrs.evolve(ANSWER, text="It rains.", content=None)
+        found = await ask(provider, GenerateRequest(messages=[*turns, turn, result], tools=[LOOK]))
+        assert (found.text, found.tool_calls, found.finish_reason) == ("It rains.", (), "stop")
+    first, second = (seen.body["input"] for seen in vendor.seen if seen.command == "POST")
+    assert '"name": "look"' in first["system_prompt"]
+    assert first["prompt"] == "Where?"
+    assert second["system_prompt"] == first["system_prompt"]
+    assert '{"tool_results": [{"id": "call_0", "name": "look", "content": "Rain"}]}' in second["prompt"]
+
+
+async def test_a_tool_that_had_to_be_called_and_was_not_is_told(replicate, house):
+    house.looks = ["succeeded"]
+    request = GenerateRequest(prompt="Where?", tools=[LOOK], tool_choice="required")
+    async with replicate() as provider:
+        for ask in (call, streamed):
+            found = await ask(provider, request)
+            assert [one.field for one in found.adjustments] == ["tools", "tool_choice", "tool_choice"]
+            assert "calls no tool" in found.adjustments[-1].reason

@@ -16,7 +16,7 @@ import pytest
 
 from llm_council import Council, get_provider
 from llm_council.errors import AuthenticationFailed, CapabilityMissing, ProviderError, RateLimited
-from llm_council.models import CostSource, GenerateRequest, ImagePart, Message, ReasoningConfig, StructuredOutput
+from llm_council.models import CostSource, GenerateRequest, ImagePart, Message, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers.cli._base import CommandLineProvider
 from llm_council.testing.servers import FakeVendor, Raw, Refuse
 from llm_council.testing.servers._said import Said
@@ -164,6 +164,21 @@ def test_what_is_sent_is_what_we_said(name: str, agent: Callable[..., CommandLin
     tools = [row for tool in asked.json.get("tools") or () for row in tool.get("functionDeclarations", [tool])]
     offered = {tool.get("name") for tool in tools}
     assert offered <= {"request_user_input", "update_plan"}, offered  # nothing that reads, runs or reaches anything
+
+
+def test_a_tool_reaches_the_model_and_its_call_comes_back(name: str, agent: Callable[..., CommandLineProvider]) -> None:
+    vendor = FakeVendor(SPEAKS[name], 'I look.\n{"tool_calls": [{"name": "look_at", "arguments": {"city": "Oslo"}}]}')
+    with vendor.serve():
+        adapter = agent(url=vendor.url.removesuffix("/v1"))
+        tool = Tool(name="look_at", description="Look at turn-seven.")
+        response = adapter.generate_sync(GenerateRequest(prompt="Rain?", tools=[tool], timeout_seconds=60))
+    assert [(call.name, call.parse()) for call in response.tool_calls] == [("look_at", {"city": "Oslo"})]
+    assert (response.text or "").strip() == "I look."
+    assert response.finish_reason == "tool_calls"
+    asked = vendor.calls[-1]
+    assert asked.holds("Look at turn-seven.")
+    tools = [row for tool in asked.json.get("tools") or () for row in tool.get("functionDeclarations", [tool])]
+    assert {tool.get("name") for tool in tools} <= {"request_user_input", "update_plan"}  # its own are off as ever
 
 
 @pytest.mark.parametrize(("status", "cls"), [(401, AuthenticationFailed), (429, RateLimited)])

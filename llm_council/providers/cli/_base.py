@@ -17,6 +17,7 @@ import attrs
 
 from llm_council import _loop_local
 from llm_council._secrets import Secret, clean
+from llm_council._wire import spoken_tools
 from llm_council._wire.agents import AgentEvents, Ended, Invocation
 from llm_council.errors import CommandNotFound, CouncilError, InvalidOption, TimedOut
 from llm_council.models import Limits, Timeouts
@@ -52,6 +53,7 @@ class CommandLineProvider(ProviderAdapter):
 
     The prompt goes to the program's stdin. It finds the environment's variables that any program needs, its own, and no
     others; it works in an empty folder, with its tools off; when a call ends, whatever way, its processes have ended.
+    A request's tools stand in the prompt, and calls of them in the answer: the program itself calls nothing.
 
     Args:
         name: the name of this instance; None is the class's.
@@ -141,6 +143,16 @@ class CommandLineProvider(ProviderAdapter):
                 yield piece
 
     async def _pieces(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
+        listener = spoken_tools.Listener(request, self._limits)
+        async with aclosing(self._told(request, live=live)) as pieces:
+            async for piece in pieces:
+                for found in listener.feed(piece):
+                    yield found
+        for found in listener.finish():
+            yield found
+
+    async def _told(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
+        """Yield what the program says, with its calls of tools in its words."""
         fitted, adjustments = self._prepared(request)
         asked = self.invocation(fitted, live=live)
         program = self._located()
@@ -201,12 +213,15 @@ class CommandLineProvider(ProviderAdapter):
             reason = f"{self.PROGRAM} has no option for it"
             dropped = Adjustment(field="max_tokens", action="dropped", asked=fitted.max_tokens, reason=reason)
             fitted, adjustments = attrs.evolve(fitted, max_tokens=None), (*adjustments, dropped)
+        fitted, spoken = spoken_tools.said(fitted)
         model = fitted.model or self.default_model
-        return (fitted if fitted.model == model else replaced(fitted, model=model)), adjustments
+        return (fitted if fitted.model == model else replaced(fitted, model=model)), adjustments + spoken
 
     def _abilities(self, request: GenerateRequest) -> ProviderCapabilities:
-        """Return what it can do for this request."""
-        return self.capabilities
+        """Return what it can do for this request: held to a schema, no model could call a tool in words."""
+        if request.structured_output is None or not spoken_tools.offered(request):
+            return self.capabilities
+        return attrs.evolve(self.capabilities, structured_output=False)
 
     def _located(self) -> str:
         """Return the program's absolute path; it is looked for once.

@@ -28,7 +28,9 @@ class ClaudeCodeProvider(CommandLineProvider):
     """
 
     name = "claude-code"
-    capabilities = ProviderCapabilities(streaming=True, structured_output=True, multimodal=True, reasoning=True)
+    capabilities = ProviderCapabilities(
+        streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
+    )
 
     PROGRAM: ClassVar[str] = "claude"
     INSTALL: ClassVar[str] = "install it with: npm install -g @anthropic-ai/claude-code"
@@ -50,7 +52,7 @@ class ClaudeCodeProvider(CommandLineProvider):
     def _abilities(self, request: GenerateRequest) -> ProviderCapabilities:
         wanted = request.structured_output
         too_long = wanted is not None and len(dumps(wanted.json_schema)) > LONGEST_SCHEMA
-        return attrs.evolve(self.capabilities, structured_output=False) if too_long else self.capabilities
+        return attrs.evolve(self.capabilities, structured_output=False) if too_long else super()._abilities(request)
 
     def _reader(self) -> ClaudeCodeEvents:
         return ClaudeCodeEvents(self._limits)

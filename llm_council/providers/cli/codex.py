@@ -25,7 +25,7 @@ class CodexProvider(CommandLineProvider):
 
     name = "codex"
     # It says its answer at once, at the end; what comes before is reasoning.
-    capabilities = ProviderCapabilities(structured_output=True, multimodal=True, reasoning=True)
+    capabilities = ProviderCapabilities(tool_use=True, structured_output=True, multimodal=True, reasoning=True)
 
     PROGRAM: ClassVar[str] = "codex"
     INSTALL: ClassVar[str] = "install it with: npm install -g @openai/codex"

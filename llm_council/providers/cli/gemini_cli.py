@@ -25,7 +25,7 @@ class GeminiCliProvider(CommandLineProvider):
     """
 
     name = "gemini-cli"
-    capabilities = ProviderCapabilities(streaming=True)
+    capabilities = ProviderCapabilities(streaming=True, tool_use=True)
 
     PROGRAM: ClassVar[str] = "gemini"
     INSTALL: ClassVar[str] = "install it with: npm install -g @google/gemini-cli"

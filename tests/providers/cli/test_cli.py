@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
+import attrs
 import pytest
 from fault_agents import OWN_KEY
 
 from llm_council import Council
 from llm_council.errors import CapabilityMissing, InvalidOption
-from llm_council.models import ImagePart, Message, ReasoningConfig, StructuredOutput
+from llm_council.models import ImagePart, Message, ReasoningConfig, StructuredOutput, Tool, join
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.providers.cli.claude_code import ClaudeCodeProvider
 from llm_council.providers.cli.codex import CodexProvider
@@ -139,3 +141,58 @@ def test_a_council_of_agents(scene):
     assert result.output["answer"] == "42"
     assert set(result.drafts) <= {"codex", "claude-code/opus", "gemini-cli"}
     assert all("opus" in seen["argv"] for seen in scene.seen("claude"))
+
+
+LOOK = Tool(name="look", parameters={"type": "object", "properties": {"at": {"type": "string"}}})
+CALLED = '{"tool_calls": [{"name": "look", "arguments": {"at": "Oslo"}}]}'
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_tool_is_offered_called_and_answered(scene, agent, live):
+    def ask(adapter, request):
+        return join(list(adapter.stream_sync(request))) if live else adapter.generate_sync(request)
+
+    turns = [Message("user", "Where?")]
+    found = ask(
+        scene.make(agent, answer=f"I look.\n```json\n{CALLED}\n```"), GenerateRequest(messages=turns, tools=[LOOK])
+    )
+    assert [(one.name, one.parse()) for one in found.tool_calls] == [("look", {"at": "Oslo"})]
+    assert (found.text.strip(), found.finish_reason) == ("I look.", "tool_calls")
+    assert ("tools", "emulated") in [(one.field, one.action) for one in found.adjustments]
+    turn = found.to_message()
+    result = Message("tool", "Rain", tool_call_id=turn.tool_calls[0].id)
+    scene.forget(agent)
+    request = GenerateRequest(messages=[*turns, turn, result], tools=[LOOK])
+    found = ask(scene.make(agent, answer="It rains."), request)
+    assert (found.text, found.tool_calls, found.finish_reason) == ("It rains.", (), "stop")
+    (seen,) = scene.seen(agent)
+    told = json.loads(seen["stdin"][seen["stdin"].index("[\n") :])
+    assert [row["role"] for row in told] == ["user", "assistant", "user"]
+    assert json.loads(told[2]["content"]) == {"tool_results": [{"id": "call_0", "name": "look", "content": "Rain"}]}
+    assert not any("look" in word for word in seen["argv"])
+
+
+def test_beside_tools_a_schema_stands_in_the_prompt(scene, agent):
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    request = GenerateRequest(prompt="Where?", tools=[LOOK], structured_output=StructuredOutput(json_schema=schema))
+    fields = {}
+    for answer in (CALLED, '{"city": "Oslo"}', '{"town": 1}'):
+        response = scene.make(agent, answer=answer).generate_sync(request)
+        fields[answer] = [one.reason for one in response.adjustments if one.field == "structured_output"]
+        (seen,) = scene.seen(agent)
+        assert '"city"' in seen["stdin"]
+        assert not {"--json-schema", "--output-schema"} & set(seen["argv"])
+        assert bool(response.tool_calls) is (answer == CALLED)
+        scene.forget(agent)
+    assert fields[CALLED] == fields['{"city": "Oslo"}']
+    assert "does not meet it" in fields['{"town": 1}'][-1]
+    scene.make(agent, answer='{"city": "Oslo"}').generate_sync(attrs.evolve(request, tool_choice="none"))
+    (seen,) = scene.seen(agent)
+    assert bool({"--json-schema", "--output-schema"} & set(seen["argv"])) is (agent != "gemini")
+
+
+def test_a_profile_without_tools_refuses_them(scene, agent):
+    adapter = scene.make(agent, profile={"tools": False})
+    with pytest.raises(CapabilityMissing, match="takes no tools"):
+        adapter.generate_sync(GenerateRequest(prompt="Where?", tools=[LOOK]))
+    assert scene.seen(agent) == []

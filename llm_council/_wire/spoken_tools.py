@@ -1,0 +1,293 @@
+"""Tools in plain text, for wires that have no field for them: they stand in the prompt, and calls in the answer.
+
+A model is told of its tools in words, and calls them by ending its answer with one JSON object. What it writes is data:
+it is parsed and compared, and only an object of that very form, about tools that were offered, is a call. Everything
+else stays the text that it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from llm_council._wire.payloads import loads, well_formed
+from llm_council.errors import MalformedReply
+from llm_council.models.limits import Limits
+from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.reply import Adjustment, FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, join
+from llm_council.models.request import GenerateRequest, Tool
+
+__all__ = ["Listener", "heard", "offered", "said", "spoken"]
+
+_LIMITS = Limits()
+_INSTRUCTING = frozenset({Role.SYSTEM, Role.DEVELOPER})
+_CALL = (
+    "You have tools, which are listed below with the JSON Schema of their arguments. To call some of them, end your"
+    " answer with one JSON object of this form, beginning on a line of its own, with nothing after it, whatever form"
+    ' the answer must otherwise have:\n{"tool_calls": [{"name": "NAME", "arguments": {}}]}\nThen wait: the next turn'
+    ' brings their results, as {"tool_results": [...]}. An answer that calls no tool holds no such object.'
+)
+
+
+# Asking.
+
+
+def offered(request: GenerateRequest) -> tuple[Tool, ...]:
+    """Return the tools that the model may call: none where ``tool_choice`` forbids them."""
+    return () if request.tool_choice == "none" else request.tools
+
+
+def said(request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    """Put a request's tools, and the calls and results of its conversation, into words. Pure, and a fixed point.
+
+    Args:
+        request: what is asked.
+
+    Returns:
+        A request without tools, the very same where it has none, and what was changed in it.
+    """
+    turns, told = request.turns(), []
+    if any(turn.tool_calls or turn.role == Role.TOOL for turn in turns):
+        turns = tuple(_in_words(turns))
+        told.append(_emulated("messages", None, "it has no field for calls of tools: they stand in the text"))
+    if request.tools:
+        tools, choice, names = offered(request), request.tool_choice, tuple(tool.name for tool in request.tools)
+        if tools:
+            at = next((at for at, turn in enumerate(turns) if turn.role not in _INSTRUCTING), len(turns))
+            turns = (*turns[:at], Message(Role.SYSTEM, _offer(tools, choice)), *turns[at:])
+            told.append(_emulated("tools", names, "it has no field for tools: they stand in the prompt"))
+        else:
+            told.append(Adjustment(field="tools", action="dropped", asked=names, reason="none of them may be called"))
+        if tools and choice not in (None, "auto"):
+            told.append(_emulated("tool_choice", choice, "it cannot be enforced: it stands in the prompt"))
+    if not told:
+        return request, ()
+    choice = None if request.tools else request.tool_choice
+    return attrs.evolve(request, prompt=None, messages=turns, tools=(), tool_choice=choice), tuple(told)
+
+
+def _emulated(field: str, asked: Any, reason: str) -> Adjustment:
+    return Adjustment(field=field, action="emulated", asked=asked, reason=reason)
+
+
+def _offer(tools: Iterable[Tool], choice: str | None) -> str:
+    rows = [_json({"name": t.name, "description": t.description or "", "parameters": t.parameters}) for t in tools]
+    must = "" if choice in (None, "auto") else f"\nIn this answer, you must call the tool {_json(choice)}."
+    if choice == "required":
+        must = "\nIn this answer, you must call at least one tool."
+    return "\n".join([_CALL + must, *rows])
+
+
+def _json(value: Any) -> str:
+    return well_formed(json.dumps(value, ensure_ascii=False, default=dict))
+
+
+def _in_words(turns: Sequence[Message]) -> Iterable[Message]:
+    """Yield a conversation without calls and results: those side by side are one turn, as JSON that none can leave."""
+    names = {call.id: call.name for turn in turns for call in turn.tool_calls}
+    results: list[Message] = []
+    for turn in turns:
+        if results and turn.role != Role.TOOL:
+            yield _results(results, names)
+            results = []
+        if turn.role == Role.TOOL:
+            results.append(turn)
+        elif turn.tool_calls:
+            envelope = _envelope(turn.tool_calls, ids=True)
+            yield attrs.evolve(turn, content=_joined(turn, f"\n{envelope}" if turn.text else envelope), tool_calls=())
+        else:
+            yield turn
+    if results:
+        yield _results(results, names)
+
+
+def _joined(turn: Message, words: str) -> str | tuple[Part, ...]:
+    return turn.content + words if isinstance(turn.content, str) else (*turn.content, TextPart(text=words))
+
+
+def _results(turns: Iterable[Message], names: dict[str, str]) -> Message:
+    rows, beside = [], list[Part]()
+    for turn in turns:
+        name = turn.name or names.get(turn.tool_call_id or "")
+        row = {"id": turn.tool_call_id, "name": name, "content": turn.text}
+        rows.append({key: value for key, value in row.items() if value is not None})
+        if not isinstance(turn.content, str):
+            beside += [part for part in turn.content if isinstance(part, ImagePart | ReasoningPart)]
+    return Message(Role.USER, (TextPart(text=_json({"tool_results": rows})), *beside))
+
+
+def _envelope(calls: Iterable[ToolCall], *, ids: bool = False) -> str:
+    rows = []
+    for call in calls:
+        known = {"id": call.id} if ids else {}
+        rows.append({**known, "name": call.name, "arguments": _object(call.arguments)})
+    return _json({"tool_calls": rows})
+
+
+def _object(arguments: str) -> Any:
+    """Return a call's arguments as an object; those that are none, as the model wrote them."""
+    try:
+        value = loads(arguments or "{}")
+    except MalformedReply:
+        return arguments
+    return value if isinstance(value, dict) else arguments
+
+
+# Listening.
+
+
+def _begun(tokens: Sequence[str]) -> str:
+    """Return a pattern of every beginning of some tokens."""
+    pattern = ""
+    for token in reversed(tokens):
+        pattern = f"(?:{token}{pattern})?"
+    return pattern
+
+
+_KEY = (r"\{", r"\s*", *'"tool_calls"', r"\s*", ":")
+_FENCE = ("`", "`", "`", "[a-zA-Z]*", r"[ \t]*\r?", "\n", r"\s*")
+_OPENING = re.compile(rf"\s*(?:{''.join(_FENCE)})?{''.join(_KEY)}")
+_MAY_OPEN = re.compile(rf"\s*(?:{_begun(_KEY)}|{_begun((*_FENCE, *_KEY))})")
+_LATER = re.compile(rf"^[ \t]*(?:{''.join(_FENCE)})?{''.join(_KEY)}", re.MULTILINE)
+_LONGEST = 256  # characters of an opening: what waits for one must not grow for ever
+_TRIED = 16  # openings that are tried in one answer, the last ones
+
+
+class Listener:
+    """Tell calls from text in an answer that arrives in pieces.
+
+    Text passes as it comes, but for what may be a call: lines from the beginning of such an object on wait for the end.
+
+    Args:
+        request: what was asked, with its tools; without any, everything passes.
+        limits: ``json_depth`` bounds the object.
+    """
+
+    def __init__(self, request: GenerateRequest, limits: Limits = _LIMITS) -> None:
+        self._names = {tool.name for tool in offered(request)}
+        self._choice = request.tool_choice if self._names else None
+        self._ids = {call.id for turn in request.messages for call in turn.tool_calls}
+        self._ids |= {turn.tool_call_id for turn in request.messages if turn.tool_call_id}
+        self._limits = limits
+        self._undecided = ""
+        self._fresh = True  # at the beginning of a line
+        self._held: list[str] = []  # from an opening on
+        self._end = GenerateChunk()
+
+    def feed(self, piece: GenerateChunk) -> list[GenerateChunk]:
+        """Return what a piece of the answer brings by now."""
+        if not self._names:
+            return [piece]
+        text = self._pass(piece.text) if piece.text else ""
+        if piece.finish_reason is not None or piece.raw_finish_reason is not None:
+            # How it ended is said with the last word.
+            self._end = attrs.evolve(
+                self._end,
+                finish_reason=piece.finish_reason or self._end.finish_reason,
+                raw_finish_reason=piece.raw_finish_reason or self._end.raw_finish_reason,
+            )
+            piece = attrs.evolve(piece, finish_reason=None, raw_finish_reason=None)
+        piece = attrs.evolve(piece, text=text) if text != piece.text else piece
+        return [] if piece == _NOTHING else [piece]
+
+    def finish(self) -> list[GenerateChunk]:
+        """Return what the answer's end brings: calls, or the text that waited."""
+        if not self._names:
+            return []
+        text, calls = self._undecided + "".join(self._held), list[ToolCallDelta]()
+        if self._held and self._end.finish_reason != FinishReason.CONTENT_FILTER:
+            text, calls = self._told(text)
+        last = attrs.evolve(self._end, text=text, tool_calls=tuple(calls), adjustments=self._unmet(calls))
+        if calls:
+            last = attrs.evolve(last, finish_reason=FinishReason.TOOL_CALLS)
+        return [] if last == _NOTHING else [last]
+
+    def _pass(self, text: str) -> str:
+        """Return what is text for certain, and keep the rest."""
+        if self._held:
+            self._held.append(text)
+            return ""
+        text, at = self._undecided + text, 0
+        self._undecided = ""
+        while at < len(text):
+            if self._fresh:
+                if _OPENING.match(text, at, at + _LONGEST):
+                    self._held.append(text[at:])
+                    return text[:at]
+                if len(text) - at <= _LONGEST and _MAY_OPEN.fullmatch(text, at):
+                    self._undecided = text[at:]
+                    return text[:at]
+            newline = text.find("\n", at)
+            self._fresh = newline >= 0
+            at = newline + 1 if self._fresh else len(text)
+        return text
+
+    def _told(self, text: str) -> tuple[str, list[ToolCallDelta]]:
+        """Part the end of an answer into text and calls."""
+        for found in list(_LATER.finditer(text))[-_TRIED:]:
+            rows = self._rows(text[found.start() :].strip())
+            if rows:
+                return text[: found.start()].rstrip(), [self._call(index, row) for index, row in enumerate(rows)]
+        return text, []
+
+    def _rows(self, text: str) -> list[dict[str, Any]]:
+        """Read an object of calls; whatever is none has no rows."""
+        if text.startswith("```"):
+            text = text.partition("\n")[2].removesuffix("```")
+        try:
+            value = loads(text.strip(), self._limits)
+        except MalformedReply:
+            return []
+        rows = value["tool_calls"] if isinstance(value, dict) and value.keys() == {"tool_calls"} else None
+        return rows if isinstance(rows, list) and all(map(self._is_call, rows)) else []
+
+    def _is_call(self, row: Any) -> bool:
+        if not isinstance(row, dict) or not row.keys() <= {"id", "name", "arguments"}:
+            return False
+        name = row.get("name")
+        return isinstance(name, str) and name in self._names and isinstance(row.get("arguments", {}), dict)
+
+    def _call(self, index: int, row: dict[str, Any]) -> ToolCallDelta:
+        number = len(self._ids)
+        while f"call_{number}" in self._ids:
+            number += 1
+        self._ids.add(f"call_{number}")
+        return ToolCallDelta(
+            index=index, id=f"call_{number}", name=row["name"], arguments=_json(row.get("arguments", {}))
+        )
+
+    def _unmet(self, calls: Iterable[ToolCallDelta]) -> tuple[Adjustment, ...]:
+        """Say where an answer does not call what it had to."""
+        if self._choice in (None, "auto") or any(self._choice in ("required", call.name) for call in calls):
+            return ()
+        what = "no tool" if self._choice == "required" else "another tool, or none"
+        return (_emulated("tool_choice", self._choice, f"the answer does not meet it: it calls {what}"),)
+
+
+_NOTHING = GenerateChunk()
+
+
+def heard(response: GenerateResponse, request: GenerateRequest, limits: Limits = _LIMITS) -> GenerateResponse:
+    """Tell calls from text in a whole answer; arguments are those of ``Listener``."""
+    ear = Listener(request, limits)
+    found = join([*ear.feed(GenerateChunk.whole(response)), *ear.finish()])
+    told = attrs.evolve(response, adjustments=found.adjustments)
+    if not found.tool_calls:
+        return told
+    finish = FinishReason.TOOL_CALLS
+    return attrs.evolve(told, text=found.text, content=found.text, tool_calls=found.tool_calls, finish_reason=finish)
+
+
+# The mirror.
+
+
+def spoken(response: GenerateResponse) -> GenerateResponse:
+    """Put an answer's calls into its text, as a model does that was told so: for fake vendors."""
+    if not response.tool_calls:
+        return response
+    text = "\n".join([*([response.text] if response.text else []), _envelope(response.tool_calls)])
+    return attrs.evolve(response, text=text, content=text, tool_calls=(), finish_reason=None, raw_finish_reason=None)
