@@ -20,7 +20,7 @@ from llm_council.models._noun import replaced
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._errand import heeding
+from llm_council.providers._errand import heeding, seconds_for
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Retry"]
@@ -42,6 +42,7 @@ class Retry(Wrapper):
     """
 
     _heeds_cancellation = True
+    _bounded_within = True
     _makes_several_calls = True
     _retries = True
 
@@ -64,7 +65,7 @@ class Retry(Wrapper):
         while True:
             tries.begin()
             try:
-                response = await call(self.inner, request)
+                response = await call(self.inner, request, deadline=tries.left())
             except ProviderError as error:
                 await self._sleep(tries.failed(error))
             else:
@@ -99,8 +100,8 @@ class _Tries:
         self._policy, self._rng = retry.policy, retry._rng
         self._scope = _scope.current()
         self._began = self._scope.clock()
-        said = [seconds for seconds in (request.timeout_seconds, self._scope.left()) if seconds is not None]
-        self._ends = self._began + min(said) if said else math.inf
+        left = seconds_for(retry, request, None)
+        self._ends = math.inf if left is None else self._began + left
         self._plural: bool = getattr(retry.inner, "_makes_several_calls", False)
         self._tries: list[Attempt] = []
         self._retries = 0
@@ -109,6 +110,10 @@ class _Tries:
     def begin(self) -> None:
         """Note the start of a try."""
         self._start = self._scope.clock()
+
+    def left(self) -> float | None:
+        """Return the seconds that are left to a further try; None for the first one, which has what the call has."""
+        return max(0.0, self._ends - self._start) if self._retries and self._ends < math.inf else None
 
     def succeeded(self, response: GenerateResponse | None = None) -> tuple[Attempt, ...]:
         """Note the end of the call, and return all its tries: those that what is held made in its last one, too."""

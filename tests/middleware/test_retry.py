@@ -242,6 +242,21 @@ async def test_the_door_s_deadline_ends_the_tries() -> None:
         await call(Retry(Silent()), REQUEST, deadline=0.02)
 
 
+async def test_a_further_try_has_what_the_call_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, left = Clock(), []
+
+    async def took_long(adapter: ProviderAdapter, request: GenerateRequest, *, deadline: float | None) -> object:
+        left.append(deadline)
+        clock.now += 100
+        return await call(adapter, request, deadline=deadline)
+
+    monkeypatch.setattr("llm_council.middleware.retry.call", took_long)
+    adapter = retrying(Flaky(ServerFailed("x", status=500)), clock, base=0)
+    with _scope.entered(_scope.RunScope(clock=clock)):
+        await call(adapter, GenerateRequest(prompt="hello", timeout_seconds=150))
+    assert left == [None, 50]
+
+
 async def test_a_cancellation_passes_through_the_tries() -> None:
     with anyio.move_on_after(0.02) as scope:
         await call(Retry(Silent()), REQUEST)
