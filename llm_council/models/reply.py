@@ -190,7 +190,7 @@ class GenerateResponse:
         content: the same text, or the parts it came in; each of the two is filled from the other.
         structured: the value that the adapter itself shaped to the request's schema, apart from ``text``.
         reasoning: the readable reasoning.
-        reasoning_parts: reasoning as the vendor signed it, to be sent back.
+        reasoning_parts: reasoning as the vendor signed it, to be sent back, with what must keep its place between it.
         refusal: the model's own words of refusal.
         tool_calls: calls that the model asks for.
         usage: tokens; None when the vendor did not say.
@@ -275,7 +275,7 @@ class GenerateChunk:
         reasoning: the next characters of the reasoning.
         refusal: the next characters of a refusal.
         tool_calls: pieces of tool calls.
-        reasoning_parts: signed reasoning, whole.
+        reasoning_parts: signed reasoning, whole, with what must keep its place between it.
         finish_reason: set once the model stopped.
         raw_finish_reason: the vendor's own word.
         usage: tokens so far, in most dialects in the last piece alone.
