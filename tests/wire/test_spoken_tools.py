@@ -229,6 +229,8 @@ def test_prose_streams_on_and_only_what_may_be_a_call_waits():
         told = [chunk.text for chunk in ear.feed(GenerateChunk(text=text))]
         assert told == {"\n\n": ["\n"], "{": [], '"tool': [], "_kit": ['\n{"tool_kit']}.get(text, [text])
     assert ear.finish() == []
+    held = "\n{" + " " * 300  # no opening is as long as that
+    assert "".join(chunk.text for chunk in ear.feed(GenerateChunk(text=held))) == held
 
 
 def test_an_answer_that_was_cut_inside_a_call_or_withheld_is_text():
