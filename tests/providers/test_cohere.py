@@ -154,7 +154,7 @@ async def test_a_schema_is_held_to_and_beside_tools_asked_for_in_words(cohere, v
     assert "JSON Schema" in vendor.body["messages"][0]["content"]
     asked_for, missed = [one for one in response.adjustments if one.field == "structured_output"]
     assert (asked_for.action, missed.action) == ("emulated", "emulated")
-    assert missed.reason.startswith("the answer does not meet it: ")  # which holds the answer to the schema all the same
+    assert missed.reason.startswith("the answer does not meet it: ")
 
 
 async def test_tools_are_offered_and_answered_with_the_plan(cohere, vendor):
