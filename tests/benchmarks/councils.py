@@ -99,7 +99,7 @@ async def _with_a_store(url: str, *, short: bool) -> list[dict[str, Any]]:
             return take
 
         file = str(Path(folder, "runs.db"))
-        wall = await in_turns_async({"kept": taking(slow, file, 1, 1), "plain": taking(slow, None, 1, 1)}, rounds)
+        wall = await in_turns_async({"kept": taking(slow, file, 1, 1), "plain": taking(slow, None, 1, 1)}, 2 * rounds)
         bare = opened.enter_context(BareJournals(str(Path(folder, "bare.db"))))
         ways = {"kept": taking(quick, file, runs, 0), "plain": taking(quick, None, runs, 0)}
         cpu = await in_turns_async({**ways, "bare": bare.kept(taking(quick, file, runs, 0))}, rounds)
