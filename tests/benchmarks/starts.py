@@ -19,7 +19,7 @@ def measured(url: str, *, short: bool) -> list[dict[str, Any]]:
     rounds = 3 if short else 12
     peer = _peer()
     imports = _imports(rounds, peer, ("httpx",) if short else ("httpx", "aiohttp", "requests", "openai"))
-    first = in_turns({name: _python(sys.executable, code) for name, code in _FIRST.items()}, rounds)
+    first = in_turns({name: _python(sys.executable, code) for name, code in _FIRST.items()}, 2 * rounds)
     bare = first.pop("bare")
     first = {name: seconds - bare for name, seconds in first.items()}
     loaded = int(subprocess.check_output([sys.executable, "-P", "-c", COUNT]))
