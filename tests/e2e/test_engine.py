@@ -136,7 +136,8 @@ def test_streams_like_it_answers(tiny):
             whole = await call(provider, request)
             pieces = [piece async for piece in stream(provider, request)]
             assert "".join(piece.text for piece in pieces) == whole.text
-            assert len([piece for piece in pieces if piece.text]) > 5
+            # Words that come while the reader is busy come as one piece: of how many, a busy machine decides.
+            assert len([piece for piece in pieces if piece.text]) > 1
             assert [piece.structured for piece in pieces if piece.structured] == ([whole.structured] if wanted else [])
 
     in_loop(both)
