@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_council._wire.openai_calls import CUSTOM
 from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
+from llm_council._wire.responses_reply import CALLS
 from llm_council.errors import InvalidOption
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
@@ -22,7 +23,6 @@ LEAST_TOKENS = 16
 
 _NAME = re.compile(r"[^A-Za-z0-9_-]")  # what names of schemas may not hold
 _SENT_BACK = ("id", "namespace")  # the vendor's own keys of a call that it wants back beside its reasoning
-_CALLS = ("function_call", "custom_tool_call")
 _INSTRUCTIONS = (Role.SYSTEM, Role.DEVELOPER)
 _MERGED = ("text", "reasoning")  # objects that a request's ``extra`` adds to, and does not replace
 
@@ -125,7 +125,7 @@ def _encode_turn(turn: Message, options: ResponsesOptions, custom: Collection[An
         return [{"role": role, "content": _encode_content(turn.content)}]
     kept = _echoed(turn, options)
     said = "".join(text_in(item) for item in kept)
-    called = {item.get("call_id") for item in kept if item.get("type") in _CALLS}
+    called = {item.get("call_id") for item in kept if item.get("type") in CALLS}
     items = list(kept)
     content = _encode_content(turn.content)
     if said and isinstance(content, str):

@@ -86,7 +86,9 @@ def unmet(request: GenerateRequest, text: str | None) -> tuple[Adjustment, ...]:
 def missed(
     request: GenerateRequest, response: GenerateResponse, adjustments: tuple[Adjustment, ...] = ()
 ) -> tuple[Adjustment, ...]:
-    """Say the same of a whole answer, unless it says so already; one that calls tools is not the answer yet.
+    """Say where an answer misses the schema that stands in the prompt alone; one that calls tools is no answer yet.
+
+    Nothing is said twice.
 
     Args:
         request: what was asked.
