@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from llm_council import Council, CouncilConfig, CouncilResult, RetryPolicy
-from llm_council._convert import dump
 from llm_council.events import Event
+from llm_council.models._convert import dump
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 KEY = "zq9-canary-of-the-run-7f3k"

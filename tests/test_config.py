@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council import _trust
-from llm_council.config import CouncilConfig, reaches, trust_project, user_file
+from llm_council.config import CouncilConfig, _trust, reaches, trust_project, user_file
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig
 from llm_council.models import Budget
 

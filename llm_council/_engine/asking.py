@@ -9,14 +9,13 @@ from typing import Any
 import anyio
 import attrs
 
-from llm_council import _scope
 from llm_council._engine.budget import Reservation, may_be_billed
 from llm_council._engine.prospect import Doom, Prospect
 from llm_council._engine.sitting import Bound, Sitting
-from llm_council._journal import Call, Ending
+from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
-from llm_council._secrets import Veil
 from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, TruncatedReply
+from llm_council.errors._secrets import Veil
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
 from llm_council.models import (
     Attempt,
@@ -28,6 +27,7 @@ from llm_council.models import (
     SeatSpec,
     join,
 )
+from llm_council.models._journal import Call, Ending
 from llm_council.models._noun import keyless, replaced
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.results import CallReport
@@ -145,7 +145,7 @@ async def _counted(tries: _Tries, bound: Bound, prospect: Prospect | None) -> tu
     made, billed = 1, True  # a call that is cancelled may have been billed
     try:
         await tries.sitting.journal.asking(tries.asked)
-        with _scope.entered(_scope_of(tries, bound)):
+        with call_context.entered(_scope_of(tries, bound)):
             response, doom = await _answer(tries, tries.asked.request, prospect)
         made = len(response.attempts)
     except CouncilError as failure:
@@ -179,12 +179,12 @@ def _reset(sitting: Sitting, asked: Call, at: float, reason: str) -> None:
     emit(SeatReset(run_id=sitting.plan.run_id, at=at, phase=asked.phase, seat=asked.seat, reason=reason))
 
 
-def _scope_of(tries: _Tries, bound: Bound) -> _scope.RunScope:
+def _scope_of(tries: _Tries, bound: Bound) -> call_context.RunScope:
     """Tell middleware and transports until when this call may last, by the run's own clock."""
     left = bound.scope.deadline - anyio.current_time()
     clock = tries.sitting.clock
     return replaced(
-        _scope.current(),
+        call_context.current(),
         deadline=None if left == inf else clock() + left,
         clock=clock,
         tried=tries.note,

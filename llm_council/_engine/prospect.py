@@ -20,7 +20,7 @@ from llm_council._engine.demand import Demand
 from llm_council._engine.loops import Loops
 from llm_council._schema import WRAPPER, json_path
 from llm_council._schema.extract import MAX_DEPTH, MAX_DIGITS
-from llm_council._secrets import clean
+from llm_council.errors._secrets import clean
 from llm_council.models import Problem
 
 __all__ = ["Doom", "Prospect"]

@@ -9,16 +9,17 @@ from functools import partial
 
 import attrs
 
-from llm_council import _runtime, _scope
+from llm_council import _runtime
 from llm_council._engine.budget import ASSUMED, Ledger, Price
 from llm_council._engine.repair import Final
 from llm_council._engine.sitting import Sitting
 from llm_council._engine.strategies import STRATEGIES, last_resort
-from llm_council._journal import NO_JOURNAL, Journal
+from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
 from llm_council.errors import RunError
 from llm_council.events import RunFinished, RunStarted, emit
 from llm_council.models import Cost, Critique, Phase, Plan, SeatSpec, Status, Usage
+from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CouncilResult, SeatReport, total_cost
 
@@ -51,14 +52,14 @@ async def conduct(
     Returns:
         The result. Cancellation passes untouched.
     """
-    scope = _scope.RunScope(
+    scope = call_context.RunScope(
         run_id=plan.run_id,
         deadline=None if plan.budget.deadline is None else clock() + plan.budget.deadline,
         clock=clock,
         seed=plan.seed,
-        tokens=_scope.RetryTokens(),
+        tokens=call_context.RetryTokens(),
     )
-    with _scope.entered(scope):
+    with call_context.entered(scope):
         sitting = Sitting(plan, adapters, Ledger(plan.budget, price), clock, deltas, journal)
         emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
         try:

@@ -11,9 +11,9 @@ import attrs
 
 from llm_council._engine.admission import Admission
 from llm_council._engine.budget import Ledger, phase_ends
-from llm_council._journal import NO_JOURNAL, Journal
 from llm_council.events import Degraded, PhaseFinished, PhaseStarted, emit
 from llm_council.models import Critique, Draft, Phase, PhaseTiming, Plan, Ranking, SeatSpec
+from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.models._noun import replaced
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CallReport

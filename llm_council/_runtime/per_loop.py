@@ -118,7 +118,7 @@ class _Table:
         self._closing.clear()
 
 
-_table: RunVar[_Table] = RunVar("llm_council._loop_local")
+_table: RunVar[_Table] = RunVar("llm_council._runtime.per_loop")
 _tables: weakref.WeakSet[_Table] = weakref.WeakSet()
 
 

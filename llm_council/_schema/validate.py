@@ -13,8 +13,8 @@ import attrs
 
 from llm_council._schema.extract import extract_json
 from llm_council._schema.plain import WRAPPER, json_path, plain_schema
-from llm_council._secrets import clean
 from llm_council.errors import InvalidOption, InvalidOutput, near
+from llm_council.errors._secrets import clean
 from llm_council.models.deliberation import Problem
 
 if TYPE_CHECKING:

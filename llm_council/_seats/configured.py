@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_council import middleware
-from llm_council._secrets import Secret
 from llm_council.errors import (
     ConfigurationError,
     InvalidKey,
@@ -19,6 +18,7 @@ from llm_council.errors import (
     UnknownProvider,
     near,
 )
+from llm_council.errors._secrets import Secret
 from llm_council.models import RetryPolicy
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter

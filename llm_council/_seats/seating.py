@@ -9,7 +9,7 @@ from typing import Any, Self, TypeAlias
 
 import attrs
 
-from llm_council._instances import Instances
+from llm_council._seats.configured import Instances
 from llm_council.config import CouncilConfig
 from llm_council.errors import ConfigurationError, InvalidOption
 from llm_council.middleware import Retry

@@ -81,7 +81,7 @@ def providers(*, json_: bool, markdown: bool) -> None:
 
     found = list_providers()
     if json_:
-        from llm_council._convert import dump
+        from llm_council.models._convert import dump
 
         _json([dump(info) for info in found])
     elif markdown:
@@ -110,7 +110,7 @@ def subagents(*, json_: bool) -> None:
 
     found = roles.names(paths=CouncilConfig.discover().subagent_paths)
     if json_:
-        from llm_council._convert import dump
+        from llm_council.models._convert import dump
 
         _json([dump(info) for info in found])
         return
@@ -131,7 +131,7 @@ def list_models(*, json_: bool) -> None:
 
     found = local.list_models()
     if json_:
-        from llm_council._convert import dump
+        from llm_council.models._convert import dump
 
         _json([dump(model) for model in found])
         return
@@ -179,8 +179,8 @@ def config() -> None:
 @_as_json
 def show(*, json_: bool) -> None:
     """Show what holds in this folder, all sources taken together; keys are masked."""
-    from llm_council._convert import dump
     from llm_council.config import CouncilConfig
+    from llm_council.models._convert import dump
 
     values = dump(CouncilConfig.discover())
     if json_:
@@ -230,8 +230,7 @@ def trust(folder: str, *, remove: bool) -> int:
     It may then name addresses, keys' variables, headers and whatever else your own file may; it still can only lower
     the budget. Any change to it, and any other place, needs your word again.
     """
-    from llm_council import _trust
-    from llm_council.config import PROJECT_FILE, project_file, reaches, trust_project
+    from llm_council.config import PROJECT_FILE, _trust, project_file, reaches, trust_project
 
     place = Path(folder) if Path(folder).name == PROJECT_FILE else Path(folder) / PROJECT_FILE
     path = project_file(place.parent)

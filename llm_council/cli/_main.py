@@ -10,9 +10,9 @@ from typing import Any, Final
 import click
 
 from llm_council import __version__
-from llm_council._secrets import clean
 from llm_council.cli import leaving_at_once
 from llm_council.errors import ConfigurationError, CouncilError
+from llm_council.errors._secrets import clean
 
 __all__ = ["cli", "main"]
 

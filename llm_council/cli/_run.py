@@ -227,7 +227,7 @@ def _read(path: str) -> str:
 
 
 def _plan_text(plan: Plan, format_: str) -> str:
-    from llm_council._convert import dump
+    from llm_council.models._convert import dump
 
     data = dump(plan)
     return json.dumps(data, indent=2, ensure_ascii=False) if format_ == "json" else as_text(data)

@@ -176,10 +176,11 @@ def resume(run: str, **flags: Any) -> int:
 @_output
 def replay(run: str, **flags: Any) -> int:
     """Tell a run again from its journal, bit for bit; nothing is sent."""
-    from llm_council import _again, _runtime
+    from llm_council import _runtime
+    from llm_council._engine import resume
 
     _, place = _configured(flags["store"])
-    result = _runtime.call(_again.replay, place, run)
+    result = _runtime.call(resume.replay, place, run)
     return _report(result, _format(flags), flags)
 
 

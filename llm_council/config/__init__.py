@@ -16,13 +16,13 @@ from typing import Any, Self
 
 import attrs
 
-from llm_council import _trust
-from llm_council._secrets import Secret
+from llm_council.config import _trust
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
+from llm_council.errors._secrets import Secret
 from llm_council.models._noun import as_dict, as_tuple, checked, count, count_or_zero, not_negative, noun
 from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.request import ReasoningConfig
-from llm_council.providers._account import sealed
+from llm_council.providers._http.account import sealed
 
 __all__ = ["PROJECT_FILE", "CouncilConfig", "project_file", "reaches", "trust_project", "user_file"]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import attrs
 
-from llm_council._secrets import clean
+from llm_council.errors._secrets import clean
 
 __all__ = ["Attempt", "CouncilError", "near"]
 

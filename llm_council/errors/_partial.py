@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Self, overload
 
-from llm_council._secrets import Veil, masked
+from llm_council.errors._secrets import Veil, masked
 
 __all__ = ["Partial", "Words"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_council._secrets import clean
 from llm_council.errors._base import CouncilError
 from llm_council.errors._configuration import ConfigurationError
 from llm_council.errors._partial import Partial
+from llm_council.errors._secrets import clean
 
 __all__ = [
     "AdapterFailed",

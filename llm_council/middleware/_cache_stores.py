@@ -228,7 +228,7 @@ class SQLiteStore:
 
 
 def _written(entry: Entry) -> str:
-    from llm_council._convert import dump
+    from llm_council.models._convert import dump
 
     fields = {name: value for name, value in dump(entry.response).items() if value not in (None, [], {})}
     if fields.get("content") == fields.get("text"):
@@ -238,7 +238,7 @@ def _written(entry: Entry) -> str:
 
 def _read(at: float, expires: float | None, body: str) -> Entry | None:
     """Read an entry; one that cannot be read is none."""
-    from llm_council._convert import load
+    from llm_council.models._convert import load
 
     try:
         fields, cuts = json.loads(body)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from llm_council._secrets import redact
 from llm_council.errors import CouncilError, MissingDependency
+from llm_council.errors._secrets import redact
 from llm_council.models.messages import ImagePart, Message, ReasoningPart
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import anyio.to_thread
 
-from llm_council import _loop_local
-from llm_council._secrets import Secret
+from llm_council._runtime import per_loop
 from llm_council.errors import ConnectFailed, InvalidOption, MissingDependency
+from llm_council.errors._secrets import Secret
 from llm_council.middleware._rates import Rate
 
 __all__ = ["SharedRates"]
@@ -67,7 +67,7 @@ class SharedRates:
         """
         if self.is_lost and self._clock() < self._lost_until:
             return None
-        threads = await _loop_local.get(self, "threads", lambda: anyio.CapacityLimiter(4), _nothing_to_close)
+        threads = await per_loop.get(self, "threads", lambda: anyio.CapacityLimiter(4), _nothing_to_close)
         try:
             wait = await anyio.to_thread.run_sync(self._take, costs, abandon_on_cancel=True, limiter=threads)
         except Exception as error:  # noqa: BLE001 - of redis, valkey or the socket; none is the call's fault

@@ -9,7 +9,7 @@ from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._errand import heeding
+from llm_council.providers._call.bounded import heeding
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, examine, stream
 
 __all__ = ["Wrapper", "later"]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import NoReturn
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import (
     Attempt,
     ContentFiltered,
@@ -121,7 +121,7 @@ class _Row:
 
     def __init__(self, failover: Failover, request: GenerateRequest) -> None:
         self._failover = failover
-        self._scope = _scope.current()
+        self._scope = call_context.current()
         self._clock = failover._clock
         self._began = self._start = self._clock()
         said = [seconds for seconds in (request.timeout_seconds, self._scope.left()) if seconds is not None]

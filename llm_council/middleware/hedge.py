@@ -13,14 +13,13 @@ from typing import Final, Generic, NoReturn, TypeVar
 import anyio
 import attrs
 
-from llm_council import _scope
-from llm_council._runtime import AwaitedStream, loops
+from llm_council._runtime import AwaitedStream, call_context, loops
 from llm_council.errors import Attempt, CouncilError, InvalidOption, TimedOut
 from llm_council.middleware._wrapper import Wrapper, later
 from llm_council.models._noun import replaced
 from llm_council.models.reply import Cost, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._errand import seconds_for
+from llm_council.providers._call.bounded import seconds_for
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Hedge"]
@@ -147,7 +146,7 @@ class Hedge(Wrapper):
 
     def _may_begin(self, seconds: float) -> bool:
         """Tell whether a second call fits into the share of these and into the run's budget, and count it."""
-        afford = _scope.current().afford
+        afford = call_context.current().afford
         if self._allowed < 1.0 or (
             afford is not None and not afford(TimedOut(f"no answer within {seconds:.3g} s", phase="read"))
         ):

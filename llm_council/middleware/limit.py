@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import anyio
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import InvalidOption
 from llm_council.middleware._gate import Gate, Pass
 from llm_council.middleware._rates import Rate
@@ -20,7 +20,7 @@ from llm_council.middleware._shared_rates import SharedRates
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._errand import late, seconds_for
+from llm_council.providers._call.bounded import late, seconds_for
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Limit"]
@@ -158,7 +158,7 @@ class Limit(Wrapper):
         await super().aclose()
 
     async def _enter(self, request: GenerateRequest, seconds: float) -> Pass:
-        scope = _scope.current()
+        scope = call_context.current()
         said = (request.timeout_seconds, scope.left(), self._max_wait, seconds)
         left = min(seconds for seconds in said if seconds is not None)
         return await self._gate.enter(_expected(request) if self._counts_tokens else 0, scope.run_id, left)

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from llm_council import _scope
-from llm_council._secrets import redact
+from llm_council._runtime import call_context
 from llm_council.errors import CouncilError
+from llm_council.errors._secrets import redact
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
@@ -120,7 +120,7 @@ class Logged(Wrapper):
     def _facts(self, request: GenerateRequest, began: float, *, streamed: bool) -> dict[str, Any]:
         return {
             "provider": self.name,
-            "run_id": _scope.current().run_id,
+            "run_id": call_context.current().run_id,
             "phase": request.metadata.get("phase"),
             "streamed": streamed,
             "elapsed": self._clock() - began,

@@ -13,14 +13,14 @@ from contextlib import aclosing
 
 import anyio
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import Attempt, ProviderError, ReplyError, TimedOut
 from llm_council.middleware._wrapper import Wrapper, later
 from llm_council.models._noun import replaced
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._errand import heeding, seconds_for
+from llm_council.providers._call.bounded import heeding, seconds_for
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Retry"]
@@ -98,7 +98,7 @@ class _Tries:
 
     def __init__(self, retry: Retry, request: GenerateRequest) -> None:
         self._policy, self._rng = retry.policy, retry._rng
-        self._scope = _scope.current()
+        self._scope = call_context.current()
         self._began = self._scope.clock()
         left = seconds_for(retry, request, None)
         self._ends = math.inf if left is None else self._began + left

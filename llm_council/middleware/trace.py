@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import CouncilError
 from llm_council.middleware import _genai
 from llm_council.middleware._wrapper import Wrapper
@@ -101,7 +101,7 @@ class _Spanned:
         self._first: float | None = None
         self._token: Any = None
         self._facts = facts = _genai.asked(traced.inner.name, request)
-        run_id = _scope.current().run_id
+        run_id = call_context.current().run_id
         if run_id is not None:
             facts["llm_council.run.id"] = run_id
         if traced._content:

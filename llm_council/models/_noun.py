@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from llm_council._secrets import MASK, live
 from llm_council.errors import InvalidOption, UnknownOption, near
+from llm_council.errors._secrets import MASK, live
 
 C = TypeVar("C", bound=type)
 N = TypeVar("N")

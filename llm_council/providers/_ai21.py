@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.openai import (
+from llm_council._wire.openai_chat import (
     DONE,
     ChatOptions,
     ReasoningStyle,
@@ -23,8 +23,8 @@ from llm_council._wire.openai import (
     encode_response,
     frame,
 )
-from llm_council._wire.openai import ChatStream as OpenAIStream
-from llm_council._wire.openai import encode_request as encode_for_openai
+from llm_council._wire.openai_chat import ChatStream as OpenAIStream
+from llm_council._wire.openai_chat import encode_request as encode_for_openai
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk
 from llm_council.models.request import GenerateRequest
@@ -58,7 +58,7 @@ def encode_request(request: GenerateRequest, options: ChatOptions = CHAT) -> dic
     """Write a request; ``extra`` goes beside the fields, as it is.
 
     Args:
-        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        request: what is asked; ``fitting.fit`` has made it fit the model.
         options: in what the model differs.
 
     Raises:
@@ -79,7 +79,7 @@ def encode_request(request: GenerateRequest, options: ChatOptions = CHAT) -> dic
 
 
 class ChatStream(OpenAIStream):
-    """Read the body of a stream, see ``llm_council._wire.openai.ChatStream``.
+    """Read the body of a stream, see ``llm_council._wire.openai_chat.ChatStream``.
 
     Args:
         options: in what the model differs.

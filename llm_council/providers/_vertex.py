@@ -7,14 +7,14 @@ import re
 import time
 from typing import Any, ClassVar
 
-from llm_council._wire import vertex as wire
 from llm_council.errors import ApiError, InvalidOption
 from llm_council.models.reply import Adjustment
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._google import SignIn
+from llm_council.providers._call.profiles import ModelProfile
+from llm_council.providers._google import vertex as wire
+from llm_council.providers._google.sign_in import SignIn
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.gemini import GeminiProvider
-from llm_council.providers.profiles import ModelProfile
 from llm_council.transports import HttpReply
 
 __all__ = ["ClaudeOnVertex", "GeminiOnVertex", "Place"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from llm_council._wire.ai21 import CHAT, ChatStream, encode_request
-from llm_council._wire.openai import ChatOptions
+from llm_council._wire.openai_chat import ChatOptions
 from llm_council.models._noun import replaced
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._ai21 import CHAT, ChatStream, encode_request
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.transports import HttpReply
 

@@ -8,29 +8,30 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llm_council._wire.anthropic import (
+from llm_council.errors import ApiError, InvalidOption
+from llm_council.models._noun import as_tuple
+from llm_council.models.capabilities import ProviderCapabilities
+from llm_council.models.reply import Adjustment, GenerateResponse
+from llm_council.models.request import GenerateRequest
+from llm_council.providers._anthropic import (
     MessagesOptions,
     MessageStream,
     decode_error,
     decode_response,
     encode_request,
 )
-from llm_council.errors import ApiError, InvalidOption
-from llm_council.models._noun import as_tuple
-from llm_council.models.capabilities import ProviderCapabilities
-from llm_council.models.reply import Adjustment, GenerateResponse
-from llm_council.models.request import GenerateRequest
-from llm_council.providers import _account, negotiate
-from llm_council.providers._anthropic_fit import enforceable, fit
-from llm_council.providers._anthropic_sdk import (
+from llm_council.providers._anthropic.fit import enforceable, fit
+from llm_council.providers._anthropic.sdk import (
     SdkTransport,
     address_of,
     is_installed,
     lists_models,
     versions_in_body,
 )
-from llm_council.providers._http import HttpProvider
-from llm_council.providers.profiles import ModelProfile
+from llm_council.providers._call import fitting
+from llm_council.providers._call.profiles import ModelProfile
+from llm_council.providers._http import account
+from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
 
 __all__ = ["AnthropicProvider"]
@@ -107,7 +108,7 @@ class AnthropicProvider(HttpProvider):
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request, the key's included: override to add to them, or to sign otherwise."""
-        said = {name: _account.revealed(value) for name, value in self._headers.items()}
+        said = {name: account.revealed(value) for name, value in self._headers.items()}
         names = {name.lower() for name in said}
         if self._key and not names & {"authorization", "x-api-key", self._key_header.lower()}:
             key = self._key.reveal()
@@ -132,7 +133,7 @@ class AnthropicProvider(HttpProvider):
         found = enforceable(wanted.json_schema)
         if found is None:
             in_words = attrs.evolve(self._profile_of(request.model), structured="none")
-            return negotiate.fit(request, self.capabilities, in_words)
+            return fitting.fit(request, self.capabilities, in_words)
         schema, left_out = found
         if schema == wanted.json_schema:
             return request, ()

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llm_council._secrets import Secret
-from llm_council._wire.cohere import ChatStream, decode_error, decode_response, encode_request
 from llm_council.errors import ProviderError
+from llm_council.errors._secrets import Secret
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers import negotiate
-from llm_council.providers._http import HttpProvider
+from llm_council.providers._call import fitting
+from llm_council.providers._cohere import ChatStream, decode_error, decode_response, encode_request
+from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
 
 __all__ = ["CohereProvider"]
@@ -59,7 +59,7 @@ class CohereProvider(HttpProvider):
         if request.structured_output is None or not request.tools:
             return request, ()
         in_words = attrs.evolve(self._profile_of(request.model), structured="none")
-        return negotiate.fit(request, self.capabilities, in_words)
+        return fitting.fit(request, self.capabilities, in_words)
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         return "/v2/chat", encode_request(request, stream=stream)

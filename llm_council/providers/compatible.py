@@ -8,18 +8,18 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llm_council._secrets import Secret
 from llm_council._wire import responses
-from llm_council._wire.openai import ChatOptions, ChatStream, decode_error, decode_response, encode_request
+from llm_council._wire.openai_chat import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.responses import LEAST_TOKENS, ResponsesOptions, ResponseStream
 from llm_council.errors import ApiError, InvalidOption
+from llm_council.errors._secrets import Secret
 from llm_council.models import Limits, Timeouts
 from llm_council.models._noun import as_dict, replaced
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._http import HttpProvider
-from llm_council.providers.profiles import Api, ModelProfile
+from llm_council.providers._call.profiles import Api, ModelProfile
+from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
 
 __all__ = ["OpenAICompatibleProvider"]

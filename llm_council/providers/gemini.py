@@ -7,7 +7,12 @@ import time
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from llm_council._wire.gemini import (
+from llm_council.errors import ApiError, InvalidOption
+from llm_council.models.capabilities import ProviderCapabilities
+from llm_council.models.reply import GenerateResponse
+from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.profiles import ModelProfile
+from llm_council.providers._google import (
     GeminiOptions,
     GeminiStream,
     ThinkingStyle,
@@ -15,13 +20,8 @@ from llm_council._wire.gemini import (
     decode_response,
     encode_request,
 )
-from llm_council.errors import ApiError, InvalidOption
-from llm_council.models.capabilities import ProviderCapabilities
-from llm_council.models.reply import GenerateResponse
-from llm_council.models.request import GenerateRequest
-from llm_council.providers import _account
-from llm_council.providers._http import HttpProvider
-from llm_council.providers.profiles import ModelProfile
+from llm_council.providers._http import account
+from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
 
 __all__ = ["GeminiProvider"]
@@ -79,7 +79,7 @@ class GeminiProvider(HttpProvider):
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request; the key is in one of them, never in an address that logs keep."""
-        said = {name: _account.revealed(value) for name, value in self._headers.items()}
+        said = {name: account.revealed(value) for name, value in self._headers.items()}
         if self._key and not any(name.lower() in (_KEY, "authorization") for name in said):
             said[_KEY] = self._key.reveal()
         return said

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import attrs
 
-from llm_council._wire.openai import ChatOptions
+from llm_council._wire.openai_chat import ChatOptions
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 __all__ = ["LMStudioProvider"]

@@ -30,11 +30,12 @@ from llm_council.models import (
     StructuredOutput,
     join,
 )
-from llm_council.providers import _local_engine as engines
-from llm_council.providers._local_engine import Engine, EngineSpec
-from llm_council.providers._local_schema import bounded, grammar
-from llm_council.providers._local_server import LLGUIDANCE
-from llm_council.providers._local_weights import (
+from llm_council.providers._call.profiles import ModelProfile, profile_for
+from llm_council.providers._local import engine as engines
+from llm_council.providers._local.engine import Engine, EngineSpec
+from llm_council.providers._local.schema import bounded, grammar
+from llm_council.providers._local.server import LLGUIDANCE
+from llm_council.providers._local.weights import (
     LocalModel,
     Progress,
     list_models,
@@ -45,7 +46,6 @@ from llm_council.providers._local_weights import (
 )
 from llm_council.providers.base import ProviderAdapter
 from llm_council.providers.compatible import OpenAICompatibleProvider
-from llm_council.providers.profiles import ModelProfile, profile_for
 
 __all__ = ["LocalModel", "LocalProvider", "Progress", "list_models", "model_path", "pull"]
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from llm_council._wire.ollama import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council.errors import ApiError
 from llm_council.models._noun import as_dict
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._http import HttpProvider
+from llm_council.providers._http.provider import HttpProvider
+from llm_council.providers._ollama import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council.transports import HttpReply
 
 __all__ = ["OllamaProvider"]

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from llm_council._wire.openai import ChatOptions
+from llm_council._wire.openai_chat import ChatOptions
 from llm_council._wire.responses import ResponsesOptions
 from llm_council.errors import InvalidOption
+from llm_council.providers._call.profiles import Api, ModelProfile, profile_for
 from llm_council.providers.compatible import OpenAICompatibleProvider
-from llm_council.providers.profiles import Api, ModelProfile, profile_for
 
 __all__ = ["OpenAIProvider"]
 

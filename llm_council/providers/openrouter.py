@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from llm_council._wire.openai import ChatOptions
+from llm_council._wire.openai_chat import ChatOptions
 from llm_council.errors import OutOfCredit
 from llm_council.models._noun import as_dict, as_tuple
 from llm_council.models.request import GenerateRequest

@@ -30,9 +30,9 @@ from llm_council.errors import (
     near,
 )
 from llm_council.models.capabilities import ProviderCapabilities
-from llm_council.providers import _border
+from llm_council.providers._call import error_mapping
+from llm_council.providers._call.profiles import default_model
 from llm_council.providers.base import ProviderAdapter
-from llm_council.providers.profiles import default_model
 
 __all__ = [
     "ProviderInfo",
@@ -166,7 +166,7 @@ def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
     except (CouncilError, KeyboardInterrupt):
         raise
     except BaseException as exc:  # noqa: BLE001 - a plugin's constructor may raise anything, SystemExit included
-        raise _unusable(name, f"{cls.__qualname__}() failed", exc) from _border.stripped(exc)
+        raise _unusable(name, f"{cls.__qualname__}() failed", exc) from error_mapping.stripped(exc)
 
 
 def list_providers() -> tuple[ProviderInfo, ...]:
@@ -278,7 +278,7 @@ def _load(name: str, entry: _Entry) -> type[ProviderAdapter]:
     except (CouncilError, KeyboardInterrupt):
         raise
     except BaseException as exc:  # noqa: BLE001 - a plugin's module may raise anything, SystemExit included
-        raise _unusable(name, f"{entry.point.value} cannot be imported", exc) from _border.stripped(exc)
+        raise _unusable(name, f"{entry.point.value} cannot be imported", exc) from error_mapping.stripped(exc)
     try:
         _refuse_stranger(cls, entry.point.value)
     except NotAnAdapter as error:
@@ -290,7 +290,7 @@ def _load(name: str, entry: _Entry) -> type[ProviderAdapter]:
 def _unusable(name: str, what: str, exc: BaseException) -> PluginLoadError:
     entry = _entries().get(name) if name not in _registered else None
     whose = f" of {entry.whose}" if entry is not None else ""
-    return PluginLoadError(f"provider {name!r}{whose}: {what}: {type(exc).__name__}: {_border.brief(exc)}")
+    return PluginLoadError(f"provider {name!r}{whose}: {what}: {type(exc).__name__}: {error_mapping.brief(exc)}")
 
 
 def _refuse_stranger(cls: Any, what: str) -> None:

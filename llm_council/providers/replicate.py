@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llm_council._wire import replicate as wire
-from llm_council._wire import spoken_tools
-from llm_council._wire.replicate import ModelInputs, PredictionStream
+from llm_council._wire import prompted_tools
 from llm_council.errors import ApiError, AuthenticationFailed, ProviderError
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._errand import heeding
-from llm_council.providers._http import HttpProvider
-from llm_council.providers._replicate import ended, fit, followed, running
+from llm_council.providers import _replicate as wire
+from llm_council.providers._call.bounded import heeding
+from llm_council.providers._http.provider import HttpProvider
+from llm_council.providers._replicate import ModelInputs, PredictionStream
+from llm_council.providers._replicate.predictions import ended, fit, followed, running
 from llm_council.transports import HttpReply
 
 __all__ = ["ReplicateProvider"]
@@ -63,7 +63,7 @@ class ReplicateProvider(HttpProvider):
         asked, told = await self._prepared(request)
         async with running(self, asked, stream=False) as begun:
             response = await ended(self, begun, asked, poll=self._poll)
-        response = spoken_tools.heard(response, request, self._limits)
+        response = prompted_tools.heard(response, request, self._limits)
         return attrs.evolve(response, adjustments=told + response.adjustments) if told else response
 
     @heeding
@@ -72,7 +72,7 @@ class ReplicateProvider(HttpProvider):
         asked, told = await self._prepared(request)
         if told:
             yield GenerateChunk(adjustments=told)
-        listener = spoken_tools.Listener(request, self._limits)
+        listener = prompted_tools.Listener(request, self._limits)
         async with (
             running(self, asked, stream=True) as begun,
             aclosing(followed(self, begun, asked, poll=self._poll)) as pieces,
@@ -85,7 +85,7 @@ class ReplicateProvider(HttpProvider):
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         asked, told = await super()._prepared(request)
-        asked, spoken = spoken_tools.said(asked)
+        asked, spoken = prompted_tools.said(asked)
         asked, left_out = fit(asked, await self._inputs_of(asked.model or ""))
         return asked, told + spoken + left_out
 

@@ -6,17 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from llm_council._wire.vertex import is_claude
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers import _account, _border, profiles
-from llm_council.providers._errand import heeding
-from llm_council.providers._google import SignedTransport, SignIn
-from llm_council.providers._http import HttpProvider
+from llm_council.providers._call import error_mapping, profiles
+from llm_council.providers._call.bounded import heeding
+from llm_council.providers._call.profiles import ModelProfile
+from llm_council.providers._google.sign_in import SignedTransport, SignIn
+from llm_council.providers._google.vertex import is_claude
+from llm_council.providers._http import account
+from llm_council.providers._http.provider import HttpProvider
 from llm_council.providers._vertex import ClaudeOnVertex, GeminiOnVertex, Place
 from llm_council.providers.base import ProviderAdapter
-from llm_council.providers.profiles import ModelProfile
 
 __all__ = ["VertexProvider"]
 
@@ -48,7 +49,7 @@ class VertexProvider(ProviderAdapter):
         streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
     )
 
-    @_border.guarded
+    @error_mapping.guarded
     def __init__(
         self,
         *,
@@ -102,7 +103,7 @@ class VertexProvider(ProviderAdapter):
 
     def cache_identity(self) -> str:
         """Return the name, and whose models are asked where."""
-        place, beside = self._place, _account.mark(*self._gemini._besides(), *self._claude._besides())
+        place, beside = self._place, account.mark(*self._gemini._besides(), *self._claude._besides())
         where = f"{self._gemini.base_url}:{place.project}:{place.location}"
         return f"{super().cache_identity()}:{where}:{self.default_model}{beside}"
 

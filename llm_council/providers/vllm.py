@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from llm_council._wire.openai import ChatOptions
+from llm_council._wire.openai_chat import ChatOptions
 from llm_council.errors import InvalidOption
 from llm_council.models.request import GenerateRequest
 from llm_council.providers.compatible import OpenAICompatibleProvider

@@ -173,7 +173,7 @@ class CouncilResult(AwaitableNoun):
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON values; ``from_dict`` reads it back."""
-        from llm_council._convert import dump
+        from llm_council.models._convert import dump
 
         data: dict[str, Any] = dump(self)
         return {**data, "success": self.success}
@@ -185,7 +185,7 @@ class CouncilResult(AwaitableNoun):
         Raises:
             InvalidOption: the data is not of that form; the message names the path.
         """
-        from llm_council._convert import load
+        from llm_council.models._convert import load
 
         return load(cls, {key: value for key, value in data.items() if key != "success"})
 

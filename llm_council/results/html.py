@@ -15,7 +15,7 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from llm_council._secrets import clean
+from llm_council.errors._secrets import clean
 
 if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming

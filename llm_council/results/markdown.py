@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from llm_council._secrets import clean
+from llm_council.errors._secrets import clean
 
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult, SeatReport

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import anyio
 
-from llm_council._journal import Call, Ending
 from llm_council._runtime import loops
-from llm_council._secrets import clean
 from llm_council.errors import StoreError
+from llm_council.errors._secrets import clean
 from llm_council.models import Plan, Status
+from llm_council.models._journal import Call, Ending
 from llm_council.store._recall import Past, Recall
 from llm_council.store._records import digest, ending_text, plain_text, text_of
 from llm_council.store._writer import Entry, Write, Writer

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from llm_council._convert import load
 from llm_council.errors import CouncilError, InvalidOption, StoreError
 from llm_council.models import Plan, Status
+from llm_council.models._convert import load
 from llm_council.store._database import connect, transaction, typed
 from llm_council.store._journals import owner
 from llm_council.store._recall import Past, PastCall

@@ -9,8 +9,8 @@ from typing import Final
 import anyio.lowlevel
 import attrs
 
-from llm_council._journal import Ending
 from llm_council.models import GenerateRequest, Plan, Status
+from llm_council.models._journal import Ending
 from llm_council.store._records import digest
 
 __all__ = ["Past", "PastCall", "Recall"]

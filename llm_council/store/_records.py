@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import attrs
 
-from llm_council._convert import dump, load
-from llm_council._journal import Ending
-from llm_council._secrets import may_hold_keys, redact
 from llm_council.errors import StoreError
+from llm_council.errors._secrets import may_hold_keys, redact
 from llm_council.models import GenerateRequest, Message
+from llm_council.models._convert import dump, load
+from llm_council.models._journal import Ending
 
 __all__ = ["MOST", "digest", "ending_from", "ending_text", "plain_text", "redacted", "text_of"]
 

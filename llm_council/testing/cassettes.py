@@ -23,10 +23,10 @@ from typing import Any, Final
 
 import attrs
 
-from llm_council._convert import dump, load
 from llm_council.errors import AdapterFailed, ConfigurationError, CouncilError, InvalidOption
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse, Phase, join
+from llm_council.models._convert import dump, load
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.providers.registry import get_provider
 from llm_council.store._records import redacted

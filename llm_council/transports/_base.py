@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
-from llm_council._secrets import MASK, clean, redact
 from llm_council.errors import InvalidOption, MalformedReply, RedirectRefused
+from llm_council.errors._secrets import MASK, clean, redact
 from llm_council.models.limits import Limits, Timeouts
 
 __all__ = ["HttpReply", "HttpRequest", "ReplyStream", "Transport", "check_headers", "refuse_redirect", "where"]

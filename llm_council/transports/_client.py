@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import httpx
 import sniffio
 
-from llm_council._secrets import Secret
+from llm_council.errors._secrets import Secret
 from llm_council.transports._base import ACCEPT_ENCODING, AGENT, DEFAULT_LIMITS, DEFAULT_TIMEOUTS
 from llm_council.transports._decompress import BadEncoding, Overflow, unpacked
 from llm_council.transports._errors import BodyTooLarge

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from llm_council._secrets import Secret
+from llm_council.errors._secrets import Secret
 from llm_council.transports._errors import NotHttp
 from llm_council.transports._opened import Opened, message, opened
 from llm_council.transports._surroundings import Proxies, tls_context

@@ -8,7 +8,7 @@ from typing import cast
 
 import httpx
 
-from llm_council import _loop_local
+from llm_council._runtime import per_loop
 from llm_council.errors import InvalidOption
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.transports._base import (
@@ -55,7 +55,7 @@ class HttpxTransport(Exchanging):
 
     async def aclose(self) -> None:
         """Close the pool of the current event loop; the next request opens a new one."""
-        await _loop_local.aclose(self)
+        await per_loop.aclose(self)
 
     @asynccontextmanager
     async def _exchange(
@@ -77,7 +77,7 @@ class HttpxTransport(Exchanging):
 
     async def _open(self, request: HttpRequest, timeouts: Timeouts) -> Opened:
         if self._client is None and self._transport is None:
-            pool = await _loop_local.get(self, "pool", self._pool, PooledTransport.aclose)
+            pool = await per_loop.get(self, "pool", self._pool, PooledTransport.aclose)
             return await pool.inner.open(
                 request.method,
                 request.url,

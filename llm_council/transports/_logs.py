@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from llm_council._secrets import MASK, redact
+from llm_council.errors._secrets import MASK, redact
 
 __all__ = ["redact_logs"]
 

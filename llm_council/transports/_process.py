@@ -25,7 +25,6 @@ from typing import Any, Final, Protocol
 import anyio
 import attrs
 
-from llm_council._secrets import Secret
 from llm_council.errors import (
     CommandFailed,
     CommandNotFound,
@@ -34,6 +33,7 @@ from llm_council.errors import (
     TimedOut,
     UnsupportedEnvironmentError,
 )
+from llm_council.errors._secrets import Secret
 from llm_council.models.limits import Limits
 
 __all__ = ["Attachment", "Command", "Process", "absolute_path", "find_program", "running"]

@@ -21,7 +21,7 @@ import urllib3
 import urllib3.util.response
 from requests.adapters import HTTPAdapter
 
-from llm_council import _loop_local
+from llm_council._runtime import per_loop
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.transports._base import (
     HttpReply,
@@ -83,7 +83,7 @@ class RequestsTransport(Exchanging):
             self._pid = os.getpid()
             for adapter in self._session.adapters.values():
                 adapter.close()
-        limiter = await _loop_local.get(self, "limiter", self._limiter, _keep)
+        limiter = await per_loop.get(self, "limiter", self._limiter, _keep)
         call = _Call(self._session, request, self._waits(timeouts, deadline), limiter)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llm_council._secrets import redact
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
@@ -27,6 +26,7 @@ from llm_council.errors import (
     TimedOut,
     TransportError,
 )
+from llm_council.errors._secrets import redact
 from llm_council.transports._base import HttpReply, refuse_redirect, where
 
 __all__ = ["api_error", "translate"]

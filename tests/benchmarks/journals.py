@@ -9,8 +9,8 @@ from typing import Any
 from unittest import mock
 
 from llm_council import store
-from llm_council._journal import NO_JOURNAL, Call, Ending
 from llm_council.models import Status
+from llm_council.models._journal import NO_JOURNAL, Call, Ending
 from llm_council.store._records import digest, plain_text
 
 Rows = Callable[[], list[tuple[str, str]]]

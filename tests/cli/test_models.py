@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from llm_council.cli import main
-from llm_council.providers import _local_weights as weights
+from llm_council.providers._local import weights as weights
 
 
 @pytest.fixture

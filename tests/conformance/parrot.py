@@ -9,7 +9,7 @@ from parrot_wire import TalkStream, decode_error, decode_response, encode_reques
 
 from llm_council.errors import ApiError
 from llm_council.models import GenerateRequest, GenerateResponse, ProviderCapabilities
-from llm_council.providers._http import HttpProvider
+from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
 
 __all__ = ["ParrotProvider"]

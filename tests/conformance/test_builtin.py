@@ -9,8 +9,9 @@ from typing import ClassVar
 
 import pytest
 
-from llm_council.providers import _local_engine, gateways
-from llm_council.providers._local_weights import ENV
+from llm_council.providers import gateways
+from llm_council.providers._local import engine as local_engine
+from llm_council.providers._local.weights import ENV
 from llm_council.providers.ai21 import AI21Provider
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.cohere import CohereProvider
@@ -137,7 +138,7 @@ class TestLocal(ProviderConformance):
         weights = tmp_path / "plain.gguf"
         weights.write_bytes(b"GGUF")
         monkeypatch.setenv(ENV, str(weights))
-        monkeypatch.setattr(_local_engine, "installed", lambda: "/nowhere")
+        monkeypatch.setattr(local_engine, "installed", lambda: "/nowhere")
 
     @contextmanager
     def playing(self, said):
@@ -145,7 +146,7 @@ class TestLocal(ProviderConformance):
         with vendor.serve(), self.surroundings():
             server: Path = self.folder / "server.py"
             server.write_text(STAND_IN.replace("ADDRESS", json.dumps(vendor.url.removesuffix("/v1"))))
-            self.patch.setattr(_local_engine, "_SERVER", server)
+            self.patch.setattr(local_engine, "_SERVER", server)
             yield Stage(LocalProvider(), vendor)
 
 

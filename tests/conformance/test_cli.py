@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from llm_council._secrets import Secret
-from llm_council._wire import claude_code, codex, gemini_cli, spoken_tools
-from llm_council._wire.agents import Attached
+from llm_council._wire import prompted_tools
 from llm_council.errors import TimedOut
+from llm_council.errors._secrets import Secret
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse
-from llm_council.providers.cli import _base
+from llm_council.providers._agents import claude_code, codex, gemini_cli, provider
+from llm_council.providers._agents.invocation import Attached
 from llm_council.providers.cli.claude_code import ClaudeCodeProvider
 from llm_council.providers.cli.codex import CodexProvider
 from llm_council.providers.cli.gemini_cli import GeminiCliProvider
@@ -86,7 +86,7 @@ class Agent(Dialect):
         raise NotImplementedError
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
-        lines = self.wire.encode_events(spoken_tools.spoken(response)).split(b"\n")
+        lines = self.wire.encode_events(prompted_tools.spoken(response)).split(b"\n")
         return [json.loads(line) for line in lines if line]
 
     def frame(self, event: Any) -> bytes:
@@ -115,7 +115,7 @@ class ClaudeCode(Agent):
     wire = claude_code
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
-        lines = self.wire.encode_events(spoken_tools.spoken(response), live=True).split(b"\n")
+        lines = self.wire.encode_events(prompted_tools.spoken(response), live=True).split(b"\n")
         events = [json.loads(line) for line in lines if line]
         if response.finish_reason == FinishReason.LENGTH:
             events[-1] |= {"is_error": True, "stop_reason": "max_tokens"}
@@ -173,7 +173,7 @@ class AgentConformance(ProviderConformance):
             finally:
                 vendor.end(left=process.left)
 
-        self.patch.setattr(_base, "running", running)
+        self.patch.setattr(provider, "running", running)
         with self.surroundings():
             yield Stage(self.make("", ""), vendor)
 

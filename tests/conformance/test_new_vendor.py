@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import parrot
 import parrot_wire as wire
 from hypothesis import given, settings
+from strategies import json_values, responses
 
 from llm_council._wire.payloads import dumps
 from llm_council.errors import ProviderError
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, join
 from llm_council.testing.conformance import ProviderConformance
 from llm_council.testing.servers import Asked, Dialect, Refuse
-from llm_council.testing.strategies import json_values, responses
 
 
 class Parrot(Dialect):

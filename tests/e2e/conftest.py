@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_council.providers._local_weights import ENV, model_path
+from llm_council.providers._local.weights import ENV, model_path
 
 
 def pytest_collection_modifyitems(items):

@@ -5,7 +5,7 @@ import pytest
 from llm_council import Council, subagents
 from llm_council._schema import compile as compiled
 from llm_council.models import Status
-from llm_council.providers import _local_engine
+from llm_council.providers._local import engine as local_engine
 from llm_council.providers.local import LocalProvider
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -22,12 +22,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 def test_three_seats_of_the_default_model(smollm, subagent, task):
     with Council(providers=["local:3"]) as council:
         result = council.run(task, subagent=subagent)
-        assert len(_local_engine._engines) == 1
+        assert len(local_engine._engines) == 1
     assert result.status is Status.COMPLETED, (result.error, result.warnings)
     assert compiled(subagents.load(subagent).schema).problems(result.output) == ()
     assert len(result.drafts) >= 2
     assert result.text
-    assert not _local_engine._engines
+    assert not local_engine._engines
 
 
 def test_council_of_noise_on_every_role(tiny):

@@ -17,8 +17,8 @@ from llm_council import subagents
 from llm_council._schema import compile as compiled
 from llm_council.errors import CommandFailed, ContextTooLong
 from llm_council.models import FinishReason, GenerateRequest, StructuredOutput
-from llm_council.providers import _local_engine
-from llm_council.providers._local_weights import ENV
+from llm_council.providers._local import engine as local_engine
+from llm_council.providers._local.weights import ENV
 from llm_council.providers.base import call, examine, stream
 from llm_council.providers.local import LocalProvider
 
@@ -82,7 +82,7 @@ def test_prose_first_keeps_the_prose_and_shapes_it(tiny_models, monkeypatch, sch
 
 def test_any_schema_that_is_sent_is_obeyed(tiny):
     """What the engine does not take, it ignores without a word: so nothing of the kind must ever be sent."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "providers"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "providers" / "local"))
     try:
         from test_local_schema import shapes
     finally:
@@ -153,7 +153,7 @@ def test_answers_at_the_same_time(tiny):
             for number in range(12):
                 group.start_soon(one, number)
         assert len(answers) == 12
-        assert len(_local_engine._engines) == 1
+        assert len(local_engine._engines) == 1
 
     in_loop(many)
 
@@ -182,7 +182,7 @@ def test_a_file_that_is_no_model_says_so(tmp_path, monkeypatch):
 def test_killed_in_mid_answer_it_says_so_and_comes_back(tiny):
     async def one(provider):
         await call(provider, asked(max_tokens=5))
-        (engine,) = _local_engine._engines.values()
+        (engine,) = local_engine._engines.values()
 
         async def kill():
             await anyio.sleep(0.05)
@@ -203,7 +203,7 @@ def test_only_the_key_opens_it(tiny):
 
     async def one(provider):
         await call(provider, asked(max_tokens=5))
-        (engine,) = _local_engine._engines.values()
+        (engine,) = local_engine._engines.values()
         assert httpx.get(f"{engine.address}/v1/models", trust_env=False).status_code == 401
         assert httpx.get(f"{engine.address}/props", trust_env=False).status_code == 401
 
@@ -217,7 +217,7 @@ def test_blocking_and_the_doctor(tiny):
         assert provider.generate_sync(asked(max_tokens=5)).text
         assert "running at" in provider.doctor_sync().message
         assert provider.doctor_sync(deep=True).ok
-    assert not _local_engine._engines
+    assert not local_engine._engines
     assert anyio.run(examine, LocalProvider()).ok
 
 
@@ -226,12 +226,12 @@ def test_it_ends_with_the_program(tiny, how):
     code = """
         import sys
         from llm_council.models import GenerateRequest
-        from llm_council.providers import _local_engine
+        from llm_council.providers._local import engine as _local_engine
         from llm_council.providers.local import LocalProvider
 
         provider = LocalProvider()
         provider.generate_sync(GenerateRequest(prompt="x", max_tokens=3))
-        (engine,) = _local_engine._engines.values()
+        (engine,) = local_engine._engines.values()
         print(engine.pid, flush=True)
         sys.stdin.read()
     """

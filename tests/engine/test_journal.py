@@ -8,8 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from llm_council._journal import Call, Ending
 from llm_council.models import GenerateResponse, Phase, Status
+from llm_council.models._journal import Call, Ending
 from llm_council.testing.fakes import ScriptedProvider
 
 SCRIPT = {"draft": "a draft", "critique": "RANKING: A", "synthesise": "the answer"}

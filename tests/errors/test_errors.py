@@ -7,10 +7,10 @@ import pickle
 import re
 
 import pytest
+import strategies
 from hypothesis import given, settings
 
 from llm_council import errors
-from llm_council._secrets import Secret
 from llm_council.errors import (
     ApiError,
     Attempt,
@@ -31,7 +31,7 @@ from llm_council.errors import (
     near,
 )
 from llm_council.errors._partial import Words
-from llm_council.testing import strategies
+from llm_council.errors._secrets import Secret
 
 ALL = [cls for name in errors.__all__ if isinstance(cls := getattr(errors, name), type) and cls is not Attempt]
 

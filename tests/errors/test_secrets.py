@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council._secrets import MASK, Secret, Veil, clean, masked, redact
 from llm_council.errors import Attempt
+from llm_council.errors._secrets import MASK, Secret, Veil, clean, masked, redact
 from llm_council.models import GenerateResponse, ToolCall
 from llm_council.models._noun import keyless
 
@@ -210,7 +210,7 @@ FRAGMENTS = st.lists(
 
 @given(FRAGMENTS)
 def test_what_no_pattern_can_match_is_what_no_pattern_matches(text: str) -> None:
-    from llm_council import _secrets
+    from llm_council.errors import _secrets
 
     expected = text
     for _, pattern in _secrets._PATTERNS:
@@ -223,7 +223,7 @@ def test_what_no_pattern_can_match_is_what_no_pattern_matches(text: str) -> None
 def test_what_holds_no_key_as_json_holds_none(text: str) -> None:
     import json
 
-    from llm_council import _secrets
+    from llm_council.errors import _secrets
 
     held = Secret('a"quoted\\key-of-some-length')
     for said in (text, text + held.reveal()):

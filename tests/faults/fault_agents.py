@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llm_council.providers.cli._base import CommandLineProvider
+from llm_council.providers._agents.provider import CommandLineProvider
 from llm_council.providers.cli.claude_code import ClaudeCodeProvider
 from llm_council.providers.cli.codex import CodexProvider
 from llm_council.providers.cli.gemini_cli import GeminiCliProvider

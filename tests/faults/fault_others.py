@@ -7,7 +7,7 @@ from typing import Any
 
 from fault_spelling import Dialect, compact, data_line, named
 
-from llm_council._wire.replicate import ModelInputs
+from llm_council.providers._replicate import ModelInputs
 from llm_council.providers.cohere import CohereProvider
 from llm_council.providers.ollama import OllamaProvider
 from llm_council.providers.replicate import ReplicateProvider

@@ -195,9 +195,9 @@ def test_blocks_the_loop(caplog):
 @pytest.mark.parametrize("where", ["generate", "stream"])
 def test_swallows_its_cancellation(where, caplog, monkeypatch):
     """One that swallows every cancellation is left behind a second after the deadline, and a warning names it."""
-    from llm_council.providers import _errand
+    from llm_council.providers._call import bounded
 
-    monkeypatch.setattr(_errand, "GRACE", 0.1)
+    monkeypatch.setattr(bounded, "GRACE", 0.1)
     go = threading.Event()
 
     async def deaf(request):

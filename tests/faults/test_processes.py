@@ -16,8 +16,8 @@ from fault_agents import CLASSES, LONG, OWN_KEY, agent, await_death, scene
 
 from llm_council import Council, errors
 from llm_council.models import GenerateRequest, Limits, Message, StructuredOutput, Tool
+from llm_council.providers._agents import provider
 from llm_council.providers.base import call, stream
-from llm_council.providers.cli import _base
 from llm_council.transports import _process
 
 __all__ = ["agent", "scene"]
@@ -360,7 +360,7 @@ async def test_many_at_once(scene, monkeypatch):
         finally:
             now -= 1
 
-    monkeypatch.setattr(_base, "running", counted)
+    monkeypatch.setattr(provider, "running", counted)
     async with anyio.create_task_group() as tasks:
         for _ in range(6):
             tasks.start_soon(call, adapter, ASK)

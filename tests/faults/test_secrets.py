@@ -16,8 +16,8 @@ from fault_keys import KEY, TOKEN
 from fault_rows import each, unlike
 
 from llm_council import Council, errors
-from llm_council._secrets import clean
 from llm_council.config import CouncilConfig
+from llm_council.errors._secrets import clean
 from llm_council.models import GenerateRequest
 from llm_council.testing.fakes import ScriptedProvider
 

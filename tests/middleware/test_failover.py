@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import (
     AuthenticationFailed,
     ContentFiltered,
@@ -42,8 +42,8 @@ async def collected(
 async def test_the_next_answers_and_all_tries_are_told(turns: Any) -> None:
     told: list[tuple[str, float | None]] = []
     a, b = turns("a", ServerFailed("down", status=503, request_id="r-1")), turns("b")
-    scope = _scope.RunScope(tried=lambda error, wait: told.append((error.message, wait)))
-    with _scope.entered(scope):
+    scope = call_context.RunScope(tried=lambda error, wait: told.append((error.message, wait)))
+    with call_context.entered(scope):
         response = await call(Failover([a, b]), REQUEST)
     assert response.text == "b answers"
     assert [(t.error, t.status, t.request_id) for t in response.attempts] == [
@@ -210,7 +210,7 @@ async def test_after_its_first_words_a_stream_restarts_where_that_is_wanted(turn
 async def test_the_retries_of_a_run_s_budget_are_asked_for(turns: Any) -> None:
     a, b = turns("a", ServerFailed("down")), turns("b")
     failover = Failover([a, b])
-    with _scope.entered(_scope.RunScope(afford=lambda error: False)), pytest.raises(ServerFailed):
+    with call_context.entered(call_context.RunScope(afford=lambda error: False)), pytest.raises(ServerFailed):
         await call(failover, REQUEST)
     assert not b.asked
     assert failover.states()["b"] == "closed"
@@ -219,7 +219,7 @@ async def test_the_retries_of_a_run_s_budget_are_asked_for(turns: Any) -> None:
 async def test_retry_outside_goes_round_again(turns: Any, clock: Any) -> None:
     a, b = turns("a", ServerFailed("one"), "a answers"), turns("b", ServerFailed("two"), "b answers")
     retry = Retry(Failover([a, b], clock=clock), RetryPolicy(), sleep=clock.sleep)
-    with _scope.entered(_scope.RunScope(clock=clock)):
+    with call_context.entered(call_context.RunScope(clock=clock)):
         response = await call(retry, REQUEST)
     assert response.text == "a answers"
     assert [attempt.error for attempt in response.attempts] == ["ServerFailed", "ServerFailed", None]

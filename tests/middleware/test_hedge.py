@@ -11,7 +11,7 @@ import anyio
 import attrs
 import pytest
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import CouncilError, InvalidOption, RateLimited, ServerFailed, TimedOut
 from llm_council.middleware import Hedge
 from llm_council.models import (
@@ -173,7 +173,7 @@ async def test_second_calls_are_a_share_of_all() -> None:
 
 async def test_the_run_s_budget_is_asked_for() -> None:
     paced = Paced(0.05)
-    with _scope.entered(_scope.RunScope(afford=lambda error: False)):
+    with call_context.entered(call_context.RunScope(afford=lambda error: False)):
         response = await call(Hedge(paced, after=0.0), REQUEST)
     assert (response.text, len(paced.asked)) == ("paced 1", 1)
 
@@ -185,7 +185,11 @@ async def test_both_calls_end_in_the_time_of_one(limit: str, anyio_backend_name:
     request = attrs.evolve(REQUEST, timeout_seconds=0.05 if limit == "the request's" else None)
     began = clock()
     ends = began + 0.05 if limit == "the run's" else None
-    with _scope.entered(_scope.RunScope(deadline=ends, clock=clock)), anyio.fail_after(10), pytest.raises(TimedOut):
+    with (
+        call_context.entered(call_context.RunScope(deadline=ends, clock=clock)),
+        anyio.fail_after(10),
+        pytest.raises(TimedOut),
+    ):
         await call(hedge, request, deadline=0.05 if limit == "the caller's" else None)
     assert paced.cancelled == len(paced.asked)
     if anyio_backend_name == "trio":  # whose clock stands still but for what is waited for

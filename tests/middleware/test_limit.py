@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import InvalidOption, RateLimited, TimedOut
 from llm_council.middleware import Limit
 from llm_council.middleware._rates import Rate, Window
@@ -38,7 +38,7 @@ class Watched(ProviderAdapter):
         self.now = self.most = 0
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        self.began.append((self.clock(), _scope.current().run_id))
+        self.began.append((self.clock(), call_context.current().run_id))
         self.now += 1
         self.most = max(self.most, self.now)
         try:
@@ -158,7 +158,7 @@ def test_runs_take_turns() -> None:
         limit = Limit(watched, concurrency=1, clock=clock)
 
         async def ask(run: str) -> None:
-            with _scope.entered(_scope.RunScope(run_id=run, clock=clock)):
+            with call_context.entered(call_context.RunScope(run_id=run, clock=clock)):
                 await call(limit, REQUEST)
 
         async with anyio.create_task_group() as group:
@@ -183,7 +183,10 @@ async def test_waiting_counts_against_the_time(clock: Any) -> None:
     ) as caught:
         await call(limit, GenerateRequest(prompt="x", timeout_seconds=30.0))
     assert caught.value.retry_after == pytest.approx(40.0)
-    with _scope.entered(_scope.RunScope(clock=clock, deadline=clock.now + 39.0)), pytest.raises(RateLimited):
+    with (
+        call_context.entered(call_context.RunScope(clock=clock, deadline=clock.now + 39.0)),
+        pytest.raises(RateLimited),
+    ):
         await call(limit, REQUEST)
     assert clock.slept == []
     await call(limit, GenerateRequest(prompt="x", timeout_seconds=41.0))

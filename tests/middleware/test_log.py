@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import RateLimited, ServerFailed
 from llm_council.middleware import Logged
 from llm_council.models import Cost, GenerateRequest, GenerateResponse, Usage
@@ -36,7 +36,7 @@ async def test_an_answer_is_a_record_of_facts(heard: pytest.LogCaptureFixture, c
         usage=Usage(input_tokens=7, output_tokens=3),
         cost=Cost(usd=0.25),
     )
-    with _scope.entered(_scope.RunScope(run_id="run-1")):
+    with call_context.entered(call_context.RunScope(run_id="run-1")):
         await call(Logged(turns("a", answer), clock=clock), REQUEST)
     (record,) = heard.records
     assert (record.levelno, record.message) == (logging.INFO, "a answered in 0.00 s: m-1-2026: 10 tokens, stop")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import (
     AdapterFailed,
     Attempt,
@@ -82,7 +82,7 @@ def retrying(adapter: ProviderAdapter, clock: Clock, **policy: Any) -> Retry:
 
 
 async def ask(adapter: ProviderAdapter, clock: Clock, **scope: Any) -> GenerateResponse:
-    with _scope.entered(_scope.RunScope(clock=clock, **scope)):
+    with call_context.entered(call_context.RunScope(clock=clock, **scope)):
         return await call(adapter, REQUEST)
 
 
@@ -167,7 +167,7 @@ async def test_no_wait_passes_the_deadline() -> None:
 
 
 async def test_a_run_shares_its_retry_tokens() -> None:
-    clock, tokens = Clock(), _scope.RetryTokens(left=10, most=10)
+    clock, tokens = Clock(), call_context.RetryTokens(left=10, most=10)
     flaky = Flaky(*[ServerFailed("no") for _ in range(10)])
     with pytest.raises(ServerFailed):
         await ask(retrying(flaky, clock, max_retries=9), clock, tokens=tokens)
@@ -252,7 +252,7 @@ async def test_a_further_try_has_what_the_call_has_left(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("llm_council.middleware.retry.call", took_long)
     adapter = retrying(Flaky(ServerFailed("x", status=500)), clock, base=0)
-    with _scope.entered(_scope.RunScope(clock=clock)):
+    with call_context.entered(call_context.RunScope(clock=clock)):
         await call(adapter, GenerateRequest(prompt="hello", timeout_seconds=150))
     assert left == [None, 50]
 
@@ -282,7 +282,7 @@ async def test_a_subclass_that_does_not_heed_its_cancellation_is_left_behind(
                 await let_go.wait()
             return GenerateResponse(text="late")
 
-    monkeypatch.setattr("llm_council.providers._errand.GRACE", 0.02)
+    monkeypatch.setattr("llm_council.providers._call.bounded.GRACE", 0.02)
     with pytest.raises(TimedOut):
         await call(Stubborn(Silent()), REQUEST, deadline=0.02)
     assert "left behind" in caplog.text

@@ -7,16 +7,16 @@ from typing import Any
 
 import attrs
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import errors, events
 from llm_council import models as m
-from llm_council._convert import dump, load
-from llm_council._secrets import Secret
 from llm_council.errors import Attempt, CouncilError, InvalidOption, QuorumLost, RateLimited, RunError, UnknownOption
+from llm_council.errors._secrets import Secret
+from llm_council.models._convert import dump, load
 from llm_council.models.messages import Part
-from llm_council.testing import strategies
 
 
 def through_json(value: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import strategies
 from hypothesis import given
 
 from llm_council.models import Budget
-from llm_council.testing import strategies
 
 
 @given(strategies.budgets(), strategies.budgets())

@@ -8,13 +8,13 @@ from typing import Any
 
 import attrs
 import pytest
+import strategies
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from llm_council import events
 from llm_council import models as m
 from llm_council.errors import InvalidOption, UnknownOption
-from llm_council.testing import strategies
 
 NOUNS = [cls for name in m.__all__ if isinstance(cls := getattr(m, name), type) and attrs.has(cls)]
 EVENTS = [cls for name in events.__all__ if isinstance(cls := getattr(events, name), type) and attrs.has(cls)]

@@ -1,11 +1,11 @@
 """The fast copy is the slow one."""
 
 import attrs
+import strategies
 from hypothesis import given
 
 from llm_council.models import GenerateRequest, GenerateResponse
 from llm_council.models._noun import replaced
-from llm_council.testing import strategies
 
 
 @given(strategies.requests())

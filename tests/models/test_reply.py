@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import strategies
 from hypothesis import given
 
 from llm_council.errors import InvalidOption
@@ -19,7 +20,6 @@ from llm_council.models import (
     Usage,
     join,
 )
-from llm_council.testing import strategies
 
 
 def test_text_and_content_fill_each_other() -> None:

@@ -15,7 +15,6 @@ pytest.importorskip("boto3", reason="no boto3: Bedrock's clients cannot sign")
 
 from anthropic.lib import bedrock  # noqa: E402
 
-from llm_council._wire import anthropic as wire  # noqa: E402
 from llm_council._wire.payloads import dumps  # noqa: E402
 from llm_council.errors import (  # noqa: E402
     AdapterFailed,
@@ -40,6 +39,7 @@ from llm_council.models import (  # noqa: E402
 )
 from llm_council.models.messages import ReasoningPart  # noqa: E402
 from llm_council.models.request import ReasoningConfig  # noqa: E402
+from llm_council.providers import _anthropic as wire  # noqa: E402
 from llm_council.providers.anthropic import AnthropicProvider  # noqa: E402
 from llm_council.providers.base import GenerateRequest, call, stream  # noqa: E402
 from llm_council.testing.servers import Asked, FakeVendor, Raw, Refuse  # noqa: E402

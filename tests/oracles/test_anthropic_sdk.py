@@ -35,7 +35,7 @@ from llm_council.models import (  # noqa: E402
     join,
 )
 from llm_council.models.messages import ReasoningPart  # noqa: E402
-from llm_council.providers._anthropic_sdk import SdkTransport  # noqa: E402
+from llm_council.providers._anthropic.sdk import SdkTransport  # noqa: E402
 from llm_council.providers.anthropic import AnthropicProvider  # noqa: E402
 from llm_council.providers.base import GenerateRequest, call, stream  # noqa: E402
 from llm_council.testing.conformance import ProviderConformance  # noqa: E402

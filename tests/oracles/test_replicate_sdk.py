@@ -3,7 +3,7 @@
 The first generation (1.x, the released one) types what stands beside a prediction's input, and sends it. The second
 (2.x, released as a beta) types the whole request, headers included, and the replies; it is installed into a folder
 beside, since both are called ``replicate``. Neither types the input, which every model defines for itself: that is held
-against the schema that the model publishes, in ``tests/providers/test_replicate.py``.
+against the schema that the model publishes, in ``tests/providers/replicate/test_provider.py``.
 """
 
 import os

@@ -16,7 +16,6 @@ import pytest
 import requests
 import responses
 
-from llm_council._secrets import Secret
 from llm_council.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -36,6 +35,7 @@ from llm_council.errors import (
     TimedOut,
     TruncatedReply,
 )
+from llm_council.errors._secrets import Secret
 from llm_council.models import Limits, Timeouts, join
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.providers.compatible import OpenAICompatibleProvider

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import jsonschema_rs
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,16 +27,15 @@ from llm_council.models import (
     ToolCall,
 )
 from llm_council.providers import gateways
-from llm_council.providers._http import HttpProvider
+from llm_council.providers._call.fitting import fit
+from llm_council.providers._http.provider import HttpProvider
 from llm_council.providers._vertex import GeminiOnVertex
 from llm_council.providers.gemini import GeminiProvider
-from llm_council.providers.negotiate import fit
 from llm_council.providers.ollama import OllamaProvider
 from llm_council.providers.openai import OpenAIProvider
 from llm_council.providers.openrouter import OpenRouterProvider
 from llm_council.providers.vertex import VertexProvider
 from llm_council.providers.vllm import VLLMProvider
-from llm_council.testing import strategies
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
 SPECS = SHARED / "oracles" / "specs"

@@ -17,7 +17,7 @@ import pytest
 from llm_council import Council, get_provider
 from llm_council.errors import AuthenticationFailed, CapabilityMissing, ProviderError, RateLimited
 from llm_council.models import CostSource, GenerateRequest, ImagePart, Message, ReasoningConfig, StructuredOutput, Tool
-from llm_council.providers.cli._base import CommandLineProvider
+from llm_council.providers._agents.provider import CommandLineProvider
 from llm_council.testing.servers import FakeVendor, Raw, Refuse
 from llm_council.testing.servers._said import Said
 

@@ -13,8 +13,8 @@ import pytest
 from llm_council import _runtime, get_provider
 from llm_council.errors import AuthenticationFailed
 from llm_council.models import GenerateRequest, StructuredOutput
-from llm_council.providers._local_engine import Engine
-from llm_council.providers._local_weights import ENV
+from llm_council.providers._local.engine import Engine
+from llm_council.providers._local.weights import ENV
 from llm_council.providers.base import ProviderAdapter
 from llm_council.providers.local import LocalProvider
 

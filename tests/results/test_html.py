@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_council._secrets import Secret, clean
 from llm_council.errors import QuorumLost, ServerFailed
+from llm_council.errors._secrets import Secret, clean
 from llm_council.models import Cost, Phase, PhaseTiming, Plan, Problem, Ranking, Status, Usage
 from llm_council.results import CallReport, CouncilResult, SeatReport
 

@@ -274,7 +274,7 @@ def test_a_traceback_has_six_frames_at_most_and_ends_in_the_authors_code():
 
 
 def test_an_error_of_the_authors_own_kind_names_his_line_and_keeps_no_frames():
-    with pytest.raises(errors.AdapterFailed, match=r"the author's .*test_runtime_adapters\.py:\d+") as caught:
+    with pytest.raises(errors.AdapterFailed, match=r"the author's .*test_adapters\.py:\d+") as caught:
         Broken().generate_sync(REQUEST)
     assert len(traceback.extract_tb(caught.value.__traceback__)) <= 6
     assert isinstance(caught.value.__cause__, ValueError)

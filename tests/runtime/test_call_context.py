@@ -2,28 +2,28 @@
 
 import contextvars
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 
 
 def test_outside_any_run_nothing_is_bounded():
-    scope = _scope.current()
+    scope = call_context.current()
     assert (scope.run_id, scope.deadline, scope.left()) == (None, None, None)
 
 
 def test_the_time_left_is_read_from_the_runs_own_clock():
     now = [100.0]
-    scope = _scope.RunScope(deadline=107.5, clock=lambda: now[0])
+    scope = call_context.RunScope(deadline=107.5, clock=lambda: now[0])
     assert scope.left() == 7.5
     now[0] = 200.0
     assert scope.left() == 0.0
 
 
 def test_scopes_nest_and_stay_in_their_context():
-    outer, inner = _scope.RunScope(run_id="outer"), _scope.RunScope(run_id="inner")
-    with _scope.entered(outer):
-        with _scope.entered(inner):
-            assert _scope.current() is inner
+    outer, inner = call_context.RunScope(run_id="outer"), call_context.RunScope(run_id="inner")
+    with call_context.entered(outer):
+        with call_context.entered(inner):
+            assert call_context.current() is inner
             inside = contextvars.copy_context()
-        assert _scope.current() is outer
-    assert _scope.current().run_id is None
-    assert inside.run(_scope.current) is inner
+        assert call_context.current() is outer
+    assert call_context.current().run_id is None
+    assert inside.run(call_context.current) is inner

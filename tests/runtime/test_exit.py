@@ -7,7 +7,8 @@ import pytest
 PRELUDE = """
 import atexit, os, signal, sys, threading, time
 import anyio, anyio.to_thread
-from llm_council import _loop_local, _runtime
+from llm_council import _runtime
+from llm_council._runtime import per_loop
 from llm_council.errors import RuntimeShutdownError
 
 entered = threading.Event()
@@ -116,7 +117,7 @@ class Connection:
         self.theirs.close()
         say("closed")
 async def connect(owner):
-    await _loop_local.get(owner, "connection", Connection, Connection.aclose)
+    await per_loop.get(owner, "connection", Connection, Connection.aclose)
 owner = Owner()
 _runtime.call(connect, owner)
 """,

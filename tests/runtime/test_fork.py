@@ -10,7 +10,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 PRELUDE = """
 import gc, multiprocessing, os, signal, socket, sys, threading, time, warnings
 import anyio
-from llm_council import _loop_local, _runtime
+from llm_council import _runtime
+from llm_council._runtime import per_loop
 
 warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)  # said by 3.12 about any loop thread
 
@@ -200,14 +201,14 @@ class Connection:
         self.ours.close()
         self.theirs.close()
 async def connection(owner):
-    return await _loop_local.get(owner, "connection", Connection, Connection.aclose)
+    return await per_loop.get(owner, "connection", Connection, Connection.aclose)
 owner = Owner()
 first = _runtime.call(connection, owner)
 def collect():
     global owner
     mine = _runtime.call(connection, owner)
     assert mine is not first and mine.pid == os.getpid()
-    _loop_local.close(owner)
+    per_loop.close(owner)
     assert closed == [os.getpid()]
     del owner
     gc.collect()
@@ -225,7 +226,7 @@ assert child(only_collect) == 0
 first.ours.send(b"still here")
 assert first.theirs.recv(10) == b"still here"
 assert _runtime.call(connection, owner) is first and not closed
-_loop_local.close(owner)
+per_loop.close(owner)
 assert closed == [os.getpid()]
 """,
     )

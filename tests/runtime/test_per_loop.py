@@ -14,7 +14,8 @@ import attrs
 import pytest
 import trio
 
-from llm_council import _loop_local, _runtime
+from llm_council import _runtime
+from llm_council._runtime import per_loop
 
 
 class Client:
@@ -60,7 +61,7 @@ class Plain:
 
 
 async def client_of(owner, journal, key="client"):
-    return await _loop_local.get(owner, key, lambda: Client(journal), Client.aclose)
+    return await per_loop.get(owner, key, lambda: Client(journal), Client.aclose)
 
 
 def until(condition):
@@ -85,23 +86,23 @@ class TestOneLoop:
         assert await client_of(owner, journal, "second") is not first
         assert await client_of(other, journal) is not first
         assert len(journal) == 3
-        await _loop_local.aclose(owner)
-        await _loop_local.aclose(other)
+        await per_loop.aclose(owner)
+        await per_loop.aclose(other)
 
     async def test_aclose_is_idempotent_and_the_owner_usable_again(self, kind, journal):
         owner, other = kind(), kind()
-        await _loop_local.aclose(owner)
+        await per_loop.aclose(owner)
         first = await client_of(owner, journal)
         kept = await client_of(other, journal)
-        await _loop_local.aclose(owner)
-        await _loop_local.aclose(owner)
+        await per_loop.aclose(owner)
+        await per_loop.aclose(owner)
         assert first.closed_in == first.loop
         assert kept.closed_in is None
         again = await client_of(owner, journal)
         assert again is not first
         assert again.closed_in is None
-        await _loop_local.aclose(owner)
-        await _loop_local.aclose(other)
+        await per_loop.aclose(owner)
+        await per_loop.aclose(other)
 
 
 @pytest.mark.anyio
@@ -111,18 +112,18 @@ async def test_a_resource_that_fails_to_close_does_not_keep_the_others_open(jour
 
     owner = Plain()
     client = await client_of(owner, journal)
-    await _loop_local.get(owner, "bad", object, fail)
-    await _loop_local.aclose(owner)
+    await per_loop.get(owner, "bad", object, fail)
+    await per_loop.aclose(owner)
     assert client.closed_in is not None
 
 
 @pytest.mark.anyio
 async def test_a_resource_that_hangs_in_closing_is_left_after_a_while(journal, monkeypatch):
-    monkeypatch.setattr(_loop_local, "CLOSING", 0.01)
+    monkeypatch.setattr(per_loop, "CLOSING", 0.01)
     owner = Plain()
     client = await client_of(owner, journal)
-    await _loop_local.get(owner, "hanging", object, lambda _: anyio.sleep(60))
-    await _loop_local.aclose(owner)
+    await per_loop.get(owner, "hanging", object, lambda _: anyio.sleep(60))
+    await per_loop.aclose(owner)
     assert client.closed_in is not None
 
 
@@ -132,7 +133,7 @@ async def test_it_is_closed_even_when_the_task_is_cancelled(journal):
     client = await client_of(owner, journal)
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await _loop_local.aclose(owner)
+        await per_loop.aclose(owner)
     assert client.closed_in is not None
 
 
@@ -151,16 +152,16 @@ def test_blocking_calls_share_one_and_close_closes_it_in_its_loop(journal):
     owner = Plain()
     first = _runtime.call(client_of, owner, journal)
     assert _runtime.call(client_of, owner, journal) is first
-    _loop_local.close(owner)
-    _loop_local.close(owner)
+    per_loop.close(owner)
+    per_loop.close(owner)
     assert first.closed_in == first.loop
     assert _runtime.call(client_of, owner, journal) is not first
-    _loop_local.close(owner)
+    per_loop.close(owner)
 
 
 def test_close_starts_no_thread():
     _runtime.shutdown()
-    _loop_local.close(Plain())
+    per_loop.close(Plain())
     assert not _runtime.is_started()
 
 
@@ -219,7 +220,7 @@ def test_one_owner_in_four_loops(journal):
     trio.run(client_of, owner, journal)
     assert len({id(client) for client in journal}) == 4
     assert [client.closed_in == client.loop for client in journal] == [False, True, True, True]
-    _loop_local.close(owner)
+    per_loop.close(owner)
     assert journal[0].closed_in is not None
 
 
@@ -271,7 +272,7 @@ def test_a_real_connection_dropped_with_its_loop_warns_nobody():
             group.start_soon(listener.serve, hold)
             port = listener.extra(anyio.abc.SocketAttribute.local_port)
             stream = await anyio.connect_tcp("127.0.0.1", port)
-            await _loop_local.get(owner, "connection", lambda: Connection(stream), Connection.aclose)
+            await per_loop.get(owner, "connection", lambda: Connection(stream), Connection.aclose)
             group.cancel_scope.cancel()
 
     owner = Plain()
@@ -288,7 +289,7 @@ def test_copies_and_pickles_of_an_owner_have_their_own(journal):
     for twin in (copy.copy(owner), copy.deepcopy(owner), pickle.loads(pickle.dumps(owner))):
         assert twin == owner
         assert _runtime.call(client_of, twin, journal) is not first
-    _loop_local.close(owner)
+    per_loop.close(owner)
 
 
 def test_the_number_of_an_ended_owner_may_pass_to_another(journal):

@@ -14,7 +14,7 @@ from llm_council.config import CouncilConfig
 from llm_council.errors import DeadlineExceeded, TimedOut
 from llm_council.events import Event
 from llm_council.models import Budget
-from llm_council.providers import _errand
+from llm_council.providers._call import bounded
 from llm_council.providers.base import GenerateRequest, GenerateResponse, ProviderAdapter, ProviderCapabilities, stream
 
 
@@ -89,7 +89,7 @@ def blocking() -> Iterator[Blocking]:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "TICK", 0.1)
     monkeypatch.setattr(calls, "LATE", 0.2)
-    monkeypatch.setattr(_errand, "GRACE", 0.1)
+    monkeypatch.setattr(bounded, "GRACE", 0.1)
 
 
 ASK = GenerateRequest(prompt="?", timeout_seconds=0.2)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llm_council import Council, CouncilConfig
-from llm_council._instances import COMPOSITIONS, REDIS_URL, Instances
+from llm_council._seats.configured import COMPOSITIONS, REDIS_URL, Instances
 from llm_council.cli import main
 from llm_council.errors import (
     ConfigurationError,

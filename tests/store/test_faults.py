@@ -417,7 +417,7 @@ def test_nobody_loads_sqlite_without_asking_for_a_store(python: Callable[..., An
         from llm_council import Council, CouncilConfig
         from llm_council.testing.fakes import ScriptedProvider
         Council([ScriptedProvider("words")], config=CouncilConfig()).run("Where?")
-        assert not {"sqlite3", "llm_council.store", "llm_council._again"} & set(sys.modules)
+        assert not {"sqlite3", "llm_council.store", "llm_council._engine.resume"} & set(sys.modules)
     """
     done = python(script)
     assert (done.returncode, done.stderr) == (0, "")

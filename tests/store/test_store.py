@@ -16,20 +16,20 @@ from typing import Any
 
 import anyio
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import Budget, Council, CouncilConfig, errors
-from llm_council._convert import dump
-from llm_council._journal import Call, Ending
-from llm_council._secrets import Secret
+from llm_council.errors._secrets import Secret
 from llm_council.events import Event, SeatFinished
 from llm_council.models import GenerateRequest, Phase
+from llm_council.models._convert import dump
+from llm_council.models._journal import Call, Ending
 from llm_council.results import CouncilResult
 from llm_council.store import Store, _journals, _records
 from llm_council.store._journals import RunJournal
 from llm_council.store._writer import writer_for
-from llm_council.testing import strategies
 from llm_council.testing.fakes import ScriptedProvider
 
 ANSWER = '{"answer": "Paris", "reasoning": "It is the capital."}'

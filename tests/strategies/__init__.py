@@ -18,8 +18,8 @@ try:
 except ModuleNotFoundError:
     raise MissingDependency("strategies need hypothesis: pip install 'llm-council-sdk[testing]'") from None
 
-from llm_council.testing.strategies._dialects import replies, representable
-from llm_council.testing.strategies._models import (
+from strategies._dialects import replies, representable
+from strategies._models import (
     adjustments,
     attempts,
     budgets,
@@ -44,7 +44,7 @@ from llm_council.testing.strategies._models import (
     tools,
     usages,
 )
-from llm_council.testing.strategies._runs import (
+from strategies._runs import (
     attachments,
     critiques,
     drafts,
@@ -58,7 +58,7 @@ from llm_council.testing.strategies._runs import (
     seat_specs,
     timings,
 )
-from llm_council.testing.strategies._values import json_values
+from strategies._values import json_values
 
 __all__ = [
     "adjustments",

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps
-from llm_council.testing.strategies._models import images, reasoning_configs, structured_outputs, tools
-from llm_council.testing.strategies._values import maybe, words
+from strategies._models import images, reasoning_configs, structured_outputs, tools
+from strategies._values import maybe, words
 
 _SEARCH = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": "x"}}
 

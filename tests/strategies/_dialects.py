@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
-from llm_council.testing.strategies._anthropic import anthropic_replies, anthropic_requests
-from llm_council.testing.strategies._hosted import REPLIES, REQUESTS
-from llm_council.testing.strategies._models import (
+from strategies._anthropic import anthropic_replies, anthropic_requests
+from strategies._hosted import REPLIES, REQUESTS
+from strategies._models import (
     bounds,
     images,
     reasoning_configs,
     structured_outputs,
     tools,
 )
-from llm_council.testing.strategies._responses import responses_replies, responses_requests
-from llm_council.testing.strategies._values import (
+from strategies._responses import responses_replies, responses_requests
+from strategies._values import (
     json_objects,
     maybe,
     texts,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
-from llm_council.testing.strategies._models import images, structured_outputs, tools
-from llm_council.testing.strategies._values import json_objects, maybe, texts, words
+from strategies._models import images, structured_outputs, tools
+from strategies._values import json_objects, maybe, texts, words
 
 some_text = st.text(min_size=1, max_size=20)
 counted = st.integers(min_value=0, max_value=10**9)

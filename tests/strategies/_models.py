@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
-from llm_council.testing.strategies._values import (
+from strategies._values import (
     counts,
     json_objects,
     json_values,

@@ -9,8 +9,8 @@ from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps
-from llm_council.testing.strategies._models import bounds, images, structured_outputs, tools
-from llm_council.testing.strategies._values import json_objects, maybe, texts, words
+from strategies._models import bounds, images, structured_outputs, tools
+from strategies._values import json_objects, maybe, texts, words
 
 _said = st.text(min_size=1, max_size=20)
 _efforts = st.sampled_from([None, *m.Effort])

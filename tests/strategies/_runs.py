@@ -10,7 +10,7 @@ from hypothesis.strategies import SearchStrategy
 from llm_council import errors as err
 from llm_council import events as ev
 from llm_council import models as m
-from llm_council.testing.strategies._models import (
+from strategies._models import (
     attempts,
     budgets,
     limits,
@@ -18,7 +18,7 @@ from llm_council.testing.strategies._models import (
     responses,
     retry_policies,
 )
-from llm_council.testing.strategies._values import (
+from strategies._values import (
     counts,
     json_objects,
     maybe,

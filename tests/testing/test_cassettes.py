@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import Council, CouncilConfig, errors
-from llm_council._secrets import Secret
+from llm_council.errors._secrets import Secret
 from llm_council.models import GenerateRequest, GenerateResponse
 from llm_council.providers.base import call, stream
-from llm_council.testing import cassettes, strategies
+from llm_council.testing import cassettes
 from llm_council.testing.cassettes import Cassette, Recorder, Replay
 from llm_council.testing.fakes import ScriptedProvider
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import llm_council
-from llm_council import _generate_sync, errors
+from llm_council import errors
+from tools import generate_sync
 
 HEAD = '''
 from collections.abc import AsyncIterator
@@ -39,20 +40,20 @@ class Adapter:
     """A class with async cores."""
 
 '''
-MARKERS = f"    {_generate_sync.START}\n    {_generate_sync.END}\n"
+MARKERS = f"    {generate_sync.START}\n    {generate_sync.END}\n"
 
 
 def written(cores, directions=""):
     """Return the text between the markers of a class with these cores."""
     markers = MARKERS.replace("    # --- end", directions + "    # --- end")
-    text = _generate_sync.rewritten(HEAD + textwrap.indent(textwrap.dedent(cores), "    ") + "\n" + markers)
+    text = generate_sync.rewritten(HEAD + textwrap.indent(textwrap.dedent(cores), "    ") + "\n" + markers)
     ast.parse(text)
-    return text.partition(_generate_sync.START)[2].rpartition(_generate_sync.END)[0].strip()
+    return text.partition(generate_sync.START)[2].rpartition(generate_sync.END)[0].strip()
 
 
 def test_the_twins_of_this_package_are_fresh():
     done = subprocess.run(
-        [sys.executable, "-m", "llm_council._generate_sync", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, generate_sync.__file__, "--check"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -78,8 +79,8 @@ def test_a_twin_is_a_whole_method():
 
 
 def test_rewriting_is_a_fixed_point():
-    once = _generate_sync.rewritten(HEAD + textwrap.indent(CORE, "    ") + MARKERS)
-    assert _generate_sync.rewritten(once) == once
+    once = generate_sync.rewritten(HEAD + textwrap.indent(CORE, "    ") + MARKERS)
+    assert generate_sync.rewritten(once) == once
 
 
 @pytest.mark.parametrize(
@@ -199,8 +200,8 @@ def test_a_named_decorator_is_kept_and_others_are_not():
     ("text", "message"),
     [
         (MARKERS, "in no class"),
-        (HEAD + f"    {_generate_sync.START}\n", "in pairs"),
-        (HEAD + f"    {_generate_sync.END}\n    {_generate_sync.START}\n", "in pairs"),
+        (HEAD + f"    {generate_sync.START}\n", "in pairs"),
+        (HEAD + f"    {generate_sync.END}\n    {generate_sync.START}\n", "in pairs"),
         (HEAD + "    async def a(self):\n        '''Do.'''\n" + MARKERS, "no return annotation"),
         (HEAD + "    async def a(self) -> int:\n        pass\n" + MARKERS, "no docstring"),
         (HEAD + "    async def a(self) -> int:\n        '''Do.'''\n        yield 1\n" + MARKERS, "AsyncIterator"),
@@ -209,12 +210,12 @@ def test_a_named_decorator_is_kept_and_others_are_not():
     ],
 )
 def test_what_cannot_be_done_is_said(text, message):
-    with pytest.raises(_generate_sync.Misplaced, match=message):
-        _generate_sync.rewritten(text)
+    with pytest.raises(generate_sync.Misplaced, match=message):
+        generate_sync.rewritten(text)
 
 
 def test_several_classes_of_a_module():
-    text = _generate_sync.rewritten(
+    text = generate_sync.rewritten(
         HEAD
         + textwrap.indent(CORE, "    ")
         + MARKERS
@@ -239,28 +240,28 @@ class TestCommand:
 
     def test_check_fails_when_stale_and_names_the_file(self, module, capsys):
         before = module.read_text()
-        assert _generate_sync.main(["--check", str(module)]) == 1
+        assert generate_sync.main(["--check", str(module)]) == 1
         assert str(module) in capsys.readouterr().out
         assert module.read_text() == before
 
     def test_a_third_partys_module_is_rewritten_and_works(self, module, capsys):
-        assert _generate_sync.main([str(module)]) == 0
-        assert _generate_sync.main(["--check", str(module)]) == 0
+        assert generate_sync.main([str(module)]) == 0
+        assert generate_sync.main(["--check", str(module)]) == 0
         adapter = importlib.import_module("plugin_module").Adapter()
         assert adapter.generate_sync("q") == 1
         assert inspect.signature(adapter.generate_sync) == inspect.signature(adapter.generate)
 
     def test_an_unreadable_file_ends_in_status_2(self, tmp_path, capsys):
-        assert _generate_sync.main([str(tmp_path / "absent.py")]) == 2
+        assert generate_sync.main([str(tmp_path / "absent.py")]) == 2
         (tmp_path / "broken.py").write_text("class A(:\n")
-        assert _generate_sync.main([str(tmp_path / "broken.py")]) == 2
+        assert generate_sync.main([str(tmp_path / "broken.py")]) == 2
         (tmp_path / "marker.py").write_text(MARKERS)
-        assert _generate_sync.main(["--check", str(tmp_path / "marker.py")]) == 2
+        assert generate_sync.main(["--check", str(tmp_path / "marker.py")]) == 2
         assert "marker.py" in capsys.readouterr().err
 
 
 def test_the_configured_modules_exist():
-    for name in _generate_sync.MODULES:
+    for name in generate_sync.MODULES:
         path = Path(llm_council.__file__).parent / name
-        assert _generate_sync.START in path.read_text(encoding="utf-8")
+        assert generate_sync.START in path.read_text(encoding="utf-8")
     assert issubclass(errors.InsideEventLoopError, errors.ConfigurationError)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from llm_council import errors
-from llm_council._secrets import MASK, masked
+from llm_council.errors._secrets import MASK, masked
 from llm_council.transports import AsyncClient, _surroundings, new_client, translate
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,6 @@ import anyio
 import pytest
 
 from llm_council import _runtime
-from llm_council._secrets import Secret
 from llm_council.errors import (
     CommandFailed,
     CommandNotFound,
@@ -26,6 +25,7 @@ from llm_council.errors import (
     ReplyTooLarge,
     TimedOut,
 )
+from llm_council.errors._secrets import Secret
 from llm_council.models import Limits
 from llm_council.transports._process import Command, Process, absolute_path, find_program, running
 

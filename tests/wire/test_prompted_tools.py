@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council._wire.spoken_tools import Listener, heard, said, spoken
+from llm_council._wire.prompted_tools import Listener, heard, said, spoken
 from llm_council.models import GenerateResponse, ImagePart, Message, TextPart, Tool, ToolCall, join
 from llm_council.models.reply import FinishReason, GenerateChunk
 from llm_council.models.request import GenerateRequest

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 from wire_samples import INDEX, SAMPLES, body_of, reply
 
-from llm_council._wire import gemini, ollama, openai, responses
+from llm_council._wire import openai_chat, responses
 from llm_council._wire.payloads import dumps
 from llm_council.errors import ProviderError
 from llm_council.models import GenerateResponse, join
+from llm_council.providers import _google, _ollama
 
-CHAT = (openai.decode_response, openai.ChatStream)
+CHAT = (openai_chat.decode_response, openai_chat.ChatStream)
 RESPONSES = (responses.decode_response, responses.ResponseStream)
-GEMINI = (gemini.decode_response, gemini.GeminiStream)
+GEMINI = (_google.decode_response, _google.GeminiStream)
 DIALECTS: dict[str, tuple[Callable[[Any], GenerateResponse], Callable[[], Any]]] = {
     **dict.fromkeys(("openai_chat", "openrouter", "vllm", "lmstudio_chat", "ollama_openai", "openai_compatible"), CHAT),
     **dict.fromkeys(("openai_responses", "openrouter_responses", "lmstudio_responses"), RESPONSES),
     **dict.fromkeys(("gemini", "vertex_gemini"), GEMINI),
-    "ollama_native": (ollama.decode_response, ollama.ChatStream),
+    "ollama_native": (_ollama.decode_response, _ollama.ChatStream),
 }
 # Where the answer stands; everything else may be missing.
 CHAT_WORDS = {"choices", "delta", "message", "content", "finish_reason", "reasoning", "reasoning_content", "refusal"}

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import attrs
+import strategies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from llm_council._wire.failures import DecodeError
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import ApiError, InvalidOption, MalformedReply, ProviderError, TruncatedReply
 from llm_council.models import GenerateRequest, GenerateResponse, Message, join
-from llm_council.testing import strategies
 
 REFUSED = (MalformedReply, ApiError, TruncatedReply)
 

@@ -7,12 +7,12 @@ A symmetrical codec of pure functions: what adapters use (``encode_request``, ``
 
 from __future__ import annotations
 
-from llm_council._wire.openai_errors import decode_error, encode_error
-from llm_council._wire.openai_mirror import DONE, encode_chunks, encode_response, frame
-from llm_council._wire.openai_options import ChatOptions, ReasoningStyle, SchemaStyle
-from llm_council._wire.openai_reply import decode_response
-from llm_council._wire.openai_request import decode_request, encode_request
-from llm_council._wire.openai_stream import ChatStream, ChunkDecoder
+from llm_council._wire.openai_chat.errors import decode_error, encode_error
+from llm_council._wire.openai_chat.options import ChatOptions, ReasoningStyle, SchemaStyle
+from llm_council._wire.openai_chat.reply import decode_response
+from llm_council._wire.openai_chat.request import decode_request, encode_request
+from llm_council._wire.openai_chat.stream import ChatStream, ChunkDecoder
+from llm_council.testing._mirrors.openai_chat_reply import DONE, encode_chunks, encode_response, frame
 
 __all__ = [
     "DONE",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.openai_calls import read_calls
-from llm_council._wire.openai_errors import choice_error, error_inside
-from llm_council._wire.openai_options import DEFAULT, ChatOptions
-from llm_council._wire.openai_thoughts import THINKING, reasoning_part, thoughts_to_echo
+from llm_council._wire.openai_chat.calls import read_calls
+from llm_council._wire.openai_chat.errors import choice_error, error_inside
+from llm_council._wire.openai_chat.options import DEFAULT, ChatOptions
+from llm_council._wire.openai_chat.thoughts import THINKING, reasoning_part, thoughts_to_echo
 from llm_council._wire.payloads import amount, get_text, malformed, need_list, need_object, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.models.messages import ReasoningPart, ToolCall

@@ -8,9 +8,15 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.openai_calls import CUSTOM
-from llm_council._wire.openai_options import DEFAULT, ChatOptions, ReasoningStyle, SchemaStyle
-from llm_council._wire.openai_thoughts import THINKING, decode_thoughts, encode_thoughts, reasoning_part, thinking_block
+from llm_council._wire.openai_chat.calls import CUSTOM
+from llm_council._wire.openai_chat.options import DEFAULT, ChatOptions, ReasoningStyle, SchemaStyle
+from llm_council._wire.openai_chat.thoughts import (
+    THINKING,
+    decode_thoughts,
+    encode_thoughts,
+    reasoning_part,
+    thinking_block,
+)
 from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
@@ -33,7 +39,7 @@ def encode_request(
     """Write a request as this server takes it. What the request leaves out is left out.
 
     Args:
-        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        request: what is asked; ``fitting.fit`` has made it fit the model.
         options: in what the server differs.
         model: the model's name, for a request that has none or another one.
         stream: whether to ask for a stream; None takes ``request.stream``.

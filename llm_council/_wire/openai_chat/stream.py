@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_calls import CallPieces
-from llm_council._wire.openai_errors import choice_error, error_inside
-from llm_council._wire.openai_options import DEFAULT, ChatOptions
-from llm_council._wire.openai_reply import (
+from llm_council._wire.openai_chat.calls import CallPieces
+from llm_council._wire.openai_chat.errors import choice_error, error_inside
+from llm_council._wire.openai_chat.options import DEFAULT, ChatOptions
+from llm_council._wire.openai_chat.reply import (
     CHOICE_EXTRA,
     MESSAGE_EXTRA,
     REPLY_EXTRA,
@@ -22,7 +22,7 @@ from llm_council._wire.openai_reply import (
     thoughts_among,
     usage_in,
 )
-from llm_council._wire.openai_thoughts import add_block, add_thinking, reasoning_part, thoughts_to_echo
+from llm_council._wire.openai_chat.thoughts import add_block, add_thinking, reasoning_part, thoughts_to_echo
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.openai_options import ChatOptions
+from llm_council._wire.openai_chat.options import ChatOptions
 from llm_council._wire.payloads import get_text, need_list
 from llm_council.models.messages import Message, ReasoningPart
 

@@ -8,13 +8,13 @@ requests are told as in the chat dialect; an error inside a stream is flat or ne
 
 from __future__ import annotations
 
-from llm_council._wire.openai_errors import decode_error, encode_error
-from llm_council._wire.responses_mirror import encode_events, encode_response, frame
-from llm_council._wire.responses_mirror_request import decode_request
-from llm_council._wire.responses_options import ResponsesOptions
-from llm_council._wire.responses_reply import decode_response
-from llm_council._wire.responses_request import LEAST_TOKENS, encode_request
-from llm_council._wire.responses_stream import EventDecoder, ResponseStream
+from llm_council._wire.openai_chat.errors import decode_error, encode_error
+from llm_council._wire.responses.options import ResponsesOptions
+from llm_council._wire.responses.reply import decode_response
+from llm_council._wire.responses.request import LEAST_TOKENS, encode_request
+from llm_council._wire.responses.stream import EventDecoder, ResponseStream
+from llm_council.testing._mirrors.responses_reply import encode_events, encode_response, frame
+from llm_council.testing._mirrors.responses_request import decode_request
 
 __all__ = [
     "LEAST_TOKENS",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_council._wire.openai_calls import CUSTOM, arguments_text, call_id
-from llm_council._wire.openai_errors import error_inside
-from llm_council._wire.openai_reply import get_id, picked, read_cost, with_thoughts
+from llm_council._wire.openai_chat.calls import CUSTOM, arguments_text, call_id
+from llm_council._wire.openai_chat.errors import error_inside
+from llm_council._wire.openai_chat.reply import get_id, picked, read_cost, with_thoughts
 from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
-from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
+from llm_council._wire.responses.options import DEFAULT, ResponsesOptions
 from llm_council.errors import ApiError
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import Cost, FinishReason, GenerateResponse, Usage

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from llm_council._wire.openai_calls import CUSTOM
-from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
-from llm_council._wire.responses_reply import CALLS
+from llm_council._wire.openai_chat.calls import CUSTOM
+from llm_council._wire.responses.options import DEFAULT, ResponsesOptions
+from llm_council._wire.responses.reply import CALLS
 from llm_council.errors import InvalidOption
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
@@ -41,7 +41,7 @@ def encode_request(
     ``reasoning``, and replaces everything else.
 
     Args:
-        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        request: what is asked; ``fitting.fit`` has made it fit the model.
         options: in what the server differs.
         model: the model's name, for a request that has none or another one.
         stream: whether to ask for a stream; None takes ``request.stream``.

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_calls import call_id
-from llm_council._wire.openai_errors import error_inside
-from llm_council._wire.openai_reply import get_id
+from llm_council._wire.openai_chat.calls import call_id
+from llm_council._wire.openai_chat.errors import error_inside
+from llm_council._wire.openai_chat.reply import get_id
 from llm_council._wire.payloads import get_text, loads, malformed, need_object
 from llm_council._wire.reading import BodyReader, Decoder
-from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
-from llm_council._wire.responses_reply import (
+from llm_council._wire.responses.options import DEFAULT, ResponsesOptions
+from llm_council._wire.responses.reply import (
     CALLS,
     about,
     call_extra,

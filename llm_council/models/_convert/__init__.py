@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from llm_council._convert._converter import converter, json_value
-from llm_council._convert._wrong import CAUGHT, explain
+from llm_council.models._convert._converter import converter, json_value
+from llm_council.models._convert._wrong import CAUGHT, explain
 
 __all__ = ["dump", "load"]
 

@@ -15,7 +15,8 @@ from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from llm_council import errors
-from llm_council._convert._kinds import (
+from llm_council.errors import Attempt, CouncilError, near
+from llm_council.models._convert._kinds import (
     NOT_FINITE,
     called,
     fits,
@@ -27,8 +28,7 @@ from llm_council._convert._kinds import (
     nouns_of,
     preference,
 )
-from llm_council._convert._wrong import CAUGHT, Expected, Hook, Wrong, below, expected
-from llm_council.errors import Attempt, CouncilError, near
+from llm_council.models._convert._wrong import CAUGHT, Expected, Hook, Wrong, below, expected
 from llm_council.models.deliberation import Problem
 
 __all__ = ["converter", "json_value"]

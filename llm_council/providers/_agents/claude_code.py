@@ -10,8 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llm_council._wire.agent_waits import wait_until
-from llm_council._wire.agents import (
+from llm_council._wire.payloads import amount, dumps, get_text, need_object, tokens
+from llm_council.errors import CommandFailed, ContentFiltered, TruncatedReply
+from llm_council.models.limits import Limits
+from llm_council.models.messages import ImagePart
+from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage
+from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.invocation import (
     AgentEvents,
     Argument,
     Attached,
@@ -25,13 +30,8 @@ from llm_council._wire.agents import (
     instructions,
     prompt,
 )
-from llm_council._wire.anthropic_reply import read_usage
-from llm_council._wire.payloads import amount, dumps, get_text, need_object, tokens
-from llm_council.errors import CommandFailed, ContentFiltered, TruncatedReply
-from llm_council.models.limits import Limits
-from llm_council.models.messages import ImagePart
-from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage
-from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.waits import wait_until
+from llm_council.providers._anthropic.reply import read_usage
 
 __all__ = ["LONGEST_SCHEMA", "ClaudeCodeEvents", "decode_response", "encode_events", "encode_request"]
 

@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_council._wire.agent_waits import wait_said
-from llm_council._wire.agents import (
+from llm_council._wire.payloads import dumps, get_text, need_object, tokens
+from llm_council.errors import CommandFailed
+from llm_council.errors._partial import Words
+from llm_council.models.limits import Limits
+from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
+from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.invocation import (
     AgentEvents,
     Argument,
     Attached,
@@ -22,12 +27,7 @@ from llm_council._wire.agents import (
     failed,
     prompt,
 )
-from llm_council._wire.payloads import dumps, get_text, need_object, tokens
-from llm_council.errors import CommandFailed
-from llm_council.errors._partial import Words
-from llm_council.models.limits import Limits
-from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
-from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.waits import wait_said
 
 __all__ = ["CodexEvents", "decode_response", "encode_events", "encode_request"]
 

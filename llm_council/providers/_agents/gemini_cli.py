@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_council._wire import failures, gemini_errors
-from llm_council._wire.agent_waits import wait_said
-from llm_council._wire.agents import (
+from llm_council._wire import failures
+from llm_council._wire.payloads import dumps, get_text, loads, tokens
+from llm_council.errors import AuthenticationFailed, CommandFailed, ContentFiltered, CouncilError, MalformedReply
+from llm_council.models.limits import Limits
+from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
+from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.invocation import (
     AgentEvents,
     Argument,
     Attached,
@@ -25,11 +29,8 @@ from llm_council._wire.agents import (
     last_object,
     prompt,
 )
-from llm_council._wire.payloads import dumps, get_text, loads, tokens
-from llm_council.errors import AuthenticationFailed, CommandFailed, ContentFiltered, CouncilError, MalformedReply
-from llm_council.models.limits import Limits
-from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
-from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.waits import wait_said
+from llm_council.providers._google import errors as gemini_errors
 
 __all__ = ["GeminiCliEvents", "decode_response", "encode_events", "encode_request", "status_of"]
 

@@ -16,7 +16,6 @@ from typing import Any, NoReturn, TypeAlias
 
 import attrs
 
-from llm_council._wire.agent_words import Ended, by_words, failed, last_object, said_on
 from llm_council._wire.payloads import dumps, loads, well_formed
 from llm_council._wire.reading import share, together
 from llm_council._wire.sse import LineSplitter
@@ -26,6 +25,7 @@ from llm_council.models.limits import Limits
 from llm_council.models.messages import ImagePart, Message
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.messages import Ended, by_words, failed, last_object, said_on
 
 __all__ = [
     "AgentEvents",

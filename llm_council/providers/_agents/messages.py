@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 
 from llm_council._wire import failures
-from llm_council._wire.agent_waits import wait_said
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
@@ -26,6 +25,7 @@ from llm_council.errors import (
     ServerFailed,
     TruncatedReply,
 )
+from llm_council.providers._agents.waits import wait_said
 
 __all__ = ["Ended", "by_words", "failed", "last_object", "said_on"]
 

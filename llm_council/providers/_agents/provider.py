@@ -15,20 +15,20 @@ from typing import Any, ClassVar
 import anyio
 import attrs
 
-from llm_council import _loop_local
-from llm_council._secrets import Secret, clean
-from llm_council._wire import spoken_tools
-from llm_council._wire.agents import AgentEvents, Ended, Invocation
+from llm_council._runtime import per_loop
+from llm_council._wire import prompted_tools
 from llm_council.errors import CommandNotFound, CouncilError, InvalidOption, TimedOut
+from llm_council.errors._secrets import Secret, clean
 from llm_council.models import Limits, Timeouts
 from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
-from llm_council.providers import _border, negotiate
-from llm_council.providers._errand import time_left
+from llm_council.providers._agents.invocation import AgentEvents, Ended, Invocation
+from llm_council.providers._call import error_mapping, fitting
+from llm_council.providers._call.bounded import time_left
+from llm_council.providers._call.profiles import profile_for
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
-from llm_council.providers.profiles import profile_for
 from llm_council.transports._process import Command, absolute_path, find_program, running
 
 __all__ = ["CommandLineProvider"]
@@ -78,7 +78,7 @@ class CommandLineProvider(ProviderAdapter):
     KEYS: ClassVar[tuple[str, ...]] = ()
     TAKES_MAX_TOKENS: ClassVar[bool] = False
 
-    @_border.guarded
+    @error_mapping.guarded
     def __init__(
         self,
         *,
@@ -143,7 +143,7 @@ class CommandLineProvider(ProviderAdapter):
                 yield piece
 
     async def _pieces(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
-        listener = spoken_tools.Listener(request, self._limits)
+        listener = prompted_tools.Listener(request, self._limits)
         async with aclosing(self._told(request, live=live)) as pieces:
             async for piece in pieces:
                 for found in listener.feed(piece):
@@ -193,7 +193,7 @@ class CommandLineProvider(ProviderAdapter):
 
     async def _place(self, stack: AsyncExitStack, ends: float | None) -> None:
         """Wait for one of the places that programs have here."""
-        places = await _loop_local.get(self, "places", lambda: anyio.Semaphore(self._at_once), _leave)
+        places = await per_loop.get(self, "places", lambda: anyio.Semaphore(self._at_once), _leave)
         with anyio.move_on_after(None if ends is None else ends - time.monotonic()):
             await places.acquire()
             stack.callback(places.release)
@@ -208,18 +208,18 @@ class CommandLineProvider(ProviderAdapter):
 
     def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         """Return the request as it will be put: fitted, for those who did not come through the door, with a model."""
-        fitted, adjustments = negotiate.fit(request, self._abilities(request), self._profile_of(request.model))
+        fitted, adjustments = fitting.fit(request, self._abilities(request), self._profile_of(request.model))
         if fitted.max_tokens is not None and not self.TAKES_MAX_TOKENS:
             reason = f"{self.PROGRAM} has no option for it"
             dropped = Adjustment(field="max_tokens", action="dropped", asked=fitted.max_tokens, reason=reason)
             fitted, adjustments = attrs.evolve(fitted, max_tokens=None), (*adjustments, dropped)
-        fitted, spoken = spoken_tools.said(fitted)
+        fitted, spoken = prompted_tools.said(fitted)
         model = fitted.model or self.default_model
         return (fitted if fitted.model == model else replaced(fitted, model=model)), adjustments + spoken
 
     def _abilities(self, request: GenerateRequest) -> ProviderCapabilities:
         """Return what it can do for this request: held to a schema, no model could call a tool in words."""
-        if request.structured_output is None or not spoken_tools.offered(request):
+        if request.structured_output is None or not prompted_tools.offered(request):
             return self.capabilities
         return attrs.evolve(self.capabilities, structured_output=False)
 
@@ -315,7 +315,7 @@ class CommandLineProvider(ProviderAdapter):
     @classmethod
     def _family(cls) -> str:
         """Return the name of the built-in class that this one comes from: a subclass is of its parent's kind."""
-        ours = [base for base in cls.__mro__ if base.__module__.startswith(f"{__package__}.")]
+        ours = [base for base in cls.__mro__ if base.__module__.startswith("llm_council.providers.cli.")]
         return next((vars(base)["name"] for base in ours if "name" in vars(base)), "")
 
 

@@ -7,14 +7,14 @@ A symmetrical codec of pure functions: what adapters use (``encode_request``, ``
 
 from __future__ import annotations
 
-from llm_council._wire.anthropic_errors import decode_error, encode_error
-from llm_council._wire.anthropic_mirror import encode_events, encode_response, frame
-from llm_council._wire.anthropic_mirror_request import decode_request
-from llm_council._wire.anthropic_options import MessagesOptions, ThinkingStyle
-from llm_council._wire.anthropic_reply import decode_response
-from llm_council._wire.anthropic_request import encode_request
-from llm_council._wire.anthropic_stream import EventDecoder, MessageStream
-from llm_council._wire.anthropic_thinking import thinking_budget
+from llm_council.providers._anthropic.errors import decode_error, encode_error
+from llm_council.providers._anthropic.options import MessagesOptions, ThinkingStyle
+from llm_council.providers._anthropic.reply import decode_response
+from llm_council.providers._anthropic.request import encode_request
+from llm_council.providers._anthropic.stream import EventDecoder, MessageStream
+from llm_council.providers._anthropic.thinking import thinking_budget
+from llm_council.testing._mirrors.anthropic_reply import encode_events, encode_response, frame
+from llm_council.testing._mirrors.anthropic_request import decode_request
 
 __all__ = [
     "EventDecoder",

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llm_council._wire import failures, gemini_errors, openai_errors
+from llm_council._wire import failures
+from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import (
     ApiError,
@@ -18,6 +19,7 @@ from llm_council.errors import (
     RequestRejected,
     ServerFailed,
 )
+from llm_council.providers._google import errors as gemini_errors
 
 __all__ = ["STATUSES", "decode_error", "encode_error", "error_inside"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 
 from llm_council._schema import strictly
-from llm_council._wire.anthropic import MessagesOptions, thinking_budget
 from llm_council.models.reply import Adjustment
 from llm_council.models.request import Effort, GenerateRequest
+from llm_council.providers._anthropic import MessagesOptions, thinking_budget
 
 __all__ = ["enforceable", "fit"]
 
@@ -30,7 +30,7 @@ def fit(request: GenerateRequest, options: MessagesOptions) -> tuple[GenerateReq
     temperature and top_p, and these two exclude each other (Messages API reference).
 
     Args:
-        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        request: what is asked; ``fitting.fit`` has made it fit the model.
         options: in what the model differs.
     """
     changes: dict[str, Any] = {}

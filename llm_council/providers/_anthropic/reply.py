@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.anthropic_errors import error_inside
-from llm_council._wire.anthropic_options import DEFAULT, MessagesOptions
-from llm_council._wire.anthropic_thinking import BLOCKS, parts_to_echo
 from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, tokens
 from llm_council.models.messages import ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
+from llm_council.providers._anthropic.errors import error_inside
+from llm_council.providers._anthropic.options import DEFAULT, MessagesOptions
+from llm_council.providers._anthropic.thinking import BLOCKS, parts_to_echo
 
 __all__ = ["decode_response"]
 

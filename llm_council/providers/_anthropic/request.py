@@ -8,12 +8,12 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.anthropic_options import DEFAULT, MessagesOptions
-from llm_council._wire.anthropic_thinking import block_of, encode_thinking
 from llm_council._wire.payloads import loads
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import GenerateRequest, Tool
+from llm_council.providers._anthropic.options import DEFAULT, MessagesOptions
+from llm_council.providers._anthropic.thinking import block_of, encode_thinking
 
 __all__ = ["encode_choice", "encode_request", "encode_tool"]
 
@@ -36,7 +36,7 @@ def encode_request(
     which the results of tools come first. Text without a character, which is refused, is left out.
 
     Args:
-        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        request: what is asked; ``fitting.fit`` has made it fit the model.
         options: in what the model differs.
         model: the model's name, for a request that has none or another one.
         stream: whether to ask for a stream; None takes ``request.stream``.

@@ -18,8 +18,7 @@ from typing import Any
 
 from anyio import to_thread
 
-from llm_council import _loop_local
-from llm_council._wire.anthropic import frame
+from llm_council._runtime import per_loop
 from llm_council._wire.payloads import get_text, loads, need_object
 from llm_council.errors import (
     ConfigurationError,
@@ -31,6 +30,7 @@ from llm_council.errors import (
     ProviderError,
 )
 from llm_council.models import Limits, Timeouts
+from llm_council.providers._anthropic import frame
 from llm_council.transports import HttpRequest, ReplyStream
 from llm_council.transports._base import outgoing, where
 from llm_council.transports._bridge import bridged
@@ -109,7 +109,7 @@ class SdkTransport(Exchanging):
 
     async def aclose(self) -> None:
         """Close our own client of the current event loop; the next request makes a new one."""
-        await _loop_local.aclose(self)
+        await per_loop.aclose(self)
 
     @asynccontextmanager
     async def _exchange(
@@ -118,7 +118,7 @@ class SdkTransport(Exchanging):
         sdk = await _loaded()
         client = self._given
         if client is None:
-            client = await _loop_local.get(self, "client", partial(_new_client, sdk, self._base), _close)
+            client = await per_loop.get(self, "client", partial(_new_client, sdk, self._base), _close)
         reply = await self._open(sdk, client, request, timeouts)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from llm_council._wire.anthropic_errors import error_inside
-from llm_council._wire.anthropic_options import DEFAULT, MessagesOptions
-from llm_council._wire.anthropic_reply import (
+from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object
+from llm_council._wire.reading import BodyReader, Decoder
+from llm_council._wire.sse import SseEvent, SseSplitter
+from llm_council.errors import MalformedReply
+from llm_council.models.limits import Limits
+from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
+from llm_council.providers._anthropic.errors import error_inside
+from llm_council.providers._anthropic.options import DEFAULT, MessagesOptions
+from llm_council.providers._anthropic.reply import (
     about,
     call_extra,
     decode_response,
@@ -17,13 +23,7 @@ from llm_council._wire.anthropic_reply import (
     refusal_in,
     stop_word,
 )
-from llm_council._wire.anthropic_thinking import BLOCKS, SAID, parts_to_echo
-from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object
-from llm_council._wire.reading import BodyReader, Decoder
-from llm_council._wire.sse import SseEvent, SseSplitter
-from llm_council.errors import MalformedReply
-from llm_council.models.limits import Limits
-from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
+from llm_council.providers._anthropic.thinking import BLOCKS, SAID, parts_to_echo
 
 __all__ = ["EventDecoder", "MessageStream"]
 

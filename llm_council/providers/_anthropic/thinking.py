@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.anthropic_options import MessagesOptions, ThinkingStyle
 from llm_council.errors import InvalidOption
 from llm_council.models.messages import ReasoningPart
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
+from llm_council.providers._anthropic.options import MessagesOptions, ThinkingStyle
 
 __all__ = [
     "BLOCKS",

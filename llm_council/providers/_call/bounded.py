@@ -12,8 +12,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 import anyio
 import sniffio
 
-from llm_council import _scope
-from llm_council._runtime import Answering, AwaitedStream, loops
+from llm_council._runtime import Answering, AwaitedStream, call_context, loops
 from llm_council._runtime.stepping import noted, standing
 from llm_council._runtime.thread import hidden
 from llm_council.errors import AdapterFailed, TimedOut
@@ -50,7 +49,7 @@ class OutOfTime(Exception):
 
 def time_left(request: GenerateRequest, total: float | None, deadline: float | None = None) -> float | None:
     """Return the seconds that a call has: the least of its own limits and its run's, else ``total``."""
-    said = [limit for limit in (deadline, request.timeout_seconds, _scope.current().left()) if limit is not None]
+    said = [limit for limit in (deadline, request.timeout_seconds, call_context.current().left()) if limit is not None]
     return min(said) if said else total
 
 
@@ -75,7 +74,7 @@ def late(name: str, seconds: float | None, partial: Words | None = None) -> Time
 def _blocked(name: str, seconds: float | None) -> NoReturn:
     """Raise what a blocking caller gets when the event loop stands still beyond the seconds of a call."""
     said = f"{name} did not answer within {seconds or 0:.3g} s: something blocks the event loop"
-    raise TimedOut(said, provider=name, run_id=_scope.current().run_id, elapsed=seconds)
+    raise TimedOut(said, provider=name, run_id=call_context.current().run_id, elapsed=seconds)
 
 
 class InPlace(Generic[T]):

@@ -11,16 +11,29 @@ from typing import Any, NoReturn, TypeVar, cast, overload
 
 import anyio
 
-from llm_council import _runtime, _scope
+from llm_council import _runtime
+from llm_council._runtime import call_context
 from llm_council._runtime.thread import authored, hidden
-from llm_council._secrets import redact
 from llm_council.errors import AdapterFailed, Attempt, CouncilError, ProviderError
+from llm_council.errors._secrets import redact
 from llm_council.transports import translate
 
 F = TypeVar("F", bound=Callable[..., None])
 
-_PACKAGE = Path(__file__).parents[1]
-_SPEAKERS = ("_http.py", "_anthropic_sdk.py", "_replicate.py", "replicate.py", "vertex.py", "cli")
+_PACKAGE = Path(__file__).parents[2]
+_SPEAKERS = (
+    "_http",
+    "_anthropic",
+    "_cohere",
+    "_google",
+    "_ollama",
+    "_replicate",
+    "_agents",
+    "_ai21.py",
+    "replicate.py",
+    "vertex.py",
+    "cli",
+)
 _INSIDE = tuple(str(_PACKAGE / part) for part in ("_wire", "transports", *(f"providers/{name}" for name in _SPEAKERS)))
 
 __all__ = ["brief", "guarded", "raise_typed", "stripped", "tell", "typed"]
@@ -109,7 +122,7 @@ def tell(error: CouncilError, name: str, request: Any, began: float, partial: Ca
         error.__context__ = None
     elapsed = time.monotonic() - began
     model = getattr(request, "model", None)
-    error.fill(provider=name, model=model, run_id=_scope.current().run_id, elapsed=elapsed)
+    error.fill(provider=name, model=model, run_id=call_context.current().run_id, elapsed=elapsed)
     if isinstance(error, ProviderError):
         tried = Attempt(
             at=0.0,

@@ -16,7 +16,7 @@ from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import ImagePart, Message, TextPart
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
-from llm_council.providers.profiles import ModelProfile, Sampling
+from llm_council.providers._call.profiles import ModelProfile, Sampling
 
 __all__ = ["fit", "fitted", "is_emulated", "missed", "unmet"]
 

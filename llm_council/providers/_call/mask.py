@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._secrets import Veil, live
+from llm_council.errors._secrets import Veil, live
 from llm_council.models._noun import keyless
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
 

@@ -11,7 +11,6 @@ import anyio.to_thread
 import attrs
 
 from llm_council._runtime.thread import hidden
-from llm_council._secrets import masked
 from llm_council._wire.payloads import well_formed
 from llm_council.errors import (
     AdapterFailed,
@@ -22,10 +21,11 @@ from llm_council.errors import (
     TruncatedReply,
 )
 from llm_council.errors._partial import Words
+from llm_council.errors._secrets import masked
 from llm_council.models._noun import keyless
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._veil import PieceVeil
+from llm_council.providers._call.mask import PieceVeil
 
 __all__ = ["checked", "invoke", "joined", "pieces", "text_of", "whole"]
 

@@ -7,10 +7,10 @@ A symmetrical codec of pure functions: what the adapter uses (``encode_request``
 
 from __future__ import annotations
 
-from llm_council._wire.cohere_errors import decode_error, encode_error
-from llm_council._wire.cohere_reply import DONE, decode_response, encode_events, encode_response, frame
-from llm_council._wire.cohere_request import decode_request, encode_request
-from llm_council._wire.cohere_stream import ChatStream, EventDecoder
+from llm_council.providers._cohere.errors import decode_error, encode_error
+from llm_council.providers._cohere.reply import DONE, decode_response, encode_events, encode_response, frame
+from llm_council.providers._cohere.request import decode_request, encode_request
+from llm_council.providers._cohere.stream import ChatStream, EventDecoder
 
 __all__ = [
     "DONE",

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llm_council._wire import failures, openai_errors
+from llm_council._wire import failures
+from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import (
     ApiError,

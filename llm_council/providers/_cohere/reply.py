@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.cohere_errors import error_inside
-from llm_council._wire.cohere_request import PLAN, VENDOR, plan_part
-from llm_council._wire.openai_calls import arguments_text, call_id
-from llm_council._wire.openai_reply import finish_word, get_id, picked
+from llm_council._wire.openai_chat.calls import arguments_text, call_id
+from llm_council._wire.openai_chat.reply import finish_word, get_id, picked
 from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, tokens
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
+from llm_council.providers._cohere.errors import error_inside
+from llm_council.providers._cohere.request import PLAN, VENDOR, plan_part
 
 __all__ = [
     "DONE",

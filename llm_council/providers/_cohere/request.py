@@ -28,7 +28,7 @@ def encode_request(request: GenerateRequest, *, model: str | None = None, stream
     tool asks for it.
 
     Args:
-        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        request: what is asked; ``fitting.fit`` has made it fit the model.
         model: the model's name, for a request that has none or another one.
         stream: whether to ask for a stream; None takes ``request.stream``.
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from llm_council._wire.cohere_errors import error_inside
-from llm_council._wire.cohere_reply import decode_response, end_facts, parts_to_echo, read_call
-from llm_council._wire.cohere_request import PLAN
-from llm_council._wire.openai_calls import arguments_text
-from llm_council._wire.openai_reply import get_id
+from llm_council._wire.openai_chat.calls import arguments_text
+from llm_council._wire.openai_chat.reply import get_id
 from llm_council._wire.payloads import get_text, loads, malformed, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
+from llm_council.providers._cohere.errors import error_inside
+from llm_council.providers._cohere.reply import decode_response, end_facts, parts_to_echo, read_call
+from llm_council.providers._cohere.request import PLAN
 
 __all__ = ["ChatStream", "EventDecoder"]
 

@@ -8,12 +8,12 @@ A symmetrical codec of pure functions: what adapters use (``encode_request``, ``
 
 from __future__ import annotations
 
-from llm_council._wire.gemini_errors import decode_error, encode_error
-from llm_council._wire.gemini_mirror import encode_array, encode_chunks, encode_response, frame
-from llm_council._wire.gemini_options import GeminiOptions, ThinkingStyle
-from llm_council._wire.gemini_reply import FrameDecoder, decode_response
-from llm_council._wire.gemini_request import decode_request, encode_request
-from llm_council._wire.gemini_stream import ArraySplitter, GeminiStream
+from llm_council.providers._google.errors import decode_error, encode_error
+from llm_council.providers._google.options import GeminiOptions, ThinkingStyle
+from llm_council.providers._google.reply import FrameDecoder, decode_response
+from llm_council.providers._google.request import decode_request, encode_request
+from llm_council.providers._google.stream import ArraySplitter, GeminiStream
+from llm_council.testing._mirrors.gemini_reply import encode_array, encode_chunks, encode_response, frame
 
 __all__ = [
     "ArraySplitter",

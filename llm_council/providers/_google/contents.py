@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.gemini_options import VENDOR
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.providers._google.options import VENDOR
 
 __all__ = ["SIGNATURE", "decode_contents", "encode_turns", "model_parts", "reasoning_part"]
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import attrs
 
-from llm_council._wire.openai_options import SchemaStyle
+from llm_council._wire.openai_chat.options import SchemaStyle
 from llm_council.models._noun import noun
 
 __all__ = ["DEFAULT", "VENDOR", "GeminiOptions", "ThinkingStyle"]

@@ -6,9 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from llm_council._wire.gemini_contents import SIGNATURE, reasoning_part
-from llm_council._wire.gemini_errors import error_inside
-from llm_council._wire.gemini_partial import PartialCall
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object, tokens
 from llm_council._wire.reading import Decoder
 from llm_council._wire.sse import SseEvent
@@ -16,6 +13,9 @@ from llm_council.errors import MalformedReply
 from llm_council.models._noun import replaced
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, Usage, join
+from llm_council.providers._google.contents import SIGNATURE, reasoning_part
+from llm_council.providers._google.errors import error_inside
+from llm_council.providers._google.partial import PartialCall
 
 __all__ = ["CANDIDATE_EXTRA", "REPLY_EXTRA", "FrameDecoder", "decode_response", "finish_of"]
 

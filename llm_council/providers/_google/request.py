@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llm_council._wire.gemini_contents import decode_contents, encode_turns
-from llm_council._wire.gemini_options import DEFAULT, GeminiOptions, ThinkingStyle
-from llm_council._wire.openai_options import SchemaStyle
+from llm_council._wire.openai_chat.options import SchemaStyle
 from llm_council._wire.payloads import get_text, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import Message, Role
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.providers._google.contents import decode_contents, encode_turns
+from llm_council.providers._google.options import DEFAULT, GeminiOptions, ThinkingStyle
 
 __all__ = ["decode_request", "encode_request"]
 
@@ -44,7 +44,7 @@ def encode_request(request: GenerateRequest, options: GeminiOptions = DEFAULT) -
     The request's ``extra`` is laid over the payload: objects are joined key by key, lists of tools one after the other.
 
     Args:
-        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        request: what is asked; ``fitting.fit`` has made it fit the model.
         options: in what the model differs.
 
     Raises:

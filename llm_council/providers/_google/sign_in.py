@@ -13,7 +13,6 @@ import anyio.to_thread
 import attrs
 
 from llm_council import transports
-from llm_council._secrets import Secret
 from llm_council.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -21,8 +20,9 @@ from llm_council.errors import (
     MissingDependency,
     ProviderError,
 )
+from llm_council.errors._secrets import Secret
 from llm_council.models.limits import Limits, Timeouts
-from llm_council.providers import _border
+from llm_council.providers._call import error_mapping
 from llm_council.transports import HttpReply, HttpRequest, ReplyStream, Transport
 
 __all__ = ["SignIn", "SignedTransport"]
@@ -125,10 +125,10 @@ class SignIn:
         try:
             self._credentials.refresh(request)
         except exceptions.TransportError as exc:
-            raise ConnectFailed(f"Google's sign-in was not reached: {_said(exc)}") from _border.stripped(exc)
+            raise ConnectFailed(f"Google's sign-in was not reached: {_said(exc)}") from error_mapping.stripped(exc)
         except exceptions.GoogleAuthError as exc:
             what = f"Google gives no token for these credentials: {_REMEDY} ({_said(exc)})"
-            raise AuthenticationFailed(what, retryable=bool(exc.retryable)) from _border.stripped(exc)
+            raise AuthenticationFailed(what, retryable=bool(exc.retryable)) from error_mapping.stripped(exc)
         finally:
             request.session.close()
 
@@ -145,7 +145,7 @@ class SignIn:
                     self._credentials, self._project = default(scopes=[_SCOPE])
                 except exceptions.GoogleAuthError as exc:
                     what = f"there are no Google credentials: {_REMEDY} ({_said(exc)})"
-                    raise MissingCredentials(what) from _border.stripped(exc)
+                    raise MissingCredentials(what) from error_mapping.stripped(exc)
             elif _is_installed():
                 from google.auth import credentials
 

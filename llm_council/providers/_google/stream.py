@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from llm_council._wire.gemini_reply import FrameDecoder, decode_response
 from llm_council._wire.reading import BodyReader
 from llm_council._wire.sse import SseEvent, SseSplitter, event_text
 from llm_council.errors import ReplyTooLarge
 from llm_council.models.limits import Limits
+from llm_council.providers._google.reply import FrameDecoder, decode_response
 
 __all__ = ["ArraySplitter", "GeminiStream"]
 

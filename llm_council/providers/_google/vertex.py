@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from llm_council._wire import anthropic_errors, gemini_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import ApiError, InvalidOption, MalformedReply
+from llm_council.providers._anthropic import errors as anthropic_errors
+from llm_council.providers._google import errors as gemini_errors
 
 __all__ = ["decode_error", "encode_claude", "host", "is_claude", "resource"]
 

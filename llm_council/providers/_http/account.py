@@ -10,8 +10,8 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from llm_council._secrets import Secret
 from llm_council.errors import InvalidKey, InvalidOption, MissingCredentials
+from llm_council.errors._secrets import Secret
 
 __all__ = ["Header", "address", "mark", "read_key", "revealed", "sealed"]
 

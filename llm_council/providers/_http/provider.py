@@ -13,7 +13,6 @@ import anyio
 import attrs
 
 from llm_council import transports
-from llm_council._secrets import Secret
 from llm_council._wire.payloads import dumps, loads, refuse_page
 from llm_council.errors import (
     ConfigurationError,
@@ -29,15 +28,18 @@ from llm_council.errors import (
     TruncatedReply,
     near,
 )
+from llm_council.errors._secrets import Secret
 from llm_council.models import Limits, Timeouts
 from llm_council.models._noun import replaced
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers import _account, _border, negotiate
-from llm_council.providers._errand import heeding, time_left
+from llm_council.providers._call import error_mapping, fitting
+from llm_council.providers._call.bounded import heeding, time_left
+from llm_council.providers._call.profiles import default_model_of, family_of, profile_for
+from llm_council.providers._http import account
+from llm_council.providers._http.account import mark
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
-from llm_council.providers.profiles import default_model_of, family_of, profile_for
 from llm_council.transports import HttpReply, HttpRequest, Transport
 
 __all__ = ["HttpProvider", "StreamReader"]
@@ -89,7 +91,7 @@ class HttpProvider(ProviderAdapter):
     IDEMPOTENCY_HEADER: ClassVar[str | None] = None
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = False
 
-    @_border.guarded
+    @error_mapping.guarded
     def __init__(
         self,
         *,
@@ -108,10 +110,10 @@ class HttpProvider(ProviderAdapter):
             self.name = name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
         allow_http = allow_http or os.environ.get(ALLOW_HTTP, "").strip() == "1"
         address = base_url or (os.environ.get(self.BASE_URL_ENV, "").strip() if self.BASE_URL_ENV else "")
-        self.base_url = _account.address(address or self.BASE_URL, allow_http=allow_http)
+        self.base_url = account.address(address or self.BASE_URL, allow_http=allow_http)
         self.default_model = default_model or self.DEFAULT_MODEL or default_model_of(type(self))
-        self._key, self._bad_key = _account.read_key(api_key, self.API_KEY_ENV, self.name)
-        self._headers = {key: _account.sealed(key, value) for key, value in (headers or {}).items()}
+        self._key, self._bad_key = account.read_key(api_key, self.API_KEY_ENV, self.name)
+        self._headers = {key: account.sealed(key, value) for key, value in (headers or {}).items()}
         self._owns_transport = transport is None
         self._moves: Transport | None = None if transport is None else transports.as_transport(transport)
         self._timeouts = _noun(Timeouts, timeout)
@@ -124,7 +126,7 @@ class HttpProvider(ProviderAdapter):
         """Let a class that answers in a way of its own stream that way too, unless it says how."""
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
-            cls.__init__ = _border.guarded(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = error_mapping.guarded(cls.__init__)  # type: ignore[method-assign]
         if "generate" in vars(cls) and "stream" not in vars(cls):
             cls.stream = ProviderAdapter.stream  # type: ignore[method-assign]
 
@@ -148,7 +150,7 @@ class HttpProvider(ProviderAdapter):
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request, the key's included: override to add to them, or to sign otherwise."""
-        said = {key: _account.revealed(value) for key, value in self._headers.items()}
+        said = {key: account.revealed(value) for key, value in self._headers.items()}
         if self._key and not any(key.lower() == "authorization" for key in said):
             said["Authorization"] = f"Bearer {self._key.reveal()}"
         return said
@@ -309,7 +311,7 @@ class HttpProvider(ProviderAdapter):
     def cache_identity(self) -> str:
         """Return the name, the address, the account's fingerprint, and a hash of what is sent beside a request."""
         account = self.account_identity() or f"{self.base_url}:"
-        return f"{super().cache_identity()}:{account}:{self.default_model or ''}{_account.mark(*self._besides())}"
+        return f"{super().cache_identity()}:{account}:{self.default_model or ''}{mark(*self._besides())}"
 
     def _besides(self) -> tuple[object, ...]:
         """Return what shapes the answers of this instance and stands in no request."""
@@ -334,7 +336,7 @@ class HttpProvider(ProviderAdapter):
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         """Return the request as it will be sent: fitted, for those who did not come through the door, with a model."""
         self.check()
-        fitted, adjustments = negotiate.fit(request, self.capabilities, self._profile_of(request.model))
+        fitted, adjustments = fitting.fit(request, self.capabilities, self._profile_of(request.model))
         model = fitted.model or self.default_model or await self._only_model()
         return (fitted if fitted.model == model else replaced(fitted, model=model)), adjustments
 

@@ -28,9 +28,9 @@ from typing import Any
 import anyio
 import attrs
 
-from llm_council._secrets import Secret, clean
 from llm_council.errors import CommandFailed, CouncilError, MissingDependency, TimedOut, UnsupportedEnvironmentError
-from llm_council.providers._local_cores import EngineSpec
+from llm_council.errors._secrets import Secret, clean
+from llm_council.providers._local.cores import EngineSpec
 
 __all__ = ["Engine", "EngineSpec", "installed", "release", "running", "state"]
 
@@ -40,7 +40,7 @@ START_SECONDS = 120.0
 LOG_BYTES = 64 * 1024
 """How much of the end of the engine's log is kept, in memory alone."""
 
-_SERVER = Path(__file__).with_name("_local_server.py")
+_SERVER = Path(__file__).with_name("server.py")
 # LD_LIBRARY_PATH: some interpreters do not start without it. No key, no PYTHONPATH, no LD_PRELOAD.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 

@@ -187,7 +187,7 @@ def cache_folder() -> Path:
 
 @lru_cache(maxsize=1)
 def _rows() -> tuple[Mapping[str, Any], ...]:
-    text = resources.files(__package__).joinpath("local_models.toml").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("models.toml").read_text(encoding="utf-8")
     return tuple(tomllib.loads(text)["model"])
 
 

@@ -8,10 +8,10 @@ OpenAI dialect's readers know.
 
 from __future__ import annotations
 
-from llm_council._wire.ollama_reply import decode_response, encode_chunks, encode_error, encode_response, frame
-from llm_council._wire.ollama_request import ChatOptions, decode_request, encode_request
-from llm_council._wire.ollama_stream import ChatStream
-from llm_council._wire.openai_errors import decode_error
+from llm_council._wire.openai_chat.errors import decode_error
+from llm_council.providers._ollama.reply import decode_response, encode_chunks, encode_error, encode_response, frame
+from llm_council.providers._ollama.request import ChatOptions, decode_request, encode_request
+from llm_council.providers._ollama.stream import ChatStream
 
 __all__ = [
     "ChatOptions",

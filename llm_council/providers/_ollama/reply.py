@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.ollama_request import DEFAULT, VENDOR, ChatOptions
-from llm_council._wire.openai_calls import arguments_text, call_id
-from llm_council._wire.openai_errors import error_inside
-from llm_council._wire.openai_reply import finish_word, picked
+from llm_council._wire.openai_chat.calls import arguments_text, call_id
+from llm_council._wire.openai_chat.errors import error_inside
+from llm_council._wire.openai_chat.reply import finish_word, picked
 from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.errors import MalformedReply
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
+from llm_council.providers._ollama.request import DEFAULT, VENDOR, ChatOptions
 
 __all__ = [
     "EXTRA",

@@ -61,7 +61,7 @@ def encode_request(
     and no id of a tool call in this dialect.
 
     Args:
-        request: what is asked; ``negotiate.fit`` has made it fit the model.
+        request: what is asked; ``fitting.fit`` has made it fit the model.
         options: in what the model differs.
         model: the model's name, for a request that has none or another one.
         stream: whether to ask for a stream; None takes ``request.stream``.

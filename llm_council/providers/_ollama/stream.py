@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_council._wire.ollama_reply import EXTRA, read_calls, read_finish, read_usage, thoughts_to_echo
-from llm_council._wire.ollama_request import DEFAULT, ChatOptions
-from llm_council._wire.openai_errors import error_inside
-from llm_council._wire.openai_reply import finish_word, picked
+from llm_council._wire.openai_chat.errors import error_inside
+from llm_council._wire.openai_chat.reply import finish_word, picked
 from llm_council._wire.payloads import get_text, loads, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import NdjsonSplitter, SseEvent
 from llm_council._wire.think import ThoughtSplitter
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
+from llm_council.providers._ollama.reply import EXTRA, read_calls, read_finish, read_usage, thoughts_to_echo
+from llm_council.providers._ollama.request import DEFAULT, ChatOptions
 
 __all__ = ["ChatStream", "LineDecoder"]
 

@@ -8,9 +8,9 @@ called is data: ``ModelInputs``.
 
 from __future__ import annotations
 
-from llm_council._wire.replicate_errors import decode_error, encode_error
-from llm_council._wire.replicate_inputs import ModelInputs, read_inputs
-from llm_council._wire.replicate_reply import (
+from llm_council.providers._replicate.errors import decode_error, encode_error
+from llm_council.providers._replicate.inputs import ModelInputs, read_inputs
+from llm_council.providers._replicate.reply import (
     Prediction,
     decode_response,
     encode_events,
@@ -18,8 +18,8 @@ from llm_council._wire.replicate_reply import (
     frame,
     read_prediction,
 )
-from llm_council._wire.replicate_request import decode_request, encode_request, predictions_path, schema_path
-from llm_council._wire.replicate_stream import EventDecoder, PredictionStream
+from llm_council.providers._replicate.request import decode_request, encode_request, predictions_path, schema_path
+from llm_council.providers._replicate.stream import EventDecoder, PredictionStream
 
 __all__ = [
     "EventDecoder",

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llm_council._secrets import clean
-from llm_council._wire import failures, openai_errors
+from llm_council._wire import failures
+from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import ContentFiltered, MalformedReply, ProviderError, ServerFailed
+from llm_council.errors._secrets import clean
 
 __all__ = ["decode_error", "encode_error", "failed"]
 

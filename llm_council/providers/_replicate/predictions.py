@@ -12,14 +12,6 @@ import anyio
 import attrs
 
 from llm_council._wire.payloads import loads
-from llm_council._wire.replicate import (
-    ModelInputs,
-    Prediction,
-    PredictionStream,
-    decode_error,
-    decode_response,
-    read_prediction,
-)
 from llm_council.errors import (
     ApiError,
     CapabilityMissing,
@@ -34,8 +26,16 @@ from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import ImagePart
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest
-from llm_council.providers._errand import GRACE, time_left
-from llm_council.providers._http import HttpProvider
+from llm_council.providers._call.bounded import GRACE, time_left
+from llm_council.providers._http.provider import HttpProvider
+from llm_council.providers._replicate import (
+    ModelInputs,
+    Prediction,
+    PredictionStream,
+    decode_error,
+    decode_response,
+    read_prediction,
+)
 from llm_council.transports import HttpReply, HttpRequest
 
 __all__ = ["Running", "ended", "fit", "followed", "running"]

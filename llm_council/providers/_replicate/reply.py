@@ -8,11 +8,11 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.openai_reply import picked
+from llm_council._wire.openai_chat.reply import picked
 from llm_council._wire.payloads import get_text, malformed, need_object, tokens
-from llm_council._wire.replicate_errors import failed
 from llm_council.errors import TruncatedReply
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
+from llm_council.providers._replicate.errors import failed
 
 __all__ = [
     "Prediction",

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 from llm_council._wire.payloads import get_text, malformed, need_list, need_object
-from llm_council._wire.replicate_inputs import DEFAULT, ModelInputs
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, Role, TextPart
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
+from llm_council.providers._replicate.inputs import DEFAULT, ModelInputs
 
 __all__ = ["decode_request", "encode_request", "predictions_path", "schema_path", "version_of"]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from llm_council._wire.payloads import loads
 from llm_council._wire.reading import BodyReader, Decoder
-from llm_council._wire.replicate_errors import failed
-from llm_council._wire.replicate_reply import SUCCEEDED, decode_response, stopped
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk
+from llm_council.providers._replicate.errors import failed
+from llm_council.providers._replicate.reply import SUCCEEDED, decode_response, stopped
 
 __all__ = ["EventDecoder", "PredictionStream"]
 

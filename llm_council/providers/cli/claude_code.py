@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import attrs
 
-from llm_council._wire.agents import Invocation
-from llm_council._wire.claude_code import LONGEST_SCHEMA, REMEDY, ClaudeCodeEvents, encode_request
 from llm_council._wire.payloads import dumps
 from llm_council.errors import AuthenticationFailed
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.request import GenerateRequest
-from llm_council.providers.cli._base import CommandLineProvider
+from llm_council.providers._agents.claude_code import LONGEST_SCHEMA, REMEDY, ClaudeCodeEvents, encode_request
+from llm_council.providers._agents.invocation import Invocation
+from llm_council.providers._agents.provider import CommandLineProvider
 
 __all__ = ["ClaudeCodeProvider"]
 

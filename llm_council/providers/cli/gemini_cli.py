@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from llm_council._wire.agents import Invocation
-from llm_council._wire.gemini_cli import REMEDY, GeminiCliEvents, encode_request
 from llm_council.errors import AuthenticationFailed
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.request import GenerateRequest
-from llm_council.providers.cli._base import CommandLineProvider
+from llm_council.providers._agents.gemini_cli import REMEDY, GeminiCliEvents, encode_request
+from llm_council.providers._agents.invocation import Invocation
+from llm_council.providers._agents.provider import CommandLineProvider
 
 __all__ = ["GeminiCliProvider"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from llm_council._wire.anthropic_reply import REPLY_EXTRA, USAGE_EXTRA, picked
-from llm_council._wire.anthropic_thinking import block_of
 from llm_council._wire.payloads import dumps, loads
 from llm_council.models.reply import GenerateResponse
+from llm_council.providers._anthropic.reply import REPLY_EXTRA, USAGE_EXTRA, picked
+from llm_council.providers._anthropic.thinking import block_of
 
 __all__ = ["encode_events", "encode_response", "frame"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.anthropic_options import DEFAULT, MessagesOptions
-from llm_council._wire.anthropic_reply import tool_call
-from llm_council._wire.anthropic_request import encode_choice, encode_tool
-from llm_council._wire.anthropic_thinking import BLOCKS, decode_thinking, part_of
 from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
 from llm_council.models.request import GenerateRequest, StructuredOutput, Tool
+from llm_council.providers._anthropic.options import DEFAULT, MessagesOptions
+from llm_council.providers._anthropic.reply import tool_call
+from llm_council.providers._anthropic.request import encode_choice, encode_tool
+from llm_council.providers._anthropic.thinking import BLOCKS, decode_thinking, part_of
 
 __all__ = ["decode_request"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.gemini_contents import model_parts
-from llm_council._wire.gemini_reply import CANDIDATE_EXTRA, REPLY_EXTRA
 from llm_council._wire.payloads import dumps
 from llm_council.models.reply import FinishReason, GenerateResponse
+from llm_council.providers._google.contents import model_parts
+from llm_council.providers._google.reply import CANDIDATE_EXTRA, REPLY_EXTRA
 
 __all__ = ["encode_array", "encode_chunks", "encode_response", "frame"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from llm_council._wire.openai_calls import CUSTOM
-from llm_council._wire.openai_reply import CHOICE_EXTRA, MESSAGE_EXTRA, REPLY_EXTRA, picked
-from llm_council._wire.openai_thoughts import THINKING
+from llm_council._wire.openai_chat.calls import CUSTOM
+from llm_council._wire.openai_chat.reply import CHOICE_EXTRA, MESSAGE_EXTRA, REPLY_EXTRA, picked
+from llm_council._wire.openai_chat.thoughts import THINKING
 from llm_council._wire.payloads import dumps
 from llm_council.models.messages import ToolCall
 from llm_council.models.reply import GenerateResponse, Usage

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from llm_council._wire.openai_calls import CUSTOM
-from llm_council._wire.openai_reply import picked
+from llm_council._wire.openai_chat.calls import CUSTOM
+from llm_council._wire.openai_chat.reply import picked
 from llm_council._wire.payloads import dumps
-from llm_council._wire.responses_reply import REPLY_EXTRA, STATUSES
-from llm_council._wire.responses_request import text_in
+from llm_council._wire.responses.reply import REPLY_EXTRA, STATUSES
+from llm_council._wire.responses.request import text_in
 from llm_council.models.messages import ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
 

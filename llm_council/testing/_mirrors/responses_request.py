@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire.payloads import get_text, malformed, need_list, need_object
-from llm_council._wire.responses_options import DEFAULT, ResponsesOptions
-from llm_council._wire.responses_request import ENCRYPTED, encode_choice, encode_tool, text_in, thinks
+from llm_council._wire.responses.options import DEFAULT, ResponsesOptions
+from llm_council._wire.responses.request import ENCRYPTED, encode_choice, encode_tool, text_in, thinks
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import GenerateRequest, ReasoningConfig, StructuredOutput, Tool

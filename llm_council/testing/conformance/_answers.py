@@ -23,7 +23,7 @@ from llm_council.models import (
     ToolCall,
     Usage,
 )
-from llm_council.providers import _returns
+from llm_council.providers._call import returns
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.testing.conformance._promise import Player, broken, promise
 from llm_council.testing.conformance._stand import ASK, ODD, TEXT, Stand, each_way, whole_stream
@@ -54,7 +54,7 @@ class Answers(Stand):
         """Look at what ``generate`` returns, before the door makes anything of it."""
         async with self.stage(TEXT) as stage:
             for request in (ASK, attrs.evolve(ASK, stream=True)):
-                value = await _returns.invoke(stage.adapter.generate, request)
+                value = await returns.invoke(stage.adapter.generate, request)
                 if hasattr(value, "__aiter__"):
                     for item in [item async for item in value]:
                         _one_of(item, "yielded")
@@ -244,7 +244,7 @@ def _one_of(value: Any, did: str) -> None:
 
 async def _speaks_in_strings(adapter: ProviderAdapter) -> bool:
     """Tell whether ``generate`` gives nothing but strings, which cannot say why they end."""
-    value = await _returns.invoke(adapter.generate, ASK)
+    value = await returns.invoke(adapter.generate, ASK)
     if hasattr(value, "__aiter__"):
         return all([isinstance(item, str) async for item in value])
     return isinstance(value, str)

@@ -12,8 +12,8 @@ from typing import Any, NoReturn, Protocol
 import anyio
 import attrs
 
-from llm_council._secrets import clean
 from llm_council.errors import CouncilError
+from llm_council.errors._secrets import clean
 from llm_council.providers.base import ProviderAdapter
 from llm_council.testing.servers import Asked, Said
 

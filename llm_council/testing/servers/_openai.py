@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from llm_council._wire import openai as wire
-from llm_council._wire import openai_mirror as mirror
+from llm_council._wire import openai_chat as wire
 from llm_council.models import GenerateRequest, GenerateResponse
+from llm_council.testing._mirrors import openai_chat_reply as mirror
 from llm_council.testing.servers._dialect import Dialect
 from llm_council.testing.servers._said import Asked, Refuse
 

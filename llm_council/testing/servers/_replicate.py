@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from llm_council._wire import replicate as wire
-from llm_council._wire import spoken_tools
+from llm_council._wire import prompted_tools
 from llm_council._wire.payloads import dumps
 from llm_council.models import GenerateRequest, GenerateResponse
+from llm_council.providers import _replicate as wire
 from llm_council.testing.servers._dialect import Dialect
 from llm_council.testing.servers._said import Asked, Hang, Raw, Refuse, Said, Sent
 
@@ -69,7 +69,7 @@ class Replicate(Dialect):
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Write a stream."""
-        return wire.encode_events(spoken_tools.spoken(response))
+        return wire.encode_events(prompted_tools.spoken(response))
 
     def frame(self, event: Any) -> bytes:
         """Write an event; a refusal is one that is called an error."""
@@ -100,6 +100,6 @@ _BESIDE = {"version": "hidden", "input": {}, "logs": "", "created_at": "2026-01-
 
 def _prediction(response: GenerateResponse, **facts: Any) -> dict[str, Any]:
     """Write a prediction with all that the vendor says beside the answer."""
-    written = {**_BESIDE, **wire.encode_response(spoken_tools.spoken(response), **facts)}
+    written = {**_BESIDE, **wire.encode_response(prompted_tools.spoken(response), **facts)}
     own = f"https://replicate.invalid/v1/predictions/{response.request_id}"
     return {**written, "urls": {"get": own, "cancel": f"{own}/cancel", "web": own, **written["urls"]}}

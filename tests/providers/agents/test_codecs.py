@@ -8,12 +8,11 @@ from typing import Any
 
 import attrs
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import models as m
-from llm_council._wire import claude_code, codex, gemini_cli
-from llm_council._wire.agents import AgentEvents, Attached, Ended, Invocation, prompt
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     AuthenticationFailed,
@@ -34,7 +33,8 @@ from llm_council.errors import (
     TruncatedReply,
 )
 from llm_council.models import GenerateRequest, GenerateResponse, Limits, Message, Usage, join
-from llm_council.testing import strategies
+from llm_council.providers._agents import claude_code, codex, gemini_cli
+from llm_council.providers._agents.invocation import AgentEvents, Attached, Ended, Invocation, prompt
 
 DIALECTS: dict[str, Any] = {"codex": codex, "claude": claude_code, "gemini": gemini_cli}
 READERS: dict[str, type[AgentEvents]] = {

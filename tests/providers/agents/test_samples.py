@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from wire_samples import INDEX, SAMPLES, envelope, named
 
-from llm_council._wire import claude_code, codex, gemini_cli
-from llm_council._wire.agents import Ended
 from llm_council.errors import (
     AuthenticationFailed,
     CommandFailed,
@@ -24,6 +22,8 @@ from llm_council.errors import (
     TruncatedReply,
 )
 from llm_council.models import join
+from llm_council.providers._agents import claude_code, codex, gemini_cli
+from llm_council.providers._agents.invocation import Ended
 
 DIALECTS: dict[str, Any] = {"codex_cli": codex, "claude_code": claude_code, "gemini_cli": gemini_cli}
 READERS: dict[str, Any] = {

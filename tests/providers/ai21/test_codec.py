@@ -11,11 +11,14 @@ from typing import Any
 import attrs
 import jsonschema_rs
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import models as m
-from llm_council._wire.ai21 import (
+from llm_council._wire.payloads import dumps, loads
+from llm_council.errors import AuthenticationFailed, RequestRejected
+from llm_council.providers._ai21 import (
     CHAT,
     DONE,
     ChatStream,
@@ -27,11 +30,8 @@ from llm_council._wire.ai21 import (
     encode_response,
     frame,
 )
-from llm_council._wire.payloads import dumps, loads
-from llm_council.errors import AuthenticationFailed, RequestRejected
-from llm_council.testing import strategies
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
+SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 ORACLES = SHARED / "oracles"
 SAMPLES = ORACLES / "samples" / "ai21"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED")

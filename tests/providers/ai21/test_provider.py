@@ -3,7 +3,6 @@
 import pytest
 
 from llm_council import get_provider
-from llm_council._wire.ai21 import DONE, encode_chunks, encode_response, frame
 from llm_council.errors import AuthenticationFailed, CapabilityMissing, MissingCredentials, RequestRejected
 from llm_council.models import (
     GenerateResponse,
@@ -16,6 +15,7 @@ from llm_council.models import (
     Usage,
     join,
 )
+from llm_council.providers._ai21 import DONE, encode_chunks, encode_response, frame
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 
 pytestmark = pytest.mark.anyio

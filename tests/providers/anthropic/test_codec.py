@@ -2,17 +2,6 @@
 
 import pytest
 
-from llm_council._wire.anthropic import (
-    MessagesOptions,
-    MessageStream,
-    decode_error,
-    decode_request,
-    decode_response,
-    encode_error,
-    encode_request,
-    frame,
-    thinking_budget,
-)
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     AuthenticationFailed,
@@ -29,6 +18,17 @@ from llm_council.errors import (
 )
 from llm_council.models import GenerateRequest, Message, ReasoningConfig, Tool, ToolCall, join
 from llm_council.models.messages import ImagePart, ReasoningPart, TextPart
+from llm_council.providers._anthropic import (
+    MessagesOptions,
+    MessageStream,
+    decode_error,
+    decode_request,
+    decode_response,
+    encode_error,
+    encode_request,
+    frame,
+    thinking_budget,
+)
 
 ADAPTIVE = MessagesOptions()
 BUDGET = MessagesOptions(thinking="budget")

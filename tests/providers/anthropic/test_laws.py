@@ -11,12 +11,17 @@ from typing import Any
 import attrs
 import jsonschema_rs
 import pytest
+import strategies
 import wire_laws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_council._wire import anthropic
-from llm_council._wire.anthropic import (
+from llm_council._wire.payloads import dumps, loads
+from llm_council._wire.sse import SseEvent
+from llm_council.errors import ApiError, MalformedReply, TruncatedReply
+from llm_council.models import GenerateRequest, GenerateResponse, join
+from llm_council.providers import _anthropic
+from llm_council.providers._anthropic import (
     EventDecoder,
     MessagesOptions,
     MessageStream,
@@ -24,13 +29,8 @@ from llm_council._wire.anthropic import (
     encode_request,
     frame,
 )
-from llm_council._wire.payloads import dumps, loads
-from llm_council._wire.sse import SseEvent
-from llm_council.errors import ApiError, MalformedReply, TruncatedReply
-from llm_council.models import GenerateRequest, GenerateResponse, join
-from llm_council.testing import strategies
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
+SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 SCHEMA = SHARED / "oracles" / "specs" / "derived" / "anthropic.messages.request.schema.json"
 
 SERVERS = [
@@ -140,7 +140,7 @@ def decode_event(junk: Any, options: MessagesOptions) -> None:
 
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
-        codec=anthropic,
+        codec=_anthropic,
         stream=MessageStream,
         requests=strategies.representable("anthropic"),
         replies=strategies.replies("anthropic"),

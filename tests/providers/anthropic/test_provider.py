@@ -12,7 +12,6 @@ import jsonschema_rs
 import pytest
 
 from llm_council import get_provider
-from llm_council._wire.anthropic import encode_error, encode_events, encode_response, frame
 from llm_council.errors import (
     ContentFiltered,
     InvalidOption,
@@ -35,14 +34,14 @@ from llm_council.models import (
     join,
 )
 from llm_council.models.messages import ReasoningPart
-from llm_council.providers import _anthropic_sdk
-from llm_council.providers._anthropic_fit import enforceable
+from llm_council.providers._anthropic import encode_error, encode_events, encode_response, frame, sdk
+from llm_council.providers._anthropic.fit import enforceable
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.subagents import load, names
 from llm_council.transports import HttpxTransport, RequestsTransport
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
+SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 SCHEMA = SHARED / "oracles" / "specs" / "derived" / "anthropic.messages.request.schema.json"
 KEY = "sk-ant-test-123456789012"
 THOUGHT = {"type": "thinking", "thinking": "six sevens", "signature": "c2ln"}
@@ -368,7 +367,7 @@ async def test_without_the_vendors_client_or_with_an_old_one_plain_http_does(at,
             raise PackageNotFoundError(name)
         return release
 
-    monkeypatch.setattr(_anthropic_sdk, "version", version)
+    monkeypatch.setattr(sdk, "version", version)
     async with at() as provider:
         assert (await call(provider, ask)).text == "42"
         assert isinstance(provider._transport, HttpxTransport)
@@ -376,13 +375,13 @@ async def test_without_the_vendors_client_or_with_an_old_one_plain_http_does(at,
 
 
 async def test_a_vendors_client_that_cannot_be_imported_names_the_extra(at, ask, monkeypatch):
-    monkeypatch.setattr(_anthropic_sdk, "version", lambda name: "2.12.0")
+    monkeypatch.setattr(sdk, "version", lambda name: "2.12.0")
     monkeypatch.delitem(sys.modules, "anthropic", raising=False)
 
     def broken(name):
         raise ImportError("no module named 'httpx2'")
 
-    monkeypatch.setattr(_anthropic_sdk, "import_module", broken)
+    monkeypatch.setattr(sdk, "import_module", broken)
     async with at() as provider:
         with pytest.raises(MissingDependency, match=r"llm-council-sdk\[anthropic\]"):
             await call(provider, ask)

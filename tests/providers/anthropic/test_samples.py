@@ -11,15 +11,6 @@ import pytest
 import wire_samples
 from wire_samples import EXPECTED, INDEX, ORACLES, SAMPLES, body_of, cuts, envelope, joined, named, reply
 
-from llm_council._wire.anthropic import (
-    MessagesOptions,
-    MessageStream,
-    ThinkingStyle,
-    decode_error,
-    decode_request,
-    decode_response,
-    encode_request,
-)
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import ApiError, AuthenticationFailed, ModelNotFound, RateLimited, ServerFailed, TruncatedReply
 from llm_council.models import (
@@ -31,6 +22,15 @@ from llm_council.models import (
     Tool,
 )
 from llm_council.models.messages import TextPart
+from llm_council.providers._anthropic import (
+    MessagesOptions,
+    MessageStream,
+    ThinkingStyle,
+    decode_error,
+    decode_request,
+    decode_response,
+    encode_request,
+)
 
 ROWS = [row for row in INDEX if row["api"] in ("anthropic", "anthropic_count", "vertex_claude")]
 READ = [row for row in ROWS if "text" in EXPECTED.get(row["file"], ())]

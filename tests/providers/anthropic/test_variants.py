@@ -8,9 +8,8 @@ import json
 
 import pytest
 
-from llm_council._wire import ai21, anthropic, cohere, replicate
-from llm_council._wire.openai import decode_error as decode_ai21_error
-from llm_council._wire.openai import decode_response as decode_chat
+from llm_council._wire.openai_chat import decode_error as decode_ai21_error
+from llm_council._wire.openai_chat import decode_response as decode_chat
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
@@ -29,6 +28,7 @@ from llm_council.errors import (
     TruncatedReply,
 )
 from llm_council.models import join
+from llm_council.providers import _ai21, _anthropic, _cohere, _replicate
 
 
 def named(*values, done=False):
@@ -91,19 +91,19 @@ CALL = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}}
 
 
 def test_several_texts_with_citations_and_the_vendors_own_tools_are_one_answer():
-    said = anthropic.decode_response(message(SEARCH, FOUND, text("It is "), text("42", citations=[CITED]), text(".")))
+    said = _anthropic.decode_response(message(SEARCH, FOUND, text("It is "), text("42", citations=[CITED]), text(".")))
     assert (said.text, said.tool_calls, said.finish_reason) == ("It is 42.", (), "stop")
     assert said.extra["blocks"] == [SEARCH, FOUND]
     assert said.extra["citations"] == [CITED]
 
 
 def test_thinking_shown_and_hidden_goes_back_in_its_order():
-    said = anthropic.decode_response(message(THOUGHT, HIDDEN, text("42"), CALL, stop="tool_use"))
+    said = _anthropic.decode_response(message(THOUGHT, HIDDEN, text("42"), CALL, stop="tool_use"))
     assert (said.reasoning, said.text, said.finish_reason) == ("hm", "42", "tool_calls")
     assert [part.data for part in said.reasoning_parts] == [THOUGHT, HIDDEN]
-    request = anthropic.decode_request({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]})
+    request = _anthropic.decode_request({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]})
     asked = type(request)(messages=[*request.messages, said.to_message()])
-    back = anthropic.encode_request(asked)["messages"][-1]["content"]
+    back = _anthropic.encode_request(asked)["messages"][-1]["content"]
     assert back == [THOUGHT, HIDDEN, text("42"), CALL]
 
 
@@ -122,10 +122,10 @@ def test_thinking_shown_and_hidden_goes_back_in_its_order():
     ],
 )
 def test_why_it_stopped(word, finish):
-    said = anthropic.decode_response(message(text("4"), stop=word))
+    said = _anthropic.decode_response(message(text("4"), stop=word))
     assert (said.finish_reason, said.raw_finish_reason) == (finish, word)
     delta = {"type": "message_delta", "delta": {"stop_reason": word, "stop_sequence": "END"}}
-    streamed = read(anthropic.MessageStream, opened(text("4")) + named(delta, STOP))
+    streamed = read(_anthropic.MessageStream, opened(text("4")) + named(delta, STOP))
     assert (streamed.finish_reason, streamed.raw_finish_reason) == (finish, word)
     assert streamed.extra["stop_sequence"] == "END"
 
@@ -136,14 +136,14 @@ def test_a_refusal_without_content(content):
     reply["content"] = content
     if content == "missing":
         del reply["content"]
-    said = anthropic.decode_response(reply)
+    said = _anthropic.decode_response(reply)
     assert (said.text, said.refusal, said.finish_reason) == (None, None, "content_filter")
 
 
 @pytest.mark.parametrize("reply", [{}, {"content": None}, {"content": "x", "type": "message"}, [], None, "x"])
 def test_what_is_no_message_is_none(reply):
     with pytest.raises(MalformedReply):
-        anthropic.decode_response(reply)
+        _anthropic.decode_response(reply)
 
 
 @pytest.mark.parametrize(
@@ -162,12 +162,12 @@ def test_what_is_no_message_is_none(reply):
     ],
 )
 def test_odd_usage(usage, counted):
-    found = anthropic.decode_response(message(text("4"), usage=usage)).usage
+    found = _anthropic.decode_response(message(text("4"), usage=usage)).usage
     assert (found and (found.input_tokens, found.output_tokens, found.cached_tokens)) == counted
 
 
 def test_fields_of_later_versions_do_no_harm():
-    said = anthropic.decode_response(
+    said = _anthropic.decode_response(
         message(
             {"type": "compaction", "content": "…"}, {"type": 7}, {}, text("42", parsed_output=None),
             container={"id": "c", "expires_at": "2026"}, context_management={"applied_edits": []}, novel=[1],
@@ -221,7 +221,7 @@ def test_a_search_with_citations_and_a_ping_between_any_two_events():
         END,
         STOP,
     ]
-    said = everywhere(anthropic.MessageStream, opened() + named(*values))
+    said = everywhere(_anthropic.MessageStream, opened() + named(*values))
     assert (said.text, said.tool_calls, said.finish_reason) == ("It is 42\u2028 🗼", (), "stop")
     assert said.extra["blocks"] == [{**SEARCH, "input": {"query": "naïve 🗼"}}, FOUND]
     assert said.extra["citations"] == [CITED]
@@ -243,7 +243,7 @@ def test_thinking_that_is_signed_hidden_or_omitted():
         END,
         STOP,
     )
-    said = everywhere(anthropic.MessageStream, body)
+    said = everywhere(_anthropic.MessageStream, body)
     assert (said.text, said.reasoning) == ("42", "six sevens")
     assert [part.data for part in said.reasoning_parts] == [
         {"type": "thinking", "thinking": "six sevens", "signature": "c2ln"},
@@ -264,7 +264,7 @@ def test_calls_whose_input_comes_in_pieces_whole_or_not_at_all():
         {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},
         STOP,
     )
-    said = everywhere(anthropic.MessageStream, body)
+    said = everywhere(_anthropic.MessageStream, body)
     assert [call.parse() for call in said.tool_calls] == [{"city": "Liège"}, {"b": [None]}, {"a": 1}]
     assert (said.finish_reason, said.usage.output_tokens, said.usage.input_tokens) == ("tool_calls", 9, 5)
 
@@ -274,20 +274,20 @@ def test_a_message_that_begins_with_all_of_its_content():
     caller = {"type": "code_execution_20250825", "tool_id": "srvtoolu_9"}
     result = {"type": "code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": {"stdout": "x"}}
     start = message(result, THOUGHT, text("I "), HIDDEN, text("see."), {**CALL, "caller": caller}, stop="tool_use")
-    said = everywhere(anthropic.MessageStream, named({"type": "message_start", "message": start}, STOP))
-    whole = anthropic.decode_response(start)
+    said = everywhere(_anthropic.MessageStream, named({"type": "message_start", "message": start}, STOP))
+    whole = _anthropic.decode_response(start)
     assert (said.text, said.tool_calls, said.finish_reason) == ("I see.", whole.tool_calls, "tool_calls")
     assert (said.reasoning_parts, said.extra["blocks"]) == (whole.reasoning_parts, [result])
     cut = named({"type": "message_start", "message": start})
     with pytest.raises(TruncatedReply):
-        read(anthropic.MessageStream, cut)
+        read(_anthropic.MessageStream, cut)
     more = [
         {"type": "content_block_start", "index": 6, "content_block": text("")},
         delta(6, "text_delta", text=" 42"),
         END,
         STOP,
     ]
-    later = everywhere(anthropic.MessageStream, cut + cut + named(*more))
+    later = everywhere(_anthropic.MessageStream, cut + cut + named(*more))
     assert (later.text, len(later.tool_calls), later.raw_finish_reason) == ("I see. 42", 1, "end_turn")
 
 
@@ -296,7 +296,7 @@ def test_what_is_said_of_a_message_beside_its_delta():
     dropped = [{"type": "thinking_dropped", "path": "messages.0.content.0", "reason": "model_binding_mismatch"}]
     last = {**END, "context_management": edits, "input_transformations": dropped}
     last["delta"] = {**END["delta"], "container": {"id": "c", "expires_at": "2027"}}
-    said = everywhere(anthropic.MessageStream, opened(text("42")) + named(last, STOP))
+    said = everywhere(_anthropic.MessageStream, opened(text("42")) + named(last, STOP))
     assert said.extra == {
         "context_management": edits,
         "input_transformations": dropped,
@@ -312,7 +312,7 @@ def test_null_and_missing_fields_of_events():
         {"type": "content_block_stop"}, {"type": "message_delta", "delta": None, "usage": {"output_tokens": None}},
         END, STOP,
     ]  # fmt: skip
-    said = everywhere(anthropic.MessageStream, opened() + named(*values))
+    said = everywhere(_anthropic.MessageStream, opened() + named(*values))
     assert (said.text, said.finish_reason) == ("42", "stop")
     assert (said.usage.input_tokens, said.usage.output_tokens) == (5, None)
 
@@ -340,7 +340,7 @@ def test_an_error_inside_a_stream(fault, error, again, begun):
     for body in spellings(head + named(fault)):
         for step in (None, 1):
             with pytest.raises(ApiError) as caught:
-                read(anthropic.MessageStream, body, step)
+                read(_anthropic.MessageStream, body, step)
             assert (type(caught.value), caught.value.retryable) == (error, again)
             assert caught.value.partial == ("Hel" if begun else None)
 
@@ -349,10 +349,10 @@ def test_a_stream_that_breaks_off_is_no_answer():
     body = opened(text("")) + named(delta(0, "text_delta", text="Hel"), closed(0))
     for cut in (len(body), len(body) - 3):
         with pytest.raises(TruncatedReply) as caught:
-            read(anthropic.MessageStream, body[:cut])
+            read(_anthropic.MessageStream, body[:cut])
         assert caught.value.partial == "Hel"
     with pytest.raises(TruncatedReply):
-        read(anthropic.MessageStream, b"")
+        read(_anthropic.MessageStream, b"")
 
 
 ANTHROPIC_REFUSALS = [
@@ -377,7 +377,7 @@ ANTHROPIC_REFUSALS = [
 @pytest.mark.parametrize(("status", "kind", "words", "error"), ANTHROPIC_REFUSALS)
 def test_anthropics_refusals(status, kind, words, error):
     body = {"type": "error", "error": {"type": kind, "message": words, "details": None}, "request_id": "req_1"}
-    found = anthropic.decode_error(status, {"request-id": "req_1", "retry-after": "2"}, dumps(body))
+    found = _anthropic.decode_error(status, {"request-id": "req_1", "retry-after": "2"}, dumps(body))
     assert (type(found), found.code, found.request_id, words in found.message) == (error, kind, "req_1", True)
     assert found.retryable is issubclass(error, (ServerFailed, RateLimited))
 
@@ -399,7 +399,7 @@ BODIES = [
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize(
-    "decode", [anthropic.decode_error, cohere.decode_error, replicate.decode_error, decode_ai21_error]
+    "decode", [_anthropic.decode_error, _cohere.decode_error, _replicate.decode_error, decode_ai21_error]
 )
 @pytest.mark.parametrize(
     ("status", "error"), [(401, AuthenticationFailed), (429, RateLimited), (502, ServerFailed), (422, RequestRejected)]
@@ -431,7 +431,7 @@ def tool(kind, index, call):
 
 
 def chat():
-    return cohere.ChatStream(model="command-x")
+    return _cohere.ChatStream(model="command-x")
 
 
 def test_cohere_thinks_answers_and_cites():
@@ -491,7 +491,7 @@ def test_cohere_events_that_only_their_name_tells():
     ],
 )  # fmt: skip
 def test_why_cohere_stopped(word, finish):
-    said = cohere.decode_response({"id": "c", "finish_reason": word, "message": {"content": [text("4")]}})
+    said = _cohere.decode_response({"id": "c", "finish_reason": word, "message": {"content": [text("4")]}})
     assert (said.finish_reason, said.raw_finish_reason) == (finish, word)
 
 
@@ -507,7 +507,7 @@ def test_why_cohere_stopped(word, finish):
     ],
 )
 def test_odd_content_of_coheres(message, words):
-    assert cohere.decode_response({"message": message, "finish_reason": "COMPLETE"}).text == words
+    assert _cohere.decode_response({"message": message, "finish_reason": "COMPLETE"}).text == words
 
 
 COHERE_REFUSALS = [
@@ -526,22 +526,22 @@ COHERE_REFUSALS = [
 
 @pytest.mark.parametrize(("status", "words", "error"), COHERE_REFUSALS)
 def test_coheres_refusals(status, words, error):
-    found = cohere.decode_error(status, {}, dumps({"id": "id-1", "message": words}))
+    found = _cohere.decode_error(status, {}, dumps({"id": "id-1", "message": words}))
     assert (type(found), found.request_id, words in found.message) == (error, "id-1", True)
 
 
 def test_cohere_says_in_a_header_when_to_come_back():
     body = dumps({"message": "You are using a Trial key, which is limited to 40 API calls / minute."})
-    assert cohere.decode_error(429, {"X-RateLimit-Reset": "1700000012"}, body, now=1_700_000_000.0).retry_after == 12
-    assert cohere.decode_error(429, {"x-ratelimit-reset": "soon"}, body, now=1_700_000_000.0).retry_after is None
-    assert cohere.decode_error(429, {"retry-after-ms": "1500"}, body).retry_after == 1.5
+    assert _cohere.decode_error(429, {"X-RateLimit-Reset": "1700000012"}, body, now=1_700_000_000.0).retry_after == 12
+    assert _cohere.decode_error(429, {"x-ratelimit-reset": "soon"}, body, now=1_700_000_000.0).retry_after is None
+    assert _cohere.decode_error(429, {"retry-after-ms": "1500"}, body).retry_after == 1.5
 
 
 # AI21
 
 
 def jamba():
-    return ai21.ChatStream(model="jamba-large")
+    return _ai21.ChatStream(model="jamba-large")
 
 
 def test_ai21_streams_with_usage_at_the_end_and_without():
@@ -566,7 +566,7 @@ def test_ai21_calls_tools_without_a_text():
         if words == "missing":
             del told["content"]
         said = decode_chat(
-            {"id": "j", "choices": [{"index": 0, "message": told, "finish_reason": "tool_calls"}]}, ai21.CHAT
+            {"id": "j", "choices": [{"index": 0, "message": told, "finish_reason": "tool_calls"}]}, _ai21.CHAT
         )
         assert (said.text or None, said.reasoning, said.tool_calls[0].parse()) == (None, "hm", {"x": 1})
 
@@ -611,12 +611,12 @@ def prediction(**facts):
     ],
 )  # fmt: skip
 def test_outputs_of_any_shape(output, words):
-    assert replicate.decode_response(prediction(output=output)).text == words
+    assert _replicate.decode_response(prediction(output=output)).text == words
 
 
 @pytest.mark.parametrize("metrics", [None, {}, {"predict_time": 1.5}, {"input_token_count": None}, "x", {"a": "b"}])
 def test_replicate_counts_or_does_not(metrics):
-    assert replicate.decode_response(prediction(metrics=metrics)).usage is None
+    assert _replicate.decode_response(prediction(metrics=metrics)).usage is None
 
 
 @pytest.mark.parametrize(
@@ -633,7 +633,7 @@ def test_replicate_counts_or_does_not(metrics):
 )
 def test_predictions_that_are_no_answer(facts, error, again):
     with pytest.raises(ProviderError) as caught:
-        replicate.decode_response(prediction(**facts))
+        _replicate.decode_response(prediction(**facts))
     found = caught.value
     assert (type(found), found.retryable, found.request_id) == (error, again, "p")
     assert found.partial == (None if facts.get("output", 1) is None else "42")
@@ -641,16 +641,16 @@ def test_predictions_that_are_no_answer(facts, error, again):
 
 def test_a_prediction_that_goes_on_is_no_whole_answer():
     for status in ("starting", "processing", "queued", "novel"):
-        said = replicate.decode_response(prediction(status=status))
+        said = _replicate.decode_response(prediction(status=status))
         assert (said.text, said.finish_reason) == ("42", None)
 
 
 def stream(*pairs, end=("done", "{}")):
-    return b"".join(replicate.frame(pair) for pair in [*pairs, end] if pair[0])
+    return b"".join(_replicate.frame(pair) for pair in [*pairs, end] if pair[0])
 
 
 def predicted():
-    return replicate.PredictionStream(request_id="p", model="m/x")
+    return _replicate.PredictionStream(request_id="p", model="m/x")
 
 
 def test_tokens_are_raw_text():
@@ -704,6 +704,6 @@ def test_streams_that_end_badly(end, error, again):
     ],
 )
 def test_replicates_refusals(status, body, error, delay):
-    found = replicate.decode_error(status, {"content-type": "application/problem+json"}, json.dumps(body).encode())
+    found = _replicate.decode_error(status, {"content-type": "application/problem+json"}, json.dumps(body).encode())
     assert (type(found), found.retry_after) == (error, delay)
     assert body.get("title", "") in found.message

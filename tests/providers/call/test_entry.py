@@ -14,7 +14,7 @@ import attrs
 import httpx
 import pytest
 
-from llm_council import _scope
+from llm_council._runtime import call_context
 from llm_council.errors import (
     AdapterFailed,
     ApiError,
@@ -42,7 +42,7 @@ from llm_council.models import (
     Usage,
     join,
 )
-from llm_council.providers import _errand
+from llm_council.providers._call import bounded
 from llm_council.providers.base import (
     DoctorResult,
     GenerateChunk,
@@ -342,7 +342,7 @@ async def test_whatever_an_adapter_raises_is_its_failure(made, ask, raised):
         assert not error.retryable
         assert error.attempts[0].error == "AdapterFailed"
         assert error.provider == "made"
-        assert "test_base.py" in error.message
+        assert "test_entry.py" in error.message
         with pytest.raises(AdapterFailed):
             await attempt(made(later), ask)
     assert pickle.loads(pickle.dumps(error)).message == error.message
@@ -352,7 +352,7 @@ async def test_the_adapters_own_message_is_the_message(made, ask):
     async def generate(request):
         raise ValueError("API key required")
 
-    with pytest.raises(AdapterFailed, match=r"^API key required \(ValueError in test_base\.py:\d+\)$") as caught:
+    with pytest.raises(AdapterFailed, match=r"^API key required \(ValueError in test_entry\.py:\d+\)$") as caught:
         await call(made(generate), ask)
     assert isinstance(caught.value.__cause__, ValueError)
     assert caught.value.__cause__.__traceback__ is None
@@ -371,7 +371,7 @@ async def test_typed_errors_pass_and_learn_the_facts_of_the_call(made):
     async def generate(request):
         raise RateLimited("slow down", status=429, retry_after=7.0, request_id="r-1")
 
-    with _scope.entered(_scope.RunScope(run_id="run-1")), pytest.raises(RateLimited) as caught:
+    with call_context.entered(call_context.RunScope(run_id="run-1")), pytest.raises(RateLimited) as caught:
         await call(made(generate), GenerateRequest(prompt="x", model="m-1"))
     error = caught.value
     assert (error.provider, error.model, error.run_id, error.retry_after) == ("made", "m-1", "run-1", 7.0)
@@ -438,8 +438,8 @@ async def test_the_tightest_limit_rules(made, ask):
     assert (caught.value.phase, caught.value.retryable) == ("deadline", False)
     with pytest.raises(TimedOut):
         await call(made(forever), attrs.evolve(ask, timeout_seconds=0.05), deadline=60)
-    scope = _scope.RunScope(deadline=time.monotonic() + 0.05)
-    with _scope.entered(scope), pytest.raises(TimedOut):
+    scope = call_context.RunScope(deadline=time.monotonic() + 0.05)
+    with call_context.entered(scope), pytest.raises(TimedOut):
         await call(made(forever), ask)
 
 
@@ -491,7 +491,7 @@ async def test_cancelling_the_caller_cancels_the_adapter_and_passes(made, ask):
 
 
 async def test_an_adapter_that_does_not_heed_its_end_is_left_behind(made, ask, monkeypatch, caplog):
-    monkeypatch.setattr(_errand, "GRACE", 0.1)
+    monkeypatch.setattr(bounded, "GRACE", 0.1)
     release = anyio.Event()
 
     async def generate(request):
@@ -505,7 +505,7 @@ async def test_an_adapter_that_does_not_heed_its_end_is_left_behind(made, ask, m
     with caplog.at_level(logging.WARNING, "llm_council"), pytest.raises(TimedOut):
         await call(made(generate), ask, deadline=0.05)
     assert "made does not heed its cancellation" in caplog.text
-    assert "test_base.py" in caplog.text
+    assert "test_entry.py" in caplog.text
     release.set()
     await anyio.sleep(0.05)
 

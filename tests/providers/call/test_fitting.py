@@ -2,6 +2,7 @@
 
 import attrs
 import pytest
+import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,9 +16,8 @@ from llm_council.models import (
     StructuredOutput,
     Tool,
 )
-from llm_council.providers.negotiate import fit, is_emulated, unmet
-from llm_council.providers.profiles import ModelProfile, profile_for
-from llm_council.testing import strategies
+from llm_council.providers._call.fitting import fit, is_emulated, unmet
+from llm_council.providers._call.profiles import ModelProfile, profile_for
 
 ALL = ProviderCapabilities(streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True)
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council._secrets import MASK, Secret, masked
 from llm_council.errors import AdapterFailed, ServerFailed
+from llm_council.errors._secrets import MASK, Secret, masked
 from llm_council.models import GenerateRequest
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, join
-from llm_council.providers._veil import PieceVeil
+from llm_council.providers._call.mask import PieceVeil
 from llm_council.providers.base import ProviderAdapter, ProviderCapabilities, call, stream
 
 KEY = "veiled-canary-0123456789"

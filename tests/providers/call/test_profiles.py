@@ -5,7 +5,7 @@ import re
 import pytest
 
 from llm_council.providers import registry
-from llm_council.providers.profiles import (
+from llm_council.providers._call.profiles import (
     ModelProfile,
     Sampling,
     _table,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import strategies
 import wire_laws
 from hypothesis import given, settings
 
 from llm_council import models as m
-from llm_council._wire import cohere
-from llm_council._wire.cohere import (
+from llm_council._wire.payloads import dumps
+from llm_council.errors import ProviderError
+from llm_council.providers import _cohere
+from llm_council.providers._cohere import (
     DONE,
     ChatStream,
     decode_request,
@@ -18,9 +21,6 @@ from llm_council._wire.cohere import (
     encode_response,
     frame,
 )
-from llm_council._wire.payloads import dumps
-from llm_council.errors import ProviderError
-from llm_council.testing import strategies
 
 
 @settings(max_examples=20)
@@ -76,7 +76,7 @@ def bodies(response: m.GenerateResponse, size: int) -> list[bytes]:
 
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
-        codec=cohere,
+        codec=_cohere,
         stream=ChatStream,
         requests=strategies.representable("cohere"),
         replies=strategies.replies("cohere"),

@@ -3,7 +3,6 @@
 import pytest
 
 from llm_council import get_provider
-from llm_council._wire.cohere import DONE, encode_error, encode_events, encode_response, frame
 from llm_council.errors import (
     AuthenticationFailed,
     CapabilityMissing,
@@ -27,6 +26,7 @@ from llm_council.models import (
     Usage,
     join,
 )
+from llm_council.providers._cohere import DONE, encode_error, encode_events, encode_response, frame
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 
 pytestmark = pytest.mark.anyio

@@ -7,11 +7,11 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+import strategies
 import wire_samples
 from hypothesis import given, settings
 from wire_samples import EXPECTED, INDEX, ORACLES, SAMPLES, body_of, joined, named, reply
 
-from llm_council._wire.cohere import ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import AuthenticationFailed, ContentFiltered, ProviderError, RateLimited, ServerFailed
 from llm_council.models import (
@@ -24,7 +24,7 @@ from llm_council.models import (
     TextPart,
     Tool,
 )
-from llm_council.testing import strategies
+from llm_council.providers._cohere import ChatStream, decode_error, decode_response, encode_request
 
 ROWS = [row for row in INDEX if row["file"].startswith("cohere/")]
 

@@ -7,18 +7,6 @@ from typing import Any
 
 import pytest
 
-from llm_council._wire.gemini import (
-    ArraySplitter,
-    GeminiOptions,
-    GeminiStream,
-    decode_error,
-    decode_request,
-    decode_response,
-    encode_array,
-    encode_error,
-    encode_request,
-    frame,
-)
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
@@ -47,6 +35,18 @@ from llm_council.models import (
     Tool,
     ToolCall,
     join,
+)
+from llm_council.providers._google import (
+    ArraySplitter,
+    GeminiOptions,
+    GeminiStream,
+    decode_error,
+    decode_request,
+    decode_response,
+    encode_array,
+    encode_error,
+    encode_request,
+    frame,
 )
 
 # What is sent

@@ -7,13 +7,17 @@ from typing import Any
 
 import attrs
 import pytest
+import strategies
 import wire_laws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import models as m
-from llm_council._wire import gemini
-from llm_council._wire.gemini import (
+from llm_council._wire.payloads import dumps, loads
+from llm_council._wire.sse import SseEvent
+from llm_council.errors import InvalidOption
+from llm_council.providers import _google
+from llm_council.providers._google import (
     ArraySplitter,
     FrameDecoder,
     GeminiOptions,
@@ -26,10 +30,6 @@ from llm_council._wire.gemini import (
     encode_response,
     frame,
 )
-from llm_council._wire.payloads import dumps, loads
-from llm_council._wire.sse import SseEvent
-from llm_council.errors import InvalidOption
-from llm_council.testing import strategies
 
 MODELS = [
     GeminiOptions(),
@@ -240,7 +240,7 @@ def test_an_array_that_is_read_whole_is_the_reply(response: m.GenerateResponse, 
 
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
-        codec=gemini,
+        codec=_google,
         stream=GeminiStream,
         requests=requests(),
         replies=replies(),

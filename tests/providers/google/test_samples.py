@@ -9,22 +9,22 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+import strategies
 import wire_samples
 from hypothesis import given, settings
 from wire_samples import EXPECTED, INDEX, ORACLES, body_of, joined, named, reply
 
-from llm_council._wire.gemini import (
+from llm_council._wire.payloads import dumps, loads
+from llm_council.errors import ApiError, AuthenticationFailed, ModelNotFound, ServerFailed
+from llm_council.models import GenerateRequest, GenerateResponse, Message, Tool, ToolCall
+from llm_council.models.messages import ImagePart, TextPart
+from llm_council.providers._google import (
     GeminiStream,
     decode_error,
     decode_response,
     encode_array,
     encode_request,
 )
-from llm_council._wire.payloads import dumps, loads
-from llm_council.errors import ApiError, AuthenticationFailed, ModelNotFound, ServerFailed
-from llm_council.models import GenerateRequest, GenerateResponse, Message, Tool, ToolCall
-from llm_council.models.messages import ImagePart, TextPart
-from llm_council.testing import strategies
 
 ROWS = [row for row in INDEX if row["api"] == "gemini"]
 WHOLE = [row for row in ROWS if row["file"] in EXPECTED and not row["body_file"]]

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import exceptions
 
 from llm_council import get_provider
-from llm_council._wire import anthropic, gemini
 from llm_council.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -26,7 +25,8 @@ from llm_council.errors import (
     ServerFailed,
 )
 from llm_council.models import GenerateResponse, Message, ReasoningConfig, StructuredOutput, Tool, Usage, join
-from llm_council.providers import _google
+from llm_council.providers import _anthropic, _google
+from llm_council.providers._google import sign_in
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 
 pytestmark = pytest.mark.anyio
@@ -62,19 +62,19 @@ def server(answer=ANSWER, *, refused=()):
     def script(exchange):
         token = exchange.headers["authorization"].removeprefix("Bearer ")
         if token in refused:
-            body = gemini.encode_error("Request had invalid credentials.", code=401, status="UNAUTHENTICATED")
+            body = _google.encode_error("Request had invalid credentials.", code=401, status="UNAUTHENTICATED")
             exchange.say(body, 401)
         elif exchange.path.partition("?")[0].endswith("/publishers/google/models"):
             exchange.say({"publisherModels": [{"name": "publishers/google/models/gemini-3.6-flash"}, {}]})
         elif ":stream" in exchange.path:
             exchange.begin_stream()
             claude = "rawPredict" in exchange.path or "RawPredict" in exchange.path
-            dialect, events = (anthropic, anthropic.encode_events) if claude else (gemini, gemini.encode_chunks)
+            dialect, events = (_anthropic, _anthropic.encode_events) if claude else (_google, _google.encode_chunks)
             for event in events(answer):
                 exchange.send(dialect.frame(event))
             exchange.wfile.write(b"0\r\n\r\n")
         else:
-            dialect = anthropic if exchange.path.endswith(":rawPredict") else gemini
+            dialect = _anthropic if exchange.path.endswith(":rawPredict") else _google
             exchange.say(dialect.encode_response(answer))
 
     return script
@@ -117,7 +117,7 @@ def test_making_it_looks_for_nothing(monkeypatch):
 
 
 def test_without_its_package_it_says_which_extra(monkeypatch):
-    monkeypatch.setattr(_google.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sign_in.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[vertex\]"):
         get_provider("vertex", project="p").check()
     get_provider("vertex", project="p", credentials=Credentials()).check()
@@ -321,18 +321,18 @@ async def test_a_sign_in_of_the_callers_own_replaces_it(vertex, vendor, credenti
 @pytest.mark.parametrize(
     ("model", "status", "body", "cls", "code"),
     [
-        (CLAUDE, 529, anthropic.encode_error("Overloaded", kind="overloaded_error"), ServerFailed, "overloaded_error"),
+        (CLAUDE, 529, _anthropic.encode_error("Overloaded", kind="overloaded_error"), ServerFailed, "overloaded_error"),
         (
             CLAUDE,
             404,
-            gemini.encode_error("Publisher Model `x` was not found", code=404, status="NOT_FOUND"),
+            _google.encode_error("Publisher Model `x` was not found", code=404, status="NOT_FOUND"),
             ModelNotFound,
             "NOT_FOUND",
         ),
         (
             "gemini-2.5-pro",
             429,
-            gemini.encode_error("Resource exhausted.", code=429, status="RESOURCE_EXHAUSTED"),
+            _google.encode_error("Resource exhausted.", code=429, status="RESOURCE_EXHAUSTED"),
             RateLimited,
             "RESOURCE_EXHAUSTED",
         ),

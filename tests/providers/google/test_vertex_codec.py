@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_council._wire import anthropic, gemini
 from llm_council._wire.payloads import dumps, loads
-from llm_council._wire.vertex import decode_error, encode_claude, host, is_claude, resource
 from llm_council.errors import ApiError, InvalidOption, ModelNotFound, RateLimited, RequestRejected, ServerFailed
 from llm_council.models import (
     GenerateRequest,
@@ -28,8 +26,10 @@ from llm_council.models import (
     ToolCall,
     join,
 )
+from llm_council.providers import _anthropic, _google
+from llm_council.providers._google.vertex import decode_error, encode_claude, host, is_claude, resource
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
+SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 ORACLES = SHARED / "oracles"
 SAMPLES = ORACLES / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED")
@@ -68,10 +68,10 @@ def test_any_body_of_a_refusal_is_read(body: bytes, status: int) -> None:
 
 
 def test_both_envelopes_are_known() -> None:
-    theirs = decode_error(529, {}, dumps(anthropic.encode_error("busy", kind="overloaded_error")))
+    theirs = decode_error(529, {}, dumps(_anthropic.encode_error("busy", kind="overloaded_error")))
     assert (type(theirs), theirs.code, theirs.retryable) == (ServerFailed, "overloaded_error", True)
     details = [{"retryDelay": "7s"}]
-    body = gemini.encode_error("slow", code=429, status="RESOURCE_EXHAUSTED", details=details)
+    body = _google.encode_error("slow", code=429, status="RESOURCE_EXHAUSTED", details=details)
     googles = decode_error(429, {}, dumps(body), request_id="r-1")
     assert (type(googles), googles.code, googles.retry_after) == (RateLimited, "RESOURCE_EXHAUSTED", 7.0)
     assert googles.request_id == "r-1"
@@ -112,11 +112,11 @@ def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> 
 @needs_samples
 @named([row for row in ROWS if row["status"] == 200 and not row["body_file"]])
 def test_a_whole_reply_of_gemini_reads_as_expected(row: dict[str, Any]) -> None:
-    assert_as_expected(gemini.decode_response(reply(row)["body"]), EXPECTED[row["file"]])
+    assert_as_expected(_google.decode_response(reply(row)["body"]), EXPECTED[row["file"]])
 
 
 def read(pieces: list[bytes]) -> GenerateResponse:
-    stream = gemini.GeminiStream()
+    stream = _google.GeminiStream()
     chunks = [chunk for piece in pieces for chunk in stream.feed(piece)]
     return join([*chunks, *stream.finish()])
 
@@ -136,7 +136,7 @@ def test_a_stream_of_gemini_reads_as_expected(row: dict[str, Any]) -> None:
 @named(ERRORS)
 def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
     answer = reply(row)
-    decode = decode_error if row["file"].startswith("vertex_claude") else gemini.decode_error
+    decode = decode_error if row["file"].startswith("vertex_claude") else _google.decode_error
     error = decode(answer["status"], answer["headers"], dumps(answer["body"]))
     table: dict[int, tuple[type[ApiError], bool]] = {
         400: (RequestRejected, False),
@@ -188,7 +188,7 @@ def captured(vendor: str, name: str) -> dict[str, Any]:
 def test_a_request_to_claude_says_what_the_official_client_says(name: str) -> None:
     asked = captured("vertex_claude", name)
     request = GenerateRequest(**{"model": "claude-sonnet-4-6", "messages": [ASK], "max_tokens": 100, **CLAUDE[name]})
-    assert encode_claude(anthropic.encode_request(request), version="2026-10-21") == asked["body"]
+    assert encode_claude(_anthropic.encode_request(request), version="2026-10-21") == asked["body"]
     place = resource("claude-sonnet-4-6", project="example-project", location="us-east5")
     assert asked["path"] == f"/v1{place}:{'streamRawPredict' if request.stream else 'rawPredict'}"
 
@@ -241,8 +241,8 @@ def checker() -> Any:
 @pytest.mark.parametrize("name", GEMINI)
 def test_a_request_to_gemini_says_what_the_official_client_says(name: str) -> None:
     asked = captured("vertex_gemini", name)
-    options = gemini.GeminiOptions(thinking="budget")
-    payload = gemini.encode_request(GenerateRequest(model="gemini-2.5-flash", **GEMINI[name]), options)
+    options = _google.GeminiOptions(thinking="budget")
+    payload = _google.encode_request(GenerateRequest(model="gemini-2.5-flash", **GEMINI[name]), options)
     assert plain(payload) == plain(asked["body"])
     place = resource("gemini-2.5-flash", project="example-project", location="us-central1")
     assert asked["path"] == f"/v1beta1{place}:generateContent"

@@ -16,8 +16,8 @@ import anyio
 import pytest
 
 from llm_council.errors import CommandFailed, MissingDependency, TimedOut
-from llm_council.providers import _local_engine
-from llm_council.providers._local_engine import Engine, EngineSpec, release, running, state
+from llm_council.providers._local import engine as local_engine
+from llm_council.providers._local.engine import Engine, EngineSpec, release, running, state
 
 STAND_IN = Path(__file__).with_name("engine_stand_in.py")
 
@@ -31,15 +31,15 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the engine's process
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
-    monkeypatch.setattr(_local_engine, "_SERVER", STAND_IN)
-    monkeypatch.setattr(_local_engine, "installed", lambda: "/nowhere")
+    monkeypatch.setattr(local_engine, "_SERVER", STAND_IN)
+    monkeypatch.setattr(local_engine, "installed", lambda: "/nowhere")
     yield
-    engines = tuple(_local_engine._engines.values())
+    engines = tuple(local_engine._engines.values())
     for holder in {holder for engine in engines for holder in engine.holders}:
-        _local_engine._release(holder)
+        local_engine._release(holder)
     for engine in engines:
         engine.join(5)
-    assert not _local_engine._engines
+    assert not local_engine._engines
 
 
 def spec(alias="fine"):
@@ -110,7 +110,7 @@ async def test_ends_with_the_holder_that_was_dropped():
     gc.collect()
     engine.join(10)
     assert engine.exit_code == 0
-    assert not _local_engine._finalizers
+    assert not local_engine._finalizers
 
 
 @pytest.mark.anyio
@@ -119,7 +119,7 @@ async def test_a_holder_may_end_in_any_thread_while_the_lock_is_held():
     holder = Holder()
     engine = await running(spec(), holder)
     await anyio.sleep(0)
-    with _local_engine._lock:
+    with local_engine._lock:
         last = [holder]
         del holder
         collector = threading.Thread(target=last.clear)
@@ -173,7 +173,7 @@ async def test_a_start_that_fails_says_why(alias, words):
 
 @pytest.mark.anyio
 async def test_a_start_that_hangs_is_ended(monkeypatch):
-    monkeypatch.setattr(_local_engine, "START_SECONDS", 0.3)
+    monkeypatch.setattr(local_engine, "START_SECONDS", 0.3)
     with pytest.raises(TimedOut, match="did not start") as caught:
         await running(spec("hangs"), Holder())
     assert caught.value.args[0]
@@ -197,7 +197,7 @@ async def test_the_log_is_bounded_and_redacted():
     while "the end" not in engine.log() and time.monotonic() < end:
         await anyio.sleep(0.01)
     assert engine.log().endswith("the end\n")
-    assert len(b"".join(engine._log)) <= _local_engine.LOG_BYTES + 8192
+    assert len(b"".join(engine._log)) <= local_engine.LOG_BYTES + 8192
     engine._log.append(engine.key.reveal().encode())
     assert engine.key.reveal() not in engine.log()
 
@@ -233,7 +233,7 @@ def test_missing_engine_names_the_extra(monkeypatch):
 PROGRAM = """
 import anyio, os, sys, time
 from pathlib import Path
-from llm_council.providers import _local_engine as engines
+from llm_council.providers._local import engine as engines
 engines._SERVER = Path({stand_in!r})
 engines.installed = lambda: "/nowhere"
 spec = engines.EngineSpec(model="/models/x.gguf", alias="fine")

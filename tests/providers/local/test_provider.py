@@ -11,8 +11,8 @@ import pytest
 
 from llm_council.errors import CommandFailed, InvalidOption, MissingDependency
 from llm_council.models import GenerateRequest, Message, StructuredOutput
-from llm_council.providers import _local_engine
-from llm_council.providers import _local_weights as weights
+from llm_council.providers._local import engine as local_engine
+from llm_council.providers._local import weights as weights
 from llm_council.providers.base import call, examine, stream
 from llm_council.providers.local import SHAPED_TOKENS, TEXT_TOKENS, LocalProvider, list_models, model_path
 
@@ -22,15 +22,15 @@ WANTED = StructuredOutput(json_schema=SCHEMA)
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch, tmp_path):
-    monkeypatch.setattr(_local_engine, "_SERVER", Path(__file__).with_name("engine_stand_in.py"))
-    monkeypatch.setattr(_local_engine, "installed", lambda: "/nowhere")
+    monkeypatch.setattr(local_engine, "_SERVER", Path(__file__).with_name("engine_stand_in.py"))
+    monkeypatch.setattr(local_engine, "installed", lambda: "/nowhere")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens: nothing may go this way
     yield
-    for engine in tuple(_local_engine._engines.values()):
+    for engine in tuple(local_engine._engines.values()):
         for holder in tuple(engine.holders):
-            _local_engine._release(holder)
+            local_engine._release(holder)
         engine.join(5)
 
 
@@ -50,7 +50,7 @@ def weigh(tmp_path, monkeypatch):
 
 def sent():
     """Return what the engines were asked, in order."""
-    (engine,) = _local_engine._engines.values()
+    (engine,) = local_engine._engines.values()
     lines = [line for line in engine.log(60_000).splitlines() if line.startswith("{")]
     return [json.loads(line) for line in lines]
 
@@ -212,12 +212,12 @@ async def test_the_doctor(weigh, monkeypatch):
     assert deep.ok, deep.message
     assert "running at" in (await examine(provider)).message
     await provider.aclose()
-    assert not _local_engine._engines
+    assert not local_engine._engines
 
     def nothing():
         raise MissingDependency("pip install 'llm-council-sdk[local]'")
 
-    monkeypatch.setattr(_local_engine, "installed", nothing)
+    monkeypatch.setattr(local_engine, "installed", nothing)
     result = await examine(provider)
     assert not result.ok
     assert "llm-council-sdk[local]" in result.message
@@ -230,7 +230,7 @@ async def test_the_doctor(weigh, monkeypatch):
 def test_blocking_calls_share_one_engine_until_closed(weigh):
     one, two = LocalProvider(), LocalProvider()
     assert one.generate_sync(GenerateRequest(prompt="x")).text == two.generate_sync(GenerateRequest(prompt="x")).text
-    (engine,) = _local_engine._engines.values()
+    (engine,) = local_engine._engines.values()
     one.close()
     one.close()
     assert engine.usable
@@ -245,7 +245,7 @@ def test_copies_and_pickles_hold_nothing_of_the_engine(weigh):
         provider.generate_sync(GenerateRequest(prompt="x"))
         for twin in (copy.deepcopy(provider), pickle.loads(pickle.dumps(provider))):
             assert twin.generate_sync(GenerateRequest(prompt="x")).text
-            assert len(_local_engine._engines) == 1
+            assert len(local_engine._engines) == 1
             twin.close()
 
 

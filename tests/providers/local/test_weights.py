@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm_council.errors import CommandFailed, ConfigurationError, InvalidOption, MissingDependency
-from llm_council.providers import _local_weights as weights
+from llm_council.providers._local import weights as weights
 
 CONTENT = b"GGUF" + bytes(range(256)) * 4096
 
@@ -225,7 +225,7 @@ def test_the_table_that_ships():
     from importlib import resources
     from tomllib import loads
 
-    rows = loads((resources.files("llm_council.providers") / "local_models.toml").read_text())["model"]
+    rows = loads((resources.files("llm_council.providers._local") / "models.toml").read_text())["model"]
     assert rows[0]["name"] == "smollm2-135m-instruct"
     for row in rows:
         assert len(row["sha256"]) == len(row["package_sha256"]) == 64

@@ -5,16 +5,6 @@ from typing import Any
 import attrs
 import pytest
 
-from llm_council._wire.ollama import (
-    ChatOptions,
-    ChatStream,
-    decode_error,
-    decode_request,
-    decode_response,
-    encode_error,
-    encode_request,
-    frame,
-)
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
@@ -40,6 +30,16 @@ from llm_council.models import (
     Tool,
     ToolCall,
     join,
+)
+from llm_council.providers._ollama import (
+    ChatOptions,
+    ChatStream,
+    decode_error,
+    decode_request,
+    decode_response,
+    encode_error,
+    encode_request,
+    frame,
 )
 
 END = {"done": True, "done_reason": "stop", "prompt_eval_count": 3, "eval_count": 4, "eval_duration": 7}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import strategies
 import wire_laws
 from hypothesis import strategies as st
 
 from llm_council import models as m
-from llm_council._wire import ollama
-from llm_council._wire.ollama import (
+from llm_council.providers import _ollama
+from llm_council.providers._ollama import (
     ChatOptions,
     ChatStream,
     encode_chunks,
     frame,
 )
-from llm_council.testing import strategies
 
 MODELS = [
     ChatOptions(),
@@ -135,7 +135,7 @@ def feed(junk: Any, model: ChatOptions) -> None:
 
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
-        codec=ollama,
+        codec=_ollama,
         stream=ChatStream,
         requests=requests(),
         replies=replies(),

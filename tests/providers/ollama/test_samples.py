@@ -12,7 +12,6 @@ import pytest
 import wire_samples
 from wire_samples import EXPECTED, INDEX, ORACLES, SAMPLES, body_of, joined, named, reply
 
-from llm_council._wire.ollama import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import ApiError, ModelNotFound, RequestRejected, ServerFailed, TruncatedReply
 from llm_council.models import (
@@ -26,6 +25,7 @@ from llm_council.models import (
     ToolCall,
     join,
 )
+from llm_council.providers._ollama import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 
 ADVERSARIAL = json.loads((SAMPLES / "_adversarial" / "INDEX.json").read_text())
 ROWS = [row for row in INDEX if row["file"].startswith("ollama/")]

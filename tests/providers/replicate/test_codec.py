@@ -13,12 +13,24 @@ from typing import Any
 import attrs
 import jsonschema_rs
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps, loads
-from llm_council._wire.replicate import (
+from llm_council.errors import (
+    ContentFiltered,
+    InvalidOption,
+    MalformedReply,
+    OutOfCredit,
+    ProviderError,
+    RateLimited,
+    RequestRejected,
+    ServerFailed,
+    TruncatedReply,
+)
+from llm_council.providers._replicate import (
     ModelInputs,
     PredictionStream,
     decode_error,
@@ -33,20 +45,8 @@ from llm_council._wire.replicate import (
     read_prediction,
     schema_path,
 )
-from llm_council.errors import (
-    ContentFiltered,
-    InvalidOption,
-    MalformedReply,
-    OutOfCredit,
-    ProviderError,
-    RateLimited,
-    RequestRejected,
-    ServerFailed,
-    TruncatedReply,
-)
-from llm_council.testing import strategies
 
-SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
+SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 ORACLES = SHARED / "oracles"
 SAMPLES = ORACLES / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED")

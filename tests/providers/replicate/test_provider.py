@@ -8,7 +8,6 @@ import attrs
 import pytest
 
 from llm_council import get_provider
-from llm_council._wire.replicate import encode_error, encode_events, encode_response, frame
 from llm_council.errors import (
     AuthenticationFailed,
     CapabilityMissing,
@@ -34,7 +33,7 @@ from llm_council.models import (
     Usage,
     join,
 )
-from llm_council.providers import _replicate
+from llm_council.providers._replicate import encode_error, encode_events, encode_response, frame, predictions
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 
 pytestmark = pytest.mark.anyio
@@ -109,7 +108,7 @@ class Replicate:
 def house(vendor, monkeypatch):
     monkeypatch.delenv("REPLICATE_API_BASE_URL", raising=False)
     monkeypatch.setenv("REPLICATE_API_TOKEN", KEY)
-    monkeypatch.setattr(_replicate, "_GOODBYE", 10.0)  # a busy machine takes its time
+    monkeypatch.setattr(predictions, "_GOODBYE", 10.0)  # a busy machine takes its time
     vendor.script = Replicate(vendor)
     return vendor.script
 

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from llm_council._wire.openai import (
+from llm_council._wire.openai_chat import (
     DONE,
     ChatOptions,
     ChatStream,

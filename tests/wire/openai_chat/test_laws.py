@@ -6,12 +6,13 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
+import strategies
 import wire_laws
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council._wire import openai
-from llm_council._wire.openai import (
+from llm_council._wire import openai_chat
+from llm_council._wire.openai_chat import (
     DONE,
     ChatOptions,
     ChatStream,
@@ -25,7 +26,6 @@ from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.errors import MalformedReply
 from llm_council.models import GenerateRequest, GenerateResponse, Message, ReasoningConfig, TextPart, join
-from llm_council.testing import strategies
 
 SERVERS = [
     ChatOptions(),
@@ -155,7 +155,7 @@ def test_any_bytes_are_json_or_refused(body: bytes) -> None:
 
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
-        codec=openai,
+        codec=openai_chat,
         stream=ChatStream,
         requests=strategies.representable("openai"),
         replies=strategies.replies("openai"),

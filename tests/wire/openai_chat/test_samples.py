@@ -8,11 +8,12 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 from wire_samples import EXPECTED, INDEX, ORACLES, SAMPLES, body_of, cuts, joined, named, reply
 
-from llm_council._wire.openai import ChatOptions, ChatStream, decode_error, decode_response, encode_request
+from llm_council._wire.openai_chat import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import (
     ApiError,
@@ -28,7 +29,6 @@ from llm_council.errors import (
 )
 from llm_council.models import GenerateRequest, GenerateResponse, Message, ReasoningConfig, Tool, ToolCall
 from llm_council.models.messages import ImagePart, TextPart
-from llm_council.testing import strategies
 
 CHAT = ("openai_chat", "openrouter", "vllm", "lmstudio_chat", "ollama_openai", "openai_compatible")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llm_council._wire import gemini, ollama, openai, responses
+from llm_council._wire import openai_chat, responses
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
@@ -29,12 +29,13 @@ from llm_council.errors import (
     TruncatedReply,
 )
 from llm_council.models import FinishReason, GenerateChunk, GenerateRequest, GenerateResponse, Message, ToolCall, join
+from llm_council.providers import _google, _ollama
 
 READERS: dict[str, Callable[[], Any]] = {
-    "chat": openai.ChatStream,
+    "chat": openai_chat.ChatStream,
     "responses": responses.ResponseStream,
-    "gemini": gemini.GeminiStream,
-    "ollama": ollama.ChatStream,
+    "gemini": _google.GeminiStream,
+    "ollama": _ollama.ChatStream,
 }
 
 
@@ -140,18 +141,20 @@ def test_a_call_with_free_text_is_read_and_goes_back_as_it_came() -> None:
     )
     streamed, fault = everywhere("chat", body)
     whole = {"id": "c1", "type": "custom", "custom": {"name": "shell", "input": "ls -l"}}
-    answer = openai.decode_response({"choices": [{"message": {"tool_calls": [whole]}, "finish_reason": "tool_calls"}]})
+    answer = openai_chat.decode_response(
+        {"choices": [{"message": {"tool_calls": [whole]}, "finish_reason": "tool_calls"}]}
+    )
     expected = (ToolCall(id="c1", name="shell", arguments="ls -l", extra={"type": "custom"}),)
     assert (streamed.tool_calls, answer.tool_calls, fault) == (expected, expected, None)
-    again = openai.encode_request(GenerateRequest(messages=[Message("user", "x"), answer.to_message()]))
+    again = openai_chat.encode_request(GenerateRequest(messages=[Message("user", "x"), answer.to_message()]))
     assert again["messages"][1]["tool_calls"] == [whole]
-    assert openai.decode_request(again).messages[1].tool_calls == expected
+    assert openai_chat.decode_request(again).messages[1].tool_calls == expected
 
 
 def test_a_call_of_the_servers_own_kind_is_none_of_ours() -> None:
     search = {"id": "s", "type": "web_search", "web_search": {"query": "q"}}
     choice = {"message": {"content": "It is so.", "tool_calls": [search]}, "finish_reason": "stop"}
-    answer = openai.decode_response({"choices": [choice]})
+    answer = openai_chat.decode_response({"choices": [choice]})
     assert (answer.text, answer.tool_calls) == ("It is so.", ())
 
 
@@ -159,7 +162,7 @@ def test_thoughts_that_are_parts_of_the_content_are_reasoning() -> None:
     """Mistral's reasoning models (docs.mistral.ai, "Reasoning")."""
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Let me see."}], "closed": True}
     parts = [thinking, {"type": "reference", "reference_ids": [1]}, {"type": "text", "text": "42"}]
-    answer = openai.decode_response({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]})
+    answer = openai_chat.decode_response({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]})
     body = events(delta(content=""), delta(content=[thinking]), delta(content="4"), delta(content="2"), delta("stop"))
     streamed, fault = everywhere("chat", body)
     for found in (answer, streamed):
@@ -198,7 +201,7 @@ USAGES: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
 
 @pytest.mark.parametrize(("usage", "expected"), USAGES)
 def test_odd_usage_is_read_as_far_as_it_says_something(usage: dict[str, Any], expected: tuple[Any, ...]) -> None:
-    answer = openai.decode_response(
+    answer = openai_chat.decode_response(
         {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
     )
     streamed, fault = everywhere("chat", events(delta("stop", content="x"), {"choices": [], "usage": usage}, "[DONE]"))
@@ -241,7 +244,7 @@ def test_groqs_streams_may_count_and_fail_in_a_place_of_their_own() -> None:
 )
 def test_finish_reasons_of_gateways_have_one_meaning(word: Any, meaning: str | None) -> None:
     choice = {"message": {"content": "x"}, "finish_reason": word}
-    assert openai.decode_response({"choices": [choice]}).finish_reason == meaning
+    assert openai_chat.decode_response({"choices": [choice]}).finish_reason == meaning
 
 
 def test_words_about_the_server_are_no_error() -> None:
@@ -405,7 +408,7 @@ REFUSALS: list[tuple[int, Any, type[ApiError], bool, str]] = [
 def test_envelopes_of_gateways_are_opened(
     status: int, body: Any, cls: type[ApiError], retryable: bool, words: str
 ) -> None:
-    error = openai.decode_error(status, {}, dumps(body))
+    error = openai_chat.decode_error(status, {}, dumps(body))
     assert isinstance(error, cls)
     assert (error.status, error.retryable) == (status, retryable)
     assert words in str(error)
@@ -427,7 +430,7 @@ TOO_LONG = [
 @pytest.mark.parametrize("words", TOO_LONG)
 def test_a_prompt_that_is_too_long_is_told_where_no_code_tells_it(words: str) -> None:
     for body in ({"error": {"message": words, "type": "BadRequestError", "code": 400}}, {"error": words}):
-        error = openai.decode_error(400, {}, dumps(body))
+        error = openai_chat.decode_error(400, {}, dumps(body))
         assert (type(error), error.retryable) == (ContextTooLong, False)
 
 
@@ -444,7 +447,7 @@ def test_a_prompt_that_is_too_long_is_told_where_no_code_tells_it(words: str) ->
 )
 def test_a_refusal_with_status_200_is_one(body: Any, cls: type[ProviderError]) -> None:
     with pytest.raises(cls):
-        openai.decode_response(body)
+        openai_chat.decode_response(body)
     assert everywhere("chat", dumps(body))[1][0] is cls
 
 
@@ -473,7 +476,7 @@ def test_openrouters_types_of_errors_have_one_meaning(word: str) -> None:
     cls, retryable = TYPES[word]
     body = {"error": {"message": "Provider returned error", "metadata": {"error_type": word, "provider_name": "P"}}}
     with pytest.raises(ApiError) as caught:
-        openai.decode_response(body)
+        openai_chat.decode_response(body)
     assert (type(caught.value), caught.value.retryable, caught.value.code) == (cls, retryable, word)
     answer, fault = everywhere("chat", events(BEFORE, {**delta(""), **body}))
     assert (answer.text, fault) == ("Hel", (cls, caught.value.status, "Hel"))
@@ -706,7 +709,7 @@ def frame(*parts: Any, finish: str | None = "STOP", **more: Any) -> dict[str, An
 @pytest.mark.parametrize("content", [{"content": {}}, {"content": None}, {"content": {"role": "model"}}, {}])
 def test_an_end_without_parts_is_read(word: str, content: dict[str, Any]) -> None:
     body = {"candidates": [{**content, "finishReason": word, "finishMessage": "so", "index": 0}], "modelVersion": "g"}
-    answer = gemini.decode_response(body)
+    answer = _google.decode_response(body)
     assert (answer.text, answer.raw_finish_reason, answer.finish_reason) == (None, word, FINISHES[word])
     assert answer.extra["finishMessage"] == "so"
     streamed, fault = everywhere("gemini", events(frame({"text": "Hel"}, finish=None), body))
@@ -718,11 +721,11 @@ def test_a_reply_without_a_candidate_is_an_empty_answer() -> None:
         {"usageMetadata": {"promptTokenCount": 3}},
         {"candidates": [], "promptFeedback": {"safetyRatings": [1]}},
     ):
-        answer = gemini.decode_response(body)
+        answer = _google.decode_response(body)
         assert (answer.text, answer.finish_reason) == (None, None)
         assert everywhere("gemini", events(body))[1] == (TruncatedReply, None, None)
     with pytest.raises(MalformedReply):
-        gemini.decode_response({"unheard": "of"})
+        _google.decode_response({"unheard": "of"})
 
 
 @pytest.mark.parametrize(
@@ -734,7 +737,7 @@ def test_a_blocked_prompt_is_a_filtered_answer(word: str) -> None:
         "usageMetadata": {"promptTokenCount": 3},
     }
     streamed, fault = everywhere("gemini", events(body))
-    for found in (gemini.decode_response(body), streamed):
+    for found in (_google.decode_response(body), streamed):
         assert (found.text, found.raw_finish_reason, found.finish_reason, fault) == (None, word, "content_filter", None)
         assert found.extra["promptFeedback"]["blockReasonMessage"] == "no"
 
@@ -760,10 +763,10 @@ def test_every_kind_of_part_is_read_and_what_was_signed_goes_back() -> None:
         json.dumps(one_by_one, indent=2).encode(),
         b"[" + b"\n,\r\n".join(map(dumps, one_by_one)) + b"\n]\n",
     ]
-    for found in (gemini.decode_response(body), *(everywhere("gemini", b)[0] for b in (events(*one_by_one), *arrays))):
+    for found in (_google.decode_response(body), *(everywhere("gemini", b)[0] for b in (events(*one_by_one), *arrays))):
         assert (found.text, found.reasoning, found.finish_reason) == ("It is 42.", "Let me run it.", "tool_calls")
         assert [(call.name, call.arguments) for call in found.tool_calls] == [("f", ""), ("g", "")]
-        sent = json.dumps(gemini.encode_request(GenerateRequest(messages=[Message("user", "x"), found.to_message()])))
+        sent = json.dumps(_google.encode_request(GenerateRequest(messages=[Message("user", "x"), found.to_message()])))
         assert all(word in sent for word in ("c2ln", "dGV4dA==", "Y2FsbA==", "ZW5k", "executableCode", "OUTCOME_OK"))
 
 
@@ -811,7 +814,7 @@ GOOGLE: dict[str, tuple[int, Any, type[ApiError], bool]] = {
 def test_googles_refusals_are_typed_in_a_reply_and_in_a_stream(case: str, in_array: bool) -> None:
     status, said, cls, retryable = GOOGLE[case]
     body: Any = {"error": {"code": status, **said}}
-    error = gemini.decode_error(status, {}, dumps([body] if in_array else body))
+    error = _google.decode_error(status, {}, dumps([body] if in_array else body))
     assert (type(error), error.status, error.retryable) == (cls, status, retryable)
     begun = frame({"text": "Hel"}, finish=None)
     sent = dumps([begun, body]) if in_array else events(begun, body)
@@ -856,7 +859,7 @@ def test_ollamas_stream_says_calls_thoughts_and_its_end() -> None:
 )
 def test_ollamas_words_about_the_server_mean_nothing_about_the_answer(word: str | None, meaning: str | None) -> None:
     end = line(done=True, done_reason=word, message={"role": "assistant", "content": ""})
-    assert ollama.decode_response(end).finish_reason == meaning
+    assert _ollama.decode_response(end).finish_reason == meaning
     assert everywhere("ollama", lines(end))[0].finish_reason == meaning
 
 
@@ -872,7 +875,7 @@ def test_ollamas_words_about_the_server_mean_nothing_about_the_answer(word: str 
     ],
 )
 def test_ollamas_refusals_are_typed(status: int, words: str, cls: type[ApiError], retryable: bool) -> None:
-    error = ollama.decode_error(status, {}, dumps({"error": words}))
+    error = _ollama.decode_error(status, {}, dumps({"error": words}))
     assert (type(error), error.status, error.retryable) == (cls, status, retryable)
     begun = line(message={"role": "assistant", "content": "Hel"})
     answer, fault = everywhere("ollama", lines(begun, {"error": words}))

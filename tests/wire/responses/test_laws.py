@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+import strategies
 import wire_laws
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,6 @@ from llm_council._wire.responses import (
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, MalformedReply, TruncatedReply
 from llm_council.models import GenerateResponse, join
-from llm_council.testing import strategies
 
 SERVERS = [
     ResponsesOptions(),

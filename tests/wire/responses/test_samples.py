@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_samples import EXPECTED, INDEX, ORACLES, body_of, joined, named, reply
@@ -24,7 +25,6 @@ from llm_council.errors import ModelNotFound, OutOfCredit, RequestRejected
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, Message, ReasoningConfig, Tool
 from llm_council.models.messages import ImagePart, TextPart
 from llm_council.models.request import StructuredOutput
-from llm_council.testing import strategies
 
 APIS = ("openai_responses", "openrouter_responses", "lmstudio_responses")
 
