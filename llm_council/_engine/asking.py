@@ -15,7 +15,7 @@ from llm_council._engine.sitting import Bound, Sitting
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
 from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, TruncatedReply
-from llm_council.errors._secrets import Veil
+from llm_council.errors._secrets import StreamMask
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
 from llm_council.models import (
     Attempt,
@@ -27,8 +27,8 @@ from llm_council.models import (
     SeatSpec,
     join,
 )
+from llm_council.models._attrs import copy_with, mask_secrets
 from llm_council.models._journal import Call, Ending
-from llm_council.models._noun import keyless, replaced
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.results import CallReport
 
@@ -153,7 +153,7 @@ async def _counted(tries: _Tries, bound: Bound, prospect: Prospect | None) -> tu
         raise
     finally:
         cost = ledger.settle(tries.held, response, billed=billed, tries=made)
-    return (response if cost is None else replaced(response, cost=cost)), doom
+    return (response if cost is None else copy_with(response, cost=cost)), doom
 
 
 def _note(sitting: Sitting, seat: SeatSpec, asked: Call, outcome: Outcome) -> Outcome:
@@ -183,7 +183,7 @@ def _scope_of(tries: _Tries, bound: Bound) -> call_context.RunScope:
     """Tell middleware and transports until when this call may last, by the run's own clock."""
     left = bound.scope.deadline - anyio.current_time()
     clock = tries.sitting.clock
-    return replaced(
+    return copy_with(
         call_context.current(),
         deadline=None if left == inf else clock() + left,
         clock=clock,
@@ -229,13 +229,13 @@ async def _streamed(
     sitting = tries.sitting
     chunks: list[GenerateChunk] = []
     doom = None
-    veil = Veil()
+    veil = StreamMask()
     async with aclosing(stream(adapter, request)) as pieces:
         async for chunk in pieces:
             chunks.append(chunk)
             if chunk.reset is not None:
                 prospect = None if prospect is None else prospect.fresh()
-                veil = Veil()
+                veil = StreamMask()
                 if sitting.deltas:
                     _reset(sitting, tries.asked, sitting.at(), chunk.reset)
             if not chunk.text:
@@ -249,7 +249,7 @@ async def _streamed(
                     break
                 prospect.feed(chunk.text)
     tries.tell(veil.rest())
-    response = keyless(join(chunks))
+    response = mask_secrets(join(chunks))
     if doom is None:
         return response, None
     # What a stream counts on its way is not what it cost.

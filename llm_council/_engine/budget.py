@@ -10,7 +10,7 @@ import attrs
 
 from llm_council.errors import BudgetExceeded, ConnectionLost, CouncilError, ReplyError, TimedOut
 from llm_council.models import Budget, Cost, CostSource, GenerateRequest, GenerateResponse, Phase, Plan, SeatSpec, Usage
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 
 __all__ = ["Ledger", "Price", "Reservation", "chair_end", "may_be_billed", "phase_ends", "quorum_of"]
 
@@ -217,7 +217,7 @@ class Ledger:
         self._silent.add(key)
         usd = None
         if response.model and response.model != held.seat.model:
-            usd = self._priced(replaced(held.seat, model=response.model), usage)
+            usd = self._priced(copy_with(held.seat, model=response.model), usage)
         if usd is None:
             usd = self._priced(held.seat, usage)
         if usd is None:

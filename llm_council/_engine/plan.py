@@ -13,7 +13,7 @@ from llm_council import _schema
 from llm_council.config import CouncilConfig
 from llm_council.errors import InvalidOption, near
 from llm_council.models import Attachment, Budget, Phase, Plan, SeatSpec
-from llm_council.models._noun import noun
+from llm_council.models._attrs import strict_init
 from llm_council.subagents import Subagent
 
 __all__ = ["Wishes", "make_plan"]
@@ -29,7 +29,7 @@ _FULL = 3  # seats from which on the chair need not draft
 _VOTERS = 3  # with fewer, each reviewer sees one draft, and there is nothing to rank
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Wishes:
     """What one call asks for beside its task.

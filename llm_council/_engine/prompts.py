@@ -35,7 +35,7 @@ from llm_council.models import (
     StructuredOutput,
     TextPart,
 )
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 
 __all__ = ["critique", "draft", "labelled", "repair", "shorter", "synthesise"]
 
@@ -136,11 +136,11 @@ def synthesise(
     )
     if seat.prose_first:
         request = _small(plan, seat, Phase.SYNTHESISE, codes, quotes, plan.task.strip())
-        return replaced(request, structured_output=_structured(plan))
+        return copy_with(request, structured_output=_structured(plan))
     if plan.schema is not None:
         words.append(f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{_compact(plan)}")
     request = _request(plan, seat, Phase.SYNTHESISE, codes, (*quotes, "\n".join(filter(None, words))))
-    return replaced(request, structured_output=_structured(plan))
+    return copy_with(request, structured_output=_structured(plan))
 
 
 def repair(

@@ -13,8 +13,8 @@ from llm_council._engine.admission import Admission
 from llm_council._engine.budget import Ledger, phase_ends
 from llm_council.events import Degraded, PhaseFinished, PhaseStarted, emit
 from llm_council.models import Critique, Draft, Phase, PhaseTiming, Plan, Ranking, SeatSpec
+from llm_council.models._attrs import copy_with
 from llm_council.models._journal import NO_JOURNAL, Journal
-from llm_council.models._noun import replaced
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CallReport
 
@@ -96,7 +96,7 @@ class Sitting:
         timing = self.timings.get(phase)
         if timing is not None:
             at = self.at(f"closed:{phase}")
-            self.timings[phase] = replaced(timing, elapsed=at - timing.started)
+            self.timings[phase] = copy_with(timing, elapsed=at - timing.started)
             emit(PhaseFinished(run_id=self.plan.run_id, at=at, phase=phase, elapsed=at - timing.started))
 
     def degrade(self, reason: str, *seats: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models._noun import FORTUNE, tokens
+from llm_council.models._attrs import FORTUNE, tokens
 from llm_council.models.limits import Limits
 
 __all__ = [

@@ -19,7 +19,7 @@ import attrs
 from llm_council.config import _trust
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
 from llm_council.errors._secrets import Secret
-from llm_council.models._noun import as_dict, as_tuple, checked, count, count_or_zero, not_negative, noun
+from llm_council.models._attrs import as_dict, as_tuple, checked, count, count_or_zero, not_negative, strict_init
 from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.request import ReasoningConfig
 from llm_council.providers._http.account import sealed
@@ -42,7 +42,7 @@ def _tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str
     return {name: as_dict(table) for name, table in as_dict(value).items()}
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class CouncilConfig:
     """How a council works.

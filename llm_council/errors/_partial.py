@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Self, overload
 
-from llm_council.errors._secrets import Veil, masked
+from llm_council.errors._secrets import StreamMask, masked
 
 __all__ = ["Partial", "Words"]
 
@@ -16,7 +16,7 @@ class Words:
     __slots__ = ("_pieces",)
 
     def __init__(self, pieces: Iterable[str]) -> None:
-        veil = Veil()
+        veil = StreamMask()
         self._pieces = [*map(veil.feed, pieces), veil.rest()]
 
     def __str__(self) -> str:

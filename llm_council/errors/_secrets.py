@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-__all__ = ["MASK", "Secret", "Veil", "clean", "live", "masked", "may_hold_keys", "redact"]
+__all__ = ["MASK", "Secret", "StreamMask", "clean", "live", "masked", "may_hold_keys", "redact"]
 
 MASK = "***"
 """What stands in place of a secret."""
@@ -130,7 +130,7 @@ def _without(text: str, values: list[str]) -> str:
     return text
 
 
-class Veil:
+class StreamMask:
     """Mask live secrets in a text that arrives in pieces: what may be the start of one waits for the next piece."""
 
     __slots__ = ("_kept",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 
 from llm_council.errors import Attempt
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -82,4 +82,4 @@ class Wrapper(ProviderAdapter):
 
 def later(attempts: Iterable[Attempt], seconds: float) -> tuple[Attempt, ...]:
     """Return tries as a call sees them that began some seconds before them."""
-    return tuple(replaced(attempt, at=attempt.at + seconds) for attempt in attempts)
+    return tuple(copy_with(attempt, at=attempt.at + seconds) for attempt in attempts)

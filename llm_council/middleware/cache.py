@@ -19,7 +19,7 @@ from llm_council.middleware._cache_key import is_worth_keeping, key_of
 from llm_council.middleware._cache_stores import CacheStore, Entry, MemoryStore, SQLiteStore
 from llm_council.middleware._turns import Waiter
 from llm_council.middleware._wrapper import Wrapper
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.reply import Cost, CostSource, GenerateChunk, GenerateResponse, Usage, join
 from llm_council.models.request import CacheMode, GenerateRequest, cache_mode
 from llm_council.providers.base import ProviderAdapter, call, stream
@@ -183,7 +183,7 @@ class Cached(Wrapper):
         """Return a kept answer as one that cost nothing; what its holder may change is copied."""
         response, usage = entry.response, entry.response.usage
         took = None if usage is None else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
-        return replaced(
+        return copy_with(
             response,
             usage=_NOTHING,
             cost=_FREE,
@@ -225,7 +225,7 @@ class _Flight:
         cached = self._cached
         at = cached._clock()
         expires = None if cached._ttl is None else at + cached._ttl
-        kept = replaced(response, raw=None, attempts=())
+        kept = copy_with(response, raw=None, attempts=())
         self.outcome = Entry(response=kept, cuts=cuts, at=at, expires=expires)
         if is_worth_keeping(response):
             await cached._keep(self.key, self.outcome)

@@ -19,7 +19,7 @@ from llm_council.errors import (
 )
 from llm_council.middleware._several import FAILURES, Member, Several
 from llm_council.middleware._wrapper import later
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers.base import ProviderAdapter
@@ -182,7 +182,7 @@ class _Row:
         """Return the answer with all tries."""
         if not self._tries:
             return response
-        return replaced(response, attempts=(*self._tries, *later(response.attempts, self._start - self._began)))
+        return copy_with(response, attempts=(*self._tries, *later(response.attempts, self._start - self._began)))
 
     def _admitted(self) -> Member | None:
         while self._left:

@@ -16,7 +16,7 @@ import attrs
 from llm_council._runtime import AwaitedStream, call_context, loops
 from llm_council.errors import Attempt, CouncilError, InvalidOption, TimedOut
 from llm_council.middleware._wrapper import Wrapper, later
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.reply import Cost, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.bounded import seconds_for
@@ -100,7 +100,7 @@ class Hedge(Wrapper):
             return response
         usage, cost = race.bill(response.usage, response.cost)
         tries = later(response.attempts, race.place * race.delay)
-        return replaced(response, usage=usage, cost=cost, attempts=(*race.lost(), *tries))
+        return copy_with(response, usage=usage, cost=cost, attempts=(*race.lost(), *tries))
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the answer of the held provider, or of a second call where its first words take long."""
@@ -362,4 +362,4 @@ class _Times:
 def _second(request: GenerateRequest) -> GenerateRequest:
     """Return the request for the second call."""
     key = request.idempotency_key
-    return request if key is None else replaced(request, idempotency_key=f"{key}-hedge")
+    return request if key is None else copy_with(request, idempotency_key=f"{key}-hedge")

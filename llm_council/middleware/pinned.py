@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from llm_council.middleware._wrapper import Wrapper
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, stream
@@ -32,11 +32,11 @@ class Pinned(Wrapper):
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Ask the model."""
-        return await call(self.inner, replaced(request, model=self.model))
+        return await call(self.inner, copy_with(request, model=self.model))
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the model's answer as it arrives."""
-        async with aclosing(stream(self.inner, replaced(request, model=self.model))) as chunks:
+        async with aclosing(stream(self.inner, copy_with(request, model=self.model))) as chunks:
             async for chunk in chunks:
                 yield chunk
 

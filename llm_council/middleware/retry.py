@@ -16,7 +16,7 @@ import anyio
 from llm_council._runtime import call_context
 from llm_council.errors import Attempt, ProviderError, ReplyError, TimedOut
 from llm_council.middleware._wrapper import Wrapper, later
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -69,7 +69,7 @@ class Retry(Wrapper):
             except ProviderError as error:
                 await self._sleep(tries.failed(error))
             else:
-                return replaced(response, attempts=tries.succeeded(response))
+                return copy_with(response, attempts=tries.succeeded(response))
 
     @heeding
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
@@ -151,7 +151,7 @@ class _Tries:
     def _note(self, error: ProviderError, wait: float | None) -> None:
         if self._plural and len(error.attempts) > 1:  # those that what is held made in this one
             *earlier, last = later(error.attempts, self._start - self._began)
-            self._tries += [*earlier, replaced(last, retry_in=wait)]
+            self._tries += [*earlier, copy_with(last, retry_in=wait)]
         else:
             self._tries.append(self._failure(error, wait))
         if self._scope.tried is not None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from llm_council.models._noun import as_dict, count, noun
+from llm_council.models._attrs import as_dict, count, strict_init
 
 __all__ = ["DoctorResult", "ProviderCapabilities"]
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ProviderCapabilities:
     """What a provider can do.
@@ -38,7 +38,7 @@ class ProviderCapabilities:
         return getattr(self, capability, None) is True
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class DoctorResult:
     """A provider's health.

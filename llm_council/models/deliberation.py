@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llm_council.errors import CouncilError
-from llm_council.models._noun import as_dict, as_tuple, count, not_negative, noun, text
+from llm_council.models._attrs import as_dict, as_tuple, count, not_negative, strict_init, text
 from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import ReasoningConfig
@@ -51,7 +51,7 @@ class Phase(StrEnum):
     REPAIR = "repair"
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Problem:
     """One thing that is wrong with an answer.
@@ -65,7 +65,7 @@ class Problem:
     message: str
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class SeatSpec:
     """A seat by its facts: what sits in it is named, never held.
@@ -83,7 +83,7 @@ class SeatSpec:
     prose_first: bool = False
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class RolePrompts:
     """A subagent's own words for each phase; see ``llm_council.subagents``.
@@ -101,7 +101,7 @@ class RolePrompts:
     brief: str = ""
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Attachment:
     """A file that the caller named.
@@ -115,7 +115,7 @@ class Attachment:
     text: str
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Plan:
     """What a run will do: frozen before anything is sent, names and facts only.
@@ -181,7 +181,7 @@ class Plan:
         return next(seat for seat in self.seats if seat.name == name)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Draft:
     """What one seat brought forth in the draft phase: an answer, or an error.
@@ -204,7 +204,7 @@ class Draft:
         return (self.response.text or "") if self.response else ""
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Critique:
     """What one seat thinks of the others' drafts.
@@ -231,7 +231,7 @@ class Critique:
         return (self.response.text or "") if self.response else ""
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Ranking:
     """The tally of all rankings.
@@ -245,7 +245,7 @@ class Ranking:
     points: Mapping[str, float] = attrs.field(factory=dict, converter=as_dict)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class PhaseTiming:
     """When a phase ran.

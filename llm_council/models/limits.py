@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from llm_council.errors import InvalidOption
-from llm_council.models._noun import count, count_or_zero, not_negative, noun, positive
+from llm_council.models._attrs import count, count_or_zero, not_negative, positive, strict_init
 
 __all__ = ["Budget", "Limits", "RetryPolicy", "Timeouts"]
 
@@ -15,7 +15,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Timeouts:
     """Bounds on single waits, in seconds; None is no bound. The total deadline rules over all of them.
@@ -33,7 +33,7 @@ class Timeouts:
     total: float | None = attrs.field(default=600.0, validator=positive)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Limits:
     """Bounds on sizes, in bytes, counted after decompression.
@@ -57,7 +57,7 @@ class Limits:
     peer_text: int = attrs.field(default=24_000, validator=count)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """When and how long to wait before the same call is made again.
@@ -75,7 +75,7 @@ class RetryPolicy:
     max_retry_after: float = attrs.field(default=60.0, validator=not_negative)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Budget:
     """Bounds on a whole run; each is optional, the tightest wins.

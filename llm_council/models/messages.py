@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from llm_council.errors import InvalidOption
-from llm_council.models._noun import as_dict, as_tuple, noun, text
+from llm_council.models._attrs import as_dict, as_tuple, strict_init, text
 
 __all__ = ["ImagePart", "Message", "Part", "ReasoningPart", "Role", "TextPart", "ToolCall"]
 
@@ -25,7 +25,7 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class TextPart:
     """Text inside a turn.
@@ -39,7 +39,7 @@ class TextPart:
     cache: bool = False
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ImagePart:
     """An image inside a turn: an address, or data with its media type. The library never fetches an address.
@@ -71,7 +71,7 @@ class ImagePart:
             raise InvalidOption('ImagePart.data needs media_type, such as "image/png"')
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ReasoningPart:
     """A model's reasoning, kept so that it can be sent back to the vendor that signed it.
@@ -98,7 +98,7 @@ def _arguments(value: str | Mapping[str, Any] | None) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ToolCall:
     """A model's wish to have a tool called.
@@ -153,7 +153,7 @@ def _role(value: Any) -> str:
         raise InvalidOption(f"Message.role: one of {', '.join(Role)}, got {value!r:.80}") from None
 
 
-@noun
+@strict_init
 @attrs.frozen
 class Message:
     """One turn.

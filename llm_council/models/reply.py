@@ -10,7 +10,7 @@ from typing import Any, Self
 import attrs
 
 from llm_council.errors import Attempt, InvalidOption
-from llm_council.models._noun import as_dict, as_tuple, checked, noun, replaced, tokens, whole
+from llm_council.models._attrs import as_dict, as_tuple, checked, copy_with, strict_init, tokens, whole
 from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
 
 __all__ = [
@@ -65,7 +65,7 @@ def _sum(a: int | None, b: int | None) -> int | None:
     return b if a is None else a if b is None else a + b
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Usage:
     """Tokens of a call or a run. None is unknown, never 0.
@@ -111,7 +111,7 @@ class Usage:
         return _sum(self.input_tokens, self.output_tokens)
 
     def __add__(self, other: Usage) -> Usage:
-        return replaced(
+        return copy_with(
             self,
             input_tokens=_sum(self.input_tokens, other.input_tokens),
             output_tokens=_sum(self.output_tokens, other.output_tokens),
@@ -130,7 +130,7 @@ class CostSource(StrEnum):
     UNKNOWN = "unknown"
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Cost:
     """Money of a call or a run.
@@ -156,7 +156,7 @@ class Cost:
         )
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Adjustment:
     """Something of a request that was sent otherwise than asked.
@@ -180,7 +180,7 @@ def _content(value: str | Iterable[Part] | None) -> str | tuple[Part, ...] | Non
     return value if value is None or isinstance(value, str) else as_tuple(value)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class GenerateResponse:
     """One whole answer.

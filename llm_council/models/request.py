@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llm_council.errors import InvalidOption
-from llm_council.models._noun import as_dict, as_tuple, count, fraction, not_negative, noun, positive, text
+from llm_council.models._attrs import as_dict, as_tuple, count, fraction, not_negative, positive, strict_init, text
 from llm_council.models.messages import Message
 
 __all__ = ["CacheMode", "Effort", "GenerateRequest", "ReasoningConfig", "StructuredOutput", "Tool"]
@@ -55,7 +55,7 @@ def _effort(value: str | None) -> Effort | None:
         raise InvalidOption(f"ReasoningConfig.effort: one of {', '.join(Effort)}, got {value!r:.80}") from None
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ReasoningConfig:
     """How much a model may think before it answers.
@@ -69,7 +69,7 @@ class ReasoningConfig:
     budget_tokens: int | None = attrs.field(default=None, validator=not_negative)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class StructuredOutput:
     """The JSON Schema that the answer must meet.
@@ -85,7 +85,7 @@ class StructuredOutput:
     strict: bool = True
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Tool:
     """A function that the model may ask to have called.
@@ -144,7 +144,7 @@ def _stop(value: str | Iterable[str] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else as_tuple(value)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class GenerateRequest:
     """One call to a model. What is None is not sent.

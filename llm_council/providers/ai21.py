@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from llm_council._wire.openai_chat import ChatOptions
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -37,7 +37,7 @@ class AI21Provider(OpenAICompatibleProvider):
 
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         response = super()._decode(data, request, reply)
-        return response if response.model else replaced(response, model=request.model)
+        return response if response.model else copy_with(response, model=request.model)
 
     def _reader(self, request: GenerateRequest, head: HttpReply) -> ChatStream:
         return ChatStream(self._options(request), self._limits, request_id=head.request_id, model=request.model)

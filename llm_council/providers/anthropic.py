@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import attrs
 
 from llm_council.errors import ApiError, InvalidOption
-from llm_council.models._noun import as_tuple
+from llm_council.models._attrs import as_tuple
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import GenerateRequest

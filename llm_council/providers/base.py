@@ -35,7 +35,7 @@ from llm_council.errors import (
     ServerFailed,
 )
 from llm_council.errors._secrets import Secret
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, TextPart, ToolCall
@@ -271,7 +271,7 @@ async def call(
         raise
     missed = fitting.missed(request, response, adjustments)
     elapsed = time.monotonic() - began
-    return replaced(
+    return copy_with(
         response,
         model=response.model or request.model,
         adjustments=adjustments + response.adjustments + missed,

@@ -14,7 +14,7 @@ from llm_council._wire.responses import LEAST_TOKENS, ResponsesOptions, Response
 from llm_council.errors import ApiError, InvalidOption
 from llm_council.errors._secrets import Secret
 from llm_council.models import Limits, Timeouts
-from llm_council.models._noun import as_dict, replaced
+from llm_council.models._attrs import as_dict, copy_with
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -138,13 +138,13 @@ class OpenAICompatibleProvider(HttpProvider):
         return decode_response(data, self.CHAT)
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
-        asked = request if request.stream == stream else replaced(request, stream=stream)
+        asked = request if request.stream == stream else copy_with(request, stream=stream)
         return _PATHS[self._api_of(request.model)], self.build_payload(asked)
 
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         response = self.parse_response(data)
         if reply.request_id and response.request_id != reply.request_id:
-            return replaced(response, request_id=reply.request_id)
+            return copy_with(response, request_id=reply.request_id)
         return response
 
     def _refusal(self, reply: HttpReply) -> ApiError:
@@ -176,7 +176,7 @@ class OpenAICompatibleProvider(HttpProvider):
             return asked, told
         reason = "the fewest tokens that it takes"
         raised = Adjustment(field="max_tokens", action="raised", asked=few, sent=LEAST_TOKENS, reason=reason)
-        return replaced(asked, max_tokens=LEAST_TOKENS), (*told, raised)
+        return copy_with(asked, max_tokens=LEAST_TOKENS), (*told, raised)
 
     def _options(self, request: GenerateRequest) -> ChatOptions:
         """Return how to speak to a model by chat; the profiles are few and live as long as the process."""

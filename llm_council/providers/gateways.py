@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from llm_council._wire.openai_chat import ChatOptions
-from llm_council.models._noun import as_tuple
+from llm_council.models._attrs import as_tuple
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 __all__ = ["Gateway", "Row", "entry_points", "rows"]

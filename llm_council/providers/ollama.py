@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from llm_council.errors import ApiError
-from llm_council.models._noun import as_dict
+from llm_council.models._attrs import as_dict
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from llm_council._wire.openai_chat import ChatOptions
 from llm_council.errors import OutOfCredit
-from llm_council.models._noun import as_dict, as_tuple
+from llm_council.models._attrs import as_dict, as_tuple
 from llm_council.models.request import GenerateRequest
 from llm_council.providers.compatible import OpenAICompatibleProvider
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import attrs
 
 from llm_council.errors import Attempt, CouncilError, RunError
-from llm_council.models._noun import as_dict, as_tuple, noun
+from llm_council.models._attrs import as_dict, as_tuple, strict_init
 from llm_council.models.deliberation import Phase, PhaseTiming, Plan, Problem, Ranking, Status
 from llm_council.models.reply import Adjustment, Cost, GenerateResponse, Usage
 from llm_council.results._pending import AwaitableNoun
@@ -16,7 +16,7 @@ from llm_council.results._pending import AwaitableNoun
 __all__ = ["CallReport", "CouncilResult", "SeatReport"]
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class CallReport:
     """One call of a seat.
@@ -36,7 +36,7 @@ class CallReport:
     stopped: str | None = None
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class SeatReport:
     """What became of one seat.
@@ -103,7 +103,7 @@ def total_cost(calls: tuple[CallReport, ...]) -> Cost:
     return total if len(known) == len(calls) else attrs.evolve(total, complete=False)
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class CouncilResult(AwaitableNoun):
     """The result of one run. A failed run has one too. It may be awaited, and yields itself.

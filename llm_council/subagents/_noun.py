@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llm_council.errors import InvalidOption
-from llm_council.models._noun import as_dict, as_tuple, count, not_negative, noun
+from llm_council.models._attrs import as_dict, as_tuple, count, not_negative, strict_init
 from llm_council.models.deliberation import RolePrompts
 
 __all__ = ["NAME", "Preferences", "Subagent", "SubagentInfo"]
@@ -23,7 +23,7 @@ def _name(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None
         raise InvalidOption(f"{attribute.name}: 1 to 64 letters, digits, '-' or '_', got {value!r:.80}")
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Preferences:
     """How a subagent likes to be run; what the caller or the configuration says goes first.
@@ -39,7 +39,7 @@ class Preferences:
     critique: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool))
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class Subagent:
     """A role for one run: its words, the shape of its answer, how it likes to be run.
@@ -65,7 +65,7 @@ class Subagent:
     source: str = ""
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class SubagentInfo:
     """A line of the list of subagents.

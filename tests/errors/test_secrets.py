@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_council.errors import Attempt
-from llm_council.errors._secrets import MASK, Secret, Veil, clean, masked, redact
+from llm_council.errors._secrets import MASK, Secret, StreamMask, clean, masked, redact
 from llm_council.models import GenerateResponse, ToolCall
-from llm_council.models._noun import keyless
+from llm_council.models._attrs import mask_secrets
 
 KEY = "my-very-own-key-0123456789"
 
@@ -151,7 +151,7 @@ class TestPieces:
         text = "".join(parts)
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
         held = Secret(KEY)
-        veil = Veil()
+        veil = StreamMask()
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         shown = [*map(veil.feed, pieces), veil.rest()]
         assert held.reveal() not in "".join(shown)
@@ -160,7 +160,7 @@ class TestPieces:
 
     def test_nothing_is_kept_back_where_there_is_no_start_of_a_key(self) -> None:
         held = Secret(KEY)
-        veil = Veil()
+        veil = StreamMask()
         assert veil.feed("plain words.") == "plain words."
         assert veil.feed("and m") == "and "
         assert veil.feed("ore.") == "more."
@@ -176,7 +176,7 @@ class TestPieces:
         short, long = Secret(KEY), Secret(f"before-{KEY}-after")
         text = data.draw(st.lists(st.sampled_from([KEY, long.reveal(), "before-", "x"]), max_size=3).map("".join))
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
-        veil = Veil()
+        veil = StreamMask()
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         assert "".join([*map(veil.feed, pieces), veil.rest()]) == masked(text)
         assert short
@@ -185,7 +185,7 @@ class TestPieces:
 def test_a_noun_is_masked_wherever_a_key_is_and_is_the_same_where_none_is() -> None:
     held = Secret(KEY)
     plain = GenerateResponse(text="four", raw={"a": [1, "b", None, {"c": 2.5}]}, attempts=[Attempt(at=0, elapsed=1)])
-    assert keyless(plain) is plain
+    assert mask_secrets(plain) is plain
     said = GenerateResponse(
         text=f"<{KEY}>",
         model=KEY,
@@ -194,7 +194,7 @@ def test_a_noun_is_masked_wherever_a_key_is_and_is_the_same_where_none_is() -> N
         attempts=[Attempt(at=0, elapsed=1, message=KEY)],
         structured={"deep": [{"er": KEY}]},
     )
-    shown = keyless(said)
+    shown = mask_secrets(said)
     assert KEY not in repr(shown) + repr(shown.raw)
     assert shown.text == f"<{MASK}>"
     assert shown.raw == {MASK: [1, (MASK, None)], "b": True}

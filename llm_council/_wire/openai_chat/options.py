@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from llm_council.models._noun import as_dict, as_tuple, noun
+from llm_council.models._attrs import as_dict, as_tuple, strict_init
 
 __all__ = ["DEFAULT", "ChatOptions", "ReasoningStyle", "SchemaStyle"]
 
@@ -34,7 +34,7 @@ class SchemaStyle(StrEnum):
     JSON_SCHEMA = "json_schema"
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ChatOptions:
     """In what one server of the dialect differs from another; profiles fill it.

@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from llm_council.models._noun import as_dict, noun
+from llm_council.models._attrs import as_dict, strict_init
 
 __all__ = ["DEFAULT", "ResponsesOptions"]
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ResponsesOptions:
     """In what one model or server of the dialect differs from another; profiles fill it.

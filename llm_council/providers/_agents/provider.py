@@ -20,7 +20,7 @@ from llm_council._wire import prompted_tools
 from llm_council.errors import CommandNotFound, CouncilError, InvalidOption, TimedOut
 from llm_council.errors._secrets import Secret, clean
 from llm_council.models import Limits, Timeouts
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
@@ -215,7 +215,7 @@ class CommandLineProvider(ProviderAdapter):
             fitted, adjustments = attrs.evolve(fitted, max_tokens=None), (*adjustments, dropped)
         fitted, spoken = prompted_tools.said(fitted)
         model = fitted.model or self.default_model
-        return (fitted if fitted.model == model else replaced(fitted, model=model)), adjustments + spoken
+        return (fitted if fitted.model == model else copy_with(fitted, model=model)), adjustments + spoken
 
     def _abilities(self, request: GenerateRequest) -> ProviderCapabilities:
         """Return what it can do for this request: held to a schema, no model could call a tool in words."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from llm_council.models._noun import as_dict, count, noun
+from llm_council.models._attrs import as_dict, count, strict_init
 
 __all__ = ["DEFAULT", "MessagesOptions", "ThinkingStyle"]
 
@@ -24,7 +24,7 @@ class ThinkingStyle(StrEnum):
     BUDGET = "budget"
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class MessagesOptions:
     """In what one model or server of the dialect differs from another; profiles fill it.

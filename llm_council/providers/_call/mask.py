@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from llm_council.errors._secrets import Veil, live
-from llm_council.models._noun import keyless
+from llm_council.errors._secrets import StreamMask, live
+from llm_council.models._attrs import mask_secrets
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
 
 __all__ = ["PieceVeil"]
@@ -27,7 +27,7 @@ class PieceVeil:
     __slots__ = ("_clean", "_values", "_veils")
 
     def __init__(self) -> None:
-        self._veils: dict[str | int, Veil] = {}  # by the kind of words, and by the number of a tool call
+        self._veils: dict[str | int, StreamMask] = {}  # by the kind of words, and by the number of a tool call
         self._values: list[str] = []
         self._clean = _NO_FACTS  # the last that were seen to hold no key: most pieces say the same beside their words
 
@@ -56,7 +56,7 @@ class PieceVeil:
         if calls != piece.tool_calls:
             changed["tool_calls"] = calls
         shown_piece = attrs.evolve(piece, **changed) if changed else piece
-        keys_gone = keyless(shown_piece)
+        keys_gone = mask_secrets(shown_piece)
         if keys_gone is piece and not piece.tool_calls:
             self._clean = facts
         return keys_gone
@@ -77,6 +77,6 @@ class PieceVeil:
     def _shown(self, name: str | int, said: str, *, ends: bool) -> str:
         veil = self._veils.get(name)
         if veil is None:
-            veil = self._veils[name] = Veil()
+            veil = self._veils[name] = StreamMask()
         shown = veil.feed(said, self._values)
         return shown + veil.rest() if ends else shown

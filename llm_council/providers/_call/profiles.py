@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from llm_council.models._noun import as_tuple, noun
+from llm_council.models._attrs import as_tuple, strict_init
 from llm_council.models.request import Effort
 
 __all__ = [
@@ -45,7 +45,7 @@ def _efforts(words: Any) -> tuple[Effort, ...]:
     return tuple(Effort(word) for word in as_tuple(words))
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ModelProfile:
     """What a model takes. The defaults are those of a model that nothing is known of: everything, as asked.

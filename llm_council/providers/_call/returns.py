@@ -22,7 +22,7 @@ from llm_council.errors import (
 )
 from llm_council.errors._partial import Words
 from llm_council.errors._secrets import masked
-from llm_council.models._noun import keyless
+from llm_council.models._attrs import mask_secrets
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.mask import PieceVeil
@@ -73,7 +73,7 @@ async def pieces(method: Callable[..., Any], request: GenerateRequest) -> AsyncG
     """
     value = await _awaited(await invoke(method, request))
     if not hasattr(value, "__aiter__"):
-        yield keyless(GenerateChunk.whole(_response(value)))
+        yield mask_secrets(GenerateChunk.whole(_response(value)))
         return
     async with _closing(aiter(value)) as items:
         veils = PieceVeil()
@@ -124,7 +124,7 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
         text = str.__str__(text)
     if text is not None:
         text = masked(text if text.isascii() else well_formed(text))
-    response = keyless(response)  # a server may repeat a key, in its answer or beside it
+    response = mask_secrets(response)  # a server may repeat a key, in its answer or beside it
     if response.finish_reason == FinishReason.ERROR:
         # Where the vendor says it: Cohere's word, and Google's.
         why = response.extra.get("error") or response.extra.get("finishMessage")

@@ -7,7 +7,7 @@ from enum import StrEnum
 import attrs
 
 from llm_council._wire.openai_chat.options import SchemaStyle
-from llm_council.models._noun import noun
+from llm_council.models._attrs import strict_init
 
 __all__ = ["DEFAULT", "VENDOR", "GeminiOptions", "ThinkingStyle"]
 
@@ -23,7 +23,7 @@ class ThinkingStyle(StrEnum):
     LEVEL = "level"
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class GeminiOptions:
     """In what one model of the dialect differs from another; profiles fill it.

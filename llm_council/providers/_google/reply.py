@@ -10,7 +10,7 @@ from llm_council._wire.payloads import get_text, loads, malformed, need_list, ne
 from llm_council._wire.reading import Decoder
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import MalformedReply
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, Usage, join
 from llm_council.providers._google.contents import SIGNATURE, reasoning_part
@@ -75,7 +75,7 @@ def decode_response(data: Any, *, request_id: str | None = None) -> GenerateResp
     if not decoder.begun and not any(_is_ours(frame) for frame in frames):
         raise MalformedReply("$.candidates: the reply has no candidate", path="$.candidates", request_id=request_id)
     chunks += decoder.finish() if isinstance(data, list) else decoder.close()
-    return replaced(join(chunks), raw=data)
+    return copy_with(join(chunks), raw=data)
 
 
 def _is_ours(frame: Any) -> bool:

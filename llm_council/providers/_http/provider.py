@@ -30,7 +30,7 @@ from llm_council.errors import (
 )
 from llm_council.errors._secrets import Secret
 from llm_council.models import Limits, Timeouts
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -338,7 +338,7 @@ class HttpProvider(ProviderAdapter):
         self.check()
         fitted, adjustments = fitting.fit(request, self.capabilities, self._profile_of(request.model))
         model = fitted.model or self.default_model or await self._only_model()
-        return (fitted if fitted.model == model else replaced(fitted, model=model)), adjustments
+        return (fitted if fitted.model == model else copy_with(fitted, model=model)), adjustments
 
     async def _only_model(self) -> str:
         """Return the first model that a server of one's own serves, asked once.

@@ -36,7 +36,7 @@ from llm_council.errors import (
     UnsupportedEnvironmentError,
     near,
 )
-from llm_council.models._noun import noun
+from llm_council.models._attrs import strict_init
 
 try:
     import fcntl
@@ -72,7 +72,7 @@ _PASSED_PREFIXES = ("PIP_", "UV_", "XDG_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class LocalModel:
     """A model that the local provider can run.

@@ -9,7 +9,7 @@ import attrs
 
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models._noun import as_dict, noun
+from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 
@@ -30,7 +30,7 @@ _LEVELS: dict[Effort, bool | str] = {
 }
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ChatOptions:
     """In what one model differs from another; profiles fill it.

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from llm_council.models._noun import as_tuple, noun
+from llm_council.models._attrs import as_tuple, strict_init
 
 __all__ = ["DEFAULT", "ModelInputs", "read_inputs"]
 
@@ -30,7 +30,7 @@ _NAMES = {
 }
 
 
-@noun
+@strict_init
 @attrs.frozen(kw_only=True)
 class ModelInputs:
     """The names of a model's inputs; None where it has none of the kind.

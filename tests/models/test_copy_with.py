@@ -5,24 +5,24 @@ import strategies
 from hypothesis import given
 
 from llm_council.models import GenerateRequest, GenerateResponse
-from llm_council.models._noun import replaced
+from llm_council.models._attrs import copy_with
 
 
 @given(strategies.requests())
 def test_a_copy_differs_in_what_was_replaced_alone(request_):
-    copied = replaced(request_, model="other", stream=True)
+    copied = copy_with(request_, model="other", stream=True)
     assert copied == attrs.evolve(request_, model="other", stream=True)
     assert type(copied) is GenerateRequest
-    assert replaced(request_) == request_
+    assert copy_with(request_) == request_
 
 
 @given(strategies.responses())
 def test_answers_too(response):
-    assert replaced(response, model="m") == attrs.evolve(response, model="m")
+    assert copy_with(response, model="m") == attrs.evolve(response, model="m")
 
 
 def test_a_subclass_keeps_what_it_added():
     class Mine(GenerateResponse):
         pass
 
-    assert type(replaced(Mine(text="x"), model="m")) is Mine
+    assert type(copy_with(Mine(text="x"), model="m")) is Mine
