@@ -1,27 +1,14 @@
-"""Cohere's chat dialect, ``POST /v2/chat``: JSON, and streams of named events.
+"""Cohere's chat dialect, ``POST /v2/chat``: JSON, and streams of named server-sent events.
 
-A symmetrical codec of pure functions: what the adapter uses (``encode_request``, ``decode_response``, ``ChatStream``,
-``decode_error``), and its mirror for fake vendors and for the laws that tests state (``decode_request``,
-``encode_response``, ``encode_events``, ``encode_error``).
+Specification: https://docs.cohere.com/reference/chat. The server's half, which the tests need, is in
+``llm_council.testing``.
 """
 
 from __future__ import annotations
 
-from llm_council.providers._cohere.errors import decode_error, encode_error
-from llm_council.providers._cohere.reply import DONE, decode_response, encode_events, encode_response, frame
-from llm_council.providers._cohere.request import decode_request, encode_request
-from llm_council.providers._cohere.stream import ChatStream, EventDecoder
+from llm_council.providers._cohere.errors import decode_error
+from llm_council.providers._cohere.reply import decode_response
+from llm_council.providers._cohere.request import encode_request
+from llm_council.providers._cohere.stream import ChatStream
 
-__all__ = [
-    "DONE",
-    "ChatStream",
-    "EventDecoder",
-    "decode_error",
-    "decode_request",
-    "decode_response",
-    "encode_error",
-    "encode_events",
-    "encode_request",
-    "encode_response",
-    "frame",
-]
+__all__ = ["ChatStream", "decode_error", "decode_response", "encode_request"]

@@ -18,7 +18,7 @@ from llm_council.errors import (
     RequestRejected,
 )
 
-__all__ = ["decode_error", "encode_error", "error_inside"]
+__all__ = ["decode_error", "error_inside"]
 
 _BLOCKED = 498  # "Unsafe request": the prompt or the answer was withheld
 _RESET = "x-ratelimit-reset"  # Unix seconds, as the vendor's own client reads it
@@ -80,8 +80,3 @@ def _parsed(text: str) -> Any:
         return loads(text)
     except MalformedReply:
         return None
-
-
-def encode_error(message: str, *, request_id: str | None = None) -> dict[str, Any]:
-    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
-    return {"message": message} if request_id is None else {"id": request_id, "message": message}

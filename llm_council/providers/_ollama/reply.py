@@ -1,32 +1,20 @@
-"""Whole replies of Ollama's chat dialect, and the mirror half: replies and streams as the server writes them."""
+"""Whole replies of Ollama's chat dialect."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire.openai_chat.calls import arguments_text, call_id
 from llm_council._wire.openai_chat.errors import error_inside
 from llm_council._wire.openai_chat.reply import finish_word, picked
-from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object, tokens
+from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
 from llm_council._wire.think import split_thoughts
-from llm_council.errors import MalformedReply
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._ollama.request import DEFAULT, VENDOR, ChatOptions
 
-__all__ = [
-    "EXTRA",
-    "decode_response",
-    "encode_chunks",
-    "encode_error",
-    "encode_response",
-    "frame",
-    "read_calls",
-    "read_finish",
-    "read_usage",
-    "thoughts_to_echo",
-]
+__all__ = ["EXTRA", "decode_response", "read_calls", "read_finish", "read_usage", "thoughts_to_echo"]
 
 EXTRA = (
     "total_duration",  # nanoseconds, like the others
@@ -115,67 +103,3 @@ def read_usage(reply: Mapping[str, Any]) -> Usage | None:
     """Read the tokens; the count of a prompt that was cached may be missing."""
     usage = Usage(input_tokens=tokens(reply.get("prompt_eval_count")), output_tokens=tokens(reply.get("eval_count")))
     return None if usage.total_tokens is None else usage
-
-
-# The mirror half.
-
-
-def encode_response(response: GenerateResponse) -> dict[str, Any]:
-    """Write a whole reply: the mirror of ``decode_response``, for fake vendors."""
-    message: dict[str, Any] = {"role": "assistant", "content": response.text}
-    if response.reasoning is not None:
-        message["thinking"] = response.reasoning
-    if response.tool_calls:
-        message["tool_calls"] = [_written(call) for call in response.tool_calls]
-    return {**_envelope(response), "message": message, **_end(response)}
-
-
-def _envelope(response: GenerateResponse) -> dict[str, Any]:
-    return {"model": response.model, "created_at": "1970-01-01T00:00:00Z"}
-
-
-def _end(response: GenerateResponse) -> dict[str, Any]:
-    """Write what the last object alone says."""
-    word = response.raw_finish_reason or ("length" if response.finish_reason == FinishReason.LENGTH else "stop")
-    usage = response.usage or Usage()
-    counts = {"prompt_eval_count": usage.input_tokens, "eval_count": usage.output_tokens}
-    known = {key: value for key, value in counts.items() if value is not None}
-    return {"done": True, "done_reason": word, **picked(response.extra, EXTRA), **known}
-
-
-def _written(call: ToolCall) -> dict[str, Any]:
-    try:
-        arguments = loads(call.arguments)
-    except MalformedReply:
-        arguments = call.arguments
-    return {"id": call.id, "function": {"name": call.name, "arguments": arguments}}
-
-
-def frame(payload: Any) -> bytes:
-    """Write one object of a stream."""
-    return dumps(payload) + b"\n"
-
-
-def encode_chunks(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
-    """Write an answer as the objects of a stream: the mirror of ``ChatStream``, for fake vendors.
-
-    Args:
-        response: the answer.
-        size: most characters of text in one object.
-    """
-    common = _envelope(response)
-
-    def piece(**said: Any) -> dict[str, Any]:
-        return {**common, "message": {"role": "assistant", "content": "", **said}, "done": False}
-
-    for key, text in (("thinking", response.reasoning or ""), ("content", response.text or "")):
-        for start in range(0, len(text), size):
-            yield piece(**{key: text[start : start + size]})
-    if response.tool_calls:
-        yield piece(tool_calls=[_written(call) for call in response.tool_calls])
-    yield {**common, "message": {"role": "assistant", "content": ""}, **_end(response)}
-
-
-def encode_error(message: str) -> dict[str, Any]:
-    """Build an error body, or the line of a stream that is one: the mirror of ``decode_error``."""
-    return {"error": message}

@@ -7,13 +7,13 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
+from llm_council._wire.payloads import loads
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models._attrs import as_dict, strict_init
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, ToolCall
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
 
-__all__ = ["DEFAULT", "VENDOR", "ChatOptions", "decode_request", "encode_request"]
+__all__ = ["DEFAULT", "VENDOR", "ChatOptions", "encode_request"]
 
 VENDOR = "ollama"
 
@@ -168,129 +168,3 @@ def _encode_think(config: ReasoningConfig | None, options: ChatOptions) -> bool 
     if config is None or config.effort is None:
         return None
     return _LEVELS[config.effort] if options.think_levels else config.effort is not Effort.NONE
-
-
-def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequest:
-    """Read a request: the mirror of ``encode_request``, for fake vendors.
-
-    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
-
-    Raises:
-        MalformedReply: the payload is no request of this dialect.
-    """
-    rest = dict(need_object(payload, "$"))
-    turns = need_list(rest.pop("messages", None), "$.messages")
-    model = get_text(rest, "model", "$")
-    rest.pop("model", None)
-    facts: dict[str, Any] = {
-        "model": model,
-        "messages": [_decode_turn(turn, f"$.messages[{index}]") for index, turn in enumerate(turns)],
-        "stream": rest.pop("stream", True) is True,
-        **_decode_options(rest, options),
-        **_decode_tools(rest),
-        **_decode_format(rest),
-        **_decode_think(rest, options),
-    }
-    for key, value in options.body.items():
-        if key != "options" and key in rest and rest[key] == value:
-            del rest[key]
-    try:
-        return GenerateRequest(**facts, extra=rest)
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path="$") from None
-
-
-def _decode_options(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
-    knobs = rest.get("options")
-    if not isinstance(knobs, dict) or not knobs:
-        return {}
-    own = dict(knobs)
-    common = options.body.get("options")
-    for key, value in (common if isinstance(common, Mapping) else {}).items():
-        if own.get(key) == value:
-            del own[key]
-    facts = {field: own.pop(key) for key, field in _OPTIONS.items() if own.get(key) is not None}
-    stop = own.get("stop")
-    if isinstance(stop, list) and stop and all(isinstance(word, str) for word in stop):
-        facts["stop"] = own.pop("stop")
-    rest.pop("options")
-    if own:
-        rest["options"] = own
-    return facts
-
-
-def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    listed = rest.get("tools")
-    if not isinstance(listed, list) or not listed:
-        return {}
-    try:
-        tools = [Tool.of(tool["function"]) for tool in listed]
-    except (InvalidOption, KeyError, AttributeError, TypeError):
-        return {}
-    if [_encode_tool(tool) for tool in tools] != listed:
-        return {}
-    del rest["tools"]
-    return {"tools": tools}
-
-
-def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
-    wanted = rest.get("format")
-    if wanted == "json":
-        del rest["format"]
-        return {"response_format": {"type": "json_object"}}
-    if isinstance(wanted, dict):
-        del rest["format"]
-        return {"structured_output": StructuredOutput(json_schema=wanted)}
-    return {}
-
-
-def _decode_think(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
-    wish = rest.get("think")
-    if isinstance(wish, bool):
-        effort = Effort.MEDIUM if wish else Effort.NONE
-    elif isinstance(wish, str) and wish in list(Effort):
-        effort = Effort(wish)
-    else:
-        return {}
-    config = ReasoningConfig(effort=effort)
-    written = _encode_think(config, options)
-    if written != wish:
-        return {}
-    del rest["think"]
-    return {"reasoning": config}
-
-
-def _decode_turn(value: Any, path: str) -> Message:
-    turn = need_object(value, path)
-    role = get_text(turn, "role", path)
-    if not role:
-        raise malformed(f"{path}.role", "a role", turn.get("role"))
-    parts: list[Part] = []
-    thoughts = get_text(turn, "thinking", path)
-    if thoughts:
-        parts.append(ReasoningPart(text=thoughts, vendor=VENDOR))
-    content = get_text(turn, "content", path)
-    if content:
-        parts.append(TextPart(text=content))
-    images = turn.get("images")
-    for index, data in enumerate([] if images is None else need_list(images, f"{path}.images")):
-        if not isinstance(data, str):
-            raise malformed(f"{path}.images[{index}]", "a string", data)
-        parts.append(ImagePart(data=data, media_type="image/png"))  # the dialect does not say which type it is
-    calls = turn.get("tool_calls")
-    listed = [] if calls is None else need_list(calls, f"{path}.tool_calls")
-    return Message(
-        role,
-        parts,
-        name=get_text(turn, "tool_name", path),
-        tool_calls=[_decode_call(call, index, f"{path}.tool_calls[{index}]") for index, call in enumerate(listed)],
-    )
-
-
-def _decode_call(value: Any, index: int, path: str) -> ToolCall:
-    function = need_object(need_object(value, path).get("function"), f"{path}.function")
-    name = get_text(function, "name", f"{path}.function")
-    if not name:
-        raise malformed(f"{path}.function.name", "a name", function.get("name"))
-    arguments = need_object(function.get("arguments") or {}, f"{path}.function.arguments")
-    return ToolCall(id=f"call_{index}", name=name, arguments=arguments)

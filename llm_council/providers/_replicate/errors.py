@@ -13,7 +13,7 @@ from llm_council._wire.payloads import loads
 from llm_council.errors import ContentFiltered, MalformedReply, ProviderError, ServerFailed
 from llm_council.errors._secrets import clean
 
-__all__ = ["decode_error", "encode_error", "failed"]
+__all__ = ["decode_error", "failed"]
 
 # "E6716: ...", "... (E005)", "... (code: PA)" (Replicate's documentation, "Error codes").
 _CODE = re.compile(r"\bE\d{3,4}\b|(?<=\(code: )[A-Za-z0-9_-]{1,20}(?=\))")
@@ -81,9 +81,3 @@ def failed(message: str, *, request_id: str | None = None, partial: str | None =
     )
     error.retryable = code is not None and code not in _FINAL
     return error
-
-
-def encode_error(message: str, *, status: int, title: str | None = None, retry_after: float | None = None) -> Any:
-    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
-    problem = {"title": title, "detail": message, "status": status, "retry_after": retry_after}
-    return {key: value for key, value in problem.items() if value is not None}

@@ -1,9 +1,8 @@
-"""Predictions of Replicate's dialect, and the mirror half: predictions and streams as the vendor writes them."""
+"""Predictions of Replicate's dialect, and the answers in them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -14,14 +13,7 @@ from llm_council.errors import TruncatedReply
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._replicate.errors import failed
 
-__all__ = [
-    "Prediction",
-    "decode_response",
-    "encode_events",
-    "encode_response",
-    "frame",
-    "read_prediction",
-]
+__all__ = ["SUCCEEDED", "Prediction", "decode_response", "read_prediction", "stopped"]
 
 SUCCEEDED = "succeeded"
 _FAILED = "failed"
@@ -154,60 +146,3 @@ def stopped(word: str, *, request_id: str | None, partial: str | None) -> Trunca
     """Return the error of a prediction that somebody cancelled, or whose time was up."""
     message = f"the prediction was {word}: by somebody else, or by the end of its time"
     return TruncatedReply(message, request_id=request_id, partial=partial, retryable=False)
-
-
-# The mirror half.
-
-
-def encode_response(
-    response: GenerateResponse, *, status: str = SUCCEEDED, error: str | None = None, stream_url: str | None = None
-) -> dict[str, Any]:
-    """Write a prediction: the mirror of ``decode_response``, for fake vendors.
-
-    Args:
-        response: the answer.
-        status: what has become of it.
-        error: why it failed.
-        stream_url: where its pieces arrive.
-    """
-    counted = response.usage or Usage()
-    counts = {_IN: counted.input_tokens, _OUT: counted.output_tokens}
-    known = {key: count for key, count in counts.items() if count is not None}
-    metrics = {**(response.extra.get("metrics") or {}), **known}
-    urls = {} if stream_url is None else {"stream": stream_url}
-    return {
-        "id": response.request_id,
-        "model": response.model,
-        "status": status,
-        "output": None if response.text is None else list(_pieces(response.text, 8)),
-        "error": error,
-        **picked(response.extra, _EXTRA),
-        **({"metrics": metrics} if metrics else {}),
-        "urls": urls,
-    }
-
-
-def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[tuple[str, str]]:
-    """Write an answer as the events of a stream, each its name and its data: the mirror of ``EventDecoder``.
-
-    Args:
-        response: the answer.
-        size: most characters of text in one event.
-    """
-    for piece in _pieces(response.text or "", size):
-        yield "output", piece
-    yield "done", "{}"
-
-
-def frame(event: tuple[str, str]) -> bytes:
-    """Write one event of a stream: its data is raw text, each line of which is a line of its own.
-
-    Every event has an id, without which the vendor's own client takes none.
-    """
-    name, data = event
-    lines = "".join(f"data: {line}\n" for line in data.split("\n"))
-    return f"event: {name}\nid: 0\n{lines}\n".encode()
-
-
-def _pieces(text: str, size: int) -> Iterator[str]:
-    return (text[start : start + size] for start in range(0, len(text), size))

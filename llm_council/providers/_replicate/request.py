@@ -1,4 +1,9 @@
-"""Requests of Replicate's dialect: a prediction's inputs, and the address at which it is created."""
+"""Requests of Replicate's dialect: the names of a model's inputs, its URLs, and the payload of a prediction.
+
+There is no common request: each model names its inputs as it likes, and Replicate silently ignores an input that the
+model does not know, so that a misspelt limit on tokens would limit nothing. The names come from the schema that a model
+publishes.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,141 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from llm_council._wire.payloads import get_text, malformed, need_list, need_object
-from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import ImagePart, Message, Part, Role, TextPart
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
-from llm_council.providers._replicate.inputs import DEFAULT, ModelInputs
+import attrs
 
-__all__ = ["decode_request", "encode_request", "predictions_path", "schema_path", "version_of"]
+from llm_council.errors import InvalidOption
+from llm_council.models._attrs import as_tuple, strict_init
+from llm_council.models.messages import ImagePart, Message, Role
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
+
+__all__ = [
+    "DEFAULT",
+    "ModelInputs",
+    "encode_request",
+    "predictions_path",
+    "read_inputs",
+    "schema_path",
+    "version_of",
+]
 
 _INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
 _BESIDE = ("webhook", "webhook_events_filter")  # keys of the request itself, where ``extra`` has them
 _SCALARS = ("max_tokens", "temperature", "top_p")
 _VERSION = re.compile(r"[0-9a-f]{64}")
+
+
+# What published models call the same thing, the most common first.
+_NAMES = {
+    "prompt": ("prompt",),
+    "messages": ("messages",),
+    "system": ("system_prompt", "system_instruction", "system"),
+    "max_tokens": ("max_tokens", "max_new_tokens", "max_completion_tokens", "max_output_tokens", "max_length"),
+    "temperature": ("temperature",),
+    "top_p": ("top_p",),
+    "stop": ("stop_sequences", "stop", "stop_sequence", "stop_words"),
+    "images": ("image_input", "images", "image", "input_image"),
+    "effort": ("reasoning_effort", "effort", "thinking_level"),
+    "budget": ("thinking_budget", "thinking_budget_tokens", "thinking_token_budget"),
+}
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class ModelInputs:
+    """The names of a model's inputs; None where it has none of the kind.
+
+    The defaults are those of the open language models that Replicate itself runs.
+
+    Attributes:
+        prompt: the text.
+        messages: a conversation as a list of turns, for what a prompt cannot hold.
+        system: instructions.
+        max_tokens: most tokens of the answer.
+        temperature: sampling temperature.
+        top_p: nucleus sampling.
+        stop: texts at which the model stops.
+        images: images.
+        effort: how hard to think, in a word.
+        budget: most tokens of thinking.
+        lists: of these names, those that take a list: stop texts are joined by commas, and images are one, where they
+            do not.
+        efforts: the words that ``effort`` takes; none stands for any.
+    """
+
+    prompt: str = "prompt"
+    messages: str | None = None
+    system: str | None = "system_prompt"
+    max_tokens: str | None = "max_tokens"
+    temperature: str | None = "temperature"
+    top_p: str | None = "top_p"
+    stop: str | None = "stop_sequences"
+    images: str | None = None
+    effort: str | None = None
+    budget: str | None = None
+    lists: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    efforts: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+
+    def takes_list(self, name: str | None) -> bool:
+        """Tell whether an input takes a list."""
+        return name in self.lists
+
+
+DEFAULT = ModelInputs()
+"""What a model whose schema is not known is taken for."""
+
+
+def read_inputs(data: Any) -> ModelInputs | None:
+    """Read what a model calls its inputs.
+
+    Args:
+        data: the JSON of a model, or of a version of one.
+
+    Returns:
+        Its inputs; None where it publishes no schema, or has no input that is a prompt.
+    """
+    parts = _dig(data, "latest_version", "openapi_schema", "components", "schemas")
+    parts = parts or _dig(data, "openapi_schema", "components", "schemas")
+    known = _dig(parts, "Input", "properties")
+    if not known:
+        return None
+    found: dict[str, Any] = {
+        field: next((name for name in names if name in known), None) for field, names in _NAMES.items()
+    }
+    if found["prompt"] is None:
+        return None
+    lists = [name for name in found.values() if name is not None and _type(known[name], parts) == "array"]
+    if found["messages"] not in lists:  # some take a conversation as a text of their own making
+        found["messages"] = None
+    efforts = _words(known.get(found["effort"]), parts) if found["effort"] else ()
+    return ModelInputs(**{**found, "lists": tuple(lists), "efforts": tuple(efforts)})
+
+
+def _dig(value: Any, *keys: str) -> dict[str, Any]:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _schemas(node: Any, parts: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Yield a property's schema, and those that it refers to: an enumeration stands beside the inputs."""
+    if not isinstance(node, dict):
+        return
+    yield node
+    listed = node.get("allOf")
+    for inner in (*(listed if isinstance(listed, list) else ()), node):
+        name = inner.get("$ref") if isinstance(inner, dict) else None
+        target = parts.get(name.rpartition("/")[2]) if isinstance(name, str) else None
+        if isinstance(target, dict):
+            yield target
+
+
+def _type(node: Any, parts: Mapping[str, Any]) -> Any:
+    return next((schema["type"] for schema in _schemas(node, parts) if "type" in schema), None)
+
+
+def _words(node: Any, parts: Mapping[str, Any]) -> list[str]:
+    found: Any = next((schema["enum"] for schema in _schemas(node, parts) if "enum" in schema), ())
+    return [word for word in found if isinstance(word, str)] if isinstance(found, list) else []
 
 
 def version_of(model: str) -> str | None:
@@ -136,100 +264,3 @@ def _thinking(config: ReasoningConfig | None, inputs: ModelInputs) -> dict[str |
         return {inputs.effort: str(config.effort)}
     none = config.effort is Effort.NONE
     return {inputs.budget: 0 if none else config.budget_tokens} if inputs.budget is not None else {}
-
-
-def decode_request(payload: Any, inputs: ModelInputs = DEFAULT, *, model: str | None = None) -> GenerateRequest:
-    """Read a request: the mirror of ``encode_request``, for fake vendors.
-
-    A conversation that was written out is one turn; what has no place in a ``GenerateRequest`` stays in ``extra``.
-
-    Args:
-        payload: the body of the request.
-        inputs: what the model calls its inputs.
-        model: its name, where the address says it.
-
-    Raises:
-        MalformedReply: the payload is no request of this dialect.
-    """
-    rest = dict(need_object(payload, "$"))
-    asked = dict(need_object(rest.pop("input", None), "$.input"))
-    version = get_text(rest, "version", "$")
-    rest.pop("version", None)
-    facts: dict[str, Any] = {
-        "model": version or model,
-        "messages": _decode_turns(asked, inputs),
-        "stream": rest.pop("stream", False) is True,
-    }
-    for field in _SCALARS:
-        name = getattr(inputs, field)
-        if asked.get(name) is not None:
-            facts[field] = asked.pop(name)
-    facts.update(_decode_stop(asked, inputs))
-    facts.update(_decode_thinking(asked, inputs))
-    try:
-        return GenerateRequest(**facts, extra={**asked, **rest})
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path="$.input") from None
-
-
-def _decode_turns(asked: dict[str, Any], inputs: ModelInputs) -> list[Message]:
-    turns: list[Message] = []
-    if inputs.system is not None and inputs.system in asked:
-        turns.append(Message(Role.SYSTEM, get_text(asked, inputs.system, "$.input")))
-        del asked[inputs.system]
-    if inputs.messages is not None and inputs.messages in asked:
-        listed = need_list(asked.pop(inputs.messages), f"$.input.{inputs.messages}")
-        return [*turns, *(_decode_turn(turn, f"$.input.{inputs.messages}[{at}]") for at, turn in enumerate(listed))]
-    if inputs.prompt not in asked:
-        raise malformed(f"$.input.{inputs.prompt}", "a prompt", None)
-    parts: list[Part] = [TextPart(text=get_text(asked, inputs.prompt, "$.input") or "")]
-    del asked[inputs.prompt]
-    return [*turns, Message(Role.USER, [*parts, *_decode_images(asked, inputs)])]
-
-
-def _decode_turn(value: Any, path: str) -> Message:
-    turn = need_object(value, path)
-    role = get_text(turn, "role", path)
-    if not role:
-        raise malformed(f"{path}.role", "a role", turn.get("role"))
-    return Message(role, get_text(turn, "content", path))
-
-
-def _decode_images(asked: dict[str, Any], inputs: ModelInputs) -> list[ImagePart]:
-    found = asked.get(inputs.images) if inputs.images is not None else None
-    listed = [found] if isinstance(found, str) else found
-    if not isinstance(listed, list) or not listed or not all(isinstance(item, str) and item for item in listed):
-        return []
-    del asked[str(inputs.images)]
-    try:
-        return [ImagePart(url=item) for item in listed]
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path=f"$.input.{inputs.images}") from None
-
-
-def _decode_stop(asked: dict[str, Any], inputs: ModelInputs) -> dict[str, Any]:
-    found = asked.get(inputs.stop) if inputs.stop is not None else None
-    words = found.split(",") if isinstance(found, str) and found else found
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        return {}
-    if _stop(tuple(words), inputs) != found:
-        return {}
-    del asked[str(inputs.stop)]
-    return {"stop": words}
-
-
-def _decode_thinking(asked: dict[str, Any], inputs: ModelInputs) -> dict[str, Any]:
-    effort: Mapping[str, Effort] = {str(word): word for word in Effort}
-    for name, field in ((inputs.effort, "effort"), (inputs.budget, "budget_tokens")):
-        found = asked.get(name) if name is not None else None
-        if field == "effort" and isinstance(found, str) and found in effort:
-            config = ReasoningConfig(effort=effort[found])
-        elif field == "budget_tokens" and isinstance(found, int) and not isinstance(found, bool) and found > 0:
-            config = ReasoningConfig(budget_tokens=found)
-        elif field == "budget_tokens" and found == 0 and inputs.effort is None and type(found) is int:
-            config = ReasoningConfig(effort=Effort.NONE)
-        else:
-            continue
-        del asked[str(name)]
-        return {"reasoning": config}
-    return {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from llm_council.models import GenerateRequest, GenerateResponse
-from llm_council.providers import _cohere as wire
+from llm_council.testing._mirrors import cohere as mirror
 from llm_council.testing.servers._dialect import Dialect
 from llm_council.testing.servers._said import Asked, Refuse
 
@@ -17,29 +17,29 @@ class Cohere(Dialect):
     """``/v2/chat``, and a list of models."""
 
     name = "cohere"
-    stream_end: ClassVar[bytes] = wire.DONE
+    stream_end: ClassVar[bytes] = mirror.DONE
 
     def read(self, asked: Asked) -> GenerateRequest | None:
         """Read a request to ``/v2/chat``."""
         if asked.method != "POST" or not asked.path.endswith("/v2/chat"):
             return None
-        return wire.decode_request(asked.json)
+        return mirror.decode_request(asked.json)
 
     def whole(self, response: GenerateResponse) -> Any:
         """Write a reply."""
-        return wire.encode_response(response)
+        return mirror.encode_response(response)
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Write a stream."""
-        return wire.encode_events(response)
+        return mirror.encode_events(response)
 
     def frame(self, event: Any) -> bytes:
         """Write an event."""
-        return wire.frame(event)
+        return mirror.frame(event)
 
     def refusal(self, refuse: Refuse) -> Any:
         """Write an error."""
-        return wire.encode_error(refuse.message, request_id="refused-1")
+        return mirror.encode_error(refuse.message, request_id="refused-1")
 
     def facts(self, asked: Asked) -> Any:
         """List one model."""

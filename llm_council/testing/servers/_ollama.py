@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from llm_council.models import GenerateRequest, GenerateResponse
-from llm_council.providers import _ollama as wire
+from llm_council.testing._mirrors import ollama as mirror
 from llm_council.testing.servers._dialect import Dialect
 from llm_council.testing.servers._said import Asked, Refuse
 
@@ -24,23 +24,23 @@ class Ollama(Dialect):
         """Read a request to ``/api/chat``."""
         if asked.method != "POST" or not asked.path.endswith("/api/chat"):
             return None
-        return wire.decode_request(asked.json)
+        return mirror.decode_request(asked.json)
 
     def whole(self, response: GenerateResponse) -> Any:
         """Write a reply."""
-        return wire.encode_response(response)
+        return mirror.encode_response(response)
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Write a stream."""
-        return wire.encode_chunks(response)
+        return mirror.encode_chunks(response)
 
     def frame(self, event: Any) -> bytes:
         """Write one object of a stream."""
-        return wire.frame(event)
+        return mirror.frame(event)
 
     def refusal(self, refuse: Refuse) -> Any:
         """Write an error, which is a text and no more here."""
-        return wire.encode_error(refuse.message)
+        return mirror.encode_error(refuse.message)
 
     def facts(self, asked: Asked) -> Any:
         """List one model; say the version."""

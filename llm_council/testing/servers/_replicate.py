@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from llm_council._wire import prompted_tools
 from llm_council._wire.payloads import dumps
 from llm_council.models import GenerateRequest, GenerateResponse
-from llm_council.providers import _replicate as wire
+from llm_council.providers._replicate import ModelInputs
+from llm_council.testing._mirrors import replicate as mirror
 from llm_council.testing.servers._dialect import Dialect
 from llm_council.testing.servers._said import Asked, Hang, Raw, Refuse, Said, Sent
 
@@ -21,7 +22,7 @@ _CREATE = re.compile(r"/v1/(?:models/)?((?:deployments/)?[^/]+/[^/]+)?/?predicti
 _STREAM = re.compile(r"/v1/streams/([A-Za-z0-9_=-]+)$")
 _LOOK = re.compile(r"/v1/predictions/[^/]+(/cancel)?$")
 _MODEL = re.compile(r"/v1/models/[^/]+/[^/]+(/versions/[^/]+)?$")
-_INPUTS = wire.ModelInputs(images="image_input", lists=("image_input",))
+_INPUTS = ModelInputs(images="image_input", lists=("image_input",))
 _SCHEMA = {
     "prompt": {"type": "string"},
     "system_prompt": {"type": "string"},
@@ -46,9 +47,9 @@ class Replicate(Dialect):
         """Read a prediction that is to be created, or the one whose stream is asked for."""
         created, streamed = _CREATE.search(asked.path), _STREAM.search(asked.path)
         if asked.method == "POST" and created is not None:
-            return wire.decode_request(asked.json, _INPUTS, model=created[1])
+            return mirror.decode_request(asked.json, _INPUTS, model=created[1])
         if asked.method == "GET" and streamed is not None:
-            return wire.decode_request(json.loads(base64.urlsafe_b64decode(streamed[1])), _INPUTS, model="fake")
+            return mirror.decode_request(json.loads(base64.urlsafe_b64decode(streamed[1])), _INPUTS, model="fake")
         return None
 
     def reply(self, asked: Asked, said: Said) -> Sent:
@@ -69,15 +70,15 @@ class Replicate(Dialect):
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Write a stream."""
-        return wire.encode_events(prompted_tools.spoken(response))
+        return mirror.encode_events(prompted_tools.spoken(response))
 
     def frame(self, event: Any) -> bytes:
         """Write an event; a refusal is one that is called an error."""
-        return wire.frame(event if isinstance(event, tuple) else ("error", json.dumps(event)))
+        return mirror.frame(event if isinstance(event, tuple) else ("error", json.dumps(event)))
 
     def refusal(self, refuse: Refuse) -> Any:
         """Write an error."""
-        return wire.encode_error(refuse.message, status=refuse.status)
+        return mirror.encode_error(refuse.message, status=refuse.status)
 
     def facts(self, asked: Asked) -> Any:
         """Tell what a model takes, whose key it is, and what became of a prediction."""
@@ -100,6 +101,6 @@ _BESIDE = {"version": "hidden", "input": {}, "logs": "", "created_at": "2026-01-
 
 def _prediction(response: GenerateResponse, **facts: Any) -> dict[str, Any]:
     """Write a prediction with all that the vendor says beside the answer."""
-    written = {**_BESIDE, **wire.encode_response(prompted_tools.spoken(response), **facts)}
+    written = {**_BESIDE, **mirror.encode_response(prompted_tools.spoken(response), **facts)}
     own = f"https://replicate.invalid/v1/predictions/{response.request_id}"
     return {**written, "urls": {"get": own, "cancel": f"{own}/cancel", "web": own, **written["urls"]}}

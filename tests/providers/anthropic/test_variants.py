@@ -29,6 +29,7 @@ from llm_council.errors import (
 )
 from llm_council.models import join
 from llm_council.providers import _ai21, _anthropic, _cohere, _replicate
+from llm_council.testing._mirrors import replicate
 
 
 def named(*values, done=False):
@@ -646,7 +647,7 @@ def test_a_prediction_that_goes_on_is_no_whole_answer():
 
 
 def stream(*pairs, end=("done", "{}")):
-    return b"".join(_replicate.frame(pair) for pair in [*pairs, end] if pair[0])
+    return b"".join(replicate.frame(pair) for pair in [*pairs, end] if pair[0])
 
 
 def predicted():

@@ -12,15 +12,9 @@ from llm_council import models as m
 from llm_council._wire.payloads import dumps
 from llm_council.errors import ProviderError
 from llm_council.providers import _cohere
-from llm_council.providers._cohere import (
-    DONE,
-    ChatStream,
-    decode_request,
-    encode_events,
-    encode_request,
-    encode_response,
-    frame,
-)
+from llm_council.providers._cohere import ChatStream, encode_request
+from llm_council.testing._mirrors import cohere as mirror
+from llm_council.testing._mirrors.cohere import DONE, decode_request, encode_events, encode_response, frame
 
 
 @settings(max_examples=20)
@@ -77,6 +71,7 @@ def bodies(response: m.GenerateResponse, size: int) -> list[bytes]:
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
         codec=_cohere,
+        mirror=mirror,
         stream=ChatStream,
         requests=strategies.representable("cohere"),
         replies=strategies.replies("cohere"),

@@ -26,8 +26,8 @@ from llm_council.models import (
     Usage,
     join,
 )
-from llm_council.providers._cohere import DONE, encode_error, encode_events, encode_response, frame
 from llm_council.providers.base import GenerateRequest, call, examine, stream
+from llm_council.testing._mirrors.cohere import DONE, encode_error, encode_events, encode_response, frame
 
 pytestmark = pytest.mark.anyio
 

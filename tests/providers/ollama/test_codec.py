@@ -31,16 +31,8 @@ from llm_council.models import (
     ToolCall,
     join,
 )
-from llm_council.providers._ollama import (
-    ChatOptions,
-    ChatStream,
-    decode_error,
-    decode_request,
-    decode_response,
-    encode_error,
-    encode_request,
-    frame,
-)
+from llm_council.providers._ollama import ChatOptions, ChatStream, decode_error, decode_response, encode_request
+from llm_council.testing._mirrors.ollama import decode_request, encode_error, frame
 
 END = {"done": True, "done_reason": "stop", "prompt_eval_count": 3, "eval_count": 4, "eval_duration": 7}
 

@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 
 from llm_council import models as m
 from llm_council.providers import _ollama
-from llm_council.providers._ollama import (
-    ChatOptions,
-    ChatStream,
-    encode_chunks,
-    frame,
-)
+from llm_council.providers._ollama import ChatOptions, ChatStream
+from llm_council.testing._mirrors import ollama as mirror
+from llm_council.testing._mirrors.ollama import encode_chunks, frame
 
 MODELS = [
     ChatOptions(),
@@ -136,6 +133,7 @@ def feed(junk: Any, model: ChatOptions) -> None:
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
         codec=_ollama,
+        mirror=mirror,
         stream=ChatStream,
         requests=requests(),
         replies=replies(),

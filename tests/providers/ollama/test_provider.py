@@ -15,8 +15,8 @@ from llm_council.models import (
     Usage,
     join,
 )
-from llm_council.providers._ollama import encode_chunks, encode_error, encode_response, frame
 from llm_council.providers.base import GenerateRequest, call, examine, stream
+from llm_council.testing._mirrors.ollama import encode_chunks, encode_error, encode_response, frame
 
 pytestmark = pytest.mark.anyio
 

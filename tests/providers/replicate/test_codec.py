@@ -34,17 +34,14 @@ from llm_council.providers._replicate import (
     ModelInputs,
     PredictionStream,
     decode_error,
-    decode_request,
     decode_response,
-    encode_events,
     encode_request,
-    encode_response,
-    frame,
     predictions_path,
     read_inputs,
     read_prediction,
     schema_path,
 )
+from llm_council.testing._mirrors.replicate import decode_request, encode_events, encode_response, frame
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 ORACLES = SHARED / "oracles"

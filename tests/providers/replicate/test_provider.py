@@ -33,8 +33,9 @@ from llm_council.models import (
     Usage,
     join,
 )
-from llm_council.providers._replicate import encode_error, encode_events, encode_response, frame, predictions
+from llm_council.providers._replicate import predictions
 from llm_council.providers.base import GenerateRequest, call, examine, stream
+from llm_council.testing._mirrors.replicate import encode_error, encode_events, encode_response, frame
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,270 @@
+"""Fake Cohere: read chat requests, and write replies, streams and errors as ``POST /v2/chat`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object
+from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCall
+from llm_council.models.reply import FinishReason, GenerateResponse, Usage
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+
+__all__ = ["DONE", "decode_request", "encode_error", "encode_events", "encode_response", "frame"]
+
+DONE = b"data: [DONE]\n\n"
+_FINISH_REASONS = {
+    FinishReason.STOP: "COMPLETE",
+    FinishReason.LENGTH: "MAX_TOKENS",
+    FinishReason.TOOL_CALLS: "TOOL_CALL",
+    FinishReason.ERROR: "ERROR",
+}
+
+
+def decode_request(payload: Any) -> GenerateRequest:
+    """Read the body of ``POST /v2/chat``.
+
+    Fields that a ``GenerateRequest`` has no place for stay in ``extra``.
+
+    Raises:
+        MalformedReply: the payload is not a request of this dialect.
+    """
+    rest = dict(need_object(payload, "$"))
+    turns = need_list(rest.pop("messages", None), "$.messages")
+    model = get_text(rest, "model", "$")
+    rest.pop("model", None)
+    facts: dict[str, Any] = {
+        "model": model,
+        "messages": [_decode_turn(turn, f"$.messages[{index}]") for index, turn in enumerate(turns)],
+        "stream": rest.pop("stream", False) is True,
+        "max_tokens": rest.pop("max_tokens", None),
+        "temperature": rest.pop("temperature", None),
+        "top_p": rest.pop("p", None),
+        **_decode_stop(rest),
+        **_decode_tools(rest),
+        **_decode_format(rest),
+        **_decode_thinking(rest),
+    }
+    try:
+        return GenerateRequest(**facts, extra=rest)
+    except InvalidOption as error:
+        raise MalformedReply(str(error), path="$") from None
+
+
+def _decode_stop(rest: dict[str, Any]) -> dict[str, Any]:
+    stop = rest.get("stop_sequences")
+    if isinstance(stop, list) and stop and all(isinstance(word, str) for word in stop):
+        return {"stop": rest.pop("stop_sequences")}
+    return {}
+
+
+def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
+    listed = rest.get("tools")
+    if not isinstance(listed, list) or not listed:
+        return {}
+    strict = {"strict": True} if rest.get("strict_tools") is True else {}
+    try:
+        tools = [Tool.of({**tool["function"], **strict}) for tool in listed]
+    except (InvalidOption, KeyError, AttributeError, TypeError):
+        return {}
+    for tool, written in zip(tools, listed, strict=True):
+        function: dict[str, Any] = {"name": tool.name, "parameters": dict(tool.parameters)}
+        if tool.description is not None:
+            function["description"] = tool.description
+        if written != {"type": "function", "function": function}:
+            return {}
+    del rest["tools"]
+    if strict:
+        del rest["strict_tools"]
+    if rest.get("tool_choice") in ("NONE", "REQUIRED"):
+        return {"tools": tools, "tool_choice": rest.pop("tool_choice").lower()}
+    return {"tools": tools}
+
+
+def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
+    wanted = rest.get("response_format")
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_object":
+        return {}
+    schema = wanted.get("json_schema")
+    if wanted.keys() == {"type"}:
+        facts: dict[str, Any] = {"response_format": wanted}
+    elif wanted.keys() == {"type", "json_schema"} and isinstance(schema, dict):
+        facts = {"structured_output": StructuredOutput(json_schema=schema)}
+    else:
+        return {}
+    del rest["response_format"]
+    return facts
+
+
+def _decode_thinking(rest: dict[str, Any]) -> dict[str, Any]:
+    found = rest.get("thinking")
+    if found == {"type": "disabled"}:
+        config = ReasoningConfig(effort=Effort.NONE)
+    elif found == {"type": "enabled"}:
+        config = ReasoningConfig(effort=Effort.MEDIUM)
+    elif isinstance(found, dict) and found.keys() == {"type", "token_budget"} and found["type"] == "enabled":
+        budget = found["token_budget"]
+        if type(budget) is not int or budget < 1:
+            return {}
+        config = ReasoningConfig(budget_tokens=budget)
+    else:
+        return {}
+    del rest["thinking"]
+    return {"reasoning": config}
+
+
+def _decode_turn(value: Any, path: str) -> Message:
+    turn = need_object(value, path)
+    role = get_text(turn, "role", path)
+    if not role:
+        raise malformed(f"{path}.role", "a role", turn.get("role"))
+    parts: list[Part] = []
+    plan = get_text(turn, "tool_plan", path)
+    if plan is not None:
+        parts.append(ReasoningPart(vendor="cohere", data={"tool_plan": plan}))
+    parts += _decode_content(turn.get("content"), f"{path}.content")
+    calls = turn.get("tool_calls")
+    listed = [] if calls is None else need_list(calls, f"{path}.tool_calls")
+    return Message(
+        role,
+        parts,
+        tool_calls=[_decode_call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(listed)],
+        tool_call_id=get_text(turn, "tool_call_id", path),
+    )
+
+
+def _decode_content(value: Any, path: str) -> list[Part]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [TextPart(text=value)]
+    parts: list[Part] = []
+    for index, found in enumerate(need_list(value, path)):
+        here = f"{path}[{index}]"
+        block = need_object(found, here)
+        word = block.get("type")
+        if word == "text":
+            parts.append(TextPart(text=get_text(block, "text", here) or ""))
+        elif word == "thinking":
+            parts.append(ReasoningPart(text=get_text(block, "thinking", here) or "", vendor="cohere"))
+        elif word == "image_url":
+            image = need_object(block.get("image_url"), f"{here}.image_url")
+            detail = get_text(image, "detail", f"{here}.image_url")
+            try:
+                parts.append(ImagePart(url=get_text(image, "url", f"{here}.image_url"), detail=detail))
+            except InvalidOption as error:
+                raise MalformedReply(f"{here}: {error}", path=here) from None
+        else:
+            raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known", path=here)
+    return parts
+
+
+def _decode_call(value: Any, path: str) -> ToolCall:
+    call = need_object(value, path)
+    function = need_object(call.get("function"), f"{path}.function")
+    name = get_text(function, "name", f"{path}.function")
+    if not name:
+        raise malformed(f"{path}.function.name", "a name", function.get("name"))
+    arguments = get_text(function, "arguments", f"{path}.function") or ""
+    return ToolCall(id=get_text(call, "id", path) or "", name=name, arguments=arguments)
+
+
+def encode_response(response: GenerateResponse) -> dict[str, Any]:
+    """Write a whole reply."""
+    message: dict[str, Any] = {"role": "assistant"}
+    content = [{"type": kind, kind: text} for kind, text in _blocks(response)]
+    if content:
+        message["content"] = content
+    for key in ("tool_plan", "citations"):
+        if response.extra.get(key):
+            message[key] = response.extra[key]
+    if response.tool_calls:
+        message["tool_calls"] = [_encode_call(call) for call in response.tool_calls]
+    return {"id": response.request_id, "message": message, **_encode_end(response)}
+
+
+def _blocks(response: GenerateResponse) -> list[tuple[str, str]]:
+    """Return the type and the text of each block of content."""
+    blocks = [("thinking", part.text) for part in response.reasoning_parts if part.text]
+    if response.text is not None:
+        blocks.append(("text", response.text))
+    return blocks
+
+
+def _encode_call(call: ToolCall, **changes: Any) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments, **changes}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _encode_end(response: GenerateResponse) -> dict[str, Any]:
+    """Write finish reason and usage, which a whole reply and the last event of a stream have in common."""
+    usage = response.usage or Usage()
+    counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    counts = {key: count for key, count in counts.items() if count is not None}
+    written: dict[str, Any] = {}
+    if response.extra.get("billed_units"):
+        written["billed_units"] = response.extra["billed_units"]
+    if counts:
+        written["tokens"] = counts
+    if usage.cached_tokens is not None:
+        written["cached_tokens"] = usage.cached_tokens
+    word = response.raw_finish_reason
+    if not word and response.finish_reason is not None:
+        word = _FINISH_REASONS.get(FinishReason(response.finish_reason), "COMPLETE")
+    end: dict[str, Any] = {"finish_reason": word, "usage": written}
+    for key in ("error", "error_type"):
+        if response.extra.get(key):
+            end[key] = response.extra[key]
+    return end
+
+
+def frame(payload: Mapping[str, Any]) -> bytes:
+    """Write one event of a stream as SSE. An error has no type, and its event no name."""
+    name = f"event: {payload['type']}\n".encode() if "type" in payload else b""
+    return name + b"data: " + dumps(payload) + b"\n\n"
+
+
+def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
+    """Write an answer as the events of a stream.
+
+    Args:
+        response: the answer.
+        size: the maximum number of characters of text in one event.
+    """
+
+    def event(kind: str, message: Mapping[str, Any] | None = None, *, index: int | None = None) -> dict[str, Any]:
+        written: dict[str, Any] = {"type": kind}
+        if index is not None:
+            written["index"] = index
+        if message:
+            written["delta"] = {"message": message}
+        return written
+
+    start = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
+    yield {"id": response.request_id, **event("message-start", start)}
+    for index, (kind, text) in enumerate(_blocks(response)):
+        yield event("content-start", {"content": {"type": kind, kind: ""}}, index=index)
+        for piece in _split(text, size):
+            yield event("content-delta", {"content": {kind: piece}}, index=index)
+        yield event("content-end", index=index)
+    for piece in _split(response.extra.get("tool_plan") or "", size):
+        yield event("tool-plan-delta", {"tool_plan": piece})
+    for index, call in enumerate(response.tool_calls):
+        yield event("tool-call-start", {"tool_calls": _encode_call(call, arguments="")}, index=index)
+        for piece in _split(call.arguments, size):
+            yield event("tool-call-delta", {"tool_calls": {"function": {"arguments": piece}}}, index=index)
+        yield event("tool-call-end", index=index)
+    for index, citation in enumerate(response.extra.get("citations", ())):
+        yield event("citation-start", {"citations": citation}, index=index)
+        yield event("citation-end", index=index)
+    yield {"type": "message-end", "delta": _encode_end(response)}
+
+
+def _split(text: str, size: int) -> list[str]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def encode_error(message: str, *, request_id: str | None = None) -> dict[str, Any]:
+    """Write the body of an error."""
+    return {"message": message} if request_id is None else {"id": request_id, "message": message}

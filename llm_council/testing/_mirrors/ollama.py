@@ -1,0 +1,212 @@
+"""Fake Ollama: read chat requests, and write replies, streams and errors as ``POST /api/chat`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object
+from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCall
+from llm_council.models.reply import FinishReason, GenerateResponse, Usage
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.providers._ollama.request import DEFAULT, ChatOptions
+
+__all__ = ["decode_request", "encode_chunks", "encode_error", "encode_response", "frame"]
+
+_CREATED_AT = "1970-01-01T00:00:00Z"
+
+
+def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequest:
+    """Read the body of ``POST /api/chat``.
+
+    Fields that a ``GenerateRequest`` has no place for stay in ``extra``.
+
+    Args:
+        payload: the JSON value of the body.
+        options: those with which the request was encoded; the fields of their ``body`` are not returned.
+
+    Raises:
+        MalformedReply: the payload is not a request of this dialect.
+    """
+    rest = dict(need_object(payload, "$"))
+    turns = need_list(rest.pop("messages", None), "$.messages")
+    model = get_text(rest, "model", "$")
+    rest.pop("model", None)
+    facts: dict[str, Any] = {
+        "model": model,
+        "messages": [_decode_turn(turn, f"$.messages[{index}]") for index, turn in enumerate(turns)],
+        "stream": rest.pop("stream", True) is True,
+        **_decode_options(rest, options),
+        **_decode_tools(rest),
+        **_decode_format(rest),
+        **_decode_think(rest, options),
+    }
+    for key, value in options.body.items():
+        if key != "options" and key in rest and rest[key] == value:
+            del rest[key]
+    try:
+        return GenerateRequest(**facts, extra=rest)
+    except InvalidOption as error:
+        raise MalformedReply(str(error), path="$") from None
+
+
+def _decode_options(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
+    found = rest.get("options")
+    if not isinstance(found, dict) or not found:
+        return {}
+    own = dict(found)
+    common = options.body.get("options")
+    if isinstance(common, Mapping):
+        for key, value in common.items():
+            if own.get(key) == value:
+                del own[key]
+    facts: dict[str, Any] = {}
+    for key, field in (("num_predict", "max_tokens"), ("temperature", "temperature"), ("top_p", "top_p")):
+        if own.get(key) is not None:
+            facts[field] = own.pop(key)
+    stop = own.get("stop")
+    if isinstance(stop, list) and stop and all(isinstance(word, str) for word in stop):
+        facts["stop"] = own.pop("stop")
+    rest.pop("options")
+    if own:
+        rest["options"] = own
+    return facts
+
+
+def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
+    listed = rest.get("tools")
+    if not isinstance(listed, list) or not listed:
+        return {}
+    try:
+        tools = [Tool.of(tool["function"]) for tool in listed]
+    except (InvalidOption, KeyError, AttributeError, TypeError):
+        return {}
+    for tool, written in zip(tools, listed, strict=True):
+        function: dict[str, Any] = {"name": tool.name, "parameters": dict(tool.parameters)}
+        if tool.description is not None:
+            function["description"] = tool.description
+        if written != {"type": "function", "function": function}:
+            return {}
+    del rest["tools"]
+    return {"tools": tools}
+
+
+def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
+    wanted = rest.get("format")
+    if wanted == "json":
+        del rest["format"]
+        return {"response_format": {"type": "json_object"}}
+    if isinstance(wanted, dict):
+        del rest["format"]
+        return {"structured_output": StructuredOutput(json_schema=wanted)}
+    return {}
+
+
+def _decode_think(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
+    think = rest.get("think")
+    if think is False:
+        effort = Effort.NONE
+    elif think is True and not options.think_levels:
+        effort = Effort.MEDIUM
+    elif isinstance(think, str) and think in ("low", "medium", "high", "max") and options.think_levels:
+        effort = Effort(think)
+    else:
+        return {}
+    del rest["think"]
+    return {"reasoning": ReasoningConfig(effort=effort)}
+
+
+def _decode_turn(value: Any, path: str) -> Message:
+    turn = need_object(value, path)
+    role = get_text(turn, "role", path)
+    if not role:
+        raise malformed(f"{path}.role", "a role", turn.get("role"))
+    parts: list[Part] = []
+    thoughts = get_text(turn, "thinking", path)
+    if thoughts:
+        parts.append(ReasoningPart(text=thoughts, vendor="ollama"))
+    content = get_text(turn, "content", path)
+    if content:
+        parts.append(TextPart(text=content))
+    images = turn.get("images")
+    for index, data in enumerate([] if images is None else need_list(images, f"{path}.images")):
+        if not isinstance(data, str):
+            raise malformed(f"{path}.images[{index}]", "a string", data)
+        parts.append(ImagePart(data=data, media_type="image/png"))  # the dialect does not name the type
+    calls = turn.get("tool_calls")
+    listed = [] if calls is None else need_list(calls, f"{path}.tool_calls")
+    return Message(
+        role,
+        parts,
+        name=get_text(turn, "tool_name", path),
+        tool_calls=[_decode_call(call, index, f"{path}.tool_calls[{index}]") for index, call in enumerate(listed)],
+    )
+
+
+def _decode_call(value: Any, index: int, path: str) -> ToolCall:
+    function = need_object(need_object(value, path).get("function"), f"{path}.function")
+    name = get_text(function, "name", f"{path}.function")
+    if not name:
+        raise malformed(f"{path}.function.name", "a name", function.get("name"))
+    arguments = need_object(function.get("arguments") or {}, f"{path}.function.arguments")
+    return ToolCall(id=f"call_{index}", name=name, arguments=arguments)
+
+
+def encode_response(response: GenerateResponse) -> dict[str, Any]:
+    """Write a whole reply."""
+    message: dict[str, Any] = {"role": "assistant", "content": response.text}
+    if response.reasoning is not None:
+        message["thinking"] = response.reasoning
+    if response.tool_calls:
+        message["tool_calls"] = [_encode_call(call) for call in response.tool_calls]
+    return {"model": response.model, "created_at": _CREATED_AT, "message": message, **_encode_end(response)}
+
+
+def _encode_end(response: GenerateResponse) -> dict[str, Any]:
+    """Write the fields that a stream has in its last object alone."""
+    word = response.raw_finish_reason or ("length" if response.finish_reason == FinishReason.LENGTH else "stop")
+    end: dict[str, Any] = {"done": True, "done_reason": word}
+    end.update((key, value) for key, value in response.extra.items() if value not in (None, "", []))
+    usage = response.usage or Usage()
+    counts = {"prompt_eval_count": usage.input_tokens, "eval_count": usage.output_tokens}
+    end.update((key, count) for key, count in counts.items() if count is not None)
+    return end
+
+
+def _encode_call(call: ToolCall) -> dict[str, Any]:
+    try:
+        arguments = loads(call.arguments)
+    except MalformedReply:
+        arguments = call.arguments
+    return {"id": call.id, "function": {"name": call.name, "arguments": arguments}}
+
+
+def frame(payload: Any) -> bytes:
+    """Write one object of a stream as a line of JSON."""
+    return dumps(payload) + b"\n"
+
+
+def encode_chunks(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
+    """Write an answer as the objects of a stream.
+
+    Args:
+        response: the answer.
+        size: the maximum number of characters of text in one object.
+    """
+    head = {"model": response.model, "created_at": _CREATED_AT}
+
+    def chunk(**fields: Any) -> dict[str, Any]:
+        return {**head, "message": {"role": "assistant", "content": "", **fields}, "done": False}
+
+    for key, text in (("thinking", response.reasoning or ""), ("content", response.text or "")):
+        for start in range(0, len(text), size):
+            yield chunk(**{key: text[start : start + size]})
+    if response.tool_calls:
+        yield chunk(tool_calls=[_encode_call(call) for call in response.tool_calls])
+    yield {**chunk(), **_encode_end(response)}
+
+
+def encode_error(message: str) -> dict[str, Any]:
+    """Write the body of an error, or the object of a stream that reports one."""
+    return {"error": message}
