@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import strategies
 import wire_laws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_council import models as m
 from llm_council.providers import _ollama
-from llm_council.providers._ollama import ChatOptions, ChatStream
+from llm_council.providers._ollama import ChatOptions, ChatStream, encode_request
 from llm_council.testing._mirrors import ollama as mirror
 from llm_council.testing._mirrors.ollama import encode_chunks, frame
 
@@ -90,6 +92,39 @@ def replies(draw: st.DrawFn) -> m.GenerateResponse:
             extra=st.dictionaries(st.sampled_from(["total_duration", "load_duration", "remote_model"]), words),
         )
     )
+
+
+@given(requests(), st.booleans())
+def test_the_facts_of_a_request_come_back(request: m.GenerateRequest, think_levels: bool) -> None:
+    options = ChatOptions(think_levels=think_levels)
+    again = mirror.decode_request(encode_request(request, options), options)
+    names = {call.id: call.name for turn in request.messages for call in turn.tool_calls}
+    for found, turn in zip(again.messages, request.messages, strict=True):
+        assert found.role == (m.Role.SYSTEM if turn.role == m.Role.DEVELOPER else turn.role)
+        assert found.text == turn.text
+        assert [call.parse() for call in found.tool_calls] == [call.parse() for call in turn.tool_calls]
+        assert [call.name for call in found.tool_calls] == [call.name for call in turn.tool_calls]
+        if turn.role == m.Role.TOOL:
+            assert found.name == (turn.name or names.get(turn.tool_call_id or ""))
+        parts = () if isinstance(turn.content, str) else turn.content
+        sent = [part.data for part in parts if isinstance(part, m.ImagePart)]
+        assert [part.data for part in found.content if isinstance(part, m.ImagePart)] == sent
+        thoughts = "".join(part.text for part in parts if isinstance(part, m.ReasoningPart) and part.vendor == "ollama")
+        assert "".join(part.text for part in found.content if isinstance(part, m.ReasoningPart)) == thoughts
+    for name in ("model", "stream", "max_tokens", "temperature", "top_p", "stop", "extra"):
+        assert getattr(again, name) == getattr(request, name)
+    for tool, offered in zip(again.tools, request.tools, strict=True):
+        assert attrs.evolve(offered, strict=tool.strict) == tool
+    schemas = [one and one.json_schema for one in (again.structured_output, request.structured_output)]
+    assert schemas[0] == schemas[1]
+    effort = request.reasoning and request.reasoning.effort
+    if effort is None:
+        assert again.reasoning is None
+    elif think_levels:
+        nearest = {"minimal": "low", "xhigh": "high"}.get(effort, effort)
+        assert again.reasoning == m.ReasoningConfig(effort=nearest)
+    else:
+        assert again.reasoning == m.ReasoningConfig(effort="none" if effort == "none" else "medium")
 
 
 lookalikes = wire_laws.lookalikes(
