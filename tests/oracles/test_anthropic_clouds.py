@@ -39,9 +39,9 @@ from llm_council.models import (  # noqa: E402
 )
 from llm_council.models.messages import ReasoningPart  # noqa: E402
 from llm_council.models.request import ReasoningConfig  # noqa: E402
-from llm_council.providers import _anthropic as wire  # noqa: E402
 from llm_council.providers.anthropic import AnthropicProvider  # noqa: E402
 from llm_council.providers.base import GenerateRequest, call, stream  # noqa: E402
+from llm_council.testing._mirrors import anthropic as wire  # noqa: E402
 from llm_council.testing.servers import Asked, FakeVendor, Raw, Refuse  # noqa: E402
 from llm_council.testing.servers._anthropic import Anthropic  # noqa: E402
 from llm_council.testing.servers._said import Sent  # noqa: E402

@@ -21,7 +21,7 @@ from llm_council.errors import (
 )
 from llm_council.providers._google import errors as gemini_errors
 
-__all__ = ["STATUSES", "decode_error", "encode_error", "error_inside"]
+__all__ = ["STATUSES", "decode_error", "error_inside"]
 
 
 STATUSES = {
@@ -160,9 +160,3 @@ def _amazons(headers: Mapping[str, str], value: Mapping[str, Any]) -> tuple[str 
 def _is_googles(value: Mapping[str, Any]) -> bool:
     error = value.get("error")
     return isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("status"), str)
-
-
-def encode_error(message: str, *, kind: str, request_id: str | None = None) -> dict[str, Any]:
-    """Build an error body, which is an error event's too: the mirror of ``decode_error``, for fake vendors."""
-    body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}}
-    return body if request_id is None else {**body, "request_id": request_id}

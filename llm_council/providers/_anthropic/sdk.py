@@ -19,7 +19,7 @@ from typing import Any
 from anyio import to_thread
 
 from llm_council._runtime import per_loop
-from llm_council._wire.payloads import get_text, loads, need_object
+from llm_council._wire.payloads import dumps, get_text, loads, need_object
 from llm_council.errors import (
     ConfigurationError,
     ConnectFailed,
@@ -30,7 +30,6 @@ from llm_council.errors import (
     ProviderError,
 )
 from llm_council.models import Limits, Timeouts
-from llm_council.providers._anthropic import frame
 from llm_council.transports import HttpRequest, ReplyStream
 from llm_council.transports._base import outgoing, where
 from llm_council.transports._bridge import bridged
@@ -245,7 +244,8 @@ async def _unframed(arriving: AsyncIterator[bytes]) -> AsyncGenerator[bytes, Non
         except aws.ParserError as exc:
             raise MalformedReply(f"a message of the stream is broken: {exc}", path="$") from None
         for message in found:
-            yield frame(_event_in(message))
+            event = _event_in(message)
+            yield b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))
 
 
 def _event_in(message: Any) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council.errors import InvalidOption
 from llm_council.models.messages import ReasoningPart
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
+from llm_council.models.request import Effort, GenerateRequest
 from llm_council.providers._anthropic.options import MessagesOptions, ThinkingStyle
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "LEAST_BUDGET",
     "SAID",
     "block_of",
-    "decode_thinking",
     "encode_thinking",
     "part_of",
     "parts_to_echo",
@@ -85,29 +83,6 @@ def encode_thinking(request: GenerateRequest, options: MessagesOptions) -> tuple
 
 def _word(effort: Effort) -> str:
     return str(Effort.LOW if effort is Effort.MINIMAL else effort)  # the dialect has no smaller word
-
-
-def decode_thinking(rest: dict[str, Any], max_tokens: Any, options: MessagesOptions) -> dict[str, Any]:
-    """Take what ``encode_thinking`` wrote out of a payload; what it would not write so stays there."""
-    thinking, output = rest.get("thinking"), rest.get("output_config")
-    if not isinstance(thinking, dict):
-        return {}
-    effort = output.get("effort") if isinstance(output, dict) else None
-    budget = thinking.get("budget_tokens")
-    if thinking.get("type") == "disabled":
-        effort = Effort.NONE
-    try:
-        config = ReasoningConfig(effort=effort, budget_tokens=budget)
-        asked = GenerateRequest(prompt="x", reasoning=config, max_tokens=max_tokens)
-    except (InvalidOption, TypeError):
-        return {}
-    written, word = encode_thinking(asked, options)
-    if written != thinking or (word is not None and word != effort):
-        return {}
-    del rest["thinking"]
-    if word is not None and isinstance(output, dict):
-        del output["effort"]
-    return {"reasoning": config}
 
 
 def parts_to_echo(blocks: Iterable[Mapping[str, Any]], vendor: str) -> tuple[ReasoningPart, ...]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
+from llm_council._wire.payloads import loads
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.providers._google.options import VENDOR
 
-__all__ = ["SIGNATURE", "decode_contents", "encode_turns", "model_parts", "reasoning_part"]
+__all__ = ["MODEL", "SIGNATURE", "encode_turns", "model_parts", "reasoning_part", "result_object"]
 
 SIGNATURE = "thoughtSignature"
-_MODEL = "model"
+MODEL = "model"
 
 
 def encode_turns(turns: Iterable[Message]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -46,7 +45,7 @@ def encode_turns(turns: Iterable[Message]) -> tuple[list[dict[str, Any]], list[d
             names.update((call.id, call.name) for call in turn.tool_calls)
             parts = model_parts(turn) if turn.role == Role.ASSISTANT else _parts(turn)
             if parts:
-                contents.append({"role": _MODEL if turn.role == Role.ASSISTANT else str(turn.role), "parts": parts})
+                contents.append({"role": MODEL if turn.role == Role.ASSISTANT else str(turn.role), "parts": parts})
     return instructions, contents
 
 
@@ -57,12 +56,12 @@ def _result(turn: Message, names: Mapping[str, str]) -> list[dict[str, Any]]:
             "a tool's turn needs name, or tool_call_id: the id of a call that stands before it in the conversation"
         )
     result = {"id": turn.tool_call_id} if turn.tool_call_id else {}
-    said = {"functionResponse": {**result, "name": name, "response": _result_object(turn.text)}}
+    said = {"functionResponse": {**result, "name": name, "response": result_object(turn.text)}}
     parts = () if isinstance(turn.content, str) else turn.content
     return [said, *(_image(part) for part in parts if isinstance(part, ImagePart))]
 
 
-def _result_object(text: str) -> dict[str, Any]:
+def result_object(text: str) -> dict[str, Any]:
     """Return a result as the object that it must be: text that is one passes, other text gets the key ``result``."""
     found = _object(text)
     return {"result": text} if found is None else found
@@ -172,101 +171,3 @@ def reasoning_part(part: Mapping[str, Any]) -> ReasoningPart | None:
     if signature is None:
         return None
     return ReasoningPart(text=text if part.get("thought") is True else "", signature=signature, vendor=VENDOR)
-
-
-def decode_contents(value: Any, path: str) -> list[Message]:
-    """Read the contents: the mirror of ``encode_turns``, for fake vendors.
-
-    Raises:
-        MalformedReply: they are none of this dialect.
-    """
-    turns: list[Message] = []
-    for index, found in enumerate(need_list(value, path)):
-        here = f"{path}[{index}]"
-        content = need_object(found, here)
-        role = get_text(content, "role", here) or "user"
-        parts = need_list(content.get("parts"), f"{here}.parts")
-        listed = [(need_object(part, f"{here}.parts[{at}]"), f"{here}.parts[{at}]") for at, part in enumerate(parts)]
-        turns += [_model_turn(listed)] if role == _MODEL else _user_turns(role, listed)
-    return turns
-
-
-def _model_turn(listed: list[tuple[dict[str, Any], str]]) -> Message:
-    parts: list[Part] = []
-    calls: list[ToolCall] = []
-    for part, path in listed:
-        if "functionCall" in part:
-            calls.append(_read_call(part, path))
-            continue
-        text = get_text(part, "text", path)
-        if text is not None and part.get("thought") is True:
-            signature = get_text(part, SIGNATURE, path)
-            parts.append(ReasoningPart(text=text, signature=signature, vendor=VENDOR))
-            continue
-        kept = reasoning_part(part)
-        if kept is not None:
-            parts.append(kept)
-        if text is not None:
-            parts.append(TextPart(text=text))
-    return Message(Role.ASSISTANT, parts, tool_calls=calls)
-
-
-def _read_call(part: Mapping[str, Any], path: str) -> ToolCall:
-    call = need_object(part["functionCall"], f"{path}.functionCall")
-    name = get_text(call, "name", f"{path}.functionCall")
-    if not name:
-        raise malformed(f"{path}.functionCall.name", "a name", call.get("name"))
-    args = call.get("args")
-    return ToolCall(
-        id=get_text(call, "id", f"{path}.functionCall") or "",
-        name=name,
-        arguments=""
-        if args is None
-        else json.dumps(need_object(args, f"{path}.functionCall.args"), ensure_ascii=False),
-        extra={SIGNATURE: part[SIGNATURE]} if part.get(SIGNATURE) else {},
-    )
-
-
-def _user_turns(role: str, listed: list[tuple[dict[str, Any], str]]) -> list[Message]:
-    """Read one content: each result is a turn of its own, which the images behind it belong to."""
-    groups: list[tuple[dict[str, Any] | None, list[Part]]] = []
-    for part, path in listed:
-        if "functionResponse" in part:
-            result = need_object(part["functionResponse"], f"{path}.functionResponse")
-            response = need_object(result.get("response"), f"{path}.functionResponse.response")
-            groups.append((result, [TextPart(text=_result_text(response))]))
-            continue
-        if not groups:
-            groups.append((None, []))
-        groups[-1][1].append(_read_part(part, path))
-    turns = []
-    for group, parts in groups:
-        if group is None:
-            turns.append(Message(role, parts))
-        else:
-            name, call_id = (get_text(group, key, "functionResponse") for key in ("name", "id"))
-            turns.append(Message(Role.TOOL, parts, name=name, tool_call_id=call_id))
-    return turns
-
-
-def _result_text(response: dict[str, Any]) -> str:
-    text = response.get("result")
-    if isinstance(text, str) and _result_object(text) == response:
-        return text
-    return json.dumps(response, ensure_ascii=False)
-
-
-def _read_part(part: Mapping[str, Any], path: str) -> Part:
-    text = get_text(part, "text", path)
-    if text is not None:
-        return TextPart(text=text)
-    for key, address in (("inlineData", "data"), ("fileData", "fileUri")):
-        if key in part:
-            found = need_object(part[key], f"{path}.{key}")
-            where = get_text(found, address, f"{path}.{key}")
-            facts = {"data" if key == "inlineData" else "url": where}
-            try:
-                return ImagePart(**facts, media_type=get_text(found, "mimeType", f"{path}.{key}"))
-            except InvalidOption as error:
-                raise MalformedReply(f"{path}: {error}", path=path) from None
-    raise MalformedReply(f"{path}: a part with {', '.join(part) or 'nothing'} is not known", path=path)

@@ -24,7 +24,7 @@ from llm_council.errors import (
     ServerFailed,
 )
 
-__all__ = ["decode_error", "encode_error", "error_inside"]
+__all__ = ["decode_error", "error_inside"]
 
 _WORDS = 300  # characters of a body that is not JSON in a message
 _DELAY = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)s", re.ASCII)  # a google.protobuf.Duration in JSON
@@ -197,12 +197,3 @@ def _quotas(details: list[dict[str, Any]]) -> Iterable[str]:
 
 def _texts(values: Iterable[Any]) -> Iterable[str]:
     return (value for value in values if isinstance(value, str) and value)
-
-
-def encode_error(
-    message: str, *, code: int = 400, status: str = "INVALID_ARGUMENT", details: Iterable[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
-    error: dict[str, Any] = {"code": code, "message": message, "status": status}
-    listed = [dict(detail) for detail in details]
-    return {"error": {**error, "details": listed} if listed else error}

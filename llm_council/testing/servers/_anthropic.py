@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from llm_council.models import GenerateRequest, GenerateResponse
-from llm_council.providers import _anthropic as wire
+from llm_council.testing._mirrors import anthropic as wire
 from llm_council.testing.servers._dialect import Dialect
 from llm_council.testing.servers._said import Asked, Refuse
 

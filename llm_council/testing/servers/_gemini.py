@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from llm_council.models import GenerateRequest, GenerateResponse
-from llm_council.providers import _google as wire
+from llm_council.testing._mirrors import gemini as wire
 from llm_council.testing.servers._dialect import Dialect
 from llm_council.testing.servers._said import Asked, Refuse
 

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from llm_council.models import GenerateRequest
-from llm_council.providers import _anthropic
+from llm_council.testing._mirrors import anthropic
 from llm_council.testing.servers._anthropic import Anthropic
 from llm_council.testing.servers._gemini import Gemini
 from llm_council.testing.servers._said import Asked
@@ -40,7 +40,7 @@ class ClaudeOnVertex(Anthropic):
         if asked.method != "POST" or found is None:
             return None
         body = asked.json
-        return _anthropic.decode_request({**body, "model": found[1]} if isinstance(body, dict) else body)
+        return anthropic.decode_request({**body, "model": found[1]} if isinstance(body, dict) else body)
 
     def facts(self, asked: Asked) -> Any:
         """Say nothing: every request makes a model work."""

@@ -22,13 +22,11 @@ from llm_council.providers._anthropic import (
     MessagesOptions,
     MessageStream,
     decode_error,
-    decode_request,
     decode_response,
-    encode_error,
     encode_request,
-    frame,
     thinking_budget,
 )
+from llm_council.testing._mirrors.anthropic import decode_request, encode_error, frame
 
 ADAPTIVE = MessagesOptions()
 BUDGET = MessagesOptions(thinking="budget")

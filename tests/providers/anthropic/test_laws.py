@@ -21,14 +21,9 @@ from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, MalformedReply, TruncatedReply
 from llm_council.models import GenerateRequest, GenerateResponse, join
 from llm_council.providers import _anthropic
-from llm_council.providers._anthropic import (
-    EventDecoder,
-    MessagesOptions,
-    MessageStream,
-    encode_events,
-    encode_request,
-    frame,
-)
+from llm_council.providers._anthropic import EventDecoder, MessagesOptions, MessageStream, encode_request
+from llm_council.testing._mirrors import anthropic
+from llm_council.testing._mirrors.anthropic import encode_events, frame
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 SCHEMA = SHARED / "oracles" / "specs" / "derived" / "anthropic.messages.request.schema.json"
@@ -141,6 +136,7 @@ def decode_event(junk: Any, options: MessagesOptions) -> None:
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
         codec=_anthropic,
+        mirror=anthropic,
         stream=MessageStream,
         requests=strategies.representable("anthropic"),
         replies=strategies.replies("anthropic"),

@@ -34,11 +34,12 @@ from llm_council.models import (
     join,
 )
 from llm_council.models.messages import ReasoningPart
-from llm_council.providers._anthropic import encode_error, encode_events, encode_response, frame, sdk
+from llm_council.providers._anthropic import sdk
 from llm_council.providers._anthropic.fit import enforceable
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.subagents import load, names
+from llm_council.testing._mirrors.anthropic import encode_error, encode_events, encode_response, frame
 from llm_council.transports import HttpxTransport, RequestsTransport
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")

@@ -27,10 +27,10 @@ from llm_council.providers._anthropic import (
     MessageStream,
     ThinkingStyle,
     decode_error,
-    decode_request,
     decode_response,
     encode_request,
 )
+from llm_council.testing._mirrors.anthropic import decode_request
 
 ROWS = [row for row in INDEX if row["api"] in ("anthropic", "anthropic_count", "vertex_claude")]
 READ = [row for row in ROWS if "text" in EXPECTED.get(row["file"], ())]

@@ -30,6 +30,7 @@ from llm_council.errors import (
 from llm_council.models import join
 from llm_council.providers import _ai21, _anthropic, _cohere, _replicate
 from llm_council.testing._mirrors import replicate
+from llm_council.testing._mirrors.anthropic import decode_request
 
 
 def named(*values, done=False):
@@ -102,7 +103,7 @@ def test_thinking_shown_and_hidden_goes_back_in_its_order():
     said = _anthropic.decode_response(message(THOUGHT, HIDDEN, text("42"), CALL, stop="tool_use"))
     assert (said.reasoning, said.text, said.finish_reason) == ("hm", "42", "tool_calls")
     assert [part.data for part in said.reasoning_parts] == [THOUGHT, HIDDEN]
-    request = _anthropic.decode_request({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]})
+    request = decode_request({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]})
     asked = type(request)(messages=[*request.messages, said.to_message()])
     back = _anthropic.encode_request(asked)["messages"][-1]["content"]
     assert back == [THOUGHT, HIDDEN, text("42"), CALL]

@@ -41,13 +41,10 @@ from llm_council.providers._google import (
     GeminiOptions,
     GeminiStream,
     decode_error,
-    decode_request,
     decode_response,
-    encode_array,
-    encode_error,
     encode_request,
-    frame,
 )
+from llm_council.testing._mirrors.gemini import decode_request, encode_array, encode_error, frame
 
 # What is sent
 

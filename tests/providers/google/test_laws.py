@@ -22,14 +22,11 @@ from llm_council.providers._google import (
     FrameDecoder,
     GeminiOptions,
     GeminiStream,
-    decode_request,
     decode_response,
-    encode_array,
-    encode_chunks,
     encode_request,
-    encode_response,
-    frame,
 )
+from llm_council.testing._mirrors import gemini
+from llm_council.testing._mirrors.gemini import decode_request, encode_array, encode_chunks, encode_response, frame
 
 MODELS = [
     GeminiOptions(),
@@ -241,6 +238,7 @@ def test_an_array_that_is_read_whole_is_the_reply(response: m.GenerateResponse, 
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
         codec=_google,
+        mirror=gemini,
         stream=GeminiStream,
         requests=requests(),
         replies=replies(),

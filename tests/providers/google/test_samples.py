@@ -18,13 +18,8 @@ from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import ApiError, AuthenticationFailed, ModelNotFound, ServerFailed
 from llm_council.models import GenerateRequest, GenerateResponse, Message, Tool, ToolCall
 from llm_council.models.messages import ImagePart, TextPart
-from llm_council.providers._google import (
-    GeminiStream,
-    decode_error,
-    decode_response,
-    encode_array,
-    encode_request,
-)
+from llm_council.providers._google import GeminiStream, decode_error, decode_response, encode_request
+from llm_council.testing._mirrors.gemini import encode_array
 
 ROWS = [row for row in INDEX if row["api"] == "gemini"]
 WHOLE = [row for row in ROWS if row["file"] in EXPECTED and not row["body_file"]]

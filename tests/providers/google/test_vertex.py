@@ -25,9 +25,10 @@ from llm_council.errors import (
     ServerFailed,
 )
 from llm_council.models import GenerateResponse, Message, ReasoningConfig, StructuredOutput, Tool, Usage, join
-from llm_council.providers import _anthropic, _google
 from llm_council.providers._google import sign_in
 from llm_council.providers.base import GenerateRequest, call, examine, stream
+from llm_council.testing._mirrors import anthropic as claude_server
+from llm_council.testing._mirrors import gemini as gemini_server
 
 pytestmark = pytest.mark.anyio
 
@@ -62,19 +63,21 @@ def server(answer=ANSWER, *, refused=()):
     def script(exchange):
         token = exchange.headers["authorization"].removeprefix("Bearer ")
         if token in refused:
-            body = _google.encode_error("Request had invalid credentials.", code=401, status="UNAUTHENTICATED")
+            body = gemini_server.encode_error("Request had invalid credentials.", code=401, status="UNAUTHENTICATED")
             exchange.say(body, 401)
         elif exchange.path.partition("?")[0].endswith("/publishers/google/models"):
             exchange.say({"publisherModels": [{"name": "publishers/google/models/gemini-3.6-flash"}, {}]})
         elif ":stream" in exchange.path:
             exchange.begin_stream()
             claude = "rawPredict" in exchange.path or "RawPredict" in exchange.path
-            dialect, events = (_anthropic, _anthropic.encode_events) if claude else (_google, _google.encode_chunks)
-            for event in events(answer):
-                exchange.send(dialect.frame(event))
+            if claude:
+                body = b"".join(map(claude_server.frame, claude_server.encode_events(answer)))
+            else:
+                body = b"".join(map(gemini_server.frame, gemini_server.encode_chunks(answer)))
+            exchange.send(body)
             exchange.wfile.write(b"0\r\n\r\n")
         else:
-            dialect = _anthropic if exchange.path.endswith(":rawPredict") else _google
+            dialect = claude_server if exchange.path.endswith(":rawPredict") else gemini_server
             exchange.say(dialect.encode_response(answer))
 
     return script
@@ -321,18 +324,24 @@ async def test_a_sign_in_of_the_callers_own_replaces_it(vertex, vendor, credenti
 @pytest.mark.parametrize(
     ("model", "status", "body", "cls", "code"),
     [
-        (CLAUDE, 529, _anthropic.encode_error("Overloaded", kind="overloaded_error"), ServerFailed, "overloaded_error"),
+        (
+            CLAUDE,
+            529,
+            claude_server.encode_error("Overloaded", kind="overloaded_error"),
+            ServerFailed,
+            "overloaded_error",
+        ),
         (
             CLAUDE,
             404,
-            _google.encode_error("Publisher Model `x` was not found", code=404, status="NOT_FOUND"),
+            gemini_server.encode_error("Publisher Model `x` was not found", code=404, status="NOT_FOUND"),
             ModelNotFound,
             "NOT_FOUND",
         ),
         (
             "gemini-2.5-pro",
             429,
-            _google.encode_error("Resource exhausted.", code=429, status="RESOURCE_EXHAUSTED"),
+            gemini_server.encode_error("Resource exhausted.", code=429, status="RESOURCE_EXHAUSTED"),
             RateLimited,
             "RESOURCE_EXHAUSTED",
         ),

@@ -28,6 +28,8 @@ from llm_council.models import (
 )
 from llm_council.providers import _anthropic, _google
 from llm_council.providers._google.vertex import decode_error, encode_claude, host, is_claude, resource
+from llm_council.testing._mirrors import anthropic as claude_server
+from llm_council.testing._mirrors import gemini as gemini_server
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 ORACLES = SHARED / "oracles"
@@ -68,10 +70,10 @@ def test_any_body_of_a_refusal_is_read(body: bytes, status: int) -> None:
 
 
 def test_both_envelopes_are_known() -> None:
-    theirs = decode_error(529, {}, dumps(_anthropic.encode_error("busy", kind="overloaded_error")))
+    theirs = decode_error(529, {}, dumps(claude_server.encode_error("busy", kind="overloaded_error")))
     assert (type(theirs), theirs.code, theirs.retryable) == (ServerFailed, "overloaded_error", True)
     details = [{"retryDelay": "7s"}]
-    body = _google.encode_error("slow", code=429, status="RESOURCE_EXHAUSTED", details=details)
+    body = gemini_server.encode_error("slow", code=429, status="RESOURCE_EXHAUSTED", details=details)
     googles = decode_error(429, {}, dumps(body), request_id="r-1")
     assert (type(googles), googles.code, googles.retry_after) == (RateLimited, "RESOURCE_EXHAUSTED", 7.0)
     assert googles.request_id == "r-1"

@@ -1,20 +1,21 @@
-"""The mirror of Anthropic's requests: what fake vendors read."""
+"""The server half of Anthropic's Messages dialect, for fake servers: read requests, write replies and errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
+from llm_council._wire.payloads import dumps, get_text, kind, loads, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
-from llm_council.models.request import GenerateRequest, StructuredOutput, Tool
+from llm_council.models.reply import GenerateResponse
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._anthropic.options import DEFAULT, MessagesOptions
-from llm_council.providers._anthropic.reply import tool_call
+from llm_council.providers._anthropic.reply import REPLY_EXTRA, USAGE_EXTRA, picked, tool_call
 from llm_council.providers._anthropic.request import encode_choice, encode_tool
-from llm_council.providers._anthropic.thinking import BLOCKS, decode_thinking, part_of
+from llm_council.providers._anthropic.thinking import BLOCKS, block_of, encode_thinking, part_of
 
-__all__ = ["decode_request"]
+__all__ = ["decode_request", "encode_error", "encode_events", "encode_response", "frame"]
 
 
 def decode_request(payload: Any, options: MessagesOptions = DEFAULT) -> GenerateRequest:
@@ -41,7 +42,7 @@ def decode_request(payload: Any, options: MessagesOptions = DEFAULT) -> Generate
         **{key: rest.pop(key) for key in ("temperature", "top_p") if rest.get(key) is not None},
         **_decode_stop(rest),
         **_decode_tools(rest),
-        **decode_thinking(rest, max_tokens, options),
+        **_decode_thinking(rest, max_tokens, options),
         **_decode_format(rest),
         **_decode_cache(rest, options),
     }
@@ -100,6 +101,29 @@ def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
             facts["tool_choice"] = name
             del rest["tool_choice"]
     return facts
+
+
+def _decode_thinking(rest: dict[str, Any], max_tokens: Any, options: MessagesOptions) -> dict[str, Any]:
+    """Take what ``encode_thinking`` wrote out of a payload; what it would not write so stays there."""
+    thinking, output = rest.get("thinking"), rest.get("output_config")
+    if not isinstance(thinking, dict):
+        return {}
+    effort = output.get("effort") if isinstance(output, dict) else None
+    budget = thinking.get("budget_tokens")
+    if thinking.get("type") == "disabled":
+        effort = Effort.NONE
+    try:
+        config = ReasoningConfig(effort=effort, budget_tokens=budget)
+        asked = GenerateRequest(prompt="x", reasoning=config, max_tokens=max_tokens)
+    except (InvalidOption, TypeError):
+        return {}
+    written, word = encode_thinking(asked, options)
+    if written != thinking or (word is not None and word != effort):
+        return {}
+    del rest["thinking"]
+    if word is not None and isinstance(output, dict):
+        del output["effort"]
+    return {"reasoning": config}
 
 
 def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
@@ -199,3 +223,121 @@ def _decode_part(value: Any, path: str, vendor: str) -> Part:
         except InvalidOption as error:
             raise MalformedReply(f"{path}: {error}", path=path) from None
     raise MalformedReply(f"{path}.type: a part of type {word!r:.80} is not known ({kind(word)})", path=path)
+
+
+_STOP = ("stop_details", "stop_sequence")
+_WORDS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+
+
+def encode_response(response: GenerateResponse) -> dict[str, Any]:
+    """Write a whole reply: the mirror of ``decode_response``, for fake vendors."""
+    reply = {**_envelope(response), **_about(response), "content": _blocks(response), "stop_reason": _stop(response)}
+    usage = _usage(response)
+    return reply if usage is None else {**reply, "usage": usage}
+
+
+def _envelope(response: GenerateResponse) -> dict[str, Any]:
+    return {"id": response.request_id, "type": "message", "role": "assistant", "model": response.model}
+
+
+def _about(response: GenerateResponse) -> dict[str, Any]:
+    found = picked(response.extra, REPLY_EXTRA)
+    if response.refusal is not None and "stop_details" not in found:
+        found["stop_details"] = {"type": "refusal", "category": None, "explanation": response.refusal}
+    return found
+
+
+def _stop(response: GenerateResponse) -> str | None:
+    word = response.finish_reason
+    return response.raw_finish_reason or (None if word is None else _WORDS.get(str(word), str(word)))
+
+
+def _blocks(response: GenerateResponse) -> list[dict[str, Any]]:
+    blocks = [block for part in response.reasoning_parts if (block := block_of(part, part.vendor or "")) is not None]
+    said = "".join(block["text"] for block in blocks if block["type"] == "text")
+    if response.text is not None and (response.text != said or not said):
+        text: dict[str, Any] = {"type": "text", "text": response.text.removeprefix(said)}
+        blocks.append(text if said else {**text, **picked(response.extra, ("citations",))})
+    blocks += [block for block in response.extra.get("blocks", []) if block not in blocks]
+    called = [block["id"] for block in blocks if block["type"] == "tool_use"]
+    for call in response.tool_calls:
+        if call.id not in called:
+            given = loads(call.arguments) if call.arguments.strip() else {}
+            blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given, **call.extra})
+    return blocks
+
+
+def _usage(response: GenerateResponse) -> dict[str, Any] | None:
+    usage = response.usage
+    told = picked(response.extra, USAGE_EXTRA)
+    if usage is None:
+        return told or None
+    cached, written = usage.cached_tokens, usage.cache_write_tokens
+    fresh = None if usage.input_tokens is None else usage.input_tokens - (cached or 0) - (written or 0)
+    thoughts = usage.reasoning_tokens
+    return {
+        "input_tokens": fresh,
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": cached,
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": None if thoughts is None else {"thinking_tokens": thoughts},
+        **told,
+    }
+
+
+def frame(payload: dict[str, Any]) -> bytes:
+    """Write one event of a stream; its name is its type."""
+    return b"event: %b\ndata: %b\n\n" % (payload["type"].encode(), dumps(payload))
+
+
+def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
+    """Write an answer as the events of a stream: the mirror of ``EventDecoder``, for fake vendors.
+
+    Args:
+        response: the answer.
+        size: most characters of text in one event.
+    """
+    usage = _usage(response)
+    begun = {} if response.usage is None or usage is None else {"usage": {**usage, "output_tokens": 1}}
+    about = _about(response)
+    message = {**_envelope(response), "content": [], "stop_reason": None, **begun}
+    message |= {key: value for key, value in about.items() if key not in _STOP}
+    yield {"type": "message_start", "message": message}
+    yield {"type": "ping"}
+    for index, block in enumerate(_blocks(response)):
+        start, deltas = _taken_apart(block, size)
+        yield {"type": "content_block_start", "index": index, "content_block": start}
+        for delta in deltas:
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    stop = {"stop_reason": _stop(response), **{key: about[key] for key in _STOP if key in about}}
+    yield {"type": "message_delta", "delta": stop, **({} if usage is None else {"usage": usage})}
+    yield {"type": "message_stop"}
+
+
+def _taken_apart(block: dict[str, Any], size: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a block as it begins, and the pieces that make it whole."""
+    word = block["type"]
+    if word == "text":
+        pieces = [{"type": "text_delta", "text": piece} for piece in _pieces(block["text"], size)]
+        cited = [{"type": "citations_delta", "citation": found} for found in block.get("citations", [])]
+        return {"type": "text", "text": ""}, pieces + cited
+    if word == "thinking":
+        pieces = [{"type": "thinking_delta", "thinking": piece} for piece in _pieces(block["thinking"], size)]
+        signed = [{"type": "signature_delta", "signature": block["signature"]}]
+        return {"type": "thinking", "thinking": "", "signature": ""}, pieces + signed
+    if isinstance(block.get("input"), dict):
+        text = dumps(block["input"]).decode() if block["input"] else ""
+        pieces = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *_pieces(text, size)]]
+        return {**block, "input": {}}, pieces
+    return block, []
+
+
+def _pieces(text: str, size: int) -> Iterator[str]:
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def encode_error(message: str, *, kind: str, request_id: str | None = None) -> dict[str, Any]:
+    """Build an error body, which is an error event's too: the mirror of ``decode_error``, for fake vendors."""
+    body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}}
+    return body if request_id is None else {**body, "request_id": request_id}

@@ -1,0 +1,335 @@
+"""The server half of Google's dialect, for fake servers: read requests, write replies and errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object
+from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.reply import FinishReason, GenerateResponse
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.providers._google.contents import MODEL, SIGNATURE, model_parts, reasoning_part, result_object
+from llm_council.providers._google.options import DEFAULT, VENDOR, GeminiOptions
+from llm_council.providers._google.reply import CANDIDATE_EXTRA, REPLY_EXTRA
+from llm_council.providers._google.request import MODES, SCALARS, encode_choice, encode_thinking, encode_tool
+
+__all__ = ["decode_request", "encode_array", "encode_chunks", "encode_error", "encode_response", "frame"]
+
+_JSON = "application/json"
+_WORDS = {
+    FinishReason.STOP: "STOP",
+    FinishReason.TOOL_CALLS: "STOP",
+    FinishReason.LENGTH: "MAX_TOKENS",
+    FinishReason.CONTENT_FILTER: "SAFETY",
+    FinishReason.ERROR: "OTHER",
+}
+
+
+def decode_request(
+    payload: Any, options: GeminiOptions = DEFAULT, *, model: str | None = None, stream: bool = False
+) -> GenerateRequest:
+    """Read a request: the mirror of ``encode_request``, for fake vendors.
+
+    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
+
+    Args:
+        payload: the body of the request.
+        options: in what the model differs.
+        model: its name, which stands in the address.
+        stream: whether the address asks for a stream.
+
+    Raises:
+        MalformedReply: the payload is no request of this dialect.
+    """
+    rest = dict(need_object(payload, "$"))
+    config = rest.pop("generationConfig", None)
+    config = dict(need_object({} if config is None else config, "$.generationConfig"))
+    facts: dict[str, Any] = {
+        "messages": [*_decode_instructions(rest), *_decode_contents(rest.pop("contents", None), "$.contents")],
+        **_decode_tools(rest),
+        **_decode_choice(rest),
+        **{name: value for name, key in SCALARS.items() if (value := config.pop(key, None)) is not None},
+        **_decode_format(config),
+        **_decode_thinking(config, options),
+    }
+    stop = config.get("stopSequences")
+    if isinstance(stop, list) and stop and all(isinstance(word, str) for word in stop):
+        facts["stop"] = config.pop("stopSequences")
+    if config:
+        rest["generationConfig"] = config
+    try:
+        return GenerateRequest(**facts, model=model, stream=stream, extra=rest)
+    except InvalidOption as error:
+        raise MalformedReply(str(error), path="$") from None
+
+
+def _decode_instructions(rest: dict[str, Any]) -> list[Message]:
+    found = rest.pop("systemInstruction", None)
+    if found is None:
+        return []
+    parts = need_list(need_object(found, "$.systemInstruction").get("parts"), "$.systemInstruction.parts")
+    path = "$.systemInstruction.parts"
+    said = [get_text(need_object(part, f"{path}[{at}]"), "text", f"{path}[{at}]") for at, part in enumerate(parts)]
+    return [Message(Role.SYSTEM, text) for text in said if text]
+
+
+def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
+    listed = rest.get("tools")
+    first = listed[0] if isinstance(listed, list) and listed else None
+    if not isinstance(listed, list) or not isinstance(first, dict) or first.keys() != {"functionDeclarations"}:
+        return {}
+    try:
+        tools = [
+            Tool(
+                name=declared["name"],
+                description=declared.get("description"),
+                parameters=declared["parametersJsonSchema"],
+            )
+            for declared in first["functionDeclarations"]
+        ]
+    except (InvalidOption, KeyError, AttributeError, TypeError):
+        return {}
+    if not tools or [encode_tool(tool) for tool in tools] != first["functionDeclarations"]:
+        return {}
+    if listed[1:]:
+        rest["tools"] = listed[1:]
+    else:
+        del rest["tools"]
+    return {"tools": tools}
+
+
+def _decode_choice(rest: dict[str, Any]) -> dict[str, Any]:
+    config = rest.get("toolConfig")
+    found = config.get("functionCallingConfig") if isinstance(config, dict) else None
+    if not isinstance(config, dict) or not isinstance(found, dict):
+        return {}
+    allowed = found.get("allowedFunctionNames")
+    named = allowed[0] if isinstance(allowed, list) and allowed else None
+    choice = named or next((word for word, mode in MODES.items() if mode == found.get("mode")), None)
+    if not isinstance(choice, str) or encode_choice(choice) != found:
+        return {}
+    others = {key: value for key, value in config.items() if key != "functionCallingConfig"}
+    if others:
+        rest["toolConfig"] = others
+    else:
+        del rest["toolConfig"]
+    return {"tool_choice": choice}
+
+
+def _decode_format(config: dict[str, Any]) -> dict[str, Any]:
+    if config.get("responseMimeType") != _JSON:
+        return {}
+    schema = config.get("responseJsonSchema")
+    if isinstance(schema, dict):
+        del config["responseMimeType"], config["responseJsonSchema"]
+        return {"structured_output": StructuredOutput(json_schema=schema)}
+    if "responseJsonSchema" in config:
+        return {}
+    del config["responseMimeType"]
+    return {"response_format": {"type": "json_object"}}
+
+
+def _decode_thinking(config: dict[str, Any], options: GeminiOptions) -> dict[str, Any]:
+    found = config.get("thinkingConfig")
+    if not isinstance(found, dict):
+        return {}
+    budget = found.get("thinkingBudget")
+    known = [ReasoningConfig(effort=effort) for effort in Effort]
+    if isinstance(budget, int) and not isinstance(budget, bool) and budget >= 0:
+        known.insert(0, ReasoningConfig(budget_tokens=budget))
+    for wish in known:
+        if encode_thinking(wish, options) == found:
+            del config["thinkingConfig"]
+            return {"reasoning": wish}
+    return {}
+
+
+def _decode_contents(value: Any, path: str) -> list[Message]:
+    """Read the turns of ``contents``.
+
+    Raises:
+        MalformedReply: they are none of this dialect.
+    """
+    turns: list[Message] = []
+    for index, found in enumerate(need_list(value, path)):
+        here = f"{path}[{index}]"
+        content = need_object(found, here)
+        role = get_text(content, "role", here) or "user"
+        parts = need_list(content.get("parts"), f"{here}.parts")
+        listed = [(need_object(part, f"{here}.parts[{at}]"), f"{here}.parts[{at}]") for at, part in enumerate(parts)]
+        turns += [_model_turn(listed)] if role == MODEL else _user_turns(role, listed)
+    return turns
+
+
+def _model_turn(listed: list[tuple[dict[str, Any], str]]) -> Message:
+    parts: list[Part] = []
+    calls: list[ToolCall] = []
+    for part, path in listed:
+        if "functionCall" in part:
+            calls.append(_read_call(part, path))
+            continue
+        text = get_text(part, "text", path)
+        if text is not None and part.get("thought") is True:
+            signature = get_text(part, SIGNATURE, path)
+            parts.append(ReasoningPart(text=text, signature=signature, vendor=VENDOR))
+            continue
+        kept = reasoning_part(part)
+        if kept is not None:
+            parts.append(kept)
+        if text is not None:
+            parts.append(TextPart(text=text))
+    return Message(Role.ASSISTANT, parts, tool_calls=calls)
+
+
+def _read_call(part: Mapping[str, Any], path: str) -> ToolCall:
+    call = need_object(part["functionCall"], f"{path}.functionCall")
+    name = get_text(call, "name", f"{path}.functionCall")
+    if not name:
+        raise malformed(f"{path}.functionCall.name", "a name", call.get("name"))
+    args = call.get("args")
+    return ToolCall(
+        id=get_text(call, "id", f"{path}.functionCall") or "",
+        name=name,
+        arguments=""
+        if args is None
+        else json.dumps(need_object(args, f"{path}.functionCall.args"), ensure_ascii=False),
+        extra={SIGNATURE: part[SIGNATURE]} if part.get(SIGNATURE) else {},
+    )
+
+
+def _user_turns(role: str, listed: list[tuple[dict[str, Any], str]]) -> list[Message]:
+    """Read one content: each result is a turn of its own, which the images behind it belong to."""
+    groups: list[tuple[dict[str, Any] | None, list[Part]]] = []
+    for part, path in listed:
+        if "functionResponse" in part:
+            result = need_object(part["functionResponse"], f"{path}.functionResponse")
+            response = need_object(result.get("response"), f"{path}.functionResponse.response")
+            groups.append((result, [TextPart(text=_result_text(response))]))
+            continue
+        if not groups:
+            groups.append((None, []))
+        groups[-1][1].append(_read_part(part, path))
+    turns = []
+    for group, parts in groups:
+        if group is None:
+            turns.append(Message(role, parts))
+        else:
+            name, call_id = (get_text(group, key, "functionResponse") for key in ("name", "id"))
+            turns.append(Message(Role.TOOL, parts, name=name, tool_call_id=call_id))
+    return turns
+
+
+def _result_text(response: dict[str, Any]) -> str:
+    text = response.get("result")
+    if isinstance(text, str) and result_object(text) == response:
+        return text
+    return json.dumps(response, ensure_ascii=False)
+
+
+def _read_part(part: Mapping[str, Any], path: str) -> Part:
+    text = get_text(part, "text", path)
+    if text is not None:
+        return TextPart(text=text)
+    for key, address in (("inlineData", "data"), ("fileData", "fileUri")):
+        if key in part:
+            found = need_object(part[key], f"{path}.{key}")
+            where = get_text(found, address, f"{path}.{key}")
+            facts = {"data" if key == "inlineData" else "url": where}
+            try:
+                return ImagePart(**facts, media_type=get_text(found, "mimeType", f"{path}.{key}"))
+            except InvalidOption as error:
+                raise MalformedReply(f"{path}: {error}", path=path) from None
+    raise MalformedReply(f"{path}: a part with {', '.join(part) or 'nothing'} is not known", path=path)
+
+
+def encode_response(response: GenerateResponse) -> dict[str, Any]:
+    """Write a whole reply: the mirror of ``decode_response``, for fake vendors.
+
+    Thoughts stand before the answer, the signed ones last; a reply to a blocked prompt has no candidate.
+    """
+    return {**_candidates(response, _parts(response), last=True), **_tail(response)}
+
+
+def encode_chunks(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
+    """Write an answer as the events of a stream: the mirror of ``FrameDecoder``, for fake vendors.
+
+    Args:
+        response: the answer.
+        size: most characters of text in one event.
+    """
+    for part in _parts(response):
+        text = part.get("text", "")
+        whole = "functionCall" in part or (part.get("thought") and "thoughtSignature" in part)
+        cuts = [0] if whole else range(0, len(text), size)
+        for start in cuts:
+            last = whole or start + size >= len(text)
+            piece = part if last else {key: value for key, value in part.items() if key != "thoughtSignature"}
+            cut = piece if whole or "text" not in part else {**piece, "text": text[start : start + size]}
+            yield {**_candidates(response, [cut], last=False), **_envelope(response)}
+        if not cuts:
+            yield {**_candidates(response, [part], last=False), **_envelope(response)}
+    yield {**_candidates(response, [], last=True), **_tail(response)}
+
+
+def frame(payload: Any) -> bytes:
+    """Write one event of a stream, with the line ends that this vendor writes."""
+    return b"data: " + dumps(payload) + b"\r\n\r\n"
+
+
+def encode_array(payloads: Iterable[Mapping[str, Any]]) -> bytes:
+    """Write a stream as the one JSON array that it is without ``alt=sse``."""
+    return b"[" + b",\r\n".join(dumps(payload) for payload in payloads) + b"]"
+
+
+def _parts(response: GenerateResponse) -> list[dict[str, Any]]:
+    signed = "".join(part.text for part in response.reasoning_parts)
+    lead = (response.reasoning or "").removesuffix(signed)
+    return [*([{"text": lead, "thought": True}] if lead else []), *model_parts(response.to_message())]
+
+
+def _candidates(response: GenerateResponse, parts: list[dict[str, Any]], *, last: bool) -> dict[str, Any]:
+    feedback = response.extra.get("promptFeedback")
+    if isinstance(feedback, Mapping) and feedback.get("blockReason"):
+        return {}
+    candidate: dict[str, Any] = {"content": {"role": "model", **({"parts": parts} if parts else {})}, "index": 0}
+    if last:
+        word = response.raw_finish_reason or (
+            None if response.finish_reason is None else _WORDS[FinishReason(response.finish_reason)]
+        )
+        candidate.update({} if word is None else {"finishReason": word})
+        candidate.update((key, response.extra[key]) for key in CANDIDATE_EXTRA if key in response.extra)
+    return {"candidates": [candidate]}
+
+
+def _envelope(response: GenerateResponse) -> dict[str, Any]:
+    said = {"modelVersion": response.model, "responseId": response.request_id}
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _tail(response: GenerateResponse) -> dict[str, Any]:
+    """Write what only the last event of a stream says."""
+    tail = {**_envelope(response), **{key: response.extra[key] for key in REPLY_EXTRA if key in response.extra}}
+    usage = response.usage
+    if usage is None:
+        return tail
+    thoughts, output = usage.reasoning_tokens, usage.output_tokens
+    counts = {
+        "promptTokenCount": usage.input_tokens,
+        "cachedContentTokenCount": usage.cached_tokens,
+        "candidatesTokenCount": None if output is None else output - (thoughts or 0),
+        "thoughtsTokenCount": thoughts,
+        "totalTokenCount": usage.total_tokens,
+    }
+    return {**tail, "usageMetadata": {key: count for key, count in counts.items() if count is not None}}
+
+
+def encode_error(
+    message: str, *, code: int = 400, status: str = "INVALID_ARGUMENT", details: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
+    error: dict[str, Any] = {"code": code, "message": message, "status": status}
+    listed = [dict(detail) for detail in details]
+    return {"error": {**error, "details": listed} if listed else error}
