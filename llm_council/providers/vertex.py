@@ -1,25 +1,43 @@
-"""Vertex AI: Gemini and Claude behind Google Cloud's sign-in."""
+"""Vertex AI: Gemini and Claude behind Google Cloud's sign-in.
+
+The bodies are those of Google's and Anthropic's own APIs. In a body for Claude the address names the model, and
+``anthropic_version`` replaces the header of Anthropic's API.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote
 
+from llm_council._wire.payloads import loads
+from llm_council.errors import ApiError, InvalidOption, MalformedReply
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
-from llm_council.models.reply import GenerateChunk, GenerateResponse
+from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers import _anthropic, _google
 from llm_council.providers._call import error_mapping, profiles
 from llm_council.providers._call.bounded import heeding
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._google.sign_in import SignedTransport, SignIn
-from llm_council.providers._google.vertex import is_claude
 from llm_council.providers._http import account
 from llm_council.providers._http.provider import HttpProvider
-from llm_council.providers._vertex import ClaudeOnVertex, GeminiOnVertex, Place
+from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.base import ProviderAdapter
+from llm_council.providers.gemini import GeminiProvider
+from llm_council.transports import HttpReply
 
 __all__ = ["VertexProvider"]
+
+_BASE_URL_ENV = "GOOGLE_VERTEX_BASE_URL"
+_PROJECT_ENV = "GOOGLE_CLOUD_PROJECT_ENV"
+_LOCATION_ENVS = ("GOOGLE_CLOUD_LOCATION", "CLOUD_ML_REGION")  # Google's own client's, and Anthropic's
+_MULTI_REGIONS = frozenset({"us", "eu"})
+_OTHERS = "Vertex AI is spoken to about models of Google and Anthropic"
 
 
 class VertexProvider(ProviderAdapter):
@@ -120,3 +138,200 @@ class VertexProvider(ProviderAdapter):
 
     def _profile_of(self, model: str | None) -> ModelProfile:
         return self._speaker(model)._profile_of(model)
+
+
+class Place:
+    """Whose models are asked, and where.
+
+    Args:
+        project: the project's id; None takes ``GOOGLE_CLOUD_PROJECT``, else the credentials' own.
+        location: None takes ``GOOGLE_CLOUD_LOCATION``, else ``CLOUD_ML_REGION``, else ``"global"``.
+        sign_in: how.
+
+    Attributes:
+        is_signed: whether the caller signs the requests, so that nobody is asked for credentials.
+
+    Raises:
+        InvalidOption: the location is no plain word.
+    """
+
+    def __init__(self, project: str | None, location: str | None, sign_in: SignIn) -> None:
+        said = next((word for name in _LOCATION_ENVS if (word := os.environ.get(name, "").strip())), "global")
+        self.location = location or said
+        if not re.fullmatch(r"[a-z0-9-]+", self.location):
+            raise InvalidOption(f'location: a word such as "global" or "europe-west1", got {self.location!r:.80}')
+        self.project = project or os.environ.get(_PROJECT_ENV, "").strip() or None
+        self.sign_in = sign_in
+        self.is_signed = False
+
+    @property
+    def address(self) -> str:
+        """The address of the location, unless ``GOOGLE_VERTEX_BASE_URL`` says another."""
+        return os.environ.get(_BASE_URL_ENV, "").strip() or host(self.location)
+
+    async def find(self) -> None:
+        """Make sure that there is a project.
+
+        Raises:
+            MissingCredentials: nobody is signed in.
+            InvalidOption: nobody says which project.
+        """
+        if self.project is None and not self.is_signed:
+            self.project = await self.sign_in.project()
+        if self.project is None:
+            raise InvalidOption(f"vertex needs a project: set {_PROJECT_ENV}, or pass project")
+
+    def path(self, model: str | None) -> str:
+        """Return the path of a model, from ``/projects``."""
+        return resource(model or "", project=self.project or "", location=self.location)
+
+
+class GeminiOnVertex(GeminiProvider):
+    """Google's models on Vertex AI."""
+
+    name = "vertex"
+
+    BASE_URL_ENV: ClassVar[str | None] = None
+    API_KEY_ENV: ClassVar[str | None] = None
+
+    def __init__(self, place: Place, **options: Any) -> None:
+        self._place = place
+        super().__init__(**options)
+
+    async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        prepared = await super()._prepared(request)
+        await self._place.find()
+        return prepared
+
+    def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
+        method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        return f"{self._place.path(request.model)}:{method}", self.build_payload(request)
+
+    async def _inspect(self) -> tuple[str, dict[str, Any]]:
+        await self._place.find()
+        return await super()._inspect()
+
+    async def _rows(self) -> list[dict[str, Any]] | None:
+        data = await self._get("/publishers/google/models?pageSize=200", missing=(404, 405))
+        listed = data.get("publisherModels") if isinstance(data, dict) else None
+        if not isinstance(listed, list):
+            return None
+        names = [row.get("name") for row in listed if isinstance(row, dict)]
+        return [{"id": name.rpartition("/")[2]} for name in names if isinstance(name, str)]
+
+    def _profile_of(self, model: str | None) -> ModelProfile:
+        return super()._profile_of((model or self.default_model or "").rpartition("/")[2])
+
+
+class ClaudeOnVertex(AnthropicProvider):
+    """Anthropic's models on Vertex AI."""
+
+    name = "vertex"
+
+    BASE_URL_ENV: ClassVar[str | None] = None
+    API_KEY_ENV: ClassVar[str | None] = None
+
+    def __init__(self, place: Place, *, api_version: str, version: str, **options: Any) -> None:
+        self._place = place
+        super().__init__(version=version, **options)
+        self._versions = (api_version, version)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every request, without the version, which goes into the body."""
+        return {name: value for name, value in super().headers().items() if name != "anthropic-version"}
+
+    async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        prepared = await super()._prepared(request)
+        await self._place.find()
+        return prepared
+
+    def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
+        _, payload = super()._encode(request, stream=stream)
+        address, said = self._versions
+        method = "streamRawPredict" if stream else "rawPredict"
+        return f"/{address}{self._place.path(request.model)}:{method}", encode_claude(payload, version=said)
+
+    def _refusal(self, reply: HttpReply) -> ApiError:
+        return decode_claude_error(
+            reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id
+        )
+
+    async def _inspect(self) -> tuple[str, dict[str, Any]]:
+        """Fetch a token: Vertex AI lists no models of Anthropic's."""
+        await self._place.find()
+        if not self._place.is_signed:
+            await self._place.sign_in.headers()
+        return f"signed in to project {self._place.project}; whether Claude answers there, a deep check tells", {}
+
+
+def host(location: str) -> str:
+    """Return the address of a location: ``"global"``, a continent such as ``"eu"``, or a region."""
+    if location == "global":
+        return "https://aiplatform.googleapis.com"
+    if location in _MULTI_REGIONS:
+        return f"https://aiplatform.{location}.rep.googleapis.com"
+    return f"https://{location}-aiplatform.googleapis.com"
+
+
+def is_claude(model: str) -> bool:
+    """Tell whether a model is Anthropic's; every other one is taken for Google's.
+
+    Args:
+        model: ``"claude-..."``, or with its publisher before it: ``"anthropic/claude-..."``.
+    """
+    publisher, _, name = model.rpartition("/")
+    return publisher.rpartition("/")[2] == "anthropic" or (not publisher and name.startswith("claude"))
+
+
+def resource(model: str, *, project: str, location: str) -> str:
+    """Return the path of a model, from ``/projects``.
+
+    Args:
+        model: its name, with or without its publisher; a date may follow ``@``. ``endpoints/NUMBER`` is a tuned model.
+        project: the project's id.
+        location: where it is served.
+
+    Raises:
+        InvalidOption: the publisher is neither Google nor Anthropic.
+    """
+    publisher, _, name = model.rpartition("/")
+    publisher = publisher.rpartition("/")[2] or ("anthropic" if is_claude(model) else "google")
+    within = f"/projects/{quote(project, safe=':')}/locations/{quote(location, safe='')}"
+    if publisher == "endpoints":
+        return f"{within}/endpoints/{quote(name, safe='')}"
+    if publisher not in ("google", "anthropic", "models"):  # models/NAME is how the Gemini API writes it
+        raise InvalidOption(f"{_OTHERS}, not of {publisher!r:.80}")
+    publisher = "google" if publisher == "models" else publisher
+    return f"{within}/publishers/{publisher}/models/{quote(name, safe='@')}"
+
+
+def encode_claude(payload: Mapping[str, Any], *, version: str) -> dict[str, Any]:
+    """Return a request of Anthropic's dialect as it goes to Vertex AI.
+
+    Args:
+        payload: the request.
+        version: what ``anthropic_version`` says.
+    """
+    body = {key: value for key, value in payload.items() if key != "model"}
+    return {"anthropic_version": version, **body}
+
+
+def decode_claude_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | str,
+    *,
+    now: float | None = None,
+    request_id: str | None = None,
+) -> ApiError:
+    """Read the reply to a refused request for Claude: the platform's refusals are Google's, the model's Anthropic's.
+
+    Arguments are those of ``failures.DecodeError``.
+    """
+    try:
+        value = loads(body)
+    except MalformedReply:
+        value = None
+    theirs = isinstance(value, dict) and value.get("type") == "error"
+    decode = _anthropic.decode_error if theirs else _google.decode_error
+    return decode(status, headers, body, now=now, request_id=request_id)

@@ -29,12 +29,11 @@ from llm_council.models import (
 from llm_council.providers import gateways
 from llm_council.providers._call.fitting import fit
 from llm_council.providers._http.provider import HttpProvider
-from llm_council.providers._vertex import GeminiOnVertex
 from llm_council.providers.gemini import GeminiProvider
 from llm_council.providers.ollama import OllamaProvider
 from llm_council.providers.openai import OpenAIProvider
 from llm_council.providers.openrouter import OpenRouterProvider
-from llm_council.providers.vertex import VertexProvider
+from llm_council.providers.vertex import GeminiOnVertex, VertexProvider
 from llm_council.providers.vllm import VLLMProvider
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")

@@ -27,7 +27,7 @@ from llm_council.models import (
     join,
 )
 from llm_council.providers import _anthropic, _google
-from llm_council.providers._google.vertex import decode_error, encode_claude, host, is_claude, resource
+from llm_council.providers.vertex import decode_claude_error, encode_claude, host, is_claude, resource
 from llm_council.testing._mirrors import anthropic as claude_server
 from llm_council.testing._mirrors import gemini as gemini_server
 
@@ -64,17 +64,17 @@ def test_other_publishers_are_not_spoken_to() -> None:
 
 @given(st.binary(max_size=80), st.integers(400, 599))
 def test_any_body_of_a_refusal_is_read(body: bytes, status: int) -> None:
-    error = decode_error(status, {}, body)
+    error = decode_claude_error(status, {}, body)
     assert isinstance(error, ApiError)
     assert error.status == status
 
 
 def test_both_envelopes_are_known() -> None:
-    theirs = decode_error(529, {}, dumps(claude_server.encode_error("busy", kind="overloaded_error")))
+    theirs = decode_claude_error(529, {}, dumps(claude_server.encode_error("busy", kind="overloaded_error")))
     assert (type(theirs), theirs.code, theirs.retryable) == (ServerFailed, "overloaded_error", True)
     details = [{"retryDelay": "7s"}]
     body = gemini_server.encode_error("slow", code=429, status="RESOURCE_EXHAUSTED", details=details)
-    googles = decode_error(429, {}, dumps(body), request_id="r-1")
+    googles = decode_claude_error(429, {}, dumps(body), request_id="r-1")
     assert (type(googles), googles.code, googles.retry_after) == (RateLimited, "RESOURCE_EXHAUSTED", 7.0)
     assert googles.request_id == "r-1"
 
@@ -138,7 +138,7 @@ def test_a_stream_of_gemini_reads_as_expected(row: dict[str, Any]) -> None:
 @named(ERRORS)
 def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
     answer = reply(row)
-    decode = decode_error if row["file"].startswith("vertex_claude") else _google.decode_error
+    decode = decode_claude_error if row["file"].startswith("vertex_claude") else _google.decode_error
     error = decode(answer["status"], answer["headers"], dumps(answer["body"]))
     table: dict[int, tuple[type[ApiError], bool]] = {
         400: (RequestRejected, False),
