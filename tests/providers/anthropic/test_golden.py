@@ -1,0 +1,490 @@
+"""Payloads and replies of Anthropic's ``POST /v1/messages``, by hand, with the field names that Anthropic documents.
+
+The laws in ``test_laws.py`` use our own mirror: a name that is misspelt on both sides passes them, and fails here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import strategies
+from hypothesis import given
+
+from llm_council.errors import (
+    ApiError,
+    AuthenticationFailed,
+    ContextTooLong,
+    ModelNotFound,
+    OutOfCredit,
+    PermissionRefused,
+    RateLimited,
+    RequestRejected,
+    RequestTooLarge,
+    ServerFailed,
+)
+from llm_council.models import (
+    FinishReason,
+    GenerateChunk,
+    GenerateRequest,
+    GenerateResponse,
+    ImagePart,
+    Message,
+    ReasoningConfig,
+    ReasoningPart,
+    StructuredOutput,
+    TextPart,
+    Tool,
+    ToolCall,
+    Usage,
+    join,
+)
+from llm_council.providers._anthropic import (
+    MessagesOptions,
+    MessageStream,
+    decode_error,
+    decode_response,
+    encode_request,
+)
+from llm_council.testing._mirrors.anthropic import decode_request
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+ANSWER = {"type": "object", "properties": {"answer": {"type": "string"}}}
+THOUGHT = {"type": "thinking", "thinking": "Look it up.", "signature": "EqQB"}
+HIDDEN = {"type": "redacted_thinking", "data": "EmwK"}
+SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "rain"}}
+CITED = {"type": "char_location", "cited_text": "Rain", "document_index": 0, "start_char_index": 0, "end_char_index": 4}
+MINUTES = {"type": "ephemeral"}
+
+
+def test_a_request_with_every_field() -> None:
+    request = GenerateRequest(
+        model="claude-opus-4-6",
+        messages=[
+            Message("system", "Be terse."),
+            Message("developer", "Answer in French."),
+            Message(
+                "user",
+                [
+                    TextPart(text="Weather here?"),
+                    ImagePart(data="iVBORw0KGgo=", media_type="image/png"),
+                    ImagePart(url="https://example.com/a.png"),
+                ],
+            ),
+            Message(
+                "assistant",
+                [
+                    ReasoningPart(text="Look it up.", signature="EqQB", vendor="anthropic"),
+                    ReasoningPart(vendor="anthropic", data=HIDDEN),
+                    ReasoningPart(text="Foreign.", signature="x", vendor="gemini"),
+                    TextPart(text="One moment."),
+                ],
+                tool_calls=[
+                    ToolCall(id="toolu_1", name="weather", arguments='{"city": "Lyon"}'),
+                    ToolCall(id="call.2", name="time", arguments="", extra={"caller": {"type": "direct"}}),
+                    ToolCall(id="", name="odd", arguments="not JSON"),
+                ],
+            ),
+            Message("tool", "18 C", tool_call_id="toolu_1"),
+            Message(
+                "tool",
+                [TextPart(text="a clock"), ImagePart(data="AAAA", media_type="image/gif")],
+                tool_call_id="call.2",
+            ),
+            Message("user", "And tomorrow?"),
+        ],
+        max_tokens=2000,
+        temperature=0.5,
+        top_p=0.9,
+        stop=["END", "STOP"],
+        tools=[Tool(name="weather", description="Weather now.", parameters=CITY, strict=True), Tool(name="time")],
+        tool_choice="auto",
+        structured_output=StructuredOutput(json_schema=ANSWER),
+        reasoning=ReasoningConfig(effort="high"),
+        prompt_cache="1h",
+        stream=True,
+        extra={"metadata": {"user_id": "u-1"}, "top_k": 5, "output_config": {"novel": 1}},
+    )
+    assert encode_request(request, MessagesOptions(display="summarized", body={"service_tier": "auto"})) == {
+        "service_tier": "auto",
+        "model": "claude-opus-4-6",
+        "max_tokens": 2000,
+        "system": "Be terse.\n\nAnswer in French.",
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Weather here?"},
+                    {
+                        "type": "image",
+                        "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+                    },
+                    {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "Look it up.", "signature": "EqQB"},
+                    {"type": "redacted_thinking", "data": "EmwK"},
+                    {"type": "text", "text": "One moment."},
+                    {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Lyon"}},
+                    {"type": "tool_use", "id": "call_2", "name": "time", "input": {}, "caller": {"type": "direct"}},
+                    {"type": "tool_use", "id": "call", "name": "odd", "input": {"invalid_json": "not JSON"}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "toolu_1", "content": "18 C"},
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "call_2",
+                        "content": [
+                            {"type": "text", "text": "a clock"},
+                            {
+                                "type": "image",
+                                "source": {"type": "base64", "media_type": "image/gif", "data": "AAAA"},
+                            },
+                        ],
+                    },
+                    {"type": "text", "text": "And tomorrow?"},
+                ],
+            },
+        ],
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop_sequences": ["END", "STOP"],
+        "tools": [
+            {"name": "weather", "description": "Weather now.", "input_schema": CITY, "strict": True},
+            {"name": "time", "input_schema": {"type": "object", "properties": {}}},
+        ],
+        "tool_choice": {"type": "auto"},
+        "thinking": {"type": "adaptive", "display": "summarized"},
+        "output_config": {"effort": "high", "format": {"type": "json_schema", "schema": ANSWER}, "novel": 1},
+        "cache_control": {"type": "ephemeral", "ttl": "1h"},
+        "stream": True,
+        "metadata": {"user_id": "u-1"},
+        "top_k": 5,
+    }
+
+
+def test_a_request_with_nothing_but_a_prompt() -> None:
+    assert encode_request(GenerateRequest(prompt="hi"), MessagesOptions(max_tokens=77)) == {
+        "max_tokens": 77,
+        "messages": [{"role": "user", "content": "hi"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "written"),
+    [
+        ("auto", {"type": "auto"}),
+        ("none", {"type": "none"}),
+        ("required", {"type": "any"}),
+        ("weather", {"type": "tool", "name": "weather"}),
+    ],
+)
+def test_every_tool_choice(choice: str, written: Any) -> None:
+    request = GenerateRequest(prompt="x", tools=[Tool(name="weather", parameters=CITY)], tool_choice=choice)
+    assert encode_request(request)["tool_choice"] == written
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "written"),
+    [
+        ({"effort": "none"}, {}, ({"type": "disabled"}, None)),
+        ({"effort": "minimal"}, {}, ({"type": "adaptive"}, {"effort": "low"})),
+        ({"effort": "low"}, {}, ({"type": "adaptive"}, {"effort": "low"})),
+        ({"effort": "medium"}, {}, ({"type": "adaptive"}, {"effort": "medium"})),
+        ({"effort": "high"}, {}, ({"type": "adaptive"}, {"effort": "high"})),
+        ({"effort": "xhigh"}, {}, ({"type": "adaptive"}, {"effort": "xhigh"})),
+        ({"effort": "max"}, {}, ({"type": "adaptive"}, {"effort": "max"})),
+        ({"budget_tokens": 3000}, {}, ({"type": "enabled", "budget_tokens": 3000}, None)),
+        ({"effort": "none"}, {"thinking": "budget"}, ({"type": "disabled"}, None)),
+        ({"effort": "minimal"}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 1024}, None)),
+        ({"effort": "low"}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 2048}, None)),
+        ({"effort": "medium"}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 8192}, None)),
+        ({"effort": "high"}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 16384}, None)),
+        ({"effort": "xhigh"}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 24576}, None)),
+        ({"effort": "max"}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 32000}, None)),
+        ({"budget_tokens": 100}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 1024}, None)),
+        (
+            {"effort": "max"},
+            {"thinking": "budget", "max_output": 9000},
+            ({"type": "enabled", "budget_tokens": 4500}, None),
+        ),
+    ],
+)
+def test_every_way_to_ask_for_thinking(facts: Any, options: Any, written: Any) -> None:
+    request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(**facts))
+    payload = encode_request(request, MessagesOptions(**options))
+    assert (payload["thinking"], payload.get("output_config")) == written
+
+
+def test_a_budget_is_added_to_the_tokens_of_the_answer() -> None:
+    request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(budget_tokens=3000))
+    assert encode_request(request, MessagesOptions(max_tokens=500))["max_tokens"] == 3500
+    assert encode_request(request, MessagesOptions(max_tokens=500, max_output=3200))["max_tokens"] == 3200
+
+
+def test_cache_marks_stand_at_the_marked_parts_and_at_the_request() -> None:
+    marked = [TextPart(text="long", cache=True), TextPart(text="short")]
+    request = GenerateRequest(messages=[Message("system", marked), Message("user", marked)], prompt_cache=True)
+    blocks = [{"type": "text", "text": "long", "cache_control": MINUTES}, {"type": "text", "text": "short"}]
+    assert encode_request(request, MessagesOptions(max_tokens=9)) == {
+        "max_tokens": 9,
+        "system": blocks,
+        "messages": [{"role": "user", "content": blocks}],
+        "cache_control": MINUTES,
+    }
+
+
+def test_a_response_format_of_chat_apis_becomes_a_format() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": ANSWER}}
+    payload = encode_request(GenerateRequest(prompt="x", response_format=wanted))
+    assert payload["output_config"] == {"format": {"type": "json_schema", "schema": ANSWER}}
+
+
+@given(strategies.representable("anthropic"))
+def test_the_facts_of_a_request_come_back(request: GenerateRequest) -> None:
+    again = decode_request(encode_request(request))
+    names = ["model", "temperature", "top_p", "stop", "tools", "prompt_cache"]
+    if request.max_tokens is not None:
+        names.append("max_tokens")
+    for name in names:
+        if name == "tools":
+            assert [(tool.name, tool.description, tool.strict) for tool in again.tools] == [
+                (tool.name, tool.description, tool.strict) for tool in request.tools
+            ]
+        else:
+            assert getattr(again, name) == getattr(request, name)
+    if request.tools:
+        assert again.tool_choice == request.tool_choice
+    wanted = request.structured_output
+    assert (again.structured_output and again.structured_output.json_schema) == (wanted and wanted.json_schema)
+    for role in ("user", "tool"):
+        texts = ["".join(turn.text for turn in found.messages if turn.role == role) for found in (again, request)]
+        assert texts[0] == texts[1]
+    said = ["\n\n".join(turn.text for turn in again.messages if turn.role == "system")]
+    for turn in request.messages:
+        if turn.role in ("system", "developer"):
+            assert turn.text in said[0]
+    calls = [[call for turn in found.messages for call in turn.tool_calls] for found in (again, request)]
+    assert {(call.name, call.arguments) for call in calls[0]} <= {(call.name, call.arguments) for call in calls[1]}
+    assert {key: again.extra[key] for key in request.extra} == request.extra
+
+
+USAGE = {
+    "input_tokens": 100,
+    "cache_creation_input_tokens": 20,
+    "cache_read_input_tokens": 300,
+    "output_tokens": 52,
+    "output_tokens_details": {"thinking_tokens": 40},
+    "service_tier": "priority",
+}
+COUNTED = Usage(input_tokens=420, output_tokens=52, cached_tokens=300, cache_write_tokens=20, reasoning_tokens=40)
+REPLY = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-opus-4-6",
+    "content": [
+        THOUGHT,
+        HIDDEN,
+        SEARCH,
+        {"type": "text", "text": "Rain.", "citations": [CITED]},
+        {
+            "type": "tool_use",
+            "id": "toolu_1",
+            "name": "weather",
+            "input": {"city": "Lyon"},
+            "caller": {"type": "direct"},
+        },
+    ],
+    "stop_reason": "tool_use",
+    "stop_sequence": "END",
+    "container": {"id": "container_1"},
+    "context_management": {"applied_edits": [1]},
+    "input_transformations": [{"type": "x"}],
+    "usage": USAGE,
+}
+EXTRA = {
+    "container": {"id": "container_1"},
+    "context_management": {"applied_edits": [1]},
+    "input_transformations": [{"type": "x"}],
+    "stop_sequence": "END",
+    "service_tier": "priority",
+    "blocks": [SEARCH],
+    "citations": [CITED],
+}
+PARTS = (
+    ReasoningPart(text="Look it up.", signature="EqQB", vendor="anthropic", data=THOUGHT),
+    ReasoningPart(vendor="anthropic", data=HIDDEN),
+    ReasoningPart(vendor="anthropic", data=SEARCH),
+)
+
+
+def test_a_whole_reply() -> None:
+    assert decode_response(REPLY) == GenerateResponse(
+        text="Rain.",
+        reasoning="Look it up.",
+        reasoning_parts=PARTS,
+        tool_calls=(
+            ToolCall(id="toolu_1", name="weather", arguments='{"city":"Lyon"}', extra={"caller": {"type": "direct"}}),
+        ),
+        usage=COUNTED,
+        model="claude-opus-4-6",
+        finish_reason=FinishReason.TOOL_CALLS,
+        raw_finish_reason="tool_use",
+        request_id="msg_1",
+        extra=EXTRA,
+        raw=REPLY,
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "finish"),
+    [
+        ("end_turn", FinishReason.STOP),
+        ("stop_sequence", FinishReason.STOP),
+        ("max_tokens", FinishReason.LENGTH),
+        ("model_context_window_exceeded", FinishReason.LENGTH),
+        ("tool_use", FinishReason.TOOL_CALLS),
+        ("refusal", FinishReason.CONTENT_FILTER),
+        ("pause_turn", None),
+    ],
+)
+def test_every_stop_reason(word: str, finish: FinishReason | None) -> None:
+    reply = decode_response({**REPLY, "stop_reason": word})
+    assert (reply.finish_reason, reply.raw_finish_reason) == (finish, word)
+    events = [{"type": "message_delta", "delta": {"stop_reason": word}}, {"type": "message_stop"}]
+    streamed = join(read(START, *events))
+    assert (streamed.finish_reason, streamed.raw_finish_reason) == (finish, word)
+
+
+def test_a_refusal_says_why() -> None:
+    details = {"type": "refusal", "category": "cyber", "explanation": "No."}
+    reply = decode_response({**REPLY, "content": [], "stop_reason": "refusal", "stop_details": details})
+    assert (reply.refusal, reply.text, reply.extra["stop_details"]) == ("No.", None, details)
+    delta = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}
+    assert join(read(START, delta, {"type": "message_stop"})).refusal == "No."
+
+
+START: dict[str, Any] = {
+    "type": "message_start",
+    "message": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-opus-4-6",
+        "content": [],
+        "stop_reason": None,
+        "usage": {"input_tokens": 100, "cache_read_input_tokens": 300, "output_tokens": 1},
+    },
+}
+
+
+def body(*events: dict[str, Any]) -> bytes:
+    return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
+
+
+def read(*events: dict[str, Any]) -> list[GenerateChunk]:
+    stream = MessageStream()
+    return [*(chunk for event in events for chunk in stream.feed(body(event))), *stream.finish()]
+
+
+def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "content_block_start", "index": index, "content_block": start},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+def test_a_stream_event_by_event() -> None:
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}, "caller": {"type": "direct"}}
+    events = [
+        START,
+        {"type": "ping"},
+        *block(
+            0,
+            {"type": "thinking", "thinking": "", "signature": ""},
+            {"type": "thinking_delta", "thinking": "Look "},
+            {"type": "thinking_delta", "thinking": "it up."},
+            {"type": "signature_delta", "signature": "EqQB"},
+        ),
+        *block(1, HIDDEN),
+        *block(2, {**SEARCH, "input": {}}, {"type": "input_json_delta", "partial_json": '{"query": "rain"}'}),
+        *block(
+            3,
+            {"type": "text", "text": ""},
+            {"type": "text_delta", "text": "Ra"},
+            {"type": "text_delta", "text": "in."},
+            {"type": "citations_delta", "citation": CITED},
+        ),
+        *block(
+            4,
+            call,
+            {"type": "input_json_delta", "partial_json": ""},
+            {"type": "input_json_delta", "partial_json": '{"city":'},
+            {"type": "input_json_delta", "partial_json": '"Lyon"}'},
+        ),
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "tool_use", "stop_sequence": "END", "container": {"id": "container_1"}},
+            "usage": USAGE,
+            "context_management": {"applied_edits": [1]},
+            "input_transformations": [{"type": "x"}],
+        },
+        {"type": "message_stop"},
+    ]
+    chunks = read(*events)
+    assert [chunk.text for chunk in chunks if chunk.text] == ["Ra", "in."]
+    assert [chunk.reasoning for chunk in chunks if chunk.reasoning] == ["Look ", "it up."]
+    assert [(delta.index, delta.id, delta.name, delta.arguments) for chunk in chunks for delta in chunk.tool_calls] == [
+        (0, "toolu_1", "weather", ""),
+        (0, None, None, '{"city":'),
+        (0, None, None, '"Lyon"}'),
+    ]
+    assert chunks[0].usage == Usage(input_tokens=400, output_tokens=1, cached_tokens=300)
+    answer = join(chunks)
+    whole = decode_response(REPLY)
+    for name in ("text", "reasoning", "reasoning_parts", "tool_calls", "model", "request_id", "extra", "usage"):
+        assert getattr(answer, name) == getattr(whole, name), name
+    assert (answer.finish_reason, answer.raw_finish_reason) == (FinishReason.TOOL_CALLS, "tool_use")
+
+
+def test_a_stream_of_a_call_without_arguments() -> None:
+    start = {"type": "tool_use", "id": "toolu_1", "name": "time", "input": {}}
+    delta = {"type": "message_delta", "delta": {"stop_reason": "tool_use"}}
+    answer = join(read(START, *block(0, start), delta, {"type": "message_stop"}))
+    assert answer.tool_calls == (ToolCall(id="toolu_1", name="time", arguments="{}"),)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message", "cls"),
+    [
+        (400, "invalid_request_error", "messages: required", RequestRejected),
+        (400, "invalid_request_error", "prompt is too long: 9 tokens > 8 maximum", ContextTooLong),
+        (400, "invalid_request_error", "Your credit balance is too low to access the API", OutOfCredit),
+        (401, "authentication_error", "invalid x-api-key", AuthenticationFailed),
+        (402, "billing_error", "no payment", OutOfCredit),
+        (403, "permission_error", "not allowed", PermissionRefused),
+        (404, "not_found_error", "model: claude-0", ModelNotFound),
+        (413, "request_too_large", "too large", RequestTooLarge),
+        (429, "rate_limit_error", "slow down", RateLimited),
+        (500, "api_error", "oops", ServerFailed),
+        (504, "timeout_error", "too slow", ServerFailed),
+        (529, "overloaded_error", "Overloaded", ServerFailed),
+    ],
+)
+def test_every_documented_error(status: int, kind: str, message: str, cls: type[ApiError]) -> None:
+    refusal = {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}
+    error = decode_error(status, {"retry-after": "7"}, json.dumps(refusal))
+    assert (type(error), error.status, error.code, error.request_id) == (cls, status, kind, "req_1")
+    assert message in str(error)
+    with pytest.raises(cls) as caught:
+        MessageStream().feed(body(refusal))
+    assert (caught.value.status, caught.value.code) == (status, kind)
