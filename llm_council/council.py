@@ -164,7 +164,7 @@ class Council(_runtime.Closing):
         plan = await self._prepared(task, subagent, options)
         with listening(*self._listeners):
             journal = self._journal(plan, options)
-            return await _engine.conduct(plan, self._seating.adapters, price=self._price, journal=journal)
+            return await _engine.run_plan(plan, self._seating.adapters, price=self._price, journal=journal)
 
     @_spelled_out
     def stream(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilStream:
@@ -188,7 +188,7 @@ class Council(_runtime.Closing):
         async def work() -> None:
             with sender, listening(*self._listeners, send):
                 seated, journal = self._seating.adapters, self._journal(plan, options)
-                await _engine.conduct(plan, seated, deltas=True, price=self._price, on_result=keep, journal=journal)
+                await _engine.run_plan(plan, seated, deltas=True, price=self._price, on_result=keep, journal=journal)
 
         async with anyio.create_task_group() as group:
             group.start_soon(work)
@@ -214,7 +214,7 @@ class Council(_runtime.Closing):
         rest.pop("store", None)
         role = subagents.load(subagent, rest.pop("mode", None), paths=self._config.subagent_paths)
         files = read_files(rest.pop("files", None) or (), self._config.limits)
-        return _engine.make_plan(task, role, self._config, self._seating.specs, _engine.Wishes(files=files, **rest))
+        return _engine.make_plan(task, role, self._config, self._seating.specs, _engine.RunRequest(files=files, **rest))
 
     async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
         """Make the plan, reading files in a worker thread, and refuse what cannot work before anything is sent."""

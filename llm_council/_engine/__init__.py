@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llm_council._engine.plan import Wishes, make_plan
-    from llm_council._engine.run import conduct
+    from llm_council._engine.plan import RunRequest, make_plan
+    from llm_council._engine.run import run_plan
 
-__all__ = ["Wishes", "conduct", "make_plan"]
+__all__ = ["RunRequest", "make_plan", "run_plan"]
 
-_HOMES = {"Wishes": "plan", "conduct": "run", "make_plan": "plan"}
+_HOMES = {"RunRequest": "plan", "run_plan": "run", "make_plan": "plan"}
 
 
 def __getattr__(name: str) -> Any:

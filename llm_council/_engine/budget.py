@@ -172,10 +172,6 @@ class Ledger:
             self._lose(held)
         return True
 
-    def affords_another(self, seat: SeatSpec, request: GenerateRequest) -> bool:
-        """Tell whether a call could be followed by another of its size, should its answer be worth nothing."""
-        return self._refusal(self._estimated(seat, request), 2) is None
-
     def settle(
         self, held: Reservation, response: GenerateResponse | None, *, billed: bool = True, tries: int = 1
     ) -> Cost | None:

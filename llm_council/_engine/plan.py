@@ -16,7 +16,7 @@ from llm_council.models import Attachment, Budget, Phase, Plan, SeatSpec
 from llm_council.models._attrs import strict_init
 from llm_council.subagents import Subagent
 
-__all__ = ["Wishes", "make_plan"]
+__all__ = ["RunRequest", "make_plan"]
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ _VOTERS = 3  # with fewer, each reviewer sees one draft, and there is nothing to
 
 @strict_init
 @attrs.frozen(kw_only=True)
-class Wishes:
+class RunRequest:
     """What one call asks for beside its task.
 
     Attributes:
@@ -60,7 +60,7 @@ class Wishes:
 
 
 def make_plan(
-    task: str, subagent: Subagent, config: CouncilConfig, seats: Sequence[SeatSpec], wishes: Wishes = Wishes()
+    task: str, subagent: Subagent, config: CouncilConfig, seats: Sequence[SeatSpec], options: RunRequest = RunRequest()
 ) -> Plan:
     """Decide what a run will do.
 
@@ -80,23 +80,23 @@ def make_plan(
         subagent: the role, in its mode.
         config: the configuration, the council's own arguments laid over it.
         seats: who sits, in order.
-        wishes: what else the call asks for.
+        options: what else the call asks for.
 
     Raises:
         InvalidOption: a value that cannot work; the message names the remedy.
     """
-    chosen, bounds = wishes.strategy or config.strategy, config.budget.overlaid(wishes.budget)
+    chosen, bounds = options.strategy or config.strategy, config.budget.overlaid(options.budget)
     names = _names(seats)
-    _check(task, wishes.run_id, names, chosen, bounds)
-    wanted = _wanted(wishes, subagent)
-    roles = _roles(names, config.chair, bounds.quorum, wishes.drafters, voting=chosen == "vote")
+    _check(task, options.run_id, names, chosen, bounds)
+    wanted = _wanted(options, subagent)
+    roles = _roles(names, config.chair, bounds.quorum, options.drafters, voting=chosen == "vote")
     if not subagent.preferences.critique and chosen == "synthesize" and roles["reviewers"]:
         roles |= {"reviewers": (), "notes": [*roles["notes"], f"{subagent.name} goes without a critique"]}
     reviews = (_REVIEWS[chosen],) if roles["reviewers"] else ()
     repairs = (Phase.REPAIR,) if wanted is not None and config.max_repairs else ()
     writes = (Phase.SYNTHESISE,) if chosen == "synthesize" or wanted is not None else ()
     return Plan(
-        run_id=wishes.run_id or secrets.token_hex(8),
+        run_id=options.run_id or secrets.token_hex(8),
         task=task,
         subagent=subagent.name,
         mode=subagent.mode,
@@ -106,24 +106,24 @@ def make_plan(
         **roles,
         prompts=subagent.prompts,
         schema=wanted,
-        context=wishes.context,
+        context=options.context,
         system_context=config.system_context,
-        files=wishes.files,
+        files=options.files,
         budget=bounds,
         limits=config.limits,
         retry=config.retry,
         max_repairs=config.max_repairs,
-        temperature=_first(wishes.temperature, config.temperature, subagent.preferences.temperature),
-        max_tokens=_first(wishes.max_tokens, config.max_tokens, subagent.preferences.max_tokens),
+        temperature=_first(options.temperature, config.temperature, subagent.preferences.temperature),
+        max_tokens=_first(options.max_tokens, config.max_tokens, subagent.preferences.max_tokens),
         reasoning=config.reasoning,
         seed=config.seed or secrets.token_hex(16),
-        metadata=wishes.metadata or {},
+        metadata=options.metadata or {},
     )
 
 
-def _wanted(wishes: Wishes, subagent: Subagent) -> dict[str, Any] | None:
+def _wanted(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None:
     """Return the schema of the answer, checked."""
-    schema = wishes.schema if wishes.schema is not None else subagent.schema
+    schema = options.schema if options.schema is not None else subagent.schema
     if schema is None:
         return None
     plain = _schema.plain_schema(schema)

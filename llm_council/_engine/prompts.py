@@ -151,7 +151,6 @@ def repair(
     problems: Sequence[Problem],
     *,
     number: int,
-    stopped: bool = False,
 ) -> GenerateRequest:
     """Ask for a corrected answer: the same conversation, the previous answer, and what is wrong with it.
 
@@ -162,7 +161,6 @@ def repair(
         response: the previous answer.
         problems: what is wrong with it.
         number: which repair of the run this is, from 1.
-        stopped: whether the previous answer was stopped while it was written.
     """
     text = response.text or ""
     if response.structured is not None:
@@ -172,8 +170,6 @@ def repair(
     more = f"\n- and {len(problems) - _PROBLEMS} more" if len(problems) > _PROBLEMS else ""
     cut = " It was cut off at the end: be shorter." if response.finish_reason == FinishReason.LENGTH else ""
     ask = "Give the whole answer again, corrected."
-    if stopped:
-        cut = " It was stopped when that was seen."
     if not seat.prose_first:
         ask = "Reply with the whole corrected JSON value and nothing else."
     turns = (

@@ -36,7 +36,7 @@ async def resume(store: Store, run_id: str, seat: Callable[[Plan], Mapping[str, 
         return CouncilResult.from_dict(stored.result)
     adapters = seat(stored.plan)
     journal = await store._claimed(run_id)
-    return await _engine.conduct(stored.plan, adapters, price=pricing.price_of(adapters), journal=journal)
+    return await _engine.run_plan(stored.plan, adapters, price=pricing.price_of(adapters), journal=journal)
 
 
 async def replay(store: Store, run_id: str) -> CouncilResult:
@@ -58,7 +58,7 @@ async def _retold(store: Store, past: Past) -> CouncilResult:
     journal = store._retold(past)
     seats = {seat.name: _Nobody() for seat in past.plan.seats}
     with journal.scope:
-        return await _engine.conduct(past.plan, seats, journal=journal)
+        return await _engine.run_plan(past.plan, seats, journal=journal)
     raise journal.fault or StoreError(f"the run {past.plan.run_id} could not be replayed", kind="diverged")
 
 

@@ -1,4 +1,4 @@
-"""How seats deliberate. A strategy is an async function from a sitting to the final answer; it raises ``RunError``."""
+"""How seats deliberate: a strategy takes the state of a run and returns its final answer, or raises ``RunError``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llm_council._engine import phases
 from llm_council._engine.budget import quorum_of
 from llm_council._engine.ranking import decided, tally
 from llm_council._engine.repair import Final, until_valid
-from llm_council._engine.sitting import Sitting
+from llm_council._engine.state import RunState
 from llm_council._schema import drop_thinking
 from llm_council.errors import DeadlineExceeded, QuorumLost, RunError, TimedOut
 from llm_council.models import Draft, FinishReason, Phase, Problem
@@ -18,50 +18,50 @@ from llm_council.results import CallReport
 
 __all__ = ["STRATEGIES", "Strategy", "last_resort"]
 
-Strategy = Callable[[Sitting], Awaitable[Final]]
+Strategy = Callable[[RunState], Awaitable[Final]]
 
 
-async def synthesize(sitting: Sitting) -> Final:
+async def synthesize(state: RunState) -> Final:
     """Draft, criticise the drafts of others, and let the chair write one answer from the best of all of it."""
-    await _deliberate(sitting, Phase.CRITIQUE)
-    written = await phases.synthesise(sitting)
+    await _deliberate(state, Phase.CRITIQUE)
+    written = await phases.synthesise(state)
     if written is None:
-        return _best_draft(sitting, "no seat could write the final answer: this is the best draft")
-    return await until_valid(sitting, written)
+        return _best_draft(state, "no seat could write the final answer: this is the best draft")
+    return await until_valid(state, written)
 
 
-async def vote(sitting: Sitting) -> Final:
+async def vote(state: RunState) -> Final:
     """Draft, rank the drafts of others, and take the winner as it is: its words are never mixed with others'.
 
     Reviewers are sent home once the leader cannot be overtaken. Where there is a schema, the winner's author brings its
     draft into that form.
     """
-    await _deliberate(sitting, Phase.RANK)
-    winner = sitting.ranking.order[0]
-    if sitting.plan.schema is None:
-        return _as_it_is(sitting, sitting.drafts[winner])
-    written = await phases.synthesise(sitting, only=winner)
+    await _deliberate(state, Phase.RANK)
+    winner = state.ranking.order[0]
+    if state.plan.schema is None:
+        return _as_it_is(state, state.drafts[winner])
+    written = await phases.synthesise(state, only=winner)
     if written is None:
-        return _best_draft(sitting, "no seat could bring the winning draft into the form of the schema")
-    return await until_valid(sitting, written)
+        return _best_draft(state, "no seat could bring the winning draft into the form of the schema")
+    return await until_valid(state, written)
 
 
 STRATEGIES: dict[str, Strategy] = {"synthesize": synthesize, "vote": vote}
 
 
-async def _deliberate(sitting: Sitting, phase: Phase) -> None:
+async def _deliberate(state: RunState, phase: Phase) -> None:
     """Let drafts and their reviews run side by side, and end both when there are too few drafts.
 
     Raises:
         RunError: there are too few drafts.
     """
-    board = phases.Board()
-    plan = sitting.plan
+    board = phases.DraftBoard()
+    plan = state.plan
 
     def leads() -> bool:
-        said = {name: review.ranking for name, review in sitting.critiques.items()}
-        drafts = [draft.seat for draft in sitting.finished()]
-        if any(name not in sitting.drafts for name in plan.drafters):
+        said = {name: review.ranking for name, review in state.critiques.items()}
+        drafts = [draft.seat for draft in state.finished()]
+        if any(name not in state.drafts for name in plan.drafters):
             return False
         missing = {name: [seat for seat in drafts if seat != name] for name in plan.reviewers if name not in said}
         return decided(said.values(), drafts, missing) is not None
@@ -69,59 +69,59 @@ async def _deliberate(sitting: Sitting, phase: Phase) -> None:
     async with anyio.create_task_group() as group:
 
         async def review() -> None:
-            await phases.critique(sitting, board, phase=phase, enough=leads if phase == Phase.RANK else None)
+            await phases.critique(state, board, phase=phase, enough=leads if phase == Phase.RANK else None)
 
         for name in plan.drafters:
             board.expect(name)
         if phase in plan.phases:
             group.start_soon(review)
-        await phases.draft(sitting, board)
-        error = phases.unmet_quorum(sitting)
+        await phases.draft(state, board)
+        error = phases.unmet_quorum(state)
         if error is not None:
             group.cancel_scope.cancel()
     if error is not None:
         raise error.fill(run_id=plan.run_id)
-    if not sitting.ranking.order:
-        sitting.ranking = tally((), [draft.seat for draft in sitting.finished()])
+    if not state.ranking.order:
+        state.ranking = tally((), [draft.seat for draft in state.finished()])
 
 
-def last_resort(sitting: Sitting) -> Final | RunError:
+def last_resort(state: RunState) -> Final | RunError:
     """Return what a run comes to whose event loop stands still: its best draft, or the error of too few.
 
     Nothing here asks the event loop for the time.
     """
-    limit = sitting.plan.budget.deadline
+    limit = state.plan.budget.deadline
     reason = f"something blocks the event loop, beyond the {limit or 0:g} s of the run"
-    for name in sitting.plan.drafters:
-        if name not in sitting.drafts:
-            late = TimedOut(f"{name} had not answered: {reason}", provider=sitting.plan.seat(name).provider)
-            sitting.drafts[name] = Draft(seat=name, error=late, elapsed=sitting.at())
-            report = CallReport(phase=Phase.DRAFT, error=late, elapsed=sitting.at())
-            sitting.calls.setdefault(name, []).append(report)
-    finished = sitting.finished()
-    need = quorum_of(sitting.plan, len(sitting.plan.seats))
+    for name in state.plan.drafters:
+        if name not in state.drafts:
+            late = TimedOut(f"{name} had not answered: {reason}", provider=state.plan.seat(name).provider)
+            state.drafts[name] = Draft(seat=name, error=late, elapsed=state.at())
+            report = CallReport(phase=Phase.DRAFT, error=late, elapsed=state.at())
+            state.calls.setdefault(name, []).append(report)
+    finished = state.finished()
+    need = quorum_of(state.plan, len(state.plan.seats))
     if not finished:
-        return DeadlineExceeded(f"no seat answered: {reason}", run_id=sitting.plan.run_id)
+        return DeadlineExceeded(f"no seat answered: {reason}", run_id=state.plan.run_id)
     if len(finished) < need:
-        outcomes = {name: draft.error for name, draft in sitting.drafts.items()}
+        outcomes = {name: draft.error for name, draft in state.drafts.items()}
         said = f"{len(finished)} of {need} required seats answered: {reason}"
-        return QuorumLost(said, outcomes=outcomes, run_id=sitting.plan.run_id)
-    if not sitting.ranking.order:
-        sitting.ranking = tally((), [draft.seat for draft in finished])
-    return _best_draft(sitting, f"{reason}: this is the best draft")
+        return QuorumLost(said, outcomes=outcomes, run_id=state.plan.run_id)
+    if not state.ranking.order:
+        state.ranking = tally((), [draft.seat for draft in finished])
+    return _best_draft(state, f"{reason}: this is the best draft")
 
 
-def _best_draft(sitting: Sitting, reason: str) -> Final:
+def _best_draft(state: RunState, reason: str) -> Final:
     """Fall back to the draft that the reviewers ranked first; where there is a schema, its text does not meet it."""
-    best = sitting.drafts[sitting.ranking.order[0]]
-    sitting.degrade(reason, best.seat)
-    if sitting.plan.schema is None:
-        return _as_it_is(sitting, best)
+    best = state.drafts[state.ranking.order[0]]
+    state.degrade(reason, best.seat)
+    if state.plan.schema is None:
+        return _as_it_is(state, best)
     problem = Problem(path="$", message="this is a draft in prose: no seat could bring it into the form of the schema")
     return Final(chair=best.seat, text=best.text, problems=(problem,))
 
 
-def _as_it_is(sitting: Sitting, draft: Draft) -> Final:
+def _as_it_is(state: RunState, draft: Draft) -> Final:
     if draft.response is not None and draft.response.finish_reason == FinishReason.LENGTH:
-        sitting.degrade("the answer was cut off at max_tokens", draft.seat)
+        state.degrade("the answer was cut off at max_tokens", draft.seat)
     return Final(chair=draft.seat, text=draft.text, output=drop_thinking(draft.text).strip())

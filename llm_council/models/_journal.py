@@ -49,8 +49,8 @@ class Ending:
         sent: whether the call was made: one that the budget refuses is not.
         cut: whether the run's own bound ended it.
         spent: what the run had spent by then, for the ledger to go on from.
-        problem: why the answer was not read to its end.
-        kept: characters of such an answer that are worth showing again.
+        problem: deprecated, None in new journals; 0.1.0 recorded here why it had stopped an answer before its end.
+        kept: deprecated, None in new journals; 0.1.0 recorded here how many characters of it were worth showing.
     """
 
     response: GenerateResponse | None = None

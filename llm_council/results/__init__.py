@@ -26,7 +26,8 @@ class CallReport:
         response: the answer.
         error: why there is none.
         elapsed: seconds from the call to its end.
-        stopped: why the answer was not read to its end: it could no longer meet its schema; None when it was.
+        stopped: deprecated, and None for every new call: answers are no longer stopped early. Reports stored by 0.1.0
+            may hold the reason.
     """
 
     phase: Phase

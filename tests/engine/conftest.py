@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from llm_council._engine.plan import Wishes, make_plan
-from llm_council._engine.run import conduct
+from llm_council._engine.plan import RunRequest, make_plan
+from llm_council._engine.run import run_plan
 from llm_council.config import CouncilConfig
 from llm_council.events import Event, listening
 from llm_council.models import Budget, Plan, RolePrompts, SeatSpec
@@ -39,13 +39,13 @@ class Table:
         seats = [SeatSpec(name=name, provider=seat.name, prose_first=small) for name, seat in self.seats.items()]
         role = Subagent(name="tester", prompts=prompts)
         settings = CouncilConfig(**{"seed": "a seed", "budget": Budget(deadline=30.0), **(config or {})})
-        return make_plan(task, role, settings, seats, Wishes(schema=schema, budget=budget, **options))
+        return make_plan(task, role, settings, seats, RunRequest(schema=schema, budget=budget, **options))
 
     async def run(self, plan: Plan | None = None, **options: Any) -> CouncilResult:
         conducting = {key: options.pop(key) for key in ("deltas", "price", "clock", "journal") if key in options}
         plan = plan or self.plan(**options)
         with listening(self.events.append):
-            return await conduct(plan, self.seats, on_result=self.results.append, **conducting)
+            return await run_plan(plan, self.seats, on_result=self.results.append, **conducting)
 
     def heard(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -11,15 +11,13 @@ import anyio
 import pytest
 import trio.testing
 
-from llm_council.errors import ServerFailed, TruncatedReply
-from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta
-from llm_council.middleware.retry import Retry
+from llm_council.errors import TruncatedReply
+from llm_council.events import SeatReset, SeatStarted, TextDelta
 from llm_council.models import (
     Attachment,
     Budget,
     FinishReason,
     GenerateChunk,
-    Phase,
     ProviderCapabilities,
     RetryPolicy,
     Status,
@@ -105,62 +103,40 @@ def seconds(text):
     return 1 + PACE * -(-len(text) // PIECE)
 
 
-# A doomed answer is stopped
+# Nobody listens: every answer is read whole
 
 
-async def test_a_doomed_answer_is_stopped_and_its_repair_begins_at_once(run):
-    provider = chair(BAD)
-    council, result = await run(provider)
-    assert result.status is Status.COMPLETED
-    assert result.output == json.loads(GOOD)
-    (stopped,) = [call for call in result.seats[0].calls if call.stopped]
-    assert (stopped.phase, stopped.error) == (Phase.SYNTHESISE, None)
-    assert "$.verdict" in stopped.stopped
-    assert BAD.startswith(stopped.response.text)
-    assert len(stopped.response.text) < 30
-    assert stopped.elapsed < seconds(BAD) / 2
-    assert len(stopped.response.attempts) == 1
-    assert any("ann was stopped after 1.1 s" in warning and "$.verdict" in warning for warning in result.warnings)
-    (reset,) = council.heard(SeatReset)
-    assert (reset.phase, reset.seat, reset.reason) == ("synthesise", "ann", stopped.stopped)
-    finished = next(event for event in council.heard(SeatFinished) if event.phase == "synthesise")
-    started = next(event for event in council.heard(SeatStarted) if event.phase == "repair")
-    assert started.at == finished.at
-    (request,) = provider.asked("repair")
-    assert request.messages[2].text == stopped.response.text
-    assert "$.verdict" in request.messages[3].text
-    assert "It was stopped when that was seen." in request.messages[3].text
-
-
-async def test_a_valid_answer_is_the_same_as_when_nobody_reads_along(run):
-    provider = chair(GOOD)
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_an_invalid_answer_is_read_whole_then_repaired(run, streaming):
+    provider = chair(BAD, capabilities=None if streaming else WHOLE)
     council, result = await run(provider)
     assert result.output == json.loads(GOOD)
-    assert provider.streams == 1  # drafts are not read along
-    assert council.heard(SeatReset) == []
-    assert council.heard(TextDelta) == []
-    assert result.duration == pytest.approx(seconds("Yes.") + seconds(GOOD))
-    assert result.seats[0].calls[-1].stopped is None
-    assert result.seats[0].calls[-1].response.usage.output_tokens == len(GOOD.split())
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"provider": chair(BAD, capabilities=WHOLE)},  # does not stream
-        {"provider": chair(BAD), "small": True},  # shapes its prose at the end
-        {"provider": chair(BAD), "config": {"max_repairs": 1}},  # a stopped answer tells its first fault alone
-        {"provider": chair(BAD, repair=[]), "config": {"max_repairs": 0}},
-        {"provider": chair(BAD, repair=[]), "budget": Budget(deadline=600, calls=2)},  # none could follow
-    ],
-)
-async def test_an_answer_is_read_whole_where_stopping_could_cost_it(run, options):
-    provider = options.pop("provider")
-    council, result = await run(provider, **options)
     assert provider.streams == 0
     assert council.heard(SeatReset) == []
-    calls = [call for call in result.seats[0].calls if call.phase == Phase.SYNTHESISE]
-    assert [call.response.text for call in calls] == [BAD]
+    assert [call.response.text for call in result.seats[0].calls] == ["Yes.", BAD, GOOD]
+    assert [call.stopped for call in result.seats[0].calls] == [None, None, None]
+    assert result.duration == pytest.approx(seconds("Yes.") + seconds(BAD) + seconds(GOOD))
+
+
+async def test_a_repair_is_told_every_problem_of_an_invalid_answer(run):
+    wrong = json.dumps({"verdict": "maybe", "reasons": "none"})
+    provider = chair(wrong)
+    await run(provider)
+    (request,) = provider.asked("repair")
+    assert request.messages[2].text == wrong
+    assert "$.verdict" in request.messages[3].text
+    assert "$.reasons" in request.messages[3].text
+
+
+async def test_the_chair_is_streamed_only_when_somebody_listens(run):
+    silent, heard = chair(GOOD), chair(GOOD)
+    council, result = await run(silent)
+    assert (silent.streams, council.heard(TextDelta)) == (0, [])
+    council, streamed = await run(heard, deltas=True)
+    assert heard.streams == 2  # the draft and the answer
+    words = "".join(event.text for event in council.heard(TextDelta) if event.phase == "synthesise")
+    assert words == GOOD
+    assert streamed.output == result.output == json.loads(GOOD)
 
 
 async def test_a_chair_whose_adapter_says_nothing_of_itself_is_replaced(table):
@@ -177,106 +153,28 @@ async def test_a_chair_whose_adapter_says_nothing_of_itself_is_replaced(table):
     assert result.chair == "ann"
 
 
-async def test_without_a_schema_nobody_reads_along(run):
-    provider = chair(BAD)
-    _, result = await run(provider, schema=None)
-    assert result.output == BAD
-    assert provider.streams == 0
-
-
-async def test_the_last_repairs_are_read_whole(run):
-    provider = chair(BAD, repair=[BAD, BAD])
-    _, result = await run(provider)
-    assert result.status is Status.FAILED
-    assert [bool(call.stopped) for call in result.seats[0].calls] == [False, True, False, False]
-    assert result.error.text == BAD
-    _, result = await run(chair(BAD, repair=[BAD, BAD, GOOD]), config={"max_repairs": 3})
-    assert result.output == json.loads(GOOD)
-    assert [bool(call.stopped) for call in result.seats[0].calls] == [False, True, True, False, False]
-
-
-async def test_a_stopped_call_is_counted(run):
-    _, result = await run(chair(BAD), budget=Budget(deadline=600, tokens=100_000, calls=3))
-    assert result.output == json.loads(GOOD)
-    assert [call.response.usage for call in result.seats[0].calls][1] is None  # what a stream counts on its way is less
-    assert any("the budget counted an estimate" in warning for warning in result.warnings)
-    assert not result.cost.complete
-
-
-async def test_an_answer_in_one_piece_has_nothing_left_to_save(run):
-    class Whole(Dictating):
-        async def stream(self, request):
-            yield await self.generate(request)
-
-    _, result = await run(Whole(chair(BAD)._script))
-    assert [call.response.text for call in result.seats[0].calls][1:] == [BAD, GOOD]
-    assert not any(call.stopped for call in result.seats[0].calls)
-
-
-async def test_who_listens_to_the_words_is_told_to_forget_them(run):
+async def test_listeners_hear_an_invalid_answer_to_its_end(run):
     council, result = await run(chair(BAD), deltas=True)
     assert result.output == json.loads(GOOD)
-    words = "".join(event.text for event in council.heard(TextDelta) if event.phase == "synthesise")
-    assert BAD.startswith(words)
-    assert len(council.heard(SeatReset)) == 1
-    assert "".join(event.text for event in council.heard(TextDelta) if event.phase == "repair") == GOOD
+    for phase, text in (("synthesise", BAD), ("repair", GOOD)):
+        assert "".join(event.text for event in council.heard(TextDelta) if event.phase == phase) == text
+    assert council.heard(SeatReset) == []
 
 
-async def test_a_loop_is_not_shown_to_the_model_that_was_in_it(run):
-    text = '{"verdict": "approve", "reasons": ["' + "The cat sat on the mat. " * 4000
-    provider = chair(text)
-    _, result = await run(provider)
-    assert result.output == json.loads(GOOD)
-    (stopped,) = [call for call in result.seats[0].calls if call.stopped]
-    assert len(stopped.response.text) < len(text) / 4
-    (request,) = provider.asked("repair")
-    assert len(request.messages[2].text) < len(stopped.response.text)
-
-
-# A stream that breaks is no worse than a call that fails
-
-
-async def test_a_stream_that_only_the_engine_reads_is_asked_again_when_it_breaks(run):
+@pytest.mark.parametrize("options", [{}, {"config": {"retry": RetryPolicy(max_retries=0)}}])
+async def test_a_broken_stream_is_not_asked_again_once_its_text_was_heard(run, options):
     broken = Broken(GOOD[:40], TruncatedReply("the connection was lost", partial=GOOD[:40]))
-    council, result = await run(chair(broken, GOOD))
-    assert result.output == json.loads(GOOD)
-    assert result.status is Status.COMPLETED
-    (failed,) = council.heard(AttemptFailed)
-    assert (failed.phase, type(failed.error)) == ("synthesise", TruncatedReply)
-    attempts = result.seats[0].calls[-1].response.attempts
-    assert [attempt.error for attempt in attempts] == ["TruncatedReply", None]
-
-
-async def test_retries_of_the_provider_and_of_a_broken_stream_add_up(table):
-    broken = Broken(GOOD[:40], TruncatedReply("the connection was lost", partial=GOOD[:40]))
-    down = ServerFailed("overloaded", status=529)
-    inner = chair(broken, down, GOOD)
-    council = table(ann=Retry(inner, RetryPolicy(max_retries=2), rng=_Zero()))
-    result = await council.run(schema=SCHEMA, clock=anyio.current_time)
-    assert result.output == json.loads(GOOD)
-    attempts = result.seats[0].calls[-1].response.attempts
-    assert [attempt.error for attempt in attempts] == ["TruncatedReply", "ServerFailed", None]
-
-
-class _Zero:
-    def uniform(self, low, high):
-        return low
-
-
-@pytest.mark.parametrize("options", [{"deltas": True}, {"config": {"retry": RetryPolicy(max_retries=0)}}])
-async def test_a_broken_stream_is_not_asked_again_where_its_words_were_told_or_retries_are_off(run, options):
-    broken = Broken(GOOD[:40], TruncatedReply("the connection was lost", partial=GOOD[:40]))
-    council, result = await run(chair(broken, GOOD), **options)
+    council, result = await run(chair(broken, GOOD), deltas=True, **options)
     assert len(council.seats["ann"].asked("synthesise")) == 1
     assert result.status is not Status.COMPLETED
 
 
-async def test_a_run_that_is_cancelled_while_it_reads_along_closes_the_stream(table):
+async def test_a_run_that_is_cancelled_while_somebody_listens_closes_the_stream(table):
     provider = chair(GOOD)
     with anyio.move_on_after(seconds("Yes.") + 1.1):
-        await table(ann=provider).run(schema=SCHEMA, clock=anyio.current_time)
+        await table(ann=provider).run(schema=SCHEMA, clock=anyio.current_time, deltas=True)
     assert provider._now == 0
-    assert provider.streams == 1
+    assert provider.streams == 2
 
 
 # What is measured
@@ -305,19 +203,6 @@ async def test_measured_critiques_overlap_the_drafts(table):
     assert result.duration == pytest.approx(max(12 + 4, 6 + 9) + 8)
     assert result.duration < in_waves < one_by_one
     print(f"\none by one {one_by_one:g} s; in waves {in_waves:g} s; as drafts arrive {result.duration:g} s")
-
-
-async def test_measured_a_doomed_answer(run):
-    _, stopped = await run(chair(BAD))
-    _, whole = await run(chair(BAD, capabilities=WHOLE))
-    assert stopped.output == whole.output
-    saved = whole.duration - stopped.duration
-    assert saved == pytest.approx(seconds(BAD) - stopped.seats[0].calls[1].elapsed)
-    assert saved > 2
-    characters = len(BAD) - len(stopped.seats[0].calls[1].response.text)
-    print(
-        f"\ndoomed: {whole.duration:.2f} s read whole, {stopped.duration:.2f} s stopped; {characters} characters less"
-    )
 
 
 async def test_measured_the_stable_prefix_of_a_run(table):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_council._engine.plan import Wishes, make_plan
+from llm_council._engine.plan import RunRequest, make_plan
 from llm_council._engine.strategies import STRATEGIES
 from llm_council.config import CouncilConfig
 from llm_council.errors import InvalidOption
@@ -18,7 +18,7 @@ def seats(*names):
 
 
 def plan(*names, role=ROLE, task="A task", config=None, **options):
-    return make_plan(task, role, CouncilConfig(**(config or {})), seats(*names), Wishes(**options))
+    return make_plan(task, role, CouncilConfig(**(config or {})), seats(*names), RunRequest(**options))
 
 
 def test_with_three_seats_the_last_takes_the_chair_and_does_not_draft():

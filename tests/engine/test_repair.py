@@ -166,15 +166,3 @@ async def test_an_array_at_the_root_is_an_answer(table):
     council = table(ann=seat("[1, 2]"))
     result = await council.run(schema={"type": "array", "items": {"type": "integer"}})
     assert result.output == [1, 2]
-
-
-async def test_an_answer_that_cannot_become_valid_is_stopped_and_repaired(table):
-    provider = ScriptedProvider(
-        {"draft": "391", "synthesise": '{"result": {"product": 391}}', "repair": '{"product": 391}'}, pieces=14
-    )
-    result = await table(ann=provider).run(schema=SCHEMA)
-    assert result.output == {"product": 391}
-    assert result.status is Status.COMPLETED
-    assert [call.stopped for call in result.seats[0].calls] == [None, '$: the property "result" is not allowed', None]
-    (request,) = provider.asked("repair")
-    assert request.messages[2].text == '{"result": {'

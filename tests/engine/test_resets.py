@@ -41,7 +41,7 @@ async def test_listeners_are_told_to_forget(table: Any) -> None:
     assert "".join(event.text for event in events[:first]) == "no, wait "
 
 
-async def test_who_reads_along_begins_again(table: Any) -> None:
+async def test_without_listeners_a_reset_leaves_the_new_answer_alone(table: Any) -> None:
     answer = json.dumps({"verdict": "approve"})
     council = table(ann=seat('{"verdict": "app', answer))
     result = await council.run(schema=SCHEMA)

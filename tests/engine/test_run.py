@@ -8,7 +8,7 @@ import time
 import anyio
 import pytest
 
-from llm_council._engine.run import conduct
+from llm_council._engine.run import run_plan
 from llm_council.errors import AdapterFailed, AuthenticationFailed, QuorumLost, ServerFailed
 from llm_council.events import (
     AttemptFailed,
@@ -168,7 +168,7 @@ async def test_two_hundred_runs_at_once_each_with_its_own_answer(table):
 
     async def one(number):
         plan = council.plan(task=f"marker-{number}-", run_id=f"r{number}")
-        results[number] = await conduct(plan, council.seats)
+        results[number] = await run_plan(plan, council.seats)
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
@@ -188,7 +188,7 @@ async def test_a_listener_hears_its_own_run_alone(table):
     async def one(number):
         heard[number] = []
         with listening(heard[number].append):
-            await conduct(council.plan(run_id=f"r{number}"), council.seats)
+            await run_plan(council.plan(run_id=f"r{number}"), council.seats)
 
     async with anyio.create_task_group() as group:
         for number in range(20):
@@ -267,7 +267,7 @@ def test_sixteen_threads_share_their_seats(table):
     def work(thread):
         async def one(number):
             plan = council.plan(task=f"marker-{number}-")
-            texts[number] = (await conduct(plan, council.seats)).text
+            texts[number] = (await run_plan(plan, council.seats)).text
 
         async def several():
             async with anyio.create_task_group() as group:

@@ -39,7 +39,7 @@ class Watch:
         self.logs = io.StringIO()
         self.folder = folder
         self._handler = logging.StreamHandler(self.logs)
-        born, emit, tell = CouncilError.__init__, events.emit, run._tell
+        born, emit, tell = CouncilError.__init__, events.emit, run._publish
 
         def watched(error: CouncilError, *args: Any, **facts: Any) -> None:
             born(error, *args, **facts)
@@ -50,8 +50,8 @@ class Watch:
             tell(result, on_result)
 
         monkeypatch.setattr(CouncilError, "__init__", watched)
-        monkeypatch.setattr(run, "_tell", told)
-        for module in ("run", "asking", "phases", "repair", "sitting", "strategies"):
+        monkeypatch.setattr(run, "_publish", told)
+        for module in ("run", "calls", "phases", "repair", "state", "strategies"):
             if hasattr(found := getattr(__import__(f"llm_council._engine.{module}")._engine, module), "emit"):
                 monkeypatch.setattr(found, "emit", lambda event: (self.told.append(event), emit(event))[1])
         monkeypatch.setattr(HTTPConnection, "debuglevel", 1)

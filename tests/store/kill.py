@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_council import Council, CouncilConfig, council, subagents  # noqa: F401  # warm
-from llm_council._engine import conduct, make_plan  # noqa: F401  # warm
+from llm_council._engine import make_plan, run_plan  # noqa: F401  # warm
 from llm_council.models import GenerateRequest
 from llm_council.store import _writer
 from llm_council.testing.fakes import ScriptedProvider

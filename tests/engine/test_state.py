@@ -5,7 +5,7 @@ import math
 import anyio
 import pytest
 
-from llm_council._engine.admission import AT_ONCE, Admission
+from llm_council._engine.state import MAX_STARTING, StartGate
 from llm_council.errors import DeadlineExceeded, QuorumLost, ServerFailed
 from llm_council.events import PhaseStarted, RunStarted, SeatStarted
 from llm_council.models import Budget, Phase, Status
@@ -39,7 +39,7 @@ async def test_the_first_runs_ask_before_the_last_begin(council):
             most = max(most, len(beginning))
         if isinstance(event, SeatStarted) and event.phase == Phase.DRAFT:
             beginning.discard(event.run_id)
-    assert most <= AT_ONCE < RUNS
+    assert most <= MAX_STARTING < RUNS
     assert not beginning
 
 
@@ -51,16 +51,16 @@ async def test_runs_begin_in_the_order_in_which_they_came(council):
     came = [event.run_id for event in council.heard(RunStarted)]
     assert len(began) == RUNS
     # Those that may begin together do so in any order: trio's own is left to chance.
-    assert all(abs(began.index(run) - place) < AT_ONCE for place, run in enumerate(came))
+    assert all(abs(began.index(run) - place) < MAX_STARTING for place, run in enumerate(came))
 
 
 async def _entered(group, entered):
     async def stay(number):
-        async with Admission(math.inf):
+        async with StartGate(math.inf):
             entered.append(number)
             await anyio.sleep_forever()
 
-    for number in range(AT_ONCE):
+    for number in range(MAX_STARTING):
         group.start_soon(stay, number)
     await anyio.wait_all_tasks_blocked()
 
@@ -69,7 +69,7 @@ async def test_a_run_that_is_cancelled_while_it_waits_takes_no_turn(council):
     entered = []
     async with anyio.create_task_group() as stayers:
         await _entered(stayers, entered)
-        assert len(entered) == AT_ONCE
+        assert len(entered) == MAX_STARTING
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(council.run)
@@ -95,7 +95,7 @@ async def test_a_run_passes_its_turn_on_as_soon_as_its_calls_are_on_their_way(ta
     hanging = table(ann=slow, bob=slow)
     quick = table(ann=ScriptedProvider(SCRIPT), bob=ScriptedProvider(SCRIPT))
     async with anyio.create_task_group() as group:
-        for _ in range(2 * AT_ONCE):
+        for _ in range(2 * MAX_STARTING):
             group.start_soon(hanging.run)
         await anyio.wait_all_tasks_blocked()
         assert (await quick.run()).status is Status.COMPLETED
@@ -104,7 +104,7 @@ async def test_a_run_passes_its_turn_on_as_soon_as_its_calls_are_on_their_way(ta
 
 async def test_runs_that_fail_keep_no_turn(table):
     down = ScriptedProvider({"*": ServerFailed("down", status=500)})
-    for _ in range(AT_ONCE + 1):
+    for _ in range(MAX_STARTING + 1):
         assert isinstance((await table(ann=down, bob=down).run()).error, QuorumLost)
 
 
@@ -116,5 +116,5 @@ async def test_every_event_loop_has_turns_of_its_own():
             group.cancel_scope.cancel()
         return len(entered)
 
-    assert await fill() == AT_ONCE
-    assert await anyio.to_thread.run_sync(anyio.run, fill) == AT_ONCE
+    assert await fill() == MAX_STARTING
+    assert await anyio.to_thread.run_sync(anyio.run, fill) == MAX_STARTING

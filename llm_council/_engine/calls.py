@@ -1,0 +1,301 @@
+"""Ask a seat. This is the only way from the engine to a provider.
+
+``ask`` replays the call from the journal or makes it, and reports it; ``run_call`` bounds it in time and turns its end
+into an ``Ending``; ``fetch`` calls the provider and accounts for what that took.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from math import inf
+from typing import Any
+
+import anyio
+import attrs
+
+from llm_council._engine.budget import Reservation, may_be_billed
+from llm_council._engine.state import CallDeadline, RunState
+from llm_council._runtime import call_context
+from llm_council._schema import drop_thinking
+from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, TruncatedReply
+from llm_council.errors._secrets import StreamMask
+from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
+from llm_council.models import (
+    Attempt,
+    FinishReason,
+    GenerateChunk,
+    GenerateRequest,
+    GenerateResponse,
+    Phase,
+    SeatSpec,
+    join,
+)
+from llm_council.models._attrs import copy_with, mask_secrets
+from llm_council.models._journal import Call, Ending
+from llm_council.providers.base import ProviderAdapter, call, stream
+from llm_council.results import CallReport
+
+__all__ = ["Outcome", "ask", "invalid_answer"]
+
+
+@attrs.frozen
+class Outcome:
+    """The result of a call: an answer or an error, never both.
+
+    Attributes:
+        response: the answer; None after an error.
+        error: the reason why there is no answer; None after an answer.
+        elapsed: seconds from the start of the call to its end.
+        cut: True if the run's own deadline ended the call.
+    """
+
+    response: GenerateResponse | None
+    error: CouncilError | None
+    elapsed: float
+    cut: bool = False
+
+
+async def ask(
+    state: RunState,
+    phase: Phase,
+    seat: SeatSpec,
+    request: GenerateRequest,
+    deadline: CallDeadline,
+    *,
+    spare_calls: int = 0,
+) -> Outcome:
+    """Ask a seat once, and record the call in the run's state, journal and events.
+
+    Args:
+        state: the run.
+        phase: the phase that the call belongs to.
+        seat: the seat to ask.
+        request: the request.
+        deadline: when the call must end; a call that runs into it ends with ``TimedOut``.
+        spare_calls: calls of this size that the budget must still allow afterwards.
+
+    Returns:
+        The outcome. Provider errors are returned, not raised; cancellation from outside passes through.
+    """
+    number = 1 + sum(report.phase == phase for report in state.calls.get(seat.name, ()))
+    asked = Call(name=f"{phase}/{seat.name}/{number}", phase=phase, seat=seat.name, request=request)
+    ending = state.journal.recalled(asked)
+    if ending is not None:
+        if ending.sent:
+            _report_start(state, asked)
+        await state.journal.turn(asked)
+        state.ledger.restore(ending.spent)
+    else:
+        ending = await run_call(state, seat, asked, deadline, spare_calls=spare_calls)
+        await state.journal.answered(asked, ending)
+    error, elapsed = ending.error, ending.elapsed
+    response = ending.response if error is None else None
+    at = state.at(f"settled:{asked.name}")
+    report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed)
+    state.calls.setdefault(seat.name, []).append(report)
+    emit(
+        SeatFinished(
+            run_id=state.plan.run_id,
+            at=at,
+            phase=phase,
+            seat=seat.name,
+            response=response,
+            error=error,
+            elapsed=elapsed,
+        )
+    )
+    return Outcome(response, error, elapsed, ending.cut)
+
+
+def _report_start(state: RunState, asked: Call) -> float:
+    """Emit ``SeatStarted``, and return its time in seconds since the start of the run."""
+    at = state.at(f"asked:{asked.name}")
+    emit(SeatStarted(run_id=state.plan.run_id, at=at, phase=asked.phase, seat=asked.seat))
+    return at
+
+
+async def run_call(
+    state: RunState, seat: SeatSpec, asked: Call, deadline: CallDeadline, *, spare_calls: int = 0
+) -> Ending:
+    """Make a call within its deadline once the budget allows it, and return how it ended."""
+    began = state.at()
+    response: GenerateResponse | None = None
+    error: CouncilError | None = None
+    cut = sent = False
+    try:
+        with deadline.scope:
+            async with state.wait_turn(seat, deadline.scope.deadline):
+                began = state.at()
+                reserved = state.ledger.reserve(seat, asked.request, keep=spare_calls)
+                began, sent = _report_start(state, asked), True
+                response = await fetch(_CallAttempts(state, asked, seat, began, reserved), deadline)
+        cut = deadline.scope.cancelled_caught
+        error = None if response is None else invalid_answer(response)
+    except CouncilError as failure:
+        error = failure.with_traceback(None)  # it becomes part of the result; its frames hold requests and replies
+        # The call's own timeout equals the scope's deadline: either of the two clocks may be the first to notice.
+        cut = isinstance(failure, TimedOut) and anyio.current_time() >= deadline.scope.deadline
+    elapsed = state.at() - began
+    if cut:
+        partial = getattr(error, "partial", None)
+        message = f"{seat.name} was cut after {elapsed:.1f} s: {deadline.reason}"
+        error = TimedOut(message, phase="deadline", partial=partial)
+    if error is not None:
+        run_id, phase = state.plan.run_id, str(asked.phase)
+        error.fill(provider=seat.provider, model=seat.model, run_id=run_id, elapsed=elapsed, phase=phase)
+    return Ending(response=response, error=error, elapsed=elapsed, sent=sent, cut=cut, spent=state.ledger.snapshot())
+
+
+async def fetch(attempts: _CallAttempts, deadline: CallDeadline) -> GenerateResponse:
+    """Call the provider, and settle the call's reservation exactly once, however the call ends.
+
+    The answer is streamed only when somebody listens to its text.
+    """
+    state, asked = attempts.state, attempts.asked
+    response: GenerateResponse | None = None
+    tries, billed = 1, True  # a cancelled call may have been billed
+    try:
+        await state.journal.asking(asked)
+        with call_context.entered(_scope_of(attempts, deadline)):
+            adapter = state.adapters[asked.seat]
+            if state.deltas:
+                response = await fetch_streamed(attempts, adapter)
+            else:
+                response = await call(adapter, asked.request)
+        if not response.attempts:
+            response = attrs.evolve(response, attempts=attempts.all(response))
+        tries = len(response.attempts)
+    except CouncilError as failure:
+        tries, billed = len(failure.attempts), may_be_billed(failure)
+        raise
+    finally:
+        cost = state.ledger.settle(attempts.reserved, response, billed=billed, tries=tries)
+    return response if cost is None else copy_with(response, cost=cost)
+
+
+async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> GenerateResponse:
+    """Stream the answer, and emit its text as it arrives."""
+    state, asked = attempts.state, attempts.asked
+    chunks: list[GenerateChunk] = []
+    mask = StreamMask()
+    async with aclosing(stream(adapter, asked.request)) as arriving:
+        async for chunk in arriving:
+            chunks.append(chunk)
+            if chunk.reset is not None:
+                mask = StreamMask()
+                emit(
+                    SeatReset(
+                        run_id=state.plan.run_id,
+                        at=state.at(),
+                        phase=asked.phase,
+                        seat=asked.seat,
+                        reason=chunk.reset,
+                    )
+                )
+            if chunk.text:
+                attempts.report_text(mask.feed(chunk.text))
+    attempts.report_text(mask.rest())
+    return mask_secrets(join(chunks))
+
+
+def _scope_of(attempts: _CallAttempts, deadline: CallDeadline) -> call_context.RunScope:
+    """Return the context of a call for middleware and transports; its deadline is a reading of the run's clock."""
+    left = deadline.scope.deadline - anyio.current_time()
+    clock = attempts.state.clock
+    return copy_with(
+        call_context.current(),
+        deadline=None if left == inf else clock() + left,
+        clock=clock,
+        tried=attempts.record_failure,
+        afford=attempts.reserve_retry,
+    )
+
+
+def invalid_answer(response: GenerateResponse) -> CouncilError | None:
+    """Return the error of a reply that a council cannot use; None for a usable one.
+
+    The provider layer has already refused empty replies. A seat must in addition write text of its own: a partly
+    withheld answer, one that the vendor broke off, and one that holds only its thinking do not count.
+    """
+    text = response.text or ""
+    reason = response.finish_reason
+    facts: dict[str, Any] = {"request_id": response.request_id, "attempts": response.attempts}
+    if reason == FinishReason.CONTENT_FILTER or (response.refusal and not text.strip()):
+        words = f": {response.refusal}" if response.refusal else ""
+        return ContentFiltered(f"the answer was withheld{words}", partial=text or None, **facts)
+    if reason == FinishReason.ERROR:
+        return TruncatedReply("the provider broke the answer off with an error", partial=text or None, **facts)
+    if response.structured is None and not drop_thinking(text).strip():
+        words = "nothing but thinking" if text.strip() else "nothing"
+        cut = "; max_tokens cut it off" if reason == FinishReason.LENGTH else ""
+        return EmptyReply(f"the model wrote {words}{cut}", **facts)
+    return None
+
+
+@attrs.define
+class _CallAttempts:
+    """The attempts of one call. Failed ones are emitted as events, and stored for a stream, whose chunks carry none.
+
+    Attributes:
+        state: the run.
+        asked: the call.
+        seat: the seat that is asked.
+        began: start of the call, in seconds since the start of the run.
+        reserved: the call's reservation in the ledger.
+        last: start of the current attempt, likewise.
+        failed: the attempts that failed.
+    """
+
+    state: RunState
+    asked: Call
+    seat: SeatSpec
+    began: float
+    reserved: Reservation
+    last: float = attrs.field(default=attrs.Factory(lambda self: self.began, takes_self=True))
+    failed: list[Attempt] = attrs.field(factory=list)
+
+    def report_text(self, text: str) -> None:
+        """Emit the next characters of the answer."""
+        if text:
+            state, phase = self.state, self.asked.phase
+            emit(TextDelta(run_id=state.plan.run_id, at=state.at(), phase=phase, seat=self.seat.name, text=text))
+
+    def reserve_retry(self, error: CouncilError) -> bool:
+        """Reserve another attempt after this error; return False if the budget has no room for it."""
+        return self.state.ledger.again(self.reserved, billed=may_be_billed(error))
+
+    def record_failure(self, error: CouncilError, retry_in: float | None) -> None:
+        """Record a failed attempt.
+
+        Args:
+            error: its error.
+            retry_in: seconds until the next attempt; None if there is none.
+        """
+        now = self.state.at()
+        self.failed.append(
+            Attempt(
+                at=self.last - self.began,
+                elapsed=now - self.last,
+                error=type(error).__name__,
+                message=error.message,
+                status=getattr(error, "status", None),
+                request_id=error.request_id,
+                retry_in=retry_in,
+            )
+        )
+        self.last = now + (retry_in or 0.0)
+        emit(
+            AttemptFailed(
+                run_id=self.state.plan.run_id,
+                at=now,
+                phase=self.asked.phase,
+                seat=self.seat.name,
+                error=error,
+                retry_in=retry_in,
+            )
+        )
+
+    def all(self, response: GenerateResponse) -> tuple[Attempt, ...]:
+        """Return every attempt of a call that succeeded in the end."""
+        elapsed = self.state.at() - self.last
+        return (*self.failed, Attempt(at=self.last - self.began, elapsed=elapsed, request_id=response.request_id))

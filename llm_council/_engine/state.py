@@ -1,0 +1,229 @@
+"""The state of one run: its progress so far, its deadlines, and the gates that its calls pass."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from math import inf
+from types import TracebackType
+from typing import Final
+
+import anyio
+import attrs
+from anyio.lowlevel import RunVar, checkpoint
+
+from llm_council._engine.budget import Ledger, phase_ends
+from llm_council.events import Degraded, PhaseFinished, PhaseStarted, emit
+from llm_council.models import Critique, Draft, Phase, PhaseTiming, Plan, Ranking, SeatSpec
+from llm_council.models._attrs import copy_with
+from llm_council.models._journal import NO_JOURNAL, Journal
+from llm_council.providers.base import ProviderAdapter
+from llm_council.results import CallReport
+
+__all__ = ["CallDeadline", "RunState", "StartGate"]
+
+MAX_STARTING: Final = 4
+"""Runs of one event loop that may start at the same time."""
+
+START_TURNS: Final = 3
+"""Turns of the event loop that the first calls of a run need until they are sent."""
+
+MAX_WAIT_SHARE: Final = 1 / 3
+"""Share of a call's time that it may wait for another call whose cost cannot be estimated."""
+
+_starting: RunVar[anyio.Semaphore] = RunVar("llm_council.starting")
+
+
+class StartGate:
+    """Limits how many runs of an event loop start at the same time.
+
+    Runs that start together advance together: all would be planned before the first one has sent anything, and all
+    answers would arrive at the same moment. A few at a time, they overlap, the last one ends sooner, and a waiting run
+    holds little memory. A run passes the gate on once its first calls are sent; it never waits for a model here.
+
+    Args:
+        end: when the run must end, on the event loop's clock. A run that waits until then starts without its slot.
+    """
+
+    __slots__ = ("_end", "_held")
+
+    def __init__(self, end: float) -> None:
+        self._end = end
+        self._held: anyio.Semaphore | None = None
+
+    async def __aenter__(self) -> StartGate:
+        slots = _starting.get(None)
+        if slots is None:
+            slots = anyio.Semaphore(MAX_STARTING)
+            _starting.set(slots)
+        try:
+            slots.acquire_nowait()
+            self._held = slots
+        except anyio.WouldBlock:
+            with anyio.CancelScope(deadline=self._end):
+                await slots.acquire()
+                self._held = slots
+        return self
+
+    async def wait_started(self) -> None:
+        """Give the calls that were started time to be sent, then let the next run start."""
+        for _ in range(START_TURNS):
+            await checkpoint()
+            if self._held is None or not self._held.statistics().tasks_waiting:
+                break
+        self._release()
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+
+@attrs.define
+class RunState:
+    """The state of one run. Nothing else holds any of it.
+
+    Attributes:
+        plan: the plan of the run.
+        adapters: the provider of each seat, by the seat's name.
+        ledger: the account of the run's budget.
+        clock: returns monotonic seconds, for events and reports.
+        deltas: True if somebody listens to the seats' text as it arrives.
+        journal: records the run.
+        start_gate: the run's slot at the start.
+        started: the clock's reading at the start.
+        ends: when each phase must end, on the event loop's clock.
+        end: when the run must end, on the event loop's clock; infinite without a deadline.
+        calls: reports of all calls so far, by seat.
+        drafts: drafts, failed ones included, by seat.
+        critiques: critiques, failed ones included, by reviewer.
+        ranking: the tally of the rankings.
+        timings: when each phase ran.
+        warnings: messages for the result.
+        degraded: True once something is missing.
+        abandoned: True once the result was made in another thread, because the event loop is blocked.
+    """
+
+    plan: Plan
+    adapters: Mapping[str, ProviderAdapter]
+    ledger: Ledger
+    clock: Callable[[], float]
+    deltas: bool = False
+    journal: Journal = NO_JOURNAL
+    start_gate: StartGate = attrs.field(init=False)
+    started: float = attrs.field(init=False)
+    ends: dict[Phase, float] = attrs.field(init=False)
+    end: float = attrs.field(init=False)
+    calls: dict[str, list[CallReport]] = attrs.field(factory=dict)
+    drafts: dict[str, Draft] = attrs.field(factory=dict)
+    critiques: dict[str, Critique] = attrs.field(factory=dict)
+    ranking: Ranking = attrs.field(factory=Ranking)
+    timings: dict[Phase, PhaseTiming] = attrs.field(factory=dict)
+    warnings: list[str] = attrs.field(factory=list)
+    degraded: bool = False
+    abandoned: bool = False
+    _unpriced_lock: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        self.started = self.clock()
+        now = anyio.current_time()
+        self.ends = phase_ends(self.plan, now)
+        self.end = inf if self.plan.budget.deadline is None else now + self.plan.budget.deadline
+        self.start_gate = StartGate(self.end)
+
+    def at(self, moment: str = "") -> float:
+        """Return the seconds since the start of the run; for a named moment, those that the journal has for it."""
+        return self.journal.at(moment, self.clock() - self.started)
+
+    def overdue(self) -> bool:
+        """Return True once the deadline of the run has passed."""
+        return self.journal.decided("overdue", now=anyio.current_time() >= self.end)
+
+    def open(self, phase: Phase) -> None:
+        """Record that a phase has started; a second call does nothing."""
+        if phase not in self.timings:
+            at = self.at(f"opened:{phase}")
+            self.timings[phase] = PhaseTiming(phase=phase, started=at, elapsed=0.0)
+            emit(PhaseStarted(run_id=self.plan.run_id, at=at, phase=phase))
+
+    def close(self, phase: Phase) -> None:
+        """Record that a phase has ended; does nothing for a phase that never started."""
+        timing = self.timings.get(phase)
+        if timing is not None:
+            at = self.at(f"closed:{phase}")
+            self.timings[phase] = copy_with(timing, elapsed=at - timing.started)
+            emit(PhaseFinished(run_id=self.plan.run_id, at=at, phase=phase, elapsed=at - timing.started))
+
+    def degrade(self, reason: str, *seats: str) -> None:
+        """Record that the run continues with something missing."""
+        self.degraded = True
+        self.warnings.append(reason)
+        emit(Degraded(run_id=self.plan.run_id, at=self.at("degraded"), reason=reason, seats=seats))
+
+    def finished(self) -> list[Draft]:
+        """Return the successful drafts in the order of the seats, independent of the order of arrival."""
+        drafts = (self.drafts.get(seat.name) for seat in self.plan.seats)
+        return [draft for draft in drafts if draft is not None and draft.error is None]
+
+    @asynccontextmanager
+    async def wait_turn(self, seat: SeatSpec, end: float) -> AsyncIterator[None]:
+        """Let calls whose cost cannot be estimated run one at a time; all others run at once.
+
+        Args:
+            seat: the seat to be asked.
+            end: when the call must end, on the event loop's clock. It waits for another call for at most a third of
+                its time, so that enough is left for itself.
+        """
+        if not self.ledger.is_blind(seat):
+            yield
+            return
+        alone = False
+        with anyio.move_on_after((end - anyio.current_time()) * MAX_WAIT_SHARE):
+            await self._unpriced_lock.acquire()
+            alone = True
+        try:
+            if alone and not self.ledger.is_blind(seat):  # the call before has shown what this one costs
+                self._unpriced_lock.release()
+                alone = False
+            yield
+        finally:
+            if alone:
+                self._unpriced_lock.release()
+
+
+@attrs.define
+class CallDeadline:
+    """When a call must end, and why. Both may change while the call runs.
+
+    Attributes:
+        reason: the end of the sentence "was cut after 3.0 s: ...".
+        scope: the cancel scope of the call.
+    """
+
+    reason: str
+    scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+
+    @classmethod
+    def at(cls, end: float, reason: str) -> CallDeadline:
+        """Return a deadline at a reading of the event loop's clock."""
+        return cls(reason, anyio.CancelScope(deadline=end))
+
+    def renew(self) -> CallDeadline:
+        """Return the same deadline for another call: a cancel scope can be entered once."""
+        return CallDeadline.at(self.scope.deadline, self.reason)
+
+    def tighten(self, end: float, reason: str) -> None:
+        """Move the deadline forward; a later end changes nothing."""
+        if end < self.scope.deadline:
+            self.scope.deadline = end
+            self.reason = reason
+
+    def cancel(self, reason: str) -> None:
+        """End the call now."""
+        self.reason = reason
+        self.scope.cancel()
