@@ -1,0 +1,403 @@
+"""Payloads and replies of Google's ``generateContent``, written by hand with the field names that Google documents.
+
+The laws in ``test_laws.py`` use our own mirror: a name that is misspelt on both sides passes them, and fails here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llm_council.errors import (
+    ApiError,
+    AuthenticationFailed,
+    ContextTooLong,
+    ModelNotFound,
+    OutOfCredit,
+    PermissionRefused,
+    RateLimited,
+    RequestRejected,
+    ServerFailed,
+)
+from llm_council.models import (
+    FinishReason,
+    GenerateChunk,
+    GenerateRequest,
+    GenerateResponse,
+    ImagePart,
+    Message,
+    ReasoningConfig,
+    ReasoningPart,
+    StructuredOutput,
+    TextPart,
+    Tool,
+    ToolCall,
+    Usage,
+    join,
+)
+from llm_council.providers._google import GeminiOptions, GeminiStream, decode_error, decode_response, encode_request
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+ANSWER = {"type": "object", "properties": {"answer": {"type": "string"}}}
+CODE = {"executableCode": {"language": "PYTHON", "code": "print(1)"}}
+RATINGS = [{"category": "HARM_CATEGORY_HARASSMENT", "probability": "NEGLIGIBLE"}]
+
+
+def test_a_request_with_every_field() -> None:
+    request = GenerateRequest(
+        model="gemini-3-pro",
+        messages=[
+            Message("system", "Be terse."),
+            Message("developer", "Answer in French."),
+            Message(
+                "user",
+                [
+                    TextPart(text="Weather here?"),
+                    ImagePart(data="iVBORw0KGgo=", media_type="image/png"),
+                    ImagePart(url="https://example.com/a.jpg?x=1"),
+                    ImagePart(url="gs://bucket/a", media_type="image/webp"),
+                ],
+            ),
+            Message(
+                "assistant",
+                [
+                    ReasoningPart(text="Look it up.", signature="s1", vendor="gemini"),
+                    ReasoningPart(vendor="gemini", data=CODE),
+                    ReasoningPart(text="Foreign.", signature="x", vendor="anthropic"),
+                    ReasoningPart(signature="s2", vendor="gemini"),
+                    TextPart(text="One moment."),
+                ],
+                tool_calls=[
+                    ToolCall(id="c1", name="weather", arguments='{"city": "Lyon"}', extra={"thoughtSignature": "s3"}),
+                    ToolCall(id="c2", name="time", arguments=""),
+                    ToolCall(id="", name="odd", arguments="not JSON"),
+                ],
+            ),
+            Message("tool", '{"degrees": 18}', tool_call_id="c1"),
+            Message("tool", [TextPart(text="noon"), ImagePart(data="AAAA", media_type="image/gif")], tool_call_id="c2"),
+            Message("tool", "none", name="odd"),
+            Message("user", "And tomorrow?"),
+        ],
+        max_tokens=2000,
+        temperature=0.5,
+        top_p=0.9,
+        stop=["END", "STOP"],
+        tools=[Tool(name="weather", description="Weather now.", parameters=CITY), Tool(name="time")],
+        tool_choice="auto",
+        structured_output=StructuredOutput(json_schema=ANSWER),
+        reasoning=ReasoningConfig(effort="high"),
+        extra={
+            "generationConfig": {"topK": 5},
+            "tools": [{"googleSearch": {}}],
+            "toolConfig": {"retrievalConfig": {"languageCode": "fr"}},
+            "cachedContent": "cachedContents/1",
+        },
+    )
+    assert encode_request(request) == {
+        "systemInstruction": {"parts": [{"text": "Be terse."}, {"text": "Answer in French."}]},
+        "contents": [
+            {
+                "role": "user",
+                "parts": [
+                    {"text": "Weather here?"},
+                    {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}},
+                    {"fileData": {"fileUri": "https://example.com/a.jpg?x=1", "mimeType": "image/jpeg"}},
+                    {"fileData": {"fileUri": "gs://bucket/a", "mimeType": "image/webp"}},
+                ],
+            },
+            {
+                "role": "model",
+                "parts": [
+                    {"text": "Look it up.", "thought": True, "thoughtSignature": "s1"},
+                    {"executableCode": {"language": "PYTHON", "code": "print(1)"}},
+                    {"text": "One moment.", "thoughtSignature": "s2"},
+                    {
+                        "functionCall": {"id": "c1", "name": "weather", "args": {"city": "Lyon"}},
+                        "thoughtSignature": "s3",
+                    },
+                    {"functionCall": {"id": "c2", "name": "time"}},
+                    {"functionCall": {"name": "odd", "args": {"arguments": "not JSON"}}},
+                ],
+            },
+            {
+                "role": "user",
+                "parts": [
+                    {"functionResponse": {"id": "c1", "name": "weather", "response": {"degrees": 18}}},
+                    {"functionResponse": {"id": "c2", "name": "time", "response": {"result": "noon"}}},
+                    {"inlineData": {"mimeType": "image/gif", "data": "AAAA"}},
+                    {"functionResponse": {"name": "odd", "response": {"result": "none"}}},
+                ],
+            },
+            {"role": "user", "parts": [{"text": "And tomorrow?"}]},
+        ],
+        "tools": [
+            {
+                "functionDeclarations": [
+                    {"name": "weather", "description": "Weather now.", "parametersJsonSchema": CITY},
+                    {"name": "time", "parametersJsonSchema": {"type": "object", "properties": {}}},
+                ]
+            },
+            {"googleSearch": {}},
+        ],
+        "toolConfig": {"functionCallingConfig": {"mode": "AUTO"}, "retrievalConfig": {"languageCode": "fr"}},
+        "generationConfig": {
+            "maxOutputTokens": 2000,
+            "temperature": 0.5,
+            "topP": 0.9,
+            "stopSequences": ["END", "STOP"],
+            "responseMimeType": "application/json",
+            "responseJsonSchema": ANSWER,
+            "thinkingConfig": {"thinkingLevel": "HIGH", "includeThoughts": True},
+            "topK": 5,
+        },
+        "cachedContent": "cachedContents/1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "written"),
+    [
+        ("auto", {"mode": "AUTO"}),
+        ("none", {"mode": "NONE"}),
+        ("required", {"mode": "ANY"}),
+        ("weather", {"mode": "ANY", "allowedFunctionNames": ["weather"]}),
+    ],
+)
+def test_every_tool_choice(choice: str, written: Any) -> None:
+    request = GenerateRequest(prompt="x", tools=[Tool(name="weather", parameters=CITY)], tool_choice=choice)
+    assert encode_request(request)["toolConfig"] == {"functionCallingConfig": written}
+
+
+@pytest.mark.parametrize(
+    ("style", "facts", "written"),
+    [
+        ("level", {"effort": "none"}, {"thinkingLevel": "MINIMAL"}),
+        ("level", {"effort": "minimal"}, {"thinkingLevel": "MINIMAL", "includeThoughts": True}),
+        ("level", {"effort": "low"}, {"thinkingLevel": "LOW", "includeThoughts": True}),
+        ("level", {"effort": "medium"}, {"thinkingLevel": "MEDIUM", "includeThoughts": True}),
+        ("level", {"effort": "high"}, {"thinkingLevel": "HIGH", "includeThoughts": True}),
+        ("level", {"effort": "xhigh"}, {"thinkingLevel": "HIGH", "includeThoughts": True}),
+        ("level", {"effort": "max"}, {"thinkingLevel": "HIGH", "includeThoughts": True}),
+        ("budget", {"effort": "none"}, {"thinkingBudget": 0}),
+        ("budget", {"effort": "minimal"}, {"thinkingBudget": 1024, "includeThoughts": True}),
+        ("budget", {"effort": "low"}, {"thinkingBudget": 1024, "includeThoughts": True}),
+        ("budget", {"effort": "medium"}, {"thinkingBudget": 8192, "includeThoughts": True}),
+        ("budget", {"effort": "high"}, {"thinkingBudget": 24576, "includeThoughts": True}),
+        ("budget", {"effort": "xhigh"}, {"thinkingBudget": 24576, "includeThoughts": True}),
+        ("budget", {"effort": "max"}, {"thinkingBudget": 24576, "includeThoughts": True}),
+        ("budget", {"budget_tokens": 3000}, {"thinkingBudget": 3000, "includeThoughts": True}),
+    ],
+)
+def test_every_way_to_ask_for_thinking(style: Any, facts: Any, written: Any) -> None:
+    request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(**facts))
+    payload = encode_request(request, GeminiOptions(thinking=style))
+    assert payload["generationConfig"] == {"thinkingConfig": written}
+    assert "generationConfig" not in encode_request(request, GeminiOptions(thinking="none"))
+
+
+@pytest.mark.parametrize(
+    ("schema", "written"),
+    [
+        ("json_schema", {"responseMimeType": "application/json", "responseJsonSchema": ANSWER}),
+        ("json_object", {"responseMimeType": "application/json"}),
+        ("none", None),
+    ],
+)
+def test_every_way_to_ask_for_json(schema: Any, written: Any) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": ANSWER}}
+    for request in (
+        GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=ANSWER)),
+        GenerateRequest(prompt="x", response_format=wanted),
+    ):
+        assert encode_request(request, GeminiOptions(schema=schema)).get("generationConfig") == written
+    plain = GenerateRequest(prompt="x", response_format={"type": "json_object"})
+    assert encode_request(plain)["generationConfig"] == {"responseMimeType": "application/json"}
+
+
+USAGE = {
+    "promptTokenCount": 100,
+    "toolUsePromptTokenCount": 20,
+    "cachedContentTokenCount": 60,
+    "candidatesTokenCount": 12,
+    "thoughtsTokenCount": 40,
+    "totalTokenCount": 172,
+}
+EXTRA: dict[str, Any] = {
+    "finishMessage": "done",
+    "safetyRatings": RATINGS,
+    "citationMetadata": {"citationSources": [{"uri": "u"}]},
+    "groundingMetadata": {"webSearchQueries": ["rain"]},
+    "urlContextMetadata": {"urlMetadata": [{"retrievedUrl": "u"}]},
+}
+PARTS: list[dict[str, Any]] = [
+    {"text": "Look it up.", "thought": True, "thoughtSignature": "s1"},
+    CODE,
+    {"text": "Rain.", "thoughtSignature": "s2"},
+    {"functionCall": {"id": "c1", "name": "weather", "args": {"city": "Lyon"}}, "thoughtSignature": "s3"},
+]
+REPLY: dict[str, Any] = {
+    "candidates": [{"index": 0, "content": {"role": "model", "parts": PARTS}, "finishReason": "STOP", **EXTRA}],
+    "promptFeedback": {"safetyRatings": RATINGS},
+    "usageMetadata": USAGE,
+    "modelVersion": "gemini-3-pro",
+    "responseId": "r1",
+}
+EXPECTED = GenerateResponse(
+    text="Rain.",
+    reasoning="Look it up.",
+    reasoning_parts=(
+        ReasoningPart(text="Look it up.", signature="s1", vendor="gemini"),
+        ReasoningPart(vendor="gemini", data=CODE),
+        ReasoningPart(signature="s2", vendor="gemini"),
+    ),
+    tool_calls=(ToolCall(id="c1", name="weather", arguments='{"city": "Lyon"}', extra={"thoughtSignature": "s3"}),),
+    usage=Usage(input_tokens=120, output_tokens=52, cached_tokens=60, reasoning_tokens=40),
+    model="gemini-3-pro",
+    finish_reason=FinishReason.TOOL_CALLS,
+    raw_finish_reason="STOP",
+    request_id="r1",
+    extra={"promptFeedback": {"safetyRatings": RATINGS}, **EXTRA},
+    raw=REPLY,
+)
+
+
+def test_a_whole_reply() -> None:
+    assert decode_response(REPLY) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("word", "finish"),
+    [
+        ("STOP", FinishReason.STOP),
+        ("MAX_TOKENS", FinishReason.LENGTH),
+        *(
+            (word, FinishReason.CONTENT_FILTER)
+            for word in (
+                "SAFETY",
+                "RECITATION",
+                "LANGUAGE",
+                "BLOCKLIST",
+                "PROHIBITED_CONTENT",
+                "SPII",
+                "MODEL_ARMOR",
+                "IMAGE_SAFETY",
+            )
+        ),
+        *(
+            (word, FinishReason.ERROR)
+            for word in (
+                "MALFORMED_FUNCTION_CALL",
+                "UNEXPECTED_TOOL_CALL",
+                "TOO_MANY_TOOL_CALLS",
+                "MISSING_THOUGHT_SIGNATURE",
+                "MALFORMED_RESPONSE",
+                "OTHER",
+                "NO_IMAGE",
+            )
+        ),
+        ("NOVEL_WORD", None),
+    ],
+)
+def test_every_finish_reason(word: str, finish: FinishReason | None) -> None:
+    candidate = {"content": {"parts": [{"text": "x"}]}, "finishReason": word}
+    reply = decode_response({"candidates": [candidate]})
+    assert (reply.finish_reason, reply.raw_finish_reason) == (finish, word)
+
+
+def test_a_blocked_prompt() -> None:
+    feedback = {"blockReason": "PROHIBITED_CONTENT", "safetyRatings": RATINGS}
+    reply = decode_response({"promptFeedback": feedback, "usageMetadata": {"promptTokenCount": 9}})
+    assert (reply.finish_reason, reply.raw_finish_reason) == (FinishReason.CONTENT_FILTER, "PROHIBITED_CONTENT")
+    assert (reply.text, reply.usage, reply.extra) == (None, Usage(input_tokens=9), {"promptFeedback": feedback})
+
+
+def event(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"candidates": [{"content": {"role": "model", "parts": list(parts)}, **more}], "responseId": "r1"}
+
+
+def read(*events: dict[str, Any]) -> list[GenerateChunk]:
+    stream = GeminiStream()
+    bodies = (f"data: {json.dumps(value)}\r\n\r\n".encode() for value in events)
+    return [*(chunk for body in bodies for chunk in stream.feed(body)), *stream.finish()]
+
+
+def test_a_stream_event_by_event() -> None:
+    chunks = read(
+        {**event(PARTS[0]), "modelVersion": "gemini-3-pro"},
+        event(CODE),
+        event({"text": "Ra"}),
+        event({"text": "in.", "thoughtSignature": "s2"}),
+        event(PARTS[3]),
+        {
+            **event(finishReason="STOP", **EXTRA),
+            "usageMetadata": USAGE,
+            "promptFeedback": {"safetyRatings": RATINGS},
+        },
+    )
+    assert [chunk.text for chunk in chunks if chunk.text] == ["Ra", "in."]
+    assert [(one.index, one.id, one.name, one.arguments) for chunk in chunks for one in chunk.tool_calls] == [
+        (0, "c1", "weather", '{"city": "Lyon"}')
+    ]
+    answer = join(chunks)
+    for name in ("text", "reasoning", "reasoning_parts", "tool_calls", "usage", "model", "request_id", "extra"):
+        assert getattr(answer, name) == getattr(EXPECTED, name), name
+    assert (answer.finish_reason, answer.raw_finish_reason) == (FinishReason.TOOL_CALLS, "STOP")
+
+
+def test_a_call_whose_arguments_arrive_in_pieces() -> None:
+    pieces = [
+        {"jsonPath": "$.city", "stringValue": "Ly", "willContinue": True},
+        {"jsonPath": "$.city", "stringValue": "on"},
+        {"jsonPath": "$.days[0]", "numberValue": 2},
+        {"jsonPath": "$['exact']", "boolValue": True},
+        {"jsonPath": "$.unit", "nullValue": "NULL_VALUE"},
+    ]
+    calls = [{"functionCall": {"partialArgs": [piece], "willContinue": True}} for piece in pieces]
+    answer = join(
+        read(
+            event({"functionCall": {"id": "c1", "name": "weather", "willContinue": True}}),
+            *map(event, calls),
+            event({"functionCall": {}}),
+            event(finishReason="STOP"),
+        )
+    )
+    assert [(call.id, call.name, json.loads(call.arguments)) for call in answer.tool_calls] == [
+        ("c1", "weather", {"city": "Lyon", "days": [2], "exact": True, "unit": None})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message", "cls"),
+    [
+        (400, "INVALID_ARGUMENT", "bad field", RequestRejected),
+        (400, "INVALID_ARGUMENT", "The input token count (9) exceeds the maximum number of tokens", ContextTooLong),
+        (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", AuthenticationFailed),
+        (401, "UNAUTHENTICATED", "no credentials", AuthenticationFailed),
+        (403, "PERMISSION_DENIED", "not allowed", PermissionRefused),
+        (404, "NOT_FOUND", "models/x is not found", ModelNotFound),
+        (429, "RESOURCE_EXHAUSTED", "slow down", RateLimited),
+        (500, "INTERNAL", "oops", ServerFailed),
+        (503, "UNAVAILABLE", "overloaded", ServerFailed),
+    ],
+)
+def test_every_documented_status(code: int, status: str, message: str, cls: type[ApiError]) -> None:
+    refusal = {"error": {"code": code, "message": message, "status": status}}
+    error = decode_error(code, {}, json.dumps(refusal))
+    assert (type(error), error.status, error.code) == (cls, code, status)
+    with pytest.raises(cls) as caught:
+        read(event({"text": "Hel"}), refusal)
+    assert (caught.value.status, caught.value.code) == (code, status)
+
+
+def test_the_details_of_an_error() -> None:
+    def error(*details: dict[str, Any]) -> ApiError:
+        value = {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED", "details": list(details)}
+        return decode_error(429, {}, json.dumps({"error": value}))
+
+    assert error({"retryDelay": "34.5s"}).retry_after == 34.5
+    assert isinstance(error({"violations": [{"quotaId": "RequestsPerDayPerProject"}]}), OutOfCredit)
+    assert isinstance(error({"metadata": {"quota_limit": "RequestsPerDay"}}), OutOfCredit)
+    assert isinstance(error({"reason": "BILLING_DISABLED"}), OutOfCredit)
+    assert error({"reason": "RATE_LIMIT_EXCEEDED"}).code == "RATE_LIMIT_EXCEEDED"
