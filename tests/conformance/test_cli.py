@@ -7,18 +7,19 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ClassVar
 
 import anyio
 import pytest
+from agent_mirrors import encode_claude_events, encode_codex_events, encode_gemini_events
 
 from llm_council._wire import prompted_tools
 from llm_council.errors import TimedOut
 from llm_council.errors._secrets import Secret
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse
-from llm_council.providers._agents import claude_code, codex, gemini_cli, provider
+from llm_council.providers._agents import provider
 from llm_council.providers._agents.invocation import Attached
 from llm_council.providers.cli.claude_code import ClaudeCodeProvider
 from llm_council.providers.cli.codex import CodexProvider
@@ -69,7 +70,7 @@ class Agent(Dialect):
     """The other half of a command-line agent."""
 
     path: ClassVar[str] = ""
-    wire: ClassVar[Any]
+    encode: ClassVar[Callable[..., bytes]]
 
     def read(self, asked: Asked) -> GenerateRequest | None:
         if self.facts(asked) is not None:
@@ -86,7 +87,7 @@ class Agent(Dialect):
         raise NotImplementedError
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
-        lines = self.wire.encode_events(prompted_tools.spoken(response)).split(b"\n")
+        lines = type(self).encode(prompted_tools.spoken(response)).split(b"\n")
         return [json.loads(line) for line in lines if line]
 
     def frame(self, event: Any) -> bytes:
@@ -96,7 +97,7 @@ class Agent(Dialect):
 
 class Codex(Agent):
     name = "codex"
-    wire = codex
+    encode = encode_codex_events
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         if response.finish_reason == FinishReason.LENGTH:
@@ -112,10 +113,10 @@ class Codex(Agent):
 
 class ClaudeCode(Agent):
     name = "claude-code"
-    wire = claude_code
+    encode = encode_claude_events
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
-        lines = self.wire.encode_events(prompted_tools.spoken(response), live=True).split(b"\n")
+        lines = type(self).encode(prompted_tools.spoken(response), live=True).split(b"\n")
         events = [json.loads(line) for line in lines if line]
         if response.finish_reason == FinishReason.LENGTH:
             events[-1] |= {"is_error": True, "stop_reason": "max_tokens"}
@@ -132,7 +133,7 @@ class ClaudeCode(Agent):
 
 class GeminiCli(Agent):
     name = "gemini-cli"
-    wire = gemini_cli
+    encode = encode_gemini_events
     usage: ClassVar[tuple[str, ...]] = ("stats",)
 
     def refusal(self, refuse: Refuse) -> Any:

@@ -33,7 +33,7 @@ from llm_council.providers._agents.invocation import (
 from llm_council.providers._agents.waits import wait_until
 from llm_council.providers._anthropic.reply import read_usage
 
-__all__ = ["LONGEST_SCHEMA", "ClaudeCodeEvents", "decode_response", "encode_events", "encode_request"]
+__all__ = ["LONGEST_SCHEMA", "ClaudeCodeEvents", "decode_response", "encode_request"]
 
 REMEDY = "run `claude` and /login, or set ANTHROPIC_API_KEY"
 
@@ -258,40 +258,3 @@ def _usage(result: dict[str, Any]) -> Usage | None:
 def _cost(result: dict[str, Any]) -> Cost | None:
     usd = amount(result.get("total_cost_usd"))
     return None if usd is None else Cost(usd=usd, source=CostSource.REPORTED, complete=True)
-
-
-def encode_events(response: GenerateResponse, *, live: bool = False) -> bytes:
-    """Write the events of an answer: the mirror of ``decode_response``, for fake programs."""
-    text, usage = response.text or "", response.usage or Usage()
-    events: list[dict[str, Any]] = [{"type": "system", "subtype": "init", "session_id": response.request_id}]
-    if live:
-        middle = len(text) // 2
-        events += [_delta("text_delta", text=part) for part in (text[:middle], text[middle:]) if part]
-    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
-    if response.reasoning:
-        content.insert(0, {"type": "thinking", "thinking": response.reasoning})
-    events.append({"type": "assistant", "message": {"model": response.model, "content": content}})
-    cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
-    events.append(
-        {
-            "type": "result",
-            "subtype": "success",
-            "is_error": False,
-            "result": text,
-            "stop_reason": response.raw_finish_reason,
-            "session_id": response.request_id,
-            "total_cost_usd": None if response.cost is None else response.cost.usd,
-            "structured_output": response.structured,
-            "usage": {
-                "input_tokens": None if usage.input_tokens is None else usage.input_tokens - cached - written,
-                "output_tokens": usage.output_tokens,
-                "cache_read_input_tokens": usage.cached_tokens,
-                "cache_creation_input_tokens": usage.cache_write_tokens,
-            },
-        }
-    )
-    return b"".join(dumps(event) + b"\n" for event in events)
-
-
-def _delta(kind: str, **facts: str) -> dict[str, Any]:
-    return {"type": "stream_event", "event": {"type": "content_block_delta", "delta": {"type": kind, **facts}}}

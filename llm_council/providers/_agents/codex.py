@@ -29,7 +29,7 @@ from llm_council.providers._agents.invocation import (
 )
 from llm_council.providers._agents.waits import wait_said
 
-__all__ = ["CodexEvents", "decode_response", "encode_events", "encode_request"]
+__all__ = ["CodexEvents", "decode_response", "encode_request"]
 
 REMEDY = "run `codex login`, or set CODEX_API_KEY"
 
@@ -190,28 +190,3 @@ def _usage(value: Any) -> Usage | None:
         reasoning_tokens=tokens(value.get("reasoning_output_tokens")),
     )
     return None if usage == _UNKNOWN else usage
-
-
-def encode_events(response: GenerateResponse) -> bytes:
-    """Write the events of an answer: the mirror of ``decode_response``, for fake programs."""
-    events: list[dict[str, Any]] = [
-        {"type": "thread.started", "thread_id": response.request_id},
-        {"type": "turn.started"},
-    ]
-    if response.reasoning:
-        events.append({"type": "item.completed", "item": {"type": "reasoning", "text": response.reasoning[:-2]}})
-    events.append({"type": "item.completed", "item": {"type": "agent_message", "text": response.text or ""}})
-    usage = response.usage
-    counts = (
-        {}
-        if usage is None
-        else {
-            "input_tokens": usage.input_tokens,
-            "cached_input_tokens": usage.cached_tokens,
-            "cache_write_input_tokens": usage.cache_write_tokens,
-            "output_tokens": usage.output_tokens,
-            "reasoning_output_tokens": usage.reasoning_tokens,
-        }
-    )
-    events.append({"type": "turn.completed", "usage": counts})
-    return b"".join(dumps(event) + b"\n" for event in events)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_council._wire import failures
-from llm_council._wire.payloads import dumps, get_text, loads, tokens
+from llm_council._wire.payloads import get_text, loads, tokens
 from llm_council.errors import AuthenticationFailed, CommandFailed, ContentFiltered, CouncilError, MalformedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
@@ -32,7 +32,7 @@ from llm_council.providers._agents.invocation import (
 from llm_council.providers._agents.waits import wait_said
 from llm_council.providers._google import errors as gemini_errors
 
-__all__ = ["GeminiCliEvents", "decode_response", "encode_events", "encode_request", "status_of"]
+__all__ = ["GeminiCliEvents", "decode_response", "encode_request", "status_of"]
 
 REMEDY = "run `gemini` and sign in, or set GEMINI_API_KEY"
 
@@ -246,28 +246,3 @@ def _usage(stats: Any, rows: dict[str, dict[str, Any]]) -> Usage | None:
             )
             usage = one if usage is None else usage + one
     return usage
-
-
-def encode_events(response: GenerateResponse) -> bytes:
-    """Write the events of an answer: the mirror of ``decode_response``, for fake programs."""
-    text, usage = response.text or "", response.usage or Usage()
-    thoughts = usage.reasoning_tokens or 0
-    said = (usage.output_tokens or 0) - thoughts
-    middle = len(text) // 2
-    events: list[dict[str, Any]] = [
-        {"type": "init", "session_id": response.request_id, "model": response.model},
-        {"type": "message", "role": "user", "content": "the prompt"},
-    ]
-    events += [
-        {"type": "message", "role": "assistant", "content": part, "delta": True}
-        for part in (text[:middle], text[middle:])
-        if part
-    ]
-    stats = {
-        "total_tokens": (usage.input_tokens or 0) + said + thoughts,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": said,
-        "cached": usage.cached_tokens,
-    }
-    events.append({"type": "result", "status": "success", "stats": stats})
-    return b"".join(dumps(event) + b"\n" for event in events)

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 import strategies
+from agent_mirrors import ENCODERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -459,7 +460,7 @@ def answers(draw: st.DrawFn, dialect: str) -> GenerateResponse:
 @given(data=st.data())
 def test_a_reply_comes_back(dialect: str, data: st.DataObject) -> None:
     response = data.draw(answers(dialect))
-    found = DIALECTS[dialect].decode_response(DIALECTS[dialect].encode_events(response), OK)
+    found = DIALECTS[dialect].decode_response(ENCODERS[dialect](response), OK)
     assert attrs.evolve(found, raw=None) == response
 
 
@@ -468,7 +469,7 @@ def test_a_reply_comes_back(dialect: str, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_pieces_do_not_matter_and_a_stream_equals_the_whole(dialect: str, data: st.DataObject) -> None:
     response = data.draw(answers(dialect))
-    encode = DIALECTS[dialect].encode_events
+    encode = ENCODERS[dialect]
     events = encode(response, live=data.draw(st.booleans())) if dialect == "claude" else encode(response)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(events)), max_size=8)))
     reader = READERS[dialect]()
