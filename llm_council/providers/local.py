@@ -32,8 +32,8 @@ from llm_council.models import (
 )
 from llm_council.providers._call.profiles import ModelProfile, profile_for
 from llm_council.providers._local import engine as engines
+from llm_council.providers._local.bounding import bounded, grammar
 from llm_council.providers._local.engine import Engine, EngineSpec
-from llm_council.providers._local.schema import bounded, grammar
 from llm_council.providers._local.server import LLGUIDANCE
 from llm_council.providers._local.weights import (
     LocalModel,

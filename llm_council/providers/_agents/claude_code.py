@@ -1,8 +1,8 @@
 """The dialect of Claude Code: ``claude -p --output-format stream-json``, a prompt on stdin, events as lines of JSON.
 
-Learned from Claude Code 2.1.197. The last event, ``result``, says everything; of its words only ``is_error`` tells
-success from failure, since ``subtype`` is ``"success"`` for refused API calls too. With ``--output-format json`` it is
-the only event, which is read just the same.
+Written for Claude Code 2.1.197. The last event, ``result``, holds the whole answer. Only its ``is_error`` distinguishes
+success from failure: ``subtype`` is ``"success"`` for rejected API calls too. With ``--output-format json`` it is the
+only event, and is decoded in the same way.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from llm_council.models.limits import Limits
 from llm_council.models.messages import ImagePart
 from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.errors import wait_until
 from llm_council.providers._agents.invocation import (
     AgentEvents,
     Argument,
@@ -30,7 +31,6 @@ from llm_council.providers._agents.invocation import (
     instructions,
     prompt,
 )
-from llm_council.providers._agents.waits import wait_until
 from llm_council.providers._anthropic.reply import read_usage
 
 __all__ = ["LONGEST_SCHEMA", "ClaudeCodeEvents", "decode_response", "encode_request"]
@@ -46,13 +46,13 @@ _EXTRA = ("num_turns", "permission_denials", "terminal_reason", "service_tier")
 
 
 def encode_request(request: GenerateRequest, *, live: bool = False) -> Invocation:
-    """Build the call of the program for a request, which has been fitted to it.
+    """Build the program's arguments, stdin and environment for a fitted request.
 
     ``extra`` becomes long options: ``{"max_budget_usd": 1}`` is ``--max-budget-usd=1``.
 
     Args:
-        request: what is asked.
-        live: have the answer told in pieces, as it arrives.
+        request: the request.
+        live: True streams the answer in pieces.
 
     Raises:
         InvalidOption: ``extra`` holds what JSON cannot carry.
@@ -60,7 +60,7 @@ def encode_request(request: GenerateRequest, *, live: bool = False) -> Invocatio
     arguments: list[Argument] = ["--print", "--output-format", "stream-json", "--verbose"]
     if live:
         arguments.append("--include-partial-messages")
-    # The model's answer is all we want of the agent: no tools, no servers, no hooks, nothing of a project, no history.
+    # Turn off tools, MCP servers, hooks, project settings and history: only the model's answer is wanted.
     arguments += ["--tools", "", "--strict-mcp-config", "--disable-slash-commands", "--no-session-persistence"]
     arguments += ["--setting-sources", "user", "--settings", dumps(_SETTINGS).decode()]
     if request.model:
@@ -85,7 +85,7 @@ def encode_request(request: GenerateRequest, *, live: bool = False) -> Invocatio
 
 
 def _with_images(text: str, images: Sequence[ImagePart]) -> bytes:
-    """Write a turn as an event: the only way in which images get in."""
+    """Write the user's turn as a stream-json event, the only input format that takes images."""
     content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
     for image in images:
         source = {"type": "base64", "media_type": image.media_type, "data": image.data}
@@ -94,16 +94,16 @@ def _with_images(text: str, images: Sequence[ImagePart]) -> bytes:
 
 
 def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:
-    """Read everything that the program wrote, and how it ended.
+    """Decode the program's whole stdout and its exit status.
 
     Raises:
-        ProviderError: it failed, or its answer is not whole.
+        ProviderError: the program failed, or its answer is incomplete.
     """
     return decode(ClaudeCodeEvents(limits), stdout, ended)
 
 
 class ClaudeCodeEvents(AgentEvents):
-    """Read the events as they arrive; the text comes in pieces where they were asked for, else with the last event."""
+    """Decodes events as they arrive; the text comes in pieces if they were requested, else with the last event."""
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         super().__init__(limits)
@@ -116,7 +116,7 @@ class ClaudeCodeEvents(AgentEvents):
 
     @property
     def finished(self) -> bool:
-        """Whether the agent has said how its work ended."""
+        """True once the ``result`` event has arrived."""
         return self._result is not None
 
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
@@ -149,7 +149,7 @@ class ClaudeCodeEvents(AgentEvents):
 
     def _piece(self, event: dict[str, Any]) -> GenerateChunk | None:
         if event.get("type") == "message_start":
-            self._texts.clear()  # it is of the current message
+            self._texts.clear()  # ``result`` repeats the current message alone
         if event.get("type") != "content_block_delta":
             return None
         delta = need_object(event.get("delta"), "$.event.delta")
@@ -238,7 +238,7 @@ def _only_model(result: dict[str, Any]) -> str | None:
 
 
 def _usage(result: dict[str, Any]) -> Usage | None:
-    """Read the tokens; after a fallback to another kind of call, ``usage`` says 0 where ``modelUsage`` knows."""
+    """Return the token counts; after a fallback to an unstreamed call ``usage`` is 0 and only ``modelUsage`` counts."""
     usage = read_usage(result.get("usage"))
     if usage is not None and (usage.input_tokens or usage.output_tokens):
         return usage

@@ -1,8 +1,8 @@
 """The dialect of OpenAI's Codex CLI: ``codex exec --json``, a prompt on stdin, events as lines of JSON.
 
-Learned from codex-cli 0.169.0. An item of type ``error`` is a remark, and an event of type ``error`` may be one: only
-``turn.failed`` or the exit status say that the call failed. The answer is the last message of the agent; those before
-it were said on the way.
+Written for codex-cli 0.169.0. An item of type ``error`` is a warning, and an event of type ``error`` may be one: only
+``turn.failed`` or a non-zero exit status mean that the call failed. The answer is the agent's last message; earlier
+messages become reasoning.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from llm_council.errors._partial import Words
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.errors import wait_said
 from llm_council.providers._agents.invocation import (
     AgentEvents,
     Argument,
@@ -27,7 +28,6 @@ from llm_council.providers._agents.invocation import (
     failed,
     prompt,
 )
-from llm_council.providers._agents.waits import wait_said
 
 __all__ = ["CodexEvents", "decode_response", "encode_request"]
 
@@ -36,8 +36,8 @@ REMEDY = "run `codex login`, or set CODEX_API_KEY"
 _LIMITS = Limits()
 _UNKNOWN = Usage()
 
-# The model's answer is all we want of the agent: no commands, no files, no web, no other agents. A setting that this
-# version of the program does not know is remarked upon and ignored.
+# Turn off every tool: only the model's answer is wanted. The program warns of a setting that it does not know, and
+# ignores it.
 _WITHOUT = (
     "shell_tool",
     "unified_exec",
@@ -57,7 +57,7 @@ _WITHOUT = (
 
 
 def encode_request(request: GenerateRequest) -> Invocation:
-    """Build the call of the program for a request, which has been fitted to it.
+    """Build the program's arguments, stdin and environment for a fitted request.
 
     ``extra`` becomes settings: ``{"model_verbosity": "low"}`` is ``-c model_verbosity="low"``.
 
@@ -86,16 +86,16 @@ def encode_request(request: GenerateRequest) -> Invocation:
 
 
 def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:
-    """Read everything that the program wrote, and how it ended.
+    """Decode the program's whole stdout and its exit status.
 
     Raises:
-        ProviderError: it failed, or its answer is not whole.
+        ProviderError: the program failed, or its answer is incomplete.
     """
     return decode(CodexEvents(limits), stdout, ended)
 
 
 class CodexEvents(AgentEvents):
-    """Read the events as they arrive; the answer's text comes with the last of them."""
+    """Decodes events as they arrive; the text of the answer comes with the last one."""
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         super().__init__(limits)
@@ -112,7 +112,7 @@ class CodexEvents(AgentEvents):
 
     @property
     def finished(self) -> bool:
-        """Whether the agent has said how its turn ended."""
+        """True once the agent has reported the end of its turn."""
         return self._completed or self._failure is not None
 
     @property

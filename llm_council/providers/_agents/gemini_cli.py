@@ -1,8 +1,8 @@
 """The dialect of Gemini CLI: ``gemini --output-format stream-json``, a prompt on stdin, events as lines of JSON.
 
-Learned from Gemini CLI 0.61.0. With ``--output-format json`` it prints one object instead, which is read as well: on
-stdout where there is an answer, among warnings on stderr where there is none. Exit statuses are HTTP statuses modulo
-256, or its own; a blocked prompt ends with 0.
+Written for Gemini CLI 0.61.0. With ``--output-format json`` it prints one object instead, which is decoded too: on
+stdout if there is an answer, else on stderr among warnings. An exit status is an HTTP status modulo 256, or one of the
+program's own. After a blocked prompt it is 0.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from llm_council.errors import AuthenticationFailed, CommandFailed, ContentFilte
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._agents.errors import wait_said
 from llm_council.providers._agents.invocation import (
     AgentEvents,
     Argument,
@@ -29,7 +30,6 @@ from llm_council.providers._agents.invocation import (
     last_object,
     prompt,
 )
-from llm_council.providers._agents.waits import wait_said
 from llm_council.providers._google import errors as gemini_errors
 
 __all__ = ["GeminiCliEvents", "decode_response", "encode_request", "status_of"]
@@ -45,14 +45,14 @@ _WITHHELD = ("NO_FINISH_REASON", "SAFETY_BLOCKED", "PROHIBITED_CONTENT", "RECITA
 
 
 def encode_request(request: GenerateRequest) -> Invocation:
-    """Build the call of the program for a request, which has been fitted to it.
+    """Build the program's arguments, stdin and environment for a fitted request.
 
     ``extra`` becomes long options: ``{"debug": True}`` is ``--debug``.
 
     Raises:
         InvalidOption: ``extra`` holds what JSON cannot carry.
     """
-    # The model's answer is all we want of the agent: read-only, every tool refused, no extensions.
+    # Read-only, every tool denied, no extensions: only the model's answer is wanted.
     arguments: list[Argument] = ["--output-format", "stream-json", "--skip-trust", "--approval-mode", "plan"]
     arguments += ["--policy", Attached(name="no-tools.toml", content=_NO_TOOLS), "--extensions", "none"]
     if request.model:
@@ -67,22 +67,22 @@ def encode_request(request: GenerateRequest) -> Invocation:
 
 
 def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:
-    """Read everything that the program wrote, and how it ended.
+    """Decode the program's whole stdout and its exit status.
 
     Raises:
-        ProviderError: it failed, or its answer is not whole.
+        ProviderError: the program failed, or its answer is incomplete.
     """
     return decode(GeminiCliEvents(limits), stdout, ended)
 
 
 def status_of(exit_code: int) -> int | None:
-    """Return the HTTP status that an exit status stands for; None where it stands for none."""
+    """Return the HTTP status that an exit status encodes; None if it encodes none."""
     status = exit_code + 256
     return status if status in (400, 401, 403, 404, 408, 413, 429, 500, 502, 503, 504) else None
 
 
 class GeminiCliEvents(AgentEvents):
-    """Read the events as they arrive."""
+    """Decodes events as they arrive."""
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         super().__init__(limits)
@@ -93,7 +93,7 @@ class GeminiCliEvents(AgentEvents):
 
     @property
     def finished(self) -> bool:
-        """Whether the agent has said how its work ended."""
+        """True once the ``result`` event has arrived."""
         return self._result is not None
 
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
@@ -120,7 +120,7 @@ class GeminiCliEvents(AgentEvents):
         return None
 
     def _whole(self, event: dict[str, Any]) -> GenerateChunk | None:
-        """Take the one object of ``--output-format json``."""
+        """Decode the single object of ``--output-format json``."""
         text = get_text(event, "response", "$") or ""
         error = event.get("error")
         self._session = get_text(event, "session_id", "$")
@@ -176,7 +176,7 @@ class GeminiCliEvents(AgentEvents):
 
 
 def _meaning(message: str, status: int | None, ended: Ended, partial: str | None) -> CouncilError:
-    """Return the error that its words mean, which may hold the vendor's own error as JSON."""
+    """Return the error that a message describes; it may contain Google's own error as JSON."""
     start = message.find("{")
     if start >= 0:
         try:
@@ -200,7 +200,7 @@ def _message(value: Any) -> str:
 
 
 def _withheld(rows: dict[str, dict[str, Any]]) -> str:
-    """Return the word for which an answer was withheld, from the counts of errors by model."""
+    """Return the reason for which an answer was withheld, from the error counts of each model; empty if none."""
     for row in rows.values():
         api = row.get("api")
         kinds = api.get("errorsByType") if isinstance(api, dict) else None
@@ -212,14 +212,14 @@ def _withheld(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def _main_model(rows: dict[str, dict[str, Any]]) -> str | None:
-    """Return the model that answered; others may have been asked which one to take."""
+    """Return the model that answered; a router model may be listed beside it."""
     main = [name for name, row in rows.items() if isinstance(row.get("roles"), dict) and "main" in row["roles"]]
     found = main or list(rows)
     return found[0] if len(found) == 1 else None
 
 
 def _usage(stats: Any, rows: dict[str, dict[str, Any]]) -> Usage | None:
-    """Read the tokens: summed by the program in a stream, by model in the one object."""
+    """Return the token counts: a sum in a stream, one row per model in the single object."""
     if isinstance(stats, dict) and "total_tokens" in stats:
         asked, said = tokens(stats.get("input_tokens")), tokens(stats.get("output_tokens"))
         total = tokens(stats.get("total_tokens"))

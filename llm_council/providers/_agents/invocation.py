@@ -1,7 +1,6 @@
-"""What the dialects of command-line agents share: a prompt on stdin, lines of JSON events, an exit status.
+"""Shared by the agents' dialects: writing a conversation as a prompt, and reading lines of JSON events.
 
-Agents mix their events with banners, colours and half-written lines; they say more in words than in codes. What they
-write is read tolerantly here, and what they say in words becomes the error that it means.
+Agents mix their events with banners, colours and unfinished lines, so ``AgentEvents`` skips what is not a JSON object.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from llm_council.models.limits import Limits
 from llm_council.models.messages import ImagePart, Message
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._agents.messages import Ended, by_words, failed, last_object, said_on
+from llm_council.providers._agents.errors import Ended, by_words, failed, last_object, said_on
 
 __all__ = [
     "AgentEvents",
@@ -52,11 +51,11 @@ _SHOWN = 300  # characters of an agent's own words in a message
 
 @attrs.frozen(kw_only=True)
 class Attached:
-    """A file that the program is given; its path stands in its place.
+    """A file passed to the program; its path takes its place among the arguments.
 
     Attributes:
         name: the file's name.
-        content: what is in it.
+        content: the file's bytes.
     """
 
     name: str
@@ -68,12 +67,12 @@ Argument: TypeAlias = str | Attached
 
 @attrs.frozen(kw_only=True)
 class Invocation:
-    """How a request is put to a program: the dialect's part of a process's start.
+    """Arguments, stdin and environment variables that carry one request.
 
     Attributes:
-        arguments: anyone on the machine can read them: they hold no prompt.
-        stdin: what the program reads: the prompt.
-        variables: what it finds in its environment, beside what the machine has for it.
+        arguments: the command line. Every user of the machine can read it, so it holds no prompt.
+        stdin: the prompt.
+        variables: environment variables, added to those of the machine.
     """
 
     arguments: tuple[Argument, ...]
@@ -87,12 +86,12 @@ class Invocation:
 def prompt(turns: Sequence[Message], *, system: bool = True) -> str:
     """Write a conversation as one prompt.
 
-    One user's turn, after instructions or without, is written as it stands. A longer conversation is written as JSON,
-    in which no turn can pretend to be another. Instructions alone are the prompt.
+    A single user turn is written unchanged, after the instructions if there are any. A longer conversation is written
+    as JSON, so that the text of one turn cannot imitate another turn. Instructions alone become the prompt.
 
     Args:
         turns: the conversation.
-        system: whether instructions are part of it; else they go another way.
+        system: include the instructions; False if they are passed in another way.
     """
     rest = [turn for turn in turns if turn.role not in _INSTRUCTING]
     if not rest:
@@ -106,7 +105,7 @@ def prompt(turns: Sequence[Message], *, system: bool = True) -> str:
 
 
 def instructions(turns: Sequence[Message]) -> str:
-    """Return the texts of a conversation's instructions."""
+    """Return the texts of the system and developer turns, joined by blank lines."""
     return well_formed("\n\n".join(turn.text for turn in turns if turn.role in _INSTRUCTING and turn.text))
 
 
@@ -127,7 +126,7 @@ def images_of(request: GenerateRequest) -> list[ImagePart]:
     """Return the images of a conversation, in order.
 
     Raises:
-        InvalidOption: one is an address.
+        InvalidOption: an image is a URL.
     """
     parts = [part for turn in request.messages if not isinstance(turn.content, str) for part in turn.content]
     images = [part for part in parts if isinstance(part, ImagePart)]
@@ -140,7 +139,7 @@ def attached_images(request: GenerateRequest) -> tuple[Attached, ...]:
     """Return the images of a conversation as files.
 
     Raises:
-        InvalidOption: one is an address, or its data is not base64.
+        InvalidOption: an image is a URL, or its data is not base64.
     """
     return tuple(_file(index, image) for index, image in enumerate(images_of(request)))
 
@@ -155,7 +154,7 @@ def _file(index: int, image: ImagePart) -> Attached:
 
 
 def flags(extra: Mapping[str, Any]) -> list[str]:
-    """Write a request's further fields as long options: True is a bare one, a list says the option several times."""
+    """Write ``extra`` as long options: True is a bare option, a list repeats the option, None and False add none."""
     words = []
     for name, value in extra.items():
         option = f"--{name.replace('_', '-')}"
@@ -174,15 +173,15 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 
 
 class AgentEvents(ABC):
-    """Read an agent's stdout as it arrives: bytes in, pieces of the answer out.
+    """Decodes an agent's stdout as it arrives: bytes in, pieces of the answer out.
 
-    What is no JSON object is a banner and skipped. An object may stretch over lines, as when it is printed for people.
+    Lines that are not JSON objects are skipped. A pretty-printed object may span several lines.
 
     Args:
         limits: ``event`` bounds each line, ``json_depth`` each event.
 
     Attributes:
-        note: the last thing that the agent said of itself, for the message of an error.
+        note: the agent's last status message, used in error messages.
     """
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
@@ -205,24 +204,24 @@ class AgentEvents(ABC):
 
     @property
     def finished(self) -> bool:
-        """Whether the agent has said how its work ended: nothing that matters follows."""
+        """True once the agent has reported the end of its work; later output is ignored."""
         return False
 
     @property
     def words(self) -> Words | None:
-        """The same, where it is in pieces not yet joined; None when there is none."""
+        """The answer's text so far, in pieces not yet joined; None if there is none."""
         return Words(self._texts) or None
 
     @abstractmethod
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
-        """Take an event; return what it adds to the answer."""
+        """Decode one event and return the piece that it adds to the answer, if any."""
 
     @abstractmethod
     def _end(self, ended: Ended) -> GenerateChunk:
-        """Return what the program's end adds to the answer, or raise what it means."""
+        """Return the last piece of the answer, or raise the error that the end of the program means."""
 
     def feed(self, data: bytes) -> list[GenerateChunk]:
-        """Return what these bytes add to the answer.
+        """Return the pieces that these bytes add to the answer.
 
         Raises:
             ReplyTooLarge: a line is too long.
@@ -234,13 +233,13 @@ class AgentEvents(ABC):
         return pieces
 
     def finish(self, ended: Ended) -> list[GenerateChunk]:
-        """Return what the end of the program adds.
+        """Return the last pieces of the answer, after the program has ended.
 
         Args:
-            ended: how it ended.
+            ended: exit status and stderr.
 
         Raises:
-            ProviderError: it failed, or its answer is not whole.
+            ProviderError: the program failed, or its answer is incomplete.
         """
         pieces = self._pieces(self._lines.last())
         try:
@@ -278,7 +277,7 @@ class AgentEvents(ABC):
         return _ANSI.sub("", text) if "\x1b" in text else text
 
     def _events(self, line: str) -> list[dict[str, Any]]:
-        """Return the events that end with this line."""
+        """Return the events that are complete with this line."""
         if line.startswith(("{", "[")):
             events = self._parsed(line)
             if events:
@@ -309,14 +308,12 @@ class AgentEvents(ABC):
         found = value if isinstance(value, list) else [value]
         return [event for event in found if isinstance(event, dict)]
 
-    # For the end, where there was no word of success.
-
     def _warn(self, text: Any) -> None:
         if isinstance(text, str) and text:
             self._warnings.append(text[:_SHOWN])
 
     def _broke_off(self, ended: Ended, name: str, remedy: str) -> NoReturn:
-        """Raise what an end without a word of success or failure means."""
+        """Raise the error of a program that ended without a final event."""
         if ended.exit_code:
             raise failed(self.note or self._noise, ended, name, remedy)
         if self._open or self._seen:
@@ -327,6 +324,6 @@ class AgentEvents(ABC):
 
 
 def decode(events: AgentEvents, stdout: bytes, ended: Ended) -> GenerateResponse:
-    """Read everything that an agent wrote, and how it ended, as one answer; errors are those of ``finish``."""
+    """Decode an agent's whole stdout and exit status as one answer; errors are those of ``finish``."""
     response = join([*events.feed(stdout), *events.finish(ended)])
     return attrs.evolve(response, raw=events._last)

@@ -1,4 +1,4 @@
-"""Encode, run, decode or raise: what every command-line agent does, written once."""
+"""The base class of the command-line agents: build the command, run the program, decode its output or raise."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ from llm_council.transports._process import Command, absolute_path, find_program
 
 __all__ = ["CommandLineProvider"]
 
-# What any program may need of the machine: where things are, how to speak, how to get out. No key is among them.
+# Variables that every program gets: paths, language, certificates, proxies. None of them holds a key.
 _MACHINE = (
     "PATH HOME USER LOGNAME LANG LANGUAGE TERM TMPDIR TZ SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS"
     " HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy"
 ).split()
 _MACHINE_PREFIXES = ("LC_", "XDG_")
-# No browser is opened, no colours are written, nobody is asked.
-_CALM = {"BROWSER": "false", "NO_COLOR": "1", "CI": "1"}
+# Open no browser, write no colours, ask no questions.
+_NON_INTERACTIVE = {"BROWSER": "false", "NO_COLOR": "1", "CI": "1"}
 _CREDENTIAL = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|AUTH", re.IGNORECASE)
 
-_EARLY = 1.0  # seconds before the call's own end in which the program is ended, so that the error says why
-_AFTER_FINISH = 2.0  # seconds for a program to end by itself, once it has said how its work ended
-_LOOK = 10.0  # seconds for a look at the program's version or its sign-in
+_EARLY = 1.0  # seconds before the call's deadline at which the program is ended, so that the error can quote its output
+_AFTER_FINISH = 2.0  # seconds for a program to exit after its final event
+_PROBE_SECONDS = 10.0  # for the questions about version and sign-in
 
 
 class CommandLineProvider(ProviderAdapter):
-    """Base of the providers that are programs. Subclasses name the program, and speak its dialect.
+    """Base class of the command-line agents. A subclass names the program, encodes requests and decodes events.
 
-    The prompt goes to the program's stdin. It finds the environment's variables that any program needs, its own, and no
-    others; it works in an empty folder, with its tools off; when a call ends, whatever way, its processes have ended.
-    A request's tools stand in the prompt, and calls of them in the answer: the program itself calls nothing.
+    The prompt goes to the program's stdin. The environment holds the variables that every program needs and the
+    program's own, and no others. The program runs in an empty folder with its tools off. When a call ends, in any way,
+    its processes have ended. A request's tools are described in the prompt and called in the answer's text; the program
+    itself calls none.
 
     Args:
         name: the name of this instance; None is the class's.
@@ -99,37 +100,33 @@ class CommandLineProvider(ProviderAdapter):
         self.program = self.PROGRAM if program is None else program
         self.default_model = default_model
         self.folder = None if folder is None else str(Path(folder).expanduser().absolute())
-        self._variables = {key: _sealed(key, value) for key, value in (variables or {}).items()}
+        self._variables = {key: _as_secret(key, value) for key, value in (variables or {}).items()}
         self._at_once = at_once
         self._timeouts = timeout if isinstance(timeout, Timeouts) else Timeouts(**timeout)
         self._limits = limits if isinstance(limits, Limits) else Limits(**limits)
         self._profile = profile if profile is None or isinstance(profile, ModelProfile) else ModelProfile(**profile)
         self._found: str | None = None
 
-    # What a dialect says.
-
     @abstractmethod
     def invocation(self, request: GenerateRequest, *, live: bool) -> Invocation:
-        """Return how a request, which has been fitted, is put to the program; override to add to its arguments.
+        """Encode a fitted request; override to add arguments.
 
         Args:
-            request: what is asked.
-            live: have the answer told in pieces.
+            request: the request.
+            live: True streams the answer in pieces.
         """
 
     @abstractmethod
     def _reader(self) -> AgentEvents:
-        """Return what reads the program's events."""
+        """Return a new decoder of the program's events."""
 
     @abstractmethod
     async def _sign_in(self) -> str | None:
-        """Return how the program is signed in, or None where only a call would tell.
+        """Return how the program is signed in, or None if only a call can show it.
 
         Raises:
-            AuthenticationFailed: it is not.
+            AuthenticationFailed: the program is not signed in.
         """
-
-    # What all of them do.
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Run the program for a request, and return its answer."""
@@ -137,32 +134,32 @@ class CommandLineProvider(ProviderAdapter):
             return join([piece async for piece in pieces])
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Run the program for a request, and yield what it says as it says it."""
+        """Run the program for a request, and yield pieces of its answer as they arrive."""
         async with aclosing(self._pieces(request, live=True)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def _pieces(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
         listener = prompted_tools.Listener(request, self._limits)
-        async with aclosing(self._told(request, live=live)) as pieces:
+        async with aclosing(self._raw_pieces(request, live=live)) as pieces:
             async for piece in pieces:
                 for found in listener.feed(piece):
                     yield found
         for found in listener.finish():
             yield found
 
-    async def _told(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
-        """Yield what the program says, with its calls of tools in its words."""
-        fitted, adjustments = self._prepared(request)
+    async def _raw_pieces(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
+        """Yield the program's answer; calls of tools are still part of its text."""
+        fitted, adjustments = self._fit(request)
         asked = self.invocation(fitted, live=live)
-        program = self._located()
+        program = self._find_program()
         total = time_left(request, self._timeouts.total)
         ends = None if total is None else time.monotonic() + max(total - _EARLY, total * 0.75)
         if adjustments:
             yield GenerateChunk(adjustments=adjustments)
         reader = self._reader()
         async with AsyncExitStack() as stack:
-            await self._place(stack, ends)
+            await self._take_slot(stack, ends)
             command = Command(
                 program=program,
                 arguments=asked.arguments,
@@ -185,29 +182,29 @@ class CommandLineProvider(ProviderAdapter):
                         error.fill(partial=reader.words)
                     raise
                 if not reader.finished:
-                    raise self._late(reader, process.tail(), total) from None
-                code = 0  # it has said all, and does not end: it is ended, and its word taken
+                    raise self._timeout_error(reader, process.tail(), total) from None
+                code = 0  # the answer is complete but the program did not exit: end it and use the answer
             ended = Ended(exit_code=code, stderr=process.tail(), at=datetime.now().astimezone())
         for piece in reader.finish(ended):
             yield piece
 
-    async def _place(self, stack: AsyncExitStack, ends: float | None) -> None:
-        """Wait for one of the places that programs have here."""
-        places = await per_loop.get(self, "places", lambda: anyio.Semaphore(self._at_once), _leave)
+    async def _take_slot(self, stack: AsyncExitStack, ends: float | None) -> None:
+        """Wait until fewer than ``at_once`` programs run in this event loop."""
+        places = await per_loop.get(self, "places", lambda: anyio.Semaphore(self._at_once), _close_nothing)
         with anyio.move_on_after(None if ends is None else ends - time.monotonic()):
             await places.acquire()
             stack.callback(places.release)
             return
         raise TimedOut(f"{self.name} waited too long for its turn: {self._at_once} run at once", phase="pool")
 
-    def _late(self, reader: AgentEvents, stderr: str, seconds: float | None) -> TimedOut:
+    def _timeout_error(self, reader: AgentEvents, stderr: str, seconds: float | None) -> TimedOut:
         said = reader.note or _last_words(stderr)
         heard = f"; it last said: {said[:300]}" if said else f"; if it waits for a sign-in: {self.SIGN_IN}"
         message = f"{self.name} did not answer within {seconds or 0:.3g} s{heard}"
         return TimedOut(message, phase="deadline").fill(partial=reader.words)
 
-    def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        """Return the request as it will be put: fitted, for those who did not come through the door, with a model."""
+    def _fit(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        """Fit the request to the program, for callers that bypass the entry, and fill in the default model."""
         fitted, adjustments = fitting.fit(request, self._abilities(request), self._profile_of(request.model))
         if fitted.max_tokens is not None and not self.TAKES_MAX_TOKENS:
             reason = f"{self.PROGRAM} has no option for it"
@@ -218,16 +215,16 @@ class CommandLineProvider(ProviderAdapter):
         return (fitted if fitted.model == model else copy_with(fitted, model=model)), adjustments + spoken
 
     def _abilities(self, request: GenerateRequest) -> ProviderCapabilities:
-        """Return what it can do for this request: held to a schema, no model could call a tool in words."""
+        """Return the capabilities for this request: an answer bound to a schema could not call tools in its text."""
         if request.structured_output is None or not prompted_tools.offered(request):
             return self.capabilities
         return attrs.evolve(self.capabilities, structured_output=False)
 
-    def _located(self) -> str:
-        """Return the program's absolute path; it is looked for once.
+    def _find_program(self) -> str:
+        """Return the program's absolute path, searched for once.
 
         Raises:
-            CommandNotFound: it is not installed; the message says how it is.
+            CommandNotFound: the program is not installed; the message names the command that installs it.
         """
         if self._found is None:
             try:
@@ -237,14 +234,14 @@ class CommandLineProvider(ProviderAdapter):
         return self._found
 
     def _environment(self) -> dict[str, str | Secret]:
-        """Return all that the program finds in its environment."""
+        """Return the program's whole environment."""
         own = {*self.VARIABLES, *self.KEYS}
         found: dict[str, str | Secret] = {
-            name: _sealed(name, value) or ""
+            name: _as_secret(name, value) or ""
             for name, value in os.environ.items()
             if name in own or name in _MACHINE or name.startswith(_MACHINE_PREFIXES)
         }
-        found |= {"PATH": absolute_path(os.environ.get("PATH")), **_CALM}
+        found |= {"PATH": absolute_path(os.environ.get("PATH")), **_NON_INTERACTIVE}
         for name, value in self._variables.items():
             if value is None:
                 found.pop(name, None)
@@ -253,34 +250,34 @@ class CommandLineProvider(ProviderAdapter):
         return found
 
     def _has_key(self) -> str | None:
-        """Return the variable of a key that the program will find."""
+        """Return the name of the variable that holds the program's key, if one is set."""
         found = self._environment()
         return next((name for name in self.KEYS if found.get(name)), None)
 
-    async def _look(self, *arguments: str) -> tuple[int, str]:
-        """Run the program for a word about itself; return its exit status and what it wrote."""
-        command = Command(program=self._located(), arguments=arguments, environment=self._environment())
+    async def _probe(self, *arguments: str) -> tuple[int, str]:
+        """Run the program with these arguments; return its exit status and its stdout, redacted."""
+        command = Command(program=self._find_program(), arguments=arguments, environment=self._environment())
         said = b""
-        async with running(command, limits=self._limits, seconds=_LOOK) as process:
+        async with running(command, limits=self._limits, seconds=_PROBE_SECONDS) as process:
             while data := await process.read():
                 said += data
             return await process.wait(), clean(said.decode("utf-8", "replace").strip(), limit=16 * 1024)
 
     def check(self) -> None:
-        """Refuse to start without the program.
+        """Check that the program is installed.
 
         Raises:
-            CommandNotFound: it is not installed; the message says how it is.
+            CommandNotFound: it is not; the message names the command that installs it.
         """
-        self._located()
+        self._find_program()
 
     async def doctor(self, *, deep: bool = False) -> DoctorResult:
-        """Look for the program, its version and its sign-in; ``deep`` makes a call too."""
+        """Check the program, its version and its sign-in; ``deep`` makes a call too."""
         began = time.monotonic()
         details: dict[str, Any] = {}
         try:
-            details["program"] = self._located()
-            code, said = await self._look("--version")
+            details["program"] = self._find_program()
+            code, said = await self._probe("--version")
             version = re.search(r"\d+(?:\.\d+)+", said)
             details |= {"version": version[0] if version else None, "tried_with": self.TRIED}
             signed_in = None if code else await self._sign_in()
@@ -298,7 +295,7 @@ class CommandLineProvider(ProviderAdapter):
             return attrs.evolve(called, details={**details, **called.details})
         words = [f"{self.PROGRAM} {details['version'] or 'of an unknown version'}"]
         words.append(f"signed in by {signed_in}" if signed_in else "whether it is signed in, a deep check tells")
-        if _line(details["version"]) != _line(self.TRIED):
+        if _release_line(details["version"]) != _release_line(self.TRIED):
             words.append(f"this library was tried with {self.TRIED}")
         return DoctorResult(ok=True, message="; ".join(words), latency_ms=latency, details=details)
 
@@ -314,32 +311,32 @@ class CommandLineProvider(ProviderAdapter):
 
     @classmethod
     def _family(cls) -> str:
-        """Return the name of the built-in class that this one comes from: a subclass is of its parent's kind."""
+        """Return the name of the built-in class from which this one inherits; its profiles apply to subclasses too."""
         ours = [base for base in cls.__mro__ if base.__module__.startswith("llm_council.providers.cli.")]
         return next((vars(base)["name"] for base in ours if "name" in vars(base)), "")
 
 
-async def _leave(_: anyio.Semaphore) -> None:
-    """Close nothing: a semaphore ends with its loop."""
+async def _close_nothing(_: anyio.Semaphore) -> None:
+    """Do nothing: a semaphore needs no closing."""
 
 
-def _sealed(name: str, value: str | Secret | None) -> str | Secret | None:
-    """Take the value of a variable that is called after a credential as a secret."""
+def _as_secret(name: str, value: str | Secret | None) -> str | Secret | None:
+    """Wrap the value of a variable whose name suggests a credential in ``Secret``."""
     if not isinstance(value, str) or not _CREDENTIAL.search(name):
         return value
     try:
         return Secret(value, env=name)
-    except ValueError:  # a value with spaces, or none: no key that a header carries
+    except ValueError:  # a value that is empty or has spaces is not a key
         return value
 
 
-def _line(version: str | None) -> str:
-    """Return the part of a version that tells incompatible ones apart."""
+def _release_line(version: str | None) -> str:
+    """Return the part of a version that changes with incompatible releases: the major, or 0.minor."""
     parts = (version or "").split(".")
     return parts[0] if parts[0] != "0" else ".".join(parts[:2])
 
 
 def _last_words(stderr: str) -> str:
-    """Return the last line of a program's stderr that says something: no bracket, no frame of a stack."""
+    """Return the last line of stderr that is a sentence: not a bracket, not a frame of a stack trace."""
     lines = [line.strip() for line in stderr.splitlines()]
     return next((line for line in reversed(lines) if " " in line and not line.startswith(("at ", "..."))), "")

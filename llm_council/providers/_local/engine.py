@@ -30,9 +30,8 @@ import attrs
 
 from llm_council.errors import CommandFailed, CouncilError, MissingDependency, TimedOut, UnsupportedEnvironmentError
 from llm_council.errors._secrets import Secret, clean
-from llm_council.providers._local.cores import EngineSpec
 
-__all__ = ["Engine", "EngineSpec", "installed", "release", "running", "state"]
+__all__ = ["Engine", "EngineSpec", "default_threads", "installed", "release", "running", "state"]
 
 START_SECONDS = 120.0
 """Most seconds from the start of the process to its address: large weights on a slow disk."""
@@ -40,9 +39,58 @@ START_SECONDS = 120.0
 LOG_BYTES = 64 * 1024
 """How much of the end of the engine's log is kept, in memory alone."""
 
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+MOST_GENERATING = 4
+MOST_READING = 8
+"""Models of the size that runs here gain nothing from more."""
+
 _SERVER = Path(__file__).with_name("server.py")
 # LD_LIBRARY_PATH: some interpreters do not start without it. No key, no PYTHONPATH, no LD_PRELOAD.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+
+
+@attrs.frozen(kw_only=True)
+class EngineSpec:
+    """What makes two engines the same one.
+
+    Attributes:
+        model: absolute path of the weights.
+        alias: the name that replies carry.
+        slots: requests that are computed at once; further ones queue in the engine.
+        context: tokens of one slot, prompt and answer together.
+        threads: threads that generate.
+        batch_threads: threads that read prompts.
+    """
+
+    model: str
+    alias: str
+    slots: int = 4
+    context: int = 4096
+    threads: int = attrs.field(factory=lambda: default_threads()[0])
+    batch_threads: int = attrs.field(factory=lambda: default_threads()[1])
+
+
+def default_threads() -> tuple[int, int]:
+    """Return how many threads generate and how many read prompts.
+
+    With both cores of a two-core machine busy, two generating threads were 30 times slower than one: they wait for each
+    other at every layer. One core stays free, therefore. Prompts are read in large batches and gain from every core,
+    as long as waiting threads sleep (``OMP_WAIT_POLICY=passive``).
+    """
+    cores = _cores()
+    return max(1, min(cores - 1, MOST_GENERATING)), max(1, min(cores, MOST_READING))
+
+
+def _cores() -> int:
+    """Return the cores that this process may use; a container may have less time than its cores would give."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        return cores
 
 
 def installed() -> str:

@@ -46,7 +46,7 @@ class ClaudeCodeProvider(CommandLineProvider):
     TAKES_MAX_TOKENS: ClassVar[bool] = True
 
     def invocation(self, request: GenerateRequest, *, live: bool) -> Invocation:
-        """Return how a request is put to the program; override to add to its arguments."""
+        """Encode a fitted request; override to add arguments."""
         return encode_request(request, live=live)
 
     def _abilities(self, request: GenerateRequest) -> ProviderCapabilities:
@@ -58,11 +58,11 @@ class ClaudeCodeProvider(CommandLineProvider):
         return ClaudeCodeEvents(self._limits)
 
     async def _sign_in(self) -> str | None:
-        _, said = await self._look("auth", "status")
+        _, said = await self._probe("auth", "status")
         try:
             status = json.loads(said)
         except ValueError:
-            return self._has_key()  # an older version does not know the question
+            return self._has_key()  # an older version does not have this command
         if not isinstance(status, dict) or not isinstance(status.get("loggedIn"), bool):
             return self._has_key()
         if not status["loggedIn"]:

@@ -24,7 +24,7 @@ class CodexProvider(CommandLineProvider):
     """
 
     name = "codex"
-    # It says its answer at once, at the end; what comes before is reasoning.
+    # The answer arrives whole, at the end, so there is no streaming.
     capabilities = ProviderCapabilities(tool_use=True, structured_output=True, multimodal=True, reasoning=True)
 
     PROGRAM: ClassVar[str] = "codex"
@@ -35,7 +35,7 @@ class CodexProvider(CommandLineProvider):
     KEYS: ClassVar[tuple[str, ...]] = ("CODEX_API_KEY", "OPENAI_API_KEY")
 
     def invocation(self, request: GenerateRequest, *, live: bool) -> Invocation:
-        """Return how a request is put to the program; override to add to its arguments."""
+        """Encode a fitted request; override to add arguments."""
         return encode_request(request)
 
     def _reader(self) -> CodexEvents:
@@ -44,7 +44,7 @@ class CodexProvider(CommandLineProvider):
     async def _sign_in(self) -> str | None:
         if self._environment().get("CODEX_API_KEY"):
             return "CODEX_API_KEY"
-        code, _ = await self._look("login", "status")
+        code, _ = await self._probe("login", "status")
         if code == 1:
             raise AuthenticationFailed(f"codex is not signed in: {REMEDY}")
-        return "codex login" if code == 0 else None  # an older version does not know the question
+        return "codex login" if code == 0 else None  # an older version does not have this command

@@ -43,7 +43,7 @@ class GeminiCliProvider(CommandLineProvider):
     KEYS: ClassVar[tuple[str, ...]] = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
     def invocation(self, request: GenerateRequest, *, live: bool) -> Invocation:
-        """Return how a request is put to the program; override to add to its arguments."""
+        """Encode a fitted request; override to add arguments."""
         return encode_request(request)
 
     def _reader(self) -> GeminiCliEvents:

@@ -1,10 +1,15 @@
-"""What command-line agents mean by what they say: words and exit statuses in, typed errors out."""
+"""Map the text and exit status of a command-line agent to an error class and a number of seconds to wait.
+
+Agents report failures as sentences for people; their events carry few codes. The patterns below come from the programs'
+sources and from recorded runs. Text decides only where no HTTP status is known.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
@@ -25,9 +30,8 @@ from llm_council.errors import (
     ServerFailed,
     TruncatedReply,
 )
-from llm_council.providers._agents.waits import wait_said
 
-__all__ = ["Ended", "by_words", "failed", "last_object", "said_on"]
+__all__ = ["Ended", "by_words", "failed", "last_object", "said_on", "wait_said", "wait_until"]
 
 _SHOWN = 300  # characters of an agent's own words in a message
 _OBJECT = re.compile(r"^\{", re.MULTILINE)
@@ -39,8 +43,9 @@ class Ended:
 
     Attributes:
         exit_code: its exit status; negative for a signal.
-        stderr: the end of what it wrote there.
-        at: when, in the machine's time zone, by which agents tell the hour at which a limit ends; None is not known.
+        stderr: the end of its stderr.
+        at: the time of the end, in the machine's time zone, in which agents name the hour at which a limit ends; None
+            if unknown.
     """
 
     exit_code: int = 0
@@ -61,7 +66,7 @@ def last_object(text: str) -> dict[str, Any] | None:
     return None
 
 
-# What agents say in words. Their events carry no codes: these texts are all there is, here as in their own terminals.
+# The agents' events carry no error codes, so these patterns match the texts that their terminals show to people.
 _STATUS = re.compile(r"(?i)\b(?:unexpected|last) status:? (\d{3})\b|\bAPI Error:?[^\n]{0,40}?\(?\b([45]\d{2})\b")
 _WORDS: tuple[tuple[type[ApiError], str], ...] = (
     (
@@ -123,14 +128,14 @@ def by_words(
     wait: float | None = None,
     **facts: Any,
 ) -> CouncilError | None:
-    """Return the error that an agent's words mean; None where they mean none.
+    """Return the error that a text describes; None if no pattern matches.
 
     Args:
-        message: its words.
-        remedy: what to do about a missing sign-in.
-        status: the HTTP status that it passed on, where it did.
-        at: when it said so, see ``Ended``.
-        wait: seconds to wait that it said elsewhere, where these words say none.
+        message: the agent's text.
+        remedy: how to sign in; added to the message of an authentication error.
+        status: the HTTP status that the agent reported, if any.
+        at: the time of the text, see ``Ended``.
+        wait: seconds to wait from another source, used when the text names none.
         **facts: further facts of the error.
     """
     found = _STATUS.search(message)
@@ -157,9 +162,9 @@ def by_words(
 
 
 def failed(said: str, ended: Ended, name: str, remedy: str) -> CouncilError:
-    """Return the error of a program that ended with one."""
+    """Return the error of a program that ended with a non-zero exit status."""
     tail = ended.stderr.strip()
-    # Of its stderr, which other words may stand in, only what it says last.
+    # Only the end of stderr: earlier lines may hold unrelated warnings that match a pattern.
     known = by_words(said or tail[-2048:], remedy=remedy, at=ended.at)
     if known is not None:
         return known
@@ -169,6 +174,83 @@ def failed(said: str, ended: Ended, name: str, remedy: str) -> CouncilError:
 
 
 def said_on(stderr: str) -> str:
-    """Return the end of a program's stderr for a message; nothing where it is empty."""
+    """Return the end of a program's stderr as the end of an error message; empty if stderr is empty."""
     tail = stderr.strip()
     return f"; its stderr ends: {tail[-_SHOWN:]}" if tail else ""
+
+
+# How long to wait.
+
+_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_UNITS = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PIECE = rf"({_NUMBER})\s*(ms|milli|s|m|h|d)[a-z]*"
+_ONE = re.compile(_PIECE, re.IGNORECASE)
+# codex: "try again in 3 days 6 hours 57 minutes"; OpenAI's API: "try again in 11.054s"; Google's: "retry in 250ms",
+# "reset after 1h49m8s"; gemini: "Suggested retry after 34s".
+_SPAN = re.compile(
+    rf"(?:try again in|retry (?:in|after)|resets? (?:in|after))\s+((?:{_PIECE}[\s,]*)+|less than a minute)",
+    re.IGNORECASE,
+)
+# Fields inside texts: of Codex's server, of Google's API, and of the Gemini program's own errors.
+_COUNTED = (
+    (re.compile(rf'"?resets_in_seconds"?\s*:\s*({_NUMBER})'), 1.0),
+    (re.compile(rf'\\?"retryDelay\\?"\s*:\s*\\?"({_NUMBER})s'), 1.0),
+    (re.compile(rf"\bretryDelayMs:\s*({_NUMBER})"), 0.001),
+)
+_UNIX = re.compile(r'(?:limit reached\||"?resets_?at"?\s*:\s*)(\d{10})\b', re.IGNORECASE)
+# codex: "try again at 3:28 PM", "try again at Aug 8th, 2026 12:30 PM"; claude: "resets 12:50am", "resets Oct 6, 1pm".
+_CLOCK = re.compile(
+    r"(?:try again at|resets?(?: at)?)\s+"
+    r"(?:(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+    r"(?:,?\s+(?P<year>\d{4}))?(?:,|\s+at)?\s+)?"
+    r"(?P<hour>\d{1,2})(?::(?P<minute>\d{2}))?\s?(?P<half>am|pm)\b",
+    re.IGNORECASE,
+)
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+
+
+def wait_said(text: str, at: datetime | None) -> float | None:
+    """Return the seconds to wait that a text names; None if it names none, or a time that has passed.
+
+    Args:
+        text: the agent's text.
+        at: the time of the text, in the time zone in which the agent names the hour; None reads time spans only.
+    """
+    return next((seconds for seconds in _waits(text, at) if seconds > 0), None)
+
+
+def wait_until(moment: float, at: datetime | None) -> float | None:
+    """Return the seconds from ``at`` until a Unix time; None if it has passed or ``at`` is unknown."""
+    left = 0.0 if at is None else moment - at.timestamp()
+    return left if left > 0 else None
+
+
+def _waits(text: str, at: datetime | None) -> Iterator[float]:
+    for pattern, unit in _COUNTED:
+        if found := pattern.search(text):
+            yield float(found[1]) * unit
+    if found := _SPAN.search(text):
+        pieces = _ONE.findall(found[1])
+        yield sum(float(number) * _UNITS[unit.lower()] for number, unit in pieces) if pieces else 60.0
+    if at is not None:
+        if found := _UNIX.search(text):
+            yield float(found[1]) - at.timestamp()
+        if found := _CLOCK.search(text):
+            yield _until(found, at)
+
+
+def _until(found: re.Match[str], at: datetime) -> float:
+    """Return the seconds until a clock time; without a day, its next occurrence."""
+    hour = int(found["hour"]) % 12 + (12 if found["half"].lower() == "pm" else 0)
+    try:
+        then = at.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
+        if found["month"]:
+            month = _MONTHS.index(found["month"].lower()) + 1
+            then = then.replace(year=int(found["year"] or at.year), month=month, day=int(found["day"]))
+            if not found["year"] and then < at - timedelta(days=1):
+                then = then.replace(year=at.year + 1)
+        elif then <= at:
+            then += timedelta(days=1)
+    except ValueError:  # no such day
+        return 0.0
+    return (then - at).total_seconds()

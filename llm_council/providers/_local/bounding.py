@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from llm_council._schema import json_path, plain_schema
-from llm_council.providers._local.shapes import (
+from llm_council.providers._local.answer_shapes import (
     Choice,
     Fixed,
     Formed,

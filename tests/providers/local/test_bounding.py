@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_council._schema import compile as compiled
 from llm_council.errors import InvalidOption
-from llm_council.providers._local.schema import bounded, grammar
+from llm_council.providers._local.bounding import bounded, grammar
 
 NAMES = st.sampled_from(["a", "b", "c", "é d", 'q"'])
 

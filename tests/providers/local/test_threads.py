@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from llm_council.providers._local import cores as processor_cores
-from llm_council.providers._local.cores import default_threads
+from llm_council.providers._local import engine as local_engine
+from llm_council.providers._local.engine import default_threads
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from llm_council.providers._local.cores import default_threads
 )
 def test_one_core_stays_free(monkeypatch, tmp_path, cores, quota, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    monkeypatch.setattr(processor_cores, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(local_engine, "_QUOTA", tmp_path / "cpu.max")
     if quota is not None:
         (tmp_path / "cpu.max").write_text(f"{quota}\n")
     assert default_threads() == threads

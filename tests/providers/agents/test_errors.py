@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from llm_council.errors import OutOfCredit, RateLimited, ServerFailed
 from llm_council.providers._agents import claude_code, codex, gemini_cli
+from llm_council.providers._agents.errors import wait_said, wait_until
 from llm_council.providers._agents.invocation import Ended
-from llm_council.providers._agents.waits import wait_said, wait_until
 
 HERE = timezone(timedelta(hours=-5))
 AT = datetime(2026, 11, 23, 14, 30, 15, tzinfo=HERE)
