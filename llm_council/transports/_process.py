@@ -1,8 +1,13 @@
-"""Programs in processes of their own: contained, bounded, and gone with everything they started.
+"""Run a program: start it, bound its time and output, and end it together with every process of its group.
 
-A small supervisor leads each program's session and ends its process group when we let go of it, or are gone ourselves.
-The pipes are read as they are, without the event loop's own subprocess support: one wait serves them all, the same in
-asyncio, uvloop and trio, in any thread, and nothing waits for the end of a pipe that a grandchild keeps open.
+Start: a small supervisor process (``_supervisor.py``) starts the program in a process group of its own.
+
+Bound: ``Process`` reads stdout, stderr and the supervisor's status through one selector, and raises when the time or
+the size is exceeded. It does not use the event loop's subprocess support, so it works the same in asyncio, uvloop and
+trio and in any thread, and it does not wait for a pipe that a grandchild keeps open.
+
+End: ``aclose`` closes the control pipe. The supervisor then sends SIGTERM to the group, and SIGKILL after ``GRACE``
+seconds. The same happens when this program is killed, since its end closes the pipe too.
 """
 
 from __future__ import annotations
@@ -50,7 +55,7 @@ _wait_readable: Callable[[Any], Any] = getattr(anyio, "wait_readable", None) or 
 
 
 class Attachment(Protocol):
-    """A file that a program is given: it is written to a private folder, and its path stands in its place."""
+    """A file passed to a program: written to a private folder; its path takes its place among the arguments."""
 
     @property
     def name(self) -> str: ...
@@ -61,14 +66,14 @@ class Attachment(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Command:
-    """A program's call.
+    """A program with its arguments, stdin and environment.
 
     Attributes:
         program: its absolute path.
-        arguments: text, or files whose paths are meant. Anyone on the machine can read them: no secret, no prompt.
-        stdin: what it reads.
-        environment: all that it finds there; nothing is inherited. A file stands for its path.
-        folder: where it works; None is a fresh empty folder, which is removed afterwards.
+        arguments: text, or files that are passed by path. All users of the machine can read them: no secret, no prompt.
+        stdin: the bytes of its standard input.
+        environment: its whole environment; nothing is inherited. A file is passed by path.
+        folder: its working folder; None creates an empty one, which is removed afterwards.
     """
 
     program: str
@@ -79,13 +84,13 @@ class Command:
 
 
 def absolute_path(path: str | None) -> str:
-    """Return a search path without the entries that depend on where one stands."""
+    """Return a search path without its relative entries."""
     folders = (os.defpath if path is None else path).split(os.pathsep)
     return os.pathsep.join(folder for folder in folders if Path(folder).is_absolute())
 
 
 def find_program(name: str, path: str | None) -> str:
-    """Return the absolute path of a program. The folder one stands in is never searched.
+    """Return the absolute path of a program. The current folder is never searched.
 
     Args:
         name: the program's name, or its absolute path, ``~`` included.
@@ -249,7 +254,7 @@ class Process:
         return data
 
     def hurry(self, seconds: float) -> None:
-        """Give it no more than so many seconds from now."""
+        """Shorten the time limit to this many seconds from now."""
         self._ends = min(time.monotonic() + seconds, self._ends or inf)
 
     async def wait(self) -> int:
@@ -357,7 +362,7 @@ class Process:
             self._release()
 
     def _let_go(self) -> bool:
-        """Tell the supervisor to end the group; tell whether there is something to wait for."""
+        """Ask the supervisor to end the group; return True if its status is still to come."""
         for name in ("stdin", "stdout", "stderr"):
             self._close(name)
         if "control" in self._fds:
@@ -367,7 +372,7 @@ class Process:
         return "status" in self._fds
 
     def _release(self) -> None:
-        """Give back what is left. In a forked child that is its copies of the pipes alone."""
+        """Release pipes, processes and files; in a forked child only its copies of the pipes."""
         ended = "status" not in self._fds
         for name in tuple(self._fds):
             self._close(name)

@@ -2,11 +2,11 @@
 
 Run by path with ``python -I -S``: it imports nothing of this package and reads nothing of the folder it runs in. The
 parent keeps the pipe CONTROL open; whatever way the parent ends, SIGKILL included, the pipe ends with it, and then so
-does the group: SIGTERM, GRACE seconds, SIGKILL. What happens is told on the pipe STATUS: ``started PID``, then
+does the group: SIGTERM, GRACE seconds, SIGKILL. Reports go to the pipe STATUS: ``started PID``, then
 ``exit CODE``, negative for a signal; or ``error ERRNO`` alone.
 
 Usage: ``_supervisor.py CONTROL STATUS PARENT GRACE FOLDER PROGRAM [ARGUMENT ...]``. FOLDER is a temporary folder, which
-is removed here once nobody needs it: the parent may be killed at any moment.
+is removed here after the program has ended, because the parent may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class _Supervisor:
                 ends = time.monotonic() + self.grace
 
     def has_ended(self) -> bool:
-        """Tell whether the program has ended; where the system can, without letting go of its number."""
+        """Return True if the program has ended; with ``waitid`` it stays a zombie, so its process id is not reused."""
         if hasattr(os, "waitid"):
             return os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         pid, status = os.waitpid(self.child, os.WNOHANG)
@@ -107,14 +107,14 @@ class _Supervisor:
         return bool(pid)
 
     def signal_group(self, number: int) -> None:
-        """Send a signal to whoever is left of the group."""
+        """Send a signal to the remaining processes of the group."""
         try:  # noqa: SIM105 - contextlib is slow to import, and this must start quickly
             os.killpg(self.child, number)
         except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
             pass
 
     def tell(self, words: str) -> None:
-        """Write a line to the parent, if there is one."""
+        """Write a status line to the parent, if it still exists."""
         try:  # noqa: SIM105 - as above
             os.write(self.status, f"{words}\n".encode())
         except OSError:

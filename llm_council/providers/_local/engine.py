@@ -1,11 +1,15 @@
-"""One engine process per model and program: started when first needed, shared, watched, ended with its last user.
+"""Start, share, watch and end the embedded engine: one child process for each model in this program.
 
-An engine is a child process with a session of its own, reached over its loopback address with a random key that
-travels on stdin. One daemon thread starts it and reaps it, another keeps the end of its log in memory. No lock is held
-while waiting, so any number of event loops and threads may ask at once.
+Start: ``running`` starts the process (``server.py``) on first use and waits until it listens. The settings and a random
+API key go to its stdin; its loopback address comes back on stdout.
 
-After a fork the child forgets the parent's engines and starts its own when it needs one: an engine must not outlive the
-process that answers for it. Memory maps of the same weights are shared by the kernel.
+Watch: a daemon thread per engine starts the process and waits for its exit; a second one keeps the end of its log in
+memory. No lock is held while waiting, so many event loops and threads can call at once.
+
+End: each adapter that uses an engine is one of its holders. The engine ends when its last holder releases it or is
+collected, and when this program exits: the process ends once its stdin is closed.
+
+Fork: a forked child forgets the parent's engines and starts its own on demand.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ START_SECONDS = 120.0
 """Most seconds from the start of the process to its address: large weights on a slow disk."""
 
 LOG_BYTES = 64 * 1024
-"""How much of the end of the engine's log is kept, in memory alone."""
+"""Bytes of the end of the engine's log that are stored, in memory only."""
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -52,7 +56,7 @@ _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "
 
 @attrs.frozen(kw_only=True)
 class EngineSpec:
-    """What makes two engines the same one.
+    """The settings of an engine; callers with equal settings share one process.
 
     Attributes:
         model: absolute path of the weights.
@@ -108,17 +112,17 @@ def installed() -> str:
 
 
 class Engine:
-    """One engine process and the thread that answers for it.
+    """One engine process and the thread that starts it and waits for its exit.
 
     Attributes:
-        spec: what it runs.
-        key: the key that its server wants.
-        address: where it listens; empty until it does, and for one that did not start.
+        spec: its settings.
+        key: the API key of its server.
+        address: its base URL; empty until it listens, and if it failed to start.
         grammar: the grammars that it was built for: ``"llguidance"`` or ``"gbnf"``.
         settled: set once it listens or has ended.
         ended: set once the process is gone.
-        holders: ids of the objects for which it is kept.
-        speaker: whatever the floor above talks to it with, kept as long as it.
+        holders: ids of the objects that use it.
+        speaker: the adapter's HTTP client for this engine; stored here so that it lives as long as the engine.
     """
 
     def __init__(self, spec: EngineSpec, packages: str) -> None:
@@ -162,7 +166,7 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let the process end, without waiting for it."""
+        """Ask the process to end by closing its stdin; does not wait."""
         self._stopping = True
         process = self._process
         if process is not None and process.stdin is not None:
@@ -213,7 +217,7 @@ class Engine:
         )
 
     def forget(self) -> None:
-        """Let go of a process that belongs to the parent of a fork: close the pipes, signal nothing, reap nothing."""
+        """In a forked child: close the copies of the pipes, without a signal or a wait for the parent's process."""
         process = self._process
         if process is None:
             return
@@ -238,7 +242,7 @@ class Engine:
         watchdog.start()
         drain = threading.Thread(target=self._drain, args=(process,), name="llm-council-engine-log", daemon=True)
         drain.start()
-        self._shake_hands(process)
+        self._exchange_settings(process)
         watchdog.cancel()
         process.wait()
         drain.join(1.0)
@@ -262,7 +266,7 @@ class Engine:
             start_new_session=True,
         )
 
-    def _shake_hands(self, process: subprocess.Popen[bytes]) -> None:
+    def _exchange_settings(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - for the type checker
         settings = {**attrs.asdict(self.spec), "packages": self._packages, "api_key": self.key.reveal()}
         try:
@@ -306,7 +310,7 @@ _lock = threading.Lock()
 _engines: dict[EngineSpec, Engine] = {}
 _dropped: deque[int] = deque()  # holders that ended and whose engines are still to be given up
 _finalizers: dict[int, weakref.finalize[Any, Any]] = {}
-_leaving = False
+_registered = False
 
 
 async def running(spec: EngineSpec, holder: object) -> Engine:
@@ -328,13 +332,13 @@ async def running(spec: EngineSpec, holder: object) -> Engine:
             provider="local",
         )
     with _lock:  # for microseconds: nobody waits while holding it but for a thread to start
-        stopped = _give_up_dropped()  # first: an id among them may be this holder's now
+        stopped = _release_collected()  # first: an id among them may be this holder's now
         engine = _engines.get(spec)
         if engine is None or not engine.usable:
             holders = engine.holders if engine else set()
             engine = _engines[spec] = Engine(spec, packages)
             engine.holders |= holders
-            _leave_in_order()
+            _stop_at_exit()
             engine.start()
         engine.holders.add(id(holder))
         if id(holder) not in _finalizers:
@@ -375,12 +379,12 @@ def _stop(engines: list[Engine]) -> None:
         if not _dropped or not _lock.acquire(blocking=False):
             return
         try:
-            engines = _give_up_dropped()
+            engines = _release_collected()
         finally:
             _lock.release()
 
 
-def _give_up_dropped() -> list[Engine]:
+def _release_collected() -> list[Engine]:
     stopped = []
     while _dropped:
         stopped += _give_up(_dropped.popleft())
@@ -396,17 +400,17 @@ def _give_up(holder: int) -> list[Engine]:
 
 
 def state(spec: EngineSpec) -> str:
-    """Say in a few words whether the engine for a model runs in this program."""
+    """Describe the state of a model's engine in this program, in a few words."""
     engine = _engines.get(spec)
     if engine is None or not engine.usable:
         return "not started; the first call starts it"
     return f"running at {engine.address}, process {engine.pid}" if engine.address else "starting"
 
 
-def _leave_in_order() -> None:
-    global _leaving
-    if not _leaving:
-        _leaving = True
+def _stop_at_exit() -> None:
+    global _registered
+    if not _registered:
+        _registered = True
         atexit.register(_stop_all)
 
 
@@ -420,7 +424,7 @@ def _stop_all() -> None:
         engine.join(max(0.1, end - time.monotonic()))
 
 
-def _forget_all() -> None:
+def _forget_after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     _dropped.clear()
@@ -434,4 +438,4 @@ def _forget_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_forget_after_fork)

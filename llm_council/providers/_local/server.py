@@ -1,4 +1,4 @@
-"""The embedded engine's own process: serve one model on a loopback port until the parent lets go.
+"""The program of the engine's process: serve one model on a loopback port until the parent closes stdin.
 
 Run by path with ``python -I``: it imports nothing of this package, reads nothing of the folder it runs in, and a crash
 in native code ends this process and no other. The parent writes one JSON line on stdin and keeps the pipe open;
