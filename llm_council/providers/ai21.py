@@ -1,19 +1,97 @@
-"""AI21: the Jamba models."""
+"""AI21: the Jamba models.
+
+The dialect is OpenAI's chat, without the fields that AI21's API reference lacks: contents are strings only, and there
+is no ``tool_choice``, no ``json_schema``, no name on a turn and no ``strict`` on a tool. Replies are read as OpenAI's.
+"""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from llm_council._wire.openai_chat import ChatOptions
+import attrs
+
+from llm_council._wire.openai_chat import ChatOptions, ReasoningStyle, SchemaStyle
+from llm_council._wire.openai_chat import ChatStream as OpenAIStream
+from llm_council._wire.openai_chat import encode_request as _encode_for_openai
 from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import ProviderCapabilities
-from llm_council.models.reply import GenerateResponse
+from llm_council.models.limits import Limits
+from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._ai21 import CHAT, ChatStream, encode_request
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.transports import HttpReply
 
 __all__ = ["AI21Provider"]
+
+CHAT = ChatOptions(
+    vendor="ai21",
+    reasoning=ReasoningStyle.NONE,
+    schema=SchemaStyle.JSON_OBJECT,
+    stream_usage=False,  # the last event counts the tokens, unasked
+)
+"""What AI21 takes."""
+
+_LIMITS = Limits()
+
+
+def encode_request(request: GenerateRequest, options: ChatOptions = CHAT) -> dict[str, Any]:
+    """Write a request; ``extra`` goes beside the fields, as it is.
+
+    Args:
+        request: what is asked; ``fitting.fit`` has made it fit the model.
+        options: in what the model differs.
+
+    Raises:
+        InvalidOption: a tool's result without ``tool_call_id``.
+    """
+    payload = _encode_for_openai(request, options)
+    if request.tool_choice is not None and "tool_choice" not in request.extra:
+        del payload["tool_choice"]
+    for turn in payload["messages"]:
+        turn.pop("name", None)
+        if turn["content"] is None:  # beside the calls of tools
+            turn["content"] = ""
+    if request.tools and "tools" not in request.extra:
+        for tool in payload["tools"]:
+            tool["function"].pop("strict", None)
+            tool["function"]["parameters"].setdefault("properties", {})
+    return payload
+
+
+class ChatStream(OpenAIStream):
+    """Read the body of a stream, see ``llm_council._wire.openai_chat.ChatStream``.
+
+    Args:
+        options: in what the model differs.
+        limits: ``event`` and ``json_depth`` bound each event.
+        request_id: the id from the reply's headers; None takes the one in the stream.
+        model: the model that was asked; the stream does not say which one answers.
+    """
+
+    def __init__(
+        self,
+        options: ChatOptions = CHAT,
+        limits: Limits = _LIMITS,
+        *,
+        request_id: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        super().__init__(options, limits, request_id=request_id)
+        self._asked = model
+
+    def feed(self, data: bytes) -> list[GenerateChunk]:
+        """Return what these bytes add to the answer: nothing for a keep-alive."""
+        return self._named(super().feed(data))
+
+    def finish(self) -> list[GenerateChunk]:
+        """Return what the end of the body adds."""
+        return self._named(super().finish())
+
+    def _named(self, chunks: list[GenerateChunk]) -> list[GenerateChunk]:
+        if chunks and self._asked:
+            chunks[0] = attrs.evolve(chunks[0], model=chunks[0].model or self._asked)
+            self._asked = None
+        return chunks
 
 
 class AI21Provider(OpenAICompatibleProvider):

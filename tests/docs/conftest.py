@@ -40,9 +40,9 @@ def answer(schema: Mapping[str, Any] | None) -> str:
 
 def reply_of_the_internet(request: httpx.Request) -> httpx.Response:
     """Answer as OpenAI, or a service that is compatible with it, would."""
-    from llm_council._wire import responses
     from llm_council.models import FinishReason, GenerateResponse, Usage
-    from llm_council.testing._mirrors.openai_chat_reply import encode_chunks, encode_response, frame
+    from llm_council.testing._mirrors import responses
+    from llm_council.testing._mirrors.openai_chat import encode_chunks, encode_response, frame
 
     if request.method == "GET":
         return httpx.Response(200, json={"object": "list", "data": [{"id": "house-70b", "object": "model"}]})

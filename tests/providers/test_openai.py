@@ -7,12 +7,12 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
-from llm_council._wire import responses
 from llm_council.errors import InvalidOption, MissingCredentials, ModelNotFound, ServerFailed
 from llm_council.models import Message, ReasoningConfig, ReasoningPart, StructuredOutput, Tool, Usage, join
 from llm_council.providers.base import GenerateRequest, GenerateResponse, call, examine, stream
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.providers.openai import OpenAIProvider
+from llm_council.testing._mirrors import responses
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[3] / "shared")
 SCHEMA = SHARED / "oracles" / "specs" / "derived" / "openai.chat.request.schema.json"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_council._wire import failures
-from llm_council._wire.openai_chat import decode_error, decode_response, encode_error
+from llm_council._wire.openai_chat import decode_error, decode_response
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
@@ -25,6 +25,7 @@ from llm_council.errors import (
     ServerFailed,
 )
 from llm_council.errors._secrets import Secret
+from llm_council.testing._mirrors.openai_chat import encode_error
 
 NOW = 1_700_000_000.0
 

@@ -21,7 +21,7 @@ from llm_council.errors import (
     ServerFailed,
 )
 
-__all__ = ["choice_error", "decode_error", "encode_error", "error_inside"]
+__all__ = ["choice_error", "decode_error", "error_inside"]
 
 _WORDS = 300  # characters of an upstream's or a proxy's words in a message
 
@@ -264,13 +264,3 @@ def _status_in(*values: Any) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
             return value
     return None
-
-
-def encode_error(
-    message: str, *, code: str | int | None = None, kind: str | None = None, metadata: Any = None
-) -> dict[str, Any]:
-    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
-    error: dict[str, Any] = {"message": message, "type": kind, "param": None, "code": code}
-    if metadata is not None:
-        error["metadata"] = metadata
-    return {"error": error}

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
 from llm_council._wire.openai_chat.calls import CUSTOM
 from llm_council._wire.openai_chat.options import DEFAULT, ChatOptions, ReasoningStyle, SchemaStyle
-from llm_council._wire.openai_chat.thoughts import (
-    THINKING,
-    decode_thoughts,
-    encode_thoughts,
-    reasoning_part,
-    thinking_block,
-)
-from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
-from llm_council.errors import InvalidOption, MalformedReply
+from llm_council._wire.openai_chat.thoughts import encode_thoughts, thinking_block
+from llm_council.errors import InvalidOption
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
 
-__all__ = ["decode_request", "encode_request"]
+__all__ = ["USAGE_IN_STREAM", "encode_choice", "encode_reasoning", "encode_request", "encode_tool"]
 
-
-_USAGE = {"include_usage": True}
+USAGE_IN_STREAM = {"include_usage": True}
+_NO_THINKING = {"enable_thinking": False}  # the switch in the chat templates of Qwen, GLM and DeepSeek models
 _NAME = re.compile(r"[^A-Za-z0-9_-]")  # what names of schemas may not hold (OpenAI API reference)
 
 
@@ -57,18 +50,18 @@ def encode_request(
         "temperature": request.temperature,
         "top_p": request.top_p,
         "stop": list(request.stop) or None,
-        "tools": [_encode_tool(tool) for tool in request.tools] or None,
-        "tool_choice": _encode_choice(request.tool_choice),
+        "tools": [encode_tool(tool) for tool in request.tools] or None,
+        "tool_choice": encode_choice(request.tool_choice),
         "response_format": _encode_format(request, options),
         "cache_control": _encode_cache(request, options),
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.reasoning is not None:
-        payload.update(_encode_reasoning(request.reasoning, options))
+        payload.update(encode_reasoning(request.reasoning, options))
     if request.stream if stream is None else stream:
         payload["stream"] = True
         if options.stream_usage:
-            payload["stream_options"] = dict(_USAGE)
+            payload["stream_options"] = dict(USAGE_IN_STREAM)
     payload.update(request.extra)
     return payload
 
@@ -146,7 +139,8 @@ def _encode_call(call: ToolCall, options: ChatOptions) -> dict[str, Any]:
     return {**kept, "id": call.id, "type": "function", "function": function}
 
 
-def _encode_tool(tool: Tool) -> dict[str, Any]:
+def encode_tool(tool: Tool) -> dict[str, Any]:
+    """Return a tool as a row of ``tools``."""
     function: dict[str, Any] = {"name": tool.name, "parameters": dict(tool.parameters)}
     if tool.description is not None:
         function["description"] = tool.description
@@ -155,7 +149,8 @@ def _encode_tool(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _encode_choice(choice: str | None) -> str | dict[str, Any] | None:
+def encode_choice(choice: str | None) -> str | dict[str, Any] | None:
+    """Return ``tool_choice``: a mode word, or the function to call."""
     if choice is None or choice in ("auto", "none", "required"):
         return choice
     return {"type": "function", "function": {"name": choice}}
@@ -183,7 +178,8 @@ def _encode_cache(request: GenerateRequest, options: ChatOptions) -> dict[str, A
     return {"type": "ephemeral", "ttl": wish} if isinstance(wish, str) else {"type": "ephemeral"}
 
 
-def _encode_reasoning(config: ReasoningConfig, options: ChatOptions) -> dict[str, Any]:
+def encode_reasoning(config: ReasoningConfig, options: ChatOptions) -> dict[str, Any]:
+    """Return the fields that set effort and budget, in the server's style."""
     effort = None if config.effort is None else str(config.effort)
     budget = config.budget_tokens
     if options.reasoning is ReasoningStyle.OBJECT:
@@ -199,184 +195,3 @@ def _encode_reasoning(config: ReasoningConfig, options: ChatOptions) -> dict[str
         if effort == Effort.NONE:
             fields["chat_template_kwargs"] = dict(_NO_THINKING)
     return fields
-
-
-_NO_THINKING = {"enable_thinking": False}  # the switch in the chat templates of Qwen, GLM and DeepSeek models
-
-
-def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequest:
-    """Read a request: the mirror of ``encode_request``, for fake vendors.
-
-    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
-
-    Raises:
-        MalformedReply: the payload is no request of this dialect.
-    """
-    rest = dict(need_object(payload, "$"))
-    turns = need_list(rest.pop("messages", None), "$.messages")
-    facts: dict[str, Any] = {
-        "messages": [_decode_turn(turn, f"$.messages[{index}]", options) for index, turn in enumerate(turns)],
-        "model": rest.pop("model", None),
-        "stream": rest.pop("stream", False) is True,
-        **_taken(rest, "max_tokens", options.max_tokens_field),
-        **_taken(rest, "temperature"),
-        **_taken(rest, "top_p"),
-        **_decode_stop(rest),
-        **_decode_tools(rest),
-        **_decode_format(rest),
-        **_decode_cache(rest, options),
-        **_decode_reasoning(rest, options),
-    }
-    if facts["stream"] and options.stream_usage and rest.get("stream_options") == _USAGE:
-        del rest["stream_options"]
-    for key, value in options.body.items():
-        if key in rest and rest[key] == value:
-            del rest[key]
-    if facts["model"] is not None and not isinstance(facts["model"], str):
-        raise malformed("$.model", "a string", facts["model"])
-    try:
-        return GenerateRequest(**facts, extra=rest)
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path="$") from None
-
-
-def _taken(rest: dict[str, Any], name: str, key: str | None = None) -> dict[str, Any]:
-    value = rest.pop(key or name, None)
-    return {} if value is None else {name: value}
-
-
-def _decode_stop(rest: dict[str, Any]) -> dict[str, Any]:
-    stop = rest.get("stop")
-    words = [stop] if isinstance(stop, str) else stop
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        return {}
-    del rest["stop"]
-    return {"stop": words}
-
-
-def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    listed = rest.get("tools")
-    if isinstance(listed, list) and listed:
-        try:
-            tools = [Tool.of(tool["function"]) for tool in listed if tool.get("type") == "function"]
-        except (InvalidOption, KeyError, AttributeError, TypeError):
-            tools = []
-        if len(tools) == len(listed) and [_encode_tool(tool) for tool in tools] == listed:
-            facts["tools"] = tools
-            del rest["tools"]
-    choice = rest.get("tool_choice")
-    named = choice.get("function") if isinstance(choice, dict) else None
-    name = named.get("name") if isinstance(named, dict) else choice
-    if isinstance(name, str) and _encode_choice(name) == choice:
-        facts["tool_choice"] = name
-        del rest["tool_choice"]
-    return facts
-
-
-def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
-    wanted = rest.pop("response_format", None)
-    if wanted is None:
-        return {}
-    if not isinstance(wanted, dict):
-        raise malformed("$.response_format", "an object", wanted)
-    inner = wanted.get("json_schema")
-    if (
-        isinstance(inner, dict)
-        and inner.keys() == {"name", "schema", "strict"}
-        and wanted.keys() == {"type", "json_schema"}
-    ):
-        name, schema, strict = inner["name"], inner["schema"], inner["strict"]
-        plain = isinstance(name, str) and 0 < len(name) <= 64 and not _NAME.search(name)
-        if plain and isinstance(schema, dict) and isinstance(strict, bool):
-            return {"structured_output": StructuredOutput(json_schema=schema, name=name, strict=strict)}
-    return {"response_format": wanted}
-
-
-def _decode_cache(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
-    mark = rest.get("cache_control") if options.cache_control else None
-    if not isinstance(mark, dict) or mark.get("type") != "ephemeral" or not mark.keys() <= {"type", "ttl"}:
-        return {}
-    life = mark.get("ttl", True)
-    if life is not True and not (isinstance(life, str) and life):
-        return {}
-    del rest["cache_control"]
-    return {"prompt_cache": life}
-
-
-def _decode_reasoning(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
-    found: Mapping[str, Any] = rest
-    budget_key = "thinking_token_budget"
-    if options.reasoning is ReasoningStyle.OBJECT:
-        inner = rest.get("reasoning")
-        found, budget_key = (inner if isinstance(inner, dict) else {}), "max_tokens"
-    effort = found.get("effort" if options.reasoning is ReasoningStyle.OBJECT else "reasoning_effort")
-    budget = found.get(budget_key)
-    try:
-        config = ReasoningConfig(effort=effort, budget_tokens=budget)
-    except (InvalidOption, TypeError):
-        return {}
-    written = _encode_reasoning(config, options)
-    if not written or any(rest.get(key) != value for key, value in written.items()):
-        return {}
-    for key in written:
-        del rest[key]
-    return {"reasoning": config}
-
-
-def _decode_turn(value: Any, path: str, options: ChatOptions) -> Message:
-    turn = need_object(value, path)
-    role = get_text(turn, "role", path)
-    if not role:
-        raise malformed(f"{path}.role", "a role", turn.get("role"))
-    parts = [*decode_thoughts(turn, path, options), *_decode_content(turn.get("content"), f"{path}.content", options)]
-    calls = turn.get("tool_calls")
-    calls = [] if calls is None else need_list(calls, f"{path}.tool_calls")
-    return Message(
-        role,
-        parts,
-        name=get_text(turn, "name", path),
-        tool_calls=[_decode_call(call, f"{path}.tool_calls[{index}]", options) for index, call in enumerate(calls)],
-        tool_call_id=get_text(turn, "tool_call_id", path),
-    )
-
-
-def _decode_content(value: Any, path: str, options: ChatOptions) -> list[Part]:
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [TextPart(text=value)]
-    parts: list[Part] = []
-    for index, block in enumerate(need_list(value, path)):
-        here = f"{path}[{index}]"
-        word = get_text(need_object(block, here), "type", here)
-        if word == "text":
-            parts.append(TextPart(text=get_text(block, "text", here) or "", cache="cache_control" in block))
-        elif word == "image_url":
-            image = need_object(block.get("image_url"), f"{here}.image_url")
-            url = get_text(image, "url", f"{here}.image_url")
-            try:
-                parts.append(ImagePart(url=url, detail=get_text(image, "detail", f"{here}.image_url")))
-            except InvalidOption as error:
-                raise MalformedReply(f"{here}: {error}", path=here) from None
-        elif word == THINKING and options.echo == "content":
-            parts.append(reasoning_part(block, options.vendor))
-        else:
-            raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known ({kind(word)})", path=here)
-    return parts
-
-
-def _decode_call(value: Any, path: str, options: ChatOptions) -> ToolCall:
-    call = need_object(value, path)
-    word, key = (CUSTOM, "input") if call.get("type") == CUSTOM else ("function", "arguments")
-    inner = need_object(call.get(word), f"{path}.{word}")
-    name = get_text(inner, "name", f"{path}.{word}")
-    if not name:
-        raise malformed(f"{path}.{word}.name", "a name", inner.get("name"))
-    extra = {key: call[key] for key in options.tool_call_keys if key in call}
-    return ToolCall(
-        id=get_text(call, "id", path) or "",
-        name=name,
-        arguments=get_text(inner, key, f"{path}.{word}") or "",
-        extra={**extra, "type": CUSTOM} if word == CUSTOM else extra,
-    )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire.openai_chat.options import ChatOptions
-from llm_council._wire.payloads import get_text, need_list
 from llm_council.models.messages import Message, ReasoningPart
 
 __all__ = [
     "THINKING",
     "add_block",
     "add_thinking",
-    "decode_thoughts",
     "encode_thoughts",
     "reasoning_part",
     "thinking_block",
@@ -47,21 +45,6 @@ def thinking_block(part: ReasoningPart, options: ChatOptions) -> Block | None:
         return None
     signed = {} if part.signature is None else {"signature": part.signature}
     return {"type": THINKING, THINKING: [{"type": "text", "text": part.text}], **signed}
-
-
-def decode_thoughts(turn: Mapping[str, Any], path: str, options: ChatOptions) -> Iterable[ReasoningPart]:
-    """Read the reasoning that ``encode_thoughts`` writes: its mirror, for fake vendors.
-
-    Raises:
-        MalformedReply: it is none.
-    """
-    key = options.echo
-    if key in (None, "content") or turn.get(key) is None:
-        return ()
-    if key != "reasoning_details":
-        return (ReasoningPart(text=get_text(turn, key, path) or "", vendor=options.vendor),)
-    blocks = need_list(turn[key], f"{path}.{key}")
-    return [reasoning_part(block, options.vendor) for block in blocks if isinstance(block, dict)]
 
 
 def reasoning_part(block: Block, vendor: str) -> ReasoningPart:

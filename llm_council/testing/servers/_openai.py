@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from llm_council._wire import openai_chat as wire
 from llm_council.models import GenerateRequest, GenerateResponse
-from llm_council.testing._mirrors import openai_chat_reply as mirror
+from llm_council.testing._mirrors import openai_chat as mirror
 from llm_council.testing.servers._dialect import Dialect
 from llm_council.testing.servers._said import Asked, Refuse
 
@@ -27,7 +26,7 @@ class OpenAI(Dialect):
         """Read a request to ``/chat/completions``."""
         if asked.method != "POST" or not asked.path.endswith("/chat/completions"):
             return None
-        return wire.decode_request(asked.json)
+        return mirror.decode_request(asked.json)
 
     def whole(self, response: GenerateResponse) -> Any:
         """Write a reply."""
@@ -43,7 +42,7 @@ class OpenAI(Dialect):
 
     def refusal(self, refuse: Refuse) -> Any:
         """Write an error."""
-        return wire.encode_error(refuse.message, code=refuse.code or _CODES.get(refuse.status), kind="error")
+        return mirror.encode_error(refuse.message, code=refuse.code or _CODES.get(refuse.status), kind="error")
 
     def facts(self, asked: Asked) -> Any:
         """List one model; say that a key is good."""

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llm_council._wire import responses as wire
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, Usage
+from llm_council.testing._mirrors import responses as mirror
 from llm_council.testing.servers._openai import OpenAI
 from llm_council.testing.servers._said import Asked
 
@@ -28,15 +28,15 @@ class Responses(OpenAI):
         """Read a request to ``/responses``."""
         if asked.method != "POST" or not asked.path.endswith("/responses"):
             return None
-        return wire.decode_request(asked.json)
+        return mirror.decode_request(asked.json)
 
     def whole(self, response: GenerateResponse) -> Any:
         """Write a reply."""
-        return {**_BESIDE, **wire.encode_response(_worded(response))}
+        return {**_BESIDE, **mirror.encode_response(_worded(response))}
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Write a stream."""
-        for number, event in enumerate(wire.encode_events(_worded(response))):
+        for number, event in enumerate(mirror.encode_events(_worded(response))):
             beside: dict[str, Any] = {"sequence_number": number}
             if "response" in event:
                 beside["response"] = {**_BESIDE, **event["response"]}
@@ -48,7 +48,7 @@ class Responses(OpenAI):
 
     def frame(self, event: Any) -> bytes:
         """Write an event; a refusal in the middle is one of its own type."""
-        return wire.frame(event if "type" in event else {"type": "error", **event})
+        return mirror.frame(event if "type" in event else {"type": "error", **event})
 
 
 def _worded(response: GenerateResponse) -> GenerateResponse:

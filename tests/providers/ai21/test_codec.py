@@ -16,20 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_council import models as m
+from llm_council._wire.openai_chat import decode_error, decode_response
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import AuthenticationFailed, RequestRejected
-from llm_council.providers._ai21 import (
-    CHAT,
-    DONE,
-    ChatStream,
-    decode_error,
-    decode_request,
-    decode_response,
-    encode_chunks,
-    encode_request,
-    encode_response,
-    frame,
-)
+from llm_council.providers.ai21 import CHAT, ChatStream, encode_request
+from llm_council.testing._mirrors.openai_chat import DONE, decode_request, encode_chunks, encode_response, frame
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 ORACLES = SHARED / "oracles"

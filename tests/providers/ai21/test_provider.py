@@ -15,8 +15,8 @@ from llm_council.models import (
     Usage,
     join,
 )
-from llm_council.providers._ai21 import DONE, encode_chunks, encode_response, frame
 from llm_council.providers.base import GenerateRequest, call, examine, stream
+from llm_council.testing._mirrors.openai_chat import DONE, encode_chunks, encode_response, frame
 
 pytestmark = pytest.mark.anyio
 

@@ -7,18 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from llm_council._wire.openai_chat import (
-    DONE,
-    ChatOptions,
-    ChatStream,
-    ChunkDecoder,
-    decode_request,
-    decode_response,
-    encode_chunks,
-    encode_request,
-    encode_response,
-    frame,
-)
+from llm_council._wire.openai_chat import ChatOptions, ChatStream, ChunkDecoder, decode_response, encode_request
 from llm_council._wire.payloads import dumps
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, InvalidOption, MalformedReply, RateLimited, ServerFailed, TruncatedReply
@@ -38,6 +27,7 @@ from llm_council.models import (
     Usage,
     join,
 )
+from llm_council.testing._mirrors.openai_chat import DONE, decode_request, encode_chunks, encode_response, frame
 
 # What is sent
 

@@ -12,20 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_council._wire import openai_chat
-from llm_council._wire.openai_chat import (
-    DONE,
-    ChatOptions,
-    ChatStream,
-    ChunkDecoder,
-    decode_request,
-    encode_chunks,
-    encode_request,
-    frame,
-)
+from llm_council._wire.openai_chat import ChatOptions, ChatStream, ChunkDecoder, encode_request
 from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.errors import MalformedReply
 from llm_council.models import GenerateRequest, GenerateResponse, Message, ReasoningConfig, TextPart, join
+from llm_council.testing._mirrors import openai_chat as mirror
+from llm_council.testing._mirrors.openai_chat import DONE, decode_request, encode_chunks, frame
 
 SERVERS = [
     ChatOptions(),
@@ -156,6 +149,7 @@ def test_any_bytes_are_json_or_refused(body: bytes) -> None:
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
         codec=openai_chat,
+        mirror=mirror,
         stream=ChatStream,
         requests=strategies.representable("openai"),
         replies=strategies.replies("openai"),

@@ -30,6 +30,7 @@ from llm_council.errors import (
 )
 from llm_council.models import FinishReason, GenerateChunk, GenerateRequest, GenerateResponse, Message, ToolCall, join
 from llm_council.providers import _google, _ollama
+from llm_council.testing._mirrors.openai_chat import decode_request
 
 READERS: dict[str, Callable[[], Any]] = {
     "chat": openai_chat.ChatStream,
@@ -148,7 +149,7 @@ def test_a_call_with_free_text_is_read_and_goes_back_as_it_came() -> None:
     assert (streamed.tool_calls, answer.tool_calls, fault) == (expected, expected, None)
     again = openai_chat.encode_request(GenerateRequest(messages=[Message("user", "x"), answer.to_message()]))
     assert again["messages"][1]["tool_calls"] == [whole]
-    assert openai_chat.decode_request(again).messages[1].tool_calls == expected
+    assert decode_request(again).messages[1].tool_calls == expected
 
 
 def test_a_call_of_the_servers_own_kind_is_none_of_ours() -> None:

@@ -6,16 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_council._wire.responses import (
-    ResponsesOptions,
-    ResponseStream,
-    decode_request,
-    decode_response,
-    encode_events,
-    encode_request,
-    encode_response,
-    frame,
-)
+from llm_council._wire.responses import ResponsesOptions, ResponseStream, decode_response, encode_request
 from llm_council.errors import (
     ApiError,
     InvalidOption,
@@ -37,6 +28,7 @@ from llm_council.models import (
     Usage,
     join,
 )
+from llm_council.testing._mirrors.responses import decode_request, encode_events, encode_response, frame
 
 THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA", "status": None}
 CALL = {

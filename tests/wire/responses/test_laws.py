@@ -14,16 +14,12 @@ from hypothesis import strategies as st
 
 from llm_council._wire import responses
 from llm_council._wire.payloads import dumps
-from llm_council._wire.responses import (
-    EventDecoder,
-    ResponsesOptions,
-    ResponseStream,
-    encode_events,
-    frame,
-)
+from llm_council._wire.responses import EventDecoder, ResponsesOptions, ResponseStream
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, MalformedReply, TruncatedReply
 from llm_council.models import GenerateResponse, join
+from llm_council.testing._mirrors import responses as mirror
+from llm_council.testing._mirrors.responses import encode_events, frame
 
 SERVERS = [
     ResponsesOptions(),
@@ -127,6 +123,7 @@ def test_junk_events_are_read_or_refused_and_nothing_else(value: Any, names: lis
 class TestLaws(wire_laws.DialectLaws):
     dialect = wire_laws.Dialect(
         codec=responses,
+        mirror=mirror,
         stream=ResponseStream,
         requests=strategies.representable("responses"),
         replies=strategies.replies("responses"),

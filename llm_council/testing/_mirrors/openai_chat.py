@@ -1,0 +1,348 @@
+"""Fake OpenAI: read chat requests, and write replies, streams and errors as ``POST /chat/completions`` does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from llm_council._wire.openai_chat.calls import CUSTOM
+from llm_council._wire.openai_chat.options import DEFAULT, ChatOptions, ReasoningStyle
+from llm_council._wire.openai_chat.reply import CHOICE_EXTRA, MESSAGE_EXTRA, REPLY_EXTRA, picked
+from llm_council._wire.openai_chat.request import USAGE_IN_STREAM, encode_choice, encode_reasoning, encode_tool
+from llm_council._wire.openai_chat.thoughts import THINKING, reasoning_part
+from llm_council._wire.payloads import dumps, get_text, kind, malformed, need_list, need_object
+from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCall
+from llm_council.models.reply import GenerateResponse, Usage
+from llm_council.models.request import GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+
+__all__ = ["DONE", "decode_request", "encode_chunks", "encode_error", "encode_response", "frame"]
+
+DONE = b"data: [DONE]\n\n"
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequest:
+    """Read a request, as a server does.
+
+    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
+
+    Raises:
+        MalformedReply: the payload is no request of this dialect.
+    """
+    rest = dict(need_object(payload, "$"))
+    turns = need_list(rest.pop("messages", None), "$.messages")
+    facts: dict[str, Any] = {
+        "messages": [_decode_turn(turn, f"$.messages[{index}]", options) for index, turn in enumerate(turns)],
+        "model": rest.pop("model", None),
+        "stream": rest.pop("stream", False) is True,
+        **_taken(rest, "max_tokens", options.max_tokens_field),
+        **_taken(rest, "temperature"),
+        **_taken(rest, "top_p"),
+        **_decode_stop(rest),
+        **_decode_tools(rest),
+        **_decode_format(rest),
+        **_decode_cache(rest, options),
+        **_decode_reasoning(rest, options),
+    }
+    if facts["stream"] and options.stream_usage and rest.get("stream_options") == USAGE_IN_STREAM:
+        del rest["stream_options"]
+    for key, value in options.body.items():
+        if key in rest and rest[key] == value:
+            del rest[key]
+    if facts["model"] is not None and not isinstance(facts["model"], str):
+        raise malformed("$.model", "a string", facts["model"])
+    try:
+        return GenerateRequest(**facts, extra=rest)
+    except InvalidOption as error:
+        raise MalformedReply(str(error), path="$") from None
+
+
+def _taken(rest: dict[str, Any], name: str, key: str | None = None) -> dict[str, Any]:
+    value = rest.pop(key or name, None)
+    return {} if value is None else {name: value}
+
+
+def _decode_stop(rest: dict[str, Any]) -> dict[str, Any]:
+    stop = rest.get("stop")
+    words = [stop] if isinstance(stop, str) else stop
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        return {}
+    del rest["stop"]
+    return {"stop": words}
+
+
+def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    listed = rest.get("tools")
+    if isinstance(listed, list) and listed:
+        try:
+            tools = [Tool.of(tool["function"]) for tool in listed if tool.get("type") == "function"]
+        except (InvalidOption, KeyError, AttributeError, TypeError):
+            tools = []
+        if len(tools) == len(listed) and [encode_tool(tool) for tool in tools] == listed:
+            facts["tools"] = tools
+            del rest["tools"]
+    choice = rest.get("tool_choice")
+    named = choice.get("function") if isinstance(choice, dict) else None
+    name = named.get("name") if isinstance(named, dict) else choice
+    if isinstance(name, str) and encode_choice(name) == choice:
+        facts["tool_choice"] = name
+        del rest["tool_choice"]
+    return facts
+
+
+def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
+    wanted = rest.pop("response_format", None)
+    if wanted is None:
+        return {}
+    if not isinstance(wanted, dict):
+        raise malformed("$.response_format", "an object", wanted)
+    inner = wanted.get("json_schema")
+    if (
+        isinstance(inner, dict)
+        and inner.keys() == {"name", "schema", "strict"}
+        and wanted.keys() == {"type", "json_schema"}
+    ):
+        name, schema, strict = inner["name"], inner["schema"], inner["strict"]
+        plain = isinstance(name, str) and 0 < len(name) <= 64 and not _NOT_IN_NAMES.search(name)
+        if plain and isinstance(schema, dict) and isinstance(strict, bool):
+            return {"structured_output": StructuredOutput(json_schema=schema, name=name, strict=strict)}
+    return {"response_format": wanted}
+
+
+def _decode_cache(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
+    mark = rest.get("cache_control") if options.cache_control else None
+    if not isinstance(mark, dict) or mark.get("type") != "ephemeral" or not mark.keys() <= {"type", "ttl"}:
+        return {}
+    life = mark.get("ttl", True)
+    if life is not True and not (isinstance(life, str) and life):
+        return {}
+    del rest["cache_control"]
+    return {"prompt_cache": life}
+
+
+def _decode_reasoning(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
+    found: Mapping[str, Any] = rest
+    budget_key = "thinking_token_budget"
+    if options.reasoning is ReasoningStyle.OBJECT:
+        inner = rest.get("reasoning")
+        found, budget_key = (inner if isinstance(inner, dict) else {}), "max_tokens"
+    effort = found.get("effort" if options.reasoning is ReasoningStyle.OBJECT else "reasoning_effort")
+    budget = found.get(budget_key)
+    try:
+        config = ReasoningConfig(effort=effort, budget_tokens=budget)
+    except (InvalidOption, TypeError):
+        return {}
+    written = encode_reasoning(config, options)
+    if not written or any(rest.get(key) != value for key, value in written.items()):
+        return {}
+    for key in written:
+        del rest[key]
+    return {"reasoning": config}
+
+
+def _decode_turn(value: Any, path: str, options: ChatOptions) -> Message:
+    turn = need_object(value, path)
+    role = get_text(turn, "role", path)
+    if not role:
+        raise malformed(f"{path}.role", "a role", turn.get("role"))
+    parts = [*_decode_thoughts(turn, path, options), *_decode_content(turn.get("content"), f"{path}.content", options)]
+    calls = turn.get("tool_calls")
+    calls = [] if calls is None else need_list(calls, f"{path}.tool_calls")
+    return Message(
+        role,
+        parts,
+        name=get_text(turn, "name", path),
+        tool_calls=[_decode_call(call, f"{path}.tool_calls[{index}]", options) for index, call in enumerate(calls)],
+        tool_call_id=get_text(turn, "tool_call_id", path),
+    )
+
+
+def _decode_content(value: Any, path: str, options: ChatOptions) -> list[Part]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [TextPart(text=value)]
+    parts: list[Part] = []
+    for index, block in enumerate(need_list(value, path)):
+        here = f"{path}[{index}]"
+        word = get_text(need_object(block, here), "type", here)
+        if word == "text":
+            parts.append(TextPart(text=get_text(block, "text", here) or "", cache="cache_control" in block))
+        elif word == "image_url":
+            image = need_object(block.get("image_url"), f"{here}.image_url")
+            url = get_text(image, "url", f"{here}.image_url")
+            try:
+                parts.append(ImagePart(url=url, detail=get_text(image, "detail", f"{here}.image_url")))
+            except InvalidOption as error:
+                raise MalformedReply(f"{here}: {error}", path=here) from None
+        elif word == THINKING and options.echo == "content":
+            parts.append(reasoning_part(block, options.vendor))
+        else:
+            raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known ({kind(word)})", path=here)
+    return parts
+
+
+def _decode_call(value: Any, path: str, options: ChatOptions) -> ToolCall:
+    call = need_object(value, path)
+    word, key = (CUSTOM, "input") if call.get("type") == CUSTOM else ("function", "arguments")
+    inner = need_object(call.get(word), f"{path}.{word}")
+    name = get_text(inner, "name", f"{path}.{word}")
+    if not name:
+        raise malformed(f"{path}.{word}.name", "a name", inner.get("name"))
+    extra = {key: call[key] for key in options.tool_call_keys if key in call}
+    return ToolCall(
+        id=get_text(call, "id", path) or "",
+        name=name,
+        arguments=get_text(inner, key, f"{path}.{word}") or "",
+        extra={**extra, "type": CUSTOM} if word == CUSTOM else extra,
+    )
+
+
+def _decode_thoughts(turn: Mapping[str, Any], path: str, options: ChatOptions) -> Iterable[ReasoningPart]:
+    """Read the reasoning of an assistant's turn.
+
+    Raises:
+        MalformedReply: the reasoning has the wrong type.
+    """
+    key = options.echo
+    if key in (None, "content") or turn.get(key) is None:
+        return ()
+    if key != "reasoning_details":
+        return (ReasoningPart(text=get_text(turn, key, path) or "", vendor=options.vendor),)
+    blocks = need_list(turn[key], f"{path}.{key}")
+    return [reasoning_part(block, options.vendor) for block in blocks if isinstance(block, dict)]
+
+
+def encode_response(response: GenerateResponse) -> dict[str, Any]:
+    """Write a whole reply."""
+    extra = response.extra
+    message: dict[str, Any] = {"role": "assistant", "content": response.text, **picked(extra, MESSAGE_EXTRA)}
+    if response.refusal is not None:
+        message["refusal"] = response.refusal
+    thoughts, blocks = _reasoned(response)
+    if thoughts:  # they say the reasoning themselves
+        message["content"] = [*thoughts, {"type": "text", "text": response.text}] if response.text else thoughts
+    elif response.reasoning is not None:
+        message["reasoning"] = response.reasoning
+    if blocks:
+        message["reasoning_details"] = blocks
+    if response.tool_calls:
+        message["tool_calls"] = [_call(call) for call in response.tool_calls]
+    choice = {"index": 0, "message": message, "finish_reason": _finish(response), **picked(extra, CHOICE_EXTRA)}
+    reply = {**_envelope(response), "object": "chat.completion", "choices": [choice]}
+    usage = _usage(response)
+    return reply if usage is None else {**reply, "usage": usage}
+
+
+def _reasoned(response: GenerateResponse) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the blocks of reasoning that are parts of the content, and those that stand beside it."""
+    blocks = [dict(part.data) for part in response.reasoning_parts if part.data is not None]
+    thoughts = [block for block in blocks if block.get("type") == THINKING]
+    return thoughts, [block for block in blocks if block.get("type") != THINKING]
+
+
+def _envelope(response: GenerateResponse) -> dict[str, Any]:
+    """Write what a reply and each of its stream's events say about themselves."""
+    return {
+        "id": response.request_id,
+        "created": 0,
+        "model": response.model,
+        **picked(response.extra, REPLY_EXTRA),
+    }
+
+
+def _finish(response: GenerateResponse) -> str | None:
+    """Return the vendor's word for why the model stopped."""
+    return response.raw_finish_reason or (None if response.finish_reason is None else str(response.finish_reason))
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    """Write a tool call."""
+    word, key = _spelt(call)
+    return {**call.extra, "id": call.id, "type": word, word: {"name": call.name, key: call.arguments}}
+
+
+def _spelt(call: ToolCall) -> tuple[str, str]:
+    """Return the type of a call, under which it stands, and the key of its arguments."""
+    return (CUSTOM, "input") if call.extra.get("type") == CUSTOM else ("function", "arguments")
+
+
+def _usage(response: GenerateResponse) -> dict[str, Any] | None:
+    """Write tokens and money; None when both are unknown."""
+    usage = response.usage or Usage()
+    counts: dict[str, Any] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+    if response.cost is not None and response.cost.usd is not None:
+        counts["cost"] = response.cost.usd
+    elif response.usage is None:
+        return None
+    return counts
+
+
+def frame(payload: Any) -> bytes:
+    """Write one event of a stream."""
+    return b"data: " + dumps(payload) + b"\n\n"
+
+
+def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = True) -> Iterator[dict[str, Any]]:
+    """Write an answer as the events of a stream.
+
+    Args:
+        response: the answer.
+        size: most characters of text in one event.
+        usage: end with the event that counts the tokens, as ``stream_options.include_usage`` asks.
+    """
+    common = {**_envelope(response), "object": "chat.completion.chunk"}
+
+    def event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+        return {**common, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}
+
+    yield event({"role": "assistant", "content": ""})
+    thoughts, blocks = _reasoned(response)
+    for block in thoughts:
+        yield event({"content": [block]})
+    for key, text in (
+        ("reasoning", None if thoughts else response.reasoning),
+        ("content", response.text),
+        ("refusal", response.refusal),
+    ):
+        for piece in _pieces(text or "", size):
+            yield event({key: piece})
+    for block in blocks:
+        yield event({"reasoning_details": [block]})
+    for index, call in enumerate(response.tool_calls):
+        word, key = _spelt(call)
+        first = {"name": call.name, key: ""}
+        yield event({"tool_calls": [{**call.extra, "index": index, "id": call.id, "type": word, word: first}]})
+        for piece in _pieces(call.arguments, size):
+            yield event({"tool_calls": [{"index": index, word: {key: piece}}]})
+    more = picked(response.extra, CHOICE_EXTRA)
+    yield event(picked(response.extra, MESSAGE_EXTRA), _finish(response), **more)
+    counted = _usage(response) if usage else None
+    if counted is not None:
+        yield {**common, "choices": [], "usage": counted}
+
+
+def _pieces(text: str, size: int) -> Iterator[str]:
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def encode_error(
+    message: str, *, code: str | int | None = None, kind: str | None = None, metadata: Any = None
+) -> dict[str, Any]:
+    """Write the body of a refusal."""
+    error: dict[str, Any] = {"message": message, "type": kind, "param": None, "code": code}
+    if metadata is not None:
+        error["metadata"] = metadata
+    return {"error": error}
