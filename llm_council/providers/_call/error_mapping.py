@@ -29,7 +29,6 @@ _SPEAKERS = (
     "_ollama",
     "_replicate",
     "_agents",
-    "_ai21.py",
     "replicate.py",
     "vertex.py",
     "cli",

@@ -28,7 +28,9 @@ from llm_council.errors import (
     TruncatedReply,
 )
 from llm_council.models import join
-from llm_council.providers import _ai21, _anthropic, _cohere, _replicate
+from llm_council.providers import _anthropic, _cohere, _replicate
+from llm_council.providers.ai21 import CHAT as AI21_CHAT
+from llm_council.providers.ai21 import ChatStream as AI21Stream
 from llm_council.testing._mirrors import replicate
 from llm_council.testing._mirrors.anthropic import decode_request
 
@@ -543,7 +545,7 @@ def test_cohere_says_in_a_header_when_to_come_back():
 
 
 def jamba():
-    return _ai21.ChatStream(model="jamba-large")
+    return AI21Stream(model="jamba-large")
 
 
 def test_ai21_streams_with_usage_at_the_end_and_without():
@@ -568,7 +570,7 @@ def test_ai21_calls_tools_without_a_text():
         if words == "missing":
             del told["content"]
         said = decode_chat(
-            {"id": "j", "choices": [{"index": 0, "message": told, "finish_reason": "tool_calls"}]}, _ai21.CHAT
+            {"id": "j", "choices": [{"index": 0, "message": told, "finish_reason": "tool_calls"}]}, AI21_CHAT
         )
         assert (said.text or None, said.reasoning, said.tool_calls[0].parse()) == (None, "hm", {"x": 1})
 
