@@ -29,6 +29,7 @@ _SPEAKERS = (
     "_ollama",
     "_replicate",
     "_agents",
+    "ai21.py",
     "replicate.py",
     "vertex.py",
     "cli",
