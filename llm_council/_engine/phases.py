@@ -222,8 +222,8 @@ async def critique(
                 group.start_soon(one, name)
     finally:
         state.close(phase)
-    order = [draft.seat for draft in state.finished()]
-    state.ranking = tally([review.ranking for review in state.critiques.values()], order)
+    drafted = [draft.seat for draft in state.finished()]
+    state.ranking = tally([review.ranking for review in state.critiques.values()], drafted, plan.seed)
     _missing_reviews(state, decided=enough is not None and enough())
 
 

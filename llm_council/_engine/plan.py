@@ -71,8 +71,9 @@ def make_plan(
     - Two seats: both draft, and each criticises the other's draft.
     - One seat: it drafts, and finishes its own answer; the critique is skipped.
 
-    Without a named chair and with none that does not draft, the author of the best-ranked draft takes it, the first
-    seat among equals. Where a quorum needs more drafts than that, or ``drafters`` asks for it, the chair drafts too.
+    Without a named chair and with none that does not draft, the author of the best-ranked draft takes it; ties are
+    broken by the run's seed. Where a quorum needs more drafts than that, or ``drafters`` asks for it, the chair drafts
+    too.
     With the strategy ``vote`` all seats draft and rank, and there is no chair.
 
     Args:
@@ -194,5 +195,5 @@ def _note(names: list[str], chair: str, *, voting: bool, by_rank: bool, rests: b
     if voting:
         return "all seats draft and rank; there is no chair"
     if by_rank:
-        return "the author of the best-ranked draft takes the chair, the first seat among equals"
+        return "the author of the best-ranked draft takes the chair; the run's seed breaks ties"
     return f"{chair} takes the chair and {'does not draft' if rests else 'drafts too'}"

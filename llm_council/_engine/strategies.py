@@ -64,7 +64,7 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
         if any(name not in state.drafts for name in plan.drafters):
             return False
         missing = {name: [seat for seat in drafts if seat != name] for name in plan.reviewers if name not in said}
-        return decided(said.values(), drafts, missing) is not None
+        return decided(said.values(), drafts, missing, plan.seed) is not None
 
     async with anyio.create_task_group() as group:
 
@@ -82,7 +82,7 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
     if error is not None:
         raise error.fill(run_id=plan.run_id)
     if not state.ranking.order:
-        state.ranking = tally((), [draft.seat for draft in state.finished()])
+        state.ranking = tally((), [draft.seat for draft in state.finished()], plan.seed)
 
 
 def last_resort(state: RunState) -> Final | RunError:
@@ -107,7 +107,7 @@ def last_resort(state: RunState) -> Final | RunError:
         said = f"{len(finished)} of {need} required seats answered: {reason}"
         return QuorumLost(said, outcomes=outcomes, run_id=state.plan.run_id)
     if not state.ranking.order:
-        state.ranking = tally((), [draft.seat for draft in finished])
+        state.ranking = tally((), [draft.seat for draft in finished], state.plan.seed)
     return _best_draft(state, f"{reason}: this is the best draft")
 
 

@@ -49,7 +49,7 @@ class RunScope:
         run_id: the run's id; None for a call outside any run.
         deadline: when the run must end, as a reading of ``clock``; None is never.
         clock: monotonic seconds.
-        seed: the seed of shuffles and fences.
+        seed: the seed of shuffles, fences and tie-breaks.
         tokens: what the run may still spend on retries; None is without bound.
         tried: told of each failed try of the call that goes on: the error, and the seconds until the next try.
         afford: asked after a failed try whether the run's budget has room for another, which it then reserves.

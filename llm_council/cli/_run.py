@@ -61,7 +61,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     metavar="USD",
     help="Money for the whole run; no limit unless configured.",
 )
-@click.option("--seed", help="Seed of shuffles and fences.")
+@click.option("--seed", help="Seed of shuffles, fences and tie-breaks.")
 @click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")
 @click.option("--json", "json_", is_flag=True, help="Print the whole result as JSON; the same as --format json.")
 @click.option("--format", "format_", type=click.Choice(_FORMATS), help="What to print; text is the answer alone.")

@@ -62,7 +62,7 @@ class CouncilConfig:
         subagent_paths: files and folders with subagents of your own.
         instances: providers of your own by name: each a ``kind`` (a provider's name) and its options.
         store: path of the run store; None writes nothing.
-        seed: seed of shuffles and fences; None is random, and recorded in the plan.
+        seed: seed of shuffles, fences and tie-breaks; None is random, and recorded in the plan.
     """
 
     providers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_names)

@@ -144,7 +144,7 @@ class Plan:
         temperature: sampling temperature; None is not sent.
         max_tokens: most tokens of one answer; None is not sent.
         reasoning: how much to think; None is not sent.
-        seed: the seed of shuffles and fences.
+        seed: the seed of shuffles, fences and tie-breaks.
         notes: what was decided for the caller, such as a skipped critique.
         metadata: the caller's own.
     """
@@ -237,7 +237,7 @@ class Ranking:
     """The tally of all rankings.
 
     Attributes:
-        order: seat names of the drafts, the best first.
+        order: seat names of the drafts, the best first; ties are broken by the run's seed, never by seating order.
         points: Borda points by seat name.
     """
 

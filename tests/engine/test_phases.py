@@ -182,7 +182,7 @@ async def test_a_hung_chair_leaves_time_for_the_next(run):
     seats = {"ann": seat(), "bob": seat(), "cid": seat({"synthesise": inf})}
     _, result = await run(seats=seats, budget=Budget(deadline=90))
     assert result.duration == pytest.approx(60)
-    assert result.chair == "ann"
+    assert result.chair == result.ranking.order[0] != "cid"
     assert result.text == "It is 391."
 
 

@@ -155,3 +155,19 @@ async def test_the_same_seed_gives_the_same_run_whoever_is_faster(table):
     first = await once("ann")
     assert await once("bob", "cid") == first
     assert await once() == first
+
+
+@pytest.mark.parametrize("strategy", ["vote", "synthesize"])
+async def test_a_tie_is_broken_by_the_seed_and_not_by_the_order_of_seats(table, strategy):
+    names = ("ann", "bob", "cid")
+
+    async def winner(seed, order):
+        script = {"critique": "All hold.", "rank": "All hold.", "synthesise": "391"}
+        council = table(**{name: ScriptedProvider({**script, "draft": f"391 by {name}"}) for name in order})
+        result = await council.run(strategy=strategy, drafters=names, config={"seed": seed})
+        assert result.chair == result.ranking.order[0]
+        return result.chair
+
+    winners = [await winner(str(seed), names) for seed in range(12)]
+    assert set(winners) == set(names)
+    assert [await winner(str(seed), names[::-1]) for seed in range(12)] == winners

@@ -239,6 +239,17 @@ async def test_a_replay_keeps_who_was_cut_and_who_came_first(
     assert told.to_dict() == result.to_dict()
 
 
+def test_a_replay_breaks_ties_by_the_seed_of_the_run(path: Path) -> None:
+    voters = seats({"draft": "It is Paris.", "rank": "All hold.", "*": ANSWER})
+    winners = set()
+    for seed in ("one", "two", "three", "four", "five", "six"):
+        result = Council(voters, config=CouncilConfig(seed=seed), store=path, strategy="vote").run("Where?")
+        told = Council(voters[::-1], config=CouncilConfig(seed="another")).replay(result.run_id, store=path)
+        assert told.to_dict() == result.to_dict()
+        winners.add(result.chair)
+    assert winners == {"ada", "bob", "cyd"}
+
+
 def test_a_run_that_its_deadline_ended_replays(path: Path) -> None:
     council = Council(
         seats(delay=30.0), config=CouncilConfig(), store=path, budget=Budget(deadline=0.2), strategy="vote"
