@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ import click
 
 from llm_council.cli._answer import as_text
 from llm_council.cli._main import DEGRADED, FAILED
+from llm_council.cli._output import check_output, write_answer
 from llm_council.cli._terminal import visible
 from llm_council.errors import InvalidOption
 
@@ -48,7 +48,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option("--strategy", help="How the seats deliberate: synthesize (the default) or vote.")
 @click.option("--files", "-f", multiple=True, type=click.Path(), help="A file to read along; repeat for more.")
 @click.option("--input", "-i", "input_", type=click.Path(), help="Read the task from a file.")
-@click.option("--output", "-o", type=click.Path(), help="Write the answer to a file.")
+@click.option("--output", "-o", type=click.Path(readable=False), help="Write the answer to a file.")
 @click.option("--schema", type=click.Path(), help="JSON Schema that the answer must meet.")
 @click.option("--context", help="Further text for every seat.")
 @click.option("--deadline", type=_ABOVE_0, metavar="SECONDS", help="Time for the whole run; 300 unless configured.")
@@ -79,6 +79,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
 
+    check_output(flags["output"])
     format_ = "json" if flags["json_"] else flags["format_"] or "text"
     subagent, task = _task(words, flags["input_"])
     config = _configured(CouncilConfig.discover(), flags)
@@ -92,8 +93,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     with Council(_seats(config, flags), config=config) as council:
         if flags["dry_run"]:
             plan = council.plan(task, subagent, **options)
-            _write(_plan_text(plan, format_), flags)
-            return 0
+            return 0 if write_answer(_plan_text(plan, format_), flags) else FAILED
         _fetch_weights(council.plan(task, subagent, **options))
         run_id: list[str] = []
         quiet = format_ == "json" and not sys.stderr.isatty()
@@ -234,16 +234,18 @@ def _plan_text(plan: Plan, format_: str) -> str:
 
 
 def _report(result: CouncilResult, format_: str, flags: Mapping[str, Any]) -> int:
+    text = None
     if format_ == "json":
-        _write(json.dumps(result.to_dict(), indent=2, ensure_ascii=False), flags)
+        text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
     elif format_ == "markdown":
-        _write(result.to_markdown(), flags)
+        text = result.to_markdown()
     elif format_ == "html":
-        _write(result.to_html(), flags)
+        text = result.to_html()
     elif result.success:
-        _write(as_text(result.output if result.output is not None else result.text or ""), flags)
+        text = as_text(result.output if result.output is not None else result.text or "")
+    written = text is None or write_answer(text, flags)
     _notes(result, flags)
-    if not result.success:
+    if not result.success or not written:
         return FAILED
     return DEGRADED if flags["strict"] and result.status == "degraded" else 0
 
@@ -278,18 +280,3 @@ def _say(raw: bool) -> Any:  # noqa: FBT001
         click.echo(line if raw or not sys.stderr.isatty() else visible(line), err=True)
 
     return say
-
-
-def _write(text: str, flags: Mapping[str, Any]) -> None:
-    if flags["output"]:
-        try:
-            # A new file is its owner's alone, whatever the umask: answers are confidential.
-            handle = os.open(flags["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-                file.write(text + "\n")
-        except OSError as error:
-            raise InvalidOption(f"cannot write {flags['output']}: {error.strerror}") from None
-        return
-    safe = flags["raw"] or flags["json_"] or flags["format_"] == "json" or not sys.stdout.isatty()
-    # As it is, so that JSON and pipes are exact: left to itself, click takes escapes out of what goes into a pipe.
-    click.echo(text.encode("utf-8", "replace").decode() if safe else visible(text), color=True)

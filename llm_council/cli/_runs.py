@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from llm_council.cli._commands import _as_json, _json, _table
+from llm_council.cli._output import check_output
 from llm_council.cli._run import _FORMATS, _report, going_on
 from llm_council.cli._terminal import visible
 from llm_council.errors import InvalidOption
@@ -31,7 +32,7 @@ def _output(command: F) -> F:
         click.option("--verbose", "-v", is_flag=True, help="Show what was adjusted and spent, on stderr."),
         click.option("--strict", is_flag=True, help="Exit with 3 when the answer is a degraded one."),
         click.option("--raw", is_flag=True, help="Print control characters as they are."),
-        click.option("--output", "-o", type=click.Path(), help="Write the answer to a file."),
+        click.option("--output", "-o", type=click.Path(readable=False), help="Write the answer to a file."),
         click.option(
             "--format", "format_", type=click.Choice(_FORMATS), help="What to print; text is the answer alone."
         ),
@@ -158,6 +159,7 @@ def resume(run: str, **flags: Any) -> int:
     from llm_council.cli._progress import progress
     from llm_council.council import Council
 
+    check_output(flags["output"])
     config, place = _configured(flags["store"])
     plan = place.show_sync(run).plan
     quiet = _format(flags) == "json" and not sys.stderr.isatty()
@@ -179,6 +181,7 @@ def replay(run: str, **flags: Any) -> int:
     from llm_council import _runtime
     from llm_council._engine import resume
 
+    check_output(flags["output"])
     _, place = _configured(flags["store"])
     result = _runtime.call(resume.replay, place, run)
     return _report(result, _format(flags), flags)

@@ -112,6 +112,112 @@ def test_the_answer_may_go_to_a_file(council: Council, seat: ScriptedProvider, t
     assert "Paris" in path.read_text()
 
 
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("no/such/folder/answer.txt", "there is no folder"),
+        (".", "it is a directory; name a file in it"),
+        ("file/answer.txt", "is not a folder"),
+        ("locked/answer.txt", "no permission to create files"),
+        ("locked.txt", "no permission to write it"),
+        ("link", "there is no folder"),
+        ("x" * 300, "name another file"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
+    council: Council, seat: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, path: str, remedy: str
+) -> None:
+    Path("file").touch()
+    Path("locked").mkdir()
+    Path("locked.txt").write_text("kept")
+    Path("link").symlink_to("no/such/target")
+    access = os.access  # root may write everywhere: the answer is the one that another user gets
+    monkeypatch.setattr(os, "access", lambda name, mode: "locked" not in str(name) and access(name, mode))
+    code, out, err = council("run", "Where?", "-p", "scripted", "-o", path)
+    assert (code, out) == (2, "")
+    assert f"council: --output: cannot write {path}: " in err
+    assert remedy in err
+    assert seat.requests == []
+    assert Path("locked.txt").read_text() == "kept"
+
+
+def test_checking_the_output_leaves_files_alone_until_there_is_an_answer(council: Council) -> None:
+    def draft(_: Any) -> str:
+        seen.append([Path(name).read_text() if Path(name).exists() else None for name in ("new.txt", "old.txt")])
+        return "Paris."
+
+    seen: list[list[str | None]] = []
+    Path("old.txt").write_text("old")
+    with registry.overriding(**failing(draft, ANSWER)):
+        for name in ("old.txt", "new.txt"):
+            assert council("run", "x", "-p", "scripted", "-o", name)[0] == 0
+    answer = "answer: Paris\nreasoning: It is the seat of government.\n"
+    assert seen == [[None, "old"], [None, answer]]
+    assert Path("new.txt").read_text() == Path("old.txt").read_text() == answer
+
+
+def test_an_answer_is_printed_where_the_disk_is_full(council: Council, seat: ScriptedProvider) -> None:
+    code, out, err = council("run", "Where?", "-p", "scripted", "-o", "/dev/full")
+    assert code == 1
+    assert out.startswith("answer: Paris\n")
+    assert "council: cannot write /dev/full: No space left on device; the answer is printed instead" in err
+
+
+@pytest.mark.parametrize("command", ["run", "resume"])
+def test_an_answer_is_printed_where_the_folder_was_removed_during_the_run(
+    council: Council, command: str, tmp_path: Path
+) -> None:
+    def draft(_: Any) -> str:
+        if Path("folder").exists():
+            Path("folder").rmdir()
+        return "Paris."
+
+    place = ["--store", str(tmp_path / "runs.db")]
+    words = ["run", "x", "-p", "scripted", *place]
+    if command == "resume":
+        broken = errors.AuthenticationFailed("no", status=401)
+        with registry.overriding(**failing(broken, broken)):
+            assert council(*words)[0] == 1
+        words = ["resume", json.loads(council("runs", "list", "--json", *place)[1])[0]["run_id"], *place]
+    Path("folder").mkdir()
+    with registry.overriding(**failing(draft, ANSWER)):
+        code, out, err = council(*words, "--json", "-o", "folder/answer.json")
+    assert code == 1
+    assert json.loads(out)["output"]["answer"] == "Paris"
+    assert "cannot write folder/answer.json: No such file or directory" in err
+
+
+@pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "| true"])
+def test_an_answer_is_printed_on_stderr_where_stdout_is_bad_too(stdout: str) -> None:
+    script = (
+        "import sys\n"
+        "from llm_council.cli import main\n"
+        "from llm_council.providers import registry\n"
+        "from llm_council.testing.fakes import ScriptedProvider\n"
+        f"seat = ScriptedProvider({ANSWER!r}, name='scripted', delay=0.1)\n"
+        "with registry.overriding(scripted=seat):\n"
+        "    sys.argv = ['council', 'run', 'Where?', '-p', 'scripted', '-o', '/dev/full']\n"
+        "    main()\n"
+    )
+    command = f'set -o pipefail; "$0" -c "$1" {stdout}'
+    done = subprocess.run(["bash", "-c", command, sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "council: cannot write to stdout: " in done.stderr
+    assert "\nanswer: Paris\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_an_answer_is_printed_on_stderr_where_stdout_alone_is_bad(
+    council: Council, seat: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", full)
+        code, _, err = council("run", "Where?", "-p", "scripted")
+    assert code == 1
+    assert "council: cannot write to stdout: No space left on device; the answer is printed here\nanswer: Paris" in err
+
+
 def test_a_dry_run_sends_nothing(council: Council, seat: ScriptedProvider) -> None:
     code, out, _ = council("run", "Where?", "-p", "scripted:3", "--dry-run", "--json", "--deadline", "9")
     plan = json.loads(out)
