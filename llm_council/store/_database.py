@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from llm_council.errors import StoreError
 
-__all__ = ["APPLICATION", "MIGRATIONS", "VERSION", "connect", "quarantine", "transaction", "typed"]
+__all__ = ["APPLICATION", "MIGRATIONS", "VERSION", "connect", "identity", "quarantine", "transaction", "typed"]
 
 BUSY: Final = 5.0
 """Seconds that a statement waits for other processes."""
@@ -134,6 +134,18 @@ def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
         connection.close()
         raise typed(error, path) from None
     return connection
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file, links not followed; None where there is no such file.
+
+    Of two files that exist at the same time, an open one that was deleted included, these differ.
+    """
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _reach(path: Path, *, create: bool) -> None:

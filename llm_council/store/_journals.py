@@ -56,6 +56,7 @@ class RunJournal:
         self._told: list[tuple[str, float]] = []
         self._noted = self._noting = 0  # of these, committed, and in the transaction that goes on
         self._transaction = 0
+        self._losses: int | None = None  # the writer's count when this run was first written: a higher one lost it
         self._fault: StoreError | None = None
         self._notices: list[str] = []
         self._kept: list[Entry] = []  # what waits for what comes after it, to be committed with that
@@ -64,7 +65,7 @@ class RunJournal:
         writer.live(self._run, session)
         if past is None:
             started = time.time()
-            self._keep(Entry(lambda connection: _begin(connection, plan, started), self._failed))
+            self._keep(Entry(partial(self._begin, plan, started), self._failed, creates=True))
 
     def at(self, moment: str, now: float) -> float:
         """Return the time of a moment, that of the earlier process where it had it."""
@@ -134,6 +135,11 @@ class RunJournal:
 
         return write
 
+    def _begin(self, plan: Plan, started: float, connection: sqlite3.Connection) -> None:
+        """Write down the run itself."""
+        self._losses = self._writer.losses
+        _begin(connection, plan, started)
+
     def _entry(self, write: Write) -> Entry:
         """Have something written after the moments before it."""
 
@@ -174,7 +180,15 @@ class RunJournal:
         self._loop.soon(committed.set)
 
     def _note(self, connection: sqlite3.Connection) -> None:
-        """Write down the moments that are not yet, once in each transaction; all of it fails for a run of others."""
+        """Write down the moments that are not yet, once in each transaction.
+
+        Raises:
+            StoreError: the run is not in this file, or belongs to another process.
+        """
+        if self._losses is None:  # a resumed run
+            self._losses = self._writer.losses
+        if self._losses != self._writer.losses:
+            raise self._writer.lost()
         told = self._told[self._noted :]
         self._noting = self._noted + len(told)
         if told:

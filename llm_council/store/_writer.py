@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from llm_council.errors import StoreError
-from llm_council.store._database import connect, quarantine, transaction, typed
+from llm_council.store._database import connect, identity, quarantine, transaction, typed
 
 __all__ = ["BEAT", "Entry", "Write", "Writer", "writer_for"]
 
@@ -41,10 +41,12 @@ class Entry:
     Attributes:
         write: writes it, in the thread, inside a transaction.
         done: told when it is committed, or why it never will be; called in the thread.
+        creates: whether the store's file is created for it. Entries of a run that has begun are no use in a new file.
     """
 
     write: Write
     done: Done
+    creates: bool = False
 
 
 class Writer:
@@ -58,6 +60,7 @@ class Writer:
     Attributes:
         notices: what a reader of the next result should know.
         transaction: the number of the transaction that goes on: for what is done once in each.
+        losses: how often the file was found to be deleted or replaced while it was open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,6 +72,8 @@ class Writer:
         self._living: set[tuple[str, int]] = set()
         self.notices: deque[str] = deque()
         self.transaction = 0
+        self.losses = 0
+        self._identity: tuple[int, int] | None = None
 
     def put(self, *entries: Entry) -> None:
         """Hand entries over, to be committed together; this never blocks on the disk."""
@@ -83,6 +88,14 @@ class Writer:
                     return
                 self._thread = thread
             self._waiting.put(entries)
+
+    def lost(self) -> StoreError:
+        """Return the error of a run whose file was deleted or replaced."""
+        return StoreError(
+            f"the run store {self._path}: its file was deleted or replaced during the run, and what it held of this run"
+            " went with it",
+            kind="missing",
+        )
 
     def live(self, run: str, session: int) -> None:
         """Give a run signs of life from now on."""
@@ -155,8 +168,20 @@ class Writer:
 
     def _commit(self, connection: sqlite3.Connection | None, batch: list[Entry]) -> sqlite3.Connection | None:
         """Commit entries together; where that fails, one by one, so that one that cannot be written harms no other."""
+        creates = any(entry.creates for entry in batch)
         try:
-            connection = connection or self._open()
+            # SQLite itself would go on writing into a deleted file, in WAL mode without any error.
+            if connection is not None and identity(self._path) != self._identity:
+                stale, connection = connection, None
+                stale.close()  # before the path is opened again; SQLite leaves the log of a moved file alone
+                self.losses += 1
+                connection = self._open(create=creates)
+                if creates:
+                    self.notices.append(
+                        f"the file of the run store {self._path} was deleted or replaced while it was open: earlier"
+                        " runs may be missing"
+                    )
+            connection = connection or self._open(create=creates)
             self.transaction += 1
             with transaction(connection):
                 for entry in batch:
@@ -178,14 +203,21 @@ class Writer:
             entry.done(None)
         return connection
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, *, create: bool) -> sqlite3.Connection:
         try:
-            return connect(self._path)
+            connection = connect(self._path, create=create)
         except StoreError as error:
+            if error.kind == "missing":
+                raise self.lost() from None
             if error.kind != "corrupt":
                 raise
             self._move_aside()
-            return connect(self._path)
+            connection = connect(self._path)
+        self._identity = identity(self._path)
+        if self._identity is None:
+            connection.close()
+            raise self.lost()
+        return connection
 
     def _move_aside(self) -> None:
         try:

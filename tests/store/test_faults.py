@@ -134,8 +134,8 @@ def test_a_full_disk_costs_no_answer(council: Council, path: Path, monkeypatch: 
     monkeypatch.setattr(_writer, "_writers", {})
     connect = _writer.connect
 
-    def full(file: Path) -> sqlite3.Connection:
-        connection = connect(file)
+    def full(file: Path, **options: Any) -> sqlite3.Connection:
+        connection = connect(file, **options)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         return connection
@@ -217,6 +217,102 @@ def test_a_store_that_is_held_by_another_costs_time_and_no_answer(
     assert len(Store(path).runs_sync()) == 2
 
 
+# A file that is deleted or replaced while it is open.
+
+
+LOST = "this run is not stored whole: the run store {}: its file was deleted or replaced during the run"
+
+
+def delete(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def delete_folder(path: Path) -> None:
+    delete(path)
+    path.parent.rmdir()
+
+
+def replace(path: Path) -> None:
+    """Put another store in the place of the file, one that is empty."""
+    other = path.with_name("other.db")
+    _database.connect(other).close()
+    delete(path)
+    other.replace(path)
+
+
+def once(act: Callable[[], None]) -> Callable[[Any], str]:
+    """Return the answer of a chair that does this in its first run."""
+    left = [act]
+
+    def answer(_: Any) -> str:
+        while left:
+            left.pop()()
+        return ANSWER
+
+    return answer
+
+
+@pytest.mark.parametrize("lose", [delete, delete_folder, replace])
+def test_a_file_that_is_lost_during_a_run_costs_no_answer(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+    path = tmp_path / "folder" / "runs.db"
+    script = {**SCRIPT, "synthesise": once(lambda: lose(path))}
+    council = Council([ScriptedProvider(script)] * 3, config=CouncilConfig(), store=path)
+    assert LOST.format(path) in warned(council)
+    assert path.exists() == (lose is replace)  # it is not made anew for the rest of a run
+    assert Store(path).runs_sync() == ()
+    result = council.run("Where?")
+    assert result.warnings == ()
+    assert [info.run_id for info in Store(path).runs_sync()] == [result.run_id]
+    assert council.replay(result.run_id).to_dict() == result.to_dict()
+
+
+@pytest.mark.parametrize("lose", [delete, delete_folder, replace])
+def test_a_run_after_the_file_was_lost_is_stored_in_a_new_one(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+    path = tmp_path / "folder" / "runs.db"
+    council = Council([ScriptedProvider(SCRIPT)] * 3, config=CouncilConfig(), store=path)
+    assert warned(council) == ""
+    lose(path)
+    result = council.run("Where?")
+    assert result.warnings == (
+        f"the file of the run store {path} was deleted or replaced while it was open: earlier runs may be missing",
+    )
+    assert [info.run_id for info in Store(path).runs_sync()] == [result.run_id]
+    assert council.replay(result.run_id).text == result.text
+    assert warned(council) == ""
+    assert len(Store(path).runs_sync()) == 2
+
+
+def test_a_run_that_begins_after_the_loss_is_stored_beside_one_that_was_hit(path: Path) -> None:
+    later: list[Any] = []
+
+    def lose_and_run_another() -> None:
+        delete(path)
+        # In another thread: this one is that of the event loop.
+        thread = threading.Thread(target=lambda: later.append(other.run("Where else?")))
+        thread.start()
+        thread.join(10)
+
+    other = Council([ScriptedProvider(SCRIPT)] * 3, config=CouncilConfig(), store=path)
+    script = {**SCRIPT, "synthesise": once(lose_and_run_another)}
+    assert LOST.format(path) in warned(Council([ScriptedProvider(script)], config=CouncilConfig(), store=path))
+    assert [info.run_id for info in Store(path).runs_sync()] == [later[0].run_id]
+    assert other.replay(later[0].run_id).text == later[0].text
+
+
+def test_a_run_is_resumed_in_the_file_that_was_put_in_place(council: Council, path: Path) -> None:
+    broken = ScriptedProvider(errors.AuthenticationFailed("no", status=401), name="ada")
+    failed = Council([broken], config=CouncilConfig(), store=path).run("Where?")
+    _writer._exit()
+    kept = path.read_bytes()
+    assert warned(council) == ""  # which leaves the file open
+    delete(path)
+    path.write_bytes(kept)
+    result = council.resume(failed.run_id)
+    assert not any("not stored" in warning for warning in result.warnings)
+    assert Store(path).show_sync(failed.run_id).result == result.to_dict()
+
+
 def test_one_entry_that_cannot_be_written_harms_no_other(path: Path) -> None:
     writer = _writer.Writer(path)
     told: dict[str, errors.StoreError | None] = {}
@@ -227,7 +323,7 @@ def test_one_entry_that_cannot_be_written_harms_no_other(path: Path) -> None:
             told[name] = fault
             done.release()
 
-        return _writer.Entry(lambda connection: connection.execute(statement), tell)
+        return _writer.Entry(lambda connection: connection.execute(statement), tell, creates=True)
 
     run = "INSERT INTO runs (id, started, status, task, subagent, version) VALUES ('{}', 0, 'x', '', '', '')"
     together = {"a": "other", "b": "same", "c": "same", "d": "d"}
