@@ -1,4 +1,4 @@
-"""Council: names become seats, a plan is made, a run is conducted. It wires; it decides nothing, and keeps no run."""
+"""The class ``Council``: connects configuration, seats, engine and store. A run's state lives in the engine alone."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class RunOptions(TypedDict, total=False):
-    """What ``run`` and its twins take beside the task and the subagent.
+    """The options of ``run``, ``stream`` and ``plan``, beside the task and the subagent. None takes the default.
 
     Attributes:
-        mode: a variant of the subagent.
-        context: further text for every seat.
-        files: paths of text files to read along; nothing else is ever read.
-        schema: JSON Schema of the answer, in place of the subagent's.
-        budget: bounds on this run, over the council's.
-        strategy: how the seats deliberate.
-        temperature: sampling temperature, from 0.
-        max_tokens: most tokens of one answer.
-        metadata: yours; it comes back on the result.
-        store: where the run is stored, in place of the council's store; False stores it nowhere.
+        mode: a mode of the subagent; None takes its default mode.
+        context: further text that every seat is shown.
+        files: paths of UTF-8 text files that every seat is shown; no other file is read.
+        schema: JSON Schema of the answer; None takes the subagent's.
+        budget: limits of this run; they override the council's one by one.
+        strategy: ``"synthesize"`` or ``"vote"``; None takes the council's.
+        temperature: sampling temperature, 0 or more.
+        max_tokens: limit of tokens of one answer, 1 or more.
+        metadata: data of the caller, returned as ``CouncilResult.metadata``.
+        store: path of the file in which the run is stored; None takes the council's store, False stores nothing.
     """
 
     mode: str | None
@@ -65,14 +65,14 @@ _OPTIONS = tuple(RunOptions.__annotations__)
 
 
 def _spelled_out(method: F) -> F:
-    """Show every option in the signature that ``help()`` and notebooks read; type checkers see ``RunOptions``."""
+    """List every option in the signature that ``help()`` and notebooks show; type checkers read ``RunOptions``."""
     shown = inspect.signature(method)
     keywords = [
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=() if name == "files" else None,
-            annotation=getattr(kind, "__forward_arg__", kind),  # its text, as other parameters have theirs
+            annotation=getattr(kind, "__forward_arg__", kind),  # as text, like the annotations of the other parameters
         )
         for name, kind in RunOptions.__annotations__.items()
     ]
@@ -82,25 +82,25 @@ def _spelled_out(method: F) -> F:
 
 
 class CouncilStream(_runtime.DualStream[Event, CouncilResult]):
-    """The events of one run: for ``for`` and ``async for``; the run's ``result`` is there once it has ended."""
+    """The events of one run: for ``for`` and ``async for``; ``result`` is set once the run has ended."""
 
 
 class Council(_runtime.Closing):
-    """Several language models that work on one task. One council serves any number of runs at once.
+    """Several language models that work on one task. One council may serve any number of runs at once.
 
     Args:
-        providers: who sits: names (``"openrouter"``), models (``"openrouter/anthropic/claude-sonnet-4.6"``), counts
+        providers: the seats: names (``"openrouter"``), models (``"openrouter/anthropic/claude-sonnet-4.6"``), counts
             (``"local:3"``), adapter instances or classes. None takes the configuration's, else one seat for each
             provider whose key is set, three where there is only one, and ``local:3`` where there is none.
         config: the configuration; None reads the user's file and the environment.
-        chair: the seat that synthesises.
+        chair: name of the seat that writes the final answer; None takes the configuration's, else lets the plan decide.
         strategy: how the seats deliberate.
-        budget: bounds on each run, over the configuration's.
+        budget: limits of each run; they override the configuration's one by one.
         listeners: called with every event of every run, in the thread that runs it.
-        store: the file in which runs are stored; None takes the configuration's, else nothing is written.
+        store: path of the file in which runs are stored; None takes the configuration's, else nothing is stored.
 
     Raises:
-        ConfigurationError: a name that nobody has, no provider at all, a configuration that cannot be read.
+        ConfigurationError: an unknown provider, no available provider, or an unreadable configuration.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class Council(_runtime.Closing):
         sender, receiver = anyio.create_memory_object_stream[Event](math.inf)
 
         def send(event: Event) -> None:
-            with suppress(anyio.BrokenResourceError):  # the stream was left; the run still says that it was cancelled
+            with suppress(anyio.BrokenResourceError):  # closed early: the cancelled run still emits events
                 sender.send_nowait(event)
 
         async def work() -> None:
@@ -196,7 +196,7 @@ class Council(_runtime.Closing):
                 with receiver:
                     async for event in receiver:
                         yield event
-            except GeneratorExit:  # the stream was closed: the run ends, and so does this
+            except GeneratorExit:  # the stream was closed: cancel the run
                 group.cancel_scope.cancel()
 
     @_spelled_out
@@ -205,7 +205,7 @@ class Council(_runtime.Closing):
         return self._planned(task, subagent, options)
 
     def _planned(self, task: str, subagent: str, options: RunOptions) -> Plan:
-        from llm_council import subagents  # loaded by the first run, as the engine is
+        from llm_council import subagents  # imported by the first run, like the engine: making a council stays fast
 
         for name in options:
             if name not in _OPTIONS:
@@ -217,7 +217,7 @@ class Council(_runtime.Closing):
         return _engine.make_plan(task, role, self._config, self._seating.specs, _engine.RunRequest(files=files, **rest))
 
     async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
-        """Make the plan, reading files in a worker thread, and refuse what cannot work before anything is sent."""
+        """Make the plan, and check the providers before anything is sent. Files are read in a worker thread."""
         plan = (
             await anyio.to_thread.run_sync(self._planned, task, subagent, options)
             if options.get("files")
@@ -255,7 +255,7 @@ class Council(_runtime.Closing):
         from llm_council._engine import resume
 
         def seat(plan: Plan) -> Mapping[str, ProviderAdapter]:
-            seating = self._seating.again(plan.seats, self._config)
+            seating = self._seating.reseat(plan.seats, self._config)
             seating.check()
             return seating.adapters
 
@@ -294,7 +294,7 @@ class Council(_runtime.Closing):
         path = self._config.store if named is None else named
         if path is None or path is False:
             return None
-        from llm_council.store import Store  # SQLite is loaded by whoever asked for it
+        from llm_council.store import Store  # imports SQLite
 
         return Store(path)
 
@@ -306,10 +306,10 @@ class Council(_runtime.Closing):
         """Check the providers: block in plain code, be awaited in an event loop.
 
         Args:
-            deep: make a real call to each, as a run does; it may cost money.
+            deep: also make a real call to each provider, which may cost money.
 
         Returns:
-            What was found, by the provider's name.
+            The findings by provider name.
         """
         if _runtime.running_inside_loop():
             return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event)
@@ -322,15 +322,15 @@ class Council(_runtime.Closing):
         async def check(name: str, adapter: ProviderAdapter) -> None:
             found[name] = await examine(adapter, deep=deep)
 
-        def told() -> dict[str, DoctorResult]:
+        def report() -> dict[str, DoctorResult]:
             blocked = DoctorResult(ok=False, message="no answer: something blocks the event loop")
             return {name: found.get(name, blocked) for name in self._seating.providers}
 
-        with _runtime.Answering(120.0 if deep else 15.0, told):
+        with _runtime.Answering(120.0 if deep else 15.0, report):
             async with anyio.create_task_group() as group:
                 for name, adapter in self._seating.providers.items():
                     group.start_soon(check, name, adapter)
-        return told()
+        return report()
 
     async def aclose(self) -> None:
         """Close what the providers opened in the running event loop; the council may be used again."""

@@ -1,4 +1,4 @@
-"""Frozen facts that something happened, and how they reach whoever listens."""
+"""The events of a run, and how listeners receive them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Event:
 
 @attrs.frozen(kw_only=True)
 class RunStarted(Event):
-    """A run begins; ``plan`` is what it will do."""
+    """A run starts; ``plan`` describes it."""
 
     plan: Plan
 
@@ -150,7 +150,7 @@ def emit(event: Event) -> None:
 
 @contextmanager
 def listening(*listeners: Listener) -> Iterator[None]:
-    """Let listeners hear the events of this context and of the tasks started in it."""
+    """Call the listeners for the events of this context and of the tasks that are started in it."""
     token = _listeners.set((*_listeners.get(), *listeners))
     try:
         yield

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The seats of a council: names, instances and classes become adapters."""

@@ -1,4 +1,4 @@
-"""Files that the caller named, read: the one place where a run reads anything of its own accord."""
+"""Read the files that the caller named. A run reads no other files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["read_files"]
 
 
 def read_files(paths: Sequence[str | PathLike[str]], limits: Limits) -> tuple[Attachment, ...]:
-    """Read the files that the caller named, and no others.
+    """Return the contents of the named files.
 
     Raises:
-        InvalidOption: one cannot be read, is too large, or is no UTF-8 text.
+        InvalidOption: a file cannot be read, is too large, or is not UTF-8 text.
     """
     if isinstance(paths, str | bytes | PathLike):
         raise InvalidOption(f"files: expected a list of paths, got {paths!r:.80}; put it in a list")

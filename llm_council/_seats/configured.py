@@ -1,4 +1,4 @@
-"""Providers by name: those of the registry, and those that a configuration makes of them: ``[providers.NAME]``."""
+"""Providers by name: those of the registry, and those that the configuration defines in ``[providers.NAME]``."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ COMPOSITIONS: Final = {
     "retry": "Retry",
     "traced": "Traced",
 }
-"""Kinds that hold others, and the classes that they are."""
+"""Kinds that wrap other providers, and the names of their classes."""
 
 REDIS_URL: Final = "LLM_COUNCIL_REDIS_URL"
 """The variable that ``shared = true`` of a limit reads."""
 
 _SEVERAL: Final = ("balance", "failover")
 
-# Arguments that no file can say: objects, and what the table itself gives.
-_UNSAID: Final = frozenset(
+# Arguments that a configuration file cannot set: objects, and those that the table itself determines.
+_NOT_IN_FILES: Final = frozenset(
     ["self", "inner", "providers", "name", "policy", "clock", "sleep", "rng", "tracer_provider", "meter_provider"]
 )
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Instances:
-    """Make providers by name, each once.
+    """Creates providers by name, each of them once.
 
     Args:
         tables: a configuration's ``instances``.
@@ -64,7 +64,7 @@ class Instances:
         """Return the provider of this name.
 
         Raises:
-            ConfigurationError: nobody has the name, or its table will not do; the message names the table.
+            ConfigurationError: the name is unknown, or its table is invalid; the message names the table.
         """
         return self._get(name, ())
 
@@ -100,7 +100,7 @@ class Instances:
             raise type(error)(f"[providers.{name}] {error.message}") from None
 
     def _configured(self, name: str, kind: str, options: dict[str, Any]) -> ProviderAdapter:
-        """Make a provider of a class, with a name of its own."""
+        """Create a plain provider with a name of its own."""
         if "of" in options:
             raise InvalidOption(f"kind {kind!r:.80} holds no others{near(kind, COMPOSITIONS)}")
         if "api_key" in options:
@@ -111,11 +111,11 @@ class Instances:
             raise UnknownProvider(f"{error.message}{near(kind, COMPOSITIONS)}") from None
 
     def _composed(self, name: str, kind: str, options: dict[str, Any], above: tuple[str, ...]) -> ProviderAdapter:
-        """Make a provider that holds others."""
+        """Create a provider that wraps others."""
         cls = getattr(middleware, COMPOSITIONS[kind])
         held = self._held(kind, options.pop("of", None), above)
         taken = inspect.signature(RetryPolicy if kind == "retry" else cls).parameters
-        known = [option for option in taken if option not in _UNSAID]
+        known = [option for option in taken if option not in _NOT_IN_FILES]
         for option in options:
             if option not in known:
                 raise UnknownOption(f"kind {kind!r} takes no {option!r:.80}{near(option, known) or _listed(known)}")
@@ -132,7 +132,7 @@ class Instances:
                 made = cls(held[0], **options)
         except ConfigurationError:
             raise
-        except (TypeError, ValueError) as error:  # a comparison or a conversion of what is no number
+        except (TypeError, ValueError) as error:  # a value that is not a number was compared or converted
             raise InvalidOption(f"kind {kind!r}: a value has the wrong type: {error}") from None
         made.name = name
         adapter: ProviderAdapter = made
@@ -179,7 +179,7 @@ def _key(value: str | Secret) -> Secret:
 
 
 def _address(shared: Any) -> Any:
-    """Return the address of a Redis: as it is given, or that of the environment for ``true``."""
+    """Return the address of a Redis server: the given one, or for ``true`` that of the environment."""
     if isinstance(shared, Secret):
         return shared.reveal()
     if shared is not True:

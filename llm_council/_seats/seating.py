@@ -1,4 +1,4 @@
-"""Who sits: names, instances and classes become seats, each with an adapter behind it."""
+"""Turn provider names, instances and classes into seats, each with an adapter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llm_council.providers.base import ProviderAdapter
 __all__ = ["Seating", "Sitter"]
 
 Sitter: TypeAlias = str | ProviderAdapter | type[ProviderAdapter]
-"""What a council takes as a seat, or as several."""
+"""An item of ``Council(providers=...)``: one seat, or several for ``name:count``."""
 
 _COUNT = re.compile(r"(?P<name>.+):(?P<count>[0-9]{1,3})")
 
@@ -29,11 +29,11 @@ _log = logging.getLogger("llm_council")
 
 @attrs.frozen(kw_only=True)
 class Seating:
-    """The seats of a council. Nothing of a run is kept here.
+    """The seats of a council. It holds nothing of a run.
 
     Attributes:
         specs: the seats in order, as plans see them.
-        adapters: what sits in each seat, by the seat's name.
+        adapters: the adapter of each seat, by the seat's name.
         providers: each adapter once, by its provider's name.
     """
 
@@ -46,7 +46,7 @@ class Seating:
         """Fill the seats.
 
         Args:
-            sitters: who was asked for; None takes the configuration's, else whoever is there.
+            sitters: the providers that were named; None takes the configuration's, else those that are available.
             config: the configuration, whose ``instances`` are names too.
 
         Raises:
@@ -67,8 +67,8 @@ class Seating:
                 adapters[name] = adapter
         return cls(specs=tuple(specs), adapters=adapters, providers=pool.adapters)
 
-    def again(self, specs: Sequence[SeatSpec], config: CouncilConfig) -> Self:
-        """Fill the seats of an earlier run: with who sits here under the same name, else with the provider it names.
+    def reseat(self, specs: Sequence[SeatSpec], config: CouncilConfig) -> Self:
+        """Fill the seats of an earlier run: from this council where seat and provider match, else by provider name.
 
         Args:
             specs: the seats as that run's plan has them.
@@ -92,10 +92,10 @@ class Seating:
         return attrs.evolve(self, specs=tuple(specs), adapters=adapters, providers=used)
 
     def check(self) -> None:
-        """Refuse to start what cannot work: a key that is not set, an extra that is not installed.
+        """Check that every provider can start: its key is set, its extra is installed.
 
         Raises:
-            ConfigurationError: the first provider that is not ready says what it lacks.
+            ConfigurationError: a provider is not ready; the message says what it lacks.
         """
         for adapter in self.providers.values():
             adapter.check()
@@ -107,11 +107,11 @@ def _wanted(sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Sequence
     wanted: Sequence[Sitter] = config.providers if sitters is None else sitters
     if sitters is not None and not wanted:
         raise InvalidOption("a council needs a seat: name a provider, such as Council(['local:3'])")
-    return wanted or _whoever_is_there()
+    return wanted or _available_providers()
 
 
-def _whoever_is_there() -> list[str]:
-    """Choose for a caller who named nobody: those whose keys are set, else the embedded engine."""
+def _available_providers() -> list[str]:
+    """Return the providers whose keys are set, else the embedded engine, for a caller who named none."""
     keyed = registry.with_keys()
     if keyed:
         chosen = [f"{keyed[0]}:3"] if len(keyed) == 1 else list(keyed)
@@ -127,20 +127,20 @@ def _whoever_is_there() -> list[str]:
 
 
 class _Pool:
-    """One adapter for each provider's name, made when it is first asked for."""
+    """Holds one adapter for each provider name, created on first use."""
 
     def __init__(self, config: CouncilConfig) -> None:
         self._config = config
         self._instances = Instances(config.instances)
         self._raw: dict[str, ProviderAdapter] = {}
-        self._said: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
         self.adapters: dict[str, ProviderAdapter] = {}
 
     def seats(self, sitter: Sitter) -> Iterable[tuple[str, str, str | None]]:
         """Return name, provider and model of each seat that a sitter stands for."""
         if isinstance(sitter, str):
             return self._by_name(sitter)
-        adapter = self._made(sitter) if isinstance(sitter, type) else sitter
+        adapter = self._instantiate(sitter) if isinstance(sitter, type) else sitter
         if not isinstance(adapter, ProviderAdapter):
             raise InvalidOption(f"providers: a name, a ProviderAdapter or its class, got {sitter!r:.80}")
         provider = self._hold(adapter)
@@ -157,7 +157,7 @@ class _Pool:
         names = [self._unique(seat)] if count is None else [f"{seat}-{number}" for number in range(1, count + 1)]
         return [(name, provider, model or None) for name in names]
 
-    def _made(self, cls: type[Any]) -> ProviderAdapter:
+    def _instantiate(self, cls: type[Any]) -> ProviderAdapter:
         if not issubclass(cls, ProviderAdapter):
             raise InvalidOption(f"providers: {cls.__qualname__} is not a ProviderAdapter")
         try:
@@ -166,7 +166,7 @@ class _Pool:
             raise InvalidOption(f"providers: {cls.__qualname__}() failed: {error}; pass an instance") from None
 
     def _hold(self, adapter: ProviderAdapter) -> str:
-        """Keep an instance under its own name, or under a numbered one when another has it."""
+        """Store an instance under its own name, or under a numbered one if another instance has that name."""
         name = getattr(adapter, "name", None)
         if not isinstance(name, str) or not name:
             raise InvalidOption(f'{type(adapter).__qualname__} has no name: set name = "..." on the class')
@@ -181,10 +181,10 @@ class _Pool:
     def _put(self, name: str, adapter: ProviderAdapter) -> None:
         self._raw[name] = adapter
         policy = self._config.retry
-        retries = getattr(adapter, "_retries", False)  # itself, or something that it holds
+        retries = getattr(adapter, "_retries", False)  # the adapter itself retries, or one that it wraps does
         self.adapters[name] = adapter if retries or not policy.max_retries else Retry(adapter, policy)
 
     def _unique(self, name: str) -> str:
         """Number the second and later seats of one name."""
-        self._said[name] = count = self._said.get(name, 0) + 1
+        self._counts[name] = count = self._counts.get(name, 0) + 1
         return name if count == 1 else f"{name}-{count}"
