@@ -1,4 +1,4 @@
-"""Cohere: the Command models, by the v2 chat API."""
+"""Cohere's Command models, through the v2 chat API."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from llm_council.transports import HttpReply
 
 __all__ = ["CohereProvider"]
 
-_OTHER_KEY = "CO_API_KEY"  # what the vendor's own client reads
-_TOP_P = (0.01, 0.99)  # the least and the most that the API takes
+_OTHER_KEY = "CO_API_KEY"  # the variable that Cohere's own client reads
+_TOP_P = (0.01, 0.99)  # the range that the API accepts
 
 
 class CohereProvider(HttpProvider):
-    """Cohere's own models. Reads ``COHERE_API_KEY``, else ``CO_API_KEY``, and ``COHERE_BASE_URL`` if set.
+    """Cohere's models. Reads ``COHERE_API_KEY``, else ``CO_API_KEY``, and ``COHERE_BASE_URL`` if set.
 
-    What the vendor has and no field names, such as ``documents``, ``safety_mode``, ``k`` or ``seed``, goes into a
-    request's ``extra``; citations come back in the answer's.
+    Pass fields that ``GenerateRequest`` lacks, such as ``documents``, ``safety_mode``, ``k`` or ``seed``, in a
+    request's ``extra``. Citations are returned in the answer's ``extra``.
 
     Args:
+        api_key: the key; None reads the environment.
         **options: those of ``HttpProvider``.
     """
 

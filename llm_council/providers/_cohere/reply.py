@@ -15,25 +15,23 @@ from llm_council.providers._cohere.request import PLAN, VENDOR, plan_part
 
 __all__ = ["decode_response", "end_facts", "parts_to_echo", "read_call"]
 
-_SAID = ("error", "error_type")  # why an answer failed, beside the finish reason ERROR
-_UNKNOWN = Usage()
+_FAILURE = ("error", "error_type")  # stand beside the finish reason ERROR and say why
 
 
 def decode_response(data: Any, *, request_id: str | None = None, model: str | None = None) -> GenerateResponse:
-    """Read a whole reply.
+    """Decode a whole reply.
 
     Args:
-        data: the reply's JSON value.
-        request_id: the id from the reply's headers; None takes the one in the reply.
-        model: the model that was asked; the reply does not say which one answered.
+        data: the JSON value of the reply.
+        request_id: the id from the HTTP headers; None means the ``id`` in the reply.
+        model: the model that the request named; the reply does not name one.
 
     Returns:
-        The answer. The plan that the model made before it called tools, citations, and what is billed are in
-        ``extra``: ``tool_plan``, ``citations``, ``billed_units``.
+        The answer. ``extra`` holds ``tool_plan``, ``citations`` and ``billed_units`` where the reply has them.
 
     Raises:
         ApiError: the reply is an error.
-        MalformedReply: the reply is not one of this dialect.
+        MalformedReply: the reply is not of this dialect.
     """
     reply = need_object(data, "$")
     request_id = request_id or get_id(reply)
@@ -45,8 +43,8 @@ def decode_response(data: Any, *, request_id: str | None = None, model: str | No
     plan = get_text(message, PLAN, "$.message") or ""
     calls = message.get("tool_calls")
     listed = [] if calls is None else need_list(calls, "$.message.tool_calls")
-    extra = {**({PLAN: plan} if plan else {}), **picked(message, ("citations",))}
     facts = end_facts(reply)
+    extra = {**picked(message, (PLAN, "citations")), **facts.pop("extra", {})}
     return GenerateResponse(
         text="".join(texts) if texts else None,
         reasoning="".join(thoughts) or None,
@@ -54,34 +52,38 @@ def decode_response(data: Any, *, request_id: str | None = None, model: str | No
         tool_calls=[read_call(call, index, f"$.message.tool_calls[{index}]") for index, call in enumerate(listed)],
         model=model,
         request_id=request_id,
-        extra={**extra, **facts.pop("extra", {})},
+        extra=extra,
         raw=data,
         **facts,
     )
 
 
 def _read_content(value: Any) -> tuple[list[str], list[str]]:
-    """Return texts and thoughts; blocks of other types are left out."""
-    if value is None or isinstance(value, str):
-        return ([] if value is None else [value]), []
+    """Return the texts and the thoughts of a message's content. Blocks of unknown types are skipped."""
+    if value is None:
+        return [], []
+    if isinstance(value, str):
+        return [value], []
     found: dict[str, list[str]] = {"text": [], "thinking": []}
     for index, item in enumerate(need_list(value, "$.message.content")):
         path = f"$.message.content[{index}]"
         block = need_object(item, path)
-        word = block.get("type")
-        if isinstance(word, str) and word in found:
-            found[word].append(get_text(block, word, path) or "")
+        kind = block.get("type")
+        if isinstance(kind, str) and kind in found:
+            found[kind].append(get_text(block, kind, path) or "")  # the key of the text is the block's type
     return found["text"], found["thinking"]
 
 
 def parts_to_echo(thoughts: Iterable[str], plan: str) -> tuple[ReasoningPart, ...]:
-    """Return what goes back on an assistant's turn beside its text and calls."""
-    blocks = tuple(ReasoningPart(text=text, vendor=VENDOR) for text in thoughts if text)
-    return (*blocks, plan_part(plan)) if plan else blocks
+    """Return the thinking and the plan as parts of the assistant's message in a later request."""
+    parts = [ReasoningPart(text=text, vendor=VENDOR) for text in thoughts if text]
+    if plan:
+        parts.append(plan_part(plan))
+    return tuple(parts)
 
 
 def read_call(value: Any, index: int, path: str) -> ToolCall:
-    """Read a tool call; the text of its arguments may be missing, and is ``null`` for some models without any."""
+    """Decode a tool call. For a call without arguments some models leave the text out or write ``null``."""
     call = need_object(value, path)
     function = need_object(call.get("function"), f"{path}.function")
     name = get_text(function, "name", f"{path}.function")
@@ -92,7 +94,7 @@ def read_call(value: Any, index: int, path: str) -> ToolCall:
 
 
 def end_facts(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return finish reason, usage and what is billed, which stand in a reply and in the last event alike."""
+    """Return finish reason, usage and billed units, which a whole reply and the last event of a stream share."""
     facts: dict[str, Any] = {}
     word = finish_word(source.get("finish_reason"))
     if word is not None:
@@ -105,12 +107,12 @@ def end_facts(source: Mapping[str, Any]) -> dict[str, Any]:
     counted = read_usage(usage)
     if counted is not None:
         facts["usage"] = counted
-    extra = {**picked(usage, ("billed_units",)), **picked(source, _SAID)}
+    extra = {**picked(usage, ("billed_units",)), **picked(source, _FAILURE)}
     return {**facts, "extra": extra} if extra else facts
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage | None:
-    """Read the tokens that were used, which are more than those that are billed; None when the vendor says none."""
+    """Read the tokens that were used, not the smaller number that is billed; None when the reply has no counts."""
     found = usage.get("tokens")
     used = found if isinstance(found, dict) else {}
     counted = Usage(
@@ -118,4 +120,4 @@ def read_usage(usage: Mapping[str, Any]) -> Usage | None:
         output_tokens=tokens(used.get("output_tokens")),
         cached_tokens=tokens(usage.get("cached_tokens")),
     )
-    return None if counted == _UNKNOWN else counted
+    return None if counted == Usage() else counted

@@ -13,38 +13,39 @@ __all__ = ["PLAN", "VENDOR", "encode_request", "plan_part"]
 
 VENDOR = "cohere"
 PLAN = "tool_plan"
-"""What the model says before it calls tools; it goes back with the calls."""
+"""The text in which a model plans its tool calls. It is sent back together with the calls."""
 
-_SCALARS = {"max_tokens": "max_tokens", "temperature": "temperature", "top_p": "p"}
-_CHOICES = {"none": "NONE", "required": "REQUIRED"}  # no word means auto, and no tool can be named
+_CHOICES = {"none": "NONE", "required": "REQUIRED"}  # left out means auto; the API cannot force one named tool
 _INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
 
 
 def encode_request(request: GenerateRequest, *, model: str | None = None, stream: bool | None = None) -> dict[str, Any]:
-    """Write a request; ``extra`` goes beside the fields, as it is.
+    """Encode a request as the payload of ``POST /v2/chat``. Keys of ``request.extra`` are added unchanged.
 
-    Instructions become one turn, the first: the dialect takes them nowhere else. ``strict_tools`` is set when every
-    tool asks for it.
+    All instructions are joined into the first turn, the only place where the API takes them. ``strict_tools`` is set
+    when every tool is strict, since the API has no switch per tool.
 
     Args:
-        request: what is asked; ``fitting.fit`` has made it fit the model.
-        model: the model's name, for a request that has none or another one.
-        stream: whether to ask for a stream; None takes ``request.stream``.
+        request: the request, already fitted to the model.
+        model: the model's name; None means ``request.model``.
+        stream: whether to ask for a stream; None means ``request.stream``.
 
     Raises:
-        InvalidOption: a tool's result without ``tool_call_id``.
+        InvalidOption: a tool's result has no ``tool_call_id``.
     """
     payload: dict[str, Any] = {}
     name = model or request.model
     if name:
         payload["model"] = name
     payload["messages"] = _encode_turns(request.turns())
-    optional = {key: getattr(request, field) for field, key in _SCALARS.items()}
-    optional |= {
+    optional = {
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "p": request.top_p,
         "stop_sequences": list(request.stop) or None,
         "tools": [_encode_tool(tool) for tool in request.tools] or None,
         "strict_tools": True if request.tools and all(tool.strict for tool in request.tools) else None,
-        "tool_choice": _encode_choice(request.tool_choice) if request.tools else None,
+        "tool_choice": _encode_choice(request),
         "response_format": _encode_format(request),
         "thinking": _encode_thinking(request.reasoning),
     }
@@ -64,14 +65,15 @@ def _encode_turns(turns: Iterable[Message]) -> list[dict[str, Any]]:
                 instructions.append(turn.text)
         else:
             messages.append(_encode_turn(turn))
-    first = {"role": "system", "content": "\n\n".join(instructions)}
-    return [first, *messages] if instructions else messages
+    if instructions:
+        messages.insert(0, {"role": "system", "content": "\n\n".join(instructions)})
+    return messages
 
 
 def _encode_turn(turn: Message) -> dict[str, Any]:
     if turn.role == Role.TOOL:
         if not turn.tool_call_id:
-            raise InvalidOption("a tool's turn needs tool_call_id: the id of the call that it answers")
+            raise InvalidOption("a message of role 'tool' needs tool_call_id: the id of the call that it answers")
         return {"role": "tool", "tool_call_id": turn.tool_call_id, "content": turn.text}
     if turn.role == Role.ASSISTANT:
         return _encode_answer(turn)
@@ -85,9 +87,9 @@ def _encode_content(content: str | tuple[Part, ...]) -> str | list[dict[str, Any
     for part in content:
         if isinstance(part, ImagePart):
             image = {"url": part.url or f"data:{part.media_type};base64,{part.data}"}
-            parts.append(
-                {"type": "image_url", "image_url": {**image, **({"detail": part.detail} if part.detail else {})}}
-            )
+            if part.detail:
+                image["detail"] = part.detail
+            parts.append({"type": "image_url", "image_url": image})
         elif isinstance(part, TextPart):
             parts.append({"type": "text", "text": part.text})
     if all(part["type"] == "text" for part in parts):
@@ -98,7 +100,8 @@ def _encode_content(content: str | tuple[Part, ...]) -> str | list[dict[str, Any
 def _encode_answer(turn: Message) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant"}
     blocks: list[dict[str, Any]] = []
-    for part in (TextPart(text=turn.content),) if isinstance(turn.content, str) else turn.content:
+    parts = (TextPart(text=turn.content),) if isinstance(turn.content, str) else turn.content
+    for part in parts:
         if isinstance(part, TextPart):
             if part.text:
                 blocks.append({"type": "text", "text": part.text})
@@ -118,7 +121,7 @@ def _encode_answer(turn: Message) -> dict[str, Any]:
 
 
 def plan_part(plan: str) -> ReasoningPart:
-    """Return a plan as it goes back to the vendor."""
+    """Return a plan as a part of an assistant's message, which sends it back to the vendor."""
     return ReasoningPart(vendor=VENDOR, data={PLAN: plan})
 
 
@@ -134,25 +137,27 @@ def _encode_tool(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _encode_choice(choice: str | None) -> str | None:
-    return None if choice in (None, "auto") else _CHOICES.get(choice, "REQUIRED")
+def _encode_choice(request: GenerateRequest) -> str | None:
+    if not request.tools or request.tool_choice in (None, "auto"):
+        return None
+    return _CHOICES.get(request.tool_choice, "REQUIRED")
 
 
 def _encode_format(request: GenerateRequest) -> dict[str, Any] | None:
-    wanted, legacy = request.structured_output, request.response_format
     schema: Any = None
-    if wanted is not None:
-        schema = wanted.json_schema
-    elif legacy is None or legacy.get("type") not in ("json_object", "json_schema"):
-        return None
+    if request.structured_output is not None:
+        schema = request.structured_output.json_schema
     else:
-        inner = legacy.get("json_schema")
-        schema = (
-            inner.get("schema", inner if legacy["type"] == "json_object" else None)
-            if isinstance(inner, Mapping)
-            else None
-        )
-    return {"type": "json_object", **({"json_schema": dict(schema)} if isinstance(schema, Mapping) else {})}
+        legacy = request.response_format
+        if legacy is None or legacy.get("type") not in ("json_object", "json_schema"):
+            return None
+        # The OpenAI form wraps the schema as {"schema": ...}; Cohere's own form holds it directly.
+        found = legacy.get("json_schema")
+        if isinstance(found, Mapping):
+            schema = found.get("schema", found if legacy["type"] == "json_object" else None)
+    if isinstance(schema, Mapping):
+        return {"type": "json_object", "json_schema": dict(schema)}
+    return {"type": "json_object"}
 
 
 def _encode_thinking(config: ReasoningConfig | None) -> dict[str, Any] | None:
@@ -160,4 +165,6 @@ def _encode_thinking(config: ReasoningConfig | None) -> dict[str, Any] | None:
         return None
     if config.effort is Effort.NONE or config.budget_tokens == 0:
         return {"type": "disabled"}
-    return {"type": "enabled", **({"token_budget": config.budget_tokens} if config.budget_tokens else {})}
+    if config.budget_tokens is None:
+        return {"type": "enabled"}  # the API knows no effort
+    return {"type": "enabled", "token_budget": config.budget_tokens}

@@ -1,4 +1,4 @@
-"""Streams of Cohere's chat dialect: named events, the last of which says why the model stopped, and what it cost."""
+"""Streams of Cohere's chat dialect: named events; the last one holds the finish reason and the usage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from llm_council._wire.openai_chat.calls import arguments_text
-from llm_council._wire.openai_chat.reply import get_id
+from llm_council._wire.openai_chat.reply import get_id, picked
 from llm_council._wire.payloads import get_text, loads, malformed, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
@@ -23,22 +23,23 @@ _PATH = "$.delta.message"
 
 
 class EventDecoder(Decoder):
-    """Read the events of one stream, in order. The end of the message is the end of it.
+    """Decode the events of one stream, in order. ``message-end`` ends it.
 
-    The vendor writes ``[DONE]`` behind it, which its specification does not know: nobody waits for that.
+    The server writes ``[DONE]`` after that, which its specification does not mention, so the decoder does not wait for
+    it.
 
     Args:
         limits: ``json_depth`` bounds each event.
-        request_id: the id from the reply's headers; None takes the one in the stream.
-        model: the model that was asked; the stream does not say which one answers.
+        request_id: the id from the HTTP headers; None means the ``id`` in the stream.
+        model: the model that the request named; the stream does not name one.
     """
 
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None, model: str | None = None) -> None:
         super().__init__(limits, request_id=request_id)
         self._model = model
-        self._thoughts: dict[Any, list[str]] = {}  # by the index of their block
+        self._thoughts: dict[Any, list[str]] = {}  # by the index of the content block
         self._plan: list[str] = []
-        self._calls: list[Any] = []  # the vendor's index of each call
+        self._call_indexes: list[Any] = []  # the server's index of each call, in order of arrival
         self._citations: list[Any] = []
 
     def _read(self, event: SseEvent) -> GenerateChunk | None:
@@ -63,7 +64,7 @@ class EventDecoder(Decoder):
         if kind == "tool-plan-delta":
             plan = get_text(message, PLAN, _PATH)
             self._plan += [plan] if plan else []
-            return GenerateChunk()  # nothing to show yet, and yet a sign of life
+            return GenerateChunk()  # empty, but it shows the caller that the stream is alive
         if kind == "tool-call-start":
             return self._call(value.get("index"), message)
         if kind == "tool-call-delta":
@@ -74,10 +75,10 @@ class EventDecoder(Decoder):
         return None
 
     def close(self) -> list[GenerateChunk]:
-        """Return thinking, plan and citations, each as one."""
+        """Return the collected thinking, plan and citations in one last chunk."""
         plan = "".join(self._plan)
         parts = parts_to_echo(("".join(texts) for texts in self._thoughts.values()), plan)
-        extra = {**({PLAN: plan} if plan else {}), **({"citations": self._citations} if self._citations else {})}
+        extra = picked({PLAN: plan, "citations": self._citations}, (PLAN, "citations"))
         return [GenerateChunk(reasoning_parts=parts, extra=extra)] if parts or extra else []
 
     def _begin(self, value: dict[str, Any]) -> GenerateChunk:
@@ -96,9 +97,10 @@ class EventDecoder(Decoder):
         return GenerateChunk(text=text, reasoning=thoughts) if text or thoughts else None
 
     def _call(self, index: Any, message: dict[str, Any]) -> GenerateChunk:
-        call = read_call(_single(message.get("tool_calls")), len(self._calls), f"{_PATH}.tool_calls")
-        self._calls.append(index)
-        delta = ToolCallDelta(index=len(self._calls) - 1, id=call.id, name=call.name, arguments=call.arguments)
+        place = len(self._call_indexes)
+        call = read_call(_single(message.get("tool_calls")), place, f"{_PATH}.tool_calls")
+        self._call_indexes.append(index)
+        delta = ToolCallDelta(index=place, id=call.id, name=call.name, arguments=call.arguments)
         return GenerateChunk(tool_calls=(delta,))
 
     def _arguments(self, index: Any, message: dict[str, Any]) -> GenerateChunk | None:
@@ -107,25 +109,27 @@ class EventDecoder(Decoder):
             return None
         call = need_object(_single(message["tool_calls"]), f"{_PATH}.tool_calls")
         text = arguments_text(need_object(call.get("function"), path).get("arguments"), f"{path}.arguments")
-        if not self._calls:
+        if not self._call_indexes:
             raise malformed("$.type", "the start of a call before its arguments", "tool-call-delta")
-        last = len(self._calls) - 1
-        place = next((at for at in range(last, -1, -1) if self._calls[at] == index), last)
-        return GenerateChunk(tool_calls=(ToolCallDelta(index=place, arguments=text),)) if text else None
+        if not text:
+            return None
+        last = len(self._call_indexes) - 1
+        place = next((at for at in range(last, -1, -1) if self._call_indexes[at] == index), last)
+        return GenerateChunk(tool_calls=(ToolCallDelta(index=place, arguments=text),))
 
 
 def _single(value: Any) -> Any:
-    """Return the one call of an event, which is an object on this wire though its name is a plural."""
+    """Return the call in ``tool_calls`` of an event: an object, in spite of the plural; a list of one is accepted."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 class ChatStream(BodyReader):
-    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+    """Decode the body of a stream as it arrives, from bytes to chunks.
 
     Args:
         limits: ``event`` and ``json_depth`` bound each event.
-        request_id: the id from the reply's headers; None takes the one in the stream.
-        model: the model that was asked; the stream does not say which one answers.
+        request_id: the id from the HTTP headers; None means the ``id`` in the stream.
+        model: the model that the request named; the stream does not name one.
     """
 
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None, model: str | None = None) -> None:
