@@ -1,4 +1,4 @@
-"""Ollama, by its own API: models on your own machine, or on ollama.com."""
+"""Ollama, through its native API: models on your own machine, or on ollama.com."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ __all__ = ["OllamaProvider"]
 class OllamaProvider(HttpProvider):
     """An Ollama server. Reads ``OLLAMA_BASE_URL``, and ``OLLAMA_API_KEY`` for ``https://ollama.com``.
 
-    Without a default model the first one that the server lists answers. A server cuts prompts that are longer than its
-    context without a word: give long tasks room with ``extra_body={"options": {"num_ctx": 32768}}``.
+    Without a default model, requests go to the first model that the server lists. A server silently truncates prompts
+    that are longer than its context: for long tasks raise it with ``extra_body={"options": {"num_ctx": 32768}}``.
 
     Args:
-        extra_body: fields of Ollama's own that every request carries, such as ``keep_alive`` and, inside ``options``,
-            ``num_ctx``; a request's ``extra`` wins over them.
-        **options: those of ``OpenAICompatibleProvider``. A ``base_url`` that ends in ``/v1`` or ``/api`` is taken
-            without that.
+        extra_body: Ollama's own fields for every request, such as ``keep_alive``, and ``num_ctx`` inside ``options``; a
+            request's ``extra`` replaces them.
+        **options: those of ``OpenAICompatibleProvider``. ``/v1`` or ``/api`` at the end of ``base_url`` is removed.
     """
 
     name = "ollama"
@@ -44,7 +43,9 @@ class OllamaProvider(HttpProvider):
 
     def __init__(self, *, extra_body: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.base_url = self.base_url.removesuffix("/v1").removesuffix("/api")  # the variable serves ollama-openai too
+        self.base_url = self.base_url.removesuffix("/v1").removesuffix(
+            "/api"
+        )  # the adapter ollama-openai reads the same variable
         self._extra_body = as_dict(extra_body)
 
     def _besides(self) -> tuple[object, ...]:
@@ -67,10 +68,10 @@ class OllamaProvider(HttpProvider):
         return ChatOptions(think_levels=style == "level", think_tags=True, body=self._extra_body)
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
-        """Look at the version, and at the models that have been pulled."""
-        said = await self._get("/api/version", missing=(404, 405))
+        """Check the server's version and the models that it has."""
+        found = await self._get("/api/version", missing=(404, 405))
         message, details = await super()._inspect()
-        version = said.get("version") if isinstance(said, dict) else None
+        version = found.get("version") if isinstance(found, dict) else None
         return message, {**details, "version": version} if isinstance(version, str) else details
 
     async def _rows(self) -> list[dict[str, Any]] | None:

@@ -15,7 +15,6 @@ VENDOR = "cohere"
 PLAN = "tool_plan"
 """The text in which a model plans its tool calls. It is sent back together with the calls."""
 
-_CHOICES = {"none": "NONE", "required": "REQUIRED"}  # left out means auto; the API cannot force one named tool
 _INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
 
 
@@ -140,7 +139,7 @@ def _encode_tool(tool: Tool) -> dict[str, Any]:
 def _encode_choice(request: GenerateRequest) -> str | None:
     if not request.tools or request.tool_choice in (None, "auto"):
         return None
-    return _CHOICES.get(request.tool_choice, "REQUIRED")
+    return "NONE" if request.tool_choice == "none" else "REQUIRED"  # the API cannot force one named tool
 
 
 def _encode_format(request: GenerateRequest) -> dict[str, Any] | None:

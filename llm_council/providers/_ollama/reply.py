@@ -28,20 +28,20 @@ EXTRA = (
 
 
 def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: str | None = None) -> GenerateResponse:
-    """Read a whole reply.
+    """Decode a whole reply.
 
     Args:
-        data: the reply's JSON value.
-        options: in what the model differs.
-        request_id: the id from the reply's headers; the dialect itself has none.
+        data: the JSON value of the reply.
+        options: how the model differs.
+        request_id: the id from the HTTP headers; the dialect itself has none.
 
     Returns:
-        The answer. A reply with tool calls has them as its finish reason, though the server says ``"stop"``. The
-        durations, in nanoseconds, are in ``extra``.
+        The answer. Its finish reason is ``tool_calls`` where it has some, although the server writes ``"stop"``.
+        ``extra`` holds the durations, in nanoseconds.
 
     Raises:
         ApiError: the reply is an error.
-        MalformedReply: the reply is not one of this dialect.
+        MalformedReply: the reply is not of this dialect.
     """
     reply = need_object(data, "$")
     error = error_inside(reply, request_id=request_id)
@@ -72,18 +72,18 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
 
 
 def thoughts_to_echo(thoughts: str) -> tuple[ReasoningPart, ...]:
-    """Return reasoning as it goes back on an assistant's turn."""
+    """Return the reasoning as parts of the assistant's message in a later request."""
     return (ReasoningPart(text=thoughts, vendor=VENDOR),) if thoughts else ()
 
 
 def read_calls(value: Any, first: int = 0) -> tuple[ToolCall, ...]:
-    """Read tool calls, which are always whole; ids that are missing are made, counting from ``first``."""
+    """Decode tool calls, which always arrive whole. A missing id becomes ``call_N``, counted from ``first``."""
     path = "$.message.tool_calls"
     listed = [] if value is None else need_list(value, path)
-    return tuple(_call(call, first + index, f"{path}[{index}]") for index, call in enumerate(listed))
+    return tuple(_decode_call(call, first + index, f"{path}[{index}]") for index, call in enumerate(listed))
 
 
-def _call(value: Any, index: int, path: str) -> ToolCall:
+def _decode_call(value: Any, index: int, path: str) -> ToolCall:
     call = need_object(value, path)
     function = need_object(call.get("function"), f"{path}.function")
     name = get_text(function, "name", f"{path}.function")
@@ -94,12 +94,12 @@ def _call(value: Any, index: int, path: str) -> ToolCall:
 
 
 def read_finish(word: str | None, *, has_calls: bool) -> FinishReason | None:
-    """Return why the model stopped; ``load`` and ``unload`` are words about the server, not the answer."""
+    """Return the finish reason; None for ``load`` and ``unload``, which are about the server and not the answer."""
     found = FinishReason.of(word)
     return FinishReason.TOOL_CALLS if has_calls and found in (None, FinishReason.STOP) else found
 
 
 def read_usage(reply: Mapping[str, Any]) -> Usage | None:
-    """Read the tokens; the count of a prompt that was cached may be missing."""
+    """Return the token counts. The server may leave out the count of a prompt that it had cached."""
     usage = Usage(input_tokens=tokens(reply.get("prompt_eval_count")), output_tokens=tokens(reply.get("eval_count")))
     return None if usage.total_tokens is None else usage

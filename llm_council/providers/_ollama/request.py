@@ -17,8 +17,6 @@ __all__ = ["DEFAULT", "VENDOR", "ChatOptions", "encode_request"]
 
 VENDOR = "ollama"
 
-# Limits and sampling stand inside "options", under names of their own.
-_OPTIONS = {"num_predict": "max_tokens", "temperature": "temperature", "top_p": "top_p"}
 _LEVELS: dict[Effort, bool | str] = {
     Effort.NONE: False,
     Effort.MINIMAL: "low",
@@ -33,14 +31,14 @@ _LEVELS: dict[Effort, bool | str] = {
 @strict_init
 @attrs.frozen(kw_only=True)
 class ChatOptions:
-    """In what one model differs from another; profiles fill it.
+    """How requests and replies of one model differ from those of others.
 
     Attributes:
-        think_levels: thinking is asked for by a level, as gpt-oss takes it; else it is turned on or off, since older
-            servers refuse a level for every other model.
-        think_tags: the model may write its reasoning into the answer, between ``<think>`` tags, as it does on servers
-            that do not know how it thinks.
-        body: keys of the server's own that every request carries, ``options`` among them; the request's own win.
+        think_levels: send a level of thinking, which gpt-oss needs; False sends true or false, since older servers
+            reject levels for all other models.
+        think_tags: look for reasoning between ``<think>`` tags in the text, where servers that do not know the model's
+            template leave it.
+        body: fields that every request carries, including ``options``; fields of the request replace them.
     """
 
     think_levels: bool = False
@@ -49,32 +47,35 @@ class ChatOptions:
 
 
 DEFAULT = ChatOptions()
-"""What most models take."""
+"""The options of most models."""
 
 
 def encode_request(
     request: GenerateRequest, options: ChatOptions = DEFAULT, *, model: str | None = None, stream: bool | None = None
 ) -> dict[str, Any]:
-    """Write a request. ``stream`` is always written: left out, it means a stream.
+    """Encode a request as the payload of ``POST /api/chat``.
 
-    ``extra`` goes beside the fields, and its ``options`` into theirs. There is no ``tool_choice``, no speaker's name
-    and no id of a tool call in this dialect.
+    ``stream`` is always written, since the server's default is true. Keys of ``request.extra`` are added unchanged; its
+    ``options`` are merged into those of the fields. The dialect has no ``tool_choice``, no name of a speaker and no id
+    of a tool call.
 
     Args:
-        request: what is asked; ``fitting.fit`` has made it fit the model.
-        options: in what the model differs.
-        model: the model's name, for a request that has none or another one.
-        stream: whether to ask for a stream; None takes ``request.stream``.
+        request: the request, already fitted to the model.
+        options: how the model differs.
+        model: the model's name; None means ``request.model``.
+        stream: whether to ask for a stream; None means ``request.stream``.
 
     Raises:
-        InvalidOption: an image by its address, a tool call whose arguments are no JSON object, or a response format
-            that has no counterpart.
+        InvalidOption: an image given by URL, a tool call whose arguments are not a JSON object, or an unsupported
+            ``response_format``.
     """
-    payload: dict[str, Any] = {key: value for key, value in options.body.items() if key != "options"}
+    payload: dict[str, Any] = dict(options.body)
     name = model or request.model
     if name:
         payload["model"] = name
-    payload["messages"] = _encode_turns(request.turns())
+    turns = request.turns()
+    tool_names = {call.id: call.name for turn in turns for call in turn.tool_calls}
+    payload["messages"] = [_encode_turn(turn, tool_names) for turn in turns]
     payload["stream"] = request.stream if stream is None else stream
     optional = {
         "tools": [_encode_tool(tool) for tool in request.tools] or None,
@@ -82,34 +83,41 @@ def encode_request(
         "think": _encode_think(request.reasoning, options),
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
-    knobs = _encode_options(request, options)
-    if knobs:
-        payload["options"] = knobs
-    payload.update((key, value) for key, value in request.extra.items() if key != "options" or not knobs)
+    payload.update(request.extra)
+    merged = _encode_options(request, options)
+    if merged:
+        payload["options"] = merged
     return payload
 
 
 def _encode_options(request: GenerateRequest, options: ChatOptions) -> dict[str, Any]:
+    """Merge the options of every request, those of the fields, and the request's own, which win."""
+    merged: dict[str, Any] = {}
     common, own = options.body.get("options"), request.extra.get("options")
-    knobs = dict(common) if isinstance(common, Mapping) else {}
-    asked = {key: getattr(request, field) for key, field in _OPTIONS.items()}
-    asked["stop"] = list(request.stop) or None
-    knobs.update((key, value) for key, value in asked.items() if value is not None)
+    if isinstance(common, Mapping):
+        merged.update(common)
+    fields = {
+        "num_predict": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "stop": list(request.stop) or None,
+    }
+    merged.update((key, value) for key, value in fields.items() if value is not None)
     if isinstance(own, Mapping):
-        knobs.update(own)
-    return knobs
+        merged.update(own)
+    return merged
 
 
-def _encode_turns(turns: tuple[Message, ...]) -> list[dict[str, Any]]:
-    named = {call.id: call.name for turn in turns for call in turn.tool_calls}
-    return [_encode_turn(turn, named) for turn in turns]
-
-
-def _encode_turn(turn: Message, named: Mapping[str, str]) -> dict[str, Any]:
+def _encode_turn(turn: Message, tool_names: Mapping[str, str]) -> dict[str, Any]:
     role = str(Role.SYSTEM if turn.role == Role.DEVELOPER else turn.role)
     message: dict[str, Any] = {"role": role, "content": turn.text}
     if not isinstance(turn.content, str):
-        images = [_encode_image(part) for part in turn.content if isinstance(part, ImagePart)]
+        images = []
+        for part in turn.content:
+            if isinstance(part, ImagePart):
+                if part.data is None:
+                    raise InvalidOption("Ollama takes images as data only: pass ImagePart(data=..., media_type=...)")
+                images.append(part.data)
         if images:
             message["images"] = images
         thoughts = "".join(
@@ -120,16 +128,10 @@ def _encode_turn(turn: Message, named: Mapping[str, str]) -> dict[str, Any]:
     if turn.tool_calls:
         message["tool_calls"] = [_encode_call(call) for call in turn.tool_calls]
     if turn.role == Role.TOOL:
-        tool = turn.name or named.get(turn.tool_call_id or "")
+        tool = turn.name or tool_names.get(turn.tool_call_id or "")  # a result has no id of its call
         if tool:
             message["tool_name"] = tool
     return message
-
-
-def _encode_image(part: ImagePart) -> str:
-    if part.data is None:
-        raise InvalidOption("Ollama takes images as data only: pass ImagePart(data=..., media_type=...)")
-    return part.data
 
 
 def _encode_call(call: ToolCall) -> dict[str, Any]:
@@ -138,7 +140,9 @@ def _encode_call(call: ToolCall) -> dict[str, Any]:
     except MalformedReply:
         arguments = None
     if not isinstance(arguments, dict):
-        raise InvalidOption(f"the arguments of tool call {call.name!r:.80} are no JSON object; Ollama takes no others")
+        raise InvalidOption(
+            f"the arguments of tool call {call.name!r:.80} are not a JSON object, which Ollama requires"
+        )
     return {"function": {"name": call.name, "arguments": arguments}}
 
 
@@ -160,7 +164,7 @@ def _encode_format(request: GenerateRequest) -> dict[str, Any] | str | None:
     inner = wanted.get("json_schema")
     schema = inner.get("schema") if wanted.get("type") == "json_schema" and isinstance(inner, Mapping) else None
     if not isinstance(schema, Mapping):
-        raise InvalidOption("Ollama has no such response_format: pass structured_output")
+        raise InvalidOption("Ollama does not support this response_format: pass structured_output instead")
     return dict(schema)
 
 

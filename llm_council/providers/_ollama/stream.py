@@ -1,4 +1,4 @@
-"""Streams of Ollama's chat dialect: one JSON object a line, the last one ``done``."""
+"""Streams of Ollama's chat dialect: one JSON object per line, the last with ``"done": true``."""
 
 from __future__ import annotations
 
@@ -21,36 +21,35 @@ _LIMITS = Limits()
 
 
 class LineDecoder(Decoder):
-    """Read the lines of one stream, in order. The object that says ``done`` is the end of it.
+    """Decode the lines of one stream, in order. The object with ``"done": true`` ends it.
 
     Args:
-        options: in what the model differs.
+        options: how the model differs.
         limits: ``json_depth`` bounds each line.
-        request_id: the id from the reply's headers.
+        request_id: the id from the HTTP headers.
     """
 
     def __init__(
         self, options: ChatOptions = DEFAULT, limits: Limits = _LIMITS, *, request_id: str | None = None
     ) -> None:
         super().__init__(limits, request_id=request_id)
-        self._told_id = request_id is None
-        self._thinking = ThoughtSplitter() if options.think_tags else None
+        self._began = False
+        self._splitter = ThoughtSplitter() if options.think_tags else None
         self._thoughts: list[str] = []
         self._calls = 0
         self._model: str | None = None
 
     def _read(self, event: SseEvent) -> GenerateChunk | None:
         value = need_object(loads(event.data, self._limits), "$")
-        if value.get("error") or value.get("object") == "error":
-            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
-            if error is not None:
-                raise error
+        error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
+        if error is not None:
+            raise error
         found = value.get("message")
         message = {} if found is None else need_object(found, "$.message")
         facts: dict[str, Any] = {}
         self._begin(value, facts)
-        self._think(get_text(message, "thinking", "$.message") or "", facts)
-        self._say(get_text(message, "content", "$.message") or "", facts)
+        self._add_thoughts(get_text(message, "thinking", "$.message") or "", facts)
+        self._add_text(get_text(message, "content", "$.message") or "", facts)
         calls = read_calls(message.get("tool_calls"), self._calls)
         if calls:
             facts["tool_calls"] = tuple(
@@ -63,31 +62,31 @@ class LineDecoder(Decoder):
         return GenerateChunk(**facts) if facts else None
 
     def _begin(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
-        if not self._told_id:
-            self._told_id = True
+        if not self._began and self._request_id is not None:
             facts["request_id"] = self._request_id
+        self._began = True
         model = get_text(value, "model", "$")
         if model and model != self._model:
             self._model = facts["model"] = model
 
-    def _say(self, content: str, facts: dict[str, Any]) -> None:
-        if content and self._thinking is not None:
-            thoughts, content = self._thinking.feed(content)
-            self._think(thoughts, facts)
+    def _add_text(self, content: str, facts: dict[str, Any]) -> None:
+        if content and self._splitter is not None:
+            thoughts, content = self._splitter.feed(content)
+            self._add_thoughts(thoughts, facts)
         if content:
             self._texts.append(content)
             facts["text"] = content
 
-    def _think(self, thoughts: str, facts: dict[str, Any]) -> None:
+    def _add_thoughts(self, thoughts: str, facts: dict[str, Any]) -> None:
         if thoughts:
             self._thoughts.append(thoughts)
             facts["reasoning"] = facts.get("reasoning", "") + thoughts
 
     def _end(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         self.done = self.finished = True
-        if self._thinking is not None:
-            thoughts, rest = self._thinking.finish()
-            self._think(thoughts, facts)
+        if self._splitter is not None:
+            thoughts, rest = self._splitter.finish()
+            self._add_thoughts(thoughts, facts)
             if rest:
                 self._texts.append(rest)
                 facts["text"] = facts.get("text", "") + rest
@@ -96,22 +95,22 @@ class LineDecoder(Decoder):
             facts["reasoning_parts"] = parts
         word = finish_word(value.get("done_reason"))
         finish = read_finish(word, has_calls=self._calls > 0)
-        told = {"raw_finish_reason": word, "finish_reason": finish, "usage": read_usage(value)}
-        facts.update((key, fact) for key, fact in told.items() if fact is not None)
+        optional = {"raw_finish_reason": word, "finish_reason": finish, "usage": read_usage(value)}
+        facts.update((key, fact) for key, fact in optional.items() if fact is not None)
         extra = picked(value, EXTRA)
         if extra:
             facts["extra"] = extra
 
 
 class ChatStream(BodyReader):
-    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+    """Decode the body of a stream as it arrives, from bytes to chunks.
 
     A whole reply on one line is a stream of one object.
 
     Args:
-        options: in what the model differs.
+        options: how the model differs.
         limits: ``event`` and ``json_depth`` bound each line.
-        request_id: the id from the reply's headers.
+        request_id: the id from the HTTP headers.
     """
 
     def __init__(

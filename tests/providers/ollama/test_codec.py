@@ -122,7 +122,7 @@ def test_turns() -> None:
 def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
     call = ToolCall(id="c", name="add", arguments=arguments)
     request = GenerateRequest(messages=[Message("assistant", "", tool_calls=[call])])
-    with pytest.raises(InvalidOption, match="'add' are no JSON object"):
+    with pytest.raises(InvalidOption, match="'add' are not a JSON object"):
         encode_request(request)
 
 

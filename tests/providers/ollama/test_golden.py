@@ -218,6 +218,12 @@ def test_a_stream_line_by_line() -> None:
     ]
 
 
+def test_thoughts_in_their_field_and_between_tags_of_one_line() -> None:
+    stream = ChatStream(ChatOptions(think_tags=True))
+    line = b'{"model":"m","message":{"role":"assistant","thinking":"It may ","content":"<think>rain.</think>Rain"}}\n'
+    assert stream.feed(line) == [GenerateChunk(model="m", reasoning="It may rain.", text="Rain")]
+
+
 def test_errors() -> None:
     error = decode_error(404, {}, b'{"error":"model \'x\' not found"}')
     assert isinstance(error, ModelNotFound)
