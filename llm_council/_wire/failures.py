@@ -1,13 +1,19 @@
-"""What a refusal means, whichever the dialect: status codes, machine codes, and how long to wait."""
+"""Classify a vendor's refusal: the one place that turns status, codes and headers into an error.
+
+``classify`` serves the built-in providers and, through ``llm_council.transports``, the adapters of third parties. A
+vendor whose codes or texts have a meaning of their own passes them as ``Rows``; nothing else maps a status.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Protocol
+
+import attrs
 
 from llm_council.errors import (
     ApiError,
@@ -22,18 +28,25 @@ from llm_council.errors import (
     RequestTooLarge,
     ServerFailed,
 )
+from llm_council.errors._secrets import clean
 
 __all__ = [
     "KEPT",
+    "REQUEST_ID_HEADERS",
+    "Classified",
     "DecodeError",
-    "by_code",
-    "by_status",
-    "by_type",
+    "Rows",
+    "TextRow",
+    "classify",
+    "code_rows",
     "failure",
     "looks_like_html",
     "lowered",
+    "names_failure",
     "request_id",
     "retry_after",
+    "seconds",
+    "should_retry",
     "text_of",
 ]
 
@@ -43,7 +56,19 @@ KEPT = 64 * 1024
 # RFC 9110, section 10.2.3 knows whole seconds; vendors send fractions, and proxies send anything.
 _SECONDS = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _ENDLESS = frozenset({"inf", "+inf", "infinity", "+infinity"})
-_REQUEST_IDS = ("x-request-id", "request-id", "x-generation-id", "x-amzn-requestid", "cf-ray")
+# A code of a 409 that names a lock, such as "lock_timeout" or "ResourceLocked"; not "blocked" and not "clock".
+_LOCK = re.compile(r"(?i)(?<![bc])lock")
+
+REQUEST_ID_HEADERS = (
+    "x-request-id",
+    "request-id",
+    "x-generation-id",
+    "x-amzn-requestid",
+    "x-goog-request-id",
+    "x-trace-id",
+    "cf-ray",
+)
+"""Headers in which vendors send the id of a request, the most specific first."""
 
 
 class DecodeError(Protocol):
@@ -79,8 +104,8 @@ def lowered(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _number(word: str) -> float | None:
-    """Return seconds; of several, which proxies add, the most."""
+def seconds(word: str) -> float | None:
+    """Return a header's number of seconds; of several, which proxies add, the most; None for anything else."""
     words = [part.strip().lower() for part in word.split(",")]
     if not all(part in _ENDLESS or _SECONDS.fullmatch(part) for part in words):
         return None
@@ -112,34 +137,97 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
         word = headers.get(name)
         if word is None:
             continue
-        seconds = _number(word)
-        if seconds is not None:
-            seconds *= unit
+        wait = seconds(word)
+        if wait is not None:
+            wait *= unit
         elif name == "retry-after":
             then, since = _moment(word), _moment(headers.get("date"))
             since = now if since is None else since
-            seconds = None if then is None or since is None else then - since
-        if seconds is not None and seconds > 0:
-            return seconds
+            wait = None if then is None or since is None else then - since
+        if wait is not None and wait > 0:
+            return wait
     return None
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the vendor's id of a request from the reply's headers, which have lower-case names."""
-    return next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+    found = next((headers[name] for name in REQUEST_ID_HEADERS if headers.get(name)), None)
+    return None if found is None else clean(found, limit=256)  # a server may repeat a key in any header
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Return the vendor's ``x-should-retry``; None when it is absent or neither true nor false."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
+@attrs.frozen
+class TextRow:
+    """A text that refines a rejected request, for a dialect that has no code for the case.
+
+    A text decides the class alone, never whether to try again: no class in such a row is retryable.
+
+    Attributes:
+        cls: the class of an error whose message matches.
+        pattern: searched for in the message.
+        code: the code that must accompany the message; None takes any.
+    """
+
+    cls: type[ApiError]
+    pattern: re.Pattern[str]
+    code: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Rows:
+    """What a vendor adds to the shared tables; its own rows win.
+
+    Attributes:
+        codes: machine codes that decide the class whatever the status is, as ``code_rows`` builds them.
+        types: broader words, which decide where there is no status.
+        texts: texts that refine a rejected request.
+        statuses: for an error inside a reply with status 200, the status that a code stands for where it is not the
+            usual one of its class.
+    """
+
+    codes: Mapping[str, type[ApiError]] = attrs.field(factory=dict)
+    types: Mapping[str, type[ApiError]] = attrs.field(factory=dict)
+    texts: Sequence[TextRow] = ()
+    statuses: Mapping[str, int] = attrs.field(factory=dict)
+
+
+NO_ROWS = Rows()
+
+
+@attrs.frozen(kw_only=True)
+class Classified:
+    """What status, codes and headers say of a refusal.
+
+    Attributes:
+        cls: the class of the error.
+        status: the HTTP status; where the reply had none, the one that the error stands for.
+        retryable: whether another try may succeed.
+        retry_after: seconds that the vendor asks us to wait; None when it does not.
+        request_id: the vendor's id of the request.
+    """
+
+    cls: type[ApiError]
+    status: int | None
+    retryable: bool
+    retry_after: float | None
+    request_id: str | None
 
 
 def _squashed(word: str) -> str:
     return re.sub("[^a-z0-9]", "", word.lower())
 
 
-def _table(rows: Mapping[type[ApiError], str]) -> dict[str, type[ApiError]]:
+def code_rows(rows: Mapping[type[ApiError], str]) -> dict[str, type[ApiError]]:
+    """Return the codes of each class, given as words between spaces, as a table; case and punctuation do not count."""
     return {_squashed(word): cls for cls, words in rows.items() for word in words.split()}
 
 
-# Machine codes that say what happened whatever the status (vendors' API references and recorded replies); those in one
-# word with capitals are Amazon's (Bedrock Runtime API reference, "InvokeModel", and AWS's common errors).
-_CODES = _table(
+# Machine codes that decide whatever the status is (vendors' API references and recorded replies).
+_CODES = code_rows(
     {
         OutOfCredit: "insufficient_quota billing_hard_limit_reached billing_not_active billing_error payment_required"
         " credit_balance_exhausted insufficient_credits insufficient_balance exceeded_current_quota_error",
@@ -147,25 +235,21 @@ _CODES = _table(
         " context_length_error string_above_max_length model_context_window_exceeded input_too_long"
         " tokens_limit_reached",
         ModelNotFound: "model_not_found model_not_exist model_not_available model_not_supported unknown_model"
-        " invalid_model deployment_not_found model_does_not_exist model_not_loaded"
-        " ResourceNotFoundException",
+        " invalid_model deployment_not_found model_does_not_exist model_not_loaded",
         AuthenticationFailed: "invalid_api_key incorrect_api_key authentication_error authentication unauthorized"
-        " invalid_authentication account_deactivated no_api_key missing_api_key expired_api_key"
-        " UnrecognizedClientException InvalidSignatureException IncompleteSignatureException ExpiredTokenException"
-        " MissingAuthenticationTokenException",
+        " invalid_authentication account_deactivated no_api_key missing_api_key expired_api_key",
         PermissionRefused: "permission_denied permission_error insufficient_permissions forbidden"
-        " unsupported_country_region_territory AccessDeniedException",
+        " unsupported_country_region_territory",
         RateLimited: "rate_limit_exceeded rate_limit_error rate_limited rate_limit_reached too_many_requests"
-        " rate_limit_reached_error ThrottlingException",
+        " rate_limit_reached_error",
         RequestTooLarge: "request_too_large payload_too_large",
         ServerFailed: "overloaded_error provider_overloaded provider_unavailable engine_overloaded model_overloaded"
-        " server_is_overloaded engine_overloaded_error slow_down ModelNotReadyException ModelTimeoutException"
-        " ModelErrorException ModelStreamErrorException ServiceUnavailableException InternalServerException",
+        " server_is_overloaded engine_overloaded_error slow_down",
     }
 )
 
 # Broader words, which vendors also write beside a status that says more: asked when there is none.
-_TYPES = _table(
+_TYPES = code_rows(
     {
         ServerFailed: "server_error server internal_server_error internal_error api_error service_unavailable"
         " service_unavailable_error timeout timeout_error bad_gateway upstream_error",
@@ -175,7 +259,7 @@ _TYPES = _table(
         " unprocessable_entity_error data_residency_mismatch bio_policy misalignment_policy_violation invalid_image"
         " invalid_image_format invalid_base64_image invalid_image_url image_too_large image_too_small image_parse_error"
         " image_content_policy_violation invalid_image_mode image_file_too_large unsupported_image_media_type"
-        " empty_image_file failed_to_download_image image_file_not_found invalid_prompt ValidationException",
+        " empty_image_file failed_to_download_image image_file_not_found invalid_prompt",
         ModelNotFound: "not_found_error",
         PermissionRefused: "permission moderation",
         OutOfCredit: "quota_exceeded",
@@ -204,73 +288,171 @@ _STANDS_FOR: dict[type[ApiError], int] = {
 _FINAL = frozenset({501, 505, 510, 511})  # server errors that no repetition cures
 
 
-def by_code(word: str | None) -> type[ApiError] | None:
-    """Return what a vendor's machine code says whatever the status is."""
-    squashed = _squashed(word) if word else ""
-    return OutOfCredit if squashed.endswith("spendlimitexceeded") else _CODES.get(squashed)
+def names_failure(word: str, rows: Rows = NO_ROWS, *, broadly: bool = False) -> bool:
+    """Return True for a machine code that decides the class of an error whatever the status is.
+
+    Args:
+        word: the code.
+        rows: what the vendor adds to the shared tables.
+        broadly: count the broader types too, which decide only where there is no status.
+    """
+    return _by_code([word], rows) is not None or (broadly and _by_type([word], rows) is not None)
 
 
-def by_type(word: str | None) -> type[ApiError] | None:
-    """Return what one of the vendors' broader words says, for an error without a status."""
-    return _TYPES.get(_squashed(word)) if word else None
+def _by_code(codes: Iterable[str], rows: Rows) -> type[ApiError] | None:
+    for word in map(_squashed, codes):
+        if word.endswith("spendlimitexceeded"):
+            return OutOfCredit
+        if found := rows.codes.get(word) or _CODES.get(word):
+            return found
+    return None
 
 
-def by_status(status: int) -> type[ApiError]:
-    """Return what a status alone says."""
+def _by_type(codes: Iterable[str], rows: Rows) -> type[ApiError] | None:
+    for word in map(_squashed, codes):
+        if found := rows.types.get(word) or _TYPES.get(word):
+            return found
+    return None
+
+
+def _by_status(status: int) -> type[ApiError]:
     known = _STATUSES.get(status)
     if known is not None:
         return known
-    return ServerFailed if status >= 500 else RequestRejected if status >= 400 else ApiError
+    if status >= 500:
+        return ServerFailed
+    return RequestRejected if status >= 400 else ApiError
+
+
+def classify(
+    status: int | None,
+    codes: Sequence[str] = (),
+    *,
+    param: str | None = None,
+    message: str = "",
+    headers: Mapping[str, str] | None = None,
+    rows: Rows = NO_ROWS,
+    delay: float | None = None,
+    now: float | None = None,
+    cls: type[ApiError] | None = None,
+) -> Classified:
+    """Return what a refusal is.
+
+    The vendor's code decides the class, then the status; where there is neither, the broader type. A rejected request
+    is refined by its parameter and by the vendor's texts.
+
+    Args:
+        status: the HTTP status, or one written in the body; None when there is none.
+        codes: the vendor's machine codes and types, the most specific first.
+        param: the parameter of the request that the vendor names.
+        message: the vendor's message, for dialects without codes.
+        headers: the reply's, with lower-case names.
+        rows: what the vendor adds to the shared tables.
+        delay: seconds that the body asks us to wait; used where the headers ask for nothing.
+        now: Unix seconds, see ``retry_after``.
+        cls: the class, where it is known already; status and headers say the rest.
+    """
+    headers = headers or {}
+    if status is None:
+        status = next((rows.statuses[word] for word in codes if word in rows.statuses), None)
+    if cls is None:
+        cls = _class_of(status, codes, param, message, rows)
+    if status is None:
+        status = _STANDS_FOR.get(cls)
+    wait = retry_after(headers, now)
+    if wait is None and delay is not None and delay > 0:
+        wait = delay
+    return Classified(
+        cls=cls,
+        status=status,
+        retryable=_is_retryable(cls, status, codes, headers),
+        retry_after=wait,
+        request_id=request_id(headers),
+    )
+
+
+def _class_of(status: int | None, codes: Sequence[str], param: str | None, message: str, rows: Rows) -> type[ApiError]:
+    cls = _by_code(codes, rows)
+    if cls is RateLimited and status == 413:  # Groq's code for more than a minute's tokens at once
+        cls = None
+    if cls is None:
+        cls = (_by_type(codes, rows) or ServerFailed) if status is None else _by_status(status)
+        if cls is RequestRejected and status in (None, 400, 404, 422):
+            cls = _refined(status, codes, param, message, rows)
+    return cls
+
+
+def _refined(status: int | None, codes: Sequence[str], param: str | None, message: str, rows: Rows) -> type[ApiError]:
+    # vLLM's and Ollama's type for an unknown model, and vLLM's parameter; their unknown routes have no such envelope.
+    if status == 404 and (_by_type(codes, rows) is ModelNotFound or param == "model"):
+        return ModelNotFound
+    if not message.startswith("<"):
+        for row in rows.texts:
+            if (row.code is None or row.code in codes) and row.pattern.search(message):
+                return row.cls
+    return RequestRejected
+
+
+def _is_retryable(cls: type[ApiError], status: int | None, codes: Sequence[str], headers: Mapping[str, str]) -> bool:
+    wish = should_retry(headers)
+    if wish is not None and cls is not OutOfCredit:  # no wait fills an account
+        return wish
+    if cls is ServerFailed and status in _FINAL:
+        return False
+    if cls is RequestRejected and status == 409:
+        # A lost race for a lock where the code says so; else two requests contradict each other for good.
+        return any(_LOCK.search(word) for word in codes)
+    return cls.RETRYABLE or (cls is RequestRejected and status == 425)
 
 
 def looks_like_html(text: str) -> bool:
-    """Tell whether a text is a web page: a proxy's, never a vendor's."""
+    """Return True for a web page, which a proxy sends and a vendor never does."""
     beginning = text[:1024].lstrip("\ufeff \t\r\n").lower()
     return beginning.startswith(("<!doctype", "<html", "<head", "<body", "<?xml", "<h1", "<title", "<center"))
 
 
 def failure(
-    cls: type[ApiError],
     message: str,
     *,
     status: int | None,
     code: str | None = None,
+    codes: Sequence[str] = (),
+    param: str | None = None,
     headers: Mapping[str, str] | None = None,
+    rows: Rows = NO_ROWS,
+    delay: float | None = None,
     now: float | None = None,
-    body: str = "",
+    cls: type[ApiError] | None = None,
     **facts: Any,
 ) -> ApiError:
-    """Build the error of a class that has been found, with what status and headers say about trying again.
+    """Build the error of a refusal, as ``classify`` reads it.
 
     Args:
-        cls: what the error is.
         message: the vendor's own words; empty or a web page, the status stands for them.
-        status: the HTTP status; None takes the one that the class stands for.
-        code: the vendor's machine code.
+        status: the HTTP status; None takes the one that the error stands for.
+        code: the vendor's machine code, for people.
+        codes: all its codes, the most specific first; none takes ``code``.
+        param: see ``classify``.
         headers: the reply's, with lower-case names.
+        rows: see ``classify``.
+        delay: see ``classify``.
         now: Unix seconds, see ``retry_after``.
-        body: the vendor's body.
-        **facts: further facts of the error.
+        cls: the class, where a program's own words have decided it.
+        **facts: further facts of the error; a ``request_id`` wins over that of the headers.
     """
-    headers = headers or {}
-    known = _STANDS_FOR.get(cls) if status is None else status
-    retryable = cls.RETRYABLE
-    if cls is ServerFailed and known in _FINAL:
-        retryable = False
-    elif cls is RequestRejected and known in (409, 425):
-        # 409 is a lost race for a lock where the code says so; else two requests contradict each other for good.
-        retryable = known == 425 or "lock" in (code or "").lower()
-    wish = headers.get("x-should-retry", "").strip().lower()
-    if wish in ("true", "false") and cls is not OutOfCredit:  # no wait fills an account
-        retryable = wish == "true"
-    facts.setdefault("request_id", request_id(headers))
-    return cls(
-        _sentence(message, known, code),
-        status=known,
+    if not codes and code:
+        codes = (code,)
+    found = classify(
+        status, codes, param=param, message=message, headers=headers, rows=rows, delay=delay, now=now, cls=cls
+    )
+    if not facts.get("request_id"):
+        facts["request_id"] = found.request_id
+    facts.setdefault("retryable", found.retryable)
+    return found.cls(
+        _sentence(message, found.status, code),
+        status=found.status,
         code=code,
-        body=body,
-        retry_after=retry_after(headers, now),
-        retryable=retryable,
+        retry_after=found.retry_after,
         **facts,
     )
 

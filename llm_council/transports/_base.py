@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
+from llm_council._wire import failures
 from llm_council.errors import InvalidOption, MalformedReply, RedirectRefused
-from llm_council.errors._secrets import MASK, clean, redact
+from llm_council.errors._secrets import MASK, redact
 from llm_council.models.limits import Limits, Timeouts
 
 __all__ = ["HttpReply", "HttpRequest", "ReplyStream", "Transport", "check_headers", "refuse_redirect", "where"]
@@ -32,11 +31,10 @@ _LABEL = 63  # characters between two dots of a host's name
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD = re.compile(r"[\t\x20-\x7e]*")
-_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-goog-request-id", "x-trace-id", "cf-ray")
 # Everything else may be a credential: vendors invent header names for keys.
 _SHOWN = frozenset(
     ("accept", "accept-encoding", "content-encoding", "content-length", "content-type", "date", "retry-after", "server")
-).union(_IDS)
+).union(failures.REQUEST_ID_HEADERS)
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -94,18 +92,17 @@ class HttpReply:
     @property
     def request_id(self) -> str | None:
         """The vendor's id of the request, where a known header carries it."""
-        found = next((self.headers[name] for name in _IDS if self.headers.get(name)), None)
-        return None if found is None else clean(found, limit=256)  # a server may repeat a key anywhere
+        return failures.request_id(self.headers)
 
     @property
     def retry_after(self) -> float | None:
         """Seconds that the vendor asks us to wait; None when it asks nothing, or nothing that makes sense."""
-        return _retry_after(self.headers)
+        return failures.retry_after(self.headers, time.time())
 
     @property
     def should_retry(self) -> bool | None:
         """The vendor's own word on whether to try again (``x-should-retry``); None when it has none."""
-        return {"true": True, "false": False}.get(self.headers.get("x-should-retry", "").strip().lower())
+        return failures.should_retry(self.headers)
 
     def __repr__(self) -> str:
         return f"<HttpReply {self.status} {self.url} headers={_shown(self.headers)} body={len(self.body)} bytes>"
@@ -295,28 +292,3 @@ def _split(url: str) -> None:
 
 def _shown(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: redact(value) if name.lower() in _SHOWN else MASK for name, value in headers.items()}
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        raw = headers.get(name, "").strip()
-        try:
-            seconds = max(map(float, raw.split(","))) * scale  # of several, which proxies add, the most
-        except ValueError:
-            seconds = _until(raw, headers) if name == "retry-after" else math.nan
-        if seconds > 0:  # false for NaN too
-            return seconds
-    return None
-
-
-def _until(date: str, headers: Mapping[str, str]) -> float:
-    """Return the seconds from the reply's own date to this one, so that a wrong local clock does no harm."""
-    try:
-        then = parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return math.nan
-    try:
-        now = parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        now = time.time()
-    return then - now

@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llm_council._wire import failures
+from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council.errors import (
     ApiError,
-    AuthenticationFailed,
     ConfigurationError,
     ConnectFailed,
     ConnectionLost,
     InvalidOption,
     MalformedReply,
-    OutOfCredit,
-    PermissionRefused,
     ProviderError,
-    RateLimited,
     RedirectRefused,
     ReplyTooLarge,
-    RequestRejected,
-    RequestTooLarge,
     ServerFailed,
     TimedOut,
     TransportError,
 )
-from llm_council.errors._secrets import redact
+from llm_council.errors._secrets import clean, redact
 from llm_council.transports._base import HttpReply, refuse_redirect, where
 
 __all__ = ["api_error", "translate"]
 
 Error = ProviderError | ConfigurationError
 Rule = Callable[[BaseException, str], Error]
-
-_BY_STATUS: dict[int, type[ApiError]] = {
-    401: AuthenticationFailed,
-    402: OutOfCredit,
-    403: PermissionRefused,
-    408: ServerFailed,
-    413: RequestTooLarge,
-    429: RateLimited,
-}
 
 
 def translate(exc: BaseException, target: str | None = None) -> Error | None:
@@ -70,28 +58,30 @@ def translate(exc: BaseException, target: str | None = None) -> Error | None:
 
 
 def api_error(reply: HttpReply, *, message: str = "", code: str | None = None) -> ApiError:
-    """Build the error for a reply with status 400 or more, as far as the status alone tells.
+    """Build the error for a reply with status 400 or more.
+
+    It is classified as a built-in provider's is: by the machine code, then by the status. A body in one of the shapes
+    that servers of OpenAI's and Anthropic's dialects send is read for code and message.
 
     Args:
         reply: the reply.
         message: the vendor's own message, where its dialect is known.
-        code: the vendor's machine code, where its dialect is known.
+        code: the vendor's machine code, where its dialect is known; the body is not read then.
 
     Returns:
         An ``ApiError`` with status, code, body, request id and the wait that the vendor asks for.
     """
-    status = reply.status
-    who = reply.url if status == 404 else where(reply.url)  # a wrong path is the likeliest mistake
-    kind = _BY_STATUS.get(status) or (ServerFailed if status >= 500 else RequestRejected)
-    return kind(
-        f"{who} answered {status}" + (f": {message}" if message else ""),
-        status=status,
-        code=code,
-        body=reply.body.decode("utf-8", "replace"),
-        retry_after=reply.retry_after,
-        request_id=reply.request_id,
-        retryable=reply.should_retry if reply.should_retry is not None else (True if status == 409 else None),
-    )
+    now = time.time()
+    if code is None:
+        error = openai_errors.decode_error(reply.status, reply.headers, reply.body, message=message or None, now=now)
+    else:
+        headers = failures.lowered(reply.headers)
+        body = failures.text_of(reply.body)
+        error = failures.failure(message, status=reply.status, code=code, headers=headers, now=now, body=body)
+    who = reply.url if reply.status == 404 else where(reply.url)  # a wrong path is the likeliest mistake
+    if who:
+        error.args = (clean(f"{who}: {error.message}"),)
+    return error
 
 
 # The rules. Each gets the exception and "host:port", or "the server" where the exception does not know it.

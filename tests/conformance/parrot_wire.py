@@ -56,10 +56,9 @@ def decode_error(status: int | None, headers: Mapping[str, str], body: bytes | s
     squawk = found.get("squawk") if isinstance(found, dict) else None
     said, code = (squawk.get("why"), squawk.get("code")) if isinstance(squawk, dict) else (None, None)
     code = code if isinstance(code, str) else None
-    cls = failures.by_code(code) or failures.by_status(status or 500)
     named = {name.lower(): value for name, value in headers.items()}
     message = said if isinstance(said, str) else ""
-    return failures.failure(cls, message, status=status, code=code, headers=named, body=str(body), **facts)
+    return failures.failure(message, status=status, code=code, headers=named, body=str(body), **facts)
 
 
 def refuse(value: Any) -> Any:

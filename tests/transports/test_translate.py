@@ -16,6 +16,7 @@ import requests
 import urllib3
 
 from llm_council import errors
+from llm_council._wire.openai_chat import decode_error
 from llm_council.transports import HttpReply, api_error, translate
 
 KEY = "sk-canary-0123456789abcdef"
@@ -162,7 +163,9 @@ def test_our_own_pass():
         (403, errors.PermissionRefused, False),
         (404, errors.RequestRejected, False),
         (408, errors.ServerFailed, True),
-        (409, errors.RequestRejected, True),
+        (409, errors.RequestRejected, False),
+        (425, errors.RequestRejected, True),
+        (501, errors.ServerFailed, False),
         (413, errors.RequestTooLarge, False),
         (418, errors.RequestRejected, False),
         (422, errors.RequestRejected, False),
@@ -277,3 +280,77 @@ def test_what_a_vendors_own_client_raises_is_what_it_stands_for(library):
     assert (type(lost), type(refused)) == (errors.ConnectionLost, errors.ConnectFailed)
     for found in (error, midway, lost, refused):
         assert KEY not in f"{found!r} {found} {found.__cause__!r} {found.__dict__} {found.__cause__.__dict__}"
+
+
+def of_httpx(status, headers, body):
+    response = httpx.Response(status, headers=headers, content=body, request=REQUEST)
+    return httpx.HTTPStatusError("x", request=REQUEST, response=response)
+
+
+def of_requests(status, headers, body):
+    response = requests.Response()
+    response.status_code, response._content, response.url = status, body, "https://api.example.com/v1"
+    response.headers.update(headers)
+    return requests.HTTPError("x", response=response)
+
+
+def of_openai(status, headers, body):
+    response = httpx.Response(status, headers=headers, content=body, request=REQUEST)
+    return of_a_client("APIStatusError", "openai", response=response, status_code=status)
+
+
+def of_aiohttp(status, headers, _):
+    url = aiohttp.client_reqrep.URL("https://api.example.com/v1")
+    sent = aiohttp.client_reqrep.CIMultiDict(headers)
+    info = aiohttp.RequestInfo(url, "POST", aiohttp.client_reqrep.CIMultiDictProxy(sent), url)
+    return aiohttp.ClientResponseError(info, (), status=status, message="no", headers=sent)
+
+
+HEADERS = [
+    {},
+    {"Retry-After": "7"},
+    {"Retry-After-Ms": "1500", "Retry-After": "9"},
+    {"Retry-After": "1_0"},
+    {"Retry-After": "inf"},
+    {"Retry-After": "Fri, 01 Jan 2100 00:00:30 GMT", "Date": "Fri, 01 Jan 2100 00:00:00 GMT"},
+    {"X-Should-Retry": "true"},
+    {"X-Should-Retry": "false"},
+    *(
+        {name: "id-1", "cf-ray": "ray"}
+        for name in ("x-request-id", "request-id", "x-generation-id", "x-amzn-requestid")
+    ),
+    *({name: "id-1", "cf-ray": "ray"} for name in ("x-goog-request-id", "x-trace-id")),
+    {"cf-ray": "ray"},
+]
+BODIES = [b"", b'{"error": {"code": "lock_timeout"}}', b'{"error": {"code": "insufficient_quota"}}', b"<html>"]
+
+
+@pytest.mark.parametrize(
+    "status", [400, 401, 402, 403, 404, 408, 409, 413, 418, 422, 425, 429, 500, 501, 502, 503, 504, 505, 511, 524, 529]
+)
+def test_an_adapter_of_a_third_party_gets_the_facts_that_a_built_in_provider_gets(status):
+    def facts(error):
+        return type(error), error.status, error.code, error.retryable, error.retry_after, error.request_id
+
+    for headers in HEADERS:
+        for body in BODIES:
+            reply = HttpReply(
+                status=status, headers={name.lower(): value for name, value in headers.items()}, body=body
+            )
+            built_in = decode_error(status, reply.headers, body, request_id=reply.request_id)
+            assert facts(api_error(reply)) == facts(built_in)
+            raised = [of_httpx, of_requests, of_openai, *([] if body else [of_aiohttp])]  # aiohttp keeps no body
+            for make in raised:
+                assert facts(translate(make(status, headers, body))) == facts(built_in), (make, headers, body)
+
+
+def test_only_a_code_that_names_a_lock_makes_a_409_worth_another_try():
+    def retryable(code):
+        return api_error(HttpReply(status=409, body=json.dumps({"error": {"code": code}}).encode())).retryable
+
+    assert [
+        word for word in ("lock_timeout", "ResourceLocked", "request_blocked", "clock_skew") if retryable(word)
+    ] == [
+        "lock_timeout",
+        "ResourceLocked",
+    ]

@@ -10,25 +10,22 @@ from typing import Any
 import attrs
 
 from llm_council._wire import failures
+from llm_council._wire.failures import Rows, TextRow
 from llm_council._wire.payloads import loads
 from llm_council.errors import (
     ApiError,
     ContextTooLong,
     MalformedReply,
     ModelNotFound,
-    RateLimited,
-    RequestRejected,
-    ServerFailed,
 )
 
-__all__ = ["choice_error", "decode_error", "error_inside"]
+__all__ = ["TEXTS", "choice_error", "decode_error", "error_inside"]
 
 _WORDS = 300  # characters of an upstream's or a proxy's words in a message
 
-# Only for servers that send no code of their own: vLLM, llama.cpp, Ollama and gateways in front of them. What such a
-# text decides is the class, never whether to try again: both classes are RequestRejected, which is not retryable.
-_NO_CODE: tuple[tuple[type[ApiError], re.Pattern[str]], ...] = (
-    (
+# For servers that send no code of their own: vLLM, llama.cpp, Ollama and gateways in front of them.
+TEXTS = (
+    TextRow(
         ContextTooLong,
         re.compile(
             r"(?i)maximum (?:context|prompt|model) length|context (?:length|window|size) (?:is |was |has been )?exceed"
@@ -37,7 +34,7 @@ _NO_CODE: tuple[tuple[type[ApiError], re.Pattern[str]], ...] = (
             r"|reduce the length of the (?:messages|prompt|input)|`inputs` tokens \+ `max_new_tokens` must be"
         ),
     ),
-    (
+    TextRow(
         ModelNotFound,
         re.compile(
             r"(?i)\bmodel\b[^\n]{0,300}?(?:not found|does not exist|not a valid model|is not available)"
@@ -45,6 +42,7 @@ _NO_CODE: tuple[tuple[type[ApiError], re.Pattern[str]], ...] = (
         ),
     ),
 )
+ROWS = Rows(texts=TEXTS)
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +52,7 @@ class _Refusal:
     message: str = ""
     words: tuple[str, ...] = ()  # machine codes, the most telling first
     number: int | None = None  # a status written inside the body
+    param: str | None = None  # the parameter of the request that is at fault
     request_id: str | None = None
 
     @property
@@ -68,25 +67,38 @@ def decode_error(
     *,
     now: float | None = None,
     request_id: str | None = None,
+    message: str | None = None,
+    delay: float | None = None,
+    rows: Rows = ROWS,
 ) -> ApiError:
     """Read the reply to a refused request.
 
-    The class comes from the vendor's machine code, else from the status. Texts are looked at only where a server
-    sends no code, and only to tell a prompt that is too long and an unknown model from other rejected requests.
+    Arguments are those of ``failures.DecodeError``, and these for vendors whose bodies are much like OpenAI's:
 
-    Arguments are those of ``failures.DecodeError``.
+    Args:
+        status: see there.
+        headers: see there.
+        body: see there.
+        now: see there.
+        request_id: see there.
+        message: the message, where the vendor writes it in a place of its own.
+        delay: seconds that the body asks us to wait.
+        rows: what the vendor adds to the shared tables.
     """
     text = failures.text_of(body)
-    headers = failures.lowered(headers)
     refusal = _read(_parsed(text), text)
-    cls = next(filter(None, map(failures.by_code, refusal.words)), None)
-    if cls is None or (cls is RateLimited and status == 413):  # Groq's code for more than a minute's tokens at once
-        cls = failures.by_status(status)
-        if cls is RequestRejected:
-            cls = _without_code(status, refusal)
-    facts = {"request_id": request_id or refusal.request_id} if request_id or refusal.request_id else {}
     return failures.failure(
-        cls, refusal.message, status=status, code=refusal.code, headers=headers, now=now, body=text, **facts
+        refusal.message if message is None else message,
+        status=status,
+        code=refusal.code,
+        codes=refusal.words,
+        param=refusal.param,
+        headers=failures.lowered(headers),
+        rows=rows,
+        delay=delay,
+        now=now,
+        body=text,
+        request_id=request_id or refusal.request_id,
     )
 
 
@@ -112,7 +124,7 @@ def _is_envelope(reply: Mapping[str, Any]) -> bool:
     marks = [reply.get(key) for key in ("code", "status", "statusCode", "type")]
     words = [mark for mark in marks if isinstance(mark, str)]
     return isinstance(said, str) and (
-        _status_in(*marks) is not None or any("error" in word.lower() or failures.by_code(word) for word in words)
+        _status_in(*marks) is not None or any("error" in word.lower() or failures.names_failure(word) for word in words)
     )
 
 
@@ -130,35 +142,17 @@ def choice_error(
 
 
 def _inside(refusal: _Refusal, where: Mapping[str, Any], request_id: str | None, partial: str | None) -> ApiError:
-    cls = next(filter(None, map(failures.by_code, refusal.words)), None)
-    status = refusal.number
-    if cls is None and status is not None:
-        cls = failures.by_status(status)
-        if cls is RequestRejected:
-            cls = _without_code(status, refusal)
-    if cls is None:
-        cls = next(filter(None, map(failures.by_type, refusal.words)), None) or ServerFailed
     return failures.failure(
-        cls,
         refusal.message,
-        status=status,
+        status=refusal.number,
         code=refusal.code,
+        codes=refusal.words,
+        param=refusal.param,
+        rows=ROWS,
         body=json.dumps(where, ensure_ascii=False, default=str)[: failures.KEPT],
         request_id=request_id or refusal.request_id,
         partial=partial,
     )
-
-
-def _without_code(status: int, refusal: _Refusal) -> type[ApiError]:
-    if status == 404 and any(failures.by_type(word) is ModelNotFound for word in refusal.words):
-        return (
-            ModelNotFound  # vLLM's and Ollama's type for an unknown model; their unknown routes have no such envelope
-        )
-    if status in (400, 404, 422) and not refusal.message.startswith("<"):
-        for cls, pattern in _NO_CODE:
-            if pattern.search(refusal.message):
-                return cls
-    return RequestRejected
 
 
 def _parsed(text: str) -> Any:
@@ -198,6 +192,7 @@ def _read(value: Any, text: str) -> _Refusal:
             inner.get("type"),
             inner.get("status"),
         ),
+        param=param if isinstance(param := inner.get("param"), str) else None,
         number=_status_in(*(inner.get(key) for key in ("code", "status", "status_code", "statusCode"))),
         request_id=outer_id if isinstance(outer_id, str) else None,
     )

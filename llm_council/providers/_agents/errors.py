@@ -143,15 +143,14 @@ def by_words(
         status = int(found[1] or found[2])
     seconds = wait_said(message, at) or wait
     if seconds is not None:
-        facts["headers"] = {"retry-after": f"{seconds:.3f}"}
+        facts["delay"] = seconds
     for cls, words in _MEANINGS:
         if words.search(message) and (status is None or cls not in (ServerFailed, RateLimited)):
             if cls is AuthenticationFailed:
                 message = f"{message} ({remedy})"
-            return failures.failure(cls, message, status=status, **facts)
+            return failures.failure(message, status=status, cls=cls, **facts)
     if status is not None:
-        cls = failures.by_status(status)
-        return failures.failure(cls, f"{message} ({remedy})" if status == 401 else message, status=status, **facts)
+        return failures.failure(f"{message} ({remedy})" if status == 401 else message, status=status, **facts)
     if _FILTERED.search(message):
         return ContentFiltered(message, partial=facts.get("partial"))
     if _CONNECTION.search(message):

@@ -171,7 +171,7 @@ class GeminiCliEvents(AgentEvents):
         status = status_of(ended.exit_code)
         said = self.note or self._noise
         if status is not None and not said:
-            return failures.failure(failures.by_status(status), "gemini passed on a refusal", status=status)
+            return failures.failure("gemini passed on a refusal", status=status)
         return failed(said or _MEANT.get(ended.exit_code, ""), ended, "gemini", REMEDY)
 
 

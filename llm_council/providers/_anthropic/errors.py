@@ -8,50 +8,60 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire import failures
+from llm_council._wire.failures import Rows, TextRow, code_rows
 from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import (
     ApiError,
+    AuthenticationFailed,
     ContextTooLong,
     MalformedReply,
     ModelNotFound,
     OutOfCredit,
+    PermissionRefused,
+    RateLimited,
     RequestRejected,
     ServerFailed,
 )
 from llm_council.providers._google import errors as gemini_errors
 
-__all__ = ["STATUSES", "decode_error", "error_inside"]
+__all__ = ["decode_error", "error_inside"]
 
 
-STATUSES = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
+# Names of Amazon's errors, where Bedrock serves Claude (Bedrock Runtime API reference, "InvokeModel", and AWS's common
+# errors).
+_AMAZONS = {
+    ModelNotFound: "ResourceNotFoundException",
+    AuthenticationFailed: "UnrecognizedClientException InvalidSignatureException IncompleteSignatureException"
+    " ExpiredTokenException MissingAuthenticationTokenException",
+    PermissionRefused: "AccessDeniedException",
+    RateLimited: "ThrottlingException",
+    ServerFailed: "ModelNotReadyException ModelTimeoutException ModelErrorException ModelStreamErrorException"
+    " ServiceUnavailableException InternalServerException",
 }
-"""The status that each of the vendor's types comes with (Messages API reference, "Errors")."""
 
-# All of these are "invalid_request_error" or "not_found_error": the vendor has no code that tells them apart. What such
-# a text decides is the class, never whether to try again: none of them is worth another try.
-_SAID: tuple[tuple[type[ApiError], re.Pattern[str]], ...] = (
-    (OutOfCredit, re.compile(r"(?i)credit balance is too low|reached your specified (?:\w+ )*usage limits")),
-    (
+# An empty account, a prompt that is too long and an unknown model share the types "invalid_request_error" and
+# "not_found_error": the vendor has no code that tells them apart.
+_TEXTS = (
+    TextRow(OutOfCredit, re.compile(r"(?i)credit balance is too low|reached your specified (?:\w+ )*usage limits")),
+    TextRow(
         ContextTooLong,
         re.compile(r"(?i)prompt is too long|exceeds? (?:the )?context (?:limit|window)|input is too long"),
     ),
-    (
+    TextRow(
         ModelNotFound,
         re.compile(
             r"(?i)^model: |\bmodel\b[^\n]{0,300}?(?:not found|does not exist|not available|identifier is invalid)"
         ),
     ),
+)
+
+ROWS = Rows(
+    codes=code_rows(_AMAZONS),
+    types=code_rows({RequestRejected: "not_found_error ValidationException"}),  # an unknown path is not_found_error too
+    texts=_TEXTS,
+    # An event of a stream has a type and no status (Messages API reference, "Errors").
+    statuses={"invalid_request_error": 400, "not_found_error": 404, "timeout_error": 504, "overloaded_error": 529},
 )
 
 
@@ -81,16 +91,15 @@ def decode_error(
         decode = gemini_errors.decode_error if _is_googles(refusal) else openai_errors.decode_error
         return decode(status, headers, text, now=now, request_id=request_id)
     found = request_id or refusal.get("request_id")
-    facts = {"request_id": found} if isinstance(found, str) and found else {}
     return failures.failure(
-        _class(kind, message, status),
         message,
         status=status,
         code=kind,
         headers=said,
+        rows=ROWS,
         now=now,
         body=text,
-        **facts,
+        request_id=found if isinstance(found, str) else None,
     )
 
 
@@ -104,28 +113,19 @@ def error_inside(
     if value.get("type") != "error" and not value.get("error"):
         return None
     kind, message = _read(value)
-    status = STATUSES.get(kind or "")
-    named = failures.by_code(kind) or failures.by_type(kind)
-    if status is None and named is None and value.get("error"):  # a gateway's, whose number may say more
+    is_known = kind is not None and failures.names_failure(kind, ROWS, broadly=True)
+    if not is_known and value.get("error"):  # a gateway's, whose number may say more
         return openai_errors.error_inside(value, request_id=request_id, partial=partial)
-    cls = named or ServerFailed
     found = value.get("request_id")
     return failures.failure(
-        cls if status is None else _class(kind, message, status),
         message,
-        status=status,
+        status=None,
         code=kind,
+        rows=ROWS,
         body=json.dumps(value, ensure_ascii=False, default=str)[: failures.KEPT],
         request_id=found if isinstance(found, str) and found else request_id,
         partial=partial,
     )
-
-
-def _class(kind: str | None, message: str, status: int) -> type[ApiError]:
-    cls = failures.by_code(kind) or failures.by_status(status)
-    if cls is RequestRejected:
-        return next((named for named, pattern in _SAID if pattern.search(message)), cls)
-    return cls
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire import failures
+from llm_council._wire.failures import Rows, TextRow
 from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import (
@@ -15,7 +16,6 @@ from llm_council.errors import (
     ContextTooLong,
     MalformedReply,
     ProviderError,
-    RequestRejected,
 )
 
 __all__ = ["decode_error", "error_inside"]
@@ -23,8 +23,8 @@ __all__ = ["decode_error", "error_inside"]
 _BLOCKED = 498  # "Unsafe request": the prompt or the answer was withheld
 _RESET = "x-ratelimit-reset"  # Unix seconds, as the vendor's own client reads it
 _TRACE = "x-debug-trace-id"
-# The dialect has no codes: what this text decides is the class, never whether to try again.
 _LONG = re.compile(r"(?i)too many tokens|number of tokens[^\n]{0,80}(?:exceed|too (?:long|large))")
+ROWS = Rows(texts=(*openai_errors.TEXTS, TextRow(ContextTooLong, _LONG)))  # the dialect has no codes
 
 
 def decode_error(
@@ -43,18 +43,21 @@ def decode_error(
         ``ContentFiltered`` for what was withheld; every other refusal is an ``ApiError``.
     """
     said = failures.lowered(headers)
-    if failures.retry_after(said, now) is None and now is not None and said.get(_RESET, "").isdecimal():
-        said["retry-after"] = str(float(said[_RESET][:15]) - now)
+    reset = said.get(_RESET, "")
     text = failures.text_of(body)
     value = _parsed(text)
     found = value.get("id") if isinstance(value, dict) else None
-    known = request_id or (found if isinstance(found, str) and found else None) or said.get(_TRACE)
-    error = openai_errors.decode_error(status, said, text, now=now, request_id=known)
+    error = openai_errors.decode_error(
+        status,
+        said,
+        text,
+        now=now,
+        request_id=request_id or (found if isinstance(found, str) and found else None) or said.get(_TRACE),
+        delay=float(reset[:15]) - now if now is not None and reset.isdecimal() else None,
+        rows=ROWS,
+    )
     if status == _BLOCKED:
         return ContentFiltered(error.message, request_id=error.request_id)
-    if type(error) is RequestRejected and _LONG.search(error.message):
-        facts = {name: getattr(error, name) for name in ("status", "code", "body", "request_id", "retry_after")}
-        return ContextTooLong(error.message, **facts)
     return error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from llm_council._wire import failures
+from llm_council._wire.failures import Rows, TextRow, code_rows
 from llm_council._wire.payloads import loads
 from llm_council.errors import (
     ApiError,
@@ -21,7 +22,6 @@ from llm_council.errors import (
     PermissionRefused,
     RateLimited,
     RequestRejected,
-    ServerFailed,
 )
 
 __all__ = ["decode_error", "error_inside"]
@@ -29,50 +29,42 @@ __all__ = ["decode_error", "error_inside"]
 _WORDS = 300  # characters of a body that is not JSON in a message
 _DELAY = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)s", re.ASCII)  # a google.protobuf.Duration in JSON
 
+_DAILY = "quota_per_day"  # stands for every quota of the day, whatever its name
+
 # Reasons of google.rpc.ErrorInfo (google/api/error_reason.proto).
-_REASONS: dict[str, type[ApiError]] = {
-    **dict.fromkeys(
-        (
-            "API_KEY_INVALID",
-            "CREDENTIALS_MISSING",
-            "ACCESS_TOKEN_EXPIRED",
-            "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
-            "ACCESS_TOKEN_TYPE_UNSUPPORTED",
-            "ACCOUNT_STATE_INVALID",
-        ),
-        AuthenticationFailed,
-    ),
-    **dict.fromkeys(
-        (
-            "API_KEY_SERVICE_BLOCKED",
-            "API_KEY_HTTP_REFERRER_BLOCKED",
-            "API_KEY_IP_ADDRESS_BLOCKED",
-            "SERVICE_DISABLED",
-            "CONSUMER_SUSPENDED",
-            "CONSUMER_INVALID",
-        ),
-        PermissionRefused,
-    ),
-    "BILLING_DISABLED": OutOfCredit,
-    "RATE_LIMIT_EXCEEDED": RateLimited,
+_REASONS = {
+    AuthenticationFailed: "API_KEY_INVALID CREDENTIALS_MISSING ACCESS_TOKEN_EXPIRED ACCESS_TOKEN_SCOPE_INSUFFICIENT"
+    " ACCESS_TOKEN_TYPE_UNSUPPORTED ACCOUNT_STATE_INVALID",
+    PermissionRefused: "API_KEY_SERVICE_BLOCKED API_KEY_HTTP_REFERRER_BLOCKED API_KEY_IP_ADDRESS_BLOCKED"
+    " SERVICE_DISABLED CONSUMER_SUSPENDED CONSUMER_INVALID",
+    OutOfCredit: f"BILLING_DISABLED {_DAILY}",  # a day's quota is filled at midnight: no call can wait for that
+    RateLimited: "RATE_LIMIT_EXCEEDED",
 }
-# For an error without a number, inside a stream.
-_STATUSES: dict[str, type[ApiError]] = {
-    "INVALID_ARGUMENT": RequestRejected,
-    "FAILED_PRECONDITION": RequestRejected,
-    "OUT_OF_RANGE": RequestRejected,
-    "NOT_FOUND": RequestRejected,
-    "UNAUTHENTICATED": AuthenticationFailed,
-    "PERMISSION_DENIED": PermissionRefused,
-    "RESOURCE_EXHAUSTED": RateLimited,
+# Codes of google.rpc.Code, for an error without a number, inside a stream.
+_TYPES = {
+    RequestRejected: "INVALID_ARGUMENT FAILED_PRECONDITION OUT_OF_RANGE NOT_FOUND",
+    AuthenticationFailed: "UNAUTHENTICATED",
+    PermissionRefused: "PERMISSION_DENIED",
+    RateLimited: "RESOURCE_EXHAUSTED",
 }
-# The dialect has one code for all rejected requests: what these texts decide is the class, never whether to try again.
-_MODEL = re.compile(r"(?i)\bmodels?\b[^\n]{0,300}?(?:not found|not supported|does not exist)")
-_LONG = re.compile(
-    r"(?i)token count[^\n]{0,80}exceeds|exceeds the maximum number of (?:input )?tokens|prompt is too long"
+# The dialect has one code for all rejected requests.
+_TEXTS = (
+    TextRow(
+        ModelNotFound,
+        re.compile(r"(?i)\bmodels?\b[^\n]{0,300}?(?:not found|not supported|does not exist)"),
+        code="NOT_FOUND",
+    ),
+    # Where something between has dropped the details.
+    TextRow(AuthenticationFailed, re.compile(r"(?i)\bapi key (?:not valid|not found|expired)")),
+    TextRow(
+        ContextTooLong,
+        re.compile(
+            r"(?i)token count[^\n]{0,80}exceeds|exceeds the maximum number of (?:input )?tokens|prompt is too long"
+        ),
+        code="INVALID_ARGUMENT",
+    ),
 )
-# Where something between has dropped the details.
-_KEY = re.compile(r"(?i)\bapi key (?:not valid|not found|expired)")
+ROWS = Rows(codes=code_rows(_REASONS), types=code_rows(_TYPES), texts=_TEXTS)
 
 
 @attrs.frozen(kw_only=True)
@@ -113,8 +105,7 @@ def decode_error(
         value = None
     refusal = _read(value, text)
     said = failures.lowered(headers)
-    facts = {"request_id": request_id} if request_id else {}
-    return _failure(refusal, status, text, headers=said, now=now, **facts)
+    return _failure(refusal, status, text, headers=said, now=now, request_id=request_id)
 
 
 def error_inside(value: Any, *, request_id: str | None = None, partial: str | None = None) -> ApiError | None:
@@ -136,29 +127,19 @@ def _failure(
     now: float | None = None,
     **facts: Any,
 ) -> ApiError:
-    if refusal.delay is not None and failures.retry_after(headers, now) is None:
-        headers = {**headers, "retry-after": refusal.delay}
-    cls = _class(refusal, status)
+    daily = any("perday" in quota.lower() for quota in refusal.quotas)
     return failures.failure(
-        cls, refusal.message, status=status, code=refusal.code, headers=headers, now=now, body=body, **facts
+        refusal.message,
+        status=status,
+        code=refusal.code,
+        codes=[*([_DAILY] if daily else []), *refusal.reasons, *([refusal.status] if refusal.status else [])],
+        headers=headers,
+        rows=ROWS,
+        delay=None if refusal.delay is None else float(refusal.delay),
+        now=now,
+        body=body,
+        **facts,
     )
-
-
-def _class(refusal: _Refusal, status: int | None) -> type[ApiError]:
-    if any("perday" in quota.lower() for quota in refusal.quotas):
-        return OutOfCredit  # filled again at midnight: no wait that a call can afford
-    for reason in refusal.reasons:
-        if reason in _REASONS:
-            return _REASONS[reason]
-    cls = _STATUSES.get(refusal.status or "", ServerFailed) if status is None else failures.by_status(status)
-    if cls is RequestRejected:
-        if refusal.status == "NOT_FOUND" and _MODEL.search(refusal.message):
-            return ModelNotFound
-        if not refusal.reasons and _KEY.search(refusal.message):
-            return AuthenticationFailed
-        if refusal.status == "INVALID_ARGUMENT" and _LONG.search(refusal.message):
-            return ContextTooLong
-    return cls
 
 
 def _read(value: Any, text: str) -> _Refusal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,6 @@ from llm_council._wire import failures
 from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import ContentFiltered, MalformedReply, ProviderError, ServerFailed
-from llm_council.errors._secrets import clean
 
 __all__ = ["decode_error", "failed"]
 
@@ -36,21 +34,15 @@ def decode_error(
     said = failures.lowered(headers)
     text = failures.text_of(body)
     problem = _parsed(text)
+    title, detail = problem.get("title"), problem.get("detail")
+    message = None
+    if isinstance(title, str) and isinstance(detail, str) and title not in detail:
+        message = f"{title}: {' '.join(detail.split())}"
     delay = problem.get("retry_after")
     if isinstance(delay, bool) or not isinstance(delay, int | float):
-        delay = said.get("ratelimit-reset") if status == 429 else None  # seconds, as everything here
-    if delay is not None and failures.retry_after(said, now) is None:
-        said["retry-after"] = str(delay)
-    title, detail = problem.get("title"), problem.get("detail")
-    if isinstance(title, str) and isinstance(detail, str) and title not in detail:
-        error = openai_errors.decode_error(status, said, _joined(title, detail), now=now, request_id=request_id)
-        error.body = clean(text, limit=failures.KEPT)
-        return error
-    return openai_errors.decode_error(status, said, text, now=now, request_id=request_id)
-
-
-def _joined(title: str, detail: str) -> str:
-    return json.dumps({"detail": f"{title}: {' '.join(detail.split())}"})
+        # Seconds, as everything here.
+        delay = failures.seconds(said.get("ratelimit-reset", "")) if status == 429 else None
+    return openai_errors.decode_error(status, said, text, now=now, request_id=request_id, message=message, delay=delay)
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -76,8 +68,12 @@ def failed(message: str, *, request_id: str | None = None, partial: str | None =
     code = found[0] if found else None
     if code == _FLAGGED:
         return ContentFiltered(message, request_id=request_id, partial=partial)
-    error = failures.failure(
-        ServerFailed, message or "the prediction failed", status=None, code=code, request_id=request_id, partial=partial
+    return failures.failure(
+        message or "the prediction failed",
+        status=None,
+        code=code,
+        cls=ServerFailed,
+        retryable=code is not None and code not in _FINAL,
+        request_id=request_id,
+        partial=partial,
     )
-    error.retryable = code is not None and code not in _FINAL
-    return error
