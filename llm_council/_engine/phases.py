@@ -16,7 +16,7 @@ import attrs
 from llm_council._engine import prompts
 from llm_council._engine.budget import chair_end, quorum_of
 from llm_council._engine.calls import ask
-from llm_council._engine.ranking import read_ranking, tally
+from llm_council._engine.ranking import read_ranking, tally, tie_order
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._schema import drop_thinking
 from llm_council.errors import BudgetExceeded, ContextTooLong, CouncilError, DeadlineExceeded, QuorumLost, RunError
@@ -222,8 +222,8 @@ async def critique(
                 group.start_soon(one, name)
     finally:
         state.close(phase)
-    drafted = [draft.seat for draft in state.finished()]
-    state.ranking = tally([review.ranking for review in state.critiques.values()], drafted, plan.seed)
+    drafted = tie_order(plan, [draft.seat for draft in state.finished()])
+    state.ranking = tally([review.ranking for review in state.critiques.values()], drafted)
     _missing_reviews(state, decided=enough is not None and enough())
 
 

@@ -118,6 +118,7 @@ def make_plan(
         max_tokens=_first(options.max_tokens, config.max_tokens, subagent.preferences.max_tokens),
         reasoning=config.reasoning,
         seed=config.seed or secrets.token_hex(16),
+        ties_by_seed=True,
         metadata=options.metadata or {},
     )
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from llm_council._engine.fences import joined
-from llm_council.models import Ranking
+from llm_council.models import Plan, Ranking
 
-__all__ = ["decided", "read_ranking", "tally"]
+__all__ = ["decided", "read_ranking", "tally", "tie_order"]
 
 _LINE = re.compile(r"^[\s>*_#\-]*(?:final\s+)?ranking\b[\s*_]*[:=\-]+(?P<rest>.*)$", re.IGNORECASE | re.MULTILINE)
 _LIST = re.compile(r'"ranking"\s*:\s*(\[[^\[\]]*\])', re.IGNORECASE)
@@ -53,33 +53,35 @@ def _known(texts: Iterable[str], labels: Collection[str]) -> tuple[str, ...]:
     return tuple(order)
 
 
-def tally(rankings: Iterable[Sequence[str]], seats: Sequence[str], seed: str) -> Ranking:
+def tie_order(plan: Plan, seats: Iterable[str]) -> list[str]:
+    """Sort seats so that the first of tied ones wins the tie: by the run's seed, whatever order they are given in.
+
+    A seat's place depends on the seed and the names alone, so two seats keep their order whichever others are ranked. A
+    plan that was stored before ties were broken by the seed keeps the given order, so that its run can be replayed.
+    """
+    if not plan.ties_by_seed:
+        return list(seats)
+    return sorted(seats, key=lambda seat: hashlib.blake2b(joined(plan.seed, "tie", seat), digest_size=16).digest())
+
+
+def tally(rankings: Iterable[Sequence[str]], seats: Sequence[str]) -> Ranking:
     """Add up rankings by Borda's count.
 
     In a ranking of ``n`` seats the first gets ``n - 1`` points, the next one less, down to 0. A ranking may leave seats
     out, its author for one; so a seat's points are divided by the most it could have got from the rankings that hold
-    it, and a seat that nobody reviewed neither gains nor loses by it. Ties are broken by the seed; the order of
-    ``seats`` has no effect on the result.
+    it, and a seat that nobody reviewed neither gains nor loses by it. Ties go to the seat that comes first in
+    ``seats``.
 
     Args:
         rankings: names of seats, the best first, one sequence for each reviewer.
-        seats: the seats to rank.
-        seed: the run's seed.
+        seats: the seats to rank, in the order of ``tie_order``.
 
     Returns:
         The order, and each seat's share of its possible points, from 0 to 1.
     """
     won, possible = _count(rankings, seats)
     points = {seat: won[seat] / possible[seat] if possible[seat] else 0.0 for seat in seats}
-    return Ranking(order=sorted(seats, key=lambda seat: (-points[seat], _tie_key(seed, seat))), points=points)
-
-
-def _tie_key(seed: str, seat: str) -> bytes:
-    """Return the key by which tied seats are sorted: the lowest comes first.
-
-    The key depends on the seed and the seat's name alone, so two seats keep their order whichever others are ranked.
-    """
-    return hashlib.blake2b(joined(seed, "tie", seat), digest_size=16).digest()
+    return Ranking(order=sorted(seats, key=lambda seat: -points[seat]), points=points)
 
 
 def _count(rankings: Iterable[Sequence[str]], seats: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
@@ -94,15 +96,14 @@ def _count(rankings: Iterable[Sequence[str]], seats: Sequence[str]) -> tuple[dic
 
 
 def decided(
-    rankings: Iterable[Sequence[str]], seats: Sequence[str], missing: Mapping[str, Collection[str]], seed: str
+    rankings: Iterable[Sequence[str]], seats: Sequence[str], missing: Mapping[str, Collection[str]]
 ) -> str | None:
     """Name the seat that leads whatever the missing reviewers say, or None while the lead can change.
 
     Args:
         rankings: the rankings so far.
-        seats: the seats to rank.
+        seats: the seats to rank, in the order of ``tie_order``.
         missing: for each reviewer that has not answered, the seats that it was shown.
-        seed: the run's seed, which breaks ties as in ``tally``.
 
     Returns:
         The leader's name once no ranking of the missing reviewers, partial and empty ones included, can change it.
@@ -117,9 +118,8 @@ def decided(
         # Worst: every missing reviewer puts it last. Best: first. A partial or unreadable ranking lies between the two.
         low[seat] = won[seat] / total if total else 0.0
         high[seat] = (won[seat] + most) / total if total else 0.0
-    by_tie = sorted(seats, key=lambda seat: _tie_key(seed, seat))
-    for place, seat in enumerate(by_tie):
-        before, after = by_tie[:place], by_tie[place + 1 :]  # a seat loses ties to those before it
+    for place, seat in enumerate(seats):
+        before, after = seats[:place], seats[place + 1 :]
         if all(low[seat] > high[other] for other in before) and all(low[seat] >= high[other] for other in after):
             return seat
     return None

@@ -8,7 +8,7 @@ import anyio
 
 from llm_council._engine import phases
 from llm_council._engine.budget import quorum_of
-from llm_council._engine.ranking import decided, tally
+from llm_council._engine.ranking import decided, tally, tie_order
 from llm_council._engine.repair import Final, until_valid
 from llm_council._engine.state import RunState
 from llm_council._schema import drop_thinking
@@ -60,11 +60,11 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
 
     def leads() -> bool:
         said = {name: review.ranking for name, review in state.critiques.items()}
-        drafts = [draft.seat for draft in state.finished()]
+        drafts = tie_order(plan, [draft.seat for draft in state.finished()])
         if any(name not in state.drafts for name in plan.drafters):
             return False
         missing = {name: [seat for seat in drafts if seat != name] for name in plan.reviewers if name not in said}
-        return decided(said.values(), drafts, missing, plan.seed) is not None
+        return decided(said.values(), drafts, missing) is not None
 
     async with anyio.create_task_group() as group:
 
@@ -82,7 +82,7 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
     if error is not None:
         raise error.fill(run_id=plan.run_id)
     if not state.ranking.order:
-        state.ranking = tally((), [draft.seat for draft in state.finished()], plan.seed)
+        state.ranking = tally((), tie_order(plan, [draft.seat for draft in state.finished()]))
 
 
 def last_resort(state: RunState) -> Final | RunError:
@@ -107,7 +107,7 @@ def last_resort(state: RunState) -> Final | RunError:
         said = f"{len(finished)} of {need} required seats answered: {reason}"
         return QuorumLost(said, outcomes=outcomes, run_id=state.plan.run_id)
     if not state.ranking.order:
-        state.ranking = tally((), [draft.seat for draft in finished], state.plan.seed)
+        state.ranking = tally((), tie_order(state.plan, [draft.seat for draft in finished]))
     return _best_draft(state, f"{reason}: this is the best draft")
 
 

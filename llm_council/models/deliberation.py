@@ -145,6 +145,8 @@ class Plan:
         max_tokens: most tokens of one answer; None is not sent.
         reasoning: how much to think; None is not sent.
         seed: the seed of shuffles, fences and tie-breaks.
+        ties_by_seed: whether the seed breaks ties in the ranking. True in every new plan; False in those that were
+            stored before this field was added, where the seat that comes first wins.
         notes: what was decided for the caller, such as a skipped critique.
         metadata: the caller's own.
     """
@@ -173,6 +175,7 @@ class Plan:
     max_tokens: int | None = attrs.field(default=None, validator=count)
     reasoning: ReasoningConfig | None = None
     seed: str = ""
+    ties_by_seed: bool = False
     notes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 
@@ -237,7 +240,7 @@ class Ranking:
     """The tally of all rankings.
 
     Attributes:
-        order: seat names of the drafts, the best first; ties are broken by the run's seed, never by seating order.
+        order: seat names of the drafts, the best first; ties are broken by the run's seed.
         points: Borda points by seat name.
     """
 

@@ -158,7 +158,7 @@ def test_the_chair_can_tell_which_draft_a_review_speaks_of():
 
 def test_the_chair_sees_drafts_by_rank_and_reviews_without_names():
     said = reviews()
-    ranking = tally([("cid", "ann", "bob")], NAMES[:3], "a seed")
+    ranking = tally([("cid", "ann", "bob")], NAMES[:3])
     text = user(prompts.synthesise(PLAN, SEATS[3], DRAFTS, said, ranking))
     places = [text.index(f"Draft words of {number}") for number in (2, 0, 1)]
     assert places == sorted(places)
@@ -222,7 +222,7 @@ def test_the_engine_s_own_words_are_few(little):
     for request in (
         prompts.draft(plan, seat),
         prompts.critique(plan, seat, prompts.labelled(plan, seat, empty)),
-        prompts.synthesise(plan, seat, empty, (), tally([("ann", "bob")], NAMES[:3], "a seed")),
+        prompts.synthesise(plan, seat, empty, (), tally([("ann", "bob")], NAMES[:3])),
     ):
         assert sum(len(turn.content.split()) for turn in request.messages) < 120
 
