@@ -214,6 +214,8 @@ def test_codex_failures() -> None:
         CommandFailed,
         "codex ended with 1: something that nobody foresaw",
     )
+    error = error_of(codex, {"type": "thread.started", "thread_id": "t"}, exit_code=0)
+    assert (type(error), error.message) == (TruncatedReply, "codex ended before its answer did")
     error = error_of(codex, {"type": "turn.failed", "error": {"message": "unforeseen"}}, exit_code=0)
     assert (type(error), error.message, error.retryable) == (CommandFailed, "codex: unforeseen", False)
 
@@ -269,7 +271,7 @@ def test_claude_reply() -> None:
         claude_delta("text_delta", parent="tool-1", text="a helper's words"),
         claude_message("claude-sub", {"type": "thinking", "thinking": "no"}, parent="tool-1"),
         claude_message(
-            "claude-main", {"type": "thinking", "thinking": "Let me see."}, {"type": "text", "text": "Paris"}
+            "claude-main", {"type": "thinking", "thinking": "already shown"}, {"type": "text", "text": "Paris"}
         ),
         claude_message("<synthetic>", {"type": "text", "text": "no model wrote this"}),
         last,
@@ -348,6 +350,10 @@ def test_claude_failures() -> None:
 
 
 def test_claude_ends_without_a_result() -> None:
+    begun = {"type": "system", "subtype": "init", "session_id": "session-1"}
+    assert error_of(claude_code, begun, exit_code=0).message == "claude ended before its answer did"
+    done = claude_result(result="Paris", stop_reason="end_turn")
+    assert error_of(claude_code, done, exit_code=3).message == "claude ended with 3"
     retry = {"type": "system", "subtype": "api_retry", "error_status": None, "retry_delay_ms": 1, "error": "odd"}
     assert error_of(claude_code, retry).message == "claude ended with 1: retrying after odd"
     assert error_of(claude_code, {**retry, "error": None, "error_status": 418}).message == (
@@ -435,6 +441,7 @@ def test_gemini_failures() -> None:
     assert (type(error), error.message) == (CommandFailed, "gemini: unforeseen")
     error = error_of(gemini_cli, failed("the stream ended without a finish reason"))
     assert type(error) is ContentFiltered
+    assert error.message == ("gemini withheld its answer (blocked): the stream ended without a finish reason")
     noted = {"type": "error", "severity": "error", "message": "the model is at capacity"}
     assert type(error_of(gemini_cli, noted)) is ServerFailed
     whole = {"session_id": "s", "error": {"type": "Error", "message": "unforeseen", "code": 1}}
@@ -446,6 +453,10 @@ def test_gemini_failures() -> None:
     error = error_of(gemini_cli, failed(f"[API Error: {json.dumps(google)}]"))
     assert (type(error), error.status) == (RequestRejected, 400)  # type: ignore[attr-defined]
     assert type(error_of(gemini_cli, failed("slow down"), exit_code=173)) is RateLimited
+    assert error_of(gemini_cli, {"session_id": "s", "response": "Paris"}, exit_code=3).message == "gemini ended with 3"
+    cut = {"type": "init", "session_id": "s", "model": "gemini-x"}
+    assert error_of(gemini_cli, cut, exit_code=0).message == "gemini ended before its answer did"
+    assert error_of(gemini_cli, cut, exit_code=3).message == "gemini ended with 3"
     assert "it refused its input" in error_of(gemini_cli, exit_code=42).message
     assert "its configuration is wrong" in error_of(gemini_cli, exit_code=52).message
     assert "it used up its turns" in error_of(gemini_cli, exit_code=53).message
