@@ -84,7 +84,7 @@ def test_any_schema_that_is_sent_is_obeyed(tiny):
     """What the engine does not take, it ignores without a word: so nothing of the kind must ever be sent."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "providers" / "local"))
     try:
-        from test_local_schema import shapes
+        from test_bounding import shapes
     finally:
         sys.path.pop(0)
 
@@ -226,7 +226,7 @@ def test_it_ends_with_the_program(tiny, how):
     code = """
         import sys
         from llm_council.models import GenerateRequest
-        from llm_council.providers._local import engine as _local_engine
+        from llm_council.providers._local import engine as local_engine
         from llm_council.providers.local import LocalProvider
 
         provider = LocalProvider()
