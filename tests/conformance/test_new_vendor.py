@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import parrot
 import parrot_wire as wire
-from hypothesis import given, settings
-from strategies import json_values, responses
+from hypothesis import given
+from strategies import examples, json_values, responses
 
 from llm_council._wire.payloads import dumps
 from llm_council.errors import ProviderError
@@ -60,7 +60,7 @@ def read(pieces: list[bytes]) -> Any:
     return join([*chunks, *stream.finish()])
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(responses())
 def test_a_stream_says_what_the_whole_says_wherever_it_is_cut(answer: GenerateResponse) -> None:
     body = b"".join(dumps(event) + b"\n" for event in wire.encode_events(answer))
@@ -70,7 +70,7 @@ def test_a_stream_says_what_the_whole_says_wherever_it_is_cut(answer: GenerateRe
     assert read([body[at : at + 1] for at in range(len(body))]) == found
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(json_values())
 def test_junk_is_malformed(value: Any) -> None:
     for decode in (wire.decode_response, wire.decode_request, lambda junk: read([dumps(junk) + b"\n"])):

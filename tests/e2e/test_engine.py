@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from strategies import number_of_examples
 
 from llm_council import subagents
 from llm_council._schema import compile as compiled
@@ -92,10 +93,10 @@ def test_any_schema_that_is_sent_is_obeyed(tiny):
         provider = LocalProvider()
 
         @settings(
-            max_examples=150,
+            max_examples=number_of_examples(150),
             deadline=None,
             database=None,
-            derandomize=True,
+            derandomize=settings().derandomize,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )

@@ -4,8 +4,9 @@ from contextlib import suppress
 from math import inf
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council._engine.budget import ASSUMED, Ledger, chair_end, may_be_billed, phase_ends
 from llm_council.errors import (
@@ -307,7 +308,7 @@ limits = st.builds(
 )
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(limits, steps)
 def test_no_order_of_calls_answers_tries_and_losses_overshoots(budget, steps):
     run = Careful(budget)

@@ -5,8 +5,9 @@ import re
 import string
 
 import attrs
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council._engine import prompts
 from llm_council._engine.fences import RULE, derive, masked, quoted
@@ -74,7 +75,7 @@ def codes_in(content: str) -> list[str]:
     return [line.split()[1] for line in content.split("\n") if line.startswith("[[[ ") and len(line.split()) > 2]
 
 
-@settings(max_examples=120)
+@examples(120)
 @given(hostile)
 @example("".join(f"{code[:8]}{code}{code[8:]}" for code in CODES))
 def test_no_text_closes_its_fence_or_reaches_the_system_turn(text: str) -> None:
@@ -106,7 +107,7 @@ def test_no_text_closes_its_fence_or_reaches_the_system_turn(text: str) -> None:
         user.content.encode()  # no lone surrogate
 
 
-@settings(max_examples=120)
+@examples(120)
 @given(hostile, hostile)
 @example("".join(f"{code[:8]}{code}{code[8:]}" for code in CODES), "".join(CODES))
 def test_before_the_chair_every_voice_stays_in_its_own_fence(text: str, review: str) -> None:
@@ -159,7 +160,7 @@ def test_ten_thousand_texts_stay_within_their_fences() -> None:
         assert shown.endswith(f"\n{code} ]]]"), text
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     st.lists(
         st.sampled_from([*ATTACKS, " ", "\n", "openai", "OpenAI-1", "cohere/cohere-large", "(mistral-large)"])

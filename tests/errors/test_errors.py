@@ -8,7 +8,8 @@ import re
 
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
+from strategies import examples
 
 from llm_council import errors
 from llm_council.errors import (
@@ -74,7 +75,7 @@ def test_which_errors_may_pass_by_themselves() -> None:
     assert not ServerFailed(retryable=False).retryable
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(strategies.errors())
 def test_every_error_pickles_and_copies_with_its_facts(error: CouncilError) -> None:
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):

@@ -8,8 +8,9 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council.errors import CouncilError, ServerFailed, TimedOut
 from llm_council.middleware import (
@@ -52,7 +53,7 @@ def stacked(order: list[str], provider: ProviderAdapter) -> ProviderAdapter:
     return provider
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(order=orders)
 async def test_whole_and_streamed(order: list[str]) -> None:
     provider = ScriptedProvider("one two three")
@@ -80,7 +81,7 @@ async def test_whole_and_streamed(order: list[str]) -> None:
     await stack.aclose()
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(order=orders)
 async def test_a_failure_is_the_provider_s_own(order: list[str]) -> None:
     stack = stacked(order, ScriptedProvider(lambda request: ServerFailed("down", status=503)))

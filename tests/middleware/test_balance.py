@@ -10,8 +10,9 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council.errors import CapabilityMissing, InvalidOption, RateLimited, ServerFailed
 from llm_council.middleware import Balance
@@ -49,7 +50,7 @@ async def test_in_turn_leaves_out_who_rests(turns: Any, clock: Any) -> None:
     assert "".join(text[0] for text in said if text) == "bca"
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(weights=st.lists(st.sampled_from([0.5, 1.0, 2.0, 5.0]), min_size=2, max_size=4), seed=st.integers(0, 2**32))
 def test_by_weight_within_four_standard_deviations(weights: list[float], seed: int) -> None:
     calls = 800

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from strategies import examples
 
 from llm_council.errors import (
     AuthenticationFailed,
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
 
 
 TestBreaker = Machine.TestCase
-TestBreaker.settings = settings(max_examples=40, stateful_step_count=30)
+TestBreaker.settings = examples(40, stateful_step_count=30)
 
 
 @pytest.mark.parametrize("options", [{"failures": 0}, {"cool_down": -1.0}])

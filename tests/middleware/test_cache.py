@@ -14,8 +14,9 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council.errors import CouncilError, InvalidOption, NotCached, ServerFailed, StoreError, TimedOut
 from llm_council.middleware import Cached, MemoryStore, SQLiteStore
@@ -399,7 +400,7 @@ def test_what_does_not(same: Any) -> None:
     assert key_of(attrs.evolve(REQUEST, **same), "id") == key_of(REQUEST, "id")
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=5))
 def test_the_order_of_a_mapping_makes_no_difference(extra: dict[str, Any]) -> None:
     turned = dict(reversed(extra.items()))

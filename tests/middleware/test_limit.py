@@ -9,8 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council._runtime import call_context
 from llm_council.errors import InvalidOption, RateLimited, TimedOut
@@ -82,7 +83,7 @@ def test_what_is_no_rate(text: Any) -> None:
         Rate.of(text, "tokens")
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     amount=st.integers(1, 20),
     seconds=st.integers(1, 30),

@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import errors, events
 from llm_council import models as m
@@ -26,7 +27,7 @@ def through_json(value: Any) -> Any:
 NOUNS = [cls for name in m.__all__ if isinstance(cls := getattr(m, name), type) and attrs.has(cls)]
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(st.data())
 @pytest.mark.parametrize("cls", NOUNS, ids=lambda cls: cls.__name__)
 def test_every_noun_comes_back(cls: type, data: st.DataObject) -> None:
@@ -194,7 +195,7 @@ def test_a_class_derived_from_a_noun_changes_nothing_for_the_noun() -> None:
 def test_a_result_comes_back() -> None:
     from llm_council import results
 
-    @settings(max_examples=15)
+    @examples(15)
     @given(strategies.plans(), strategies.responses(), strategies.errors(RunError))
     def law(plan: m.Plan, response: m.GenerateResponse, error: RunError) -> None:
         call = results.CallReport(phase=m.Phase.DRAFT, response=response, error=error)

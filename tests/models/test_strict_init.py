@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 import pytest
 import strategies
-from hypothesis import Phase, find, given, settings
+from hypothesis import Phase, find, given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import events
 from llm_council import models as m
@@ -18,7 +19,7 @@ from llm_council.errors import InvalidOption, UnknownOption
 
 NOUNS = [cls for name in m.__all__ if isinstance(cls := getattr(m, name), type) and attrs.has(cls)]
 EVENTS = [cls for name in events.__all__ if isinstance(cls := getattr(events, name), type) and attrs.has(cls)]
-FEW = settings(max_examples=15)
+FEW = examples(15)
 CHECKED = [cls for cls in NOUNS if cls.__name__ not in ("GenerateChunk", "ToolCallDelta", "Attempt")]
 
 
@@ -128,5 +129,5 @@ def test_every_event_pickles(event: events.Event) -> None:
 
 @pytest.mark.parametrize("cls", [cls for cls in EVENTS if cls is not events.Event], ids=lambda cls: cls.__name__)
 def test_the_strategies_reach_every_event(cls: type) -> None:
-    until_found = settings(max_examples=1000, phases=[Phase.generate])
+    until_found = examples(1000, phases=[Phase.generate])
     assert find(strategies.events(), lambda event: type(event) is cls, settings=until_found)

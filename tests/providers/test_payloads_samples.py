@@ -12,8 +12,9 @@ import attrs
 import jsonschema_rs
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import CapabilityMissing
@@ -175,7 +176,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "model", "spec"), CASES, ids=[f"{name}-{model}" for name, model, _ in CASES])
-@settings(max_examples=12)
+@examples(12)
 @given(request=asked())
 def test_any_request_meets_the_vendors_schema(name: str, model: str, spec: str, request: GenerateRequest) -> None:
     speaker = provider(name)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import _schema
 from llm_council._schema.extract import MAX_DEPTH
@@ -226,7 +227,7 @@ def test_thinking_is_never_the_answer(thought: Any, value: Any, words: str) -> N
 
 
 @given(st.text(max_size=200) | st.text('{}[]",:1a \n`<think/>\\u', max_size=200))
-@settings(max_examples=300)
+@examples(300)
 def test_any_text_gives_a_value_or_the_typed_failure(text: str) -> None:
     try:
         found = _schema.extract_json(text)

@@ -17,8 +17,9 @@ from typing import Any
 import anyio
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import Budget, Council, CouncilConfig, errors
 from llm_council.errors._secrets import Secret
@@ -422,7 +423,7 @@ ENDINGS = st.builds(
 )
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(ENDINGS)
 def test_an_ending_comes_back_as_it_was(ending: Ending) -> None:
     text = _records.ending_text(ending)
@@ -431,7 +432,7 @@ def test_an_ending_comes_back_as_it_was(ending: Ending) -> None:
     assert _records.ending_text(_records.ending_from(text)) == text
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(strategies.requests(), strategies.requests())
 def test_a_digest_tells_requests_apart_by_what_they_ask(one: GenerateRequest, other: GenerateRequest) -> None:
     import attrs

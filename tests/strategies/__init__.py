@@ -19,6 +19,7 @@ except ModuleNotFoundError:
     raise MissingDependency("strategies need hypothesis: pip install 'llm-council-sdk[testing]'") from None
 
 from strategies._dialects import replies, representable
+from strategies._examples import STEADY, examples, number_of_examples
 from strategies._models import (
     adjustments,
     attempts,
@@ -61,6 +62,7 @@ from strategies._runs import (
 from strategies._values import json_values
 
 __all__ = [
+    "STEADY",
     "adjustments",
     "attachments",
     "attempts",
@@ -73,11 +75,13 @@ __all__ = [
     "drafts",
     "errors",
     "events",
+    "examples",
     "images",
     "json_values",
     "limits",
     "messages",
     "nouns",
+    "number_of_examples",
     "of",
     "parts",
     "phases",

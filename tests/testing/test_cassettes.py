@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import Council, CouncilConfig, errors
 from llm_council.errors._secrets import Secret
@@ -136,7 +137,7 @@ def test_a_file_that_is_no_cassette_is_named(path: Path, content: str) -> None:
         ask(Replay(ScriptedProvider(""), path))
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(request=strategies.requests(), response=strategies.responses())
 def test_any_call_comes_back(request: GenerateRequest, response: GenerateResponse, tmp_path_factory: Any) -> None:
     import attrs
@@ -154,7 +155,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(VALUES)
 def test_any_value_goes_to_lines_and_back(value: Any) -> None:
     assert cassettes._whole(json.loads(json.dumps(cassettes._lines(value)))) == value

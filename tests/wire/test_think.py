@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council._wire.think import ThoughtSplitter, split_thoughts
 
@@ -36,7 +37,7 @@ def test_only_a_tag_at_the_beginning_opens_thoughts(text: str, thoughts: str, an
 pieces = st.lists(st.sampled_from(["<think>", "</think>", "<", "/", "think", ">", "a", " ", "\n"]), max_size=12)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(pieces, st.lists(st.integers(0, 60), max_size=8))
 def test_the_cuts_do_not_matter(words: list[str], cuts: list[int]) -> None:
     text = "".join(words)

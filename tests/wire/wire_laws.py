@@ -12,6 +12,7 @@ import attrs
 import strategies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from strategies import STEADY, number_of_examples
 
 from llm_council._wire.failures import DecodeError
 from llm_council._wire.payloads import dumps, loads
@@ -127,7 +128,7 @@ class Dialect:
 
     def tried(self, *drawn: Any, examples: int | None = None) -> Callable[[Callable[..., None]], None]:
         """Hold a law to what is drawn, at once."""
-        number = examples or self.examples or settings().max_examples
+        number = number_of_examples(examples or self.examples or STEADY)
 
         def hold(law: Callable[..., None]) -> None:
             settings(max_examples=number)(given(*drawn)(law))()

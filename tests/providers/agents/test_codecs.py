@@ -10,8 +10,9 @@ import attrs
 import pytest
 import strategies
 from agent_mirrors import ENCODERS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps
@@ -456,7 +457,7 @@ def answers(draw: st.DrawFn, dialect: str) -> GenerateResponse:
 
 
 @each
-@settings(max_examples=25)
+@examples(25)
 @given(data=st.data())
 def test_a_reply_comes_back(dialect: str, data: st.DataObject) -> None:
     response = data.draw(answers(dialect))
@@ -465,7 +466,7 @@ def test_a_reply_comes_back(dialect: str, data: st.DataObject) -> None:
 
 
 @each
-@settings(max_examples=25)
+@examples(25)
 @given(data=st.data())
 def test_pieces_do_not_matter_and_a_stream_equals_the_whole(dialect: str, data: st.DataObject) -> None:
     response = data.draw(answers(dialect))

@@ -12,8 +12,9 @@ import attrs
 import jsonschema_rs
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import models as m
 from llm_council._wire.openai_chat import decode_error, decode_response
@@ -28,14 +29,14 @@ SAMPLES = ORACLES / "samples" / "ai21"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no wire samples at {SAMPLES}: set LLM_COUNCIL_SHARED")
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.representable("ai21"))
 def test_a_payload_is_a_fixed_point(request: m.GenerateRequest) -> None:
     payload = encode_request(request)
     assert encode_request(decode_request(loads(dumps(payload)), CHAT)) == payload
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.replies("ai21"))
 def test_a_reply_comes_back(response: m.GenerateResponse) -> None:
     payload = encode_response(response)
@@ -48,7 +49,7 @@ def read(pieces: list[bytes]) -> m.GenerateResponse:
     return m.join([*chunks, *stream.finish()])
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.replies("ai21"), st.lists(st.integers(0, 10**6), max_size=9))
 def test_a_stream_is_the_whole_wherever_it_is_cut(response: m.GenerateResponse, cuts: list[int]) -> None:
     body = b"".join(frame(event) for event in encode_chunks(response)) + DONE
@@ -103,7 +104,7 @@ def assert_valid(payload: dict[str, Any]) -> None:
 
 
 @needs_samples
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.representable("ai21"))
 def test_any_request_meets_the_schema(request: m.GenerateRequest) -> None:
     assert_valid(loads(dumps(encode_request(attrs.evolve(request, model="jamba-large")))))

@@ -13,8 +13,9 @@ import jsonschema_rs
 import pytest
 import strategies
 import wire_laws
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent
@@ -41,7 +42,7 @@ servers = st.sampled_from(SERVERS)
 def test_any_request_meets_the_vendors_schema() -> None:
     schema = jsonschema_rs.validator_for(json.loads(SCHEMA.read_text()))  # closed at every level
 
-    @settings(max_examples=20)
+    @examples(20)
     @given(strategies.representable("anthropic"), servers, st.booleans())
     def check(request: GenerateRequest, options: MessagesOptions, stream: bool) -> None:
         payload = loads(dumps(encode_request(request, options, stream=stream)))

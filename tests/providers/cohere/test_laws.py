@@ -6,7 +6,8 @@ from typing import Any
 
 import strategies
 import wire_laws
-from hypothesis import given, settings
+from hypothesis import given
+from strategies import examples
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps
@@ -17,7 +18,7 @@ from llm_council.testing._mirrors import cohere as mirror
 from llm_council.testing._mirrors.cohere import DONE, decode_request, encode_events, encode_response, frame
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.representable("cohere"))
 def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
     again = decode_request(encode_request(request))

@@ -9,7 +9,8 @@ import jsonschema_rs
 import pytest
 import strategies
 import wire_samples
-from hypothesis import given, settings
+from hypothesis import given
+from strategies import examples
 from wire_samples import EXPECTED, INDEX, ORACLES, SAMPLES, body_of, joined, named, reply
 
 from llm_council._wire.payloads import dumps, loads
@@ -170,7 +171,7 @@ def test_a_request_says_what_the_official_client_says(name: str) -> None:
     assert_valid(payload)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.representable("cohere"))
 def test_any_request_meets_the_schema(request: GenerateRequest) -> None:
     assert_valid(loads(dumps(encode_request(request))))

@@ -9,8 +9,9 @@ import attrs
 import pytest
 import strategies
 import wire_laws
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps, loads
@@ -97,7 +98,7 @@ def requests(draw: st.DrawFn) -> m.GenerateRequest:
     return m.GenerateRequest(messages=turns, tools=offered, tool_choice=choice, **facts)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(requests())
 def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
     again = decode_request(encode_request(request), model="x", stream=True)

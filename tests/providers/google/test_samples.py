@@ -11,7 +11,8 @@ import jsonschema_rs
 import pytest
 import strategies
 import wire_samples
-from hypothesis import given, settings
+from hypothesis import given
+from strategies import examples
 from wire_samples import EXPECTED, INDEX, ORACLES, body_of, joined, named, reply
 
 from llm_council._wire.payloads import dumps, loads
@@ -206,7 +207,7 @@ def assert_valid(payload: dict[str, Any]) -> None:
     assert [error.message for error in validator().iter_errors(payload)] == []
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(strategies.representable("openai", vendor="gemini"))
 def test_any_request_meets_the_vendors_schema(request: GenerateRequest) -> None:
     turns = [Message(turn.role, turn.text, name=turn.name or "tool", tool_calls=turn.tool_calls,

@@ -10,8 +10,9 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import ApiError, InvalidOption, ModelNotFound, RateLimited, RequestRejected, ServerFailed
@@ -256,7 +257,7 @@ def test_a_request_to_gemini_says_what_the_official_client_says(name: str) -> No
     )
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.dictionaries(st.sampled_from(["model", "messages", "anthropic_version", "stream"]), st.text(max_size=5)))
 def test_a_body_for_claude_names_the_version_and_no_model(payload: dict[str, str]) -> None:
     body = encode_claude(payload, version="vertex-2023-10-16")

@@ -14,8 +14,9 @@ import attrs
 import jsonschema_rs
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps, loads
@@ -61,14 +62,14 @@ MODELS = [
 inputs = st.sampled_from(MODELS)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.representable("replicate"), inputs)
 def test_a_payload_is_a_fixed_point(request: m.GenerateRequest, model: ModelInputs) -> None:
     payload = encode_request(request, model)
     assert encode_request(decode_request(loads(dumps(payload)), model), model) == payload
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.representable("replicate"))
 def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
     model = MODELS[2]
@@ -78,7 +79,7 @@ def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
         assert getattr(again, name) == getattr(request, name)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.requests(), inputs)
 def test_any_request_at_all_is_encoded_and_read_again(request: m.GenerateRequest, model: ModelInputs) -> None:
     payload = encode_request(attrs.evolve(request, extra={}), model)
@@ -89,7 +90,7 @@ def test_any_request_at_all_is_encoded_and_read_again(request: m.GenerateRequest
     assert loads(dumps(encode_request(again, model)))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.replies("replicate"))
 def test_a_reply_comes_back(response: m.GenerateResponse) -> None:
     payload = encode_response(response)
@@ -107,7 +108,7 @@ def split(body: bytes, cuts: list[int]) -> list[bytes]:
     return [body[start:end] for start, end in pairwise(places)]
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.replies("replicate"), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20))
 def test_a_stream_is_the_whole_wherever_it_is_cut(response: m.GenerateResponse, size: int, cuts: list[int]) -> None:
     body = b": hi\n\n" + b"".join(frame(event) for event in encode_events(response, size=size))
@@ -148,7 +149,7 @@ def wrapped(value: Any) -> list[Any]:
     ]
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(lookalikes)
 def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
     for junk in wrapped(value):
@@ -166,7 +167,7 @@ def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
         assert isinstance(decode_error(422, {}, dumps(junk)), ProviderError)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.sampled_from([b"", b"{", b"data: ", b"event: output\ndata:", b"event: done\n"]), st.binary(max_size=40))
 def test_any_bytes_are_a_stream_or_refused(head: bytes, body: bytes) -> None:
     def outcome(pieces: list[bytes]) -> Any:
@@ -407,7 +408,7 @@ def checker(name: str) -> Any:
 
 
 @needs_samples
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.representable("replicate"), inputs)
 def test_any_request_meets_the_schema(request: m.GenerateRequest, model: ModelInputs) -> None:
     payload = loads(dumps(encode_request(request, model)))

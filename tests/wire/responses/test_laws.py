@@ -9,8 +9,9 @@ import attrs
 import pytest
 import strategies
 import wire_laws
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council._wire import responses
 from llm_council._wire.payloads import dumps
@@ -34,7 +35,7 @@ def body_of(response: GenerateResponse, size: int) -> bytes:
     return b"".join(frame(event) for event in encode_events(response, size=size))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.replies("responses"))
 def test_what_no_piece_said_is_taken_from_the_end(response: GenerateResponse) -> None:
     """Servers leave out pieces, ends of items, or all but the last event."""
@@ -46,7 +47,7 @@ def test_what_no_piece_said_is_taken_from_the_end(response: GenerateResponse) ->
     assert read([frame(events[-1])]) == whole
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.replies("responses"))
 def test_places_or_ids_of_items_may_be_left_out(response: GenerateResponse) -> None:
     events = list(encode_events(response, size=4))
@@ -55,7 +56,7 @@ def test_places_or_ids_of_items_may_be_left_out(response: GenerateResponse) -> N
         assert read([frame({name: value for name, value in event.items() if name != key}) for event in events]) == whole
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.replies("responses"), st.integers(0, 10**6))
 def test_a_stream_that_is_cut_off_is_never_taken_for_an_answer(response: GenerateResponse, cut: int) -> None:
     events = list(encode_events(response, size=4))
@@ -103,7 +104,7 @@ def wrapped(value: Any) -> list[Any]:
     ]
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(lookalikes, st.lists(st.sampled_from(EVENTS), min_size=1, max_size=4))
 def test_junk_events_are_read_or_refused_and_nothing_else(value: Any, names: list[str]) -> None:
     for inner in (

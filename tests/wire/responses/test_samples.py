@@ -9,8 +9,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 from wire_samples import EXPECTED, INDEX, ORACLES, body_of, joined, named, reply
 
 from llm_council._wire.payloads import dumps, loads
@@ -165,7 +166,7 @@ def assert_valid(payload: dict[str, Any]) -> None:
     assert set(payload) <= keys
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(strategies.representable("responses"), st.booleans())
 def test_any_request_meets_the_vendors_schema(request: GenerateRequest, stream: bool) -> None:
     options = ResponsesOptions(store=False, reasons=True, summary="auto")
