@@ -34,7 +34,7 @@ from llm_council.transports import HttpReply
 __all__ = ["VertexProvider"]
 
 _BASE_URL_ENV = "GOOGLE_VERTEX_BASE_URL"
-_PROJECT_ENV = "GOOGLE_CLOUD_PROJECT_ENV"
+_PROJECT_ENV = "GOOGLE_CLOUD_PROJECT"
 _LOCATION_ENVS = ("GOOGLE_CLOUD_LOCATION", "CLOUD_ML_REGION")  # Google's own client's, and Anthropic's
 _MULTI_REGIONS = frozenset({"us", "eu"})
 _OTHERS = "Vertex AI is spoken to about models of Google and Anthropic"

@@ -304,8 +304,15 @@ async def test_default_credentials_are_found_by_the_first_call(vertex, vendor, c
         with pytest.raises(MissingCredentials, match="GOOGLE_APPLICATION_CREDENTIALS"):
             await call(provider, ask)
     async with vertex(project=None) as provider:
-        with pytest.raises(InvalidOption, match="GOOGLE_CLOUD_PROJECT"):
+        with pytest.raises(InvalidOption, match="GOOGLE_CLOUD_PROJECT,"):
             await call(provider, ask)
+
+
+async def test_the_project_comes_from_the_environment(vertex, vendor, ask, monkeypatch):
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "house-of-the-environment")
+    async with vertex(project=None) as provider:
+        await call(provider, ask)
+    assert "/projects/house-of-the-environment/" in vendor.seen[-1].path
 
 
 async def test_a_sign_in_of_the_callers_own_replaces_it(vertex, vendor, credentials, ask):
@@ -316,7 +323,7 @@ async def test_a_sign_in_of_the_callers_own_replaces_it(vertex, vendor, credenti
     assert [exchange.headers["authorization"] for exchange in vendor.seen] == ["Bearer mine-0123456789"]
     assert credentials.threads == []
     async with vertex(headers={"Authorization": "Bearer mine-0123456789"}, project=None) as provider:
-        with pytest.raises(InvalidOption, match="GOOGLE_CLOUD_PROJECT"):
+        with pytest.raises(InvalidOption, match="GOOGLE_CLOUD_PROJECT,"):
             await call(provider, ask)
     assert "needs a project" in (await examine(vertex(project=None))).message
 
