@@ -79,15 +79,15 @@ async def ask(
     """
     number = 1 + sum(report.phase == phase for report in state.calls.get(seat.name, ()))
     asked = Call(name=f"{phase}/{seat.name}/{number}", phase=phase, seat=seat.name, request=request)
-    ending = state.journal.recalled(asked)
+    ending = state.journal.stored_ending(asked)
     if ending is not None:
         if ending.sent:
             _report_start(state, asked)
-        await state.journal.turn(asked)
+        await state.journal.wait_in_order(asked)
         state.ledger.restore(ending.spent)
     else:
         ending = await run_call(state, seat, asked, deadline, spare_calls=spare_calls)
-        await state.journal.answered(asked, ending)
+        await state.journal.record_ending(asked, ending)
     error, elapsed = ending.error, ending.elapsed
     response = ending.response if error is None else None
     at = state.at(f"settled:{asked.name}")
@@ -155,7 +155,7 @@ async def fetch(attempts: _CallAttempts, deadline: CallDeadline) -> GenerateResp
     response: GenerateResponse | None = None
     tries, billed = 1, True  # a cancelled call may have been billed
     try:
-        await state.journal.asking(asked)
+        await state.journal.record_call(asked)
         with call_context.entered(_scope_of(attempts, deadline)):
             adapter = state.adapters[asked.seat]
             if state.deltas:

@@ -72,12 +72,12 @@ async def run_plan(
             if state.abandoned:
                 raise
             result = _result(state, None)
-            journal.left(result.status, result.to_dict)
+            journal.record_result_nowait(result.status, result.to_dict)
             _publish(result, on_result)
             raise
         result = _result(state, final)
         try:
-            further = await journal.finished(result.status, result.to_dict)
+            further = await journal.record_result(result.status, result.to_dict)
             result = attrs.evolve(result, warnings=(*result.warnings, *further)) if further else result
         finally:
             _publish(result, on_result)

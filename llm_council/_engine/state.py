@@ -138,11 +138,11 @@ class RunState:
 
     def at(self, moment: str = "") -> float:
         """Return the seconds since the start of the run; for a named moment, those that the journal has for it."""
-        return self.journal.at(moment, self.clock() - self.started)
+        return self.journal.record_moment(moment, self.clock() - self.started)
 
     def overdue(self) -> bool:
         """Return True once the deadline of the run has passed."""
-        return self.journal.decided("overdue", now=anyio.current_time() >= self.end)
+        return self.journal.record_decision("overdue", now=anyio.current_time() >= self.end)
 
     def open(self, phase: Phase) -> None:
         """Record that a phase has started; a second call does nothing."""

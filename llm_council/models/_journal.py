@@ -1,9 +1,9 @@
-"""What a run tells whoever keeps a journal of it, and what a journal may tell the run.
+"""The protocol between the engine and a journal, which records a run and may replay an earlier one.
 
-The engine and the store know each other through this alone. A journal hears of every call before it is made, of its end
-before anything comes of that, and of every moment at which the engine reads its clock. The run waits for it before a
-call is sent and before the result is told. One that remembers an earlier run tells the endings and the moments of that
-run in place of new ones: so a run is resumed, and replayed.
+The engine and the store depend on this module alone, not on each other. The engine reports each call before it is sent,
+each call's ending before it uses the answer, and each reading of its clock. It sends a call, and returns a result, only
+after the journal has stored it. A journal that holds an earlier run returns that run's endings and times in place of
+new ones: this is how a run is resumed and replayed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["NO_JOURNAL", "Call", "Ending", "Journal"]
 
 @attrs.frozen(kw_only=True)
 class Call:
-    """One call of a run that is about to be made.
+    """A call that a run is about to make.
 
     Attributes:
-        name: the same for the same call of the same run, such as ``"draft/local-1/1"``.
-        phase: what it is for.
-        seat: who is asked.
-        request: what is asked.
+        name: phase, seat and number, such as ``"draft/local-1/1"``: the same in a replay and in a resumed run.
+        phase: the phase that needs the answer.
+        seat: the name of the seat that is asked.
+        request: the request.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Ending:
     """How a call ended.
 
     Attributes:
-        response: what was answered; beside an error where that answer is none.
-        error: why there is no answer.
+        response: the answer. Set beside an error if there was a reply that is not an answer.
+        error: the reason why there is no answer.
         elapsed: seconds.
-        sent: whether the call was made: one that the budget refuses is not.
-        cut: whether the run's own bound ended it.
-        spent: what the run had spent by then, for the ledger to go on from.
+        sent: False if the budget refused the call.
+        cut: True if the run's own deadline ended the call.
+        spent: a snapshot of the ledger after the call; a resumed run continues from it.
         problem: deprecated, None in new journals; 0.1.0 recorded here why it had stopped an answer before its end.
         kept: deprecated, None in new journals; 0.1.0 recorded here how many characters of it were worth showing.
     """
@@ -64,75 +64,88 @@ class Ending:
 
 
 class Journal(Protocol):
-    """What listens to one run. No method raises: a journal that fails says so in ``warnings``."""
+    """Records one run. No method raises: a journal that cannot write says so in its warnings."""
 
-    def at(self, moment: str, now: float) -> float:
-        """Take note of a moment, and return the seconds since the run's start that hold for it.
+    def record_moment(self, moment: str, now: float) -> float:
+        """Record an event of the run, and return the time that the run must use for it.
 
         Args:
-            moment: what happens, such as ``"opened:draft"``; empty for nothing of note.
-            now: what the clock says.
+            moment: the event, such as ``"opened:draft"``; an empty one is not recorded.
+            now: seconds since the start of the run, by the clock.
+
+        Returns:
+            Seconds since the start of the run: ``now``, or in a replay the time of the earlier run.
         """
         ...
 
-    def decided(self, moment: str, *, now: bool) -> bool:
-        """Take note of what the clock decided, and return the decision that holds."""
+    def record_decision(self, moment: str, *, now: bool) -> bool:
+        """Record a decision that depends on the clock, and return the one that the run must follow.
+
+        Args:
+            moment: the decision, such as ``"overdue"``.
+            now: the decision by the clock; in a replay that of the earlier run counts.
+        """
         ...
 
-    def recalled(self, call: Call) -> Ending | None:
-        """Return the ending that stands for a call, which is then not made; None for one that is to be made."""
+    def stored_ending(self, call: Call) -> Ending | None:
+        """Return the ending of an earlier run's call, to be used in place of the call; None if it must be made."""
         ...
 
-    async def turn(self, call: Call) -> None:
-        """Wait until it is time for a recalled ending."""
+    async def wait_in_order(self, call: Call) -> None:
+        """Wait until everything that preceded a stored ending in the earlier run has happened again."""
 
-    async def asking(self, call: Call) -> None:
-        """Take note of a call, and return once that and all before it is safe: it is not made before."""
+    async def record_call(self, call: Call) -> None:
+        """Record a call, and return once it and all earlier records are stored. It must not be sent before."""
 
-    async def answered(self, call: Call, ending: Ending) -> None:
-        """Take note of an ending, which must be safe before ``asking`` or ``finished`` return."""
+    async def record_ending(self, call: Call, ending: Ending) -> None:
+        """Record how a call ended. It may be stored later, but before ``record_call`` or ``record_result`` returns."""
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what a reader of the result should know of this journal."""
+        """Return warnings about this journal for the result."""
         ...
 
-    async def finished(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
-        """Take note of the result, and return further warnings once it is safe."""
+    async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
+        """Record the result, and return further warnings once it is stored.
+
+        Args:
+            status: the status of the run.
+            result: returns the result as plain values; called in the journal's thread.
+        """
         ...
 
-    def left(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
-        """Take note of the result of a run that was cancelled, without waiting."""
+    def record_result_nowait(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
+        """Record the result of a cancelled run without waiting until it is stored."""
         ...
 
 
 class _NoJournal:
-    """Keep nothing."""
+    """Records nothing, and holds no earlier run."""
 
-    def at(self, moment: str, now: float) -> float:
+    def record_moment(self, moment: str, now: float) -> float:
         return now
 
-    def decided(self, moment: str, *, now: bool) -> bool:
+    def record_decision(self, moment: str, *, now: bool) -> bool:
         return now
 
-    def recalled(self, call: Call) -> Ending | None:
+    def stored_ending(self, call: Call) -> Ending | None:
         return None
 
-    async def turn(self, call: Call) -> None:
+    async def wait_in_order(self, call: Call) -> None:
         return None
 
-    async def asking(self, call: Call) -> None:
+    async def record_call(self, call: Call) -> None:
         return None
 
-    async def answered(self, call: Call, ending: Ending) -> None:
+    async def record_ending(self, call: Call, ending: Ending) -> None:
         return None
 
     def warnings(self) -> tuple[str, ...]:
         return ()
 
-    async def finished(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
+    async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
         return ()
 
-    def left(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
+    def record_result_nowait(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
         return None
 
 

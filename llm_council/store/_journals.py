@@ -67,7 +67,7 @@ class RunJournal:
             started = time.time()
             self._keep(Entry(partial(self._begin, plan, started), self._failed, creates=True))
 
-    def at(self, moment: str, now: float) -> float:
+    def record_moment(self, moment: str, now: float) -> float:
         """Return the time of a moment, that of the earlier process where it had it."""
         told = self._recall.at(moment) if self._recall is not None and moment else None
         at = now + self._shift if told is None else told
@@ -75,23 +75,23 @@ class RunJournal:
             self._told.append((moment, at))
         return at
 
-    def decided(self, moment: str, *, now: bool) -> bool:
+    def record_decision(self, moment: str, *, now: bool) -> bool:
         """Return what was decided: as in the earlier process, if it was."""
         decided = now or (self._recall is not None and self._recall.had(moment))
         if decided:
-            self.at(moment, 0.0)
+            self.record_moment(moment, 0.0)
         return decided
 
-    def recalled(self, call: Call) -> Ending | None:
+    def stored_ending(self, call: Call) -> Ending | None:
         """Return the ending that is in the store."""
         return self._recall.ending(call.name, call.request) if self._recall is not None else None
 
-    async def turn(self, call: Call) -> None:
+    async def wait_in_order(self, call: Call) -> None:
         """Wait until what came before an ending has come again."""
         if self._recall is not None:
             await self._recall.turn(call.name)
 
-    async def asking(self, call: Call) -> None:
+    async def record_call(self, call: Call) -> None:
         """Write down that a call is about to be made, and return once it is committed."""
         known = self._past.calls.get(call.name) if self._past is not None else None
         if known is not None and known.ending is None:
@@ -99,7 +99,7 @@ class RunJournal:
         repeats = self._repeated.get(call.name, 0)
         await self._written(lambda connection: _ask(connection, self._run, call, repeats, again=known is not None))
 
-    async def answered(self, call: Call, ending: Ending) -> None:
+    async def record_ending(self, call: Call, ending: Ending) -> None:
         """Write down an ending, with what the run writes next if that comes at once."""
         again = self._past is not None and call.name in self._past.calls
         self._keep(self._entry(lambda connection: _answer(connection, self._run, call, ending, again=again)))
@@ -109,7 +109,7 @@ class RunJournal:
         faults = () if self._fault is None else (self._words(self._fault),)
         return (*_repeats(self._repeated), *faults)
 
-    async def finished(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
+    async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
         """Write down the result."""
         known = self._fault is not None
         try:
@@ -119,7 +119,7 @@ class RunJournal:
         fault = self._fault
         return (*self._notices, *(() if fault is None or known else (self._words(fault),)))
 
-    def left(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
+    def record_result_nowait(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
         """Write down the result of a run that was cancelled; nobody waits."""
         self._kept.append(self._entry(self._end(status, result)))
         self._hand_over()
@@ -285,21 +285,21 @@ class ReplayJournal:
         self.fault: StoreError | None = None
         self.scope = anyio.CancelScope()
 
-    def at(self, moment: str, now: float) -> float:
+    def record_moment(self, moment: str, now: float) -> float:
         """Return when a moment came."""
         told = self._recall.at(moment) if moment else None
         if told is not None:
             self._last = told
         return self._last
 
-    def decided(self, moment: str, *, now: bool) -> bool:
+    def record_decision(self, moment: str, *, now: bool) -> bool:
         """Return what was decided."""
         decided = self._recall.had(moment)
         if decided:
             self._recall.at(moment)
         return decided
 
-    def recalled(self, call: Call) -> Ending | None:
+    def stored_ending(self, call: Call) -> Ending | None:
         """Return an ending; a call that has none ends the replay."""
         ending = self._recall.ending(call.name, call.request)
         if ending is None:
@@ -310,25 +310,25 @@ class ReplayJournal:
             return Ending(error=self.fault, sent=False)
         return ending
 
-    async def turn(self, call: Call) -> None:
+    async def wait_in_order(self, call: Call) -> None:
         """Wait until what came before an ending has come again."""
         if self.fault is not None:
             await anyio.sleep_forever()  # until the scope is cancelled, which it is
         await self._recall.turn(call.name)
 
-    async def asking(self, call: Call) -> None:
+    async def record_call(self, call: Call) -> None:
         """Note nothing: nothing is asked."""
 
-    async def answered(self, call: Call, ending: Ending) -> None:
+    async def record_ending(self, call: Call, ending: Ending) -> None:
         """Note nothing."""
 
     def warnings(self) -> tuple[str, ...]:
         """Say which calls were made twice."""
         return _repeats({name: call.repeats for name, call in self._past.calls.items() if call.repeats})
 
-    async def finished(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
+    async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
         """Note nothing."""
         return ()
 
-    def left(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
+    def record_result_nowait(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
         """Note nothing."""

@@ -73,7 +73,7 @@ class _BareJournal(type(NO_JOURNAL)):  # type: ignore[misc]
         self._endings: list[tuple[str, Ending]] = []
         self._committed: asyncio.Future[None] | None = None
 
-    async def asking(self, call: Call) -> None:
+    async def record_call(self, call: Call) -> None:
         self._calls.append(call)
         if self._committed is None:
             loop = asyncio.get_running_loop()
@@ -81,10 +81,10 @@ class _BareJournal(type(NO_JOURNAL)):  # type: ignore[misc]
             loop.call_soon(self._hand_over, loop, list)
         await self._committed
 
-    async def answered(self, call: Call, ending: Ending) -> None:
+    async def record_ending(self, call: Call, ending: Ending) -> None:
         self._endings.append((call.name, ending))
 
-    async def finished(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
+    async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
         loop = asyncio.get_running_loop()
         self._committed = done = loop.create_future()
         self._hand_over(loop, lambda: [("result", plain_text(result()))])

@@ -95,7 +95,7 @@ async def test_calls_that_are_made_in_one_turn_of_the_loop_are_committed_togethe
     async def asking(name: str) -> None:
         time.sleep(0.05)  # were the thread told of the first call, it would begin before the second
         request = GenerateRequest(prompt="Where else?")
-        await journal.asking(Call(name=name, phase=Phase.DRAFT, seat=name, request=request))
+        await journal.record_call(Call(name=name, phase=Phase.DRAFT, seat=name, request=request))
 
     monkeypatch.setattr(_journals, "_ask", noted)
     try:
