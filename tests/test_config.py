@@ -146,7 +146,7 @@ def test_a_project_path_that_links_outside_is_refused(tmp_path: Path) -> None:
         ("[council]\nbudget = 5\n", InvalidOption, "budget must be a table"),
         ("[council]\nbudget = { deadline = -1 }\n", InvalidOption, "above 0"),
         ('[council]\nproviders = "openai"\n', InvalidOption, "put it in a list"),
-        ("[council]\nproviders = [1]\n", InvalidOption, "names of providers"),
+        ("[council]\nproviders = [1]\n", InvalidOption, "provider names"),
         ("[council]\nmax_tokens = 1.5\n", InvalidOption, "whole number"),
         ("[council]\nmax_tokens = true\n", InvalidOption, "whole number"),
         ("[providers.x]\nbase_url = 'x'\n", InvalidOption, "kind"),

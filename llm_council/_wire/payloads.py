@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models._attrs import FORTUNE, tokens
+from llm_council.models._attrs import MAX_AMOUNT, tokens
 from llm_council.models.limits import Limits
 
 __all__ = [
@@ -208,6 +208,6 @@ def get_text(parent: Mapping[str, Any], key: str, path: str) -> str | None:
 
 def amount(value: Any) -> float | None:
     """Return an amount of money of 0 or more; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < FORTUNE:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_AMOUNT:
         return None
     return float(value)

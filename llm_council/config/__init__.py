@@ -19,7 +19,17 @@ import attrs
 from llm_council.config import _trust
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
 from llm_council.errors._secrets import Secret
-from llm_council.models._attrs import as_dict, as_tuple, checked, count, count_or_zero, not_negative, strict_init
+from llm_council.models._attrs import (
+    as_dict,
+    as_tuple,
+    must_be,
+    non_negative,
+    non_negative_int,
+    optional,
+    positive_int,
+    strict_init,
+    string,
+)
 from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.request import ReasoningConfig
 from llm_council.providers._http.account import sealed
@@ -32,10 +42,9 @@ PROJECT_FILE = "council.toml"
 _MOST = 1 << 20  # bytes of a file
 _MOST_SEATS = 12  # that a project may ask for untrusted: each of them costs money
 
-_names = checked(
-    lambda value: all(isinstance(name, str) and name.strip() for name in value), "a list of names of providers"
-)
-_paths = checked(lambda value: all(isinstance(path, str) and path for path in value), "a list of paths")
+_names = must_be("a list of provider names", lambda v: all(isinstance(name, str) and name.strip() for name in v))
+_paths = must_be("a list of paths", lambda v: all(isinstance(path, str) and path for path in v))
+_path = must_be("a path", lambda v: isinstance(v, str) and bool(v.strip()))
 
 
 def _tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
@@ -66,22 +75,20 @@ class CouncilConfig:
     """
 
     providers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_names)
-    chair: str | None = attrs.field(default=None, validator=checked(lambda v: isinstance(v, str), "a seat's name"))
-    strategy: str = attrs.field(default="synthesize", validator=checked(lambda v: isinstance(v, str), "a name"))
+    chair: str | None = attrs.field(default=None, validator=optional(string))
+    strategy: str = attrs.field(default="synthesize", validator=string)
     budget: Budget = Budget()
     limits: Limits = Limits()
     retry: RetryPolicy = RetryPolicy()
-    max_repairs: int = attrs.field(default=2, validator=count_or_zero)
-    temperature: float | None = attrs.field(default=None, validator=not_negative)
-    max_tokens: int | None = attrs.field(default=None, validator=count)
+    max_repairs: int = attrs.field(default=2, validator=non_negative_int)
+    temperature: float | None = attrs.field(default=None, validator=optional(non_negative))
+    max_tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
     reasoning: ReasoningConfig | None = None
-    system_context: str | None = attrs.field(default=None, validator=checked(lambda v: isinstance(v, str), "text"))
+    system_context: str | None = attrs.field(default=None, validator=optional(string))
     subagent_paths: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_paths)
     instances: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=_tables)
-    store: str | None = attrs.field(
-        default=None, validator=checked(lambda v: isinstance(v, str) and bool(v.strip()), "a path")
-    )
-    seed: str | None = attrs.field(default=None, validator=checked(lambda v: isinstance(v, str), "text"))
+    store: str | None = attrs.field(default=None, validator=optional(_path))
+    seed: str | None = attrs.field(default=None, validator=optional(string))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:

@@ -1,4 +1,14 @@
-"""What every noun shares: near names for unknown keywords, and the converters that make sequences tuples."""
+"""Helpers for the attrs data classes: strict keywords, converters, validators, fast copies and masking of secrets.
+
+A data class of this package reads::
+
+    @strict_init
+    @attrs.frozen(kw_only=True)
+    class Timeouts:
+        connect: float | None = attrs.field(default=10.0, validator=optional(positive))
+
+The validators here refuse None; ``optional`` from attrs allows it. A wrong value raises ``InvalidOption``.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +22,17 @@ from llm_council.errors import InvalidOption, UnknownOption, near
 from llm_council.errors._secrets import MASK, live
 
 C = TypeVar("C", bound=type)
-N = TypeVar("N")
+T = TypeVar("T")
 
-FORTUNE = 1e15  # no amount of money or tokens that anyone reports, and no infinity, is as large
+# Larger amounts of money or tokens in a vendor's reply are nonsense. JSON parsers also return infinity for 1e999.
+MAX_AMOUNT = 1e15
 
 
 def strict_init(cls: C) -> C:
-    """Make an attrs class refuse unknown keywords with a near name; stands above ``@attrs.frozen``."""
+    """Make an attrs class raise ``UnknownOption``, with the nearest known name, for an unknown keyword.
+
+    Goes above ``@attrs.frozen``.
+    """
     init: Callable[..., None] = cls.__init__  # type: ignore[misc]
     known = tuple(field.alias or field.name for field in attrs.fields(cls) if field.init)
 
@@ -30,71 +44,78 @@ def strict_init(cls: C) -> C:
             for name in kwargs:
                 if name not in known:
                     raise UnknownOption(f"{cls.__name__} takes no {name!r}{near(name, known)}") from None
-            raise
+            raise  # a missing keyword is reported in Python's own words
 
     cls.__init__ = __init__  # type: ignore[misc]
     return cls
 
 
-def copy_with(instance: N, **changes: Any) -> N:
-    """Return a copy of a noun with fields changed, converting and checking nothing: for values known to fit.
+def copy_with(instance: T, **changes: Any) -> T:
+    """Return a copy of an attrs instance with fields changed, without running converters and validators.
 
-    Three times as fast as ``attrs.evolve``, for what every call does.
+    For values that are known to be valid. ``attrs.evolve`` does the same, with the checks.
     """
+    # 35 us a copy where attrs.evolve takes 60 to 90 us. Each call to a model makes several copies.
     cls: Any = type(instance)
     names = _slots(cls)
-    if names is None:  # somebody's subclass, with who knows what in it
+    if names is None:
         return attrs.evolve(instance, **changes)  # type: ignore[misc]
-    copied: N = object.__new__(cls)
-    put = object.__setattr__
+    copied: T = object.__new__(cls)
     for name in names:
-        put(copied, name, changes[name] if name in changes else getattr(instance, name))
+        object.__setattr__(copied, name, changes[name] if name in changes else getattr(instance, name))
     return copied
 
 
 @cache
 def _slots(cls: type) -> tuple[str, ...] | None:
+    """Return the fields of a slotted class without a base class; None for another, which may have more state."""
     if cls.__base__ is not object or "__slots__" not in vars(cls):
         return None
     return tuple(field.name for field in attrs.fields(cls))
 
 
-def mask_secrets(value: N) -> N:
-    """Return a noun in which every live secret, wherever a server put it, is ``***``; the same if there is none."""
+# Secrets
+
+
+def mask_secrets(value: T) -> T:
+    """Return a copy in which ``***`` replaces every live secret; the same instance if it holds none."""
     secrets = live()
-    without: N = _without(value, secrets) if secrets and _holds(value, secrets) else value
-    return without
+    if not secrets or not _contains(value, secrets):
+        return value
+    masked: T = _masked(value, secrets)
+    return masked
 
 
-def _holds(value: Any, secrets: list[str]) -> bool:
-    """Tell whether any text in a value has a secret: of every call, and of few that do."""
+def _contains(value: Any, secrets: list[str]) -> bool:
+    """Return True if a text anywhere inside the value contains a secret."""
     kind: Any = type(value)
     if kind is str:
         return any(secret in value for secret in secrets)
-    if value is None or kind is int or kind is float or kind is bool:
+    if value is None or kind in (bool, int, float):
         return False
     items: Iterable[Any] = ()
     if kind is dict:
         items = (*value, *value.values())
-    elif kind is list or kind is tuple:
+    elif kind in (list, tuple):
         items = value
     elif names := _fields(kind):
         items = [getattr(value, name) for name in names]
-    return any(item is not None and _holds(item, secrets) for item in items)
+    return any(_contains(item, secrets) for item in items)
 
 
-def _without(value: Any, secrets: list[str]) -> Any:
+def _masked(value: Any, secrets: list[str]) -> Any:
     kind: Any = type(value)
     if kind is str:
         for secret in secrets:
             value = value.replace(secret, MASK)
         return value
     if kind is dict:
-        return {_without(name, secrets): _without(item, secrets) for name, item in value.items()}
-    if kind is list or kind is tuple:
-        return kind(_without(item, secrets) for item in value)
-    names = _fields(kind)
-    return copy_with(value, **{name: _without(getattr(value, name), secrets) for name in names}) if names else value
+        return {_masked(name, secrets): _masked(item, secrets) for name, item in value.items()}
+    if kind in (list, tuple):
+        return kind(_masked(item, secrets) for item in value)
+    if names := _fields(kind):
+        return copy_with(value, **{name: _masked(getattr(value, name), secrets) for name in names})
+    return value
 
 
 @cache
@@ -102,19 +123,23 @@ def _fields(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in attrs.fields(kind)) if attrs.has(kind) else ()
 
 
+# Converters
+
+
 def as_tuple(value: Iterable[Any] | None) -> tuple[Any, ...]:
-    """Convert any iterable but a string to a tuple; None to the empty one."""
+    """Convert any iterable except a string to a tuple; None becomes the empty tuple."""
     if value is None:
         return ()
     if isinstance(value, tuple):
         return value
+    # A string is an iterable of characters, which is never what the caller meant.
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise InvalidOption(f"expected a sequence, got {value!r:.80}; put it in a list")
     return tuple(value)
 
 
 def as_dict(value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Convert a mapping to a dict of its own; None to the empty one."""
+    """Copy a mapping to a new dict; None becomes the empty dict."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -122,39 +147,48 @@ def as_dict(value: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(value)
 
 
-def checked(allowed: Callable[[Any], bool], remedy: str) -> Callable[[Any, Any, Any], None]:
-    """Build an attrs validator: a value that is not allowed raises ``InvalidOption`` with the remedy.
+# Validators
 
-    None passes where the field's annotation has it.
+
+def must_be(expected: str, is_valid: Callable[[Any], bool]) -> Callable[[Any, Any, Any], None]:
+    """Build an attrs validator.
+
+    Args:
+        expected: what the value must be, for the error message, such as ``"a number above 0"``.
+        is_valid: returns True for a valid value.
+
+    Returns:
+        A validator that raises ``InvalidOption`` with class, field, expectation and value.
     """
 
     def validate(instance: object, attribute: Any, value: Any) -> None:
-        if not ("None" in str(attribute.type) if value is None else allowed(value)):
-            raise InvalidOption(f"{type(instance).__name__}.{attribute.name}: {remedy}, got {value!r:.80}")
+        if not is_valid(value):
+            raise InvalidOption(f"{type(instance).__name__}.{attribute.name}: {expected}, got {value!r:.80}")
 
     return validate
 
 
-def number(value: Any) -> bool:
-    """Tell whether a value is a finite number and no bool."""
+def is_number(value: Any) -> bool:
+    """Return True for a finite int or float; bool does not count."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value - value == 0
 
 
-def whole(value: Any) -> bool:
-    """Tell whether a value is an int and no bool."""
+def is_int(value: Any) -> bool:
+    """Return True for an int; bool does not count."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+optional: Callable[[Any], Callable[[Any, Any, Any], Any]] = attrs.validators.optional
+positive = must_be("a number above 0", lambda v: is_number(v) and v > 0)
+non_negative = must_be("a number of 0 or more", lambda v: is_number(v) and v >= 0)
+positive_int = must_be("a whole number of 1 or more", lambda v: is_int(v) and v >= 1)
+non_negative_int = must_be("a whole number of 0 or more", lambda v: is_int(v) and v >= 0)
+fraction = must_be("a number from 0 to 1", lambda v: is_number(v) and 0 <= v <= 1)
+string = must_be("text", lambda v: isinstance(v, str))
+
+
 def tokens(value: Any) -> int | None:
-    """Return a count of tokens, which some vendors write as a float; None for anything else."""
+    """Return a vendor's token count as an int; None for anything that is not a count. Some vendors send floats."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if whole(value) and 0 <= value < FORTUNE else None
-
-
-positive = checked(lambda v: number(v) and v > 0, "a number above 0")
-not_negative = checked(lambda v: number(v) and v >= 0, "a number of 0 or more")
-count = checked(lambda v: whole(v) and v >= 1, "a whole number of 1 or more")
-count_or_zero = checked(lambda v: whole(v) and v >= 0, "a whole number of 0 or more")
-fraction = checked(lambda v: number(v) and 0 <= v <= 1, "a number from 0 to 1")
-text = checked(lambda v: isinstance(v, str), "text")
+    return value if is_int(value) and 0 <= value < MAX_AMOUNT else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from llm_council.models._attrs import as_dict, count, strict_init
+from llm_council.models._attrs import as_dict, optional, positive_int, strict_init
 
 __all__ = ["DoctorResult", "ProviderCapabilities"]
 
@@ -31,7 +31,7 @@ class ProviderCapabilities:
     structured_output: bool = False
     multimodal: bool = False
     reasoning: bool = False
-    max_tokens: int | None = attrs.field(default=None, validator=count)
+    max_tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
 
     def has(self, capability: str) -> bool:
         """Tell whether a capability is there; an unknown word is not."""

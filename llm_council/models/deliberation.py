@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llm_council.errors import CouncilError
-from llm_council.models._attrs import as_dict, as_tuple, count, not_negative, strict_init, text
+from llm_council.models._attrs import as_dict, as_tuple, non_negative, optional, positive_int, strict_init, string
 from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import ReasoningConfig
@@ -164,15 +164,15 @@ class Plan:
     chair_by_rank: bool = False
     prompts: RolePrompts = RolePrompts()
     schema: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
-    context: str | None = attrs.field(default=None, validator=text)
+    context: str | None = attrs.field(default=None, validator=optional(string))
     system_context: str | None = None
     files: tuple[Attachment, ...] = attrs.field(default=(), converter=as_tuple)
     budget: Budget = Budget()
     limits: Limits = Limits()
     retry: RetryPolicy = RetryPolicy()
     max_repairs: int = 2
-    temperature: float | None = attrs.field(default=None, validator=not_negative)
-    max_tokens: int | None = attrs.field(default=None, validator=count)
+    temperature: float | None = attrs.field(default=None, validator=optional(non_negative))
+    max_tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
     reasoning: ReasoningConfig | None = None
     seed: str = ""
     ties_by_seed: bool = False

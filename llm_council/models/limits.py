@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from llm_council.errors import InvalidOption
-from llm_council.models._attrs import count, count_or_zero, not_negative, positive, strict_init
+from llm_council.models._attrs import non_negative, non_negative_int, optional, positive, positive_int, strict_init
 
 __all__ = ["Budget", "Limits", "RetryPolicy", "Timeouts"]
 
@@ -27,10 +27,10 @@ class Timeouts:
         total: for a whole call when neither the request nor the run says it.
     """
 
-    connect: float | None = attrs.field(default=10.0, validator=positive)
-    read: float | None = attrs.field(default=None, validator=positive)
-    idle: float | None = attrs.field(default=120.0, validator=positive)
-    total: float | None = attrs.field(default=600.0, validator=positive)
+    connect: float | None = attrs.field(default=10.0, validator=optional(positive))
+    read: float | None = attrs.field(default=None, validator=optional(positive))
+    idle: float | None = attrs.field(default=120.0, validator=optional(positive))
+    total: float | None = attrs.field(default=600.0, validator=optional(positive))
 
 
 @strict_init
@@ -48,13 +48,13 @@ class Limits:
         peer_text: characters of one peer's text in another seat's prompt.
     """
 
-    body: int = attrs.field(default=16 * MIB, validator=count)
-    event: int = attrs.field(default=4 * MIB, validator=count)
-    stream: int = attrs.field(default=16 * MIB, validator=count)
-    error_body: int = attrs.field(default=64 * KIB, validator=count)
-    header_block: int = attrs.field(default=64 * KIB, validator=count)
-    json_depth: int = attrs.field(default=200, validator=count)
-    peer_text: int = attrs.field(default=24_000, validator=count)
+    body: int = attrs.field(default=16 * MIB, validator=positive_int)
+    event: int = attrs.field(default=4 * MIB, validator=positive_int)
+    stream: int = attrs.field(default=16 * MIB, validator=positive_int)
+    error_body: int = attrs.field(default=64 * KIB, validator=positive_int)
+    header_block: int = attrs.field(default=64 * KIB, validator=positive_int)
+    json_depth: int = attrs.field(default=200, validator=positive_int)
+    peer_text: int = attrs.field(default=24_000, validator=positive_int)
 
 
 @strict_init
@@ -69,10 +69,10 @@ class RetryPolicy:
         max_retry_after: most seconds that a vendor may ask us to wait; a longer wish fails at once.
     """
 
-    max_retries: int = attrs.field(default=2, validator=count_or_zero)
-    base: float = attrs.field(default=0.5, validator=not_negative)
-    cap: float = attrs.field(default=8.0, validator=not_negative)
-    max_retry_after: float = attrs.field(default=60.0, validator=not_negative)
+    max_retries: int = attrs.field(default=2, validator=non_negative_int)
+    base: float = attrs.field(default=0.5, validator=non_negative)
+    cap: float = attrs.field(default=8.0, validator=non_negative)
+    max_retry_after: float = attrs.field(default=60.0, validator=non_negative)
 
 
 @strict_init
@@ -89,12 +89,12 @@ class Budget:
         calls: calls to models.
     """
 
-    deadline: float | None = attrs.field(default=300.0, validator=positive)
-    quorum: int | None = attrs.field(default=None, validator=count)
-    grace: float | None = attrs.field(default=None, validator=not_negative)
-    usd: float | None = attrs.field(default=None, validator=not_negative)
-    tokens: int | None = attrs.field(default=None, validator=count)
-    calls: int | None = attrs.field(default=None, validator=count)
+    deadline: float | None = attrs.field(default=300.0, validator=optional(positive))
+    quorum: int | None = attrs.field(default=None, validator=optional(positive_int))
+    grace: float | None = attrs.field(default=None, validator=optional(non_negative))
+    usd: float | None = attrs.field(default=None, validator=optional(non_negative))
+    tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
+    calls: int | None = attrs.field(default=None, validator=optional(positive_int))
 
     def overlaid(self, other: Budget | None) -> Budget:
         """Return this budget with every limit that ``other`` sets otherwise than the default in place of its own.

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from llm_council.errors import InvalidOption
-from llm_council.models._attrs import as_dict, as_tuple, strict_init, text
+from llm_council.models._attrs import as_dict, as_tuple, strict_init, string
 
 __all__ = ["ImagePart", "Message", "Part", "ReasoningPart", "Role", "TextPart", "ToolCall"]
 
@@ -35,7 +35,7 @@ class TextPart:
         cache: mark the end of a stable prefix here, for vendors that take such marks.
     """
 
-    text: str = attrs.field(validator=text)
+    text: str = attrs.field(validator=string)
     cache: bool = False
 
 
@@ -83,7 +83,7 @@ class ReasoningPart:
         data: the vendor's own block, unchanged, where text and signature do not say it all.
     """
 
-    text: str = attrs.field(default="", validator=text)
+    text: str = attrs.field(default="", validator=string)
     signature: str | None = None
     vendor: str | None = None
     data: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))

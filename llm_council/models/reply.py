@@ -10,7 +10,7 @@ from typing import Any, Self
 import attrs
 
 from llm_council.errors import Attempt, InvalidOption
-from llm_council.models._attrs import as_dict, as_tuple, checked, copy_with, strict_init, tokens, whole
+from llm_council.models._attrs import as_dict, as_tuple, copy_with, non_negative_int, optional, strict_init, tokens
 from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
 
 __all__ = [
@@ -58,8 +58,6 @@ _WORDS = {
     **dict.fromkeys(("failed", "timeout", "abort", "error_toxic", "insufficient_system_resource"), FinishReason.ERROR),
 }
 
-_tokens = checked(lambda value: whole(value) and value >= 0, "a whole number of 0 or more")
-
 
 def _sum(a: int | None, b: int | None) -> int | None:
     return b if a is None else a if b is None else a + b
@@ -79,11 +77,11 @@ class Usage:
         estimated: whether any of these is our estimate, not the vendor's count.
     """
 
-    input_tokens: int | None = attrs.field(default=None, validator=_tokens)
-    output_tokens: int | None = attrs.field(default=None, validator=_tokens)
-    cached_tokens: int | None = attrs.field(default=None, validator=_tokens)
-    cache_write_tokens: int | None = attrs.field(default=None, validator=_tokens)
-    reasoning_tokens: int | None = attrs.field(default=None, validator=_tokens)
+    input_tokens: int | None = attrs.field(default=None, validator=optional(non_negative_int))
+    output_tokens: int | None = attrs.field(default=None, validator=optional(non_negative_int))
+    cached_tokens: int | None = attrs.field(default=None, validator=optional(non_negative_int))
+    cache_write_tokens: int | None = attrs.field(default=None, validator=optional(non_negative_int))
+    reasoning_tokens: int | None = attrs.field(default=None, validator=optional(non_negative_int))
     estimated: bool = False
 
     @classmethod

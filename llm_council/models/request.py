@@ -9,7 +9,17 @@ from typing import Any
 import attrs
 
 from llm_council.errors import InvalidOption
-from llm_council.models._attrs import as_dict, as_tuple, count, fraction, not_negative, positive, strict_init, text
+from llm_council.models._attrs import (
+    as_dict,
+    as_tuple,
+    fraction,
+    non_negative,
+    optional,
+    positive,
+    positive_int,
+    strict_init,
+    string,
+)
 from llm_council.models.messages import Message
 
 __all__ = ["CacheMode", "Effort", "GenerateRequest", "ReasoningConfig", "StructuredOutput", "Tool"]
@@ -66,7 +76,7 @@ class ReasoningConfig:
     """
 
     effort: Effort | None = attrs.field(default=None, converter=_effort)
-    budget_tokens: int | None = attrs.field(default=None, validator=not_negative)
+    budget_tokens: int | None = attrs.field(default=None, validator=optional(non_negative))
 
 
 @strict_init
@@ -97,7 +107,7 @@ class Tool:
         strict: ask the vendor to constrain the arguments by the schema; None leaves it to the vendor.
     """
 
-    name: str = attrs.field(validator=text)
+    name: str = attrs.field(validator=string)
     description: str | None = None
     parameters: Mapping[str, Any] = attrs.field(factory=lambda: {"type": "object", "properties": {}}, converter=as_dict)
     strict: bool | None = None
@@ -172,12 +182,12 @@ class GenerateRequest:
     """
 
     model: str | None = None
-    prompt: str | None = attrs.field(default=None, validator=text)
+    prompt: str | None = attrs.field(default=None, validator=optional(string))
     messages: tuple[Message, ...] = attrs.field(default=(), converter=_messages)
-    timeout_seconds: float | None = attrs.field(default=None, validator=positive)
-    max_tokens: int | None = attrs.field(default=None, validator=count)
-    temperature: float | None = attrs.field(default=None, validator=not_negative)
-    top_p: float | None = attrs.field(default=None, validator=fraction)
+    timeout_seconds: float | None = attrs.field(default=None, validator=optional(positive))
+    max_tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
+    temperature: float | None = attrs.field(default=None, validator=optional(non_negative))
+    top_p: float | None = attrs.field(default=None, validator=optional(fraction))
     stop: tuple[str, ...] = attrs.field(default=(), converter=_stop)
     stream: bool = False
     tools: tuple[Tool, ...] = attrs.field(default=(), converter=_tools)

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llm_council.errors import InvalidOption
-from llm_council.models._attrs import as_dict, as_tuple, count, not_negative, strict_init
+from llm_council.models._attrs import as_dict, as_tuple, non_negative, optional, positive_int, strict_init
 from llm_council.models.deliberation import RolePrompts
 
 __all__ = ["NAME", "Preferences", "Subagent", "SubagentInfo"]
@@ -34,8 +34,8 @@ class Preferences:
         critique: whether peers criticise the drafts before the chair decides.
     """
 
-    temperature: float | None = attrs.field(default=None, validator=not_negative)
-    max_tokens: int | None = attrs.field(default=None, validator=count)
+    temperature: float | None = attrs.field(default=None, validator=optional(non_negative))
+    max_tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
     critique: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool))
 
 

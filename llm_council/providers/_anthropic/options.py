@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from llm_council.models._attrs import as_dict, count, strict_init
+from llm_council.models._attrs import as_dict, optional, positive_int, strict_init
 
 __all__ = ["DEFAULT", "MessagesOptions", "ThinkingStyle"]
 
@@ -41,8 +41,8 @@ class MessagesOptions:
     """
 
     vendor: str = "anthropic"
-    max_tokens: int = attrs.field(default=16_000, validator=count)
-    max_output: int | None = attrs.field(default=None, validator=count)
+    max_tokens: int = attrs.field(default=16_000, validator=positive_int)
+    max_output: int | None = attrs.field(default=None, validator=optional(positive_int))
     thinking: ThinkingStyle = attrs.field(default=ThinkingStyle.ADAPTIVE, converter=ThinkingStyle)
     display: str | None = None
     cache_control: bool = True
