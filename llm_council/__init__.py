@@ -8,8 +8,9 @@ result = await Council().run("What is the capital of France?")    # an asyncio o
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llm_council._lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -55,25 +56,48 @@ __all__ = [
     "shutdown",
 ]
 
-# Module -> the public names that it holds. Each is imported when it is first used (PEP 562).
-_HOMES = {
-    "_runtime": ("blocking", "shutdown"),
-    "config": ("CouncilConfig",),
-    "council": ("Council", "CouncilStream"),
-    "errors": (
-        "AdapterFailed ApiError ConfigurationError CouncilError DeadlineExceeded InvalidOutput ProviderError QuorumLost"
-        " RunError"
-    ).split(),
-    "events": ("Event",),
-    "models": (
-        "Budget DoctorResult GenerateChunk GenerateRequest GenerateResponse Limits Message Plan ProviderCapabilities"
-        " ReasoningConfig RetryPolicy Status StructuredOutput Timeouts Tool ToolCall"
-    ).split(),
-    "providers.base": ("ProviderAdapter",),
-    "providers.registry": ("ProviderInfo", "get_provider", "list_providers", "register_provider"),
-    "results": ("CouncilResult", "SeatReport"),
-}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+# Importing the package loads nothing heavy: each module is imported when one of its names is first used.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "_runtime": ["blocking", "shutdown"],
+        "config": ["CouncilConfig"],
+        "council": ["Council", "CouncilStream"],
+        "errors": [
+            "AdapterFailed",
+            "ApiError",
+            "ConfigurationError",
+            "CouncilError",
+            "DeadlineExceeded",
+            "InvalidOutput",
+            "ProviderError",
+            "QuorumLost",
+            "RunError",
+        ],
+        "events": ["Event"],
+        "models": [
+            "Budget",
+            "DoctorResult",
+            "GenerateChunk",
+            "GenerateRequest",
+            "GenerateResponse",
+            "Limits",
+            "Message",
+            "Plan",
+            "ProviderCapabilities",
+            "ReasoningConfig",
+            "RetryPolicy",
+            "Status",
+            "StructuredOutput",
+            "Timeouts",
+            "Tool",
+            "ToolCall",
+        ],
+        "providers.base": ["ProviderAdapter"],
+        "providers.registry": ["ProviderInfo", "get_provider", "list_providers", "register_provider"],
+        "results": ["CouncilResult", "SeatReport"],
+    },
+)
 
 if TYPE_CHECKING:
     from llm_council._runtime import blocking, shutdown
@@ -112,15 +136,3 @@ if TYPE_CHECKING:
     from llm_council.providers.base import ProviderAdapter
     from llm_council.providers.registry import ProviderInfo, get_provider, list_providers, register_provider
     from llm_council.results import CouncilResult, SeatReport
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

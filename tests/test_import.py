@@ -74,9 +74,9 @@ def test_a_first_council_loads_no_http_client() -> None:
     assert threads == 1
 
 
-def test_the_package_itself_loads_only_itself() -> None:
+def test_the_package_itself_loads_only_itself_and_the_lazy_loader() -> None:
     loaded, _ = probe("import llm_council")
-    assert {name for name in loaded if name.startswith("llm_council")} == {"llm_council"}
+    assert {name for name in loaded if name.startswith("llm_council")} == {"llm_council", "llm_council._lazy"}
 
 
 def test_the_probe_sees_what_is_loaded() -> None:
@@ -116,3 +116,24 @@ def test_type_checkers_see_what_runs() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Concil'"):
         llm_council.Concil  # noqa: B018
+
+
+@pytest.mark.parametrize("package", ["middleware", "observers", "transports", "testing", "_engine"])
+def test_a_package_lists_and_loads_its_public_names(package: str) -> None:
+    module = import_module(f"llm_council.{package}")
+    assert dir(module) == sorted(module.__all__)
+    for name in module.__all__:
+        value = getattr(module, name)
+        assert value is vars(module)[name]
+    with pytest.raises(AttributeError, match=f"module 'llm_council.{package}' has no attribute 'absent'"):
+        module.absent  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["negotiate", "profiles"])
+def test_a_deprecated_module_warns_the_importing_file_and_names_the_new_place(name: str) -> None:
+    with pytest.warns(
+        DeprecationWarning, match=r"removed in 0\.3\.0: import from llm_council\.providers\.base"
+    ) as found:
+        profile = import_module(f"llm_council.providers.{name}").ModelProfile
+    assert found[0].filename == __file__
+    assert profile is import_module("llm_council.providers.base").ModelProfile

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llm_council._lazy import lazy_names
 
 if TYPE_CHECKING:
     from llm_council._engine.plan import RunRequest, make_plan
@@ -11,13 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["RunRequest", "make_plan", "run_plan"]
 
-_HOMES = {"RunRequest": "plan", "run_plan": "run", "make_plan": "plan"}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(__name__, {"plan": ["RunRequest", "make_plan"], "run": ["run_plan"]})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llm_council._lazy import lazy_names
 
 __all__ = [
     "Balance",
@@ -19,20 +20,21 @@ __all__ = [
     "Traced",
 ]
 
-# Name -> the module that holds it. Each is imported when it is first used (PEP 562): a council needs Retry alone.
-_HOMES = {
-    "Balance": "balance",
-    "Cached": "cache",
-    "Failover": "failover",
-    "Hedge": "hedge",
-    "Limit": "limit",
-    "Logged": "log",
-    "MemoryStore": "cache",
-    "Pinned": "pinned",
-    "Retry": "retry",
-    "SQLiteStore": "cache",
-    "Traced": "trace",
-}
+# A council needs Retry alone: the others load on first use.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "balance": ["Balance"],
+        "cache": ["Cached", "MemoryStore", "SQLiteStore"],
+        "failover": ["Failover"],
+        "hedge": ["Hedge"],
+        "limit": ["Limit"],
+        "log": ["Logged"],
+        "pinned": ["Pinned"],
+        "retry": ["Retry"],
+        "trace": ["Traced"],
+    },
+)
 
 if TYPE_CHECKING:
     from llm_council.middleware.balance import Balance
@@ -44,15 +46,3 @@ if TYPE_CHECKING:
     from llm_council.middleware.pinned import Pinned
     from llm_council.middleware.retry import Retry
     from llm_council.middleware.trace import Traced
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -6,8 +6,9 @@ to a council. Everything is loaded on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llm_council._lazy import lazy_names
 
 if TYPE_CHECKING:
     from llm_council.testing.conformance import ProviderConformance
@@ -16,17 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeVendor", "ProviderConformance", "ScriptedProvider"]
 
-_HOMES = {"FakeVendor": "servers", "ProviderConformance": "conformance", "ScriptedProvider": "fakes"}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__, {"conformance": ["ProviderConformance"], "fakes": ["ScriptedProvider"], "servers": ["FakeVendor"]}
+)

@@ -5,9 +5,9 @@ Everything here is loaded on first use: a program that never touches ``RequestsT
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llm_council._lazy import lazy_names
 from llm_council.transports._logs import redact_logs
 
 if TYPE_CHECKING:
@@ -32,31 +32,16 @@ __all__ = [
     "translate",
 ]
 
-_HOMES = {
-    "AsyncClient": "_client",
-    "HttpReply": "_base",
-    "HttpRequest": "_base",
-    "HttpxTransport": "_httpx",
-    "ReplyStream": "_base",
-    "RequestsTransport": "_requests",
-    "Transport": "_base",
-    "api_error": "_translate",
-    "as_transport": "_given",
-    "new_client": "_client",
-    "translate": "_translate",
-}
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "_base": ["HttpReply", "HttpRequest", "ReplyStream", "Transport"],
+        "_client": ["AsyncClient", "new_client"],
+        "_given": ["as_transport"],
+        "_httpx": ["HttpxTransport"],
+        "_requests": ["RequestsTransport"],
+        "_translate": ["api_error", "translate"],
+    },
+)
 
 redact_logs()
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
