@@ -8,9 +8,8 @@ Pure functions for adapters: ``encode_request``, ``decode_response``, ``decode_e
 from __future__ import annotations
 
 from llm_council._wire.openai_chat.errors import decode_error
-from llm_council._wire.openai_chat.options import ChatOptions, ReasoningStyle, SchemaStyle
 from llm_council._wire.openai_chat.reply import decode_response
-from llm_council._wire.openai_chat.request import encode_request
+from llm_council._wire.openai_chat.request import ChatOptions, ReasoningStyle, SchemaStyle, encode_request
 from llm_council._wire.openai_chat.stream import ChatStream, ChunkDecoder
 
 __all__ = [

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import read_calls
 from llm_council._wire.openai_chat.errors import choice_error, error_inside
-from llm_council._wire.openai_chat.options import DEFAULT, ChatOptions
-from llm_council._wire.openai_chat.thoughts import THINKING, reasoning_part, thoughts_to_echo
+from llm_council._wire.openai_chat.request import CUSTOM, DEFAULT, THINKING, ChatOptions
 from llm_council._wire.payloads import amount, get_text, malformed, need_list, need_object, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.models.messages import ReasoningPart, ToolCall
@@ -19,6 +18,7 @@ __all__ = ["decode_response"]
 REPLY_EXTRA = ("provider", "service_tier", "system_fingerprint")
 CHOICE_EXTRA = ("native_finish_reason",)
 MESSAGE_EXTRA = ("annotations", "images")
+_OURS = ("id", "type", "function", "index", CUSTOM)
 _UNKNOWN = Usage()
 _TICKS = 1e10  # of a US dollar
 
@@ -144,12 +144,112 @@ def _reasoning_parts(
     return thoughts_to_echo(reasoning, options)
 
 
+def reasoning_part(block: dict[str, Any], vendor: str) -> ReasoningPart:
+    """Keep a block of reasoning unchanged, its text and signature readable beside it.
+
+    It is one of OpenRouter's ``reasoning_details``, or a part of the content that is a thought.
+    """
+    text = thinking_text(block) if block.get("type") == THINKING else block.get("text") or block.get("summary")
+    signature = block.get("signature")
+    return ReasoningPart(
+        text=text if isinstance(text, str) else "",
+        signature=signature if isinstance(signature, str) and signature else None,
+        vendor=vendor,
+        data=block,
+    )
+
+
+def thinking_text(block: Mapping[str, Any]) -> str:
+    """Return the words of a thought; what it refers to is left out."""
+    said = block.get(THINKING)
+    if isinstance(said, str):
+        return said
+    pieces = [piece.get("text") for piece in said if isinstance(piece, dict)] if isinstance(said, list) else []
+    return "".join(piece for piece in pieces if isinstance(piece, str))
+
+
+def thoughts_to_echo(reasoning: str | None, options: ChatOptions) -> tuple[ReasoningPart, ...]:
+    """Return reasoning that goes back as text, for servers that want it on the turns of their tools."""
+    if reasoning and options.echo not in (None, "reasoning_details", "content"):
+        return (ReasoningPart(text=reasoning, vendor=options.vendor),)
+    return ()
+
+
 def _tool_calls(message: Mapping[str, Any], path: str) -> tuple[ToolCall, ...]:
     calls = message.get("tool_calls")
     if calls is None:
         legacy = message.get("function_call")  # before 2023-11, still written by some servers
         return () if legacy is None else read_calls([{"function": legacy}], f"{path}.function_call")
     return read_calls(need_list(calls, f"{path}.tool_calls"), f"{path}.tool_calls")
+
+
+def read_calls(values: Iterable[Any], path: str) -> tuple[ToolCall, ...]:
+    """Read whole calls; those of the server's own kinds, which nobody here answers, are left out.
+
+    Args:
+        values: the calls.
+        path: where they stand in the reply.
+
+    Raises:
+        MalformedReply: one is no call, or has no name.
+    """
+    found = (_read_call(value, index, f"{path}[{index}]") for index, value in enumerate(values))
+    return tuple(call for call in found if call is not None)
+
+
+def _read_call(value: Any, index: int, path: str) -> ToolCall | None:
+    call = need_object(value, path)
+    if is_foreign(call):
+        return None
+    key = call_key(call)
+    inner = need_object(call.get(key), f"{path}.{key}")
+    name = get_text(inner, "name", f"{path}.{key}")
+    if not name:
+        raise malformed(f"{path}.{key}.name", "a name", inner.get("name"))
+    return ToolCall(
+        id=call_id(call.get("id"), index),
+        name=name,
+        arguments=call_input(inner, key, f"{path}.{key}"),
+        extra=all_extra(call),
+    )
+
+
+def call_key(call: Mapping[str, Any]) -> str:
+    return CUSTOM if call.get("type") == CUSTOM or (CUSTOM in call and "function" not in call) else "function"
+
+
+def is_foreign(call: Mapping[str, Any]) -> bool:
+    """Tell whether a call is of a kind of the server's own, such as a search that it made by itself."""
+    return call.get("type") not in (None, "", "function", CUSTOM) and call.get("function") is None
+
+
+def call_input(inner: Mapping[str, Any], key: str, path: str) -> str:
+    if key == CUSTOM:
+        return get_text(inner, "input", path) or ""
+    return arguments_text(inner.get("arguments"), f"{path}.arguments")
+
+
+def all_extra(call: Mapping[str, Any]) -> dict[str, Any]:
+    return {**call_extra(call), "type": CUSTOM} if call_key(call) == CUSTOM else call_extra(call)
+
+
+def call_id(value: Any, index: int) -> str:
+    """Return the id of a call, or one of our own where the server gave none."""
+    return str(value) if isinstance(value, str | int) and value != "" else f"call_{index}"
+
+
+def arguments_text(value: Any, path: str) -> str:
+    """Return a call's arguments as JSON text; some servers send the object itself."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    raise malformed(path, "a string", value)
+
+
+def call_extra(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the vendor's own keys of a call, such as Google's thought signature."""
+    return {key: value for key, value in call.items() if key not in _OURS}
 
 
 def usage_in(reply: Mapping[str, Any]) -> Any:

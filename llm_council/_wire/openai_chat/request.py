@@ -1,25 +1,103 @@
-"""Requests of the OpenAI chat dialect."""
+"""Requests of the OpenAI chat dialect, and the differences between its servers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any
 
 import attrs
 
-from llm_council._wire.openai_chat.calls import CUSTOM
-from llm_council._wire.openai_chat.options import DEFAULT, ChatOptions, ReasoningStyle, SchemaStyle
-from llm_council._wire.openai_chat.thoughts import encode_thoughts, thinking_block
 from llm_council.errors import InvalidOption
+from llm_council.models._attrs import as_dict, as_tuple, strict_init
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
 
-__all__ = ["USAGE_IN_STREAM", "encode_choice", "encode_reasoning", "encode_request", "encode_tool"]
+__all__ = [
+    "CUSTOM",
+    "DEFAULT",
+    "THINKING",
+    "USAGE_IN_STREAM",
+    "ChatOptions",
+    "ReasoningStyle",
+    "SchemaStyle",
+    "encode_choice",
+    "encode_reasoning",
+    "encode_request",
+    "encode_tool",
+]
 
 USAGE_IN_STREAM = {"include_usage": True}
+CUSTOM = "custom"
+"""The type of calls whose argument is free text; they are asked for, and answered, under this word."""
+THINKING = "thinking"
+"""The type of the parts of a content that are thoughts (Mistral's API reference, ``ThinkChunk``)."""
 _NO_THINKING = {"enable_thinking": False}  # the switch in the chat templates of Qwen, GLM and DeepSeek models
 _NAME = re.compile(r"[^A-Za-z0-9_-]")  # what names of schemas may not hold (OpenAI API reference)
+
+
+class ReasoningStyle(StrEnum):
+    """How a server is told to think.
+
+    ``effort`` is ``reasoning_effort``; ``object`` is OpenRouter's ``reasoning: {effort | max_tokens}``; ``vllm`` is
+    ``reasoning_effort`` with ``thinking_token_budget``, and the chat template's switch to turn it off.
+    """
+
+    NONE = "none"
+    EFFORT = "effort"
+    OBJECT = "object"
+    VLLM = "vllm"
+
+
+class SchemaStyle(StrEnum):
+    """What ``response_format`` a server takes for a schema: the schema itself, the word JSON alone, or nothing."""
+
+    NONE = "none"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class ChatOptions:
+    """In what one server of the dialect differs from another; profiles fill it.
+
+    Attributes:
+        vendor: whose reasoning blocks these are; only blocks of the same vendor are sent back.
+        max_tokens_field: the key of the answer's token limit.
+        system_role: the role word of a system turn.
+        developer_role: the role word of a developer turn.
+        reasoning: how the server is told to think.
+        echo: the key under which an assistant's turn carries its reasoning back: ``"reasoning_details"`` (the blocks
+            unchanged), ``"content"`` (its parts that are thoughts, unchanged), ``"reasoning_content"`` or
+            ``"reasoning"`` (their text); None sends none back.
+        schema: what becomes of a structured output.
+        stream_usage: ask for the usage of a stream.
+        cache_control: send cache marks; most servers of the dialect cache by themselves and refuse marks.
+        tool_call_keys: the vendor's own keys of a tool call that it wants back.
+        think_tags: the model writes its reasoning into the answer, between ``<think>`` tags.
+        finish_required: a stream without finish reason and ``[DONE]`` was cut; False for servers that send neither.
+        body: keys of the vendor's own that every request carries; the request's own win.
+    """
+
+    vendor: str = "openai"
+    max_tokens_field: str = "max_tokens"
+    system_role: str = "system"
+    developer_role: str = "system"
+    reasoning: ReasoningStyle = attrs.field(default=ReasoningStyle.EFFORT, converter=ReasoningStyle)
+    echo: str | None = None
+    schema: SchemaStyle = attrs.field(default=SchemaStyle.JSON_SCHEMA, converter=SchemaStyle)
+    stream_usage: bool = True
+    cache_control: bool = False
+    tool_call_keys: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    think_tags: bool = False
+    finish_required: bool = True
+    body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
+
+
+DEFAULT = ChatOptions()
+"""What nearly every server of the dialect takes."""
 
 
 def encode_request(
@@ -101,7 +179,7 @@ def _encode_turn(turn: Message, options: ChatOptions) -> dict[str, Any]:
     if turn.tool_calls:
         message["tool_calls"] = [_encode_call(call, options) for call in turn.tool_calls]
         message["content"] = message["content"] or None
-    message.update(encode_thoughts(turn, options))
+    message.update(_encode_thoughts(turn, options))
     return message
 
 
@@ -109,7 +187,7 @@ def _encode_content(content: str | tuple[Part, ...], options: ChatOptions) -> st
     if isinstance(content, str):
         return content
     blocks = (
-        thinking_block(part, options) if isinstance(part, ReasoningPart) else _encode_part(part, options)
+        _thinking_block(part, options) if isinstance(part, ReasoningPart) else _encode_part(part, options)
         for part in content
     )
     parts = [block for block in blocks if block is not None]
@@ -128,6 +206,28 @@ def _encode_part(part: TextPart | ImagePart, options: ChatOptions) -> dict[str, 
     if part.cache and options.cache_control:
         block["cache_control"] = {"type": "ephemeral"}
     return block
+
+
+def _encode_thoughts(turn: Message, options: ChatOptions) -> dict[str, Any]:
+    """Return the key of an assistant's turn that carries its reasoning back, where the server has such a key."""
+    if options.echo in (None, "content") or isinstance(turn.content, str):
+        return {}
+    parts = [part for part in turn.content if isinstance(part, ReasoningPart) and part.vendor == options.vendor]
+    blocks = [dict(part.data) for part in parts if part.data is not None]
+    found = blocks if options.echo == "reasoning_details" else "".join(part.text for part in parts)
+    return {str(options.echo): found} if found else {}
+
+
+def _thinking_block(part: ReasoningPart, options: ChatOptions) -> dict[str, Any] | None:
+    """Return reasoning as a part of the content, unchanged where the server wrote it; None where it takes none."""
+    if options.echo != "content" or part.vendor != options.vendor:
+        return None
+    if part.data is not None:
+        return dict(part.data) if part.data.get("type") == THINKING else None
+    if not part.text:
+        return None
+    signed = {} if part.signature is None else {"signature": part.signature}
+    return {"type": THINKING, THINKING: [{"type": "text", "text": part.text}], **signed}
 
 
 def _encode_call(call: ToolCall, options: ChatOptions) -> dict[str, Any]:

@@ -2,39 +2,156 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import CallPieces
 from llm_council._wire.openai_chat.errors import choice_error, error_inside
-from llm_council._wire.openai_chat.options import DEFAULT, ChatOptions
 from llm_council._wire.openai_chat.reply import (
     CHOICE_EXTRA,
     MESSAGE_EXTRA,
     REPLY_EXTRA,
+    all_extra,
+    call_extra,
+    call_input,
+    call_key,
     decode_response,
     finish_word,
     get_id,
+    is_foreign,
     picked,
     read_content,
     read_cost,
     read_usage,
+    reasoning_part,
     thoughts_among,
+    thoughts_to_echo,
     usage_in,
 )
-from llm_council._wire.openai_chat.thoughts import add_block, add_thinking, reasoning_part, thoughts_to_echo
+from llm_council._wire.openai_chat.request import CUSTOM, DEFAULT, THINKING, ChatOptions
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council._wire.think import ThoughtSplitter
 from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
-from llm_council.models.reply import FinishReason, GenerateChunk
+from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
 
 __all__ = ["ChatStream", "ChunkDecoder"]
 
 _LIMITS = Limits()
 _PLAIN = frozenset({"role", "content"})
+
+
+class _Call:
+    """A call on its way.
+
+    Attributes:
+        number: the server's index of it.
+        id: its id, as the server says it.
+        place: which of our calls it is; None for a kind of the server's own.
+        is_custom: its argument is free text.
+        is_named: its name has come.
+        said: the pieces of its arguments.
+    """
+
+    __slots__ = ("id", "is_custom", "is_named", "number", "place", "said")
+
+    def __init__(self, number: Any, own_id: str, place: int | None, *, is_custom: bool) -> None:
+        self.number = number
+        self.id = own_id
+        self.place = place
+        self.is_custom = is_custom
+        self.is_named = False
+        self.said: list[str] = []
+
+    def is_whole(self) -> bool:
+        """Tell whether its arguments are an object that has ended."""
+        try:
+            return isinstance(loads("".join(self.said)), dict)
+        except MalformedReply:
+            return False
+
+
+class CallPieces:
+    """Find the call that each piece of a stream belongs to.
+
+    Servers count from 0 or 1, leave the index out, or write 0 for each of several calls; some leave out the ids, some
+    repeat id and name in every piece.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._count = 0  # of the calls that are ours
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, values: Iterable[Any], path: str) -> tuple[ToolCallDelta, ...]:
+        """Return what the pieces of one event add.
+
+        Raises:
+            MalformedReply: one is no piece of a call.
+        """
+        deltas: list[ToolCallDelta] = []
+        begun: set[int] = set()
+        for index, value in enumerate(values):
+            delta = self._add(need_object(value, f"{path}[{index}]"), f"{path}[{index}]", begun)
+            if delta is not None:
+                deltas.append(delta)
+        return tuple(deltas)
+
+    def is_named(self) -> bool:
+        """Tell whether every call has a name."""
+        return all(call.is_named or call.place is None for call in self._calls)
+
+    def _add(self, piece: dict[str, Any], path: str, begun: set[int]) -> ToolCallDelta | None:
+        found = piece.get("id")
+        own_id = str(found) if isinstance(found, str | int) and found != "" else ""
+        key = call_key(piece)
+        inner = piece.get(key)
+        inner = {} if inner is None else need_object(inner, f"{path}.{key}")
+        name = get_text(inner, "name", f"{path}.{key}") or None
+        said = call_input(inner, key, f"{path}.{key}")
+        call = self._find(piece.get("index"), own_id, name, said, begun)
+        is_new = call is None
+        if call is None:
+            place = None if is_foreign(piece) else self._count
+            self._count += place is not None
+            call = _Call(piece.get("index"), own_id, place, is_custom=key == CUSTOM)
+            self._calls.append(call)
+            begun.add(id(call))
+        if call.place is None:
+            return None
+        if call.is_named:
+            name = None  # some servers repeat it in every piece
+        call.is_named = call.is_named or name is not None
+        call.said.append(said)
+        return ToolCallDelta(
+            index=call.place,
+            id=(own_id or f"call_{call.place}") if is_new else None,
+            name=name,
+            arguments=said,
+            extra=all_extra(piece) if is_new or not call.is_custom else call_extra(piece),
+        )
+
+    def _find(self, number: Any, own_id: str, name: str | None, said: str, begun: set[int]) -> _Call | None:
+        """Return the call that a piece belongs to; None where it begins one.
+
+        Another id together with a name begins another call, and so does a name without an id once the call before it
+        was begun by the same event, or is whole.
+        """
+        numbered = [call for call in reversed(self._calls) if number is None or number == call.number]
+        known = next((call for call in numbered if own_id and call.id == own_id), None)
+        if known is not None:
+            return known
+        call = numbered[0] if numbered else None
+        if call is None or name is None:
+            return call
+        if own_id:
+            return None
+        again = call.is_named and (id(call) in begun or (bool(said.strip()) and call.is_whole()))
+        return None if again else call
 
 
 class ChunkDecoder(Decoder):
@@ -160,7 +277,7 @@ class ChunkDecoder(Decoder):
         if type(content) is not str:
             if self._options.echo == "content":
                 for piece in thoughts_among(content):
-                    add_thinking(self._blocks, piece)
+                    _add_thinking(self._blocks, piece)
             content, refusal, thoughts = read_content(content, "$.choices[0].delta.content")
             self._think(thoughts, facts)
             if refusal:
@@ -191,7 +308,7 @@ class ChunkDecoder(Decoder):
         if isinstance(blocks, list):
             for block in blocks:
                 if isinstance(block, dict):
-                    add_block(self._blocks, block)
+                    _add_block(self._blocks, block)
         calls = delta.get("tool_calls")
         legacy = delta.get("function_call")
         if calls is None and legacy is not None:
@@ -251,6 +368,40 @@ class ChunkDecoder(Decoder):
         if self._kept:
             facts["extra"] = dict(self._kept)
         return [GenerateChunk(**facts)] if facts else []
+
+
+def _add_block(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
+    """Join the pieces of one block of ``reasoning_details``, which are those of one index and type."""
+    kind = piece.get("type")
+    block = next((b for b in reversed(blocks) if b.get("index") == piece.get("index") and b.get("type") == kind), None)
+    if block is None or kind == "reasoning.encrypted":  # encrypted blocks arrive whole
+        blocks.append(dict(piece))
+        return
+    for key, value in piece.items():
+        if key in ("text", "summary") and isinstance(value, str) and isinstance(block.get(key), str):
+            block[key] += value
+        elif value not in (None, ""):
+            block[key] = value
+
+
+def _add_thinking(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
+    """Join the pieces of one thought, which follow each other; its last signature is the one."""
+    said = piece.get(THINKING)
+    said = [{"type": "text", "text": said}] if isinstance(said, str) else said if isinstance(said, list) else []
+    if not blocks or blocks[-1].get("signature"):  # what comes after a signature is another thought
+        blocks.append({"type": THINKING, THINKING: []})
+    block = blocks[-1]
+    for item in said:
+        last = block[THINKING][-1] if block[THINKING] else {}
+        if isinstance(item, dict) and _is_words(item) and _is_words(last):
+            last["text"] += item["text"]
+        elif isinstance(item, dict):
+            block[THINKING].append(dict(item))
+    block.update((key, value) for key, value in piece.items() if key not in ("type", THINKING) and value is not None)
+
+
+def _is_words(item: Mapping[str, Any]) -> bool:
+    return item.keys() == {"type", "text"} and item["type"] == "text" and isinstance(item["text"], str)
 
 
 class ChatStream(BodyReader):

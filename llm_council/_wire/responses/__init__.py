@@ -8,9 +8,8 @@ chat dialect; an error inside a stream is flat or nested. The server's half is i
 from __future__ import annotations
 
 from llm_council._wire.openai_chat.errors import decode_error
-from llm_council._wire.responses.options import ResponsesOptions
 from llm_council._wire.responses.reply import decode_response
-from llm_council._wire.responses.request import LEAST_TOKENS, encode_request
+from llm_council._wire.responses.request import LEAST_TOKENS, ResponsesOptions, encode_request
 from llm_council._wire.responses.stream import EventDecoder, ResponseStream
 
 __all__ = [

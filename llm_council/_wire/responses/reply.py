@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import CUSTOM, arguments_text, call_id
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import get_id, picked, read_cost, with_thoughts
+from llm_council._wire.openai_chat.reply import arguments_text, call_id, get_id, picked, read_cost, with_thoughts
+from llm_council._wire.openai_chat.request import CUSTOM
 from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
-from llm_council._wire.responses.options import DEFAULT, ResponsesOptions
+from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
 from llm_council.errors import ApiError
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import Cost, FinishReason, GenerateResponse, Usage
@@ -19,8 +19,6 @@ __all__ = ["decode_response"]
 REPLY_EXTRA = ("service_tier",)
 STATUSES = ("completed", "complete", "incomplete", "failed", "cancelled", "queued", "in_progress")
 CALL = ("type", "call_id", "name", "arguments", "input", "status")
-CALLS = ("function_call", "custom_tool_call")
-"""The types of the items that ask for a call of the caller's: with JSON, and with free text."""
 _BARREN = ("cancelled", "queued", "in_progress", "incomplete")
 _UNKNOWN = Usage()
 _BETWEEN = "\n\n"  # paragraphs of reasoning

@@ -6,10 +6,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import CUSTOM
-from llm_council._wire.responses.options import DEFAULT, ResponsesOptions
-from llm_council._wire.responses.reply import CALLS
+import attrs
+
+from llm_council._wire.openai_chat.request import CUSTOM
 from llm_council.errors import InvalidOption
+from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
 
@@ -21,10 +22,42 @@ ENCRYPTED = "reasoning.encrypted_content"
 LEAST_TOKENS = 16
 """The vendor refuses a smaller ``max_output_tokens``."""
 
+CALLS = ("function_call", "custom_tool_call")
+"""The types of the items that ask for a call of the caller's: with JSON, and with free text."""
+
 _NAME = re.compile(r"[^A-Za-z0-9_-]")  # what names of schemas may not hold
 _SENT_BACK = ("id", "namespace")  # the vendor's own keys of a call that it wants back beside its reasoning
 _INSTRUCTIONS = (Role.SYSTEM, Role.DEVELOPER)
 _MERGED = ("text", "reasoning")  # objects that a request's ``extra`` adds to, and does not replace
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class ResponsesOptions:
+    """In what one model or server of the dialect differs from another; profiles fill it.
+
+    Attributes:
+        vendor: whose reasoning items these are; only items of the same vendor are sent back.
+        system_role: the role word of system and developer turns that do not stand at the beginning.
+        store: whether the vendor may keep the exchange; None leaves the word out, for servers that do not know it.
+        reasons: the model reasons where nothing is said about it. With ``store`` False its reasoning is asked for in
+            encrypted form, since it cannot be sent back otherwise.
+        effort: send the word of effort; False for servers that take none.
+        summary: how readable reasoning comes: ``"auto"``, ``"concise"`` or ``"detailed"``; None asks for none.
+        body: keys of one's own that every request carries; the request's own win.
+    """
+
+    vendor: str = "openai"
+    system_role: str = "developer"
+    store: bool | None = None
+    reasons: bool = False
+    effort: bool = True
+    summary: str | None = None
+    body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
+
+
+DEFAULT = ResponsesOptions()
+"""What every server of the dialect takes."""
 
 
 def encode_request(

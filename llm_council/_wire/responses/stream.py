@@ -6,14 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import call_id
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import get_id
+from llm_council._wire.openai_chat.reply import call_id, get_id
 from llm_council._wire.payloads import get_text, loads, malformed, need_object
 from llm_council._wire.reading import BodyReader, Decoder
-from llm_council._wire.responses.options import DEFAULT, ResponsesOptions
 from llm_council._wire.responses.reply import (
-    CALLS,
     about,
     call_extra,
     decode_response,
@@ -29,6 +26,7 @@ from llm_council._wire.responses.reply import (
     said_in,
     thoughts_in,
 )
+from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, ToolCallDelta

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import arguments_text, call_id
-from llm_council._wire.openai_chat.reply import finish_word, get_id, picked
+from llm_council._wire.openai_chat.reply import arguments_text, call_id, finish_word, get_id, picked
 from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage

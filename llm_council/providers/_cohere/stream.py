@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import arguments_text
-from llm_council._wire.openai_chat.reply import get_id, picked
+from llm_council._wire.openai_chat.reply import arguments_text, get_id, picked
 from llm_council._wire.payloads import get_text, loads, malformed, need_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter

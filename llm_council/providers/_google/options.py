@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import attrs
 
-from llm_council._wire.openai_chat.options import SchemaStyle
+from llm_council._wire.openai_chat import SchemaStyle
 from llm_council.models._attrs import strict_init
 
 __all__ = ["DEFAULT", "VENDOR", "GeminiOptions", "ThinkingStyle"]

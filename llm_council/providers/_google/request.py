@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.options import SchemaStyle
+from llm_council._wire.openai_chat import SchemaStyle
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
 from llm_council.providers._google.contents import encode_turns
 from llm_council.providers._google.options import DEFAULT, GeminiOptions, ThinkingStyle

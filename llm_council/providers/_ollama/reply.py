@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import arguments_text, call_id
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import finish_word, picked
+from llm_council._wire.openai_chat.reply import arguments_text, call_id, finish_word, picked
 from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.models.messages import ReasoningPart, ToolCall

@@ -6,11 +6,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import CUSTOM
-from llm_council._wire.openai_chat.options import DEFAULT, ChatOptions, ReasoningStyle
-from llm_council._wire.openai_chat.reply import CHOICE_EXTRA, MESSAGE_EXTRA, REPLY_EXTRA, picked
-from llm_council._wire.openai_chat.request import USAGE_IN_STREAM, encode_choice, encode_reasoning, encode_tool
-from llm_council._wire.openai_chat.thoughts import THINKING, reasoning_part
+from llm_council._wire.openai_chat.reply import CHOICE_EXTRA, MESSAGE_EXTRA, REPLY_EXTRA, picked, reasoning_part
+from llm_council._wire.openai_chat.request import (
+    CUSTOM,
+    DEFAULT,
+    THINKING,
+    USAGE_IN_STREAM,
+    ChatOptions,
+    ReasoningStyle,
+    encode_choice,
+    encode_reasoning,
+    encode_tool,
+)
 from llm_council._wire.payloads import dumps, get_text, kind, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCall

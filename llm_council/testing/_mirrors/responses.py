@@ -6,12 +6,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.calls import CUSTOM
 from llm_council._wire.openai_chat.reply import picked
+from llm_council._wire.openai_chat.request import CUSTOM
 from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object
-from llm_council._wire.responses.options import DEFAULT, ResponsesOptions
 from llm_council._wire.responses.reply import REPLY_EXTRA, STATUSES
-from llm_council._wire.responses.request import ENCRYPTED, encode_choice, encode_tool, text_in, thinks
+from llm_council._wire.responses.request import (
+    DEFAULT,
+    ENCRYPTED,
+    ResponsesOptions,
+    encode_choice,
+    encode_tool,
+    text_in,
+    thinks,
+)
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
