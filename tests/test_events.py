@@ -16,8 +16,14 @@ def phase() -> Event:
     return PhaseStarted(run_id="r", at=0.5, phase=Phase.DRAFT)
 
 
-def test_without_a_listener_nothing_happens() -> None:
-    emit(phase())
+def test_an_event_that_nobody_listens_to_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[Event] = []
+    with caplog.at_level(logging.DEBUG, "llm_council"):
+        emit(phase())
+    with listening(heard.append):
+        pass
+    assert heard == []
+    assert caplog.records == []
 
 
 def test_listeners_hear_in_order_and_only_while_they_listen() -> None:

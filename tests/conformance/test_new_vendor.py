@@ -72,7 +72,12 @@ def test_a_stream_says_what_the_whole_says_wherever_it_is_cut(answer: GenerateRe
 
 @examples(50)
 @given(json_values())
-def test_junk_is_malformed(value: Any) -> None:
-    for decode in (wire.decode_response, wire.decode_request, lambda junk: read([dumps(junk) + b"\n"])):
+def test_any_json_is_decoded_or_refused_with_an_error_of_the_provider(value: Any) -> None:
+    decoders = [
+        (wire.decode_response, GenerateResponse),
+        (wire.decode_request, GenerateRequest),
+        (lambda junk: read([dumps(junk) + b"\n"]), GenerateResponse),
+    ]
+    for decode, kind in decoders:
         with suppress(ProviderError):
-            decode(value)
+            assert isinstance(decode(value), kind)

@@ -14,8 +14,10 @@ def test_every_variable_is_told() -> None:
     assert told - set(config._VARIABLES) == {"LLM_COUNCIL_CONFIG", "LLM_COUNCIL_NO_PLUGINS"}
 
 
-def test_the_example_is_one_that_the_program_reads(tmp_path: Path) -> None:
-    for number, example in enumerate(re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)):
+def test_each_example_is_a_configuration_that_changes_something(tmp_path: Path) -> None:
+    examples = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+    assert examples
+    for number, example in enumerate(examples):
         path = tmp_path / f"{number}.toml"
         path.write_text(example)
-        config.CouncilConfig.from_file(path)
+        assert config.CouncilConfig.from_file(path) != config.CouncilConfig()

@@ -177,6 +177,27 @@ async def test_a_run_shares_its_retry_tokens() -> None:
     assert tokens.left == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "price"), [(TimedOut("slow", phase="read"), 10), (ServerFailed("down", status=503), 5)]
+)
+async def test_a_retry_after_a_timeout_costs_twice_as_much(error: CouncilError, price: int) -> None:
+    clock, tokens = Clock(), call_context.RetryTokens(left=50, most=50)
+    await ask(retrying(Flaky(error), clock), clock, tokens=tokens)
+    assert tokens.left == 50 - price + 1, "the success gives one token back"
+
+
+@pytest.mark.parametrize(
+    ("error", "price"), [(TimedOut("slow", phase="read"), 10), (ServerFailed("down", status=503), 5)]
+)
+async def test_no_retry_is_made_for_which_a_token_is_missing(error: CouncilError, price: int) -> None:
+    clock, tokens = Clock(), call_context.RetryTokens(left=price - 1)
+    flaky = Flaky(error)
+    with pytest.raises(type(error)):
+        await ask(retrying(flaky, clock), clock, tokens=tokens)
+    assert len(flaky.keys) == 1
+    assert tokens.left == price - 1
+
+
 async def test_every_failed_try_is_told() -> None:
     clock = Clock()
     told: list[tuple[str, float | None]] = []

@@ -146,6 +146,7 @@ async def test_an_owner_that_ends_is_closed_soon(journal):
     with anyio.fail_after(20):
         while client.closed_in is None:
             await anyio.sleep(0.01)
+    assert client.closed_in == client.loop
 
 
 def test_blocking_calls_share_one_and_close_closes_it_in_its_loop(journal):
@@ -276,11 +277,12 @@ def test_a_real_connection_dropped_with_its_loop_warns_nobody():
             group.cancel_scope.cancel()
 
     owner = Plain()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         asyncio.run(main())
         trio.run(main)
         gc.collect()
+    assert [str(warning.message) for warning in warned] == []
 
 
 def test_copies_and_pickles_of_an_owner_have_their_own(journal):

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import sys
 import threading
 import time
 import traceback
@@ -487,7 +488,9 @@ def test_a_loop_that_ends_closes_the_streams_left_open_in_it(run, journal):
     kept.clear()
 
 
-def test_a_stream_dropped_after_its_loop_ended_is_silent(journal):
+def test_a_stream_dropped_after_its_loop_ended_is_silent(journal, monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     kept = []
 
     async def main():
@@ -497,3 +500,5 @@ def test_a_stream_dropped_after_its_loop_ended_is_silent(journal):
     asyncio.run(main())
     kept.clear()
     gc.collect()
+    assert journal == ["open", 0, "clean"]
+    assert unraisable == []

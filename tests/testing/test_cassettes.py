@@ -126,7 +126,11 @@ def test_no_secret_is_recorded(path: Path) -> None:
 
 def test_a_replay_needs_no_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    ask(Recorder(ScriptedProvider("It is so.", name="openai"), path))
+    with pytest.raises(errors.ConfigurationError, match="OPENAI_API_KEY"):
+        council_of(["openai"])._seating.check()
     council_of([Replay("openai", path)])._seating.check()
+    assert ask(Replay("openai", path)).text == "It is so."
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 2, "calls": []}', '{"format": 1}', '{"$lines": ["a"]}'])

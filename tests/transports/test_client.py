@@ -191,6 +191,9 @@ async def test_cancelling_drops_the_connection(client, serve):
     assert await anyio.to_thread.run_sync(server.client_closed.wait, 2)
 
 
-async def test_clients_are_cheap_and_closing_is_harmless():
+async def test_a_client_that_sent_nothing_can_be_closed_twice():
     for _ in range(50):
-        await new_client().aclose()
+        client = new_client()
+        await client.aclose()
+        await client.aclose()
+        assert client.is_closed

@@ -20,7 +20,7 @@ from strategies import examples
 from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, MalformedReply, TruncatedReply
-from llm_council.models import GenerateRequest, GenerateResponse, join
+from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse, join
 from llm_council.providers import _anthropic
 from llm_council.providers._anthropic import EventDecoder, MessagesOptions, MessageStream, encode_request
 from llm_council.testing._mirrors import anthropic
@@ -110,7 +110,8 @@ def test_junk_events_are_read_or_refused_and_nothing_else(value: Any, start: str
     ):
         with suppress(MalformedReply, ApiError, TruncatedReply):
             decoder = EventDecoder()
-            feed(decoder, {"type": "message_start", "message": inner})
+            piece = feed(decoder, {"type": "message_start", "message": inner})
+            assert piece is None or isinstance(piece, GenerateChunk)
         with suppress(MalformedReply, ApiError, TruncatedReply):
             decoder = EventDecoder()
             feed(decoder, {"type": "content_block_start", "index": 0, "content_block": inner})
@@ -118,11 +119,11 @@ def test_junk_events_are_read_or_refused_and_nothing_else(value: Any, start: str
             feed(decoder, {"type": "content_block_delta", "index": value, "delta": value})
             feed(decoder, {"type": "content_block_stop", "index": value})
             feed(decoder, {"type": "message_delta", "delta": {"stop_reason": value}, "usage": value})
-            join(decoder.finish())
+            assert isinstance(join(decoder.finish()), GenerateResponse)
 
 
-def feed(decoder: EventDecoder, value: Any) -> None:
-    decoder.feed(SseEvent(dumps(value).decode()))
+def feed(decoder: EventDecoder, value: Any) -> GenerateChunk | str | None:
+    return decoder.feed(SseEvent(dumps(value).decode()))
 
 
 def decode_event(junk: Any, options: MessagesOptions) -> None:

@@ -118,7 +118,7 @@ def test_junk_events_are_read_or_refused_and_nothing_else(value: Any, names: lis
                 event = {"type": name, "item": inner, "part": inner, "response": inner, "delta": value, "text": value}
                 decoder.feed(SseEvent(dumps({**event, "output_index": value, "arguments": value}).decode()))
                 decoder.feed(SseEvent(dumps(value).decode(), name))
-            join(decoder.finish())
+            assert isinstance(join(decoder.finish()), GenerateResponse)
 
 
 class TestLaws(wire_laws.DialectLaws):
