@@ -164,8 +164,6 @@ def should_retry(headers: Mapping[str, str]) -> bool | None:
 class TextRow:
     """A text that refines a rejected request, for a dialect that has no code for the case.
 
-    A text decides the class alone, never whether to try again: no class in such a row is retryable.
-
     Attributes:
         cls: the class of an error whose message matches.
         pattern: searched for in the message.
@@ -185,6 +183,8 @@ class Rows:
         codes: machine codes that decide the class whatever the status is, as ``code_rows`` builds them.
         types: broader words, which decide where there is no status.
         texts: texts that refine a rejected request.
+        texts_decide: the texts decide where no code does, for programs that report failures in sentences alone. A
+            status is then overruled by the classes that no repetition cures; the others count where there is none.
         statuses: for an error inside a reply with status 200, the status that a code stands for where it is not the
             usual one of its class.
     """
@@ -192,6 +192,7 @@ class Rows:
     codes: Mapping[str, type[ApiError]] = attrs.field(factory=dict)
     types: Mapping[str, type[ApiError]] = attrs.field(factory=dict)
     texts: Sequence[TextRow] = ()
+    texts_decide: bool = False
     statuses: Mapping[str, int] = attrs.field(factory=dict)
 
 
@@ -203,7 +204,8 @@ class Classified:
     """What status, codes and headers say of a refusal.
 
     Attributes:
-        cls: the class of the error.
+        cls: the class of the error; ``ServerFailed`` where nothing names one.
+        is_known: a code, a status or a text names the class.
         status: the HTTP status; where the reply had none, the one that the error stands for.
         retryable: whether another try may succeed.
         retry_after: seconds that the vendor asks us to wait; None when it does not.
@@ -211,6 +213,7 @@ class Classified:
     """
 
     cls: type[ApiError]
+    is_known: bool
     status: int | None
     retryable: bool
     retry_after: float | None
@@ -334,7 +337,6 @@ def classify(
     rows: Rows = NO_ROWS,
     delay: float | None = None,
     now: float | None = None,
-    cls: type[ApiError] | None = None,
 ) -> Classified:
     """Return what a refusal is.
 
@@ -350,13 +352,12 @@ def classify(
         rows: what the vendor adds to the shared tables.
         delay: seconds that the body asks us to wait; used where the headers ask for nothing.
         now: Unix seconds, see ``retry_after``.
-        cls: the class, where it is known already; status and headers say the rest.
     """
     headers = headers or {}
     if status is None:
         status = next((rows.statuses[word] for word in codes if word in rows.statuses), None)
-    if cls is None:
-        cls = _class_of(status, codes, param, message, rows)
+    named = _class_of(status, codes, param, message, rows)
+    cls = ServerFailed if named is None else named
     if status is None:
         status = _STANDS_FOR.get(cls)
     wait = retry_after(headers, now)
@@ -364,6 +365,7 @@ def classify(
         wait = delay
     return Classified(
         cls=cls,
+        is_known=named is not None,
         status=status,
         retryable=_is_retryable(cls, status, codes, headers),
         retry_after=wait,
@@ -371,14 +373,21 @@ def classify(
     )
 
 
-def _class_of(status: int | None, codes: Sequence[str], param: str | None, message: str, rows: Rows) -> type[ApiError]:
+def _class_of(
+    status: int | None, codes: Sequence[str], param: str | None, message: str, rows: Rows
+) -> type[ApiError] | None:
+    """Return the class of a refusal; None where neither a code, a status nor a text names one."""
     cls = _by_code(codes, rows)
     if cls is RateLimited and status == 413:  # Groq's code for more than a minute's tokens at once
         cls = None
-    if cls is None:
-        cls = (_by_type(codes, rows) or ServerFailed) if status is None else _by_status(status)
-        if cls is RequestRejected and status in (None, 400, 404, 422):
-            cls = _refined(status, codes, param, message, rows)
+    if cls is None and rows.texts_decide:
+        usable = [row for row in rows.texts if status is None or not row.cls.RETRYABLE]
+        cls = next((row.cls for row in usable if row.pattern.search(message)), None)
+    if cls is not None:
+        return cls
+    cls = _by_type(codes, rows) if status is None else _by_status(status)
+    if cls is RequestRejected and status in (None, 400, 404, 422):
+        return _refined(status, codes, param, message, rows)
     return cls
 
 
@@ -422,7 +431,6 @@ def failure(
     rows: Rows = NO_ROWS,
     delay: float | None = None,
     now: float | None = None,
-    cls: type[ApiError] | None = None,
     **facts: Any,
 ) -> ApiError:
     """Build the error of a refusal, as ``classify`` reads it.
@@ -437,14 +445,11 @@ def failure(
         rows: see ``classify``.
         delay: see ``classify``.
         now: Unix seconds, see ``retry_after``.
-        cls: the class, where a program's own words have decided it.
         **facts: further facts of the error; a ``request_id`` wins over that of the headers.
     """
     if not codes and code:
         codes = (code,)
-    found = classify(
-        status, codes, param=param, message=message, headers=headers, rows=rows, delay=delay, now=now, cls=cls
-    )
+    found = classify(status, codes, param=param, message=message, headers=headers, rows=rows, delay=delay, now=now)
     if not facts.get("request_id"):
         facts["request_id"] = found.request_id
     facts.setdefault("retryable", found.retryable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from email.utils import formatdate
 
 import pytest
@@ -255,3 +256,34 @@ def test_an_empty_error_is_none() -> None:
     for nothing in (None, "", {}, False):
         reply = {"error": nothing, "choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}]}
         assert decode_response(reply).text == "fine"
+
+
+SENTENCES = failures.Rows(
+    texts=[
+        failures.TextRow(OutOfCredit, re.compile("quota")),
+        failures.TextRow(RateLimited, re.compile("slow")),
+    ],
+    texts_decide=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "codes", "message", "cls"),
+    [
+        (None, [], "quota", OutOfCredit),
+        (429, [], "quota", OutOfCredit),
+        (None, [], "slow", RateLimited),
+        (503, [], "slow", ServerFailed),
+        (None, ["invalid_api_key"], "quota", AuthenticationFailed),
+    ],
+)
+def test_a_programs_sentence_overrules_a_status_only_with_a_final_class(
+    status: int | None, codes: list[str], message: str, cls: type[ApiError]
+) -> None:
+    found = failures.classify(status, codes, message=message, rows=SENTENCES)
+    assert (found.cls, found.is_known) == (cls, True)
+
+
+def test_an_error_that_nothing_names_is_a_server_failure_and_marked_as_a_guess() -> None:
+    found = failures.classify(None, message="odd", rows=SENTENCES)
+    assert (found.cls, found.status, found.is_known) == (ServerFailed, 500, False)

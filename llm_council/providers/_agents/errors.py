@@ -1,7 +1,7 @@
-"""Map the text and exit status of a command-line agent to an error class and a number of seconds to wait.
+"""Read the text and exit status of a failed command-line agent: rows for the classifier, and the seconds to wait.
 
 Agents report failures as sentences for people; their events carry few codes. The patterns below come from the programs'
-sources and from recorded runs. Text decides only where no HTTP status is known.
+sources and from recorded runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from llm_council._wire import failures
+from llm_council._wire.failures import Rows, TextRow
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
@@ -66,9 +67,10 @@ def last_object(text: str) -> dict[str, Any] | None:
     return None
 
 
-# The agents' events carry no error codes, so these patterns match the texts that their terminals show to people.
 _STATUS = re.compile(r"(?i)\b(?:unexpected|last) status:? (\d{3})\b|\bAPI Error:?[^\n]{0,40}?\(?\b([45]\d{2})\b")
-_WORDS: tuple[tuple[type[ApiError], str], ...] = (
+# The agents' events carry no error codes, so these patterns match the texts that their terminals show to people. The
+# first match counts.
+_TEXTS: tuple[tuple[type[ApiError], str], ...] = (
     (
         OutOfCredit,
         r"quota exceeded|(?:current|daily) quota|usage limit|credit balance|insufficient_quota|out of credits|billing",
@@ -107,7 +109,7 @@ _WORDS: tuple[tuple[type[ApiError], str], ...] = (
     (ServerFailed, r"overloaded|at capacity|internal server error|service unavailable|bad gateway"),
     (ServerFailed, r"high demand|capacity is unavailable|request timed out"),
 )
-_MEANINGS = tuple((cls, re.compile(f"(?i){words}")) for cls, words in _WORDS)
+ROWS = Rows(texts=[TextRow(cls, re.compile(f"(?i){pattern}")) for cls, pattern in _TEXTS], texts_decide=True)
 _CONNECTION = re.compile(
     r"(?i)connection (?:failed|refused|error)|error sending request|failed to lookup|could not resolve|ENOTFOUND"
     r"|ECONNREFUSED|ETIMEDOUT|fetch failed|unable to connect"
@@ -142,15 +144,11 @@ def by_words(
     if status is None and found:
         status = int(found[1] or found[2])
     seconds = wait_said(message, at) or wait
-    if seconds is not None:
-        facts["delay"] = seconds
-    for cls, words in _MEANINGS:
-        if words.search(message) and (status is None or cls not in (ServerFailed, RateLimited)):
-            if cls is AuthenticationFailed:
-                message = f"{message} ({remedy})"
-            return failures.failure(message, status=status, cls=cls, **facts)
-    if status is not None:
-        return failures.failure(f"{message} ({remedy})" if status == 401 else message, status=status, **facts)
+    classified = failures.classify(status, message=message, rows=ROWS)
+    if classified.is_known:
+        if classified.cls is AuthenticationFailed:
+            message = f"{message} ({remedy})"
+        return failures.failure(message, status=status, rows=ROWS, delay=seconds, **facts)
     if _FILTERED.search(message):
         return ContentFiltered(message, partial=facts.get("partial"))
     if _CONNECTION.search(message):

@@ -9,7 +9,7 @@ from typing import Any
 from llm_council._wire import failures
 from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads
-from llm_council.errors import ContentFiltered, MalformedReply, ProviderError, ServerFailed
+from llm_council.errors import ContentFiltered, MalformedReply, ProviderError
 
 __all__ = ["decode_error", "failed"]
 
@@ -72,7 +72,6 @@ def failed(message: str, *, request_id: str | None = None, partial: str | None =
         message or "the prediction failed",
         status=None,
         code=code,
-        cls=ServerFailed,
         retryable=code is not None and code not in _FINAL,
         request_id=request_id,
         partial=partial,
