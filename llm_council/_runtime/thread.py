@@ -1,10 +1,7 @@
 """The thread that runs the event loop behind blocking calls, and the jobs it is given.
 
 A ``Job`` is one call: one task, one cancel scope, one done flag. Whatever it raises, ``SystemExit`` included, reaches
-the thread that waits for it and nobody else.
-
-The loop is run here rather than by ``anyio.run``: asyncio lets a ``SystemExit`` of any task out of a running loop, and
-this thread goes back in. A job is handed over with one wake-up of the loop and one lock.
+the thread that waits for it and nobody else. A job is handed over with one wake-up of the loop and one lock.
 """
 
 from __future__ import annotations
@@ -185,6 +182,34 @@ def authored(error: BaseException) -> TracebackType | None:
 hidden: Final[set[CodeType]] = {Job._run.__code__}
 
 
+if sys.platform == "win32":
+    _EventLoop = asyncio.ProactorEventLoop
+else:
+    _EventLoop = asyncio.SelectorEventLoop
+
+
+class _EnduringLoop(_EventLoop):
+    """An event loop that goes on after a ``SystemExit`` or ``KeyboardInterrupt`` of one of its tasks.
+
+    asyncio lets these two out of ``run_forever``, which would end the loop for every caller. The task holds its
+    exception too, so the thread that waits for that task gets it there.
+    """
+
+    _is_stopped = False
+
+    def run_forever(self) -> None:
+        """Run until ``stop`` is called."""
+        self._is_stopped = False
+        while not self._is_stopped:
+            with suppress(SystemExit, KeyboardInterrupt):
+                super().run_forever()
+
+    def stop(self) -> None:
+        """Stop after this iteration, even if a task raises ``SystemExit`` in the rest of it."""
+        self._is_stopped = True
+        super().stop()
+
+
 class LoopThread:
     """An event loop in a daemon thread of its own.
 
@@ -198,7 +223,7 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = _EnduringLoop()
         self._reach = AsyncioLoop(self.loop)
         self.jobs: set[Job[Any]] = set()
         self.unstarted: set[Job[Any]] = set()
@@ -272,12 +297,12 @@ class LoopThread:
         return self._reach.soon(callback)
 
     def _work(self) -> None:
-        main = self.loop.create_task(self._main())
         try:
-            while not main.done():
-                # Some task raised it and holds it too: whoever waits for that task gets it there.
-                with suppress(SystemExit, KeyboardInterrupt):
-                    self.loop.run_until_complete(main)
+            anyio.run(self._main, backend="asyncio", backend_options={"loop_factory": lambda: self.loop})
+        except RuntimeError:
+            # At exit, Python 3.12 and later start no thread to wait for those of the executor, which have ended anyway.
+            if not self.silent:
+                raise
         finally:
             self._close()
 
@@ -293,14 +318,6 @@ class LoopThread:
         waiting = {job.task for job in self.jobs if job.task is not None}
         if waiting:
             await asyncio.wait(waiting)
-        strays = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in strays:
-            task.cancel()
-        if strays:
-            await asyncio.wait(strays)
-        await self.loop.shutdown_asyncgens()
-        if not self.silent:  # at exit no thread can be started to wait for the executor's, which have ended already
-            await self.loop.shutdown_default_executor()
 
     def stop(self, timeout: float) -> bool:
         """Cancel every job, close what the loop holds, end the thread; return whether it ended in time."""

@@ -18,6 +18,7 @@ import anyio.to_thread
 import pytest
 
 from llm_council import _runtime, errors
+from llm_council._runtime.thread import LoopThread
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -161,6 +162,52 @@ def test_system_exit_in_a_task_of_an_adapters_own_does_not_end_the_loop(kind, ca
         _runtime.call(core)
     assert _runtime.call(echo, 1) == 1
     assert before in ([], loop_threads())
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_stop_holds_though_a_later_callback_of_the_same_iteration_raises(kind):
+    def fail():
+        raise kind("own")
+
+    runtime = LoopThread()
+    runtime.loop.call_soon(runtime.loop.stop)
+    runtime.loop.call_soon(fail)
+    runtime.loop.run_forever()
+    assert not runtime.loop.is_running()
+    runtime.loop.close()
+
+
+def test_system_exit_while_the_loop_shuts_down_does_not_keep_it_from_ending(caplog):
+    caplog.set_level(logging.CRITICAL, "asyncio")
+
+    async def core():
+        async def exit_when_cancelled():
+            try:
+                await asyncio.sleep(60)
+            finally:
+                raise SystemExit("own")
+
+        core.stray = asyncio.create_task(exit_when_cancelled())
+        await asyncio.sleep(0)
+
+    _runtime.call(core)
+    loop = core.stray.get_loop()
+    assert _runtime.shutdown()
+    assert loop.is_closed()
+    assert isinstance(core.stray.exception(), SystemExit)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_executor_that_cannot_be_awaited_at_exit_does_not_fail_the_thread(monkeypatch):
+    async def refuse(*_):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    runtime = LoopThread()
+    monkeypatch.setattr(runtime.loop, "shutdown_default_executor", refuse)
+    runtime.start()
+    runtime.silent = True
+    assert runtime.stop(10)
+    assert runtime.loop.is_closed()
 
 
 def test_the_traceback_has_six_frames_at_most_and_ends_in_the_authors_code():
