@@ -1,4 +1,4 @@
-"""What else a request becomes for Claude: the rules of Anthropic's API that no profile has a word for."""
+"""Rules of Anthropic's API that model profiles cannot express: which fields exclude each other, and schema limits."""
 
 from __future__ import annotations
 
@@ -11,70 +11,75 @@ import attrs
 from llm_council._schema import strictly
 from llm_council.models.reply import Adjustment
 from llm_council.models.request import Effort, GenerateRequest
-from llm_council.providers._anthropic import MessagesOptions, thinking_budget
+from llm_council.providers._anthropic.request import MessagesOptions, thinking_budget
 
 __all__ = ["enforceable", "fit"]
 
-# What strict mode has a word for and Claude's grammar has not: answers are checked against these here (Anthropic's
-# documentation, "Structured outputs", JSON Schema limitations).
+# JSON Schema keywords that Claude's structured outputs do not support, although strict mode elsewhere does (Anthropic's
+# docs, "Structured outputs", JSON Schema limitations). Answers are checked against the full schema after the call.
 _UNENFORCED = frozenset(
     "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength maxItems".split()
 )
-_BY_NAME = frozenset({"properties", "$defs", "definitions"})  # mappings whose keys are names, not words of JSON Schema
+_DEFINITIONS = ("$defs", "definitions")
+_BY_NAME = ("properties", *_DEFINITIONS)  # keywords whose value maps names to schemas
 
 
 def fit(request: GenerateRequest, options: MessagesOptions) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-    """Fit a request that fits its profile to what the API takes together. Pure, and a fixed point.
+    """Drop or change the fields of a request that the API does not accept together. Pure and idempotent.
 
-    Thinking with a budget needs room below ``max_tokens`` and excludes a forced tool; thinking of any kind excludes
-    temperature and top_p, and these two exclude each other (Messages API reference).
+    A thinking budget needs room below ``max_tokens`` and excludes a forced tool. Thinking of any kind excludes
+    ``temperature`` and ``top_p``, and these two exclude each other (Messages API reference).
 
     Args:
-        request: what is asked; ``fitting.fit`` has made it fit the model.
-        options: in what the model differs.
+        request: the request, already fitted to the model's profile.
+        options: how the model differs.
+
+    Returns:
+        The request, and one adjustment per changed field.
     """
     changes: dict[str, Any] = {}
-    told: list[Adjustment] = []
+    adjustments: list[Adjustment] = []
 
     def drop(field: str, reason: str) -> None:
         changes[field] = None
-        told.append(Adjustment(field=field, action="dropped", asked=getattr(request, field), reason=reason))
+        adjustments.append(Adjustment(field=field, action="dropped", asked=getattr(request, field), reason=reason))
 
     config = request.reasoning
-    budget = thinking_budget(request, options)
     thinks = config is not None and config.effort is not Effort.NONE
-    if (
-        config is not None
-        and budget is not None
-        and request.tools
-        and request.tool_choice not in (None, "auto", "none")
-    ):
-        drop("reasoning", "it does not think to a budget where a tool is forced")
-        thinks = False
-    elif config is not None and thinks and budget is None and config.budget_tokens is not None:
-        drop("reasoning", "max_tokens leaves no room for 1024 tokens of thinking")
-        thinks = False
-    elif config is not None and budget is not None and config.budget_tokens not in (None, budget):
-        changes["reasoning"] = attrs.evolve(config, budget_tokens=budget)
-        action = "lowered" if budget < (config.budget_tokens or 0) else "raised"
-        reason = "a budget is of 1024 tokens or more, and smaller than max_tokens"
-        told.append(
-            Adjustment(field="reasoning", action=action, asked=config.budget_tokens, sent=budget, reason=reason)
-        )
+    if config is not None and thinks:
+        asked, budget = config.budget_tokens, thinking_budget(request, options)
+        is_forced = request.tools and request.tool_choice not in (None, "auto", "none")
+        if budget is not None and is_forced:
+            drop("reasoning", "it does not think to a budget where a tool is forced")
+            thinks = False
+        elif budget is None and asked is not None:
+            drop("reasoning", "max_tokens leaves no room for 1024 tokens of thinking")
+            thinks = False
+        elif budget is not None and asked is not None and asked != budget:
+            changes["reasoning"] = attrs.evolve(config, budget_tokens=budget)
+            adjustments.append(
+                Adjustment(
+                    field="reasoning",
+                    action="lowered" if budget < asked else "raised",
+                    asked=asked,
+                    sent=budget,
+                    reason="a budget is of 1024 tokens or more, and smaller than max_tokens",
+                )
+            )
     if thinks:
         for field in ("temperature", "top_p"):
             if getattr(request, field) is not None:
                 drop(field, "it refuses this while it thinks")
     elif request.temperature is not None and request.top_p is not None:
         drop("top_p", "it takes temperature or top_p, not both")
-    return (attrs.evolve(request, **changes), tuple(told)) if changes else (request, ())
+    return (attrs.evolve(request, **changes) if changes else request), tuple(adjustments)
 
 
 def enforceable(schema: Any) -> tuple[dict[str, Any], tuple[str, ...]] | None:
-    """Return the part of a schema that Claude can be held to, and what is left out; None where that cannot be said.
+    """Project a JSON Schema onto the part that Claude enforces.
 
-    Args:
-        schema: any JSON Schema.
+    Returns:
+        The projected schema, and a note for each keyword that was left out; None if the schema cannot be projected.
     """
     found = _enforceable(json.dumps(schema))
     return None if found is None else (json.loads(found[0]), found[1])
@@ -83,52 +88,61 @@ def enforceable(schema: Any) -> tuple[dict[str, Any], tuple[str, ...]] | None:
 @lru_cache(maxsize=128)
 def _enforceable(text: str) -> tuple[str, tuple[str, ...]] | None:
     projection = strictly(json.loads(text))
-    if not projection.strict or _recursive(projection.schema):
+    if not projection.strict or _is_recursive(projection.schema):
         return None
-    left_out: list[str] = []
-    schema = _without(projection.schema, "$", left_out)
-    return json.dumps(schema), (*projection.adjustments, *left_out)
+    notes: list[str] = []
+    schema = _without_unenforced(projection.schema, "$", notes)
+    return json.dumps(schema), (*projection.adjustments, *notes)
 
 
-def _without(node: Any, path: str, left_out: list[str]) -> Any:
-    """Return a schema without the words that are not enforced; ``left_out`` learns of them."""
+def _without_unenforced(node: Any, path: str, notes: list[str]) -> Any:
+    """Return a schema without keywords that are not enforced, and add a note for each to ``notes``."""
     if isinstance(node, list):
-        return [_without(item, f"{path}[{index}]", left_out) for index, item in enumerate(node)]
+        return [_without_unenforced(item, f"{path}[{index}]", notes) for index, item in enumerate(node)]
     if not isinstance(node, dict):
         return node
-    kept: dict[str, Any] = {}
-    for word, value in node.items():
-        if word in _UNENFORCED or (word == "minItems" and value > 1) or (word == "pattern" and "\\b" in value):
-            left_out.append(f"{path}: {word} is checked here, not by the vendor")
-        elif word in _BY_NAME and isinstance(value, dict):
-            kept[word] = {name: _without(item, f"{path}.{word}.{name}", left_out) for name, item in value.items()}
-        elif word in ("enum", "const", "required"):
-            kept[word] = value
+    schema: dict[str, Any] = {}
+    for keyword, value in node.items():
+        # minItems is supported for 0 and 1, and patterns without word boundaries.
+        too_many = keyword == "minItems" and value > 1
+        if keyword in _UNENFORCED or too_many or (keyword == "pattern" and "\\b" in value):
+            notes.append(f"{path}: {keyword} is checked here, not by the vendor")
+        elif keyword in _BY_NAME and isinstance(value, dict):
+            schema[keyword] = {
+                name: _without_unenforced(item, f"{path}.{keyword}.{name}", notes) for name, item in value.items()
+            }
+        elif keyword in ("enum", "const", "required"):
+            schema[keyword] = value
         else:
-            kept[word] = _without(value, f"{path}.{word}", left_out)
-    return kept
+            schema[keyword] = _without_unenforced(value, f"{path}.{keyword}", notes)
+    return schema
 
 
-def _recursive(schema: dict[str, Any]) -> bool:
-    """Tell whether a definition leads back to itself, or to the root."""
+def _is_recursive(schema: dict[str, Any]) -> bool:
+    """Return True if a definition refers to itself, directly or through others, or if a reference is to the root.
 
-    def named(node: Any) -> set[str]:
-        if isinstance(node, list):
-            return set().union(*map(named, node))
-        if not isinstance(node, dict):
-            return set()
-        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
-        return own.union(*(named(value) for key, value in node.items() if key not in ("$defs", "definitions")))
+    Recursive schemas are not supported (Anthropic's docs, "Structured outputs").
+    """
+    definitions = {f"#/{key}/{name}": item for key in _DEFINITIONS for name, item in schema.get(key, {}).items()}
+    finished: set[str] = set()
 
-    definitions = {
-        f"#/{key}/{name}": named(item) for key in ("$defs", "definitions") for name, item in schema.get(key, {}).items()
-    }
-    reached = {reference: set(names) for reference, names in definitions.items()}
-    for _hop in definitions:
-        reached = {
-            reference: names.union(*(definitions.get(name, set()) for name in names))
-            for reference, names in reached.items()
-        }
-    return any(reference in names for reference, names in reached.items()) or any(
-        not reference.startswith(("#/$defs/", "#/definitions/")) for reference in named(schema).union(*reached.values())
-    )
+    def has_cycle(node: Any, parents: tuple[str, ...]) -> bool:
+        for reference in _references(node) - finished:
+            if reference in parents or not reference.startswith(("#/$defs/", "#/definitions/")):
+                return True
+            if has_cycle(definitions.get(reference), (*parents, reference)):
+                return True
+            finished.add(reference)
+        return False
+
+    return has_cycle(schema, ()) or any(has_cycle(item, (name,)) for name, item in definitions.items())
+
+
+def _references(node: Any) -> set[str]:
+    """Return every ``$ref`` in a schema, except those inside its definitions."""
+    if isinstance(node, list):
+        return set().union(*map(_references, node))
+    if not isinstance(node, dict):
+        return set()
+    own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+    return own.union(*(_references(value) for key, value in node.items() if key not in _DEFINITIONS))

@@ -7,67 +7,72 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.openai_chat.reply import finish_word, get_id
 from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, tokens
-from llm_council.models.messages import ToolCall
+from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._anthropic.errors import error_inside
-from llm_council.providers._anthropic.options import DEFAULT, MessagesOptions
-from llm_council.providers._anthropic.thinking import BLOCKS, parts_to_echo
+from llm_council.providers._anthropic.request import DEFAULT, MessagesOptions
 
 __all__ = ["decode_response"]
 
 REPLY_EXTRA = ("container", "context_management", "input_transformations", "stop_details", "stop_sequence")
 USAGE_EXTRA = ("service_tier",)
-_UNKNOWN = Usage()
+
+THINKING = frozenset({"thinking", "redacted_thinking"})
+"""The types of content blocks that hold thinking."""
+
+EXPRESSIBLE = ("text", "tool_use")
+"""The types of content blocks that an assistant's message can express without reasoning parts."""
 
 
 def decode_response(
     data: Any, options: MessagesOptions = DEFAULT, *, request_id: str | None = None
 ) -> GenerateResponse:
-    """Read a whole reply.
+    """Decode a whole reply.
 
     Args:
-        data: the reply's JSON value.
-        options: in what the model differs.
-        request_id: the id from the reply's headers; None takes the message's own.
+        data: the JSON value of the reply.
+        options: how the model differs.
+        request_id: the id from the HTTP headers; None means the message's own id.
 
     Returns:
-        The answer as it is: empty text stays empty, no text is None. Blocks of thinking are in ``reasoning_parts``,
-        as they were signed, with what must stand between them and those of the vendor's own tools, which are in
-        ``extra["blocks"]`` too; citations are in ``extra["citations"]``. The stop reason ``pause_turn`` is no finish
-        reason of ours: the vendor's tools are still at work, and go on when the turn is sent back.
+        The answer. Empty text stays empty; without a text block it is None. ``reasoning_parts`` holds the blocks that a
+        later request must send back unchanged: signed thinking, the blocks of the vendor's own tools, and what stands
+        between them. ``extra`` holds ``blocks`` of other types and ``citations``. The stop reason ``pause_turn`` has no
+        finish reason: the vendor's tools are still running, and continue once the turn is sent back.
 
     Raises:
-        ApiError: the reply holds an error.
-        MalformedReply: the reply is not one of this dialect.
+        ApiError: the reply is an error.
+        MalformedReply: the reply is not of this dialect.
     """
     reply = need_object(data, "$")
     request_id = request_id or get_id(reply)
     error = error_inside(reply, request_id=request_id)
     if error is not None:
         raise error
-    said = _read_content(reply)
-    word = stop_word(reply.get("stop_reason"))
+    content = _read_content(reply)
+    word = finish_word(reply.get("stop_reason"))
     usage = reply.get("usage")
     return GenerateResponse(
-        text="".join(said.texts) if said.texts else None,
-        reasoning="".join(said.thoughts) or None,
-        reasoning_parts=parts_to_echo(said.blocks, options.vendor),
-        refusal=refusal_in(reply.get("stop_details")),
-        tool_calls=tuple(said.calls),
+        text="".join(content.texts) if content.texts else None,
+        reasoning="".join(content.thoughts) or None,
+        reasoning_parts=parts_to_echo(content.blocks, options.vendor),
+        refusal=read_refusal(reply.get("stop_details")),
+        tool_calls=tuple(content.calls),
         usage=read_usage(usage),
         model=get_text(reply, "model", "$") or None,
         finish_reason=FinishReason.of(word),
         raw_finish_reason=word,
         request_id=request_id,
-        extra={**about(reply, usage), **kept(said.others, said.citations)},
+        extra={**message_extra(reply, usage), **content_extra(content.others, content.citations)},
         raw=data,
     )
 
 
 @attrs.define
 class _Content:
-    """The blocks of a message, by what they are."""
+    """The blocks of a message, sorted by type."""
 
     blocks: list[dict[str, Any]] = attrs.field(factory=list)
     texts: list[str] = attrs.field(factory=list)
@@ -78,65 +83,86 @@ class _Content:
 
 
 def _read_content(reply: Mapping[str, Any]) -> _Content:
-    said = _Content()
+    found = _Content()
     content = reply.get("content")
-    nothing = content is None and reply.get("type") == "message"  # a refusal, for one
-    for index, found in enumerate([] if nothing else need_list(content, "$.content")):
-        if found is None:
+    if content is None and reply.get("type") == "message":  # servers write null for a refusal
+        return found
+    for index, item in enumerate(need_list(content, "$.content")):
+        if item is None:
             continue
         path = f"$.content[{index}]"
-        block = need_object(found, path)
-        word = block.get("type")
-        said.blocks.append(block)
-        if word == "text":
-            said.texts.append(get_text(block, "text", path) or "")
-            cited = block.get("citations")
-            said.citations += cited if isinstance(cited, list) else []
-        elif word == "tool_use":
-            said.calls.append(tool_call(block, path))
-        elif isinstance(word, str) and word in BLOCKS:
-            found = block.get("thinking")
-            said.thoughts.append(found if isinstance(found, str) else "")
+        block = need_object(item, path)
+        kind = block.get("type")
+        found.blocks.append(block)
+        if kind == "text":
+            found.texts.append(get_text(block, "text", path) or "")
+            citations = block.get("citations")
+            found.citations += citations if isinstance(citations, list) else []
+        elif kind == "tool_use":
+            found.calls.append(read_call(block, path))
+        elif isinstance(kind, str) and kind in THINKING:
+            thinking = block.get("thinking")
+            found.thoughts.append(thinking if isinstance(thinking, str) else "")
         else:
-            said.others.append(block)
-    return said
+            found.others.append(block)
+    return found
 
 
-def get_id(reply: Mapping[str, Any]) -> str | None:
-    """Return the id that a message gives itself."""
-    found = reply.get("id")
-    return found if isinstance(found, str) and found else None
+def parts_to_echo(blocks: Iterable[Mapping[str, Any]], vendor: str) -> tuple[ReasoningPart, ...]:
+    """Return the blocks that a later request must send back unchanged, as reasoning parts.
+
+    These are all blocks up to the last one that is neither text nor a tool call. A message expresses text and calls
+    itself, but not thinking, nor the results of the vendor's own tools; and the API checks their order.
+    """
+    parts: list[ReasoningPart] = []
+    pending: list[ReasoningPart] = []
+    for block in blocks:
+        if block.get("type") not in EXPRESSIBLE:
+            parts += [*pending, reasoning_part(block, vendor)]
+            pending = []
+        elif block.get("type") != "text" or block.get("text"):  # the API rejects empty text
+            non_empty = {key: value for key, value in block.items() if value not in (None, [])}
+            pending.append(reasoning_part(non_empty, vendor))
+    return tuple(parts)
 
 
-def stop_word(word: Any) -> str | None:
-    """Return the vendor's word for why the model stopped."""
-    return word if isinstance(word, str) and word else None
+def reasoning_part(block: Mapping[str, Any], vendor: str) -> ReasoningPart:
+    """Wrap a content block, unchanged, in a reasoning part with the block's thinking and signature."""
+    text, signature = block.get("thinking"), block.get("signature")
+    return ReasoningPart(
+        text=text if isinstance(text, str) else "",
+        signature=signature if isinstance(signature, str) and signature else None,
+        vendor=vendor,
+        data=block,
+    )
 
 
-def refusal_in(details: Any) -> str | None:
-    """Return why a request was refused, where ``stop_details`` says it."""
-    found = details.get("explanation") if isinstance(details, dict) and details.get("type") == "refusal" else None
-    return found if isinstance(found, str) and found else None
+def read_refusal(details: Any) -> str | None:
+    """Return the explanation of a refusal in ``stop_details``; None if there is none."""
+    if not isinstance(details, dict) or details.get("type") != "refusal":
+        return None
+    explanation = details.get("explanation")
+    return explanation if isinstance(explanation, str) and explanation else None
 
 
-def picked(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Return the named keys that say something."""
+def pick_non_empty(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Return the given keys of a mapping, without those that are missing, null or empty."""
     return {key: source[key] for key in keys if source.get(key) not in (None, "", [], {})}
 
 
-def about(reply: Mapping[str, Any], usage: Any) -> dict[str, Any]:
-    """Return the vendor's own additions to a message."""
-    return {**picked(reply, REPLY_EXTRA), **picked(usage if isinstance(usage, dict) else {}, USAGE_EXTRA)}
+def message_extra(reply: Mapping[str, Any], usage: Any) -> dict[str, Any]:
+    """Return the fields of a message and its usage that go into ``extra``."""
+    counts = usage if isinstance(usage, dict) else {}
+    return {**pick_non_empty(reply, REPLY_EXTRA), **pick_non_empty(counts, USAGE_EXTRA)}
 
 
-def kept(others: list[Any], citations: list[Any]) -> dict[str, Any]:
-    """Return the blocks of other types, and the citations, under the names that ``extra`` has for them."""
-    found = {"blocks": others, "citations": citations}
-    return {key: value for key, value in found.items() if value}
+def content_extra(others: list[Any], citations: list[Any]) -> dict[str, Any]:
+    """Return the blocks of other types and the citations as they go into ``extra``."""
+    return pick_non_empty({"blocks": others, "citations": citations}, ("blocks", "citations"))
 
 
-def tool_call(block: Mapping[str, Any], path: str) -> ToolCall:
-    """Read a call of one of the caller's tools."""
+def read_call(block: Mapping[str, Any], path: str) -> ToolCall:
+    """Decode a ``tool_use`` block, whose input is an object."""
     name = get_text(block, "name", path)
     if not name:
         raise malformed(f"{path}.name", "a name", block.get("name"))
@@ -150,27 +176,25 @@ def tool_call(block: Mapping[str, Any], path: str) -> ToolCall:
 
 
 def call_extra(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the vendor's own keys of a call that say something."""
-    own = ("type", "id", "name", "input")
-    return {key: value for key, value in block.items() if key not in own and value is not None}
+    """Return the fields of a ``tool_use`` block that ``ToolCall`` lacks, such as ``caller``."""
+    known = ("type", "id", "name", "input")
+    return {key: value for key, value in block.items() if key not in known and value is not None}
 
 
 def read_usage(value: Any) -> Usage | None:
-    """Read the tokens; None when the vendor says none.
-
-    ``input_tokens`` on the wire leaves out what was read from and written to the cache; ours counts everything.
-    """
+    """Return the token counts; None when the reply has none."""
     if not isinstance(value, dict):
         return None
     details = value.get("output_tokens_details")
-    fresh = tokens(value.get("input_tokens"))
+    uncached = tokens(value.get("input_tokens"))
     written = tokens(value.get("cache_creation_input_tokens"))
     cached = tokens(value.get("cache_read_input_tokens"))
     usage = Usage(
-        input_tokens=None if fresh is None else fresh + (written or 0) + (cached or 0),
+        # The API's input_tokens excludes cached tokens; Usage counts them (anthropic.types.Message, "usage").
+        input_tokens=None if uncached is None else uncached + (written or 0) + (cached or 0),
         output_tokens=tokens(value.get("output_tokens")),
         cached_tokens=cached,
         cache_write_tokens=written,
         reasoning_tokens=tokens(details.get("thinking_tokens")) if isinstance(details, dict) else None,
     )
-    return None if usage == _UNKNOWN else usage
+    return None if usage == Usage() else usage

@@ -1,26 +1,90 @@
-"""Requests of Anthropic's Messages dialect."""
+"""Requests of Anthropic's Messages dialect: how models differ, thinking budgets, and the payload."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any
 
 import attrs
 
 from llm_council._wire.payloads import loads
 from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models._attrs import as_dict, optional, positive_int, strict_init
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
-from llm_council.models.request import GenerateRequest, Tool
-from llm_council.providers._anthropic.options import DEFAULT, MessagesOptions
-from llm_council.providers._anthropic.thinking import block_of, encode_thinking
+from llm_council.models.request import Effort, GenerateRequest, Tool
 
-__all__ = ["encode_choice", "encode_request", "encode_tool"]
-
-_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")  # what ids of tool calls may not hold (Messages API reference)
-_INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
+__all__ = [
+    "DEFAULT",
+    "MessagesOptions",
+    "ThinkingStyle",
+    "encode_block",
+    "encode_choice",
+    "encode_request",
+    "encode_thinking",
+    "encode_tool",
+    "thinking_budget",
+]
 
 Block = dict[str, Any]
+
+# The pattern of tool call ids is ^[a-zA-Z0-9_-]+$ (Messages API reference, "tool_use_id").
+_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")
+_INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
+_CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
+
+# The smallest ``budget_tokens`` that the API accepts (anthropic.types.ThinkingConfigEnabledParam).
+_MIN_BUDGET = 1024
+
+# Budgets for the effort words, for models that only take a budget. The numbers are ours: Anthropic documents none.
+_BUDGETS = {
+    Effort.MINIMAL: _MIN_BUDGET,
+    Effort.LOW: 2_048,
+    Effort.MEDIUM: 8_192,
+    Effort.HIGH: 16_384,
+    Effort.XHIGH: 24_576,
+    Effort.MAX: 32_000,
+}
+
+
+class ThinkingStyle(StrEnum):
+    """How a model is asked to think.
+
+    ``adaptive`` is ``thinking: {type: adaptive}`` with ``output_config.effort`` (Claude 4.6 and later). ``budget`` is
+    ``thinking: {type: enabled, budget_tokens}``, with a budget derived from the effort (Claude 3.7 to 4.5).
+    """
+
+    ADAPTIVE = "adaptive"
+    BUDGET = "budget"
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class MessagesOptions:
+    """How one model or server of the dialect differs from another; filled from the model's profile.
+
+    Attributes:
+        vendor: the vendor of reasoning blocks; only blocks of this vendor are sent back.
+        max_tokens: the limit on answer tokens for requests without one, since the API requires a number.
+        max_output: the largest limit that the model accepts; None means unknown.
+        thinking: how the model is asked to think.
+        display: ``"summarized"`` or ``"omitted"`` thinking, for adaptive thinking; None leaves it to the model.
+        cache_control: send cache marks.
+        body: fields that every request carries; fields of the request replace them.
+    """
+
+    vendor: str = "anthropic"
+    max_tokens: int = attrs.field(default=16_000, validator=positive_int)
+    max_output: int | None = attrs.field(default=None, validator=optional(positive_int))
+    thinking: ThinkingStyle = attrs.field(default=ThinkingStyle.ADAPTIVE, converter=ThinkingStyle)
+    display: str | None = None
+    cache_control: bool = True
+    body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
+
+
+DEFAULT = MessagesOptions()
+"""The options of current models at Anthropic's own address."""
 
 
 def encode_request(
@@ -30,31 +94,38 @@ def encode_request(
     model: str | None = None,
     stream: bool | None = None,
 ) -> dict[str, Any]:
-    """Write a request. What the request leaves out is left out, but for ``max_tokens``, which the dialect requires.
+    """Encode a request as the payload of ``POST /v1/messages``. Keys of ``request.extra`` are added unchanged.
 
-    Instructions go to ``system`` wherever they stand; turns of one role that follow each other become one message, in
-    which the results of tools come first. Text without a character, which is refused, is left out.
+    All instructions are joined into ``system``. Consecutive turns of one role become one message, in which tool results
+    come first. Empty texts are dropped, since the API rejects them.
 
     Args:
-        request: what is asked; ``fitting.fit`` has made it fit the model.
-        options: in what the model differs.
-        model: the model's name, for a request that has none or another one.
-        stream: whether to ask for a stream; None takes ``request.stream``.
+        request: the request, already fitted to the model.
+        options: how the model differs.
+        model: the model's name; None means ``request.model``.
+        stream: whether to ask for a stream; None means ``request.stream``.
 
     Raises:
-        InvalidOption: a tool's result without ``tool_call_id``, or nothing but instructions and empty turns.
+        InvalidOption: a tool's result has no ``tool_call_id``, or the request has nothing but instructions and empty
+            turns.
     """
     payload: dict[str, Any] = dict(options.body)
     name = model or request.model
     if name:
         payload["model"] = name
-    mark = _mark(request)
+    mark: dict[str, Any] = {"type": "ephemeral"}
+    if isinstance(request.prompt_cache, str) and request.prompt_cache:
+        mark["ttl"] = request.prompt_cache
     thinking, effort = encode_thinking(request, options)
-    output = {
-        key: value for key, value in (("effort", effort), ("format", _encode_format(request))) if value is not None
-    }
-    payload["max_tokens"] = _max_tokens(request, options, thinking)
+    max_tokens = request.max_tokens
+    if max_tokens is None:
+        # Thinking counts toward max_tokens (anthropic.types.MessageCreateParams, "thinking").
+        max_tokens = options.max_tokens + (thinking or {}).get("budget_tokens", 0)
+        if options.max_output is not None:
+            max_tokens = min(max_tokens, options.max_output)
+    payload["max_tokens"] = max_tokens
     payload["messages"] = _encode_turns(request.turns(), options, mark)
+    output = {"effort": effort, "format": _encode_format(request)}
     optional = {
         "system": _encode_system(request.turns(), options, mark),
         "temperature": request.temperature,
@@ -63,37 +134,74 @@ def encode_request(
         "tools": [encode_tool(tool) for tool in request.tools] or None,
         "tool_choice": encode_choice(request.tool_choice) if request.tools else None,
         "thinking": thinking,
-        "output_config": output or None,
+        "output_config": {key: value for key, value in output.items() if value is not None} or None,
         "cache_control": mark if request.prompt_cache and options.cache_control else None,
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.stream if stream is None else stream:
         payload["stream"] = True
     for key, value in request.extra.items():
-        ours = payload.get(key)
-        if key == "output_config" and isinstance(ours, dict) and isinstance(value, Mapping):
-            value = {**ours, **value}
+        encoded = payload.get(key)
+        if key == "output_config" and isinstance(encoded, dict) and isinstance(value, Mapping):
+            value = {**encoded, **value}
         payload[key] = value
     return payload
 
 
-def _max_tokens(request: GenerateRequest, options: MessagesOptions, thinking: Mapping[str, Any] | None) -> int:
-    if request.max_tokens is not None:
-        return request.max_tokens
-    wanted: int = options.max_tokens + (thinking or {}).get("budget_tokens", 0)
-    return wanted if options.max_output is None else min(wanted, options.max_output)
+def thinking_budget(request: GenerateRequest, options: MessagesOptions) -> int | None:
+    """Return the number of thinking tokens to ask for.
+
+    A budget must be smaller than ``max_tokens``; a larger one is cut to half of ``max_tokens``.
+
+    Returns:
+        The budget; None if the request has no budget, or ``max_tokens`` leaves no room for the smallest one.
+    """
+    config = request.reasoning
+    if config is None or config.effort is Effort.NONE:
+        return None
+    ceiling = request.max_tokens or options.max_output
+    if config.budget_tokens is not None:
+        budget = max(config.budget_tokens, _MIN_BUDGET)
+    elif options.thinking is ThinkingStyle.ADAPTIVE or config.effort is None:
+        return None
+    else:
+        budget = _BUDGETS[config.effort]
+        if ceiling is not None:
+            budget = min(budget, ceiling // 2)
+    if ceiling is not None and budget >= ceiling:
+        budget = ceiling // 2
+    return budget if budget >= _MIN_BUDGET else None
 
 
-def _mark(request: GenerateRequest) -> dict[str, Any]:
-    life = request.prompt_cache
-    return {"type": "ephemeral", "ttl": life} if isinstance(life, str) and life else {"type": "ephemeral"}
+def encode_thinking(request: GenerateRequest, options: MessagesOptions) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the fields ``thinking`` and ``output_config.effort`` of a request; None for a field that is not sent."""
+    config = request.reasoning
+    if config is None:
+        return None, None
+    if config.effort is Effort.NONE:
+        return {"type": "disabled"}, None
+    effort = None
+    if options.thinking is ThinkingStyle.ADAPTIVE and config.effort is not None:
+        # "low" is the smallest effort of the API (anthropic.types.OutputConfigParam).
+        effort = str(Effort.LOW if config.effort is Effort.MINIMAL else config.effort)
+    budget = thinking_budget(request, options)
+    if budget is not None:
+        return {"type": "enabled", "budget_tokens": budget}, effort
+    if effort is None:
+        return None, None
+    thinking = {"type": "adaptive"}
+    if options.display is not None:
+        thinking["display"] = options.display
+    return thinking, effort
 
 
 def _encode_system(
     turns: Iterable[Message], options: MessagesOptions, mark: Mapping[str, Any]
 ) -> str | list[Block] | None:
-    said = [_encode_parts(turn.content, options, mark) for turn in turns if turn.role in _INSTRUCTIONS]
-    blocks = [block for found in said for block in found if block["type"] == "text"]
+    blocks: list[Block] = []
+    for turn in turns:
+        if turn.role in _INSTRUCTIONS:
+            blocks += [block for block in _encode_parts(turn.content, options, mark) if block["type"] == "text"]
     if all(map(_is_plain, blocks)):
         return "\n\n".join(block["text"] for block in blocks) or None
     return blocks
@@ -108,9 +216,10 @@ def _encode_turns(turns: Iterable[Message], options: MessagesOptions, mark: Mapp
             role, blocks = str(Role.USER), [_encode_result(turn, options, mark)]
         else:
             role, blocks = str(turn.role), _encode_parts(turn.content, options, mark)
-            called = {block["id"] for block in blocks if block["type"] == "tool_use"}
+            # Reasoning parts may echo a call as the vendor wrote it.
+            echoed = {block["id"] for block in blocks if block["type"] == "tool_use"}
             calls = [_encode_call(call) for call in turn.tool_calls]
-            blocks += [call for call in calls if call["id"] not in called]
+            blocks += [call for call in calls if call["id"] not in echoed]
         if not blocks:
             continue
         if merged and merged[-1][0] == role:
@@ -118,15 +227,18 @@ def _encode_turns(turns: Iterable[Message], options: MessagesOptions, mark: Mapp
         else:
             merged.append((role, blocks))
     if not merged:
-        raise InvalidOption("the request holds nothing but instructions and empty turns: it needs a user's turn")
-    return [{"role": role, "content": _content(blocks)} for role, blocks in merged]
+        raise InvalidOption("the request has nothing but instructions and empty turns: it needs a user's turn")
+    return [{"role": role, "content": _shorten(_order(blocks))} for role, blocks in merged]
 
 
-def _content(blocks: list[Block]) -> str | list[Block]:
-    if len(blocks) == 1 and _is_plain(blocks[0]):
-        return str(blocks[0]["text"])
-    results = [block for block in blocks if block["type"] == "tool_result"]
-    return results + [block for block in blocks if block["type"] != "tool_result"] if results else blocks
+def _order(blocks: list[Block]) -> list[Block]:
+    """Move tool results to the front, where the API requires them (Anthropic's docs, "Handle tool calls")."""
+    return sorted(blocks, key=lambda block: block["type"] != "tool_result")
+
+
+def _shorten(blocks: list[Block]) -> str | list[Block]:
+    """Return a single plain text as a string, the short form of the API."""
+    return str(blocks[0]["text"]) if len(blocks) == 1 and _is_plain(blocks[0]) else blocks
 
 
 def _is_plain(block: Mapping[str, Any]) -> bool:
@@ -134,18 +246,18 @@ def _is_plain(block: Mapping[str, Any]) -> bool:
 
 
 def _encode_parts(content: str | tuple[Part, ...], options: MessagesOptions, mark: Mapping[str, Any]) -> list[Block]:
-    """Return the blocks of one turn; text alone is one block, and what a block sent back says is not said again."""
+    """Return the blocks of one turn. Plain texts are joined, and text that an echoed block holds is not repeated."""
     parts = (TextPart(text=content),) if isinstance(content, str) else content
     blocks: list[Block] = []
-    said = ""
+    echoed = ""
     for part in parts:
-        if said and isinstance(part, TextPart):
-            part, said = attrs.evolve(part, text=part.text.removeprefix(said)), ""
+        if echoed and isinstance(part, TextPart):
+            part, echoed = attrs.evolve(part, text=part.text.removeprefix(echoed)), ""
         block = _encode_part(part, options, mark)
         if block is None:
             continue
         if isinstance(part, ReasoningPart) and block["type"] == "text":
-            said += block["text"]
+            echoed += block["text"]
         blocks.append(block)
     if len(blocks) > 1 and all(map(_is_plain, blocks)):
         return [{"type": "text", "text": "".join(block["text"] for block in blocks)}]
@@ -154,7 +266,7 @@ def _encode_parts(content: str | tuple[Part, ...], options: MessagesOptions, mar
 
 def _encode_part(part: Part, options: MessagesOptions, mark: Mapping[str, Any]) -> Block | None:
     if isinstance(part, ReasoningPart):
-        return block_of(part, options.vendor)
+        return encode_block(part, options.vendor)
     if isinstance(part, ImagePart):
         if part.url is not None:
             return {"type": "image", "source": {"type": "url", "url": part.url}}
@@ -167,61 +279,72 @@ def _encode_part(part: Part, options: MessagesOptions, mark: Mapping[str, Any]) 
     return block
 
 
+def encode_block(part: ReasoningPart, vendor: str) -> Block | None:
+    """Return the content block of a reasoning part; None if it is of another vendor, or thinking without a signature.
+
+    The API verifies signatures, and rejects thinking blocks that were changed (Anthropic's docs, "Extended thinking").
+    """
+    if part.vendor != vendor:
+        return None
+    if part.data is not None:
+        return dict(part.data) if isinstance(part.data.get("type"), str) else None
+    if part.signature is None:
+        return None
+    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+
+
 def _encode_result(turn: Message, options: MessagesOptions, mark: Mapping[str, Any]) -> Block:
     if not turn.tool_call_id:
-        raise InvalidOption("a tool's turn needs tool_call_id: the id of the call that it answers")
+        raise InvalidOption("a message of role 'tool' needs tool_call_id: the id of the call that it answers")
+    result: Block = {"type": "tool_result", "tool_use_id": _encode_id(turn.tool_call_id)}
     blocks = [block for block in _encode_parts(turn.content, options, mark) if block["type"] in ("text", "image")]
-    result: Block = {"type": "tool_result", "tool_use_id": _id(turn.tool_call_id)}
     if blocks:
-        result["content"] = blocks[0]["text"] if len(blocks) == 1 and _is_plain(blocks[0]) else blocks
+        result["content"] = _shorten(blocks)
     return result
 
 
-def _id(word: str) -> str:
-    """Return an id as the dialect takes it: ids that other vendors made hold dots and colons."""
-    return _NOT_IN_IDS.sub("_", word) or "call"
+def _encode_id(call_id: str) -> str:
+    """Replace the characters that the API rejects: ids that other vendors made contain dots and colons."""
+    return _NOT_IN_IDS.sub("_", call_id) or "call"
 
 
 def _encode_call(call: ToolCall) -> Block:
-    kept = {"caller": call.extra["caller"]} if "caller" in call.extra else {}
-    return {"type": "tool_use", "id": _id(call.id), "name": call.name, "input": _input(call.arguments), **kept}
-
-
-def _input(arguments: str) -> dict[str, Any]:
-    """Return a call's arguments as the object that the dialect needs, whatever the model wrote."""
-    if not arguments.strip():
-        return {}
-    try:
-        value = loads(arguments)
-    except MalformedReply:
-        value = None
-    return value if isinstance(value, dict) else {"invalid_json": arguments}
+    arguments: Any = {}
+    if call.arguments.strip():
+        try:
+            arguments = loads(call.arguments)
+        except MalformedReply:
+            arguments = None
+        if not isinstance(arguments, dict):  # the API takes objects only, and the model may have written anything
+            arguments = {"invalid_json": call.arguments}
+    block = {"type": "tool_use", "id": _encode_id(call.id), "name": call.name, "input": arguments}
+    if "caller" in call.extra:
+        block["caller"] = call.extra["caller"]
+    return block
 
 
 def encode_tool(tool: Tool) -> dict[str, Any]:
-    """Write a tool; its schema says that it is of an object, which the dialect requires."""
-    written: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **tool.parameters}}
+    """Encode a tool. ``input_schema`` gets the ``type: object`` that the API requires."""
+    encoded: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **tool.parameters}}
     if tool.description is not None:
-        written["description"] = tool.description
+        encoded["description"] = tool.description
     if tool.strict is not None:
-        written["strict"] = tool.strict
-    return written
-
-
-_CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
+        encoded["strict"] = tool.strict
+    return encoded
 
 
 def encode_choice(choice: str | None) -> dict[str, Any] | None:
-    """Write whether and which tool must be called."""
+    """Encode a tool choice: a mode, or the name of the tool that must be called."""
     if choice is None:
         return None
     return dict(_CHOICES.get(choice) or {"type": "tool", "name": choice})
 
 
 def _encode_format(request: GenerateRequest) -> dict[str, Any] | None:
+    schema: Any = None
     if request.structured_output is not None:
-        return {"type": "json_schema", "schema": dict(request.structured_output.json_schema)}
-    wanted = request.response_format or {}  # as chat APIs write it
-    inner = wanted.get("json_schema") if wanted.get("type") == "json_schema" else None
-    schema = inner.get("schema") if isinstance(inner, Mapping) else None
+        schema = request.structured_output.json_schema
+    elif request.response_format and request.response_format.get("type") == "json_schema":
+        inner = request.response_format.get("json_schema")  # OpenAI's form of a response format
+        schema = inner.get("schema") if isinstance(inner, Mapping) else None
     return {"type": "json_schema", "schema": dict(schema)} if isinstance(schema, Mapping) else None

@@ -10,10 +10,22 @@ from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.providers._anthropic.options import DEFAULT, MessagesOptions
-from llm_council.providers._anthropic.reply import REPLY_EXTRA, USAGE_EXTRA, picked, tool_call
-from llm_council.providers._anthropic.request import encode_choice, encode_tool
-from llm_council.providers._anthropic.thinking import BLOCKS, block_of, encode_thinking, part_of
+from llm_council.providers._anthropic.reply import (
+    REPLY_EXTRA,
+    THINKING,
+    USAGE_EXTRA,
+    pick_non_empty,
+    read_call,
+    reasoning_part,
+)
+from llm_council.providers._anthropic.request import (
+    DEFAULT,
+    MessagesOptions,
+    encode_block,
+    encode_choice,
+    encode_thinking,
+    encode_tool,
+)
 
 __all__ = ["decode_request", "encode_error", "encode_events", "encode_response", "frame"]
 
@@ -188,10 +200,10 @@ def _decode_message(value: Any, path: str, options: MessagesOptions) -> Iterable
         if word == "tool_result":
             results.append(_decode_result(block, here, options))
         elif word == "tool_use":
-            turns[-1].calls.append(tool_call(block, here))
+            turns[-1].calls.append(read_call(block, here))
         else:
             own = role == Role.ASSISTANT and (word != "text" or "citations" in block)
-            part = part_of(block, options.vendor) if own else _decode_part(block, here, options.vendor)
+            part = reasoning_part(block, options.vendor) if own else _decode_part(block, here, options.vendor)
             if not turns[-1].takes(part):
                 turns.append(_Turn())
             turns[-1].parts.append(part)
@@ -213,8 +225,8 @@ def _decode_part(value: Any, path: str, vendor: str) -> Part:
     word = block.get("type")
     if word == "text":
         return TextPart(text=get_text(block, "text", path) or "", cache="cache_control" in block)
-    if isinstance(word, str) and word in BLOCKS:
-        return part_of(block, vendor)
+    if isinstance(word, str) and word in THINKING:
+        return reasoning_part(block, vendor)
     if word == "image":
         source = need_object(block.get("source"), f"{path}.source")
         facts = {key: get_text(source, key, f"{path}.source") for key in ("url", "data", "media_type")}
@@ -241,7 +253,7 @@ def _envelope(response: GenerateResponse) -> dict[str, Any]:
 
 
 def _about(response: GenerateResponse) -> dict[str, Any]:
-    found = picked(response.extra, REPLY_EXTRA)
+    found = pick_non_empty(response.extra, REPLY_EXTRA)
     if response.refusal is not None and "stop_details" not in found:
         found["stop_details"] = {"type": "refusal", "category": None, "explanation": response.refusal}
     return found
@@ -253,11 +265,13 @@ def _stop(response: GenerateResponse) -> str | None:
 
 
 def _blocks(response: GenerateResponse) -> list[dict[str, Any]]:
-    blocks = [block for part in response.reasoning_parts if (block := block_of(part, part.vendor or "")) is not None]
+    blocks = [
+        block for part in response.reasoning_parts if (block := encode_block(part, part.vendor or "")) is not None
+    ]
     said = "".join(block["text"] for block in blocks if block["type"] == "text")
     if response.text is not None and (response.text != said or not said):
         text: dict[str, Any] = {"type": "text", "text": response.text.removeprefix(said)}
-        blocks.append(text if said else {**text, **picked(response.extra, ("citations",))})
+        blocks.append(text if said else {**text, **pick_non_empty(response.extra, ("citations",))})
     blocks += [block for block in response.extra.get("blocks", []) if block not in blocks]
     called = [block["id"] for block in blocks if block["type"] == "tool_use"]
     for call in response.tool_calls:
@@ -269,7 +283,7 @@ def _blocks(response: GenerateResponse) -> list[dict[str, Any]]:
 
 def _usage(response: GenerateResponse) -> dict[str, Any] | None:
     usage = response.usage
-    told = picked(response.extra, USAGE_EXTRA)
+    told = pick_non_empty(response.extra, USAGE_EXTRA)
     if usage is None:
         return told or None
     cached, written = usage.cached_tokens, usage.cache_write_tokens
