@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import attrs
 
@@ -40,6 +40,8 @@ class Event:
         run_id: the run.
         at: seconds since the run's start, on a monotonic clock.
     """
+
+    _is_tagged: ClassVar[bool] = True  # the JSON converter writes the class name of an event
 
     run_id: str
     at: float
