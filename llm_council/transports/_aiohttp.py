@@ -13,9 +13,8 @@ import httpx
 from yarl import URL
 
 from llm_council.transports._base import DEFAULT_LIMITS
-from llm_council.transports._errors import NotHttp
-from llm_council.transports._opened import Opened
-from llm_council.transports._surroundings import Proxies, tls_context
+from llm_council.transports._environment import Proxies, tls_context
+from llm_council.transports._response_head import NotHttp, ResponseHead
 
 __all__ = ["AiohttpTransport"]
 
@@ -90,7 +89,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         *,
         connect: float | None,
         read: float | None,
-    ) -> Opened:
+    ) -> ResponseHead:
         """Send a request without httpx's nouns.
 
         Args:
@@ -118,7 +117,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if sum(len(name) + len(value) + 4 for name, value in response.raw_headers) > self._header_block:
             response.close()
             raise NotHttp(f"the headers are larger than {self._header_block} bytes")
-        return Opened(response.status, response.raw_headers, _Arriving(response))
+        return ResponseHead(response.status, response.raw_headers, _Arriving(response))
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -153,12 +152,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     def _as_httpx(self, exc: BaseException, url: str) -> httpx.TransportError:
-        if isinstance(exc, aiohttp.ClientConnectorDNSError) and self._proxies.of(url):
+        if isinstance(exc, aiohttp.ClientConnectorDNSError) and self._proxies.find(url):
             return httpx.ProxyError(str(exc))  # the name is the proxy's: it looks up the server's
         return _as_httpx(exc)
 
     def _proxy(self, url: str) -> str | None:
-        proxy = self._proxies.of(url)
+        proxy = self._proxies.find(url)
         if proxy and not proxy.startswith(("http://", "https://")):
             raise httpx.UnsupportedProtocol(
                 f"proxies of the kind {proxy.partition('://')[0]!r} need a client of your own"

@@ -1,4 +1,7 @@
-"""What a transport takes and gives: bytes with an address, and bytes with a status."""
+"""The contract of a transport: ``HttpRequest``, ``HttpReply``, ``ReplyStream`` and the ``Transport`` protocol.
+
+Beside them stand the rules for headers and addresses that every transport applies.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import lru_cache
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,22 +19,34 @@ from llm_council.errors import InvalidOption, MalformedReply, RedirectRefused
 from llm_council.errors._secrets import MASK, redact
 from llm_council.models.limits import Limits, Timeouts
 
-__all__ = ["HttpReply", "HttpRequest", "ReplyStream", "Transport", "check_headers", "refuse_redirect", "where"]
+__all__ = [
+    "HttpReply",
+    "HttpRequest",
+    "ReplyStream",
+    "Transport",
+    "build_headers",
+    "host_of",
+    "parse_headers",
+    "refuse_redirect",
+    "strip_url",
+]
 
 DEFAULT_LIMITS = Limits()
 DEFAULT_TIMEOUTS = Timeouts()
 
 ACCEPT_ENCODING = "gzip, identity"
-"""All we can take apart with a bound on memory."""
+"""The content encodings that ``Decompressor`` can unpack within a memory limit."""
 
-AGENT = "llm-council"
+USER_AGENT = "llm-council"
 
-_LABEL = 63  # characters between two dots of a host's name
+_MAX_LABEL = 63  # characters of one label of a host name, RFC 1035, section 2.3.4
 
+# RFC 9110, section 5.6.2: the characters of a "token", which methods and header names are made of.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FIELD = re.compile(r"[\t\x20-\x7e]*")
-# Everything else may be a credential: vendors invent header names for keys.
-_SHOWN = frozenset(
+# RFC 9110, section 5.5 also allows bytes above 0x7F; HTTP libraries disagree on their encoding, so they are refused.
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+# Any other header may hold a credential, because vendors invent header names for their keys.
+_LOGGED_HEADERS = frozenset(
     ("accept", "accept-encoding", "content-encoding", "content-length", "content-type", "date", "retry-after", "server")
 ).union(failures.REQUEST_ID_HEADERS)
 
@@ -42,13 +56,13 @@ class HttpRequest:
     """One HTTP request. ``repr`` shows neither credentials, query nor body.
 
     Attributes:
-        method: upper case.
-        url: absolute, ``http`` or ``https``, without user and password.
-        headers: values are printable ASCII.
-        body: what is sent, whole.
+        method: the HTTP method in upper case.
+        url: an absolute ``http`` or ``https`` URL without user and password.
+        headers: names and values; values are printable ASCII.
+        body: the whole body.
 
     Raises:
-        InvalidOption: a part that HTTP cannot carry; its value is not shown.
+        InvalidOption: a part is not valid in HTTP. The message does not contain the value.
     """
 
     method: str = "POST"
@@ -59,12 +73,20 @@ class HttpRequest:
     def __attrs_post_init__(self) -> None:
         if not _TOKEN.fullmatch(self.method):
             raise InvalidOption(f"{self.method!r:.40} is not an HTTP method")
-        _split(self.url)
-        check_headers(self.headers)
+        _check_url(self.url)
+        headers: Mapping[str, object] = self.headers  # callers may pass a value that is not text
+        for name, value in headers.items():
+            if not _TOKEN.fullmatch(name):
+                raise InvalidOption(f"{name!r:.40} is not a valid HTTP header name")
+            if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+                raise InvalidOption(
+                    f"the value of header {name!r} has a line break or a character outside printable ASCII"
+                )
 
     def __repr__(self) -> str:
         return (
-            f"<HttpRequest {self.method} {bare(self.url)} headers={_shown(self.headers)} body={len(self.body)} bytes>"
+            f"<HttpRequest {self.method} {strip_url(self.url)} "
+            f"headers={_masked(self.headers)} body={len(self.body)} bytes>"
         )
 
 
@@ -74,9 +96,9 @@ class HttpReply:
 
     Attributes:
         status: the HTTP status; never 3xx.
-        headers: names in lower case; a repeated header's values are joined by ``", "``.
-        body: after decompression; empty on the head of a stream.
-        url: who answered, without query.
+        headers: names in lower case; the values of a repeated header are joined by ``", "``.
+        body: the decompressed body; empty for the head of a stream.
+        url: the URL of the request without its query.
     """
 
     status: int
@@ -86,34 +108,34 @@ class HttpReply:
 
     @property
     def content_type(self) -> str:
-        """The media type in lower case, without parameters; empty when there is none."""
+        """The media type in lower case, without parameters; empty if the header is missing."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
     def request_id(self) -> str | None:
-        """The vendor's id of the request, where a known header carries it."""
+        """The vendor's request id; None if no known header has one."""
         return failures.request_id(self.headers)
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the vendor asks us to wait; None when it asks nothing, or nothing that makes sense."""
+        """Seconds to wait before a retry; None if the header is missing or cannot be read."""
         return failures.retry_after(self.headers, time.time())
 
     @property
     def should_retry(self) -> bool | None:
-        """The vendor's own word on whether to try again (``x-should-retry``); None when it has none."""
+        """The vendor's advice on retrying, from ``x-should-retry``; None if the header is missing."""
         return failures.should_retry(self.headers)
 
     def __repr__(self) -> str:
-        return f"<HttpReply {self.status} {self.url} headers={_shown(self.headers)} body={len(self.body)} bytes>"
+        return f"<HttpReply {self.status} {self.url} headers={_masked(self.headers)} body={len(self.body)} bytes>"
 
 
 class ReplyStream:
-    """A reply whose body is still arriving: the head, and an async iterator over the bytes.
+    """A reply whose body is still arriving; iterate over it asynchronously to read the body.
 
     Args:
         head: status and headers.
-        chunks: the body after decompression, in the pieces in which it arrives, bounded.
+        chunks: the decompressed body as it arrives, bounded in size.
     """
 
     def __init__(self, head: HttpReply, chunks: AsyncIterator[bytes]) -> None:
@@ -127,28 +149,27 @@ class ReplyStream:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers, names in lower case."""
+        """The headers, with names in lower case."""
         return self.head.headers
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks
 
     async def read(self) -> HttpReply:
-        """Read what is left and return the whole reply.
+        """Read the rest of the body and return it as a reply.
 
         Raises:
-            ReplyTooLarge, MalformedReply, ConnectionLost, TimedOut: as iterating does.
+            ReplyTooLarge, MalformedReply, ConnectionLost, TimedOut: reading failed, as when iterating.
         """
         body = b"".join([chunk async for chunk in self._chunks])
         return HttpReply(status=self.head.status, headers=self.head.headers, body=body, url=self.head.url)
 
 
 class Transport(Protocol):
-    """Move one request's bytes there and one reply's bytes back.
+    """Send the bytes of a request and return the bytes of the reply, without interpreting them.
 
-    Nothing here knows what the bytes mean. A status is not an error here, except 3xx: no redirect is followed. The
-    total deadline is a cancel scope of the caller: both methods may be cancelled at any point and then drop the
-    connection.
+    A status of 400 or more is not an error here. A 3xx is: redirects are not followed. The total deadline is a cancel
+    scope of the caller. Both methods may be cancelled at any point; the connection is then closed.
     """
 
     async def send(
@@ -162,16 +183,16 @@ class Transport(Protocol):
         """Send a request and return the whole reply.
 
         Args:
-            request: what to send.
-            limits: bounds on sizes; the body of a reply with status 400 or more is cut, any other refused.
-            timeouts: bounds on single waits.
-            deadline: seconds left in all: a hint that bounds threads which outlive a cancellation. It is the caller's
-                cancel scope that ends the call.
+            request: the request.
+            limits: maximum sizes. A larger body is cut if the status is 400 or more, and an error otherwise.
+            timeouts: maximum duration of each single wait.
+            deadline: seconds until the caller's cancel scope ends the call. It does not end the call itself; it bounds
+                worker threads, which may outlive a cancellation.
 
         Raises:
-            TransportError: bytes could not be moved.
-            MalformedReply: what came is not HTTP, or does not decompress.
-            ReplyTooLarge: the reply is larger than ``limits`` says.
+            TransportError: the request could not be sent, or the reply not be received.
+            MalformedReply: the reply is not valid HTTP, or does not decompress.
+            ReplyTooLarge: the reply is larger than ``limits`` allows.
             InvalidOption: the request cannot be sent over HTTP.
         """
         ...
@@ -184,72 +205,61 @@ class Transport(Protocol):
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         deadline: float | None = None,
     ) -> AbstractAsyncContextManager[ReplyStream]:
-        """Send a request and enter with the reply's head; leaving before the end drops the connection."""
+        """Send a request and yield the reply once its head has arrived.
+
+        Leaving the block before the end of the body closes the connection.
+        """
         ...
 
     async def aclose(self) -> None:
-        """Close what was opened in the current event loop."""
+        """Close the connections that were opened in the current event loop."""
         ...
 
 
-def outgoing(headers: Mapping[str, str], *, agent: str | None = None) -> dict[str, str]:
-    """Return a request's headers with what we can unpack and, where they are silent on it, who asks."""
-    sent = {} if any(name.lower() == "user-agent" for name in headers) or not agent else {"user-agent": agent}
-    sent.update((name, value) for name, value in headers.items() if name.lower() != "accept-encoding")
+def build_headers(headers: Mapping[str, str], *, user_agent: str | None = None) -> dict[str, str]:
+    """Return the headers to send: our ``accept-encoding``, and ``user_agent`` if the request has none of its own."""
+    sent = {name: value for name, value in headers.items() if name.lower() != "accept-encoding"}
     sent["accept-encoding"] = ACCEPT_ENCODING
+    if user_agent and not any(name.lower() == "user-agent" for name in headers):
+        sent["user-agent"] = user_agent
     return sent
 
 
-def incoming(pairs: Iterable[tuple[bytes, bytes]], limit: int) -> dict[str, str]:
-    """Return a reply's headers with names in lower case and repeated values joined.
+def parse_headers(pairs: Iterable[tuple[bytes, bytes]], limit: int) -> dict[str, str]:
+    """Return a reply's headers with names in lower case and repeated values joined by ``", "``.
 
     Raises:
-        MalformedReply: more than ``limit`` bytes, a NUL or a line break inside, or no clear length.
+        MalformedReply: the headers have more than ``limit`` bytes, a NUL or a line break, or no clear content length.
     """
     headers: dict[str, str] = {}
     size = 0
     for raw_name, raw_value in pairs:
-        size += len(raw_name) + len(raw_value) + 4  # ": " and the line's end
+        size += len(raw_name) + len(raw_value) + 4  # ": " and CRLF
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if size > limit:
         raise MalformedReply(f"the headers of the reply are larger than {limit} bytes")
-    everything = "".join(headers.values())
-    if "\0" in everything or "\n" in everything or "\r" in everything:
-        raise MalformedReply("a header of the reply has a NUL or a line break")
-    length = headers.get("content-length", "0")
-    if not length.isdecimal():  # the same length twice is allowed
-        lengths = {part.strip() for part in length.split(",")}
-        if len(lengths) > 1 or not lengths.pop().isdecimal():
-            raise MalformedReply("the reply has two lengths, or one that is no number")
+    if any(char in value for value in headers.values() for char in "\0\n\r"):
+        raise MalformedReply("a header of the reply contains a NUL or a line break")
+    # RFC 9110, section 8.6 allows a list of equal lengths; different lengths may hide a second reply in the body.
+    lengths = {part.strip() for part in headers.get("content-length", "0").split(",")}
+    if len(lengths) > 1 or not lengths.pop().isdecimal():
+        raise MalformedReply("the reply has two content lengths, or one that is not a number")
     return headers
 
 
-def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise ``InvalidOption`` for a header that HTTP cannot carry, a line break for one; the value is not shown."""
-    for name, value in headers.items():
-        if not _TOKEN.fullmatch(name):
-            raise InvalidOption(f"{name!r:.40} is not the name of an HTTP header")
-        if not _carries(value):
-            raise InvalidOption(f"the value of header {name!r} has a line break or a character outside printable ASCII")
-
-
-def _carries(value: object) -> bool:
-    return isinstance(value, str) and _FIELD.fullmatch(value) is not None
-
-
 def refuse_redirect(reply: HttpReply) -> None:
-    """Raise ``RedirectRefused`` for a 3xx: neither keys nor prompts follow a redirect."""
+    """Raise ``RedirectRefused`` for a 3xx, because keys and prompts must not be sent to another host."""
     if 300 <= reply.status < 400:
-        target = where(reply.headers.get("location", ""))
+        target = host_of(reply.headers.get("location", ""))
         raise RedirectRefused(
-            f"{where(reply.url)} answered {reply.status} and points to {target or 'nowhere'}; "
+            f"{host_of(reply.url)} answered {reply.status} and redirects to {target or 'no address'}; "
             "keys and prompts do not follow redirects: set base_url to the final address"
         )
 
 
-def where(url: str) -> str:
-    """Return ``host:port`` (or the path of a relative address) for a message: no user, no query."""
+def host_of(url: str) -> str:
+    """Return ``host:port`` for a message, without user and query; the path if the URL is relative."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -261,8 +271,8 @@ def where(url: str) -> str:
     return f"{host}:{port or {'http': 80, 'https': 443}.get(parts.scheme, '')}".rstrip(":")
 
 
-def bare(url: str) -> str:
-    """Return an address without user, password, query and fragment."""
+def strip_url(url: str) -> str:
+    """Return a URL without user, password, query and fragment."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -270,25 +280,27 @@ def bare(url: str) -> str:
     return SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "").geturl()
 
 
-@lru_cache(maxsize=256)
-def _split(url: str) -> None:
+def _check_url(url: str) -> None:
+    """Raise ``InvalidOption`` unless a request can be sent to the URL as it is written."""
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         raise InvalidOption("the address is not a URL: " + MASK) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidOption(f"{bare(url)!r:.200} is not an http:// or https:// address")
+        raise InvalidOption(f"{strip_url(url)!r:.200} is not an http:// or https:// address")
     if "@" in parts.netloc:
-        raise InvalidOption(f"the address of {where(url)} holds a user or a password; send credentials in a header")
-    if not _FIELD.fullmatch(url) or " " in url:
-        raise InvalidOption(f"the address of {where(url)} has a space, a line break or a character outside ASCII")
-    if not {".", ".."}.isdisjoint(parts.path.split("/")):  # a model's name may stand there
-        raise InvalidOption(f"the path of {bare(url)!r:.200} leads elsewhere than it says: a part of it is dots")
+        raise InvalidOption(f"the address of {host_of(url)} contains a user or a password; use a header instead")
+    if not _HEADER_VALUE.fullmatch(url) or " " in url:
+        raise InvalidOption(f"the address of {host_of(url)} has a space, a line break or a character outside ASCII")
+    # A model's name may be part of the path. HTTP libraries resolve dots, so "../admin" would reach another endpoint.
+    if not {".", ".."}.isdisjoint(parts.path.split("/")):
+        raise InvalidOption(f"the path of {strip_url(url)!r:.200} has a segment '.' or '..', which changes the target")
     labels = parts.hostname.removesuffix(".").split(".")
-    if not all(0 < len(label) <= _LABEL for label in labels) and ":" not in parts.hostname:
-        raise InvalidOption(f"{parts.hostname!r:.80} is no name of a host: a part of it is empty or too long")
+    if not all(0 < len(label) <= _MAX_LABEL for label in labels) and ":" not in parts.hostname:
+        raise InvalidOption(f"{parts.hostname!r:.80} is not a host name: one of its labels is empty or too long")
 
 
-def _shown(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: redact(value) if name.lower() in _SHOWN else MASK for name, value in headers.items()}
+def _masked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers for ``repr``; values that may be credentials are masked."""
+    return {name: redact(value) if name.lower() in _LOGGED_HEADERS else MASK for name, value in headers.items()}

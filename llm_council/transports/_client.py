@@ -1,79 +1,99 @@
-"""The ``httpx.AsyncClient`` that adapters get: shared TLS, no redirects, bounded bodies, fast under concurrency."""
+"""httpx clients over our own connection pools: shared TLS settings, no redirects, bounded bodies.
+
+``new_client`` makes the client for adapters of third parties, ``pooled_transport`` a transport for the client of a
+vendor's SDK.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import sniffio
 
 from llm_council.errors._secrets import Secret
-from llm_council.transports._base import ACCEPT_ENCODING, AGENT, DEFAULT_LIMITS, DEFAULT_TIMEOUTS
-from llm_council.transports._decompress import BadEncoding, Overflow, unpacked
-from llm_council.transports._errors import BodyTooLarge
-from llm_council.transports._exchange import unwind
+from llm_council.transports._base import ACCEPT_ENCODING, DEFAULT_LIMITS, DEFAULT_TIMEOUTS, USER_AGENT
+from llm_council.transports._reply import BadEncoding, BodyOverflow, close_body, decompress
 
 if TYPE_CHECKING:
     from llm_council.transports._aiohttp import AiohttpTransport
     from llm_council.transports._httpcore import HttpcoreTransport
 
-__all__ = ["AsyncClient", "BoundedTransport", "PooledTransport", "new_client"]
+__all__ = ["AsyncClient", "BodyTooLarge", "BoundedTransport", "PooledTransport", "new_client", "pooled_transport"]
 
 AsyncClient = httpx.AsyncClient
 
-_CREDENTIAL = re.compile(rb"(?:authorization|cookie|token|secret|password|(?<!idempotency-)key)$", re.IGNORECASE)
-# What is said of plain words would be masked in what models write: a credential is long, or holds a digit.
-_ODD = re.compile(r"(?=[^\d]*\d)\S{8,}|\S{20,}")
-_MOST = 64  # credentials that are remembered
-_BODILY = ("content-encoding", "content-length", "transfer-encoding")
+# A key that makes a request idempotent is random, but not a credential.
+_CREDENTIAL_HEADER = re.compile(rb"(?:authorization|cookie|token|secret|password|(?<!idempotency-)key)$", re.IGNORECASE)
+# Every secret is masked in the answers of models. A short word without a digit would be masked in ordinary prose.
+_LOOKS_SECRET = re.compile(r"(?=[^\d]*\d)\S{8,}|\S{20,}")
+_MAX_REMEMBERED = 64  # header values whose secrets are kept
+_BODY_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
+
+
+class BodyTooLarge(httpx.DecodingError):
+    """The body is larger than allowed; httpx has no exception of its own for it.
+
+    Args:
+        limit: the number of bytes allowed after decompression.
+        request: the request.
+    """
+
+    def __init__(self, limit: int, *, request: httpx.Request | None = None) -> None:
+        super().__init__(f"the body is larger than {limit} bytes", request=request)
+        self.limit = limit
 
 
 def new_client(*, trust_env: bool = True) -> httpx.AsyncClient:
-    """Build the ``httpx.AsyncClient`` that stands behind ``ProviderAdapter._get_client()``; it costs microseconds.
+    """Return the ``httpx.AsyncClient`` that ``ProviderAdapter._get_client()`` returns. Making one takes microseconds.
 
-    It has no timeout but 10 seconds to connect (the call's deadline rules), follows no redirect, asks for gzip at
-    most, and reads at most 16 MiB of a body, 64 KiB of an error's, counted after decompression. A larger body raises
-    ``httpx.DecodingError``, which ``translate`` turns into ``ReplyTooLarge``; an error's body is cut.
+    The client has no timeout except 10 seconds to connect, because the call has a deadline. It follows no redirects and
+    accepts gzip at most. It reads at most 16 MiB of a body, or 64 KiB if the status is 400 or more, counted after
+    decompression. A larger body raises ``httpx.DecodingError``, which ``translate`` converts to ``ReplyTooLarge``; a
+    larger body of an error is cut.
 
     Args:
-        trust_env: honour the proxy variables of the environment.
+        trust_env: use the proxy variables of the environment.
 
     Returns:
-        A client for the event loop in which its first request is sent; ``aclose()`` it there.
+        A client for the event loop in which its first request is sent; close it there with ``aclose()``.
     """
     return httpx.AsyncClient(
         transport=BoundedTransport(PooledTransport(trust_env=trust_env)),
-        headers={"Accept-Encoding": ACCEPT_ENCODING, "User-Agent": AGENT},
+        headers={"Accept-Encoding": ACCEPT_ENCODING, "User-Agent": USER_AGENT},
         timeout=httpx.Timeout(None, connect=DEFAULT_TIMEOUTS.connect),
         follow_redirects=False,
-        trust_env=False,  # the transport reads the environment; httpx would build a pool for each proxy
+        trust_env=False,  # PooledTransport reads the environment; httpx would make one more pool for each proxy
     )
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
-    """Send over aiohttp under asyncio, over httpx's own pool elsewhere; chosen by the first request.
+    """Send requests over aiohttp under asyncio and over httpx's own pool elsewhere, decided by the first request.
 
-    What a request carries as a credential is a secret from then on: an adapter that keeps its key as a plain string
-    shows it no more than one that keeps a ``Secret``, whatever its server repeats.
+    The values of credential headers are registered as secrets, so that the key of an adapter that stores it as a plain
+    string is masked in messages and logs as well.
 
     Args:
-        trust_env: honour ``HTTP_PROXY`` and its kin.
+        trust_env: use the proxy variables of the environment.
     """
 
     def __init__(self, *, trust_env: bool = True) -> None:
         self._trust_env = trust_env
         self._inner: AiohttpTransport | HttpcoreTransport | None = None
-        self._carried: dict[bytes, list[Secret]] = {}
+        self._secrets: dict[bytes, list[Secret]] = {}  # by header value
 
     @property
     def inner(self) -> AiohttpTransport | HttpcoreTransport:
-        """The transport for the event loop that runs now."""
+        """The pool for the running event loop."""
         if self._inner is None:
+            # Imported on first use, so that a program that uses trio does not load aiohttp.
             if sniffio.current_async_library() == "asyncio":
-                from llm_council.transports._aiohttp import AiohttpTransport  # trio programs need not load aiohttp
+                from llm_council.transports._aiohttp import AiohttpTransport
 
                 self._inner = AiohttpTransport(trust_env=self._trust_env)
             else:
@@ -83,38 +103,44 @@ class PooledTransport(httpx.AsyncBaseTransport):
         return self._inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; a header with a line break or a NUL raises ``httpx.LocalProtocolError`` before any socket."""
+        """Send a request.
+
+        Raises:
+            httpx.LocalProtocolError: a header has a line break or a NUL; nothing was sent.
+        """
         for name, value in request.headers.raw:
             if b"\n" in value or b"\r" in value or b"\0" in value or not name.strip():
                 raise httpx.LocalProtocolError("a header has a line break or a NUL", request=request)
-            if value not in self._carried and _CREDENTIAL.search(name):
+            if value not in self._secrets and _CREDENTIAL_HEADER.search(name):
                 self._remember(name, value)
         return await self.inner.handle_async_request(request)
 
     def _remember(self, name: bytes, value: bytes) -> None:
         words = value.decode("latin-1").split()
-        words = words[len(words) > 1 :] if b"authorization" in name.lower() else words  # without "Bearer"
-        self._carried[value] = kept = []
+        if b"authorization" in name.lower() and len(words) > 1:
+            del words[0]  # the scheme, such as "Bearer"
+        self._secrets[value] = secrets = []
         for word in words:
-            with suppress(ValueError):  # no key is outside of ASCII
-                kept += [Secret(word)] if _ODD.fullmatch(word) else []
-        while len(self._carried) > _MOST:  # tokens that change from call to call
-            del self._carried[next(iter(self._carried))]
+            if _LOOKS_SECRET.fullmatch(word):
+                with suppress(ValueError):  # Secret takes ASCII only; no vendor's key has other characters
+                    secrets.append(Secret(word))
+        while len(self._secrets) > _MAX_REMEMBERED:  # short-lived tokens would accumulate
+            del self._secrets[next(iter(self._secrets))]
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         inner, self._inner = self._inner, None
         if inner is not None:
             await inner.aclose()
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
-    """Decompress and count what another transport brings, so that httpx above has nothing left to unpack.
+    """Decompress and bound the bodies of another transport; httpx itself decompresses without a limit.
 
     Args:
-        inner: the transport that moves the bytes.
-        body: bytes allowed in a body.
-        error_body: bytes kept of the body of a reply with status 400 or more.
+        inner: the transport that sends the requests.
+        body: maximum number of bytes of a body.
+        error_body: number of bytes after which the body of a response with status 400 or more is cut.
     """
 
     def __init__(
@@ -134,12 +160,12 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         failed = response.status_code >= 400
         response.stream = _BoundedBody(response, request, self._error_body if failed else self._body, cut=failed)
         if "content-encoding" in response.headers:
-            for name in _BODILY:
+            for name in _BODY_HEADERS:
                 response.headers.pop(name, None)
         return response
 
     async def aclose(self) -> None:
-        """Close the transport within."""
+        """Close the inner transport."""
         await self._inner.aclose()
 
 
@@ -150,14 +176,15 @@ class _BoundedBody(httpx.AsyncByteStream):
         self._request = request
         self._limit = limit
         self._cut = cut
-        self._running: AsyncIterator[bytes] | None = None
+        self._reading: list[AsyncGenerator[bytes, None]] = []
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        self._running = source = aiter(self._source)
+        arriving = aiter(self._source)
+        self._reading = [cast("AsyncGenerator[bytes, None]", arriving)]
         try:
-            async for piece in unpacked(source, self._encoding, self._limit):
+            async for piece in decompress(arriving, self._encoding, self._limit):
                 yield piece
-        except Overflow as exc:
+        except BodyOverflow as exc:
             await self.aclose()
             if not self._cut:
                 raise BodyTooLarge(exc.limit, request=self._request) from None
@@ -166,5 +193,67 @@ class _BoundedBody(httpx.AsyncByteStream):
             raise httpx.DecodingError(str(exc), request=self._request) from None
 
     async def aclose(self) -> None:
-        running = [] if self._running is None else [cast("AsyncGenerator[bytes, None]", self._running)]
-        await unwind(*running, close=self._source.aclose)
+        await close_body(*self._reading, close=self._source.aclose)
+
+
+def pooled_transport(library: ModuleType) -> Any:
+    """Return a transport over our connection pools for an ``AsyncClient`` of ``httpx`` or ``httpx2``.
+
+    Vendors' SDKs are built on one of the two. The exceptions are always those of ``httpx``. The body of a redirect or
+    an error is decompressed and cut, because the clients of SDKs read it whole.
+
+    Args:
+        library: the module whose ``Request`` and ``Response`` classes the client uses.
+    """
+    return _pooled_transport_class(library)()
+
+
+@lru_cache(maxsize=2)
+def _pooled_transport_class(library: ModuleType) -> type[Any]:
+    class Body(library.AsyncByteStream):  # type: ignore[misc,name-defined]
+        def __init__(self, source: Any, encoding: str, *, failed: bool) -> None:
+            self._source = source
+            self._encoding = encoding
+            self._failed = failed
+            self._reading: list[Any] = []
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            arriving: Any = aiter(self._source)
+            if not self._failed:
+                return cast("AsyncIterator[bytes]", arriving)
+            pieces = decompress(arriving, self._encoding, DEFAULT_LIMITS.error_body)
+            self._reading = [pieces, arriving]
+            return _until_invalid(pieces)
+
+        async def aclose(self) -> None:
+            await close_body(*self._reading, close=self._source.aclose)
+
+    class SdkTransport(library.AsyncBaseTransport):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            self._pools = PooledTransport()
+
+        async def handle_async_request(self, request: Any) -> Any:
+            timeout = request.extensions.get("timeout", {})
+            status, raw_headers, source = await self._pools.inner.open(
+                request.method,
+                str(request.url),
+                [(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
+                await request.aread(),
+                connect=timeout.get("connect"),
+                read=timeout.get("read"),
+            )
+            headers = library.Headers(list(raw_headers))
+            failed = status >= 300
+            encoding = headers.pop("content-encoding", "") if failed else ""
+            return library.Response(status, headers=headers, stream=Body(source, encoding, failed=failed))
+
+        async def aclose(self) -> None:
+            await self._pools.aclose()
+
+    return SdkTransport
+
+
+async def _until_invalid(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    with suppress(BodyOverflow, BadEncoding):
+        async for piece in pieces:
+            yield piece

@@ -8,9 +8,8 @@ from typing import Any
 import httpx
 
 from llm_council.errors._secrets import Secret
-from llm_council.transports._errors import NotHttp
-from llm_council.transports._opened import Opened, message, opened
-from llm_council.transports._surroundings import Proxies, tls_context
+from llm_council.transports._environment import Proxies, tls_context
+from llm_council.transports._response_head import NotHttp, ResponseHead, build_request, response_head
 
 __all__ = ["HttpcoreTransport"]
 
@@ -61,10 +60,10 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
         *,
         connect: float | None,
         read: float | None,
-    ) -> Opened:
+    ) -> ResponseHead:
         """Send a request; see ``AiohttpTransport.open``."""
-        request = message(method, url, headers, body, connect=connect, read=read)
-        return opened(await self.handle_async_request(request))
+        request = build_request(method, url, headers, body, connect=connect, read=read)
+        return response_head(await self.handle_async_request(request))
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -72,7 +71,7 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
             await self._pools.popitem()[1].aclose()
 
     async def _send(self, request: httpx.Request, *, fresh: bool) -> httpx.Response:
-        proxy = self._proxies.of(str(request.url))
+        proxy = self._proxies.find(str(request.url))
         pool = self._pool(proxy, fresh=fresh)
         try:
             return await pool.handle_async_request(request)

@@ -1,43 +1,39 @@
-"""The transport of every built-in HTTP provider: httpx's API, over aiohttp under asyncio."""
+"""The transport of every built-in HTTP provider: our own pools, or an httpx client or transport of the caller."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import httpx
 
 from llm_council._runtime import per_loop
 from llm_council.errors import InvalidOption
 from llm_council.models.limits import Limits, Timeouts
-from llm_council.transports._base import (
-    AGENT,
-    HttpRequest,
-    ReplyStream,
-    outgoing,
-)
+from llm_council.transports._base import USER_AGENT, HttpRequest, ReplyStream, Transport, build_headers
 from llm_council.transports._client import PooledTransport
-from llm_council.transports._exchange import Exchanging, body_of, head_of, raise_typed, unwind
-from llm_council.transports._opened import Opened, message, opened
+from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
+from llm_council.transports._response_head import ResponseHead, build_request, response_head
 
-__all__ = ["HttpxTransport"]
+__all__ = ["HttpxTransport", "as_transport"]
 
-_FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
+# InvalidURL and StreamError are not subclasses of HTTPError, and a transport of the caller may raise an OSError.
+_HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
 
 
-class HttpxTransport(Exchanging):
-    """Send over pools of our own, one for each event loop; or over what the caller brings.
+class HttpxTransport(BaseTransport):
+    """Send requests over our own connection pools, one for each event loop, or over an httpx client or transport.
 
     Args:
-        client: a client of the caller's, with its proxies, certificates and auth; it is not closed here, and belongs
-            to the event loop it is used in. Of its timeouts only the pool's applies; it follows no redirect here, and
-            what it brings is decompressed and bounded by us.
-        transport: an httpx transport instead, such as ``httpx.MockTransport`` in tests.
-        trust_env: honour the proxy variables of the environment, for pools of our own.
+        client: a client with its own proxies, certificates and auth, used in one event loop and not closed here. Only
+            its pool timeout is used; redirects are not followed, and bodies are decompressed and bounded here.
+        transport: an httpx transport, such as ``httpx.MockTransport`` in tests.
+        trust_env: use the proxy variables of the environment for our own pools.
 
     Raises:
-        InvalidOption: both a client and a transport.
+        InvalidOption: both a client and a transport are given.
     """
 
     def __init__(
@@ -54,7 +50,7 @@ class HttpxTransport(Exchanging):
         self._trust_env = trust_env
 
     async def aclose(self) -> None:
-        """Close the pool of the current event loop; the next request opens a new one."""
+        """Close our pool of the current event loop; the next request opens a new one."""
         await per_loop.aclose(self)
 
     @asynccontextmanager
@@ -63,56 +59,83 @@ class HttpxTransport(Exchanging):
     ) -> AsyncIterator[ReplyStream]:
         try:
             reply = await self._open(request, timeouts)
-        except _FOREIGN as exc:
-            raise_typed(exc, request)
+        except _HTTPX_ERRORS as exc:
+            raise_translated(exc, request)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:
-            head = head_of(request, reply.status, reply.headers, limits)
+            head = read_head(request, reply.status, reply.headers, limits)
             arriving = _arriving(reply.body, request)
-            chunks = body_of(head, arriving, limit=limit, error_body=limits.error_body)
+            chunks = read_body(head, arriving, limit=limit, error_body=limits.error_body)
             reading = [chunks, arriving]
             yield ReplyStream(head, chunks)
         finally:
-            await unwind(*reading, close=reply.body.aclose)
+            await close_body(*reading, close=reply.body.aclose)
 
-    async def _open(self, request: HttpRequest, timeouts: Timeouts) -> Opened:
+    async def _open(self, request: HttpRequest, timeouts: Timeouts) -> ResponseHead:
+        """Send a request and return the head of the response."""
         if self._client is None and self._transport is None:
-            pool = await per_loop.get(self, "pool", self._pool, PooledTransport.aclose)
+            new_pool = partial(PooledTransport, trust_env=self._trust_env)
+            pool = await per_loop.get(self, "pool", new_pool, PooledTransport.aclose)
             return await pool.inner.open(
                 request.method,
                 request.url,
-                outgoing(request.headers, agent=AGENT).items(),
+                build_headers(request.headers, user_agent=USER_AGENT).items(),
                 request.body,
                 connect=timeouts.connect,
                 read=timeouts.read,
             )
-        asked = message(
+        message = build_request(
             request.method,
             request.url,
-            outgoing(request.headers, agent=None if self._client else AGENT).items(),
+            build_headers(request.headers, user_agent=None if self._client else USER_AGENT).items(),
             request.body,
             connect=timeouts.connect,
             read=timeouts.read,
             pool=self._client.timeout.pool if self._client else None,
         )
         if self._transport is not None:
-            return opened(await self._transport.handle_async_request(asked))
+            return response_head(await self._transport.handle_async_request(message))
         client = cast("httpx.AsyncClient", self._client)
-        asked.headers = httpx.Headers([*_additions(client, asked), *asked.headers.raw])
-        return opened(await client.send(asked, stream=True, follow_redirects=False))
-
-    def _pool(self) -> PooledTransport:
-        return PooledTransport(trust_env=self._trust_env)
+        # ``send`` does not add the client's default headers to a request that the client has not built.
+        defaults = [pair for pair in client.headers.raw if pair[0].decode("ascii") not in message.headers]
+        message.headers = httpx.Headers([*defaults, *message.headers.raw])
+        return response_head(await client.send(message, stream=True, follow_redirects=False))
 
 
 async def _arriving(body: httpx.AsyncByteStream, request: HttpRequest) -> AsyncGenerator[bytes, None]:
     try:
         async for chunk in body:
             yield chunk
-    except _FOREIGN as exc:
-        raise_typed(exc, request)
+    except _HTTPX_ERRORS as exc:
+        raise_translated(exc, request)
 
 
-def _additions(client: httpx.AsyncClient, asked: httpx.Request) -> list[tuple[bytes, bytes]]:
-    """Return what the caller's client says in its headers and the request does not."""
-    return [(name, value) for name, value in client.headers.raw if name.decode("ascii") not in asked.headers]
+def as_transport(value: Any) -> Transport:
+    """Return a value as a transport.
+
+    Args:
+        value: a ``Transport``, an ``httpx.AsyncClient``, an httpx transport such as ``httpx.MockTransport``, or a
+            ``requests.Session``.
+
+    Raises:
+        InvalidOption: the value is none of these.
+    """
+    if isinstance(value, httpx.AsyncClient):
+        return HttpxTransport(value)
+    if isinstance(value, httpx.AsyncBaseTransport):
+        return HttpxTransport(transport=value)
+    # Compared by name, so that a program without a Session does not import requests.
+    if any(f"{cls.__module__}.{cls.__name__}" == "requests.sessions.Session" for cls in type(value).__mro__):
+        from llm_council.transports._requests import RequestsTransport
+
+        return RequestsTransport(value)
+    if isinstance(value, httpx.Client):
+        raise InvalidOption("transport: an httpx.Client blocks; pass an httpx.AsyncClient, or a requests.Session")
+    if isinstance(value, type) or not all(
+        callable(getattr(value, name, None)) for name in ("send", "stream", "aclose")
+    ):
+        raise InvalidOption(
+            f"transport: a Transport, an httpx.AsyncClient, an httpx transport or a requests.Session, got {value!r:.80}"
+        )
+    transport: Transport = value
+    return transport

@@ -27,11 +27,11 @@ from llm_council.transports._base import (
     HttpReply,
     HttpRequest,
     ReplyStream,
-    bare,
-    outgoing,
+    build_headers,
     refuse_redirect,
+    strip_url,
 )
-from llm_council.transports._exchange import Exchanging, body_of, head_of, raise_typed, unwind
+from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
 
 __all__ = ["RequestsTransport"]
 
@@ -44,7 +44,7 @@ GRACE = 1.0
 _FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
-class RequestsTransport(Exchanging):
+class RequestsTransport(BaseTransport):
     """Send over a ``requests.Session`` in worker threads, for asyncio and trio alike.
 
     A cancelled call returns at once, and shuts its socket down, which wakes its thread. A thread that is still looking
@@ -89,14 +89,14 @@ class RequestsTransport(Exchanging):
         try:
             response = await call.run(call.open)
             pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.raw.headers.items()]
-            head = head_of(request, response.status_code, pairs, limits)
+            head = read_head(request, response.status_code, pairs, limits)
             arriving = _arriving(call)
-            chunks = body_of(head, arriving, limit=limit, error_body=limits.error_body)
+            chunks = read_body(head, arriving, limit=limit, error_body=limits.error_body)
             reading = [chunks, arriving]
             yield ReplyStream(head, chunks)
         finally:
             call.drop()
-            await unwind(*reading, close=_done)
+            await close_body(*reading, close=_done)
 
     def _waits(self, timeouts: Timeouts, deadline: float | None) -> tuple[float | None, float]:
         """Return the bounds on connecting and on reading; there is always one on reading."""
@@ -140,7 +140,7 @@ class _Call:
         try:
             return await anyio.to_thread.run_sync(self._step, work, abandon_on_cancel=True, limiter=self._limiter)
         except _FOREIGN as exc:
-            raise_typed(exc, self._request)
+            raise_translated(exc, self._request)
 
     def open(self) -> requests.Response:
         """Send the request and return the response with its body unread."""
@@ -149,7 +149,7 @@ class _Call:
             requests.Request(
                 self._request.method,
                 self._request.url,
-                headers=outgoing(self._request.headers),
+                headers=build_headers(self._request.headers),
                 data=self._request.body,
                 # Without an auth of its own, requests puts ~/.netrc's in place of our Authorization header.
                 auth=_as_it_is if self._session.auth is None else None,
@@ -244,7 +244,7 @@ class _Call:
         if 300 <= response.status_code < 400:
             location = {"location": response.headers.get("location", "")}
             response.close()
-            refuse_redirect(HttpReply(status=response.status_code, headers=location, url=bare(self._request.url)))
+            refuse_redirect(HttpReply(status=response.status_code, headers=location, url=strip_url(self._request.url)))
 
     def _connections(self, prepared: requests.PreparedRequest, settings: dict[str, Any]) -> int | None:
         """Return how many connections were opened to this origin so far: one more tells a fresh one from a kept one."""

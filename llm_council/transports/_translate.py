@@ -24,7 +24,7 @@ from llm_council.errors import (
     TransportError,
 )
 from llm_council.errors._secrets import clean, redact
-from llm_council.transports._base import HttpReply, refuse_redirect, where
+from llm_council.transports._base import HttpReply, host_of, refuse_redirect
 
 __all__ = ["api_error", "translate"]
 
@@ -78,7 +78,7 @@ def api_error(reply: HttpReply, *, message: str = "", code: str | None = None) -
         headers = failures.lowered(reply.headers)
         body = failures.text_of(reply.body)
         error = failures.failure(message, status=reply.status, code=code, headers=headers, now=now, body=body)
-    who = reply.url if reply.status == 404 else where(reply.url)  # a wrong path is the likeliest mistake
+    who = reply.url if reply.status == 404 else host_of(reply.url)  # a wrong path is the likeliest mistake
     if who:
         error.args = (clean(f"{who}: {error.message}"),)
     return error
@@ -359,7 +359,7 @@ def _target(exc: BaseException) -> str:
     with contextlib.suppress(RuntimeError, AttributeError, TypeError, ValueError):
         request: Any = getattr(exc, "request", None) or getattr(exc, "request_info", None)
         if request is not None:
-            return where(str(request.url))
+            return host_of(str(request.url))
         host, port = getattr(exc, "host", None), getattr(exc, "port", None)
         if isinstance(host, str):
             return f"{host}:{port}" if port else host

@@ -79,7 +79,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     from llm_council.testing.fakes import ScriptedProvider
     from llm_council.transports import HttpRequest, HttpxTransport
     from llm_council.transports._client import PooledTransport
-    from llm_council.transports._opened import Opened, opened
+    from llm_council.transports._response_head import ResponseHead, response_head
 
     async def handle(transport: PooledTransport, request: httpx.Request) -> httpx.Response:
         if is_here(str(request.url)):
@@ -87,11 +87,11 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         await request.aread()
         return reply_of_the_internet(request)
 
-    async def without_a_pool(transport: HttpxTransport, request: HttpRequest, timeouts: Timeouts) -> Opened:
+    async def without_a_pool(transport: HttpxTransport, request: HttpRequest, timeouts: Timeouts) -> ResponseHead:
         if transport._client or transport._transport or is_here(request.url):
             return await opens(transport, request, timeouts)
         asked = httpx.Request(request.method, request.url, headers=dict(request.headers), content=request.body)
-        return opened(reply_of_the_internet(asked))
+        return response_head(reply_of_the_internet(asked))
 
     opens = HttpxTransport._open
     monkeypatch.setattr(HttpxTransport, "_open", without_a_pool)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models import Limits
 from llm_council.transports import HttpReply, HttpRequest, ReplyStream
-from llm_council.transports._base import incoming, outgoing, where
-from llm_council.transports._exchange import head_of
+from llm_council.transports._base import build_headers, host_of, parse_headers
+from llm_council.transports._reply import read_head
 
 URL = "https://api.example.com/v1/chat"
 
@@ -108,27 +108,27 @@ def test_facts_of_a_reply():
 
 def test_incoming_headers_are_joined_and_bounded():
     pairs = [(b"X-A", b"1"), (b"x-a", b"2"), (b"Content-Length", b"5"), (b"content-length", b"5")]
-    assert incoming(pairs, 1000) == {"x-a": "1, 2", "content-length": "5, 5"}
+    assert parse_headers(pairs, 1000) == {"x-a": "1, 2", "content-length": "5, 5"}
     with pytest.raises(MalformedReply):
-        incoming([(b"a", b"x" * 100)], 100)
+        parse_headers([(b"a", b"x" * 100)], 100)
 
 
 @pytest.mark.parametrize("value", [b"a\0b", b"a\nb", b"a\rb"])
 def test_incoming_header_with_a_control_character(value):
     with pytest.raises(MalformedReply):
-        incoming([(b"a", value)], 1000)
+        parse_headers([(b"a", value)], 1000)
 
 
 @pytest.mark.parametrize("lengths", [[b"5", b"6"], [b"5, 6"], [b"-1"], [b"+5"], [b"five"], [b""], [b"5;"]])
 def test_unclear_length(lengths):
     with pytest.raises(MalformedReply):
-        incoming([(b"Content-Length", length) for length in lengths], 1000)
+        parse_headers([(b"Content-Length", length) for length in lengths], 1000)
 
 
 def test_outgoing_headers_ask_for_what_we_unpack():
-    assert outgoing({"Accept-Encoding": "br", "A": "b"}) == {"A": "b", "accept-encoding": "gzip, identity"}
-    assert outgoing({}, agent="me")["user-agent"] == "me"
-    assert "user-agent" not in outgoing({"User-Agent": "mine"}, agent="me")
+    assert build_headers({"Accept-Encoding": "br", "A": "b"}) == {"A": "b", "accept-encoding": "gzip, identity"}
+    assert build_headers({}, user_agent="me")["user-agent"] == "me"
+    assert "user-agent" not in build_headers({"User-Agent": "mine"}, user_agent="me")
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ def test_outgoing_headers_ask_for_what_we_unpack():
     ],
 )
 def test_where(url, place):
-    assert where(url) == place
+    assert host_of(url) == place
 
 
 def test_head_names_no_query():
-    head = head_of(HttpRequest(url=URL + "?key=hidden"), 200, [], Limits())
+    head = read_head(HttpRequest(url=URL + "?key=hidden"), 200, [], Limits())
     assert head.url == URL
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from llm_council import errors
 from llm_council.errors._secrets import MASK, masked
-from llm_council.transports import AsyncClient, _surroundings, new_client, translate
+from llm_council.transports import AsyncClient, _environment, new_client, translate
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_is_httpx_own(client):
 
 
 async def test_plain_calls_share_a_connection_and_build_no_tls(client, serve):
-    _surroundings.tls_context.cache_clear()
+    _environment.tls_context.cache_clear()
     server = serve()
     for _ in range(20):
         response = await client.post(server.url, json={"q": 1}, headers={"authorization": "Bearer x"})
@@ -67,7 +67,7 @@ async def test_a_credential_that_was_sent_is_a_secret_from_then_on(client, serve
     assert masked(told) == f"Bearer {MASK} {MASK} {MASK} {plain}"
     for number in range(100):  # tokens that change do not heap up
         await client.get(server.url, headers={"Authorization": f"Bearer passing-token-{number}"})
-    assert len(client._transport._inner._carried) <= 64
+    assert len(client._transport._inner._secrets) <= 64
     assert masked("passing-token-99 passing-token-0") == f"{MASK} passing-token-0"
 
 

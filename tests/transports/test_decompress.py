@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council.transports import _decompress
-from llm_council.transports._decompress import BadEncoding, Overflow, Unpacker
+from llm_council.transports import _reply
+from llm_council.transports._reply import BadEncoding, BodyOverflow, Decompressor
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -20,9 +20,9 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def unpack(chunks: list[bytes], encoding: str, limit: int = 10**9) -> bytes:
-    unpacker = Unpacker(encoding, limit)
-    got = b"".join(piece for chunk in chunks for piece in unpacker.feed(chunk))
-    unpacker.finish()
+    decompressor = Decompressor(encoding, limit)
+    got = b"".join(piece for chunk in chunks for piece in decompressor.feed(chunk))
+    decompressor.finish()
     return got
 
 
@@ -65,14 +65,14 @@ def test_junk_is_told(data):
 def test_never_more_than_the_limit(size, limit, encoding, cuts):
     body = b"ab" * (size // 2) + b"c"
     packed = PACK[encoding](body)
-    unpacker = Unpacker(encoding, limit)
+    decompressor = Decompressor(encoding, limit)
     got = b""
     try:
         for chunk in split(packed, cuts):
-            for piece in unpacker.feed(chunk):
+            for piece in decompressor.feed(chunk):
                 got += piece
-                assert len(piece) <= max(_decompress.STEP, len(chunk))
-    except Overflow:
+                assert len(piece) <= max(_reply.STEP, len(chunk))
+    except BodyOverflow:
         assert max(len(body), len(packed)) > limit
         assert body.startswith(got)
         if encoding == "identity":
@@ -104,10 +104,10 @@ def test_bomb_is_unpacked_step_by_step(monkeypatch):
             return piece
 
     real = zlib.decompressobj
-    monkeypatch.setattr(_decompress.zlib, "decompressobj", lambda wbits: Counting(real(wbits)))
-    with pytest.raises(Overflow, match=str(2**20)):
+    monkeypatch.setattr(_reply.zlib, "decompressobj", lambda wbits: Counting(real(wbits)))
+    with pytest.raises(BodyOverflow, match=str(2**20)):
         unpack([bomb], "gzip", limit=2**20)
-    assert 2**20 < unpacked <= 2**20 + _decompress.STEP
+    assert 2**20 < unpacked <= 2**20 + _reply.STEP
 
 
 def test_too_many_members():
@@ -118,7 +118,7 @@ def test_too_many_members():
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "nonsense"])
 def test_encoding_that_was_not_asked_for(encoding):
     with pytest.raises(BadEncoding):
-        Unpacker(encoding, 10)
+        Decompressor(encoding, 10)
 
 
 def test_empty_body_needs_no_head():

@@ -31,10 +31,10 @@ from llm_council.errors import (
 )
 from llm_council.models import Limits, Timeouts
 from llm_council.transports import HttpRequest, ReplyStream
-from llm_council.transports._base import outgoing, where
-from llm_council.transports._bridge import bridged
-from llm_council.transports._exchange import Exchanging, body_of, head_of, raise_typed, unwind
-from llm_council.transports._opened import Opened, opened
+from llm_council.transports._base import build_headers, host_of
+from llm_council.transports._client import pooled_transport
+from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
+from llm_council.transports._response_head import ResponseHead, response_head
 from llm_council.transports._translate import translate
 
 __all__ = ["SdkTransport", "address_of", "is_installed", "lists_models", "versions_in_body"]
@@ -93,7 +93,7 @@ def _kinds(client: Any) -> set[str]:
     return {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(client).__mro__}
 
 
-class SdkTransport(Exchanging):
+class SdkTransport(BaseTransport):
     """Send through a client of the vendor's SDK: the caller's, or one of our own for each event loop.
 
     Args:
@@ -121,18 +121,18 @@ class SdkTransport(Exchanging):
         reply = await self._open(sdk, client, request, timeouts)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:
-            head = head_of(request, reply.status, reply.headers, limits)
+            head = read_head(request, reply.status, reply.headers, limits)
             arriving = _arriving(reply, request)
-            chunks = body_of(head, arriving, limit=limit, error_body=limits.error_body)
+            chunks = read_body(head, arriving, limit=limit, error_body=limits.error_body)
             reading = [chunks, arriving]
             if head.content_type == _FRAMED_BY_AWS:
                 chunks = _unframed(chunks)
                 reading = [chunks, *reading]
             yield ReplyStream(head, chunks)
         finally:
-            await unwind(*reading, close=reply.body.aclose)
+            await close_body(*reading, close=reply.body.aclose)
 
-    async def _open(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> Opened:
+    async def _open(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> ResponseHead:
         """Return a reply whose head has come.
 
         Raises:
@@ -147,7 +147,7 @@ class SdkTransport(Exchanging):
         except sdk.APIStatusError as exc:  # the client has read it
             response = exc.response
         except sdk.APIConnectionError as exc:
-            failure = translate(exc.__cause__ or exc, where(request.url)) or translate(ConnectionError())
+            failure = translate(exc.__cause__ or exc, host_of(request.url)) or translate(ConnectionError())
         except getattr(sdk, "CredentialsError", ()) as exc:
             failure = MissingCredentials(f"the client of anthropic has no credentials: {exc}")
         except ImportError as exc:  # the clouds' clients import what they sign with when they sign
@@ -158,10 +158,10 @@ class SdkTransport(Exchanging):
                 raise
         if failure is not None:  # outside of the handlers: what was caught holds the headers of the request
             raise failure
-        return opened(response)
+        return response_head(response)
 
     async def _ask(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> Any:
-        given = outgoing(request.headers)
+        given = build_headers(request.headers)
         headers: dict[str, Any] = dict(given)
         if self._given is None:
             said = {name.lower() for name in given}
@@ -211,7 +211,7 @@ async def _loaded() -> ModuleType:
 
 def _new_client(sdk: ModuleType, base_url: str) -> Any:
     """Make a client of our own; every request brings its credentials, so that none of the environment's are sent."""
-    http = sdk.DefaultAsyncHttpxClient(base_url=base_url, transport=bridged(_library(sdk)))
+    http = sdk.DefaultAsyncHttpxClient(base_url=base_url, transport=pooled_transport(_library(sdk)))
     return sdk.AsyncAnthropic(api_key="of-each-request", base_url=base_url, max_retries=0, http_client=http)
 
 
@@ -225,12 +225,12 @@ def _library(sdk: ModuleType) -> ModuleType:
     return sys.modules[client.__module__.partition(".")[0]]
 
 
-async def _arriving(reply: Opened, request: HttpRequest) -> AsyncGenerator[bytes, None]:
+async def _arriving(reply: ResponseHead, request: HttpRequest) -> AsyncGenerator[bytes, None]:
     try:
         async for chunk in reply.body:
             yield chunk
     except Exception as exc:  # noqa: BLE001 - which library's it is depends on the SDK's version; others pass
-        raise_typed(exc, request)
+        raise_translated(exc, request)
 
 
 async def _unframed(arriving: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
