@@ -10,6 +10,7 @@ from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.bounded import heeding
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, examine, stream
 
 __all__ = ["Wrapper", "later"]
@@ -39,11 +40,13 @@ class Wrapper(ProviderAdapter):
         if not self._retries:
             self._retries = getattr(inner, "_retries", False)
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Ask the held provider."""
         return await call(self.inner, request)
 
     @heeding
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the held provider's answer as it arrives."""
         async for chunk in stream(self.inner, request):

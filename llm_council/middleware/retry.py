@@ -21,6 +21,7 @@ from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.bounded import heeding, seconds_for
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Retry"]
@@ -72,6 +73,7 @@ class Retry(Wrapper):
                 return copy_with(response, attempts=tries.succeeded(response))
 
     @heeding
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the held provider's answer as it arrives; before its first words, restart where that may help."""
         tries = _Tries(self, request)

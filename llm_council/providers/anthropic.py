@@ -132,8 +132,7 @@ class AnthropicProvider(HttpProvider):
             return request, ()
         found = enforceable(wanted.json_schema)
         if found is None:
-            in_words = attrs.evolve(self._profile_of(request.model), structured="none")
-            return fitting.fit(request, self.capabilities, in_words)
+            return fitting.emulate_schema(request)
         schema, left_out = found
         if schema == wanted.json_schema:
             return request, ()

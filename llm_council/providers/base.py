@@ -255,7 +255,8 @@ async def call(
     name = _name(adapter)
     arrived: list[GenerateChunk] = []
     try:
-        fitted, adjustments = fitting.fitted(adapter, request)
+        _refuse_other_than_request(request)
+        fitted, adjustments = fitting.fit_for(adapter, adapter.generate, request)
         seconds = seconds_for(adapter, request, deadline)
         whole = partial(returns.whole, adapter.generate, fitted, arrived)
         own = heeds(adapter.generate)
@@ -283,8 +284,7 @@ async def _passed_on(adapter: ProviderAdapter, request: GenerateRequest, deadlin
     """Ask a middleware of our own, in place: what it holds comes through the door, which fits and checks."""
     began = time.monotonic()
     try:
-        if not isinstance(request, GenerateRequest):
-            raise InvalidOption(f"expected a GenerateRequest, got {request!r:.80}")
+        _refuse_other_than_request(request)
         seconds = seconds_for(adapter, request, deadline)
         # Who only passes a call on leaves its time to those it asks: a scope of its own would cost more than its work.
         bounded = deadline is None and "_bounded_within" in vars(type(adapter))
@@ -310,7 +310,8 @@ async def stream(
     name = _name(adapter)
     arrived: list[GenerateChunk] = []
     try:
-        fitted, adjustments = fitting.fitted(adapter, request)
+        _refuse_other_than_request(request)
+        fitted, adjustments = fitting.fit_for(adapter, adapter.stream, request)
         seconds = seconds_for(adapter, request, deadline)
         steps = Steps(returns.pieces(adapter.stream, fitted), seconds, name, heeding=heeds(adapter.stream))
         try:
@@ -323,8 +324,12 @@ async def stream(
                     raise late(name, seconds, returns.text_of(arrived)) from None
                 except BaseException as exc:  # noqa: BLE001 - whatever it is, an adapter of somebody's raised it
                     error_mapping.raise_typed(exc)
-                if adjustments and not arrived:
-                    piece = attrs.evolve(piece, adjustments=adjustments + piece.adjustments)
+                if not arrived:
+                    if piece == GenerateChunk(adjustments=piece.adjustments):
+                        adjustments += piece.adjustments
+                        continue  # they come with the vendor's first piece: a retry before that would repeat them
+                    if adjustments:
+                        piece = attrs.evolve(piece, adjustments=adjustments + piece.adjustments)
                 arrived.append(piece)
                 yield piece
         finally:
@@ -383,6 +388,11 @@ async def try_out(adapter: ProviderAdapter) -> DoctorResult:
     latency, model = (time.monotonic() - began) * 1000, response.model
     message = f"{model or adapter.name} answered in {latency:.0f} ms"
     return DoctorResult(ok=True, message=message, latency_ms=latency, details={"model": model})
+
+
+def _refuse_other_than_request(request: object) -> None:
+    if not isinstance(request, GenerateRequest):
+        raise InvalidOption(f"expected a GenerateRequest, got {request!r:.80}")
 
 
 def _name(adapter: Any) -> str:

@@ -59,8 +59,7 @@ class CohereProvider(HttpProvider):
         """Ask for the schema in words where tools are offered: the API does not take both."""
         if request.structured_output is None or not request.tools:
             return request, ()
-        in_words = attrs.evolve(self._profile_of(request.model), structured="none")
-        return fitting.fit(request, self.capabilities, in_words)
+        return fitting.emulate_schema(request)
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         return "/v2/chat", encode_request(request, stream=stream)

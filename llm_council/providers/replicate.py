@@ -16,6 +16,7 @@ from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers import _replicate as wire
 from llm_council.providers._call.bounded import heeding
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._http.provider import HttpProvider
 from llm_council.providers._replicate import ModelInputs, PredictionStream
 from llm_council.providers._replicate.predictions import ended, fit, followed, running
@@ -58,6 +59,7 @@ class ReplicateProvider(HttpProvider):
         self._known: dict[str, ModelInputs] = {}
         self._poll = poll
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Create a prediction, wait for its end, and return the answer."""
         asked, told = await self._prepared(request)
@@ -67,6 +69,7 @@ class ReplicateProvider(HttpProvider):
         return attrs.evolve(response, adjustments=told + response.adjustments) if told else response
 
     @heeding
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Create a prediction, and yield the answer as it arrives; of a model that does not stream, at its end."""
         asked, told = await self._prepared(request)

@@ -22,6 +22,7 @@ from llm_council.models.request import GenerateRequest
 from llm_council.providers import _anthropic, _google
 from llm_council.providers._call import error_mapping, profiles
 from llm_council.providers._call.bounded import heeding
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._google.sign_in import SignedTransport, SignIn
 from llm_council.providers._http import account
@@ -94,11 +95,13 @@ class VertexProvider(ProviderAdapter):
         self.name = self._gemini.name  # type: ignore[misc]  # an instance's own
 
     @heeding
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
         return await self._speaker(request.model).generate(request)
 
     @heeding
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Send a request, and yield the answer as it arrives."""
         pieces: Any = self._speaker(request.model).stream(request)

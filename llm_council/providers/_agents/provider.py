@@ -27,6 +27,7 @@ from llm_council.models.request import GenerateRequest
 from llm_council.providers._agents.invocation import AgentEvents, Ended, Invocation
 from llm_council.providers._call import error_mapping, fitting
 from llm_council.providers._call.bounded import time_left
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import profile_for
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.transports._process import Command, absolute_path, find_program, running
@@ -128,11 +129,13 @@ class CommandLineProvider(ProviderAdapter):
             AuthenticationFailed: the program is not signed in.
         """
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Run the program for a request, and return its answer."""
         async with aclosing(self._pieces(request, live=False)) as pieces:
             return join([piece async for piece in pieces])
 
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Run the program for a request, and yield pieces of its answer as they arrive."""
         async with aclosing(self._pieces(request, live=True)) as pieces:

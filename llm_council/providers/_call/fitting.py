@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -16,9 +16,12 @@ from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import ImagePart, Message, TextPart
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
+from llm_council.providers._call.bounded import heeds_cancellation
 from llm_council.providers._call.profiles import ModelProfile, Sampling
 
-__all__ = ["fit", "fitted", "is_emulated", "missed", "unmet"]
+__all__ = ["emulate_schema", "fit", "fit_for", "fits_requests", "is_emulated", "missed", "unmet"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def fit(
@@ -50,18 +53,36 @@ def fit(
     return attrs.evolve(request, **bargain.changes), tuple(bargain.adjustments)
 
 
-def fitted(adapter: Any, request: Any) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-    """Fit a request to an adapter; see ``fit``.
+def fits_requests(method: F) -> F:
+    """Mark a ``generate`` or ``stream`` that fits its request itself, or passes it on to adapters that do."""
+    vars(method)["_fits_requests"] = True
+    return method
+
+
+def fit_for(
+    adapter: Any, method: Callable[..., Any], request: GenerateRequest
+) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    """Fit a request for the method of an adapter that is about to be called; see ``fit``.
+
+    A method marked with ``fits_requests`` gets the request as it is, and so does a middleware of ours: a request is
+    fitted once per adapter.
 
     Raises:
-        InvalidOption: it is no request, or the adapter does not say what it can do.
+        InvalidOption: the adapter has no ``capabilities``.
     """
-    if not isinstance(request, GenerateRequest):
-        raise InvalidOption(f"expected a GenerateRequest, got {request!r:.80}")
+    if getattr(method, "_fits_requests", False) or heeds_cancellation(adapter):
+        return request, ()
     capabilities = getattr(adapter, "capabilities", None)
     if not isinstance(capabilities, ProviderCapabilities):
         raise InvalidOption(f"{type(adapter).__qualname__} does not say what it can do: set capabilities on the class")
     return fit(request, capabilities, adapter._profile_of(request.model))
+
+
+def emulate_schema(request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    """Move the schema of a fitted request into its prompt, where the vendor cannot enforce this one."""
+    fitting = _Bargain(request, ProviderCapabilities(), _UNKNOWN)
+    _fit_structured_output(fitting)
+    return attrs.evolve(request, **fitting.changes), tuple(fitting.adjustments)
 
 
 def is_emulated(adjustments: tuple[Adjustment, ...]) -> bool:

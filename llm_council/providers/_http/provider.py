@@ -36,6 +36,7 @@ from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call import error_mapping, fitting
 from llm_council.providers._call.bounded import heeding, time_left
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import default_model_of, family_of, profile_for
 from llm_council.providers._http import account
 from llm_council.providers._http.account import mark
@@ -165,6 +166,7 @@ class HttpProvider(ProviderAdapter):
         return self._moves
 
     @heeding
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
         asked, adjustments = await self._prepared(request)
@@ -187,6 +189,7 @@ class HttpProvider(ProviderAdapter):
         return response
 
     @heeding
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Send a request, and yield the answer as it arrives."""
         asked, adjustments = await self._prepared(request)
@@ -334,7 +337,7 @@ class HttpProvider(ProviderAdapter):
         return self._profile or profile_for(self._family, model or self.default_model)
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        """Return the request as it will be sent: fitted, for those who did not come through the door, with a model."""
+        """Fit the request, and fill in the model."""
         self.check()
         fitted, adjustments = fitting.fit(request, self.capabilities, self._profile_of(request.model))
         model = fitted.model or self.default_model or await self._only_model()
