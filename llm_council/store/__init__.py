@@ -1,6 +1,6 @@
-"""The run store: every run that is to be kept, journalled in one SQLite file as it goes on.
+"""The run store: records runs in one SQLite file while they go on.
 
-Nothing is written unless a path is named: ``Council(store=...)``, ``CouncilConfig(store=...)``, ``LLM_COUNCIL_STORE``.
+Nothing is written unless a path is given: ``Council(store=...)``, ``CouncilConfig(store=...)``, ``LLM_COUNCIL_STORE``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from llm_council import _runtime
 from llm_council.errors import InvalidOption, StoreError
 from llm_council.models import Plan
 from llm_council.models._journal import Journal
-from llm_council.store import _reading
-from llm_council.store._journals import ReplayJournal, RunJournal
-from llm_council.store._reading import RunInfo, StoredCall, StoredRun, checked_id
-from llm_council.store._recall import Past
+from llm_council.store import _queries
+from llm_council.store._queries import RunInfo, StoredCall, StoredRun, checked_id
+from llm_council.store._replay import PastRun
+from llm_council.store._run_journal import RunJournal
 from llm_council.store._writer import writer_for
 
 __all__ = ["RunInfo", "Store", "StoredCall", "StoredRun"]
@@ -31,117 +31,112 @@ T = TypeVar("T")
 
 
 class Store:
-    """A file of runs. It is opened when it is needed; any number of processes may use it at the same time.
+    """A file of runs. Any number of processes may use it at the same time.
 
     Args:
-        path: the file; ``~`` is the home folder. It is made with the first run, readable by its owner alone.
+        path: the file; ``~`` is the home folder. The first run creates it, readable by its owner alone.
 
     Attributes:
-        path: the file.
+        path: the file, as an absolute path.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        named = os.fspath(path)
-        if not named.strip():
+        name = os.fspath(path)
+        if not name.strip():
             raise InvalidOption(f"store: expected the path of a file, got {path!r:.80}")
-        self.path = Path(os.path.abspath(os.path.expanduser(named)))  # noqa: PTH100, PTH111  # links are not followed
+        self.path = Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111  # ``Path.resolve`` would follow links
 
     async def runs(self, *, limit: int | None = None) -> tuple[RunInfo, ...]:
-        """Return the runs at a glance, the latest first; none where there is no such file yet.
+        """Return the runs, the latest first; none if the file does not exist yet.
 
         Args:
-            limit: most of them; None is all.
+            limit: most runs to return; None is all.
 
         Raises:
             StoreError: the file cannot be read.
         """
         try:
-            return await self._do(partial(_reading.listed, path=self.path, limit=limit))
+            return await self._do(partial(_queries.list_runs, path=self.path, limit=limit))
         except StoreError as error:
             if error.kind == "missing":
                 return ()
             raise
 
     async def show(self, run_id: str) -> StoredRun:
-        """Return everything that is stored of a run.
+        """Return a stored run.
 
         Raises:
             StoreError: there is no such run, or the file cannot be read.
         """
-        return await self._do(partial(_reading.shown, path=self.path, run_id=checked_id(run_id)))
+        return await self._do(partial(_queries.show_run, path=self.path, run_id=checked_id(run_id)))
 
     async def export(self, run_id: str) -> dict[str, Any]:
-        """Return everything that is stored of a run as plain JSON values, whole replies and all moments included.
+        """Return a stored run as plain JSON values, with the vendors' replies and all moments.
 
         Raises:
             StoreError: there is no such run, or the file cannot be read.
         """
-        return await self._do(partial(_reading.exported, path=self.path, run_id=checked_id(run_id)))
+        return await self._do(partial(_queries.export_run, path=self.path, run_id=checked_id(run_id)))
 
     async def purge(self, *run_ids: str, before: datetime | None = None) -> tuple[str, ...]:
-        """Forget runs: what they held is overwritten in the file and its log.
+        """Delete runs; their data is overwritten in the file and in its log.
 
         Args:
             *run_ids: the runs.
-            before: forget every run that began before this time, too, unless it still goes on.
+            before: delete all runs that started before this time and have ended, too.
 
         Returns:
-            The runs that are gone.
+            The ids of the deleted runs.
 
         Raises:
-            StoreError: a run that is named is unknown or still goes on, or the file cannot be written.
+            StoreError: a named run is unknown or still running, or the file cannot be written.
         """
-        named = tuple(checked_id(run_id) for run_id in run_ids)
-        return await self._do(partial(_reading.purged, path=self.path, run_ids=named, before=before))
+        ids = tuple(checked_id(run_id) for run_id in run_ids)
+        return await self._do(partial(_queries.purge, path=self.path, run_ids=ids, before=before))
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
-        return await run_sync(_reading.opened, self.path, work)
+        return await run_sync(_queries.with_connection, self.path, work)
 
     def _journal(self, plan: Plan) -> Journal:
-        """Return the journal of a new run; made in the event loop that conducts it."""
+        """Return the journal of a new run. Call it in the event loop of the run."""
         return RunJournal(writer_for(self.path), plan)
 
-    async def _claimed(self, run_id: str) -> Journal:
-        """Take over a run that another process left, and return the journal that goes on with it."""
-        past = await self._do(partial(_reading.claimed, path=self.path, run_id=checked_id(run_id)))
-        return RunJournal(writer_for(self.path), past.plan, session=past.session, past=past.to_go_on())
+    async def _resumed(self, run_id: str) -> Journal:
+        """Take over an interrupted run, and return the journal that continues it."""
+        past = await self._do(partial(_queries.claim, path=self.path, run_id=checked_id(run_id)))
+        return RunJournal(writer_for(self.path), past.plan, session=past.session, past=past.for_resuming())
 
-    async def _past(self, run_id: str) -> Past:
-        """Return a run as it is to be told again."""
-        return await self._do(partial(_reading.past_of, run_id=checked_id(run_id)))
-
-    @staticmethod
-    def _retold(past: Past) -> ReplayJournal:
-        """Return the journal that tells a run again; made in the event loop that conducts it."""
-        return ReplayJournal(past)
+    async def _past_run(self, run_id: str) -> PastRun:
+        """Return a run for a replay."""
+        return await self._do(partial(_queries.past_run, run_id=checked_id(run_id)))
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
 
     # --- blocking twins: generated by tools.generate_sync ---
     def runs_sync(self, *, limit: int | None = None) -> tuple[RunInfo, ...]:
-        """Return the runs at a glance, the latest first; none where there is no such file yet.
+        """Return the runs, the latest first; none if the file does not exist yet.
 
         The blocking twin of ``runs``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.call(self.runs, limit=limit)
 
     def show_sync(self, run_id: str) -> StoredRun:
-        """Return everything that is stored of a run.
+        """Return a stored run.
 
         The blocking twin of ``show``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.call(self.show, run_id)
 
     def export_sync(self, run_id: str) -> dict[str, Any]:
-        """Return everything that is stored of a run as plain JSON values, whole replies and all moments included.
+        """Return a stored run as plain JSON values, with the vendors' replies and all moments.
 
         The blocking twin of ``export``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.call(self.export, run_id)
 
     def purge_sync(self, *run_ids: str, before: datetime | None = None) -> tuple[str, ...]:
-        """Forget runs: what they held is overwritten in the file and its log.
+        """Delete runs; their data is overwritten in the file and in its log.
 
         The blocking twin of ``purge``; it raises ``InsideEventLoopError`` in a running event loop.
         """

@@ -1,4 +1,4 @@
-"""Opening the store's file: its rights, its schema, and typed errors for all that can be wrong with it."""
+"""Open the store's file: permissions, schema, and a ``StoreError`` for everything that can be wrong with it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,25 @@ from typing import Any, Final
 
 from llm_council.errors import StoreError
 
-__all__ = ["APPLICATION", "MIGRATIONS", "VERSION", "connect", "identity", "quarantine", "transaction", "typed"]
+__all__ = [
+    "APPLICATION_ID",
+    "MIGRATIONS",
+    "SCHEMA_VERSION",
+    "as_store_error",
+    "connect",
+    "file_id",
+    "quarantine",
+    "transaction",
+]
 
-BUSY: Final = 5.0
+BUSY_TIMEOUT: Final = 5.0
 """Seconds that a statement waits for other processes."""
 
-APPLICATION: Final = 0x4C4C4D43
-"""What tells our file from another program's: ``LLMC``."""
+APPLICATION_ID: Final = 0x4C4C4D43
+"""SQLite's ``application_id`` of our files: ``LLMC``."""
 
 MIGRATIONS: Final[tuple[str, ...]] = (
-    # 1: what a replay needs. Rows that change are small; what is long is written once.
+    # 1: for replay. Rows that are updated are small; long texts are written once.
     """
     CREATE TABLE runs (
         id TEXT PRIMARY KEY, started REAL NOT NULL, status TEXT NOT NULL, task TEXT NOT NULL, subagent TEXT NOT NULL,
@@ -51,7 +60,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     CREATE INDEX moments_by_run ON moments (run);
     """,
-    # 2: what a resumption needs
+    # 2: for resume
     """
     ALTER TABLE runs ADD COLUMN session INTEGER NOT NULL DEFAULT 1;
     ALTER TABLE runs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
@@ -61,41 +70,43 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX runs_by_start ON runs (started);
     """,
 )
-"""Each step's statements, from an empty file on. A step that was released is never changed."""
+"""The statements of each step, from an empty file on. A released step must never be changed."""
 
-VERSION: Final = len(MIGRATIONS)
+SCHEMA_VERSION: Final = len(MIGRATIONS)
 
-_reaching = threading.Lock()
-
-
-def _forked() -> None:
-    global _reaching
-    _reaching = threading.Lock()
+# While one thread creates the file, no other may open it with SQLite: POSIX drops all of a process's locks on a file
+# when it closes any descriptor of it.
+_creating = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forked)
+def _after_fork() -> None:
+    global _creating
+    _creating = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 _KINDS: Final = {
-    sqlite3.SQLITE_ERROR: ("corrupt", "its tables are damaged"),  # our statements are fixed: they fit any whole file
+    sqlite3.SQLITE_ERROR: ("corrupt", "its tables are damaged"),  # our statements fit every intact file
     sqlite3.SQLITE_FULL: ("full", "the disk is full"),
-    sqlite3.SQLITE_BUSY: ("locked", f"another process held it for more than {BUSY:g} s"),
-    sqlite3.SQLITE_LOCKED: ("locked", f"another process held it for more than {BUSY:g} s"),
+    sqlite3.SQLITE_BUSY: ("locked", f"another process held it for more than {BUSY_TIMEOUT:g} s"),
+    sqlite3.SQLITE_LOCKED: ("locked", f"another process held it for more than {BUSY_TIMEOUT:g} s"),
     sqlite3.SQLITE_CORRUPT: ("corrupt", "it is damaged"),
-    sqlite3.SQLITE_NOTADB: ("corrupt", "it is no SQLite database"),
+    sqlite3.SQLITE_NOTADB: ("corrupt", "it is not a SQLite database"),
     sqlite3.SQLITE_READONLY: ("denied", "it may not be written to"),
     sqlite3.SQLITE_PERM: ("denied", "it may not be opened"),
     sqlite3.SQLITE_CANTOPEN: ("denied", "it cannot be opened"),
 }
 
 
-def typed(error: Exception, path: Path) -> StoreError:
-    """Return the typed error that stands for what went wrong with the file."""
+def as_store_error(error: Exception, path: Path) -> StoreError:
+    """Return the ``StoreError`` for any error of the file."""
     if isinstance(error, StoreError):
         return error
     if isinstance(error, OSError):
         kind = "denied" if isinstance(error, PermissionError) else "full" if error.errno == 28 else "other"
         return StoreError(f"the run store {path}: {error.strerror or error}", kind=kind)
-    if isinstance(error, UnicodeDecodeError):  # of a text in the file, or of SQLite's own words about one
+    if isinstance(error, UnicodeDecodeError):  # a text in the file, or SQLite's message about one
         return StoreError(f"the run store {path}: it is damaged", kind="corrupt")
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     kind, words = _KINDS.get(code, ("other", str(error)))
@@ -103,43 +114,43 @@ def typed(error: Exception, path: Path) -> StoreError:
 
 
 def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
-    """Open the store's file, bringing an older schema up to this version's.
+    """Open the store's file, and upgrade an older schema.
 
-    The file is made with the rights 0600 and its folders with 0700, whatever the umask. Links are not followed.
+    The file is created with mode 0600 and its folders with 0700, whatever the umask. Links are not followed.
 
     Args:
         path: the file.
-        create: make it where there is none.
+        create: create the file if it does not exist.
 
     Raises:
-        StoreError: it cannot be opened, is damaged, another program's, or a newer version's.
+        StoreError: it cannot be opened, is damaged, or was written by another program or a newer version.
     """
     try:
-        _reach(path, create=create)
-        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None)  # the busy handler, before all else
+        _prepare_file(path, create=create)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
-        raise typed(error, path) from None
+        raise as_store_error(error, path) from None
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA foreign_keys = ON")
-        _recognise(connection, path)
-        mode = _logged_ahead(connection)
-        # In WAL mode a commit survives the end of the process without being forced to the disk, and the file is never
-        # damaged; where there is no WAL, on a network's file system, every commit is forced.
+        _check_owner(connection, path)
+        mode = _enable_wal(connection)
+        # In WAL mode a commit survives the end of the process without a sync, and a power failure cannot damage the
+        # file. Without WAL, as on a network file system, every commit needs a sync.
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
         _migrate(connection)
-        _probe(connection)
-    except Exception as error:  # noqa: BLE001 - a damaged file makes the module raise all kinds of things
+        _check_tables(connection)
+    except Exception as error:  # noqa: BLE001 - sqlite3 raises errors of many types for a damaged file
         connection.close()
-        raise typed(error, path) from None
+        raise as_store_error(error, path) from None
     return connection
 
 
-def identity(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode of a file, links not followed; None where there is no such file.
+def file_id(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file, without following links; None if it does not exist.
 
-    Of two files that exist at the same time, an open one that was deleted included, these differ.
+    An open file that was deleted keeps its inode, so a new file at the same path has another one.
     """
     try:
         found = path.lstat()
@@ -148,12 +159,12 @@ def identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _reach(path: Path, *, create: bool) -> None:
-    """Make sure that the file is there, is no link, and can be read by nobody else.
+def _prepare_file(path: Path, *, create: bool) -> None:
+    """Create the file if it does not exist, refuse a link, and set mode 0600.
 
-    A file that is there is not opened: closing it would end the locks that SQLite holds on it for this process.
+    An existing file is not opened, because closing it would release this process's SQLite locks on it.
     """
-    with _reaching:
+    with _creating:
         missing = [folder for folder in path.parents if not folder.exists()] if create else []
         for folder in reversed(missing):
             with suppress(FileExistsError):  # another process was quicker
@@ -167,32 +178,32 @@ def _reach(path: Path, *, create: bool) -> None:
         except FileNotFoundError:
             raise StoreError(f"there is no run store at {path}", kind="missing") from None
         if not stat.S_ISREG(found.st_mode):
-            what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no file"
+            what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a file"
             raise StoreError(f"the run store {path} is {what}: name the file itself", kind="denied")
         if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
             path.chmod(0o600)
 
 
-def _recognise(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is somebody else's, or that a later version wrote."""
-    connection.execute("BEGIN")  # another process may be making it: all three as they are at one moment
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file of another program, or of a newer version."""
+    connection.execute("BEGIN")  # one snapshot for all three: another process may be creating the schema
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     connection.execute("COMMIT")
-    if application != APPLICATION and (tables or version):
+    if application != APPLICATION_ID and (tables or version):
         raise StoreError(f"{path} is another program's database: name a file of its own", kind="foreign")
-    if version > VERSION:
+    if version > SCHEMA_VERSION:
         raise StoreError(
             f"the run store {path} was written by a newer version of llm_council (schema {version}, this one knows"
-            f" {VERSION}): upgrade, or name another file",
+            f" {SCHEMA_VERSION}): upgrade, or name another file",
             kind="newer",
         )
 
 
-def _logged_ahead(connection: sqlite3.Connection) -> str:
-    """Switch to write-ahead logging: the switch itself does not heed the busy handler."""
-    end = time.monotonic() + BUSY
+def _enable_wal(connection: sqlite3.Connection) -> str:
+    """Switch to write-ahead logging, and return the mode. SQLite's busy timeout does not cover the switch."""
+    end = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
             return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
@@ -203,19 +214,19 @@ def _logged_ahead(connection: sqlite3.Connection) -> str:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+    if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
         return
     with transaction(connection):
-        # Asked again inside: another process may have done it meanwhile.
+        # Read again inside the transaction: another process may have migrated the file meanwhile.
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         for step in MIGRATIONS[version:]:
             for statement in filter(str.strip, step.split(";")):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {max(version, VERSION)}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
 
 
-_PROBES: Final = (
+_TABLE_CHECKS: Final = (
     "SELECT id, started, status, task, subagent, version, session, owner, beat FROM runs LIMIT 0",
     "SELECT place, run, kind, text FROM papers LIMIT 0",
     "SELECT place, run, name, key, digest, repeats FROM calls LIMIT 0",
@@ -224,15 +235,15 @@ _PROBES: Final = (
 )
 
 
-def _probe(connection: sqlite3.Connection) -> None:
-    """Look whether everything is there that this version reads and writes."""
-    for probe in _PROBES:
-        connection.execute(probe)
+def _check_tables(connection: sqlite3.Connection) -> None:
+    """Raise if a table or a column is missing."""
+    for statement in _TABLE_CHECKS:
+        connection.execute(statement)
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what the block does, or nothing of it."""
+    """Commit the statements of the block, or roll all of them back."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -244,15 +255,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def quarantine(path: Path) -> Path | None:
-    """Move a damaged file aside, with its logs; nothing is deleted.
+    """Move a damaged file and its logs aside. Nothing is deleted.
 
     Returns:
-        Where it is now; None where it is not damaged any more: another process was quicker.
+        The new path; None if the file is not damaged any more, because another process has moved it.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # of two processes that find the damage, one moves the file
-        if not _damaged(path):
+        fcntl.flock(folder, fcntl.LOCK_EX)  # so that of two processes that find the damage only one moves the file
+        if not _is_damaged(path):
             return None
         aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
         for suffix in ("-wal", "-shm", ""):
@@ -263,16 +274,16 @@ def quarantine(path: Path) -> Path | None:
         os.close(folder)
 
 
-def _damaged(path: Path) -> bool:
+def _is_damaged(path: Path) -> bool:
     try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY)
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)
     except sqlite3.Error:
         return False
     try:
         found: Any = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        _probe(connection)
+        _check_tables(connection)
     except sqlite3.DatabaseError as error:
-        return typed(error, path).kind == "corrupt"
+        return as_store_error(error, path).kind == "corrupt"
     finally:
         connection.close()
     return bool(found[0] != "ok")

@@ -1,4 +1,4 @@
-"""The one thread of the process that writes into a store: whatever waits is committed together."""
+"""The one thread of this process that writes to a store: it commits together all records that wait."""
 
 from __future__ import annotations
 
@@ -17,79 +17,85 @@ from typing import Final, TypeAlias
 import attrs
 
 from llm_council.errors import StoreError
-from llm_council.store._database import connect, identity, quarantine, transaction, typed
+from llm_council.store._database import as_store_error, connect, file_id, quarantine, transaction
 
-__all__ = ["BEAT", "Entry", "Write", "Writer", "writer_for"]
+__all__ = ["HEARTBEAT", "Write", "WriteJob", "Writer", "process_name", "writer_for"]
 
-BEAT: Final = 5.0
-"""Seconds between two signs of life of the runs that go on."""
+HEARTBEAT: Final = 5.0
+"""Seconds between two updates of ``runs.beat``, by which other processes know that a run is alive."""
 
-LINGER: Final = 1.0
-"""Seconds that the thread and its connection outlive the last run."""
+MAX_IDLE: Final = 1.0
+"""Seconds after the last run until the thread closes its connection and ends."""
 
-EXIT: Final = 2.0
-"""Seconds that the exit of the process waits for what is still to be written."""
+EXIT_TIMEOUT: Final = 2.0
+"""Seconds that the exit of the process waits for pending records."""
 
-Write: TypeAlias = Callable[[sqlite3.Connection], None]
-Done: TypeAlias = Callable[[StoreError | None], None]
+Write: TypeAlias = Callable[[sqlite3.Connection], object]
+OnDone: TypeAlias = Callable[[StoreError | None], object]
+
+
+def process_name() -> str:
+    """Return the name of this process in ``runs.owner``: host name and process id."""
+    return f"{os.uname().nodename}:{os.getpid()}"
 
 
 @attrs.define(eq=False)
-class Entry:
-    """One thing to be written.
+class WriteJob:
+    """One record to be written.
 
     Attributes:
-        write: writes it, in the thread, inside a transaction.
-        done: told when it is committed, or why it never will be; called in the thread.
-        creates: whether the store's file is created for it. Entries of a run that has begun are no use in a new file.
+        write: writes it; called in the thread, inside a transaction.
+        on_done: called in the thread with None once it is committed, or with the error that prevents it for good.
+        creates_file: True if the store's file is created for it. The later records of a run do not create it, because
+            they are of no use in a new file.
     """
 
     write: Write
-    done: Done
-    creates: bool = False
+    on_done: OnDone
+    creates_file: bool = False
 
 
 class Writer:
-    """Write entries in the order in which they come, those that wait together in one transaction.
+    """Writes jobs in the order in which they are put, those that wait together in one transaction.
 
-    The thread starts with the first entry, and ends when no run has gone on for a while.
+    The thread starts with the first job, and ends after ``MAX_IDLE`` seconds without a run.
 
     Args:
         path: the store's file.
 
     Attributes:
-        notices: what a reader of the next result should know.
-        transaction: the number of the transaction that goes on: for what is done once in each.
+        notices: messages for the result of the next run.
+        transaction: number of the current transaction; a retry has a number of its own.
         losses: how often the file was found to be deleted or replaced while it was open.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._waiting: SimpleQueue[tuple[Entry, ...]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[WriteJob, ...]] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._living: set[tuple[str, int]] = set()
+        self._runs: set[tuple[str, int]] = set()
         self.notices: deque[str] = deque()
         self.transaction = 0
         self.losses = 0
-        self._identity: tuple[int, int] | None = None
+        self._file_id: tuple[int, int] | None = None
 
-    def put(self, *entries: Entry) -> None:
-        """Hand entries over, to be committed together; this never blocks on the disk."""
-        with self._lock:  # so that the thread cannot end between a look and what comes then
+    def put(self, *jobs: WriteJob) -> None:
+        """Add jobs that are committed together. Never blocks on the disk."""
+        with self._lock:  # so that the thread cannot end between this check and the put
             if self._thread is None:
                 thread = threading.Thread(target=self._work, name="llm-council-store", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError as error:  # the interpreter is exiting
-                    for entry in entries:
-                        entry.done(StoreError(f"the run store {self._path}: {error}"))
+                    for job in jobs:
+                        job.on_done(StoreError(f"the run store {self._path}: {error}"))
                     return
                 self._thread = thread
-            self._waiting.put(entries)
+            self._jobs.put(jobs)
 
-    def lost(self) -> StoreError:
+    def file_lost_error(self) -> StoreError:
         """Return the error of a run whose file was deleted or replaced."""
         return StoreError(
             f"the run store {self._path}: its file was deleted or replaced during the run, and what it held of this run"
@@ -97,110 +103,114 @@ class Writer:
             kind="missing",
         )
 
-    def live(self, run: str, session: int) -> None:
-        """Give a run signs of life from now on."""
+    def add_run(self, run: str, session: int) -> None:
+        """Send heartbeats for a run from now on."""
         with self._lock:
-            self._living.add((run, session))
+            self._runs.add((run, session))
 
-    def lives(self, run: str, session: int) -> bool:
-        """Tell whether a run goes on in this process."""
+    def has_run(self, run: str, session: int) -> bool:
+        """Return True if this process works on the run."""
         with self._lock:
-            return (run, session) in self._living
+            return (run, session) in self._runs
 
-    def over(self, run: str, session: int) -> None:
-        """Give a run no more signs of life."""
+    def remove_run(self, run: str, session: int) -> None:
+        """Send no more heartbeats for a run."""
         with self._lock:
-            self._living.discard((run, session))
+            self._runs.discard((run, session))
 
     def stop(self, timeout: float) -> None:
-        """Write what waits, and end the thread."""
+        """Write the waiting jobs, and end the thread."""
         with self._lock:
             self._stopping = True
             thread = self._thread
-            self._waiting.put(())  # which wakes the thread
+            self._jobs.put(())  # wakes the thread
         if thread is not None:
             thread.join(timeout)
         self._stopping = False
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
-        beaten = time.monotonic()
+        next_heartbeat = time.monotonic() + HEARTBEAT
         try:
             while True:
-                batch = self._next(beaten + BEAT)
+                batch = self._next_batch(next_heartbeat)
                 if batch is None:
                     return
-                if time.monotonic() >= beaten + BEAT:
-                    beaten = time.monotonic()
-                    batch.append(Entry(self._beat, _nothing))
+                if time.monotonic() >= next_heartbeat:
+                    next_heartbeat = time.monotonic() + HEARTBEAT
+                    # A failed heartbeat needs no report: the next one follows.
+                    batch.append(WriteJob(self._write_heartbeats, lambda _: None))
                 if batch:
                     connection = self._commit(connection, batch)
-                del batch  # nothing of a run is kept while there is nothing to do
+                del batch  # or the last run's result would stay in memory while this thread waits
         finally:
             if connection is not None:
                 connection.close()
 
-    def _next(self, beat: float) -> list[Entry] | None:
-        """Wait for entries, for the next sign of life, or for the end, which is None."""
-        idle = time.monotonic() + LINGER
-        batch: list[Entry] = []
+    def _next_batch(self, next_heartbeat: float) -> list[WriteJob] | None:
+        """Wait for jobs. Returns an empty list when a heartbeat is due, None when the thread is to end."""
+        idle_end = time.monotonic() + MAX_IDLE
+        batch: list[WriteJob] = []
         while not batch and not self._stopping:
             now = time.monotonic()
-            end = beat if self._living else idle
+            end = next_heartbeat if self._runs else idle_end
             if end <= now:
                 break
             with suppress(Empty):
-                batch = [*self._waiting.get(timeout=end - now), *self._rest()]
+                batch = [*self._jobs.get(timeout=end - now), *self._waiting_jobs()]
         if not batch:
             with self._lock:
-                batch = self._rest()
-                if not batch and (self._stopping or not self._living):
+                batch = self._waiting_jobs()
+                if not batch and (self._stopping or not self._runs):
                     self._thread = None
                     return None
         return batch
 
-    def _rest(self) -> list[Entry]:
-        """Take what waits."""
-        rest: list[Entry] = []
-        while not self._waiting.empty():  # nobody else takes from there
-            rest += self._waiting.get_nowait()
-        return rest
+    def _waiting_jobs(self) -> list[WriteJob]:
+        jobs: list[WriteJob] = []
+        while not self._jobs.empty():  # this thread is the only one that takes jobs
+            jobs += self._jobs.get_nowait()
+        return jobs
 
-    def _commit(self, connection: sqlite3.Connection | None, batch: list[Entry]) -> sqlite3.Connection | None:
-        """Commit entries together; where that fails, one by one, so that one that cannot be written harms no other."""
-        creates = any(entry.creates for entry in batch)
+    def _commit(self, connection: sqlite3.Connection | None, batch: list[WriteJob]) -> sqlite3.Connection | None:
+        """Commit jobs together. If that fails, commit them one by one, so that one bad record affects no other.
+
+        Returns:
+            The connection for the next batch; None if it must be opened again.
+        """
+        create = any(job.creates_file for job in batch)
         try:
-            # SQLite itself would go on writing into a deleted file, in WAL mode without any error.
-            if connection is not None and identity(self._path) != self._identity:
+            # SQLite goes on writing to a deleted file, in WAL mode without any error.
+            if connection is not None and file_id(self._path) != self._file_id:
                 stale, connection = connection, None
                 stale.close()  # before the path is opened again; SQLite leaves the log of a moved file alone
                 self.losses += 1
-                connection = self._open(create=creates)
-                if creates:
+                connection = self._open(create=create)
+                if create:
                     self.notices.append(
                         f"the file of the run store {self._path} was deleted or replaced while it was open: earlier"
                         " runs may be missing"
                     )
-            connection = connection or self._open(create=creates)
+            connection = connection or self._open(create=create)
             self.transaction += 1
             with transaction(connection):
-                for entry in batch:
-                    entry.write(connection)
-        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
-            fault = typed(error, self._path)
-            if connection is not None and len(batch) > 1 and fault.kind not in ("corrupt", "locked"):
-                for entry in batch:
-                    connection = self._commit(connection, [entry])
+                for job in batch:
+                    job.write(connection)
+        except Exception as error:  # noqa: BLE001 - a record of a third-party adapter may fail to encode in any way
+            failure = as_store_error(error, self._path)
+            if connection is not None and len(batch) > 1 and failure.kind not in ("corrupt", "locked"):
+                for job in batch:
+                    connection = self._commit(connection, [job])
                 return connection
-            for entry in batch:
-                entry.done(fault)
-            if fault.kind == "corrupt" and connection is not None:
+            for job in batch:
+                job.on_done(failure)
+            if failure.kind == "corrupt" and connection is not None:
                 connection.close()
                 self._move_aside()
                 return None
             return connection
-        for entry in batch:
-            entry.done(None)
+        for job in batch:
+            job.on_done(None)
         return connection
 
     def _open(self, *, create: bool) -> sqlite3.Connection:
@@ -208,60 +218,58 @@ class Writer:
             connection = connect(self._path, create=create)
         except StoreError as error:
             if error.kind == "missing":
-                raise self.lost() from None
+                raise self.file_lost_error() from None
             if error.kind != "corrupt":
                 raise
             self._move_aside()
             connection = connect(self._path)
-        self._identity = identity(self._path)
-        if self._identity is None:
+        self._file_id = file_id(self._path)
+        if self._file_id is None:
             connection.close()
-            raise self.lost()
+            raise self.file_lost_error()
         return connection
 
     def _move_aside(self) -> None:
         try:
             aside = quarantine(self._path)
-        except OSError:  # nothing may be moved there: the next opening tells the same fault
+        except OSError:  # the folder may not be written to: opening the file reports the damage again
             return
         if aside is not None:
             self.notices.append(f"the run store {self._path} was damaged: it was moved to {aside.name}")
 
-    def _beat(self, connection: sqlite3.Connection) -> None:
+    def _write_heartbeats(self, connection: sqlite3.Connection) -> None:
         now = time.time()
         with self._lock:
-            living = [(now, run, session) for run, session in self._living]
-        connection.executemany("UPDATE runs SET beat = ? WHERE id = ? AND session = ?", living)
-
-
-def _nothing(_: StoreError | None) -> None:
-    """Tell nobody: a sign of life that could not be given is given again."""
+            rows = [(now, run, session) for run, session in self._runs]
+        connection.executemany("UPDATE runs SET beat = ? WHERE id = ? AND session = ?", rows)
 
 
 _writers: dict[Path, Writer] = {}
 _lock = threading.Lock()
-_inherited: list[dict[Path, Writer]] = []  # a forked child keeps its parent's connections unclosed
+# A forked child never closes its parent's connections: closing one would release the parent's locks on the file.
+_inherited: list[dict[Path, Writer]] = []
 
 
 def writer_for(path: Path) -> Writer:
-    """Return the process's one writer of this file."""
+    """Return the only writer of a file in this process."""
     with _lock:
         if path not in _writers:
             _writers[path] = Writer(path)
         return _writers[path]
 
 
-def _forked() -> None:
+def _after_fork() -> None:
     global _writers, _lock
     _inherited.append(_writers)
     _writers = {}
     _lock = threading.Lock()
 
 
-def _exit() -> None:
+def stop_all() -> None:
+    """Write the waiting records of all stores, for at most ``EXIT_TIMEOUT`` seconds each."""
     for writer in list(_writers.values()):
-        writer.stop(EXIT)
+        writer.stop(EXIT_TIMEOUT)
 
 
-os.register_at_fork(after_in_child=_forked)
-atexit.register(_exit)
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(stop_all)

@@ -29,7 +29,7 @@ from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse,
 from llm_council.models._convert import dump, load
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.providers.registry import get_provider
-from llm_council.store._records import redacted
+from llm_council.store._encoding import mask
 
 __all__ = ["RECORD", "Cassette", "Recorder", "Replay", "cassette_path"]
 
@@ -78,7 +78,7 @@ class Cassette:
             said["response"] = _spoken(attrs.evolve(answer, **_NOISE))
         with self._lock:
             calls = self._read() if self.path.exists() or self._calls is not None else []
-            calls.append(redacted(said))
+            calls.append(mask(said))
             calls.sort(key=_place)
             self._calls = calls
             self._write(calls)
@@ -89,7 +89,7 @@ class Cassette:
         Raises:
             CouncilError: the error that was recorded; ``AdapterFailed`` where nothing was.
         """
-        asked = redacted(_asked(request))
+        asked = mask(_asked(request))
         with self._lock:
             found = [one for one in self._read() if one["provider"] == provider and one["request"] == asked]
             key = json.dumps([provider, asked], sort_keys=True)

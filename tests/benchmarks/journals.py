@@ -11,7 +11,7 @@ from unittest import mock
 from llm_council import store
 from llm_council.models import Status
 from llm_council.models._journal import NO_JOURNAL, Call, Ending
-from llm_council.store._records import digest, plain_text
+from llm_council.store._encoding import encode, request_digest
 
 Rows = Callable[[], list[tuple[str, str]]]
 Handed = tuple[asyncio.AbstractEventLoop, asyncio.Future[None], Rows]
@@ -87,7 +87,7 @@ class _BareJournal(type(NO_JOURNAL)):  # type: ignore[misc]
     async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
         loop = asyncio.get_running_loop()
         self._committed = done = loop.create_future()
-        self._hand_over(loop, lambda: [("result", plain_text(result()))])
+        self._hand_over(loop, lambda: [("result", encode(result()))])
         await done
         return ()
 
@@ -97,7 +97,7 @@ class _BareJournal(type(NO_JOURNAL)):  # type: ignore[misc]
         assert done is not None
 
         def rows() -> list[tuple[str, str]]:
-            replies = [(name, plain_text(ending.response.raw)) for name, ending in endings if ending.response]
-            return [*((call.name, digest(call.request)) for call in calls), *replies, *last()]
+            replies = [(name, encode(ending.response.raw)) for name, ending in endings if ending.response]
+            return [*((call.name, request_digest(call.request)) for call in calls), *replies, *last()]
 
         self._work.put((loop, done, rows))

@@ -88,7 +88,7 @@ def forked(work: Any, *args: Any) -> int:
         except BaseException as error:  # told by the status
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             os._exit(1)
-        _writer._exit()
+        _writer.stop_all()
         os._exit(0)
     return pid
 
@@ -103,7 +103,7 @@ def run(folder: Path, seed: int, commit: int | None, late: bool) -> None:
         if commit == done and not late:
             os.kill(os.getpid(), signal.SIGKILL)
         if commit == done:  # committed, and nobody is told of it any more
-            batch = [_writer.Entry(entry.write, lambda fault: None) for entry in batch]
+            batch = [_writer.WriteJob(entry.write, lambda fault: None) for entry in batch]
         told = real(self, connection, batch)
         if commit == done:
             os.kill(os.getpid(), signal.SIGKILL)

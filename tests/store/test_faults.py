@@ -1,4 +1,4 @@
-"""What breaks under a store: the run has its result, what is there stays, and all of it is said."""
+"""Faults of the file, the disk and the process: the run has its result, no data is lost, and a warning names each."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def council(path: Path) -> Council:
 
 @pytest.fixture(autouse=True)
 def _fresh_writers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let no test inherit an open connection, and leave none open."""
+    """Start each test without an open connection, and close all at its end."""
     monkeypatch.setattr(_writer, "_writers", {})
     yield
-    _writer._exit()
+    _writer.stop_all()
 
 
 def warned(council: Council) -> str:
-    """Convene the council, and return what its result warns of."""
+    """Run the council, and return the warnings of its result."""
     result = council.run("Where?")
     assert result.success
     assert result.text == ANSWER
     return "\n".join(result.warnings)
 
 
-# A file that is not what it should be.
+# Damaged and foreign files.
 
 
 @pytest.mark.parametrize("content", [b"dear diary\n" * 400, b"\x00" * 5000, b"SQLite format 3\x00" + b"\xff" * 8000])
@@ -58,7 +58,7 @@ def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(council: Council, pat
     with pytest.raises(errors.StoreError) as caught:
         Store(path).runs_sync()
     assert caught.value.kind == "corrupt"
-    assert path.read_bytes() == content  # nobody who merely looks moves anything
+    assert path.read_bytes() == content  # reading moves nothing
     assert "was damaged: it was moved to runs.db.corrupt-" in warned(council)
     (aside,) = path.parent.glob("runs.db.corrupt-*")
     assert aside.read_bytes() == content
@@ -67,10 +67,10 @@ def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(council: Council, pat
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_flipped_bytes_lose_no_result_and_no_file(council: Council, path: Path, seed: int) -> None:
+def test_flipped_bytes_delete_no_file_and_the_run_has_its_result(council: Council, path: Path, seed: int) -> None:
     for _ in range(3):
         council.run("Where?")
-    _writer._exit()
+    _writer.stop_all()
     chance = random.Random(seed)
     data = bytearray(path.read_bytes())
     for _ in range(40):
@@ -84,7 +84,7 @@ def test_flipped_bytes_lose_no_result_and_no_file(council: Council, path: Path, 
         Store(path).export_sync("0")
 
 
-def test_an_empty_file_is_a_store_that_has_nothing_yet(council: Council, path: Path) -> None:
+def test_an_empty_file_is_a_store_without_runs(council: Council, path: Path) -> None:
     path.touch()
     assert Store(path).runs_sync() == ()
     assert warned(council) == ""
@@ -92,9 +92,9 @@ def test_an_empty_file_is_a_store_that_has_nothing_yet(council: Council, path: P
 
 def test_a_newer_versions_file_is_left_alone(council: Council, path: Path) -> None:
     council.run("Where?")
-    _writer._exit()
+    _writer.stop_all()
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"PRAGMA user_version = {_database.VERSION + 1}")
+        connection.execute(f"PRAGMA user_version = {_database.SCHEMA_VERSION + 1}")
     before = path.read_bytes()
     assert "newer version" in warned(council)
     for look in (Store(path).runs_sync, lambda: council.replay("0"), lambda: council.resume("0")):
@@ -122,13 +122,13 @@ def test_links_are_not_followed(council: Council, path: Path) -> None:
     assert not target.exists()
     path.unlink()
     path.mkdir()
-    assert "no file" in warned(council)
+    assert "not a file" in warned(council)
 
 
-# A disk that does not take it.
+# Disks and folders that cannot be written.
 
 
-def test_a_full_disk_costs_no_answer(council: Council, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_becomes_a_warning(council: Council, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     council.run("Where?")
     kept = Store(path).runs_sync()
     monkeypatch.setattr(_writer, "_writers", {})
@@ -146,7 +146,7 @@ def test_a_full_disk_costs_no_answer(council: Council, path: Path, monkeypatch: 
     assert council.replay(kept[0].run_id).success
 
 
-def test_a_limit_on_files_costs_no_answer(path: Path, python: Callable[..., Any]) -> None:
+def test_a_limit_on_file_sizes_becomes_a_warning(path: Path, python: Callable[..., Any]) -> None:
     script = """
         import resource, sys
         from llm_council import Council, CouncilConfig
@@ -169,7 +169,7 @@ def test_a_limit_on_files_costs_no_answer(path: Path, python: Callable[..., Any]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_folder_that_may_not_be_written_costs_no_answer(tmp_path: Path, python: Callable[..., Any]) -> None:
+def test_a_read_only_folder_becomes_a_warning(tmp_path: Path, python: Callable[..., Any]) -> None:
     script = """
         import os, sys
         from llm_council import Council, CouncilConfig, errors
@@ -196,19 +196,17 @@ def test_a_folder_that_may_not_be_written_costs_no_answer(tmp_path: Path, python
     assert not (tmp_path / "runs.db").exists()
 
 
-def test_a_path_through_a_file_costs_no_answer(council: Council, tmp_path: Path) -> None:
+def test_a_path_below_a_file_becomes_a_warning(council: Council, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = council.run("Where?", store=tmp_path / "file" / "runs.db")
     assert result.success
     assert "not stored whole" in result.warnings[-1]
 
 
-def test_a_store_that_is_held_by_another_costs_time_and_no_answer(
-    council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_database, "BUSY", 0.05)
+def test_a_locked_store_becomes_a_warning(council: Council, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_database, "BUSY_TIMEOUT", 0.05)
     council.run("Where?")
-    _writer._exit()
+    _writer.stop_all()
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         assert "another process held it" in warned(council)
@@ -254,7 +252,7 @@ def once(act: Callable[[], None]) -> Callable[[Any], str]:
 
 
 @pytest.mark.parametrize("lose", [delete, delete_folder, replace])
-def test_a_file_that_is_lost_during_a_run_costs_no_answer(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+def test_a_file_lost_during_a_run_becomes_a_warning(tmp_path: Path, lose: Callable[[Path], None]) -> None:
     path = tmp_path / "folder" / "runs.db"
     script = {**SCRIPT, "synthesise": once(lambda: lose(path))}
     council = Council([ScriptedProvider(script)] * 3, config=CouncilConfig(), store=path)
@@ -303,7 +301,7 @@ def test_a_run_that_begins_after_the_loss_is_stored_beside_one_that_was_hit(path
 def test_a_run_is_resumed_in_the_file_that_was_put_in_place(council: Council, path: Path) -> None:
     broken = ScriptedProvider(errors.AuthenticationFailed("no", status=401), name="ada")
     failed = Council([broken], config=CouncilConfig(), store=path).run("Where?")
-    _writer._exit()
+    _writer.stop_all()
     kept = path.read_bytes()
     assert warned(council) == ""  # which leaves the file open
     delete(path)
@@ -313,17 +311,17 @@ def test_a_run_is_resumed_in_the_file_that_was_put_in_place(council: Council, pa
     assert Store(path).show_sync(failed.run_id).result == result.to_dict()
 
 
-def test_one_entry_that_cannot_be_written_harms_no_other(path: Path) -> None:
+def test_a_record_that_cannot_be_written_does_not_affect_the_others_of_its_batch(path: Path) -> None:
     writer = _writer.Writer(path)
     told: dict[str, errors.StoreError | None] = {}
     done = threading.Semaphore(0)
 
-    def entry(name: str, statement: str) -> _writer.Entry:
+    def entry(name: str, statement: str) -> _writer.WriteJob:
         def tell(fault: errors.StoreError | None) -> None:
             told[name] = fault
             done.release()
 
-        return _writer.Entry(lambda connection: connection.execute(statement), tell, creates=True)
+        return _writer.WriteJob(lambda connection: connection.execute(statement), tell, creates_file=True)
 
     run = "INSERT INTO runs (id, started, status, task, subagent, version) VALUES ('{}', 0, 'x', '', '', '')"
     together = {"a": "other", "b": "same", "c": "same", "d": "d"}
@@ -335,10 +333,10 @@ def test_one_entry_that_cannot_be_written_harms_no_other(path: Path) -> None:
     writer.stop(10)
 
 
-def test_where_there_is_no_write_ahead_log_every_commit_is_forced(
+def test_without_a_write_ahead_log_every_commit_is_synced(
     council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a network's file system: SQLite's locks by files know no shared memory, and so no such log."""
+    """As on a network file system: SQLite's ``unix-dotfile`` locks have no shared memory, so it cannot use WAL."""
     connect, opened = sqlite3.connect, []
 
     def without(named: Path, **options: Any) -> sqlite3.Connection:
@@ -351,22 +349,22 @@ def test_where_there_is_no_write_ahead_log_every_commit_is_forced(
     assert (result.status, result.warnings) == ("completed", ())
     modes = [opened[0].execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     assert modes == ["delete", 2]
-    _writer._exit()
+    _writer.stop_all()
     assert council.replay(result.run_id).to_dict() == result.to_dict()
     assert sorted(file.name for file in path.parent.iterdir()) == ["runs.db"]
 
 
-def test_a_run_is_whole_though_every_transaction_had_to_be_made_again(
+def test_a_run_is_stored_whole_when_every_transaction_is_retried(
     council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches, told = _writer.Writer._next, []
-    wrong = _writer.Entry(lambda connection: connection.execute("INSERT INTO runs (id) VALUES ('x')"), told.append)
+    batches, told = _writer.Writer._next_batch, []
+    wrong = _writer.WriteJob(lambda connection: connection.execute("INSERT INTO runs (id) VALUES ('x')"), told.append)
 
-    def batch(self: _writer.Writer, beat: float) -> list[_writer.Entry] | None:
+    def batch(self: _writer.Writer, beat: float) -> list[_writer.WriteJob] | None:
         found = batches(self, beat)
         return [*found, wrong] if found else found
 
-    monkeypatch.setattr(_writer.Writer, "_next", batch)
+    monkeypatch.setattr(_writer.Writer, "_next_batch", batch)
     result = council.run("Where?")
     assert (result.status, result.warnings) == ("completed", ())
     assert None not in told
@@ -377,11 +375,11 @@ def test_a_run_is_whole_though_every_transaction_had_to_be_made_again(
     assert moments[-1] == "finished"
 
 
-# Life of the thread and of the process.
+# The thread and the process.
 
 
-def test_the_thread_ends_when_nothing_goes_on(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_writer, "LINGER", 0.01)
+def test_the_writers_thread_ends_when_no_run_goes_on(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_writer, "MAX_IDLE", 0.01)
     for _ in range(3):
         assert warned(council) == ""
         end = time.monotonic() + 10
@@ -390,10 +388,8 @@ def test_the_thread_ends_when_nothing_goes_on(council: Council, monkeypatch: pyt
             time.sleep(0.01)
 
 
-def test_a_run_that_takes_long_gives_signs_of_life(
-    council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_writer, "BEAT", 0.02)
+def test_a_long_run_sends_heartbeats(council: Council, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_writer, "HEARTBEAT", 0.02)
     writer = _writer.writer_for(path)
     result = council.run("Where?")
 
@@ -403,13 +399,13 @@ def test_a_run_that_takes_long_gives_signs_of_life(
             return found
 
     before = beat()
-    writer.live(result.run_id, 1)
-    writer.put(_writer.Entry(lambda _: None, lambda _: None))
+    writer.add_run(result.run_id, 1)
+    writer.put(_writer.WriteJob(lambda _: None, lambda _: None))
     end = time.monotonic() + 10
     while beat() == before:
         assert time.monotonic() < end
         time.sleep(0.01)
-    writer.over(result.run_id, 1)
+    writer.remove_run(result.run_id, 1)
 
 
 def test_a_forked_child_has_a_writer_of_its_own(path: Path, python: Callable[..., Any]) -> None:
@@ -423,7 +419,7 @@ def test_a_forked_child_has_a_writer_of_its_own(path: Path, python: Callable[...
         child = os.fork()
         council.run("Where?")
         if child == 0:
-            _writer._exit()
+            _writer.stop_all()
             os._exit(len(Store(sys.argv[1]).runs_sync()) not in (2, 3))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert len(Store(sys.argv[1]).runs_sync()) == 3
@@ -435,14 +431,14 @@ def test_a_forked_child_has_a_writer_of_its_own(path: Path, python: Callable[...
 # Older schemas.
 
 
-@pytest.mark.parametrize("version", range(1, _database.VERSION))
+@pytest.mark.parametrize("version", range(1, _database.SCHEMA_VERSION))
 def test_a_store_of_every_older_version_is_brought_up_to_date(council: Council, path: Path, version: int) -> None:
     result = council.run("Where?")
-    _writer._exit()
+    _writer.stop_all()
     older = path.with_name("older.db")
     with closing(sqlite3.connect(older)) as connection:
         connection.executescript("".join(_database.MIGRATIONS[:version]))
-        connection.execute(f"PRAGMA application_id = {_database.APPLICATION}")
+        connection.execute(f"PRAGMA application_id = {_database.APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("ATTACH ? AS now", (str(path),))
         for table in ("runs", "papers", "calls", "endings", "moments"):
@@ -455,17 +451,17 @@ def test_a_store_of_every_older_version_is_brought_up_to_date(council: Council, 
     assert council.run("Where else?", store=older).warnings == ()
     with closing(sqlite3.connect(older)) as connection, closing(sqlite3.connect(path)) as fresh:
         shape = "SELECT name FROM pragma_table_info(?) ORDER BY name"
-        assert connection.execute("PRAGMA user_version").fetchone() == (_database.VERSION,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (_database.SCHEMA_VERSION,)
         for table in ("runs", "papers", "calls", "endings", "moments"):
             assert connection.execute(shape, (table,)).fetchall() == fresh.execute(shape, (table,)).fetchall()
 
 
-def test_a_migration_that_breaks_off_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(_database.connect(path)):
         pass
     broken = (*_database.MIGRATIONS, "CREATE TABLE further (x); ALTER TABLE nothing ADD COLUMN x;")
     monkeypatch.setattr(_database, "MIGRATIONS", broken)
-    monkeypatch.setattr(_database, "VERSION", len(broken))
+    monkeypatch.setattr(_database, "SCHEMA_VERSION", len(broken))
     with pytest.raises(errors.StoreError):
         _database.connect(path)
     with closing(sqlite3.connect(path)) as connection:
@@ -473,14 +469,14 @@ def test_a_migration_that_breaks_off_changes_nothing(path: Path, monkeypatch: py
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'further'").fetchone() == (0,)
 
 
-def test_a_home_that_is_not_there_costs_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_stores_path_is_absolute_and_expands_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "none"))
     assert Store("~/runs.db").path == tmp_path / "none" / "runs.db"
     assert os.path.isabs(Store("runs.db").path)  # noqa: PTH117
 
 
 @pytest.mark.parametrize("way", ["daemon", "stream", "raise"])
-def test_a_process_that_exits_in_the_middle_of_a_run_says_nothing_odd(
+def test_a_process_that_exits_during_a_run_prints_nothing_and_leaves_the_store_intact(
     path: Path, python: Callable[..., Any], way: str
 ) -> None:
     script = """
@@ -507,7 +503,7 @@ def test_a_process_that_exits_in_the_middle_of_a_run_says_nothing_odd(
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_nobody_loads_sqlite_without_asking_for_a_store(python: Callable[..., Any]) -> None:
+def test_sqlite_is_not_imported_without_a_store(python: Callable[..., Any]) -> None:
     script = """
         import sys
         from llm_council import Council, CouncilConfig
@@ -519,7 +515,7 @@ def test_nobody_loads_sqlite_without_asking_for_a_store(python: Callable[..., An
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_store_may_be_read_while_it_is_made(tmp_path: Path) -> None:
+def test_a_store_can_be_read_while_it_is_created(tmp_path: Path) -> None:
     wrong: list[errors.StoreError] = []
     done = threading.Event()
 

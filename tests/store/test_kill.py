@@ -18,7 +18,7 @@ from llm_council.testing.fakes import ScriptedProvider
 POINTS = 50
 SCRIPT = Path(__file__).with_name("kill.py")
 
-# What no two runs share: ids, and what a clock said.
+# Fields that differ between any two runs: ids and times.
 TIMES = {"at", "elapsed", "started", "duration", "run_id", "idempotency_key"}
 
 
@@ -30,7 +30,7 @@ def timeless(value: Any) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_fifty_kills(tmp_path: Path) -> None:
+def test_fifty_killed_runs_are_intact_and_resume_without_paying_twice(tmp_path: Path) -> None:
     """One test, so that parallel workers do not each kill fifty runs of their own."""
     folder = tmp_path
     command = [sys.executable, "-W", "error", str(SCRIPT), str(folder), "7", str(POINTS)]
@@ -41,7 +41,7 @@ def test_fifty_kills(tmp_path: Path) -> None:
     every_store_is_intact_and_every_run_resumes(facts)
     nothing_is_sent_before_it_is_journalled(facts)
     no_journalled_call_is_paid_twice(facts)
-    the_result_is_that_of_a_run_that_nobody_disturbed(folder, facts)
+    the_result_is_that_of_an_undisturbed_run(folder, facts)
     a_resumed_run_replays_bit_for_bit(folder, facts)
 
 
@@ -75,7 +75,7 @@ def no_journalled_call_is_paid_twice(facts: list[dict[str, Any]]) -> None:
     assert repeated
 
 
-def the_result_is_that_of_a_run_that_nobody_disturbed(killed: Path, facts: list[dict[str, Any]]) -> None:
+def the_result_is_that_of_an_undisturbed_run(killed: Path, facts: list[dict[str, Any]]) -> None:
     whole = {}
     for number, fact in enumerate(facts):
         if fact["runs"]:

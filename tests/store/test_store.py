@@ -1,4 +1,4 @@
-"""Runs that are stored, shown, exported, replayed and forgotten."""
+"""Storing, listing, showing, exporting, replaying, resuming and purging runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 import strategies
 from hypothesis import given
@@ -28,8 +29,8 @@ from llm_council.models import GenerateRequest, Phase
 from llm_council.models._convert import dump
 from llm_council.models._journal import Call, Ending
 from llm_council.results import CouncilResult
-from llm_council.store import Store, _journals, _records
-from llm_council.store._journals import RunJournal
+from llm_council.store import Store, _encoding
+from llm_council.store._run_journal import RunJournal
 from llm_council.store._writer import writer_for
 from llm_council.testing.fakes import ScriptedProvider
 
@@ -38,7 +39,7 @@ SCRIPT = {"draft": "It is Paris.", "critique": "Good.\nRANKING: A", "synthesise"
 
 
 def seats(script: Any = SCRIPT, **options: Any) -> list[ScriptedProvider]:
-    """Seat three, none of whom shares an error with another."""
+    """Return three seats; each has its own copy of the script, because an error instance cannot be shared."""
     return [ScriptedProvider(copy.deepcopy(script), name=name, **options) for name in ("ada", "bob", "cyd")]
 
 
@@ -85,26 +86,25 @@ async def test_calls_that_are_made_in_one_turn_of_the_loop_are_committed_togethe
     await council.arun("Where?")  # so that the writer's thread is there
     writer, plan = writer_for(path), council.plan("Where else?")
     journal = RunJournal(writer, plan)
-    committed: list[int] = []
-    write = _journals._ask
+    transactions: list[int] = []
 
-    def noted(*args: Any, **options: Any) -> None:
-        committed.append(writer.transaction)
-        write(*args, **options)
-
-    async def asking(name: str) -> None:
-        time.sleep(0.05)  # were the thread told of the first call, it would begin before the second
+    async def record(name: str) -> None:
+        time.sleep(0.05)  # long enough for the thread to begin a transaction, if the first call had woken it
         request = GenerateRequest(prompt="Where else?")
         await journal.record_call(Call(name=name, phase=Phase.DRAFT, seat=name, request=request))
 
-    monkeypatch.setattr(_journals, "_ask", noted)
+    def write_call(*args: Any) -> None:
+        transactions.append(writer.transaction)
+        RunJournal._write_call(journal, *args)
+
+    monkeypatch.setattr(journal, "_write_call", write_call)
     try:
         async with anyio.create_task_group() as group:
             for name in ("ada", "bob", "cyd"):
-                group.start_soon(asking, name)
+                group.start_soon(record, name)
     finally:
-        writer.over(plan.run_id, 1)
-    assert (len(committed), len(set(committed)), journal.warnings()) == (3, 1, ())
+        writer.remove_run(plan.run_id, 1)
+    assert (len(transactions), len(set(transactions)), journal.warnings()) == (3, 1, ())
 
 
 def test_nothing_is_written_unless_a_store_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_a_store_is_named_by_argument_configuration_environment_or_run(
         CouncilConfig(store=" ")
 
 
-def test_a_projects_file_cannot_have_runs_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_projects_configuration_file_cannot_name_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "council.toml").write_text('[council]\nstore = "runs.db"\n')
     with pytest.raises(errors.UntrustedConfig, match="store"):
@@ -153,7 +153,7 @@ def test_files_are_readable_by_their_owner_alone(council: Council, path: Path) -
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
-def test_a_file_that_others_could_read_no_longer_is(council: Council, path: Path) -> None:
+def test_a_file_that_others_can_read_is_made_private(council: Council, path: Path) -> None:
     path.parent.mkdir()
     path.touch()
     path.chmod(0o644)
@@ -181,7 +181,7 @@ def test_runs_are_listed_shown_and_exported(council: Council, path: Path) -> Non
 
 
 @pytest.mark.anyio
-async def test_the_awaited_half(council: Council, path: Path) -> None:
+async def test_the_awaited_methods_return_what_the_blocking_ones_do(council: Council, path: Path) -> None:
     result = await council.run("Where?")
     store = Store(path)
     (info,) = await store.runs()
@@ -206,7 +206,7 @@ async def test_the_awaited_half(council: Council, path: Path) -> None:
     ids=["plain", "repaired", "retried", "shortened", "failed", "odd"],
 )
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_replay_is_the_run_bit_for_bit(path: Path, script: Any, streamed: bool) -> None:
+def test_a_replay_returns_the_same_result_and_events_as_the_run(path: Path, script: Any, streamed: bool) -> None:
     heard: list[Event] = []
     council = Council(seats(script), config=CouncilConfig(), store=path, listeners=[heard.append])
     if streamed:
@@ -227,7 +227,7 @@ def test_a_replay_is_the_run_bit_for_bit(path: Path, script: Any, streamed: bool
 
 @pytest.mark.parametrize("grace", [0.0, None])
 @pytest.mark.anyio
-async def test_a_replay_keeps_who_was_cut_and_who_came_first(
+async def test_a_replay_keeps_the_order_of_answers_and_the_calls_that_were_cut(
     path: Path, grace: float | None, anyio_backend: str
 ) -> None:
     slow = ScriptedProvider(SCRIPT, name="ada", delay={"draft": 0.05 if grace is None else 30.0})
@@ -260,7 +260,7 @@ def test_a_run_that_its_deadline_ended_replays(path: Path) -> None:
     assert council.replay(result.run_id).to_dict() == result.to_dict()
 
 
-def test_what_is_not_stored_cannot_be_replayed(council: Council, path: Path) -> None:
+def test_replay_refuses_an_unknown_run_an_invalid_id_and_a_changed_call(council: Council, path: Path) -> None:
     with pytest.raises(errors.StoreError) as caught:
         council.replay("0123")
     assert caught.value.kind == "missing"
@@ -291,7 +291,7 @@ def test_no_secret_is_stored(path: Path) -> None:
     assert told.drafts["ada"] == "the key is *** and ***"
 
 
-def test_purge_really_deletes(council: Council, path: Path) -> None:
+def test_purge_removes_the_runs_text_from_the_files(council: Council, path: Path) -> None:
     kept = council.run("Where is the kept one?")
     gone = council.run("Where is the CANARY-OF-THE-TASK?")
     store = Store(path)
@@ -307,7 +307,7 @@ def test_purge_really_deletes(council: Council, path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_run_that_goes_on_is_neither_purged_nor_resumed(path: Path) -> None:
+async def test_a_running_run_can_be_neither_purged_nor_resumed(path: Path) -> None:
     council = Council(seats(delay=float("inf")), config=CouncilConfig(), store=path)
     store = Store(path)
     async with anyio.create_task_group() as group:
@@ -345,7 +345,7 @@ async def test_a_cancelled_run_resumes(path: Path) -> None:
     assert {call.repeats for call in (await Store(path).show(result.run_id)).calls} == {0, 1}
 
 
-def test_a_failed_run_asks_again_where_it_failed(path: Path) -> None:
+def test_resuming_a_failed_run_repeats_the_calls_that_failed(path: Path) -> None:
     down = {**SCRIPT, "synthesise": refused, "critique": "x"}
     failing = Council(seats({**SCRIPT, "draft": refused}), config=CouncilConfig(), store=path)
     lost = failing.run("Where?")
@@ -359,7 +359,7 @@ def test_a_failed_run_asks_again_where_it_failed(path: Path) -> None:
     assert council.resume(result.run_id).to_dict() == result.to_dict()
 
 
-def test_seats_of_a_resumed_run_are_found_or_missed(path: Path) -> None:
+def test_resume_refuses_a_council_that_lacks_a_seat_of_the_run(path: Path) -> None:
     failing = Council(seats(refused), config=CouncilConfig(), store=path)
     lost = failing.run("Where?")
     with pytest.raises(errors.UnknownProvider, match="ada"):
@@ -367,7 +367,7 @@ def test_seats_of_a_resumed_run_are_found_or_missed(path: Path) -> None:
     assert Store(path).show_sync(lost.run_id).info.status == "failed"
 
 
-def test_a_run_of_another_process_is_taken_over_once(council: Council, path: Path) -> None:
+def test_a_run_of_another_process_is_taken_over_only_without_heartbeats(council: Council, path: Path) -> None:
     result = council.run("Where?")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE runs SET status = 'running', owner = 'elsewhere:1', beat = 0")
@@ -385,7 +385,7 @@ def test_a_run_of_another_process_is_taken_over_once(council: Council, path: Pat
 
 
 @pytest.mark.anyio
-async def test_what_took_a_run_over_keeps_it(path: Path) -> None:
+async def test_a_process_whose_run_was_taken_over_writes_no_more_of_it(path: Path) -> None:
     taken = anyio.Event()
 
     async def later(_: GenerateRequest) -> str:
@@ -425,22 +425,20 @@ ENDINGS = st.builds(
 
 @examples(30)
 @given(ENDINGS)
-def test_an_ending_comes_back_as_it_was(ending: Ending) -> None:
-    text = _records.ending_text(ending)
+def test_an_ending_is_decoded_as_it_was_encoded_with_secrets_masked(ending: Ending) -> None:
+    text = _encoding.encode_ending(ending)
     assert text.isascii()
-    assert dump(_records.ending_from(text)) == _records.redacted(dump(ending))
-    assert _records.ending_text(_records.ending_from(text)) == text
+    assert dump(_encoding.decode_ending(text)) == _encoding.mask(dump(ending))
+    assert _encoding.encode_ending(_encoding.decode_ending(text)) == text
 
 
 @examples(15)
 @given(strategies.requests(), strategies.requests())
-def test_a_digest_tells_requests_apart_by_what_they_ask(one: GenerateRequest, other: GenerateRequest) -> None:
-    import attrs
-
+def test_requests_for_different_things_have_different_digests(one: GenerateRequest, other: GenerateRequest) -> None:
     aside = attrs.evolve(one, idempotency_key="another", metadata={"run_id": "another"}, timeout_seconds=1.0)
-    assert _records.digest(one) == _records.digest(aside)
-    if _records.redacted(dump(attrs.evolve(other, **_same(one)))) != _records.redacted(dump(one)):
-        assert _records.digest(one) != _records.digest(other)
+    assert _encoding.request_digest(one) == _encoding.request_digest(aside)
+    if _encoding.mask(dump(attrs.evolve(other, **_same(one)))) != _encoding.mask(dump(one)):
+        assert _encoding.request_digest(one) != _encoding.request_digest(other)
 
 
 def _same(one: GenerateRequest) -> dict[str, Any]:
@@ -452,18 +450,18 @@ def _same(one: GenerateRequest) -> dict[str, Any]:
         st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_what_holds_no_secret_is_stored_as_it_is(value: Any) -> None:
-    assert json.loads(_records.text_of({"value": value})) == {"value": value}
+def test_a_value_without_secrets_is_stored_unchanged(value: Any) -> None:
+    assert json.loads(_encoding.encode({"value": value})) == {"value": value}
 
 
-def test_a_record_that_is_too_large_loses_the_vendors_reply_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ending_that_is_too_large_is_stored_without_the_raw_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     from llm_council.models import GenerateResponse
 
-    monkeypatch.setattr(_records, "MOST", 2000)
+    monkeypatch.setattr(_encoding, "MAX_LENGTH", 2000)
     ending = Ending(response=GenerateResponse(text="words", raw={"long": "x" * 3000}))
-    assert _records.ending_from(_records.ending_text(ending)).response == GenerateResponse(text="words")
+    assert _encoding.decode_ending(_encoding.encode_ending(ending)).response == GenerateResponse(text="words")
     with pytest.raises(errors.StoreError, match="larger"):
-        _records.ending_text(Ending(response=GenerateResponse(text="x" * 3000)))
+        _encoding.encode_ending(Ending(response=GenerateResponse(text="x" * 3000)))
 
 
 def test_many_councils_write_one_store(path: Path) -> None:
@@ -495,13 +493,15 @@ def test_six_processes_start_at_once_and_write_one_store(
         ANSWER = '{"answer": "Paris", "reasoning": "It is the capital."}'
         seats = [ScriptedProvider({"*": ANSWER}, name=name) for name in ("ada", "bob", "cyd")]
         council = Council(seats, config=CouncilConfig(), store=sys.argv[1])
+        import llm_council.store
+        council.run("Where?", store=False)  # so that no child spends seconds on imports in its event loop
         children = []
         for _ in range(6):
             child = os.fork()
             if child == 0:
                 warnings = [line for _ in range(3) for line in council.run("Where?").warnings]
                 from llm_council.store import _writer
-                _writer._exit()
+                _writer.stop_all()
                 sys.stderr.write("".join(warnings))
                 sys.stderr.flush()
                 os._exit(len(warnings))

@@ -1,4 +1,4 @@
-"""What is asked of a store: which runs it has, what became of them, and that they be forgotten."""
+"""The queries of ``Store``: list, show, export, replay, claim and purge runs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,34 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
 from llm_council.errors import CouncilError, InvalidOption, StoreError
 from llm_council.models import Plan, Status
 from llm_council.models._convert import load
-from llm_council.store._database import connect, transaction, typed
-from llm_council.store._journals import owner
-from llm_council.store._recall import Past, PastCall
-from llm_council.store._records import ending_from
-from llm_council.store._writer import BEAT, writer_for
+from llm_council.store._database import as_store_error, connect, transaction
+from llm_council.store._encoding import decode_ending
+from llm_council.store._replay import PastCall, PastRun
+from llm_council.store._writer import HEARTBEAT, process_name, writer_for
 
-__all__ = ["RunInfo", "StoredCall", "StoredRun", "checked_id", "claimed", "exported", "listed", "opened", "past_of"]
+__all__ = [
+    "RunInfo",
+    "StoredCall",
+    "StoredRun",
+    "checked_id",
+    "claim",
+    "export_run",
+    "list_runs",
+    "past_run",
+    "purge",
+    "show_run",
+    "with_connection",
+]
 
 T = TypeVar("T")
+Moments: TypeAlias = list[tuple[str, float]]
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -37,18 +49,18 @@ INTERRUPTED = "interrupted"
 
 @attrs.frozen(kw_only=True)
 class RunInfo:
-    """A run, at a glance.
+    """A run in the list of runs.
 
     Attributes:
-        run_id: the run.
-        started: when, in UTC.
-        status: how it ended: a word of ``Status``; ``"running"`` while it goes on, ``"interrupted"`` when its process
-            ended before it did.
-        task: the beginning of what was asked.
-        subagent: the role that was played.
-        answered: calls whose ending is in the store.
-        in_flight: calls that have none.
-        version: the version of llm_council that began it.
+        run_id: the id of the run.
+        started: when it started, in UTC.
+        status: a value of ``Status``; ``"running"`` while the run goes on, ``"interrupted"`` if its process ended
+            before the run did.
+        task: the first 200 characters of the task.
+        subagent: the name of the subagent.
+        answered: number of calls that have ended.
+        in_flight: number of calls that have not ended.
+        version: the version of llm_council that started the run.
     """
 
     run_id: str
@@ -70,7 +82,7 @@ class StoredCall:
         key: its idempotency key.
         state: ``"answered"``, ``"failed"`` or ``"in flight"``.
         elapsed: seconds; None while it is in flight.
-        error: why it failed.
+        error: type and message of the error of a failed call.
         repeats: how often it was made again because it was in flight when the run was interrupted.
     """
 
@@ -84,13 +96,13 @@ class StoredCall:
 
 @attrs.frozen(kw_only=True)
 class StoredRun:
-    """Everything that a store has of a run.
+    """A stored run.
 
     Attributes:
-        info: the run, at a glance.
-        plan: what it set out to do.
+        info: the run as it is listed.
+        plan: its plan.
         calls: its calls, in the order in which they were first made.
-        result: what came of it, as ``CouncilResult.to_dict`` gives it; None while there is none.
+        result: the result as ``CouncilResult.to_dict`` returns it; None if there is none yet.
     """
 
     info: RunInfo
@@ -100,38 +112,36 @@ class StoredRun:
 
 
 def checked_id(run_id: str) -> str:
-    """Return a run's id, if it is one.
+    """Return a run id.
 
     Raises:
-        InvalidOption: it is none.
+        InvalidOption: it is not a valid run id.
     """
     if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):  # type: ignore[redundant-expr]
         raise InvalidOption(f"a run's id is 1 to 64 letters, digits, '_' or '-', got {run_id!r:.80}")
     return run_id
 
 
-def opened(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
-    """Open the store, do some work with it, and close it.
+def with_connection(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Open the store, call ``work`` with the connection, close the store, and return the value of ``work``.
 
     Raises:
-        StoreError: it cannot be opened or read.
+        StoreError: the store cannot be opened or read.
     """
     with closing(connect(path, create=False)) as connection:
         connection.row_factory = sqlite3.Row
-        connection.text_factory = _text  # a damaged record is one that cannot be read, and not the end of a list
+        # A damaged text must not end the list of runs.
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
         try:
             return work(connection)
         except sqlite3.Error as error:
-            raise typed(error, path) from None
+            raise as_store_error(error, path) from None
         except StoreError:
             raise
         except (ValueError, CouncilError) as error:
-            why = f"a record cannot be read ({type(error).__name__})"  # its own words would quote the record
-            raise StoreError(f"the run store {path}: {why}", kind="corrupt") from None
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+            # The message of ``error`` would quote the record.
+            reason = f"a record cannot be read ({type(error).__name__})"
+            raise StoreError(f"the run store {path}: {reason}", kind="corrupt") from None
 
 
 _RUNS = (
@@ -141,7 +151,7 @@ _RUNS = (
 )
 
 
-def listed(connection: sqlite3.Connection, path: Path, limit: int | None) -> tuple[RunInfo, ...]:
+def list_runs(connection: sqlite3.Connection, path: Path, limit: int | None) -> tuple[RunInfo, ...]:
     """Return the runs, the latest first."""
     rows = connection.execute(f"{_RUNS} ORDER BY started DESC, id LIMIT ?", (-1 if limit is None else limit,))
     return tuple(_info(row, path) for row in rows)
@@ -171,24 +181,24 @@ def _info(row: sqlite3.Row, path: Path) -> RunInfo:
 
 
 def _is_alive(row: sqlite3.Row, path: Path) -> bool:
-    """Tell whether the process of a run still works on it: it gives signs of life, and exists where it can be seen."""
-    if time.time() - row["beat"] > 3 * BEAT:
+    """Return True if the run's process has sent a heartbeat lately and, on this host, still exists."""
+    if time.time() - row["beat"] > 3 * HEARTBEAT:
         return False
     host, _, process = row["owner"].rpartition(":")
-    if row["owner"] == owner():
-        return writer_for(path).lives(row["id"], row["session"])
+    if row["owner"] == process_name():
+        return writer_for(path).has_run(row["id"], row["session"])
     if host == os.uname().nodename and process.isdigit():
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:
             return False
-        except PermissionError:  # somebody else's, and there
+        except PermissionError:  # it exists, and belongs to another user
             return True
     return True
 
 
-def shown(connection: sqlite3.Connection, path: Path, run_id: str) -> StoredRun:
-    """Return everything of a run."""
+def show_run(connection: sqlite3.Connection, path: Path, run_id: str) -> StoredRun:
+    """Return a stored run."""
     row = _row(connection, run_id)
     return StoredRun(
         info=_info(row, path),
@@ -217,17 +227,18 @@ def _call(row: sqlite3.Row) -> StoredCall:
     facts = {"name": row["name"], "key": row["key"], "repeats": row["repeats"]}
     if row["ending"] is None:
         return StoredCall(state="in flight", **facts)
-    ending = ending_from(row["ending"])
+    ending = decode_ending(row["ending"])
     if ending.error is None:
         return StoredCall(state="answered", elapsed=ending.elapsed, **facts)
     error = f"{type(ending.error).__name__}: {ending.error.message}"
     return StoredCall(state="failed", elapsed=ending.elapsed, error=error, **facts)
 
 
-def exported(connection: sqlite3.Connection, path: Path, run_id: str) -> dict[str, Any]:
-    """Return everything of a run as plain JSON values, its moments and the models' replies included."""
+def export_run(connection: sqlite3.Connection, path: Path, run_id: str) -> dict[str, Any]:
+    """Return a stored run as plain JSON values, with its moments and the vendors' replies."""
     row = _row(connection, run_id)
     info = _info(row, path)
+    moments = _longest(_moments(connection, run_id))
     calls = [
         {
             "name": call["name"],
@@ -247,72 +258,73 @@ def exported(connection: sqlite3.Connection, path: Path, run_id: str) -> dict[st
         "session": row["session"],
         "plan": _paper(connection, run_id, "plan"),
         "calls": calls,
-        "moments": [{"moment": moment, "at": at} for moment, at in _moments(connection, run_id)[0]],
+        "moments": [{"moment": moment, "at": at} for moment, at in moments],
         "result": _paper(connection, run_id, "result"),
     }
 
 
-def _moments(connection: sqlite3.Connection, run_id: str) -> tuple[list[tuple[str, float]], float]:
-    """Return the moments of the process that came furthest, the latest one among equals, and the last time of all."""
-    sessions: dict[int, list[tuple[str, float]]] = {}
+def _moments(connection: sqlite3.Connection, run_id: str) -> dict[int, Moments]:
+    """Return the moments of each session of a run, in order."""
+    sessions: dict[int, Moments] = {}
     rows = connection.execute("SELECT session, told FROM moments WHERE run = ? ORDER BY place", (run_id,))
     for row in rows:
-        told = [(str(moment), float(at)) for moment, at in json.loads(row["told"])]
-        sessions.setdefault(row["session"], []).extend(told)
-    last = max((at for moments in sessions.values() for _, at in moments), default=0.0)
+        moments = sessions.setdefault(row["session"], [])
+        moments += [(str(moment), float(at)) for moment, at in json.loads(row["told"])]
+    return sessions
+
+
+def _longest(sessions: dict[int, Moments]) -> Moments:
+    """Return the moments of the session that came furthest; of equals, the latest."""
     furthest = max(sessions, key=lambda session: (len(sessions[session]), session), default=None)
-    return ([] if furthest is None else sessions[furthest]), last
+    return [] if furthest is None else sessions[furthest]
 
 
-def past_of(connection: sqlite3.Connection, run_id: str) -> Past:
-    """Return a run as it is to be told again."""
+def past_run(connection: sqlite3.Connection, run_id: str) -> PastRun:
+    """Return a stored run for a replay or for resuming it."""
     row = _row(connection, run_id)
-    moments, last = _moments(connection, run_id)
-    if row["status"] != RUNNING:  # the process that finished it tells the whole of it, however it came there
-        mine = connection.execute(
-            "SELECT told FROM moments WHERE run = ? AND session = ? ORDER BY place", (run_id, row["session"])
-        )
-        moments = [(str(moment), float(at)) for told in mine for moment, at in json.loads(told["told"])]
+    sessions = _moments(connection, run_id)
+    # The session that finished a run replayed all moments of the earlier ones, too.
+    moments = _longest(sessions) if row["status"] == RUNNING else sessions.get(row["session"], [])
     calls = sorted(_calls(connection, run_id), key=lambda call: call["settled"] or math.inf)
-    return Past(
+    return PastRun(
         plan=load(Plan, _paper(connection, run_id, "plan")),
         session=row["session"],
         status=None if row["status"] == RUNNING else Status(row["status"]),
         calls={
             call["name"]: PastCall(
                 digest=call["digest"],
-                ending=None if call["ending"] is None else ending_from(call["ending"]),
+                ending=None if call["ending"] is None else decode_ending(call["ending"]),
                 repeats=call["repeats"],
             )
             for call in calls
         },
         moments=tuple(moments),
-        last=last,
+        last=max((at for session in sessions.values() for _, at in session), default=0.0),
     )
 
 
-def claimed(connection: sqlite3.Connection, path: Path, run_id: str) -> Past:
-    """Take a run over from the process that left it, and return it; of two that try, one does.
+def claim(connection: sqlite3.Connection, path: Path, run_id: str) -> PastRun:
+    """Take over a run whose process has ended, and return it. Only one process at a time can.
 
     Raises:
-        StoreError: another process works on it, or has just taken it over.
+        StoreError: another process works on the run.
     """
     with transaction(connection):
         row = _row(connection, run_id)
         if row["status"] == RUNNING and _is_alive(row, path):
             raise StoreError(f"the run {run_id} is running, in the process {row['owner']}", kind="running")
-        past = past_of(connection, run_id)
-        values = (RUNNING, past.session + 1, owner(), time.time(), run_id)
+        past = past_run(connection, run_id)
+        values = (RUNNING, past.session + 1, process_name(), time.time(), run_id)
         connection.execute("UPDATE runs SET status = ?, session = ?, owner = ?, beat = ? WHERE id = ?", values)
         connection.execute("DELETE FROM papers WHERE run = ? AND kind = 'result'", (run_id,))
-        writer_for(path).live(run_id, past.session + 1)
+        writer_for(path).add_run(run_id, past.session + 1)
     return attrs.evolve(past, session=past.session + 1)
 
 
-def purged(
+def purge(
     connection: sqlite3.Connection, path: Path, run_ids: Sequence[str], before: datetime | None
 ) -> tuple[str, ...]:
-    """Forget runs, and return which: those that are named, and those that began before a time and do not go on."""
+    """Delete the named runs, and all runs that started before a time and have ended; return their ids."""
     with transaction(connection):
         rows = [_row(connection, run_id) for run_id in dict.fromkeys(run_ids)]
         for row in rows:
@@ -325,6 +337,6 @@ def purged(
         connection.executemany("DELETE FROM runs WHERE id = ?", [(run_id,) for run_id in gone])
     (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
-        words = "the runs are deleted, but another process still reads what it had of them: purge again later"
-        raise StoreError(f"the run store {path}: {words}", kind="locked")
+        reason = "the runs are deleted, but the log still holds them while another process reads: purge again later"
+        raise StoreError(f"the run store {path}: {reason}", kind="locked")
     return gone
