@@ -1,14 +1,14 @@
-"""Google's dialect: ``generateContent``, as the Gemini API and Vertex AI speak it.
+"""Google's dialect, ``generateContent``, which the Gemini API and Vertex AI share.
 
-Pure functions that write requests and read replies, streams and errors. ``GeminiOptions`` holds how models differ.
+Specification: https://ai.google.dev/api/generate-content. The server's half, which the tests need, is in
+``llm_council.testing``.
 """
 
 from __future__ import annotations
 
 from llm_council.providers._google.errors import decode_error
-from llm_council.providers._google.options import GeminiOptions, ThinkingStyle
 from llm_council.providers._google.reply import FrameDecoder, decode_response
-from llm_council.providers._google.request import encode_request
+from llm_council.providers._google.request import GeminiOptions, ThinkingStyle, encode_request
 from llm_council.providers._google.stream import ArraySplitter, GeminiStream
 
 __all__ = [

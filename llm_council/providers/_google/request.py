@@ -1,21 +1,41 @@
-"""Requests of Google's dialect."""
+"""Requests of Google's dialect: how models differ, the contents of a conversation, and the payload."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any
 
+import attrs
+
 from llm_council._wire.openai_chat import SchemaStyle
+from llm_council._wire.payloads import loads
+from llm_council.errors import InvalidOption, MalformedReply
+from llm_council.models._attrs import strict_init
+from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
-from llm_council.providers._google.contents import encode_turns
-from llm_council.providers._google.options import DEFAULT, GeminiOptions, ThinkingStyle
 
-__all__ = ["MODES", "SCALARS", "encode_choice", "encode_request", "encode_thinking", "encode_tool"]
+__all__ = [
+    "DEFAULT",
+    "GeminiOptions",
+    "ThinkingStyle",
+    "encode_choice",
+    "encode_model_parts",
+    "encode_request",
+    "encode_thinking",
+    "encode_tool",
+    "result_object",
+]
 
-_JSON = "application/json"
+VENDOR = "gemini"
+MODEL = "model"
+SIGNATURE = "thoughtSignature"
+
 SCALARS = {"max_tokens": "maxOutputTokens", "temperature": "temperature", "top_p": "topP"}
 MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
-# What the vendor's own OpenAI-compatible address makes of the same words (Gemini API, OpenAI compatibility).
+
+# The values that Google's own OpenAI-compatible endpoint maps the effort words to (Gemini API docs, "OpenAI
+# compatibility").
 _BUDGETS = {
     Effort.MINIMAL: 1024,
     Effort.LOW: 1024,
@@ -31,23 +51,60 @@ _LEVELS = {
     Effort.HIGH: "HIGH",
     Effort.XHIGH: "HIGH",
     Effort.MAX: "HIGH",
-    Effort.NONE: "MINIMAL",  # these models cannot stop thinking
+    Effort.NONE: "MINIMAL",  # models with levels cannot turn thinking off
+}
+
+# Vertex AI requires the MIME type of every file. Google's own client derives it from the URL as well.
+_MIME_TYPES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "heic": "image/heic",
+    "heif": "image/heif",
 }
 
 
-def encode_request(request: GenerateRequest, options: GeminiOptions = DEFAULT) -> dict[str, Any]:
-    """Write a request; the model and the wish for a stream stand in its address. What it leaves out is left out.
+class ThinkingStyle(StrEnum):
+    """How a model is asked to think: ``thinkingBudget`` (2.5), ``thinkingLevel`` (3 and later), or not at all."""
 
-    The request's ``extra`` is laid over the payload: objects are joined key by key, lists of tools one after the other.
+    NONE = "none"
+    BUDGET = "budget"
+    LEVEL = "level"
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class GeminiOptions:
+    """How one model of the dialect differs from another; filled from the model's profile.
+
+    Attributes:
+        thinking: how the model is asked to think.
+        schema: what a structured output is sent as: the schema itself, the JSON media type alone, or nothing.
+    """
+
+    thinking: ThinkingStyle = attrs.field(default=ThinkingStyle.LEVEL, converter=ThinkingStyle)
+    schema: SchemaStyle = attrs.field(default=SchemaStyle.JSON_SCHEMA, converter=SchemaStyle)
+
+
+DEFAULT = GeminiOptions()
+"""The options of the newest models."""
+
+
+def encode_request(request: GenerateRequest, options: GeminiOptions = DEFAULT) -> dict[str, Any]:
+    """Encode a request as the payload of ``generateContent``. Model and stream are part of the URL, not of the payload.
+
+    ``request.extra`` is merged into the payload: objects key by key; its ``tools`` are appended.
 
     Args:
-        request: what is asked; ``fitting.fit`` has made it fit the model.
-        options: in what the model differs.
+        request: the request, already fitted to the model.
+        options: how the model differs.
 
     Raises:
-        InvalidOption: a tool's result that names neither the tool nor a call of this conversation.
+        InvalidOption: a tool's result names neither the tool nor an earlier call of the conversation.
     """
-    instructions, contents = encode_turns(request.turns())
+    instructions, contents = _encode_turns(request.turns())
     payload: dict[str, Any] = {"systemInstruction": {"parts": instructions}} if instructions else {}
     payload["contents"] = contents
     if request.tools:
@@ -60,26 +117,31 @@ def encode_request(request: GenerateRequest, options: GeminiOptions = DEFAULT) -
     extra = dict(request.extra)
     if isinstance(extra.get("tools"), list) and "tools" in payload:
         payload["tools"] += extra.pop("tools")
-    return _overlaid(payload, extra)
+    return _merge(payload, extra)
 
 
-def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    joined = dict(below)
-    for key, value in above.items():
-        known = joined.get(key)
-        both = isinstance(known, Mapping) and isinstance(value, Mapping)
-        joined[key] = _overlaid(known, value) if both else value  # type: ignore[arg-type]
-    return joined
+def _merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overlay.items():
+        known = merged.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merge(known, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def encode_tool(tool: Tool) -> dict[str, Any]:
-    declared: dict[str, Any] = {"name": tool.name}
+    """Encode a tool as a function declaration."""
+    declaration: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
-        declared["description"] = tool.description
-    return {**declared, "parametersJsonSchema": dict(tool.parameters)}
+        declaration["description"] = tool.description
+    declaration["parametersJsonSchema"] = dict(tool.parameters)
+    return declaration
 
 
 def encode_choice(choice: str) -> dict[str, Any]:
+    """Encode a tool choice: a mode, or the name of the tool that must be called."""
     if choice in MODES:
         return {"mode": MODES[choice]}
     return {"mode": "ANY", "allowedFunctionNames": [choice]}
@@ -98,36 +160,172 @@ def _encode_config(request: GenerateRequest, options: GeminiOptions) -> dict[str
 
 
 def _encode_format(request: GenerateRequest, options: GeminiOptions) -> dict[str, Any]:
-    wanted, legacy = request.structured_output, request.response_format
+    structured, legacy = request.structured_output, request.response_format
     schema: Any = None
-    if wanted is not None:
-        schema = dict(wanted.json_schema)
+    if structured is not None:
+        schema = dict(structured.json_schema)
     elif legacy is not None:
-        inner = legacy.get("json_schema")
+        inner = legacy.get("json_schema")  # OpenAI's form of a response format
         schema = inner.get("schema") if isinstance(inner, Mapping) else None
-        if schema is None and legacy.get("type") != "json_object":
-            return {}
-    else:
+    is_json = schema is not None or (legacy is not None and legacy.get("type") == "json_object")
+    if not is_json or options.schema is SchemaStyle.NONE:
         return {}
-    if options.schema is SchemaStyle.NONE:
-        return {}
-    if options.schema is SchemaStyle.JSON_OBJECT or schema is None:
-        return {"responseMimeType": _JSON}
-    return {"responseMimeType": _JSON, "responseJsonSchema": schema}
+    config: dict[str, Any] = {"responseMimeType": "application/json"}
+    if schema is not None and options.schema is not SchemaStyle.JSON_OBJECT:
+        config["responseJsonSchema"] = schema
+    return config
 
 
 def encode_thinking(config: ReasoningConfig, options: GeminiOptions) -> dict[str, Any]:
-    """Write how much to think; a model that is asked to think is asked for its thoughts too."""
+    """Encode how much to think. Thoughts are returned only on request, so a model that thinks is asked for them."""
     effort = config.effort
-    written: dict[str, Any] = {}
+    thinking: dict[str, Any] = {}
     if options.thinking is ThinkingStyle.BUDGET:
         budget = 0 if effort is Effort.NONE else config.budget_tokens
         if budget is None and effort is not None:
             budget = _BUDGETS[effort]
         if budget is not None:
-            written["thinkingBudget"] = budget
+            thinking["thinkingBudget"] = budget
     elif options.thinking is ThinkingStyle.LEVEL and effort is not None:
-        written["thinkingLevel"] = _LEVELS[effort]
-    if written and effort is not Effort.NONE and written.get("thinkingBudget") != 0:
-        written["includeThoughts"] = True
-    return written
+        thinking["thinkingLevel"] = _LEVELS[effort]
+    if thinking and effort is not Effort.NONE and thinking.get("thinkingBudget") != 0:
+        thinking["includeThoughts"] = True
+    return thinking
+
+
+def _encode_turns(turns: Iterable[Message]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the parts of the instructions, and the contents.
+
+    The API takes instructions in one place only, and the results of parallel calls in one content. Turns of the model
+    without parts are dropped, since the API rejects an empty content.
+    """
+    instructions: list[dict[str, Any]] = []
+    contents: list[dict[str, Any]] = []
+    tool_names: dict[str, str] = {}  # by the id of the call
+    results: list[dict[str, Any]] | None = None  # the parts of the last content, if it holds results
+    for turn in turns:
+        if turn.role in (Role.SYSTEM, Role.DEVELOPER):
+            if turn.text:
+                instructions.append({"text": turn.text})
+        elif turn.role == Role.TOOL:
+            parts = _encode_result(turn, tool_names)
+            if results is not None:
+                results.extend(parts)
+            else:
+                results = parts
+                contents.append({"role": "user", "parts": parts})
+        else:
+            results = None
+            tool_names.update((call.id, call.name) for call in turn.tool_calls)
+            is_model = turn.role == Role.ASSISTANT
+            parts = encode_model_parts(turn) if is_model else _encode_parts(turn)
+            if parts:
+                contents.append({"role": MODEL if is_model else str(turn.role), "parts": parts})
+    return instructions, contents
+
+
+def _encode_result(turn: Message, tool_names: Mapping[str, str]) -> list[dict[str, Any]]:
+    name = turn.name or tool_names.get(turn.tool_call_id or "")
+    if not name:
+        raise InvalidOption(
+            "a message of role 'tool' needs name, or tool_call_id: the id of an earlier call in the conversation"
+        )
+    result: dict[str, Any] = {"id": turn.tool_call_id} if turn.tool_call_id else {}
+    result.update(name=name, response=result_object(turn.text))
+    parts = () if isinstance(turn.content, str) else turn.content
+    images = [_encode_image(part) for part in parts if isinstance(part, ImagePart)]
+    return [{"functionResponse": result}, *images]
+
+
+def result_object(text: str) -> dict[str, Any]:
+    """Return a tool's result as the object that the API requires: a JSON object as it is, other text as ``result``."""
+    value = _load_object(text)
+    return {"result": text} if value is None else value
+
+
+def _load_object(text: str) -> dict[str, Any] | None:
+    try:
+        value = loads(text) if text.lstrip()[:1] == "{" else None
+    except MalformedReply:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _encode_parts(turn: Message) -> list[dict[str, Any]]:
+    if isinstance(turn.content, str):
+        return [{"text": turn.content}]
+    parts: list[dict[str, Any]] = []
+    for part in turn.content:
+        if isinstance(part, ImagePart):
+            parts.append(_encode_image(part))
+        elif isinstance(part, TextPart):
+            _add_text(parts, part.text)
+    return parts
+
+
+def _add_text(parts: list[dict[str, Any]], text: str) -> None:
+    """Append text to the last part if that is plain text, else as a new part."""
+    if parts and parts[-1].keys() == {"text"}:
+        parts[-1]["text"] += text
+    else:
+        parts.append({"text": text})
+
+
+def _encode_image(part: ImagePart) -> dict[str, Any]:
+    if part.url is None:
+        return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
+    extension = part.url.partition("?")[0].rpartition(".")[2].lower()
+    mime_type = part.media_type or _MIME_TYPES.get(extension)
+    file = {"fileUri": part.url}
+    if mime_type:
+        file["mimeType"] = mime_type
+    return {"fileData": file}
+
+
+def encode_model_parts(turn: Message) -> list[dict[str, Any]]:
+    """Encode the parts of a model's turn: reasoning of this vendor with its signatures, text, images and calls.
+
+    A signature must go back on the part that carried it (Gemini API docs, "Thought signatures"): a reasoning part with
+    a signature and no text signs the text that follows.
+    """
+    parts: list[dict[str, Any]] = []
+    signature: str | None = None
+    for part in (TextPart(text=turn.content),) if isinstance(turn.content, str) else turn.content:
+        if isinstance(part, ReasoningPart) and part.vendor != VENDOR:
+            continue
+        if signature is not None:
+            text = part.text if isinstance(part, TextPart) else None
+            parts.append({"text": text or "", SIGNATURE: signature})
+            signature = None
+            if text is not None:
+                continue
+        if isinstance(part, TextPart):
+            if part.text:
+                _add_text(parts, part.text)
+        elif isinstance(part, ImagePart):
+            parts.append(_encode_image(part))
+        elif part.data is not None:
+            parts.append(dict(part.data))
+        elif part.text:
+            thought = {"text": part.text, "thought": True}
+            if part.signature:
+                thought[SIGNATURE] = part.signature
+            parts.append(thought)
+        else:
+            signature = part.signature
+    if signature is not None:
+        parts.append({"text": "", SIGNATURE: signature})
+    return [*parts, *(_encode_call(call) for call in turn.tool_calls)]
+
+
+def _encode_call(call: ToolCall) -> dict[str, Any]:
+    function: dict[str, Any] = {"id": call.id} if call.id else {}
+    function["name"] = call.name
+    if call.arguments.strip():
+        arguments = _load_object(call.arguments)
+        # The API takes objects only, and the model may have written anything.
+        function["args"] = {"arguments": call.arguments} if arguments is None else arguments
+    part: dict[str, Any] = {"functionCall": function}
+    if call.extra.get(SIGNATURE):
+        part[SIGNATURE] = call.extra[SIGNATURE]
+    return part

@@ -14,20 +14,20 @@ from llm_council.providers._google.reply import FrameDecoder, decode_response
 __all__ = ["ArraySplitter", "GeminiStream"]
 
 _LIMITS = Limits()
-_INSIDE = re.compile(rb'["\\]')
-_OUTSIDE = re.compile(rb'["\[\]{}]')
+_IN_STRING = re.compile(rb'["\\]')
+_OUTSIDE_STRING = re.compile(rb'["\[\]{}]')
 
 
 class ArraySplitter:
-    """Cut the bytes of a JSON array into its objects, as they end: each is an event without a name.
+    """Split the bytes of a JSON array into its objects as they end; each becomes an event without a name.
 
     Args:
-        limits: no object is larger than ``event`` bytes.
+        limits: ``event`` bounds the size of one object, in bytes.
 
     Attributes:
-        closed: the array has ended: nothing follows.
-        before: once ``feed`` has raised, the objects that ended within the same piece before the fault.
-        stray: nothing: what stands between the objects is not looked at.
+        closed: the array has ended.
+        before: after ``feed`` has raised, the objects of the same bytes that ended before the fault.
+        stray: always empty; bytes between the objects are ignored.
     """
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
@@ -35,74 +35,73 @@ class ArraySplitter:
         self.before: list[SseEvent] = []
         self.stray: list[bytes] = []
         self._limit = limits.event
-        self._text = bytearray()  # from the object that has not ended yet
-        self._at = 0  # the first byte that was not looked at
-        self._begin = 0
+        self._buffer = bytearray()  # from the start of the object that has not ended yet
+        self._position = 0  # the first byte of the buffer that has not been scanned
+        self._start = 0  # of the object
         self._depth = 0
-        self._quoted = False
+        self._in_string = False
 
     def feed(self, data: bytes) -> list[SseEvent]:
-        """Return the objects that end within this piece.
+        """Return the objects that end within these bytes.
 
         Raises:
             ReplyTooLarge: an object is too large.
             MalformedReply: an object is not UTF-8.
         """
-        found: list[bytes] = []
-        text = self._text
-        text += data
+        objects: list[bytes] = []
+        buffer = self._buffer
+        buffer += data
         while not self.closed:
-            mark = (_INSIDE if self._quoted else _OUTSIDE).search(text, self._at)
-            if mark is None:
-                self._at = len(text)
+            match = (_IN_STRING if self._in_string else _OUTSIDE_STRING).search(buffer, self._position)
+            if match is None:
+                self._position = len(buffer)
                 break
-            sign, start, end = mark[0], mark.start(), mark.end()
-            del mark  # it holds the bytes, which could not be cut then
+            sign, start, end = match[0], match.start(), match.end()
+            del match  # a match exports the buffer, and a bytearray that is exported cannot be resized
             if sign == b"\\":
-                if end == len(text):  # what it escapes comes next
-                    self._at = start
+                if end == len(buffer):  # the escaped character is in the next bytes
+                    self._position = start
                     break
-                self._at = end + 1
+                self._position = end + 1
                 continue
-            self._at = end
+            self._position = end
             if sign == b'"':
-                self._quoted = not self._quoted
+                self._in_string = not self._in_string
             elif sign in b"[{":
                 self._depth += 1
                 if self._depth == 2:
-                    self._begin = start
+                    self._start = start
             else:
                 self._depth -= 1
                 if self._depth == 1:
-                    found.append(bytes(text[self._begin : end]))
-                    del text[:end]
-                    self._at = self._begin = 0
+                    objects.append(bytes(buffer[self._start : end]))
+                    del buffer[:end]
+                    self._position = self._start = 0
                 self.closed = self._depth <= 0
         events = self.before = list[SseEvent]()
-        for item in found:
-            if len(item) > self._limit:
-                raise self._too_large()
-            events.append(SseEvent(event_text(item)))
-        if len(text) > self._limit:
-            raise self._too_large()
+        for found in objects:
+            self._check_size(found)
+            events.append(SseEvent(event_text(found)))
+        self._check_size(buffer)
         return events
 
-    def _too_large(self) -> ReplyTooLarge:
-        return ReplyTooLarge(f"one event of the stream is larger than {self._limit} bytes", limit=self._limit)
+    def _check_size(self, data: bytes | bytearray) -> None:
+        if len(data) > self._limit:
+            raise ReplyTooLarge(f"one event of the stream is larger than {self._limit} bytes", limit=self._limit)
 
     def finish(self) -> list[SseEvent]:
-        """Return nothing: an object that has not ended is none."""
+        """Return an empty list: an object that has not ended is no event."""
         return []
 
 
 class GeminiStream(BodyReader):
-    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+    """Decode the body of a stream as it arrives, from bytes to chunks.
 
-    Events have no end mark; an array that has ended is one.
+    Server-sent events end with the body; an array ends with its closing bracket.
 
     Args:
         limits: ``event`` and ``json_depth`` bound each event.
-        request_id: the id from the reply's headers; None takes the one in the stream.
+        request_id: the id from the HTTP headers; None means the one in the stream.
     """
 
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None) -> None:
@@ -112,7 +111,7 @@ class GeminiStream(BodyReader):
 
     @property
     def done(self) -> bool:
-        """Whether the array has ended, or a fault came: nothing follows. Events have no end mark."""
+        """Return True once nothing follows: the array has ended, or a fault occurred. Events have no end mark."""
         return super().done or (self._array is not None and self._array.closed)
 
     def _begin(self, sign: bytes) -> None:

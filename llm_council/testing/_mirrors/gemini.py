@@ -11,10 +11,21 @@ from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.providers._google.contents import MODEL, SIGNATURE, model_parts, reasoning_part, result_object
-from llm_council.providers._google.options import DEFAULT, VENDOR, GeminiOptions
-from llm_council.providers._google.reply import CANDIDATE_EXTRA, REPLY_EXTRA
-from llm_council.providers._google.request import MODES, SCALARS, encode_choice, encode_thinking, encode_tool
+from llm_council.providers._google.reply import CANDIDATE_EXTRA, REPLY_EXTRA, reasoning_part
+from llm_council.providers._google.request import (
+    DEFAULT,
+    MODEL,
+    MODES,
+    SCALARS,
+    SIGNATURE,
+    VENDOR,
+    GeminiOptions,
+    encode_choice,
+    encode_model_parts,
+    encode_thinking,
+    encode_tool,
+    result_object,
+)
 
 __all__ = ["decode_request", "encode_array", "encode_chunks", "encode_error", "encode_response", "frame"]
 
@@ -287,7 +298,7 @@ def encode_array(payloads: Iterable[Mapping[str, Any]]) -> bytes:
 def _parts(response: GenerateResponse) -> list[dict[str, Any]]:
     signed = "".join(part.text for part in response.reasoning_parts)
     lead = (response.reasoning or "").removesuffix(signed)
-    return [*([{"text": lead, "thought": True}] if lead else []), *model_parts(response.to_message())]
+    return [*([{"text": lead, "thought": True}] if lead else []), *encode_model_parts(response.to_message())]
 
 
 def _candidates(response: GenerateResponse, parts: list[dict[str, Any]], *, last: bool) -> dict[str, Any]:
