@@ -25,10 +25,10 @@ STDLIB = sysconfig.get_path("stdlib")
 
 AREAS = {
     "_engine": "engine: phases, prompts, fences, tally",
-    "providers": "providers: the door, the account of a call, negotiation",
+    "providers": "providers: the way in, fitting, adapters",
     "_wire": "wire: requests encoded, replies decoded and checked",
-    "transports": "transports: our side of HTTP",
-    "models": "nouns: construction and validation",
+    "transports": "transports: our part of HTTP",
+    "models": "models: construction and validation",
     "results": "results",
     "_schema": "schema: answers found and validated",
     "subagents": "subagents",
