@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
 from llm_council._runtime.calls import break_off, refuse_inside_loop, submit, wait_for
+from llm_council._runtime.frames import user_traceback
 from llm_council._runtime.loops import is_running
 from llm_council._runtime.pump import Pump, Source
-from llm_council._runtime.thread import Job, authored, ended
+from llm_council._runtime.thread import Job, ended
 from llm_council.errors import RuntimeShutdownError
 
 __all__ = ["BlockingStream", "Feed", "iterate"]
@@ -87,7 +88,7 @@ class Feed(Job[None], Generic[T]):
         error, self.error = self.error, None
         if error is not None:
             try:
-                raise error.with_traceback(authored(error))
+                raise error.with_traceback(user_traceback(error))
             finally:
                 del error, self  # no cycle through the traceback
 

@@ -19,9 +19,10 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
+from llm_council._runtime.frames import user_traceback
 from llm_council._runtime.loops import is_running as running_inside_loop
 from llm_council._runtime.stepping import stepping
-from llm_council._runtime.thread import Job, LoopThread, authored
+from llm_council._runtime.thread import Job, LoopThread
 from llm_council.errors import InsideEventLoopError, RuntimeShutdownError, UnsupportedEnvironmentError
 
 __all__ = [
@@ -84,7 +85,7 @@ def call(core: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: 
     if error is None:
         return job.value
     try:
-        raise error.with_traceback(authored(error))
+        raise error.with_traceback(user_traceback(error))
     finally:
         del error, job  # no cycle through the traceback
 

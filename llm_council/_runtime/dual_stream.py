@@ -12,8 +12,8 @@ import anyio
 from llm_council._runtime import loops
 from llm_council._runtime.blocking_stream import BlockingStream, Feed
 from llm_council._runtime.calls import refuse_inside_loop
+from llm_council._runtime.frames import user_traceback
 from llm_council._runtime.pump import Pump, Source
-from llm_council._runtime.thread import authored, hidden
 from llm_council.errors import ConfigurationError
 
 __all__ = ["AwaitedStream", "DualStream"]
@@ -88,12 +88,9 @@ class _AwaitedFeed(Generic[T]):
         error, self.error = self.error, None
         if error is not None:
             try:
-                raise error.with_traceback(authored(error))
+                raise error.with_traceback(user_traceback(error))
             finally:
                 del error, self
-
-
-hidden.add(_AwaitedFeed._run.__code__)
 
 
 class AwaitedStream(AsyncIterator[T]):

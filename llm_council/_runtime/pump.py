@@ -12,8 +12,6 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from llm_council._runtime.thread import hidden
-
 __all__ = ["Pump", "Source"]
 
 T = TypeVar("T")
@@ -100,6 +98,3 @@ async def _aclose(iterator: AsyncIterator[Any]) -> None:
         except BaseExceptionGroup as group:
             if group.split(GeneratorExit)[1] is not None:  # a task group held across a yield wraps the sign to end
                 raise
-
-
-hidden.add(Pump.run.__code__)

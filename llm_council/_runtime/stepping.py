@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any, Final, TypeVar
 
-from llm_council._runtime.thread import hidden
+from llm_council._runtime.frames import is_internal
 
 __all__ = ["SLOW", "noted", "standing", "stepping"]
 
@@ -60,11 +60,7 @@ def noted(work: Coroutine[Any, Any, T], name: str) -> Generator[Any, Any, T]:
 def standing(work: Any) -> str:
     """Return ``", at file.py:12"`` for the outermost line of a coroutine that is not ours; empty when it has none."""
     while inspect.iscoroutine(work) and work.cr_frame is not None:
-        code = work.cr_code
-        if code not in hidden:
-            return f", at {Path(code.co_filename).name}:{work.cr_frame.f_lineno}"
+        if not is_internal(work.cr_frame):
+            return f", at {Path(work.cr_code.co_filename).name}:{work.cr_frame.f_lineno}"
         work = work.cr_await
     return ""
-
-
-hidden.add(noted.__code__)

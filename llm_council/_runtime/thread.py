@@ -16,7 +16,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import CodeType, TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 import anyio
@@ -25,7 +24,7 @@ from sniffio import current_async_library_cvar
 from llm_council._runtime.loops import AsyncioLoop
 from llm_council.errors import RuntimeShutdownError
 
-__all__ = ["CLEANUP", "Answering", "Job", "LoopThread", "authored", "ended", "hidden"]
+__all__ = ["CLEANUP", "Answering", "Job", "LoopThread", "ended"]
 
 T = TypeVar("T")
 
@@ -169,17 +168,6 @@ class Answering:
 def ended() -> RuntimeShutdownError:
     """Return the error of what was running when its thread was shut down."""
     return RuntimeShutdownError("the thread behind blocking calls was shut down while this call was running")
-
-
-def authored(error: BaseException) -> TracebackType | None:
-    """Return the traceback of an error without the frames of this machinery at its top."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code in hidden:
-        traceback = traceback.tb_next
-    return traceback
-
-
-hidden: Final[set[CodeType]] = {Job._run.__code__}
 
 
 if sys.platform == "win32":

@@ -19,7 +19,6 @@ import attrs
 
 from llm_council import _runtime, transports
 from llm_council._runtime import per_loop
-from llm_council._runtime import thread as _thread
 from llm_council.errors import (
     AdapterFailed,
     ApiError,
@@ -403,6 +402,3 @@ def _name(adapter: Any) -> str:
     if not isinstance(name, str) or not name:
         raise InvalidOption(f'{type(adapter).__qualname__} has no name: set name = "..." on the class')
     return name
-
-
-_thread.hidden.update(core.__code__ for core in (call, _passed_on, stream))

@@ -14,7 +14,6 @@ import sniffio
 
 from llm_council._runtime import Answering, AwaitedStream, call_context, loops
 from llm_council._runtime.stepping import noted, standing
-from llm_council._runtime.thread import hidden
 from llm_council.errors import AdapterFailed, TimedOut
 from llm_council.errors._partial import Words
 from llm_council.models.limits import Timeouts
@@ -302,6 +301,3 @@ class Steps(Generic[T]):
         aclose = getattr(self._iterator, "aclose", None)
         if aclose is not None:
             await aclose()
-
-
-hidden.update(core.__code__ for core in (InPlace.run, Errand.run, Errand.work, Steps.next, _Noted.__anext__))

@@ -6,35 +6,18 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, TypeVar, cast, overload
 
 import anyio
 
 from llm_council import _runtime
 from llm_council._runtime import call_context
-from llm_council._runtime.thread import authored, hidden
+from llm_council._runtime.frames import user_traceback
 from llm_council.errors import AdapterFailed, Attempt, CouncilError, ProviderError
 from llm_council.errors._secrets import redact
 from llm_council.transports import translate
 
 F = TypeVar("F", bound=Callable[..., None])
-
-_PACKAGE = Path(__file__).parents[2]
-_SPEAKERS = (
-    "_http",
-    "_anthropic",
-    "_cohere",
-    "_google",
-    "_ollama",
-    "_replicate",
-    "_agents",
-    "ai21.py",
-    "replicate.py",
-    "vertex.py",
-    "cli",
-)
-_INSIDE = tuple(str(_PACKAGE / part) for part in ("_wire", "transports", *(f"providers/{name}" for name in _SPEAKERS)))
 
 __all__ = ["brief", "guarded", "raise_typed", "stripped", "tell", "typed"]
 
@@ -91,21 +74,9 @@ def raise_typed(exc: BaseException | None) -> None:
         raise exc
     error = typed(exc)
     try:
-        raise error.with_traceback(_outside(authored(error)))
+        raise error.with_traceback(user_traceback(error))
     finally:
         del error, exc  # no cycle through the traceback
-
-
-def _outside(traceback: TracebackType | None) -> TracebackType | None:
-    """Cut a traceback where it enters our own providers: their frames hold what a vendor sent, word for word."""
-    frame, last = traceback, None
-    while frame is not None and not frame.tb_frame.f_code.co_filename.startswith(_INSIDE):
-        frame, last = frame.tb_next, frame
-    if last is None and frame is not None:
-        return None
-    if last is not None:
-        last.tb_next = None
-    return traceback
 
 
 def tell(error: CouncilError, name: str, request: Any, began: float, partial: Callable[[], object] | None) -> None:
@@ -182,6 +153,3 @@ def stripped(exc: BaseException) -> BaseException:
     except Exception:  # an exception may refuse to be changed  # noqa: BLE001
         return RuntimeError(type(exc).__name__)
     return exc.with_traceback(None)
-
-
-hidden.add(raise_typed.__code__)

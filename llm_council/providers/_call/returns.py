@@ -10,7 +10,6 @@ from typing import Any
 import anyio.to_thread
 import attrs
 
-from llm_council._runtime.thread import hidden
 from llm_council._wire.payloads import well_formed
 from llm_council.errors import (
     AdapterFailed,
@@ -202,6 +201,3 @@ def _response(value: Any) -> GenerateResponse:
     else:
         remedy = "return a GenerateResponse, a string, or an async iterator of these"
     raise AdapterFailed(f"the adapter returned {kind}: {remedy}")
-
-
-hidden.update(core.__code__ for core in (invoke, pieces, whole))

@@ -31,11 +31,13 @@ from llm_council.errors import (
     TimedOut,
     TruncatedReply,
 )
+from llm_council.middleware import Failover, Retry
 from llm_council.models import (
     FinishReason,
     ImagePart,
     Message,
     ReasoningConfig,
+    RetryPolicy,
     StructuredOutput,
     ToolCall,
     ToolCallDelta,
@@ -55,6 +57,8 @@ from llm_council.providers.base import (
     examine,
     stream,
 )
+from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.testing.servers import FakeVendor
 
 pytestmark = pytest.mark.anyio
 
@@ -418,6 +422,31 @@ async def test_an_error_ends_in_the_authors_code(made, ask):
     frames = traceback.extract_tb(caught.value.__traceback__)
     assert frames[-1].name == "generate"
     assert len(frames) <= 4
+
+
+async def test_our_frames_leave_a_traceback_and_every_authors_frame_stays(made, ask):
+    async def generate(request):
+        raise RateLimited("mine")
+
+    async def outer(request):
+        return await call(Retry(made(generate), RetryPolicy(max_retries=0)), request)
+
+    with pytest.raises(RateLimited) as caught:
+        await call(Failover([made(outer)]), ask)
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    below = [frame.name for frame in frames[[frame.name for frame in frames].index("raise_typed") + 1 :]]
+    assert below == ["outer", "generate"]
+
+
+async def test_no_frame_below_an_adapter_of_ours_stays(ask):
+    class Author(OpenAICompatibleProvider):
+        def parse_response(self, data):
+            raise RateLimited("the author's hook holds what the vendor sent")
+
+    provider = Author(base_url="https://llm.example.com/v1", transport=FakeVendor("openai", "42").transport())
+    with pytest.raises(RateLimited, match="hook") as caught:
+        await call(provider, attrs.evolve(ask, model="m"))
+    assert [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)][1:] == ["call", "raise_typed"]
 
 
 # Time.
