@@ -14,7 +14,7 @@ __all__ = ["leaving_at_once", "main"]
 
 
 def main() -> None:
-    """Run the command line and exit: 0 success, 1 failed run, 2 usage, 3 degraded with --strict, 130 interrupted."""
+    """Run the command line and exit: 0 success, 1 failed, 2 wrong usage, 3 degraded and ``--strict``, 130 Ctrl-C."""
     with leaving_at_once():
         from llm_council.cli._main import main as run
     run()
@@ -22,9 +22,10 @@ def main() -> None:
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """End the process upon Ctrl-C while modules are imported: nothing has begun, and a traceback would say nothing."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    """Exit on Ctrl-C without a traceback while modules are imported: no run has started yet."""
+    # Signal handlers can be set in the main thread only, and a handler of the embedding program stays.
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if not is_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     signal.signal(signal.SIGINT, _leave)

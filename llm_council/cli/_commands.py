@@ -1,44 +1,40 @@
-"""The commands beside ``run``: what is there, and is it well."""
+"""The commands that inspect and set up: providers, subagents, models, config, doctor and version."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
 import click
 
+import llm_council
 from llm_council.cli._main import FAILED
-from llm_council.cli._terminal import visible
+from llm_council.cli._output import json_option, print_json, print_table, visible
 
-__all__ = ["config", "doctor", "models", "providers", "subagents"]
+__all__ = ["check_installation", "config", "doctor", "fetch_weights", "models", "providers", "subagents", "version"]
 
-
-def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
-    """Print aligned columns; the last one is as long as it likes, so that no word is cut and a pipe can read it."""
-    rows = [[visible(" ".join(cell.split())) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip())
+_DISTRIBUTION = "llm-council-sdk"
 
 
-def _json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-_as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.command()
+def version() -> None:
+    """Show the version."""
+    click.echo(f"{_DISTRIBUTION} {llm_council.__version__}")
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[PROVIDER]...")
-@click.option("--deep", is_flag=True, help="Make a real call to each provider, as a run does; it may cost money.")
-@_as_json
+@click.option("--deep", is_flag=True, help="Make one real call to each provider, which may cost money.")
+@json_option
 def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
-    """Check providers and this installation; without names, the providers that a council would seat."""
-    from llm_council.cli._installation import check_installation
+    """Check providers and this installation.
+
+    Without names, check the providers that a council would use.
+    """
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
 
@@ -47,22 +43,53 @@ def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
         found = council.doctor_sync(deep=deep)
     if json_:
         seats = {name: {"ok": r.ok, "message": r.message, "latency_ms": r.latency_ms} for name, r in found.items()}
-        _json({"installation": faults, "seats": seats})
+        print_json({"installation": faults, "seats": seats})
     else:
-        _table(
-            [(name, "ok" if r.ok else "FAULT", _ms(r.latency_ms), r.message) for name, r in found.items()],
-            ("seat", "state", "time", "what was found"),
-        )
+        rows = []
+        for name, result in found.items():
+            time = "" if result.latency_ms is None else f"{result.latency_ms:.0f} ms"
+            rows.append((name, "ok" if result.ok else "FAULT", time, result.message))
+        print_table(rows, ("seat", "state", "time", "what was found"))
         for fault in faults:
             click.echo(f"installation: {visible(fault)}")
     return 0 if not faults and all(result.ok for result in found.values()) else FAILED
 
 
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:.0f} ms"
+def check_installation() -> list[str]:
+    """Return a message with a remedy for each fault of this installation.
+
+    Other projects use the import name ``llm_council`` too, and their distributions overwrite our files.
+    """
+    others = sorted(set(packages_distributions().get("llm_council", ())) - {_DISTRIBUTION})
+    if others:
+        cure = f"pip uninstall {' '.join(others)}; pip install --force-reinstall {_DISTRIBUTION}"
+        return [f"{', '.join(others)} installs into llm_council/ too, and one overwrites the other; run: {cure}"]
+    try:
+        ours = distribution(_DISTRIBUTION)
+    except PackageNotFoundError:
+        return [f"{_DISTRIBUTION} is not installed, so its providers are not found; run: pip install {_DISTRIBUTION}"]
+    foreign = sorted(_foreign(ours))
+    if foreign:
+        shown = ", ".join([*foreign[:5], *(["..."] if len(foreign) > 5 else [])])
+        cure = f"delete them, then run: pip install --force-reinstall {_DISTRIBUTION}"
+        return [f"llm_council/ holds files that {_DISTRIBUTION} did not install: {shown}; {cure}"]
+    return []
 
 
-# What a provider can do, in the words of a column's head.
+def _foreign(ours: Distribution) -> Iterator[str]:
+    """Yield the files in our package folder that this distribution did not install."""
+    if ours.read_text("RECORD") is None:  # metadata of a source tree, without a list of installed files
+        return
+    folder = Path(llm_council.__file__).parent
+    recorded = {Path(str(file.locate())).resolve() for file in ours.files or () if file.parts[0] == "llm_council"}
+    if not recorded:  # an editable installation records no files of the package
+        return
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix != ".pyc" and path.resolve() not in recorded:
+            yield str(path.relative_to(folder))
+
+
+# Column of the table -> attribute of `ProviderCapabilities`.
 _CAN = {
     "streaming": "streaming",
     "tools": "tool_use",
@@ -73,26 +100,28 @@ _CAN = {
 
 
 @click.command()
-@_as_json
-@click.option("--markdown", is_flag=True, help="Print the built-in ones as the table of the documentation.")
+@json_option
+@click.option("--markdown", is_flag=True, help="Print a Markdown table of the built-in providers.")
 def providers(*, json_: bool, markdown: bool) -> None:
-    """List every provider: what it can do, which key it reads, and where it comes from."""
+    """List every provider with its capabilities, the variable of its key, and its origin."""
     from llm_council.providers.registry import list_providers
 
     found = list_providers()
     if json_:
         from llm_council.models._convert import dump
 
-        _json([dump(info) for info in found])
+        print_json([dump(info) for info in found])
     elif markdown:
         rows = [_providers_row(info) for info in found if info.kind == "built-in"]
         heads = ("provider", *_CAN, "key")
         for cells in (heads, ["---"] * len(heads), *rows):
             click.echo(f"| {' | '.join(cells)} |")
     else:
-        whose = (f"{info.distribution or '-'} {info.version or ''} {info.error or ''}".strip() for info in found)
-        rows = [[*_providers_row(info), origin] for info, origin in zip(found, whose, strict=True)]
-        _table(rows, ("provider", *_CAN, "key", "from"))
+        rows = []
+        for info in found:
+            origin = f"{info.distribution or '-'} {info.version or ''} {info.error or ''}".strip()
+            rows.append([*_providers_row(info), origin])
+        print_table(rows, ("provider", *_CAN, "key", "from"))
 
 
 def _providers_row(info: Any) -> list[str]:
@@ -102,9 +131,9 @@ def _providers_row(info: Any) -> list[str]:
 
 
 @click.command()
-@_as_json
+@json_option
 def subagents(*, json_: bool) -> None:
-    """List every subagent with its modes and other names."""
+    """List every subagent with its modes and aliases."""
     from llm_council import subagents as roles
     from llm_council.config import CouncilConfig
 
@@ -112,54 +141,57 @@ def subagents(*, json_: bool) -> None:
     if json_:
         from llm_council.models._convert import dump
 
-        _json([dump(info) for info in found])
+        print_json([dump(info) for info in found])
         return
     rows = [(i.name, ", ".join(i.modes), ", ".join(i.aliases), str(i.error or i.description)) for i in found]
-    _table(rows, ("subagent", "modes", "also called", "for"))
+    print_table(rows, ("subagent", "modes", "also called", "for"))
 
 
 @click.group()
 def models() -> None:
-    """Handle the weights of the embedded engine."""
+    """List, fetch and locate the models of the embedded engine."""
 
 
-@models.command("list", short_help="List the models, and where those that are here lie.")
-@_as_json
+@models.command("list")
+@json_option
 def list_models(*, json_: bool) -> None:
-    """List the models that can be fetched, and where those that are there lie."""
+    """List the models, with the path of those that are fetched."""
     from llm_council.providers import local
 
     found = local.list_models()
     if json_:
         from llm_council.models._convert import dump
 
-        _json([dump(model) for model in found])
+        print_json([dump(model) for model in found])
         return
     rows = [(m.name, f"{m.size_bytes / 1e6:.0f} MB", m.license, str(m.path or "not fetched")) for m in found]
-    _table(rows, ("model", "size", "licence", "where"))
+    print_table(rows, ("model", "size", "licence", "where"))
 
 
-@models.command(short_help="Fetch a model's weights, unless they are there.")
+@models.command(short_help="Fetch the weights of a model.")
 @click.argument("name", required=False)
 def pull(name: str | None) -> None:
-    """Fetch a model's weights, unless they are there; without a name, the default's."""
+    """Fetch the weights of a model, unless they are there already.
+
+    Without a name, fetch the default model.
+    """
     from llm_council.providers import local
 
-    click.echo(str(local.model_path(name) or fetched(name)))
+    click.echo(str(local.model_path(name) or fetch_weights(name)))
 
 
-def fetched(name: str | None) -> str | None:
-    """Fetch a model's weights with a bar on stderr, and return where they lie."""
+def fetch_weights(name: str | None) -> str | None:
+    """Fetch the weights of a model with a progress bar on stderr, and return their path."""
     from llm_council.providers import local
 
     with click.progressbar(length=100, label="fetching the weights", file=sys.stderr) as bar:
         return local.pull(name, progress=lambda done, whole: bar.update(100 * done // whole - bar.pos)).path
 
 
-@models.command(short_help="Print where a model's weights lie.")
+@models.command(short_help="Print the path of a model's weights.")
 @click.argument("name", required=False)
 def path(name: str | None) -> int:
-    """Print where a model's weights lie; exit with 1 when they are not there."""
+    """Print the path of a model's weights; exit with 1 if they are not fetched."""
     from llm_council.providers import local
 
     found = local.model_path(name)
@@ -172,19 +204,19 @@ def path(name: str | None) -> int:
 
 @click.group()
 def config() -> None:
-    """Show the configuration, and trust a project's."""
+    """Show the configuration; trust the configuration file of a project."""
 
 
-@config.command(short_help="Show what holds in this folder; keys are masked.")
-@_as_json
+@config.command(short_help="Show the configuration in this folder; keys are masked.")
+@json_option
 def show(*, json_: bool) -> None:
-    """Show what holds in this folder, all sources taken together; keys are masked."""
+    """Show the configuration in this folder, merged from all sources; keys are masked."""
     from llm_council.config import CouncilConfig
     from llm_council.models._convert import dump
 
     values = dump(CouncilConfig.discover())
     if json_:
-        _json(values)
+        print_json(values)
         return
     for line in _sources():
         click.echo(visible(f"# {line}"))
@@ -193,7 +225,7 @@ def show(*, json_: bool) -> None:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value with its dotted name, one a line, for eyes and for grep."""
+    """Yield each value with its dotted name."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{name}.")
@@ -203,14 +235,14 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 @config.command("path")
 def where() -> None:
-    """Print the path of your own file, whether or not it is there."""
+    """Print the path of your own configuration file, even if it does not exist."""
     from llm_council.config import user_file
 
     click.echo(str(user_file()))
 
 
 def _sources() -> Iterator[str]:
-    """Say which files these values come from; the environment's variables go before both."""
+    """Yield a line for each configuration file. Environment variables override both."""
     from llm_council.config import project_file, reaches, user_file
 
     mine, project = user_file(), project_file()
@@ -223,12 +255,12 @@ def _sources() -> Iterator[str]:
 
 @config.command()
 @click.argument("folder", required=False, default=".", type=click.Path(exists=True))
-@click.option("--remove", is_flag=True, help="Take your trust back.")
+@click.option("--remove", is_flag=True, help="Stop trusting the project.")
 def trust(folder: str, *, remove: bool) -> int:
-    """Trust the project's council.toml as it is now: read it first.
+    """Trust the council.toml of a project. Read the file first.
 
-    It may then name addresses, keys' variables, headers and whatever else your own file may; it still can only lower
-    the budget. Any change to it, and any other place, needs your word again.
+    A trusted file may set addresses, variables of keys, headers and everything else that your own file may set. It can
+    still only lower the budget. After any change, or in another folder, the file must be trusted again.
     """
     from llm_council.config import PROJECT_FILE, _trust, project_file, reaches, trust_project
 
@@ -245,6 +277,6 @@ def trust(folder: str, *, remove: bool) -> int:
         return 0
     trust_project(path)
     click.echo(visible(f"trusted as it is now: {path.absolute()}; it sets"))
-    for one in reached:
-        click.echo(visible(f"  {one}"))
+    for setting in reached:
+        click.echo(visible(f"  {setting}"))
     return 0

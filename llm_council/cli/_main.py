@@ -1,4 +1,4 @@
-"""The door of the command line: which commands there are, and what each way of ending exits with."""
+"""The command group, and the exit status of each outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from llm_council import __version__
 from llm_council.cli import leaving_at_once
-from llm_council.errors import ConfigurationError, CouncilError
+from llm_council.errors import ConfigurationError, CouncilError, near
 from llm_council.errors._secrets import clean
 
 __all__ = ["cli", "main"]
@@ -21,7 +21,7 @@ USAGE: Final = 2
 DEGRADED: Final = 3
 INTERRUPTED: Final = 130
 
-# Command -> the module that holds it. One is imported when it is used, so that `version` stays quick.
+# Command -> its module. A module is imported when its command is used: `council --help` must not import the engine.
 _COMMANDS = {
     "run": "_run",
     "runs": "_runs",
@@ -32,25 +32,25 @@ _COMMANDS = {
     "subagents": "_commands",
     "models": "_commands",
     "config": "_commands",
-    "version": "_version",
+    "version": "_commands",
 }
 
 _SUMMARIES = {
-    "run": "Convene a council on a task.",
-    "runs": "List, show, export and forget stored runs.",
-    "resume": "Go on with a run that was interrupted.",
-    "replay": "Tell a stored run again, without a network.",
-    "doctor": "Check the providers and this installation.",
+    "run": "Run a council on a task and print its answer.",
+    "runs": "List, show, export and delete stored runs.",
+    "resume": "Continue a run that was interrupted.",
+    "replay": "Print a stored run again, without any call.",
+    "doctor": "Check providers and this installation.",
     "providers": "List the providers.",
     "subagents": "List the subagents.",
-    "models": "List, fetch and find the embedded models.",
-    "config": "Show the configuration and where it comes from.",
+    "models": "List, fetch and locate the models of the embedded engine.",
+    "config": "Show the configuration; trust a project's configuration file.",
     "version": "Show the version.",
 }
 
 
 class _Lazy(click.Group):
-    """A group whose commands are imported when they are used."""
+    """A command group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -67,23 +67,21 @@ class _Lazy(click.Group):
             formatter.write_dl(list(_SUMMARIES.items()))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        from llm_council.errors import near
-
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in _COMMANDS:
             hint = near(name, _COMMANDS) or f'; to ask a question: council run "{clean(name, limit=60)}"'
-            ctx.fail(f"no command {name!r}{hint}")
+            ctx.fail(f"there is no command {name!r}{hint}")
         return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name="llm-council-sdk", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Convene several language models on one task."""
+    """Ask several language models to work on one task together."""
 
 
 def main() -> None:
-    """Run the command line and exit: 0 success, 1 failed run, 2 usage, 3 degraded with --strict, 130 interrupted."""
+    """Run the command line and exit; see ``llm_council.cli.main``."""
     try:
         code = cli.main(prog_name="council", standalone_mode=False)
     except click.ClickException as error:
@@ -99,7 +97,7 @@ def main() -> None:
         click.echo(f"council: {error}", err=True)
         code = FAILED
     except BrokenPipeError:
-        # The reader has gone, `council ... | head` for one: leave quietly, and keep Python from flushing at exit.
+        # The reader has closed stdout, as in `council ... | head`. Python would flush stdout at exit and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     sys.exit(code if isinstance(code, int) else 0)

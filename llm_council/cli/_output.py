@@ -1,75 +1,179 @@
-"""Where an answer goes: the file of ``--output``, else stdout. An answer that was paid for is never lost."""
+"""What the commands print: text that is safe on a terminal, tables, JSON, and the answer with its ``--output`` file."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import stat
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
-from llm_council.cli._terminal import visible
 from llm_council.errors import InvalidOption
 
-__all__ = ["check_output", "write_answer"]
+__all__ = [
+    "as_text",
+    "check_output",
+    "json_option",
+    "print_json",
+    "print_note",
+    "print_table",
+    "visible",
+    "write_answer",
+]
+
+json_option = click.option("--json", "json_", is_flag=True, help="Print JSON.")
+
+# C0 except newline and tab, DEL, C1, and the Unicode controls that change the direction of text.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Replace control characters by visible ones: ESC becomes ``␛``, a right-to-left override ``<U+202E>``.
+
+    Args:
+        text: text from a model, a file or a server. It may contain terminal commands.
+
+    Returns:
+        The text without terminal commands; line ends become newlines.
+    """
+    text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
+    return _UNSAFE.sub(_picture, text)
+
+
+def _picture(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # the block "Control Pictures" has one for each C0 control, in the same order
+    return "\u2421" if code == 0x7F else f"<U+{code:04X}>"
+
+
+def print_note(line: str, *, raw: bool = False) -> None:
+    """Print a line on stderr; on a terminal with visible control characters, unless ``raw``."""
+    click.echo(line if raw or not sys.stderr.isatty() else visible(line), err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON value on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    """Print aligned columns on stdout. Cells are never cut, so that another program can read them."""
+    cells = [header, *([visible(" ".join(cell.split())) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+
+
+# A JSON answer as plain text
+
+
+def as_text(value: Any) -> str:
+    """Return a JSON value as indented plain text without quotes and braces."""
+    if isinstance(value, str):
+        return value
+    return "\n".join(_lines(value))
+
+
+def _lines(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _entry(f"{str(name).replace('_', ' ')}:", item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            first, *rest = list(_lines(item)) or ["-"]
+            yield f"- {first}"
+            yield from (f"  {line}" for line in rest)
+    else:
+        yield from _scalar(value).splitlines() or [""]
+
+
+def _entry(label: str, item: Any) -> Iterator[str]:
+    if isinstance(item, Mapping | list | tuple) and item:
+        yield label
+        yield from (f"  {line}" for line in _lines(item))
+        return
+    text = _scalar(item)
+    if "\n" in text:
+        yield label
+        yield from textwrap.indent(text, "  ").splitlines()
+    else:
+        yield f"{label} {text}".rstrip()
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping | list | tuple):
+        return "none"
+    return str(value)
+
+
+# The answer of a run
 
 
 def check_output(path: str | None) -> None:
     """Check that the file of ``--output`` can be written, before anything is sent. Nothing is created or changed.
 
     Args:
-        path: the file; None or empty stands for stdout, which is not checked.
+        path: the file; None or empty means stdout, which is not checked.
 
     Raises:
         InvalidOption: the path is a directory, its folder is missing, or writing is not permitted.
     """
-    if not path:
-        return
-    target = os.path.realpath(path)  # a link may point to a file that does not exist yet
-    folder = os.path.dirname(target)  # noqa: PTH120
+    fault = _output_fault(path) if path else None
+    if fault is not None:
+        raise InvalidOption(f"--output: cannot write {path}: {fault}")
+
+
+def _output_fault(path: str) -> str | None:
+    """Return why a file cannot be written, with the remedy; None if it can."""
+    target = Path(os.path.realpath(path))  # a symbolic link may point to a file that does not exist yet
+    folder = target.parent
     try:
-        mode = os.stat(target).st_mode  # noqa: PTH116
+        mode = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        if not os.path.exists(folder):  # noqa: PTH110
-            raise InvalidOption(
-                f"--output: cannot write {path}: there is no folder {folder}; create it, or name another file"
-            ) from None
-        if not os.path.isdir(folder):  # noqa: PTH112
-            raise InvalidOption(f"--output: cannot write {path}: {folder} is not a folder; name another file") from None
+        if not folder.exists():
+            return f"there is no folder {folder}; create it, or name another file"
+        if not folder.is_dir():
+            return f"{folder} is not a folder; name another file"
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise InvalidOption(
-                f"--output: cannot write {path}: no permission to create files in {folder};"
-                " change its permissions, or name another file"
-            ) from None
-        return
+            return f"no permission to create files in {folder}; change its permissions, or name another file"
+        return None
     except OSError as error:
-        raise InvalidOption(f"--output: cannot write {path}: {error.strerror}; name another file") from None
+        return f"{error.strerror}; name another file"
     if stat.S_ISDIR(mode):
-        raise InvalidOption(f"--output: cannot write {path}: it is a directory; name a file in it")
+        return "it is a directory; name a file in it"
     if not os.access(target, os.W_OK):
-        raise InvalidOption(
-            f"--output: cannot write {path}: no permission to write it; change its permissions, or name another file"
-        )
+        return "no permission to write it; change its permissions, or name another file"
+    return None
 
 
 def write_answer(text: str, flags: Mapping[str, Any]) -> bool:
-    """Write an answer to the file of ``--output``, else to stdout.
+    """Write an answer to the file of ``--output``, else to stdout. An answer that was paid for is never lost.
 
-    An answer that cannot be written to the file is printed on stdout, and one that cannot be printed there on stderr; a
-    message on stderr says so.
+    If the file cannot be written, the answer is printed on stdout; if that fails as well, on stderr. A message reports
+    the failure.
 
     Args:
         text: the answer.
         flags: the options ``output``, ``raw``, ``json_`` and ``format_``.
 
     Returns:
-        Whether the answer is where it was asked for.
+        True if the answer was written where the caller asked for it.
 
     Raises:
-        BrokenPipeError: no file was asked for, and the reader of stdout has gone.
+        BrokenPipeError: no file was given, and the reader of stdout has closed it.
     """
     if flags["output"]:
         fault = _write_file(flags["output"], text)
@@ -81,20 +185,20 @@ def write_answer(text: str, flags: Mapping[str, Any]) -> bool:
     except BrokenPipeError:
         if not flags["output"]:
             raise
-        fault = "its reader has gone"
+        fault = "its reader has closed it"
     if fault is None:
         return not flags["output"]
     _discard_stdout()
-    with suppress(OSError, ValueError):  # nowhere else is left
+    with suppress(OSError, ValueError):  # there is no other place to print
         click.echo(f"council: cannot write to stdout: {fault}; the answer is printed here", err=True)
         _print(text, sys.stderr, flags)
     return False
 
 
 def _write_file(path: str, text: str) -> str | None:
-    """Write the file, and return why that failed."""
+    """Write the file; return the reason if that fails."""
     try:
-        # A new file is its owner's alone, whatever the umask: answers are confidential.
+        # Only the owner may read a new file, whatever the umask: answers are confidential.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
             file.write(text + "\n")
@@ -104,24 +208,24 @@ def _write_file(path: str, text: str) -> str | None:
 
 
 def _print(text: str, stream: TextIO | None, flags: Mapping[str, Any]) -> str | None:
-    """Print on a stream, and return why that failed; a reader that has gone raises ``BrokenPipeError``."""
-    if stream is None:  # the process was started without it
+    """Print on a stream; return the reason if that fails. A closed pipe raises ``BrokenPipeError``."""
+    if stream is None:  # Python sets it to None if the process was started with the stream closed
         return "it is closed"
     exact = flags["raw"] or flags["json_"] or flags["format_"] == "json" or not stream.isatty()
     try:
-        # As it is, so that JSON and pipes are exact: left to itself, click takes escapes out of what goes into a pipe.
+        # color=True: by default click removes escape sequences from what it writes to a pipe. JSON must stay exact.
         click.echo(text.encode("utf-8", "replace").decode() if exact else visible(text), file=stream, color=True)
     except BrokenPipeError:
         raise
     except OSError as error:
         return error.strerror or str(error)
-    except ValueError as error:  # closed, or of an encoding that lacks a character
+    except ValueError as error:  # the stream is closed, or its encoding lacks a character
         return str(error)
     return None
 
 
 def _discard_stdout() -> None:
-    """Drop what is left in the buffer of stdout: Python flushes it at exit, and would fail there."""
+    """Drop the buffer of stdout: Python flushes it at exit, and would report the failure again."""
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

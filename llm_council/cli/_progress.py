@@ -1,4 +1,4 @@
-"""What a person sees while a council sits: a board on a terminal, plain lines elsewhere. Both on stderr."""
+"""Progress of a run on stderr: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llm_council.cli._terminal import visible
+from llm_council.cli._output import print_note, visible
 from llm_council.events import (
     Degraded,
     Event,
@@ -30,90 +30,90 @@ __all__ = ["progress"]
 
 @contextmanager
 def progress(*, quiet: bool, words: bool) -> Iterator[Callable[[Event], None]]:
-    """Give a listener that shows a run's progress until the block ends.
+    """Yield a listener that shows the progress of a run until the block ends.
 
     Args:
         quiet: show nothing.
-        words: show the seats' words as they come, in place of the board.
+        words: show the text of the seats while it arrives, instead of the table.
     """
     if quiet:
         yield lambda event: None
     elif words:
-        yield _Words()
+        yield _StreamedText()
     elif sys.stderr.isatty():
-        with _board() as listener:
+        with _live_table() as listener:
             yield listener
     else:
         yield _lines
 
 
 def _lines(event: Event) -> None:
-    """One plain line for each thing that a log reader would want to know."""
+    """Print a line for the start, for each finished seat, and for the end."""
     if isinstance(event, RunStarted):
         seats = ", ".join(seat.name for seat in event.plan.seats)
-        _say(f"council: {event.plan.subagent} with {seats}")
+        print_note(f"council: {event.plan.subagent} with {seats}")
     elif isinstance(event, SeatFinished):
         outcome = f"failed: {event.error}" if event.error else "done"
-        _say(f"  {event.phase} {event.seat}: {outcome} ({event.elapsed:.1f} s)")
+        print_note(f"  {event.phase} {event.seat}: {outcome} ({event.elapsed:.1f} s)")
     elif isinstance(event, Degraded):
-        _say(f"  degraded: {event.reason}")
+        print_note(f"  degraded: {event.reason}")
     elif isinstance(event, RunFinished):
-        _say(f"council: {event.status} after {event.elapsed:.1f} s")
+        print_note(f"council: {event.status} after {event.elapsed:.1f} s")
 
 
-class _Words:
-    """Writes the seats' words, one seat's at a time: what the others say meanwhile is held until that one is done."""
+class _StreamedText:
+    """Prints the text of the seats as it arrives, one seat at a time; events of the other seats wait for their turn."""
 
     def __init__(self) -> None:
-        self._speaker: tuple[str, str] | None = None
-        self._held: dict[tuple[str, str], list[Event]] = {}
+        self._current: tuple[str, str] | None = None  # phase and seat
+        self._waiting: dict[tuple[str, str], list[Event]] = {}
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, TextDelta | SeatReset | SeatFinished):
             key = (event.phase, event.seat)
-            if self._speaker in (None, key):
+            if self._current in (None, key):
                 self._show(event, key)
             else:
-                self._held.setdefault(key, []).append(event)
-            while self._speaker is None and self._held:
-                self._let_speak(next(iter(self._held)))
+                self._waiting.setdefault(key, []).append(event)
+            while self._current is None and self._waiting:
+                self._show_waiting(next(iter(self._waiting)))
         elif isinstance(event, RunFinished):
-            while self._held:
+            while self._waiting:
                 self._end_line()
-                self._let_speak(next(iter(self._held)))
+                self._show_waiting(next(iter(self._waiting)))
             self._end_line()
             _lines(event)
-        elif self._speaker is None or not isinstance(event, Degraded):
-            _lines(event)
+        elif self._current is not None and isinstance(event, Degraded):
+            self._waiting.setdefault(("", ""), []).append(event)  # must not interrupt the line of the current seat
         else:
-            self._held.setdefault(("", ""), []).append(event)
+            _lines(event)
 
-    def _let_speak(self, key: tuple[str, str]) -> None:
-        for event in self._held.pop(key):
+    def _show_waiting(self, key: tuple[str, str]) -> None:
+        for event in self._waiting.pop(key):
             self._show(event, key)
 
     def _show(self, event: Event, key: tuple[str, str]) -> None:
         if isinstance(event, TextDelta):
-            if self._speaker is None:
-                _say(f"\n[{event.phase} {event.seat}]")
-                self._speaker = key
+            if self._current is None:
+                print_note(f"\n[{event.phase} {event.seat}]")
+                self._current = key
             text = visible(event.text) if sys.stderr.isatty() else event.text
             click.echo(text, nl=False, err=True, color=True)
         elif isinstance(event, SeatReset):
             self._end_line()
-            _say(f"[{event.phase} {event.seat} starts again: {event.reason}]")
+            print_note(f"[{event.phase} {event.seat} starts again: {event.reason}]")
         else:
             self._end_line()
             _lines(event)
 
     def _end_line(self) -> None:
-        if self._speaker:
+        if self._current:
             click.echo(err=True)
-            self._speaker = None
+            self._current = None
 
 
 @contextmanager
-def _board() -> Iterator[Callable[[Event], None]]:
+def _live_table() -> Iterator[Callable[[Event], None]]:
     from rich.console import Console
     from rich.live import Live
 
@@ -160,7 +160,3 @@ def _table(seats: list[str], phases: list[str], cells: dict[tuple[str, str], str
         row = [cells.get((seat, phase), "") for phase in phases]
         table.add_row(Text(visible(seat)), *(Text(cell, style=_STYLES.get(cell[:1], "")) for cell in row))
     return Group(table, *(Text(visible(note), style="yellow", overflow="ellipsis", no_wrap=True) for note in notes))
-
-
-def _say(line: str) -> None:
-    click.echo(visible(line) if sys.stderr.isatty() else line, err=True)

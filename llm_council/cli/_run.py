@@ -1,4 +1,4 @@
-"""``council run``."""
+"""``council run``, and the report of a result that ``resume`` and ``replay`` share."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from llm_council.cli._answer import as_text
 from llm_council.cli._main import DEGRADED, FAILED
-from llm_council.cli._output import check_output, write_answer
-from llm_council.cli._terminal import visible
+from llm_council.cli._output import as_text, check_output, print_note, write_answer
 from llm_council.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
     from llm_council.models import Budget, Plan
     from llm_council.results import CouncilResult
 
-__all__ = ["run"]
+__all__ = ["FORMATS", "print_result", "resume_hint", "run"]
 
-_FORMATS = ("text", "json", "markdown", "html")
+FORMATS = ("text", "json", "markdown", "html")
 _EXAMPLES = """\b
 Examples:
   council run "What is the capital of France?" -p local:3
@@ -37,43 +36,48 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("words", nargs=-1, metavar="[SUBAGENT] TASK|-")
-@click.option("--mode", help="A variant of the subagent.")
+@click.option("--mode", help="Mode of the subagent.")
+@click.option("--providers", "-p", multiple=True, help="Seats: NAME, NAME/MODEL or NAME:COUNT; repeat, or use commas.")
 @click.option(
-    "--providers", "-p", multiple=True, help="Who sits: NAME, NAME/MODEL or NAME:COUNT; repeat, or use commas."
+    "--models", "-m", multiple=True, help="Models: one for all seats, or one for each; repeat, or use commas."
 )
+@click.option("--chair", help="The seat that writes the final answer.")
+@click.option("--strategy", help="How the seats deliberate: synthesize (default) or vote.")
 @click.option(
-    "--models", "-m", multiple=True, help="Models for the seats: one for all, or one for each; repeat, or use commas."
+    "--files", "-f", multiple=True, type=click.Path(), help="A text file for every seat to read; repeat for more."
 )
-@click.option("--chair", help="The seat that synthesises.")
-@click.option("--strategy", help="How the seats deliberate: synthesize (the default) or vote.")
-@click.option("--files", "-f", multiple=True, type=click.Path(), help="A file to read along; repeat for more.")
 @click.option("--input", "-i", "input_", type=click.Path(), help="Read the task from a file.")
 @click.option("--output", "-o", type=click.Path(readable=False), help="Write the answer to a file.")
-@click.option("--schema", type=click.Path(), help="JSON Schema that the answer must meet.")
+@click.option("--schema", type=click.Path(), help="File with a JSON Schema that the answer must match.")
 @click.option("--context", help="Further text for every seat.")
-@click.option("--deadline", type=_ABOVE_0, metavar="SECONDS", help="Time for the whole run; 300 unless configured.")
 @click.option(
-    "--quorum", type=click.IntRange(min=1), metavar="SEATS", help="How many must answer; 1 unless configured."
+    "--deadline", type=_ABOVE_0, metavar="SECONDS", help="Time limit of the whole run; 300 unless configured."
+)
+@click.option(
+    "--quorum",
+    type=click.IntRange(min=1),
+    metavar="SEATS",
+    help="Seats that must answer in each phase; 1 unless configured.",
 )
 @click.option(
     "--budget-usd",
     type=click.FloatRange(min=0),
     metavar="USD",
-    help="Money for the whole run; no limit unless configured.",
+    help="Spending limit of the whole run; none unless configured.",
 )
-@click.option("--seed", help="Seed of shuffles, fences and tie-breaks.")
+@click.option("--seed", help="Seed of shuffles and tie-breaks; random by default.")
 @click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")
 @click.option("--json", "json_", is_flag=True, help="Print the whole result as JSON; the same as --format json.")
-@click.option("--format", "format_", type=click.Choice(_FORMATS), help="What to print; text is the answer alone.")
-@click.option("--dry-run", is_flag=True, help="Show the plan; send nothing.")
-@click.option("--stream", is_flag=True, help="Show the seats' words as they come, on stderr.")
-@click.option("--raw", is_flag=True, help="Print control characters as they are.")
-@click.option("--strict", is_flag=True, help="Exit with 3 when the answer is a degraded one.")
-@click.option("--verbose", "-v", is_flag=True, help="Show what was adjusted, warned about and spent, on stderr.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="What to print; text is the answer only.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and send nothing.")
+@click.option("--stream", is_flag=True, help="Show the text of the seats on stderr while it arrives.")
+@click.option("--raw", is_flag=True, help="Do not replace control characters on a terminal.")
+@click.option("--strict", is_flag=True, help="Exit with 3 if the answer is degraded.")
+@click.option("--verbose", "-v", is_flag=True, help="Show adjustments, warnings and cost on stderr.")
 def run(words: tuple[str, ...], **flags: Any) -> int:
-    """Convene a council on a task and print its answer.
+    """Run a council on a task and print its answer.
 
-    With one argument, that is a task for the subagent "advisor". TASK - reads standard input.
+    Without SUBAGENT, the task goes to the subagent "advisor". TASK - reads standard input.
     """
     from llm_council.cli._progress import progress
     from llm_council.config import CouncilConfig
@@ -98,7 +102,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
         run_id: list[str] = []
         quiet = format_ == "json" and not sys.stderr.isatty()
         with (
-            going_on(run_id, flags["store"], stored=config.store is not None),
+            resume_hint(run_id, flags["store"], stored=config.store is not None),
             progress(quiet=quiet, words=flags["stream"]) as listener,
             council.stream(task, subagent, **options) as events,
         ):
@@ -106,30 +110,32 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
                 run_id[:] = [event.run_id]
                 listener(event)
         result = events.result
-    return _report(result, format_, {**flags, "store": config.store})
+    return print_result(result, format_, {**flags, "store": config.store})
 
 
 @contextmanager
-def going_on(run_id: list[str], place: str | None, *, stored: bool) -> Iterator[None]:
-    """Say how a run that is interrupted here can go on, where it is stored.
+def resume_hint(run_id: list[str], store: str | None, *, stored: bool) -> Iterator[None]:
+    """Print how to resume a run that Ctrl-C interrupts in this block.
 
     Args:
-        run_id: holds the run's id once there is one.
-        place: the ``--store`` that was given.
-        stored: whether the run is stored at all.
+        run_id: a list that holds the run's id once the run has one.
+        store: the value of ``--store``.
+        stored: whether the run is stored.
     """
     try:
         yield
     except KeyboardInterrupt:
         if stored and run_id:
-            where = f" --store {shlex.quote(place)}" if place else ""
-            click.echo(f"council: what was answered is kept; to go on: council resume {run_id[0]}{where}", err=True)
+            option = f" --store {shlex.quote(store)}" if store else ""
+            click.echo(
+                f"council: all answers so far are stored; to continue: council resume {run_id[0]}{option}", err=True
+            )
         raise
 
 
 def _fetch_weights(plan: Plan) -> None:
-    """Fetch what the embedded engine needs before the run's clock starts, so that a person sees how far it is."""
-    from llm_council.cli._commands import fetched
+    """Fetch missing models of the embedded engine before the run's deadline starts, with a progress bar."""
+    from llm_council.cli._commands import fetch_weights
     from llm_council.providers import registry
 
     models = {seat.model for seat in plan.seats if seat.provider == "local"}
@@ -138,7 +144,7 @@ def _fetch_weights(plan: Plan) -> None:
 
         for model in models:
             if local.model_path(model) is None:
-                fetched(model)
+                fetch_weights(model)
 
 
 def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
@@ -168,27 +174,28 @@ def _configured(config: CouncilConfig, flags: Mapping[str, Any]) -> CouncilConfi
 
 
 def _seats(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | None:
-    """Combine --providers and --models: one model sits at every provider, several are dealt out in turn.
+    """Combine ``--providers`` and ``--models``: one model for every provider, or one model for each.
 
-    A count stays with its provider: ``local:3`` and a model are three seats of that model.
+    A count applies to the seat with its model: ``local:3`` and one model make three seats of that model.
     """
     names = _split(flags["providers"]) or list(config.providers)
     models = _split(flags["models"])
     if not models:
         return names or None
     if not names:
-        raise click.UsageError("--models needs --providers")
+        raise click.UsageError("--models needs --providers: name the providers of these models")
     if len(names) == 1:
         return [_seat(names[0], model) for model in models]
     if len(models) not in (1, len(names)):
         raise click.UsageError(f"{len(names)} providers, but {len(models)} models: give one for all, or one for each")
-    dealt = models * len(names) if len(models) == 1 else models
-    return [_seat(name, model) for name, model in zip(names, dealt, strict=True)]
+    if len(models) == 1:
+        models *= len(names)
+    return [_seat(name, model) for name, model in zip(names, models, strict=True)]
 
 
 def _seat(name: str, model: str) -> str:
     if "/" in name:
-        raise click.UsageError(f"{name} names a model already: leave it out there, or leave --models out")
+        raise click.UsageError(f"--providers {name} names a model already: remove it there, or do not use --models")
     provider, colon, count = name.partition(":")
     return f"{provider}/{model}{colon}{count}"
 
@@ -214,7 +221,9 @@ def _schema(path: str | None) -> dict[str, Any] | None:
     except ValueError as error:
         raise InvalidOption(f"--schema: {path} is not JSON: {error}") from None
     if not isinstance(schema, dict):
-        raise InvalidOption(f"--schema: {path} is not a JSON Schema: expected an object")
+        raise InvalidOption(
+            f"--schema: {path} is not a JSON Schema: expected a JSON object, got {type(schema).__name__}"
+        )
     return schema
 
 
@@ -233,7 +242,8 @@ def _plan_text(plan: Plan, format_: str) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False) if format_ == "json" else as_text(data)
 
 
-def _report(result: CouncilResult, format_: str, flags: Mapping[str, Any]) -> int:
+def print_result(result: CouncilResult, format_: str, flags: Mapping[str, Any]) -> int:
+    """Print a result and its notes; return the exit status."""
     text = None
     if format_ == "json":
         text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
@@ -251,8 +261,8 @@ def _report(result: CouncilResult, format_: str, flags: Mapping[str, Any]) -> in
 
 
 def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
-    """Say on stderr what is wrong and, when asked, what was adjusted and spent."""
-    say = _say(flags["raw"])
+    """Print on stderr what went wrong and, with ``--verbose``, what was adjusted and spent."""
+    say = partial(print_note, raw=flags["raw"])
     if result.error is not None:
         say(f"council: {result.error}")
         for seat, error in result.errors.items():
@@ -260,8 +270,8 @@ def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
     elif (
         result.status == "degraded"
         or flags["verbose"]
-        or flags["store"]  # that it is not stored whole, for one
-        or result.plan.budget.usd is not None  # that nobody knows what something cost
+        or flags["store"]  # a warning may say that the run is not stored completely
+        or result.plan.budget.usd is not None  # a warning may say that the cost of a call is unknown
     ):
         for warning in result.warnings:
             say(f"council: {warning}")
@@ -273,10 +283,3 @@ def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
         if flags["store"]:
             say(f"council: stored as {result.run_id}")
         say(f"council: {result.usage.total_tokens or 'unknown'} tokens, cost {cost}, {result.duration:.1f} s")
-
-
-def _say(raw: bool) -> Any:  # noqa: FBT001
-    def say(line: str) -> None:
-        click.echo(line if raw or not sys.stderr.isatty() else visible(line), err=True)
-
-    return say

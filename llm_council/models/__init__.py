@@ -1,4 +1,4 @@
-"""Frozen nouns: what is asked, answered, bounded, planned and found."""
+"""Frozen data types: requests, replies, limits, plans and what the phases of a run produce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider can do, and how it says that it is well."""
+"""The capabilities of a provider and the result of its health check."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["DoctorResult", "ProviderCapabilities"]
 @strict_init
 @attrs.frozen(kw_only=True)
 class ProviderCapabilities:
-    """What a provider can do.
+    """The capabilities of a provider or a model.
 
     Attributes:
-        streaming: answers can arrive in pieces.
-        tool_use: tools can be offered to the model.
+        streaming: answers can be streamed.
+        tool_use: requests may offer tools.
         structured_output: answers can be constrained by a JSON Schema.
-        multimodal: turns may hold images.
-        reasoning: reasoning can be controlled.
-        max_tokens: most tokens of an answer; None is unknown.
+        multimodal: messages may contain images.
+        reasoning: requests may set the reasoning effort.
+        max_tokens: maximum tokens of an answer; None if unknown.
     """
 
     streaming: bool = False
@@ -34,19 +34,19 @@ class ProviderCapabilities:
     max_tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
 
     def has(self, capability: str) -> bool:
-        """Tell whether a capability is there; an unknown word is not."""
+        """Return True if the provider has the capability; False for an unknown name."""
         return getattr(self, capability, None) is True
 
 
 @strict_init
 @attrs.frozen(kw_only=True)
 class DoctorResult:
-    """A provider's health.
+    """The result of a provider's health check.
 
     Attributes:
-        ok: whether a call can be expected to work.
-        message: what was checked and found, with the remedy when it is not well.
-        latency_ms: milliseconds of the check, where one was made.
+        ok: True if a call is expected to work.
+        message: what was checked and what was found; if not ok, with the remedy.
+        latency_ms: milliseconds that the check took; None if nothing was sent.
         details: further facts by name.
     """
 

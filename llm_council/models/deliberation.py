@@ -1,4 +1,4 @@
-"""What a run plans to do, and what its phases bring forth."""
+"""The plan of a run and the results of its phases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 class Status(StrEnum):
     """How a run ended.
 
-    ``degraded`` is an answer with something missing: a seat, the critique, the chair's synthesis.
+    ``degraded`` means that there is an answer, but something is missing: a seat, the critique, the chair's synthesis.
     """
 
     COMPLETED = "completed"
@@ -54,11 +54,11 @@ class Phase(StrEnum):
 @strict_init
 @attrs.frozen(kw_only=True)
 class Problem:
-    """One thing that is wrong with an answer.
+    """One way in which an answer does not match its schema.
 
     Attributes:
-        path: where, as a JSON path: ``$`` is the whole, ``$.issues[0].severity`` a part.
-        message: what is wrong there.
+        path: where, as a JSON path: ``$`` is the whole answer, ``$.issues[0].severity`` a part.
+        message: what is wrong.
     """
 
     path: str
@@ -68,13 +68,13 @@ class Problem:
 @strict_init
 @attrs.frozen(kw_only=True)
 class SeatSpec:
-    """A seat by its facts: what sits in it is named, never held.
+    """A seat as plain data, without its adapter.
 
     Attributes:
         name: unique in the run, such as ``"local-2"``.
         provider: the provider's name.
-        model: the model's name; None is the provider's default.
-        prose_first: the seat's model answers in prose, and shapes it to a schema in a second call.
+        model: the model's name; None means the provider's default.
+        prose_first: the seat answers in prose first, and converts it to the schema in a second call.
     """
 
     name: str
@@ -86,13 +86,13 @@ class SeatSpec:
 @strict_init
 @attrs.frozen(kw_only=True)
 class RolePrompts:
-    """A subagent's own words for each phase; see ``llm_council.subagents``.
+    """A subagent's prompts for each phase; see ``llm_council.subagents``.
 
     Attributes:
         system: who the model is, and what a good answer looks like.
         critique: what to look for in peers' drafts.
         synthesise: what the final answer must achieve.
-        brief: ``system`` in one sentence, for small models; empty takes its first one.
+        brief: ``system`` in one sentence, for small models; if empty, the first sentence of ``system``.
     """
 
     system: str = ""
@@ -104,11 +104,11 @@ class RolePrompts:
 @strict_init
 @attrs.frozen(kw_only=True)
 class Attachment:
-    """A file that the caller named.
+    """A file that the caller attached to the task.
 
     Attributes:
-        name: its name as given.
-        text: what is in it.
+        name: the path as the caller wrote it.
+        text: the content.
     """
 
     name: str
@@ -118,37 +118,37 @@ class Attachment:
 @strict_init
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What a run will do: frozen before anything is sent, names and facts only.
+    """What a run will do. It is fixed before anything is sent, and contains plain data only.
 
     Attributes:
         run_id: the run's id.
-        task: what is asked.
-        subagent: canonical name of the role.
-        mode: the role's variant; None where it has none.
+        task: the task.
+        subagent: canonical name of the subagent.
+        mode: the subagent's mode; None if it has none.
         strategy: how the seats deliberate.
         phases: the phases that will run, in order.
         seats: every seat, in order.
         drafters: names of the seats that draft.
-        reviewers: names of the seats that criticise; empty when the critique is skipped.
+        reviewers: names of the seats that criticise; empty if the critique is skipped.
         chairs: names of the seats that may synthesise, the first choice first.
-        chair_by_rank: whether the ranking of the drafts, not that order, says who takes the chair.
-        prompts: the role's words.
+        chair_by_rank: True if the ranking of the drafts selects the chair instead of that order.
+        prompts: the subagent's prompts.
         schema: the JSON Schema of the answer; None for free text.
         context: further text from the caller.
-        system_context: text of the configuration for every seat's system turn.
-        files: files that the caller named.
-        budget: bounds on the run.
-        limits: bounds on sizes.
-        retry: when calls are made again.
-        max_repairs: repairs asked for after an invalid answer.
+        system_context: text from the configuration for every seat's system message.
+        files: files that the caller attached.
+        budget: limits on the run.
+        limits: limits on sizes.
+        retry: when failed calls are retried.
+        max_repairs: how often the chair is asked to repair an invalid answer.
         temperature: sampling temperature; None is not sent.
-        max_tokens: most tokens of one answer; None is not sent.
+        max_tokens: maximum tokens of one answer; None is not sent.
         reasoning: how much to think; None is not sent.
         seed: the seed of shuffles, fences and tie-breaks.
-        ties_by_seed: whether the seed breaks ties in the ranking. True in every new plan; False in those that were
-            stored before this field was added, where the seat that comes first wins.
-        notes: what was decided for the caller, such as a skipped critique.
-        metadata: the caller's own.
+        ties_by_seed: True if the seed breaks ties in the ranking, as in every new plan. False in plans that were stored
+            before this field existed: there the first seat wins.
+        notes: decisions that the caller should know, such as a skipped critique.
+        metadata: the caller's data.
     """
 
     run_id: str
@@ -187,13 +187,13 @@ class Plan:
 @strict_init
 @attrs.frozen(kw_only=True)
 class Draft:
-    """What one seat brought forth in the draft phase: an answer, or an error.
+    """The result of one seat in the draft phase: an answer or an error.
 
     Attributes:
         seat: the seat's name.
-        response: its answer.
-        error: why there is none.
-        elapsed: seconds from the call to its end.
+        response: the answer; None after an error.
+        error: why the seat did not answer.
+        elapsed: seconds that the call took.
     """
 
     seat: str
@@ -203,22 +203,22 @@ class Draft:
 
     @property
     def text(self) -> str:
-        """The draft's text; empty when there is none."""
+        """The text of the draft; empty if there is none."""
         return (self.response.text or "") if self.response else ""
 
 
 @strict_init
 @attrs.frozen(kw_only=True)
 class Critique:
-    """What one seat thinks of the others' drafts.
+    """The result of one seat in the critique phase.
 
     Attributes:
         seat: the reviewer's name.
-        labels: the drafts it saw, by the label under which it saw them: label to seat name.
-        ranking: seat names of those drafts, the best first; empty when it gave none that can be read.
-        response: its answer.
-        error: why there is none.
-        elapsed: seconds from the call to its end.
+        labels: the drafts that it was shown: anonymous label to seat name.
+        ranking: seat names of those drafts, the best first; empty if the critique contains no readable ranking.
+        response: the answer; None after an error.
+        error: why the seat did not answer.
+        elapsed: seconds that the call took.
     """
 
     seat: str
@@ -230,14 +230,14 @@ class Critique:
 
     @property
     def text(self) -> str:
-        """The critique's text; empty when there is none."""
+        """The text of the critique; empty if there is none."""
         return (self.response.text or "") if self.response else ""
 
 
 @strict_init
 @attrs.frozen(kw_only=True)
 class Ranking:
-    """The tally of all rankings.
+    """The combined ranking of all reviewers.
 
     Attributes:
         order: seat names of the drafts, the best first; ties are broken by the run's seed.
@@ -254,9 +254,9 @@ class PhaseTiming:
     """When a phase ran.
 
     Attributes:
-        phase: which.
-        started: seconds since the run's start.
-        elapsed: seconds it took.
+        phase: the phase.
+        started: seconds from the start of the run to the start of the phase.
+        elapsed: seconds that the phase took.
     """
 
     phase: Phase

@@ -1,4 +1,4 @@
-"""Bounds on time, size, retries and money; their defaults live here."""
+"""Limits on time, size, retries and money, with their defaults."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MIB = 1024 * KIB
 @strict_init
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """Bounds on single waits, in seconds; None is no bound. The total deadline rules over all of them.
+    """Timeouts of a call in seconds; None means no limit. The run's deadline applies as well.
 
     Attributes:
-        connect: for a connection, TLS included.
-        read: between two bytes of a whole reply; slow models are legal.
-        idle: between two events with content of a stream.
-        total: for a whole call when neither the request nor the run says it.
+        connect: opening a connection, including TLS.
+        read: between two bytes of a reply that is not streamed. No limit by default: a model may think for minutes.
+        idle: between two events of a stream that carry content; keep-alive events do not count.
+        total: the whole call, if neither the request nor the run sets a limit.
     """
 
     connect: float | None = attrs.field(default=10.0, validator=optional(positive))
@@ -36,16 +36,16 @@ class Timeouts:
 @strict_init
 @attrs.frozen(kw_only=True)
 class Limits:
-    """Bounds on sizes, in bytes, counted after decompression.
+    """Limits on sizes, in bytes unless stated otherwise, counted after decompression.
 
     Attributes:
-        body: a whole reply.
+        body: a reply that is not streamed; also a file that the caller attaches.
         event: one event of a stream.
         stream: a whole stream.
-        error_body: what is kept of an error's body.
-        header_block: a reply's headers.
-        json_depth: levels of nesting in a reply's JSON.
-        peer_text: characters of one peer's text in another seat's prompt.
+        error_body: the part of an error reply that is stored in the exception.
+        header_block: all headers of a reply.
+        json_depth: levels of nesting in the JSON of a reply.
+        peer_text: characters of one seat's text in the prompt of another seat.
     """
 
     body: int = attrs.field(default=16 * MIB, validator=positive_int)
@@ -60,13 +60,14 @@ class Limits:
 @strict_init
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """When and how long to wait before the same call is made again.
+    """How often a failed call is retried, and how long to wait before each retry.
 
     Attributes:
-        max_retries: tries after the first.
-        base: seconds of the first wait, doubled each time, with full jitter.
-        cap: most seconds of one wait of our own choice.
-        max_retry_after: most seconds that a vendor may ask us to wait; a longer wish fails at once.
+        max_retries: attempts after the first.
+        base: upper bound of the first wait in seconds; it doubles with each retry. The wait is random below the bound.
+        cap: maximum seconds of one wait, unless the vendor asks for more.
+        max_retry_after: maximum seconds to wait when the vendor sends ``Retry-After``; if it asks for more, the call
+            fails at once.
     """
 
     max_retries: int = attrs.field(default=2, validator=non_negative_int)
@@ -78,14 +79,15 @@ class RetryPolicy:
 @strict_init
 @attrs.frozen(kw_only=True)
 class Budget:
-    """Bounds on a whole run; each is optional, the tightest wins.
+    """Limits on a whole run. Each is optional; None means no limit.
 
     Attributes:
-        deadline: seconds for the run, retries and waiting included.
-        quorum: seats that must answer a phase; None stands for 1.
-        grace: seconds to wait for stragglers once the quorum is there; None waits for the phase's share of time.
+        deadline: seconds for the run, including retries and waits.
+        quorum: number of seats that must answer in a phase; None means 1.
+        grace: seconds to wait for the remaining seats once the quorum has answered; None waits until the phase's share
+            of the deadline is used.
         usd: US dollars.
-        tokens: tokens in and out together.
+        tokens: input and output tokens together.
         calls: calls to models.
     """
 
@@ -97,7 +99,7 @@ class Budget:
     calls: int | None = attrs.field(default=None, validator=optional(positive_int))
 
     def overlaid(self, other: Budget | None) -> Budget:
-        """Return this budget with every limit that ``other`` sets otherwise than the default in place of its own.
+        """Return this budget, with every limit replaced that differs from the default in ``other``.
 
         Raises:
             InvalidOption: ``other`` is not a budget.
@@ -107,16 +109,16 @@ class Budget:
         if not isinstance(other, Budget):
             raise InvalidOption(f"budget: expected a Budget, such as Budget(usd=0.5), got {type(other).__name__}")
         default = Budget()
-        set_there = {name: value for name, value in _fields(other) if value != getattr(default, name)}
-        return attrs.evolve(self, **set_there)
+        changes = {name: value for name, value in _fields(other) if value != getattr(default, name)}
+        return attrs.evolve(self, **changes)
 
     def tightest(self, other: Budget) -> Budget:
-        """Return the budget that keeps both: the smaller limit of each, the larger quorum."""
-        kept = {}
+        """Return a budget that satisfies both: the smaller of each limit, and the larger quorum."""
+        limits = {}
         for name, mine in _fields(self):
             known = [value for value in (mine, getattr(other, name)) if value is not None]
-            kept[name] = (max if name == "quorum" else min)(known, default=None)
-        return Budget(**kept)
+            limits[name] = max(known, default=None) if name == "quorum" else min(known, default=None)
+        return Budget(**limits)
 
 
 def _fields(budget: Budget) -> list[tuple[str, Any]]:

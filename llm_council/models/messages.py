@@ -1,4 +1,4 @@
-"""Turns of a conversation, and what they are made of."""
+"""Messages of a conversation and their parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ImagePart", "Message", "Part", "ReasoningPart", "Role", "TextPart", 
 
 
 class Role(StrEnum):
-    """Who speaks."""
+    """The author of a message."""
 
     SYSTEM = "system"
     DEVELOPER = "developer"
@@ -28,11 +28,11 @@ class Role(StrEnum):
 @strict_init
 @attrs.frozen(kw_only=True)
 class TextPart:
-    """Text inside a turn.
+    """Text in a message.
 
     Attributes:
         text: the text.
-        cache: mark the end of a stable prefix here, for vendors that take such marks.
+        cache: mark the end of the prefix that the vendor should cache, where it supports such marks.
     """
 
     text: str = attrs.field(validator=string)
@@ -42,13 +42,13 @@ class TextPart:
 @strict_init
 @attrs.frozen(kw_only=True)
 class ImagePart:
-    """An image inside a turn: an address, or data with its media type. The library never fetches an address.
+    """An image in a message: a URL, or data with a media type. The library never fetches a URL.
 
     Attributes:
-        url: ``https://...``, or a ``data:`` URL, which is taken apart into the two fields below.
-        data: the bytes in base64.
+        url: ``https://...``, or a ``data:`` URL, which is split into the next two fields.
+        data: the image in base64.
         media_type: such as ``"image/png"``; required with ``data``.
-        detail: ``"auto"``, ``"low"`` or ``"high"``, where the vendor takes it.
+        detail: ``"auto"``, ``"low"`` or ``"high"``, where the vendor supports it.
     """
 
     url: str | None = None
@@ -74,13 +74,13 @@ class ImagePart:
 @strict_init
 @attrs.frozen(kw_only=True)
 class ReasoningPart:
-    """A model's reasoning, kept so that it can be sent back to the vendor that signed it.
+    """A model's reasoning, to be sent back to the vendor that signed it.
 
     Attributes:
-        text: the readable reasoning; empty where the vendor hides it.
-        signature: the vendor's signature over it.
-        vendor: the dialect that it came from; other dialects leave it out.
-        data: the vendor's own block, unchanged, where text and signature do not say it all.
+        text: the readable reasoning; empty if the vendor hides it.
+        signature: the vendor's signature of the reasoning.
+        vendor: the dialect it came from. It is sent back to that dialect only.
+        data: the vendor's own block, unchanged, if it has more than text and signature.
     """
 
     text: str = attrs.field(default="", validator=string)
@@ -101,13 +101,13 @@ def _arguments(value: str | Mapping[str, Any] | None) -> str:
 @strict_init
 @attrs.frozen(kw_only=True)
 class ToolCall:
-    """A model's wish to have a tool called.
+    """A tool call that the model asks for.
 
     Attributes:
-        id: the vendor's id, to which the tool's result refers.
+        id: the vendor's id; the tool's result refers to it.
         name: the tool's name.
-        arguments: JSON text as the model wrote it, which may be empty or invalid; a mapping given here is encoded.
-        extra: the vendor's own additions, a thought signature for one.
+        arguments: JSON text as the model wrote it; may be empty or invalid. A mapping is encoded as JSON.
+        extra: vendor-specific fields, such as a thought signature.
     """
 
     id: str
@@ -116,13 +116,13 @@ class ToolCall:
     extra: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 
     def parse(self) -> dict[str, Any]:
-        """Return the arguments as a dict; none at all is an empty one.
+        """Return the arguments as a dict; empty text is an empty dict.
 
         Raises:
-            ValueError: the model wrote something else than a JSON object.
+            ValueError: the arguments are not a JSON object.
         """
         value = json.loads(self.arguments) if self.arguments.strip() else {}
-        if value is None:  # how some models write that there are none
+        if value is None:  # some models write null for "no arguments"
             value = {}
         if not isinstance(value, dict):
             raise ValueError(f"the arguments of {self.name!r} are not a JSON object")
@@ -130,7 +130,7 @@ class ToolCall:
 
 
 def _content(value: str | Iterable[Part] | None) -> str | tuple[Part, ...]:
-    """Keep text as text: adapters written for plain strings encode it as it is."""
+    """Normalise content: text without cache marks becomes a plain string, as adapters for simple vendors expect."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -156,14 +156,14 @@ def _role(value: Any) -> str:
 @strict_init
 @attrs.frozen
 class Message:
-    """One turn.
+    """One message of a conversation.
 
     Attributes:
-        role: a ``Role``; another word is kept as it is.
-        content: a string, or a tuple of parts; content that is text alone is always a string.
-        name: the speaker's name, where the vendor takes one; for a tool's result, the tool's name.
-        tool_calls: the calls that an assistant's turn asked for.
-        tool_call_id: for a tool's result, the id of the call it answers.
+        role: a ``Role``. Another string is stored as it is, for vendors with roles of their own.
+        content: a string, or a tuple of parts; text alone is always a string.
+        name: the author's name, where the vendor supports it; for a tool's result, the tool's name.
+        tool_calls: the tool calls of an assistant message.
+        tool_call_id: for a tool's result, the id of the call.
     """
 
     role: str = attrs.field(converter=_role)
@@ -174,7 +174,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The turn's text without images and reasoning."""
+        """The text without images and reasoning."""
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content if isinstance(part, TextPart))

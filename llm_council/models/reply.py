@@ -1,10 +1,9 @@
-"""What a provider answers."""
+"""The reply of a provider: whole or streamed, with usage and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from operator import attrgetter
 from typing import Any, Self
 
 import attrs
@@ -28,7 +27,7 @@ __all__ = [
 
 
 class FinishReason(StrEnum):
-    """Why a model stopped."""
+    """Why the model stopped."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -38,11 +37,14 @@ class FinishReason(StrEnum):
 
     @classmethod
     def of(cls, word: str | None) -> FinishReason | None:
-        """Read a vendor's word; None for one that is not known: an unknown word is no proof of a whole answer."""
+        """Return the reason for a vendor's word; None for an unknown word.
+
+        It is not read as ``STOP``: an unknown word does not prove that the answer is complete.
+        """
         return None if word is None else _WORDS.get(word.strip().lower())
 
 
-# The vendors' words, lower case (vendors' API references; each dialect may know more of its own).
+# The words of the vendors' API references, in lower case. A dialect may add its own.
 _WORDS = {
     **{str(reason): reason for reason in FinishReason},
     **dict.fromkeys(
@@ -60,21 +62,24 @@ _WORDS = {
 
 
 def _sum(a: int | None, b: int | None) -> int | None:
-    return b if a is None else a if b is None else a + b
+    """Add two counts; None is unknown and does not make the sum unknown."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 @strict_init
 @attrs.frozen(kw_only=True)
 class Usage:
-    """Tokens of a call or a run. None is unknown, never 0.
+    """Tokens of a call or a run. None means unknown, not 0.
 
     Attributes:
-        input_tokens: all tokens that went in, cached ones included.
-        output_tokens: all tokens that came out, reasoning included.
-        cached_tokens: of the input, those read from the vendor's cache.
-        cache_write_tokens: of the input, those written to the vendor's cache.
-        reasoning_tokens: of the output, those of reasoning.
-        estimated: whether any of these is our estimate, not the vendor's count.
+        input_tokens: all input tokens, including cached ones.
+        output_tokens: all output tokens, including reasoning.
+        cached_tokens: input tokens that were read from the vendor's cache.
+        cache_write_tokens: input tokens that were written to the vendor's cache.
+        reasoning_tokens: output tokens of the reasoning.
+        estimated: True if any count is an estimate of this library.
     """
 
     input_tokens: int | None = attrs.field(default=None, validator=optional(non_negative_int))
@@ -94,7 +99,7 @@ class Usage:
         cache_write_tokens: Any = None,
         reasoning_tokens: Any = None,
     ) -> Self:
-        """Return usage from counts as a vendor wrote them: whatever is no whole number of 0 or more is unknown."""
+        """Return the usage for a vendor's counts; a value that is not a whole number of 0 or more counts as unknown."""
         return cls(
             input_tokens=tokens(input_tokens),
             output_tokens=tokens(output_tokens),
@@ -105,7 +110,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int | None:
-        """Input and output together; None when both are unknown."""
+        """Input and output tokens together; None if both are unknown."""
         return _sum(self.input_tokens, self.output_tokens)
 
     def __add__(self, other: Usage) -> Usage:
@@ -121,7 +126,7 @@ class Usage:
 
 
 class CostSource(StrEnum):
-    """Where a cost comes from."""
+    """How a cost is known."""
 
     REPORTED = "reported"
     TABLE = "table"
@@ -131,12 +136,12 @@ class CostSource(StrEnum):
 @strict_init
 @attrs.frozen(kw_only=True)
 class Cost:
-    """Money of a call or a run.
+    """The cost of a call or a run.
 
     Attributes:
-        usd: US dollars; None is unknown, never 0.
+        usd: US dollars; None means unknown, not 0.
         source: reported by the vendor, from a price table, or unknown.
-        complete: whether every call counted in ``usd`` had a known cost.
+        complete: True if the cost of every call is known and included in ``usd``.
     """
 
     usd: float | None = None
@@ -157,14 +162,14 @@ class Cost:
 @strict_init
 @attrs.frozen(kw_only=True)
 class Adjustment:
-    """Something of a request that was sent otherwise than asked.
+    """A change that was made to a request because the model does not support what was asked.
 
     Attributes:
         field: the request's field, such as ``"temperature"`` or ``"structured_output"``.
         action: ``"dropped"``, ``"lowered"``, ``"raised"``, ``"renamed"``, ``"projected"`` or ``"emulated"``.
-        asked: what the request said.
-        sent: what was sent; None when nothing was.
-        reason: why, for people.
+        asked: the value in the request.
+        sent: the value that was sent; None if the field was left out.
+        reason: why, in words for people.
     """
 
     field: str
@@ -181,26 +186,26 @@ def _content(value: str | Iterable[Part] | None) -> str | tuple[Part, ...] | Non
 @strict_init
 @attrs.frozen(kw_only=True)
 class GenerateResponse:
-    """One whole answer.
+    """A complete answer.
 
     Attributes:
-        text: the answer's text, without reasoning; None when there is none.
-        content: the same text, or the parts it came in; each of the two is filled from the other.
-        structured: the value that the adapter itself shaped to the request's schema, apart from ``text``.
+        text: the text of the answer, without reasoning; None if there is none.
+        content: the same text, or its parts. Give one of ``text`` and ``content``; the other is derived from it.
+        structured: the value for the request's schema, if the adapter returns it apart from ``text``.
         reasoning: the readable reasoning.
-        reasoning_parts: reasoning as the vendor signed it, to be sent back, with what must keep its place between it.
-        refusal: the model's own words of refusal.
-        tool_calls: calls that the model asks for.
-        usage: tokens; None when the vendor did not say.
-        cost: money; None when the vendor did not say.
+        reasoning_parts: the signed reasoning, to be sent back, and blocks whose position between it must be preserved.
+        refusal: the model's refusal in its own words.
+        tool_calls: the tool calls that the model asks for.
+        usage: token counts; None if the vendor sent none.
+        cost: the cost; None if the vendor sent none.
         model: the model that answered.
-        finish_reason: a ``FinishReason``; any word is taken and normalised, None stands for unknown.
+        finish_reason: a ``FinishReason``; a vendor's word is accepted and normalised. None means unknown.
         raw_finish_reason: the vendor's own word.
         request_id: the vendor's id of the request.
-        attempts: every try of the call, oldest first.
-        adjustments: what was sent otherwise than asked.
-        extra: the vendor's own additions.
-        raw: the vendor's reply.
+        attempts: every attempt of the call, the oldest first.
+        adjustments: changes that were made to the request.
+        extra: vendor-specific fields.
+        raw: the decoded reply of the vendor.
     """
 
     text: str | None = None
@@ -222,20 +227,19 @@ class GenerateResponse:
     raw: Any = attrs.field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        fill = object.__setattr__
+        set_field = object.__setattr__  # attrs' own way to finish a frozen instance
         if self.text is None and self.content is not None:
-            parts = self.content
-            fill(self, "text", parts if isinstance(parts, str) else _text_of(parts))
+            set_field(self, "text", self.content if isinstance(self.content, str) else _text_of(self.content))
         elif self.content is None and self.text is not None:
-            fill(self, "content", self.text)
+            set_field(self, "content", self.text)
         word = self.finish_reason
         if word is not None and not isinstance(word, FinishReason):
-            fill(self, "finish_reason", FinishReason.of(str(word)))
+            set_field(self, "finish_reason", FinishReason.of(str(word)))
             if self.raw_finish_reason is None:
-                fill(self, "raw_finish_reason", str(word))
+                set_field(self, "raw_finish_reason", str(word))
 
     def to_message(self) -> Message:
-        """Return the assistant's turn to send back: text, tool calls, and reasoning exactly as it was signed."""
+        """Return the assistant's message to send back: text, tool calls, and reasoning exactly as it was signed."""
         answer: tuple[Part, ...] = (TextPart(text=self.text),) if self.text else ()
         return Message("assistant", (*self.reasoning_parts, *answer), tool_calls=self.tool_calls)
 
@@ -247,14 +251,14 @@ def _text_of(parts: Iterable[Part]) -> str | None:
 
 @attrs.frozen(kw_only=True)
 class ToolCallDelta:
-    """A piece of a tool call.
+    """A piece of a streamed tool call.
 
     Attributes:
-        index: which call of the turn it belongs to, from 0.
-        id: set in the call's first piece.
-        name: set in the call's first piece.
-        arguments: the next characters of its JSON text.
-        extra: the vendor's own additions.
+        index: which tool call of the answer it belongs to, from 0.
+        id: set in the first piece of the call.
+        name: set in the first piece of the call.
+        arguments: the next characters of the JSON text.
+        extra: vendor-specific fields.
     """
 
     index: int
@@ -266,24 +270,24 @@ class ToolCallDelta:
 
 @attrs.frozen(kw_only=True)
 class GenerateChunk:
-    """A piece of an answer, as it arrives. Joining all pieces with ``join`` gives the whole answer.
+    """A piece of a streamed answer. ``join`` makes a complete answer of all pieces.
 
     Attributes:
         text: the next characters of the answer.
         reasoning: the next characters of the reasoning.
         refusal: the next characters of a refusal.
         tool_calls: pieces of tool calls.
-        reasoning_parts: signed reasoning, whole, with what must keep its place between it.
-        finish_reason: set once the model stopped.
+        reasoning_parts: complete blocks of signed reasoning, see ``GenerateResponse.reasoning_parts``.
+        finish_reason: set once the model has stopped.
         raw_finish_reason: the vendor's own word.
-        usage: tokens so far, in most dialects in the last piece alone.
-        cost: money, where the vendor says it.
+        usage: token counts so far; most dialects send them in the last piece only.
+        cost: the cost, if the vendor sends it.
         model: the model that answers.
         request_id: the vendor's id of the request.
-        adjustments: what was sent otherwise than asked; in the first piece alone.
-        structured: see ``GenerateResponse.structured``; in the last piece alone.
-        extra: the vendor's own additions.
-        reset: why every earlier piece is void: the answer begins again here, from another provider perhaps.
+        adjustments: changes that were made to the request; in the first piece only.
+        structured: see ``GenerateResponse.structured``; in the last piece only.
+        extra: vendor-specific fields.
+        reset: the reason why the answer starts again here, possibly from another provider; earlier pieces are void.
     """
 
     text: str = ""
@@ -304,7 +308,7 @@ class GenerateChunk:
 
     @classmethod
     def whole(cls, response: GenerateResponse) -> Self:
-        """Return a whole answer as one piece."""
+        """Return a complete answer as one piece."""
         return cls(
             text=response.text or "",
             reasoning=response.reasoning or "",
@@ -329,8 +333,8 @@ class GenerateChunk:
 def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
     """Join the pieces of one answer, in order.
 
-    Later words win for the finish reason, usage, cost, model and request id; texts and arguments are concatenated. What
-    came before a ``reset`` is forgotten.
+    Texts and arguments are concatenated. For the finish reason, usage, cost, model and request id, the last value
+    counts. Pieces before a ``reset`` are dropped.
 
     Raises:
         InvalidOption: a tool call whose first piece has no name.
@@ -341,22 +345,19 @@ def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
     calls: dict[int, list[ToolCallDelta]] = {}
     extra: dict[str, Any] = {}
     facts: dict[str, Any] = {"reasoning_parts": (), "adjustments": ()}
-    known: tuple[Any, ...] = (None,) * len(_LATEST)
     for chunk in chunks:
         if chunk.reset is not None:
             texts, reasonings, refusals, calls, extra = [], [], [], {}, {}
-            facts, known = {"reasoning_parts": (), "adjustments": ()}, (None,) * len(_LATEST)
+            facts = {"reasoning_parts": (), "adjustments": ()}
         texts.append(chunk.text)
         reasonings.append(chunk.reasoning)
         refusals.append(chunk.refusal)
         for delta in chunk.tool_calls:
             calls.setdefault(delta.index, []).append(delta)
-        latest = _latest(chunk)
-        if latest != known:  # most chunks of a long answer hold nothing but words, and perhaps the model again
-            facts.update((name, value) for name, value in zip(_LATEST, latest, strict=True) if value is not None)
-            known = latest
-        if chunk.structured is not None:
-            facts["structured"] = chunk.structured
+        for name in _LAST_COUNTS:
+            value = getattr(chunk, name)
+            if value is not None:
+                facts[name] = value
         facts["reasoning_parts"] += chunk.reasoning_parts
         facts["adjustments"] += chunk.adjustments
         extra.update(chunk.extra)
@@ -370,14 +371,13 @@ def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
     )
 
 
-_LATEST = ("finish_reason", "raw_finish_reason", "usage", "cost", "model", "request_id")
-_latest = attrgetter(*_LATEST)
+_LAST_COUNTS = ("finish_reason", "raw_finish_reason", "usage", "cost", "model", "request_id", "structured")
 
 
 def _call(deltas: list[ToolCallDelta]) -> ToolCall:
     name = next((delta.name for delta in deltas if delta.name), None)
     if name is None:
-        raise InvalidOption("a tool call arrived without a name")
+        raise InvalidOption(f"tool call {deltas[0].index} arrived without a name: its first piece must have one")
     extra: dict[str, Any] = {}
     for delta in deltas:
         extra.update(delta.extra)

@@ -1,4 +1,4 @@
-"""What is asked of a provider."""
+"""The request to a provider."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["CacheMode", "Effort", "GenerateRequest", "ReasoningConfig", "Structu
 
 
 class Effort(StrEnum):
-    """How hard a model is asked to think."""
+    """How much a model should think before it answers."""
 
     NONE = "none"
     MINIMAL = "minimal"
@@ -38,16 +38,16 @@ class Effort(StrEnum):
 
 
 class CacheMode(StrEnum):
-    """What a cache on the way may do with a call."""
+    """What a ``Cached`` middleware may do with a call."""
 
-    OFF = "off"  # neither answer it nor keep its answer
-    READ = "read"  # answer it, keep nothing
-    WRITE = "write"  # ask again, and keep the new answer
-    ONLY = "only"  # answer it, or fail: nothing is sent
+    OFF = "off"  # neither read nor write
+    READ = "read"  # read; on a miss, call the model and store nothing
+    WRITE = "write"  # call the model and store the new answer
+    ONLY = "only"  # read; on a miss, fail without a call
 
 
 def cache_mode(value: str | None) -> CacheMode | None:
-    """Read a word of ``CacheMode``; None is none."""
+    """Return the ``CacheMode`` of a word; None stays None."""
     if value is None:
         return None
     try:
@@ -71,8 +71,8 @@ class ReasoningConfig:
     """How much a model may think before it answers.
 
     Attributes:
-        effort: a word of ``Effort``; None leaves it to the vendor.
-        budget_tokens: most tokens of thinking, for vendors that count them.
+        effort: an ``Effort`` or its word; None leaves it to the vendor.
+        budget_tokens: maximum tokens of thinking, for vendors that take a number.
     """
 
     effort: Effort | None = attrs.field(default=None, converter=_effort)
@@ -82,12 +82,12 @@ class ReasoningConfig:
 @strict_init
 @attrs.frozen(kw_only=True)
 class StructuredOutput:
-    """The JSON Schema that the answer must meet.
+    """The JSON Schema that the answer must match.
 
     Attributes:
         json_schema: the schema.
-        name: its name on the wire.
-        strict: ask the vendor to constrain decoding by it, where it can.
+        name: the schema's name in the request to the vendor.
+        strict: ask the vendor to constrain decoding by the schema, where it can.
     """
 
     json_schema: Mapping[str, Any] = attrs.field(converter=as_dict)
@@ -98,12 +98,12 @@ class StructuredOutput:
 @strict_init
 @attrs.frozen(kw_only=True)
 class Tool:
-    """A function that the model may ask to have called.
+    """A function that the model may ask to call.
 
     Attributes:
-        name: its name.
+        name: the function's name.
         description: what it does, for the model.
-        parameters: JSON Schema of its arguments.
+        parameters: JSON Schema of the arguments.
         strict: ask the vendor to constrain the arguments by the schema; None leaves it to the vendor.
     """
 
@@ -114,7 +114,7 @@ class Tool:
 
     @classmethod
     def of(cls, value: Any) -> Tool:
-        """Take a tool as it is, or as the mapping that chat APIs write: flat, or under ``"function"``."""
+        """Return a tool from a ``Tool``, or from the mapping that chat APIs use: flat, or under ``"function"``."""
         if isinstance(value, Tool):
             return value
         inner = value.get("function", value) if isinstance(value, Mapping) else None
@@ -157,28 +157,28 @@ def _stop(value: str | Iterable[str] | None) -> tuple[str, ...]:
 @strict_init
 @attrs.frozen(kw_only=True)
 class GenerateRequest:
-    """One call to a model. What is None is not sent.
+    """One call to a model. A field that is None is not sent.
 
     Attributes:
-        model: the vendor's name of the model; None takes the provider's default.
-        prompt: one user turn; either this or ``messages`` is required.
+        model: the vendor's name of the model; None uses the provider's default.
+        prompt: one user message; either this or ``messages`` is required.
         messages: the conversation so far.
-        timeout_seconds: most seconds for the whole call, retries and waiting included.
-        max_tokens: most tokens of the answer.
+        timeout_seconds: maximum seconds for the whole call, including retries and waits.
+        max_tokens: maximum tokens of the answer.
         temperature: sampling temperature, from 0.
         top_p: nucleus sampling, from 0 to 1.
-        stop: texts at which the model stops.
-        stream: for adapters whose ``generate`` serves streams too; callers use ``stream()``.
-        tools: functions that the model may ask for; mappings as chat APIs write them are taken too.
+        stop: strings at which the model stops; a single string is accepted.
+        stream: for adapters whose ``generate`` also serves streams; callers use ``stream()``.
+        tools: functions that the model may call; mappings in the form of chat APIs are accepted.
         tool_choice: ``"auto"``, ``"none"``, ``"required"`` or the name of a tool.
-        response_format: the chat APIs' own mapping, for adapters that still read it; prefer ``structured_output``.
-        structured_output: the schema that the answer must meet.
+        response_format: the mapping of chat APIs, for adapters that still read it; prefer ``structured_output``.
+        structured_output: the schema that the answer must match.
         reasoning: how much to think.
-        prompt_cache: True marks the stable prefix for the vendor's cache, ``"5m"`` or ``"1h"`` with that life.
-        cache: what a ``Cached`` on the way may do: ``"off"``, ``"read"``, ``"write"``, ``"only"``; None does both.
-        idempotency_key: the same on every retry of this call.
+        prompt_cache: True marks the stable prefix for the vendor's cache; ``"5m"`` or ``"1h"`` also sets its lifetime.
+        cache: a ``CacheMode``, which limits what a ``Cached`` middleware may do; None reads and writes.
+        idempotency_key: sent unchanged with every retry of this call.
         metadata: for the caller; never sent.
-        extra: fields of the vendor's own, sent as they are.
+        extra: vendor-specific fields, sent as they are.
     """
 
     model: str | None = None
@@ -206,5 +206,5 @@ class GenerateRequest:
             raise InvalidOption("GenerateRequest needs a prompt or messages")
 
     def turns(self) -> tuple[Message, ...]:
-        """Return the conversation: ``messages``, else the prompt as one user turn."""
+        """Return the conversation: ``messages``, else the prompt as one user message."""
         return self.messages or (Message("user", self.prompt or ""),)

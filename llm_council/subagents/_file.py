@@ -1,4 +1,4 @@
-"""A subagent's file: TOML read with bounds, every mistake told with its file and line."""
+"""What a subagent is, and how its TOML file is read. Every mistake in a file is reported with file and line."""
 
 from __future__ import annotations
 
@@ -14,13 +14,88 @@ import attrs
 
 from llm_council import _schema
 from llm_council.errors import CouncilError, InvalidOption, UnknownOption, UnknownSubagent, near
+from llm_council.models._attrs import as_dict, as_tuple, non_negative, optional, positive_int, strict_init
 from llm_council.models.deliberation import RolePrompts
-from llm_council.subagents._noun import NAME, Preferences, Subagent
 
-__all__ = ["MAX_BYTES", "Definition", "read"]
+__all__ = ["MAX_BYTES", "NAME", "Definition", "Preferences", "Subagent", "SubagentInfo", "read"]
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""A valid name of a subagent or a mode."""
+
+
+def _name(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise InvalidOption(f"Subagent.{attribute.name}: 1 to 64 letters, digits, '-' or '_', got {value!r:.80}")
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Preferences:
+    """Defaults of a subagent; the caller and the configuration override them.
+
+    Attributes:
+        temperature: sampling temperature; None leaves it to the model.
+        max_tokens: maximum tokens of one answer; None leaves it to the model.
+        critique: True if the seats criticise the drafts before the chair writes the answer.
+    """
+
+    temperature: float | None = attrs.field(default=None, validator=optional(non_negative))
+    max_tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
+    critique: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool))
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Subagent:
+    """A role for one run: prompts, schema of the answer, preferences.
+
+    Attributes:
+        name: canonical name, such as ``drafter`` for the alias ``implementer``.
+        mode: the mode; None if it has none.
+        title: the name for people.
+        description: what it is for, in one sentence.
+        prompts: its prompts for each phase, without the parts that all subagents share.
+        schema: JSON Schema of the answer; None for free text.
+        preferences: defaults of the run.
+        source: ``"built-in"``, the path of a file or the name of a distribution.
+    """
+
+    name: str = attrs.field(validator=_name)
+    mode: str | None = attrs.field(default=None, validator=optional(_name))
+    title: str = ""
+    description: str = ""
+    prompts: RolePrompts = RolePrompts()
+    schema: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
+    preferences: Preferences = Preferences()
+    source: str = ""
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class SubagentInfo:
+    """An entry of the list of subagents.
+
+    Attributes:
+        name: canonical name.
+        description: what it is for, in one sentence.
+        modes: its modes, the default first; empty if it has none.
+        aliases: other names, each with its mode.
+        source: ``"built-in"``, the path of a file or the name of a distribution.
+        error: why it cannot be loaded; None if it can.
+    """
+
+    name: str
+    description: str = ""
+    modes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    aliases: Mapping[str, str | None] = attrs.field(factory=dict, converter=as_dict)
+    source: str = ""
+    error: str | None = None
+
+
+# Files
 
 MAX_BYTES = 256 * 1024
-"""Size of a subagent's file, and of a schema's."""
+"""Maximum size of a subagent's file and of a schema file."""
 
 _WORDS = ("title", "description", "system", "critique", "synthesise", "brief")
 _SHARED = (*_WORDS, "instructions", "schema", "preferences")
@@ -29,14 +104,14 @@ _TOP = (*_SHARED, "default_mode", "modes")
 
 @attrs.frozen(kw_only=True)
 class Definition:
-    """What a file says: one subagent with all its modes.
+    """The content of a file: one subagent with all its modes.
 
     Attributes:
         name: the subagent's name.
-        source: where the file lies, or ``"built-in"``.
-        title: its name for people.
+        source: the path of the file, or ``"built-in"``.
+        title: the name for people.
         description: what it is for, in one sentence.
-        modes: its variants, the default first.
+        modes: its modes, the default first.
     """
 
     name: str
@@ -48,7 +123,7 @@ class Definition:
     _schemas: Mapping[str | None, str | None] = attrs.field(repr=False, alias="schemas")
 
     def subagent(self, mode: str | None = None) -> Subagent:
-        """Return the subagent in one of its modes; None is the default one.
+        """Return the subagent in one of its modes; None selects the default mode.
 
         Raises:
             UnknownSubagent: it has no such mode.
@@ -57,7 +132,7 @@ class Definition:
             mode = self.modes[0]
         if mode not in self._tables:
             if not self.modes:
-                raise UnknownSubagent(f"{self.name} has no modes, and so no {mode!r:.80}")
+                raise UnknownSubagent(f"{self.name} has no modes; leave out mode={mode!r:.80}")
             known = ", ".join(self.modes)
             raise UnknownSubagent(
                 f"{self.name} has no mode {mode!r:.80}{near(str(mode), self.modes)} (it has: {known})"
@@ -87,22 +162,22 @@ def read(folder: Traversable, file: str, *, name: str, source: str) -> Definitio
     """Read a subagent's file.
 
     Args:
-        folder: where it lies; so do the schemas that it names, there or below.
-        file: the TOML file's name.
-        name: what the subagent is called.
-        source: where it comes from, for people.
+        folder: the folder of the file. Schemas that it names are in this folder or below.
+        file: the name of the TOML file.
+        name: the name of the subagent.
+        source: where the file comes from, for people.
 
     Returns:
-        The definition, checked: every mode of it can be loaded.
+        The definition. It is checked: every mode can be loaded.
 
     Raises:
-        InvalidOption, UnknownOption: the file cannot be read, or says what it may not; names file and line.
+        InvalidOption, UnknownOption: the file cannot be read or has an invalid entry; names file and line.
     """
     return _Reader(folder, file, name, source).definition()
 
 
 class _Reader:
-    """One file, its text kept so that a mistake can be given its line."""
+    """Reads one file. It keeps the text to find the line of a mistake."""
 
     def __init__(self, folder: Traversable, file: str, name: str, source: str) -> None:
         self._folder = folder
@@ -116,7 +191,7 @@ class _Reader:
         self._check_keys(table, _TOP, "")
         modes = self._modes(table)
         shared = {key: table[key] for key in _SHARED if key in table}
-        tables: dict[str | None, dict[str, Any]] = {mode: _over(shared, own) for mode, own in modes.items()}
+        tables: dict[str | None, dict[str, Any]] = {mode: _merge(shared, own) for mode, own in modes.items()}
         if not tables:
             tables = {None: shared}
         for mode, merged in tables.items():
@@ -135,8 +210,8 @@ class _Reader:
         try:
             return tomllib.loads(self._text)
         except RecursionError:
-            raise InvalidOption(f"{self._file}: nested too deep") from None
-        except ValueError as error:  # TOMLDecodeError, and what int() says of endless digits
+            raise InvalidOption(f"{self._file}: nested too deeply") from None
+        except ValueError as error:  # TOMLDecodeError, or int() refuses a number with thousands of digits
             found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
             if found is None:
                 raise InvalidOption(f"{self._file}: {error}") from None
@@ -150,7 +225,7 @@ class _Reader:
             raise self._wrong("modes", "expected tables such as [modes.fast]")
         for mode, own in modes.items():
             if not NAME.fullmatch(mode):
-                raise self._wrong(mode, f"a mode is called by 1 to 64 letters, digits, '-' or '_', not {mode!r:.80}")
+                raise self._wrong(mode, f"the name of a mode is 1 to 64 letters, digits, '-' or '_', not {mode!r:.80}")
             if not isinstance(own, dict):
                 raise self._wrong(mode, f"expected a table [modes.{mode}]")
             self._check_keys(own, _SHARED, f"modes.{mode}.")
@@ -167,7 +242,7 @@ class _Reader:
     def _check_values(self, table: Mapping[str, Any], mode: str | None) -> None:
         for key in (*_WORDS, "instructions"):
             if key in table and not isinstance(table[key], str):
-                raise self._wrong(key, f"{key} is text, not {table[key]!r:.80}")
+                raise self._wrong(key, f"{key} must be text, got {table[key]!r:.80}")
         if not table.get("system", "").strip() and not table.get("instructions", "").strip():
             where = f" of mode {mode}" if mode else ""
             raise InvalidOption(
@@ -184,7 +259,7 @@ class _Reader:
             raise self._wrong("preferences", str(error)) from None
 
     def _schema(self, named: object, mode: str | None) -> str | None:
-        """Return the schema as JSON text, read from a table or from the file that is named."""
+        """Return the schema as JSON text, from a table or from the named file."""
         if named is None:
             return None
         place: object = self._where("schema")
@@ -206,20 +281,20 @@ class _Reader:
         return json.dumps(schema)
 
     def _beside(self, named: str) -> Traversable:
-        """Return the file that is named, if it lies in the folder of this file or below."""
+        """Return the named file, which must be in the folder of this file or below."""
         parts = PurePosixPath(named).parts
         if not named.endswith(".json") or "\\" in named or ".." in parts or PurePosixPath(named).is_absolute():
-            raise self._wrong("schema", f"a table, or a .json file beside this one or below, not {named!r:.80}")
+            raise self._wrong("schema", f"expected a table or a .json file in this folder or below, got {named!r:.80}")
         file = self._folder.joinpath(*parts)
         if isinstance(file, Path) and not file.resolve().is_relative_to(Path(str(self._folder)).resolve()):
-            raise self._wrong("schema", f"{named!r:.80} leads out of the folder")
+            raise self._wrong("schema", f"{named!r:.80} leads out of the folder of this file")
         return file
 
     def _wrong(self, key: str, reason: str) -> CouncilError:
         return InvalidOption(f"{self._where(key)}: {reason}")
 
     def _where(self, key: str) -> str:
-        """Return the file, and the line where a key stands as far as that can be told."""
+        """Return the file, and the line of a key if it is found. tomllib does not report lines of keys."""
         name = re.escape(key)
         pattern = rf"""^\s*(?:["']?{name}["']?\s*[.=]|\[[^\]\n]*\b{name}\b)"""
         found = re.search(pattern, self._text, re.MULTILINE)
@@ -228,19 +303,19 @@ class _Reader:
         return f"{self._file}, line {self._text.count(chr(10), 0, found.end()) + 1}"
 
 
-def _over(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a mode over what all modes share; preferences are laid key by key."""
+def _merge(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the shared entries overridden by those of a mode; preferences are merged key by key."""
     merged = {**shared, **own}
-    both = (shared.get("preferences"), own.get("preferences"))
-    if isinstance(both[0], dict) and isinstance(both[1], dict):
-        merged["preferences"] = {**both[0], **both[1]}
+    general, special = shared.get("preferences"), own.get("preferences")
+    if isinstance(general, dict) and isinstance(special, dict):
+        merged["preferences"] = {**general, **special}
     return merged
 
 
 def _text_of(file: Traversable) -> str:
     try:
-        if not file.is_file():  # a pipe or a device would block, or never end
-            raise InvalidOption(f"{file}: there is no such file" if not file.is_dir() else f"{file}: is a folder")
+        if not file.is_file():  # reading a pipe or a device would block or never end
+            raise InvalidOption(f"{file}: is a folder" if file.is_dir() else f"{file}: there is no such file")
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:

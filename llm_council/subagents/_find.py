@@ -1,9 +1,9 @@
-"""Where subagents are found: the caller's paths, ours, and those of other distributions, in this order."""
+"""Find subagents: in the caller's paths, in this package, and in other distributions, in this order."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -13,16 +13,15 @@ from typing import Any
 import attrs
 
 from llm_council.errors import ConfigurationError, InvalidOption, PluginLoadError, UnknownSubagent, near
-from llm_council.subagents._file import Definition, read
-from llm_council.subagents._noun import NAME, Subagent, SubagentInfo
+from llm_council.subagents._file import NAME, Definition, Subagent, SubagentInfo, read
 
-__all__ = ["ALIASES", "BUILT_IN", "GROUP", "find", "listed", "open_file"]
+__all__ = ["ALIASES", "BUILT_IN", "GROUP", "from_file", "load", "names"]
 
 GROUP = "llm_council.subagents"
-"""The entry point group of other distributions' subagents."""
+"""The entry point group for subagents of other distributions."""
 
 BUILT_IN = ("advisor", "router", "planner", "researcher", "drafter", "critic", "synthesizer")
-"""Ours, each in the TOML file of its name."""
+"""The subagents of this package; each is a TOML file of its name."""
 
 ALIASES: Mapping[str, tuple[str, str | None]] = {
     "implementer": ("drafter", "impl"),
@@ -33,17 +32,34 @@ ALIASES: Mapping[str, tuple[str, str | None]] = {
     "assessor": ("planner", "assess"),
     "shipper": ("synthesizer", None),
 }
-"""Other names of ours: each is a subagent in one of its modes."""
+"""Other names of built-in subagents: alias -> subagent and mode."""
 
-_OURS = "built-in"
+_BUILT_IN_SOURCE = "built-in"
 
 
-def find(name: str, mode: str | None, paths: Iterable[str | os.PathLike[str]]) -> Subagent:
-    """Return the subagent of exactly this name, in this mode."""
-    _check(name)
-    places = _files(paths)
-    if name in places:
-        return open_file(places[name]).subagent(mode)
+def load(name: str, mode: str | None = None, paths: Iterable[str | os.PathLike[str]] = ()) -> Subagent:
+    """Load a subagent by its name.
+
+    The name is searched in the files of ``paths``, then among the built-in subagents and their aliases, then in other
+    distributions. Only the file of this subagent is read.
+
+    Args:
+        name: the name or an alias: ``"implementer"`` is ``"drafter"`` in mode ``"impl"``.
+        mode: the mode; None selects the default mode.
+        paths: TOML files, and folders whose ``*.toml`` files are subagents. A subagent has the name of its file.
+
+    Returns:
+        The subagent, under its canonical name.
+
+    Raises:
+        UnknownSubagent: there is no such subagent or mode; the message suggests the nearest name.
+        InvalidOption, UnknownOption: a path or its file is wrong; names file and line.
+        PluginLoadError: the subagent of another distribution cannot be loaded.
+    """
+    _check_name(name)
+    custom = _files(paths)
+    if name in custom:
+        return _read_file(custom[name]).subagent(mode)
     if name in BUILT_IN:
         return _built_in(name).subagent(mode)
     if name in ALIASES:
@@ -51,20 +67,54 @@ def find(name: str, mode: str | None, paths: Iterable[str | os.PathLike[str]]) -
     plugins = _plugins()
     if name in plugins:
         return _plugged(name, plugins[name], mode)
-    known = [*places, *BUILT_IN, *ALIASES, *plugins]
+    known = [*custom, *BUILT_IN, *ALIASES, *plugins]
     raise UnknownSubagent(f"there is no subagent {name!r}{near(name, known)} (`council subagents` lists them all)")
 
 
-def listed(paths: Iterable[str | os.PathLike[str]]) -> Iterator[SubagentInfo]:
-    """List every subagent once, in the order in which they are looked for; broken ones with their error."""
-    places = _files(paths)
-    for name, file in places.items():
+def names(paths: Iterable[str | os.PathLike[str]] = ()) -> tuple[SubagentInfo, ...]:
+    """List every subagent: those of ``paths``, the built-in ones, and those of other distributions.
+
+    Args:
+        paths: TOML files and folders of them.
+
+    Returns:
+        One entry for each; one that cannot be loaded has its error.
+
+    Raises:
+        InvalidOption: a path does not exist, or two files have the same name.
+    """
+    custom = _files(paths)
+    return (*_custom_entries(custom), *_built_in_entries(custom), *_plugin_entries({*custom, *BUILT_IN, *ALIASES}))
+
+
+def from_file(path: str | os.PathLike[str], mode: str | None = None) -> Subagent:
+    """Load a subagent from its TOML file. It has the name of the file.
+
+    Args:
+        path: the file, ``NAME.toml``.
+        mode: the mode; None selects the default mode.
+
+    Raises:
+        InvalidOption, UnknownOption: the file cannot be read or has an invalid entry; names file and line.
+        UnknownSubagent: it has no such mode.
+    """
+    return _read_file(Path(path).expanduser()).subagent(mode)
+
+
+def _custom_entries(custom: Mapping[str, Path]) -> Iterator[SubagentInfo]:
+    for name, file in custom.items():
         yield _info(name, str(file))
+
+
+def _built_in_entries(custom: Mapping[str, Path]) -> Iterator[SubagentInfo]:
+    """Yield the built-in subagents and aliases, except those that the caller's files replace."""
     for name in BUILT_IN:
-        if name not in places:
-            aliases = {alias: mode for alias, (of, mode) in ALIASES.items() if of == name and alias not in places}
-            yield attrs.evolve(_info(name, _OURS), aliases=aliases)
-    taken = {*places, *BUILT_IN, *ALIASES}
+        if name not in custom:
+            aliases = {alias: mode for alias, (of, mode) in ALIASES.items() if of == name and alias not in custom}
+            yield attrs.evolve(_info(name, _BUILT_IN_SOURCE), aliases=aliases)
+
+
+def _plugin_entries(taken: Container[str]) -> Iterator[SubagentInfo]:
     for name, points in _plugins().items():
         source = ", ".join(sorted(_distribution(point) for point in points))
         if name in taken:
@@ -81,61 +131,61 @@ def listed(paths: Iterable[str | os.PathLike[str]]) -> Iterator[SubagentInfo]:
 
 def _info(name: str, source: str) -> SubagentInfo:
     try:
-        found = _built_in(name) if source == _OURS else open_file(Path(source))
+        found = _built_in(name) if source == _BUILT_IN_SOURCE else _read_file(Path(source))
     except ConfigurationError as error:
         return SubagentInfo(name=name, source=source, error=str(error))
     return SubagentInfo(name=name, description=found.description, modes=found.modes, source=source)
 
 
-def open_file(path: Path) -> Definition:
-    """Read one file of the caller's; the subagent is called as the file is."""
+def _read_file(path: Path) -> Definition:
     if path.suffix != ".toml" or not NAME.fullmatch(path.stem):
         raise InvalidOption(
-            f"{str(path)!r:.200}: a subagent's file is called NAME.toml, NAME being 1 to 64 letters, digits, '-' or '_'"
+            f"{str(path)!r:.200}: the file of a subagent must be NAME.toml, with 1 to 64 letters, digits, '-' or '_'"
         )
     return read(path.parent, path.name, name=path.stem, source=str(path))
 
 
 @cache
 def _built_in(name: str) -> Definition:
-    return read(files("llm_council.subagents"), f"{name}.toml", name=name, source=_OURS)
+    return read(files("llm_council.subagents"), f"{name}.toml", name=name, source=_BUILT_IN_SOURCE)
 
 
 def _alias(name: str, mode: str | None) -> Subagent:
-    subagent, own = ALIASES[name]
-    if mode not in (None, own):
+    subagent, own_mode = ALIASES[name]
+    if mode not in (None, own_mode):
         modes = _built_in(subagent).modes
-        remedy = f"; ask for {subagent!r} with a mode of {', '.join(modes)}" if modes else ""
-        stands = f"{subagent} {own}" if own else subagent
-        raise UnknownSubagent(f"{name} stands for {stands}, not for mode {mode!r:.80}{remedy}")
-    return _built_in(subagent).subagent(own)
+        remedy = f"; use {subagent!r} with mode {' or '.join(modes)}" if modes else ""
+        meaning = f"{subagent} {own_mode}" if own_mode else subagent
+        raise UnknownSubagent(f"{name} stands for {meaning}, not for mode {mode!r:.80}{remedy}")
+    return _built_in(subagent).subagent(own_mode)
 
 
-def _check(name: object) -> None:
+def _check_name(name: object) -> None:
+    # Names become file names: a name with a slash or a dot could reach another file.
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise UnknownSubagent(f"a subagent is called by 1 to 64 letters, digits, '-' or '_', not {name!r:.80}")
+        raise UnknownSubagent(f"the name of a subagent is 1 to 64 letters, digits, '-' or '_', not {name!r:.80}")
 
 
 def _files(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
-    """Return the caller's files by the names of their subagents; nothing of them is read yet."""
+    """Return the caller's files by subagent name, without reading them."""
     if isinstance(paths, str | os.PathLike):
-        raise InvalidOption(f"paths of subagents come in a list, not as {paths!r:.80}")
-    places: dict[str, Path] = {}
-    for given in paths:
-        path = Path(given).expanduser()
+        raise InvalidOption(f"paths of subagents must come in a list, got {paths!r:.80}; put it in a list")
+    found: dict[str, Path] = {}
+    for entry in paths:
+        path = Path(entry).expanduser()
         if not path.exists():
             raise InvalidOption(f"{str(path)!r:.200}: there is no such file or folder of subagents")
         for file in sorted(path.glob("*.toml")) if path.is_dir() else [path]:
             if path.is_dir() and not file.resolve().is_relative_to(path.resolve()):
-                raise InvalidOption(f"{str(file)!r:.200}: leads out of its folder")
-            other = places.setdefault(file.stem, file)
+                raise InvalidOption(f"{str(file)!r:.200}: leads out of its folder; name the file itself")
+            other = found.setdefault(file.stem, file)
             if other.resolve() != file.resolve():
-                raise InvalidOption(f"two files name the subagent {file.stem!r:.80}: {other} and {file}")
-    return places
+                raise InvalidOption(f"two files define the subagent {file.stem!r:.80}: {other} and {file}; rename one")
+    return found
 
 
 def _plugins() -> dict[str, list[EntryPoint]]:
-    """Return other distributions' entry points by name."""
+    """Return the entry points of other distributions by name. Several may have the same name."""
     plugins: dict[str, list[EntryPoint]] = {}
     if os.environ.get("LLM_COUNCIL_NO_PLUGINS", "") not in ("", "0"):
         return plugins
@@ -156,14 +206,16 @@ def _plugged(name: str, points: list[EntryPoint], mode: str | None) -> Subagent:
 
 
 def _definition_of(name: str, points: list[EntryPoint]) -> Definition | Subagent:
-    """Load what an entry point names: a ``Subagent``, or the path of a TOML file."""
+    """Load the object of an entry point: a ``Subagent``, or the path of a TOML file."""
     distributions = sorted({_distribution(point) for point in points})
     if len(points) > 1:
-        raise PluginLoadError(f"the subagent {name!r} is offered more than once, by {' and '.join(distributions)}")
+        raise PluginLoadError(
+            f"the subagent {name!r} is defined more than once, by {' and '.join(distributions)}; uninstall one of them"
+        )
     (source,) = distributions
     try:
         found: Any = points[0].load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code runs here, and may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - importing foreign code may raise anything
         raise PluginLoadError(
             f"the subagent {name!r} of {source} cannot be loaded: {type(error).__name__}: {error}"
         ) from error.with_traceback(None)

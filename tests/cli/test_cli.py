@@ -57,7 +57,7 @@ def council(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def test_an_answer_on_stdout_and_progress_on_stderr(council: Council, seat: ScriptedProvider) -> None:
+def test_run_prints_the_answer_on_stdout_and_progress_on_stderr(council: Council, seat: ScriptedProvider) -> None:
     code, out, err = council("run", "Where?", "-p", "scripted:3")
     assert code == 0
     assert out == "answer: Paris\nreasoning: It is the seat of government.\n"
@@ -67,7 +67,7 @@ def test_an_answer_on_stdout_and_progress_on_stderr(council: Council, seat: Scri
     assert lines[-1].startswith("council: completed after")
 
 
-def test_json_is_exact_and_alone_on_stdout(council: Council, seat: ScriptedProvider) -> None:
+def test_json_prints_the_exact_result_and_nothing_else_on_stdout(council: Council, seat: ScriptedProvider) -> None:
     code, out, _ = council("run", "advisor", "Where?", "-p", "scripted", "--json", "--seed", "7")
     result = json.loads(out)
     assert code == 0
@@ -75,7 +75,7 @@ def test_json_is_exact_and_alone_on_stdout(council: Council, seat: ScriptedProvi
     assert (result["status"], result["success"], result["plan"]["seed"]) == ("completed", True, "7")
 
 
-def test_the_task_may_come_from_stdin_or_a_file(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
+def test_run_reads_the_task_from_stdin_or_a_file(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
     council("run", "-", "-p", "scripted", stdin="from stdin?")
     assert any("from stdin?" in turn.text for turn in seat.requests[-1].turns())
     path = tmp_path / "task.txt"
@@ -105,7 +105,7 @@ def test_files_context_and_schema_reach_the_seats(council: Council, tmp_path: Pa
     assert "the context" in asked
 
 
-def test_the_answer_may_go_to_a_file(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
+def test_output_writes_the_answer_to_a_file(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
     path = tmp_path / "answer.md"
     code, out, _ = council("run", "Where?", "-p", "scripted", "--format", "markdown", "-o", str(path))
     assert (code, out) == (0, "")
@@ -141,7 +141,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
     assert Path("locked.txt").read_text() == "kept"
 
 
-def test_checking_the_output_leaves_files_alone_until_there_is_an_answer(council: Council) -> None:
+def test_output_creates_and_changes_no_file_before_there_is_an_answer(council: Council) -> None:
     def draft(_: Any) -> str:
         seen.append([Path(name).read_text() if Path(name).exists() else None for name in ("new.txt", "old.txt")])
         return "Paris."
@@ -156,7 +156,7 @@ def test_checking_the_output_leaves_files_alone_until_there_is_an_answer(council
     assert Path("new.txt").read_text() == Path("old.txt").read_text() == answer
 
 
-def test_an_answer_is_printed_where_the_disk_is_full(council: Council, seat: ScriptedProvider) -> None:
+def test_the_answer_is_printed_on_stdout_if_the_disk_is_full(council: Council, seat: ScriptedProvider) -> None:
     code, out, err = council("run", "Where?", "-p", "scripted", "-o", "/dev/full")
     assert code == 1
     assert out.startswith("answer: Paris\n")
@@ -164,7 +164,7 @@ def test_an_answer_is_printed_where_the_disk_is_full(council: Council, seat: Scr
 
 
 @pytest.mark.parametrize("command", ["run", "resume"])
-def test_an_answer_is_printed_where_the_folder_was_removed_during_the_run(
+def test_the_answer_is_printed_on_stdout_if_the_folder_was_removed_during_the_run(
     council: Council, command: str, tmp_path: Path
 ) -> None:
     def draft(_: Any) -> str:
@@ -188,7 +188,7 @@ def test_an_answer_is_printed_where_the_folder_was_removed_during_the_run(
 
 
 @pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "| true"])
-def test_an_answer_is_printed_on_stderr_where_stdout_is_bad_too(stdout: str) -> None:
+def test_the_answer_is_printed_on_stderr_if_file_and_stdout_fail(stdout: str) -> None:
     script = (
         "import sys\n"
         "from llm_council.cli import main\n"
@@ -208,7 +208,7 @@ def test_an_answer_is_printed_on_stderr_where_stdout_is_bad_too(stdout: str) -> 
     assert "Exception ignored" not in done.stderr
 
 
-def test_an_answer_is_printed_on_stderr_where_stdout_alone_is_bad(
+def test_the_answer_is_printed_on_stderr_if_stdout_fails(
     council: Council, seat: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
@@ -228,7 +228,7 @@ def test_a_dry_run_sends_nothing(council: Council, seat: ScriptedProvider) -> No
     assert council("run", "Where?", "-p", "scripted", "--dry-run")[1].startswith("run id: ")
 
 
-def test_models_are_dealt_out(council: Council, seat: ScriptedProvider) -> None:
+def test_models_give_one_model_for_all_providers_or_one_for_each(council: Council, seat: ScriptedProvider) -> None:
     _, out, _ = council("run", "x", "-p", "scripted", "-m", "a/b,c", "--dry-run", "--json")
     assert [spec["model"] for spec in json.loads(out)["seats"]] == ["a/b", "c"]
     code, _, err = council("run", "x", "-p", "scripted,scripted,scripted", "-m", "a,b", "--dry-run")
@@ -237,7 +237,7 @@ def test_models_are_dealt_out(council: Council, seat: ScriptedProvider) -> None:
     assert (code, "--providers" in err) == (2, True)
 
 
-def test_a_count_stays_with_its_provider_when_models_are_dealt(council: Council, seat: ScriptedProvider) -> None:
+def test_a_count_applies_to_the_provider_with_its_model(council: Council, seat: ScriptedProvider) -> None:
     _, out, _ = council("run", "x", "-p", "scripted:3", "-m", "a/b", "--dry-run", "--json")
     seats = json.loads(out)["seats"]
     assert [(spec["name"], spec["model"]) for spec in seats] == [(f"scripted/a/b-{n}", "a/b") for n in (1, 2, 3)]
@@ -245,11 +245,11 @@ def test_a_count_stays_with_its_provider_when_models_are_dealt(council: Council,
     assert (code, "names a model already" in err) == (2, True)
 
 
-def test_the_version_is_told_either_way(council: Council) -> None:
+def test_the_version_option_and_command_print_the_same(council: Council) -> None:
     assert council("--version") == council("version") == council("-V")
 
 
-def test_an_interrupted_run_that_is_stored_says_how_it_goes_on(
+def test_ctrl_c_prints_how_to_resume_a_stored_run(
     council: Council, seat: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(event: Any) -> None:  # where Ctrl-C lands: in the thread that waits for events
@@ -262,19 +262,19 @@ def test_an_interrupted_run_that_is_stored_says_how_it_goes_on(
         code, _, err = council("run", "-p", "scripted:3", "Where?", "--store", place)
         assert council("run", "-p", "scripted:3", "Where?")[2].split() == ["interrupted"]
     (run,) = json.loads(council("runs", "list", "--store", place, "--json")[1])
-    said = f"council: what was answered is kept; to go on: council resume {run['run_id']} --store {place}"
+    said = f"council: all answers so far are stored; to continue: council resume {run['run_id']} --store {place}"
     assert (code, [line for line in err.splitlines() if line]) == (130, [said, "interrupted"])
     assert council("resume", run["run_id"], "--store", place)[0] == 0
 
 
-def test_words_are_streamed_to_stderr(council: Council, seat: ScriptedProvider) -> None:
+def test_stream_prints_the_text_of_the_seats_on_stderr(council: Council, seat: ScriptedProvider) -> None:
     _, out, err = council("run", "Where?", "-p", "scripted:3", "--stream")
     assert "I say Paris." in err.replace("\n", "")
     assert "[draft scripted-1]" in err
     assert out.startswith("answer: Paris")
 
 
-def test_verbose_tells_what_was_spent(council: Council, seat: ScriptedProvider) -> None:
+def test_verbose_prints_tokens_and_cost(council: Council, seat: ScriptedProvider) -> None:
     _, _, err = council("run", "Where?", "-p", "scripted", "-v")
     assert "tokens, cost unknown" in err
 
@@ -302,7 +302,7 @@ def test_verbose_tells_what_was_spent(council: Council, seat: ScriptedProvider) 
         (["config", "nope"], "nope"),
     ],
 )
-def test_a_wrong_call_exits_with_2_and_no_traceback(
+def test_wrong_usage_exits_with_2_and_names_the_remedy(
     council: Council, seat: ScriptedProvider, words: list[str], named: str
 ) -> None:
     code, out, err = council(*words)
@@ -348,9 +348,7 @@ def test_a_degraded_answer_exits_with_3_when_strict(council: Council) -> None:
     assert (code, "degraded" in err) == (3, True)
 
 
-def test_controls_pass_through_pipes_but_not_through_terminals(
-    council: Council, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_control_characters_are_replaced_on_terminals_only(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
     from llm_council.cli import _run
 
     answer = json.dumps({"answer": "\x1b[31mred\x07", "reasoning": "\u202e"})
@@ -394,7 +392,7 @@ def test_config_show_masks_keys(council: Council) -> None:
         assert "canary" not in out + err
 
 
-def test_doctor_tells_each_provider_and_exits_by_it(council: Council, seat: ScriptedProvider) -> None:
+def test_doctor_reports_each_provider_and_exits_with_1_on_a_fault(council: Council, seat: ScriptedProvider) -> None:
     code, out, _ = council("doctor", "scripted")
     assert (code, "scripted  ok" in out) == (0, True)
     found = json.loads(council("doctor", "scripted", "--deep", "--json")[1])
@@ -405,8 +403,10 @@ def test_doctor_tells_each_provider_and_exits_by_it(council: Council, seat: Scri
     assert (code, "FAULT" in out, "the key is wrong" in out) == (1, True, True)
 
 
-def test_another_distribution_in_our_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm_council.cli._installation import check_installation
+def test_doctor_finds_another_distribution_in_the_package_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm_council.cli._commands import check_installation
 
     assert check_installation() == []
     info = tmp_path / "site" / "other_council-1.0.dist-info"
@@ -420,7 +420,7 @@ def test_another_distribution_in_our_folder_is_found(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     command = f"{sys.executable} -m llm_council subagents --json | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
@@ -461,7 +461,7 @@ def test_ctrl_c_exits_with_130_and_no_traceback(flags: list[str]) -> None:
     assert "Traceback" not in err
 
 
-def test_a_projects_file_is_trusted_by_its_own_command(council: Council, seat: ScriptedProvider) -> None:
+def test_config_trust_allows_what_the_projects_file_sets(council: Council, seat: ScriptedProvider) -> None:
     Path("council.toml").write_text('[providers.house]\nkind = "openai"\nbase_url = "https://llm.example.com/v1"\n')
     code, out, err = council("run", "Where?", "-p", "scripted")
     assert (code, out) == (2, "")
@@ -481,7 +481,7 @@ def test_a_projects_file_is_trusted_by_its_own_command(council: Council, seat: S
     assert council("config", "show")[0] == 2
 
 
-def test_trust_is_not_asked_for_what_needs_none(council: Council) -> None:
+def test_config_trust_says_if_the_file_needs_no_trust(council: Council) -> None:
     code, _, err = council("config", "trust")
     assert code == 2
     assert "there is no council.toml" in err
@@ -492,7 +492,7 @@ def test_trust_is_not_asked_for_what_needs_none(council: Council) -> None:
     assert "(needs no trust)" in council("config", "show")[1]
 
 
-def test_a_page_for_people(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
+def test_format_html_writes_a_page(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     code, out, _ = council("run", "Where?", "-p", "scripted:3", "--format", "html", "-o", str(path))
     assert (code, out) == (0, "")
@@ -501,7 +501,7 @@ def test_a_page_for_people(council: Council, seat: ScriptedProvider, tmp_path: P
     assert council("run", "Where?", "-p", "scripted:3", "--format", "html")[1].endswith("</html>\n\n")
 
 
-def test_a_budget_in_dollars_that_had_to_assume_says_so(council: Council, seat: ScriptedProvider) -> None:
+def test_a_dollar_budget_warns_if_a_cost_is_unknown(council: Council, seat: ScriptedProvider) -> None:
     code, _, err = council("run", "Where?", "-p", "scripted", "--budget-usd", "1")
     assert code == 0
     assert "nobody knows what the calls of scripted cost" in err
@@ -509,7 +509,9 @@ def test_a_budget_in_dollars_that_had_to_assume_says_so(council: Council, seat: 
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022])
-def test_a_new_file_is_its_owners_alone(council: Council, seat: ScriptedProvider, tmp_path: Path, mask: int) -> None:
+def test_only_the_owner_may_read_a_new_output_file(
+    council: Council, seat: ScriptedProvider, tmp_path: Path, mask: int
+) -> None:
     new, old = tmp_path / "new.html", tmp_path / "old.html"
     old.touch()
     old.chmod(0o644)
@@ -525,7 +527,7 @@ def test_a_new_file_is_its_owners_alone(council: Council, seat: ScriptedProvider
     assert council("run", "Where?", "-p", "scripted", "-o", str(tmp_path))[0] == 2
 
 
-def test_ctrl_c_while_modules_are_loaded_ends_at_once() -> None:
+def test_ctrl_c_while_modules_are_imported_exits_without_a_traceback() -> None:
     code = (
         "import os, signal, sys\n"
         "from llm_council.cli import main\n"

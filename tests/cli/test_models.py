@@ -33,7 +33,7 @@ def council(monkeypatch, capsys, tmp_path):
     return run
 
 
-def test_fetched_then_found(council, tmp_path):
+def test_pull_fetches_a_model_and_path_finds_it(council, tmp_path):
     where = tmp_path / "llm-council" / "models" / "tiny.gguf"
     assert council("path") == (1, "", "not fetched; run: council models pull\n")
     assert "not fetched" in council("list")[1]

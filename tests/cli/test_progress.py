@@ -42,7 +42,9 @@ def events() -> list[Event]:
     return happened
 
 
-def test_the_board_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_shows_a_table_of_seats_and_phases(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
@@ -60,7 +62,7 @@ def test_the_board_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "\x1b]52" not in err
 
 
-def test_plain_lines_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progress(quiet=False, words=False) as listener:
         for event in events():
             listener(event)
@@ -70,14 +72,14 @@ def test_plain_lines_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1] == "council: degraded after 2.0 s"
 
 
-def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with progress(quiet=True, words=False) as listener:
         for event in events():
             listener(event)
     assert capsys.readouterr() == ("", "")
 
 
-def test_words_of_seats_that_speak_at_once_are_not_mixed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_streamed_text_of_two_seats_is_not_mixed(capsys: pytest.CaptureFixture[str]) -> None:
     def word(seat: str, text: str) -> Event:
         return TextDelta(run_id="r", at=0.0, phase=Phase.DRAFT, seat=seat, text=text)
 

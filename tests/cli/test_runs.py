@@ -61,7 +61,7 @@ def stored(council: Council) -> str:
     return str(json.loads(out)["run_id"])
 
 
-def test_runs_are_listed_shown_exported_and_forgotten(council: Council, seat: ScriptedProvider) -> None:
+def test_runs_are_listed_shown_exported_and_deleted(council: Council, seat: ScriptedProvider) -> None:
     assert council("runs", "list") == (0, "run  began  status  subagent  task\n", "")
     run = stored(council)
     code, out, _ = council("runs", "list")
@@ -106,10 +106,10 @@ def test_an_interrupted_run_is_resumed(council: Council, seat: ScriptedProvider,
     assert "Paris" in out
     assert "was asked again for its synthesise" in err
     assert len(seat.requests) == asked + 1
-    assert "made again 1 times" in council("runs", "show", run)[1]
+    assert "repeated 1 times" in council("runs", "show", run)[1]
 
 
-def test_a_failed_run_fails_again(council: Council, tmp_path: Path) -> None:
+def test_resume_of_a_run_that_fails_again_exits_with_1(council: Council, tmp_path: Path) -> None:
     def refuse(_: GenerateRequest) -> errors.AuthenticationFailed:
         return errors.AuthenticationFailed("no")
 
@@ -132,20 +132,20 @@ def test_a_failed_run_fails_again(council: Council, tmp_path: Path) -> None:
         (("resume", "nothing"), 1, "no run store"),
     ],
 )
-def test_what_is_wrong_is_said(council: Council, words: tuple[str, ...], code: int, said: str) -> None:
+def test_wrong_usage_exits_with_a_message(council: Council, words: tuple[str, ...], code: int, said: str) -> None:
     found, out, err = council(*words)
     assert (found, out) == (code, "")
     assert said in err
 
 
-def test_without_a_store_the_remedy_is_named(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_store_the_message_says_how_to_name_one(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLM_COUNCIL_STORE")
     code, _, err = council("runs", "list")
     assert code == 2
     assert "--store PATH" in err
 
 
-def test_a_run_names_its_store(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
+def test_verbose_prints_the_id_of_a_stored_run(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
     other = str(tmp_path / "other.db")
     code, _, err = council("run", "-p", "scripted:3", "--store", other, "--verbose", "Where?")
     assert code == 0

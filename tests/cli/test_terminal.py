@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council.cli._answer import as_text
-from llm_council.cli._terminal import visible
+from llm_council.cli._output import as_text, visible
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
-def test_no_control_character_is_left(text: str) -> None:
+def test_visible_leaves_no_control_character(text: str) -> None:
     shown = visible(text)
     left = {c for c in shown if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"}
     assert not left
@@ -21,7 +20,7 @@ def test_no_control_character_is_left(text: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(categories=["L", "N", "P", "S", "Zs"])))
-def test_plain_text_stays_as_it_is(text: str) -> None:
+def test_visible_does_not_change_plain_text(text: str) -> None:
     assert visible(text) == text
 
 
@@ -37,11 +36,11 @@ def test_plain_text_stays_as_it_is(text: str) -> None:
         ("\x7f", "␡"),
     ],
 )
-def test_known_tricks_are_made_visible(text: str, shown: str) -> None:
+def test_visible_replaces_known_terminal_tricks(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
-def test_an_answer_is_laid_out_for_people() -> None:
+def test_as_text_indents_a_json_answer() -> None:
     answer = {
         "verdict": "approve",
         "all_tests": True,
@@ -66,6 +65,6 @@ def test_an_answer_is_laid_out_for_people() -> None:
     ]
 
 
-def test_text_is_its_own_layout() -> None:
+def test_as_text_returns_a_string_unchanged() -> None:
     assert as_text("as it is\n\n  kept") == "as it is\n\n  kept"
     assert as_text(["a", ["b"]]) == "- a\n- - b"

@@ -199,10 +199,9 @@ def test_escapes_in_errors(mock):
 
 def test_escapes_on_a_terminal(monkeypatch):
     """The same in an answer: made visible where it is printed."""
-    from llm_council.cli import _terminal
+    from llm_council.cli._output import visible
 
-    shown = "".join(str(getattr(_terminal, name)(ESCAPES)) for name in ("visible",) if hasattr(_terminal, name))
-    assert not set(shown) & set("\x1b\x9b\x07\x08\u202e\u2066\x00\x7f")
+    assert not set(visible(ESCAPES)) & set("\x1b\x9b\x07\x08\u202e\u2066\x00\x7f")
 
 
 def test_report_is_inert():

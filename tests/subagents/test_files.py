@@ -154,7 +154,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         ('system = "x"\n[preferences]\ntemperature = "hot"', InvalidOption, "temperature"),
         ('system = "x"\n[preferences]\ncritique = "no"', InvalidOption, "critique"),
         ('system = "x"\n[preferences]\nmax_tokens = 0', InvalidOption, "max_tokens"),
-        ("system = 3", InvalidOption, "line 1: system is text"),
+        ("system = 3", InvalidOption, "line 1: system must be text"),
         ('title = "no words"', InvalidOption, "system is missing"),
         ('system = " "', InvalidOption, "system is missing"),
         ('[modes.a]\nsystem = "x"\n[modes.b]\ntitle = "y"', InvalidOption, "system of mode b is missing"),
@@ -173,7 +173,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         ('system = "x"\nschema = { const = 1979-05-27 }', InvalidOption, "date is not a JSON value"),
         ('system = "x"\nschema = { "$ref" = "https://example.com/s.json" }', InvalidOption, "$defs"),
         ('system = "x"\nschema = "none.json"', InvalidOption, "there is no such file"),
-        ('system = "x"\nschema = "schema.txt"', InvalidOption, "line 2: a table, or a .json file"),
+        ('system = "x"\nschema = "schema.txt"', InvalidOption, "line 2: expected a table or a .json file"),
         ("a = " + "[" * 5000, InvalidOption, "mine.toml"),
         ("a = " + "9" * 5000, InvalidOption, "mine.toml"),
         (b"system = '\xff'", InvalidOption, "not UTF-8 at byte 10"),
@@ -228,7 +228,7 @@ def test_a_folder_leads_nowhere_else(tmp_path: Path) -> None:
 def test_paths_that_are_wrong(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InvalidOption, match="no such file"):
         subagents.load("x", paths=[tmp_path / "none"])
-    with pytest.raises(InvalidOption, match="come in a list"):
+    with pytest.raises(InvalidOption, match="must come in a list"):
         subagents.load("x", paths=str(tmp_path))
     other = tmp_path / "other"
     other.mkdir()
