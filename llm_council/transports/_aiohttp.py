@@ -1,10 +1,9 @@
-"""httpx's transport over aiohttp: the same API, a third of the CPU at 32 calls in flight."""
+"""The connection pool for asyncio: an httpx transport over aiohttp, with a third of the CPU at 32 calls in flight."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator, Iterable
-from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,13 +18,14 @@ from llm_council.transports._response_head import NotHttp, ResponseHead
 __all__ = ["AiohttpTransport"]
 
 IDLE = 30.0
-"""Seconds that an unused connection is kept."""
+"""Seconds after which an unused connection is closed."""
 
 LARGE = 2**19
-"""Bytes of a body above which it is written in pieces: in one go it would hold up the loop, and aiohttp warns."""
+"""Bytes above which a body is written in pieces. aiohttp warns about a larger write, which would block the loop."""
 
-# Nearest class first. httpx has no class for a name that does not resolve or a port that refuses: the cause tells.
-_HTTPX_OF: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
+# The first match counts, so subclasses come before their bases. httpx has no classes for an unknown host and a refused
+# connection; ``translate`` reads those from the cause.
+_HTTPX_CLASSES: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (TimeoutError, httpx.ReadTimeout),
     (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
@@ -39,38 +39,43 @@ _HTTPX_OF: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = 
     (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
     (OSError, httpx.ReadError),
 )
-_FOREIGN = (aiohttp.ClientError, OSError)
+_AIOHTTP_ERRORS = (aiohttp.ClientError, OSError)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Send httpx requests over an aiohttp session of its own, in one asyncio loop.
+    """Send httpx requests over an aiohttp session, in one asyncio loop.
 
-    The pool has no size: it must never be the queue. Bodies are handed on as they come, compressed or not; no cookie
-    is kept, no redirect followed. A request that meets a kept connection which the server is just closing is sent
-    once more, on a fresh one.
+    The number of connections is not limited, because concurrency is limited elsewhere. Bodies are returned undecoded,
+    cookies are not stored, and redirects are not followed. If the server closes a reused connection before it answers,
+    the request is sent once more on a new connection.
 
     Args:
-        trust_env: honour ``HTTP_PROXY`` and its kin.
-        header_block: bytes that a reply's headers may have.
+        trust_env: use the proxy variables of the environment.
+        header_block: maximum number of bytes of a response's headers.
     """
 
     def __init__(self, *, trust_env: bool = True, header_block: int = DEFAULT_LIMITS.header_block) -> None:
         self._proxies = Proxies(trust_env=trust_env)
         self._header_block = header_block
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether each request gets a new connection
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and return the response with its body still to come.
+        """Send a request and return the response with its body unread.
 
         Raises:
-            httpx.TransportError: of the kind that stock httpx raises; ``__cause__`` is aiohttp's.
+            httpx.TransportError: the class that httpx's own transport would raise; ``__cause__`` is aiohttp's error.
         """
         timeout = request.extensions.get("timeout", {})
+        headers = [
+            (name.decode("ascii"), value.decode("latin-1"))
+            for name, value in request.headers.raw
+            if name.lower() != b"transfer-encoding"  # aiohttp adds its own for a streamed body
+        ]
         try:
-            reply = await self.open(
+            head = await self.open(
                 request.method,
                 str(request.url),
-                _pairs(request),
+                headers,
                 _body(request),
                 connect=timeout.get("connect"),
                 read=timeout.get("read"),
@@ -78,7 +83,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         except httpx.RequestError as exc:
             exc.request = request
             raise
-        return httpx.Response(reply.status, headers=list(reply.headers), stream=reply.body)
+        return httpx.Response(head.status, headers=list(head.headers), stream=head.body)
 
     async def open(
         self,
@@ -90,37 +95,39 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         connect: float | None,
         read: float | None,
     ) -> ResponseHead:
-        """Send a request without httpx's nouns.
+        """Send a request given by its parts; ``handle_async_request`` without the cost of httpx's objects.
 
         Args:
-            method: upper case.
-            url: absolute and encoded.
-            headers: each pair as it is sent, ``Host`` optional.
-            body: what is sent; an iterator goes in chunks, and cannot be sent again.
-            connect: seconds for a connection, name and TLS included.
-            read: seconds between two bytes.
+            method: the HTTP method in upper case.
+            url: an absolute, encoded URL.
+            headers: names and values; ``Host`` is added if missing.
+            body: the body; an iterator is sent in chunks, and cannot be sent again.
+            connect: seconds to connect, including name resolution and TLS.
+            read: maximum number of seconds between two bytes.
 
         Raises:
             httpx.TransportError: as ``handle_async_request`` does.
         """
-        trip = SimpleNamespace(reused=False)
-        timeout = _timeout(connect, read)
+        trace = SimpleNamespace(reused=False)
+        proxied = self._proxies.find(url) is not None
+        timeout = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=read)
         try:
-            response = await self._send(method, url, headers, body, timeout, trip, fresh=False)
-        except _FOREIGN as exc:
-            if not (trip.reused and isinstance(body, bytes) and _stale(exc)):
-                raise self._as_httpx(exc, url) from exc
+            response = await self._send(method, url, headers, body, timeout, trace, fresh=False)
+        except _AIOHTTP_ERRORS as exc:
+            if not (trace.reused and isinstance(body, bytes) and _closed_before_reply(exc)):
+                raise _httpx_error(exc, proxied=proxied) from exc
             try:
-                response = await self._send(method, url, headers, body, timeout, trip, fresh=True)
-            except _FOREIGN as again:
-                raise self._as_httpx(again, url) from again
+                response = await self._send(method, url, headers, body, timeout, trace, fresh=True)
+            except _AIOHTTP_ERRORS as again:
+                raise _httpx_error(again, proxied=proxied) from again
+        # aiohttp limits each line of a head, and not all of them together.
         if sum(len(name) + len(value) + 4 for name, value in response.raw_headers) > self._header_block:
             response.close()
             raise NotHttp(f"the headers are larger than {self._header_block} bytes")
-        return ResponseHead(response.status, response.raw_headers, _Arriving(response))
+        return ResponseHead(response.status, response.raw_headers, _ResponseBody(response))
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         while self._sessions:
             await self._sessions.popitem()[1].close()
 
@@ -130,15 +137,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         url: str,
         headers: Iterable[tuple[str, str]],
         body: bytes | AsyncIterator[bytes],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own noun
-        trip: SimpleNamespace,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own name
+        trace: SimpleNamespace,
         *,
         fresh: bool,
     ) -> aiohttp.ClientResponse:
+        proxy = self._proxies.find(url)
+        if proxy and not proxy.startswith(("http://", "https://")):
+            scheme = proxy.partition("://")[0]
+            raise httpx.UnsupportedProtocol(f"a proxy of the kind {scheme!r} needs an httpx client of your own")
         data: bytes | io.BytesIO | AsyncIterator[bytes] | None = body or None
         if isinstance(body, bytes) and len(body) > LARGE:
             data = io.BytesIO(body)
-        target = _parsed(url)
+        target = URL(url, encoded=True)
         return await self._session(fresh=fresh).request(
             method,
             target,
@@ -147,55 +158,52 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             allow_redirects=False,
             timeout=timeout,
             ssl=tls_context() if target.scheme == "https" else True,
-            proxy=self._proxy(url),
-            trace_request_ctx=trip,
+            proxy=proxy,
+            trace_request_ctx=trace,
         )
-
-    def _as_httpx(self, exc: BaseException, url: str) -> httpx.TransportError:
-        if isinstance(exc, aiohttp.ClientConnectorDNSError) and self._proxies.find(url):
-            return httpx.ProxyError(str(exc))  # the name is the proxy's: it looks up the server's
-        return _as_httpx(exc)
-
-    def _proxy(self, url: str) -> str | None:
-        proxy = self._proxies.find(url)
-        if proxy and not proxy.startswith(("http://", "https://")):
-            raise httpx.UnsupportedProtocol(
-                f"proxies of the kind {proxy.partition('://')[0]!r} need a client of your own"
-            )
-        return proxy
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(fresh)
         if session is None:
-            keeping: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": IDLE}
+            reuse: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": IDLE}
+            tracing = aiohttp.TraceConfig()
+            tracing.on_connection_reuseconn.append(_note_reuse)
             session = aiohttp.ClientSession(
-                connector=_Connector(limit=0, **keeping),
+                connector=_Connector(limit=0, **reuse),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(),
                 auto_decompress=False,
                 max_line_size=self._header_block,
                 max_field_size=self._header_block,
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-                trace_configs=[_tracing()],
+                trace_configs=[tracing],
             )
-            # aiohttp would send a GET again after any loss, on fresh connections too; how often is ours to say.
+            # Private: aiohttp sends an idempotent request again after any loss, also on a new connection, and has no
+            # public setting against it. Whether a call is retried is decided by the caller.
             session._retry_connection = False
             self._sessions[fresh] = session
         return session
 
 
+async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
 class _Connector(aiohttp.TCPConnector):
-    """A pool that drops a kept connection on which something came unasked: it would be taken for the next answer."""
+    """Do not reuse a connection on which the server sent bytes while it was idle.
+
+    aiohttp would take these bytes for the answer to the next request. ``_get`` and ``_conns`` are private to aiohttp.
+    """
 
     async def _get(self, key: Any, traces: Any) -> Any:
-        kept: Any = self._conns.get(key)
-        while kept and kept[0][0].should_close:
-            kept.popleft()[0].close()
+        idle: Any = self._conns.get(key)
+        while idle and idle[0][0].should_close:
+            idle.popleft()[0].close()
         return await super()._get(key, traces)
 
 
-class _Arriving(httpx.AsyncByteStream):
-    """The bytes of one response as they arrive."""
+class _ResponseBody(httpx.AsyncByteStream):
+    """The undecoded body of an aiohttp response."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
@@ -205,54 +213,17 @@ class _Arriving(httpx.AsyncByteStream):
         try:
             while chunk := await content.readany():
                 yield chunk
-        except _FOREIGN as exc:
-            if content._buffer:  # once the connection has broken, aiohttp hands on no more of what had arrived
+        except _AIOHTTP_ERRORS as exc:
+            # Private: after a connection has broken, readany() raises even if the buffer still holds data.
+            if content._buffer:
                 yield content._read_nowait(-1)
-            # A connection that was closed here raises one exception of aiohttp's module, every time: what it was raised
-            # in the midst of, and the frames that it passed, would be held by it for ever.
+            # aiohttp raises one module-level exception for every connection that was closed by this side. Its context
+            # and traceback would keep the frames of the latest caller in memory.
             exc.__context__ = None
-            raise _as_httpx(exc) from exc.with_traceback(None)
+            raise _httpx_error(exc) from exc.with_traceback(None)
 
     async def aclose(self) -> None:
-        self._response.close()  # keeps the connection when the body was read to its end
-
-
-def _as_httpx(exc: BaseException) -> httpx.TransportError:
-    kind = next((ours for theirs, ours in _HTTPX_OF if isinstance(exc, theirs)), httpx.TransportError)
-    return kind(str(exc))
-
-
-def _stale(exc: BaseException) -> bool:
-    """Tell whether the connection ended before a byte of the reply came."""
-    if isinstance(exc, aiohttp.ServerDisconnectedError):
-        return isinstance(exc.message, str)  # else it is the beginning of a reply
-    if isinstance(exc, aiohttp.ClientConnectorError):
-        return False
-    return any(isinstance(link, ConnectionError) or _is_reset(link) for link in (exc, exc.__cause__))
-
-
-def _is_reset(exc: BaseException | None) -> bool:
-    return isinstance(exc, OSError) and isinstance(OSError(*exc.args), ConnectionError)  # the errno tells
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    """Note on the trip when a kept connection is taken."""
-
-    async def reused(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-        context.trace_request_ctx.reused = True
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(reused)
-    return tracing
-
-
-def _pairs(request: httpx.Request) -> list[tuple[str, str]]:
-    """Return the headers as text; the framing of a streamed body is aiohttp's to write."""
-    return [
-        (name.decode("ascii"), value.decode("latin-1"))
-        for name, value in request.headers.raw
-        if name.lower() != b"transfer-encoding"
-    ]
+        self._response.close()  # returns the connection to the pool if the body was read to its end
 
 
 def _body(request: httpx.Request) -> bytes | AsyncIterator[bytes]:
@@ -263,11 +234,26 @@ def _body(request: httpx.Request) -> bytes | AsyncIterator[bytes]:
     raise RuntimeError("an asynchronous client cannot send a synchronous stream")
 
 
-@lru_cache(maxsize=256)
-def _parsed(url: str) -> URL:
-    return URL(url, encoded=True)
+def _httpx_error(exc: BaseException, *, proxied: bool = False) -> httpx.TransportError:
+    # With a proxy, aiohttp resolves the name of the proxy only; the proxy resolves the server's.
+    if proxied and isinstance(exc, aiohttp.ClientConnectorDNSError):
+        return httpx.ProxyError(str(exc))
+    for theirs, ours in _HTTPX_CLASSES:
+        if isinstance(exc, theirs):
+            return ours(str(exc))
+    return httpx.TransportError(str(exc))
 
 
-@lru_cache(maxsize=64)
-def _timeout(connect: float | None, read: float | None) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, connect=connect, sock_read=read)
+def _closed_before_reply(exc: BaseException) -> bool:
+    """Return True if the connection ended before a byte of the reply arrived."""
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return isinstance(exc.message, str)  # otherwise aiohttp puts the partially parsed head here
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return False
+    for link in (exc, exc.__cause__):
+        if isinstance(link, ConnectionError):
+            return True
+        # aiohttp.ClientOSError is not a ConnectionError; the OSError that Python makes of its errno may be one.
+        if isinstance(link, OSError) and isinstance(OSError(*link.args), ConnectionError):
+            return True
+    return False

@@ -1,4 +1,4 @@
-"""httpx's own transport, for every event loop but asyncio's: proxies, stale connections and garbage told apart."""
+"""The connection pool for event loops other than asyncio's: httpx's own, with proxies and a retry after a stale one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from llm_council.transports._response_head import NotHttp, ResponseHead, build_r
 __all__ = ["HttpcoreTransport"]
 
 IDLE = 30.0
-"""Seconds that an unused connection is kept."""
+"""Seconds after which an unused connection is closed."""
 
 
 class HttpcoreTransport(httpx.AsyncBaseTransport):
-    """Send httpx requests over httpx's stock pool, without a size, so that it is never the queue.
+    """Send httpx requests over httpx's own pool, without a limit on the number of connections.
 
     Args:
-        trust_env: honour ``HTTP_PROXY`` and its kin.
+        trust_env: use the proxy variables of the environment.
     """
 
     def __init__(self, *, trust_env: bool = True) -> None:
@@ -29,10 +29,10 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
         self._pools: dict[tuple[Secret | None, bool], httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; once more on a fresh connection when a kept one was just being closed.
+        """Send a request; if the server just closed a reused connection, once more on a new one.
 
         Raises:
-            httpx.TransportError: as stock httpx does; ``NotHttp`` where the head of the reply cannot be read.
+            httpx.TransportError: as httpx raises it; ``NotHttp`` if the head of the reply is invalid.
         """
         connected = False
 
@@ -41,13 +41,13 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
             connected = connected or event.endswith("connect_tcp.started")
 
         request.extensions = {"trace": trace, **request.extensions}
-        whole = isinstance(request.stream, httpx.ByteStream)
-        if whole:
-            request.stream = _Whole(request.content)
+        repeatable = isinstance(request.stream, httpx.ByteStream)
+        if repeatable:
+            request.stream = _BytesBody(request.content)
         try:
             return await self._send(request, fresh=False)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
-            if connected or isinstance(exc, NotHttp) or not whole:
+            if connected or isinstance(exc, NotHttp) or not repeatable:
                 raise
         return await self._send(request, fresh=True)
 
@@ -61,12 +61,12 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
         connect: float | None,
         read: float | None,
     ) -> ResponseHead:
-        """Send a request; see ``AiohttpTransport.open``."""
+        """Send a request given by its parts; see ``AiohttpTransport.open``."""
         request = build_request(method, url, headers, body, connect=connect, read=read)
         return response_head(await self.handle_async_request(request))
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         while self._pools:
             await self._pools.popitem()[1].aclose()
 
@@ -80,41 +80,45 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
                 raise
             raise httpx.ProxyError(str(exc), request=request) from exc
         except httpx.RemoteProtocolError as exc:
-            if not _unparsed(exc):
+            # httpx raises the same class if no head arrived and if h11 could not parse one.
+            if not _is_parse_error(exc):
                 raise
             raise NotHttp(str(exc), request=request) from exc
 
     def _pool(self, proxy: str | None, *, fresh: bool) -> httpx.AsyncHTTPTransport:
-        key = (Secret(proxy) if proxy else None, fresh)  # the address may hold a password
+        key = (Secret(proxy) if proxy else None, fresh)  # the URL may contain a password
         pool = self._pools.get(key)
         if pool is None:
             tls = tls_context()
-            keep = httpx.Limits(
+            limits = httpx.Limits(
                 max_connections=None, max_keepalive_connections=0 if fresh else None, keepalive_expiry=IDLE
             )
             try:
                 via = httpx.Proxy(proxy, ssl_context=tls if proxy.startswith("https:") else None) if proxy else None
-                pool = httpx.AsyncHTTPTransport(verify=tls, proxy=via, limits=keep)
-            except (ImportError, ValueError):
-                raise httpx.UnsupportedProtocol("this kind of proxy needs a client of your own") from None
+                pool = httpx.AsyncHTTPTransport(verify=tls, proxy=via, limits=limits)
+            except (ImportError, ValueError):  # SOCKS needs a package that is not installed; other kinds are unknown
+                raise httpx.UnsupportedProtocol("this kind of proxy needs an httpx client of your own") from None
             self._pools[key] = pool
         return pool
 
 
-class _Whole(httpx.ByteStream):
-    """A body in one piece, without the generator of httpx's: trio complains about it when sending is cancelled."""
+class _BytesBody(httpx.ByteStream):
+    """A body in one piece whose iterator is not an async generator.
+
+    trio warns about an async generator that is not finished, such as httpx's when sending is cancelled.
+    """
 
     def __init__(self, body: bytes) -> None:
         super().__init__(body)
         self._body = body
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Pieces([self._body])
+        return _OneChunk(self._body)
 
 
-class _Pieces:
-    def __init__(self, left: list[bytes]) -> None:
-        self._left = left
+class _OneChunk:
+    def __init__(self, chunk: bytes) -> None:
+        self._left = [chunk]
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -125,8 +129,7 @@ class _Pieces:
         return self._left.pop()
 
 
-def _unparsed(exc: BaseException | None) -> bool:
-    """Tell a head that h11 could not read from one that never came: both are the same class to httpx."""
+def _is_parse_error(exc: BaseException | None) -> bool:
     while exc is not None:
         if type(exc).__module__.startswith("h11."):
             return True

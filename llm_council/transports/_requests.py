@@ -1,4 +1,4 @@
-"""A transport over the caller's ``requests.Session``: proxies, adapters and auth plugins as configured there."""
+"""The transport over a ``requests.Session``, with its proxies, adapters and auth, in worker threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 
@@ -38,23 +38,26 @@ __all__ = ["RequestsTransport"]
 T = TypeVar("T")
 
 STEP = 64 * 1024
-GRACE = 1.0
-"""Seconds that a thread may wait longer than its call, so that the call's own deadline is the one that speaks."""
+"""Maximum number of bytes that one read returns."""
 
-_FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+GRACE = 1.0
+"""Seconds that a thread may wait longer than its call, so that the deadline of the call is what ends it."""
+
+# The body is read from urllib3 directly, which raises its own exceptions and those of the socket.
+_REQUESTS_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
 class RequestsTransport(BaseTransport):
-    """Send over a ``requests.Session`` in worker threads, for asyncio and trio alike.
+    """Send requests over a ``requests.Session`` in worker threads, under asyncio and trio.
 
-    A cancelled call returns at once, and shuts its socket down, which wakes its thread. A thread that is still looking
-    up a name or connecting lives on until ``connect`` is over, and sends nothing then.
+    A cancelled call returns at once and shuts its socket down, which wakes its thread. A thread that is still resolving
+    a name or connecting goes on until the connect timeout, and sends nothing then.
 
     Args:
-        session: not closed here; None makes one. Plain adapters whose pool is smaller than ``max_workers`` are
-            replaced by larger ones with the same retries.
-        timeout: seconds to connect, and between two bytes; None leaves it to the call's ``Timeouts`` and deadline.
-        max_workers: threads at a time, for each event loop.
+        session: the session, which is not closed here; None makes one. Standard adapters whose pool is smaller than
+            ``max_workers`` are replaced by larger ones with the same retries.
+        timeout: seconds to connect and seconds between two bytes; None uses the call's ``Timeouts`` and deadline.
+        max_workers: maximum number of threads of each event loop.
     """
 
     def __init__(
@@ -64,14 +67,19 @@ class RequestsTransport(BaseTransport):
         max_workers: int = 40,
     ) -> None:
         self._owned = session is None
-        self._session = _own_session() if session is None else session
+        if session is None:
+            session = requests.Session()
+            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+            # requests itself reads REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE only.
+            session.verify = os.environ.get("SSL_CERT_FILE") or True
+        self._session = session
         self._timeout = timeout
         self._max_workers = max_workers
         self._pid = os.getpid()
-        _widen(self._session, max_workers)
+        _enlarge_pools(session, max_workers)
 
     async def aclose(self) -> None:
-        """Close the connections of a session of our own; it may be used again."""
+        """Close the connections of our own session; it can be used again."""
         if self._owned:
             self._session.close()
 
@@ -79,12 +87,12 @@ class RequestsTransport(BaseTransport):
     async def _exchange(
         self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts, deadline: float | None
     ) -> AsyncIterator[ReplyStream]:
-        if self._pid != os.getpid():  # the sockets are shared with the parent process
+        if self._pid != os.getpid():  # a forked child shares the sockets with its parent
             self._pid = os.getpid()
             for adapter in self._session.adapters.values():
                 adapter.close()
-        limiter = await per_loop.get(self, "limiter", self._limiter, _keep)
-        call = _Call(self._session, request, self._waits(timeouts, deadline), limiter)
+        limiter = await per_loop.get(self, "limiter", partial(anyio.CapacityLimiter, self._max_workers), _do_nothing)
+        call = _Call(self._session, request, self._socket_timeouts(timeouts, deadline), limiter)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:
             response = await call.run(call.open)
@@ -95,110 +103,111 @@ class RequestsTransport(BaseTransport):
             reading = [chunks, arriving]
             yield ReplyStream(head, chunks)
         finally:
-            call.drop()
-            await close_body(*reading, close=_done)
+            call.abort()
+            await close_body(*reading, close=_do_nothing)
 
-    def _waits(self, timeouts: Timeouts, deadline: float | None) -> tuple[float | None, float]:
-        """Return the bounds on connecting and on reading; there is always one on reading."""
+    def _socket_timeouts(self, timeouts: Timeouts, deadline: float | None) -> tuple[float | None, float]:
+        """Return the seconds to connect and to read; reading always has a limit."""
         connect, read = self._timeout
         left = None if deadline is None else max(deadline, 0.0) + GRACE
         connects = [bound for bound in (connect, timeouts.connect, left) if bound is not None]
         reads = [bound for bound in (read, timeouts.read, left) if bound is not None]
         return min(connects, default=None), min(reads, default=timeouts.total or 600.0)
 
-    def _limiter(self) -> anyio.CapacityLimiter:
-        return anyio.CapacityLimiter(self._max_workers)
-
 
 class _Call:
-    """One exchange: what runs in threads, and how the event loop lets go of it."""
+    """One exchange. Its steps run in worker threads; the event loop can abort it at any time."""
 
     def __init__(
         self,
         session: requests.Session,
         request: HttpRequest,
-        waits: tuple[float | None, float],
+        timeouts: tuple[float | None, float],
         limiter: anyio.CapacityLimiter,
     ) -> None:
         self._session = session
         self._request = request
-        self._waits = waits
+        self._timeouts = timeouts
         self._limiter = limiter
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards what both the thread and the event loop change
         self._response: requests.Response | None = None
         self._connection: Any = None
-        self._begun = False
+        self._started_body = False
         self._busy = False
-        self._dropped = False
+        self._aborted = False
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, step: Callable[[], T]) -> T:
         """Run a step in a worker thread; a cancellation returns at once.
 
         Raises:
-            CouncilError: the typed error for whatever requests raises.
+            CouncilError: the error that ``translate`` makes of an exception of requests.
         """
         try:
-            return await anyio.to_thread.run_sync(self._step, work, abandon_on_cancel=True, limiter=self._limiter)
-        except _FOREIGN as exc:
+            return await anyio.to_thread.run_sync(self._run_step, step, abandon_on_cancel=True, limiter=self._limiter)
+        except _REQUESTS_ERRORS as exc:
             raise_translated(exc, self._request)
 
     def open(self) -> requests.Response:
         """Send the request and return the response with its body unread."""
-        _calling.set(self)  # this thread's step has a context of its own
+        _current_call.set(self)  # anyio runs each step in a copy of the context, so this need not be reset
         prepared = self._session.prepare_request(
             requests.Request(
                 self._request.method,
                 self._request.url,
                 headers=build_headers(self._request.headers),
                 data=self._request.body,
-                # Without an auth of its own, requests puts ~/.netrc's in place of our Authorization header.
-                auth=_as_it_is if self._session.auth is None else None,
+                # Without an auth, requests replaces our Authorization header by a password from ~/.netrc.
+                auth=(lambda prepared: prepared) if self._session.auth is None else None,
             )
         )
-        prepared.hooks["response"].append(self._refuse)
+        prepared.hooks["response"].append(self._refuse_redirect)
         settings: dict[str, Any] = {
             **self._session.merge_environment_settings(prepared.url or "", {}, stream=True, verify=None, cert=None)
         }
-        # A kept connection that the server was just closing, before a byte of the reply came: once more.
-        opened = self._connections(prepared, settings)
+        settings.update(timeout=self._timeouts, allow_redirects=False)
+        # The server may close a reused connection before it answers. The request is then sent once more; on a new
+        # connection it is not.
+        connections = self._count_connections(prepared, settings)
         try:
-            self._response = self._send(prepared, settings)
+            self._response = self._session.send(prepared, **settings)
         except requests.ConnectionError as exc:
-            if opened is None or opened != self._connections(prepared, settings) or not _lost_unanswered(exc):
+            reused = connections is not None and connections == self._count_connections(prepared, settings)
+            if not reused or not _closed_before_reply(exc):
                 raise
-            self._response = self._send(prepared, settings)
+            self._response = self._session.send(prepared, **settings)
         return self._response
 
     def read(self) -> bytes:
-        """Return the next bytes as they came over the wire; empty at the end."""
+        """Return the next bytes of the undecoded body; empty at the end."""
         if self._response is None:
             return b""
         raw = self._response.raw
-        # http.client takes an end inside the head for the end of the head, and then waits for a body without length. An
-        # error needs no body, and its status stands whatever the head has lost.
-        first, self._begun = not self._begun, True
-        unbounded = first and raw.connection is not None and raw.length_remaining is None and not raw.chunked
-        if first and not unbounded:
-            _check_head(raw)  # before the end of the body, which gives the connection back
+        # If the connection ends inside the head, http.client takes that for the end of the head and expects a body of
+        # unknown length. An error needs no body, and its status is known although headers may be missing.
+        first, self._started_body = not self._started_body, True
+        no_length = first and raw.connection is not None and raw.length_remaining is None and not raw.chunked
+        if first and not no_length:
+            _check_head(raw)  # now, because the connection is given back at the end of the body
         data = bytes(raw.read1(STEP, decode_content=False) or b"")
-        if unbounded and not data:
+        if no_length and not data:
             if self._response.status_code < 400 and self._response.status_code != 204:
-                raise ConnectionResetError("the connection ended before a body came")
-        elif unbounded:
+                raise ConnectionResetError("the connection ended before the body")
+        elif no_length:
             _check_head(raw)
         return data
 
     @property
-    def is_over(self) -> bool:
-        """Whether the body was read to its end, so that asking for more needs no thread."""
+    def is_finished(self) -> bool:
+        """True if the body was read to its end, so that reading on needs no thread."""
         return self._response is not None and bool(self._response.raw.closed)
 
-    def drop(self) -> None:
-        """Let go: close the connection unless the reply was read to its end; from the event loop, without waiting."""
+    def abort(self) -> None:
+        """Close the connection unless the reply was read to its end. Does not wait for a running step."""
         with self._lock:
-            self._dropped = True
+            self._aborted = True
             response = self._response
-            if self._busy:  # a thread is in a call on the socket: wake it, it will close
+            if self._busy:
+                # A thread is blocked on the socket. Shutting it down wakes the thread, which then closes it.
                 with contextlib.suppress(ValueError, RuntimeError, OSError):
                     if response is not None:
                         response.raw.shutdown()
@@ -208,63 +217,66 @@ class _Call:
         if response is not None:
             response.close()
 
-    def hold(self, connection: Any) -> None:
-        """Take note of the connection on which this call is made, so that ``drop`` can reach its socket.
+    def attach(self, connection: Any) -> None:
+        """Store the connection of this call, so that ``abort`` can shut its socket down.
 
         Raises:
-            ConnectionAbortedError: the call was dropped before.
+            ConnectionAbortedError: the call was aborted before.
         """
         with self._lock:
-            if self._dropped:
-                raise ConnectionAbortedError("the call was dropped before it was sent")
+            if self._aborted:
+                raise ConnectionAbortedError("the call was aborted before it was sent")
             self._connection = connection
 
-    def _step(self, work: Callable[[], T]) -> T:
+    def _run_step(self, step: Callable[[], T]) -> T:
         with self._lock:
-            if self._dropped:
-                raise ConnectionAbortedError("the call was dropped before this step began")
+            if self._aborted:
+                raise ConnectionAbortedError("the call was aborted before this step")
             self._busy = True
         try:
-            return work()
+            return step()
         finally:
-            self._settle()
+            self._finish_step()
 
-    def _settle(self) -> None:
+    def _finish_step(self) -> None:
         with self._lock:
             self._busy = False
-            dropped = self._dropped
-        if dropped and self._response is not None:
+            aborted = self._aborted
+        if aborted and self._response is not None:
             self._response.close()
 
-    def _send(self, prepared: requests.PreparedRequest, settings: dict[str, Any]) -> requests.Response:
-        return self._session.send(prepared, timeout=self._waits, allow_redirects=False, **settings)
-
-    def _refuse(self, response: requests.Response, *args: Any, **kwargs: Any) -> None:
-        """Refuse a redirect before requests looks at it: it would read the whole body, unpacked."""
+    def _refuse_redirect(self, response: requests.Response, *args: Any, **kwargs: Any) -> None:
+        # A response hook, because requests reads and decompresses the whole body of a redirect before it returns.
         if 300 <= response.status_code < 400:
             location = {"location": response.headers.get("location", "")}
             response.close()
             refuse_redirect(HttpReply(status=response.status_code, headers=location, url=strip_url(self._request.url)))
 
-    def _connections(self, prepared: requests.PreparedRequest, settings: dict[str, Any]) -> int | None:
-        """Return how many connections were opened to this origin so far: one more tells a fresh one from a kept one."""
+    def _count_connections(self, prepared: requests.PreparedRequest, settings: dict[str, Any]) -> int | None:
+        """Return how many connections the pool for this request has opened; None for an adapter without pools."""
         adapter = self._session.get_adapter(prepared.url or "")
         if not isinstance(adapter, HTTPAdapter):
             return None
         pool = adapter.get_connection_with_tls_context(
             prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
         )
-        if not isinstance(pool, _Watched):  # the one way that serves pools of proxies and of users' adapters too
+        # urllib3 has no hook for connections. Changing the class works for pools of proxies and of the caller's own
+        # adapters as well.
+        if not isinstance(pool, _TrackedPool):
             kind: Any = type(pool)
-            pool.__class__ = _watched(kind)
+            pool.__class__ = _tracked(kind)
         return int(getattr(pool, "num_connections", 0))
 
 
-_calling: ContextVar[_Call] = ContextVar("llm_council_requests_call")
+_current_call: ContextVar[_Call] = ContextVar("llm_council_requests_call")
 
 
-class _Reply(http.client.HTTPResponse):
-    """A reply behind any number of interim ones: http.client itself skips those of status 100 alone."""
+class _Response(http.client.HTTPResponse):
+    """Skip any interim response; http.client skips those of status 100 only.
+
+    RFC 9110, section 15.2: a client must accept any number of 1xx responses before the final one. After a 101 the
+    connection speaks another protocol, so nothing can be skipped.
+    """
 
     def _read_status(self) -> tuple[str, int, str]:
         reply: Any = super()
@@ -272,17 +284,17 @@ class _Reply(http.client.HTTPResponse):
         return version, http.client.CONTINUE if 101 < status < 200 else status, reason
 
 
-class _Watched:
-    """What is mixed into urllib3's pools: calls of ours learn which connection they are made on."""
+class _TrackedPool:
+    """Mixin for urllib3's pools that attaches each connection to the call that uses it."""
 
     def _get_conn(self, *args: Any, **options: Any) -> Any:
         pool: Any = super()
         connection = pool._get_conn(*args, **options)
-        call = _calling.get(None)
+        call = _current_call.get(None)
         if call is not None:
-            connection.debuglevel = 0  # http.client prints what it sends, the key in its header too, past every logger
+            connection.debuglevel = 0  # http.client would print what it sends, with the key, past all loggers
             try:
-                call.hold(connection)
+                call.attach(connection)
             except ConnectionAbortedError:
                 connection.close()
                 raise
@@ -291,21 +303,21 @@ class _Watched:
     def _validate_conn(self, connection: Any) -> None:
         pool: Any = super()
         pool._validate_conn(connection)
-        call = _calling.get(None)
+        call = _current_call.get(None)
         if call is not None:
-            connection.response_class = _Reply
-            if connection.sock is None:  # urllib3 would connect when it sends, too late to be stopped
+            connection.response_class = _Response
+            if connection.sock is None:  # urllib3 would connect while it sends, too late for ``attach`` to stop it
                 connection.connect()
-            call.hold(connection)
+            call.attach(connection)
 
 
-@lru_cache(maxsize=64)
-def _watched(pool: type[Any]) -> type[Any]:
-    return type(f"Watched{pool.__name__}", (_Watched, pool), {})
+@lru_cache(maxsize=64)  # one class for each kind of pool, not one for each pool
+def _tracked(pool: type[Any]) -> type[Any]:
+    return type(f"Tracked{pool.__name__}", (_TrackedPool, pool), {})
 
 
 def _check_head(raw: Any) -> None:
-    """Refuse a head with a line that is no header: http.client takes it, and all behind it, for something else."""
+    """Raise for a head with an invalid line: http.client would treat this line and all after it as the body."""
     head = getattr(getattr(raw, "_original_response", None), "msg", None)
     if isinstance(head, http.client.HTTPMessage):
         urllib3.util.response.assert_header_parsing(head)
@@ -314,39 +326,24 @@ def _check_head(raw: Any) -> None:
 async def _arriving(call: _Call) -> AsyncGenerator[bytes, None]:
     while chunk := await call.run(call.read):
         yield chunk
-        if call.is_over:
+        if call.is_finished:
             return
 
 
-def _own_session() -> requests.Session:
-    session = requests.Session()
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-    session.verify = os.environ.get("SSL_CERT_FILE") or True  # requests itself reads REQUESTS_CA_BUNDLE only
-    return session
-
-
-def _widen(session: requests.Session, size: int) -> None:
+def _enlarge_pools(session: requests.Session, size: int) -> None:
     for prefix, adapter in list(session.adapters.items()):
-        size_now = getattr(adapter, "_pool_maxsize", size)  # private, but what an adapter pickles itself by
-        if type(adapter) is HTTPAdapter and size_now < size:
+        current = getattr(adapter, "_pool_maxsize", size)  # private, but part of how an adapter is pickled
+        if type(adapter) is HTTPAdapter and current < size:
             session.mount(prefix, HTTPAdapter(pool_maxsize=size, max_retries=adapter.max_retries))
             adapter.close()
 
 
-def _as_it_is(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-    return prepared
-
-
-def _lost_unanswered(exc: BaseException) -> bool:
-    """Tell whether the connection ended without a byte of the reply, by the exceptions inside."""
+def _closed_before_reply(exc: BaseException) -> bool:
+    """Return True if the connection ended before a byte of the reply arrived."""
     inner = exc.args[0] if exc.args else None
     parts = inner.args if isinstance(inner, urllib3.exceptions.ProtocolError) else ()
     return any(isinstance(part, ConnectionError) for part in parts)
 
 
-async def _keep(resource: object) -> None:
-    """Do nothing: a limiter holds nothing that needs closing."""
-
-
-async def _done() -> None:
-    """Do nothing: the call was dropped before."""
+async def _do_nothing(*_: object) -> None:
+    """Close what needs no closing: a limiter, and a call that was aborted before."""

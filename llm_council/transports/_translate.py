@@ -1,4 +1,4 @@
-"""Foreign exceptions become typed errors here, by type: no message is searched for words."""
+"""Convert the exceptions of HTTP libraries and vendors' SDKs to our errors, by type and never by message."""
 
 from __future__ import annotations
 
@@ -33,43 +33,44 @@ Rule = Callable[[BaseException, str], Error]
 
 
 def translate(exc: BaseException, target: str | None = None) -> Error | None:
-    """Return the typed error that a foreign exception stands for; None when its type says nothing about a call.
+    """Return the typed error for an exception of another library; None if its type is unknown.
 
-    Known are the exceptions of httpx, httpcore, aiohttp, requests, urllib3, ``ssl`` and ``socket``, those of JSON
-    decoding, and those of the vendors' own clients that are made as OpenAI's is. The foreign exception becomes the
-    error's ``__cause__``: its type and its redacted text stay, its traceback, its own causes and the request it holds
-    go, since they hold headers.
+    Known are the exceptions of httpx, httpcore, aiohttp, requests, urllib3, ``ssl`` and ``socket``, of JSON decoding,
+    and of the vendors' SDKs that are generated like OpenAI's. The exception becomes the ``__cause__`` of the error. Its
+    type and its redacted text remain. Its traceback, its own causes and its request are removed, because they contain
+    headers.
 
     Args:
-        exc: what was raised.
-        target: ``host:port`` for the message; None asks the exception.
+        exc: the exception.
+        target: ``host:port`` for the message; None reads it from the exception.
 
     Returns:
-        An error to raise, with ``__cause__`` set; the very exception when it is one of ours.
+        An error to raise, with ``__cause__`` set; ``exc`` itself if it already is one of our errors.
     """
     if isinstance(exc, ProviderError | ConfigurationError):
         return exc
-    rule = _rule(exc)
+    rule = _find_rule(exc)
     if rule is None:
         return None
     error = rule(exc, target or _target(exc))
-    error.__cause__ = _stripped(exc)
+    error.__cause__ = _without_secrets(exc)
     return error
 
 
 def api_error(reply: HttpReply, *, message: str = "", code: str | None = None) -> ApiError:
-    """Build the error for a reply with status 400 or more.
+    """Return the error for a reply with status 400 or more.
 
-    It is classified as a built-in provider's is: by the machine code, then by the status. A body in one of the shapes
-    that servers of OpenAI's and Anthropic's dialects send is read for code and message.
+    Built-in providers and third-party adapters get the same class: by the vendor's code, then by the status. If no code
+    is given, code and message are read from the body, in the shapes that servers of OpenAI's and Anthropic's dialects
+    send.
 
     Args:
         reply: the reply.
-        message: the vendor's own message, where its dialect is known.
-        code: the vendor's machine code, where its dialect is known; the body is not read then.
+        message: the vendor's message, if the caller has read it.
+        code: the vendor's error code, if the caller has read it; the body is not read then.
 
     Returns:
-        An ``ApiError`` with status, code, body, request id and the wait that the vendor asks for.
+        An ``ApiError`` with status, code, body, request id and the seconds to wait before a retry.
     """
     now = time.time()
     if code is None:
@@ -78,56 +79,70 @@ def api_error(reply: HttpReply, *, message: str = "", code: str | None = None) -
         headers = failures.lowered(reply.headers)
         body = failures.text_of(reply.body)
         error = failures.failure(message, status=reply.status, code=code, headers=headers, now=now, body=body)
-    who = reply.url if reply.status == 404 else host_of(reply.url)  # a wrong path is the likeliest mistake
-    if who:
-        error.args = (clean(f"{who}: {error.message}"),)
+    # A 404 mostly means that base_url has a wrong path, so the message shows it.
+    address = reply.url if reply.status == 404 else host_of(reply.url)
+    if address:
+        error.args = (clean(f"{address}: {error.message}"),)
     return error
 
 
-# The rules. Each gets the exception and "host:port", or "the server" where the exception does not know it.
+# A rule gets the exception and "host:port", or "the server" if the exception does not contain it.
+
+
+def _always(error: Callable[..., Error], text: str, **facts: str) -> Rule:
+    """Return a rule that always makes the same error; ``text`` contains ``{target}``."""
+    return lambda exc, target: error(text.format(target=target), **facts)
+
+
+_lost = _always(ConnectionLost, "the connection to {target} ended before the reply did")
+_not_http = _always(MalformedReply, "the reply of {target} is not HTTP, or its headers are larger than allowed")
+_encoding = _always(MalformedReply, "the body of the reply of {target} does not decompress")
+_json = _always(MalformedReply, "the reply is not JSON")
+_redirect = _always(RedirectRefused, "{target} redirects; keys and prompts do not follow redirects")
+_unsendable = _always(InvalidOption, "the request cannot be sent over HTTP: check its address and its headers")
+_connecting = _always(TimedOut, "{target} did not accept the connection in time", phase="connect")
+_reading = _always(TimedOut, "{target} sent nothing in time", phase="read")
+_queueing = _always(TimedOut, "{target}: no connection became free in the client's pool in time", phase="pool")
+_CONNECT_RULES = {
+    "tls": _always(
+        ConnectFailed,
+        "no TLS connection to {target}: its certificate is not trusted, or the port does not speak TLS; "
+        "set SSL_CERT_FILE to trust another authority",
+        kind="tls",
+    ),
+    "proxy": _always(
+        ConnectFailed,
+        "the proxy for {target} failed or refused; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY",
+        kind="proxy",
+    ),
+    "dns": _always(
+        ConnectFailed, "{target} does not resolve: check the name, and the network's name server", kind="dns"
+    ),
+    "refused": _always(ConnectFailed, "{target} refused the connection: no server listens there", kind="refused"),
+    "other": _always(ConnectFailed, "cannot connect to {target}", kind="other"),
+}
+_proxy = _CONNECT_RULES["proxy"]
 
 
 def _connect(exc: BaseException, target: str) -> Error:
+    """Find the kind of the failure in the exceptions that led to it: the outer class is the same for all kinds."""
     for link in _chain(exc):
-        names = _names(link)
-        for name in names:
-            if name in _KINDS:
-                kind = _KINDS[name]
-                return ConnectFailed(f"{target} {_CONNECT_TEXT[kind]}", kind=kind)
-    return ConnectFailed(f"no connection to {target} could be made", kind="other")
-
-
-def _proxy(exc: BaseException, target: str) -> Error:
-    return ConnectFailed(f"the proxy on the way to {target} {_CONNECT_TEXT['proxy']}", kind="proxy")
-
-
-def _lost(exc: BaseException, target: str) -> Error:
-    return ConnectionLost(f"the connection to {target} ended before the reply did")
+        for name in _names(link):
+            if name in _CONNECT_KINDS:
+                return _CONNECT_RULES[_CONNECT_KINDS[name]](exc, target)
+    return _CONNECT_RULES["other"](exc, target)
 
 
 def _wrapped(exc: BaseException, target: str) -> Error:
-    """Look inside: requests and urllib3 raise the same class for a refused, a lost and a garbled connection."""
+    """Apply the rule of an inner exception.
+
+    requests and urllib3 raise the same class for a refused connection, a lost one and an invalid reply.
+    """
     for link in _chain(exc):
-        for name in _names(link):
-            if name in _INSIDE:
-                return _INSIDE[name](link, target)
+        rule = _find_rule(link)
+        if rule is not None and rule not in (_wrapped, _other):
+            return rule(link, target)
     return _connect(exc, target)
-
-
-def _timed_out(phase: str, doing: str) -> Rule:
-    return lambda exc, target: TimedOut(f"{target} {doing} in time", phase=phase)
-
-
-def _not_http(exc: BaseException, target: str) -> Error:
-    return MalformedReply(f"what {target} sent is not HTTP, or its headers are larger than allowed")
-
-
-def _encoding(exc: BaseException, target: str) -> Error:
-    return MalformedReply(f"the body that {target} sent does not decompress")
-
-
-def _json(exc: BaseException, target: str) -> Error:
-    return MalformedReply("the reply is not JSON")
 
 
 def _too_large(exc: BaseException, target: str) -> Error:
@@ -135,36 +150,37 @@ def _too_large(exc: BaseException, target: str) -> Error:
     return ReplyTooLarge(f"the reply of {target} is larger than {limit} bytes", limit=limit)
 
 
-def _redirect(exc: BaseException, target: str) -> Error:
-    return RedirectRefused(f"{target} redirects; keys and prompts do not follow")
-
-
-def _unsendable(exc: BaseException, target: str) -> Error:
-    return InvalidOption("this request cannot be sent over HTTP: look at its address and its headers")
-
-
 def _header(exc: BaseException, target: str) -> Error:
-    """Tell a header of the reply from one of ours: requests raises the same class for both."""
-    theirs = any("urllib3.InvalidHeader" in _names(link) for link in _chain(exc))
-    return (_not_http if theirs else _unsendable)(exc, target)
+    # requests raises one class for an invalid header of the request and of the reply; the latter comes from urllib3.
+    in_reply = any("urllib3.InvalidHeader" in _names(link) for link in _chain(exc))
+    return _not_http(exc, target) if in_reply else _unsendable(exc, target)
 
 
 def _other(exc: BaseException, target: str) -> Error:
-    return TransportError(f"the exchange with {target} failed ({type(exc).__name__})")
+    return TransportError(f"the request to {target} failed ({type(exc).__name__})")
 
 
 def _status(exc: BaseException, target: str) -> Error:
-    """Read httpx's and requests' ``response``, or aiohttp's exception itself."""
+    """Read the status from ``response`` (httpx, requests, SDKs) or from the exception itself (aiohttp)."""
+    # aiohttp's parser raises a ClientResponseError with status 400 for a reply that it cannot parse.
     if any(name == "aiohttp.HttpProcessingError" for link in _chain(exc) for name in _names(link)):
-        return _not_http(exc, target)  # aiohttp's parser dresses what it cannot read as a status of 400
-    response = getattr(exc, "response", None)
+        return _not_http(exc, target)
+    response: Any = getattr(exc, "response", None)
     source = exc if response is None else response
     status = getattr(source, "status_code", None) or getattr(source, "status", None) or 0
     if not isinstance(status, int) or status < 300:
         return _other(exc, target)
     headers = {str(name).lower(): str(value) for name, value in dict(getattr(source, "headers", None) or {}).items()}
     url = getattr(source, "url", None) or getattr(getattr(exc, "request_info", None), "real_url", "")
-    reply = HttpReply(status=status, headers=headers, body=_body(response), url=str(url))
+    try:
+        body = bytes(response.content)[: failures.KEPT]
+    except (
+        AttributeError,
+        RuntimeError,
+        TypeError,
+    ):  # aiohttp has no body; httpx raises RuntimeError for an unread one
+        body = b""
+    reply = HttpReply(status=status, headers=headers, body=body, url=str(url))
     try:
         refuse_redirect(reply)
     except RedirectRefused as error:
@@ -172,27 +188,20 @@ def _status(exc: BaseException, target: str) -> Error:
     return api_error(reply)
 
 
-def _said(exc: BaseException, target: str) -> Error:
-    """Read what a vendor's own client raises for a refusal, or for an error inside a stream of status 200."""
+def _sdk_error(exc: BaseException, target: str) -> Error:
+    """Read an SDK's error: a refused request, or an error event inside a stream, whose status is 200."""
     status = getattr(exc, "status_code", None)
     return _status(exc, target) if isinstance(status, int) and status >= 300 else ServerFailed(str(exc))
 
 
-def _caused(exc: BaseException, target: str) -> Error:
-    """Look at what a vendor's own client raised its error from."""
+def _sdk_connection_error(exc: BaseException, target: str) -> Error:
+    """Apply the rule of the exception that the SDK raised its own from."""
     cause = exc.__cause__
-    rule = None if cause is None else _rule(cause)
+    rule = None if cause is None else _find_rule(cause)
     return _lost(exc, target) if cause is None or rule is None else rule(cause, target)
 
 
-def _body(response: Any) -> bytes:
-    try:
-        return bytes(response.content)[: 64 * 1024]
-    except (AttributeError, RuntimeError, TypeError):  # aiohttp keeps none, httpx says an unread one by RuntimeError
-        return b""
-
-
-_KINDS = {
+_CONNECT_KINDS = {
     "ssl.SSLError": "tls",
     "ssl.CertificateError": "tls",
     "aiohttp.ClientSSLError": "tls",
@@ -207,37 +216,9 @@ _KINDS = {
     "aiohttp.ClientConnectorDNSError": "dns",
     "builtins.ConnectionRefusedError": "refused",
 }
-_CONNECT_TEXT = {
-    "tls": "and this machine agree on no TLS: the certificate is not trusted here, or that port speaks no TLS; "
-    "SSL_CERT_FILE names further authorities",
-    "dns": "does not resolve: no such name, or no name server",
-    "refused": "refused the connection: nothing listens there",
-    "proxy": "failed or refused; see HTTP_PROXY, HTTPS_PROXY and NO_PROXY",
-}
 
-_connecting = _timed_out("connect", "could not be connected to")
-_reading = _timed_out("read", "sent nothing")
-_queueing = _timed_out("pool", "had no free connection in the client's pool")
-
-_INSIDE: dict[str, Rule] = {
-    "urllib3.ProxyError": _proxy,
-    "urllib3.SSLError": _connect,
-    "ssl.SSLError": _connect,
-    "urllib3.NewConnectionError": _connect,
-    "socket.gaierror": _connect,
-    "builtins.ConnectionRefusedError": _connect,
-    "urllib3.ConnectTimeoutError": _connecting,
-    "urllib3.ReadTimeoutError": _reading,
-    "urllib3.EmptyPoolError": _queueing,
-    "http.RemoteDisconnected": _lost,
-    "http.IncompleteRead": _lost,
-    "urllib3.IncompleteRead": _lost,
-    "http.HTTPException": _not_http,
-    "urllib3.InvalidHeader": _not_http,
-    "builtins.ConnectionError": _lost,
-}
-
-# "package.Class", looked up along the type's bases, nearest first: no library is imported to know its exceptions.
+# Rules by "package.Class". The bases of an exception's class are tried in the order of its MRO. Classes are compared by
+# name, so that no library is imported.
 _HTTPX: dict[str, Rule] = {
     "ConnectTimeout": _connecting,
     "PoolTimeout": _queueing,
@@ -254,18 +235,18 @@ _HTTPX: dict[str, Rule] = {
     "HTTPStatusError": _status,
     "HTTPError": _other,
 }
-_CLIENTS: dict[str, Rule] = {
-    "APIStatusError": _said,
+_SDKS: dict[str, Rule] = {
+    "APIStatusError": _sdk_error,
     "APITimeoutError": _reading,
-    "APIConnectionError": _caused,
+    "APIConnectionError": _sdk_connection_error,
     "APIResponseValidationError": _json,
-    "APIError": _said,
+    "APIError": _sdk_error,
 }
 _RULES: dict[str, Rule] = {
     **{
         f"{library}.{name}": rule
         for library in ("openai", "anthropic", "groq", "together", "cerebras")
-        for name, rule in _CLIENTS.items()
+        for name, rule in _SDKS.items()
     },
     **{
         f"{library}.{name}": rule
@@ -302,6 +283,9 @@ _RULES: dict[str, Rule] = {
     "requests.InvalidSchema": _unsendable,
     "requests.InvalidURL": _unsendable,
     "requests.RequestException": _other,
+    "urllib3.NewConnectionError": _connect,
+    "urllib3.ProxyError": _proxy,
+    "urllib3.SSLError": _connect,
     "urllib3.ConnectTimeoutError": _connecting,
     "urllib3.TimeoutError": _reading,
     "urllib3.EmptyPoolError": _queueing,
@@ -323,7 +307,7 @@ _RULES: dict[str, Rule] = {
 }
 
 
-def _rule(exc: BaseException) -> Rule | None:
+def _find_rule(exc: BaseException) -> Rule | None:
     return next((_RULES[name] for name in _names(exc) if name in _RULES), None)
 
 
@@ -333,10 +317,10 @@ def _names(exc: BaseException) -> Iterator[str]:
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and whatever it was made from: causes, contexts, groups, and exceptions given as arguments."""
+    """Yield an exception and all exceptions inside it: causes, contexts, groups and arguments, the nearest first."""
     seen: set[int] = set()
     waiting = [exc]
-    while waiting and len(seen) < 32:
+    while waiting and len(seen) < 32:  # chains can be long or circular
         link = waiting.pop(0)
         if id(link) in seen:
             continue
@@ -345,17 +329,17 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
         inner = (
             link.__cause__,
             link.__context__,
-            getattr(link, "reason", None),
-            getattr(link, "os_error", None),
+            getattr(link, "reason", None),  # of urllib3.MaxRetryError
+            getattr(link, "os_error", None),  # of aiohttp.ClientConnectorError
             *link.args,
         )
         waiting += [part for part in inner if isinstance(part, BaseException)]
-        if isinstance(link, BaseExceptionGroup):
+        if isinstance(link, BaseExceptionGroup):  # anyio raises one if all addresses of a name fail
             waiting += link.exceptions
 
 
 def _target(exc: BaseException) -> str:
-    """Return ``host:port`` of the request that failed, as far as the exception knows it."""
+    """Return ``host:port`` of the failed request, or "the server" if the exception does not contain it."""
     with contextlib.suppress(RuntimeError, AttributeError, TypeError, ValueError):
         request: Any = getattr(exc, "request", None) or getattr(exc, "request_info", None)
         if request is not None:
@@ -366,20 +350,20 @@ def _target(exc: BaseException) -> str:
     return "the server"
 
 
-def _stripped(exc: BaseException) -> BaseException:
-    """Take from a foreign exception what could show a credential: traceback, causes, request and reply."""
+def _without_secrets(exc: BaseException) -> BaseException:
+    """Remove from an exception all that may contain a credential: traceback, causes, request and response."""
     exc.args = tuple(redact(str(part)) if isinstance(part, str | BaseException) else part for part in exc.args)
     exc.__cause__ = exc.__context__ = None
     exc.__suppress_context__ = True
     for name, value in list(vars(exc).items()):
         if name in ("_request", "request", "response", "body"):
             setattr(exc, name, None)
-        elif isinstance(value, str):  # json keeps the whole document in its error, clients keep what was said
+        elif isinstance(value, str):  # JSONDecodeError.doc is the whole document; SDKs have the message as an attribute
             setattr(exc, name, "" if name == "doc" else redact(value))
     info: Any = getattr(exc, "request_info", None)
-    with contextlib.suppress(AttributeError, TypeError):  # aiohttp's: its text needs the address
+    with contextlib.suppress(AttributeError, TypeError):
+        # aiohttp's str() reads the URL from request_info, so only the headers of it are removed.
         headers = info.headers.copy()
         headers.clear()
-        cleared = type(info)(info.url, info.method, type(info.headers)(headers), info.real_url)
-        vars(exc)["request_info"] = cleared
+        vars(exc)["request_info"] = type(info)(info.url, info.method, type(info.headers)(headers), info.real_url)
     return exc.with_traceback(None)

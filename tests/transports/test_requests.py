@@ -163,10 +163,10 @@ async def test_every_read_has_a_bound():
     transport = RequestsTransport(timeout=(1.0, None))
     from llm_council.models import Timeouts
 
-    assert transport._waits(Timeouts(), None) == (1.0, 600.0)
-    assert transport._waits(Timeouts(total=None), None) == (1.0, 600.0)
-    assert transport._waits(Timeouts(connect=0.5, read=7), 3.0) == (0.5, 4.0)
-    assert RequestsTransport(timeout=(None, 2.0))._waits(Timeouts(connect=None), 30.0) == (31.0, 2.0)
+    assert transport._socket_timeouts(Timeouts(), None) == (1.0, 600.0)
+    assert transport._socket_timeouts(Timeouts(total=None), None) == (1.0, 600.0)
+    assert transport._socket_timeouts(Timeouts(connect=0.5, read=7), 3.0) == (0.5, 4.0)
+    assert RequestsTransport(timeout=(None, 2.0))._socket_timeouts(Timeouts(connect=None), 30.0) == (31.0, 2.0)
 
 
 async def test_session_may_raise_for_status_itself():
