@@ -46,8 +46,8 @@ __all__ = ["Attachment", "Command", "Process", "absolute_path", "find_program", 
 GRACE: Final = 0.3
 """Seconds between SIGTERM and SIGKILL: a cancelled call has half a second for everything."""
 
-_CLEAN_UP = 2.0  # seconds for the supervisor to end the group, after which it is ended from here
-_PIECE = 64 * 1024
+_CLEAN_UP = 2.0  # seconds for the supervisor to end the group, after which this process ends it
+_CHUNK = 64 * 1024  # bytes, the capacity of a pipe on Linux
 _SUPERVISOR = str(Path(__file__).with_name("_supervisor.py"))
 
 # Renamed in anyio 4.7; both take a file descriptor.
@@ -55,7 +55,7 @@ _wait_readable: Callable[[Any], Any] = getattr(anyio, "wait_readable", None) or 
 
 
 class Attachment(Protocol):
-    """A file passed to a program: written to a private folder; its path takes its place among the arguments."""
+    """A file for a program. It is written to a private folder, and its path replaces it in the command."""
 
     @property
     def name(self) -> str: ...
@@ -70,10 +70,11 @@ class Command:
 
     Attributes:
         program: its absolute path.
-        arguments: text, or files that are passed by path. All users of the machine can read them: no secret, no prompt.
+        arguments: text, or files that are passed by path. Every user of the machine can read the arguments of a
+            process, so they must not contain secrets or prompts.
         stdin: the bytes of its standard input.
         environment: its whole environment; nothing is inherited. A file is passed by path.
-        folder: its working folder; None creates an empty one, which is removed afterwards.
+        folder: its working folder; None creates an empty one, which is removed at the end.
     """
 
     program: str
@@ -97,20 +98,21 @@ def find_program(name: str, path: str | None) -> str:
         path: the folders to search, as in ``PATH``.
 
     Raises:
-        CommandNotFound: there is none that can be run.
+        CommandNotFound: no executable file was found.
         InvalidOption: the name is a relative path.
     """
-    given = Path(name).expanduser()
-    if given.is_absolute():
-        candidates = [given]
+    path_of_name = Path(name).expanduser()
+    if path_of_name.is_absolute():
+        candidates = [path_of_name]
     elif os.sep in name:
         raise InvalidOption(f"program: a name to search PATH for, or an absolute path, got {name!r:.200}")
     else:
         candidates = [Path(folder) / name for folder in absolute_path(path).split(os.pathsep) if folder]
     found = next((file for file in candidates if file.is_file() and os.access(file, os.X_OK)), None)
     if found is None:
-        where = "cannot be run" if given.is_absolute() else f"is not on PATH ({absolute_path(path) or 'empty'})"
-        raise CommandNotFound(f"{name} {where}")
+        if path_of_name.is_absolute():
+            raise CommandNotFound(f"{name} cannot be run")
+        raise CommandNotFound(f"{name} is not on PATH ({absolute_path(path) or 'empty'})")
     return str(found)
 
 
@@ -120,11 +122,12 @@ async def running(command: Command, *, limits: Limits, seconds: float | None = N
 
     Args:
         command: what to run.
-        limits: ``stream`` bounds what it writes to stdout, ``error_body`` what is kept of its stderr.
-        seconds: how long it may run; None has no end.
+        limits: ``stream`` is the maximum number of bytes of its stdout; the last ``error_body`` bytes of its stderr are
+            stored.
+        seconds: maximum run time; None is unlimited.
 
     Raises:
-        CommandNotFound, CommandFailed: it cannot be started.
+        CommandNotFound, CommandFailed: the program cannot be started.
     """
     process = Process(command, limits, seconds)
     try:
@@ -142,8 +145,8 @@ class Process:
         seconds: see ``running``.
 
     Attributes:
-        exit_code: its exit status, negative for a signal; None as long as it runs.
-        stderr: the end of what it wrote there.
+        exit_code: its exit status, negative for a signal; None while it runs.
+        stderr: the end of its stderr.
     """
 
     def __init__(self, command: Command, limits: Limits, seconds: float | None) -> None:
@@ -155,7 +158,7 @@ class Process:
         self._ends = None if seconds is None else time.monotonic() + seconds
         self._owner = os.getpid()
         self._group: int | None = None
-        self._told = b""
+        self._status = b""  # an incomplete line of the supervisor's status
         self._arrived: list[bytes] = []
         self._size = 0
         self._unsent = memoryview(command.stdin)
@@ -164,61 +167,60 @@ class Process:
         self._home = tempfile.mkdtemp(prefix="llm-council-")  # mode 0700
         try:
             self._supervisor = self._start(command)
-        except BaseException:
-            self._drop_files()
+        except BaseException:  # also KeyboardInterrupt: the folder may already hold secrets
+            shutil.rmtree(self._home, ignore_errors=True)
             raise
 
     # Starting.
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
         if sys.platform == "win32":
-            raise UnsupportedEnvironmentError("command-line agents need process groups, which Windows has not")
+            raise UnsupportedEnvironmentError("command-line agents need process groups, which Windows does not have")
         if not sys.executable:
-            raise UnsupportedEnvironmentError("this Python does not know its own path, which runs the supervisor")
+            raise UnsupportedEnvironmentError("sys.executable is empty, so the supervisor process cannot be started")
         folder = command.folder
         if folder is None:
             folder = str(Path(self._home, "work"))
             Path(folder).mkdir(mode=0o700)
-        arguments = [self._written(argument) for argument in command.arguments]
-        environment = {name: self._written(value) for name, value in command.environment.items()}
-        held, control = os.pipe()
-        status, told = os.pipe()
+        arguments = [self._as_text(argument) for argument in command.arguments]
+        environment = {name: self._as_text(value) for name, value in command.environment.items()}
+        control_out, control = os.pipe()
+        status, status_in = os.pipe()
         try:
-            line = [sys.executable, "-I", "-S", _SUPERVISOR, str(held), str(told), str(self._owner), str(GRACE)]
+            line = [sys.executable, "-I", "-S", _SUPERVISOR, str(control_out), str(status_in)]
             process = subprocess.Popen(
-                [*line, self._home, command.program, *arguments],
+                [*line, str(self._owner), str(GRACE), self._home, command.program, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 cwd=folder,
                 env=environment,
-                start_new_session=True,  # no terminal to ask on
-                pass_fds=(held, told),
+                start_new_session=True,  # no terminal to ask the user on
+                pass_fds=(control_out, status_in),
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             os.close(control)
             os.close(status)
-            raise self._cannot(error) from None
-        except ValueError as error:  # a NUL in an argument
-            os.close(control)
-            os.close(status)
-            raise InvalidOption(f"{self._name} cannot be given these arguments: {error}") from None
+            if isinstance(error, OSError):
+                raise self._start_error(error) from None
+            # subprocess raises ValueError for a NUL in an argument.
+            raise InvalidOption(f"{self._name} cannot be started with these arguments: {error}") from None
         finally:
-            del environment
-            os.close(held)
-            os.close(told)
+            del environment  # the traceback of an error would show its secrets
+            os.close(control_out)
+            os.close(status_in)
         self._fds = {"control": control, "status": status}
         self._watch(process, status)
         return process
 
-    def _written(self, value: str | Secret | Attachment) -> str:
+    def _as_text(self, value: str | Secret | Attachment) -> str:
         if isinstance(value, str):
             return value
         if isinstance(value, Secret):
             return value.reveal()
         path = Path(self._home, value.name)
-        path.touch(mode=0o600, exist_ok=False)  # before anything is in it
+        path.touch(mode=0o600, exist_ok=False)  # the mode is set before the content is written
         path.write_bytes(value.content)
         return str(path)
 
@@ -238,15 +240,15 @@ class Process:
     # Reading and writing.
 
     async def read(self) -> bytes:
-        """Return the next bytes of its stdout; none at the end: when the program, not the pipe, has ended.
+        """Return the next bytes of its stdout; empty once the program has ended or has closed it.
 
         Raises:
-            TimedOut: it ran too long.
-            ReplyTooLarge: it wrote too much.
+            TimedOut: the run time is exceeded.
+            ReplyTooLarge: stdout is larger than the limit.
             CommandNotFound, CommandFailed: it could not be started, or its supervisor was killed.
         """
         while not self._arrived:
-            if "stdout" not in self._fds or self._is_over():
+            if "stdout" not in self._fds or self._has_ended():
                 return b""
             await self._step()
         data = b"".join(self._arrived)
@@ -258,8 +260,8 @@ class Process:
         self._ends = min(time.monotonic() + seconds, self._ends or inf)
 
     async def wait(self) -> int:
-        """Return its exit status once it has ended; errors are those of ``read``."""
-        while not self._is_over():
+        """Return its exit status once it has ended; raises the errors of ``read``."""
+        while not self._has_ended():
             await self._step()
         self._drain("stderr", self._on_stderr)
         if self.exit_code is None:
@@ -270,16 +272,17 @@ class Process:
         """Return the end of its stderr as text."""
         return bytes(self.stderr).decode("utf-8", "replace")
 
-    def _is_over(self) -> bool:
+    def _has_ended(self) -> bool:
         return self.exit_code is not None or "status" not in self._fds
 
     async def _step(self) -> None:
-        """Wait for whichever pipe is ready, and serve it."""
+        """Wait until a pipe is ready, and serve all that are."""
         selector = self._selector
         if selector is None:
             raise CommandFailed(f"{self._name} was closed")
         with anyio.move_on_after(None if self._ends is None else self._ends - time.monotonic()):
-            await _wait_readable(selector.fileno())  # type: ignore[attr-defined]  # of epoll and kqueue
+            # An epoll or kqueue descriptor is itself readable when one of its pipes is ready.
+            await _wait_readable(selector.fileno())  # type: ignore[attr-defined]
             for key, _ in selector.select(0):
                 key.data()
             return
@@ -303,17 +306,17 @@ class Process:
 
     def _on_stdin(self) -> None:
         try:
-            self._unsent = self._unsent[os.write(self._fds["stdin"], self._unsent[:_PIECE]) :]
+            self._unsent = self._unsent[os.write(self._fds["stdin"], self._unsent[:_CHUNK]) :]
         except BlockingIOError:
             return
-        except OSError:  # it does not want the rest: whether that is an error, its exit status says
+        except OSError:  # the program closed its stdin; its exit status tells whether that is an error
             self._unsent = self._unsent[:0]
         if not self._unsent:
             self._close("stdin")
 
     def _on_status(self) -> None:
-        self._told += self._received("status")
-        *lines, self._told = self._told.split(b"\n")
+        self._status += self._received("status")
+        *lines, self._status = self._status.split(b"\n")
         for line in lines:
             word, _, number = line.partition(b" ")
             if word == b"started":
@@ -322,15 +325,15 @@ class Process:
                 self._drain("stdout", self._on_stdout)
                 self.exit_code = int(number)
             elif word == b"error":
-                raise self._cannot(OSError(int(number), os.strerror(int(number))))
+                raise self._start_error(OSError(int(number), os.strerror(int(number))))
 
     def _received(self, name: str) -> bytes:
-        """Return what a pipe holds; at its end, close it."""
+        """Return the bytes that are in a pipe; close it at its end."""
         fd = self._fds.get(name)
-        if fd is None:  # another pipe, served before in the same step, ended this one
+        if fd is None:  # closed in the same step, when another pipe was served
             return b""
         try:
-            data = os.read(fd, _PIECE)
+            data = os.read(fd, _CHUNK)
         except BlockingIOError:
             return b""
         if not data:
@@ -338,11 +341,11 @@ class Process:
         return data
 
     def _drain(self, name: str, serve: Callable[[], int]) -> None:
-        """Read what is in a pipe now; who else holds it may never end."""
+        """Read the bytes that are in a pipe now, without waiting for its end: a grandchild may hold it open."""
         while name in self._fds and serve():
             pass
 
-    def _cannot(self, error: OSError) -> CommandFailed | CommandNotFound:
+    def _start_error(self, error: OSError) -> CommandFailed | CommandNotFound:
         if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):
             return CommandNotFound(f"{self._name} cannot be started: {error.strerror}")
         return CommandFailed(f"{self._name} cannot be started: {error.strerror}")
@@ -350,9 +353,9 @@ class Process:
     # Ending.
 
     async def aclose(self) -> None:
-        """End the program and its group: SIGTERM, a moment, SIGKILL. Nothing of it is left."""
+        """End the program and its group with SIGTERM, then SIGKILL; release its pipes and files."""
         try:
-            if self._let_go():
+            if self._request_stop():
                 with anyio.move_on_after(_CLEAN_UP, shield=True):
                     while "status" in self._fds:
                         await _wait_readable(self._fds["status"])
@@ -361,18 +364,19 @@ class Process:
         finally:
             self._release()
 
-    def _let_go(self) -> bool:
+    def _request_stop(self) -> bool:
         """Ask the supervisor to end the group; return True if its status is still to come."""
         for name in ("stdin", "stdout", "stderr"):
             self._close(name)
         if "control" in self._fds:
             with suppress(OSError):
-                os.write(self._fds["control"], b"\n")  # a forked child of ours may hold the pipe open
+                # Closing the pipe is not enough if a forked child of this process holds it open.
+                os.write(self._fds["control"], b"\n")
             self._close("control")
         return "status" in self._fds
 
     def _release(self) -> None:
-        """Release pipes, processes and files; in a forked child only its copies of the pipes."""
+        """Release pipes, processes and files; in a forked child, only its copies of the pipes."""
         ended = "status" not in self._fds
         for name in tuple(self._fds):
             self._close(name)
@@ -381,17 +385,14 @@ class Process:
             self._selector = None
         if os.getpid() != self._owner:
             return
-        if not ended:  # the supervisor does not answer, or no event loop is left to wait for it
+        if not ended:  # the supervisor does not answer, or the event loop has ended
             with suppress(subprocess.TimeoutExpired):
                 self._supervisor.wait(GRACE + _CLEAN_UP)
             self._supervisor.kill()
         self._supervisor.wait()
-        if self.exit_code is None and self._group is not None:  # it was killed itself
+        if self.exit_code is None and self._group is not None:  # the supervisor was killed
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._group, signal.SIGKILL)
-        self._drop_files()
-
-    def _drop_files(self) -> None:
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _close(self, name: str) -> None:

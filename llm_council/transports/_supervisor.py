@@ -1,12 +1,12 @@
-"""Run one program in a process group of its own, and end the whole group when the parent lets go.
+"""Run one program in a process group of its own, and end the whole group when the parent process ends.
 
-Run by path with ``python -I -S``: it imports nothing of this package and reads nothing of the folder it runs in. The
-parent keeps the pipe CONTROL open; whatever way the parent ends, SIGKILL included, the pipe ends with it, and then so
-does the group: SIGTERM, GRACE seconds, SIGKILL. Reports go to the pipe STATUS: ``started PID``, then
-``exit CODE``, negative for a signal; or ``error ERRNO`` alone.
+Run by path with ``python -I -S``: the script imports nothing of this package, and nothing from the folder it runs in.
+The parent holds the pipe CONTROL open. When the parent ends, even by SIGKILL, the pipe is closed. The supervisor then
+sends SIGTERM to the group, waits GRACE seconds, and sends SIGKILL. It writes lines to the pipe STATUS: ``started PID``
+and ``exit CODE`` (negative for a signal), or only ``error ERRNO``.
 
-Usage: ``_supervisor.py CONTROL STATUS PARENT GRACE FOLDER PROGRAM [ARGUMENT ...]``. FOLDER is a temporary folder, which
-is removed here after the program has ended, because the parent may be killed at any moment.
+Usage: ``_supervisor.py CONTROL STATUS PARENT GRACE FOLDER PROGRAM [ARGUMENT ...]``. FOLDER is a temporary folder. The
+supervisor removes it after the program has ended, because the parent may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import sys
 import time
 from collections.abc import Callable
 
-_POLL = 1.0  # seconds between two looks at whether the parent lives: a forked sibling of it may hold the pipe open
-# Python ignores these two; the program gets them, and those that are handled here, as a shell would give them.
-_DEFAULTS = (
+_POLL = 1.0  # seconds between two checks of the parent's id: a forked child of the parent may hold the pipe open
+# Signals that the program handles by default. Python ignores SIGPIPE and SIGXFSZ; the supervisor handles the others.
+_DEFAULT_SIGNALS = (
     signal.SIGPIPE,
     signal.SIGXFSZ,
     signal.SIGTERM,
@@ -33,7 +33,7 @@ _DEFAULTS = (
 
 
 class _Supervisor:
-    """One program, from its start to the end of its group."""
+    """One program, from its start to the end of its process group."""
 
     def __init__(self, control: int, status: int, parent: int, grace: float, folder: str) -> None:
         self.control = control
@@ -41,64 +41,65 @@ class _Supervisor:
         self.parent = parent
         self.grace = grace
         self.folder = folder
-        self.asked = False  # to stop, by a signal
+        self.stop_requested = False  # by a signal to the supervisor
         self.child = 0
         self.code: int | None = None
         for fd in (control, status):
             os.set_inheritable(fd, False)  # noqa: FBT003 - it takes no keyword
-        self.woken, waker = os.pipe()
-        os.set_blocking(self.woken, False)
-        os.set_blocking(waker, False)
-        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        self.wakeup, wakeup_in = os.pipe()
+        os.set_blocking(self.wakeup, False)
+        os.set_blocking(wakeup_in, False)
+        signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._ask)
+            signal.signal(number, self._request_stop)
 
-    def _ask(self, *_: object) -> None:
-        self.asked = True
+    def _request_stop(self, *_: object) -> None:
+        self.stop_requested = True
 
     def run(self, command: list[str]) -> None:
-        """Start the program, wait for its end or the parent's, end what is left of its group."""
+        """Start the program, wait for its end or the parent's, and end the rest of its group."""
         try:
             self.child = os.posix_spawn(
-                command[0], command, os.environ, setpgroup=0, setsigdef=_DEFAULTS, setsigmask=()
+                command[0], command, os.environ, setpgroup=0, setsigdef=_DEFAULT_SIGNALS, setsigmask=()
             )
         except OSError as error:
             _remove(self.folder)
-            self.tell(f"error {error.errno or errno.EINVAL}")
+            self.report(f"error {error.errno or errno.EINVAL}")
             return
-        self.tell(f"started {self.child}")
+        self.report(f"started {self.child}")
         null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):  # these belong to the program alone: held here, they would not end with it
+        for fd in (0, 1, 2):  # if the supervisor held the pipes open, the parent would not see the program close them
             os.dup2(null, fd)
-        self.attend()
+        self.wait()
         self.signal_group(signal.SIGKILL)
         if self.code is None:
             self.code = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
         _remove(self.folder)
-        self.tell(f"exit {self.code}")
+        self.report(f"exit {self.code}")
 
-    def attend(self) -> None:
-        """Wait until the program has ended, or must."""
+    def wait(self) -> None:
+        """Wait until the program has ended, or GRACE seconds after it was told to."""
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
-        poll.register(self.woken, select.POLLIN)
+        poll.register(self.wakeup, select.POLLIN)
         ends: float | None = None
         while not self.has_ended():
             wait = _POLL if ends is None else ends - time.monotonic()
             if wait <= 0:
                 return
             ready = {fd for fd, _ in poll.poll(wait * 1000)}
-            if self.woken in ready:
-                os.read(self.woken, 4096)
-            if ends is None and (self.asked or self.control in ready or os.getppid() != self.parent):
+            if self.wakeup in ready:
+                os.read(self.wakeup, 4096)
+            if ends is None and (self.stop_requested or self.control in ready or os.getppid() != self.parent):
                 if self.control in ready:
                     poll.unregister(self.control)
                 self.signal_group(signal.SIGTERM)
                 ends = time.monotonic() + self.grace
 
     def has_ended(self) -> bool:
-        """Return True if the program has ended; with ``waitid`` it stays a zombie, so its process id is not reused."""
+        """Return True if the program has ended."""
+        # With WNOWAIT the program stays a zombie, so that its process id is not reused while the group is signalled.
         if hasattr(os, "waitid"):
             return os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         pid, status = os.waitpid(self.child, os.WNOHANG)
@@ -110,19 +111,19 @@ class _Supervisor:
         """Send a signal to the remaining processes of the group."""
         try:  # noqa: SIM105 - contextlib is slow to import, and this must start quickly
             os.killpg(self.child, number)
-        except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+        except (ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
             pass
 
-    def tell(self, words: str) -> None:
+    def report(self, line: str) -> None:
         """Write a status line to the parent, if it still exists."""
-        try:  # noqa: SIM105 - as above
-            os.write(self.status, f"{words}\n".encode())
+        try:  # noqa: SIM105 - contextlib is slow to import, and this must start quickly
+            os.write(self.status, f"{line}\n".encode())
         except OSError:
             pass
 
 
 def _remove(folder: str) -> None:
-    """Remove a folder as ``shutil.rmtree`` does, which takes longer to import than this to run."""
+    """Remove a folder. ``shutil.rmtree`` does the same, but importing it takes longer than all of this."""
     os.chdir("/")
     for place, folders, files in os.walk(folder, topdown=False):
         for name in (*files, *folders):
@@ -139,7 +140,7 @@ def _try(remove: Callable[[str], None], path: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the module's docstring says."""
+    """Run the supervisor; see the module's docstring for the arguments."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     control, status, parent, grace, folder, *command = arguments
