@@ -1,4 +1,4 @@
-"""Replicate: models as predictions, which are created once, looked at until they end, and cancelled when given up."""
+"""Replicate: each request is a prediction, created once, polled until it ends, and cancelled when abandoned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llm_council.providers._call.bounded import heeding
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._http.provider import HttpProvider
 from llm_council.providers._replicate import ModelInputs, PredictionStream
-from llm_council.providers._replicate.predictions import ended, fit, followed, running
+from llm_council.providers._replicate.predictions import follow, poll_to_end, prediction_for
 from llm_council.transports import HttpReply
 
 __all__ = ["ReplicateProvider"]
@@ -28,17 +28,18 @@ __all__ = ["ReplicateProvider"]
 class ReplicateProvider(HttpProvider):
     """Language models on Replicate. Reads ``REPLICATE_API_TOKEN``, and ``REPLICATE_API_BASE_URL`` if set.
 
-    Each model has inputs of its own: what it calls them is read from the schema that it publishes, once; what it has no
-    input for is left out, and told. Predictions have no field for tools: they stand in the prompt, and calls of them in
-    the answer; a schema is only asked for. A request's ``extra`` goes among the inputs, ``webhook`` beside them.
+    Each model names its own inputs. The names are read once from the schema that the model publishes. Fields that it
+    has no input for are dropped and reported as adjustments. Predictions have no field for tools or schemas: tools are
+    described in the prompt and their calls read from the answer, and a schema is asked for in words. A request's
+    ``extra`` is added to the inputs, except ``webhook`` and ``webhook_events_filter``, which go beside them.
 
-    No call creates a prediction twice: what fails afterwards is looked at again, a stream that breaks off is read to
-    its end by looking, and a prediction that is given up is cancelled.
+    A call never creates two predictions. Failed polls are repeated, a broken stream is completed by polling, and an
+    abandoned prediction is cancelled.
 
     Args:
-        inputs: what the model calls its inputs, as ``ModelInputs`` or a mapping of its fields, such as
-            ``{"max_tokens": "max_new_tokens", "system": None}``; None asks the model.
-        poll: seconds from creating a prediction to the first look at it; they grow from look to look.
+        inputs: the names of the model's inputs, as ``ModelInputs`` or a mapping of its fields, such as
+            ``{"max_tokens": "max_new_tokens", "system": None}``; None reads the model's schema.
+        poll: seconds until the first poll of a prediction; the interval grows from poll to poll.
         **options: those of ``HttpProvider``. A model is named ``owner/name``, ``owner/name:version``, or
             ``deployments/owner/name``.
     """
@@ -61,36 +62,35 @@ class ReplicateProvider(HttpProvider):
 
     @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Create a prediction, wait for its end, and return the answer."""
-        asked, told = await self._prepared(request)
-        async with running(self, asked, stream=False) as begun:
-            response = await ended(self, begun, asked, poll=self._poll)
+        """Create a prediction, wait until it ends, and return the answer."""
+        fitted, adjustments = await self._prepared(request)
+        async with prediction_for(self, fitted, stream=False) as running:
+            response = await poll_to_end(self, running, fitted, poll=self._poll)
         response = prompted_tools.heard(response, request, self._limits)
-        return attrs.evolve(response, adjustments=told + response.adjustments) if told else response
+        return attrs.evolve(response, adjustments=adjustments + response.adjustments) if adjustments else response
 
     @heeding
-    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Create a prediction, and yield the answer as it arrives; of a model that does not stream, at its end."""
-        asked, told = await self._prepared(request)
-        if told:
-            yield GenerateChunk(adjustments=told)
+        """Create a prediction, and yield the answer as it arrives, or at the end for a model that does not stream."""
+        fitted, adjustments = await self._prepared(request)
+        if adjustments:
+            yield GenerateChunk(adjustments=adjustments)
         listener = prompted_tools.Listener(request, self._limits)
         async with (
-            running(self, asked, stream=True) as begun,
-            aclosing(followed(self, begun, asked, poll=self._poll)) as pieces,
+            prediction_for(self, fitted, stream=True) as running,
+            aclosing(follow(self, running, fitted, poll=self._poll)) as arriving,
         ):
-            async for piece in pieces:
-                for found in listener.feed(piece):
-                    yield found
-        for found in listener.finish():
-            yield found
+            async for piece in arriving:
+                for chunk in listener.feed(piece):
+                    yield chunk
+        for chunk in listener.finish():
+            yield chunk
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        asked, told = await super()._prepared(request)
-        asked, spoken = prompted_tools.said(asked)
-        asked, left_out = fit(asked, await self._inputs_of(asked.model or ""))
-        return asked, told + spoken + left_out
+        fitted, adjustments = await super()._prepared(request)
+        fitted, tools = prompted_tools.said(fitted)
+        fitted, inputs = wire.fit(fitted, await self._inputs_of(fitted.model or ""))
+        return fitted, adjustments + tools + inputs
 
     async def _inputs_of(self, model: str) -> ModelInputs:
         path = wire.schema_path(model)
@@ -99,7 +99,7 @@ class ReplicateProvider(HttpProvider):
                 self._known[model] = wire.read_inputs(await self._get(path)) or ModelInputs()
             except AuthenticationFailed:
                 raise
-            except ApiError:  # what is asked of the model itself will say more
+            except ApiError:  # creating the prediction fails too, with a better message
                 return ModelInputs()
         return self._inputs or self._known.get(model) or ModelInputs()
 
@@ -117,7 +117,7 @@ class ReplicateProvider(HttpProvider):
         return PredictionStream(self._limits, model=request.model)
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
-        """Ask whose key it is."""
+        """Ask for the account of the key."""
         found = await self._get("/v1/account")
         who = found.get("username") if isinstance(found, dict) else None
         return f"{self.base_url} answers; the key is of {who or 'an account without a name'}", {"account": who}

@@ -1,4 +1,4 @@
-"""What Replicate says when it refuses, which is ``application/problem+json``, and when a prediction has failed."""
+"""Errors of Replicate's dialect: refused requests (``application/problem+json``), and predictions that failed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads
 from llm_council.errors import ContentFiltered, MalformedReply, ProviderError
 
-__all__ = ["decode_error", "failed"]
+__all__ = ["decode_error", "parse_object", "prediction_error"]
 
-# "E6716: ...", "... (E005)", "... (code: PA)" (Replicate's documentation, "Error codes").
+# Forms of an error code: "E6716: ...", "... (E005)", "... (code: PA)" (Replicate's docs, "Error codes").
 _CODE = re.compile(r"\bE\d{3,4}\b|(?<=\(code: )[A-Za-z0-9_-]{1,20}(?=\))")
 _FLAGGED = "E005"
-_FINAL = frozenset({"E1001", "E4875"})  # out of memory on this input; a webhook without an address
+_FINAL = frozenset({"E1001", "E4875"})  # out of memory for this input; a webhook without a URL
 
 
 def decode_error(
@@ -27,25 +27,28 @@ def decode_error(
     now: float | None = None,
     request_id: str | None = None,
 ) -> ProviderError:
-    """Read the reply to a refused request; the delay that it asks for stands in the body.
+    """Decode the reply to a refused request. The body holds the delay before a retry.
 
     Arguments are those of ``failures.DecodeError``.
     """
-    said = failures.lowered(headers)
+    headers = failures.lowered(headers)
     text = failures.text_of(body)
-    problem = _parsed(text)
+    problem = parse_object(text)
     title, detail = problem.get("title"), problem.get("detail")
     message = None
     if isinstance(title, str) and isinstance(detail, str) and title not in detail:
         message = f"{title}: {' '.join(detail.split())}"
     delay = problem.get("retry_after")
     if isinstance(delay, bool) or not isinstance(delay, int | float):
-        # Seconds, as everything here.
-        delay = failures.seconds(said.get("ratelimit-reset", "")) if status == 429 else None
-    return openai_errors.decode_error(status, said, text, now=now, request_id=request_id, message=message, delay=delay)
+        # Seconds until the limit resets, not a Unix time as with other vendors.
+        delay = failures.seconds(headers.get("ratelimit-reset", "")) if status == 429 else None
+    return openai_errors.decode_error(
+        status, headers, text, now=now, request_id=request_id, message=message, delay=delay
+    )
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def parse_object(text: str) -> dict[str, Any]:
+    """Return a JSON object; an empty one for any other text."""
     try:
         value = loads(text)
     except MalformedReply:
@@ -53,16 +56,16 @@ def _parsed(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def failed(message: str, *, request_id: str | None = None, partial: str | None = None) -> ProviderError:
-    """Return the error of a prediction that has failed.
+def prediction_error(message: str, *, request_id: str | None = None, partial: str | None = None) -> ProviderError:
+    """Return the error of a prediction that failed.
 
-    A code is Replicate's own word, and nearly every one of its failures passes; a text without one is what the model's
-    own program raised, which it will raise again.
+    A message with a code comes from Replicate, and nearly all of its failures are temporary. A message without one
+    comes from the model's own program, which would fail again.
 
     Args:
-        message: what the prediction says of it.
+        message: the error of the prediction.
         request_id: the prediction's id.
-        partial: the text that had arrived.
+        partial: the text so far.
     """
     found = _CODE.search(message)
     code = found[0] if found else None

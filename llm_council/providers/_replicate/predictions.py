@@ -1,4 +1,4 @@
-"""What becomes of a request for a model on Replicate, and what follows one prediction's stream."""
+"""The life of a prediction on Replicate: create it once, poll or follow it to its end, cancel it when abandoned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import attrs
 from llm_council._wire.payloads import loads
 from llm_council.errors import (
     ApiError,
-    CapabilityMissing,
     ConnectFailed,
     ConnectionLost,
     InvalidOption,
@@ -23,123 +22,61 @@ from llm_council.errors import (
     TruncatedReply,
 )
 from llm_council.models.capabilities import ProviderCapabilities
-from llm_council.models.messages import ImagePart
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
-from llm_council.models.request import Effort, GenerateRequest
+from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.bounded import GRACE, time_left
 from llm_council.providers._http.provider import HttpProvider
-from llm_council.providers._replicate import (
-    ModelInputs,
-    Prediction,
-    PredictionStream,
-    decode_error,
-    decode_response,
-    read_prediction,
-)
+from llm_council.providers._replicate.errors import decode_error
+from llm_council.providers._replicate.reply import Prediction, decode_response, read_prediction
+from llm_council.providers._replicate.stream import PredictionStream
 from llm_council.transports import HttpReply, HttpRequest
 
-__all__ = ["Running", "ended", "fit", "followed", "running"]
+__all__ = ["follow", "poll_to_end", "prediction_for"]
 
-_SLOWER = 1.5  # by which the time between two looks grows
-_LONGEST = 5.0  # seconds between two looks
-_PATIENCE = 30.0  # seconds that a refused look is put off at most
-_STUMBLES = 4  # looks in a row that may fail
-_BEFORE = frozenset({"connect", "pool"})  # phases of a call in which nothing has been sent
-_GATEWAYS = frozenset({502, 504})  # whose word says nothing about what stands behind them
-_LEAST = 5  # seconds of a prediction's life, the fewest that Replicate takes
-_GOODBYE = GRACE * 0.8  # seconds for telling that nobody waits any more
-
-
-def fit(request: GenerateRequest, inputs: ModelInputs) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-    """Leave out what a model has no input for, and say so. Pure, and a fixed point.
-
-    Args:
-        request: what is asked.
-        inputs: what the model calls its inputs.
-
-    Raises:
-        CapabilityMissing: there are images, and the model takes none.
-    """
-    changes: dict[str, Any] = {}
-    told: list[Adjustment] = []
-
-    def drop(field: str, reason: str, *, empty: Any = None) -> None:
-        changes[field] = empty
-        told.append(Adjustment(field=field, action="dropped", asked=getattr(request, field), reason=reason))
-
-    for field in ("max_tokens", "temperature", "top_p"):
-        if getattr(request, field) is not None and getattr(inputs, field) is None:
-            drop(field, "the model has no input for it")
-    if request.stop and inputs.stop is None:
-        drop("stop", "the model has no input for it", empty=())
-    elif not inputs.takes_list(inputs.stop) and any("," in word for word in request.stop):
-        drop("stop", "the model takes stop texts between commas, and one of these holds a comma", empty=())
-    images = _images(request)
-    if images and inputs.images is None:
-        raise CapabilityMissing("the model has no input for images; nothing was asked", capability="multimodal")
-    if images > 1 and not inputs.takes_list(inputs.images):
-        told.append(Adjustment(field="messages", action="lowered", asked=images, sent=1, reason="it takes one image"))
-    reason = _unthinkable(request, inputs)
-    if reason is not None:
-        drop("reasoning", reason)
-    return (attrs.evolve(request, **changes) if changes else request), tuple(told)
-
-
-def _images(request: GenerateRequest) -> int:
-    contents = [turn.content for turn in request.messages if not isinstance(turn.content, str)]
-    return sum(isinstance(part, ImagePart) for content in contents for part in content)
-
-
-def _unthinkable(request: GenerateRequest, inputs: ModelInputs) -> str | None:
-    """Return why a wish for reasoning cannot be sent; None where it can, or there is none."""
-    config = request.reasoning
-    if config is None:
-        return None
-    if inputs.effort is not None and config.effort is not None:
-        known = not inputs.efforts or str(config.effort) in inputs.efforts
-        return None if known else f"the model takes reasoning effort {', '.join(inputs.efforts)} only"
-    told = config.budget_tokens is not None or config.effort is Effort.NONE
-    return None if inputs.budget is not None and told else "the model has no input for it"
+_POLL_GROWTH = 1.5  # factor from one poll interval to the next
+_MAX_POLL = 5.0  # seconds between two polls
+_MAX_RETRY_AFTER = 30.0  # seconds; a longer Retry-After of a poll is cut to this
+_MAX_FAILED_POLLS = 4  # in a row
+_UNSENT_PHASES = frozenset({"connect", "pool"})  # a timeout in these phases means nothing was sent
+_GATEWAY_STATUSES = frozenset({502, 504})  # the server behind the gateway may have handled the request
+_MIN_CANCEL_AFTER = 5  # seconds, the smallest value that the header Cancel-After accepts
+_CANCEL_TIMEOUT = GRACE * 0.8  # seconds for cancelling a prediction within the caller's grace period
 
 
 class Running:
-    """One prediction on its way.
+    """A prediction that was created.
 
     Attributes:
-        prediction: what was last heard of it.
-        ended: whether nothing more is to be expected of it.
+        prediction: the latest state of the prediction.
+        ended: nothing more is expected of it.
     """
 
     def __init__(self, prediction: Prediction) -> None:
         self.prediction = prediction
         self.ended = prediction.ended
 
-    def heard(self, prediction: Prediction) -> None:
-        """Take what is new of it."""
-        self.prediction, self.ended = prediction, prediction.ended
-
 
 @asynccontextmanager
-async def running(provider: HttpProvider, request: GenerateRequest, *, stream: bool) -> AsyncIterator[Running]:
-    """Create a prediction, once, and cancel it where the block is left before its end.
+async def prediction_for(provider: HttpProvider, request: GenerateRequest, *, stream: bool) -> AsyncIterator[Running]:
+    """Create a prediction, once, and cancel it if the block is left before the prediction ends.
 
-    An error in the block may be tried again where the prediction is known to have been cancelled: another one beside it
-    would be paid for too.
+    An error of the block stays retryable only if the cancellation succeeded: each prediction is billed, so a second one
+    must not run beside the first.
 
     Args:
-        provider: whose it is.
-        request: what is asked, which has been fitted.
-        stream: whether its pieces are wanted.
+        provider: the provider that sends the requests.
+        request: the request, already fitted to the model.
+        stream: whether to ask for a stream.
 
     Raises:
-        ProviderError: it was not created; where that is not certain, the error says that it is not to be tried again.
+        ProviderError: the prediction was not created. The error is not retryable where that is uncertain.
     """
-    begun = Running(await _create(provider, request, stream=stream))
+    running = Running(await _create(provider, request, stream=stream))
     try:
-        yield begun
-    except BaseException as error:
-        if not begun.ended:
-            cancelled = await _cancel(provider, begun.prediction)
+        yield running
+    except BaseException as error:  # cancellation included; re-raised below
+        if not running.ended:
+            cancelled = await _cancel(provider, running.prediction)
             if isinstance(error, ProviderError) and not cancelled:
                 error.retryable = False
         raise
@@ -147,114 +84,118 @@ async def running(provider: HttpProvider, request: GenerateRequest, *, stream: b
 
 async def _create(provider: HttpProvider, request: GenerateRequest, *, stream: bool) -> Prediction:
     left = time_left(request, provider._timeouts.total)
-    asked = _bounded(provider._post(request, stream=stream), left)
+    post = provider._post(request, stream=stream)
+    headers = {**post.headers, "Accept": "application/json"}
+    if left is not None:
+        # Ends the prediction if this process dies (Replicate's changelog 2025-10-16, "Set deadlines for predictions").
+        headers["Cancel-After"] = f"{max(_MIN_CANCEL_AFTER, math.ceil(left))}s"
     try:
         reply = await provider._transport.send(
-            asked, limits=provider._limits, timeouts=provider._timeouts, deadline=left
+            attrs.evolve(post, headers=headers), limits=provider._limits, timeouts=provider._timeouts, deadline=left
         )
         if reply.status >= 400:
             raise provider._refusal(reply)
         return read_prediction(loads(reply.body, provider._limits, content_type=reply.content_type))
     except ProviderError as error:
-        if not _unborn(error):
-            error.retryable = False  # it may have been created all the same
+        if not _is_unsent(error):
+            error.retryable = False
         raise
 
 
-def _bounded(asked: HttpRequest, left: float | None) -> HttpRequest:
-    """Return a request for a prediction that ends by itself, so that one of which nobody hears any more does too."""
-    said = {} if left is None else {"Cancel-After": f"{max(_LEAST, math.ceil(left))}s"}
-    return attrs.evolve(asked, headers={**asked.headers, "Accept": "application/json", **said})
-
-
-def _unborn(error: ProviderError) -> bool:
-    """Tell whether an error says for certain that nothing was created."""
+def _is_unsent(error: ProviderError) -> bool:
+    """Return True if an error proves that no prediction was created."""
     if isinstance(error, ApiError):
-        return error.status not in _GATEWAYS
-    return isinstance(error, ConnectFailed) or (isinstance(error, TimedOut) and error.phase in _BEFORE)
+        return error.status not in _GATEWAY_STATUSES
+    return isinstance(error, ConnectFailed) or (isinstance(error, TimedOut) and error.phase in _UNSENT_PHASES)
 
 
 async def _cancel(provider: HttpProvider, prediction: Prediction) -> bool:
-    """Tell that nobody waits any more; return whether that was heard."""
-    path = f"/v1/predictions/{quote(prediction.id, safe='')}/cancel"
-    http = HttpRequest(url=provider._url(path), headers=provider._signed({}))
-    with anyio.move_on_after(_GOODBYE, shield=True), suppress(ProviderError):
+    """Cancel a prediction; return True if the server confirmed it."""
+    http = HttpRequest(url=provider._url(f"{_path(prediction)}/cancel"), headers=provider._signed({}))
+    with anyio.move_on_after(_CANCEL_TIMEOUT, shield=True), suppress(ProviderError):
         reply = await provider._transport.send(http, limits=provider._limits, timeouts=provider._timeouts)
         return reply.status < 400
     return False
 
 
-async def ended(provider: HttpProvider, begun: Running, request: GenerateRequest, *, poll: float) -> GenerateResponse:
-    """Wait for a prediction's end, looking at it now and then, and return the answer.
-
-    A look that fails is repeated: the prediction goes on meanwhile.
+async def poll_to_end(
+    provider: HttpProvider, running: Running, request: GenerateRequest, *, poll: float
+) -> GenerateResponse:
+    """Poll a prediction until it ends, and return the answer. A failed poll is repeated.
 
     Args:
-        provider: whose it is.
-        begun: the prediction.
-        request: what was asked.
-        poll: seconds to the first look; they grow from look to look.
+        provider: the provider that sends the requests.
+        running: the prediction.
+        request: the request that created it.
+        poll: seconds until the first poll; the interval grows from poll to poll.
     """
-    failed = 0
-    while not begun.ended:
+    failures = 0
+    while not running.ended:
         await anyio.sleep(poll)
-        poll = min(poll * _SLOWER, max(poll, _LONGEST))
+        poll = min(poll * _POLL_GROWTH, max(poll, _MAX_POLL))
         try:
-            begun.heard(await _look(provider, begun.prediction))
-            failed = 0
+            running.prediction = await _get(provider, running.prediction)
+            running.ended = running.prediction.ended
+            failures = 0
         except ProviderError as error:
-            failed += 1
-            if not error.retryable or failed > _STUMBLES:
+            failures += 1
+            if not error.retryable or failures > _MAX_FAILED_POLLS:
                 raise
-            poll = max(poll, min(error.retry_after or 0.0, _PATIENCE))
-    return decode_response(begun.prediction.raw, model=request.model, max_tokens=request.max_tokens)
+            poll = max(poll, min(error.retry_after or 0.0, _MAX_RETRY_AFTER))
+    return decode_response(running.prediction.raw, model=request.model, max_tokens=request.max_tokens)
 
 
-async def _look(provider: HttpProvider, prediction: Prediction) -> Prediction:
-    """Return what has become of a prediction."""
-    return read_prediction(await provider._get(f"/v1/predictions/{quote(prediction.id, safe='')}"))
+async def _get(provider: HttpProvider, prediction: Prediction) -> Prediction:
+    return read_prediction(await provider._get(_path(prediction)))
 
 
-async def followed(
-    provider: HttpProvider, begun: Running, request: GenerateRequest, *, poll: float
+def _path(prediction: Prediction) -> str:
+    return f"/v1/predictions/{quote(prediction.id, safe='')}"
+
+
+async def follow(
+    provider: HttpProvider, running: Running, request: GenerateRequest, *, poll: float
 ) -> AsyncGenerator[GenerateChunk, None]:
-    """Yield the answer as it arrives; of a prediction that does not stream, or whose stream breaks off, at its end.
+    """Yield the answer as it arrives.
+
+    Falls back to polling if the prediction has no stream, or if its stream breaks off; the rest of the answer then
+    comes in one chunk.
 
     Args:
-        provider: whose it is.
-        begun: the prediction.
-        request: what was asked.
-        poll: see ``ended``.
+        provider: the provider that sends the requests.
+        running: the prediction.
+        request: the request that created it.
+        poll: see ``poll_to_end``.
     """
-    said = ""
-    follower = _follower(provider, begun.prediction)
+    text = ""
+    follower = _follower(provider, running.prediction)
     try:
         if follower is not None:
-            pieces: Any = follower.stream(request)
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    said += piece.text
-                    yield piece
-            begun.ended = True
-            with suppress(ProviderError):  # the answer is whole; only the count of tokens may be missing
-                found = await _look(provider, begun.prediction)
+            chunks: Any = follower.stream(request)
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    text += chunk.text
+                    yield chunk
+            running.ended = True
+            with suppress(ProviderError):  # the answer is complete; only the token counts may be missing
+                found = await _get(provider, running.prediction)
                 finish = found.finish(request.max_tokens)
                 yield GenerateChunk(usage=found.usage, finish_reason=finish, extra=found.extra)
             return
     except (ApiError, ConnectFailed, ConnectionLost, TruncatedReply) as error:
-        begun.ended = follower is not None and follower.ended
-        if begun.ended:
+        running.ended = follower is not None and follower.ended
+        if running.ended:
             raise
-        whole = await ended(provider, begun, request, poll=poll)
-        if not (whole.text or "").startswith(said):
+        whole = await poll_to_end(provider, running, request, poll=poll)
+        if not (whole.text or "").startswith(text):
             raise error.with_traceback(None) from None
     else:
-        whole = await ended(provider, begun, request, poll=poll)
-    yield attrs.evolve(GenerateChunk.whole(whole), text=(whole.text or "")[len(said) :])
+        whole = await poll_to_end(provider, running, request, poll=poll)
+    yield attrs.evolve(GenerateChunk.whole(whole), text=(whole.text or "")[len(text) :])
 
 
 def _follower(provider: HttpProvider, prediction: Prediction) -> Follower | None:
-    """Return what reads a prediction's stream; None where there is none, or none at an address to send a prompt to."""
+    """Return a reader of a prediction's stream; None if it has no stream, or one at an address that is not allowed."""
     if prediction.stream_url is None or prediction.ended:
         return None
     try:
@@ -264,13 +205,13 @@ def _follower(provider: HttpProvider, prediction: Prediction) -> Follower | None
 
 
 class Follower(HttpProvider):
-    """Read the stream of one prediction, at the address that the prediction names.
+    """Reads the stream of one prediction at the URL that the prediction names.
 
-    That address is a secret between the vendor and its reader: a key goes there only where the vendor itself is.
+    The URL itself is the credential. The API key is sent only if the URL is on the provider's own host.
 
     Args:
-        provider: whose prediction it is.
-        url: where its pieces arrive.
+        provider: the provider of the prediction.
+        url: the URL of the stream.
         prediction: the prediction's id.
     """
 
@@ -280,34 +221,34 @@ class Follower(HttpProvider):
     def __init__(self, provider: HttpProvider, url: str, prediction: str) -> None:
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        at_home = provider.base_url == origin or provider.base_url.startswith(f"{origin}/")
+        is_own_host = provider.base_url == origin or provider.base_url.startswith(f"{origin}/")
         super().__init__(
             name=provider.name,
             base_url=origin,
-            api_key=provider._key if at_home else None,
+            api_key=provider._key if is_own_host else None,
             transport=provider._transport,
             timeout=provider._timeouts,
             limits=provider._limits,
             allow_http=provider.base_url.startswith("http:"),
         )
-        self._address = url
+        self._stream_url = url
         self._prediction = prediction
-        self._reads: PredictionStream | None = None
+        self._body_reader: PredictionStream | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether the stream has said that the prediction ended, well or not."""
-        return self._reads is not None and self._reads.done
+        """Return True once the stream has reported the prediction's end, whether it succeeded or failed."""
+        return self._body_reader is not None and self._body_reader.done
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         return request, ()
 
     def _post(self, request: GenerateRequest, *, stream: bool) -> HttpRequest:
         headers = {**self.headers(), "Accept": "text/event-stream", "Cache-Control": "no-store"}
-        return HttpRequest(method="GET", url=self._address, headers=headers)
+        return HttpRequest(method="GET", url=self._stream_url, headers=headers)
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
-        raise NotImplementedError  # nothing is asked here
+        raise NotImplementedError  # a stream has no payload
 
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         raise NotImplementedError
@@ -316,5 +257,5 @@ class Follower(HttpProvider):
         return decode_error(reply.status, reply.headers, reply.body, request_id=self._prediction)
 
     def _reader(self, request: GenerateRequest, head: HttpReply) -> PredictionStream:
-        self._reads = PredictionStream(self._limits, request_id=self._prediction, model=request.model)
-        return self._reads
+        self._body_reader = PredictionStream(self._limits, request_id=self._prediction, model=request.model)
+        return self._body_reader

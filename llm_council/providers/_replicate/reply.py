@@ -11,28 +11,28 @@ from llm_council._wire.openai_chat.reply import picked
 from llm_council._wire.payloads import get_text, malformed, need_object, tokens
 from llm_council.errors import TruncatedReply
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
-from llm_council.providers._replicate.errors import failed
+from llm_council.providers._replicate.errors import prediction_error
 
-__all__ = ["SUCCEEDED", "Prediction", "decode_response", "read_prediction", "stopped"]
+__all__ = ["SUCCEEDED", "Prediction", "cancelled_error", "decode_response", "read_prediction"]
 
 SUCCEEDED = "succeeded"
 _FAILED = "failed"
-_STOPPED = frozenset({"canceled", "aborted"})
+# "aborted": the deadline passed before the prediction started (Replicate's changelog 2025-10-16).
+_CANCELLED = frozenset({"canceled", "aborted"})
 _EXTRA = ("version", "metrics", "logs")
-_IN, _OUT = "input_token_count", "output_token_count"
 
 
 @attrs.frozen(kw_only=True)
 class Prediction:
-    """What is known of a prediction.
+    """The state of a prediction.
 
     Attributes:
-        id: its id.
-        status: the vendor's word: ``"starting"``, ``"processing"``, or one of those with which it ends.
-        text: the answer, as far as it has come; None when nothing has.
+        id: the prediction's id.
+        status: ``"starting"``, ``"processing"``, ``"succeeded"``, ``"failed"``, ``"canceled"`` or ``"aborted"``.
+        text: the answer so far; None if there is none yet.
         error: why it failed.
-        stream_url: where its pieces arrive, for a model that streams.
-        raw: all that the vendor says of it.
+        stream_url: the URL of the stream, for a model that streams.
+        raw: the whole JSON of the prediction.
     """
 
     id: str
@@ -44,59 +44,64 @@ class Prediction:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more comes: a prediction that is processing may have all of its output already."""
-        return self.status in (SUCCEEDED, _FAILED) or self.status in _STOPPED
+        """Return True if the state is final. A prediction that is processing may already have its whole output."""
+        return self.status in (SUCCEEDED, _FAILED) or self.status in _CANCELLED
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens, where the model counts them."""
+        """Return the token counts; None if the model reports none."""
         metrics = self.raw.get("metrics")
-        counted = metrics if isinstance(metrics, dict) else {}
-        usage = Usage(input_tokens=tokens(counted.get(_IN)), output_tokens=tokens(counted.get(_OUT)))
+        counts = metrics if isinstance(metrics, dict) else {}
+        usage = Usage(
+            input_tokens=tokens(counts.get("input_token_count")),
+            output_tokens=tokens(counts.get("output_token_count")),
+        )
         return None if usage.total_tokens is None else usage
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What else the vendor says that a caller may want: the version, metrics with times, the model's logs."""
+        """Return the version, the metrics (with times in seconds), and the model's logs."""
         return picked(self.raw, _EXTRA)
 
     def finish(self, max_tokens: int | None = None) -> FinishReason:
-        """Return why the model stopped, which the vendor does not say: the count of tokens may show it.
+        """Return the finish reason. Replicate does not report one: an answer of ``max_tokens`` counts as cut off.
 
         Args:
-            max_tokens: most tokens that were asked for.
+            max_tokens: the limit on answer tokens in the request.
         """
-        came = self.usage.output_tokens if self.usage is not None else None
-        cut = came is not None and max_tokens is not None and came >= max_tokens
-        return FinishReason.LENGTH if cut else FinishReason.STOP
+        count = self.usage.output_tokens if self.usage is not None else None
+        is_cut = count is not None and max_tokens is not None and count >= max_tokens
+        return FinishReason.LENGTH if is_cut else FinishReason.STOP
 
 
 def read_prediction(data: Any) -> Prediction:
-    """Read a prediction, whatever has become of it.
+    """Decode a prediction in any state.
 
     Raises:
-        MalformedReply: this is none.
+        MalformedReply: the JSON is not a prediction.
     """
     found = need_object(data, "$")
-    known = {key: get_text(found, key, "$") for key in ("id", "status")}
-    for key, word in known.items():
-        if not word:
+    names = {key: get_text(found, key, "$") for key in ("id", "status")}
+    for key, name in names.items():
+        if not name:
             raise malformed(f"$.{key}", "a text", found.get(key))
     urls = found.get("urls")
-    streamed = urls.get("stream") if isinstance(urls, dict) else None
+    stream_url = urls.get("stream") if isinstance(urls, dict) else None
     error = found.get("error")
+    if error is not None and not isinstance(error, str):
+        error = json.dumps(error, ensure_ascii=False)
     return Prediction(
-        id=str(known["id"]),
-        status=str(known["status"]),
-        text=_text(found.get("output")),
-        error=error if isinstance(error, str) else None if error is None else json.dumps(error, ensure_ascii=False),
-        stream_url=streamed if isinstance(streamed, str) and streamed else None,
+        id=str(names["id"]),
+        status=str(names["status"]),
+        text=_read_output(found.get("output")),
+        error=error,
+        stream_url=stream_url if isinstance(stream_url, str) and stream_url else None,
         raw=found,
     )
 
 
-def _text(output: Any) -> str | None:
-    """Return an output as text: language models give a list of pieces, others a text, or a value of their own."""
+def _read_output(output: Any) -> str | None:
+    """Return an output as text. Language models write a list of pieces; other models a text, or any JSON value."""
     if output is None or isinstance(output, str):
         return output
     if isinstance(output, list) and all(isinstance(piece, str) for piece in output):
@@ -107,28 +112,28 @@ def _text(output: Any) -> str | None:
 def decode_response(
     data: Any, *, request_id: str | None = None, model: str | None = None, max_tokens: int | None = None
 ) -> GenerateResponse:
-    """Read the answer in a prediction.
+    """Decode the answer in a prediction.
 
     Args:
-        data: the prediction's JSON value.
-        request_id: None takes the prediction's own id.
-        model: the model that was asked, where the prediction does not say.
-        max_tokens: most tokens that were asked for, by which an answer that was cut is told.
+        data: the JSON value of the prediction.
+        request_id: the request's id; None means the prediction's own id.
+        model: the model that the request named, for a prediction that names none.
+        max_tokens: the limit on answer tokens in the request; see ``Prediction.finish``.
 
     Returns:
-        The answer. That of a prediction which has not ended is what has come so far, without a finish reason.
+        The answer. For a prediction that has not ended, it is the text so far, without a finish reason.
 
     Raises:
         ProviderError: the prediction failed.
-        TruncatedReply: it was cancelled.
-        MalformedReply: this is no prediction.
+        TruncatedReply: the prediction was cancelled.
+        MalformedReply: the JSON is not a prediction.
     """
     found = read_prediction(data)
     request_id = request_id or found.id
     if found.status == _FAILED:
-        raise failed(found.error or "", request_id=request_id, partial=found.text or None)
-    if found.status in _STOPPED:
-        raise stopped(found.status, request_id=request_id, partial=found.text or None)
+        raise prediction_error(found.error or "", request_id=request_id, partial=found.text or None)
+    if found.status in _CANCELLED:
+        raise cancelled_error(found.status, request_id=request_id, partial=found.text or None)
     done = found.status == SUCCEEDED
     return GenerateResponse(
         text=found.text,
@@ -142,7 +147,7 @@ def decode_response(
     )
 
 
-def stopped(word: str, *, request_id: str | None, partial: str | None) -> TruncatedReply:
-    """Return the error of a prediction that somebody cancelled, or whose time was up."""
-    message = f"the prediction was {word}: by somebody else, or by the end of its time"
+def cancelled_error(status: str, *, request_id: str | None, partial: str | None) -> TruncatedReply:
+    """Return the error for a prediction that was cancelled by someone else, or reached its deadline."""
+    message = f"the prediction was {status}: by somebody else, or by the end of its time"
     return TruncatedReply(message, request_id=request_id, partial=partial, retryable=False)

@@ -1,8 +1,7 @@
 """Requests of Replicate's dialect: the names of a model's inputs, its URLs, and the payload of a prediction.
 
-There is no common request: each model names its inputs as it likes, and Replicate silently ignores an input that the
-model does not know, so that a misspelt limit on tokens would limit nothing. The names come from the schema that a model
-publishes.
+Each model names its inputs as it likes, and Replicate silently ignores inputs that a model does not know: a misspelt
+limit on tokens would limit nothing. The names are therefore read from the schema that a model publishes.
 """
 
 from __future__ import annotations
@@ -14,28 +13,28 @@ from urllib.parse import quote
 
 import attrs
 
-from llm_council.errors import InvalidOption
+from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_tuple, strict_init
 from llm_council.models.messages import ImagePart, Message, Role
+from llm_council.models.reply import Adjustment
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
 
 __all__ = [
     "DEFAULT",
     "ModelInputs",
     "encode_request",
+    "fit",
     "predictions_path",
     "read_inputs",
     "schema_path",
-    "version_of",
 ]
 
 _INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
-_BESIDE = ("webhook", "webhook_events_filter")  # keys of the request itself, where ``extra`` has them
+_TOP_LEVEL = ("webhook", "webhook_events_filter")  # keys of ``extra`` that go beside the inputs
 _SCALARS = ("max_tokens", "temperature", "top_p")
 _VERSION = re.compile(r"[0-9a-f]{64}")
 
-
-# What published models call the same thing, the most common first.
+# The names that published models use for the same input, the most common first.
 _NAMES = {
     "prompt": ("prompt",),
     "messages": ("messages",),
@@ -53,24 +52,24 @@ _NAMES = {
 @strict_init
 @attrs.frozen(kw_only=True)
 class ModelInputs:
-    """The names of a model's inputs; None where it has none of the kind.
+    """The names of a model's inputs; None for an input that the model lacks.
 
     The defaults are those of the open language models that Replicate itself runs.
 
     Attributes:
         prompt: the text.
-        messages: a conversation as a list of turns, for what a prompt cannot hold.
+        messages: a conversation as a list of turns, used for more than one turn.
         system: instructions.
-        max_tokens: most tokens of the answer.
+        max_tokens: the limit on answer tokens.
         temperature: sampling temperature.
         top_p: nucleus sampling.
         stop: texts at which the model stops.
         images: images.
-        effort: how hard to think, in a word.
-        budget: most tokens of thinking.
-        lists: of these names, those that take a list: stop texts are joined by commas, and images are one, where they
-            do not.
-        efforts: the words that ``effort`` takes; none stands for any.
+        effort: how hard to think, as a word.
+        budget: the limit on thinking tokens.
+        lists: those of these names that take a list. For other names, stop texts are joined by commas, and only the
+            last image is sent.
+        efforts: the words that ``effort`` takes; empty means any.
     """
 
     prompt: str = "prompt"
@@ -87,38 +86,37 @@ class ModelInputs:
     efforts: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
 
     def takes_list(self, name: str | None) -> bool:
-        """Tell whether an input takes a list."""
+        """Return True if an input takes a list."""
         return name in self.lists
 
 
 DEFAULT = ModelInputs()
-"""What a model whose schema is not known is taken for."""
+"""The inputs of a model without a known schema."""
 
 
 def read_inputs(data: Any) -> ModelInputs | None:
-    """Read what a model calls its inputs.
+    """Read the names of a model's inputs.
 
     Args:
-        data: the JSON of a model, or of a version of one.
+        data: the JSON of a model, or of a model's version.
 
     Returns:
-        Its inputs; None where it publishes no schema, or has no input that is a prompt.
+        The names; None if the model publishes no schema, or has no prompt.
     """
-    parts = _dig(data, "latest_version", "openapi_schema", "components", "schemas")
-    parts = parts or _dig(data, "openapi_schema", "components", "schemas")
-    known = _dig(parts, "Input", "properties")
-    if not known:
+    schemas = _dig(data, "latest_version", "openapi_schema", "components", "schemas")
+    schemas = schemas or _dig(data, "openapi_schema", "components", "schemas")
+    properties = _dig(schemas, "Input", "properties")
+    facts: dict[str, Any] = {}
+    for field, names in _NAMES.items():
+        facts[field] = next((name for name in names if name in properties), None)
+    if facts["prompt"] is None:
         return None
-    found: dict[str, Any] = {
-        field: next((name for name in names if name in known), None) for field, names in _NAMES.items()
-    }
-    if found["prompt"] is None:
-        return None
-    lists = [name for name in found.values() if name is not None and _type(known[name], parts) == "array"]
-    if found["messages"] not in lists:  # some take a conversation as a text of their own making
-        found["messages"] = None
-    efforts = _words(known.get(found["effort"]), parts) if found["effort"] else ()
-    return ModelInputs(**{**found, "lists": tuple(lists), "efforts": tuple(efforts)})
+    lists = [name for name in facts.values() if name and _lookup(properties[name], schemas, "type") == "array"]
+    if facts["messages"] not in lists:  # some models take a conversation as a text in a format of their own
+        facts["messages"] = None
+    efforts = _lookup(properties.get(facts["effort"]), schemas, "enum")
+    words = [word for word in efforts if isinstance(word, str)] if isinstance(efforts, list) else []
+    return ModelInputs(**facts, lists=lists, efforts=words)
 
 
 def _dig(value: Any, *keys: str) -> dict[str, Any]:
@@ -127,30 +125,21 @@ def _dig(value: Any, *keys: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _schemas(node: Any, parts: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """Yield a property's schema, and those that it refers to: an enumeration stands beside the inputs."""
+def _lookup(node: Any, schemas: Mapping[str, Any], keyword: str) -> Any:
+    """Return a keyword of a property's schema, or of the schema that it refers to, as enumerations do."""
     if not isinstance(node, dict):
-        return
-    yield node
+        return None
     listed = node.get("allOf")
+    found = [node]
     for inner in (*(listed if isinstance(listed, list) else ()), node):
-        name = inner.get("$ref") if isinstance(inner, dict) else None
-        target = parts.get(name.rpartition("/")[2]) if isinstance(name, str) else None
-        if isinstance(target, dict):
-            yield target
+        reference = inner.get("$ref") if isinstance(inner, dict) else None
+        if isinstance(reference, str):
+            found.append(_dig(schemas, reference.rpartition("/")[2]))
+    return next((schema[keyword] for schema in found if keyword in schema), None)
 
 
-def _type(node: Any, parts: Mapping[str, Any]) -> Any:
-    return next((schema["type"] for schema in _schemas(node, parts) if "type" in schema), None)
-
-
-def _words(node: Any, parts: Mapping[str, Any]) -> list[str]:
-    found: Any = next((schema["enum"] for schema in _schemas(node, parts) if "enum" in schema), ())
-    return [word for word in found if isinstance(word, str)] if isinstance(found, list) else []
-
-
-def version_of(model: str) -> str | None:
-    """Return the version that a model's name pins: ``owner/name:VERSION``, or a version alone; None where none."""
+def _version_of(model: str) -> str | None:
+    """Return the version in a model's name: ``owner/name:VERSION``, or a version alone; None if there is none."""
     name, _, version = model.rpartition(":")
     if name and "/" in name and version:
         return version
@@ -158,15 +147,15 @@ def version_of(model: str) -> str | None:
 
 
 def predictions_path(model: str) -> str:
-    """Return the path at which a model's predictions are created.
+    """Return the path that creates predictions of a model.
 
     Args:
         model: ``owner/name``, ``owner/name:version``, a version, or ``deployments/owner/name``.
 
     Raises:
-        InvalidOption: it is none of these.
+        InvalidOption: the name has another form.
     """
-    if version_of(model) is not None:
+    if _version_of(model) is not None:
         return "/v1/predictions"
     kind, parts = "models", model.split("/")
     if len(parts) == 3 and parts[0] == "deployments":
@@ -178,89 +167,131 @@ def predictions_path(model: str) -> str:
 
 
 def schema_path(model: str) -> str | None:
-    """Return the path at which a model tells its inputs; None for one that is named by a version or a deployment."""
-    name, _, version = model.partition(":")
-    parts = name.split("/")
+    """Return the path of a model's schema; None for a model that is named by a version or a deployment."""
+    full_name, _, version = model.partition(":")
+    parts = full_name.split("/")
     if len(parts) != 2 or not all(parts):
         return None
-    owner, own = (quote(part, safe="") for part in parts)
-    pinned = f"/versions/{quote(version, safe='')}" if version else ""
-    return f"/v1/models/{owner}/{own}{pinned}"
+    owner, name = (quote(part, safe="") for part in parts)
+    suffix = f"/versions/{quote(version, safe='')}" if version else ""
+    return f"/v1/models/{owner}/{name}{suffix}"
+
+
+def fit(request: GenerateRequest, inputs: ModelInputs) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    """Drop the fields of a request that a model has no input for. Pure and idempotent.
+
+    Args:
+        request: the request, already fitted to the provider.
+        inputs: the names of the model's inputs.
+
+    Returns:
+        The request, and one adjustment per changed field.
+
+    Raises:
+        CapabilityMissing: the request has images, and the model takes none.
+    """
+    changes: dict[str, Any] = {}
+    adjustments: list[Adjustment] = []
+
+    def drop(field: str, reason: str, *, empty: Any = None) -> None:
+        changes[field] = empty
+        adjustments.append(Adjustment(field=field, action="dropped", asked=getattr(request, field), reason=reason))
+
+    for field in _SCALARS:
+        if getattr(request, field) is not None and getattr(inputs, field) is None:
+            drop(field, "the model has no input for it")
+    if request.stop and inputs.stop is None:
+        drop("stop", "the model has no input for it", empty=())
+    elif not inputs.takes_list(inputs.stop) and any("," in word for word in request.stop):
+        drop("stop", "the model takes stop texts between commas, and one of these holds a comma", empty=())
+    images = len(_images(request.messages))
+    if images and inputs.images is None:
+        raise CapabilityMissing("the model has no input for images; nothing was asked", capability="multimodal")
+    if images > 1 and not inputs.takes_list(inputs.images):
+        reason = "it takes one image"
+        adjustments.append(Adjustment(field="messages", action="lowered", asked=images, sent=1, reason=reason))
+    config = request.reasoning
+    if config is not None and inputs.effort is not None and config.effort is not None:
+        if inputs.efforts and str(config.effort) not in inputs.efforts:
+            drop("reasoning", f"the model takes reasoning effort {', '.join(inputs.efforts)} only")
+    elif config is not None:
+        has_budget = config.budget_tokens is not None or config.effort is Effort.NONE
+        if inputs.budget is None or not has_budget:
+            drop("reasoning", "the model has no input for it")
+    return (attrs.evolve(request, **changes) if changes else request), tuple(adjustments)
 
 
 def encode_request(
     request: GenerateRequest, inputs: ModelInputs = DEFAULT, *, model: str | None = None, stream: bool | None = None
 ) -> dict[str, Any]:
-    """Write a request. What the model has no input for is left out; ``extra`` goes among the inputs, as it is.
+    """Encode a request as the payload that creates a prediction. Keys of ``request.extra`` become inputs, unchanged.
 
-    A conversation is a list of turns where the model takes one, else it is written out in the prompt.
+    A conversation is sent as a list of turns if the model takes one, else as text in the prompt. Fields that the model
+    has no input for are left out.
 
     Args:
-        request: what is asked.
-        inputs: what the model calls its inputs.
-        model: the model's name, for a request that has none or another one.
-        stream: whether to ask for a stream; None takes ``request.stream``.
+        request: the request, already fitted to the model.
+        inputs: the names of the model's inputs.
+        model: the model's name; None means ``request.model``.
+        stream: whether to ask for a stream; None means ``request.stream``.
     """
-    spoken = [turn for turn in request.turns() if turn.role not in _INSTRUCTIONS]
+    turns = [turn for turn in request.turns() if turn.role not in _INSTRUCTIONS]
     instructions = "\n\n".join(turn.text for turn in request.turns() if turn.role in _INSTRUCTIONS and turn.text)
-    asked: dict[str, Any] = {}
-    if inputs.messages is not None and len(spoken) > 1:
-        asked[inputs.messages] = [{"role": _role(turn), "content": turn.text} for turn in _all(spoken, instructions)]
+    encoded: dict[str, Any] = {}
+    if inputs.messages is not None and len(turns) > 1:
+        messages = [{"role": "system", "content": instructions}] if instructions else []
+        for turn in turns:
+            role = Role.USER if turn.role == Role.TOOL else turn.role
+            messages.append({"role": str(role), "content": turn.text})
+        encoded[inputs.messages] = messages
+    elif inputs.system is not None and instructions:
+        encoded[inputs.prompt] = _prompt(turns, "")
+        encoded[inputs.system] = instructions
     else:
-        apart = inputs.system is not None and instructions
-        asked[inputs.prompt] = _prompt(spoken, "" if apart else instructions)
-        if apart:
-            asked[str(inputs.system)] = instructions
-    known = {getattr(inputs, field): getattr(request, field) for field in _SCALARS}
-    known |= {inputs.stop: _stop(request.stop, inputs), inputs.images: _images(spoken, inputs)}
-    known |= _thinking(request.reasoning, inputs)
-    asked.update((name, value) for name, value in known.items() if name is not None and value is not None)
+        encoded[inputs.prompt] = _prompt(turns, instructions)
+    optional: dict[str | None, Any] = {getattr(inputs, field): getattr(request, field) for field in _SCALARS}
+    optional[inputs.stop] = _encode_stop(request.stop, inputs)
+    images = _images(turns)
+    if images:
+        optional[inputs.images] = images if inputs.takes_list(inputs.images) else images[-1]
+    optional.update(_encode_thinking(request.reasoning, inputs))
+    encoded.update((name, value) for name, value in optional.items() if name is not None and value is not None)
     extra = dict(request.extra)
-    beside = {key: extra.pop(key) for key in _BESIDE if key in extra}
-    version = version_of(model or request.model or "")
+    top_level = {key: extra.pop(key) for key in _TOP_LEVEL if key in extra}
+    version = _version_of(model or request.model or "")
     payload: dict[str, Any] = {} if version is None else {"version": version}
-    payload["input"] = {**asked, **extra}
+    payload["input"] = {**encoded, **extra}
     if request.stream if stream is None else stream:
         payload["stream"] = True
-    return {**payload, **beside}
+    return {**payload, **top_level}
 
 
-def _all(spoken: list[Message], instructions: str) -> list[Message]:
-    return [Message(Role.SYSTEM, instructions), *spoken] if instructions else spoken
+def _prompt(turns: list[Message], instructions: str) -> str:
+    """Return the conversation as one text. Several turns are labelled with their roles, and end with ``Assistant:``."""
+    texts = [instructions] if instructions else []
+    if len(turns) == 1 and turns[0].role == Role.USER:
+        texts.append(turns[0].text)
+    elif turns:
+        texts += [f"{str(turn.role).capitalize()}: {turn.text}" for turn in turns]
+        texts.append("Assistant:")
+    return "\n\n".join(texts)
 
 
-def _role(turn: Message) -> str:
-    return str(Role.USER if turn.role == Role.TOOL else turn.role)
-
-
-def _prompt(spoken: list[Message], instructions: str) -> str:
-    """Return the conversation as one text: a single turn as it is, several with who speaks, and whose turn it is."""
-    if len(spoken) == 1 and spoken[0].role == Role.USER:
-        said = [spoken[0].text]
-    else:
-        said = [f"{str(turn.role).capitalize()}: {turn.text}" for turn in spoken]
-        said += ["Assistant:"] if spoken else []
-    return "\n\n".join([*([instructions] if instructions else []), *said])
-
-
-def _stop(words: tuple[str, ...], inputs: ModelInputs) -> list[str] | str | None:
-    if not words or inputs.takes_list(inputs.stop):
-        return list(words) or None
-    return ",".join(words)
-
-
-def _images(spoken: Iterable[Message], inputs: ModelInputs) -> list[str] | str | None:
-    parts = [part for turn in spoken if not isinstance(turn.content, str) for part in turn.content]
-    found = [part.url or f"data:{part.media_type};base64,{part.data}" for part in parts if isinstance(part, ImagePart)]
-    if not found:
+def _encode_stop(words: tuple[str, ...], inputs: ModelInputs) -> list[str] | str | None:
+    if not words:
         return None
-    return found if inputs.takes_list(inputs.images) else found[-1]
+    return list(words) if inputs.takes_list(inputs.stop) else ",".join(words)
 
 
-def _thinking(config: ReasoningConfig | None, inputs: ModelInputs) -> dict[str | None, Any]:
+def _images(turns: Iterable[Message]) -> list[str]:
+    parts = [part for turn in turns if not isinstance(turn.content, str) for part in turn.content]
+    images = [part for part in parts if isinstance(part, ImagePart)]
+    return [image.url or f"data:{image.media_type};base64,{image.data}" for image in images]
+
+
+def _encode_thinking(config: ReasoningConfig | None, inputs: ModelInputs) -> dict[str | None, Any]:
     if config is None:
         return {}
     if inputs.effort is not None and config.effort is not None:
         return {inputs.effort: str(config.effort)}
-    none = config.effort is Effort.NONE
-    return {inputs.budget: 0 if none else config.budget_tokens} if inputs.budget is not None else {}
+    return {inputs.budget: 0 if config.effort is Effort.NONE else config.budget_tokens}

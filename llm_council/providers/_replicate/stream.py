@@ -1,18 +1,19 @@
-"""Streams of Replicate's dialect: events whose data is raw text, and one that says that the prediction has ended."""
+"""Streams of Replicate's dialect: events whose data is raw text, and a last event that ends the prediction.
+
+Specification: https://replicate.com/docs/topics/predictions/streaming.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
-from llm_council._wire.payloads import loads
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
-from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk
-from llm_council.providers._replicate.errors import failed
-from llm_council.providers._replicate.reply import SUCCEEDED, decode_response, stopped
+from llm_council.providers._replicate.errors import parse_object, prediction_error
+from llm_council.providers._replicate.reply import SUCCEEDED, cancelled_error, decode_response
 
 __all__ = ["EventDecoder", "PredictionStream"]
 
@@ -20,12 +21,12 @@ _LIMITS = Limits()
 
 
 class EventDecoder(Decoder):
-    """Read the events of one stream, in order. A space at the beginning of a piece, or a piece of spaces, is text.
+    """Decode the events of one stream, in order.
 
     Args:
         limits: ``json_depth`` bounds the JSON of the last event.
         request_id: the prediction's id.
-        model: the model that was asked; the stream does not say which one answers.
+        model: the model that the request named; the stream does not name one.
     """
 
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None, model: str | None = None) -> None:
@@ -34,7 +35,9 @@ class EventDecoder(Decoder):
         self._begun = False
 
     def feed(self, event: SseEvent) -> GenerateChunk | None:
-        """Return what an event adds to the answer; None when it adds nothing.
+        """Return the chunk of an event; None if it adds nothing.
+
+        Overridden because blank data is text here, and not a keep-alive.
 
         Raises:
             ProviderError: the prediction failed, or was cancelled.
@@ -44,47 +47,37 @@ class EventDecoder(Decoder):
     def _read(self, event: SseEvent) -> GenerateChunk | None:
         if event.event == "output":
             self._texts.append(event.data)
-            return GenerateChunk(text=event.data, **self._first()) if event.data or not self._begun else None
+            return GenerateChunk(text=event.data, **self._names()) if event.data or not self._begun else None
         if event.event == "error":
             self.done = True
-            raise failed(_detail(event.data), request_id=self._request_id, partial=self.partial or None)
+            detail = parse_object(event.data).get("detail")
+            message = detail if isinstance(detail, str) else event.data
+            raise prediction_error(message, request_id=self._request_id, partial=self.partial or None)
         if event.event == "done":
             self.finished = self.done = True
-            reason = _object(event.data).get("reason")
+            reason = parse_object(event.data).get("reason")
             if reason == "error":
-                raise failed("", request_id=self._request_id, partial=self.partial or None)
+                raise prediction_error("", request_id=self._request_id, partial=self.partial or None)
             if reason is not None:
-                raise stopped(str(reason), request_id=self._request_id, partial=self.partial or None)
-            return GenerateChunk(finish_reason=FinishReason.STOP, raw_finish_reason=SUCCEEDED, **self._first())
-        return None  # logs, and what comes to be
+                raise cancelled_error(str(reason), request_id=self._request_id, partial=self.partial or None)
+            return GenerateChunk(finish_reason=FinishReason.STOP, raw_finish_reason=SUCCEEDED, **self._names())
+        return None  # logs, and events of unknown types
 
-    def _first(self) -> dict[str, Any]:
+    def _names(self) -> dict[str, Any]:
+        """Return the facts of the first chunk; nothing for later ones."""
         if self._begun:
             return {}
         self._begun = True
         return {"request_id": self._request_id, "model": self._model}
 
 
-def _object(data: str) -> dict[str, Any]:
-    try:
-        value = loads(data)
-    except MalformedReply:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _detail(data: str) -> str:
-    detail = _object(data).get("detail")
-    return detail if isinstance(detail, str) else data
-
-
 class PredictionStream(BodyReader):
-    """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
+    """Decode the body of a stream as it arrives, from bytes to chunks.
 
     Args:
         limits: ``event`` and ``json_depth`` bound each event.
         request_id: the prediction's id.
-        model: the model that was asked; the stream does not say which one answers.
+        model: the model that the request named; the stream does not name one.
     """
 
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None, model: str | None = None) -> None:

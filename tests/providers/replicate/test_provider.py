@@ -109,7 +109,7 @@ class Replicate:
 def house(vendor, monkeypatch):
     monkeypatch.delenv("REPLICATE_API_BASE_URL", raising=False)
     monkeypatch.setenv("REPLICATE_API_TOKEN", KEY)
-    monkeypatch.setattr(predictions, "_GOODBYE", 10.0)  # a busy machine takes its time
+    monkeypatch.setattr(predictions, "_CANCEL_TIMEOUT", 10.0)  # a busy machine takes its time
     vendor.script = Replicate(vendor)
     return vendor.script
 
