@@ -17,6 +17,7 @@ __all__ = [
     "get_text",
     "kind",
     "loads",
+    "loads_object",
     "malformed",
     "need_list",
     "need_object",
@@ -82,6 +83,15 @@ def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_ty
     if "\\u" in text and _SURROGATE.search(text):
         value = _mended(value)
     return value
+
+
+def loads_object(data: bytes | str) -> dict[str, Any] | None:
+    """Return a JSON object; None if the text is not JSON, or another value."""
+    try:
+        value = loads(data)
+    except MalformedReply:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _not_json(text: str, error: ValueError, content_type: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What servers of Anthropic's Messages dialect say when they refuse."""
+"""Errors of Anthropic's Messages dialect: refused requests, and error events inside streams."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 from llm_council._wire import failures
 from llm_council._wire.failures import Rows, TextRow, code_rows
 from llm_council._wire.openai_chat import errors as openai_errors
-from llm_council._wire.payloads import loads
+from llm_council._wire.payloads import loads_object
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
     ContextTooLong,
-    MalformedReply,
     ModelNotFound,
     OutOfCredit,
     PermissionRefused,
@@ -27,10 +26,8 @@ from llm_council.providers._google import errors as gemini_errors
 
 __all__ = ["decode_error", "error_inside"]
 
-
-# Names of Amazon's errors, where Bedrock serves Claude (Bedrock Runtime API reference, "InvokeModel", and AWS's common
-# errors).
-_AMAZONS = {
+# Exceptions of Amazon Bedrock, which serves Claude (Bedrock Runtime API reference, "InvokeModel" and "Common errors").
+_BEDROCK = {
     ModelNotFound: "ResourceNotFoundException",
     AuthenticationFailed: "UnrecognizedClientException InvalidSignatureException IncompleteSignatureException"
     " ExpiredTokenException MissingAuthenticationTokenException",
@@ -40,8 +37,8 @@ _AMAZONS = {
     " ServiceUnavailableException InternalServerException",
 }
 
-# An empty account, a prompt that is too long and an unknown model share the types "invalid_request_error" and
-# "not_found_error": the vendor has no code that tells them apart.
+# An empty account, a too long prompt and an unknown model share the types "invalid_request_error" and
+# "not_found_error" with other rejected requests. Only the message tells them apart.
 _TEXTS = (
     TextRow(OutOfCredit, re.compile(r"(?i)credit balance is too low|reached your specified (?:\w+ )*usage limits")),
     TextRow(
@@ -57,7 +54,7 @@ _TEXTS = (
 )
 
 ROWS = Rows(
-    codes=code_rows(_AMAZONS),
+    codes=code_rows(_BEDROCK),
     types=code_rows({RequestRejected: "not_found_error ValidationException"}),  # an unknown path is not_found_error too
     texts=_TEXTS,
     # An event of a stream has a type and no status (Messages API reference, "Errors").
@@ -73,29 +70,28 @@ def decode_error(
     now: float | None = None,
     request_id: str | None = None,
 ) -> ApiError:
-    """Read the reply to a refused request.
+    """Decode the reply to a refused request.
 
-    The class comes from the vendor's type, else from the status; texts tell an empty account, a prompt that is too long
-    and an unknown model from other rejected requests. Refusals of the platforms that serve Claude are read as Google's
-    and Amazon's own; bodies in other shapes, such as a proxy's, as those of the OpenAI dialect are.
+    Errors of Bedrock and Vertex AI are decoded in the form of these platforms. Bodies of any other form, such as those
+    of proxies, are decoded as in the OpenAI dialect.
 
     Arguments are those of ``failures.DecodeError``.
     """
     text = failures.text_of(body)
-    refusal = _parsed(text)
-    said = failures.lowered(headers)
-    kind, message = _read(refusal)
-    if kind is None or refusal.get("type") != "error":
-        kind, message = _amazons(said, refusal)
+    value = loads_object(text) or {}
+    headers = failures.lowered(headers)
+    kind, message = _read_error(value)
+    if kind is None or value.get("type") != "error":
+        kind, message = _read_bedrock(headers, value)
     if kind is None:
-        decode = gemini_errors.decode_error if _is_googles(refusal) else openai_errors.decode_error
+        decode = gemini_errors.decode_error if _is_google(value) else openai_errors.decode_error
         return decode(status, headers, text, now=now, request_id=request_id)
-    found = request_id or refusal.get("request_id")
+    found = request_id or value.get("request_id")
     return failures.failure(
         message,
         status=status,
         code=kind,
-        headers=said,
+        headers=headers,
         rows=ROWS,
         now=now,
         body=text,
@@ -106,15 +102,12 @@ def decode_error(
 def error_inside(
     value: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
 ) -> ApiError | None:
-    """Return the error that a reply with status 200, or an event of a stream, is; None when it is none.
-
-    Its class and status are those of its own type.
-    """
+    """Return the error in a reply with status 200, or in an event of a stream; None if it is not an error."""
     if value.get("type") != "error" and not value.get("error"):
         return None
-    kind, message = _read(value)
+    kind, message = _read_error(value)
     is_known = kind is not None and failures.names_failure(kind, ROWS, broadly=True)
-    if not is_known and value.get("error"):  # a gateway's, whose number may say more
+    if not is_known and value.get("error"):  # a gateway's form, whose code may be an HTTP status
         return openai_errors.error_inside(value, request_id=request_id, partial=partial)
     found = value.get("request_id")
     return failures.failure(
@@ -128,16 +121,8 @@ def error_inside(
     )
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        value = loads(text) if text.lstrip("\ufeff \t\r\n")[:1] == "{" else None
-    except MalformedReply:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _read(value: Mapping[str, Any]) -> tuple[str | None, str]:
-    """Return type and message of the vendor's envelope; no type where it is another's."""
+def _read_error(value: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return type and message of an error in Anthropic's form; the type is None for another form."""
     error = value.get("error")
     if not isinstance(error, dict):
         return None, error if isinstance(error, str) else ""
@@ -145,18 +130,18 @@ def _read(value: Mapping[str, Any]) -> tuple[str | None, str]:
     return kind if isinstance(kind, str) and kind else None, message if isinstance(message, str) else ""
 
 
-def _amazons(headers: Mapping[str, str], value: Mapping[str, Any]) -> tuple[str | None, str]:
-    """Return name and message of an error of Amazon's own; no name where it is another's.
+def _read_bedrock(headers: Mapping[str, str], value: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return name and message of an error in Bedrock's form; the name is None for another form.
 
-    The name stands in a header, before a colon, or in the body, after a hash (Smithy's AWS JSON and REST protocols).
+    The name is in a header, before a colon, or in the body, after a hash (Smithy, AWS JSON and REST protocols).
     """
-    word = headers.get("x-amzn-errortype") or value.get("__type")
-    if not isinstance(word, str) or not word:
+    name = headers.get("x-amzn-errortype") or value.get("__type")
+    if not isinstance(name, str) or not name:
         return None, ""
     message = value.get("message") or value.get("Message")
-    return word.partition(":")[0].rpartition("#")[2], message if isinstance(message, str) else ""
+    return name.partition(":")[0].rpartition("#")[2], message if isinstance(message, str) else ""
 
 
-def _is_googles(value: Mapping[str, Any]) -> bool:
+def _is_google(value: Mapping[str, Any]) -> bool:
     error = value.get("error")
     return isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("status"), str)

@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.payloads import loads
-from llm_council.errors import InvalidOption, MalformedReply
+from llm_council._wire.payloads import loads_object
+from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, optional, positive_int, strict_init
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, Tool
@@ -309,14 +309,9 @@ def _encode_id(call_id: str) -> str:
 
 
 def _encode_call(call: ToolCall) -> Block:
-    arguments: Any = {}
-    if call.arguments.strip():
-        try:
-            arguments = loads(call.arguments)
-        except MalformedReply:
-            arguments = None
-        if not isinstance(arguments, dict):  # the API takes objects only, and the model may have written anything
-            arguments = {"invalid_json": call.arguments}
+    arguments = loads_object(call.arguments) if call.arguments.strip() else {}
+    if arguments is None:  # the API takes objects only, and the model may have written anything
+        arguments = {"invalid_json": call.arguments}
     block = {"type": "tool_use", "id": _encode_id(call.id), "name": call.name, "input": arguments}
     if "caller" in call.extra:
         block["caller"] = call.extra["caller"]

@@ -9,12 +9,11 @@ from typing import Any
 from llm_council._wire import failures
 from llm_council._wire.failures import Rows, TextRow
 from llm_council._wire.openai_chat import errors as openai_errors
-from llm_council._wire.payloads import loads
+from llm_council._wire.payloads import loads_object
 from llm_council.errors import (
     ApiError,
     ContentFiltered,
     ContextTooLong,
-    MalformedReply,
     ProviderError,
 )
 
@@ -42,17 +41,16 @@ def decode_error(
     Returns:
         ``ContentFiltered`` for what was withheld; every other refusal is an ``ApiError``.
     """
-    said = failures.lowered(headers)
-    reset = said.get(_RESET, "")
+    headers = failures.lowered(headers)
+    reset = headers.get(_RESET, "")
     text = failures.text_of(body)
-    value = _parsed(text)
-    found = value.get("id") if isinstance(value, dict) else None
+    found = (loads_object(text) or {}).get("id")
     error = openai_errors.decode_error(
         status,
-        said,
+        headers,
         text,
         now=now,
-        request_id=request_id or (found if isinstance(found, str) and found else None) or said.get(_TRACE),
+        request_id=request_id or (found if isinstance(found, str) and found else None) or headers.get(_TRACE),
         delay=float(reset[:15]) - now if now is not None and reset.isdecimal() else None,
         rows=ROWS,
     )
@@ -76,10 +74,3 @@ def error_inside(value: Any, *, request_id: str | None = None, partial: str | No
     wrapped = {"error": {key: value.get(key) for key in ("message", "code", "status", "status_code")}}
     known = found if isinstance(found, str) and found else request_id
     return openai_errors.error_inside(wrapped, request_id=known, partial=partial)
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return loads(text)
-    except MalformedReply:
-        return None

@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 
 from llm_council._wire.openai_chat import SchemaStyle
-from llm_council._wire.payloads import loads
-from llm_council.errors import InvalidOption, MalformedReply
+from llm_council._wire.payloads import loads_object
+from llm_council.errors import InvalidOption
 from llm_council.models._attrs import strict_init
 from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
@@ -239,16 +239,8 @@ def _encode_result(turn: Message, tool_names: Mapping[str, str]) -> list[dict[st
 
 def result_object(text: str) -> dict[str, Any]:
     """Return a tool's result as the object that the API requires: a JSON object as it is, other text as ``result``."""
-    value = _load_object(text)
+    value = loads_object(text)
     return {"result": text} if value is None else value
-
-
-def _load_object(text: str) -> dict[str, Any] | None:
-    try:
-        value = loads(text) if text.lstrip()[:1] == "{" else None
-    except MalformedReply:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _encode_parts(turn: Message) -> list[dict[str, Any]]:
@@ -322,7 +314,7 @@ def _encode_call(call: ToolCall) -> dict[str, Any]:
     function: dict[str, Any] = {"id": call.id} if call.id else {}
     function["name"] = call.name
     if call.arguments.strip():
-        arguments = _load_object(call.arguments)
+        arguments = loads_object(call.arguments)
         # The API takes objects only, and the model may have written anything.
         function["args"] = {"arguments": call.arguments} if arguments is None else arguments
     part: dict[str, Any] = {"functionCall": function}

@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.payloads import loads
-from llm_council.errors import InvalidOption, MalformedReply
+from llm_council._wire.payloads import loads_object
+from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
@@ -135,11 +135,8 @@ def _encode_turn(turn: Message, tool_names: Mapping[str, str]) -> dict[str, Any]
 
 
 def _encode_call(call: ToolCall) -> dict[str, Any]:
-    try:
-        arguments = loads(call.arguments) if call.arguments.strip() else {}
-    except MalformedReply:
-        arguments = None
-    if not isinstance(arguments, dict):
+    arguments = loads_object(call.arguments) if call.arguments.strip() else {}
+    if arguments is None:
         raise InvalidOption(
             f"the arguments of tool call {call.name!r:.80} are not a JSON object, which Ollama requires"
         )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from llm_council._wire import failures
 from llm_council._wire.openai_chat import errors as openai_errors
-from llm_council._wire.payloads import loads
-from llm_council.errors import ContentFiltered, MalformedReply, ProviderError
+from llm_council._wire.payloads import loads_object
+from llm_council.errors import ContentFiltered, ProviderError
 
-__all__ = ["decode_error", "parse_object", "prediction_error"]
+__all__ = ["decode_error", "prediction_error"]
 
 # Forms of an error code: "E6716: ...", "... (E005)", "... (code: PA)" (Replicate's docs, "Error codes").
 _CODE = re.compile(r"\bE\d{3,4}\b|(?<=\(code: )[A-Za-z0-9_-]{1,20}(?=\))")
@@ -33,7 +32,7 @@ def decode_error(
     """
     headers = failures.lowered(headers)
     text = failures.text_of(body)
-    problem = parse_object(text)
+    problem = loads_object(text) or {}
     title, detail = problem.get("title"), problem.get("detail")
     message = None
     if isinstance(title, str) and isinstance(detail, str) and title not in detail:
@@ -45,15 +44,6 @@ def decode_error(
     return openai_errors.decode_error(
         status, headers, text, now=now, request_id=request_id, message=message, delay=delay
     )
-
-
-def parse_object(text: str) -> dict[str, Any]:
-    """Return a JSON object; an empty one for any other text."""
-    try:
-        value = loads(text)
-    except MalformedReply:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def prediction_error(message: str, *, request_id: str | None = None, partial: str | None = None) -> ProviderError:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from llm_council._wire.payloads import loads_object
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk
-from llm_council.providers._replicate.errors import parse_object, prediction_error
+from llm_council.providers._replicate.errors import prediction_error
 from llm_council.providers._replicate.reply import SUCCEEDED, cancelled_error, decode_response
 
 __all__ = ["EventDecoder", "PredictionStream"]
@@ -50,12 +51,12 @@ class EventDecoder(Decoder):
             return GenerateChunk(text=event.data, **self._names()) if event.data or not self._begun else None
         if event.event == "error":
             self.done = True
-            detail = parse_object(event.data).get("detail")
+            detail = (loads_object(event.data) or {}).get("detail")
             message = detail if isinstance(detail, str) else event.data
             raise prediction_error(message, request_id=self._request_id, partial=self.partial or None)
         if event.event == "done":
             self.finished = self.done = True
-            reason = parse_object(event.data).get("reason")
+            reason = (loads_object(event.data) or {}).get("reason")
             if reason == "error":
                 raise prediction_error("", request_id=self._request_id, partial=self.partial or None)
             if reason is not None:
