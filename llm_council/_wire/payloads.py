@@ -14,6 +14,7 @@ from llm_council.models.limits import Limits
 __all__ = [
     "amount",
     "dumps",
+    "get_object",
     "get_text",
     "kind",
     "loads",
@@ -22,6 +23,7 @@ __all__ = [
     "need_list",
     "need_object",
     "refuse_page",
+    "text_or_none",
     "tokens",
     "well_formed",
 ]
@@ -43,7 +45,6 @@ def _finite(digits: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-_scan = _DECODER.scan_once  # type: ignore[attr-defined]  # what decode() calls between two searches for space
 
 
 def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_type: str | None = None) -> Any:
@@ -62,19 +63,11 @@ def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_ty
     text = ""
     try:
         text = data if isinstance(data, str) else data.decode()
-        if text[:1] == "{":
-            value, end = _scan(text, 0)
-            if end != len(text) and text[end:].strip(" \t\n\r"):
-                raise json.JSONDecodeError("Extra data", text, end)
-        else:
-            text = text.removeprefix("\ufeff")
-            value = _DECODER.decode(text)
+        value = _DECODER.decode(text.removeprefix("\ufeff"))
     except RecursionError:
         raise MalformedReply("the reply's JSON is nested too deeply", path="$") from None
     except UnicodeDecodeError as error:
         raise MalformedReply(f"the reply is not UTF-8: {error.reason} at byte {error.start}", path="$") from None
-    except StopIteration:  # the scanner's word for a value that is not there
-        raise MalformedReply(_not_json(text, ValueError("a value is missing"), content_type), path="$") from None
     except ValueError as error:  # JSONDecodeError, and int()'s refusal of endless digits
         raise MalformedReply(_not_json(text, error, content_type), path="$") from None
     # Brackets are counted first: a walk through every reply would cost more than reading it.
@@ -206,6 +199,17 @@ def need_list(value: Any, path: str) -> list[Any]:
     if not isinstance(value, list):
         raise malformed(path, "a list", value)
     return value
+
+
+def get_object(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the object under a key; an empty one where there is none, or something else."""
+    value = parent.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a string that is not empty; None for anything else."""
+    return value if isinstance(value, str) and value else None
 
 
 def get_text(parent: Mapping[str, Any], key: str, path: str) -> str | None:

@@ -39,7 +39,7 @@ from llm_council.errors import MalformedReply, ProviderError, ReplyError, Trunca
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 
-__all__ = ["BodyReader", "Decoder", "Splitter", "share", "together"]
+__all__ = ["BodyReader", "Decoder", "Splitter", "together"]
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
@@ -220,39 +220,29 @@ class BodyReader:
         if self._whole is not None:
             self._whole.append(data)
             return []
-        since = len(self._decoder._texts)
-        chunks = self._pieces(self._events(data))
+        chunks = together(self._pieces(self._events(data)))
         self._fault, self._split_fault = self._fault or self._split_fault, None
         if self._fault is not None:
             if isinstance(self._fault, ReplyError):
                 self._fault.fill(partial=self.partial or None)
             if not chunks:
                 self._raise_fault()
-        chunks = together(chunks)
-        share(self._decoder._texts, since, chunks)
         return chunks
 
-    def _pieces(self, events: Iterable[SseEvent]) -> list[GenerateChunk]:
-        """Return what events add to the answer, up to a fault; words in a row, with nothing beside them, as one."""
-        chunks: list[GenerateChunk] = []
-        words: list[str] = []
-        feed = self._decoder.feed
+    def _pieces(self, events: Iterable[SseEvent]) -> list[GenerateChunk | str]:
+        """Return what events add to the answer, up to a fault."""
+        pieces: list[GenerateChunk | str] = []
         try:
             for event in events:
-                chunk = feed(event)
-                if isinstance(chunk, str):
-                    words.append(chunk)
-                elif chunk is not None:
-                    if words:
-                        chunks.append(GenerateChunk(text="".join(words)))
-                        words = []
-                    chunks.append(chunk)
-                    self.counted = self.counted or chunk.usage is not None
+                piece = self._decoder.feed(event)
+                if piece is None:
+                    continue
+                pieces.append(piece)
+                if not isinstance(piece, str) and piece.usage is not None:
+                    self.counted = True
         except ProviderError as error:
             self._fault = error
-        if words:
-            chunks.append(GenerateChunk(text="".join(words)))
-        return chunks
+        return pieces
 
     def _raise_fault(self) -> None:
         fault, self._fault = self._fault, None
@@ -299,42 +289,26 @@ class BodyReader:
             self._whole = []
 
 
-def together(chunks: list[GenerateChunk]) -> list[GenerateChunk]:
-    """Join the pieces in a row that hold nothing but text.
+def together(pieces: Iterable[GenerateChunk | str]) -> list[GenerateChunk]:
+    """Join neighbouring pieces that hold nothing but text.
 
-    Every piece costs each of its readers a step. Where they arrive faster than they are read, on a busy machine for
-    one, those that wait are read in one.
+    Every piece costs each of its readers a step. Pieces that arrive faster than they are read become one.
     """
-    if len(chunks) < 2:
-        return chunks
     joined: list[GenerateChunk] = []
     texts: list[str] = []
-    for chunk in chunks:
-        if chunk.text and _beside_text(chunk) == _NOTHING:
-            texts.append(chunk.text)
-            continue
-        if texts:
-            joined.append(GenerateChunk(text="".join(texts)))
-            texts = []
-        joined.append(chunk)
+    for piece in pieces:
+        if isinstance(piece, str):
+            texts.append(piece)
+        elif piece.text and _beside_text(piece) == _NOTHING:
+            texts.append(piece.text)
+        else:
+            if texts:
+                joined.append(GenerateChunk(text="".join(texts)))
+                texts = []
+            joined.append(piece)
     if texts:
         joined.append(GenerateChunk(text="".join(texts)))
     return joined
-
-
-def share(texts: list[str], since: int, chunks: list[GenerateChunk]) -> None:
-    """Keep the words of pieces in place of their events' own, where they are the same: once in memory.
-
-    Args:
-        texts: the answer's texts so far.
-        since: how many there were before these pieces.
-        chunks: what was made of the events since then.
-    """
-    said = texts[since:]
-    if len(said) > 1:
-        words = [chunk.text for chunk in chunks if chunk.text]
-        if len(words) < len(said) and "".join(words) == "".join(said):
-            texts[since:] = words
 
 
 _beside_text = attrgetter(*(field.name for field in attrs.fields(GenerateChunk) if field.name != "text"))

@@ -8,7 +8,16 @@ from typing import Any
 
 from llm_council._wire.openai_chat.errors import choice_error, error_inside
 from llm_council._wire.openai_chat.request import CUSTOM, DEFAULT, THINKING, ChatOptions
-from llm_council._wire.payloads import amount, get_text, malformed, need_list, need_object, tokens
+from llm_council._wire.payloads import (
+    amount,
+    get_object,
+    get_text,
+    malformed,
+    need_list,
+    need_object,
+    text_or_none,
+    tokens,
+)
 from llm_council._wire.think import split_thoughts
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateResponse, Usage
@@ -40,7 +49,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
         MalformedReply: the reply is not one of this dialect.
     """
     reply = need_object(data, "$")
-    request_id = request_id or get_id(reply)
+    request_id = request_id or text_or_none(reply.get("id"))
     error = error_inside(reply, request_id=request_id)
     if error is not None:
         raise error
@@ -60,8 +69,10 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
     refusal = get_text(message, "refusal", path) or refusal
     reasoning = get_text(message, "reasoning", path) or get_text(message, "reasoning_content", path) or thoughts or None
     if options.think_tags and text:
-        text, reasoning = _apart(text, reasoning)
-    word = finish_word(choice.get("finish_reason"))
+        found, answer = split_thoughts(text)
+        if found or answer != text:
+            text, reasoning = answer or None, f"{reasoning or ''}{found}" or None
+    word = text_or_none(choice.get("finish_reason"))
     finish = FinishReason.CONTENT_FILTER if refusal else FinishReason.of(word)
     usage = usage_in(reply)
     return GenerateResponse(
@@ -79,25 +90,6 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
         extra={**picked(reply, REPLY_EXTRA), **picked(choice, CHOICE_EXTRA), **picked(message, MESSAGE_EXTRA)},
         raw=data,
     )
-
-
-def _apart(text: str, reasoning: str | None) -> tuple[str | None, str | None]:
-    """Move thinking that stands in the text to the reasoning."""
-    thoughts, answer = split_thoughts(text)
-    if not thoughts and answer == text:
-        return text, reasoning
-    return answer or None, f"{reasoning or ''}{thoughts}" or None
-
-
-def get_id(reply: Mapping[str, Any]) -> str | None:
-    """Return the id that a reply gives itself."""
-    found = reply.get("id")
-    return found if isinstance(found, str) and found else None
-
-
-def finish_word(word: Any) -> str | None:
-    """Return the vendor's word for why the model stopped; some servers write an empty one until it has."""
-    return word if isinstance(word, str) and word else None
 
 
 def picked(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -145,27 +137,20 @@ def _reasoning_parts(
 
 
 def reasoning_part(block: dict[str, Any], vendor: str) -> ReasoningPart:
-    """Keep a block of reasoning unchanged, its text and signature readable beside it.
+    """Return a block of reasoning, unchanged in ``data``, with its text and signature.
 
     It is one of OpenRouter's ``reasoning_details``, or a part of the content that is a thought.
     """
-    text = thinking_text(block) if block.get("type") == THINKING else block.get("text") or block.get("summary")
-    signature = block.get("signature")
+    text = block.get(THINKING) if block.get("type") == THINKING else block.get("text") or block.get("summary")
+    if isinstance(text, list):  # Mistral's chunks: texts, and references, which have no words
+        pieces = [piece.get("text") for piece in text if isinstance(piece, dict)]
+        text = "".join(piece for piece in pieces if isinstance(piece, str))
     return ReasoningPart(
         text=text if isinstance(text, str) else "",
-        signature=signature if isinstance(signature, str) and signature else None,
+        signature=text_or_none(block.get("signature")),
         vendor=vendor,
         data=block,
     )
-
-
-def thinking_text(block: Mapping[str, Any]) -> str:
-    """Return the words of a thought; what it refers to is left out."""
-    said = block.get(THINKING)
-    if isinstance(said, str):
-        return said
-    pieces = [piece.get("text") for piece in said if isinstance(piece, dict)] if isinstance(said, list) else []
-    return "".join(piece for piece in pieces if isinstance(piece, str))
 
 
 def thoughts_to_echo(reasoning: str | None, options: ChatOptions) -> tuple[ReasoningPart, ...]:
@@ -175,43 +160,30 @@ def thoughts_to_echo(reasoning: str | None, options: ChatOptions) -> tuple[Reaso
     return ()
 
 
-def _tool_calls(message: Mapping[str, Any], path: str) -> tuple[ToolCall, ...]:
-    calls = message.get("tool_calls")
-    if calls is None:
-        legacy = message.get("function_call")  # before 2023-11, still written by some servers
-        return () if legacy is None else read_calls([{"function": legacy}], f"{path}.function_call")
-    return read_calls(need_list(calls, f"{path}.tool_calls"), f"{path}.tool_calls")
-
-
-def read_calls(values: Iterable[Any], path: str) -> tuple[ToolCall, ...]:
-    """Read whole calls; those of the server's own kinds, which nobody here answers, are left out.
-
-    Args:
-        values: the calls.
-        path: where they stand in the reply.
+def _tool_calls(message: Mapping[str, Any], path: str) -> list[ToolCall]:
+    """Read whole calls; those of the server's own kinds, such as a search that it made by itself, are left out.
 
     Raises:
         MalformedReply: one is no call, or has no name.
     """
-    found = (_read_call(value, index, f"{path}[{index}]") for index, value in enumerate(values))
-    return tuple(call for call in found if call is not None)
-
-
-def _read_call(value: Any, index: int, path: str) -> ToolCall | None:
-    call = need_object(value, path)
-    if is_foreign(call):
-        return None
-    key = call_key(call)
-    inner = need_object(call.get(key), f"{path}.{key}")
-    name = get_text(inner, "name", f"{path}.{key}")
-    if not name:
-        raise malformed(f"{path}.{key}.name", "a name", inner.get("name"))
-    return ToolCall(
-        id=call_id(call.get("id"), index),
-        name=name,
-        arguments=call_input(inner, key, f"{path}.{key}"),
-        extra=all_extra(call),
-    )
+    values, path_of_calls = message.get("tool_calls"), f"{path}.tool_calls"
+    if values is None and message.get("function_call") is not None:
+        # The only form before 2023-11; some servers still write it.
+        values, path_of_calls = [{"function": message["function_call"]}], f"{path}.function_call"
+    calls = []
+    for index, value in enumerate([] if values is None else need_list(values, path_of_calls)):
+        here = f"{path_of_calls}[{index}]"
+        call = need_object(value, here)
+        if is_foreign(call):
+            continue
+        key = call_key(call)
+        inner = need_object(call.get(key), f"{here}.{key}")
+        name = get_text(inner, "name", f"{here}.{key}")
+        if not name:
+            raise malformed(f"{here}.{key}.name", "a name", inner.get("name"))
+        arguments = call_input(inner, key, f"{here}.{key}")
+        calls.append(ToolCall(id=call_id(call.get("id"), index), name=name, arguments=arguments, extra=all_extra(call)))
+    return calls
 
 
 def call_key(call: Mapping[str, Any]) -> str:
@@ -255,42 +227,36 @@ def call_extra(call: Mapping[str, Any]) -> dict[str, Any]:
 def usage_in(reply: Mapping[str, Any]) -> Any:
     """Return what a reply, or an event, says of its usage: Groq's streams may say it in a place of their own."""
     usage = reply.get("usage")
-    if usage is None and "x_groq" in reply:
-        own = reply["x_groq"]
-        return own.get("usage") if isinstance(own, dict) else None
-    return usage
+    return get_object(reply, "x_groq").get("usage") if usage is None else usage
 
 
-def read_usage(value: Any) -> Usage | None:
-    """Read the tokens; None when the vendor says none."""
+def read_usage(value: Any, sent: str = "prompt_tokens", received: str = "completion_tokens") -> Usage | None:
+    """Read the token counts; None when the vendor gives none.
+
+    Args:
+        value: the ``usage`` of a reply.
+        sent: the key of the prompt's tokens; its details stand under the same key with ``_details``.
+        received: the key of the answer's tokens, likewise.
+    """
     if not isinstance(value, dict):
         return None
-    sent, came = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
-    sent = sent if isinstance(sent, dict) else {}
-    came = came if isinstance(came, dict) else {}
-    asked, thought = tokens(value.get("prompt_tokens")), tokens(came.get("reasoning_tokens"))
+    details = get_object(value, f"{sent}_details")
+    input_tokens, output_tokens = tokens(value.get(sent)), tokens(value.get(received))
+    reasoning = tokens(get_object(value, f"{received}_details").get("reasoning_tokens"))
+    if input_tokens is not None and output_tokens is not None and reasoning:
+        # xAI counts reasoning beside the answer's tokens, not among them: only the total shows it.
+        beside = tokens(value.get("total_tokens")) == input_tokens + output_tokens + reasoning
+        output_tokens += reasoning if beside else 0
+    # DeepSeek and Moonshot write the cached tokens beside the details, under these two keys.
+    cached = (details.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens"))
     usage = Usage(
-        input_tokens=asked,
-        output_tokens=with_thoughts(value, asked, tokens(value.get("completion_tokens")), thought),
-        # DeepSeek's word, and Moonshot's, stand beside the details, not in them.
-        cached_tokens=_first(
-            sent.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens")
-        ),
-        cache_write_tokens=tokens(sent.get("cache_write_tokens")),
-        reasoning_tokens=thought,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=next((count for count in map(tokens, cached) if count is not None), None),
+        cache_write_tokens=tokens(details.get("cache_write_tokens")),
+        reasoning_tokens=reasoning,
     )
     return None if usage == _UNKNOWN else usage
-
-
-def with_thoughts(value: Mapping[str, Any], asked: int | None, said: int | None, thought: int | None) -> int | None:
-    """Return all tokens that came out: xAI counts its reasoning beside them, which the total alone gives away."""
-    if asked is None or said is None or not thought:
-        return said
-    return said + thought if tokens(value.get("total_tokens")) == asked + said + thought else said
-
-
-def _first(*values: Any) -> int | None:
-    return next((found for value in values if (found := tokens(value)) is not None), None)
 
 
 def read_cost(usage: Any) -> Cost | None:
@@ -303,7 +269,6 @@ def read_cost(usage: Any) -> Cost | None:
     usd, ticks = amount(usage.get("cost")), amount(usage.get("cost_in_usd_ticks"))
     if usd is None:
         return None if ticks is None else Cost(usd=ticks / _TICKS, source=CostSource.REPORTED, complete=True)
-    details = usage.get("cost_details")
-    if usage.get("is_byok") is True and isinstance(details, dict):
-        usd += amount(details.get("upstream_inference_cost")) or 0.0
+    if usage.get("is_byok") is True:
+        usd += amount(get_object(usage, "cost_details").get("upstream_inference_cost")) or 0.0
     return Cost(usd=usd, source=CostSource.REPORTED, complete=True)

@@ -16,8 +16,6 @@ from llm_council._wire.openai_chat.reply import (
     call_input,
     call_key,
     decode_response,
-    finish_word,
-    get_id,
     is_foreign,
     picked,
     read_content,
@@ -29,7 +27,7 @@ from llm_council._wire.openai_chat.reply import (
     usage_in,
 )
 from llm_council._wire.openai_chat.request import CUSTOM, DEFAULT, THINKING, ChatOptions
-from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object
+from llm_council._wire.payloads import get_object, get_text, loads, malformed, need_list, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council._wire.think import ThoughtSplitter
@@ -193,9 +191,9 @@ class ChunkDecoder(Decoder):
         value = need_object(loads(data, self._limits), "$")
         if value.get("error") or "choices" not in value:
             self.refuse({"error": value} if event.event == "error" and not value.get("error") else value)
-        own = value.get("x_groq")
-        if type(own) is dict and own.get("error"):
-            self.refuse({"error": own["error"]})
+        failed = get_object(value, "x_groq").get("error")
+        if failed:
+            self.refuse({"error": failed})
         facts: dict[str, Any] = {}
         if not self._begun or self._model is None:
             self._begin(value, facts)
@@ -224,7 +222,7 @@ class ChunkDecoder(Decoder):
             ApiError: it is an error.
         """
         if isinstance(value, dict):
-            found = self._request_id or get_id(value)
+            found = self._request_id or text_or_none(value.get("id"))
             error = error_inside(value, request_id=found, partial=self.partial or None)
             if error is not None:
                 raise error
@@ -233,7 +231,7 @@ class ChunkDecoder(Decoder):
     def _begin(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         if not self._begun:
             self._begun = True
-            self._request_id = self._request_id or get_id(value)
+            self._request_id = self._request_id or text_or_none(value.get("id"))
             if self._request_id is not None:
                 facts["request_id"] = self._request_id
         model = get_text(value, "model", "$")
@@ -327,7 +325,7 @@ class ChunkDecoder(Decoder):
         error = choice_error(choice, request_id=self._request_id, partial=self.partial or None)
         if error is not None:
             raise error
-        word = finish_word(choice.get("finish_reason"))
+        word = text_or_none(choice.get("finish_reason"))
         if word is not None:
             self.finished = True
             facts["raw_finish_reason"] = word

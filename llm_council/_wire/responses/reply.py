@@ -6,21 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import arguments_text, call_id, get_id, picked, read_cost, with_thoughts
+from llm_council._wire.openai_chat.reply import arguments_text, call_id, picked, read_cost, read_usage
 from llm_council._wire.openai_chat.request import CUSTOM
-from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
+from llm_council._wire.payloads import get_object, get_text, malformed, need_list, need_object, text_or_none
 from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
 from llm_council.errors import ApiError
 from llm_council.models.messages import ReasoningPart, ToolCall
-from llm_council.models.reply import Cost, FinishReason, GenerateResponse, Usage
+from llm_council.models.reply import FinishReason, GenerateResponse
 
 __all__ = ["decode_response"]
 
 REPLY_EXTRA = ("service_tier",)
+TOKENS = ("input_tokens", "output_tokens")
+"""The keys of the tokens, see ``read_usage``."""
 STATUSES = ("completed", "complete", "incomplete", "failed", "cancelled", "queued", "in_progress")
 CALL = ("type", "call_id", "name", "arguments", "input", "status")
 _BARREN = ("cancelled", "queued", "in_progress", "incomplete")
-_UNKNOWN = Usage()
 _BETWEEN = "\n\n"  # paragraphs of reasoning
 
 
@@ -44,7 +45,7 @@ def decode_response(
         MalformedReply: the reply is not one of this dialect.
     """
     reply = need_object(data, "$")
-    request_id = request_id or get_id(reply)
+    request_id = request_id or text_or_none(reply.get("id"))
     error = failure_in(reply, request_id=request_id)
     if error is not None:
         raise error
@@ -59,8 +60,8 @@ def decode_response(
         reasoning_parts=parts_to_echo(items, options),
         refusal=refusal,
         tool_calls=calls,
-        usage=read_usage(reply.get("usage")),
-        cost=read_money(reply),
+        usage=read_usage(reply.get("usage"), *TOKENS),
+        cost=read_cost(reply.get("usage")),
         model=get_text(reply, "model", "$") or None,
         finish_reason=finish,
         raw_finish_reason=word,
@@ -154,11 +155,8 @@ def call_extra(item: Mapping[str, Any]) -> dict[str, Any]:
 def read_finish(reply: Mapping[str, Any], *, called: bool, refused: bool) -> tuple[str | None, FinishReason | None]:
     """Return the vendor's word for why the model stopped, and ours."""
     status = reply.get("status")
-    details = reply.get("incomplete_details")
-    reason = details.get("reason") if isinstance(details, dict) else None
-    word = reason if status == "incomplete" and isinstance(reason, str) and reason else status
-    if not isinstance(word, str) or not word:
-        word = None
+    reason = text_or_none(get_object(reply, "incomplete_details").get("reason")) if status == "incomplete" else None
+    word = reason or text_or_none(status)
     if refused:
         return word, FinishReason.CONTENT_FILTER
     finish = FinishReason.of(word)
@@ -175,26 +173,20 @@ def parts_to_echo(items: Sequence[dict[str, Any]], options: ResponsesOptions) ->
     for index, item in enumerate(items):
         if item.get("type") not in ("message", *CALLS) or item.get("phase") is not None:
             last = index
-    return tuple(_part(item, options) for item in items[: last + 1])
-
-
-def _part(item: dict[str, Any], options: ResponsesOptions) -> ReasoningPart:
-    is_thought = item.get("type") == "reasoning"
-    signature = item.get("encrypted_content") if is_thought else None
-    return ReasoningPart(
-        text=_BETWEEN.join(thoughts_in(item)) if is_thought else "",
-        signature=signature if isinstance(signature, str) and signature else None,
-        vendor=options.vendor,
-        data=item,
-    )
+    parts = []
+    for item in items[: last + 1]:
+        text, signature = "", None
+        if item.get("type") == "reasoning":
+            text, signature = _BETWEEN.join(thoughts_in(item)), text_or_none(item.get("encrypted_content"))
+        parts.append(ReasoningPart(text=text, signature=signature, vendor=options.vendor, data=item))
+    return tuple(parts)
 
 
 def about(reply: Mapping[str, Any], items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what a reply says beside its answer."""
     extra = picked(reply, REPLY_EXTRA)
-    found = get_id(reply)
-    if found is not None:
-        extra["response_id"] = found
+    if text_or_none(reply.get("id")):
+        extra["response_id"] = reply["id"]
     notes = [
         note
         for at, item in of_type(items, "message")
@@ -203,26 +195,3 @@ def about(reply: Mapping[str, Any], items: Sequence[dict[str, Any]]) -> dict[str
         for note in part["annotations"]
     ]
     return {**extra, "annotations": notes} if notes else extra
-
-
-def read_usage(value: Any) -> Usage | None:
-    """Read the tokens; None when the vendor says none."""
-    if not isinstance(value, dict):
-        return None
-    sent, came = value.get("input_tokens_details"), value.get("output_tokens_details")
-    sent = sent if isinstance(sent, dict) else {}
-    came = came if isinstance(came, dict) else {}
-    asked, thought = tokens(value.get("input_tokens")), tokens(came.get("reasoning_tokens"))
-    usage = Usage(
-        input_tokens=asked,
-        output_tokens=with_thoughts(value, asked, tokens(value.get("output_tokens")), thought),
-        cached_tokens=tokens(sent.get("cached_tokens")),
-        cache_write_tokens=tokens(sent.get("cache_write_tokens")),
-        reasoning_tokens=thought,
-    )
-    return None if usage == _UNKNOWN else usage
-
-
-def read_money(reply: Mapping[str, Any]) -> Cost | None:
-    """Read the money, which OpenRouter reports in US dollars."""
-    return read_cost(reply.get("usage"))

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import call_id, get_id
-from llm_council._wire.payloads import get_text, loads, malformed, need_object
+from llm_council._wire.openai_chat.reply import call_id, read_cost, read_usage
+from llm_council._wire.payloads import get_text, loads, malformed, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.responses.reply import (
+    TOKENS,
     about,
     call_extra,
     decode_response,
@@ -19,9 +20,7 @@ from llm_council._wire.responses.reply import (
     parts_to_echo,
     read_finish,
     read_items,
-    read_money,
     read_parts,
-    read_usage,
     read_words,
     said_in,
     thoughts_in,
@@ -87,19 +86,12 @@ class EventDecoder(Decoder):
             "response.queued": self._begin,
             "response.output_item.added": self._open,
             "response.output_item.done": self._close,
-            "response.content_part.done": self._part,
             "response.output_text.delta": partial(self._add, "text", "content_index"),
-            "response.output_text.done": partial(self._whole, "text", "content_index", "text"),
             "response.refusal.delta": partial(self._add, "refusal", "content_index"),
-            "response.refusal.done": partial(self._whole, "refusal", "content_index", "refusal"),
             "response.function_call_arguments.delta": partial(self._add, "arguments", ""),
-            "response.function_call_arguments.done": partial(self._whole, "arguments", "", "arguments"),
             "response.custom_tool_call_input.delta": partial(self._add, "arguments", ""),
-            "response.custom_tool_call_input.done": partial(self._whole, "arguments", "", "input"),
             "response.reasoning_summary_text.delta": partial(self._add, "summary", "summary_index"),
-            "response.reasoning_summary_text.done": partial(self._whole, "summary", "summary_index", "text"),
             "response.reasoning_text.delta": partial(self._add, "content", "content_index"),
-            "response.reasoning_text.done": partial(self._whole, "content", "content_index", "text"),
         }
 
     def _read(self, event: SseEvent) -> GenerateChunk | None:
@@ -150,7 +142,7 @@ class EventDecoder(Decoder):
     def _name(self, reply: dict[str, Any], facts: Facts) -> None:
         if not self._begun:
             self._begun = True
-            self._request_id = self._request_id or get_id(reply)
+            self._request_id = self._request_id or text_or_none(reply.get("id"))
             if self._request_id is not None:
                 facts["request_id"] = self._request_id
         model = get_text(reply, "model", "$.response")
@@ -214,11 +206,6 @@ class EventDecoder(Decoder):
                 if isinstance(part, dict):
                     self._catch_up(known, kind, index, get_text(part, "text", "$.item") or "", facts)
 
-    def _part(self, value: dict[str, Any], facts: Facts) -> None:
-        part = value.get("part")
-        if part is not None:
-            self._finish_part(self._item(value), _place(value, "content_index"), need_object(part, "$.part"), facts)
-
     def _finish_part(self, known: _Item, index: int, part: dict[str, Any], facts: Facts) -> None:
         if part.get("type") == "output_text":
             self._catch_up(known, "text", index, get_text(part, "text", "$.part") or "", facts)
@@ -231,9 +218,6 @@ class EventDecoder(Decoder):
         words = get_text(value, "delta", "$")
         if words:
             self._say(self._item(value), kind, _place(value, key), words, facts)
-
-    def _whole(self, kind: str, key: str, name: str, value: dict[str, Any], facts: Facts) -> None:
-        self._catch_up(self._item(value), kind, _place(value, key), get_text(value, name, "$") or "", facts)
 
     def _catch_up(self, item: _Item, kind: str, index: int, whole: str, facts: Facts) -> None:
         """Say the end of a text whose beginning was said."""
@@ -277,8 +261,8 @@ class EventDecoder(Decoder):
         told = {
             "raw_finish_reason": word,
             "finish_reason": finish,
-            "usage": read_usage(reply.get("usage")),
-            "cost": read_money(reply),
+            "usage": read_usage(reply.get("usage"), *TOKENS),
+            "cost": read_cost(reply.get("usage")),
             "reasoning_parts": parts_to_echo(items, self._options) or None,
             "extra": about(reply, items) or None,
         }

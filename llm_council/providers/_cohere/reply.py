@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import arguments_text, call_id, finish_word, get_id, picked
-from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
+from llm_council._wire.openai_chat.reply import arguments_text, call_id, picked
+from llm_council._wire.payloads import get_text, malformed, need_list, need_object, text_or_none, tokens
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._cohere.errors import error_inside
@@ -33,7 +33,7 @@ def decode_response(data: Any, *, request_id: str | None = None, model: str | No
         MalformedReply: the reply is not of this dialect.
     """
     reply = need_object(data, "$")
-    request_id = request_id or get_id(reply)
+    request_id = request_id or text_or_none(reply.get("id"))
     error = error_inside(reply, request_id=request_id)
     if error is not None:
         raise error
@@ -95,7 +95,7 @@ def read_call(value: Any, index: int, path: str) -> ToolCall:
 def end_facts(source: Mapping[str, Any]) -> dict[str, Any]:
     """Return finish reason, usage and billed units, which a whole reply and the last event of a stream share."""
     facts: dict[str, Any] = {}
-    word = finish_word(source.get("finish_reason"))
+    word = text_or_none(source.get("finish_reason"))
     if word is not None:
         facts["raw_finish_reason"] = word
         finish = FinishReason.of(word)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import arguments_text, get_id, picked
-from llm_council._wire.payloads import get_text, loads, malformed, need_object
+from llm_council._wire.openai_chat.reply import arguments_text, picked
+from llm_council._wire.payloads import get_text, loads, malformed, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.models.limits import Limits
@@ -81,7 +81,7 @@ class EventDecoder(Decoder):
         return [GenerateChunk(reasoning_parts=parts, extra=extra)] if parts or extra else []
 
     def _begin(self, value: dict[str, Any]) -> GenerateChunk:
-        self._request_id = self._request_id or get_id(value)
+        self._request_id = self._request_id or text_or_none(value.get("id"))
         return GenerateChunk(request_id=self._request_id, model=self._model)
 
     def _content(self, index: Any, message: dict[str, Any]) -> GenerateChunk | None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import arguments_text, call_id, finish_word, picked
-from llm_council._wire.payloads import get_text, malformed, need_list, need_object, tokens
+from llm_council._wire.openai_chat.reply import arguments_text, call_id, picked
+from llm_council._wire.payloads import get_text, malformed, need_list, need_object, text_or_none, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
@@ -54,7 +54,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
         if inside or answer != text:
             text, thoughts = answer or None, thoughts + inside
     calls = read_calls(message.get("tool_calls"))
-    word = finish_word(reply.get("done_reason"))
+    word = text_or_none(reply.get("done_reason"))
     return GenerateResponse(
         text=text,
         reasoning=thoughts or None,

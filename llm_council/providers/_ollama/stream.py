@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import finish_word, picked
-from llm_council._wire.payloads import get_text, loads, need_object
+from llm_council._wire.openai_chat.reply import picked
+from llm_council._wire.payloads import get_text, loads, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import NdjsonSplitter, SseEvent
 from llm_council._wire.think import ThoughtSplitter
@@ -93,7 +93,7 @@ class LineDecoder(Decoder):
         parts = thoughts_to_echo("".join(self._thoughts))
         if parts:
             facts["reasoning_parts"] = parts
-        word = finish_word(value.get("done_reason"))
+        word = text_or_none(value.get("done_reason"))
         finish = read_finish(word, has_calls=self._calls > 0)
         optional = {"raw_finish_reason": word, "finish_reason": finish, "usage": read_usage(value)}
         facts.update((key, fact) for key, fact in optional.items() if fact is not None)
