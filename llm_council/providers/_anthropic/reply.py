@@ -7,8 +7,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.openai_chat.reply import finish_word, get_id
-from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, tokens
+from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, text_or_none, tokens
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._anthropic.errors import error_inside
@@ -47,12 +46,12 @@ def decode_response(
         MalformedReply: the reply is not of this dialect.
     """
     reply = need_object(data, "$")
-    request_id = request_id or get_id(reply)
+    request_id = request_id or text_or_none(reply.get("id"))
     error = error_inside(reply, request_id=request_id)
     if error is not None:
         raise error
     content = _read_content(reply)
-    word = finish_word(reply.get("stop_reason"))
+    word = text_or_none(reply.get("stop_reason"))
     usage = reply.get("usage")
     return GenerateResponse(
         text="".join(content.texts) if content.texts else None,

@@ -7,8 +7,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.openai_chat.reply import finish_word, get_id
-from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object
+from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.errors import MalformedReply
@@ -113,7 +112,7 @@ class EventDecoder(Decoder):
         message = need_object(value.get("message"), "$.message")
         first, self._started = not self._started, True
         if first:
-            self._request_id = self._request_id or get_id(message)
+            self._request_id = self._request_id or text_or_none(message.get("id"))
             if self._request_id is not None:
                 facts["request_id"] = self._request_id
         model = get_text(message, "model", "$.message")
@@ -129,7 +128,7 @@ class EventDecoder(Decoder):
             index = {"index": -place}  # negative, so that it differs from the index of every block that follows
             self._open({**index, "content_block": block}, facts)
             self._close(index, facts)
-        word = finish_word(message.get("stop_reason"))
+        word = text_or_none(message.get("stop_reason"))
         if word is not None:
             facts.update(finish_reason=FinishReason.of(word), raw_finish_reason=word)
 
@@ -235,7 +234,7 @@ class EventDecoder(Decoder):
     def _stop(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         found = value.get("delta")
         delta = {} if found is None else need_object(found, "$.delta")
-        word = finish_word(delta.get("stop_reason"))
+        word = text_or_none(delta.get("stop_reason"))
         if word is not None:
             self.finished = True
             facts["raw_finish_reason"] = word

@@ -10,8 +10,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.openai_chat.reply import finish_word
-from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object, tokens
+from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object, text_or_none, tokens
 from llm_council._wire.reading import Decoder
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import MalformedReply
@@ -238,7 +237,7 @@ class FrameDecoder(Decoder):
             facts["usage"] = usage
         self._add_extra(value, REPLY_EXTRA, facts)
         feedback = value.get("promptFeedback")
-        blocked = finish_word(feedback.get("blockReason")) if isinstance(feedback, dict) else None
+        blocked = text_or_none(feedback.get("blockReason")) if isinstance(feedback, dict) else None
         if blocked is not None:
             self.begun = self.finished = True
             facts.update(finish_reason=FinishReason.CONTENT_FILTER, raw_finish_reason=blocked)
@@ -293,7 +292,7 @@ class FrameDecoder(Decoder):
         for index, found in enumerate([] if listed is None else need_list(listed, f"{path}.content.parts")):
             part_path = f"{path}.content.parts[{index}]"
             self._add_part(need_object(found, part_path), part_path, facts, calls)
-        word = finish_word(candidate.get("finishReason"))
+        word = text_or_none(candidate.get("finishReason"))
         if word is not None and word != "FINISH_REASON_UNSPECIFIED":
             self.finished = True
             self._end_call(calls)
