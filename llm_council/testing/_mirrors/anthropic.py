@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.payloads import dumps, get_text, kind, loads, malformed, need_list, need_object
+from llm_council._wire.payloads import dumps, get_text, kind, loads, need_object
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
+from llm_council.models.messages import Message, Part, Role, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._anthropic.reply import (
@@ -26,6 +26,17 @@ from llm_council.providers._anthropic.request import (
     encode_thinking,
     encode_tool,
 )
+from llm_council.testing._mirrors._shared import (
+    build_image,
+    build_request,
+    enumerate_paths,
+    need_text,
+    split,
+    sse_frame,
+    take_cache,
+    take_stop,
+    take_tools,
+)
 
 __all__ = ["decode_request", "encode_error", "encode_events", "encode_response", "frame"]
 
@@ -39,10 +50,9 @@ def decode_request(payload: Any, options: MessagesOptions = DEFAULT) -> Generate
         MalformedReply: the payload is no request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
-    listed = need_list(rest.pop("messages", None), "$.messages")
     turns = [*_decode_system(rest.pop("system", None))]
-    for index, message in enumerate(listed):
-        turns += _decode_message(message, f"$.messages[{index}]", options)
+    for message, path in enumerate_paths(rest.pop("messages", None), "$.messages"):
+        turns += _decode_message(message, path, options)
     max_tokens = rest.pop("max_tokens", None)
     if isinstance(rest.get("output_config"), dict):
         rest["output_config"] = dict(rest["output_config"])
@@ -52,20 +62,17 @@ def decode_request(payload: Any, options: MessagesOptions = DEFAULT) -> Generate
         "stream": rest.pop("stream", False) is True,
         "max_tokens": max_tokens,
         **{key: rest.pop(key) for key in ("temperature", "top_p") if rest.get(key) is not None},
-        **_decode_stop(rest),
+        **take_stop(rest, "stop_sequences"),
         **_decode_tools(rest),
         **_decode_thinking(rest, max_tokens, options),
         **_decode_format(rest),
-        **_decode_cache(rest, options),
+        **(take_cache(rest) if options.cache_control else {}),
     }
     rest.pop("model", None)
     for key, value in options.body.items():
         if key in rest and rest[key] == value:
             del rest[key]
-    try:
-        return GenerateRequest(**facts, extra=rest)
-    except (InvalidOption, TypeError) as error:
-        raise MalformedReply(str(error), path="$") from None
+    return build_request(facts, rest)
 
 
 def _decode_system(value: Any) -> Iterable[Message]:
@@ -73,46 +80,24 @@ def _decode_system(value: Any) -> Iterable[Message]:
         return ()
     if isinstance(value, str):
         return (Message("system", value),)
-    parts = [_decode_part(block, f"$.system[{index}]", "") for index, block in enumerate(need_list(value, "$.system"))]
-    return (Message("system", parts),)
-
-
-def _decode_stop(rest: dict[str, Any]) -> dict[str, Any]:
-    words = rest.get("stop_sequences")
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        return {}
-    del rest["stop_sequences"]
-    return {"stop": words}
+    return (Message("system", [_decode_part(block, path, "") for block, path in enumerate_paths(value, "$.system")]),)
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    listed = rest.get("tools")
-    if not isinstance(listed, list) or not listed:
-        return {}
-    try:
-        tools = [
-            Tool(
-                name=tool["name"],
-                description=tool.get("description"),
-                parameters=tool["input_schema"],
-                strict=tool.get("strict"),
-            )
-            for tool in listed
-        ]
-    except (InvalidOption, KeyError, AttributeError, TypeError):
-        return {}
-    if [encode_tool(tool) for tool in tools] != listed:
-        return {}
-    del rest["tools"]
-    facts: dict[str, Any] = {"tools": tools}
+    facts: dict[str, Any] = take_tools(rest, _read_tool, encode_tool)
     choice = rest.get("tool_choice")
-    if isinstance(choice, dict):
+    if facts and isinstance(choice, dict):
         name = choice.get("name") if choice.get("type") == "tool" else choice.get("type")
         name = "required" if name == "any" and choice.get("type") == "any" else name
         if isinstance(name, str) and encode_choice(name) == choice:
             facts["tool_choice"] = name
             del rest["tool_choice"]
     return facts
+
+
+def _read_tool(tool: Any) -> Tool:
+    schema, strict = tool["input_schema"], tool.get("strict")
+    return Tool(name=tool["name"], description=tool.get("description"), parameters=schema, strict=strict)
 
 
 def _decode_thinking(rest: dict[str, Any], max_tokens: Any, options: MessagesOptions) -> dict[str, Any]:
@@ -153,17 +138,6 @@ def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _decode_cache(rest: dict[str, Any], options: MessagesOptions) -> dict[str, Any]:
-    mark = rest.get("cache_control") if options.cache_control else None
-    if not isinstance(mark, dict) or mark.get("type") != "ephemeral" or not mark.keys() <= {"type", "ttl"}:
-        return {}
-    life = mark.get("ttl", True)
-    if life is not True and not (isinstance(life, str) and life):
-        return {}
-    del rest["cache_control"]
-    return {"prompt_cache": life}
-
-
 class _Turn:
     """The turn that is being read."""
 
@@ -185,17 +159,14 @@ def _is_plain(part: Part) -> bool:
 def _decode_message(value: Any, path: str, options: MessagesOptions) -> Iterable[Message]:
     """Return the turns that a message was made of: it holds several where turns of one role were merged."""
     message = need_object(value, path)
-    role = get_text(message, "role", path)
-    if not role:
-        raise malformed(f"{path}.role", "a role", message.get("role"))
+    role = need_text(message, "role", path, "a role")
     content = message.get("content")
     if isinstance(content, str):
         return [Message(role, content)]
     results: list[Message] = []
     turns = [_Turn()]
-    for index, found in enumerate(need_list(content, f"{path}.content")):
-        here = f"{path}.content[{index}]"
-        block = need_object(found, here)
+    for item, here in enumerate_paths(content, f"{path}.content"):
+        block = need_object(item, here)
         word = block.get("type")
         if word == "tool_result":
             results.append(_decode_result(block, here, options))
@@ -213,10 +184,8 @@ def _decode_message(value: Any, path: str, options: MessagesOptions) -> Iterable
 def _decode_result(block: Mapping[str, Any], path: str, options: MessagesOptions) -> Message:
     content = block.get("content")
     if not isinstance(content, str | None):
-        content = [
-            _decode_part(need_object(part, f"{path}.content[{index}]"), f"{path}.content[{index}]", options.vendor)
-            for index, part in enumerate(need_list(content, f"{path}.content"))
-        ]
+        parts = enumerate_paths(content, f"{path}.content")
+        content = [_decode_part(part, here, options.vendor) for part, here in parts]
     return Message("tool", content or "", tool_call_id=get_text(block, "tool_use_id", path))
 
 
@@ -230,10 +199,7 @@ def _decode_part(value: Any, path: str, vendor: str) -> Part:
     if word == "image":
         source = need_object(block.get("source"), f"{path}.source")
         facts = {key: get_text(source, key, f"{path}.source") for key in ("url", "data", "media_type")}
-        try:
-            return ImagePart(**facts)
-        except InvalidOption as error:
-            raise MalformedReply(f"{path}: {error}", path=path) from None
+        return build_image(path, **facts)
     raise MalformedReply(f"{path}.type: a part of type {word!r:.80} is not known ({kind(word)})", path=path)
 
 
@@ -301,7 +267,7 @@ def _usage(response: GenerateResponse) -> dict[str, Any] | None:
 
 def frame(payload: dict[str, Any]) -> bytes:
     """Write one event of a stream; its name is its type."""
-    return b"event: %b\ndata: %b\n\n" % (payload["type"].encode(), dumps(payload))
+    return sse_frame(payload, payload["type"])
 
 
 def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
@@ -333,22 +299,18 @@ def _taken_apart(block: dict[str, Any], size: int) -> tuple[dict[str, Any], list
     """Return a block as it begins, and the pieces that make it whole."""
     word = block["type"]
     if word == "text":
-        pieces = [{"type": "text_delta", "text": piece} for piece in _pieces(block["text"], size)]
+        pieces = [{"type": "text_delta", "text": piece} for piece in split(block["text"], size)]
         cited = [{"type": "citations_delta", "citation": found} for found in block.get("citations", [])]
         return {"type": "text", "text": ""}, pieces + cited
     if word == "thinking":
-        pieces = [{"type": "thinking_delta", "thinking": piece} for piece in _pieces(block["thinking"], size)]
+        pieces = [{"type": "thinking_delta", "thinking": piece} for piece in split(block["thinking"], size)]
         signed = [{"type": "signature_delta", "signature": block["signature"]}]
         return {"type": "thinking", "thinking": "", "signature": ""}, pieces + signed
     if isinstance(block.get("input"), dict):
         text = dumps(block["input"]).decode() if block["input"] else ""
-        pieces = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *_pieces(text, size)]]
+        pieces = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *split(text, size)]]
         return {**block, "input": {}}, pieces
     return block, []
-
-
-def _pieces(text: str, size: int) -> Iterator[str]:
-    return (text[start : start + size] for start in range(0, len(text), size))
 
 
 def encode_error(message: str, *, kind: str, request_id: str | None = None) -> dict[str, Any]:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object
-from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCall
+from llm_council._wire.payloads import get_text, need_object
+from llm_council.errors import MalformedReply
+from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.testing._mirrors._shared import (
+    build_request,
+    enumerate_paths,
+    image_from_url,
+    need_text,
+    split,
+    sse_frame,
+    take,
+    take_stop,
+    take_tools,
+    write_function,
+)
 
 __all__ = ["DONE", "decode_request", "encode_error", "encode_events", "encode_response", "frame"]
 
@@ -31,55 +43,30 @@ def decode_request(payload: Any) -> GenerateRequest:
         MalformedReply: the payload is not a request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
-    turns = need_list(rest.pop("messages", None), "$.messages")
-    model = get_text(rest, "model", "$")
-    rest.pop("model", None)
     facts: dict[str, Any] = {
-        "model": model,
-        "messages": [_decode_turn(turn, f"$.messages[{index}]") for index, turn in enumerate(turns)],
+        "messages": [_decode_turn(*item) for item in enumerate_paths(rest.pop("messages", None), "$.messages")],
+        "model": get_text(rest, "model", "$"),
         "stream": rest.pop("stream", False) is True,
-        "max_tokens": rest.pop("max_tokens", None),
-        "temperature": rest.pop("temperature", None),
-        "top_p": rest.pop("p", None),
-        **_decode_stop(rest),
+        **take(rest, "max_tokens"),
+        **take(rest, "temperature"),
+        **take(rest, "p", "top_p"),
+        **take_stop(rest, "stop_sequences"),
         **_decode_tools(rest),
         **_decode_format(rest),
         **_decode_thinking(rest),
     }
-    try:
-        return GenerateRequest(**facts, extra=rest)
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path="$") from None
-
-
-def _decode_stop(rest: dict[str, Any]) -> dict[str, Any]:
-    stop = rest.get("stop_sequences")
-    if isinstance(stop, list) and stop and all(isinstance(word, str) for word in stop):
-        return {"stop": rest.pop("stop_sequences")}
-    return {}
+    rest.pop("model", None)
+    return build_request(facts, rest)
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    listed = rest.get("tools")
-    if not isinstance(listed, list) or not listed:
-        return {}
     strict = {"strict": True} if rest.get("strict_tools") is True else {}
-    try:
-        tools = [Tool.of({**tool["function"], **strict}) for tool in listed]
-    except (InvalidOption, KeyError, AttributeError, TypeError):
-        return {}
-    for tool, written in zip(tools, listed, strict=True):
-        function: dict[str, Any] = {"name": tool.name, "parameters": dict(tool.parameters)}
-        if tool.description is not None:
-            function["description"] = tool.description
-        if written != {"type": "function", "function": function}:
-            return {}
-    del rest["tools"]
-    if strict:
+    facts: dict[str, Any] = take_tools(rest, lambda tool: Tool.of({**tool["function"], **strict}), write_function)
+    if facts and strict:
         del rest["strict_tools"]
-    if rest.get("tool_choice") in ("NONE", "REQUIRED"):
-        return {"tools": tools, "tool_choice": rest.pop("tool_choice").lower()}
-    return {"tools": tools}
+    if facts and rest.get("tool_choice") in ("NONE", "REQUIRED"):
+        facts["tool_choice"] = rest.pop("tool_choice").lower()
+    return facts
 
 
 def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
@@ -116,45 +103,34 @@ def _decode_thinking(rest: dict[str, Any]) -> dict[str, Any]:
 
 def _decode_turn(value: Any, path: str) -> Message:
     turn = need_object(value, path)
-    role = get_text(turn, "role", path)
-    if not role:
-        raise malformed(f"{path}.role", "a role", turn.get("role"))
+    role = need_text(turn, "role", path, "a role")
     parts: list[Part] = []
     plan = get_text(turn, "tool_plan", path)
     if plan is not None:
         parts.append(ReasoningPart(vendor="cohere", data={"tool_plan": plan}))
     parts += _decode_content(turn.get("content"), f"{path}.content")
-    calls = turn.get("tool_calls")
-    listed = [] if calls is None else need_list(calls, f"{path}.tool_calls")
+    calls = enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
     return Message(
         role,
         parts,
-        tool_calls=[_decode_call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(listed)],
+        tool_calls=[_decode_call(*call) for call in calls],
         tool_call_id=get_text(turn, "tool_call_id", path),
     )
 
 
 def _decode_content(value: Any, path: str) -> list[Part]:
-    if value is None:
-        return []
     if isinstance(value, str):
         return [TextPart(text=value)]
     parts: list[Part] = []
-    for index, found in enumerate(need_list(value, path)):
-        here = f"{path}[{index}]"
-        block = need_object(found, here)
+    for item, here in enumerate_paths(value, path, optional=True):
+        block = need_object(item, here)
         word = block.get("type")
         if word == "text":
             parts.append(TextPart(text=get_text(block, "text", here) or ""))
         elif word == "thinking":
             parts.append(ReasoningPart(text=get_text(block, "thinking", here) or "", vendor="cohere"))
         elif word == "image_url":
-            image = need_object(block.get("image_url"), f"{here}.image_url")
-            detail = get_text(image, "detail", f"{here}.image_url")
-            try:
-                parts.append(ImagePart(url=get_text(image, "url", f"{here}.image_url"), detail=detail))
-            except InvalidOption as error:
-                raise MalformedReply(f"{here}: {error}", path=here) from None
+            parts.append(image_from_url(block, here))
         else:
             raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known", path=here)
     return parts
@@ -163,9 +139,7 @@ def _decode_content(value: Any, path: str) -> list[Part]:
 def _decode_call(value: Any, path: str) -> ToolCall:
     call = need_object(value, path)
     function = need_object(call.get("function"), f"{path}.function")
-    name = get_text(function, "name", f"{path}.function")
-    if not name:
-        raise malformed(f"{path}.function.name", "a name", function.get("name"))
+    name = need_text(function, "name", f"{path}.function", "a name")
     arguments = get_text(function, "arguments", f"{path}.function") or ""
     return ToolCall(id=get_text(call, "id", path) or "", name=name, arguments=arguments)
 
@@ -221,8 +195,7 @@ def _encode_end(response: GenerateResponse) -> dict[str, Any]:
 
 def frame(payload: Mapping[str, Any]) -> bytes:
     """Write one event of a stream as SSE. An error has no type, and its event no name."""
-    name = f"event: {payload['type']}\n".encode() if "type" in payload else b""
-    return name + b"data: " + dumps(payload) + b"\n\n"
+    return sse_frame(payload, payload.get("type"))
 
 
 def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
@@ -245,24 +218,20 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
     yield {"id": response.request_id, **event("message-start", start)}
     for index, (kind, text) in enumerate(_blocks(response)):
         yield event("content-start", {"content": {"type": kind, kind: ""}}, index=index)
-        for piece in _split(text, size):
+        for piece in split(text, size):
             yield event("content-delta", {"content": {kind: piece}}, index=index)
         yield event("content-end", index=index)
-    for piece in _split(response.extra.get("tool_plan") or "", size):
+    for piece in split(response.extra.get("tool_plan"), size):
         yield event("tool-plan-delta", {"tool_plan": piece})
     for index, call in enumerate(response.tool_calls):
         yield event("tool-call-start", {"tool_calls": _encode_call(call, arguments="")}, index=index)
-        for piece in _split(call.arguments, size):
+        for piece in split(call.arguments, size):
             yield event("tool-call-delta", {"tool_calls": {"function": {"arguments": piece}}}, index=index)
         yield event("tool-call-end", index=index)
     for index, citation in enumerate(response.extra.get("citations", ())):
         yield event("citation-start", {"citations": citation}, index=index)
         yield event("citation-end", index=index)
     yield {"type": "message-end", "delta": _encode_end(response)}
-
-
-def _split(text: str, size: int) -> list[str]:
-    return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 def encode_error(message: str, *, request_id: str | None = None) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object
-from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council._wire.payloads import dumps, get_text, need_object
+from llm_council.errors import MalformedReply
+from llm_council.models.messages import Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._google.reply import CANDIDATE_EXTRA, REPLY_EXTRA, reasoning_part
@@ -25,6 +25,14 @@ from llm_council.providers._google.request import (
     encode_thinking,
     encode_tool,
     result_object,
+)
+from llm_council.testing._mirrors._shared import (
+    build_image,
+    build_request,
+    enumerate_paths,
+    need_text,
+    take_stop,
+    take_tools,
 )
 
 __all__ = ["decode_request", "encode_array", "encode_chunks", "encode_error", "encode_response", "frame"]
@@ -65,26 +73,20 @@ def decode_request(
         **{name: value for name, key in SCALARS.items() if (value := config.pop(key, None)) is not None},
         **_decode_format(config),
         **_decode_thinking(config, options),
+        **take_stop(config, "stopSequences"),
     }
-    stop = config.get("stopSequences")
-    if isinstance(stop, list) and stop and all(isinstance(word, str) for word in stop):
-        facts["stop"] = config.pop("stopSequences")
     if config:
         rest["generationConfig"] = config
-    try:
-        return GenerateRequest(**facts, model=model, stream=stream, extra=rest)
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path="$") from None
+    return build_request({**facts, "model": model, "stream": stream}, rest)
 
 
 def _decode_instructions(rest: dict[str, Any]) -> list[Message]:
     found = rest.pop("systemInstruction", None)
     if found is None:
         return []
-    parts = need_list(need_object(found, "$.systemInstruction").get("parts"), "$.systemInstruction.parts")
-    path = "$.systemInstruction.parts"
-    said = [get_text(need_object(part, f"{path}[{at}]"), "text", f"{path}[{at}]") for at, part in enumerate(parts)]
-    return [Message(Role.SYSTEM, text) for text in said if text]
+    parts = enumerate_paths(need_object(found, "$.systemInstruction").get("parts"), "$.systemInstruction.parts")
+    texts = [get_text(need_object(part, path), "text", path) for part, path in parts]
+    return [Message(Role.SYSTEM, text) for text in texts if text]
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
@@ -92,24 +94,19 @@ def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
     first = listed[0] if isinstance(listed, list) and listed else None
     if not isinstance(listed, list) or not isinstance(first, dict) or first.keys() != {"functionDeclarations"}:
         return {}
-    try:
-        tools = [
-            Tool(
-                name=declared["name"],
-                description=declared.get("description"),
-                parameters=declared["parametersJsonSchema"],
-            )
-            for declared in first["functionDeclarations"]
-        ]
-    except (InvalidOption, KeyError, AttributeError, TypeError):
-        return {}
-    if not tools or [encode_tool(tool) for tool in tools] != first["functionDeclarations"]:
+    facts = take_tools({"tools": first["functionDeclarations"]}, _read_tool, encode_tool)
+    if not facts:
         return {}
     if listed[1:]:
         rest["tools"] = listed[1:]
     else:
         del rest["tools"]
-    return {"tools": tools}
+    return facts
+
+
+def _read_tool(declared: Any) -> Tool:
+    schema = declared["parametersJsonSchema"]
+    return Tool(name=declared["name"], description=declared.get("description"), parameters=schema)
 
 
 def _decode_choice(rest: dict[str, Any]) -> dict[str, Any]:
@@ -165,12 +162,11 @@ def _decode_contents(value: Any, path: str) -> list[Message]:
         MalformedReply: they are none of this dialect.
     """
     turns: list[Message] = []
-    for index, found in enumerate(need_list(value, path)):
-        here = f"{path}[{index}]"
-        content = need_object(found, here)
+    for item, here in enumerate_paths(value, path):
+        content = need_object(item, here)
         role = get_text(content, "role", here) or "user"
-        parts = need_list(content.get("parts"), f"{here}.parts")
-        listed = [(need_object(part, f"{here}.parts[{at}]"), f"{here}.parts[{at}]") for at, part in enumerate(parts)]
+        parts = enumerate_paths(content.get("parts"), f"{here}.parts")
+        listed = [(need_object(part, part_path), part_path) for part, part_path in parts]
         turns += [_model_turn(listed)] if role == MODEL else _user_turns(role, listed)
     return turns
 
@@ -197,18 +193,13 @@ def _model_turn(listed: list[tuple[dict[str, Any], str]]) -> Message:
 
 def _read_call(part: Mapping[str, Any], path: str) -> ToolCall:
     call = need_object(part["functionCall"], f"{path}.functionCall")
-    name = get_text(call, "name", f"{path}.functionCall")
-    if not name:
-        raise malformed(f"{path}.functionCall.name", "a name", call.get("name"))
-    args = call.get("args")
-    return ToolCall(
-        id=get_text(call, "id", f"{path}.functionCall") or "",
-        name=name,
-        arguments=""
-        if args is None
-        else json.dumps(need_object(args, f"{path}.functionCall.args"), ensure_ascii=False),
-        extra={SIGNATURE: part[SIGNATURE]} if part.get(SIGNATURE) else {},
-    )
+    name = need_text(call, "name", f"{path}.functionCall", "a name")
+    arguments = ""
+    if call.get("args") is not None:
+        arguments = json.dumps(need_object(call["args"], f"{path}.functionCall.args"), ensure_ascii=False)
+    call_id = get_text(call, "id", f"{path}.functionCall") or ""
+    extra = {SIGNATURE: part[SIGNATURE]} if part.get(SIGNATURE) else {}
+    return ToolCall(id=call_id, name=name, arguments=arguments, extra=extra)
 
 
 def _user_turns(role: str, listed: list[tuple[dict[str, Any], str]]) -> list[Message]:
@@ -249,10 +240,7 @@ def _read_part(part: Mapping[str, Any], path: str) -> Part:
             found = need_object(part[key], f"{path}.{key}")
             where = get_text(found, address, f"{path}.{key}")
             facts = {"data" if key == "inlineData" else "url": where}
-            try:
-                return ImagePart(**facts, media_type=get_text(found, "mimeType", f"{path}.{key}"))
-            except InvalidOption as error:
-                raise MalformedReply(f"{path}: {error}", path=path) from None
+            return build_image(path, **facts, media_type=get_text(found, "mimeType", f"{path}.{key}"))
     raise MalformedReply(f"{path}: a part with {', '.join(part) or 'nothing'} is not known", path=path)
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_list, need_object
-from llm_council.errors import InvalidOption, MalformedReply
+from llm_council._wire.payloads import dumps, get_text, loads, malformed, need_object
+from llm_council.errors import MalformedReply
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._ollama.request import DEFAULT, ChatOptions
+from llm_council.testing._mirrors._shared import (
+    build_request,
+    enumerate_paths,
+    need_text,
+    split,
+    take_stop,
+    take_tools,
+    write_function,
+)
 
 __all__ = ["decode_request", "encode_chunks", "encode_error", "encode_response", "frame"]
 
@@ -30,25 +39,20 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
         MalformedReply: the payload is not a request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
-    turns = need_list(rest.pop("messages", None), "$.messages")
-    model = get_text(rest, "model", "$")
-    rest.pop("model", None)
     facts: dict[str, Any] = {
-        "model": model,
-        "messages": [_decode_turn(turn, f"$.messages[{index}]") for index, turn in enumerate(turns)],
+        "messages": [_decode_turn(*item) for item in enumerate_paths(rest.pop("messages", None), "$.messages")],
+        "model": get_text(rest, "model", "$"),
         "stream": rest.pop("stream", True) is True,
         **_decode_options(rest, options),
-        **_decode_tools(rest),
+        **take_tools(rest, lambda tool: Tool.of(tool["function"]), write_function),
         **_decode_format(rest),
         **_decode_think(rest, options),
     }
     for key, value in options.body.items():
         if key != "options" and key in rest and rest[key] == value:
             del rest[key]
-    try:
-        return GenerateRequest(**facts, extra=rest)
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path="$") from None
+    rest.pop("model", None)
+    return build_request(facts, rest)
 
 
 def _decode_options(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
@@ -61,35 +65,14 @@ def _decode_options(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any
         for key, value in common.items():
             if own.get(key) == value:
                 del own[key]
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = take_stop(own, "stop")
     for key, field in (("num_predict", "max_tokens"), ("temperature", "temperature"), ("top_p", "top_p")):
         if own.get(key) is not None:
             facts[field] = own.pop(key)
-    stop = own.get("stop")
-    if isinstance(stop, list) and stop and all(isinstance(word, str) for word in stop):
-        facts["stop"] = own.pop("stop")
     rest.pop("options")
     if own:
         rest["options"] = own
     return facts
-
-
-def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    listed = rest.get("tools")
-    if not isinstance(listed, list) or not listed:
-        return {}
-    try:
-        tools = [Tool.of(tool["function"]) for tool in listed]
-    except (InvalidOption, KeyError, AttributeError, TypeError):
-        return {}
-    for tool, written in zip(tools, listed, strict=True):
-        function: dict[str, Any] = {"name": tool.name, "parameters": dict(tool.parameters)}
-        if tool.description is not None:
-            function["description"] = tool.description
-        if written != {"type": "function", "function": function}:
-            return {}
-    del rest["tools"]
-    return {"tools": tools}
 
 
 def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
@@ -119,9 +102,7 @@ def _decode_think(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
 
 def _decode_turn(value: Any, path: str) -> Message:
     turn = need_object(value, path)
-    role = get_text(turn, "role", path)
-    if not role:
-        raise malformed(f"{path}.role", "a role", turn.get("role"))
+    role = need_text(turn, "role", path, "a role")
     parts: list[Part] = []
     thoughts = get_text(turn, "thinking", path)
     if thoughts:
@@ -129,26 +110,22 @@ def _decode_turn(value: Any, path: str) -> Message:
     content = get_text(turn, "content", path)
     if content:
         parts.append(TextPart(text=content))
-    images = turn.get("images")
-    for index, data in enumerate([] if images is None else need_list(images, f"{path}.images")):
+    for data, here in enumerate_paths(turn.get("images"), f"{path}.images", optional=True):
         if not isinstance(data, str):
-            raise malformed(f"{path}.images[{index}]", "a string", data)
+            raise malformed(here, "a string", data)
         parts.append(ImagePart(data=data, media_type="image/png"))  # the dialect does not name the type
-    calls = turn.get("tool_calls")
-    listed = [] if calls is None else need_list(calls, f"{path}.tool_calls")
+    calls = enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
     return Message(
         role,
         parts,
         name=get_text(turn, "tool_name", path),
-        tool_calls=[_decode_call(call, index, f"{path}.tool_calls[{index}]") for index, call in enumerate(listed)],
+        tool_calls=[_decode_call(call, index, here) for index, (call, here) in enumerate(calls)],
     )
 
 
 def _decode_call(value: Any, index: int, path: str) -> ToolCall:
     function = need_object(need_object(value, path).get("function"), f"{path}.function")
-    name = get_text(function, "name", f"{path}.function")
-    if not name:
-        raise malformed(f"{path}.function.name", "a name", function.get("name"))
+    name = need_text(function, "name", f"{path}.function", "a name")
     arguments = need_object(function.get("arguments") or {}, f"{path}.function.arguments")
     return ToolCall(id=f"call_{index}", name=name, arguments=arguments)
 
@@ -199,9 +176,9 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
     def chunk(**fields: Any) -> dict[str, Any]:
         return {**head, "message": {"role": "assistant", "content": "", **fields}, "done": False}
 
-    for key, text in (("thinking", response.reasoning or ""), ("content", response.text or "")):
-        for start in range(0, len(text), size):
-            yield chunk(**{key: text[start : start + size]})
+    for key, text in (("thinking", response.reasoning), ("content", response.text)):
+        for piece in split(text, size):
+            yield chunk(**{key: piece})
     if response.tool_calls:
         yield chunk(tool_calls=[_encode_call(call) for call in response.tool_calls])
     yield {**chunk(), **_encode_end(response)}

@@ -18,11 +18,23 @@ from llm_council._wire.openai_chat.request import (
     encode_reasoning,
     encode_tool,
 )
-from llm_council._wire.payloads import dumps, get_text, kind, malformed, need_list, need_object
+from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCall
+from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.testing._mirrors._shared import (
+    build_request,
+    enumerate_paths,
+    image_from_url,
+    need_text,
+    split,
+    sse_frame,
+    take,
+    take_cache,
+    take_stop,
+    take_tools,
+)
 
 __all__ = ["DONE", "decode_request", "encode_chunks", "encode_error", "encode_response", "frame"]
 
@@ -39,18 +51,20 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
         MalformedReply: the payload is no request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
-    turns = need_list(rest.pop("messages", None), "$.messages")
+    turns = enumerate_paths(rest.pop("messages", None), "$.messages")
+    if isinstance(rest.get("stop"), str):
+        rest["stop"] = [rest["stop"]]
     facts: dict[str, Any] = {
-        "messages": [_decode_turn(turn, f"$.messages[{index}]", options) for index, turn in enumerate(turns)],
+        "messages": [_decode_turn(turn, path, options) for turn, path in turns],
         "model": rest.pop("model", None),
         "stream": rest.pop("stream", False) is True,
-        **_taken(rest, "max_tokens", options.max_tokens_field),
-        **_taken(rest, "temperature"),
-        **_taken(rest, "top_p"),
-        **_decode_stop(rest),
+        **take(rest, options.max_tokens_field, "max_tokens"),
+        **take(rest, "temperature"),
+        **take(rest, "top_p"),
+        **take_stop(rest, "stop"),
         **_decode_tools(rest),
         **_decode_format(rest),
-        **_decode_cache(rest, options),
+        **(take_cache(rest) if options.cache_control else {}),
         **_decode_reasoning(rest, options),
     }
     if facts["stream"] and options.stream_usage and rest.get("stream_options") == USAGE_IN_STREAM:
@@ -60,37 +74,11 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
             del rest[key]
     if facts["model"] is not None and not isinstance(facts["model"], str):
         raise malformed("$.model", "a string", facts["model"])
-    try:
-        return GenerateRequest(**facts, extra=rest)
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path="$") from None
-
-
-def _taken(rest: dict[str, Any], name: str, key: str | None = None) -> dict[str, Any]:
-    value = rest.pop(key or name, None)
-    return {} if value is None else {name: value}
-
-
-def _decode_stop(rest: dict[str, Any]) -> dict[str, Any]:
-    stop = rest.get("stop")
-    words = [stop] if isinstance(stop, str) else stop
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        return {}
-    del rest["stop"]
-    return {"stop": words}
+    return build_request(facts, rest)
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    listed = rest.get("tools")
-    if isinstance(listed, list) and listed:
-        try:
-            tools = [Tool.of(tool["function"]) for tool in listed if tool.get("type") == "function"]
-        except (InvalidOption, KeyError, AttributeError, TypeError):
-            tools = []
-        if len(tools) == len(listed) and [encode_tool(tool) for tool in tools] == listed:
-            facts["tools"] = tools
-            del rest["tools"]
+    facts: dict[str, Any] = take_tools(rest, lambda tool: Tool.of(tool["function"]), encode_tool)
     choice = rest.get("tool_choice")
     named = choice.get("function") if isinstance(choice, dict) else None
     name = named.get("name") if isinstance(named, dict) else choice
@@ -119,17 +107,6 @@ def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
     return {"response_format": wanted}
 
 
-def _decode_cache(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
-    mark = rest.get("cache_control") if options.cache_control else None
-    if not isinstance(mark, dict) or mark.get("type") != "ephemeral" or not mark.keys() <= {"type", "ttl"}:
-        return {}
-    life = mark.get("ttl", True)
-    if life is not True and not (isinstance(life, str) and life):
-        return {}
-    del rest["cache_control"]
-    return {"prompt_cache": life}
-
-
 def _decode_reasoning(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
     found: Mapping[str, Any] = rest
     budget_key = "thinking_token_budget"
@@ -152,39 +129,28 @@ def _decode_reasoning(rest: dict[str, Any], options: ChatOptions) -> dict[str, A
 
 def _decode_turn(value: Any, path: str, options: ChatOptions) -> Message:
     turn = need_object(value, path)
-    role = get_text(turn, "role", path)
-    if not role:
-        raise malformed(f"{path}.role", "a role", turn.get("role"))
+    role = need_text(turn, "role", path, "a role")
     parts = [*_decode_thoughts(turn, path, options), *_decode_content(turn.get("content"), f"{path}.content", options)]
-    calls = turn.get("tool_calls")
-    calls = [] if calls is None else need_list(calls, f"{path}.tool_calls")
+    calls = enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
     return Message(
         role,
         parts,
         name=get_text(turn, "name", path),
-        tool_calls=[_decode_call(call, f"{path}.tool_calls[{index}]", options) for index, call in enumerate(calls)],
+        tool_calls=[_decode_call(call, here, options) for call, here in calls],
         tool_call_id=get_text(turn, "tool_call_id", path),
     )
 
 
 def _decode_content(value: Any, path: str, options: ChatOptions) -> list[Part]:
-    if value is None:
-        return []
     if isinstance(value, str):
         return [TextPart(text=value)]
     parts: list[Part] = []
-    for index, block in enumerate(need_list(value, path)):
-        here = f"{path}[{index}]"
+    for block, here in enumerate_paths(value, path, optional=True):
         word = get_text(need_object(block, here), "type", here)
         if word == "text":
             parts.append(TextPart(text=get_text(block, "text", here) or "", cache="cache_control" in block))
         elif word == "image_url":
-            image = need_object(block.get("image_url"), f"{here}.image_url")
-            url = get_text(image, "url", f"{here}.image_url")
-            try:
-                parts.append(ImagePart(url=url, detail=get_text(image, "detail", f"{here}.image_url")))
-            except InvalidOption as error:
-                raise MalformedReply(f"{here}: {error}", path=here) from None
+            parts.append(image_from_url(block, here))
         elif word == THINKING and options.echo == "content":
             parts.append(reasoning_part(block, options.vendor))
         else:
@@ -196,9 +162,7 @@ def _decode_call(value: Any, path: str, options: ChatOptions) -> ToolCall:
     call = need_object(value, path)
     word, key = (CUSTOM, "input") if call.get("type") == CUSTOM else ("function", "arguments")
     inner = need_object(call.get(word), f"{path}.{word}")
-    name = get_text(inner, "name", f"{path}.{word}")
-    if not name:
-        raise malformed(f"{path}.{word}.name", "a name", inner.get("name"))
+    name = need_text(inner, "name", f"{path}.{word}", "a name")
     extra = {key: call[key] for key in options.tool_call_keys if key in call}
     return ToolCall(
         id=get_text(call, "id", path) or "",
@@ -299,7 +263,7 @@ def _usage(response: GenerateResponse) -> dict[str, Any] | None:
 
 def frame(payload: Any) -> bytes:
     """Write one event of a stream."""
-    return b"data: " + dumps(payload) + b"\n\n"
+    return sse_frame(payload)
 
 
 def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = True) -> Iterator[dict[str, Any]]:
@@ -324,7 +288,7 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
         ("content", response.text),
         ("refusal", response.refusal),
     ):
-        for piece in _pieces(text or "", size):
+        for piece in split(text, size):
             yield event({key: piece})
     for block in blocks:
         yield event({"reasoning_details": [block]})
@@ -332,17 +296,13 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
         word, key = _spelt(call)
         first = {"name": call.name, key: ""}
         yield event({"tool_calls": [{**call.extra, "index": index, "id": call.id, "type": word, word: first}]})
-        for piece in _pieces(call.arguments, size):
+        for piece in split(call.arguments, size):
             yield event({"tool_calls": [{"index": index, word: {key: piece}}]})
     more = picked(response.extra, CHOICE_EXTRA)
     yield event(picked(response.extra, MESSAGE_EXTRA), _finish(response), **more)
     counted = _usage(response) if usage else None
     if counted is not None:
         yield {**common, "choices": [], "usage": counted}
-
-
-def _pieces(text: str, size: int) -> Iterator[str]:
-    return (text[start : start + size] for start in range(0, len(text), size))
 
 
 def encode_error(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from llm_council._wire.payloads import get_text, malformed, need_list, need_object
-from llm_council.errors import InvalidOption, MalformedReply
+from llm_council._wire.payloads import get_text, malformed, need_object
 from llm_council.models.messages import ImagePart, Message, Part, Role, TextPart
 from llm_council.models.reply import GenerateResponse, Usage
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
 from llm_council.providers._replicate.request import DEFAULT, ModelInputs
+from llm_council.testing._mirrors._shared import build_image, build_request, enumerate_paths, need_text, split
 
 __all__ = ["decode_request", "encode_error", "encode_events", "encode_response", "frame"]
 
@@ -44,10 +44,7 @@ def decode_request(payload: Any, inputs: ModelInputs = DEFAULT, *, model: str | 
             facts[field] = asked.pop(name)
     facts.update(_decode_stop(asked, inputs))
     facts.update(_decode_thinking(asked, inputs))
-    try:
-        return GenerateRequest(**facts, extra={**asked, **rest})
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path="$.input") from None
+    return build_request(facts, {**asked, **rest}, "$.input")
 
 
 def _decode_turns(asked: dict[str, Any], inputs: ModelInputs) -> list[Message]:
@@ -56,8 +53,8 @@ def _decode_turns(asked: dict[str, Any], inputs: ModelInputs) -> list[Message]:
         turns.append(Message(Role.SYSTEM, get_text(asked, inputs.system, "$.input")))
         del asked[inputs.system]
     if inputs.messages is not None and inputs.messages in asked:
-        listed = need_list(asked.pop(inputs.messages), f"$.input.{inputs.messages}")
-        return [*turns, *(_decode_turn(turn, f"$.input.{inputs.messages}[{at}]") for at, turn in enumerate(listed))]
+        listed = enumerate_paths(asked.pop(inputs.messages), f"$.input.{inputs.messages}")
+        return [*turns, *(_decode_turn(*item) for item in listed)]
     if inputs.prompt not in asked:
         raise malformed(f"$.input.{inputs.prompt}", "a prompt", None)
     parts: list[Part] = [TextPart(text=get_text(asked, inputs.prompt, "$.input") or "")]
@@ -67,10 +64,7 @@ def _decode_turns(asked: dict[str, Any], inputs: ModelInputs) -> list[Message]:
 
 def _decode_turn(value: Any, path: str) -> Message:
     turn = need_object(value, path)
-    role = get_text(turn, "role", path)
-    if not role:
-        raise malformed(f"{path}.role", "a role", turn.get("role"))
-    return Message(role, get_text(turn, "content", path))
+    return Message(need_text(turn, "role", path, "a role"), get_text(turn, "content", path))
 
 
 def _decode_images(asked: dict[str, Any], inputs: ModelInputs) -> list[ImagePart]:
@@ -79,10 +73,7 @@ def _decode_images(asked: dict[str, Any], inputs: ModelInputs) -> list[ImagePart
     if not isinstance(listed, list) or not listed or not all(isinstance(item, str) and item for item in listed):
         return []
     del asked[str(inputs.images)]
-    try:
-        return [ImagePart(url=item) for item in listed]
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path=f"$.input.{inputs.images}") from None
+    return [build_image(f"$.input.{inputs.images}", url=item) for item in listed]
 
 
 def _decode_stop(asked: dict[str, Any], inputs: ModelInputs) -> dict[str, Any]:
@@ -131,7 +122,7 @@ def encode_response(
         "id": response.request_id,
         "model": response.model,
         "status": status,
-        "output": None if response.text is None else _split(response.text, 8),
+        "output": None if response.text is None else split(response.text, 8),
         "error": error,
         "urls": {} if stream_url is None else {"stream": stream_url},
     }
@@ -147,7 +138,7 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[tupl
         response: the answer.
         size: the maximum number of characters of text in one event.
     """
-    for piece in _split(response.text or "", size):
+    for piece in split(response.text, size):
         yield "output", piece
     yield "done", "{}"
 
@@ -160,10 +151,6 @@ def frame(event: tuple[str, str]) -> bytes:
     name, data = event
     lines = "".join(f"data: {line}\n" for line in data.split("\n"))
     return f"event: {name}\nid: 0\n{lines}\n".encode()
-
-
-def _split(text: str, size: int) -> list[str]:
-    return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 def encode_error(message: str, *, status: int, title: str | None = None, retry_after: float | None = None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_council._wire.openai_chat.reply import picked
 from llm_council._wire.openai_chat.request import CUSTOM
-from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object
+from llm_council._wire.payloads import get_text, need_object
 from llm_council._wire.responses.reply import REPLY_EXTRA, STATUSES
 from llm_council._wire.responses.request import (
     DEFAULT,
@@ -20,9 +20,19 @@ from llm_council._wire.responses.request import (
     thinks,
 )
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.testing._mirrors._shared import (
+    build_image,
+    build_request,
+    enumerate_paths,
+    need_text,
+    split,
+    sse_frame,
+    take,
+    take_tools,
+)
 
 __all__ = ["decode_request", "encode_events", "encode_response", "frame"]
 
@@ -55,23 +65,15 @@ def decode_request(payload: Any, options: ResponsesOptions = DEFAULT) -> Generat
         "messages": turns,
         "model": get_text(rest, "model", "$"),
         "stream": rest.pop("stream", False) is True,
-        **_taken(rest, "max_tokens", "max_output_tokens"),
-        **_taken(rest, "temperature", "temperature"),
-        **_taken(rest, "top_p", "top_p"),
+        **take(rest, "max_output_tokens", "max_tokens"),
+        **take(rest, "temperature"),
+        **take(rest, "top_p"),
         **_decode_tools(rest),
         **_decode_format(rest),
     }
     rest.pop("model", None)
     facts.update(_decode_reasoning(rest, options))
-    try:
-        return GenerateRequest(**facts, extra=rest)
-    except InvalidOption as error:
-        raise MalformedReply(str(error), path="$") from None
-
-
-def _taken(rest: dict[str, Any], name: str, key: str) -> dict[str, Any]:
-    value = rest.pop(key, None)
-    return {} if value is None else {name: value}
+    return build_request(facts, rest)
 
 
 def _decode_reasoning(rest: dict[str, Any], options: ResponsesOptions) -> dict[str, Any]:
@@ -101,16 +103,7 @@ def _decode_reasoning(rest: dict[str, Any], options: ResponsesOptions) -> dict[s
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    listed = rest.get("tools")
-    if isinstance(listed, list) and listed:
-        try:
-            tools = [Tool.of(tool) for tool in listed if tool.get("type") == "function"]
-        except (InvalidOption, AttributeError, TypeError):
-            tools = []
-        if [encode_tool(tool) for tool in tools] == listed:
-            facts["tools"] = tools
-            del rest["tools"]
+    facts: dict[str, Any] = take_tools(rest, Tool.of, encode_tool)
     choice = rest.get("tool_choice")
     name = choice.get("name") if isinstance(choice, dict) else choice
     if isinstance(name, str) and encode_choice(name) == choice:
@@ -149,16 +142,14 @@ def _decode_input(value: Any, options: ResponsesOptions) -> list[Message]:
         return [Message(Role.USER, value)]
     turns: list[Message] = []
     answer = _Answer(options)
-    for index, found in enumerate(need_list(value, "$.input")):
-        path = f"$.input[{index}]"
+    for found, path in enumerate_paths(value, "$.input"):
         item = need_object(found, path)
         role = get_text(item, "role", path)
         word = get_text(item, "type", path) or "message"
         if word == "function_call_output":
             turns += [*answer.end(), _decode_result(item, path)]
         elif word == "message" and role != Role.ASSISTANT:
-            if not role:
-                raise malformed(f"{path}.role", "a role", item.get("role"))
+            role = need_text(item, "role", path, "a role")
             turns += [*answer.end(), Message(role, _decode_content(item.get("content"), f"{path}.content"))]
         else:
             turns += answer.add(word, item, path)
@@ -208,30 +199,23 @@ def _decode_content(value: Any, path: str) -> list[Part]:
     if isinstance(value, str):
         return [TextPart(text=value)]
     parts: list[Part] = []
-    for index, found in enumerate(need_list(value, path)):
-        here = f"{path}[{index}]"
-        part = need_object(found, here)
+    for item, here in enumerate_paths(value, path):
+        part = need_object(item, here)
         word = get_text(part, "type", here)
         if word in ("input_text", "output_text"):
             parts.append(TextPart(text=get_text(part, "text", here) or ""))
         elif word == "input_image" and part.get("image_url") is not None:
-            try:
-                url, detail = get_text(part, "image_url", here), get_text(part, "detail", here)
-                parts.append(ImagePart(url=url, detail=detail))
-            except InvalidOption as error:
-                raise MalformedReply(f"{here}: {error}", path=here) from None
+            url, detail = get_text(part, "image_url", here), get_text(part, "detail", here)
+            parts.append(build_image(here, url=url, detail=detail))
         else:
             raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known", path=here)
     return parts
 
 
 def _read_call(item: Mapping[str, Any], path: str) -> ToolCall:
-    name = get_text(item, "name", path)
-    if not name:
-        raise malformed(f"{path}.name", "a name", item.get("name"))
     return ToolCall(
         id=get_text(item, "call_id", path) or "",
-        name=name,
+        name=need_text(item, "name", path, "a name"),
         arguments=get_text(item, "arguments", path) or "",
         extra={key: value for key, value in item.items() if key not in _PLAIN_CALL},
     )
@@ -306,7 +290,7 @@ def _usage(response: GenerateResponse) -> dict[str, Any] | None:
 
 def frame(event: dict[str, Any]) -> bytes:
     """Write one event of a stream: its name is its type."""
-    return b"event: " + str(event.get("type", "message")).encode() + b"\ndata: " + dumps(event) + b"\n\n"
+    return sse_frame(event, str(event.get("type", "message")))
 
 
 def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
@@ -335,13 +319,13 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
 def _pieces(item: Item, size: int) -> Iterator[dict[str, Any]]:
     if item["type"] in _ARGUMENTS:
         key = _ARGUMENTS[item["type"]]
-        for words in _cut(item[key], size):
+        for words in split(item[key], size):
             yield {"type": f"response.{item['type']}_{key}.delta", "delta": words}
         yield {"type": f"response.{item['type']}_{key}.done", key: item[key]}
     elif item["type"] == "message":
         for index, part in enumerate(item["content"]):
             kind, key = ("output_text", "text") if part["type"] == "output_text" else ("refusal", "refusal")
-            for words in _cut(part[key], size):
+            for words in split(part[key], size):
                 yield {"type": f"response.{kind}.delta", "content_index": index, "delta": words}
             yield {"type": f"response.{kind}.done", "content_index": index, key: part[key]}
             yield {"type": "response.content_part.done", "content_index": index, "part": part}
@@ -349,10 +333,6 @@ def _pieces(item: Item, size: int) -> Iterator[dict[str, Any]]:
         shown = ("content", "reasoning_text", "content_index") if item.get("content") else None
         key, kind, place = shown or ("summary", "reasoning_summary_text", "summary_index")
         for index, part in enumerate(item.get(key) or ()):
-            for words in _cut(part["text"], size):
+            for words in split(part["text"], size):
                 yield {"type": f"response.{kind}.delta", place: index, "delta": words}
             yield {"type": f"response.{kind}.done", place: index, "text": part["text"]}
-
-
-def _cut(text: str, size: int) -> Iterator[str]:
-    return (text[start : start + size] for start in range(0, len(text), size))
