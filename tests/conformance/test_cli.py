@@ -26,7 +26,7 @@ from llm_council.providers.cli.codex import CodexProvider
 from llm_council.providers.cli.gemini_cli import GeminiCliProvider
 from llm_council.testing.conformance import ProviderConformance, Stage
 from llm_council.testing.servers import Asked, Dialect, FakeVendor, Refuse
-from llm_council.testing.servers._said import Ending, Sent
+from llm_council.testing.servers._exchange import Ending, Sent
 from llm_council.transports._process import Command
 
 

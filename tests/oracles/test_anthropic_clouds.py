@@ -42,10 +42,8 @@ from llm_council.models.request import ReasoningConfig  # noqa: E402
 from llm_council.providers.anthropic import AnthropicProvider  # noqa: E402
 from llm_council.providers.base import GenerateRequest, call, stream  # noqa: E402
 from llm_council.testing._mirrors import anthropic as wire  # noqa: E402
-from llm_council.testing.servers import Asked, FakeVendor, Raw, Refuse  # noqa: E402
-from llm_council.testing.servers._anthropic import Anthropic  # noqa: E402
-from llm_council.testing.servers._said import Sent  # noqa: E402
-from llm_council.testing.servers._vertex import ClaudeOnVertex  # noqa: E402
+from llm_council.testing.servers import Asked, FakeVendor, Raw, Refuse, Sent  # noqa: E402
+from llm_council.testing.servers._builtin import Anthropic, ClaudeOnVertex  # noqa: E402
 
 pytestmark = [pytest.mark.anyio, pytest.mark.oracles]
 
@@ -103,11 +101,11 @@ class ClaudeOnBedrock(Anthropic):
     def facts(self, asked):
         return None
 
-    def _refused(self, refuse, request=None):
+    def _error(self, refuse, request=None):
         if refuse.after is not None:
             begun = list(wire.encode_events(GenerateResponse(text=refuse.after, request_id="msg_1")))
             text = next(index for index, event in enumerate(begun) if event["type"] == "content_block_delta")
-            return self._streamed([self.frame(event) for event in [*begun[: text + 1], self.refusal(refuse)]], b"")
+            return self._stream([self.frame(event) for event in [*begun[: text + 1], self.refusal(refuse)]])
         body = dumps({"message": refuse.message})
         kind = f"{refuse.code or 'InternalServerException'}:http://internal.amazon.com/coral/com.amazon.bedrock/"
         return Sent.of(body, status=refuse.status, x_amzn_errortype=kind, x_amzn_requestid="req-refused")

@@ -18,8 +18,7 @@ from llm_council import Council, get_provider
 from llm_council.errors import AuthenticationFailed, CapabilityMissing, ProviderError, RateLimited
 from llm_council.models import CostSource, GenerateRequest, ImagePart, Message, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._agents.provider import CommandLineProvider
-from llm_council.testing.servers import FakeVendor, Raw, Refuse
-from llm_council.testing.servers._said import Said
+from llm_council.testing.servers import FakeVendor, Raw, Refuse, Said
 
 TEXT = '{"capital": "Paris"}'
 PROGRAMS = {"codex": "codex", "claude-code": "claude", "gemini-cli": "gemini"}

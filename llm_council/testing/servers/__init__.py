@@ -1,16 +1,16 @@
-"""Fake vendors: the other half of each dialect, over httpx, requests and real loopback sockets.
+"""Fake vendors: the server's half of each dialect, for httpx, for requests, and on loopback sockets.
 
-``FakeVendor("anthropic", "It is night.")`` says one thing to every call. What it says is a text, a ``GenerateResponse``
-with tool calls, JSON or a finish reason, an error (``Refuse``), bytes of your own (``Raw``), or something that goes
-wrong on its way: ``Delayed``, ``Cut``, ``Hang``, ``Edited``. A function of the request may choose.
+``FakeVendor("anthropic", "It is night.")`` gives one reply to every call. The reply is a text, a ``GenerateResponse``
+with tool calls, JSON or a finish reason, an error (``Refuse``), bytes of your own (``Raw``), or a fault on the way:
+``Delayed``, ``Cut``, ``Hang``, ``Edited``. A function of the request may choose.
 """
 
 from __future__ import annotations
 
-from llm_council.testing.servers._dialect import Dialect, dialect, dialects
-from llm_council.testing.servers._obliging import obliging, smallest
-from llm_council.testing.servers._said import Asked, Cut, Delayed, Edited, Ending, Hang, Raw, Refuse, Said, Sent
-from llm_council.testing.servers._vendor import FakeVendor
+from llm_council.testing.servers._builtin import dialect, dialects
+from llm_council.testing.servers._dialect import Dialect
+from llm_council.testing.servers._exchange import Asked, Cut, Delayed, Edited, Ending, Hang, Raw, Refuse, Said, Sent
+from llm_council.testing.servers._vendor import FakeVendor, obliging, smallest
 
 __all__ = [
     "Asked",

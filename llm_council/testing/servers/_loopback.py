@@ -10,7 +10,7 @@ import time
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
-from llm_council.testing.servers._said import Asked, Ending, Sent
+from llm_council.testing.servers._exchange import Asked, Ending, Sent
 
 __all__ = ["Loopback"]
 

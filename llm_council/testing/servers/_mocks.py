@@ -14,7 +14,7 @@ import anyio.lowlevel
 import httpx
 
 from llm_council.errors import MissingDependency
-from llm_council.testing.servers._said import Asked, Ending, Sent
+from llm_council.testing.servers._exchange import Asked, Ending, Sent
 
 if TYPE_CHECKING:
     import requests

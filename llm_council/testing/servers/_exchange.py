@@ -1,4 +1,4 @@
-"""What a fake vendor is asked, what it is told to say, and what it therefore sends."""
+"""The data of one exchange with a fake vendor: the request, what the script says to it, and what is sent."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["Asked", "Cut", "Delayed", "Edited", "Ending", "Hang", "Raw", "Refuse
 
 @attrs.frozen(kw_only=True, slots=False)
 class Asked:
-    """One request as it arrived, or whatever else a stand-in of a vendor was asked.
+    """One request as it arrived over HTTP, or one run of a fake program.
 
     Attributes:
-        method: upper case; ``"RUN"`` where no HTTP is spoken.
-        path: of the address, without the query.
+        method: upper case; ``"RUN"`` for a program.
+        path: the path of the URL, without the query.
         query: what followed the question mark.
         headers: names in lower case.
-        body: what was sent.
+        body: the bytes of the body.
     """
 
     method: str = "POST"
@@ -36,14 +36,18 @@ class Asked:
 
     @cached_property
     def json(self) -> Any:
-        """The body as JSON; None where it is none."""
+        """The body as JSON; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
             return None
 
     def holds(self, value: Any) -> bool:
-        """Tell whether the request says something, whichever the dialect: a text inside any text, a number as one."""
+        """Return True if the request contains a value, in any dialect: a text as part of a text, a number as a number.
+
+        >>> Asked(body=b'{"messages": [{"content": "Say hello."}], "max_tokens": 77}').holds("hello")
+        True
+        """
         if not isinstance(value, str):
             return any(leaf == value and type(leaf) is not bool for leaf in _leaves(self.json))
         if self.json is None:
@@ -52,6 +56,7 @@ class Asked:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
+    """Yield every key, text, number, bool and null inside a JSON value."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield key
@@ -61,21 +66,22 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(inner)
     else:
         yield value
-        if isinstance(value, str) and value[:1] in "{[":  # JSON inside a text, as arguments of tools are written
+        # OpenAI's dialects write the arguments of a tool call as JSON inside a string.
+        if isinstance(value, str) and value[:1] in "{[":
             with contextlib.suppress(ValueError):
                 yield from _leaves(json.loads(value))
 
 
 @attrs.frozen(kw_only=True)
 class Refuse:
-    """An error in the dialect's own shape.
+    """Reply with an error in the dialect's own shape.
 
     Attributes:
         status: the HTTP status.
-        message: the vendor's words.
+        message: the vendor's message.
         code: the vendor's machine code; None takes the dialect's usual one for the status.
-        retry_after: seconds in the ``Retry-After`` header; None sends none.
-        after: text that a stream brings first; None refuses with the status, in place of a stream.
+        retry_after: seconds in the ``Retry-After`` header; None sends no header.
+        after: text that a stream brings before the error; None replies with the status instead of a stream.
     """
 
     status: int = 500
@@ -87,13 +93,13 @@ class Refuse:
 
 @attrs.frozen
 class Raw:
-    """These very bytes, whichever the dialect.
+    """Reply with these bytes, in every dialect.
 
     Attributes:
         body: the whole body.
         status: the HTTP status.
-        media_type: its ``Content-Type``; None follows the dialect, for a reply or a stream.
-        headers: further ones.
+        media_type: the ``Content-Type``; None takes the dialect's, for a reply or a stream.
+        headers: further headers.
     """
 
     body: bytes = b""
@@ -104,7 +110,7 @@ class Raw:
 
 @attrs.frozen
 class Edited:
-    """Something else with its JSON changed: the reply's, or that of each event of a stream."""
+    """Another reply, with a function applied to its JSON, or to the JSON of each event of a stream."""
 
     said: Said
     change: Callable[[Any], Any]
@@ -112,7 +118,7 @@ class Edited:
 
 @attrs.frozen
 class Cut:
-    """Something else whose connection ends after this share of the body."""
+    """Another reply whose connection ends after this share (0 to 1) of the body."""
 
     said: Said = "The first half of an answer stands here, and the second half is missing."
     share: float = 0.5
@@ -120,7 +126,7 @@ class Cut:
 
 @attrs.frozen
 class Hang:
-    """Silence until the client leaves: at once, or after this share of something else's body."""
+    """Silence until the client leaves: at once, or after this share (0 to 1) of another reply's body."""
 
     said: Said | None = None
     share: float = 0.5
@@ -128,7 +134,7 @@ class Hang:
 
 @attrs.frozen
 class Delayed:
-    """Something else, some seconds later."""
+    """Another reply, after some seconds."""
 
     said: Said
     seconds: float
@@ -137,7 +143,7 @@ class Delayed:
 Said: TypeAlias = (
     "str | GenerateResponse | Refuse | Raw | Edited | Cut | Hang | Delayed | Callable[[GenerateRequest], Said]"
 )
-"""What a vendor says to every call: a text, a whole answer, a misbehaviour, or a function of the call that chooses."""
+"""The script of a fake vendor: a text, a whole answer, a misbehaviour, or a function of the request that chooses."""
 
 
 class Ending(StrEnum):
@@ -150,17 +156,17 @@ class Ending(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Sent:
-    """What goes to the client, whichever the surface.
+    """The reply as it goes to the client, over a socket or a mock.
 
     Attributes:
         status: the HTTP status.
-        headers: names in lower case; the length is the surface's business.
+        headers: names in lower case, without the length of the body.
         pieces: the body; that of a stream in the pieces in which it is sent.
-        stream: whether the length is not known beforehand.
-        ending: what follows.
-        length: bytes of the whole body, which may be more than are sent.
-        silent: whether not even a head is sent.
-        delay: seconds before the head.
+        stream: True for a body whose length is not announced.
+        ending: what follows the body.
+        length: bytes of the whole body; more than the sum of ``pieces`` if the reply is cut.
+        silent: True if not even the status line is sent.
+        delay: seconds before the status line.
     """
 
     status: int = 200
@@ -174,15 +180,15 @@ class Sent:
 
     @classmethod
     def of(cls, body: bytes, *, status: int = 200, media_type: str = "application/json", **headers: str) -> Sent:
-        """Return a whole reply; underscores in the names of headers stand for hyphens."""
-        said = {"content-type": media_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        return cls(status=status, headers=said, pieces=(body,), length=len(body))
+        """Return a whole reply; underscores in the names of headers become hyphens."""
+        named = {"content-type": media_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        return cls(status=status, headers=named, pieces=(body,), length=len(body))
 
     def broken(self, share: float, ending: Ending) -> Sent:
-        """Return the same with this share of its body, and then this ending."""
+        """Return the same reply with this share (0 to 1) of its body, and this ending."""
         left = int(sum(map(len, self.pieces)) * share)
-        kept = []
+        pieces = []
         for piece in self.pieces:
-            kept.append(piece[:left])
-            left -= len(kept[-1])
-        return attrs.evolve(self, pieces=tuple(piece for piece in kept if piece), ending=ending)
+            pieces.append(piece[:left])
+            left -= len(pieces[-1])
+        return attrs.evolve(self, pieces=tuple(piece for piece in pieces if piece), ending=ending)
