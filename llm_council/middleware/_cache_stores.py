@@ -1,4 +1,4 @@
-"""Where answers are kept: in memory, or in a SQLite file."""
+"""Stores of cached answers: in memory, or in a SQLite file."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["CacheStore", "Entry", "MemoryStore", "SQLiteStore"]
 
 @attrs.frozen(kw_only=True)
 class Entry:
-    """An answer that is kept.
+    """A stored answer.
 
     Attributes:
         response: the answer, without the vendor's raw reply.
-        cuts: characters of each piece in which its text arrived; empty where it came whole.
-        at: when it was kept, seconds since the epoch.
-        expires: until when it counts; None is for ever.
+        cuts: lengths in characters of the pieces in which its text was streamed; empty if it was not.
+        at: when it was stored, in seconds since the epoch.
+        expires: when it expires, in seconds since the epoch; None is never.
     """
 
     response: GenerateResponse
@@ -41,26 +41,26 @@ class Entry:
 
 
 class CacheStore(Protocol):
-    """What ``Cached`` keeps answers in. Used by concurrent calls, in any number of loops."""
+    """A store for ``Cached``. Concurrent calls use it, from any number of event loops."""
 
     async def get(self, key: str, now: float) -> Entry | None:
-        """Return what is kept under a key and has not expired."""
+        """Return the answer under a key; None if there is none, or it has expired."""
         ...
 
     async def put(self, key: str, entry: Entry, now: float) -> None:
-        """Keep an answer in place of an older one, and drop others where there is no room."""
+        """Store an answer, replace an older one, and delete others if there is no room."""
         ...
 
     async def aclose(self) -> None:
-        """Close what is open; the next call opens it again."""
+        """Close the store; the next call opens it again."""
         ...
 
 
 class MemoryStore:
-    """Keep answers in this process; those that were not used for longest go first.
+    """Store answers in this process; the least recently used are deleted first.
 
     Args:
-        size: most bytes, about.
+        size: most bytes, approximately.
     """
 
     def __init__(self, size: int = 64 * MIB) -> None:
@@ -72,7 +72,7 @@ class MemoryStore:
         return len(self._entries)
 
     async def get(self, key: str, now: float) -> Entry | None:
-        """Return what is kept under a key and has not expired."""
+        """Return the answer under a key; None if there is none, or it has expired."""
         with self._lock:
             found = self._entries.get(key)
             if found is None:
@@ -85,8 +85,8 @@ class MemoryStore:
             return entry
 
     async def put(self, key: str, entry: Entry, now: float) -> None:
-        """Keep an answer; one that is larger than all the room is not kept."""
-        weight = len(key) + 1000 + len(repr(entry.response))
+        """Store an answer; one that is larger than the whole store is not stored."""
+        weight = len(key) + len(repr(entry.response)) + 1000  # about 1000 bytes of objects around the text
         with self._lock:
             if key in self._entries:
                 self._drop(key)
@@ -98,7 +98,7 @@ class MemoryStore:
                 self._drop(next(iter(self._entries)))
 
     async def aclose(self) -> None:
-        """Do nothing: what is in memory stays."""
+        """Do nothing: the answers stay in memory."""
 
     def _drop(self, key: str) -> None:
         self._left += self._entries.pop(key)[1]
@@ -117,12 +117,12 @@ _SCHEMA: Final = (
 
 
 class SQLiteStore:
-    """Keep answers in a file, for every process that names it; those that were kept first go first.
+    """Store answers in a file that several processes may share; the oldest are deleted first.
 
-    The file is its user's alone (mode 0600), and holds answers in clear. Reading and writing happen in a worker thread.
+    The file has mode 0600, and holds the answers unencrypted. Reads and writes run in a worker thread.
 
     Args:
-        path: the file; it is made when it is first used.
+        path: the file; it is created at its first use.
         size: most bytes of answers.
         timeout: seconds to wait for another process that writes.
     """
@@ -132,19 +132,19 @@ class SQLiteStore:
         self._size = _positive(size)
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._open: tuple[int, Any] | None = None  # the process that opened it, and the connection
+        self._open: tuple[int, Any] | None = None  # process id and connection
         self._closing: weakref.finalize[Any, Any] | None = None
 
     async def get(self, key: str, now: float) -> Entry | None:
-        """Return what is kept under a key and has not expired.
+        """Return the answer under a key; None if there is none, or it has expired.
 
         Raises:
-            StoreError: the file cannot be read, or is none of ours.
+            StoreError: the file cannot be read, or another program wrote it.
         """
         return await anyio.to_thread.run_sync(self._get, key, now)
 
     async def put(self, key: str, entry: Entry, now: float) -> None:
-        """Keep an answer; one that is larger than all the room is not kept.
+        """Store an answer; one that is larger than the whole store is not stored.
 
         Raises:
             StoreError: the file cannot be written.
@@ -160,10 +160,10 @@ class SQLiteStore:
             row = connection.execute("SELECT at, expires, body FROM entries WHERE key = ?", (key,)).fetchone()
         if row is None or (row[1] is not None and row[1] <= now):
             return None
-        return _read(*row)
+        return _decode(*row)
 
     def _put(self, key: str, entry: Entry, now: float) -> None:
-        body = _written(entry)
+        body = _encode(entry)
         size = len(body)
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -187,7 +187,7 @@ class SQLiteStore:
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        sqlite3 = import_module("sqlite3")
+        sqlite3 = import_module("sqlite3")  # not before a file is used
         with self._lock:
             try:
                 if self._open is None or self._open[0] != os.getpid():
@@ -199,7 +199,7 @@ class SQLiteStore:
 
     def _connect(self, sqlite3: Any) -> None:
         if self._closing is not None:
-            self._closing.detach()  # a parent's connection: it is for the parent to close
+            self._closing.detach()  # a forked child must not close its parent's connection
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(
@@ -207,7 +207,7 @@ class SQLiteStore:
         )
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
-            with suppress(sqlite3.OperationalError):  # of several that open it at once, one makes it so for all
+            with suppress(sqlite3.OperationalError):  # another process is switching the same file to WAL
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
@@ -227,17 +227,17 @@ class SQLiteStore:
         return f"SQLiteStore({str(self.path)!r})"
 
 
-def _written(entry: Entry) -> str:
+def _encode(entry: Entry) -> str:
     from llm_council.models._convert import dump
 
     fields = {name: value for name, value in dump(entry.response).items() if value not in (None, [], {})}
     if fields.get("content") == fields.get("text"):
-        fields.pop("content", None)  # which the text gives again
+        fields.pop("content", None)  # ``load`` fills it in from the text
     return json.dumps([fields, entry.cuts], separators=(",", ":"))
 
 
-def _read(at: float, expires: float | None, body: str) -> Entry | None:
-    """Read an entry; one that cannot be read is none."""
+def _decode(at: float, expires: float | None, body: str) -> Entry | None:
+    """Decode an entry; None if that fails: a damaged answer counts as missing."""
     from llm_council.models._convert import load
 
     try:

@@ -1,4 +1,4 @@
-"""One of several providers for each call."""
+"""Balance: spread calls over several providers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from math import inf
 from typing import Final
 
 from llm_council.errors import CapabilityMissing, InvalidOption, near
-from llm_council.middleware._several import Member, Several
+from llm_council.middleware._group import Member, ProviderGroup
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers.base import ProviderAdapter
@@ -19,24 +19,23 @@ from llm_council.providers.base import ProviderAdapter
 __all__ = ["Balance"]
 
 
-class Balance(Several):
-    """Spread calls over providers. Each call goes to one of them; hold this in ``Retry`` to have another tried.
+class Balance(ProviderGroup):
+    """Spread calls over providers. Each call goes to one of them; wrap this in ``Retry`` to try another one after it.
 
-    A provider that failed ``failures`` times in a row gets no calls for ``cool_down`` seconds, or for as long as its
-    Retry-After said; then one call looks whether it is well again. One that lacks a capability that the request needs
-    is passed over.
+    A provider that failed ``failures`` times in a row gets no calls for ``cool_down`` seconds, or for the time of its
+    Retry-After; then one call tests it. A provider without a capability that the request needs is skipped.
 
     Args:
         providers: the providers.
         strategy: ``"least-busy"``: the fewest calls in progress, by weight; ``"round-robin"``: in turn;
-            ``"weighted"``: by chance, in the proportion of the weights; ``"fastest"``: the shortest time to an answer,
-            smoothed, times the calls in progress; a twentieth of the calls goes to any of them, to see how they do.
-        weights: one number above 0 for each provider; None weighs all alike.
+            ``"weighted"``: at random, in proportion to the weights; ``"fastest"``: the shortest smoothed time to an
+            answer, times the calls in progress; one call in 20 goes to a random provider, to measure it.
+        weights: one number above 0 for each provider; None is equal weights.
         name: the name of this instance.
-        failures: failures in a row after which a provider is left alone.
-        cool_down: seconds for which it is.
-        clock: monotonic seconds.
-        rng: the source of chance.
+        failures: failures in a row after which a provider gets no calls.
+        cool_down: seconds without calls.
+        clock: returns monotonic seconds.
+        rng: the source of randomness.
     """
 
     name = "balance"
@@ -72,12 +71,12 @@ class Balance(Several):
         self._makes_several_calls = any(getattr(provider, "_makes_several_calls", False) for provider in providers)
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Ask one of the providers."""
+        """Call one of the providers."""
         unable: list[Member] = []
         while True:
             member = self._pick(unable, streamed=False)
             try:
-                return await self._ask(member, request)
+                return await self._call(member, request)
             except CapabilityMissing:
                 unable.append(member)
                 if len(unable) == len(self._members):
@@ -89,7 +88,7 @@ class Balance(Several):
         while True:
             member = self._pick(unable, streamed=True)
             try:
-                async with aclosing(self._listen(member, request)) as chunks:
+                async with aclosing(self._stream(member, request)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             except CapabilityMissing:  # raised before anything is sent
@@ -100,10 +99,10 @@ class Balance(Several):
                 return
 
     def _pick(self, unable: Sequence[Member], *, streamed: bool) -> Member:
-        """Choose whom to ask.
+        """Choose a provider to call.
 
         Raises:
-            ServerFailed: all of them are left alone.
+            ServerFailed: none may be called now.
         """
         now = self._clock()
         with self._lock:
@@ -113,9 +112,9 @@ class Balance(Several):
                 if member.breaker.admit(now):
                     return member
                 ready.remove(member)
-        raise self._resting()
+        raise self._none_available()
 
-    def _least_busy(self, ready: Sequence[Member], _: bool) -> Member:  # noqa: FBT001 - of the strategies' one shape
+    def _least_busy(self, ready: Sequence[Member], _: bool) -> Member:  # noqa: FBT001 - all strategies have one signature
         return min(ready, key=lambda member: (member.busy / member.weight, member.chosen / member.weight))
 
     def _round_robin(self, ready: Sequence[Member], _: bool) -> Member:  # noqa: FBT001
@@ -130,12 +129,12 @@ class Balance(Several):
         unknown = [member for member in ready if streamed not in member.speed]
         if unknown:
             return min(unknown, key=lambda member: (member.busy, member.chosen))
-        if self._rng.random() < _LOOKING:
+        if self._rng.random() < _MEASURED_SHARE:
             return self._rng.choice(ready)
         return min(ready, key=lambda member: member.speed[streamed] * (member.busy + 1))
 
 
-_LOOKING: Final = 0.05  # of all calls, those that measure
+_MEASURED_SHARE: Final = 0.05  # share of the calls that measure a random provider
 
 _STRATEGIES: Final[Mapping[str, Callable[[Balance, Sequence[Member], bool], Member]]] = {
     "least-busy": Balance._least_busy,

@@ -1,26 +1,29 @@
-"""The same question, answered once."""
+"""Cached: answer a repeated request from a store."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from functools import cache
 from math import inf
+from typing import Any, Final
 
 import anyio
 import attrs
 
+from llm_council._runtime import loops
 from llm_council.errors import Attempt, CouncilError, InvalidOption, NotCached, TimedOut
-from llm_council.middleware._cache_key import is_worth_keeping, key_of
 from llm_council.middleware._cache_stores import CacheStore, Entry, MemoryStore, SQLiteStore
-from llm_council.middleware._turns import Waiter
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models._attrs import copy_with
-from llm_council.models.reply import Cost, CostSource, GenerateChunk, GenerateResponse, Usage, join
+from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage, join
 from llm_council.models.request import CacheMode, GenerateRequest, cache_mode
 from llm_council.providers.base import ProviderAdapter, call, stream
 
@@ -30,24 +33,24 @@ _log = logging.getLogger("llm_council")
 
 
 class Cached(Wrapper):
-    """Answer a request that was answered before from what was kept, and equal ones at the same time with one call.
+    """Answer a request that was answered before from a store, and equal concurrent requests with one call.
 
-    Equal are requests to one account at one address that differ in nothing but their time, their idempotency key, their
-    metadata and whether they are streamed. What is kept stands under a hash of these. Kept are whole answers alone: no
-    failure, none that was cut, filtered or refused. A stream is kept once it has ended, and given again in the same
-    pieces; an answer that was not streamed comes as one piece.
+    Two requests are equal if they go to one account at one address and differ at most in timeout, idempotency key,
+    metadata and whether they are streamed. The store's key is a hash of all the rest. Only whole answers are stored: no
+    failures, and no answer that was cut, filtered or refused. A stream is stored once it has ended, and returned in the
+    same pieces; an answer that was not streamed is returned as one piece.
 
-    An answer from the cache costs nothing: its ``usage`` is 0, its ``cost`` 0, and ``extra["cache"]`` has its age in
-    seconds and the tokens that it took when it was asked for. A store that fails is a warning, and never a call's
-    failure. Seats that hold one cached provider and are asked the same get the same answer.
+    A cached answer costs nothing: its ``usage`` and ``cost`` are 0, and ``extra["cache"]`` holds its age in seconds and
+    the tokens of the original call. A store that fails causes a warning in the log, and no call to fail. Seats that
+    share one cached provider and are asked the same get the same answer.
 
     Args:
         inner: the provider.
-        ttl: seconds for which an answer counts; None is for ever.
-        store: where answers are kept: a ``CacheStore``, or the path of a SQLite file; None is a ``MemoryStore``.
-        size: most bytes of what is kept, for a store that is made here.
-        mode: what to do with requests whose ``cache`` says nothing; None reads and writes.
-        clock: seconds since the epoch.
+        ttl: seconds until an answer expires; None is never.
+        store: a ``CacheStore``, or the path of a SQLite file; None is a ``MemoryStore``.
+        size: most bytes of a store that is created here.
+        mode: the mode of requests whose ``cache`` is None; None reads and writes.
+        clock: returns seconds since the epoch.
     """
 
     _heeds_cancellation = True
@@ -65,40 +68,40 @@ class Cached(Wrapper):
         super().__init__(inner)
         if ttl is not None and not 0 < ttl < inf:
             raise InvalidOption(f"ttl: a number of seconds above 0, got {ttl!r:.80}")
-        room = {} if size is None else {"size": size}
+        options = {} if size is None else {"size": size}
         self.store: CacheStore
         if store is None:
-            self.store = MemoryStore(**room)
+            self.store = MemoryStore(**options)
         elif isinstance(store, str | os.PathLike):
-            self.store = SQLiteStore(store, **room)
+            self.store = SQLiteStore(store, **options)
         elif size is None:
             self.store = store
         else:
-            raise InvalidOption("size: say it to the store, which is given here")
+            raise InvalidOption("size: give it to the store itself, not to Cached")
         self._ttl = ttl
         self._mode = cache_mode(mode)
         self._clock = clock
         self._identity = inner.cache_identity()
-        self._flights: dict[str, _Flight] = {}
+        self._shared_calls: dict[str, _SharedCall] = {}
         self._lock = threading.Lock()
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Return the kept answer, or ask the held provider."""
+        """Return the stored answer, or call the wrapped provider."""
         found = await self._find(request)
         if found is None:
             return await call(self.inner, request)
         if isinstance(found, Entry):
-            return self._again(found)
+            return self._as_cached(found)
         with found:
             response = await call(self.inner, request)
-            await found.land(response)
+            await found.finish(response)
         return response
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Yield the kept answer, or the held provider's as it arrives."""
+        """Yield the stored answer, or the wrapped provider's as it arrives."""
         found = await self._find(request)
         if isinstance(found, Entry):
-            for chunk in _pieces(self._again(found), found.cuts):
+            for chunk in _split(self._as_cached(found), found.cuts):
                 yield chunk
             return
         chunks: list[GenerateChunk] = []
@@ -114,19 +117,19 @@ class Cached(Wrapper):
                     chunks.append(chunk)
                     yield chunk
                 cuts = tuple(len(chunk.text) for chunk in chunks if chunk.text)
-                await found.land(join(chunks), cuts)
+                await found.finish(join(chunks), cuts)
 
     async def aclose(self) -> None:
-        """Close what the held provider and the store opened."""
+        """Close the resources of the wrapped provider and of the store."""
         await self.store.aclose()
         await super().aclose()
 
-    async def _find(self, request: GenerateRequest) -> Entry | _Flight | None:
-        """Return what is kept, or the flight of which this call is the pilot; None has nothing to do with the cache.
+    async def _find(self, request: GenerateRequest) -> Entry | _SharedCall | None:
+        """Return a stored answer, or the shared call that this request must make; None bypasses the cache.
 
         Raises:
-            NotCached: only what is kept was wanted.
-            CouncilError: an equal call that this one waited for failed.
+            NotCached: the mode allows stored answers only, and there is none.
+            CouncilError: the error of an equal concurrent call.
         """
         mode = request.cache or self._mode
         key = None if mode is CacheMode.OFF else key_of(request, self._identity)
@@ -135,100 +138,96 @@ class Cached(Wrapper):
                 raise NotCached("a request with values that JSON cannot say is never cached")
             return None
         if mode in (CacheMode.READ, CacheMode.ONLY):
-            entry = await self._kept(key)
+            entry = await self._load(key)
             if entry is None and mode is CacheMode.ONLY:
                 raise NotCached(f"no answer of {self.name} to this request is kept")
             return entry
         while True:
-            own = _Flight(self, key)
+            own = _SharedCall(self, key)
             with self._lock:
-                flight = self._flights.setdefault(key, own)
-                landed = flight.board() if flight is not own else None
-            if landed is None:
-                return await self._pilot(own, reads=mode is not CacheMode.WRITE)
-            await landed.wait()
-            if isinstance(flight.outcome, CouncilError):
-                raise copy.copy(flight.outcome)
-            if flight.outcome is not None:
-                return flight.outcome
-
-    async def _pilot(self, own: _Flight, *, reads: bool) -> Entry | _Flight:
-        """Return what is kept, which ends the flight, or the flight."""
-        if not reads:
+                shared = self._shared_calls.setdefault(key, own)
+                ended = shared.join() if shared is not own else None
+            if ended is None:
+                break
+            await ended.wait()
+            if isinstance(shared.outcome, CouncilError):
+                raise copy.copy(shared.outcome)
+            if shared.outcome is not None:
+                return shared.outcome
+        if mode is CacheMode.WRITE:
             return own
         try:
-            entry = own.outcome = await self._kept(own.key)
-        except BaseException:  # a cancellation
+            own.outcome = await self._load(key)
+        except BaseException:  # cancellation: the next waiting request makes the call
             own.end()
             raise
-        if entry is None:
+        if own.outcome is None:
             return own
         own.end()
-        return entry
+        return own.outcome
 
-    async def _kept(self, key: str) -> Entry | None:
+    async def _load(self, key: str) -> Entry | None:
         try:
             return await self.store.get(key, self._clock())
-        except Exception as error:  # noqa: BLE001 - a store may be anybody's
-            _log.warning("%s: what is cached cannot be read: %s", self.name, error)
+        except Exception as error:  # noqa: BLE001 - a third-party store may raise anything
+            _log.warning("%s: the cache cannot be read: %s", self.name, error)
             return None
 
-    async def _keep(self, key: str, entry: Entry) -> None:
+    async def _save(self, key: str, entry: Entry) -> None:
         try:
             await self.store.put(key, entry, self._clock())
-        except Exception as error:  # noqa: BLE001 - a store may be anybody's
+        except Exception as error:  # noqa: BLE001 - a third-party store may raise anything
             _log.warning("%s: an answer cannot be cached: %s", self.name, error)
 
-    def _again(self, entry: Entry) -> GenerateResponse:
-        """Return a kept answer as one that cost nothing; what its holder may change is copied."""
+    def _as_cached(self, entry: Entry) -> GenerateResponse:
+        """Return a stored answer with usage and cost 0; values that the caller may change are copied."""
         response, usage = entry.response, entry.response.usage
-        took = None if usage is None else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+        tokens = None if usage is None else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
         return copy_with(
             response,
-            usage=_NOTHING,
-            cost=_FREE,
-            attempts=_AT_ONCE,
-            structured=copy.deepcopy(response.structured) if response.structured is not None else None,
-            extra={**copy.deepcopy(response.extra), "cache": {"age": self._clock() - entry.at, "usage": took}},
+            usage=_NO_TOKENS,
+            cost=_NO_COST,
+            attempts=_NO_ATTEMPTS,
+            structured=copy.deepcopy(response.structured),
+            extra={**copy.deepcopy(response.extra), "cache": {"age": self._clock() - entry.at, "usage": tokens}},
         )
 
 
-_NOTHING = Usage(input_tokens=0, output_tokens=0)
-_FREE = Cost(usd=0.0, source=CostSource.REPORTED, complete=True)
-_AT_ONCE = (Attempt(at=0.0, elapsed=0.0),)
+_NO_TOKENS = Usage(input_tokens=0, output_tokens=0)
+_NO_COST = Cost(usd=0.0, source=CostSource.REPORTED, complete=True)
+_NO_ATTEMPTS = (Attempt(at=0.0, elapsed=0.0),)
 
 
-class _Flight:
-    """One call for all who ask the same at the same time.
+class _SharedCall:
+    """One call for all equal requests at the same time.
 
-    Its pilot makes the call. Where the pilot is cancelled, or its own time is over, the next of the others takes over.
+    The request that came first makes the call. If it is cancelled or runs out of its own time, the next one makes it.
 
     Attributes:
-        key: the name of the request.
-        outcome: what the others get; None leaves them to themselves.
+        key: the key of the request.
+        outcome: the answer or the error for the other requests; None makes one of them repeat the call.
     """
 
     def __init__(self, cached: Cached, key: str) -> None:
         self.outcome: Entry | CouncilError | None = None
         self._cached = cached
         self.key = key
-        self._waiting: list[Waiter] = []
+        self._waiting: list[tuple[loops.Loop, anyio.Event]] = []
 
-    def board(self) -> anyio.Event:
-        """Return the event of its end; call it under the lock."""
-        waiter = Waiter(None)
-        self._waiting.append(waiter)
-        return waiter.arm()
+    def join(self) -> anyio.Event:
+        """Return an event that is set when the call ends. The caller holds the lock."""
+        event = anyio.Event()
+        self._waiting.append((loops.current(), event))
+        return event
 
-    async def land(self, response: GenerateResponse, cuts: tuple[int, ...] = ()) -> None:
-        """Hand on an answer, and keep it where it is worth it."""
+    async def finish(self, response: GenerateResponse, cuts: tuple[int, ...] = ()) -> None:
+        """Pass an answer to the waiting requests, and store it if it is whole."""
         cached = self._cached
         at = cached._clock()
         expires = None if cached._ttl is None else at + cached._ttl
-        kept = copy_with(response, raw=None, attempts=())
-        self.outcome = Entry(response=kept, cuts=cuts, at=at, expires=expires)
-        if is_worth_keeping(response):
-            await cached._keep(self.key, self.outcome)
+        self.outcome = Entry(response=copy_with(response, raw=None, attempts=()), cuts=cuts, at=at, expires=expires)
+        if is_whole(response):
+            await cached._save(self.key, self.outcome)
 
     def __enter__(self) -> None:
         pass
@@ -239,22 +238,89 @@ class _Flight:
         self.end()
 
     def end(self) -> None:
-        """Let the others go."""
+        """Wake the waiting requests, each in its own event loop."""
         with self._cached._lock:
-            del self._cached._flights[self.key]
-        for waiter in self._waiting:
-            waiter.wake()
+            del self._cached._shared_calls[self.key]
+        for loop, event in self._waiting:
+            loop.soon(event.set)
 
 
-def _pieces(response: GenerateResponse, cuts: tuple[int, ...]) -> list[GenerateChunk]:
-    """Return an answer in the pieces in which its text once came."""
+def _split(response: GenerateResponse, cuts: tuple[int, ...]) -> list[GenerateChunk]:
+    """Return an answer in the pieces in which its text arrived."""
     whole = GenerateChunk.whole(response)
     if len(cuts) < 2 or sum(cuts) != len(whole.text):
         return [whole]
-    first = GenerateChunk(reasoning=whole.reasoning, model=whole.model, adjustments=whole.adjustments)
-    pieces, start = [first] if whole.reasoning or whole.adjustments else [], 0
+    pieces: list[GenerateChunk] = []
+    adjustments = whole.adjustments
+    if whole.reasoning or whole.adjustments:
+        pieces.append(GenerateChunk(reasoning=whole.reasoning, model=whole.model, adjustments=whole.adjustments))
+        adjustments = ()
+    start = 0
     for cut in cuts:
         pieces.append(GenerateChunk(text=whole.text[start : start + cut]))
         start += cut
-    last = attrs.evolve(whole, text="", reasoning="", adjustments=() if pieces[0] is first else whole.adjustments)
-    return [*pieces, last]
+    return [*pieces, attrs.evolve(whole, text="", reasoning="", adjustments=adjustments)]
+
+
+_KEY_VERSION: Final = 1  # part of every key: a new number makes all stored answers unreachable
+_NOT_IN_KEY: Final = frozenset(["timeout_seconds", "idempotency_key", "metadata", "stream", "cache"])
+
+
+def key_of(request: GenerateRequest, identity: str) -> str | None:
+    """Return the store's key for a request: a hash, which reveals neither request nor account.
+
+    Args:
+        request: the request.
+        identity: the provider's ``cache_identity``.
+
+    Returns:
+        64 hexadecimal digits; None for a request with values that JSON cannot represent.
+    """
+    fields = {}
+    for name in _field_names(GenerateRequest):
+        value = getattr(request, name)
+        if name not in _NOT_IN_KEY and value is not None:
+            fields[name] = _plain(value)
+    try:
+        text = json.dumps([_KEY_VERSION, identity, fields], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError):
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of the models as JSON values; other values are left to ``json``, which refuses them."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            return object()  # ``json`` would write the key 1 as "1"
+        return {key: _plain(item) for key, item in value.items()}
+    cls = type(value)
+    if not attrs.has(cls):
+        return value
+    fields = {}
+    for name in _field_names(cls):
+        part = getattr(value, name)
+        if part is not None:
+            fields[name] = _plain(part)
+    return {cls.__name__: fields}
+
+
+@cache
+def _field_names(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(cls))
+
+
+def is_whole(response: GenerateResponse) -> bool:
+    """Return True for an answer that was not cut, filtered or refused, and did not end for an unknown reason.
+
+    An answer without any finish reason counts as whole.
+    """
+    if response.refusal:
+        return False
+    if response.finish_reason is None:
+        return response.raw_finish_reason is None
+    return response.finish_reason in (FinishReason.STOP, FinishReason.TOOL_CALLS)

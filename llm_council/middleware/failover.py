@@ -1,4 +1,4 @@
-"""One provider after the other, until one answers."""
+"""Failover: call one provider after the other, until one answers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from llm_council.errors import (
     RequestRejected,
     RequestTooLarge,
 )
-from llm_council.middleware._several import FAILURES, Member, Several
-from llm_council.middleware._wrapper import later
+from llm_council.middleware._group import FAILURES, Member, ProviderGroup
+from llm_council.middleware._wrapper import shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -27,26 +27,26 @@ from llm_council.providers.base import ProviderAdapter
 __all__ = ["Failover"]
 
 
-class Failover(Several):
-    """Ask the first provider; where it fails, the next.
+class Failover(ProviderGroup):
+    """Call the first provider; if it fails, the next.
 
-    What the next could do no better fails at once: a request that the vendor does not accept (``RequestRejected``,
-    ``RequestTooLarge``) and an answer that it withheld (``ContentFiltered``). An unknown model, too long a context, a
-    missing capability or a missing key of one provider is no reason not to ask another.
+    Errors that the next provider would repeat are raised at once: a request that the vendor rejects
+    (``RequestRejected``, ``RequestTooLarge``) and an answer that it filtered (``ContentFiltered``). After an unknown
+    model, too long a context, a missing capability or a missing key, the next provider is called.
 
-    A provider that failed ``failures`` times in a row is left alone for ``cool_down`` seconds, or for as long as its
-    Retry-After said; a wrong key or an empty account does that at once. Then one call looks whether it is well again.
+    A provider that failed ``failures`` times in a row gets no calls for ``cool_down`` seconds, or for the time of its
+    Retry-After; a wrong key or an empty account has that effect at once. Then one call tests it.
 
     Args:
         providers: the providers, the first choice first.
         name: the name of this instance.
-        mid_stream: what happens to a stream that breaks off after its first words: ``"error"`` raises, ``"restart"``
-            sends a piece with ``reset`` set, which voids all that came before it, then the next provider's answer.
-            Before the first words, the next provider is asked without anybody noticing.
-        patience: most seconds for one provider while another could follow; None leaves it the call's own time.
-        failures: failures in a row after which a provider is left alone.
-        cool_down: seconds for which it is.
-        clock: monotonic seconds.
+        mid_stream: what happens to a stream that fails after its first text: ``"error"`` raises, ``"restart"`` yields a
+            chunk with ``reset`` set, which voids all chunks before it, then the next provider's answer. Before the
+            first text, the next provider is called and the consumer does not notice.
+        patience: most seconds for one provider while another one could follow; None is the call's own time.
+        failures: failures in a row after which a provider gets no calls.
+        cool_down: seconds without calls.
+        clock: returns monotonic seconds.
     """
 
     name = "failover"
@@ -74,94 +74,94 @@ class Failover(Several):
         self._patience = patience
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Ask one provider after the other, until one answers."""
-        row = _Row(self, request)
-        member = row.first()
+        """Call one provider after the other, until one answers."""
+        attempts = _Attempts(self, request)
+        member = attempts.first()
         while True:
             try:
-                response = await self._ask(member, request, row.patience())
+                response = await self._call(member, request, attempts.patience())
             except FAILURES as error:
-                member = row.after(error)
+                member = attempts.after(error)
             else:
-                return row.answered(response)
+                return attempts.with_attempts(response)
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the answer of the first provider that gives one."""
-        row = _Row(self, request)
-        member = row.first()
-        shown = False
+        attempts = _Attempts(self, request)
+        member = attempts.first()
+        yielded = False
         while True:
-            silent: list[GenerateChunk] = []  # pieces without words: of a provider that then fails, nobody sees them
-            said = False
+            held: list[GenerateChunk] = []  # chunks before the first text; dropped if the provider then fails
+            begun = False
             try:
-                async with aclosing(self._listen(member, request, row.patience())) as chunks:
+                async with aclosing(self._stream(member, request, attempts.patience())) as chunks:
                     async for chunk in chunks:
-                        if not said and not (chunk.text or chunk.reasoning or chunk.refusal or chunk.tool_calls):
-                            silent.append(chunk)
+                        begun = begun or bool(chunk.text or chunk.reasoning or chunk.refusal or chunk.tool_calls)
+                        held.append(chunk)
+                        if not begun:
                             continue
-                        for piece in silent:
+                        yielded = True
+                        for piece in held:
                             yield piece
-                        silent.clear()
-                        said = shown = True
-                        yield chunk
-                for piece in silent:
+                        held.clear()
+                for piece in held:
                     yield piece
             except FAILURES as error:
-                if shown and not self._restarts:
-                    row.give_up(error)
-                failed, member = member, row.after(error)
-                if said:
+                if yielded and not self._restarts:
+                    attempts.give_up(error)
+                failed, member = member, attempts.after(error)
+                if begun:
                     yield GenerateChunk(reset=f"{failed.name} failed after its first words: {error.message}")
             else:
                 return
 
 
-class _Row:
-    """The providers that one call has asked, and will ask."""
+class _Attempts:
+    """The attempts of one call, and the providers that it has not called yet."""
 
     def __init__(self, failover: Failover, request: GenerateRequest) -> None:
         self._failover = failover
         self._scope = call_context.current()
         self._clock = failover._clock
         self._began = self._start = self._clock()
-        said = [seconds for seconds in (request.timeout_seconds, self._scope.left()) if seconds is not None]
-        self._ends = self._scope.clock() + min(said) if said else math.inf
+        bounds = [seconds for seconds in (request.timeout_seconds, self._scope.left()) if seconds is not None]
+        self._end = self._scope.clock() + min(bounds) if bounds else math.inf
         self._left = list(reversed(failover._members))
-        self._tries: list[Attempt] = []
+        self._attempts: list[Attempt] = []
         self._best: CouncilError | None = None
 
     def first(self) -> Member:
-        """Return whom to ask first.
+        """Return the first provider.
 
         Raises:
-            ServerFailed: all of them are left alone.
+            ServerFailed: none may be called now.
         """
-        member = self._admitted()
+        member = self._next_admitted()
         if member is None:
-            raise self._failover._resting()
+            raise self._failover._none_available()
         return member
 
     def patience(self) -> float | None:
-        """Return the most seconds for the one that is asked now: all there are where nobody could follow."""
+        """Return the most seconds for the current provider; None if no other one could follow it."""
         now = self._clock()
         others = any(member.breaker.wait(now) == 0 for member in self._left)
         return self._failover._patience if others else None
 
     def after(self, error: CouncilError) -> Member:
-        """Return whom to ask after a failure.
+        """Return the next provider after a failure.
 
         Raises:
-            CouncilError: nobody; it has all tries.
+            CouncilError: the same error, with all attempts, if there is no next provider.
         """
-        if not _may_be_better(error) or self._scope.clock() >= self._ends:
+        if not _may_differ_elsewhere(error) or self._scope.clock() >= self._end:
             self.give_up(error)
-        member = self._admitted()
+        member = self._next_admitted()
         if member is None:
             self.give_up(error)
         if self._scope.afford is not None and not self._scope.afford(error):
             member.breaker.ended()
             self.give_up(error)
-        self._tries.append(self._try(error, 0.0))
+        self._attempts.append(self._attempt(error, 0.0))
         if self._best is None or error.retryable:
             self._best = error
         if self._scope.tried is not None:
@@ -170,28 +170,33 @@ class _Row:
         return member
 
     def give_up(self, error: CouncilError) -> NoReturn:
-        """Raise the error with all tries; after one that another try may mend, that one: the whole row may be tried."""
-        self._tries.append(self._try(error, None))
+        """Raise the error, or a retryable one from before it, with all attempts.
+
+        A retryable error makes a ``Retry`` around this middleware repeat all calls.
+        """
+        self._attempts.append(self._attempt(error, None))
         best = self._best
-        if best is not None and best.retryable and not error.retryable and _may_be_better(error):
+        if best is not None and best.retryable and not error.retryable and _may_differ_elsewhere(error):
             error = best
-        error.attempts = tuple(self._tries)
+        error.attempts = tuple(self._attempts)
         raise error
 
-    def answered(self, response: GenerateResponse) -> GenerateResponse:
-        """Return the answer with all tries."""
-        if not self._tries:
+    def with_attempts(self, response: GenerateResponse) -> GenerateResponse:
+        """Return the answer with the attempts of all providers."""
+        if not self._attempts:
             return response
-        return copy_with(response, attempts=(*self._tries, *later(response.attempts, self._start - self._began)))
+        return copy_with(
+            response, attempts=(*self._attempts, *shift_attempts(response.attempts, self._start - self._began))
+        )
 
-    def _admitted(self) -> Member | None:
+    def _next_admitted(self) -> Member | None:
         while self._left:
             member = self._left.pop()
             if member.breaker.admit(self._clock()):
                 return member
         return None
 
-    def _try(self, error: CouncilError, wait: float | None) -> Attempt:
+    def _attempt(self, error: CouncilError, wait: float | None) -> Attempt:
         return Attempt(
             at=self._start - self._began,
             elapsed=self._clock() - self._start,
@@ -203,8 +208,8 @@ class _Row:
         )
 
 
-def _may_be_better(error: CouncilError) -> bool:
-    """Tell whether another provider may do what this one did not."""
+def _may_differ_elsewhere(error: CouncilError) -> bool:
+    """Return True if another provider may succeed after this error."""
     if isinstance(error, ContentFiltered | RequestTooLarge):
         return False
     return type(error) is not RequestRejected

@@ -1,4 +1,4 @@
-"""One model of a provider."""
+"""Pinned: always call one model of a provider."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Pinned"]
 
 
 class Pinned(Wrapper):
-    """Ask one model, whichever the request names: so that providers which spell models differently can stand together.
+    """Call one model, whichever the request names. ``Failover`` needs this for providers that name models differently.
 
     Args:
         inner: the provider.
@@ -31,7 +31,7 @@ class Pinned(Wrapper):
         self.model = model
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Ask the model."""
+        """Call the model."""
         return await call(self.inner, copy_with(request, model=self.model))
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
@@ -44,5 +44,5 @@ class Pinned(Wrapper):
         return self.inner._profile_of(self.model)
 
     def cache_identity(self) -> str:
-        """Return the held provider's and the model."""
+        """Return the wrapped provider's identity and the model."""
         return f"{super().cache_identity()}/{self.model}"

@@ -1,7 +1,7 @@
-"""The one retry loop.
+"""Retry: repeat a failed call. This is the only retry loop of the package.
 
-The known libraries sleep past deadlines and take no clock; this is small enough to own. What may be tried again is not
-decided here but where an error is born: ``CouncilError.retryable``, from status and the vendor's machine code.
+The retry libraries on PyPI sleep past a deadline and cannot take a clock, so this loop is our own. It does not decide
+which errors may be retried: the place that raises an error sets ``CouncilError.retryable``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import anyio
 
 from llm_council._runtime import call_context
 from llm_council.errors import Attempt, ProviderError, ReplyError, TimedOut
-from llm_council.middleware._wrapper import Wrapper, later
+from llm_council.middleware._wrapper import Wrapper, shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
@@ -28,17 +28,17 @@ __all__ = ["Retry"]
 
 
 class Retry(Wrapper):
-    """Make a failed call again, when it may succeed and there is time.
+    """Repeat a failed call if it may succeed and there is time.
 
-    Waits grow from ``policy.base`` with full jitter up to ``policy.cap``; a vendor's Retry-After is kept to the letter
-    when it is at most ``policy.max_retry_after`` and fits into the time left, else the call fails at once with
-    ``retry_after`` set. A timeout and a reply that cannot be read are tried again once. A stream is restarted only
-    before its first piece with content was handed on. Every try carries the same idempotency key.
+    The waits grow from ``policy.base`` with full jitter up to ``policy.cap``. A vendor's Retry-After replaces the wait
+    if it is at most ``policy.max_retry_after`` and fits into the time left; otherwise the call fails at once with
+    ``retry_after`` set. A timeout and an unreadable reply are retried once. A stream is restarted only before its first
+    chunk with content. All attempts carry the same idempotency key.
 
     Args:
         inner: the provider.
-        policy: how often and how long.
-        sleep: waits for some seconds.
+        policy: the number of retries and their waits.
+        sleep: waits for a number of seconds.
         rng: the source of jitter.
     """
 
@@ -61,24 +61,24 @@ class Retry(Wrapper):
         self._rng = rng or random.Random()
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Ask the held provider, again where that may help."""
-        tries = _Tries(self, request)
+        """Call the wrapped provider, and repeat the call if that may help."""
+        attempts = _Attempts(self, request)
         while True:
-            tries.begin()
+            attempts.begin()
             try:
-                response = await call(self.inner, request, deadline=tries.left())
+                response = await call(self.inner, request, deadline=attempts.left())
             except ProviderError as error:
-                await self._sleep(tries.failed(error))
+                await self._sleep(attempts.failed(error))
             else:
-                return copy_with(response, attempts=tries.succeeded(response))
+                return copy_with(response, attempts=attempts.succeeded(response))
 
     @heeding
     @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Yield the held provider's answer as it arrives; before its first words, restart where that may help."""
-        tries = _Tries(self, request)
+        """Yield the wrapped provider's answer as it arrives; restart it before its first content if that may help."""
+        attempts = _Attempts(self, request)
         while True:
-            tries.begin()
+            attempts.begin()
             shown = False
             try:
                 async with aclosing(stream(self.inner, request)) as chunks:
@@ -87,105 +87,100 @@ class Retry(Wrapper):
                         yield chunk
             except ProviderError as error:
                 if shown:
-                    tries.give_up(error)
+                    attempts.give_up(error)
                     raise
-                await self._sleep(tries.failed(error))
+                await self._sleep(attempts.failed(error))
             else:
-                tries.succeeded()
+                attempts.succeeded()
                 return
 
 
-class _Tries:
-    """The tries of one call."""
+class _Attempts:
+    """The attempts of one call."""
 
     def __init__(self, retry: Retry, request: GenerateRequest) -> None:
         self._policy, self._rng = retry.policy, retry._rng
         self._scope = call_context.current()
         self._began = self._scope.clock()
         left = seconds_for(retry, request, None)
-        self._ends = math.inf if left is None else self._began + left
-        self._plural: bool = getattr(retry.inner, "_makes_several_calls", False)
-        self._tries: list[Attempt] = []
+        self._end = math.inf if left is None else self._began + left
+        self._inner_reports_attempts: bool = getattr(retry.inner, "_makes_several_calls", False)
+        self._attempts: list[Attempt] = []
         self._retries = 0
         self._start = self._began
 
     def begin(self) -> None:
-        """Note the start of a try."""
+        """Record the start of an attempt."""
         self._start = self._scope.clock()
 
     def left(self) -> float | None:
-        """Return the seconds that are left to a further try; None for the first one, which has what the call has."""
-        return max(0.0, self._ends - self._start) if self._retries and self._ends < math.inf else None
+        """Return the seconds left for a retry; None for the first attempt, which the call's own time bounds."""
+        return max(0.0, self._end - self._start) if self._retries and self._end < math.inf else None
 
     def succeeded(self, response: GenerateResponse | None = None) -> tuple[Attempt, ...]:
-        """Note the end of the call, and return all its tries: those that what is held made in its last one, too."""
+        """Record success, and return all attempts, those of the wrapped provider in its last call included."""
         if self._scope.tokens is not None:
             self._scope.tokens.give_back()
-        if response is None or not self._plural or len(response.attempts) < 2:
-            self._tries.append(self._attempt(request_id=response.request_id if response else None))
+        if response is None or not self._inner_reports_attempts or len(response.attempts) < 2:
+            self._attempts.append(self._attempt(request_id=response.request_id if response else None))
         else:
-            self._tries += later(response.attempts, self._start - self._began)
-        return tuple(self._tries)
+            self._attempts += shift_attempts(response.attempts, self._start - self._began)
+        return tuple(self._attempts)
 
     def failed(self, error: ProviderError) -> float:
-        """Return the seconds to wait before the next try.
+        """Return the seconds to wait before the next attempt.
 
         Raises:
-            ProviderError: the same error, with every try in ``attempts``: there is to be no next one.
+            ProviderError: the same error, with all attempts, if there is no next one.
         """
         wait = self._wait(error)
         if wait is None:
             self.give_up(error)
-            try:
-                raise error
-            finally:
-                del error  # no cycle through the traceback: it would keep what the call had read
-        self._note(error, wait)
+            raise error
+        self._record(error, wait)
         self._retries += 1
         return wait
 
     def give_up(self, error: ProviderError) -> None:
-        """Write every try into the error of the last one."""
-        self._note(error, None)
-        error.attempts = tuple(self._tries)
+        """Set ``attempts`` and ``elapsed`` of the last error."""
+        self._record(error, None)
+        error.attempts = tuple(self._attempts)
         error.elapsed = self._scope.clock() - self._began
 
-    def _note(self, error: ProviderError, wait: float | None) -> None:
-        if self._plural and len(error.attempts) > 1:  # those that what is held made in this one
-            *earlier, last = later(error.attempts, self._start - self._began)
-            self._tries += [*earlier, copy_with(last, retry_in=wait)]
+    def _record(self, error: ProviderError, wait: float | None) -> None:
+        if self._inner_reports_attempts and len(error.attempts) > 1:
+            *earlier, last = shift_attempts(error.attempts, self._start - self._began)
+            self._attempts += [*earlier, copy_with(last, retry_in=wait)]
         else:
-            self._tries.append(self._failure(error, wait))
+            attempt = self._attempt(
+                error=type(error).__name__,
+                message=error.message,
+                status=getattr(error, "status", None),
+                request_id=error.request_id,
+                retry_in=wait,
+            )
+            self._attempts.append(attempt)
         if self._scope.tried is not None:
             self._scope.tried(error, wait)
-
-    def _failure(self, error: ProviderError, wait: float | None) -> Attempt:
-        return self._attempt(
-            error=type(error).__name__,
-            message=error.message,
-            status=getattr(error, "status", None),
-            request_id=error.request_id,
-            retry_in=wait,
-        )
 
     def _attempt(self, **facts: object) -> Attempt:
         at = self._start - self._began
         return Attempt(at=at, elapsed=self._scope.clock() - self._start, **facts)  # type: ignore[arg-type]
 
     def _wait(self, error: ProviderError) -> float | None:
+        """Return the seconds to wait before a retry; None if there is to be none."""
         policy = self._policy
-        number = self._retries
-        once = isinstance(error, TimedOut | ReplyError)
-        if not error.retryable or number >= (min(1, policy.max_retries) if once else policy.max_retries):
+        most = policy.max_retries
+        if isinstance(error, TimedOut | ReplyError):
+            most = min(1, most)
+        if not error.retryable or self._retries >= most:
             return None
-        left = self._ends - self._scope.clock()
-        asked = error.retry_after
-        if asked is not None and asked > 0:
-            if not asked <= min(policy.max_retry_after, left):
-                return None
-            wait = asked
-        else:
-            wait = self._rng.uniform(0, min(policy.cap, policy.base * 2**number))
+        left = self._end - self._scope.clock()
+        wait = error.retry_after
+        if wait is None or wait <= 0:
+            wait = self._rng.uniform(0, min(policy.cap, policy.base * 2**self._retries))
+        elif not wait <= policy.max_retry_after:  # NaN included
+            return None
         if wait >= left:
             return None
         tokens = self._scope.tokens

@@ -1,4 +1,4 @@
-"""A span for each call, by OpenTelemetry's conventions for generative AI."""
+"""Traced: a span for each call, by OpenTelemetry's semantic conventions for generative AI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_council._runtime import call_context
 from llm_council.errors import CouncilError
-from llm_council.middleware import _genai
+from llm_council.middleware import _otel
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
@@ -18,18 +18,18 @@ __all__ = ["Traced"]
 
 
 class Traced(Wrapper):
-    """Put each call into a span ``chat MODEL``, and count its seconds and tokens; needs the extra ``otel``.
+    """Record each call as a span ``chat MODEL``, and its duration and tokens as metrics; needs the extra ``otel``.
 
-    The span is a child of the current one: of the seat's call where ``llm_council.observers.trace_runs`` listens, which
-    counts seconds and tokens itself. It has the request's knobs, the answer's model, tokens and finish reason, and the
-    type of a failure; no content unless that is asked for.
+    The span is a child of the current one. With ``llm_council.observers.trace_runs`` that is the span of the seat's
+    call, and ``trace_runs`` records the metrics. The span has the request's parameters, the answer's model, tokens and
+    finish reason, and the type of an error. It has content only if ``content`` is True.
 
     Args:
         inner: the provider.
-        content: put prompts and answers into the span too.
+        content: add prompts and answers to the span.
         tracer_provider: an OpenTelemetry ``TracerProvider``; None is the global one.
         meter_provider: an OpenTelemetry ``MeterProvider``; None is the global one.
-        clock: monotonic seconds.
+        clock: returns monotonic seconds.
 
     Raises:
         MissingDependency: OpenTelemetry is not installed.
@@ -48,103 +48,104 @@ class Traced(Wrapper):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(inner)
-        self._trace, self._context = _genai.api("trace"), _genai.api("context")
+        self._trace, self._context = _otel.otel_module("trace"), _otel.otel_module("context")
         self._tracer = self._trace.get_tracer("llm_council", tracer_provider=tracer_provider)
-        self._meters = _genai.Meters(meter_provider)
+        self._metrics = _otel.Metrics(meter_provider)
         self._content = content
         self._clock = clock
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Ask the held provider, in a span."""
-        spanned = _Spanned(self, request)
+        """Call the wrapped provider in a span."""
+        span = _CallSpan(self, request)
         try:
-            with spanned:
+            with span:
                 response = await call(self.inner, request)
         except BaseException as error:
-            spanned.failed(error)
+            span.failed(error)
             raise
-        spanned.answered(response)
+        span.answered(response)
         return response
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Yield the held provider's answer as it arrives; the span lasts to its end."""
-        spanned = _Spanned(self, request)
+        """Yield the wrapped provider's answer as it arrives; the span ends with it."""
+        span = _CallSpan(self, request)
         chunks: list[GenerateChunk] = []
         arriving = stream(self.inner, request)
         try:
             try:
                 while True:
-                    # Only while the held provider works: the consumer's own spans are no children of this one.
-                    with spanned:
+                    # Current only while the wrapped provider works: spans of the consumer are not its children.
+                    with span:
                         chunk = await anext(arriving, None)
                     if chunk is None:
                         break
                     if not chunks:
-                        spanned.begun()
+                        span.begun()
                     chunks.append(chunk)
                     yield chunk
             finally:
-                with spanned:
+                with span:
                     await arriving.aclose()
         except BaseException as error:
-            spanned.failed(error)
+            span.failed(error)
             raise
-        spanned.answered(join(chunks))
+        span.answered(join(chunks))
 
 
-class _Spanned:
-    """One call and its span, which is the current one in ``with`` blocks."""
+class _CallSpan:
+    """The span of one call. A ``with`` block makes it the current span."""
 
     def __init__(self, traced: Traced, request: GenerateRequest) -> None:
         self._traced = traced
         self._began = traced._clock()
         self._first: float | None = None
         self._token: Any = None
-        self._facts = facts = _genai.asked(traced.inner.name, request)
+        self._attributes = _otel.request_attributes(traced.inner.name, request)
         run_id = call_context.current().run_id
         if run_id is not None:
-            facts["llm_council.run.id"] = run_id
-        if traced._content:
-            facts = facts | _genai.said(request.turns())  # the meters have no use for it
+            self._attributes["llm_council.run.id"] = run_id
+        content = _otel.content_attributes(request.turns()) if traced._content else {}
         self._span = traced._tracer.start_span(
-            _genai.span_name(request.model), kind=traced._trace.SpanKind.CLIENT, attributes=facts
+            _otel.span_name(request.model),
+            kind=traced._trace.SpanKind.CLIENT,
+            attributes=self._attributes | content,
         )
-        # One that leads nowhere, since nobody traces, needs not be the current one.
-        self._leads = self._span.get_span_context().is_valid
+        # Without a configured SDK the span is a no-op, and need not become the current one.
+        self._is_real = self._span.get_span_context().is_valid
 
     def __enter__(self) -> None:
-        """Make the span the current one, for the block."""
-        if not self._leads:
+        if not self._is_real:
             return
         context = self._traced._context
         self._token = context.attach(self._traced._trace.set_span_in_context(self._span))
 
     def __exit__(self, *_: object) -> None:
-        if self._leads:
+        if self._is_real:
             self._traced._context.detach(self._token)
 
     def begun(self) -> None:
-        """Note the first piece."""
+        """Record the time of the first chunk."""
         self._first = self._traced._clock() - self._began
 
     def answered(self, response: GenerateResponse) -> None:
         """End the span with an answer."""
         if self._span.is_recording():
-            self._span.set_attributes(_genai.answered(response))
+            self._span.set_attributes(_otel.response_attributes(response))
             if self._traced._content:
-                self._span.set_attributes(_genai.said(response=response))
+                self._span.set_attributes(_otel.content_attributes(response=response))
         self._end(response=response)
 
     def failed(self, error: BaseException) -> None:
-        """End the span with a failure; a cancellation, or a stream that was left, is none."""
-        self._span.set_attributes(_genai.failed(error))
+        """End the span with an error. A cancellation or a closed stream does not set the error status."""
+        self._span.set_attributes(_otel.error_attributes(error))
         if isinstance(error, CouncilError):
             trace = self._traced._trace
-            words = f"{type(error).__name__}: {error.message}" if self._traced._content else type(error).__name__
-            self._span.set_status(trace.Status(trace.StatusCode.ERROR, words))
+            description = f"{type(error).__name__}: {error.message}" if self._traced._content else type(error).__name__
+            self._span.set_status(trace.Status(trace.StatusCode.ERROR, description))
         self._end(error=error)
 
     def _end(self, **how: Any) -> None:
         self._span.end()
-        if not self._traced._context.get_value(_genai.OBSERVED):
-            self._traced._meters.record(self._facts, self._traced._clock() - self._began, first=self._first, **how)
+        if not self._traced._context.get_value(_otel.OBSERVED):
+            elapsed = self._traced._clock() - self._began
+            self._traced._metrics.record(self._attributes, elapsed, first=self._first, **how)

@@ -19,7 +19,7 @@ from llm_council.events import (
     SeatReset,
     SeatStarted,
 )
-from llm_council.middleware import _genai
+from llm_council.middleware import _otel
 from llm_council.models import GenerateRequest, Phase, Plan, Status
 
 __all__ = ["trace_runs"]
@@ -65,9 +65,9 @@ class _Run:
 
 class _Tracer:
     def __init__(self, *, content: bool, tracer_provider: Any, meter_provider: Any) -> None:
-        self._trace, self._context = _genai.api("trace"), _genai.api("context")
+        self._trace, self._context = _otel.otel_module("trace"), _otel.otel_module("context")
         self._tracer = self._trace.get_tracer("llm_council", tracer_provider=tracer_provider)
-        self._meters = _genai.Meters(meter_provider)
+        self._metrics = _otel.Metrics(meter_provider)
         self._content = content
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
@@ -90,7 +90,7 @@ class _Tracer:
             case SeatStarted():
                 self._seat_started(run, event)
             case AttemptFailed() if (event.phase, event.seat) in run.calls:
-                facts = {**_genai.failed(event.error), "llm_council.retry_in": event.retry_in or 0.0}
+                facts = {**_otel.error_attributes(event.error), "llm_council.retry_in": event.retry_in or 0.0}
                 run.calls[event.phase, event.seat].span.add_event("attempt failed", facts)
             case SeatReset() if (event.phase, event.seat) in run.calls:
                 run.calls[event.phase, event.seat].span.add_event("stream began again")
@@ -109,7 +109,7 @@ class _Tracer:
             "llm_council.seats": [seat.name for seat in plan.seats],
         }
         if self._content:
-            facts |= _genai.said(GenerateRequest(prompt=plan.task or " ").turns())
+            facts |= _otel.content_attributes(GenerateRequest(prompt=plan.task or " ").turns())
         opened = _Open(self._tracer.start_span(f"invoke_agent {plan.subagent}", attributes=facts))
         opened.token = self._entered(opened.span)
         return _Run(plan, opened)
@@ -123,10 +123,10 @@ class _Tracer:
             max_tokens=plan.max_tokens,
             metadata={"phase": str(event.phase)},
         )
-        facts = _genai.asked(seat.provider, knobs)
+        facts = _otel.request_attributes(seat.provider, knobs)
         above = run.phases.get(event.phase, run.run)
         own = {**facts, "llm_council.seat": seat.name, "llm_council.run.id": plan.run_id}
-        opened = _Open(self._span(_genai.span_name(seat.model), above, own, self._trace.SpanKind.CLIENT), facts=facts)
+        opened = _Open(self._span(_otel.span_name(seat.model), above, own, self._trace.SpanKind.CLIENT), facts=facts)
         opened.token = self._entered(opened.span, observed=True)
         run.calls[event.phase, event.seat] = opened
 
@@ -137,14 +137,14 @@ class _Tracer:
         self._context.detach(opened.token)
         span, response, error = opened.span, event.response, event.error
         if response is not None:
-            span.set_attributes(_genai.answered(response))
+            span.set_attributes(_otel.response_attributes(response))
             if self._content:
-                span.set_attributes(_genai.said(response=response))
+                span.set_attributes(_otel.content_attributes(response=response))
         if error is not None:
-            span.set_attributes(_genai.failed(error))
+            span.set_attributes(_otel.error_attributes(error))
             self._fail(span, type(error).__name__)
         span.end()
-        self._meters.record(opened.facts, event.elapsed, response=response, error=error)
+        self._metrics.record(opened.facts, event.elapsed, response=response, error=error)
 
     def _finished(self, run: _Run, event: RunFinished) -> None:
         with self._lock:
@@ -164,7 +164,7 @@ class _Tracer:
     def _entered(self, span: Any, *, observed: bool = False) -> Any:
         """Make a span the current one for the tasks that follow, and return what takes that back."""
         context = self._trace.set_span_in_context(span)
-        return self._context.attach(self._context.set_value(_genai.OBSERVED, observed, context))
+        return self._context.attach(self._context.set_value(_otel.OBSERVED, observed, context))
 
     def _fail(self, span: Any, words: str) -> None:
         span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, words))

@@ -23,7 +23,7 @@ from llm_council.errors import (
     TimedOut,
     TruncatedReply,
 )
-from llm_council.middleware._breaker import LONGEST, Breaker, State
+from llm_council.middleware._breaker import MAX_RETRY_AFTER, Breaker, State
 
 OWN_FAULT = [RequestRejected("no"), ContextTooLong("long"), ContentFiltered("no"), CapabilityMissing("no")]
 HOPELESS = [AuthenticationFailed("no"), OutOfCredit("no"), MissingCredentials("no")]
@@ -43,7 +43,7 @@ class Machine(RuleBasedStateMachine):
         self.until = 0.0
         self.probing = False
 
-    @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 5.0, 31.0, 2 * LONGEST]))
+    @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 5.0, 31.0, 2 * MAX_RETRY_AFTER]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
@@ -86,12 +86,12 @@ class Machine(RuleBasedStateMachine):
             self.opened(self.now + self.cool_down)
 
     @precondition(lambda self: self.calls)
-    @rule(seconds=st.sampled_from([0.5, 7.0, 3 * LONGEST]))
+    @rule(seconds=st.sampled_from([0.5, 7.0, 3 * MAX_RETRY_AFTER]))
     def asked_to_wait(self, seconds: float) -> None:
         self.calls -= 1
         self.breaker.failed(RateLimited("wait", retry_after=seconds), self.now)
         self.in_a_row += 1
-        until = self.now + min(seconds, LONGEST)
+        until = self.now + min(seconds, MAX_RETRY_AFTER)
         self.opened(max(until, self.until) if self.state is State.OPEN else until)
 
     @precondition(lambda self: self.calls)

@@ -20,8 +20,7 @@ from strategies import examples
 
 from llm_council.errors import CouncilError, InvalidOption, NotCached, ServerFailed, StoreError, TimedOut
 from llm_council.middleware import Cached, MemoryStore, SQLiteStore
-from llm_council.middleware._cache_key import is_worth_keeping, key_of
-from llm_council.middleware.cache import Entry
+from llm_council.middleware.cache import Entry, is_whole, key_of
 from llm_council.models import (
     FinishReason,
     GenerateChunk,
@@ -159,7 +158,7 @@ def test_ten_threads_make_one_call_at_the_server() -> None:
         for thread in threads:
             thread.start()
         until = waiting_at_most(30)
-        while sum(len(flight._waiting) for flight in list(cached._flights.values())) < 9:
+        while sum(len(shared._waiting) for shared in list(cached._shared_calls.values())) < 9:
             until()
         go_on.set()
         for thread in threads:
@@ -215,7 +214,7 @@ async def test_the_pilot_s_cancellation_does_not_kill_the_others(store: Any) -> 
         pilot.cancel()
     assert texts == ["yes"] * 5
     assert (len(provider.requests), provider.cancelled) == (2, 1)
-    assert cached._flights == {}
+    assert cached._shared_calls == {}
     await cached.aclose()
 
 
@@ -272,8 +271,8 @@ async def test_one_whose_own_time_is_over_does_not_end_the_others() -> None:
         ({"finish_reason": "stop", "refusal": "no"}, False),
     ],
 )
-def test_what_is_worth_keeping(facts: Any, kept: bool) -> None:
-    assert is_worth_keeping(GenerateResponse(text="x", **facts)) is kept
+def test_what_is_whole(facts: Any, kept: bool) -> None:
+    assert is_whole(GenerateResponse(text="x", **facts)) is kept
 
 
 async def test_a_cut_answer_is_not_kept(store: Any, turns: Any) -> None:
@@ -560,7 +559,7 @@ class TestTheFile:
         ({"ttl": 0}, "ttl"),
         ({"ttl": float("inf")}, "ttl"),
         ({"size": 0}, "size"),
-        ({"size": 10, "store": MemoryStore()}, "say it to the store"),
+        ({"size": 10, "store": MemoryStore()}, "give it to the store"),
         ({"mode": "always"}, "one of off, read, write, only"),
     ],
 )

@@ -225,9 +225,9 @@ async def test_a_failing_stream_fails() -> None:
 async def test_no_percentile_is_quicker_than_a_timer() -> None:
     hedge = Hedge(Paced(0.0), after="p50", clock=lambda: 0.0)
     for _ in range(20):
-        assert hedge._delay(hedge._answers) is None
+        assert hedge._delay(hedge._answer_times) is None
         await call(hedge, REQUEST)
-    assert hedge._delay(hedge._answers) == 0.001
+    assert hedge._delay(hedge._answer_times) == 0.001
 
 
 @pytest.mark.parametrize("options", [{"after": "p0"}, {"after": "fast"}, {"after": -1.0}, {"after": 1.0, "most": 0}])

@@ -180,7 +180,7 @@ async def test_tokens_are_counted_together_in_parts(redis: Redis) -> None:
 async def test_killed_in_the_middle_it_counts_alone_and_comes_back(
     redis: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_council.middleware._shared_rates._ABSENCE", 0.0)
+    monkeypatch.setattr("llm_council.middleware._rates._PAUSE", 0.0)
     caplog.set_level(logging.INFO, "llm_council")
     limit = Limit(ScriptedProvider("yes"), rate="4/hour", shared=redis.url, key="house", max_wait=0)
     await call(limit, REQUEST)

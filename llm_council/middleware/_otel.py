@@ -1,7 +1,6 @@
-"""OpenTelemetry's words for calls to models: the GenAI semantic conventions, as far as they are used here.
+"""Names and attributes of OpenTelemetry's semantic conventions for generative AI, version 1.38 (spans and metrics).
 
-Written down once, as plain strings, so that nothing of OpenTelemetry is imported. Source: the semantic conventions for
-generative AI, spans and metrics, version 1.38.
+Plain strings: nothing of OpenTelemetry is imported with this module.
 """
 
 from __future__ import annotations
@@ -17,15 +16,26 @@ from llm_council.models.messages import ImagePart, Message, ReasoningPart
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
 
-__all__ = ["OBSERVED", "Meters", "answered", "api", "asked", "failed", "said", "span_name", "vendor"]
+__all__ = [
+    "OBSERVED",
+    "Metrics",
+    "content_attributes",
+    "error_attributes",
+    "otel_module",
+    "request_attributes",
+    "response_attributes",
+    "span_name",
+]
 
 OBSERVED = "llm_council.observed"
-"""Set in the context of a call that an observer of runs measures already."""
+"""Key in the context of a call whose metrics ``trace_runs`` records already."""
 
+# Bucket boundaries that the conventions recommend.
 SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
 
-_VENDORS = {
+# Values of ``gen_ai.provider.name`` that differ from our adapters' names.
+_PROVIDER_NAMES = {
     "gemini": "gcp.gemini",
     "vertex": "gcp.vertex_ai",
     "azure-openai": "azure.ai.openai",
@@ -34,8 +44,8 @@ _VENDORS = {
 }
 
 
-def api(part: str) -> Any:
-    """Return a module of OpenTelemetry's API.
+def otel_module(part: str) -> Any:
+    """Import a module of OpenTelemetry's API.
 
     Raises:
         MissingDependency: it is not installed.
@@ -46,21 +56,16 @@ def api(part: str) -> Any:
         raise MissingDependency("tracing needs OpenTelemetry: pip install 'llm-council-sdk[otel]'") from None
 
 
-def vendor(name: str) -> str:
-    """Return the conventions' word for a provider, where they have one."""
-    return _VENDORS.get(name, name)
-
-
 def span_name(model: str | None) -> str:
     """Return the name of a call's span."""
     return f"chat {model}" if model else "chat"
 
 
-def asked(provider: str, request: GenerateRequest) -> dict[str, Any]:
+def request_attributes(provider: str, request: GenerateRequest) -> dict[str, Any]:
     """Return the attributes of a request, without its content."""
-    facts: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": vendor(provider),
+        "gen_ai.provider.name": _PROVIDER_NAMES.get(provider, provider),
         "gen_ai.request.model": request.model,
         "gen_ai.request.max_tokens": request.max_tokens,
         "gen_ai.request.temperature": request.temperature,
@@ -69,13 +74,13 @@ def asked(provider: str, request: GenerateRequest) -> dict[str, Any]:
         "gen_ai.output.type": "json" if request.structured_output is not None else None,
         "llm_council.phase": request.metadata.get("phase"),
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
-def answered(response: GenerateResponse) -> dict[str, Any]:
+def response_attributes(response: GenerateResponse) -> dict[str, Any]:
     """Return the attributes of an answer, without its content."""
     usage, reason = response.usage, response.finish_reason
-    facts: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "gen_ai.response.model": response.model,
         "gen_ai.response.id": response.request_id,
         "gen_ai.response.finish_reasons": None if reason is None else [str(reason)],
@@ -83,38 +88,42 @@ def answered(response: GenerateResponse) -> dict[str, Any]:
         "llm_council.cost.usd": response.cost.usd if response.cost is not None else None,
     }
     if usage is not None:
-        facts |= {
+        attributes |= {
             "gen_ai.usage.input_tokens": usage.input_tokens,
             "gen_ai.usage.output_tokens": usage.output_tokens,
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
             "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
         }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
-def failed(error: BaseException) -> dict[str, Any]:
-    """Return the attributes of a failure. Its message is content: it may repeat the prompt."""
-    facts: dict[str, Any] = {"error.type": type(error).__name__ if isinstance(error, CouncilError) else "cancelled"}
+def error_attributes(error: BaseException) -> dict[str, Any]:
+    """Return the attributes of an error, without its message, which may quote the prompt."""
+    attributes: dict[str, Any] = {
+        "error.type": type(error).__name__ if isinstance(error, CouncilError) else "cancelled"
+    }
     status = getattr(error, "status", None)
     if isinstance(status, int):
-        facts["http.response.status_code"] = status
+        attributes["http.response.status_code"] = status
     if isinstance(error, CouncilError) and error.request_id:
-        facts["gen_ai.response.id"] = error.request_id
-    return facts
+        attributes["gen_ai.response.id"] = error.request_id
+    return attributes
 
 
-def said(turns: tuple[Message, ...] = (), response: GenerateResponse | None = None) -> dict[str, Any]:
-    """Return content as attributes: of the conversation so far, and of the answer."""
-    facts = {}
+def content_attributes(turns: tuple[Message, ...] = (), response: GenerateResponse | None = None) -> dict[str, Any]:
+    """Return the messages of a request, an answer, or both, with secrets masked."""
+    attributes = {}
     if turns:
-        facts["gen_ai.input.messages"] = json.dumps([{"role": str(turn.role), "parts": _parts(turn)} for turn in turns])
+        attributes["gen_ai.input.messages"] = json.dumps(
+            [{"role": str(turn.role), "parts": _parts(turn)} for turn in turns]
+        )
     if response is not None:
         message = {"role": "assistant", "parts": _parts(response.to_message())}
         if response.finish_reason is not None:
             message["finish_reason"] = str(response.finish_reason)
-        facts["gen_ai.output.messages"] = json.dumps([message])
-    return {name: redact(value) for name, value in facts.items()}
+        attributes["gen_ai.output.messages"] = json.dumps([message])
+    return {name: redact(value) for name, value in attributes.items()}
 
 
 def _parts(turn: Message) -> list[dict[str, Any]]:
@@ -126,17 +135,18 @@ def _parts(turn: Message) -> list[dict[str, Any]]:
             parts.append({"type": "reasoning", "content": part.text})
         else:
             parts.append({"type": "text", "content": part if isinstance(part, str) else part.text})
-    wishes = [
-        {"type": "tool_call", "id": wish.id, "name": wish.name, "arguments": wish.arguments} for wish in turn.tool_calls
+    parts += [
+        {"type": "tool_call", "id": tool_call.id, "name": tool_call.name, "arguments": tool_call.arguments}
+        for tool_call in turn.tool_calls
     ]
-    return [*parts, *wishes]
+    return parts
 
 
-class Meters:
-    """The instruments that count calls."""
+class Metrics:
+    """The histograms of calls."""
 
     def __init__(self, provider: Any = None) -> None:
-        meter = api("metrics").get_meter("llm_council", meter_provider=provider)
+        meter = otel_module("metrics").get_meter("llm_council", meter_provider=provider)
         seconds: Mapping[str, Any] = {"unit": "s", "explicit_bucket_boundaries_advisory": SECONDS}
         self._tokens = meter.create_histogram(
             "gen_ai.client.token.usage", unit="{token}", explicit_bucket_boundaries_advisory=TOKENS
@@ -146,31 +156,33 @@ class Meters:
 
     def record(
         self,
-        facts: Mapping[str, Any],
+        attributes: Mapping[str, Any],
         seconds: float,
         *,
         response: GenerateResponse | None = None,
         error: BaseException | None = None,
         first: float | None = None,
     ) -> None:
-        """Count a call.
+        """Record a call.
 
         Args:
-            facts: the attributes of its request.
-            seconds: how long it took.
+            attributes: the attributes of its request.
+            seconds: its duration.
             response: its answer.
-            error: why there is none.
-            first: seconds until its first piece, where it was streamed.
+            error: the reason why there is none.
+            first: seconds until the first chunk of a stream.
         """
-        words = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model")
-        labels = {name: facts[name] for name in words if name in facts}
+        names = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model")
+        labels = {name: attributes[name] for name in names if name in attributes}
         if response is not None and response.model:
             labels["gen_ai.response.model"] = response.model
-        ended = labels if error is None else labels | {"error.type": failed(error)["error.type"]}
+        ended = labels if error is None else labels | {"error.type": error_attributes(error)["error.type"]}
         self._duration.record(seconds, ended)
         if first is not None:
             self._first.record(first, labels)
         usage = response.usage if response is not None else None
-        for kind, count in (("input", usage and usage.input_tokens), ("output", usage and usage.output_tokens)):
+        if usage is None:
+            return
+        for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
             if count is not None:
                 self._tokens.record(count, labels | {"gen_ai.token.type": kind})

@@ -1,4 +1,4 @@
-"""The base of middleware that holds several providers and asks one of them, or one after the other."""
+"""The base of middleware with several providers, which calls one of them or one after the other."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, examine, stream
 
-__all__ = ["FAILURES", "Member", "Several"]
+__all__ = ["FAILURES", "Member", "ProviderGroup"]
 
 FAILURES = (ProviderError, MissingCredentials, MissingDependency)
-"""What another provider may do better: a key that one lacks is no reason not to ask the next."""
+"""Errors after which another provider may succeed; a missing key or package concerns one provider alone."""
 
 
 @attrs.define(eq=False)
 class Member:
-    """One of the providers held, and how it does.
+    """One provider of a group, with its state.
 
     Attributes:
-        place: its place among them, from 0.
-        name: the provider's name, numbered where another has it.
+        place: its index in the group.
+        name: the provider's name, with a number if an earlier one has the same.
         provider: the provider.
-        breaker: whether it may be asked.
-        weight: its share, where shares are weighed.
+        breaker: decides whether it may be called.
+        weight: its weight for ``Balance``.
         busy: calls in progress.
         chosen: calls so far.
-        speed: smoothed seconds of a whole answer, and of the first words of a streamed one; None is unknown.
+        speed: smoothed seconds until the whole answer (key False) and until the first piece of a stream (key True).
     """
 
     place: int
@@ -56,15 +56,15 @@ class Member:
     speed: dict[bool, float] = attrs.field(factory=dict)
 
 
-class Several(ProviderAdapter):
-    """Hold providers. It can do what any of them can; each fits what it is asked to itself.
+class ProviderGroup(ProviderAdapter):
+    """A group of providers. It has a capability if any of them has; each one fits the request to itself.
 
     Args:
         providers: the providers, at least one.
-        name: the name of this instance; None is the class's.
-        failures: failures in a row after which a provider is left alone.
-        cool_down: seconds for which it is, unless the vendor said how long; then one call looks whether it is well.
-        clock: monotonic seconds.
+        name: the name of this instance; None is that of the class.
+        failures: failures in a row after which a provider gets no calls.
+        cool_down: seconds without calls, unless the vendor's Retry-After is set. Then one call tests the provider.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -82,29 +82,29 @@ class Several(ProviderAdapter):
             raise InvalidOption(f"{type(self).__name__} needs at least one provider")
         self.providers = tuple(providers)
         if name is not None:
-            self.name = name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
-        self.capabilities = _united([p.capabilities for p in providers])  # type: ignore[misc]
+            self.name = name  # type: ignore[misc]  # a class attribute of adapters, an instance attribute here
+        self.capabilities = _union([p.capabilities for p in providers])  # type: ignore[misc]
         self._timeouts = Timeouts(total=None)  # each provider has its own
         self._retries = any(getattr(provider, "_retries", False) for provider in providers)
         self._clock = clock
         self._members = tuple(
             Member(place, name, provider, Breaker(failures, cool_down))
-            for place, (name, provider) in enumerate(zip(_numbered(providers), providers, strict=True))
+            for place, (name, provider) in enumerate(zip(_unique_names(providers), providers, strict=True))
         )
 
     def states(self) -> dict[str, str]:
-        """Return how each provider stands, by its name: ``"closed"``, ``"open"`` or ``"half-open"``."""
+        """Return the state of each provider's circuit breaker, by name: ``"closed"``, ``"open"`` or ``"half-open"``."""
         return {member.name: str(member.breaker.state) for member in self._members}
 
     async def supports(self, capability: str) -> bool:
-        """Tell whether any of the providers can do something."""
+        """Return True if any of the providers has the capability."""
         for provider in self.providers:
             if await provider.supports(capability):
                 return True
         return False
 
     async def doctor(self, *, deep: bool = False) -> DoctorResult:
-        """Check all providers; one that is well is enough."""
+        """Check all providers; the group is healthy if one of them is."""
         found: dict[int, DoctorResult] = {}
 
         async def check(index: int, provider: ProviderAdapter) -> None:
@@ -114,41 +114,41 @@ class Several(ProviderAdapter):
             for index, provider in enumerate(self.providers):
                 group.start_soon(check, index, provider)
         results = [(member.name, found[member.place]) for member in self._members]
-        well = [name for name, result in results if result.ok]
-        message = f"{len(well)} of {len(results)} are well; " + "; ".join(f"{name}: {r.message}" for name, r in results)
+        healthy = sum(result.ok for _, result in results)
+        messages = "; ".join(f"{name}: {result.message}" for name, result in results)
+        message = f"{healthy} of {len(results)} are well; {messages}"
         details = {name: {"ok": result.ok, "message": result.message} for name, result in results}
-        return DoctorResult(ok=bool(well), message=message, details=details)
+        return DoctorResult(ok=healthy > 0, message=message, details=details)
 
     def check(self) -> None:
-        """Refuse to start when every provider refuses; the first one says why."""
-        refusal: ConfigurationError | None = None
+        """Raise the first provider's error if every provider's check fails."""
+        errors: list[ConfigurationError] = []
         for provider in self.providers:
             try:
                 provider.check()
             except ConfigurationError as error:
-                refusal = refusal or error
+                errors.append(error)
             else:
                 return
-        if refusal is not None:
-            raise refusal
+        raise errors[0]
 
     def _profile_of(self, model: str | None) -> ModelProfile | None:
-        """Know nothing of the models, for each provider fits the request to its own, but whether all are that small."""
+        """Return only whether all models are small: each provider fits the request to its own profile."""
         profiles = [provider._profile_of(model) for provider in self.providers]
         return ModelProfile(prose_first=True) if all(p is not None and p.prose_first for p in profiles) else None
 
     def cache_identity(self) -> str:
-        """Return the class and what the providers return."""
+        """Return the class name and the providers' identities."""
         return f"{type(self).__name__}({', '.join(provider.cache_identity() for provider in self.providers)})"
 
     def account_identity(self) -> str | None:
-        """Return what the providers return; None when one of them has no account."""
+        """Return the providers' accounts; None if one of them has none."""
         accounts = [provider.account_identity() for provider in self.providers]
         known = [account for account in accounts if account is not None]
         return "+".join(sorted(set(known))) if len(known) == len(accounts) else None
 
     async def aclose(self) -> None:
-        """Close what the providers opened."""
+        """Close the resources of the providers."""
         for provider in self.providers:
             await provider.aclose()
         await super().aclose()
@@ -156,57 +156,57 @@ class Several(ProviderAdapter):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self.providers)!r})"
 
-    async def _ask(self, member: Member, request: GenerateRequest, within: float | None = None) -> GenerateResponse:
-        """Ask a member that its breaker has admitted, and note how it went."""
+    async def _call(self, member: Member, request: GenerateRequest, within: float | None = None) -> GenerateResponse:
+        """Call a member that its breaker has admitted, and record the outcome."""
         began = self._clock()
         member.busy += 1
         member.chosen += 1
         try:
             response = await call(member.provider, request, deadline=within)
         except BaseException as error:
-            self._note(member, error)
+            self._record_failure(member, error)
             raise
         finally:
             member.busy -= 1
         member.breaker.succeeded()
-        self._timed(member, began, streamed=False)
+        self._measure(member, began, streamed=False)
         return response
 
-    async def _listen(
+    async def _stream(
         self, member: Member, request: GenerateRequest, within: float | None = None
     ) -> AsyncGenerator[GenerateChunk, None]:
-        """Listen to a member that its breaker has admitted, and note how it went."""
+        """Stream from a member that its breaker has admitted, and record the outcome."""
         began = self._clock()
         member.busy += 1
         member.chosen += 1
-        timed = False
+        first = True
         try:
             async with aclosing(stream(member.provider, request, deadline=within)) as chunks:
                 async for chunk in chunks:
-                    if not timed:
-                        timed = True
-                        self._timed(member, began, streamed=True)
+                    if first:
+                        first = False
+                        self._measure(member, began, streamed=True)
                     yield chunk
         except BaseException as error:
-            self._note(member, error)
+            self._record_failure(member, error)
             raise
         finally:
             member.busy -= 1
         member.breaker.succeeded()
 
-    def _note(self, member: Member, error: BaseException) -> None:
+    def _record_failure(self, member: Member, error: BaseException) -> None:
         if isinstance(error, CouncilError):
             member.breaker.failed(error, self._clock())
-        else:  # a cancellation, or a stream that was left
+        else:  # a cancellation, or a stream that its consumer closed
             member.breaker.ended()
 
-    def _timed(self, member: Member, began: float, *, streamed: bool) -> None:
+    def _measure(self, member: Member, began: float, *, streamed: bool) -> None:
         seconds = self._clock() - began
-        before = member.speed.get(streamed)
-        member.speed[streamed] = seconds if before is None else before + 0.2 * (seconds - before)
+        average = member.speed.get(streamed, seconds)
+        member.speed[streamed] = average + 0.2 * (seconds - average)
 
-    def _resting(self) -> ServerFailed:
-        """Return the error for when nobody may be asked."""
+    def _none_available(self) -> ServerFailed:
+        """Return the error for a call when no provider may be called."""
         now = self._clock()
         waits = {member.name: member.breaker.wait(now) for member in self._members}
         said = ", ".join(f"{name} for {wait:.1f} s" for name, wait in waits.items())
@@ -216,8 +216,8 @@ class Several(ProviderAdapter):
         )
 
 
-def _numbered(providers: Sequence[ProviderAdapter]) -> list[str]:
-    """Return the providers' names, each once."""
+def _unique_names(providers: Sequence[ProviderAdapter]) -> list[str]:
+    """Return the providers' names; repeated ones get a number."""
     names: list[str] = []
     for provider in providers:
         name, number = provider.name, 1
@@ -228,9 +228,9 @@ def _numbered(providers: Sequence[ProviderAdapter]) -> list[str]:
     return names
 
 
-def _united(all_of_them: Sequence[ProviderCapabilities]) -> ProviderCapabilities:
-    """Return what any of them can do; the most tokens only where all say it."""
-    most = [can.max_tokens for can in all_of_them]
-    words = ("streaming", "tool_use", "structured_output", "multimodal", "reasoning")
-    can = {word: any(can.has(word) for can in all_of_them) for word in words}
-    return ProviderCapabilities(**can, max_tokens=None if None in most else max(m for m in most if m is not None))
+def _union(every: Sequence[ProviderCapabilities]) -> ProviderCapabilities:
+    """Return the capabilities that any of them has; ``max_tokens`` only if all have one."""
+    names = ("streaming", "tool_use", "structured_output", "multimodal", "reasoning")
+    flags = {name: any(capabilities.has(name) for capabilities in every) for name in names}
+    limits = [capabilities.max_tokens for capabilities in every if capabilities.max_tokens is not None]
+    return ProviderCapabilities(**flags, max_tokens=max(limits) if len(limits) == len(every) else None)
