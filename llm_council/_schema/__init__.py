@@ -1,14 +1,13 @@
-"""JSON Schema facts that every floor above shares: validate, find an answer in a text, project to a dialect.
+"""JSON Schema: validate an answer, find it in a model's text, project a schema to a vendor's strict mode.
 
-``compile`` makes a schema into a ``Validator``; its ``read`` finds the answer in what a model said and says what is
-wrong with it. ``strictly`` projects a schema to what strict structured output accepts. Nothing here does I/O: a
-``$ref`` that points outside its own schema is never fetched.
+``compile`` returns a ``Validator``, whose ``read`` finds the answer in a model's text and lists its problems.
+``project_strict`` converts a schema to the subset that strict structured output accepts. Nothing here does I/O: a
+``$ref`` to another document is not fetched.
 """
 
 from llm_council._schema.extract import Extracted, drop_thinking, extract_json
-from llm_council._schema.plain import WRAPPER, json_path, plain_schema
-from llm_council._schema.project import Projection, strictly
-from llm_council._schema.validate import Answer, Validator, compile  # noqa: A004 - as in re.compile
+from llm_council._schema.project import Projection, project_strict
+from llm_council._schema.validate import WRAPPER, Answer, Validator, compile, json_path, plain_schema  # noqa: A004
 
 __all__ = [
     "WRAPPER",
@@ -21,5 +20,5 @@ __all__ = [
     "extract_json",
     "json_path",
     "plain_schema",
-    "strictly",
+    "project_strict",
 ]

@@ -1,10 +1,11 @@
-"""Finding the JSON answer in what a model said: prose, fences and thinking around it."""
+"""Find the JSON answer in a model's text, among prose, code fences and thinking."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, NoReturn
 
 import attrs
@@ -15,39 +16,41 @@ from llm_council.models.deliberation import Problem
 __all__ = ["MAX_CANDIDATES", "MAX_DEPTH", "MAX_DIGITS", "Extracted", "drop_thinking", "extract_json"]
 
 MAX_DEPTH = 64
-"""Levels of nesting in an answer."""
+"""Maximum levels of nesting in an answer."""
 
 MAX_DIGITS = 1000
-"""Digits of one whole number in an answer."""
+"""Maximum digits of an integer in an answer; the time to convert one grows with the square of its length."""
 
 MAX_CANDIDATES = 1000
-"""JSON values looked at in one text."""
+"""Maximum number of JSON values that are decoded from one text."""
 
+# Tags around the reasoning of open models: <think> of DeepSeek-R1 and Qwen3, [THINK] of Magistral, and their variants.
 _THINK = r"(?:think|thinking|thought|reasoning)"
 _OPENING = re.compile(rf"\s*(?:<{_THINK}>|\[THINK\])", re.IGNORECASE)
 _CLOSING = re.compile(rf"</{_THINK}>|\[/THINK\]", re.IGNORECASE)
 _CLOSING_LINE = re.compile(rf"^[ \t]*(?:</{_THINK}>|\[/THINK\])[ \t]*$", re.IGNORECASE | re.MULTILINE)
-_LANDMARK = re.compile(
+# A thinking tag, or a place where a JSON answer may start.
+_MARK = re.compile(
     rf"(?P<open><{_THINK}>|\[THINK\])|(?P<close></{_THINK}>|\[/THINK\])"
-    # a text or a number, alone in a fence
+    # a string or a number, alone in a code fence
     r"|(?P<fenced>(?:```|~~~)json[ \t]*+\n\s*+(?P<word>[^\s`~{\[][^\n`~{\[]*+)\n\s*+(?:```|~~~))"
     r"|\{(?=\s*[\"}])|\[(?=\s*[\[\]{\"\-0-9tfnNI])",
     re.IGNORECASE,
 )
 _FENCE_BEFORE = re.compile(r"(?:```|~~~)[^\n`~]*\n\s*\Z")
-# What only JSON starts with: a key and its colon, or a list of texts or of such objects.
-_BEGUN = re.compile(r'(?:\[\s*)*+\{\s*"(?:[^"\\]|\\.)*+"\s*:|(?:\[\s*)++"(?:[^"\\]|\\.)*+"\s*,', re.DOTALL)
+# A start that prose does not have: a key and its colon, or a list of strings or of such objects.
+_SURELY_JSON = re.compile(r'(?:\[\s*)*+\{\s*"(?:[^"\\]|\\.)*+"\s*:|(?:\[\s*)++"(?:[^"\\]|\\.)*+"\s*,', re.DOTALL)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @attrs.frozen(kw_only=True)
 class Extracted:
-    """A JSON value and where it stands.
+    """A JSON value and its span.
 
     Attributes:
         value: the value.
-        start: index of its first character in the text.
-        end: index after its last.
+        start: the index of its first character in the text.
+        end: the index after its last character.
     """
 
     value: Any
@@ -56,22 +59,22 @@ class Extracted:
 
 
 def extract_json(text: str, *, accepts: Callable[[Any], bool] | None = None) -> Extracted:
-    """Find the JSON answer in a text.
+    """Return the JSON answer in a text.
 
-    A text that is JSON as it stands is taken whole. Otherwise thinking is skipped, and of several values one that
-    ``accepts`` takes wins, then a fenced one, then an object, then the later. A part of JSON that is broken or cut is
-    never passed off as the answer, unless ``accepts`` takes it.
+    If the whole text is JSON, it is the answer. Otherwise thinking is skipped. Of several values, one that ``accepts``
+    accepts is preferred, then one in a code fence, then an object, then the last one. A value inside invalid or
+    incomplete JSON is returned only if ``accepts`` accepts it.
 
     Args:
-        text: what the model said. Lone surrogates are read as U+FFFD.
-        accepts: tells whether a value will do; None knows nothing about it.
+        text: the model's text. Lone surrogates are read as U+FFFD.
+        accepts: returns True for a suitable value; None has no preference.
 
     Returns:
         The value and its span.
 
     Raises:
-        InvalidOutput: there is none, or it is broken, cut, too deep, or has a number that JSON cannot carry; its one
-            problem says which and where.
+        InvalidOutput: the text contains no JSON, or the JSON is invalid, incomplete, nested too deeply, or has a number
+            that JSON does not allow. Its one problem names the reason and the place.
     """
     text = _SURROGATES.sub("\ufffd", text)
     start = len(text) - len(text.lstrip())
@@ -79,83 +82,92 @@ def extract_json(text: str, *, accepts: Callable[[Any], bool] | None = None) -> 
     whole = _decode(text, start, length)
     if isinstance(whole, Extracted) and whole.end >= length:
         return whole
-    scan = _Scan(text, accepts or (lambda value: False))
-    scan.run()
-    return scan.best()
+    scanner = _Scanner(text, accepts or (lambda value: False))
+    scanner.run()
+    return scanner.best()
 
 
 def drop_thinking(text: str) -> str:
-    """Remove the thinking that some models write before their answer; all of the text when it never ends.
+    """Remove the thinking that some models write before their answer. If it does not end, the result is empty.
 
-    Only what stands before the answer is removed: an answer that speaks about such tags keeps them.
+    Tags inside the answer are not removed, since an answer may be about such tags.
     """
     while opening := _OPENING.match(text):
         closing = _CLOSING.search(text, opening.end())
         if closing is None:
             return ""
         text = text[closing.end() :].lstrip()
-    # Templates that write the opening tag into the prompt leave only the closing one.
-    lonely = _CLOSING_LINE.search(text)
-    if lonely and not re.search(rf"<{_THINK}>|\[THINK\]", text[: lonely.start()], re.IGNORECASE):
-        return text[lonely.end() :].lstrip()
+    # Some chat templates, such as DeepSeek-R1's, put the opening tag into the prompt. The text then has no opening tag.
+    closing = _CLOSING_LINE.search(text)
+    if closing and not re.search(rf"<{_THINK}>|\[THINK\]", text[: closing.start()], re.IGNORECASE):
+        return text[closing.end() :].lstrip()
     return text
 
 
 @attrs.frozen
-class _Broken:
-    """Why no value starts at an index, and how far it was looked at."""
+class _DecodeFailure:
+    """Why no value could be decoded at an index.
+
+    Attributes:
+        reason: the reason, for the user and the repair prompt.
+        reached: the index up to which the text was read.
+        surely_json: the text at the index can only be JSON, so its failure is worth reporting.
+    """
 
     reason: str
     reached: int
-    begun: bool
+    surely_json: bool
 
 
-class _Refused(ValueError):
-    """A number that Python reads and JSON cannot carry."""
+class _InvalidNumber(ValueError):
+    """A number that Python's decoder accepts and JSON does not allow."""
 
 
-def _constant(word: str) -> NoReturn:
-    raise _Refused(f"{word} is not a JSON number")
+def _reject_constant(word: str) -> NoReturn:
+    raise _InvalidNumber(f"{word} is not a JSON number")
 
 
-def _whole(digits: str) -> int:
+def _parse_int(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
-        raise _Refused(f"a number has more than {MAX_DIGITS} digits")
+        raise _InvalidNumber(f"a number has more than {MAX_DIGITS} digits")
     return int(digits)
 
 
-def _fraction(digits: str) -> float:
+def _parse_float(digits: str) -> float:
     value = float(digits)
-    if value - value != 0:
-        raise _Refused("a number is too large")
+    if not isfinite(value):
+        raise _InvalidNumber("a number is too large")
     return value
 
 
-# Not strict: line breaks inside a JSON string are common, and can mean only one thing.
-_DECODER = json.JSONDecoder(strict=False, parse_constant=_constant, parse_int=_whole, parse_float=_fraction)
+# Not strict: models often write line breaks inside JSON strings, and their meaning is clear.
+_DECODER = json.JSONDecoder(
+    strict=False, parse_constant=_reject_constant, parse_int=_parse_int, parse_float=_parse_float
+)
 
 
-def _decode(text: str, start: int, length: int) -> Extracted | _Broken:
-    """Decode the value that starts at an index; ``length`` is that of the text without the whitespace at its end."""
+def _decode(text: str, start: int, length: int) -> Extracted | _DecodeFailure:
+    """Decode the value at an index; ``length`` is that of the text without trailing whitespace."""
     try:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        begun = _BEGUN.match(text, start) is not None
+        surely_json = _SURELY_JSON.match(text, start) is not None
         if error.pos >= length or error.msg.startswith("Unterminated"):
-            begun = begun or start + 1 < length <= error.pos
-            return _Broken("the JSON ends before it is complete", length, begun)
+            surely_json = surely_json or start + 1 < length <= error.pos
+            return _DecodeFailure("the JSON ends before it is complete", length, surely_json)
         where = f"line {error.lineno}, column {error.colno}"
-        return _Broken(f"not valid JSON at {where}: {error.msg}", error.pos, begun)
-    except _Refused as error:
-        return _Broken(str(error), length, begun=True)
+        return _DecodeFailure(f"not valid JSON at {where}: {error.msg}", error.pos, surely_json)
+    except _InvalidNumber as error:
+        return _DecodeFailure(str(error), length, surely_json=True)
     except RecursionError:
-        return _Broken(f"nested deeper than {MAX_DEPTH} levels", length, begun=True)
-    if _too_deep(text[start:end]):
-        return _Broken(f"nested deeper than {MAX_DEPTH} levels", length, begun=True)
-    return Extracted(value=_whole_text(value) if "\\u" in text[start:end] else value, start=start, end=end)
+        return _DecodeFailure(f"nested deeper than {MAX_DEPTH} levels", length, surely_json=True)
+    source = text[start:end]
+    if _is_too_deep(source):
+        return _DecodeFailure(f"nested deeper than {MAX_DEPTH} levels", length, surely_json=True)
+    return Extracted(value=_replace_surrogates(value) if "\\u" in source else value, start=start, end=end)
 
 
-def _too_deep(source: str) -> bool:
+def _is_too_deep(source: str) -> bool:
     if source.count("[") + source.count("{") <= MAX_DEPTH:
         return False
     depth = 0
@@ -169,22 +181,24 @@ def _too_deep(source: str) -> bool:
     return False
 
 
-def _whole_text(value: Any) -> Any:
-    r"""Replace the lone surrogates that escapes such as ``\ud800`` leave: no file and no socket takes them."""
+def _replace_surrogates(value: Any) -> Any:
+    r"""Replace lone surrogates, from escapes such as ``\ud800``: UTF-8 cannot encode them."""
     if isinstance(value, str):
         return _SURROGATES.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_whole_text(item) for item in value]
+        return [_replace_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_whole_text(key): _whole_text(item) for key, item in value.items()}
+        return {_replace_surrogates(key): _replace_surrogates(item) for key, item in value.items()}
     return value
 
 
 @attrs.frozen
 class _Candidate:
+    """A decoded value: whether the caller accepts it, it is inside invalid JSON, and it is in a code fence."""
+
     found: Extracted
     accepted: bool
-    inner: bool
+    inside_invalid: bool
     fenced: bool
 
     @property
@@ -192,68 +206,70 @@ class _Candidate:
         return self.accepted, self.fenced, isinstance(self.found.value, dict), self.found.start
 
 
-class _Scan:
-    """One pass over a text, its work bounded however hostile the text is."""
+class _Scanner:
+    """Collect the candidates of a text in one pass. The work is bounded for any text."""
 
     def __init__(self, text: str, accepts: Callable[[Any], bool]) -> None:
         self._text = text
         self._length = len(text.rstrip())
         self._accepts = accepts
         self._candidates: list[_Candidate] = []
-        self._broken: _Broken | None = None
-        self._broken_until = 0
-        self._left = 4 * len(text) + (1 << 20)  # characters that failed attempts may still look at
-        self._thinking = True  # nothing but thinking so far
-        self._unclosed = False  # no closing tag comes after this point
+        self._failure: _DecodeFailure | None = None
+        self._invalid_until = 0  # the end of the JSON that failed to decode
+        self._budget = 4 * len(text) + (1 << 20)  # characters that failing attempts may read
+        self._only_thinking = True  # so far
+        self._no_more_closings = False  # no closing tag follows
 
     def run(self) -> None:
         position = 0
-        while self._left > 0 and len(self._candidates) < MAX_CANDIDATES:
-            mark = _LANDMARK.search(self._text, position)
+        while self._budget > 0 and len(self._candidates) < MAX_CANDIDATES:
+            mark = _MARK.search(self._text, position)
             if mark is None:
                 return
-            self._thinking = self._thinking and not self._text[position : mark.start()].strip()
+            self._only_thinking = self._only_thinking and not self._text[position : mark.start()].strip()
             if mark["open"]:
-                closing = None if self._unclosed else _CLOSING.search(self._text, mark.end())
-                self._unclosed = closing is None
-                if closing is None and self._thinking:
-                    self._broken = _Broken("the text ends while the model is still thinking", self._length, begun=True)
+                closing = None if self._no_more_closings else _CLOSING.search(self._text, mark.end())
+                self._no_more_closings = closing is None
+                if closing is None and self._only_thinking:
+                    self._failure = _DecodeFailure(
+                        "the text ends while the model is still thinking", self._length, surely_json=True
+                    )
                     return
                 position = closing.end() if closing else mark.end()
             elif mark["close"]:
-                # Its opening stood in the prompt: all before it was thinking.
+                # The opening tag was part of the prompt, so all the text up to here is thinking.
                 self._candidates.clear()
-                self._broken, self._broken_until, self._thinking = None, 0, True
+                self._failure, self._invalid_until, self._only_thinking = None, 0, True
                 position = mark.end()
             else:
-                self._thinking = False
-                position = self._value_at(mark)
+                self._only_thinking = False
+                position = self._decode_at(mark)
 
-    def _value_at(self, mark: re.Match[str]) -> int:
+    def _decode_at(self, mark: re.Match[str]) -> int:
+        """Decode the value at a mark, and return the index at which to go on."""
         start = mark.start("word") if mark["fenced"] else mark.start()
         outcome = _decode(self._text, start, self._length)
-        if isinstance(outcome, _Broken):
-            # The decoder counts lines up to where it failed: attempts late in a long text cost more.
-            self._left -= max(64, outcome.reached - start) + outcome.reached // 64
-            if outcome.begun:
-                self._broken_until = max(self._broken_until, outcome.reached)
-            if self._broken is None or (outcome.begun and not self._broken.begun):
-                self._broken = outcome
+        if isinstance(outcome, _DecodeFailure):
+            # JSONDecodeError counts the lines before its position, so late failures in a long text take longer.
+            self._budget -= max(64, outcome.reached - start) + outcome.reached // 64
+            if outcome.surely_json:
+                self._invalid_until = max(self._invalid_until, outcome.reached)
+            if self._failure is None or (outcome.surely_json and not self._failure.surely_json):
+                self._failure = outcome
             return mark.end() if mark["fenced"] else start + 1
         self._candidates.append(
             _Candidate(
                 outcome,
                 accepted=self._accepts(outcome.value),
-                inner=start < self._broken_until,
+                inside_invalid=start < self._invalid_until,
                 fenced=_FENCE_BEFORE.search(self._text[max(0, start - 64) : start]) is not None,
             )
         )
         return outcome.end
 
     def best(self) -> Extracted:
-        eligible = [candidate for candidate in self._candidates if candidate.accepted or not candidate.inner]
+        eligible = [candidate for candidate in self._candidates if candidate.accepted or not candidate.inside_invalid]
         if eligible:
             return max(eligible, key=lambda candidate: candidate.rank).found
-        reason = self._broken.reason if self._broken else "no JSON value was found in the answer"
-        problem = Problem(path="$", message=reason)
-        raise InvalidOutput(reason, problems=(problem,), text=self._text)
+        reason = self._failure.reason if self._failure else "no JSON value was found in the answer"
+        raise InvalidOutput(reason, problems=(Problem(path="$", message=reason),), text=self._text)

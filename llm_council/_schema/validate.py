@@ -1,4 +1,4 @@
-"""Validating answers: the library does it; here it is bounded, and its findings become ``Problem``s."""
+"""Copy, compile and apply JSON Schemas; ``jsonschema_rs`` validates, with bounds on its work and on its messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from llm_council._schema.extract import extract_json
-from llm_council._schema.plain import WRAPPER, json_path, plain_schema
 from llm_council.errors import InvalidOption, InvalidOutput, near
 from llm_council.errors._secrets import clean
 from llm_council.models.deliberation import Problem
@@ -20,24 +19,34 @@ from llm_council.models.deliberation import Problem
 if TYPE_CHECKING:
     import jsonschema_rs
 
-__all__ = ["MAX_PROBLEMS", "Answer", "Validator", "compile"]
+__all__ = ["MAX_PROBLEMS", "WRAPPER", "Answer", "Validator", "compile", "json_path", "plain_schema"]
+
+MAX_DEPTH = 64
+"""Maximum levels of nesting in a schema."""
+
+MAX_NODES = 20_000
+"""Maximum number of values in a schema."""
 
 MAX_PROBLEMS = 20
-"""Problems told of one answer: a repair prompt holds no more."""
+"""Maximum number of problems reported for an answer, which bounds the repair prompt."""
+
+WRAPPER = "value"
+"""The only key of the object around an answer that is not an object, for dialects that require an object."""
 
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
-_NAMELESS = "this value"  # stands for the value in messages: a model's text is not for us to repeat
+# Replaces the value in messages: they go into repair prompts, where a model's text could act as an instruction.
+_MASKED_VALUE = "this value"
 
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """What was read out of a model's text.
+    """The answer that was read from a model's text.
 
     Attributes:
-        value: the JSON value; None when there is none.
-        problems: what is wrong with it; empty for an answer that meets its schema.
-        found: whether the text held a JSON value at all.
+        value: the JSON value; None if the text contains none.
+        problems: why the value is not valid; empty for a valid answer.
+        found: True if the text contains a JSON value.
     """
 
     value: Any = None
@@ -52,14 +61,14 @@ class Validator:
     _compiled: jsonschema_rs.Validator = attrs.field(repr=False, alias="compiled")
 
     def accepts(self, value: Any) -> bool:
-        """Tell whether a value meets the schema."""
+        """Return True if a value is valid."""
         try:
             return self._compiled.is_valid(value)
         except ValueError:  # not a JSON value
             return False
 
     def problems(self, value: Any) -> tuple[Problem, ...]:
-        """Say what is wrong with a value: at most ``MAX_PROBLEMS``, ordered by path; nothing for a valid one."""
+        """Return the problems of a value, at most ``MAX_PROBLEMS`` and ordered by path; none for a valid value."""
         try:
             errors = list(islice(self._compiled.iter_errors(value), MAX_PROBLEMS))
         except ValueError:
@@ -70,85 +79,132 @@ class Validator:
     def read(self, text: str) -> Answer:
         """Find the answer in a model's text and validate it; never raises.
 
-        Of several JSON values one that meets the schema is preferred. Two habits that come from projected schemas are
-        undone where the schema itself does not take them: the one-key wrapper around an answer that is not an object,
-        and null for a property that may be left out.
+        Of several JSON values, a valid one is preferred. A model that was given a projected schema may wrap an answer
+        that is not an object, and may write null for an optional property. Both are undone where the original schema
+        does not allow them.
         """
         try:
-            value = extract_json(text, accepts=lambda value: self.accepts(self._adapted(value))).value
+            value = extract_json(text, accepts=lambda value: self.accepts(self._undo_projection(value))).value
         except InvalidOutput as failure:
             return Answer(problems=failure.problems, found=False)
-        value = self._adapted(value)
+        value = self._undo_projection(value)
         return Answer(value=value, problems=self.problems(value))
 
-    def _adapted(self, value: Any) -> Any:
-        """Return the value with the habits of projected schemas undone, as far as that helps."""
-        errors = self._errors(value)
+    def _undo_projection(self, value: Any) -> Any:
+        """Return the value without the wrapper and without nulls, as far as that removes errors."""
+        errors = self._error_paths(value)
         if errors and isinstance(value, dict) and value.keys() == {WRAPPER} and any(not path for path in errors):
             value = value[WRAPPER]
-            errors = self._errors(value)
+            errors = self._error_paths(value)
         for path in dict.fromkeys(map(tuple, errors)):
-            if path and isinstance(path[-1], str) and _at(value, path) is None:
+            if path and isinstance(path[-1], str) and _get(value, path) is None:
                 without = deepcopy(value)
-                del _at(without, path[:-1])[path[-1]]
-                if len(self._errors(without)) < len(errors):
-                    value, errors = without, self._errors(without)
+                del _get(without, path[:-1])[path[-1]]
+                remaining = self._error_paths(without)
+                if len(remaining) < len(errors):
+                    value, errors = without, remaining
         return value
 
-    def _errors(self, value: Any) -> list[list[str | int]]:
-        """Return the path of each error, the whole's for what is not a JSON value."""
+    def _error_paths(self, value: Any) -> list[list[str | int]]:
+        """Return the path of each error; the empty path if the value is not JSON."""
         try:
             return [list(error.instance_path) for error in islice(self._compiled.iter_errors(value), MAX_PROBLEMS)]
         except ValueError:
             return [[]]
 
 
+def _get(value: Any, path: Iterable[Any]) -> Any:
+    for part in path:
+        value = value[part]
+    return value
+
+
 def compile(schema: Mapping[str, Any]) -> Validator:  # noqa: A001 - as in re.compile
-    """Compile a JSON Schema, checking it against its meta-schema; the last 128 are kept.
+    """Compile a JSON Schema and check it against its meta-schema; the last 128 are cached.
 
     Args:
-        schema: any draft from 4 on; 2020-12 where ``$schema`` names none. Only references within it are followed.
+        schema: a schema of draft 4 or later; without ``$schema``, of draft 2020-12. References to other documents are
+            not followed.
 
     Returns:
         The validator.
 
     Raises:
-        InvalidOption: it is not a JSON Schema, points outside itself, or is too deep or too large; names the path.
+        InvalidOption: the value is not a JSON Schema, refers to another document, or is too deep or too large. The
+            message names the path.
     """
     plain = plain_schema(schema)
     try:
         text = json.dumps(plain, allow_nan=False)
     except ValueError:
-        raise InvalidOption("the schema holds NaN or an infinity, which JSON has no word for") from None
-    return _compiled(text)
+        raise InvalidOption("the schema contains NaN or an infinity, which JSON cannot represent") from None
+    return _compile_text(text)
 
 
 @lru_cache(maxsize=128)
-def _compiled(text: str) -> Validator:
-    import jsonschema_rs  # by the first schema: a council is made without it
+def _compile_text(text: str) -> Validator:
+    import jsonschema_rs  # on first use: most programs that import the package use no schema
 
-    # Plain patterns run in linear time; look-around and back-references backtrack: cut off after some milliseconds.
+    # Patterns without look-around and back-references run in linear time. The others backtrack, so they get a limit,
+    # which is reached after a few milliseconds.
     patterns = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
     try:
-        engine = jsonschema_rs.validator_for(
-            json.loads(text), retriever=_refuse, pattern_options=patterns, mask=_NAMELESS
+        compiled = jsonschema_rs.validator_for(
+            json.loads(text), retriever=_refuse_reference, pattern_options=patterns, mask=_MASKED_VALUE
         )
     except jsonschema_rs.ValidationError as error:
-        path, found = list(error.instance_path), error.instance
-        said = error.message
-        if path and path[-1] == "type" and isinstance(found, str):
-            said = f"there is no type {found!r:.80}{near(found, _TYPES)}"
-        raise InvalidOption(f"not a JSON Schema: {json_path(path)}: {said}") from None
+        path, value, message = list(error.instance_path), error.instance, error.message
+        if path and path[-1] == "type" and isinstance(value, str):
+            message = f"there is no type {value!r:.80}{near(value, _TYPES)}"
+        raise InvalidOption(f"not a JSON Schema: {json_path(path)}: {message}") from None
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise InvalidOption(f"not a JSON Schema: {error}") from None
-    return Validator(compiled=engine)
+    return Validator(compiled=compiled)
 
 
-def _refuse(uri: str) -> NoReturn:
-    raise ValueError("references are not fetched; put what it names under $defs")
+def _refuse_reference(uri: str) -> NoReturn:
+    raise ValueError("references are not fetched; copy the schema that the reference names into $defs")
 
 
-def _at(value: Any, path: Iterable[Any]) -> Any:
-    for part in path:
-        value = value[part]
-    return value
+def plain_schema(schema: object) -> dict[str, Any]:
+    """Return a copy of a schema that consists of dicts and lists of its own.
+
+    Raises:
+        InvalidOption: the schema contains a value that is not JSON, or is too deep or too large. The message names the
+            path.
+    """
+    nodes = 0
+
+    def copy(value: object, path: tuple[str | int, ...]) -> Any:
+        nonlocal nodes
+        nodes += 1
+        if nodes > MAX_NODES:
+            raise InvalidOption(f"the schema has more than {MAX_NODES} values")
+        if len(path) > MAX_DEPTH:
+            raise InvalidOption(f"the schema is nested deeper than {MAX_DEPTH} levels, at {json_path(path[:4])}...")
+        if value is None or isinstance(value, str | bool | int | float):
+            return value
+        if isinstance(value, list | tuple):
+            return [copy(item, (*path, index)) for index, item in enumerate(value)]
+        if not isinstance(value, Mapping):
+            raise InvalidOption(f"not a JSON Schema: {json_path(path)}: a {type(value).__name__} is not a JSON value")
+        for key in value:
+            if not isinstance(key, str):
+                raise InvalidOption(f"not a JSON Schema: {json_path(path)}: the key {key!r:.80} is not text")
+        return {key: copy(item, (*path, key)) for key, item in value.items()}
+
+    if not isinstance(schema, Mapping):
+        raise InvalidOption(f"not a JSON Schema: expected a mapping, got {schema!r:.80}")
+    plain: dict[str, Any] = copy(schema, ())
+    return plain
+
+
+def json_path(parts: Iterable[str | int]) -> str:
+    """Return a path as text, such as ``$.issues[0].severity``."""
+    path = "$"
+    for part in parts:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if part.isidentifier() else f"[{json.dumps(part, ensure_ascii=False)}]"
+    return path

@@ -480,7 +480,7 @@ def smallest(schema: Any, definitions: dict[str, Any]) -> Any:
 
 @given(schemas)
 def test_what_meets_the_projection_is_read_as_meeting_the_original(schema: dict[str, Any]) -> None:
-    projection = _schema.strictly(schema)
+    projection = _schema.project_strict(schema)
     assert projection.strict
     assert_strict(projection.schema)
     answer = smallest(projection.schema, projection.schema["$defs"])
@@ -496,7 +496,7 @@ def test_what_may_be_left_out_may_be_null() -> None:
         "e": {"type": ["null", "string"]},
     }
     schema = {"type": "object", "properties": optional, "$defs": {"d": {"type": "integer"}}}
-    projected = _schema.strictly(schema).schema
+    projected = _schema.project_strict(schema).schema
     assert projected["required"] == ["a", "b", "c", "e"]
     validator = _schema.compile(projected)
     assert validator.problems(dict.fromkeys("abce")) == ()
@@ -512,7 +512,7 @@ def test_what_the_vendor_does_not_enforce_is_listed() -> None:
         "minProperties": 2,
         "not": {"const": 1},
     }
-    projection = _schema.strictly(schema)
+    projection = _schema.project_strict(schema)
     assert set(projection.adjustments) == {
         "$.properties.a: minLength is checked here, not by the vendor",
         "$.properties.a: pattern is checked here, not by the vendor",
@@ -535,7 +535,7 @@ def test_what_the_vendor_does_not_enforce_is_listed() -> None:
     ],
 )
 def test_what_strict_mode_cannot_say_goes_as_it_is(schema: dict[str, Any]) -> None:
-    projection = _schema.strictly(schema)
+    projection = _schema.project_strict(schema)
     assert not projection.strict
     assert projection.schema == schema
     assert "strict mode is off" in projection.adjustments[0]
@@ -543,7 +543,7 @@ def test_what_strict_mode_cannot_say_goes_as_it_is(schema: dict[str, Any]) -> No
 
 def test_a_root_that_is_no_object_is_wrapped_and_its_recursion_kept() -> None:
     tree = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#"}]}}
-    projection = _schema.strictly(tree)
+    projection = _schema.project_strict(tree)
     assert_strict(projection.schema)
     nested = {_schema.WRAPPER: ["a", ["b"]]}
     assert _schema.compile(projection.schema).problems(nested) == ()
@@ -553,7 +553,7 @@ def test_a_root_that_is_no_object_is_wrapped_and_its_recursion_kept() -> None:
 
 def test_projecting_shares_nothing_and_refuses_what_is_no_schema() -> None:
     schema = {"type": "object", "properties": {"a": {"enum": ["x"]}}, "required": ["a"]}
-    _schema.strictly(schema).schema["properties"]["a"]["enum"].append("y")
+    _schema.project_strict(schema).schema["properties"]["a"]["enum"].append("y")
     assert schema["properties"] == {"a": {"enum": ["x"]}}
     with pytest.raises(InvalidOption):
-        _schema.strictly({"type": "object", "properties": []})
+        _schema.project_strict({"type": "object", "properties": []})

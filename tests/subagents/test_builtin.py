@@ -92,7 +92,7 @@ def inner(schema: dict[str, Any]) -> list[dict[str, Any]]:
 @each_mode
 def test_schemas_are_strict_described_and_shallow(subagent: Subagent) -> None:
     assert subagent.schema is not None
-    projection = _schema.strictly(subagent.schema)
+    projection = _schema.project_strict(subagent.schema)
     assert projection.strict
     assert projection.adjustments == ()
     assert projection.schema == subagent.schema

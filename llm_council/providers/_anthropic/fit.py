@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._schema import strictly
+from llm_council._schema import project_strict
 from llm_council.models.reply import Adjustment
 from llm_council.models.request import Effort, GenerateRequest
 from llm_council.providers._anthropic.request import MessagesOptions, thinking_budget
@@ -87,7 +87,7 @@ def enforceable(schema: Any) -> tuple[dict[str, Any], tuple[str, ...]] | None:
 
 @lru_cache(maxsize=128)
 def _enforceable(text: str) -> tuple[str, tuple[str, ...]] | None:
-    projection = strictly(json.loads(text))
+    projection = project_strict(json.loads(text))
     if not projection.strict or _is_recursive(projection.schema):
         return None
     notes: list[str] = []

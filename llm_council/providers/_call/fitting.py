@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from llm_council._schema import Projection, strictly
+from llm_council._schema import Projection, project_strict
 from llm_council._schema import compile as compile_schema
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models.capabilities import ProviderCapabilities
@@ -287,7 +287,7 @@ def _project(bargain: _Bargain, wanted: StructuredOutput) -> None:
 
 @lru_cache(maxsize=128)
 def _projected(schema: str) -> Projection:
-    return strictly(json.loads(schema))
+    return project_strict(json.loads(schema))
 
 
 def _say_schema(bargain: _Bargain, wanted: StructuredOutput) -> None:
