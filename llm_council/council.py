@@ -1,4 +1,4 @@
-"""The class ``Council``: connects configuration, seats, engine and store. A run's state lives in the engine alone."""
+"""The class ``Council``: connects configuration, seats, engine and store. The state of a run is in the engine only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llm_council.models import Budget, DoctorResult, Plan
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter, examine
 from llm_council.results import CouncilResult
-from llm_council.results._pending import AwaitableDict
+from llm_council.results._awaitable import AwaitableDict
 
 if TYPE_CHECKING:
     from llm_council.store import Store
@@ -34,19 +34,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class RunOptions(TypedDict, total=False):
-    """The options of ``run``, ``stream`` and ``plan``, beside the task and the subagent. None takes the default.
+    """The options of ``run``, ``stream`` and ``plan``, besides the task and the subagent. None means the default.
 
     Attributes:
-        mode: a mode of the subagent; None takes its default mode.
-        context: further text that every seat is shown.
-        files: paths of UTF-8 text files that every seat is shown; no other file is read.
-        schema: JSON Schema of the answer; None takes the subagent's.
+        mode: a mode of the subagent; None selects its default mode.
+        context: further text for every seat.
+        files: paths of UTF-8 text files for every seat; no other file is read.
+        schema: JSON Schema of the answer; None uses the subagent's.
         budget: limits of this run; they override the council's one by one.
-        strategy: ``"synthesize"`` or ``"vote"``; None takes the council's.
+        strategy: ``"synthesize"`` or ``"vote"``; None uses the council's.
         temperature: sampling temperature, 0 or more.
-        max_tokens: limit of tokens of one answer, 1 or more.
+        max_tokens: maximum tokens of one answer, 1 or more.
         metadata: data of the caller, returned as ``CouncilResult.metadata``.
-        store: path of the file in which the run is stored; None takes the council's store, False stores nothing.
+        store: path of the file in which the run is stored; None uses the council's store, False stores nothing.
     """
 
     mode: str | None
@@ -65,7 +65,7 @@ _OPTIONS = tuple(RunOptions.__annotations__)
 
 
 def _spelled_out(method: F) -> F:
-    """List every option in the signature that ``help()`` and notebooks show; type checkers read ``RunOptions``."""
+    """Show every option in the signature for ``help()`` and notebooks. Type checkers read ``RunOptions``."""
     shown = inspect.signature(method)
     keywords = [
         inspect.Parameter(
@@ -82,7 +82,7 @@ def _spelled_out(method: F) -> F:
 
 
 class CouncilStream(_runtime.DualStream[Event, CouncilResult]):
-    """The events of one run: for ``for`` and ``async for``; ``result`` is set once the run has ended."""
+    """The events of one run, for ``for`` and ``async for``. ``result`` is set once the run has ended."""
 
 
 class Council(_runtime.Closing):
@@ -90,14 +90,14 @@ class Council(_runtime.Closing):
 
     Args:
         providers: the seats: names (``"openrouter"``), models (``"openrouter/anthropic/claude-sonnet-4.6"``), counts
-            (``"local:3"``), adapter instances or classes. None takes the configuration's, else one seat for each
-            provider whose key is set, three where there is only one, and ``local:3`` where there is none.
+            (``"local:3"``), adapter instances or classes. None uses the configuration's, else one seat for each
+            provider whose key is set, or three seats if there is only one, or ``local:3`` if there is none.
         config: the configuration; None reads the user's file and the environment.
-        chair: name of the seat that writes the final answer; None takes the configuration's, else lets the plan decide.
+        chair: name of the seat that writes the final answer; None uses the configuration's, else the plan decides.
         strategy: how the seats deliberate.
         budget: limits of each run; they override the configuration's one by one.
         listeners: called with every event of every run, in the thread that runs it.
-        store: path of the file in which runs are stored; None takes the configuration's, else nothing is stored.
+        store: path of the file in which runs are stored; None uses the configuration's, else nothing is stored.
 
     Raises:
         ConfigurationError: an unknown provider, no available provider, or an unreadable configuration.
@@ -135,24 +135,24 @@ class Council(_runtime.Closing):
 
     @property
     def config(self) -> CouncilConfig:
-        """The configuration with this council's own arguments laid over it."""
+        """The configuration, overridden by the arguments of this council."""
         return self._config
 
     @_spelled_out
     def run(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilResult:
-        """Convene the council on a task: block in plain code, be awaited in an event loop.
+        """Run the council on a task. Blocks in plain code; must be awaited in a running event loop.
 
         Args:
-            task: what is asked.
-            subagent: the role to play; ``council subagents`` lists them.
+            task: the task.
+            subagent: the role; ``council subagents`` lists them.
             **options: see ``RunOptions``.
 
         Returns:
-            The result; in a running event loop, one that has to be awaited first. A run that failed returns too, see
+            The result; in a running event loop, one that must be awaited first. A failed run also returns a result, see
             ``CouncilResult.error`` and ``raise_for_failure``.
 
         Raises:
-            ConfigurationError: the call was wrong; nothing was sent.
+            ConfigurationError: an argument or a setting is wrong; nothing was sent.
         """
         if _runtime.running_inside_loop():
             return CouncilResult.pending(self.arun(task, subagent, **options), anyio.Event)
@@ -160,7 +160,7 @@ class Council(_runtime.Closing):
 
     @_spelled_out
     async def arun(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilResult:
-        """Convene the council on a task; see ``run``."""
+        """Run the council on a task; see ``run``."""
         plan = await self._prepared(task, subagent, options)
         with listening(*self._listeners):
             journal = self._journal(plan, options)
@@ -168,10 +168,10 @@ class Council(_runtime.Closing):
 
     @_spelled_out
     def stream(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilStream:
-        """Convene the council on a task and give its events as they happen, the seats' words among them.
+        """Run the council on a task and yield its events as they happen, including the text of the seats.
 
-        Arguments and errors are those of ``run``; the run starts with the first event that is asked for, and ends when
-        the stream is closed.
+        Arguments and errors are those of ``run``. The run starts when the first event is requested. Closing the stream
+        cancels the run.
         """
         return CouncilStream(partial(self._events, task, subagent, options))
 
@@ -201,7 +201,7 @@ class Council(_runtime.Closing):
 
     @_spelled_out
     def plan(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> Plan:
-        """Return what a run would do, and send nothing; arguments and errors are those of ``run``."""
+        """Return what a run would do, without sending anything. Arguments and errors are those of ``run``."""
         return self._planned(task, subagent, options)
 
     def _planned(self, task: str, subagent: str, options: RunOptions) -> Plan:
@@ -209,7 +209,7 @@ class Council(_runtime.Closing):
 
         for name in options:
             if name not in _OPTIONS:
-                raise UnknownOption(f"a run takes no {name!r}{near(name, _OPTIONS)}")
+                raise UnknownOption(f"a run takes no option {name!r}{near(name, _OPTIONS)}")
         rest: dict[str, Any] = dict(options)
         rest.pop("store", None)
         role = subagents.load(subagent, rest.pop("mode", None), paths=self._config.subagent_paths)
@@ -229,29 +229,29 @@ class Council(_runtime.Closing):
         return plan
 
     def resume(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
-        """Go on with a stored run that was interrupted, cancelled or failed: block, or be awaited in an event loop.
+        """Continue a stored run that was interrupted, cancelled or failed. Blocks, or must be awaited, like ``run``.
 
-        No call whose answer was stored is made again. A call that was in flight is made again with the same idempotency
-        key, and the result warns of it. The time budget starts anew; money, tokens and calls that were spent count. The
-        seats are those of the run: this council's own where they have the same names, else the providers that it named.
+        Calls with a stored answer are not repeated. A call that was in flight is repeated with the same idempotency
+        key, and the result has a warning about it. The deadline starts again; money, tokens and calls so far count.
+        The seats are those of the run: this council's seats of the same names, else the providers that the run named.
 
         Args:
-            run_id: the run.
-            store: where it is stored; None takes the council's store.
+            run_id: the run's id.
+            store: path of its store; None uses the council's store.
 
         Returns:
-            The result; that of a run which has an answer is returned as it is stored.
+            The result. If the run already has an answer, its stored result.
 
         Raises:
             StoreError: there is no such run, it is running elsewhere, or the store cannot be used.
-            ConfigurationError: nobody can sit in one of its seats.
+            ConfigurationError: the provider of a seat is not available.
         """
         if _runtime.running_inside_loop():
             return CouncilResult.pending(self.aresume(run_id, store=store), anyio.Event)
         return _runtime.call(self.aresume, run_id, store=store)
 
     async def aresume(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
-        """Go on with a stored run; see ``resume``."""
+        """Continue a stored run; see ``resume``."""
         from llm_council._engine import resume
 
         def seat(plan: Plan) -> Mapping[str, ProviderAdapter]:
@@ -263,21 +263,21 @@ class Council(_runtime.Closing):
             return await resume.resume(self._required(store), run_id, seat)
 
     def replay(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
-        """Tell a stored run again, bit for bit, without a network: block, or be awaited in an event loop.
+        """Return the exact result of a stored run again, without any call. Blocks, or must be awaited, like ``run``.
 
         Args:
-            run_id: the run.
-            store: where it is stored; None takes the council's store.
+            run_id: the run's id.
+            store: path of its store; None uses the council's store.
 
         Raises:
-            StoreError: there is no such run, it has no result, or it was recorded by a version that asked otherwise.
+            StoreError: there is no such run, it has no result, or it was recorded by a version with other prompts.
         """
         if _runtime.running_inside_loop():
             return CouncilResult.pending(self.areplay(run_id, store=store), anyio.Event)
         return _runtime.call(self.areplay, run_id, store=store)
 
     async def areplay(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
-        """Tell a stored run again; see ``replay``."""
+        """Replay a stored run; see ``replay``."""
         from llm_council._engine import resume
 
         with listening(*self._listeners):
@@ -286,7 +286,7 @@ class Council(_runtime.Closing):
     def _required(self, named: str | PathLike[str] | None) -> Store:
         store = self._store({"store": named})
         if store is None:
-            raise InvalidOption("no store is named: pass store=PATH, or set it in the configuration")
+            raise InvalidOption("no run store is configured: pass store=PATH, or set store in the configuration")
         return store
 
     def _store(self, options: RunOptions) -> Store | None:
@@ -303,16 +303,16 @@ class Council(_runtime.Closing):
         return NO_JOURNAL if store is None else store._journal(plan)
 
     def doctor(self, *, deep: bool = False) -> AwaitableDict[str, DoctorResult]:
-        """Check the providers: block in plain code, be awaited in an event loop.
+        """Check the providers. Blocks in plain code; must be awaited in a running event loop.
 
         Args:
-            deep: also make a real call to each provider, which may cost money.
+            deep: also make one real call to each provider, which may cost money.
 
         Returns:
-            The findings by provider name.
+            The results by provider name.
         """
         if _runtime.running_inside_loop():
-            return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event)
+            return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event)  # type: ignore[arg-type]  # a dict will do
         return AwaitableDict(_runtime.call(self.adoctor, deep=deep))
 
     async def adoctor(self, *, deep: bool = False) -> dict[str, DoctorResult]:
@@ -333,7 +333,7 @@ class Council(_runtime.Closing):
         return report()
 
     async def aclose(self) -> None:
-        """Close what the providers opened in the running event loop; the council may be used again."""
+        """Close the connections of the providers in the running event loop. The council may be used again."""
         for adapter in self._seating.providers.values():
             await adapter.aclose()
 
@@ -344,21 +344,21 @@ class Council(_runtime.Closing):
     # keeps: _spelled_out
     @_spelled_out
     def run_sync(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilResult:
-        """Convene the council on a task; see ``run``.
+        """Run the council on a task; see ``run``.
 
         The blocking twin of ``arun``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.call(self.arun, task, subagent, **options)
 
     def resume_sync(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
-        """Go on with a stored run; see ``resume``.
+        """Continue a stored run; see ``resume``.
 
         The blocking twin of ``aresume``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.call(self.aresume, run_id, store=store)
 
     def replay_sync(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
-        """Tell a stored run again; see ``replay``.
+        """Replay a stored run; see ``replay``.
 
         The blocking twin of ``areplay``; it raises ``InsideEventLoopError`` in a running event loop.
         """

@@ -1,4 +1,4 @@
-"""The events of a run, and how listeners receive them."""
+"""The events of a run, and the listeners that receive them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Event:
     """Base of all events.
 
     Attributes:
-        run_id: the run.
-        at: seconds since the run's start, on a monotonic clock.
+        run_id: the run's id.
+        at: seconds since the start of the run, on a monotonic clock.
     """
 
     _is_tagged: ClassVar[bool] = True  # the JSON converter writes the class name of an event
@@ -49,21 +49,21 @@ class Event:
 
 @attrs.frozen(kw_only=True)
 class RunStarted(Event):
-    """A run starts; ``plan`` describes it."""
+    """A run starts with this plan."""
 
     plan: Plan
 
 
 @attrs.frozen(kw_only=True)
 class PhaseStarted(Event):
-    """A phase begins."""
+    """A phase starts."""
 
     phase: Phase
 
 
 @attrs.frozen(kw_only=True)
 class SeatStarted(Event):
-    """A seat, by its name, is asked in a phase."""
+    """The call of a seat starts in a phase; ``seat`` is its name."""
 
     phase: Phase
     seat: str
@@ -71,7 +71,7 @@ class SeatStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class TextDelta(Event):
-    """The next characters of a seat's answer in a phase: ``text`` comes after all that came since its last reset."""
+    """The next characters of a seat's answer in a phase. ``SeatReset`` voids the text before it."""
 
     phase: Phase
     seat: str
@@ -80,7 +80,7 @@ class TextDelta(Event):
 
 @attrs.frozen(kw_only=True)
 class AttemptFailed(Event):
-    """A try of a seat's call failed with ``error``; ``retry_in`` is the seconds until the next, if there is one."""
+    """An attempt of a seat's call failed; ``retry_in`` is the seconds until the next attempt, None without one."""
 
     phase: Phase
     seat: str
@@ -90,7 +90,7 @@ class AttemptFailed(Event):
 
 @attrs.frozen(kw_only=True)
 class SeatFinished(Event):
-    """A seat answered (``response``) or failed (``error``), ``elapsed`` seconds after it was asked; never both."""
+    """A seat has answered (``response``) or failed (``error``), ``elapsed`` seconds after its call started."""
 
     phase: Phase
     seat: str
@@ -101,7 +101,7 @@ class SeatFinished(Event):
 
 @attrs.frozen(kw_only=True)
 class SeatReset(Event):
-    """A seat's stream was restarted for a ``reason``, in words for people: forget its text of this phase."""
+    """The answer of a seat starts again: its text of this phase so far is void. ``reason`` is for people."""
 
     phase: Phase
     seat: str
@@ -110,7 +110,7 @@ class SeatReset(Event):
 
 @attrs.frozen(kw_only=True)
 class PhaseFinished(Event):
-    """A phase ended after ``elapsed`` seconds."""
+    """A phase has ended after ``elapsed`` seconds."""
 
     phase: Phase
     elapsed: float
@@ -118,7 +118,7 @@ class PhaseFinished(Event):
 
 @attrs.frozen(kw_only=True)
 class Degraded(Event):
-    """The run goes on with something missing: the ``reason``, in words for people, and the seats that it is about."""
+    """The run continues with something missing. ``reason`` is for people; ``seats`` are the names of the seats."""
 
     reason: str
     seats: tuple[str, ...] = ()
@@ -126,7 +126,7 @@ class Degraded(Event):
 
 @attrs.frozen(kw_only=True)
 class RunFinished(Event):
-    """A run ended with a status, after ``elapsed`` seconds; its result is ``CouncilStream.result``."""
+    """A run has ended after ``elapsed`` seconds. Its result is ``CouncilStream.result``."""
 
     status: Status
     elapsed: float
@@ -138,21 +138,21 @@ _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("llm_council_listeners
 
 
 def emit(event: Event) -> None:
-    """Hand an event to every listener of the current context, in order.
+    """Call every listener of the current context with an event, in order.
 
-    A listener that raises does not disturb the run: its exception is logged, once for each event.
+    An exception of a listener is logged and does not affect the run.
     """
     for listener in _listeners.get():
         try:
             listener(event)
-        except Exception:  # a listener is the caller's code; a run must not fail for it
+        except Exception:  # a listener is the caller's code: a run must not fail because of it
             logger = logging.getLogger("llm_council")
             logger.exception("listener %r failed on %s", listener, type(event).__name__)
 
 
 @contextmanager
 def listening(*listeners: Listener) -> Iterator[None]:
-    """Call the listeners for the events of this context and of the tasks that are started in it."""
+    """Call the listeners for the events of this context and of the tasks that it starts."""
     token = _listeners.set((*_listeners.get(), *listeners))
     try:
         yield

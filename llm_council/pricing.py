@@ -1,7 +1,8 @@
-"""What a call costs where its provider does not say: looked up by address and model, in a table that comes as an extra.
+"""Prices of calls whose provider reports no cost, looked up by base URL and model.
 
-The table is that of the package ``genai-prices``, as it was installed: nothing is fetched. Without the package, or for
-an address or a model that it does not know, the cost is unknown. A provider's own word always goes before the table.
+The table is that of the package ``genai-prices`` (extra ``prices``) in its installed version; nothing is downloaded.
+Without the package, and for an unknown URL or model, the cost is unknown. A cost that the provider reports takes
+precedence.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "look_up", "must_load", "price_of"]
 
-# Servers of one's own send no bill: their calls take nothing of a budget in dollars. Names of the providers' classes.
-_OWN = frozenset({"local", "lmstudio", "ollama", "ollama-openai", "vllm"})
-_VENDORS = ("ollama.com",)  # where such a server is somebody else's after all
+# Class names of providers that run on the user's own machines: their calls cost nothing.
+_SELF_HOSTED = frozenset({"local", "lmstudio", "ollama", "ollama-openai", "vllm"})
+_HOSTED_DOMAINS = ("ollama.com",)  # the paid service of such a provider
 
-# Addresses under which the table does not know a vendor that it has.
-_OTHER_ADDRESSES = {"api.together.ai": "https://api.together.xyz"}
+# Hosts of vendors that the table has under another URL.
+_OTHER_URLS = {"api.together.ai": "https://api.together.xyz"}
 
 
 @cache
 def load() -> DataSnapshot | None:
-    """Load the table, which takes a moment once; None where the extra ``prices`` is not there."""
+    """Load the table; None if the extra ``prices`` is not installed. The first call takes a moment."""
     if not _is_installed():
         return None
     from genai_prices.data_snapshot import get_snapshot
@@ -44,19 +45,20 @@ def _is_installed() -> bool:
 
 
 def must_load(adapters: Iterable[ProviderAdapter]) -> bool:
-    """Tell whether a run of these may look for prices in a table that is not loaded yet."""
+    """Return True if a run of these adapters may need the table and it is not loaded yet."""
     if load.cache_info().currsize or not _is_installed():
         return False
-    return any(_address(one) and not _is_own(one) for adapter in adapters for one in _senders(adapter))
+    return any(_address(one) and not _is_self_hosted(one) for adapter in adapters for one in _senders(adapter))
 
 
 def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usage], float | None]:
-    """Return a function that tells the US dollars of a seat's call by its tokens; None is unknown.
+    """Return a function that returns the price of a seat's call in US dollars; None is unknown.
 
     Args:
-        adapters: what sits in each seat, by the seat's name. Where several share one, the dearest that knows counts.
+        adapters: the adapter of each seat, by seat name. If an adapter wraps several others, the highest known price
+            counts.
     """
-    bills: dict[str, tuple[_Bill, ...]] = {}  # who is behind a seat stays the same for as long as a run
+    bills: dict[str, tuple[_Bill, ...]] = {}  # by seat name
 
     def price(seat: SeatSpec, usage: Usage) -> float | None:
         if seat.name not in bills:
@@ -68,12 +70,12 @@ def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usa
 
 
 def look_up(address: str, model: str, usage: Usage) -> float | None:
-    """Return the US dollars of so many tokens of a model behind an address; None is unknown.
+    """Return the price of these tokens in US dollars; None is unknown.
 
     Args:
-        address: where the provider is reached, such as ``"https://api.openai.com/v1"``.
-        model: the model's name there.
-        usage: the tokens, cached ones counted among those that went in.
+        address: the base URL of the provider, such as ``"https://api.openai.com/v1"``.
+        model: the provider's name of the model.
+        usage: the tokens; input tokens include cached ones.
     """
     table = load()
     if table is None:
@@ -91,18 +93,18 @@ def look_up(address: str, model: str, usage: Usage) -> float | None:
     )
     try:
         price = table.calc(tokens, model, None, known, None)
-    except (LookupError, ValueError):  # tokens that it has no price for, or that do not add up
+    except (LookupError, ValueError):  # a kind of token without a price, or more cached tokens than input tokens
         return None
     return float(price.total_price)
 
 
 @lru_cache(maxsize=512)
 def _known(address: str, model: str) -> str | None:
-    """Return the address by which the table knows a model; None where it does not, which is as often asked."""
+    """Return the URL by which the table finds a model; None if it does not know the model."""
     table = load()
     if table is None:
         return None
-    address = _OTHER_ADDRESSES.get(urlsplit(address).hostname or "", address)
+    address = _OTHER_URLS.get(urlsplit(address).hostname or "", address)
     try:
         table.find_provider_model(model, None, None, address)
     except LookupError:
@@ -111,26 +113,26 @@ def _known(address: str, model: str) -> str | None:
 
 
 class _Bill(NamedTuple):
-    """Who bills for a call: a server of one's own does not."""
+    """What decides the price of a call of an adapter."""
 
-    is_own: bool
+    is_self_hosted: bool
     address: str
     default_model: str | None
 
 
 def _bill(adapter: ProviderAdapter) -> _Bill:
-    return _Bill(_is_own(adapter), _address(adapter), getattr(adapter, "default_model", None))
+    return _Bill(_is_self_hosted(adapter), _address(adapter), getattr(adapter, "default_model", None))
 
 
 def _price(bill: _Bill, model: str | None, usage: Usage) -> float | None:
-    if bill.is_own:
+    if bill.is_self_hosted:
         return 0.0
     model = model or bill.default_model
     return look_up(bill.address, model, usage) if bill.address and model else None
 
 
 def _senders(adapter: ProviderAdapter) -> Iterator[ProviderAdapter]:
-    """Yield who may send the bill: what a middleware holds, and each of several."""
+    """Yield the adapters that may make the call: those that middleware wraps, at any depth."""
     inner, several = getattr(adapter, "inner", None), getattr(adapter, "providers", None)
     if isinstance(inner, ProviderAdapter):
         yield from _senders(inner)
@@ -146,8 +148,8 @@ def _address(adapter: ProviderAdapter) -> str:
     return address if isinstance(address, str) else ""
 
 
-def _is_own(adapter: ProviderAdapter) -> bool:
-    """Tell whether a server is one's own, by its class: an instance may be called anything."""
+def _is_self_hosted(adapter: ProviderAdapter) -> bool:
+    """Return True if the adapter's class is one for self-hosted servers. An instance may have any name."""
     names = (vars(cls)["name"] for cls in type(adapter).__mro__ if isinstance(vars(cls).get("name"), str))
     host = urlsplit(_address(adapter)).hostname or ""
-    return next(names, None) in _OWN and not host.endswith(_VENDORS)
+    return next(names, None) in _SELF_HOSTED and not host.endswith(_HOSTED_DOMAINS)

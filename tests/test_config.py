@@ -124,7 +124,7 @@ def test_paths_of_a_project_begin_where_its_file_lies(tmp_path: Path) -> None:
     paths = CouncilConfig.discover(tmp_path / "project").subagent_paths
     assert [Path(path) for path in paths] == [tmp_path / "project" / "roles", tmp_path / "project" / "more"]
     write(tmp_path / "project" / "council.toml", '[subagents]\npaths = ["~no-such-user-here/x"]\n')
-    with pytest.raises(InvalidOption, match="nobody's home"):
+    with pytest.raises(InvalidOption, match="there is no user of this name"):
         CouncilConfig.discover(tmp_path / "project")
 
 
@@ -230,7 +230,7 @@ def test_the_record_of_trust_is_its_owners_alone(tmp_path: Path) -> None:
     assert record.parent.stat().st_mode & 0o777 == 0o700
     assert [one.name for one in record.parent.iterdir()] == ["trusted.json"]
     record.chmod(0o622)
-    with pytest.raises(UntrustedConfig, match="others can write it"):
+    with pytest.raises(UntrustedConfig, match="other users can write it"):
         CouncilConfig.discover(tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""The seats of a council: names, instances and classes become adapters."""
+"""The seats of a council: turn names, instances and classes into adapters, and read attached files."""

@@ -1,4 +1,4 @@
-"""Read the files that the caller named. A run reads no other files."""
+"""Read the files that the caller attaches to a task. A run reads no other files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ __all__ = ["read_files"]
 
 
 def read_files(paths: Sequence[str | PathLike[str]], limits: Limits) -> tuple[Attachment, ...]:
-    """Return the contents of the named files.
+    """Return the contents of the files.
+
+    Args:
+        paths: UTF-8 text files.
+        limits: ``body`` is the maximum size of a file in bytes.
 
     Raises:
         InvalidOption: a file cannot be read, is too large, or is not UTF-8 text.

@@ -1,4 +1,4 @@
-"""Providers by name: those of the registry, and those that the configuration defines in ``[providers.NAME]``."""
+"""Create providers by name: those of the registry, and those of the configuration's tables ``[providers.NAME]``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from llm_council.models import RetryPolicy
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
 
-__all__ = ["COMPOSITIONS", "REDIS_URL", "Instances"]
+__all__ = ["MIDDLEWARE", "REDIS_URL", "ConfiguredProviders"]
 
-COMPOSITIONS: Final = {
+MIDDLEWARE: Final = {
     "balance": "Balance",
     "cached": "Cached",
     "failover": "Failover",
@@ -35,30 +35,30 @@ COMPOSITIONS: Final = {
     "retry": "Retry",
     "traced": "Traced",
 }
-"""Kinds that wrap other providers, and the names of their classes."""
+"""Values of ``kind`` that wrap other providers -> their classes in ``llm_council.middleware``."""
 
 REDIS_URL: Final = "LLM_COUNCIL_REDIS_URL"
-"""The variable that ``shared = true`` of a limit reads."""
+"""The environment variable that ``shared = true`` of a limit reads."""
 
-_SEVERAL: Final = ("balance", "failover")
+_SEVERAL: Final = ("balance", "failover")  # kinds that wrap more than one provider
 
-# Arguments that a configuration file cannot set: objects, and those that the table itself determines.
+# Arguments of the classes that a file cannot set: objects, and those that the table itself determines.
 _NOT_IN_FILES: Final = frozenset(
     ["self", "inner", "providers", "name", "policy", "clock", "sleep", "rng", "tracer_provider", "meter_provider"]
 )
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-class Instances:
+class ConfiguredProviders:
     """Creates providers by name, each of them once.
 
     Args:
-        tables: a configuration's ``instances``.
+        tables: ``CouncilConfig.instances``.
     """
 
     def __init__(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         self._tables = tables
-        self._made: dict[str, ProviderAdapter] = {}
+        self._created: dict[str, ProviderAdapter] = {}
 
     def get(self, name: str) -> ProviderAdapter:
         """Return the provider of this name.
@@ -69,17 +69,18 @@ class Instances:
         return self._get(name, ())
 
     def _get(self, name: str, above: tuple[str, ...]) -> ProviderAdapter:
+        """Return a provider; ``above`` are the tables that lead to it, from the outermost."""
         if name in above:
-            ring = " -> ".join([*above[above.index(name) :], name])
-            raise InvalidOption(f"[providers.{name}] holds itself: {ring}; give one of these tables another name")
-        made = self._made.get(name)
-        if made is None:
-            table = self._tables.get(name)
-            made = self._plain(name) if table is None else self._from_table(name, dict(table), above)
-            self._made[name] = made
-        return made
+            circle = " -> ".join([*above[above.index(name) :], name])
+            raise InvalidOption(f"[providers.{name}] holds itself: {circle}; give one of these tables another name")
+        if name not in self._created:
+            if name in self._tables:
+                self._created[name] = self._from_table(name, dict(self._tables[name]), above)
+            else:
+                self._created[name] = self._from_registry(name)
+        return self._created[name]
 
-    def _plain(self, name: str) -> ProviderAdapter:
+    def _from_registry(self, name: str) -> ProviderAdapter:
         try:
             return registry.get_provider(name)
         except UnknownProvider as error:
@@ -91,63 +92,64 @@ class Instances:
     def _from_table(self, name: str, table: dict[str, Any], above: tuple[str, ...]) -> ProviderAdapter:
         kind = table.pop("kind")
         try:
-            if kind in COMPOSITIONS:
-                return self._composed(name, kind, table, (*above, name))
-            return self._configured(name, kind, table)
+            if kind in MIDDLEWARE:
+                return self._middleware(name, kind, table, (*above, name))
+            return self._adapter(name, kind, table)
         except ConfigurationError as error:
-            if "[providers." in error.message:
+            if "[providers." in error.message:  # an inner table is already named
                 raise
             raise type(error)(f"[providers.{name}] {error.message}") from None
 
-    def _configured(self, name: str, kind: str, options: dict[str, Any]) -> ProviderAdapter:
-        """Create a plain provider with a name of its own."""
+    def _adapter(self, name: str, kind: str, options: dict[str, Any]) -> ProviderAdapter:
+        """Create an adapter with a name of its own."""
         if "of" in options:
-            raise InvalidOption(f"kind {kind!r:.80} holds no others{near(kind, COMPOSITIONS)}")
+            raise InvalidOption(f"kind {kind!r:.80} wraps no other provider: remove 'of'{near(kind, MIDDLEWARE)}")
         if "api_key" in options:
             options["api_key"] = _key(options["api_key"])
         try:
             return registry.get_provider(kind, **{"name": name, **options})
         except UnknownProvider as error:
-            raise UnknownProvider(f"{error.message}{near(kind, COMPOSITIONS)}") from None
+            raise UnknownProvider(f"{error.message}{near(kind, MIDDLEWARE)}") from None
 
-    def _composed(self, name: str, kind: str, options: dict[str, Any], above: tuple[str, ...]) -> ProviderAdapter:
-        """Create a provider that wraps others."""
-        cls = getattr(middleware, COMPOSITIONS[kind])
-        held = self._held(kind, options.pop("of", None), above)
-        taken = inspect.signature(RetryPolicy if kind == "retry" else cls).parameters
-        known = [option for option in taken if option not in _NOT_IN_FILES]
+    def _middleware(self, name: str, kind: str, options: dict[str, Any], above: tuple[str, ...]) -> ProviderAdapter:
+        """Create a middleware and the providers that it wraps."""
+        cls = getattr(middleware, MIDDLEWARE[kind])
+        wrapped = self._wrapped(kind, options.pop("of", None), above)
+        parameters = inspect.signature(RetryPolicy if kind == "retry" else cls).parameters
+        known = [option for option in parameters if option not in _NOT_IN_FILES]
         for option in options:
             if option not in known:
-                raise UnknownOption(f"kind {kind!r} takes no {option!r:.80}{near(option, known) or _listed(known)}")
+                raise UnknownOption(f"kind {kind!r} takes no {option!r:.80}{near(option, known) or _list(known)}")
         if "backup" in options:
-            options["backup"] = self._member(options["backup"], above)
+            options["backup"] = self._wrapped_one(options["backup"], above)
         if "shared" in options:
-            options["shared"] = _address(options["shared"])
+            options["shared"] = _redis_url(options["shared"])
+        adapter: Any
         try:
             if kind == "retry":
-                made = cls(held[0], RetryPolicy(**options))
+                adapter = cls(wrapped[0], RetryPolicy(**options))
             elif kind in _SEVERAL:
-                made = cls(held, **options)
+                adapter = cls(wrapped, **options)
             else:
-                made = cls(held[0], **options)
+                adapter = cls(wrapped[0], **options)
         except ConfigurationError:
             raise
-        except (TypeError, ValueError) as error:  # a value that is not a number was compared or converted
+        except (TypeError, ValueError) as error:  # the class compared or converted a value that is not a number
             raise InvalidOption(f"kind {kind!r}: a value has the wrong type: {error}") from None
-        made.name = name
-        adapter: ProviderAdapter = made
-        return adapter
+        adapter.name = name
+        created: ProviderAdapter = adapter
+        return created
 
-    def _held(self, kind: str, named: Any, above: tuple[str, ...]) -> list[ProviderAdapter]:
+    def _wrapped(self, kind: str, named: Any, above: tuple[str, ...]) -> list[ProviderAdapter]:
         names = [named] if isinstance(named, str) else named
         if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
             example = 'of = ["NAME", "NAME"]' if kind in _SEVERAL else 'of = "NAME"'
-            raise InvalidOption(f"kind {kind!r} needs {example}: names of providers, or NAME/MODEL")
+            raise InvalidOption(f"kind {kind!r} needs {example}: the providers to wrap, as NAME or NAME/MODEL")
         if kind not in _SEVERAL and len(names) > 1:
-            raise InvalidOption(f"kind {kind!r} holds one provider: hold a failover or balance of several")
-        return [self._member(name, above) for name in names]
+            raise InvalidOption(f"kind {kind!r} wraps one provider: name a failover or balance of several")
+        return [self._wrapped_one(name, above) for name in names]
 
-    def _member(self, text: Any, above: tuple[str, ...]) -> ProviderAdapter:
+    def _wrapped_one(self, text: Any, above: tuple[str, ...]) -> ProviderAdapter:
         if not isinstance(text, str):
             raise InvalidOption(f"expected the name of a provider, got {text!r:.80}")
         name, _, model = text.strip().partition("/")
@@ -159,12 +161,12 @@ class Instances:
         return Pinned(adapter, model)
 
 
-def _listed(known: list[str]) -> str:
+def _list(known: list[str]) -> str:
     return f"; it takes {', '.join(known)}" if known else "; it takes no options"
 
 
 def _key(value: str | Secret) -> Secret:
-    """Read a key from a configuration: ``${VARIABLE}`` is looked up, in this one field and nowhere else."""
+    """Return a key of a configuration. ``${VARIABLE}`` is replaced by the variable, in this field only."""
     if isinstance(value, Secret):
         return value
     matched = _VARIABLE.fullmatch(value)
@@ -178,13 +180,13 @@ def _key(value: str | Secret) -> Secret:
         raise InvalidKey(str(error)) from None
 
 
-def _address(shared: Any) -> Any:
-    """Return the address of a Redis server: the given one, or for ``true`` that of the environment."""
+def _redis_url(shared: Any) -> Any:
+    """Return the URL of a Redis server: the given one, or for ``true`` that of the environment."""
     if isinstance(shared, Secret):
         return shared.reveal()
     if shared is not True:
         return shared
     url = os.environ.get(REDIS_URL, "").strip()
     if not url:
-        raise MissingCredentials(f"shared = true needs the address of a Redis: set {REDIS_URL}")
+        raise MissingCredentials(f"shared = true needs the URL of a Redis server: set {REDIS_URL}")
     return url

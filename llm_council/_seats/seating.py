@@ -9,7 +9,7 @@ from typing import Any, Self, TypeAlias
 
 import attrs
 
-from llm_council._seats.configured import Instances
+from llm_council._seats.configured import ConfiguredProviders
 from llm_council.config import CouncilConfig
 from llm_council.errors import ConfigurationError, InvalidOption
 from llm_council.middleware import Retry
@@ -29,10 +29,10 @@ _log = logging.getLogger("llm_council")
 
 @attrs.frozen(kw_only=True)
 class Seating:
-    """The seats of a council. It holds nothing of a run.
+    """The seats of a council. It has no state of a run.
 
     Attributes:
-        specs: the seats in order, as plans see them.
+        specs: the seats in order, as plain data for plans.
         adapters: the adapter of each seat, by the seat's name.
         providers: each adapter once, by its provider's name.
     """
@@ -43,14 +43,14 @@ class Seating:
 
     @classmethod
     def fill(cls, sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Self:
-        """Fill the seats.
+        """Create the seats.
 
         Args:
-            sitters: the providers that were named; None takes the configuration's, else those that are available.
-            config: the configuration, whose ``instances`` are names too.
+            sitters: the ``providers`` of the caller; None takes the configuration's, else those that are available.
+            config: the configuration; its ``instances`` may be named too.
 
         Raises:
-            ConfigurationError: nobody has such a name, nobody can sit, or two seats would have one name.
+            ConfigurationError: a name is unknown, no provider is available, or two seats would have one name.
         """
         wanted = _wanted(sitters, config)
         pool = _Pool(config)
@@ -68,14 +68,14 @@ class Seating:
         return cls(specs=tuple(specs), adapters=adapters, providers=pool.adapters)
 
     def reseat(self, specs: Sequence[SeatSpec], config: CouncilConfig) -> Self:
-        """Fill the seats of an earlier run: from this council where seat and provider match, else by provider name.
+        """Create the seats of an earlier run: from this council where seat and provider match, else by provider name.
 
         Args:
-            specs: the seats as that run's plan has them.
-            config: the configuration, whose ``instances`` are names too.
+            specs: the seats of the plan of that run.
+            config: the configuration; its ``instances`` may be named too.
 
         Raises:
-            ConfigurationError: nobody has the name of one of its providers.
+            ConfigurationError: a provider of that run is unknown.
         """
         pool = _Pool(config)
         providers = dict(self.providers)
@@ -95,7 +95,7 @@ class Seating:
         """Check that every provider can start: its key is set, its extra is installed.
 
         Raises:
-            ConfigurationError: a provider is not ready; the message says what it lacks.
+            ConfigurationError: a provider is not ready; the message says what is missing.
         """
         for adapter in self.providers.values():
             adapter.check()
@@ -111,7 +111,7 @@ def _wanted(sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Sequence
 
 
 def _available_providers() -> list[str]:
-    """Return the providers whose keys are set, else the embedded engine, for a caller who named none."""
+    """Return the default providers: those whose keys are set, else the embedded engine."""
     keyed = registry.with_keys()
     if keyed:
         chosen = [f"{keyed[0]}:3"] if len(keyed) == 1 else list(keyed)
@@ -119,7 +119,7 @@ def _available_providers() -> list[str]:
         chosen = ["local:3"]
     else:
         raise ConfigurationError(
-            "nobody can sit: no provider's key is set and the embedded engine is not installed; set a key, such as"
+            "no provider is available: no key is set and the embedded engine is not installed; set a key, such as"
             " OPENAI_API_KEY or OPENROUTER_API_KEY, or run: pip install 'llm-council-sdk[local]'"
         )
     _log.info("no providers were named; seating %s", ", ".join(chosen))
@@ -131,19 +131,19 @@ class _Pool:
 
     def __init__(self, config: CouncilConfig) -> None:
         self._config = config
-        self._instances = Instances(config.instances)
+        self._configured = ConfiguredProviders(config.instances)
         self._raw: dict[str, ProviderAdapter] = {}
         self._counts: dict[str, int] = {}
         self.adapters: dict[str, ProviderAdapter] = {}
 
     def seats(self, sitter: Sitter) -> Iterable[tuple[str, str, str | None]]:
-        """Return name, provider and model of each seat that a sitter stands for."""
+        """Return name, provider and model of each seat that an item of ``providers`` stands for."""
         if isinstance(sitter, str):
             return self._by_name(sitter)
         adapter = self._instantiate(sitter) if isinstance(sitter, type) else sitter
         if not isinstance(adapter, ProviderAdapter):
             raise InvalidOption(f"providers: a name, a ProviderAdapter or its class, got {sitter!r:.80}")
-        provider = self._hold(adapter)
+        provider = self._register(adapter)
         return [(self._unique(provider), provider, None)]
 
     def _by_name(self, text: str) -> Iterable[tuple[str, str, str | None]]:
@@ -153,7 +153,7 @@ class _Pool:
         if not provider or count == 0:
             raise InvalidOption(f"providers: expected name, name/model or name:count, got {text!r:.80}")
         if provider not in self.adapters:
-            self._put(provider, self._instances.get(provider))
+            self._put(provider, self._configured.get(provider))
         names = [self._unique(seat)] if count is None else [f"{seat}-{number}" for number in range(1, count + 1)]
         return [(name, provider, model or None) for name in names]
 
@@ -165,11 +165,11 @@ class _Pool:
         except TypeError as error:
             raise InvalidOption(f"providers: {cls.__qualname__}() failed: {error}; pass an instance") from None
 
-    def _hold(self, adapter: ProviderAdapter) -> str:
-        """Store an instance under its own name, or under a numbered one if another instance has that name."""
+    def _register(self, adapter: ProviderAdapter) -> str:
+        """Register an instance under its own name, or under a numbered one if another instance has that name."""
         name = getattr(adapter, "name", None)
         if not isinstance(name, str) or not name:
-            raise InvalidOption(f'{type(adapter).__qualname__} has no name: set name = "..." on the class')
+            raise InvalidOption(f'providers: {type(adapter).__qualname__} has no name: set name = "..." on the class')
         free, number = name, 1
         while self._raw.get(free, adapter) is not adapter:
             number += 1
@@ -181,7 +181,7 @@ class _Pool:
     def _put(self, name: str, adapter: ProviderAdapter) -> None:
         self._raw[name] = adapter
         policy = self._config.retry
-        retries = getattr(adapter, "_retries", False)  # the adapter itself retries, or one that it wraps does
+        retries = getattr(adapter, "_retries", False)  # True if the adapter or one that it wraps retries by itself
         self.adapters[name] = adapter if retries or not policy.max_retries else Retry(adapter, policy)
 
     def _unique(self, name: str) -> str:

@@ -1,9 +1,10 @@
-"""The one configuration type, and the sources that it is read from.
+"""The configuration of a council, and the sources it is read from.
 
-Order of the sources, the strongest first: arguments, environment, the project's file, the user's file, defaults.
-The project's file is hostile until a person agrees to it (``council config trust``): it may set prompts, models and the
-quorum and *lower* the budget; everything else in it is refused with ``UntrustedConfig``. One that was agreed to may set
-what a person's own file may, but for the budget, which it can only lower all the same.
+Precedence: arguments, environment, the project's file, the user's file, defaults.
+
+A project's file may come from a stranger. Until the user trusts it (``council config trust``), it may set prompts,
+models and the quorum, and *lower* the budget; any other setting raises ``UntrustedConfig``. A trusted file may set
+everything that the user's file may set, except that it still can only lower the budget.
 """
 
 from __future__ import annotations
@@ -37,41 +38,41 @@ from llm_council.providers._http.account import sealed
 __all__ = ["PROJECT_FILE", "CouncilConfig", "project_file", "reaches", "trust_project", "user_file"]
 
 PROJECT_FILE = "council.toml"
-"""Name of the project's file; it is looked for in the current folder alone."""
+"""Name of the project's file. It is read from the current folder only, not from the folders above."""
 
-_MOST = 1 << 20  # bytes of a file
-_MOST_SEATS = 12  # that a project may ask for untrusted: each of them costs money
+_MAX_BYTES = 1 << 20  # of a file
+_MAX_UNTRUSTED_SEATS = 12  # each seat of a project's file costs the user money
 
 _names = must_be("a list of provider names", lambda v: all(isinstance(name, str) and name.strip() for name in v))
 _paths = must_be("a list of paths", lambda v: all(isinstance(path, str) and path for path in v))
 _path = must_be("a path", lambda v: isinstance(v, str) and bool(v.strip()))
 
 
-def _tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
+def _copy_tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
     return {name: as_dict(table) for name, table in as_dict(value).items()}
 
 
 @strict_init
 @attrs.frozen(kw_only=True)
 class CouncilConfig:
-    """How a council works.
+    """The configuration of a council.
 
     Attributes:
-        providers: who sits: ``"name"``, ``"name/model"`` or ``"name:count"``; empty picks those whose keys are set.
-        chair: the seat that synthesises; None picks one, see ``Plan.chairs``.
-        strategy: how seats deliberate.
-        budget: bounds on a run.
-        limits: bounds on sizes.
-        retry: when a failed call is made again.
-        max_repairs: repairs asked for after an answer that does not meet its schema.
+        providers: the seats: ``"name"``, ``"name/model"`` or ``"name:count"``; empty selects those whose keys are set.
+        chair: name of the seat that writes the final answer; None selects one, see ``Plan.chairs``.
+        strategy: how the seats deliberate.
+        budget: limits of a run.
+        limits: limits on sizes.
+        retry: when failed calls are retried.
+        max_repairs: how often the chair is asked to repair an answer that does not match its schema.
         temperature: sampling temperature; None is not sent.
-        max_tokens: most tokens of one answer; None is not sent.
+        max_tokens: maximum tokens of one answer; None is not sent.
         reasoning: how much to think; None is not sent.
-        system_context: text for every seat's system turn.
-        subagent_paths: files and folders with subagents of your own.
-        instances: providers of your own by name: each a ``kind`` (a provider's name) and its options.
-        store: path of the run store; None writes nothing.
-        seed: seed of shuffles, fences and tie-breaks; None is random, and recorded in the plan.
+        system_context: text for every seat's system message.
+        subagent_paths: files and folders with additional subagents.
+        instances: additional providers by name: each has a ``kind`` (the name of a provider) and its options.
+        store: path of the run store; None stores nothing.
+        seed: seed of shuffles, fences and tie-breaks; None selects a random one, which the plan records.
     """
 
     providers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_names)
@@ -86,53 +87,57 @@ class CouncilConfig:
     reasoning: ReasoningConfig | None = None
     system_context: str | None = attrs.field(default=None, validator=optional(string))
     subagent_paths: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_paths)
-    instances: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=_tables)
+    instances: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=_copy_tables)
     store: str | None = attrs.field(default=None, validator=optional(_path))
     seed: str | None = attrs.field(default=None, validator=optional(string))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Read one TOML file, trusting it as a user's own.
+        """Read one TOML file with the rights of the user's own file.
 
         Raises:
-            ConfigurationError: the file cannot be read, is no TOML, or holds what no option takes.
+            ConfigurationError: the file cannot be read, is not TOML, or has an unknown or invalid entry.
         """
         return cls._build(_read(Path(path)), str(path))
 
     @classmethod
     def from_env(cls) -> Self:
-        """Read the ``LLM_COUNCIL_*`` variables over the defaults."""
+        """Read the ``LLM_COUNCIL_*`` variables."""
         return cls._build(_environment(), "environment")
 
     @classmethod
     def load(cls) -> Self:
-        """Read the user's file, if there is one, and the environment over it."""
-        return cls._build(_merge(_user(), _environment()), str(user_file()))
+        """Read the user's file, if it exists, and the environment, which overrides it."""
+        return cls._build(_merge(_read_user_file(), _environment()), str(user_file()))
 
     @classmethod
     def discover(cls, folder: str | os.PathLike[str] = ".") -> Self:
-        """Read the user's file, the project's file under its restrictions, and the environment.
+        """Read the user's file, the project's file with its restrictions, and the environment.
 
         Raises:
-            UntrustedConfig: the project's file sets what only a trusted source may set.
+            UntrustedConfig: the project's file has a setting for which it must be trusted.
         """
         path = Path(folder) / PROJECT_FILE
-        user = _user()
+        values = _read_user_file()
         if path.is_file():
-            data = _bytes(path)
-            project = _parsed(data, path)
-            if reached := _reached(project, path):
-                _require_trust(reached, path, data)
-            _only_lower(project, cls._build(user, str(user_file())))
+            data = _read_bytes(path)
+            project = _parse(data, path)
+            restricted = _restricted(project, path)
+            if restricted:
+                _require_trust(restricted, path, data)
+            _lower_limits(project, cls._build(values, str(user_file())))
             if isinstance(project.get("subagent_paths"), list):
-                project["subagent_paths"] = [str(_placed(path, entry)) for entry in project["subagent_paths"]]
-            user = _merge(user, project)
-        return cls._build(_merge(user, _environment()), str(path))
+                project["subagent_paths"] = [str(_absolute(path, entry)) for entry in project["subagent_paths"]]
+            values = _merge(values, project)
+        return cls._build(_merge(values, _environment()), str(path))
 
     @classmethod
     def _build(cls, values: Mapping[str, Any], source: str) -> Self:
         try:
-            built = {name: _NOUNS[name](**value) if name in _NOUNS else value for name, value in values.items()}
+            built = dict(values)
+            for name, table in _TABLES.items():
+                if name in values:
+                    built[name] = table(**values[name])
             return cls(**built)
         except (InvalidOption, UnknownOption) as error:
             raise type(error)(f"{source}: {error.message}") from None
@@ -140,14 +145,15 @@ class CouncilConfig:
             raise InvalidOption(f"{source}: {error}") from None
 
 
-_NOUNS: dict[str, Callable[..., Any]] = {
+# Settings that are tables in [council] -> their classes.
+_TABLES: dict[str, Callable[..., Any]] = {
     "budget": Budget,
     "limits": Limits,
     "retry": RetryPolicy,
     "reasoning": ReasoningConfig,
 }
 
-# What a project's file may set, in [council].
+# What a project's file may set in [council] without trust.
 _PROJECT_KEYS = frozenset(
     [
         "providers",
@@ -163,7 +169,7 @@ _PROJECT_KEYS = frozenset(
     ]
 )
 
-# Variable -> where its value goes, and how it is read.
+# Variable -> path of its setting, and how its text is converted.
 _VARIABLES: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
     "LLM_COUNCIL_PROVIDERS": (("providers",), lambda text: [name.strip() for name in text.split(",") if name.strip()]),
     "LLM_COUNCIL_CHAIR": (("chair",), str),
@@ -180,7 +186,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
 
 
 def user_file() -> Path:
-    """Return the user's file: ``LLM_COUNCIL_CONFIG``, else ``llm-council/config.toml`` in the config home."""
+    """Return the user's file: ``LLM_COUNCIL_CONFIG``, else ``llm-council/config.toml`` below ``~/.config``."""
     named = os.environ.get("LLM_COUNCIL_CONFIG")
     if named:
         return Path(named)
@@ -188,29 +194,30 @@ def user_file() -> Path:
     return home / "llm-council" / "config.toml"
 
 
-def _user() -> dict[str, Any]:
+def _read_user_file() -> dict[str, Any]:
     path = user_file()
+    # A file that the variable names must exist; the default one need not.
     if not os.environ.get("LLM_COUNCIL_CONFIG") and not path.is_file():
         return {}
     return _read(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return _parsed(_bytes(path), path)
+    return _parse(_read_bytes(path), path)
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(_MOST + 1)
+            data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > _MOST:
-        raise ConfigurationError(f"{path}: cannot be read: larger than {_MOST} bytes")
+    if len(data) > _MAX_BYTES:
+        raise ConfigurationError(f"{path}: cannot be read: larger than {_MAX_BYTES} bytes")
     return data
 
 
-def _parsed(content: bytes, path: Path) -> dict[str, Any]:
+def _parse(content: bytes, path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError:
@@ -223,11 +230,11 @@ def _parsed(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Bring a file's tables into the fields of ``CouncilConfig``."""
+    """Return the tables of a file as fields of ``CouncilConfig``."""
     tables = ("council", "providers", "subagents")
     for name, table in data.items():
         if name not in tables:
-            raise UnknownOption(f"{source}: no table [{name}]{near(name, tables)}")
+            raise UnknownOption(f"{source}: there is no table [{name}]{near(name, tables)}")
         if not isinstance(table, dict):
             raise InvalidOption(f"{source}: [{name}] must be a table")
     values = dict(data.get("council", {}))
@@ -235,7 +242,7 @@ def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     for name in values:
         if name not in known:
             raise UnknownOption(f"{source}: [council] takes no {name!r}{near(name, known)}")
-        if name in _NOUNS and not isinstance(values[name], dict):
+        if name in _TABLES and not isinstance(values[name], dict):
             raise InvalidOption(f"{source}: {name} must be a table, such as {name} = {{ ... }}")
     for name in data.get("subagents", {}):
         if name != "paths":
@@ -253,7 +260,7 @@ def _instance(name: str, table: Any, source: str) -> dict[str, Any]:
     options = dict(table)
     if isinstance(options.get("headers"), dict):
         options["headers"] = {header: sealed(header, value) for header, value in options["headers"].items()}
-    for field in ("api_key", "shared"):  # the latter is an address that may hold a password
+    for field in ("api_key", "shared"):  # `shared` is a URL that may contain a password
         text = options.get(field)
         if isinstance(text, str) and not text.startswith("${"):
             try:
@@ -272,7 +279,8 @@ def _environment() -> dict[str, Any]:
         try:
             value = read(text)
         except ValueError:
-            raise InvalidOption(f"{variable}: expected {read.__name__}, got {text!r}") from None
+            kind = "a whole number" if read is int else "a number"
+            raise InvalidOption(f"{variable}: expected {kind}, got {text!r}") from None
         target = values
         for key in path[:-1]:
             target = target.setdefault(key, {})
@@ -281,7 +289,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one source over another, table by table and limit by limit."""
+    """Return the settings of a weak source overridden by a strong one; tables are merged key by key."""
     merged = dict(weak)
     for name, value in strong.items():
         old = merged.get(name)
@@ -290,72 +298,72 @@ def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]
 
 
 def project_file(folder: str | os.PathLike[str] = ".") -> Path | None:
-    """Return the project's file of a folder; None where there is none."""
+    """Return the path of the project's file in a folder; None if there is none."""
     path = Path(folder) / PROJECT_FILE
     return path if path.is_file() else None
 
 
 def reaches(path: Path) -> tuple[str, ...]:
-    """Return what a project's file sets that only a trusted source may set; nothing for a file that needs no trust.
+    """Return the settings of a project's file for which it must be trusted, in words for people.
 
     Raises:
-        ConfigurationError: the file cannot be read, or holds what no option takes.
+        ConfigurationError: the file cannot be read, or has an unknown or invalid entry.
     """
-    return tuple(_reached(_read(path), path))
+    return tuple(_restricted(_read(path), path))
 
 
 def trust_project(path: Path) -> None:
-    """Trust a project's file as it is now.
+    """Trust a project's file with its present content.
 
     Raises:
-        ConfigurationError: the file holds what no option takes: there is nothing to agree to.
+        ConfigurationError: the file has an unknown or invalid entry.
     """
-    data = _bytes(path)
-    CouncilConfig._build(_parsed(data, path), str(path))
-    _trust.agree(path, data)
+    data = _read_bytes(path)
+    CouncilConfig._build(_parse(data, path), str(path))
+    _trust.add(path, data)
 
 
-def _reached(values: Mapping[str, Any], path: Path) -> list[str]:
-    """Return what a project's file sets beyond what any project may, in words for people."""
-    reached = [name for name in values if name not in _PROJECT_KEYS and name != "instances"]
-    reached += [f"[providers.{name}] {', '.join(table)}" for name, table in values.get("instances", {}).items()]
+def _restricted(values: Mapping[str, Any], path: Path) -> list[str]:
+    """Return the settings that an untrusted project's file must not have, in words for people."""
+    found = [name for name in values if name not in _PROJECT_KEYS and name != "instances"]
+    found += [f"[providers.{name}] {', '.join(table)}" for name, table in values.get("instances", {}).items()]
     names = values.get("providers")
-    seats = sum(_seats(name) for name in names) if isinstance(names, list) else 0
-    if seats > _MOST_SEATS:
-        reached.append(f"{seats} seats, more than {_MOST_SEATS}")
+    seats = sum(_seat_count(name) for name in names) if isinstance(names, list) else 0
+    if seats > _MAX_UNTRUSTED_SEATS:
+        found.append(f"{seats} seats, more than {_MAX_UNTRUSTED_SEATS}")
     folder = path.parent.resolve()
     for entry in values.get("subagent_paths") or ():
-        if not _placed(path, entry).resolve().is_relative_to(folder):
-            reached.append(f"subagent_paths: {entry!r}, which leads out of the project")
-    return reached
+        if not _absolute(path, entry).resolve().is_relative_to(folder):
+            found.append(f"subagent_paths: {entry!r}, which leads out of the project")
+    return found
 
 
-def _seats(name: object) -> int:
-    """Return how many seats a name of ``providers`` asks for."""
+def _seat_count(name: object) -> int:
+    """Return the number of seats that an entry of ``providers`` stands for."""
     _, colon, count = str(name).rpartition(":")
     return int(count) if colon and count.isdecimal() and len(count) <= 3 else 1
 
 
-def _placed(path: Path, entry: object) -> Path:
-    """Return where an entry of a project's file leads: from that file on, wherever one stands."""
+def _absolute(path: Path, entry: object) -> Path:
+    """Return the absolute path of an entry in a project's file, which is relative to that file."""
     try:
         return path.parent.absolute() / Path(str(entry)).expanduser()
-    except RuntimeError:  # the home of nobody
-        raise InvalidOption(f"{path}: subagent_paths: {entry!r} is nobody's home") from None
+    except RuntimeError:  # ~name of a user that does not exist
+        raise InvalidOption(f"{path}: subagent_paths: {entry!r}: there is no user of this name") from None
 
 
-def _require_trust(reached: list[str], path: Path, data: bytes) -> None:
-    if not _trust.is_agreed(path, data):
+def _require_trust(restricted: list[str], path: Path, data: bytes) -> None:
+    if not _trust.contains(path, data):
         raise UntrustedConfig(
-            f"{path}: a project's file may not set {reached[0]} before you trust it: read it, then run"
+            f"{path}: a project's file may not set {restricted[0]} before you trust it: read it, then run"
             f" `council config trust`; or move that to your own file, {user_file()}",
             path=str(path),
-            field=reached[0],
+            field=restricted[0],
         )
 
 
-def _only_lower(project: dict[str, Any], mine: CouncilConfig) -> None:
-    """Keep what a project may spend at or under what its user allows; the quorum is free."""
+def _lower_limits(project: dict[str, Any], mine: CouncilConfig) -> None:
+    """Reduce the limits of a project's file to those of the user. The quorum is not a limit on spending."""
     for name, value in (project.get("budget") or {}).items():
         limit = getattr(mine.budget, name, None)
         if name != "quorum" and limit is not None and isinstance(value, int | float):

@@ -1,6 +1,7 @@
-"""Which project files a person has agreed to: by path and content, written down where no project can write.
+"""The record of trusted project files: path and content hash, in the user's configuration folder.
 
-A file is trusted as it was when the person said so. Any change to it, and any other place, needs their word again.
+A file is trusted with the content that it had at that moment. After any change, or at another path, it must be trusted
+again.
 """
 
 from __future__ import annotations
@@ -15,33 +16,33 @@ from pathlib import Path
 
 from llm_council.errors import ConfigurationError, UntrustedConfig
 
-__all__ = ["agree", "forget", "is_agreed", "record"]
+__all__ = ["add", "contains", "forget", "record"]
 
-_MOST = 1 << 20  # bytes of the record: thousands of projects
+_MAX_BYTES = 1 << 20  # of the record: enough for thousands of projects
 
 
 def record() -> Path:
-    """Return where agreements are written down: ``llm-council/trusted.json`` in the user's config home."""
+    """Return the path of the record: ``llm-council/trusted.json`` in the XDG configuration folder."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     return home / "llm-council" / "trusted.json"
 
 
-def is_agreed(path: Path, data: bytes) -> bool:
-    """Tell whether a person has agreed to this file with this very content.
+def contains(path: Path, data: bytes) -> bool:
+    """Return True if the user has trusted the file with exactly this content.
 
     Raises:
-        UntrustedConfig: others can write the record, so nothing in it means anything.
+        UntrustedConfig: other users can write the record, so it proves nothing.
     """
     return hmac.compare_digest(_read().get(_place(path), ""), _digest(data))
 
 
-def agree(path: Path, data: bytes) -> None:
-    """Write down that this file may do what a person's own may, as long as it is as it is now."""
+def add(path: Path, data: bytes) -> None:
+    """Record that the user trusts the file with this content."""
     _write({**_read(), _place(path): _digest(data)})
 
 
 def forget(path: Path) -> bool:
-    """Take an agreement back; return whether there was one."""
+    """Remove a file from the record; return False if it was not there."""
     known = _read()
     if known.pop(_place(path), None) is None:
         return False
@@ -50,7 +51,7 @@ def forget(path: Path) -> bool:
 
 
 def _place(path: Path) -> str:
-    return str(path.parent.resolve() / path.name)
+    return str(path.parent.resolve() / path.name)  # not path.resolve(): a link must not borrow its target's trust
 
 
 def _digest(data: bytes) -> str:
@@ -62,13 +63,15 @@ def _read() -> dict[str, str]:
     try:
         with path.open("rb") as file:
             owner, mode = os.fstat(file.fileno()).st_uid, os.fstat(file.fileno()).st_mode
-            data = file.read(_MOST)
+            data = file.read(_MAX_BYTES)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     if owner not in (os.geteuid(), 0) or mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UntrustedConfig(f"{path}: others can write it, so it proves nothing: delete it, and trust projects again")
+        raise UntrustedConfig(
+            f"{path}: other users can write it, so it proves nothing: delete it, and trust projects again"
+        )
     try:
         known = json.loads(data)
     except (ValueError, RecursionError):
@@ -79,16 +82,16 @@ def _read() -> dict[str, str]:
 
 
 def _write(known: dict[str, str]) -> None:
-    """Replace the record in one step, readable by its owner alone whatever the umask."""
+    """Replace the record atomically. Only its owner can read it, whatever the umask."""
     path = record()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".trusted-")  # made with mode 600
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".trusted-")  # mkstemp sets mode 600
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(known, file, indent=2, sort_keys=True)
             Path(name).replace(path)
-        except BaseException:  # whatever ended it, Ctrl-C too: half a record stays nowhere
+        except BaseException:  # also on Ctrl-C: leave no partial file behind
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:

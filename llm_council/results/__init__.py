@@ -1,4 +1,4 @@
-"""What a run brought forth."""
+"""The result of a run, with a report on each seat and each call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llm_council.errors import Attempt, CouncilError, RunError
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 from llm_council.models.deliberation import Phase, PhaseTiming, Plan, Problem, Ranking, Status
 from llm_council.models.reply import Adjustment, Cost, GenerateResponse, Usage
-from llm_council.results._pending import AwaitableNoun
+from llm_council.results._awaitable import AwaitableRecord
 
 __all__ = ["CallReport", "CouncilResult", "SeatReport"]
 
@@ -22,12 +22,11 @@ class CallReport:
     """One call of a seat.
 
     Attributes:
-        phase: in which phase.
-        response: the answer.
-        error: why there is none.
-        elapsed: seconds from the call to its end.
-        stopped: deprecated, and None for every new call: answers are no longer stopped early. Reports stored by 0.1.0
-            may hold the reason.
+        phase: the phase of the run.
+        response: the answer; None after an error.
+        error: why there is no answer.
+        elapsed: seconds that the call took.
+        stopped: deprecated. None for every new call. Reports stored by 0.1.0 may say why an answer was stopped early.
     """
 
     phase: Phase
@@ -40,12 +39,12 @@ class CallReport:
 @strict_init
 @attrs.frozen(kw_only=True)
 class SeatReport:
-    """What became of one seat.
+    """The calls of one seat and their sums.
 
     Attributes:
-        name: the seat.
-        provider: its provider.
-        model: the model that answered, else the one that was asked for.
+        name: the seat's name.
+        provider: the provider's name.
+        model: the model that answered, else the requested one.
         calls: every call of the run, in the order of the phases.
     """
 
@@ -56,82 +55,78 @@ class SeatReport:
 
     @property
     def response(self) -> GenerateResponse | None:
-        """The seat's first answer: its draft, for a drafter."""
+        """The first answer; for a seat that drafts, its draft."""
         return next((call.response for call in self.calls if call.response is not None), None)
 
     @property
     def error(self) -> CouncilError | None:
-        """The seat's first error."""
+        """The first error."""
         return next((call.error for call in self.calls if call.error is not None), None)
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """Every try of every call."""
-        return tuple(attempt for call in self.calls for attempt in (call.response or call.error or _none).attempts)
+        """All attempts of all calls."""
+        outcomes = [call.response or call.error for call in self.calls]
+        return tuple(attempt for outcome in outcomes if outcome is not None for attempt in outcome.attempts)
 
     @property
     def elapsed(self) -> float:
-        """Seconds spent waiting for this seat."""
+        """Seconds that all calls took together."""
         return sum(call.elapsed for call in self.calls)
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all its calls; None where no call said."""
+        """Tokens of all calls; a count is None if no call reported it."""
         return sum((call.response.usage for call in self.calls if call.response and call.response.usage), Usage())
 
     @property
     def cost(self) -> Cost:
-        """Money of all its calls; incomplete where a call did not say."""
+        """Cost of all calls; not complete if the cost of a call is unknown."""
         return total_cost(self.calls)
 
     @property
     def adjustments(self) -> tuple[Adjustment, ...]:
-        """What was sent otherwise than asked."""
+        """Changes that were made to the requests."""
         return tuple(adjustment for call in self.calls if call.response for adjustment in call.response.adjustments)
 
 
-_none = CouncilError()
-
-
 def total_cost(calls: tuple[CallReport, ...]) -> Cost:
-    """Add up what calls cost: a call that failed or did not say makes the sum incomplete."""
+    """Return the cost of all calls. It is not complete if the cost of a call is unknown, as for one that failed."""
     known = [call.response.cost for call in calls if call.response and call.response.cost]
     if not known:
         return Cost()
-    total = known[0]
-    for cost in known[1:]:
-        total = total + cost
+    total = sum(known[1:], known[0])
     return total if len(known) == len(calls) else attrs.evolve(total, complete=False)
 
 
 @strict_init
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class CouncilResult(AwaitableNoun):
-    """The result of one run. A failed run has one too. It may be awaited, and yields itself.
+class CouncilResult(AwaitableRecord):
+    """The result of one run, also of a failed one. It may be awaited, which returns the result itself.
 
     Attributes:
-        run_id: the run.
-        task: what was asked.
-        subagent: the role that was played.
-        mode: its variant.
+        run_id: the run's id.
+        task: the task.
+        subagent: name of the subagent.
+        mode: mode of the subagent.
         status: completed, degraded (an answer with something missing), failed or cancelled.
-        output: the answer, valid by the role's schema; None when there is none.
-        text: the chair's own words, kept whatever became of them.
+        output: the answer, valid against the schema; None if there is none.
+        text: the text of the chair, even if it is not a valid answer.
         drafts: finished drafts by seat name.
-        critiques: finished critiques by seat name, the authors' names put beside the labels that hid them.
-        ranking: the tally of the reviewers' rankings.
-        seats: what became of each seat.
-        chair: the seat whose answer this is.
+        critiques: finished critiques by seat name; the names of the authors follow their anonymous labels.
+        ranking: the combined ranking of the reviewers.
+        seats: a report on each seat.
+        chair: name of the seat that wrote the answer.
         error: why the run failed.
-        problems: what is still wrong with an invalid answer.
-        errors: the first error of each seat that had one.
-        warnings: what a person should know.
+        problems: where an invalid answer does not match the schema.
+        errors: the first error of each seat that had one, by seat name.
+        warnings: messages for people.
         usage: tokens of all calls.
-        cost: money of all calls.
+        cost: cost of all calls.
         phases: when each phase ran.
-        duration: seconds.
-        plan: what the run set out to do.
-        metadata: the caller's own.
+        duration: seconds that the run took.
+        plan: the plan of the run.
+        metadata: the caller's data.
     """
 
     run_id: str
@@ -159,11 +154,11 @@ class CouncilResult(AwaitableNoun):
 
     @property
     def success(self) -> bool:
-        """Whether there is an answer, be it a degraded one."""
+        """True if there is an answer, complete or degraded."""
         return self.status in (Status.COMPLETED, Status.DEGRADED)
 
     def raise_for_failure(self) -> Self:
-        """Return this result, or raise the error of a failed one.
+        """Return this result; raise the error of a failed run.
 
         Raises:
             RunError: why the run failed.
@@ -173,7 +168,7 @@ class CouncilResult(AwaitableNoun):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain JSON values; ``from_dict`` reads it back."""
+        """Return the result as plain JSON values; ``from_dict`` reads them back."""
         from llm_council.models._convert import dump
 
         data: dict[str, Any] = dump(self)
@@ -181,34 +176,34 @@ class CouncilResult(AwaitableNoun):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CouncilResult:
-        """Read back what ``to_dict`` wrote.
+        """Return the result that ``to_dict`` wrote.
 
         Raises:
-            InvalidOption: the data is not of that form; the message names the path.
+            InvalidOption: the data does not fit; the message names the path.
         """
         from llm_council.models._convert import load
 
         return load(cls, {key: value for key, value in data.items() if key != "success"})
 
     def to_markdown(self) -> str:
-        """Return a report for people, in Markdown that shows the models' words and does nothing with them."""
+        """Return a Markdown report for people. Text from models is escaped."""
         from llm_council.results.markdown import report
 
         return report(self)
 
     def __repr__(self) -> str:
-        """Say in a line what became of the run; ``attrs.asdict`` and ``to_dict`` have all of it."""
-        if self._start is not None:
-            return self._unfinished()
+        """Return a one-line summary; ``to_dict`` returns everything."""
+        if self._pending_state is not None:
+            return self._pending_repr()
         by = ", ".join(seat.name for seat in self.seats) or "nobody"
         return f"<CouncilResult {self.run_id}: {self.subagent} by {by}, {self.status} in {self.duration:.1f} s>"
 
     def _repr_markdown_(self) -> str | None:
-        """Show a notebook the report; one that was not awaited shows its ``repr``."""
-        return self.to_markdown() if self._start is None else None
+        """Return the report for notebooks; None for a pending result, which makes the notebook show its ``repr``."""
+        return self.to_markdown() if self._pending_state is None else None
 
     def to_html(self) -> str:
-        """Return a report for people as one HTML page, which loads nothing and runs nothing."""
+        """Return an HTML report for people: one page without scripts that loads nothing."""
         from llm_council.results.html import report
 
         return report(self)

@@ -1,7 +1,7 @@
-"""A report for people, as one HTML file. It is inert: no script, nothing loaded, every foreign word escaped.
+"""The HTML report of a run: one page without scripts that loads nothing, with all foreign text escaped.
 
-Safe by construction: markup comes from ``_tag`` alone, and whatever else is put into it is text. The page's own policy
-forbids all that it does not need, which is one style sheet known by its hash.
+Only ``_tag`` makes markup; every other string in the page is escaped as text. The page's content security policy allows
+nothing but its one style sheet, by hash.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["report"]
 
-_DEPTH = 8  # levels of lists; what is nested deeper is shown as JSON
+_DEPTH = 8  # deeper levels of an answer are shown as JSON
 _NO_LIMIT = 1 << 32
-_VOID = frozenset({"meta", "rect"})  # elements without an end tag, or without content
 
 
 class _Markup(str):
-    """Text that is markup already: made by ``_tag``, and by nothing else."""
+    """Escaped markup. Only ``_tag`` makes it."""
 
     __slots__ = ()
 
 
 def report(result: CouncilResult) -> str:
-    """Return a report of a run as a whole HTML page that stands alone.
+    """Return the report of a run as a complete HTML page.
 
     Args:
         result: the run's result.
@@ -64,15 +63,15 @@ def _style() -> str:
 
 
 def _tag(name: str, /, *children: str, **attributes: str) -> _Markup:
-    """Return an element. Whatever is no markup yet, the values of attributes included, is text."""
-    said = "".join(f' {key.rstrip("_")}="{_text(value)}"' for key, value in attributes.items())
-    if name in _VOID:
-        return _Markup(f"<{name}{said}>" if name == "meta" else f"<{name}{said}></{name}>")
-    return _Markup(f"<{name}{said}>{''.join(map(_text, children))}</{name}>")
+    """Return an element. Children that are not markup, and values of attributes, are escaped."""
+    shown = "".join(f' {key.rstrip("_")}="{_text(value)}"' for key, value in attributes.items())
+    if name == "meta":  # HTML allows no end tag here; SVG requires one for `rect`
+        return _Markup(f"<meta{shown}>")
+    return _Markup(f"<{name}{shown}>{''.join(map(_text, children))}</{name}>")
 
 
 def _text(value: str) -> str:
-    """Show a text as it is: escaped, redacted, and without what turns text around or hides in it."""
+    """Return text as HTML: secrets masked, control characters removed, markup escaped."""
     return value if isinstance(value, _Markup) else escape(clean(value, limit=_NO_LIMIT))
 
 
@@ -130,7 +129,7 @@ def _folded(title: str, text: str) -> str:
 
 
 def _value(value: Any, depth: int = 0) -> str:
-    """Show a JSON value: objects as terms, lists as lists, text as text."""
+    """Show a JSON value: an object as a list of terms, a list as a list, text as a paragraph."""
     if isinstance(value, Mapping | list) and value:
         if depth >= _DEPTH:
             return _block(json.dumps(value, ensure_ascii=False, indent=2))
@@ -146,7 +145,7 @@ def _value(value: Any, depth: int = 0) -> str:
 
 
 def _timeline(phases: tuple[PhaseTiming, ...], duration: float) -> str:
-    """Draw when each phase ran, in thousandths of the whole."""
+    """Draw a bar for each phase; the scale is thousandths of the run."""
     whole = max([duration, *(phase.started + phase.elapsed for phase in phases)]) or 1.0
     rows = []
     for phase in phases:

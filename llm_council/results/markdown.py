@@ -1,4 +1,4 @@
-"""A report for people, in Markdown. Models' words are shown; nothing in them is markup, a link, an image or HTML."""
+"""The Markdown report of a run. Text from models is escaped: it contains no markup, link, image or HTML."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["report"]
 
-_SHORT = 300  # characters of a text that stands in a line; a longer one gets a block
-_DEPTH = 8  # levels of lists; what is nested deeper is shown as JSON
+_SHORT = 300  # a longer text is shown as a block of its own
+_DEPTH = 8  # deeper levels of an answer are shown as JSON
 _NO_LIMIT = 1 << 32
 
-# What Markdown and its common dialects read as markup; `www` and the colon of an address start links by themselves.
+# The markup of Markdown and its common dialects. GitHub makes links of `www.` and of URLs, hence the dot and the colon.
 _MARKUP = re.compile(r"[\\`*_\[\]{}<>&|~!#$@^=:]|(?<=www)\.|^[-+](?=\s)|^\d+(?=[.)]\s)", re.IGNORECASE)
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def report(result: CouncilResult) -> str:
-    """Return a report of a run as Markdown.
+    """Return the report of a run as Markdown.
 
     Args:
         result: the run's result.
@@ -87,7 +87,7 @@ def _field(name: str, value: Any) -> str:
 
 
 def _value(value: Any, depth: int) -> str:
-    """Show a JSON value: lists as lists, short texts in the line, long ones and code as blocks."""
+    """Show a JSON value: a list as a list, short text inline, long text as a block."""
     if isinstance(value, dict | list) and depth >= _DEPTH:
         return _block(json.dumps(value, ensure_ascii=False, indent=2), "json")
     if isinstance(value, dict) and value:
@@ -113,11 +113,8 @@ def _item(head: str, value: Any, depth: int) -> str:
 def _table(result: CouncilResult) -> Iterator[str]:
     yield "| seat | provider | model | calls | seconds | tokens | outcome |"
     yield "| --- | --- | --- | ---: | ---: | ---: | --- |"
-    rank = (
-        {seat: place for place, seat in enumerate(result.ranking.order, 1)}
-        if any(result.ranking.points.values())
-        else {}
-    )
+    ranked = any(result.ranking.points.values())
+    rank = {seat: place for place, seat in enumerate(result.ranking.order, 1)} if ranked else {}
     for seat in result.seats:
         tokens = seat.usage.total_tokens
         cells = [
@@ -139,7 +136,7 @@ def _outcome(seat: SeatReport, rank: dict[str, int]) -> str:
 
 
 def _inline(text: str) -> str:
-    """Show a text within a line, as it is."""
+    """Return text for use within a line, with markup escaped."""
     line = " ".join(clean(text, limit=_NO_LIMIT).split())
     return _MARKUP.sub(lambda mark: _ENTITIES.get(mark[0]) or _escaped(mark[0]), line)
 
@@ -149,7 +146,7 @@ def _escaped(mark: str) -> str:
 
 
 def _block(text: str, language: str = "text") -> str:
-    """Show a text in a block of code that nothing in it can close."""
+    """Return text as a code block. The fence is longer than any run of backticks in the text, which cannot close it."""
     text = clean(text, limit=_NO_LIMIT).strip("\n")
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

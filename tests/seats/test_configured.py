@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llm_council import Council, CouncilConfig
-from llm_council._seats.configured import COMPOSITIONS, REDIS_URL, Instances
+from llm_council._seats.configured import MIDDLEWARE, REDIS_URL, ConfiguredProviders
 from llm_council.cli import main
 from llm_council.errors import (
     ConfigurationError,
@@ -87,7 +87,7 @@ def test_every_kind_holds_what_it_says(fakes: Any, tmp_path: Path) -> None:
     of = "kept"
     content = true
     """
-    made = Instances(tables(text, tmp_path))
+    made = ConfiguredProviders(tables(text, tmp_path))
     seen = made.get("seen")
     assert isinstance(seen, Logged)
     assert isinstance(seen.inner, Cached)
@@ -135,7 +135,7 @@ def test_a_composition_sits_like_any_other(fakes: Any) -> None:
         ({"kind": "failover"}, InvalidOption, r'\[providers.x\] kind \'failover\' needs of = \["NAME", "NAME"\]'),
         ({"kind": "failover", "of": []}, InvalidOption, "needs of"),
         ({"kind": "failover", "of": [1]}, InvalidOption, "needs of"),
-        ({"kind": "cached", "of": ["ann", "ben"]}, InvalidOption, "holds one provider: hold a failover"),
+        ({"kind": "cached", "of": ["ann", "ben"]}, InvalidOption, "wraps one provider: name a failover"),
         ({"kind": "failovr", "of": ["ann"]}, InvalidOption, "did you mean 'failover'"),
         ({"kind": "opneai"}, UnknownProvider, r"\[providers.x\] no provider is named 'opneai'; did you mean 'openai'"),
         ({"kind": "cache"}, UnknownProvider, "did you mean 'cached'"),
@@ -164,7 +164,7 @@ def test_what_will_not_do_is_said_with_its_remedy(
 ) -> None:
     monkeypatch.delenv(REDIS_URL, raising=False)
     with pytest.raises(error, match=message):
-        Instances({"x": table, "y": {"kind": "logged", "of": "ann"}}).get("x")
+        ConfiguredProviders({"x": table, "y": {"kind": "logged", "of": "ann"}}).get("x")
 
 
 @pytest.mark.parametrize("first", ["a", "b", "c"])
@@ -176,17 +176,17 @@ def test_a_ring_is_drawn(first: str, fakes: Any) -> None:
         "same": {"kind": "retry", "of": "same"},
     }
     with pytest.raises(InvalidOption, match=r"holds itself: . -> . -> . -> .; give one of these tables another name"):
-        Instances(ring).get(first)
+        ConfiguredProviders(ring).get(first)
     with pytest.raises(InvalidOption, match="same -> same"):
-        Instances(ring).get("same")
+        ConfiguredProviders(ring).get("same")
 
 
 def test_every_kind_is_a_middleware_and_nobody_s_provider() -> None:
     names = {info.name for info in registry.list_providers()}
-    assert not names & set(COMPOSITIONS)
+    assert not names & set(MIDDLEWARE)
     from llm_council import middleware
 
-    assert all(issubclass(getattr(middleware, name), registry.ProviderAdapter) for name in COMPOSITIONS.values())
+    assert all(issubclass(getattr(middleware, name), registry.ProviderAdapter) for name in MIDDLEWARE.values())
 
 
 def test_a_password_in_an_address_is_hidden(fakes: Any, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_password_in_an_address_is_hidden(fakes: Any, tmp_path: Path) -> None:
     """
     found = tables(text, tmp_path)
     assert "canary" not in repr(found)
-    assert "canary" not in repr(Instances(found).get("slow"))
+    assert "canary" not in repr(ConfiguredProviders(found).get("slow"))
 
 
 class Gateway(ThreadingHTTPServer):

@@ -113,7 +113,7 @@ def test_nothing_is_written_unless_a_store_is_named(tmp_path: Path, monkeypatch:
     council = Council(seats(), config=CouncilConfig())
     assert council.run("Where?").success
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(errors.InvalidOption, match="no store is named"):
+    with pytest.raises(errors.InvalidOption, match="no run store is configured"):
         council.replay("some-run")
 
 

@@ -13,11 +13,11 @@ import attrs
 import pytest
 
 from llm_council import errors
-from llm_council.results._pending import AwaitableDict, AwaitableNoun
+from llm_council.results._awaitable import AwaitableDict, AwaitableRecord
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class Result(AwaitableNoun):
+class Result(AwaitableRecord):
     text: str
     notes: dict = attrs.field(factory=dict)
 
@@ -30,7 +30,7 @@ class Result(AwaitableNoun):
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False, slots=False)
-class Unslotted(AwaitableNoun):
+class Unslotted(AwaitableRecord):
     text: str
 
 

@@ -1,0 +1,212 @@
+"""Results that may be awaited: in a running event loop, ``Council.run`` returns a result that is still pending.
+
+Awaiting a pending result runs its coroutine and fills the same object in. Reading a field before that raises
+``InsideEventLoopError``, which names the missing ``await``. A pending result that is dropped warns like every coroutine
+that was never awaited. Awaiting a finished result returns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+import attrs
+
+from llm_council.errors import CouncilError, InsideEventLoopError
+
+__all__ = ["AwaitableDict", "AwaitableRecord"]
+
+A = TypeVar("A", bound="_Awaitable")
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Event(Protocol):
+    """An event that several tasks wait for, such as ``anyio.Event``. This package does not import anyio."""
+
+    def set(self) -> object:
+        """Wake all waiting tasks."""
+
+    async def wait(self) -> object:
+        """Wait until the event is set."""
+
+
+class _Pending:
+    """The coroutine of a pending result and its outcome."""
+
+    __slots__ = ("coroutine", "done", "error", "event")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], event: Callable[[], Event]) -> None:
+        self.coroutine: Coroutine[Any, Any, Any] | None = coroutine
+        self.event = event
+        self.done: Event | None = None  # made by the second task that awaits, in the event loop
+        self.error: CouncilError | Exception | None = None
+
+    async def finish(self, target: A) -> A:
+        """Run the coroutine and fill the target in. Tasks that await at the same time or later get the same outcome."""
+        coroutine, self.coroutine = self.coroutine, None
+        if coroutine is not None:
+            await self._run(coroutine, target)
+        elif self.error is None and target._pending_state is self:
+            if self.done is None:
+                self.done = self.event()
+            await self.done.wait()
+        if self.error is not None:
+            raise self.error
+        return target
+
+    async def _run(self, coroutine: Coroutine[Any, Any, Any], target: _Awaitable) -> None:
+        try:
+            value = await coroutine
+        except Exception as error:
+            self.error = error
+            raise
+        except (
+            BaseException
+        ):  # the first task was cancelled, or the program is ending: the waiting tasks must hear of it
+            self.error = CouncilError(f"the task that awaited this {type(target).__name__} first was cancelled")
+            raise
+        else:
+            target._fill(value)
+            target._set_state(None)
+        finally:
+            if self.done is not None:
+                self.done.set()
+
+
+class _Awaitable:
+    """Base of classes whose instances may be awaited, and may exist before their content."""
+
+    __slots__ = ()
+
+    @classmethod
+    def pending(cls, coroutine: Coroutine[Any, Any, Self], event: Callable[[], Event]) -> Self:
+        """Return an instance that is filled in when it is awaited.
+
+        Args:
+            coroutine: returns the content.
+            event: makes the event on which further tasks wait that await at the same time; ``anyio.Event``.
+        """
+        instance = cls.__new__(cls)
+        instance._set_state(_Pending(coroutine, event))
+        return instance
+
+    def _set_state(self, state: _Pending | None) -> None:
+        object.__setattr__(self, "_state", state)  # subclasses are frozen
+
+    def _fill(self, value: Any) -> None:
+        raise NotImplementedError
+
+    @property
+    def _pending_state(self) -> _Pending | None:
+        """The state of a pending instance; None once it is finished, or if it was never pending."""
+        try:
+            state: _Pending | None = object.__getattribute__(self, "_state")
+        except AttributeError:
+            return None
+        return state
+
+    def _require_finished(self) -> None:
+        """Raise an error if this instance is pending."""
+        state = self._pending_state
+        if state is not None:
+            name = type(self).__name__
+            raise state.error or InsideEventLoopError(
+                f"this {name} has not been awaited: in a running event loop, write 'await' before the call that made it"
+            )
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        state = self._pending_state
+        if state is None:
+            return self
+        return (yield from state.finish(self).__await__())
+
+    def __hash__(self) -> int:
+        # By identity: asyncio.gather and asyncio.wait put awaitables into sets before there is content to hash.
+        return id(self) >> 4
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self._pending_state is not None:
+            raise TypeError(f"cannot copy or pickle a {type(self).__name__} that has not been awaited")
+        return super().__reduce_ex__(protocol)
+
+    def _pending_repr(self) -> str:
+        return f"<{type(self).__name__}, pending: await it>"
+
+
+class AwaitableRecord(_Awaitable):
+    """Base of a frozen attrs class, which must be declared with ``eq=False, repr=False`` and takes both from here.
+
+    Finished instances are equal if their fields are. A pending instance is equal to itself only.
+    """
+
+    __slots__ = ("_state",)
+
+    def _fill(self, value: Any) -> None:
+        for name in _field_names(self):
+            object.__setattr__(self, name, getattr(value, name))
+
+    if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_"):
+                self._require_finished()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, AwaitableRecord) or type(self) is not type(other):
+            return NotImplemented
+        if self._pending_state is not None or other._pending_state is not None:
+            return False
+        return all(getattr(self, name) == getattr(other, name) for name in _field_names(self))
+
+    __hash__ = _Awaitable.__hash__  # Python drops the inherited one where __eq__ is defined
+
+    def __repr__(self) -> str:
+        if self._pending_state is not None:
+            return self._pending_repr()
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in _field_names(self))})"
+
+
+def _field_names(record: AwaitableRecord) -> list[str]:
+    return [field.name for field in attrs.fields(type(record))]  # type: ignore[arg-type]
+
+
+class AwaitableDict(_Awaitable, dict[K, V]):
+    """A dict that may be awaited. Every access to a pending one raises ``InsideEventLoopError``."""
+
+    __hash__ = _Awaitable.__hash__  # type: ignore[assignment]
+
+    def _fill(self, value: Any) -> None:
+        dict.update(self, value)
+
+    def __eq__(self, other: object) -> bool:
+        if self._pending_state is not None or (isinstance(other, AwaitableDict) and other._pending_state is not None):
+            return self is other
+        return dict.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __repr__(self) -> str:
+        return self._pending_repr() if self._pending_state is not None else dict.__repr__(self)
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(self: AwaitableDict[Any, Any], *args: Any, **kwargs: Any) -> Any:
+        self._require_finished()
+        return method(self, *args, **kwargs)
+
+    guarded.__name__ = method.__name__
+    guarded.__doc__ = method.__doc__
+    return guarded
+
+
+for _name in (
+    *("__contains__", "__delitem__", "__getitem__", "__ior__", "__iter__", "__len__", "__or__", "__reversed__"),
+    *("__ror__", "__setitem__", "clear", "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update"),
+    "values",
+):
+    setattr(AwaitableDict, _name, _guarded(getattr(dict, _name)))
