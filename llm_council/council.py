@@ -326,7 +326,7 @@ class Council(_runtime.Closing):
             blocked = DoctorResult(ok=False, message="no answer: something blocks the event loop")
             return {name: found.get(name, blocked) for name in self._seating.providers}
 
-        with _runtime.Answering(120.0 if deep else 15.0, report):
+        with _runtime.Fallback(120.0 if deep else 15.0, report):
             async with anyio.create_task_group() as group:
                 for name, adapter in self._seating.providers.items():
                     group.start_soon(check, name, adapter)

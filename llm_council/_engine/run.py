@@ -63,7 +63,7 @@ async def run_plan(
         state = RunState(plan, adapters, Ledger(plan.budget, price), clock, deltas, journal)
         emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
         try:
-            with _runtime.Answering(plan.budget.deadline, partial(_blocked_result, state, on_result)):
+            with _runtime.Fallback(plan.budget.deadline, partial(_blocked_result, state, on_result)):
                 async with state.start_gate:
                     final: Final | RunError = await STRATEGIES[plan.strategy](state)
         except RunError as error:

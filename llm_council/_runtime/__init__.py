@@ -1,23 +1,28 @@
 """The runtime: one event loop in one daemon thread, behind every blocking call, stream and close of the process.
 
-``call`` runs a coroutine function there and waits; ``iterate`` is its twin for streams; ``DualStream`` serves both
-worlds. From the bottom up: ``loops`` (which loop runs here), ``thread`` (the loop thread and its jobs), ``stepping``
-(who holds it up), ``calls`` (the one thread of the process: start, exit, fork, retirement), ``pump`` (one task per
-stream), ``blocking_stream``, ``dual_stream``; ``closing`` stands beside them.
+From the bottom up: ``loops`` (which event loop runs here), ``thread`` (the loop thread, its jobs, and what blocks it),
+``calls`` (the one thread of the process: start, calls, exit, fork, retirement), ``streams`` (blocking, awaited and
+dual). ``per_loop`` stores resources per event loop; ``call_context`` has the facts of the run that a call belongs to.
 """
 
-from llm_council._runtime.blocking_stream import BlockingStream, iterate
-from llm_council._runtime.calls import blocking, call, is_started, refuse_inside_loop, running_inside_loop, shutdown
-from llm_council._runtime.closing import Closing
-from llm_council._runtime.dual_stream import AwaitedStream, DualStream
-from llm_council._runtime.thread import Answering
+from llm_council._runtime.calls import (
+    Closing,
+    blocking,
+    call,
+    is_started,
+    refuse_inside_loop,
+    running_inside_loop,
+    shutdown,
+)
+from llm_council._runtime.streams import AwaitedStream, BlockingStream, DualStream, iterate
+from llm_council._runtime.thread import Fallback
 
 __all__ = [
-    "Answering",
     "AwaitedStream",
     "BlockingStream",
     "Closing",
     "DualStream",
+    "Fallback",
     "blocking",
     "call",
     "is_started",

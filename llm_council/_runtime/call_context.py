@@ -1,4 +1,4 @@
-"""The facts of a run that reach everything below it: which run, until when, by which clock."""
+"""The facts of a run that every call below it can read: its id, deadline, clock and retry tokens."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ __all__ = ["RetryTokens", "RunScope", "current", "entered"]
 
 @attrs.define
 class RetryTokens:
-    """What the calls of one run may spend on retries together, so that seats times phases cannot become a storm.
+    """A limit on the retries of all calls of one run together.
 
-    A retry costs 5, after a timeout 10; a success gives 1 back. The figures are those of botocore's standard mode.
+    A retry costs 5 tokens, after a timeout 10; a success gives 1 back.
 
     Attributes:
-        left: tokens left.
-        most: tokens at the start, and the most there can be.
+        left: the remaining tokens.
+        most: the tokens at the start, which is also the maximum.
     """
+
+    # The figures are those of botocore's standard retry mode.
 
     left: int = 100
     most: int = 100
 
     def take(self, *, timeout: bool) -> bool:
-        """Pay for one retry; return False when there is too little left."""
+        """Pay for one retry; return False if too few tokens are left."""
         price = 10 if timeout else 5
         if self.left < price:
             return False
@@ -37,22 +39,22 @@ class RetryTokens:
         return True
 
     def give_back(self) -> None:
-        """Note a success."""
+        """Add the token that a success gives back."""
         self.left = min(self.most, self.left + 1)
 
 
 @attrs.frozen(kw_only=True)
 class RunScope:
-    """What every call of a run shares.
+    """The facts that every call of a run shares.
 
     Attributes:
         run_id: the run's id; None for a call outside any run.
-        deadline: when the run must end, as a reading of ``clock``; None is never.
-        clock: monotonic seconds.
+        deadline: when the run must end, as a reading of ``clock``; None sets no deadline.
+        clock: returns monotonic seconds.
         seed: the seed of shuffles, fences and tie-breaks.
-        tokens: what the run may still spend on retries; None is without bound.
-        tried: told of each failed try of the call that goes on: the error, and the seconds until the next try.
-        afford: asked after a failed try whether the run's budget has room for another, which it then reserves.
+        tokens: the run's retry tokens; None sets no limit.
+        tried: called after each failed try that is retried, with the error and the seconds until the next try.
+        afford: called after a failed try; returns True if the run's budget has room for another, and reserves it.
     """
 
     run_id: str | None = None
@@ -64,7 +66,7 @@ class RunScope:
     afford: Callable[[CouncilError], bool] | None = None
 
     def left(self) -> float | None:
-        """Return the seconds until the deadline, at least 0; None when there is none."""
+        """Return the seconds until the deadline, at least 0; None without a deadline."""
         return None if self.deadline is None else max(0.0, self.deadline - self.clock())
 
 
@@ -74,13 +76,13 @@ _current: ContextVar[RunScope] = ContextVar("llm_council_scope", default=NOWHERE
 
 
 def current() -> RunScope:
-    """Return the scope of the run that this code works for; an empty one outside any run."""
+    """Return the scope of the run that this code belongs to; an empty scope outside any run."""
     return _current.get()
 
 
 @contextmanager
 def entered(scope: RunScope) -> Iterator[RunScope]:
-    """Make a scope the current one, for this context and the tasks started in it."""
+    """Make a scope the current one, for this context and the tasks that start in it."""
     token = _current.set(scope)
     try:
         yield scope

@@ -1,8 +1,8 @@
 """The one event loop behind every blocking call of the process.
 
 ``call`` runs a coroutine function in the loop's thread and waits for it. The thread starts with the first call, serves
-every council and adapter, and ends at exit or with ``shutdown``. Ctrl-C cancels the task it leaves; a fork keeps parent
-and child apart; blocking a running event loop is refused.
+every council and adapter, and ends at exit or with ``shutdown``. Ctrl-C cancels the task that the caller waits for; a
+fork keeps parent and child apart; a blocking call inside a running event loop is refused.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ import os
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+from types import TracebackType
+from typing import Any, Final, NoReturn, ParamSpec, Self, TypeVar
 
-from llm_council._runtime.frames import user_traceback
 from llm_council._runtime.loops import is_running as running_inside_loop
-from llm_council._runtime.stepping import stepping
-from llm_council._runtime.thread import Job, LoopThread
+from llm_council._runtime.thread import Job, LoopThread, current_steps
 from llm_council.errors import InsideEventLoopError, RuntimeShutdownError, UnsupportedEnvironmentError
 
 __all__ = [
+    "Closing",
     "blocking",
     "call",
     "is_started",
+    "refuse_at_exit",
     "refuse_inside_loop",
     "running_inside_loop",
     "shutdown",
@@ -39,22 +41,23 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-EXIT: Final = 2.0  # seconds the exit of the process waits for all clean-up
-PARK: Final = 2.0  # seconds a fork waits for the loop thread to stand still
-TICK: Final = 0.5  # seconds between two looks at the loop thread
-LATE: Final = 1.0  # seconds that an answer may come later than it was promised
-STILL: Final = 5.0  # seconds that the loop may stand still
+# All in seconds.
+EXIT_TIMEOUT: Final = 2.0  # how long the exit of the process waits for all clean-up
+FORK_TIMEOUT: Final = 2.0  # how long a fork waits for the loop thread to hold still
+CHECK_INTERVAL: Final = 0.5  # between two checks of the loop thread while a caller waits
+FALLBACK_DELAY: Final = 1.0  # how much later than its own time limit a call may end before its fallback is used
+STALL_LIMIT: Final = 5.0  # how long the loop may be blocked before its thread is retired
 
 _log = logging.getLogger("llm_council")
 
 _current: LoopThread | None = None
 _lock = threading.Lock()
 _exiting = False
-_inherited: list[LoopThread | None] = []  # a forked child keeps its parent's loop and sockets unclosed
+_inherited: list[LoopThread | None] = []  # a forked child leaves its parent's loop and sockets open
 
 
 def call(core: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a coroutine function in the loop thread and wait for what it returns.
+    """Run a coroutine function in the loop thread and wait for its result.
 
     The caller's context variables are copied in. An exception in the waiting thread, ``KeyboardInterrupt`` above all,
     cancels the task and waits at most 5 s for its clean-up; a second one ends that wait.
@@ -76,63 +79,62 @@ def call(core: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: 
     try:
         submit(job)
         otherwise = wait_for(job, job.done)
-    except BaseException:
-        job.abandon()
+    except BaseException:  # also a Ctrl-C in this thread
+        job.interrupt()
         raise
     if otherwise is not None:
         return otherwise()
-    error = job.error
-    if error is None:
-        return job.value
-    try:
-        raise error.with_traceback(user_traceback(error))
-    finally:
-        del error, job  # no cycle through the traceback
+    if job.error is not None:
+        raise job.take_error()
+    return job.value
 
 
 def submit(job: Job[Any]) -> None:
-    """Hand a job to the loop thread, which starts where it does not run."""
+    """Pass a job to the loop thread, and start that if it does not run."""
     while not job.finished:
-        if _started().take(job):
+        if _running_thread().accept(job):
             return
 
 
 def wait_for(job: Job[T], flag: threading.Lock) -> Callable[[], T] | None:
-    """Wait until the loop thread releases a lock, and watch that thread meanwhile.
+    """Wait until the loop thread releases a lock, and check meanwhile that its loop is not blocked.
 
-    A loop that stands still for 5 s, or beyond what it promised to this job, is retired: it keeps what it has begun,
-    what it has not begun moves to a new thread, and so does everything that comes later.
+    A loop that is blocked for ``STALL_LIMIT``, or for longer than this job's fallback allows, is retired: jobs that
+    have started stay with it, those that have not move to a new thread, which also gets all later calls.
 
     Returns:
-        None when the lock was released; else what answers in place of the loop.
+        None when the lock was released, else the job's fallback: the caller returns what that returns.
     """
-    while not flag.acquire(timeout=_patience(job)):
+    while not flag.acquire(timeout=_until_next_check(job)):
         thread = job.thread
-        if thread is None or thread.silent:
+        if thread is None or thread.exiting:
             continue
-        still = thread.still()
-        broken = job.promise is not None and time.monotonic() >= job.promise[0] + LATE and still >= TICK
-        if broken or still >= STILL:
-            _retire(thread, still)
-        if thread.retired and job.claim(thread):
-            thread.forget(job)
+        stalled = thread.stalled_for()
+        overdue = (
+            job.fallback is not None
+            and time.monotonic() >= job.fallback[0] + FALLBACK_DELAY
+            and stalled >= CHECK_INTERVAL
+        )
+        if overdue or stalled >= STALL_LIMIT:
+            _retire(thread, stalled)
+        if thread.retired and thread.withdraw(job):
+            thread.remove(job)
             submit(job)
-        elif broken and job.promise is not None and not job.finished:
-            otherwise = job.promise[1]
-            job.leave()
+        elif overdue and job.fallback is not None and not job.finished:
+            otherwise = job.fallback[1]
+            job.abandon()
             return partial(job.context.copy().run, otherwise)
     return None
 
 
-def _patience(job: Job[Any]) -> float:
-    """Return how long to wait before looking at the loop thread again."""
-    if job.promise is None:
-        return TICK
-    return min(TICK, max(job.promise[0] + LATE - time.monotonic(), 0.05))
+def _until_next_check(job: Job[Any]) -> float:
+    if job.fallback is None:
+        return CHECK_INTERVAL
+    return min(CHECK_INTERVAL, max(job.fallback[0] + FALLBACK_DELAY - time.monotonic(), 0.05))
 
 
-def _retire(thread: LoopThread, still: float) -> None:
-    """Put a thread that stands still out of service, and say who holds it up."""
+def _retire(thread: LoopThread, stalled: float) -> None:
+    """Retire a thread whose loop is blocked, and log which adapter blocks it."""
     global _current
     with _lock:
         if thread.retired or thread.stopping:
@@ -143,14 +145,14 @@ def _retire(thread: LoopThread, still: float) -> None:
     _log.warning(
         "%s has blocked the event loop behind blocking calls for %.1f s, %s; its thread is retired, and new calls get"
         " another: write `def generate` in place of `async def`, or await what it waits for",
-        stepping.get(thread.ident or 0, "something"),
-        still,
-        thread.where(),
+        current_steps.get(thread.ident or 0, "something"),
+        stalled,
+        thread.current_line(),
     )
 
 
 def blocking(core: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
-    """Make the blocking twin of a coroutine function or method, fully typed.
+    """Return the blocking twin of a coroutine function or method, fully typed.
 
     ::
 
@@ -159,7 +161,7 @@ def blocking(core: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
             models_sync = blocking(models)
 
-    A method is looked up by name when it is called, so a subclass that overrides the core is served too.
+    A method is looked up by name at call time, so the core of a subclass runs.
 
     Raises:
         TypeError: ``core`` is not a coroutine function.
@@ -181,16 +183,44 @@ def blocking(core: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     return twin
 
 
+class Closing(ABC):
+    """Base of objects that ``with`` closes in plain code and ``async with`` in an event loop."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close what was opened in the running event loop."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what blocking calls opened."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 def shutdown(timeout: float = 5.0) -> bool:
     """End the thread behind blocking calls; the next blocking call starts a new one.
 
-    Calls that run elsewhere are cancelled and raise ``RuntimeShutdownError``; open connections are closed.
+    Calls that still run in other threads are cancelled and raise ``RuntimeShutdownError``; connections are closed.
 
     Args:
         timeout: seconds to wait for clean-up.
 
     Returns:
-        Whether the thread ended in time.
+        True if the thread ended in time.
 
     Raises:
         InsideEventLoopError: an event loop runs in this thread.
@@ -199,27 +229,29 @@ def shutdown(timeout: float = 5.0) -> bool:
     if running_inside_loop():
         refuse_inside_loop(shutdown, "shutdown")
     with _lock:
-        runtime, _current = _current, None
-    return runtime is None or runtime.stop(timeout)
+        thread, _current = _current, None
+    return thread is None or thread.stop(timeout)
 
 
 def is_started() -> bool:
-    """Tell whether the loop thread runs."""
+    """Return True if the loop thread runs."""
     return _current is not None
 
 
 def refuse_inside_loop(core: Callable[..., Any], caller: str) -> None:
-    """Raise ``InsideEventLoopError``, naming what was called and what to do instead.
+    """Raise ``InsideEventLoopError``; the message names the called function and what to do instead.
 
     Args:
-        core: what would have run in the loop thread.
-        caller: the qualified name of the blocking function; where it is no twin, the core is named.
+        core: the function that would have run in the loop thread.
+        caller: the qualified name of the blocking function; if it is no twin, the message names the core.
     """
     name = caller.rpartition(".")[2]
     remedy = _REMEDIES.get(name)
     if name.endswith("_sync"):
         plain = name.removesuffix("_sync")
-        remedy = f"await {f'a{plain}' if getattr(core, '__name__', '') == f'a{plain}' else plain}() instead"
+        if getattr(core, "__name__", "") == f"a{plain}":
+            plain = f"a{plain}"
+        remedy = f"await {plain}() instead"
     if remedy is None:
         caller, remedy = getattr(core, "__qualname__", repr(core)), "await it directly"
     raise InsideEventLoopError(
@@ -236,13 +268,13 @@ _REMEDIES: Final = {
 }
 
 
-def _started() -> LoopThread:
+def _running_thread() -> LoopThread:
     global _current
-    runtime = _current
-    if runtime is not None and not runtime.stopping:
-        return runtime
+    thread = _current
+    if thread is not None and not thread.stopping:
+        return thread
     if _exiting:
-        break_off()
+        refuse_at_exit()
     with _lock:
         if _current is None or _current.stopping:
             _refuse_green_threads()
@@ -251,8 +283,8 @@ def _started() -> LoopThread:
         return _current
 
 
-def break_off() -> NoReturn:
-    """Refuse a call of the exiting process; a daemon thread waits for its end, as the interpreter will have it do."""
+def refuse_at_exit() -> NoReturn:
+    """Raise ``RuntimeShutdownError`` because the process is exiting; a daemon thread waits until it is killed."""
     if threading.current_thread().daemon:
         threading.Event().wait()
     raise RuntimeShutdownError("the process is exiting; no new blocking call can start")
@@ -272,27 +304,21 @@ def _exit() -> None:
     global _exiting
     _exiting = True
     if _current is not None:
-        _current.silent = True
-        _current.stop(EXIT)
+        _current.exiting = True
+        _current.stop(EXIT_TIMEOUT)
 
 
 atexit.register(_exit)
 
 
-class _Fork(threading.local):
-    """What the forking thread holds between the hooks."""
-
-    lock: threading.Lock | None = None
-    released: threading.Event | None = None
-
-
-_fork = _Fork()
+_fork = threading.local()  # the locks that a forking thread holds between the hooks
 
 
 def _before_fork() -> None:
-    """Keep the thread from starting, or from holding the import lock or a logger's, while the fork copies them."""
-    _fork.lock = _lock if _lock.acquire(timeout=PARK) else None
-    _fork.released = _current.park(PARK) if _current is not None else None
+    # The child gets copies of all locks but no loop thread: one that this thread holds, such as the import lock or a
+    # logger's, would stay locked there for ever.
+    _fork.lock = _lock if _lock.acquire(timeout=FORK_TIMEOUT) else None
+    _fork.released = _current.park(FORK_TIMEOUT) if _current is not None else None
 
 
 def _after_fork_in_parent() -> None:

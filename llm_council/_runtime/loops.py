@@ -1,7 +1,7 @@
-"""Which event loop runs here, and how to reach it from outside: asyncio and trio behind one small face.
+"""The event loop that runs here, asyncio's or trio's, behind one interface.
 
-Everything that hands work to a loop from another thread, from a finalizer or after a fork goes through ``Loop.soon``,
-which never blocks, never raises for a loop that has ended, and leaves the loops of a parent process alone.
+Work for a loop that comes from another thread, from a finalizer or after a fork goes through ``Loop.call_soon``: it
+never blocks, does not raise if the loop has ended, and leaves the loops of a parent process alone.
 """
 
 from __future__ import annotations
@@ -10,147 +10,54 @@ import asyncio
 import contextvars
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from heapq import heappop, heappush
-from itertools import count
 from typing import Any, Protocol
 
 import sniffio
 
-__all__ = ["AsyncioLoop", "Block", "Loop", "current", "is_running"]
+__all__ = ["AsyncioLoop", "Loop", "current", "is_running"]
 
 _tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds its tasks weakly
-
-
-class Block(Protocol):
-    """A ``with`` block of a task that can be ended from elsewhere in its loop: what it awaits is cancelled."""
-
-    def __enter__(self) -> object: ...
-
-    def __exit__(self, *raised: Any) -> bool | None: ...
-
-    def cancel(self) -> None:
-        """End the block; one that has ended, or that is being cancelled from outside, is left to that."""
-        ...
 
 
 class Loop(Protocol):
     """A running event loop."""
 
-    def soon(self, callback: Callable[[], object]) -> bool:
-        """Run the callback in the loop, from any thread; return False when the loop has ended or is a parent's."""
+    def call_soon(self, callback: Callable[[], object]) -> bool:
+        """Run the callback in the loop, from any thread; return False if the loop has ended or is a parent's."""
         ...
 
     def spawn(self, core: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
         """Start a task of its own, from inside the loop, in a copy of the caller's context.
 
         Args:
-            core: what the task runs; it raises nothing but its cancellation.
+            core: the coroutine function that the task runs; it raises nothing but its cancellation.
             ended: called in the loop when the task has ended, even if it was cancelled before its first step.
 
         Raises:
-            RuntimeError: the loop is about to end and takes no more tasks.
+            RuntimeError: the loop is ending and starts no more tasks.
         """
 
-    def after(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
-        """Run the callback in so many seconds, in a copy of the caller's context; return what calls that off."""
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        """Run the callback after a delay, in a copy of the caller's context; return a function that cancels that."""
         ...
 
-    def block(self) -> Block:
-        """Return a block to be entered at once: as a cancel scope, but nearly free where nobody cancels it.
-
-        The cancellation is told once, and to shielded scopes within the block too: they are for what heeds it.
-        """
+    def is_closed(self) -> bool:
+        """Return True if the loop can run nothing any more."""
         ...
-
-    def is_over(self) -> bool:
-        """Tell whether the loop can run nothing any more."""
-        ...
-
-
-class _AsyncioBlock:
-    """What ``asyncio.timeout`` does, without the time: one request to cancel the task, taken back at the end."""
-
-    __slots__ = ("_before", "_requested", "_task")
-
-    def __init__(self) -> None:
-        self._task: asyncio.Task[Any] | None = None
-        self._before = 0
-        self._requested = False
-
-    def __enter__(self) -> None:
-        self._task = task = asyncio.current_task()
-        self._before = 0 if task is None else task.cancelling()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        task, self._task = self._task, None
-        if task is None or not self._requested:
-            return False
-        return task.uncancel() <= self._before and kind is not None and issubclass(kind, asyncio.CancelledError)
-
-    def cancel(self) -> None:
-        task = self._task
-        if task is not None and not self._requested and task.cancelling() <= self._before:
-            self._requested = task.cancel()
-
-
-class _Alarms:
-    """Callbacks for later, nearly all of which are called off: one timer of the loop serves them all."""
-
-    __slots__ = ("_entries", "_places", "_timer")
-
-    def __init__(self) -> None:
-        self._entries: list[list[Any]] = []  # a heap: when, place, callback, context
-        self._places = count()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, loop: asyncio.AbstractEventLoop, seconds: float, callback: Callable[[], object]) -> list[Any]:
-        """Take a callback; one whose entry has None in its place is called off."""
-        when = loop.time() + seconds
-        entry = [when, next(self._places), callback, contextvars.copy_context()]
-        heappush(self._entries, entry)
-        if self._timer is None or when < self._timer.when():
-            self._wind(loop, when)
-        return entry
-
-    def _wind(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        # Each callback has a context of its own; the timer must not keep that of whoever came first.
-        self._timer = loop.call_at(when, self._ring, loop, context=contextvars.Context())
-
-    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time() if self._timer is None else max(loop.time(), self._timer.when())  # it may be a little early
-        self._timer = None
-        while self._entries:
-            when, _, callback, context = self._entries[0]
-            if callback is not None and when > now:
-                self._wind(loop, when)
-                return
-            heappop(self._entries)
-            if callback is not None:
-                loop.call_soon(callback, context=context)
 
 
 class AsyncioLoop:
     """A loop of asyncio, uvloop's included."""
 
-    __slots__ = ("_alarms", "_loop", "_pid")
-
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)  # what is kept per loop must not keep the loop
+        self._loop = weakref.ref(loop)  # objects that are stored per loop refer to this one, and must not hold the loop
         self._pid = os.getpid()
-        self._alarms = _Alarms()
 
-    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Tell whether this stands for a loop, in the process in which it was made."""
-        return self._loop() is loop and self._pid == os.getpid()
-
-    def soon(self, callback: Callable[[], object]) -> bool:
+    def call_soon(self, callback: Callable[[], object]) -> bool:
         loop = self._loop()
-        if loop is None or self._pid != os.getpid():  # the pipe that wakes the loop is shared with the parent
+        if loop is None or self._pid != os.getpid():  # a forked child shares the pipe that wakes its parent's loop
             return False
         try:
             loop.call_soon_threadsafe(callback)
@@ -164,31 +71,21 @@ class AsyncioLoop:
         task.add_done_callback(_tasks.discard)
         task.add_done_callback(lambda _: ended())
 
-    def after(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
-        entry = self._alarms.add(asyncio.get_running_loop(), seconds, callback)
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        return asyncio.get_running_loop().call_later(seconds, callback).cancel
 
-        def call_off() -> None:
-            entry[2] = entry[3] = None
-
-        return call_off
-
-    def block(self) -> Block:
-        return _AsyncioBlock()
-
-    def is_over(self) -> bool:
+    def is_closed(self) -> bool:
         loop = self._loop()
         return loop is None or loop.is_closed()
 
 
 class _TrioLoop:
-    __slots__ = ("_pid", "_token", "_trio")
-
     def __init__(self) -> None:
         self._trio: Any = sys.modules["trio"]
         self._token = weakref.ref(self._trio.lowlevel.current_trio_token())
         self._pid = os.getpid()
 
-    def soon(self, callback: Callable[[], object]) -> bool:
+    def call_soon(self, callback: Callable[[], object]) -> bool:
         token = self._token()
         if token is None or self._pid != os.getpid():
             return False
@@ -207,7 +104,7 @@ class _TrioLoop:
 
         self._trio.lowlevel.spawn_system_task(task, context=contextvars.copy_context())
 
-    def after(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
         scope = self._trio.CancelScope()
 
         async def wait() -> None:
@@ -219,25 +116,8 @@ class _TrioLoop:
         cancel: Callable[[], object] = scope.cancel
         return cancel
 
-    def block(self) -> Block:
-        scope: Block = self._trio.CancelScope()
-        return scope
-
-    def is_over(self) -> bool:
-        return self._pid == os.getpid() and not self.soon(_nothing)
-
-
-def _nothing() -> None:
-    """Do nothing: whether the loop takes it is the answer."""
-
-
-class _Here(threading.local):
-    """What stands for the loop that ran last in this thread."""
-
-    loop: AsyncioLoop | None = None
-
-
-_here = _Here()
+    def is_closed(self) -> bool:
+        return self._pid == os.getpid() and not self.call_soon(lambda: None)
 
 
 def current() -> Loop:
@@ -248,16 +128,13 @@ def current() -> Loop:
     """
     if sniffio.current_async_library() == "trio":
         return _TrioLoop()
-    running, known = asyncio.get_running_loop(), _here.loop
-    if known is None or not known.is_of(running):
-        known = _here.loop = AsyncioLoop(running)
-    return known
+    return AsyncioLoop(asyncio.get_running_loop())
 
 
 def is_running() -> bool:
-    """Tell whether an event loop runs in this thread: blocking it would stop everything else that runs there.
+    """Return True if an event loop runs in this thread: a blocking call would stop everything else in that loop.
 
-    Plain callbacks of a loop count too; sniffio sees tasks only. trio is asked only where the program has imported it.
+    Plain callbacks of a loop count too; sniffio sees tasks only. trio is asked only if the program has imported it.
     """
     if asyncio._get_running_loop() is not None:
         return True

@@ -1,8 +1,8 @@
-"""Resources kept per event loop and owner: HTTP clients above all, which fail in any loop but their own.
+"""Resources per event loop and owner: HTTP clients above all, which fail in any loop but their own.
 
-A resource is made when first asked for, and closed by whichever comes first: ``close`` or ``aclose`` of its owner,
-the owner's end, or the end of its loop (an async generator waits for that in each loop). Nothing is kept on the owner,
-which may be frozen, slotted, unhashable, copied and pickled.
+A resource is made on first use. It is closed by ``close`` or ``aclose`` of its owner, when the owner is collected, or
+when its loop ends (an async generator in each loop waits for that), whichever comes first. Nothing is stored on the
+owner, which may be frozen, slotted, unhashable, copied and pickled.
 """
 
 from __future__ import annotations
@@ -24,28 +24,26 @@ __all__ = ["aclose", "close", "get"]
 
 T = TypeVar("T")
 
-CLOSING = 2.0  # seconds that one resource may take to close
+CLOSE_TIMEOUT = 2.0  # seconds that one resource may take to close
 
 _log = logging.getLogger(__name__)
 
 
 class _Holding:
-    """What one owner has in one loop."""
-
-    __slots__ = ("owner", "resources")
+    """The resources of one owner in one loop."""
 
     def __init__(self, owner: Callable[[], object]) -> None:
         self.owner = owner
         self.resources: dict[Hashable, tuple[Any, Callable[[Any], Awaitable[None]]]] = {}
 
     async def aclose(self) -> None:
-        """Close everything, the youngest first; what fails to close is logged and does not keep the rest open."""
+        """Close everything, the newest first; a failure is logged and does not keep the rest open."""
         while self.resources:
             key, (resource, close) = self.resources.popitem()
             try:
-                with anyio.move_on_after(CLOSING, shield=True):
+                with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
                     await _close(resource, close)
-            except BaseException:  # this task ends with its loop, whose keeper tries again
+            except BaseException:  # cancelled because the loop ends: its keeper tries again
                 self.resources[key] = resource, close
                 raise
 
@@ -53,30 +51,30 @@ class _Holding:
 async def _close(resource: Any, close: Callable[[Any], Awaitable[None]]) -> None:
     try:
         await close(resource)
-    except Exception:  # noqa: BLE001 - whatever a foreign library raises when its peer or its loop is gone
+    except Exception:  # noqa: BLE001 - a library may raise anything when its peer or its loop is gone
         _log.debug("closing %r failed", resource, exc_info=True)
 
 
 class _Table:
-    """What all owners have in one loop."""
-
-    __slots__ = ("__weakref__", "_closing", "_holdings", "_keeper", "loop")
+    """The resources of all owners in one loop."""
 
     def __init__(self) -> None:
         self.loop = loops.current()
         self._holdings: dict[int, _Holding] = {}
-        self._closing: set[_Holding] = set()  # of owners that are no more
+        self._closing: set[_Holding] = set()  # their owners have been collected
         self._keeper: AsyncGenerator[None, None] | None = _keep(self)
         with suppress(StopIteration):
-            self._keeper.asend(None).send(None)  # its first step awaits nothing; the loop now knows it
+            # The first step awaits nothing, and registers the generator with the loop.
+            self._keeper.asend(None).send(None)
 
     def find(self, owner: object) -> _Holding | None:
-        """Return what the owner has; an old owner's number may have passed to a new object."""
+        """Return the owner's resources, or None."""
+        # A new object may have got the id of a collected owner.
         holding = self._holdings.get(id(owner))
         return holding if holding is not None and holding.owner() is owner else None
 
     def open(self, owner: object) -> _Holding:
-        """Return what the owner has, or an empty holding."""
+        """Return the owner's resources; there may be none yet."""
         holding = self.find(owner)
         if holding is None:
             holding = self._holdings[id(owner)] = _Holding(self._remember(owner))
@@ -84,20 +82,20 @@ class _Table:
 
     def _remember(self, owner: object) -> Callable[[], object]:
         try:
-            return weakref.ref(owner, partial(_bury, weakref.ref(self), id(owner)))
-        except TypeError:  # no weak references: kept until it is closed or the loop ends
+            return weakref.ref(owner, partial(_owner_collected, weakref.ref(self), id(owner)))
+        except TypeError:  # the owner takes no weak references: it lives until it is closed or the loop ends
             return lambda: owner
 
     def take(self, owner: object) -> _Holding | None:
-        """Remove and return what the owner has."""
+        """Remove and return the owner's resources."""
         return self._holdings.pop(id(owner), None) if self.find(owner) is not None else None
 
-    def bury(self, number: int) -> None:
-        """Close, in a task, what an owner that is no more had."""
+    def close_orphan(self, number: int) -> None:
+        """Close, in a task, the resources of a collected owner."""
         holding = self._holdings.get(number)
         if holding is not None and holding.owner() is None:
             self._closing.add(self._holdings.pop(number))
-            with suppress(RuntimeError):  # trio takes no more tasks at its end; the keeper comes next
+            with suppress(RuntimeError):  # an ending trio loop starts no tasks; then the keeper closes them
                 self.loop.spawn(holding.aclose, partial(self._forget, holding))
 
     def _forget(self, holding: _Holding) -> None:
@@ -106,13 +104,13 @@ class _Table:
 
     async def aclose(self) -> None:
         """Close everything, at the end of the loop."""
-        self._keeper = None  # it holds the loop, and the loop is what this is kept for
+        self._keeper = None  # the generator refers to the loop, whose RunVar refers to this table
         while self._holdings or self._closing:
             holding = self._holdings.popitem()[1] if self._holdings else self._closing.pop()
             await holding.aclose()
 
     def abandon(self) -> None:
-        """Let go of everything; its loop has ended without a chance to close it."""
+        """Drop everything; the loop has ended and can close nothing."""
         self._keeper = None
         self._holdings.clear()
         self._closing.clear()
@@ -123,33 +121,34 @@ _tables: weakref.WeakSet[_Table] = weakref.WeakSet()
 
 
 async def _keep(table: _Table) -> AsyncGenerator[None, None]:
-    """Wait for the end of the loop: asyncio.run and trio.run close the async generators that are left."""
+    """Wait for the end of the loop: asyncio.run and trio.run close all remaining async generators."""
     try:
         yield
     finally:
         await table.aclose()
 
 
-def _bury(table: weakref.ref[_Table], number: int, _: object) -> None:
-    """Tell a table that an owner is no more. Runs in whatever thread dropped it, so the loop does the work."""
-    living = table()
-    if living is not None:
-        living.loop.soon(partial(living.bury, number))
+def _owner_collected(reference: weakref.ref[_Table], number: int, _: object) -> None:
+    """Have the loop close the resources of a collected owner; this runs in the thread that dropped the owner."""
+    table = reference()
+    if table is not None:
+        table.loop.call_soon(partial(table.close_orphan, number))
 
 
 async def get(owner: object, key: Hashable, factory: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> T:
-    """Return the owner's resource of this name in the running event loop; make it when there is none.
+    """Return the owner's resource in the running event loop; make it on first use.
 
     Args:
-        owner: whose it is. Compared by identity; neither ``close`` nor the resource may refer to it, or it never ends.
-        key: the name.
-        factory: makes the resource; called inside the loop.
-        close: closes it, in the same loop.
+        owner: the object that the resource belongs to, compared by identity. Neither ``close`` nor the resource may
+            refer to it, or it is never collected.
+        key: the resource's name.
+        factory: returns a new resource; called inside the loop.
+        close: closes the resource, in the same loop.
     """
     table = _table.get(None)
     if table is None:
         for other in list(_tables):
-            if other.loop.is_over():
+            if other.loop.is_closed():
                 other.abandon()
         table = _Table()
         _table.set(table)
@@ -162,7 +161,7 @@ async def get(owner: object, key: Hashable, factory: Callable[[], T], close: Cal
 
 
 async def aclose(owner: object) -> None:
-    """Close what the owner has in the running event loop; it may make new ones afterwards."""
+    """Close the owner's resources in the running event loop; it may make new ones afterwards."""
     table = _table.get(None)
     holding = table.take(owner) if table is not None else None
     if holding is not None:
@@ -170,7 +169,7 @@ async def aclose(owner: object) -> None:
 
 
 def close(owner: object) -> None:
-    """Close what the owner has in the loop behind blocking calls; it may make new ones afterwards.
+    """Close the owner's resources in the loop behind blocking calls; it may make new ones afterwards.
 
     Raises:
         InsideEventLoopError: an event loop runs in this thread.

@@ -1,18 +1,21 @@
-"""The thread that runs the event loop behind blocking calls, and the jobs it is given.
+"""The event loop behind blocking calls: its thread, the jobs that run in it, and what blocks it.
 
-A ``Job`` is one call: one task, one cancel scope, one done flag. Whatever it raises, ``SystemExit`` included, reaches
-the thread that waits for it and nobody else. A job is handed over with one wake-up of the loop and one lock.
+A ``Job`` is one blocking call: a coroutine function with a task, a cancel scope and a lock of its own. Whatever it
+raises, ``SystemExit`` included, reaches the thread that waits for it and nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
+import logging
 import sys
 import threading
 import time
+import types
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,26 +24,61 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 from sniffio import current_async_library_cvar
 
+from llm_council._runtime.frames import is_internal, user_traceback
 from llm_council._runtime.loops import AsyncioLoop
 from llm_council.errors import RuntimeShutdownError
 
-__all__ = ["CLEANUP", "Answering", "Job", "LoopThread", "ended"]
+__all__ = [
+    "CLEANUP_TIMEOUT",
+    "SLOW_STEP",
+    "Failing",
+    "Fallback",
+    "Job",
+    "LoopThread",
+    "current_steps",
+    "shutdown_error",
+    "suspended_at",
+    "watched",
+]
 
 T = TypeVar("T")
 
-CLEANUP: Final = 5.0  # seconds an interrupted caller waits for the clean-up of its task
+CLEANUP_TIMEOUT: Final = 5.0  # seconds that an interrupted caller waits for the clean-up of its task
+SLOW_STEP: Final = 1.0  # seconds; a step of an adapter's coroutine that takes longer logs a warning
+
+_log = logging.getLogger("llm_council")
 
 
-class Job(Generic[T]):
-    """One coroutine function on its way through the loop thread.
+class Failing:
+    """Base of what runs in one place and raises its error in another.
 
-    ``start``, ``cancel``, ``wind_down`` and ``finish`` run in the loop thread; the rest is for the thread that waits.
+    Attributes:
+        error: what was raised and is to be raised again.
     """
 
-    __slots__ = (
-        *("__weakref__", "_args", "_core", "_kwargs", "_scope", "cancelled", "context", "done", "error", "finished"),
-        *("left", "promise", "task", "thread", "value"),
-    )
+    error: BaseException | None = None
+
+    def take_error(self) -> BaseException:
+        """Return the error without internal frames in its traceback, and forget it.
+
+        The frame that raises an error holds this object: an error that stays in here would be part of a cycle.
+        """
+        error, self.error = self.error, None
+        if error is None:
+            raise LookupError("this did not fail")
+        return error.with_traceback(user_traceback(error))
+
+
+class Job(Failing, Generic[T]):
+    """A call of a coroutine function in the loop thread.
+
+    ``start``, ``cancel``, ``wind_down`` and ``finish`` run in the loop thread, the other methods in the waiting thread.
+
+    Attributes:
+        done: a lock that the loop thread releases when the job has finished.
+        fallback: when the waiting thread may stop waiting, as a reading of ``time.monotonic``, and what it calls then.
+        abandoned: nobody waits any more, because the loop is blocked.
+    """
 
     def __init__(
         self, core: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -48,40 +86,25 @@ class Job(Generic[T]):
         self._core, self._args, self._kwargs = core, args, kwargs
         self._scope: anyio.CancelScope | None = None
         self.context = contextvars.copy_context()
-        self.context.run(current_async_library_cvar.set, "asyncio")  # the caller may stand in a worker thread of trio
+        # The caller may be a worker thread of trio, whose context names trio.
+        self.context.run(current_async_library_cvar.set, "asyncio")
         self.context.run(_job.set, weakref.ref(self))
-        self.promise: tuple[float, Callable[[], T]] | None = None
-        self.left = False
+        self.fallback: tuple[float, Callable[[], T]] | None = None
         self.done = threading.Lock()
         self.done.acquire()
-        self.cancelled = self.finished = False
+        self.cancelled = self.finished = self.abandoned = False
         self.thread: LoopThread | None = None
         self.task: asyncio.Task[None] | None = None
         self.value: T
-        self.error: BaseException | None = None
 
     def start(self, thread: LoopThread) -> None:
-        """Start the task, unless the thread is about to end or another has taken the job over."""
-        if not self.claim(thread):
+        """Start the task, unless the thread is stopping or the job has moved to another thread."""
+        if not thread.withdraw(self):
             return
         if thread.stopping and not thread.retired:
             self.fail()
         elif not self.finished:
             self.task = thread.loop.create_task(self._run(), context=self.context)
-
-    def claim(self, thread: LoopThread) -> bool:
-        """Take the job from a thread that has not started it; True for one asker alone."""
-        try:
-            thread.unstarted.remove(self)
-        except KeyError:
-            return False
-        return True
-
-    def leave(self) -> None:
-        """Wait no longer, not even for clean-up: the loop stands still. Cancelled once the loop goes on."""
-        self.left = True
-        if self.thread is not None:
-            self.thread.soon(self.cancel)
 
     async def _run(self) -> None:
         try:
@@ -91,10 +114,10 @@ class Job(Generic[T]):
                     scope.cancel()
                 self.value = await self._core(*self._args, **self._kwargs)
             if scope.cancelled_caught:
-                self.error = ended()
-        except BaseException as error:  # noqa: BLE001 - it belongs to the caller; in this thread it would end the loop
-            stopped = self.thread is None or (self.thread.stopping and not self.thread.retired)
-            self.error = ended() if stopped and isinstance(error, asyncio.CancelledError) else error
+                self.error = shutdown_error()
+        except BaseException as error:  # noqa: BLE001 - the waiting thread raises it; here it would end the loop
+            stopped = self.thread is not None and self.thread.stopping and not self.thread.retired
+            self.error = shutdown_error() if stopped and isinstance(error, asyncio.CancelledError) else error
         finally:
             self.finish()
 
@@ -107,66 +130,70 @@ class Job(Generic[T]):
             self._scope.cancel()
 
     def wind_down(self) -> None:
-        """End the task because its thread ends."""
+        """End the task because its thread is stopping."""
         self.cancel()
 
     def fail(self) -> None:
-        """End a job whose task never ran."""
+        """Finish a job whose task never ran."""
         if not self.finished:
-            self.error = ended()
+            self.error = shutdown_error()
             self.finish()
 
     def finish(self) -> None:
-        """Tell the waiting thread."""
+        """Mark the job as finished and wake the waiting thread."""
         self.finished = True
         if self.thread is not None:
-            self.thread.forget(self)
-            if self.thread.silent:
+            self.thread.remove(self)
+            if self.thread.exiting:
                 return
         self.done.release()
 
     def abandon(self) -> None:
-        """Cancel the task from the thread that waited, and give its clean-up time; another interrupt ends the wait."""
-        if self.thread is None or self.finished or not self.thread.soon(self.cancel):
+        """Stop waiting, even for clean-up, because the loop is blocked; the task is cancelled once the loop goes on."""
+        self.abandoned = True
+        if self.thread is not None:
+            self.thread.call_soon(self.cancel)
+
+    def interrupt(self) -> None:
+        """Cancel the task and wait for its clean-up, ``CLEANUP_TIMEOUT`` at most; an exception ends the wait."""
+        if self.thread is None or self.finished or not self.thread.call_soon(self.cancel):
             return
-        if self.done.acquire(timeout=CLEANUP):
+        if self.done.acquire(timeout=CLEANUP_TIMEOUT):
             self.done.release()
 
 
 _job: contextvars.ContextVar[weakref.ref[Job[Any]]] = contextvars.ContextVar("llm_council_job")
 
 
-class Answering:
-    """For the time of a ``with`` block, promise an answer to whoever waits for this task in another thread.
+class Fallback:
+    """Within a ``with`` block, let the thread that waits for this task give up when the event loop is blocked.
 
-    Where the loop stands still beyond that time, because some coroutine blocks it, the waiting thread calls
-    ``otherwise`` itself and takes what that returns or raises. The outermost promise is the one that holds.
+    A coroutine that blocks the loop also blocks every timeout in it. When ``seconds`` have passed and the loop does
+    not react, the waiting thread calls ``otherwise`` and returns or raises what that does. The outermost block counts.
 
     Args:
-        seconds: from now; None promises nothing.
-        otherwise: makes the answer; called in the waiting thread.
+        seconds: from now; None sets no limit.
+        otherwise: returns the result or raises the error; called in the waiting thread.
     """
-
-    __slots__ = ("_job", "_otherwise", "_seconds")
 
     def __init__(self, seconds: float | None, otherwise: Callable[[], Any]) -> None:
         self._seconds, self._otherwise = seconds, otherwise
         self._job: Job[Any] | None = None
 
     def __enter__(self) -> None:
-        known = _job.get(None)
-        job = None if known is None or self._seconds is None else known()
-        if job is not None and job.promise is None:
-            job.promise = (time.monotonic() + (self._seconds or 0.0), self._otherwise)
+        reference = _job.get(None)
+        job = None if reference is None else reference()
+        if job is not None and job.fallback is None and self._seconds is not None:
+            job.fallback = (time.monotonic() + self._seconds, self._otherwise)
             self._job = job
 
     def __exit__(self, *_: object) -> None:
         if self._job is not None:
-            self._job.promise = None
+            self._job.fallback = None
 
 
-def ended() -> RuntimeShutdownError:
-    """Return the error of what was running when its thread was shut down."""
+def shutdown_error() -> RuntimeShutdownError:
+    """Return the error of a call that was running when its thread was shut down."""
     return RuntimeShutdownError("the thread behind blocking calls was shut down while this call was running")
 
 
@@ -202,128 +229,176 @@ class LoopThread:
     """An event loop in a daemon thread of its own.
 
     Attributes:
-        loop: the loop.
-        jobs: what has been handed over and has not ended.
-        unstarted: those of the jobs that have no task yet.
+        loop: the event loop.
+        jobs: accepted jobs that have not finished.
+        unstarted: those jobs that have no task yet.
         stopping: whether new jobs are refused.
-        retired: whether it stood still for too long: it ends when the jobs that it has have ended.
-        silent: whether nobody is told that a job ended: at exit only daemon threads wait, and they end there.
+        retired: whether the loop was blocked for too long: the thread ends once its remaining jobs have finished.
+        exiting: whether the process is exiting. Only daemon threads wait then; they are not woken and end there.
     """
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = _EnduringLoop()
-        self._reach = AsyncioLoop(self.loop)
+        self.call_soon = AsyncioLoop(self.loop).call_soon
         self.jobs: set[Job[Any]] = set()
         self.unstarted: set[Job[Any]] = set()
-        self.stopping = self.silent = self.retired = False
-        self._asked: float | None = None
+        self.stopping = self.exiting = self.retired = False
+        self._probed: float | None = None
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._work, name="llm-council", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread; when the start is interrupted, neither a thread nor a waiting job is left behind."""
-        try:
-            self._thread.start()
-        except BaseException:
-            self.stopping = True
-            if self._thread.ident is None:
-                self._close()
-            else:
-                self.soon(self._stop.set)
-            raise
-
-    def take(self, job: Job[Any]) -> bool:
-        """Start the job; return False when the loop has ended."""
-        job.thread = self
-        self.jobs.add(job)
-        self.unstarted.add(job)
-        if self.soon(partial(job.start, self)):
-            return True
-        self.jobs.discard(job)
-        self.unstarted.discard(job)
-        return False
-
-    def forget(self, job: Job[Any]) -> None:
-        """Let go of a job that has ended."""
-        self.jobs.discard(job)
-        self.unstarted.discard(job)
-        if self.retired and not self.jobs:
-            self.soon(self._stop.set)
-
-    def still(self) -> float:
-        """Return for how many seconds the loop has left this question unanswered; asked first, it is 0."""
-        asked = self._asked
-        if asked is None:
-            self._asked = time.monotonic()
-            self.soon(self._answer)
-            return 0.0
-        return time.monotonic() - asked
-
-    def _answer(self) -> None:
-        self._asked = None
-
-    def retire(self) -> None:
-        """Take no more jobs, and end with the last of those that are here."""
-        self.stopping = self.retired = True
-        if not self.jobs:
-            self.soon(self._stop.set)
-
-    def where(self) -> str:
-        """Return what the thread is doing now: the innermost line, ``"in file.py:12 (function)"``."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        if frame is None:
-            return "nowhere"
-        return f"in {Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_qualname})"
 
     @property
     def ident(self) -> int | None:
         """The thread's identifier."""
         return self._thread.ident
 
-    def soon(self, callback: Callable[[], object]) -> bool:
-        """Run the callback in the loop; return False when the loop has ended."""
-        return self._reach.soon(callback)
+    def start(self) -> None:
+        """Start the thread; if that is interrupted, neither a thread nor a waiting job stays behind."""
+        try:
+            self._thread.start()
+        except BaseException:  # a Ctrl-C may arrive before or after the thread runs
+            self.stopping = True
+            if self._thread.ident is None:
+                self._close()
+            else:
+                self.call_soon(self._stop.set)
+            raise
+
+    def accept(self, job: Job[Any]) -> bool:
+        """Start the job; return False if the loop has ended."""
+        job.thread = self
+        self.jobs.add(job)
+        self.unstarted.add(job)
+        if self.call_soon(partial(job.start, self)):
+            return True
+        self.jobs.discard(job)
+        self.unstarted.discard(job)
+        return False
+
+    def withdraw(self, job: Job[Any]) -> bool:
+        """Take back a job that has not started; return True to one caller alone, in whatever thread."""
+        try:
+            self.unstarted.remove(job)
+        except KeyError:
+            return False
+        return True
+
+    def remove(self, job: Job[Any]) -> None:
+        """Drop a job that has finished or moved to another thread."""
+        self.jobs.discard(job)
+        self.unstarted.discard(job)
+        if self.retired and not self.jobs:
+            self.call_soon(self._stop.set)
+
+    def stalled_for(self) -> float:
+        """Return for how many seconds the loop has not answered the last probe; without one, send it and return 0."""
+        probed = self._probed
+        if probed is None:
+            self._probed = time.monotonic()
+            self.call_soon(self._answer_probe)
+            return 0.0
+        return time.monotonic() - probed
+
+    def _answer_probe(self) -> None:
+        self._probed = None
+
+    def retire(self) -> None:
+        """Refuse new jobs, and end with the last of the present ones."""
+        self.stopping = self.retired = True
+        if not self.jobs:
+            self.call_soon(self._stop.set)
+
+    def current_line(self) -> str:
+        """Return the innermost line that the thread executes now: ``"in file.py:12 (function)"``."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        if frame is None:
+            return "nowhere"
+        return f"in {Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_qualname})"
 
     def _work(self) -> None:
         try:
             anyio.run(self._main, backend="asyncio", backend_options={"loop_factory": lambda: self.loop})
         except RuntimeError:
             # At exit, Python 3.12 and later start no thread to wait for those of the executor, which have ended anyway.
-            if not self.silent:
+            if not self.exiting:
                 raise
         finally:
             self._close()
 
     def _close(self) -> None:
         self.loop.close()
-        for job in list(self.jobs):  # handed over too late for the loop to see
+        for job in list(self.jobs):  # accepted after the last iteration of the loop
             job.fail()
 
     async def _main(self) -> None:
         await self._stop.wait()
         for job in list(self.jobs):
             job.wind_down()
-        waiting = {job.task for job in self.jobs if job.task is not None}
-        if waiting:
-            await asyncio.wait(waiting)
+        tasks = {job.task for job in self.jobs if job.task is not None}
+        if tasks:
+            await asyncio.wait(tasks)
 
     def stop(self, timeout: float) -> bool:
-        """Cancel every job, close what the loop holds, end the thread; return whether it ended in time."""
+        """Cancel every job, close what the loop holds, end the thread; return True if it ended in time."""
         self.stopping = True
-        self.soon(self._stop.set)
+        self.call_soon(self._stop.set)
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def park(self, timeout: float) -> threading.Event | None:
-        """Hold the loop thread still until the returned event is set: it then holds no lock that a child would miss."""
+        """Hold the loop thread until the returned event is set, so that a fork copies no lock that it has acquired."""
         if self._thread is threading.current_thread():
             return None
         parked, released = threading.Event(), threading.Event()
 
-        def stand_still() -> None:
+        def wait() -> None:
             parked.set()
             released.wait()
 
-        if self.soon(stand_still):
+        if self.call_soon(wait):
             parked.wait(timeout)
         return released
+
+
+current_steps: Final[dict[int, str]] = {}
+"""Thread identifier -> name of the adapter whose coroutine takes a step in that thread now."""
+
+
+@types.coroutine
+def watched(work: Coroutine[Any, Any, T], name: str) -> Generator[Any, Any, T]:
+    """Await an author's coroutine, record its steps in ``current_steps``, and warn if one blocks the event loop.
+
+    Args:
+        work: the coroutine.
+        name: the adapter to name in the warning.
+    """
+    thread = threading.get_ident()
+    thrown: BaseException | None = None
+    sent: Any = None
+    while True:
+        began = time.monotonic()
+        current_steps[thread] = name
+        try:
+            yielded = work.send(sent) if thrown is None else work.throw(thrown)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            current_steps.pop(thread, None)
+            thrown = None
+            seconds = time.monotonic() - began
+            if seconds >= SLOW_STEP:
+                _log.warning("%s has blocked the event loop for %.1f s%s", name, seconds, suspended_at(work))
+        try:
+            sent = yield yielded
+        except BaseException as exc:  # noqa: BLE001 - passed into the coroutine: cancellation above all
+            thrown, sent = exc, None
+
+
+def suspended_at(work: Any) -> str:
+    """Return ``", at file.py:12"`` for a coroutine's outermost line outside this package, or an empty string."""
+    while inspect.iscoroutine(work) and work.cr_frame is not None:
+        if not is_internal(work.cr_frame):
+            return f", at {Path(work.cr_code.co_filename).name}:{work.cr_frame.f_lineno}"
+        work = work.cr_await
+    return ""

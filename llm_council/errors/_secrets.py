@@ -1,4 +1,4 @@
-"""Secrets and the one redactor that all outgoing text passes."""
+"""Secrets, and the redactor for all text that leaves the library."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import hmac
 import os
 import re
 import weakref
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn, Self, overload
 
 __all__ = ["MASK", "Secret", "StreamMask", "clean", "live", "masked", "may_hold_keys", "redact"]
 
 MASK = "***"
-"""What stands in place of a secret."""
+"""The text that replaces a secret."""
 
-# By identity: two adapters may hold equal keys, and each must be known for as long as either lives.
+# By identity: two adapters may hold equal keys, and the value must stay known while either of them lives.
 _live: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
 
-# Keys that may come from elsewhere than a Secret of ours: vendors' key shapes, bearer values, keys in URLs. Most texts
-# hold nothing of the kind, so a cheap look goes first: for the word beside a pattern, in lower case, or where there is
-# none, for one of the words that stand before a sign.
-_SIGNED = ("sk", "pk", "rk", "xai", "r8", "hf", "nvapi", "fw", "ghp", "gho", "ghs", "pat")
-_LONGEST = max(map(len, _SIGNED))
+# Keys that no Secret of ours holds: the shapes of vendors' keys, bearer values, keys in URLs. Most texts contain none,
+# so a cheap test comes first: for the word beside a pattern, in lower case, or for one of the prefixes if it has none.
+_PREFIXES = ("sk", "pk", "rk", "xai", "r8", "hf", "nvapi", "fw", "ghp", "gho", "ghs", "pat")
 _PATTERNS = (
     ("", re.compile(r"\b(?:sk|pk|rk|gsk|xai|r8|hf|nvapi|csk|fw)[-_][A-Za-z0-9_\-]{12,}")),
     ("aiza", re.compile(r"\bAIza[A-Za-z0-9_\-]{20,}")),
@@ -34,22 +32,23 @@ _PATTERNS = (
     ("://", re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)")),
 )
 
-# Everything a terminal or a log reader could take as a command: C0 but newline and tab, DEL, C1, bidi controls.
+# Characters that a terminal or log viewer may execute: C0 except newline and tab, DEL, C1, bidirectional controls.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Secret:
-    """Hold a credential so that it cannot be shown by accident.
+    """A credential that is never shown by accident.
 
-    ``repr``, ``str`` and ``format`` give ``'***'``. Pickling carries the name of the environment variable, never the
-    value: the copy reads the variable where it is unpickled, and is empty when there is none.
+    ``repr``, ``str`` and ``format`` return ``'***'``. A pickle holds the name of the environment variable, never the
+    value: the copy reads the variable where it is unpickled, and is empty if that is not set.
 
     Args:
         value: the credential; surrounding whitespace is removed.
         env: the environment variable that it came from, if any.
 
     Raises:
-        ValueError: the value is empty, not ASCII, or has a control character or a space inside. The value is not shown.
+        ValueError: the value is empty, not ASCII, or has a control character or a space in it. The message does not
+            show the value.
     """
 
     __slots__ = ("__weakref__", "_env", "_value")
@@ -66,13 +65,13 @@ class Secret:
         _live[id(self)] = self
 
     def reveal(self) -> str:
-        """Return the credential itself: for the one place that writes it into a header."""
+        """Return the credential itself, to be written into a header."""
         if not self._value:
-            raise LookupError(f"this key was not carried over by pickling; set {self._env or 'it'} here too")
+            raise LookupError(f"a pickle does not contain the key: set {self._env or 'it'} in this process, too")
         return self._value
 
     def fingerprint(self) -> str:
-        """Return twelve hexadecimal digits that tell two credentials apart and reveal neither."""
+        """Return twelve hexadecimal digits that differ between credentials and do not reveal them."""
         return hashlib.blake2b(self._value.encode(), digest_size=6, person=b"llm-council").hexdigest()
 
     def __repr__(self) -> str:
@@ -113,14 +112,15 @@ def _restore(env: str | None) -> Secret:
 
 
 def live() -> list[str]:
-    """Return the values of all secrets that are held anywhere, the longest first, for one may hold another."""
-    held = (reference() for reference in _live.valuerefs())  # a snapshot: other threads make and drop secrets meanwhile
+    """Return the values of all secrets in this process, the longest first because one may contain another."""
+    # valuerefs() is a snapshot: other threads make and drop secrets meanwhile.
+    held = (reference() for reference in _live.valuerefs())
     values = {secret._value for secret in held if secret is not None and len(secret._value) >= 4}
     return sorted(values, key=len, reverse=True)
 
 
 def masked(text: str) -> str:
-    """Replace every live secret by ``***``, and nothing else: for what a model wrote, which may speak of keys."""
+    """Replace every live secret by ``***`` and change nothing else: for a model's text, which may be about keys."""
     return _without(text, live())
 
 
@@ -131,19 +131,20 @@ def _without(text: str, values: list[str]) -> str:
 
 
 class StreamMask:
-    """Mask live secrets in a text that arrives in pieces: what may be the start of one waits for the next piece."""
+    """Mask live secrets in a text that arrives in pieces.
 
-    __slots__ = ("_kept",)
+    A possible start of a secret at the end of a piece is held back until the next piece.
+    """
 
     def __init__(self) -> None:
         self._kept = ""
 
     def feed(self, piece: str, values: list[str] | None = None) -> str:
-        """Return what can be shown now: no more waits than the longest secret is long.
+        """Return the masked text that can be shown now; less than the length of the longest secret is held back.
 
         Args:
             piece: the next characters.
-            values: what ``live`` returns, where it was just asked.
+            values: the result of ``live``, if the caller has it already.
         """
         if values is None:
             values = live()
@@ -160,13 +161,13 @@ class StreamMask:
         return _without(text[:cut], values)
 
     def rest(self) -> str:
-        """Return what was kept back: there is no next piece."""
+        """Return the text that was held back; there is no next piece."""
         kept, self._kept = self._kept, ""
         return masked(kept)
 
 
 def _overlap(text: str, value: str, at: int) -> int:
-    """Return how many characters at the text's end, from ``at`` on, may be the start of a value that goes on."""
+    """Return how many characters at the end of the text, from ``at`` on, may be the start of the value."""
     while at >= 0:
         if value.startswith(text[at:]):
             return len(text) - at
@@ -175,7 +176,7 @@ def _overlap(text: str, value: str, at: int) -> int:
 
 
 def _before_any(text: str, cut: int, values: list[str]) -> int:
-    """Return the nearest place at a cut or before it that is inside no value: half of one would be shown."""
+    """Return the last position up to ``cut`` that is inside no value: a cut value would be shown in part."""
     while True:
         found = (text.find(value, max(0, cut - len(value) + 1), cut + len(value) - 1) for value in values)
         inside = min((at for at in found if 0 <= at < cut), default=cut)
@@ -185,13 +186,10 @@ def _before_any(text: str, cut: int, values: list[str]) -> int:
 
 
 def redact(text: str) -> str:
-    """Replace every live secret, and whatever looks like a key, by ``***``.
+    """Replace every live secret, and everything that looks like a key, by ``***``.
 
     Args:
         text: any text that is about to leave the library.
-
-    Returns:
-        The text without credentials; unchanged when there are none.
     """
     text = masked(text)
     for pattern in _likely(text):
@@ -200,26 +198,21 @@ def redact(text: str) -> str:
 
 
 def _likely(text: str) -> Iterator[re.Pattern[str]]:
-    """Yield the patterns that may match somewhere in a text."""
+    """Yield the patterns that may match in the text."""
     folded = text.casefold()
-    signed = _is_signed(folded.replace("_", "-"))
-    assigned = "=" in folded
+    has_prefix = _has_prefix(folded.replace("_", "-"))
     for word, pattern in _PATTERNS:
-        if (assigned or word[-1] != "=") and word in folded if word else signed:
+        if word in folded if word else has_prefix:
             yield pattern
 
 
-def _is_signed(dashed: str) -> bool:
-    """Tell whether one of the words stands before a dash: few dashes are looked at one by one."""
-    if dashed.count("-") * 24 > len(dashed):
-        return any(f"{word}-" in dashed for word in _SIGNED)
-    *before, _ = dashed.split("-")
-    ends = {piece[-_LONGEST:] for piece in before}  # the names in JSON repeat themselves
-    return any(end.endswith(_SIGNED) for end in ends)
+def _has_prefix(dashed: str) -> bool:
+    """Return True if one of the prefixes stands before a dash."""
+    return any(f"{prefix}-" in dashed for prefix in _PREFIXES)
 
 
 def may_hold_keys(text: str) -> bool:
-    """Tell whether ``redact`` might change a text, or the texts in JSON that was written in ASCII; False is certain."""
+    """Return False if ``redact`` would change neither the text nor, if it is JSON in ASCII, any string in it."""
     if any(_likely(text)):
         return True
     return any(
@@ -233,8 +226,53 @@ def _escaped(value: str) -> str:
 
 
 def clean(text: str, *, limit: int = 1024) -> str:
-    """Make a message for people from foreign text: redacted, no control characters, at most ``limit`` characters."""
-    # Redact before cutting, so that a cut cannot leave half a key that no pattern knows; bound the work first.
+    """Return foreign text as a message: redacted, without control characters, at most ``limit`` characters."""
+    # Redact before the final cut, which could leave a part of a key that no pattern matches; bound the work first.
     text = redact(text[: limit * 64].encode("utf-8", "replace").decode())
     text = _CONTROLS.sub("", text.replace("\r\n", "\n"))
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class MaskedText:
+    """A masked text in pieces.
+
+    It is joined on use: the pieces of a long text are still in memory when its call ends, so that joining them then
+    would double it.
+    """
+
+    def __init__(self, pieces: Iterable[str]) -> None:
+        mask = StreamMask()
+        self._pieces = [*map(mask.feed, pieces), mask.rest()]
+
+    def __str__(self) -> str:
+        return "".join(self._pieces)
+
+    def __bool__(self) -> bool:
+        return any(self._pieces)
+
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+
+class PartialText:
+    """The descriptor of an error's ``partial``: a masked string or None; a ``MaskedText`` is joined when it is read."""
+
+    @overload
+    def __get__(self, error: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, error: Any, owner: type | None = None) -> str | None: ...
+
+    def __get__(self, error: Any, owner: type | None = None) -> Self | str | None:
+        if error is None:
+            return self
+        known: str | MaskedText | None = vars(error).get("partial")
+        if isinstance(known, MaskedText):
+            known = vars(error)["partial"] = str(known) or None
+        return known
+
+    def __set__(self, error: Any, value: str | MaskedText | None) -> None:
+        vars(error)["partial"] = masked(value) if isinstance(value, str) and value else value

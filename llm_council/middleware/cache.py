@@ -242,7 +242,7 @@ class _SharedCall:
         with self._cached._lock:
             del self._cached._shared_calls[self.key]
         for loop, event in self._waiting:
-            loop.soon(event.set)
+            loop.call_soon(event.set)
 
 
 def _split(response: GenerateResponse, cuts: tuple[int, ...]) -> list[GenerateChunk]:

@@ -187,7 +187,7 @@ class _Race(Generic[T]):
         self._loop = loops.current()
         self._values: dict[int, T] = {}
         self._errors: dict[int, CouncilError] = {}
-        self._first = self._loop.block()
+        self._first = anyio.CancelScope()
         self._second_scope = anyio.CancelScope()
         self._second_ended = anyio.Event()
         self.has_second = False
@@ -200,7 +200,7 @@ class _Race(Generic[T]):
         Raises:
             CouncilError: the first call failed before the second was made, or both failed.
         """
-        cancel_timer = self._loop.after(self._after, self._start_second)
+        cancel_timer = self._loop.call_later(self._after, self._start_second)
         try:
             with self._first:
                 try:

@@ -316,7 +316,7 @@ class _Waiter:
 
     def wake(self) -> None:
         """Set the event in the waiter's own event loop."""
-        self._loop.soon(self._event.set)
+        self._loop.call_soon(self._event.set)
 
 
 class _FairQueue:

@@ -353,7 +353,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
     began, seconds = time.monotonic(), (120.0 if deep else 15.0) if deadline is None else deadline
     try:
         errand = Errand(partial(_ask_doctor, adapter, deep=deep), _name(adapter))
-        with _runtime.Answering(seconds, partial(DoctorResult, ok=False, message="something blocks the event loop")):
+        with _runtime.Fallback(seconds, partial(DoctorResult, ok=False, message="something blocks the event loop")):
             await errand.run(seconds)
         error_mapping.raise_typed(errand.failure())
         result = errand.value

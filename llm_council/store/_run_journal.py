@@ -126,14 +126,14 @@ class RunJournal:
 
     def _submit_soon(self, job: WriteJob) -> None:
         self._pending.append(job)
-        self._loop.after(MAX_DELAY, self._submit)
+        self._loop.call_later(MAX_DELAY, self._submit)
 
     async def _commit(self, write: Write) -> None:
         """Wait until a record is committed or has failed, together with all other records of this turn of the loop."""
         self._pending.append(self._job(write))
         if self._committed is None:
             self._committed = anyio.Event()
-            self._loop.after(0.0, self._submit)
+            self._loop.call_later(0.0, self._submit)
         await self._committed.wait()
 
     def _submit(self) -> None:
@@ -142,7 +142,7 @@ class RunJournal:
         committed, self._committed = self._committed, None
         if committed is not None:
             # The last job writes nothing: it reports that those before it are committed.
-            jobs.append(WriteJob(lambda _: None, lambda _: self._loop.soon(committed.set)))
+            jobs.append(WriteJob(lambda _: None, lambda _: self._loop.call_soon(committed.set)))
         if self._error is None and jobs:
             self._writer.put(*jobs)
         elif committed is not None:

@@ -31,8 +31,7 @@ from llm_council.errors import (
     UnknownOption,
     near,
 )
-from llm_council.errors._partial import Words
-from llm_council.errors._secrets import Secret
+from llm_council.errors._secrets import MaskedText, Secret
 
 ALL = [cls for name in errors.__all__ if isinstance(cls := getattr(errors, name), type) and cls is not Attempt]
 
@@ -155,7 +154,7 @@ class TestWhatHadArrived:
 
     def test_it_is_joined_where_it_is_read(self) -> None:
         words = ["one ", "two ", "three"]
-        error = errors.ReplyTooLarge("too large", limit=9).fill(partial=Words(words))
+        error = errors.ReplyTooLarge("too large", limit=9).fill(partial=MaskedText(words))
         held = vars(error)["partial"]
         assert [id(piece) for piece in held._pieces[:3]] == [id(word) for word in words]
         assert repr(held) == "'one two three'"
@@ -163,17 +162,17 @@ class TestWhatHadArrived:
         assert vars(error)["partial"] is held
         assert error.partial == "one two three"
         assert vars(error)["partial"] == "one two three"
-        assert errors.TimedOut("late").fill(partial=Words([])).partial is None
+        assert errors.TimedOut("late").fill(partial=MaskedText([])).partial is None
 
     @pytest.mark.parametrize("cls", [errors.ReplyTooLarge, errors.TimedOut, errors.ApiError])
     @pytest.mark.parametrize("twin", [copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
     def test_a_copy_has_it(self, cls, twin) -> None:
-        error = cls("too bad").fill(partial=Words(["one ", "two"]))
+        error = cls("too bad").fill(partial=MaskedText(["one ", "two"]))
         assert twin(error).partial == error.partial == "one two"
 
     def test_a_key_cut_between_two_pieces_is_not_in_it(self) -> None:
         secret = Secret("a-canary-0123456789")
-        error = errors.TruncatedReply("cut").fill(partial=Words(["it is a-can", "ary-0123456789"]))
+        error = errors.TruncatedReply("cut").fill(partial=MaskedText(["it is a-can", "ary-0123456789"]))
         assert secret.reveal() not in f"{vars(error)} {error.partial}"
         assert error.partial == "it is ***"
         error = errors.TruncatedReply("cut").fill(partial="it is a-canary-0123456789")

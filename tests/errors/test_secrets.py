@@ -75,7 +75,7 @@ def test_a_pickle_carries_the_variables_name_and_never_the_key(monkeypatch: pyte
     monkeypatch.delenv("MY_KEY")
     empty = pickle.loads(data)
     assert not empty
-    with pytest.raises(LookupError, match="set MY_KEY here too"):
+    with pytest.raises(LookupError, match="set MY_KEY in this process, too"):
         empty.reveal()
     assert not pickle.loads(pickle.dumps(Secret(KEY)))
 

@@ -205,7 +205,7 @@ def test_an_executor_that_cannot_be_awaited_at_exit_does_not_fail_the_thread(mon
     runtime = LoopThread()
     monkeypatch.setattr(runtime.loop, "shutdown_default_executor", refuse)
     runtime.start()
-    runtime.silent = True
+    runtime.exiting = True
     assert runtime.stop(10)
     assert runtime.loop.is_closed()
 

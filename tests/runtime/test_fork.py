@@ -86,7 +86,7 @@ def test_with_the_start_lock_held_by_another_thread(python):
         python,
         """
 from llm_council._runtime import calls
-calls.PARK = 0.05
+calls.FORK_TIMEOUT = 0.05
 held, leave = threading.Event(), threading.Event()
 def hold():
     with calls._lock:
@@ -126,7 +126,7 @@ def test_with_a_loop_that_is_busy_the_fork_waits_a_bounded_time(python):
         python,
         """
 from llm_council._runtime import calls
-calls.PARK = 0.05
+calls.FORK_TIMEOUT = 0.05
 entered, leave = threading.Event(), threading.Event()
 async def busy():
     entered.set()

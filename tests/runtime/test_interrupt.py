@@ -154,7 +154,7 @@ def test_a_second_one_gives_up_the_wait(python):
         python,
         """
 from llm_council._runtime import thread
-thread.CLEANUP = 50
+thread.CLEANUP_TIMEOUT = 50
 leave = threading.Event()
 async def stubborn():
     interrupt()

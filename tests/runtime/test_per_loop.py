@@ -119,7 +119,7 @@ async def test_a_resource_that_fails_to_close_does_not_keep_the_others_open(jour
 
 @pytest.mark.anyio
 async def test_a_resource_that_hangs_in_closing_is_left_after_a_while(journal, monkeypatch):
-    monkeypatch.setattr(per_loop, "CLOSING", 0.01)
+    monkeypatch.setattr(per_loop, "CLOSE_TIMEOUT", 0.01)
     owner = Plain()
     client = await client_of(owner, journal)
     await per_loop.get(owner, "hanging", object, lambda _: anyio.sleep(60))

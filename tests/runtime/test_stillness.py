@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from llm_council import Council, _runtime
-from llm_council._runtime import calls, stepping
+from llm_council._runtime import calls, thread
 from llm_council.config import CouncilConfig
 from llm_council.errors import DeadlineExceeded, TimedOut
 from llm_council.events import Event
@@ -87,8 +87,8 @@ def blocking() -> Iterator[Blocking]:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "TICK", 0.1)
-    monkeypatch.setattr(calls, "LATE", 0.2)
+    monkeypatch.setattr(calls, "CHECK_INTERVAL", 0.1)
+    monkeypatch.setattr(calls, "FALLBACK_DELAY", 0.2)
     monkeypatch.setattr(bounded, "GRACE", 0.1)
 
 
@@ -121,7 +121,7 @@ def test_a_blocking_stream_gets_its_error(soon: None, blocking: Blocking) -> Non
 def test_a_call_that_was_not_begun_moves_to_another_loop(
     soon: None, blocking: Blocking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "STILL", 0.3)
+    monkeypatch.setattr(calls, "STALL_LIMIT", 0.3)
     first = threading.Thread(target=blocking.generate_sync, args=[GenerateRequest(prompt="?", timeout_seconds=60)])
     first.start()
     assert blocking.entered.wait(10)
@@ -186,7 +186,7 @@ def test_a_doctor_that_blocks_is_not_well(soon: None, blocking: Blocking, monkey
         blocking.go.wait(30)
 
     monkeypatch.setattr(blocking, "doctor", doctor, raising=False)
-    monkeypatch.setattr(_runtime.Answering, "__init__", shortened(_runtime.Answering.__init__))
+    monkeypatch.setattr(_runtime.Fallback, "__init__", shortened(_runtime.Fallback.__init__))
     assert "blocks the event loop" in blocking.doctor_sync().message
     found = Council([Quick(), blocking], config=CouncilConfig()).doctor()
     assert (found["quick"].ok, found["blocking"].ok) == (True, False)
@@ -200,7 +200,7 @@ def shortened(made):
 async def test_a_slow_step_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     from llm_council.providers.base import call
 
-    monkeypatch.setattr(stepping, "SLOW", 0.05)
+    monkeypatch.setattr(thread, "SLOW_STEP", 0.05)
 
     class Sleeper(Quick):
         name = "sleeper"

@@ -182,15 +182,14 @@ class TestBlocking:
 
         stream = _runtime.iterate(failing_clean_up, journal)
         next(stream)
-        feed = stream._feed
-        feed.thread.loop.set_exception_handler(handler)  # asyncio's own writes it into its log
+        loop = stream._job.thread.loop
+        loop.set_exception_handler(handler)  # asyncio's own writes into its log
         try:
             del stream
             come.wait(20)
         finally:
-            feed.thread.loop.set_exception_handler(None)
-        state = feed._dropped, feed.finished, feed.error, feed.thread.stopping, feed.thread.where()
-        assert [context["message"] for context in told] == ["the clean-up of a dropped stream failed"], state
+            loop.set_exception_handler(None)
+        assert [context["message"] for context in told] == ["the clean-up of a dropped stream failed"]
         assert str(told[0]["exception"]) == "in clean-up"
 
     def test_wrong_arguments_fail_at_the_call_and_name_the_core(self):

@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_council._wire.payloads import dumps, get_text, need_object, tokens
 from llm_council.errors import CommandFailed
-from llm_council.errors._partial import Words
+from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
@@ -116,9 +116,9 @@ class CodexEvents(AgentEvents):
         return self._completed or self._failure is not None
 
     @property
-    def words(self) -> Words | None:
+    def words(self) -> MaskedText | None:
         """The same."""
-        return Words([self.partial]) or None
+        return MaskedText([self.partial]) or None
 
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
         match event.get("type"):

@@ -19,7 +19,7 @@ from llm_council._wire.payloads import dumps, loads, well_formed
 from llm_council._wire.reading import together
 from llm_council._wire.sse import LineSplitter
 from llm_council.errors import CouncilError, EmptyReply, InvalidOption, MalformedReply, TruncatedReply
-from llm_council.errors._partial import Words
+from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Limits
 from llm_council.models.messages import ImagePart, Message
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
@@ -208,9 +208,9 @@ class AgentEvents(ABC):
         return False
 
     @property
-    def words(self) -> Words | None:
+    def words(self) -> MaskedText | None:
         """The answer's text so far, in pieces not yet joined; None if there is none."""
-        return Words(self._texts) or None
+        return MaskedText(self._texts) or None
 
     @abstractmethod
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:

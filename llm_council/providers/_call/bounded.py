@@ -12,10 +12,10 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 import anyio
 import sniffio
 
-from llm_council._runtime import Answering, AwaitedStream, call_context, loops
-from llm_council._runtime.stepping import noted, standing
+from llm_council._runtime import AwaitedStream, Fallback, call_context, loops
+from llm_council._runtime.thread import suspended_at, watched
 from llm_council.errors import AdapterFailed, TimedOut
-from llm_council.errors._partial import Words
+from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Timeouts
 from llm_council.models.request import GenerateRequest
 
@@ -65,7 +65,7 @@ def seconds_for(adapter: Any, request: GenerateRequest, deadline: float | None) 
     return left
 
 
-def late(name: str, seconds: float | None, partial: Words | None = None) -> TimedOut:
+def late(name: str, seconds: float | None, partial: MaskedText | None = None) -> TimedOut:
     """Return the error of a call whose seconds are over."""
     return TimedOut(f"{name} did not answer within {seconds:.3g} s").fill(partial=partial)
 
@@ -104,7 +104,7 @@ class InPlace(Generic[T]):
         Raises:
             OutOfTime: the seconds are over.
         """
-        with Answering(seconds, partial(_blocked, self._name, seconds)), anyio.move_on_after(seconds):
+        with Fallback(seconds, partial(_blocked, self._name, seconds)), anyio.move_on_after(seconds):
             try:
                 self.value = await self._core()
             except Exception as error:  # noqa: BLE001 - its transport or its hooks may be somebody's
@@ -153,7 +153,7 @@ class Errand(InPlace[T]):
         """
         loops.current().spawn(self.work, self._done.set)
         try:
-            with Answering(seconds, partial(_blocked, self._name, seconds)), anyio.move_on_after(seconds):
+            with Fallback(seconds, partial(_blocked, self._name, seconds)), anyio.move_on_after(seconds):
                 await self._done.wait()
         except BaseException:  # the caller's cancellation
             await self._cancel()
@@ -169,7 +169,7 @@ class Errand(InPlace[T]):
         try:
             with self._scope:
                 self._work = self._core()
-                self.value = await (noted(self._work, self._name) if self._watched else self._work)
+                self.value = await (watched(self._work, self._name) if self._watched else self._work)
         except GeneratorExit as error:
             if not loops.is_running():  # the loop is gone, and this coroutine is being swept up
                 raise
@@ -182,7 +182,7 @@ class Errand(InPlace[T]):
         with anyio.move_on_after(GRACE, shield=True):
             await self._done.wait()
         if not self._done.is_set():
-            _log.warning("%s does not heed its cancellation and is left behind%s", self._name, standing(self._work))
+            _log.warning("%s does not heed its cancellation and is left behind%s", self._name, suspended_at(self._work))
 
 
 def heeds_cancellation(adapter: object) -> bool:
@@ -210,7 +210,7 @@ class _Noted(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         step: Any = self._pieces.__anext__()
-        value: T = await noted(step, self._name)
+        value: T = await watched(step, self._name)
         return value
 
     async def aclose(self) -> None:
@@ -242,7 +242,7 @@ class Steps(Generic[T]):
         self._over = False
         self._ours = False
         self._asked = 0
-        self._promise = Answering(seconds, partial(_blocked, name, seconds))
+        self._promise = Fallback(seconds, partial(_blocked, name, seconds))
         self._promise.__enter__()  # until ``aclose``
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -287,7 +287,7 @@ class Steps(Generic[T]):
         raise OutOfTime  # not while the cancellation is handled, whose frames hold what was sent
 
     def _tell(self) -> None:
-        if isinstance(self._iterator, AwaitedStream) and self._iterator.left:
+        if isinstance(self._iterator, AwaitedStream) and self._iterator.abandoned:
             _log.warning("%s does not heed its cancellation: its stream is left behind", self._name)
 
     def _is_ours(self) -> bool:

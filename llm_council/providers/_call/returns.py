@@ -19,8 +19,7 @@ from llm_council.errors import (
     MalformedReply,
     TruncatedReply,
 )
-from llm_council.errors._partial import Words
-from llm_council.errors._secrets import masked
+from llm_council.errors._secrets import MaskedText, masked
 from llm_council.models._attrs import mask_secrets
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
@@ -146,10 +145,10 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
     raise EmptyReply(f"{name} answered with nothing")
 
 
-def text_of(arrived: list[GenerateChunk]) -> Words | None:
+def text_of(arrived: list[GenerateChunk]) -> MaskedText | None:
     """Return the text that has arrived; None when there is none. What came before a reset is void."""
     void = max((index for index, piece in enumerate(arrived) if piece.reset is not None), default=0)
-    return Words(piece.text for piece in arrived[void:]) or None
+    return MaskedText(piece.text for piece in arrived[void:]) or None
 
 
 async def _awaited(value: Any) -> Any:
