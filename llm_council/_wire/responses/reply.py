@@ -19,7 +19,6 @@ __all__ = ["decode_response"]
 REPLY_EXTRA = ("service_tier",)
 TOKENS = ("input_tokens", "output_tokens")
 """The keys of the tokens, see ``read_usage``."""
-STATUSES = ("completed", "complete", "incomplete", "failed", "cancelled", "queued", "in_progress")
 CALL = ("type", "call_id", "name", "arguments", "input", "status")
 _BARREN = ("cancelled", "queued", "in_progress", "incomplete")
 _BETWEEN = "\n\n"  # paragraphs of reasoning

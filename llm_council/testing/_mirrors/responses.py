@@ -9,7 +9,7 @@ from typing import Any
 from llm_council._wire.openai_chat.reply import picked
 from llm_council._wire.openai_chat.request import CUSTOM
 from llm_council._wire.payloads import get_text, need_object
-from llm_council._wire.responses.reply import REPLY_EXTRA, STATUSES
+from llm_council._wire.responses.reply import REPLY_EXTRA
 from llm_council._wire.responses.request import (
     DEFAULT,
     ENCRYPTED,
@@ -39,6 +39,7 @@ __all__ = ["decode_request", "encode_events", "encode_response", "frame"]
 Item = dict[str, Any]
 
 _ARGUMENTS = {"function_call": "arguments", "custom_tool_call": "input"}  # the key that holds a call's arguments
+_STATUSES = ("completed", "complete", "incomplete", "failed", "cancelled", "queued", "in_progress")
 _PLAIN_CALL = {"type", "call_id", "name", "arguments"}
 _CALL = {*_PLAIN_CALL, "id", "namespace"}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -224,7 +225,7 @@ def _read_call(item: Mapping[str, Any], path: str) -> ToolCall:
 def encode_response(response: GenerateResponse) -> dict[str, Any]:
     """Write a whole reply."""
     word = response.raw_finish_reason or "completed"
-    is_status = word in STATUSES
+    is_status = word in _STATUSES
     return {
         **_envelope(response),
         "status": word if is_status else "incomplete",

@@ -8,9 +8,12 @@ import pytest
 
 from llm_council._wire.openai_chat import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.payloads import dumps
-from llm_council.errors import RateLimited
+from llm_council.errors import RateLimited, ServerFailed
 from llm_council.models import (
+    Cost,
+    CostSource,
     FinishReason,
+    GenerateChunk,
     GenerateRequest,
     ImagePart,
     Message,
@@ -20,8 +23,8 @@ from llm_council.models import (
     TextPart,
     Tool,
     ToolCall,
+    ToolCallDelta,
     Usage,
-    join,
 )
 
 SCHEMA = {"type": "object", "properties": {"sum": {"type": "integer"}}}
@@ -242,26 +245,157 @@ def test_a_refusal_is_read() -> None:
     assert (answer.text, answer.refusal, answer.finish_reason) == (None, "No.", FinishReason.CONTENT_FILTER)
 
 
-def test_a_stream_is_read_event_by_event() -> None:
-    deltas: list[dict[str, Any]] = [
-        {"role": "assistant", "content": ""},
-        {"reasoning_content": "Hm"},
-        {"content": "4"},
-        {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "add"}}]},
-        {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":2}'}}]},
-    ]
-    common = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "gpt-4.1"}
-    events = [{**common, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-    events.append({**common, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
-    events.append({**common, "choices": [], "usage": USAGE})
-    stream = ChatStream()
+def test_every_shape_of_a_message_is_read() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}], "signature": "s"}
+    message = {
+        "role": "assistant",
+        "content": [thought, {"type": "text", "text": "4"}, {"type": "output_text", "text": "2"}],
+        "tool_calls": [
+            {"id": "call_1", "type": "custom", "custom": {"name": "sh", "input": "ls"}},
+            {"id": "ws_1", "type": "web_search"},
+        ],
+        "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}],
+    }
+    mistral = ChatOptions(vendor="mistral", echo="content")
+    answer = decode_response({"choices": [{"message": message, "finish_reason": "stop"}]}, mistral)
+    assert (answer.text, answer.reasoning) == ("42", "Hm")
+    assert answer.reasoning_parts == (ReasoningPart(text="Hm", signature="s", vendor="mistral", data=thought),)
+    assert answer.tool_calls == (ToolCall(id="call_1", name="sh", arguments="ls", extra={"type": "custom"}),)
+    assert answer.extra == {"images": message["images"]}
+    refused = [{"type": "refusal", "refusal": "No."}]
+    assert decode_response({"choices": [{"message": {"content": refused}}]}).refusal == "No."
+    legacy = {"content": None, "function_call": {"name": "add", "arguments": '{"a":2}'}}
+    answer = decode_response({"choices": [{"message": legacy, "finish_reason": "function_call"}]})
+    assert answer.tool_calls == (ToolCall(id="call_0", name="add", arguments='{"a":2}'),)
+
+
+@pytest.mark.parametrize(
+    ("echo", "block", "text"),
+    [
+        (None, {"type": "reasoning.text", "text": "Hm", "signature": "s", "index": 0}, "Hm"),
+        (None, {"type": "reasoning.summary", "summary": "In short", "signature": "s", "index": 0}, "In short"),
+    ],
+)
+def test_openrouters_blocks_of_reasoning_are_read(echo: str | None, block: dict[str, Any], text: str) -> None:
+    reply = {"choices": [{"message": {"content": "4", "reasoning": "R", "reasoning_details": [block]}}]}
+    assert decode_response(reply).reasoning_parts == (
+        ReasoningPart(text=text, signature="s", vendor="openai", data=block),
+    )
+
+
+@pytest.mark.parametrize(
+    ("usage", "facts"),
+    [
+        # OpenRouter, with a key of the user's own
+        ({"cost": 0.25, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.5}}, {"usd": 0.75}),
+        ({"cost_in_usd_ticks": 5_000_000_000}, {"usd": 0.5}),  # xAI
+        ({"prompt_cache_hit_tokens": 7}, {"cached": 7}),  # DeepSeek
+        ({"cached_tokens": 7}, {"cached": 7}),  # Moonshot
+    ],
+)
+def test_the_vendors_own_keys_of_usage_are_read(usage: dict[str, Any], facts: dict[str, Any]) -> None:
+    answer = decode_response({"choices": [{"message": {"content": "4"}}], "usage": usage})
+    assert (answer.cost and answer.cost.usd) == facts.get("usd")
+    assert (answer.usage and answer.usage.cached_tokens) == facts.get("cached")
+
+
+def read_chunks(events: list[dict[str, Any]], options: ChatOptions | None = None) -> list[GenerateChunk]:
+    stream = ChatStream(options or ChatOptions())
     chunks = [chunk for event in events for chunk in stream.feed(b"data: " + dumps(event) + b"\n\n")]
-    answer = join([*chunks, *stream.feed(b"data: [DONE]\n\n"), *stream.finish()])
-    assert (answer.text, answer.reasoning, answer.usage) == ("4", "Hm", COUNTED)
-    assert answer.tool_calls == (ToolCall(id="call_1", name="add", arguments='{"a":2}'),)
-    assert (answer.request_id, answer.model, answer.raw_finish_reason) == ("chatcmpl-1", "gpt-4.1", "tool_calls")
-    assert answer.cost is not None
-    assert answer.cost.usd == 0.25
+    return [*chunks, *stream.feed(b"data: [DONE]\n\n"), *stream.finish()]
+
+
+def test_each_event_of_a_stream_gives_its_chunk() -> None:
+    common = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "gpt-4.1", "provider": "Azure"}
+
+    def event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+        return {**common, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}
+
+    begun = {"type": "reasoning.text", "text": "H", "index": 0}
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "add", "arguments": ""}}
+    shell = {"index": 1, "id": "call_2", "type": "custom", "custom": {"name": "sh", "input": ""}}
+    chunks = read_chunks(
+        [
+            event({"role": "assistant", "content": ""}),
+            event({"reasoning_content": "H"}),
+            event({"reasoning": "m", "reasoning_details": [begun]}),
+            event({"reasoning_details": [{**begun, "text": "m", "signature": "s"}]}),
+            event({"content": "4"}),
+            event({"content": "2"}),
+            event({"refusal": "No."}),
+            event({"tool_calls": [call]}),
+            event({"tool_calls": [{"index": 0, "function": {"arguments": '{"a":2}'}}]}),
+            event({"tool_calls": [shell]}),
+            event({"tool_calls": [{"index": 1, "custom": {"input": "ls"}}]}),
+            event({"annotations": [{"type": "url_citation"}], "images": [{"type": "image_url"}]}),
+            {**event({}, "tool_calls", native_finish_reason="tool_use"), "service_tier": "flex"},
+            {**common, "choices": [], "usage": USAGE, "system_fingerprint": "fp_1"},
+        ]
+    )
+    whole = {**begun, "text": "Hm", "signature": "s"}
+    assert chunks == [
+        GenerateChunk(request_id="chatcmpl-1", model="gpt-4.1", extra={"provider": "Azure"}),
+        GenerateChunk(reasoning="H"),
+        GenerateChunk(reasoning="m"),
+        GenerateChunk(text="4"),
+        GenerateChunk(text="2"),
+        GenerateChunk(refusal="No."),
+        GenerateChunk(tool_calls=(ToolCallDelta(index=0, id="call_1", name="add"),)),
+        GenerateChunk(tool_calls=(ToolCallDelta(index=0, arguments='{"a":2}'),)),
+        GenerateChunk(tool_calls=(ToolCallDelta(index=1, id="call_2", name="sh", extra={"type": "custom"}),)),
+        GenerateChunk(tool_calls=(ToolCallDelta(index=1, arguments="ls"),)),
+        GenerateChunk(
+            finish_reason=FinishReason.CONTENT_FILTER,
+            raw_finish_reason="tool_calls",
+            extra={"native_finish_reason": "tool_use", "service_tier": "flex"},
+        ),
+        GenerateChunk(
+            usage=COUNTED,
+            cost=Cost(usd=0.25, source=CostSource.REPORTED, complete=True),
+            extra={"system_fingerprint": "fp_1"},
+        ),
+        GenerateChunk(
+            reasoning_parts=(ReasoningPart(text="Hm", signature="s", vendor="openai", data=whole),),
+            extra={"annotations": [{"type": "url_citation"}], "images": [{"type": "image_url"}]},
+        ),
+    ]
+
+
+def test_a_streams_parts_of_content_are_read() -> None:
+    """Mistral's reasoning models stream their thoughts as parts of the content (API reference, ``ThinkChunk``)."""
+
+    def event(content: Any) -> dict[str, Any]:
+        return {"choices": [{"delta": {"content": content}}]}
+
+    def thought(text: str) -> dict[str, Any]:
+        return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+
+    chunks = read_chunks(
+        [
+            event([thought("H")]),
+            event([{**thought("m"), "signature": "s"}]),
+            event([{"type": "text", "text": "4"}, {"type": "refusal", "refusal": "No."}]),
+            {"choices": [{"delta": {"function_call": {"name": "add", "arguments": "{}"}}}]},
+            {"choices": [{"message": {"content": "42"}, "finish_reason": "stop"}]},
+        ],
+        ChatOptions(vendor="mistral", echo="content"),
+    )
+    whole = {**thought("Hm"), "signature": "s"}
+    assert chunks == [
+        GenerateChunk(reasoning="H"),
+        GenerateChunk(reasoning="m"),
+        GenerateChunk(text="4", refusal="No."),
+        GenerateChunk(tool_calls=(ToolCallDelta(index=0, id="call_0", name="add", arguments="{}"),)),
+        GenerateChunk(text="2", finish_reason=FinishReason.CONTENT_FILTER, raw_finish_reason="stop"),
+        GenerateChunk(reasoning_parts=(ReasoningPart(text="Hm", signature="s", vendor="mistral", data=whole),)),
+    ]
+
+
+def test_groqs_own_object_in_a_stream_holds_usage_and_errors() -> None:
+    counted = read_chunks([{"choices": [{"delta": {}, "finish_reason": "stop"}], "x_groq": {"usage": USAGE}}])
+    assert counted[0].usage == COUNTED
+    with pytest.raises(RateLimited):
+        read_chunks([{"choices": [], "x_groq": {"error": {"message": "Slow.", "code": "rate_limit_exceeded"}}}])
 
 
 def test_an_error_is_read() -> None:
@@ -270,3 +404,53 @@ def test_an_error_is_read() -> None:
     assert isinstance(found, RateLimited)
     assert (found.status, found.code, found.retry_after, found.request_id) == (429, "rate_limit_exceeded", 7.0, "req_1")
     assert "Slow down." in found.message
+
+
+def test_an_error_in_a_stream_is_raised_with_the_text_so_far() -> None:
+    stream = ChatStream()
+    stream.feed(b'data: {"id": "chatcmpl-1", "choices": [{"delta": {"content": "4"}}]}\n\n')
+    error = {"message": "Slow down.", "type": "requests", "code": "rate_limit_exceeded"}
+    with pytest.raises(RateLimited) as caught:
+        stream.feed(b"data: " + dumps({"error": error}) + b"\n\n")
+    assert (caught.value.code, caught.value.request_id) == ("rate_limit_exceeded", "chatcmpl-1")
+    assert str(caught.value.partial) == "4"
+
+
+def test_a_failed_choice_is_an_error() -> None:
+    with pytest.raises(ServerFailed):
+        decode_response({"choices": [{"message": {"content": "4"}, "finish_reason": "error"}]})
+    error = {"code": 429, "message": "Slow down."}
+    with pytest.raises(RateLimited):
+        decode_response({"choices": [{"message": {"content": "4"}, "error": error}]})
+
+
+def test_schemas_and_reasoning_go_by_the_documented_words_by_default() -> None:
+    request = GenerateRequest(
+        messages=[
+            Message("user", "Hi"),
+            Message("assistant", [ReasoningPart(vendor="openai", text="Hm"), TextPart(text="4")]),
+        ],
+        structured_output=StructuredOutput(json_schema=SCHEMA, name="an answer!", strict=False),
+    )
+    payload = encode_request(request, ChatOptions(schema="json_schema", echo="reasoning"))
+    assert payload["messages"][1] == {"role": "assistant", "content": "4", "reasoning": "Hm"}
+    assert payload["response_format"]["json_schema"]["name"] == "an_answer_"
+    assert encode_request(request, ChatOptions(schema="none")) == {
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "4"}]
+    }
+
+
+def test_a_thought_goes_back_as_the_server_wrote_it() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}], "signature": "s"}
+    part = ReasoningPart(text="Hm", signature="s", vendor="mistral", data=thought)
+    call = ToolCall(id="call_1", name="add", arguments="{}", extra={"extra_content": {"google": {}}, "other": 1})
+    request = GenerateRequest(messages=[Message("assistant", [part, TextPart(text="4")], tool_calls=[call])])
+    options = ChatOptions(vendor="mistral", echo="content", tool_call_keys=["extra_content"])
+    function = {"name": "add", "arguments": "{}"}
+    assert encode_request(request, options)["messages"] == [
+        {
+            "role": "assistant",
+            "content": [thought, {"type": "text", "text": "4"}],
+            "tool_calls": [{"extra_content": {"google": {}}, "id": "call_1", "type": "function", "function": function}],
+        }
+    ]

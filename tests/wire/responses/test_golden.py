@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from llm_council._wire.payloads import dumps
-from llm_council._wire.responses import ResponsesOptions, ResponseStream, decode_response, encode_request
+from llm_council._wire.responses import ResponsesOptions, ResponseStream, decode_error, decode_response, encode_request
+from llm_council.errors import RateLimited, ServerFailed
 from llm_council.models import (
+    Cost,
+    CostSource,
     FinishReason,
+    GenerateChunk,
     GenerateRequest,
     ImagePart,
     Message,
@@ -19,6 +23,7 @@ from llm_council.models import (
     TextPart,
     Tool,
     ToolCall,
+    ToolCallDelta,
     Usage,
     join,
 )
@@ -158,13 +163,13 @@ def test_a_whole_reply_is_read_with_all_its_facts() -> None:
     assert_all_facts(decode_response(REPLY))
 
 
-def read(events: list[dict[str, Any]]) -> Any:
+def read_chunks(events: list[dict[str, Any]]) -> list[GenerateChunk]:
     stream = ResponseStream()
     chunks = [chunk for event in events for chunk in stream.feed(b"data: " + dumps(event) + b"\n\n")]
-    return join([*chunks, *stream.finish()])
+    return [*chunks, *stream.finish()]
 
 
-def test_a_stream_is_read_event_by_event() -> None:
+def test_each_event_of_a_stream_gives_its_chunk() -> None:
     opened = {**CALL, "arguments": "", "status": "in_progress"}
     events = [
         {"type": "response.created", "response": {**REPLY, "status": "in_progress", "output": [], "usage": None}},
@@ -175,8 +180,194 @@ def test_a_stream_is_read_event_by_event() -> None:
         {"type": "response.function_call_arguments.delta", "output_index": 2, "delta": "{}"},
         {"type": "response.output_item.added", "output_index": 3, "item": {**CUSTOM, "input": ""}},
         {"type": "response.custom_tool_call_input.delta", "output_index": 3, "delta": "ls"},
+        {"type": "response.completed", "response": REPLY},
     ]
-    assert_all_facts(read([*events, {"type": "response.completed", "response": REPLY}]))
+    begun = ToolCallDelta(index=0, id="call_1", name="add", extra={"id": "fc_1"})
+    shell = ToolCallDelta(index=1, id="call_2", name="sh", extra={"type": "custom"})
+    chunks = read_chunks(events)
+    assert chunks == [
+        GenerateChunk(request_id="resp_1", model="gpt-5-2025"),
+        GenerateChunk(reasoning="Hm"),
+        GenerateChunk(text="Fo"),
+        GenerateChunk(text="ur"),
+        GenerateChunk(tool_calls=(begun,)),
+        GenerateChunk(tool_calls=(ToolCallDelta(index=0, arguments="{}"),)),
+        GenerateChunk(tool_calls=(shell,)),
+        GenerateChunk(tool_calls=(ToolCallDelta(index=1, arguments="ls"),)),
+        GenerateChunk(
+            finish_reason=FinishReason.TOOL_CALLS,
+            raw_finish_reason="completed",
+            usage=COUNTED,
+            cost=Cost(usd=0.25, source=CostSource.REPORTED, complete=True),
+            reasoning_parts=(ReasoningPart(text="Hm", signature="abc", vendor="openai", data=THOUGHT),),
+            extra={"service_tier": "default", "response_id": "resp_1", "annotations": [NOTE]},
+        ),
+    ]
+    assert_all_facts(join(chunks))
+
+
+RAW_THOUGHT = {"type": "reasoning", "id": "rs_2", "summary": [], "content": [{"type": "reasoning_text", "text": "So"}]}
+
+
+@pytest.mark.parametrize(
+    ("events", "chunk"),
+    [
+        ([{"type": "response.reasoning_text.delta", "content_index": 0, "delta": "So"}], GenerateChunk(reasoning="So")),
+        ([{"type": "response.refusal.delta", "content_index": 0, "delta": "No."}], GenerateChunk(refusal="No.")),
+        ([{"type": "response.output_item.done", "item": MESSAGE}], GenerateChunk(text="Four")),
+        ([{"type": "response.output_item.done", "item": THOUGHT}], GenerateChunk(reasoning="Hm")),
+        ([{"type": "response.output_item.done", "item": RAW_THOUGHT}], GenerateChunk(reasoning="So")),
+        (
+            [{"type": "response.output_item.done", "item": {**CALL, "call_id": "call_3", "arguments": '{"a":2}'}}],
+            GenerateChunk(
+                tool_calls=(
+                    ToolCallDelta(index=0, id="call_3", name="add", extra={"id": "fc_1"}),
+                    ToolCallDelta(index=0, arguments='{"a":2}'),
+                )
+            ),
+        ),
+        ([{"type": "response.in_progress", "response": {"model": "m"}}], GenerateChunk(model="m")),
+        ([{"type": "response.queued", "response": {"id": "resp_2"}}], GenerateChunk(request_id="resp_2")),
+    ],
+)
+def test_an_event_alone_gives_its_chunk(events: list[dict[str, Any]], chunk: GenerateChunk) -> None:
+    stream = ResponseStream()
+    assert [found for event in events for found in stream.feed(b"data: " + dumps(event) + b"\n\n")] == [chunk]
+
+
+def test_paragraphs_of_reasoning_are_told_apart_by_their_places() -> None:
+    """An event's ``output_index`` or, where a server leaves it out, its ``item_id`` names the item."""
+    place = {"item_id": "rs_1", "type": "response.reasoning_summary_text.delta"}
+    stream = ResponseStream()
+    events = [
+        {**place, "summary_index": 0, "delta": "One"},
+        {**place, "summary_index": 1, "delta": "Two"},
+        {"type": "response.output_item.done", "item": {**THOUGHT, "id": "rs_1", "summary": [
+            {"type": "summary_text", "text": "One."}, {"type": "summary_text", "text": "Two."}]}},
+    ]  # fmt: skip
+    chunks = [found for event in events for found in stream.feed(b"data: " + dumps(event) + b"\n\n")]
+    assert [chunk.reasoning for chunk in chunks] == ["One", "\n\nTwo", ".."]
+
+
+@pytest.mark.parametrize(
+    ("word", "facts", "raw", "finish"),
+    [
+        ("completed", {}, "completed", FinishReason.STOP),
+        ("incomplete", {"incomplete_details": {"reason": "max_output_tokens"}}, "max_output_tokens",
+         FinishReason.LENGTH),
+        ("incomplete", {"incomplete_details": {"reason": "content_filter"}}, "content_filter",
+         FinishReason.CONTENT_FILTER),
+        ("cancelled", {}, "cancelled", FinishReason.of("cancelled")),
+    ],
+)  # fmt: skip
+def test_the_name_of_the_last_event_stands_for_a_status_that_is_left_out(
+    word: str, facts: dict[str, Any], raw: str, finish: FinishReason | None
+) -> None:
+    reply = {key: value for key, value in REPLY.items() if key not in ("status", "output")}
+    answer = join(read_chunks([{"type": f"response.{word}", "response": {**reply, **facts, "output": [MESSAGE]}}]))
+    assert (answer.text, answer.raw_finish_reason, answer.finish_reason) == ("Four", raw, finish)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "queued", "in_progress", "incomplete"])
+def test_a_reply_that_has_not_ended_may_have_no_output(status: str) -> None:
+    answer = decode_response({"id": "resp_1", "status": status})
+    assert (answer.text, answer.raw_finish_reason) == (None, status)
+
+
+ERROR = {"message": "Slow down.", "type": "requests", "param": None, "code": "rate_limit_exceeded"}
+
+
+def test_a_refused_request_is_an_error() -> None:
+    found = decode_error(429, {"Retry-After": "7", "x-request-id": "req_1"}, dumps({"error": ERROR}))
+    assert isinstance(found, RateLimited)
+    assert (found.status, found.code, found.retry_after, found.request_id) == (429, "rate_limit_exceeded", 7.0, "req_1")
+    assert "Slow down." in found.message
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "error", "message": "Slow down.", "code": "rate_limit_exceeded", "param": None},  # as specified
+        {"type": "error", "error": ERROR},  # as recorded
+        {"type": "response.failed", "response": {"id": "resp_1", "status": "failed", "error": ERROR, "output": []}},
+    ],
+)
+def test_an_error_in_a_stream_is_raised_with_the_text_so_far(event: dict[str, Any]) -> None:
+    stream = ResponseStream()
+    stream.feed(b'data: {"type": "response.created", "response": {"id": "resp_1"}}\n\n')
+    stream.feed(b'data: {"type": "response.output_text.delta", "delta": "Fo"}\n\n')
+    with pytest.raises(RateLimited, match="Slow down") as caught:
+        stream.feed(b"data: " + dumps(event) + b"\n\n")
+    assert (caught.value.code, caught.value.request_id) == ("rate_limit_exceeded", "resp_1")
+    assert str(caught.value.partial) == "Fo"
+
+
+def test_an_error_after_the_last_event_is_raised() -> None:
+    """Some servers write an error as bare JSON where an event belongs."""
+    stream = ResponseStream()
+    stream.feed(b'data: {"type": "response.created", "response": {"id": "resp_1"}}\n\n')
+    stream.feed(b'{"type": "error", "message": "Slow down.", "code": "rate_limit_exceeded"}\n')
+    with pytest.raises(RateLimited, match="Slow down"):
+        stream.finish()
+
+
+def test_a_failed_reply_is_an_error() -> None:
+    with pytest.raises(RateLimited):
+        decode_response({"id": "resp_1", "status": "failed", "error": ERROR, "output": []})
+    with pytest.raises(ServerFailed) as caught:
+        decode_response({"id": "resp_1", "status": "failed", "output": []})
+    assert (caught.value.code, caught.value.request_id) == ("server_error", "resp_1")
+
+
+def test_items_that_go_back_unchanged_are_not_written_twice() -> None:
+    kept = [
+        THOUGHT,
+        {**MESSAGE, "phase": "commentary", "content": [{"type": "output_text", "text": "Adding.", "annotations": []}]},
+        {**CALL, "namespace": "ns"},
+        {**CUSTOM, "id": "ctc_1"},
+        {"type": "reasoning", "id": "rs_2", "summary": [], "status": None},
+    ]
+    answer = decode_response({**REPLY, "output": [*kept, {**CALL, "id": "fc_2", "call_id": "call_3",
+                                                          "namespace": "ns"}]})  # fmt: skip
+    turn = Message("assistant", [*answer.reasoning_parts, TextPart(text="Adding.")], tool_calls=answer.tool_calls)
+    results = [Message("tool", "5", tool_call_id=call.id) for call in answer.tool_calls]
+    payload = encode_request(GenerateRequest(messages=[Message("user", "Hi"), turn, *results]))
+    assert payload["input"] == [
+        {"role": "user", "content": "Hi"},
+        *kept[:4],
+        {"type": "reasoning", "id": "rs_2", "summary": []},
+        {
+            "type": "function_call",
+            "id": "fc_2",
+            "call_id": "call_3",
+            "name": "add",
+            "arguments": "{}",
+            "namespace": "ns",
+        },
+        {"type": "function_call_output", "call_id": "call_1", "output": "5"},
+        {"type": "custom_tool_call_output", "call_id": "call_2", "output": "5"},
+        {"type": "function_call_output", "call_id": "call_3", "output": "5"},
+    ]
+
+
+def test_formats_of_the_chat_apis_are_rewritten() -> None:
+    inner = {"name": "answer", "schema": SCHEMA, "strict": True}
+    for asked, written in (
+        ({"type": "json_schema", "json_schema": inner}, {"type": "json_schema", **inner}),
+        ({"type": "json_object"}, {"type": "json_object"}),
+    ):
+        payload = encode_request(GenerateRequest(prompt="Hi", response_format=asked))
+        assert payload == {"input": "Hi", "text": {"format": written}}
+    schema = StructuredOutput(json_schema=SCHEMA, name="an answer!", strict=False)
+    payload = encode_request(
+        GenerateRequest(prompt="Hi", structured_output=schema, extra={"reasoning": {"summary": "auto"}}),
+        ResponsesOptions(reasons=True, summary="detailed"),
+    )
+    assert payload == {
+        "input": "Hi",
+        "text": {"format": {"type": "json_schema", "name": "an_answer_", "schema": SCHEMA, "strict": False}},
+        "reasoning": {"summary": "auto"},
+    }
 
 
 REFUSAL = {**MESSAGE, "content": [{"type": "refusal", "refusal": "No."}]}
@@ -185,7 +376,10 @@ REFUSAL = {**MESSAGE, "content": [{"type": "refusal", "refusal": "No."}]}
 def test_a_refusal_is_read_whole_and_streamed() -> None:
     reply = {**REPLY, "output": [REFUSAL]}
     delta = {"type": "response.refusal.delta", "output_index": 0, "content_index": 0, "delta": "No."}
-    for answer in (decode_response(reply), read([delta, {"type": "response.completed", "response": reply}])):
+    for answer in (
+        decode_response(reply),
+        join(read_chunks([delta, {"type": "response.completed", "response": reply}])),
+    ):
         assert (answer.text, answer.refusal, answer.finish_reason) == (None, "No.", FinishReason.CONTENT_FILTER)
 
 

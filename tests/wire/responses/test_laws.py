@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +19,7 @@ from llm_council._wire.payloads import dumps
 from llm_council._wire.responses import EventDecoder, ResponsesOptions, ResponseStream
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, MalformedReply, TruncatedReply
-from llm_council.models import GenerateResponse, join
+from llm_council.models import GenerateRequest, GenerateResponse, ImagePart, Message, ReasoningPart, join
 from llm_council.testing._mirrors import responses as mirror
 from llm_council.testing._mirrors.responses import encode_events, frame
 
@@ -29,6 +30,35 @@ SERVERS = [
     ResponsesOptions(store=True, system_role="system", effort=False, vendor="other"),
 ]
 servers = st.sampled_from(SERVERS)
+
+
+@examples(60)
+@given(strategies.representable("responses"), st.booleans())
+def test_a_request_comes_back(request: GenerateRequest, stream: bool) -> None:
+    """Every fact of a request is in its payload: a field that the encoder forgets is missed here."""
+    again = mirror.decode_request(responses.encode_request(request, stream=stream))
+    assert facts_of(again.messages) == facts_of(request.turns())
+    asked = attrs.evolve(request, stream=stream, messages=again.messages)
+    if request.max_tokens is not None:
+        asked = attrs.evolve(asked, max_tokens=max(request.max_tokens, responses.LEAST_TOKENS))
+    if request.reasoning is not None and request.reasoning.effort is None:
+        asked = attrs.evolve(asked, reasoning=None)  # it asks for nothing
+    assert again == asked
+
+
+def facts_of(turns: Sequence[Message]) -> list[Any]:
+    """What turns say, however the dialect cuts them: it knows no empty turns, and no developer beside the system."""
+    instructions, found = "", list[Any]()
+    for turn in turns:
+        parts = [turn.content] if isinstance(turn.content, str) else turn.content
+        images = [(part.url, part.data, part.detail or "auto") for part in parts if isinstance(part, ImagePart)]
+        kept = [part.data for part in parts if isinstance(part, ReasoningPart)]
+        calls = [(call.id, call.name, call.arguments) for call in turn.tool_calls]
+        if turn.role in ("system", "developer"):
+            instructions += turn.text
+        elif turn.role == "tool" or turn.text or images or kept or calls:
+            found.append((turn.role, turn.text, images, kept, calls, turn.tool_call_id))
+    return [instructions.replace("\n\n", ""), found]
 
 
 def body_of(response: GenerateResponse, size: int) -> bytes:
