@@ -320,6 +320,28 @@ def test_claude_restarts_its_text_with_each_message() -> None:
     assert response.text == "I look. Paris"
 
 
+def test_claude_names_its_session_in_the_first_event_and_in_the_last() -> None:
+    first = claude_code.ClaudeCodeEvents().feed(
+        events({"type": "system", "subtype": "init", "session_id": "session-1", "model": "claude-alias"})
+    )
+    assert first == [m.GenerateChunk(request_id="session-1")]
+    assert claude_code.ClaudeCodeEvents().feed(events({"type": "system", "subtype": "status", "session_id": "s"})) == []
+    last = claude_result(result="Paris", stop_reason="end_turn", session_id="session-2")
+    assert decode(claude_code, last).request_id == "session-2"
+
+
+def test_claude_leaves_out_what_its_helpers_write() -> None:
+    """Events of a helper agent carry the id of the tool call that started it."""
+    response = decode(
+        claude_code,
+        claude_message("claude-main", {"type": "text", "text": "Paris"}),
+        claude_message("claude-sub", {"type": "thinking", "thinking": "no"}, parent="tool-1"),
+        claude_piece({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "no"}}, parent="tool-1"),
+        claude_result(result="Paris", stop_reason="end_turn"),
+    )
+    assert (response.text, response.reasoning, response.model) == ("Paris", None, "claude-main")
+
+
 def test_claude_failures() -> None:
     def failed(**fields: Any) -> dict[str, Any]:
         return claude_result(**{"is_error": True, "api_error_status": None, "stop_reason": "stop_sequence", **fields})
