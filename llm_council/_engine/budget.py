@@ -1,4 +1,4 @@
-"""Dividing a run's time among its phases, and counting what it spends before it is spent."""
+"""Divide a run's time among its phases, and account for its budget of calls, tokens and dollars."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from llm_council.models._attrs import copy_with
 __all__ = ["Ledger", "Price", "Reservation", "chair_end", "may_be_billed", "phase_ends", "quorum_of"]
 
 SHARES = {Phase.DRAFT: 0.40, Phase.CRITIQUE: 0.20, Phase.SYNTHESISE: 0.30, Phase.REPAIR: 0.10}
-"""Each phase's share of the run's time. A phase ends by the sum of its own and all earlier shares: what an earlier
-phase leaves unused flows to the later ones, and no earlier phase can take what is kept for the chair."""
+"""Each phase's share of the run's time. A phase must end by the sum of its own and all earlier shares, so later phases
+get the time that earlier ones leave, and no earlier phase can use the chair's share."""
 
 CHAIR_SHARE = 2 / 3
-"""Of the time that is left, what a chair may use while another could still follow it."""
+"""Share of the remaining time that a chair may use while another seat could still replace it."""
 
 ANSWER_TOKENS = 1000
-"""Tokens an answer is taken to have where a request sets no limit; a seat that once wrote more is taken to again."""
+"""Estimated tokens of an answer if the request sets no limit. The seat's longest answer so far replaces it."""
 
 ASSUMED = (5.0, 15.0)
-"""US dollars of a million tokens in and out, where nobody knows the price and a budget in dollars must hold all the
-same: nine of ten models that the price table had for the larger vendors in November 2026 cost no more."""
+"""US dollars per million tokens in and out if the price is unknown and the budget is in dollars. Nine of ten models of
+the larger vendors in the price table of November 2026 cost at most this."""
 
-_ROUNDING = 1e-9  # US dollars: ten calls of 0.1 fit into a budget of 1
+_ROUNDING = 1e-9  # US dollars: tolerance, so that ten calls of 0.1 fit into a budget of 1
 
 Price = Callable[[SeatSpec, Usage], float | None]
-"""US dollars of a seat's call by its tokens; None is unknown."""
+"""Returns the price of a seat's call in US dollars by its tokens; None if unknown."""
 
 
 def phase_ends(plan: Plan, start: float) -> dict[Phase, float]:
-    """Return when each phase of a plan must end, on the clock of which ``start`` is a reading."""
+    """Return when each phase of a plan must end, on the same clock as ``start``."""
     deadline = plan.budget.deadline
     if deadline is None:
         return dict.fromkeys(plan.phases, inf)
@@ -48,17 +48,17 @@ def phase_ends(plan: Plan, start: float) -> dict[Phase, float]:
 
 
 def chair_end(now: float, end: float, *, others: int) -> float:
-    """Return until when a chair may take: two thirds of what is left while others could follow, else all of it."""
+    """Return when a chair must end: after ``CHAIR_SHARE`` of the remaining time if other seats could replace it."""
     return end if not others else now + (end - now) * CHAIR_SHARE
 
 
 def quorum_of(plan: Plan, seats: int) -> int:
-    """Return how many of so many seats must answer a phase: at least one, at most all of them."""
+    """Return how many of ``seats`` seats must answer in a phase: at least one, at most all."""
     return max(1, min(plan.budget.quorum or 1, seats))
 
 
 def may_be_billed(error: CouncilError | None) -> bool:
-    """Tell whether a call that failed like this may have been answered, and billed, all the same."""
+    """Return True if the vendor may have billed a call that failed with this error."""
     if isinstance(error, TimedOut):
         return error.phase not in ("connect", "pool")
     return isinstance(error, ConnectionLost | ReplyError)
@@ -66,19 +66,19 @@ def may_be_billed(error: CouncilError | None) -> bool:
 
 @attrs.define(eq=False)
 class Reservation:
-    """What one call was counted with before it was made.
+    """The estimate that one call holds of the budget until it ends.
 
     Attributes:
-        seat: who is asked.
-        usage: the tokens it was estimated at.
-        usd: the money it was estimated at.
-        tries: how often it was made again.
+        seat: the seat.
+        usage: estimated tokens.
+        usd: estimated US dollars.
+        retries: how often the call was retried.
     """
 
     seat: SeatSpec
     usage: Usage
     usd: float
-    tries: int = 0
+    retries: int = 0
 
     @property
     def tokens(self) -> int:
@@ -88,11 +88,11 @@ class Reservation:
 
 @attrs.define
 class Ledger:
-    """What one run spends. Calls are reserved before they are made, so concurrent ones cannot overshoot together.
+    """The account of one run. Each call reserves its estimate first, so concurrent calls cannot exceed the budget.
 
-    An answer without reported usage is counted with its estimate, and a call that was cut, or whose answer was lost,
-    with the whole of it, since it may have been billed: ``estimated`` says so. Money is what the provider reports, else
-    what the price says, else what ``ASSUMED`` makes of the tokens: ``unpriced`` says for whom.
+    An answer without usage counts as estimated. So does a call that was cut, or whose answer was lost, because the
+    vendor may have billed it; ``estimated`` is True then. The cost of a call is what the provider reports, else what
+    the price table says, else ``ASSUMED`` for its tokens; ``unpriced`` holds the seats of the last case.
     """
 
     _budget: Budget
@@ -103,51 +103,53 @@ class Ledger:
     estimated: bool = False
     unpriced: set[str] = attrs.field(factory=set)
     _held: list[Reservation] = attrs.field(factory=list)
-    _longest: dict[tuple[str, str | None], int] = attrs.field(factory=dict)
-    _dearest: dict[tuple[str, str | None], float] = attrs.field(factory=dict)
-    _silent: set[tuple[str, str | None]] = attrs.field(factory=set)
+    _longest_answer: dict[tuple[str, str | None], int] = attrs.field(factory=dict)
+    _highest_rate: dict[tuple[str, str | None], float] = attrs.field(factory=dict)
+    _reports_no_cost: set[tuple[str, str | None]] = attrs.field(factory=set)
 
     @property
     def spent(self) -> dict[str, float]:
-        """What is spent so far, by the budget's words."""
+        """The amounts spent so far, by the names of the budget's limits."""
         return {"usd": self.usd, "tokens": self.tokens, "calls": self.calls}
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what is spent, and how sure that is, as plain values for ``restore``."""
+        """Return the account as plain values for ``restore``."""
         return {**self.spent, "estimated": self.estimated, "unpriced": sorted(self.unpriced)}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on from a snapshot; one that is older than what is known changes nothing."""
+        """Continue from a snapshot; one that is older than the account changes nothing."""
         self.calls = max(self.calls, snapshot.get("calls", 0))
         self.tokens = max(self.tokens, snapshot.get("tokens", 0))
         self.usd = max(self.usd, snapshot.get("usd", 0.0))
         self.estimated = self.estimated or snapshot.get("estimated", False)
         self.unpriced.update(snapshot.get("unpriced", ()))
 
-    def is_blind(self, seat: SeatSpec) -> bool:
-        """Tell whether a budget in dollars cannot say what a seat's call may cost, since none has come back yet.
+    def has_unknown_cost(self, seat: SeatSpec) -> bool:
+        """Return True if the budget is in dollars, and the cost of a seat's call cannot be estimated.
 
-        Such calls are made one after another: nothing but what the first one reports can keep the others in bounds.
+        That is so for a seat without a price until its first call has ended. Such calls run one at a time, so that the
+        reported cost of the first can keep the others within the budget.
         """
         key = _key(seat)
-        known = self._budget.usd is None or key in self._dearest or key in self._silent
-        return not known and self._priced(seat, Usage(input_tokens=1, output_tokens=1)) is None
+        if self._budget.usd is None or key in self._highest_rate or key in self._reports_no_cost:
+            return False
+        return self._priced(seat, Usage(input_tokens=1, output_tokens=1)) is None
 
     def reserve(self, seat: SeatSpec, request: GenerateRequest, *, keep: int = 0) -> Reservation:
-        """Count a call before it is made.
+        """Reserve the estimate of a call before it is made.
 
         Args:
-            seat: who is asked.
-            request: what is asked.
-            keep: calls of this size to leave over for whoever comes later, the chair for one; the first call of a run
-                needs to leave none.
+            seat: the seat.
+            request: the request.
+            keep: number of calls of this size that must still fit afterwards, such as the chair's. The first call of a
+                run is exempt.
 
         Raises:
             BudgetExceeded: the call does not fit; nothing is reserved.
         """
         held = self._estimated(seat, request)
-        times = 1 + keep if self._begun() else 1
-        if self.is_blind(seat):  # an assumption refuses nobody while there is money
+        times = 1 + keep if self.calls or self._held else 1
+        if self.has_unknown_cost(seat):  # an assumed price refuses no call while there is money
             held.usd = min(held.usd, max(0.0, self._left()) / times)
         refusal = self._refusal(held, times)
         if refusal is not None:
@@ -155,42 +157,42 @@ class Ledger:
         self._held.append(held)
         return held
 
-    def again(self, held: Reservation, *, billed: bool) -> bool:
-        """Count another try of a call, unless it does not fit.
+    def retry(self, held: Reservation, *, billed: bool) -> bool:
+        """Count a retry of a call, and return True, if it fits into the budget.
 
         Args:
-            held: the call's reservation, which holds for the next try.
-            billed: whether the try that failed may have been billed.
+            held: the call's reservation, which the retry keeps.
+            billed: True if the failed attempt may have been billed.
         """
         if self._budget.calls is not None and self.calls + len(self._held) + 1 > self._budget.calls:
             return False
         if billed and self._refusal(held, 1) is not None:
             return False
-        held.tries += 1
+        held.retries += 1
         self.calls += 1
         if billed:
-            self._lose(held)
+            self._count_lost(held)
         return True
 
     def settle(
         self, held: Reservation, response: GenerateResponse | None, *, billed: bool = True, tries: int = 1
     ) -> Cost | None:
-        """Replace a reservation by what the call really took.
+        """Replace a reservation by the real usage and cost of the call.
 
         Args:
             held: the reservation.
-            response: the answer; None when there is none.
-            billed: whether a call without an answer may have been billed: one that was cut has.
-            tries: how often the call was made in all, as far as its attempts tell.
+            response: the answer; None if there is none.
+            billed: True if a call without an answer may have been billed, such as one that was cut.
+            tries: number of attempts of the call, the first included.
 
         Returns:
-            What the answer cost by the price table; None where it says so itself, or nobody knows.
+            The cost of the answer by the price table; None if the provider reports a cost, or the price is unknown.
         """
         self._held.remove(held)
-        self.calls += max(1, tries - held.tries)
+        self.calls += max(1, tries - held.retries)
         if response is None:
             if billed:
-                self._lose(held)
+                self._count_lost(held)
             return None
         usage = response.usage
         if usage is None or usage.total_tokens is None:
@@ -198,19 +200,19 @@ class Ledger:
             usage = Usage(input_tokens=held.usage.input_tokens, output_tokens=len(response.text or "") // 4 + 1)
         key = _key(held.seat)
         self.tokens += usage.total_tokens or 0
-        self._longest[key] = max(self._longest.get(key, 0), usage.output_tokens or 0)
-        return self._pay(held, response, usage)
+        self._longest_answer[key] = max(self._longest_answer.get(key, 0), usage.output_tokens or 0)
+        return self._count_cost(held, response, usage)
 
-    def _pay(self, held: Reservation, response: GenerateResponse, usage: Usage) -> Cost | None:
+    def _count_cost(self, held: Reservation, response: GenerateResponse, usage: Usage) -> Cost | None:
         key = _key(held.seat)
         reported = None if response.cost is None else response.cost.usd
-        if reported is not None and 0 <= reported < inf:  # no vendor pays us, and no number is no cost
+        if reported is not None and 0 <= reported < inf:  # negative and infinite costs are errors of the vendor
             self.usd += reported
-            if reported or "cache" not in response.extra:  # what a cache served says nothing of the next call
+            if reported or "cache" not in response.extra:  # a cached answer says nothing about the next call
                 rate = reported / max(1, held.tokens)
-                self._dearest[key] = max(self._dearest.get(key, 0.0), rate)
+                self._highest_rate[key] = max(self._highest_rate.get(key, 0.0), rate)
             return None
-        self._silent.add(key)
+        self._reports_no_cost.add(key)
         usd = None
         if response.model and response.model != held.seat.model:
             usd = self._priced(copy_with(held.seat, model=response.model), usage)
@@ -224,30 +226,27 @@ class Ledger:
         counted = usd > 0 and response.usage is not None
         return Cost(usd=usd, source=CostSource.TABLE, complete=True) if counted else None
 
-    def _lose(self, held: Reservation) -> None:
-        """Count a call whose answer nobody has."""
+    def _count_lost(self, held: Reservation) -> None:
+        """Count the estimate of a call whose answer was lost."""
         self.estimated = True
         self.tokens += held.tokens
         self.usd += held.usd
 
-    def _begun(self) -> bool:
-        return bool(self.calls or self._held)
-
     def _estimated(self, seat: SeatSpec, request: GenerateRequest) -> Reservation:
-        """Estimate a call: four characters a token in; all of ``max_tokens`` out, else as much as it wrote before."""
+        """Estimate a call: a token for four characters in; ``max_tokens`` out, or the seat's longest answer so far."""
         characters = sum(len(turn.text) for turn in request.turns())
-        out = request.max_tokens or max(ANSWER_TOKENS, self._longest.get(_key(seat), 0))
+        out = request.max_tokens or max(ANSWER_TOKENS, self._longest_answer.get(_key(seat), 0))
         usage = Usage(input_tokens=characters // 4 + 1, output_tokens=out)
-        if self._budget.usd is None:  # a price is looked up where it decides
+        if self._budget.usd is None:  # the price does not matter
             return Reservation(seat, usage, 0.0)
-        seen = self._dearest.get(_key(seat))
-        said = self._priced(seat, usage)
-        if seen is None and said is None:
+        rate = self._highest_rate.get(_key(seat))
+        price = self._priced(seat, usage)
+        if rate is None and price is None:
             return Reservation(seat, usage, _assumed(usage))
-        return Reservation(seat, usage, max(said or 0.0, (seen or 0.0) * (usage.total_tokens or 0)))
+        return Reservation(seat, usage, max(price or 0.0, (rate or 0.0) * (usage.total_tokens or 0)))
 
     def _refusal(self, call: Reservation, times: int) -> BudgetExceeded | None:
-        """Say which limit so many calls of this size would break."""
+        """Return the error if ``times`` calls of this size would exceed a limit."""
         budget = self._budget
         if budget.calls is not None and self.calls + len(self._held) + times > budget.calls:
             return self._exceeded(f"{budget.calls} calls")
@@ -255,12 +254,12 @@ class Ledger:
         if budget.tokens is not None and tokens > budget.tokens:
             return self._exceeded(f"{budget.tokens} tokens; this call was estimated at {call.tokens}")
         left = self._left()
-        if times * call.usd > left + _ROUNDING or (left <= 0 and self.is_blind(call.seat)):
+        if times * call.usd > left + _ROUNDING or (left <= 0 and self.has_unknown_cost(call.seat)):
             return self._exceeded(f"{budget.usd:g} US dollars; this call was estimated at {call.usd:.4g}")
         return None
 
     def _left(self) -> float:
-        """Return the US dollars that are neither spent nor held."""
+        """Return the US dollars that are neither spent nor reserved."""
         limit = self._budget.usd
         return inf if limit is None else fsum((limit, -self.usd, *(-one.usd for one in self._held)))
 

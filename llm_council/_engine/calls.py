@@ -262,7 +262,7 @@ class _CallAttempts:
 
     def reserve_retry(self, error: CouncilError) -> bool:
         """Reserve another attempt after this error; return False if the budget has no room for it."""
-        return self.state.ledger.again(self.reserved, billed=may_be_billed(error))
+        return self.state.ledger.retry(self.reserved, billed=may_be_billed(error))
 
     def record_failure(self, error: CouncilError, retry_in: float | None) -> None:
         """Record a failed attempt.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import anyio
+import anyio.abc
 import attrs
 
 from llm_council._engine import prompts
@@ -111,38 +112,59 @@ async def draft(state: RunState, board: DraftBoard) -> None:
     drafters fail to reach the quorum, a seat that was not meant to draft replaces one.
     """
     plan = state.plan
-    wait = QuorumWait(
-        Phase.DRAFT, quorum_of(plan, len(plan.seats)), plan.budget.grace, state.ends[Phase.DRAFT], state.end
-    )
+    quorum = quorum_of(plan, len(plan.seats))
+    wait = QuorumWait(Phase.DRAFT, quorum, plan.budget.grace, state.ends[Phase.DRAFT], state.end)
     reserves = [name for name in plan.chairs if name not in plan.drafters]
-    waiting: set[str] = set()
-
-    async def one(name: str) -> None:
-        seat = plan.seat(name)
-        request, deadline = prompts.draft(plan, seat), wait.new_deadline()
-        outcome = await ask(state, Phase.DRAFT, seat, request, deadline, spare_calls=CHAIR_CALLS)
-        waiting.discard(name)
-        state.drafts[name] = Draft(seat=name, response=outcome.response, error=outcome.error, elapsed=outcome.elapsed)
-        if outcome.error is None:
-            wait.answered()
-        else:
-            state.degrade(f"{name} gave no draft: {outcome.error}", name)
-            if reserves and len(state.finished()) + len(waiting) < wait.quorum:
-                start(reserves.pop(0))  # noqa: F821 - it is deleted below, when nothing runs any more
-        board.put(state.drafts[name])
-
-    def start(name: str) -> None:
-        waiting.add(name)
-        board.expect(name)
-        group.start_soon(one, name)
-
     state.open(Phase.DRAFT)
     async with anyio.create_task_group() as group:
+        drafting = _Drafting(state, board, wait, reserves, group)
         for name in plan.drafters:
-            start(name)
+            drafting.start(name)
         await state.start_gate.wait_started()
-    del start  # it and ``one`` hold each other, and the run with all its answers
     state.close(Phase.DRAFT)
+
+
+@attrs.define
+class _Drafting:
+    """The calls of the draft phase.
+
+    Attributes:
+        state: the run.
+        board: receives the drafts.
+        wait: the deadlines of the calls.
+        reserves: seats that may still replace a drafter, in order.
+        group: runs the calls.
+        waiting: seats whose call has not ended.
+    """
+
+    state: RunState
+    board: DraftBoard
+    wait: QuorumWait
+    reserves: list[str]
+    group: anyio.abc.TaskGroup
+    waiting: set[str] = attrs.field(factory=set)
+
+    def start(self, name: str) -> None:
+        """Start the call of a seat."""
+        self.waiting.add(name)
+        self.board.expect(name)
+        self.group.start_soon(self._draft, name)
+
+    async def _draft(self, name: str) -> None:
+        state = self.state
+        seat = state.plan.seat(name)
+        request, deadline = prompts.draft(state.plan, seat), self.wait.new_deadline()
+        outcome = await ask(state, Phase.DRAFT, seat, request, deadline, spare_calls=CHAIR_CALLS)
+        self.waiting.discard(name)
+        draft = Draft(seat=name, response=outcome.response, error=outcome.error, elapsed=outcome.elapsed)
+        state.drafts[name] = draft
+        if draft.error is None:
+            self.wait.answered()
+        else:
+            state.degrade(f"{name} gave no draft: {draft.error}", name)
+            if self.reserves and len(state.finished()) + len(self.waiting) < self.wait.quorum:
+                self.start(self.reserves.pop(0))
+        self.board.put(draft)
 
 
 def unmet_quorum(state: RunState) -> RunError | None:
@@ -154,18 +176,18 @@ def unmet_quorum(state: RunState) -> RunError | None:
     best = drop_thinking(finished[0].text) if finished else None
     outcomes = {name: draft.error for name, draft in state.drafts.items()}
     causes = [error for error in outcomes.values() if error is not None]
-    words = "; ".join(f"{name}: {error.message}" for name, error in outcomes.items() if error is not None)
+    reasons = "; ".join(f"{name}: {error.message}" for name, error in outcomes.items() if error is not None)
     if causes and all(isinstance(error, BudgetExceeded) for error in causes):
         return BudgetExceeded(
             f"{causes[0].message}: no draft could be asked for", spent=state.ledger.spent, partial=best
         )
-    if not finished and causes and all(map(_cut, causes)) and state.overdue():
+    if not finished and causes and all(map(_was_cut, causes)) and state.overdue():
         limit = state.plan.budget.deadline
-        return DeadlineExceeded(f"no seat answered within the {limit:g} s of the run; {words}", partial=None)
-    return QuorumLost(f"{len(finished)} of {need} required seats answered; {words}", outcomes=outcomes)
+        return DeadlineExceeded(f"no seat answered within the {limit:g} s of the run; {reasons}", partial=None)
+    return QuorumLost(f"{len(finished)} of {need} required seats answered; {reasons}", outcomes=outcomes)
 
 
-def _cut(error: CouncilError) -> bool:
+def _was_cut(error: CouncilError) -> bool:
     return getattr(error, "phase", None) == "deadline"
 
 
@@ -236,7 +258,7 @@ def _missing_reviews(state: RunState, *, decided: bool) -> None:
         return  # the run fails with that error, perhaps before this phase has ended
     for name in state.plan.reviewers:
         review = state.critiques.get(name)
-        if review is None or review.error is None or _failed(state, name) or (decided and _cut(review.error)):
+        if review is None or review.error is None or _failed(state, name) or (decided and _was_cut(review.error)):
             continue
         state.degrade(f"{name} gave no critique: {review.error}", name)
     if state.plan.reviewers and not any(review.error is None for review in state.critiques.values()):

@@ -1,4 +1,4 @@
-"""What a run will do, decided before anything is sent. Pure, and the only reader of the configuration."""
+"""Make the plan of a run before any call. Pure functions; no other module of the engine reads the configuration."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ T = TypeVar("T")
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-# What each strategy does between the drafts and the answer.
+# The review phase of each strategy.
 _REVIEWS = {"synthesize": Phase.CRITIQUE, "vote": Phase.RANK}
 
-_FULL = 3  # seats from which on the chair need not draft
-_VOTERS = 3  # with fewer, each reviewer sees one draft, and there is nothing to rank
+_SEATS_FOR_PURE_CHAIR = 3  # with fewer seats, the chair drafts too
+_SEATS_FOR_VOTE = 3  # with fewer seats, each reviewer sees one draft, and there is nothing to rank
 
 
 @strict_init
 @attrs.frozen(kw_only=True)
 class RunRequest:
-    """What one call asks for beside its task.
+    """The options of one run.
 
     Attributes:
-        context: further text.
-        files: files that the caller named, read.
-        schema: JSON Schema of the answer; None takes the role's.
-        budget: bounds for this run, laid over the configuration's.
-        strategy: how the seats deliberate; None takes the configuration's.
-        drafters: names of the seats that draft; None decides as ``make_plan`` says.
-        temperature: sampling temperature; None takes the configuration's, then the role's.
+        context: further text for the prompts.
+        files: files with their content.
+        schema: JSON Schema of the answer; None is the subagent's.
+        budget: limits of this run; they override those of the configuration.
+        strategy: name of the strategy; None is the configuration's.
+        drafters: names of the seats that draft; None leaves the choice to ``make_plan``.
+        temperature: sampling temperature; None is the configuration's, then the subagent's.
         max_tokens: most tokens of one answer; None likewise.
-        metadata: the caller's own.
-        run_id: the run's id: up to 64 of ``A-Z a-z 0-9 _ -``; None makes one up.
+        metadata: values of the caller, copied into the result.
+        run_id: the run's id, up to 64 of ``A-Z a-z 0-9 _ -``; None is a random one.
     """
 
     context: str | None = None
@@ -62,60 +62,61 @@ class RunRequest:
 def make_plan(
     task: str, subagent: Subagent, config: CouncilConfig, seats: Sequence[SeatSpec], options: RunRequest = RunRequest()
 ) -> Plan:
-    """Decide what a run will do.
+    """Make the plan of a run.
 
-    Who does what, for the strategy ``synthesize``:
+    The roles of the seats with the strategy ``synthesize``:
 
-    - Three seats or more: one takes the chair and does not draft, ``config.chair`` or the last seat; the others draft.
-      All criticise the drafts of others, the chair too: with two drafts it alone can compare both.
+    - Three seats or more: the chair is ``config.chair`` or the last seat, and does not draft; the others draft. All
+      seats criticise the drafts of others, the chair too: with two drafts only the chair can compare both.
     - Two seats: both draft, and each criticises the other's draft.
     - One seat: it drafts, and finishes its own answer; the critique is skipped.
 
-    Without a named chair and with none that does not draft, the author of the best-ranked draft takes it; ties are
-    broken by the run's seed. Where a quorum needs more drafts than that, or ``drafters`` asks for it, the chair drafts
-    too.
+    If no chair is named and all seats draft, the author of the best-ranked draft takes the chair; the run's seed breaks
+    ties. The chair drafts, too, if the quorum needs its draft or ``drafters`` names it.
     With the strategy ``vote`` all seats draft and rank, and there is no chair.
 
     Args:
-        task: what is asked.
-        subagent: the role, in its mode.
-        config: the configuration, the council's own arguments laid over it.
-        seats: who sits, in order.
-        options: what else the call asks for.
+        task: the task.
+        subagent: the subagent, in its mode.
+        config: the configuration, overridden by the council's own arguments.
+        seats: the seats, in order.
+        options: the options of the run.
 
     Raises:
-        InvalidOption: a value that cannot work; the message names the remedy.
+        InvalidOption: an invalid value; the message names the remedy.
     """
-    chosen, bounds = options.strategy or config.strategy, config.budget.overlaid(options.budget)
-    names = _names(seats)
-    _check(task, options.run_id, names, chosen, bounds)
-    wanted = _wanted(options, subagent)
-    roles = _roles(names, config.chair, bounds.quorum, options.drafters, voting=chosen == "vote")
-    if not subagent.preferences.critique and chosen == "synthesize" and roles["reviewers"]:
-        roles |= {"reviewers": (), "notes": [*roles["notes"], f"{subagent.name} goes without a critique"]}
-    reviews = (_REVIEWS[chosen],) if roles["reviewers"] else ()
-    repairs = (Phase.REPAIR,) if wanted is not None and config.max_repairs else ()
-    writes = (Phase.SYNTHESISE,) if chosen == "synthesize" or wanted is not None else ()
+    strategy = options.strategy or config.strategy
+    budget = config.budget.overlaid(options.budget)
+    names = _seat_names(seats)
+    _check(task, options.run_id, names, strategy, budget)
+    schema = _schema_of(options, subagent)
+    roles = _roles(names, config.chair, budget.quorum, options.drafters, voting=strategy == "vote")
+    if not subagent.preferences.critique and strategy == "synthesize" and roles["reviewers"]:
+        roles["reviewers"] = ()
+        roles["notes"].append(f"{subagent.name} goes without a critique")
+    reviews = (_REVIEWS[strategy],) if roles["reviewers"] else ()
+    repairs = (Phase.REPAIR,) if schema is not None and config.max_repairs else ()
+    writes = (Phase.SYNTHESISE,) if strategy == "synthesize" or schema is not None else ()
     return Plan(
         run_id=options.run_id or secrets.token_hex(8),
         task=task,
         subagent=subagent.name,
         mode=subagent.mode,
-        strategy=chosen,
+        strategy=strategy,
         phases=(Phase.DRAFT, *reviews, *writes, *repairs),
         seats=seats,
         **roles,
         prompts=subagent.prompts,
-        schema=wanted,
+        schema=schema,
         context=options.context,
         system_context=config.system_context,
         files=options.files,
-        budget=bounds,
+        budget=budget,
         limits=config.limits,
         retry=config.retry,
         max_repairs=config.max_repairs,
-        temperature=_first(options.temperature, config.temperature, subagent.preferences.temperature),
-        max_tokens=_first(options.max_tokens, config.max_tokens, subagent.preferences.max_tokens),
+        temperature=_first_set(options.temperature, config.temperature, subagent.preferences.temperature),
+        max_tokens=_first_set(options.max_tokens, config.max_tokens, subagent.preferences.max_tokens),
         reasoning=config.reasoning,
         seed=config.seed or secrets.token_hex(16),
         ties_by_seed=True,
@@ -123,8 +124,8 @@ def make_plan(
     )
 
 
-def _wanted(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None:
-    """Return the schema of the answer, checked."""
+def _schema_of(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None:
+    """Return the schema of the answer after a check."""
     schema = options.schema if options.schema is not None else subagent.schema
     if schema is None:
         return None
@@ -133,7 +134,7 @@ def _wanted(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None:
     return plain
 
 
-def _check(task: str, run_id: str | None, names: list[str], strategy: str, bounds: Budget) -> None:
+def _check(task: str, run_id: str | None, names: list[str], strategy: str, budget: Budget) -> None:
     if not isinstance(task, str) or not task.strip():  # type: ignore[redundant-expr]
         raise InvalidOption("the task is empty: say what the council is to do")
     if run_id is not None and not _RUN_ID.fullmatch(run_id):
@@ -142,19 +143,21 @@ def _check(task: str, run_id: str | None, names: list[str], strategy: str, bound
         raise InvalidOption(
             f"no strategy {strategy!r:.80}{near(str(strategy), _REVIEWS)}; known: {', '.join(_REVIEWS)}"
         )
-    if strategy == "vote" and len(names) < _VOTERS:
-        raise InvalidOption(f"the strategy 'vote' needs {_VOTERS} seats or more to rank drafts, got {len(names)}")
-    if bounds.quorum is not None and bounds.quorum > len(names):
+    if strategy == "vote" and len(names) < _SEATS_FOR_VOTE:
         raise InvalidOption(
-            f"a quorum of {bounds.quorum} is more than there are seats ({len(names)}): lower it, or add seats"
+            f"the strategy 'vote' needs {_SEATS_FOR_VOTE} seats or more to rank drafts, got {len(names)}"
+        )
+    if budget.quorum is not None and budget.quorum > len(names):
+        raise InvalidOption(
+            f"a quorum of {budget.quorum} is more than there are seats ({len(names)}): lower it, or add seats"
         )
 
 
-def _first(*values: T | None) -> T | None:
+def _first_set(*values: T | None) -> T | None:
     return next((value for value in values if value is not None), None)
 
 
-def _names(seats: Sequence[SeatSpec]) -> list[str]:
+def _seat_names(seats: Sequence[SeatSpec]) -> list[str]:
     names = [seat.name for seat in seats]
     if not names:
         raise InvalidOption("a council needs a seat: name a provider, such as Council(['local:3'])")
@@ -172,7 +175,7 @@ def _roles(
             raise InvalidOption(f"no seat is named {name!r:.80}{near(name, names)}; seats: {', '.join(names)}")
     if drafters is not None:
         drafting = [name for name in names if name in set(drafters)]
-    elif voting or len(names) < _FULL or (quorum or 0) >= len(names):
+    elif voting or len(names) < _SEATS_FOR_PURE_CHAIR or (quorum or 0) >= len(names):
         drafting = list(names)
     else:
         drafting = [name for name in names if name != (chair or names[-1])]

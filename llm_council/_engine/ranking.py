@@ -1,4 +1,4 @@
-"""Reading and tallying rankings. Code counts, never a model."""
+"""Read the reviewers' rankings and tally them. Code counts the votes, never a model."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from llm_council._engine.fences import joined
+from llm_council._engine.fences import to_bytes
 from llm_council.models import Plan, Ranking
 
-__all__ = ["decided", "read_ranking", "tally", "tie_order"]
+__all__ = ["decided_winner", "read_ranking", "tally", "tie_order"]
 
 _LINE = re.compile(r"^[\s>*_#\-]*(?:final\s+)?ranking\b[\s*_]*[:=\-]+(?P<rest>.*)$", re.IGNORECASE | re.MULTILINE)
 _LIST = re.compile(r'"ranking"\s*:\s*(\[[^\[\]]*\])', re.IGNORECASE)
@@ -18,59 +18,56 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def read_ranking(text: str, labels: Collection[str]) -> tuple[str, ...]:
-    """Find the ranking in a reviewer's words: the last one that can be read.
+    """Find the last readable ranking in a review.
 
-    A JSON ``"ranking": [...]`` is taken, and so is a line such as ``RANKING: B > A``. Words that are no label are
-    skipped, a label counts where it stands first, and labels may be missing: a partial ranking is one.
+    A ranking is JSON ``"ranking": [...]`` or a line such as ``RANKING: B > A``. Words that are not labels are skipped,
+    repeated labels count once, and labels may be missing.
 
     Args:
-        text: what the reviewer said, without its thinking.
-        labels: the labels of the drafts that it saw.
+        text: the review, without its thinking.
+        labels: the labels of the drafts that the reviewer saw.
 
     Returns:
-        Labels, the best first; empty when there is no ranking that can be read.
+        Labels, the best first; empty if there is no readable ranking.
     """
     for found in reversed([*_LIST.finditer(text)]):
         try:
             items = json.loads(found[1])
         except ValueError:
             continue
-        if order := _known((str(item) for item in items), labels):
+        if order := _labels_in((str(item) for item in items), labels):
             return order
     for line in reversed([*_LINE.finditer(text)]):
-        rest = line["rest"] if line["rest"].strip(" *_") else _next_line(text, line.end())
-        if order := _known((rest,), labels):
+        rest = line["rest"]
+        if not rest.strip(" *_"):  # the ranking stands on the next line
+            rest = text[line.end() :].lstrip().partition("\n")[0]
+        if order := _labels_in((rest,), labels):
             return order
     return ()
 
 
-def _next_line(text: str, start: int) -> str:
-    return text[start:].lstrip().partition("\n")[0]
-
-
-def _known(texts: Iterable[str], labels: Collection[str]) -> tuple[str, ...]:
+def _labels_in(texts: Iterable[str], labels: Collection[str]) -> tuple[str, ...]:
     order = dict.fromkeys(word for text in texts for word in _WORD.findall(text) if word in labels)
     return tuple(order)
 
 
 def tie_order(plan: Plan, seats: Iterable[str]) -> list[str]:
-    """Sort seats so that the first of tied ones wins the tie: by the run's seed, whatever order they are given in.
+    """Sort seats by the run's seed: of tied seats, the first one wins, whatever order they are given in.
 
-    A seat's place depends on the seed and the names alone, so two seats keep their order whichever others are ranked. A
-    plan that was stored before ties were broken by the seed keeps the given order, so that its run can be replayed.
+    Two seats have the same order whichever other seats are ranked. A plan from before this rule keeps the given order,
+    so that its run can be replayed.
     """
     if not plan.ties_by_seed:
         return list(seats)
-    return sorted(seats, key=lambda seat: hashlib.blake2b(joined(plan.seed, "tie", seat), digest_size=16).digest())
+    return sorted(seats, key=lambda seat: hashlib.blake2b(to_bytes(plan.seed, "tie", seat), digest_size=16).digest())
 
 
 def tally(rankings: Iterable[Sequence[str]], seats: Sequence[str]) -> Ranking:
-    """Add up rankings by Borda's count.
+    """Add up rankings by the Borda count.
 
     In a ranking of ``n`` seats the first gets ``n - 1`` points, the next one less, down to 0. A ranking may leave seats
-    out, its author for one; so a seat's points are divided by the most it could have got from the rankings that hold
-    it, and a seat that nobody reviewed neither gains nor loses by it. Ties go to the seat that comes first in
-    ``seats``.
+    out, such as its author. So a seat's points are divided by the most it could have got from the rankings that hold
+    it. Ties go to the seat that comes first in ``seats``.
 
     Args:
         rankings: names of seats, the best first, one sequence for each reviewer.
@@ -95,18 +92,15 @@ def _count(rankings: Iterable[Sequence[str]], seats: Sequence[str]) -> tuple[dic
     return won, possible
 
 
-def decided(
+def decided_winner(
     rankings: Iterable[Sequence[str]], seats: Sequence[str], missing: Mapping[str, Collection[str]]
 ) -> str | None:
-    """Name the seat that leads whatever the missing reviewers say, or None while the lead can change.
+    """Return the seat that wins whatever the missing reviewers answer; None while the winner can change.
 
     Args:
         rankings: the rankings so far.
         seats: the seats to rank, in the order of ``tie_order``.
         missing: for each reviewer that has not answered, the seats that it was shown.
-
-    Returns:
-        The leader's name once no ranking of the missing reviewers, partial and empty ones included, can change it.
     """
     if not seats:
         return None
@@ -115,7 +109,7 @@ def decided(
     for seat in seats:
         most = sum(len(shown) - 1 for shown in missing.values() if seat in shown)
         total = possible[seat] + most
-        # Worst: every missing reviewer puts it last. Best: first. A partial or unreadable ranking lies between the two.
+        # At worst every missing reviewer puts the seat last, at best first. Partial rankings lie between the two.
         low[seat] = won[seat] / total if total else 0.0
         high[seat] = (won[seat] + most) / total if total else 0.0
     for place, seat in enumerate(seats):

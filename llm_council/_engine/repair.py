@@ -39,7 +39,7 @@ class Final:
 def read(validator: _schema.Validator | None, response: GenerateResponse) -> tuple[Any, tuple[Problem, ...]]:
     """Extract the answer from a response, and validate it against the original schema.
 
-    A structured value by the adapter is preferred, then JSON in the text.
+    The adapter's structured value is preferred to JSON in the text.
 
     Returns:
         The value, None if it is invalid, and its problems.
@@ -90,8 +90,8 @@ async def until_valid(state: RunState, written: Written) -> Final:
     if problems:
         first = problems[0]
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        words = f"the answer does not meet its schema after {repairs} repairs: {first.path}: {first.message}{more}"
-        error = InvalidOutput(words, problems=problems, text=response.text, run_id=plan.run_id)
+        message = f"the answer does not meet its schema after {repairs} repairs: {first.path}: {first.message}{more}"
+        error = InvalidOutput(message, problems=problems, text=response.text, run_id=plan.run_id)
     elif response.finish_reason == FinishReason.LENGTH and validator is None:
         state.degrade("the answer was cut off at max_tokens", name)
     return Final(chair=name, text=response.text, output=output, problems=problems, error=error)

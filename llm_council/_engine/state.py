@@ -179,7 +179,7 @@ class RunState:
             end: when the call must end, on the event loop's clock. It waits for another call for at most a third of
                 its time, so that enough is left for itself.
         """
-        if not self.ledger.is_blind(seat):
+        if not self.ledger.has_unknown_cost(seat):
             yield
             return
         alone = False
@@ -187,7 +187,7 @@ class RunState:
             await self._unpriced_lock.acquire()
             alone = True
         try:
-            if alone and not self.ledger.is_blind(seat):  # the call before has shown what this one costs
+            if alone and not self.ledger.has_unknown_cost(seat):  # the previous call has shown the cost
                 self._unpriced_lock.release()
                 alone = False
             yield

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 
 from llm_council._engine import phases
 from llm_council._engine.budget import quorum_of
-from llm_council._engine.ranking import decided, tally, tie_order
+from llm_council._engine.ranking import decided_winner, tally, tie_order
 from llm_council._engine.repair import Final, until_valid
 from llm_council._engine.state import RunState
 from llm_council._schema import drop_thinking
@@ -22,7 +23,7 @@ Strategy = Callable[[RunState], Awaitable[Final]]
 
 
 async def synthesize(state: RunState) -> Final:
-    """Draft, criticise the drafts of others, and let the chair write one answer from the best of all of it."""
+    """Draft, criticise the drafts of others, and let the chair write the answer from drafts and critiques."""
     await _deliberate(state, Phase.CRITIQUE)
     written = await phases.synthesise(state)
     if written is None:
@@ -31,15 +32,15 @@ async def synthesize(state: RunState) -> Final:
 
 
 async def vote(state: RunState) -> Final:
-    """Draft, rank the drafts of others, and take the winner as it is: its words are never mixed with others'.
+    """Draft, rank the drafts of others, and return the winning draft unchanged.
 
-    Reviewers are sent home once the leader cannot be overtaken. Where there is a schema, the winner's author brings its
-    draft into that form.
+    Reviews are cancelled once the leader cannot be overtaken. With a schema, the author of the winning draft brings it
+    into that form.
     """
     await _deliberate(state, Phase.RANK)
     winner = state.ranking.order[0]
     if state.plan.schema is None:
-        return _as_it_is(state, state.drafts[winner])
+        return _draft_as_answer(state, state.drafts[winner])
     written = await phases.synthesise(state, only=winner)
     if written is None:
         return _best_draft(state, "no seat could bring the winning draft into the form of the schema")
@@ -50,7 +51,7 @@ STRATEGIES: dict[str, Strategy] = {"synthesize": synthesize, "vote": vote}
 
 
 async def _deliberate(state: RunState, phase: Phase) -> None:
-    """Let drafts and their reviews run side by side, and end both when there are too few drafts.
+    """Draft and review concurrently, and set the ranking.
 
     Raises:
         RunError: there are too few drafts.
@@ -58,23 +59,23 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
     board = phases.DraftBoard()
     plan = state.plan
 
-    def leads() -> bool:
-        said = {name: review.ranking for name, review in state.critiques.items()}
-        drafts = tie_order(plan, [draft.seat for draft in state.finished()])
+    def is_decided() -> bool:
         if any(name not in state.drafts for name in plan.drafters):
             return False
-        missing = {name: [seat for seat in drafts if seat != name] for name in plan.reviewers if name not in said}
-        return decided(said.values(), drafts, missing) is not None
+        rankings = {name: review.ranking for name, review in state.critiques.items()}
+        drafts = tie_order(plan, [draft.seat for draft in state.finished()])
+        missing = {}
+        for name in plan.reviewers:
+            if name not in rankings:
+                missing[name] = [seat for seat in drafts if seat != name]
+        return decided_winner(rankings.values(), drafts, missing) is not None
 
+    enough = is_decided if phase == Phase.RANK else None
     async with anyio.create_task_group() as group:
-
-        async def review() -> None:
-            await phases.critique(state, board, phase=phase, enough=leads if phase == Phase.RANK else None)
-
         for name in plan.drafters:
             board.expect(name)
         if phase in plan.phases:
-            group.start_soon(review)
+            group.start_soon(partial(phases.critique, state, board, phase=phase, enough=enough))
         await phases.draft(state, board)
         error = phases.unmet_quorum(state)
         if error is not None:
@@ -86,17 +87,17 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
 
 
 def last_resort(state: RunState) -> Final | RunError:
-    """Return what a run comes to whose event loop stands still: its best draft, or the error of too few.
+    """Return the outcome of a run whose event loop is blocked: its best draft, or the error of too few drafts.
 
-    Nothing here asks the event loop for the time.
+    This is called in another thread, so nothing here may use the event loop.
     """
     limit = state.plan.budget.deadline
     reason = f"something blocks the event loop, beyond the {limit or 0:g} s of the run"
     for name in state.plan.drafters:
         if name not in state.drafts:
-            late = TimedOut(f"{name} had not answered: {reason}", provider=state.plan.seat(name).provider)
-            state.drafts[name] = Draft(seat=name, error=late, elapsed=state.at())
-            report = CallReport(phase=Phase.DRAFT, error=late, elapsed=state.at())
+            error = TimedOut(f"{name} had not answered: {reason}", provider=state.plan.seat(name).provider)
+            state.drafts[name] = Draft(seat=name, error=error, elapsed=state.at())
+            report = CallReport(phase=Phase.DRAFT, error=error, elapsed=state.at())
             state.calls.setdefault(name, []).append(report)
     finished = state.finished()
     need = quorum_of(state.plan, len(state.plan.seats))
@@ -104,24 +105,24 @@ def last_resort(state: RunState) -> Final | RunError:
         return DeadlineExceeded(f"no seat answered: {reason}", run_id=state.plan.run_id)
     if len(finished) < need:
         outcomes = {name: draft.error for name, draft in state.drafts.items()}
-        said = f"{len(finished)} of {need} required seats answered: {reason}"
-        return QuorumLost(said, outcomes=outcomes, run_id=state.plan.run_id)
+        message = f"{len(finished)} of {need} required seats answered: {reason}"
+        return QuorumLost(message, outcomes=outcomes, run_id=state.plan.run_id)
     if not state.ranking.order:
         state.ranking = tally((), tie_order(state.plan, [draft.seat for draft in finished]))
     return _best_draft(state, f"{reason}: this is the best draft")
 
 
 def _best_draft(state: RunState, reason: str) -> Final:
-    """Fall back to the draft that the reviewers ranked first; where there is a schema, its text does not meet it."""
+    """Return the best-ranked draft as the answer of a degraded run; with a schema it has no output."""
     best = state.drafts[state.ranking.order[0]]
     state.degrade(reason, best.seat)
     if state.plan.schema is None:
-        return _as_it_is(state, best)
+        return _draft_as_answer(state, best)
     problem = Problem(path="$", message="this is a draft in prose: no seat could bring it into the form of the schema")
     return Final(chair=best.seat, text=best.text, problems=(problem,))
 
 
-def _as_it_is(state: RunState, draft: Draft) -> Final:
+def _draft_as_answer(state: RunState, draft: Draft) -> Final:
     if draft.response is not None and draft.response.finish_reason == FinishReason.LENGTH:
         state.degrade("the answer was cut off at max_tokens", draft.seat)
     return Final(chair=draft.seat, text=draft.text, output=drop_thinking(draft.text).strip())

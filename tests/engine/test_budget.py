@@ -124,7 +124,7 @@ def test_without_a_limit_a_price_is_looked_up_for_answers_alone():
     asked = []
     ledger = Ledger(Budget(), lambda seat, usage: asked.append(usage) or 1.0)
     held = ledger.reserve(SEAT, REQUEST)
-    assert not ledger.is_blind(SEAT)
+    assert not ledger.has_unknown_cost(SEAT)
     assert asked == []
     assert ledger.settle(held, answer(tokens=7)).usd == 1.0
     assert len(asked) == 1
@@ -167,17 +167,17 @@ def test_what_nobody_prices_is_assumed_and_said():
         ledger.reserve(SEAT, REQUEST)
 
 
-def test_a_call_of_unforeseeable_cost_is_blind_until_one_has_come_back():
-    assert not Ledger(Budget()).is_blind(SEAT)
-    assert not Ledger(Budget(usd=1.0), a_dollar_a_token).is_blind(SEAT)
+def test_a_call_of_unforeseeable_cost_has_unknown_cost_until_one_has_come_back():
+    assert not Ledger(Budget()).has_unknown_cost(SEAT)
+    assert not Ledger(Budget(usd=1.0), a_dollar_a_token).has_unknown_cost(SEAT)
     for told in (answer(tokens=7, usd=0.9), answer(tokens=7)):
         ledger = Ledger(Budget(usd=1.0))
-        assert ledger.is_blind(SEAT)
+        assert ledger.has_unknown_cost(SEAT)
         ledger.settle(ledger.reserve(SEAT, REQUEST), None)
-        assert ledger.is_blind(SEAT)
+        assert ledger.has_unknown_cost(SEAT)
         ledger.settle(ledger.reserve(SEAT, REQUEST), told)
-        assert not ledger.is_blind(SEAT)
-        assert ledger.is_blind(OTHER)
+        assert not ledger.has_unknown_cost(SEAT)
+        assert ledger.has_unknown_cost(OTHER)
 
 
 def test_what_a_cache_served_says_nothing_of_the_next_call():
@@ -186,9 +186,9 @@ def test_what_a_cache_served_says_nothing_of_the_next_call():
         text="x", cost=Cost(usd=0.0, source="reported", complete=True), extra={"cache": {"age": 1}}
     )
     ledger.settle(ledger.reserve(SEAT, REQUEST), served)
-    assert ledger.is_blind(SEAT)
+    assert ledger.has_unknown_cost(SEAT)
     ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7, usd=0.0))  # a model that is free
-    assert not ledger.is_blind(SEAT)
+    assert not ledger.has_unknown_cost(SEAT)
 
 
 @pytest.mark.parametrize("usd", [-1000.0, float("nan"), inf])
@@ -255,9 +255,9 @@ def test_what_may_have_been_billed(error, billed):
 def test_tries_are_calls_and_those_that_may_have_been_billed_are_money():
     ledger = Ledger(Budget(calls=3, tokens=10_000))
     held, other = ledger.reserve(SEAT, REQUEST), ledger.reserve(OTHER, REQUEST)
-    assert ledger.again(held, billed=True)
-    assert not ledger.again(held, billed=False)
-    assert not ledger.again(other, billed=False)
+    assert ledger.retry(held, billed=True)
+    assert not ledger.retry(held, billed=False)
+    assert not ledger.retry(other, billed=False)
     ledger.settle(held, answer(tokens=7), tries=2)
     ledger.settle(other, None, billed=False)
     assert ledger.spent == {"calls": 3, "tokens": 151 + 7, "usd": ledger.usd}
@@ -266,8 +266,8 @@ def test_tries_are_calls_and_those_that_may_have_been_billed_are_money():
 def test_a_billed_try_needs_room_for_the_next_one():
     ledger = Ledger(Budget(tokens=2 * 151 - 1))
     held = ledger.reserve(SEAT, REQUEST)
-    assert not ledger.again(held, billed=True)
-    assert ledger.again(held, billed=False)
+    assert not ledger.retry(held, billed=True)
+    assert ledger.retry(held, billed=False)
     ledger.settle(held, None, billed=False)
     assert ledger.tokens == 0
 
@@ -320,7 +320,7 @@ def test_no_order_of_calls_answers_tries_and_losses_overshoots(budget, steps):
         elif run.held:
             held = run.held[which % len(run.held)]
             if step.endswith("again"):
-                run.ledger.again(held, billed=step.startswith("billed"))
+                run.ledger.retry(held, billed=step.startswith("billed"))
                 run.check()
                 continue
             run.held.remove(held)
@@ -328,7 +328,7 @@ def test_no_order_of_calls_answers_tries_and_losses_overshoots(budget, steps):
             reply = None
             if step == "answer":
                 usage = Usage(input_tokens=min(length, tokens_in), output_tokens=min(most, tokens_out))
-                tries = (Attempt(at=0, elapsed=0),) * (held.tries + 1)
+                tries = (Attempt(at=0, elapsed=0),) * (held.retries + 1)
                 reply = GenerateResponse(text="x", usage=usage, attempts=tries)
             elif step == "silent":
                 reply = GenerateResponse(text="x" * min(length, 4 * (tokens_out - 1)))

@@ -95,7 +95,7 @@ def test_no_two_reviewers_share_a_label():
 
 
 def test_labels_of_many_seats():
-    assert [prompts._letters(n) for n in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+    assert [prompts._label(n) for n in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
 
 
 def test_order_is_shuffled_afresh_for_each_reviewer_and_run():

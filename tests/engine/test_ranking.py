@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council._engine.ranking import decided, read_ranking, tally, tie_order
+from llm_council._engine.ranking import decided_winner, read_ranking, tally, tie_order
 from llm_council.models import Plan
 
 SEATS = ("ann", "bob", "cid", "dot")
@@ -122,7 +122,7 @@ def test_a_decided_lead_is_never_lost(
 ) -> None:
     missing = {f"reviewer {number}": seats for number, _ in enumerate(later)}
     order = by_seed(seats, seed)
-    leader = decided(said, order, missing)
+    leader = decided_winner(said, order, missing)
     if leader is not None:
         assert tally(said + later, order).order[0] == leader
         assert tally(said, order).order[0] == leader
@@ -130,16 +130,16 @@ def test_a_decided_lead_is_never_lost(
 
 def test_with_nobody_missing_a_tie_is_decided_by_the_seed() -> None:
     tied = [("bob", "ann"), ("ann", "bob")]
-    leaders = {decided(tied, by_seed(("ann", "bob"), seed), {}) for seed in map(str, range(20))}
+    leaders = {decided_winner(tied, by_seed(("ann", "bob"), seed), {}) for seed in map(str, range(20))}
     assert leaders == {"ann", "bob"}
 
 
 def test_with_nobody_missing_it_is_decided() -> None:
-    assert decided([("bob", "ann")], ("ann", "bob"), {}) == "bob"
+    assert decided_winner([("bob", "ann")], ("ann", "bob"), {}) == "bob"
 
 
 def test_a_lead_that_can_be_overtaken_is_not_decided() -> None:
     missing = {"cid": ("ann", "bob")}  # which can bring ann up to a tie with bob, no further
-    assert decided([("bob", "ann")], ("ann", "bob"), missing) is None
-    assert decided([("bob", "ann")], ("bob", "ann"), missing) == "bob"
-    assert decided([("bob", "ann")] * 3, ("ann", "bob"), {"cid": ("ann", "bob")}) == "bob"
+    assert decided_winner([("bob", "ann")], ("ann", "bob"), missing) is None
+    assert decided_winner([("bob", "ann")], ("bob", "ann"), missing) == "bob"
+    assert decided_winner([("bob", "ann")] * 3, ("ann", "bob"), {"cid": ("ann", "bob")}) == "bob"
