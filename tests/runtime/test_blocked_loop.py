@@ -213,7 +213,7 @@ async def test_a_slow_step_is_told(caplog: pytest.LogCaptureFixture, monkeypatch
     assert (await call(Sleeper(), ASK)).text == "42"
     (said,) = [text for record in caplog.records if "sleeper" in (text := record.getMessage())]
     assert said.startswith("sleeper has blocked the event loop for 0.")
-    assert ", at test_stillness.py:" in said
+    assert ", at test_blocked_loop.py:" in said
 
 
 @pytest.mark.anyio
