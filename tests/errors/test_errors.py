@@ -42,7 +42,7 @@ def test_the_tree_in_the_docstring_names_every_class() -> None:
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
-def test_every_error_says_what_it_is(cls: type[CouncilError]) -> None:
+def test_every_error_class_has_a_docstring_and_the_common_facts(cls: type[CouncilError]) -> None:
     assert cls.__doc__
     assert issubclass(cls, CouncilError)
     error = cls("what happened", provider="p", model="m", run_id="r", request_id="q", elapsed=1.5)
@@ -55,7 +55,7 @@ def test_every_error_says_what_it_is(cls: type[CouncilError]) -> None:
         cls("x", unheard_of=1)
 
 
-def test_which_errors_may_pass_by_themselves() -> None:
+def test_which_errors_are_retryable() -> None:
     passing = {cls.__name__ for cls in ALL if cls().retryable}
     assert passing == {
         "TransportError",
@@ -94,7 +94,7 @@ def test_a_raised_error_pickles_without_its_traceback() -> None:
     assert again.retry_after == 3.0
 
 
-def test_an_error_of_someone_elses_pickles_too() -> None:
+def test_a_subclass_of_a_third_party_pickles() -> None:
     error = TheirOwn("x", their="fact")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), again.their, str(again)) == (TheirOwn, "fact", "x")
@@ -106,7 +106,7 @@ class TheirOwn(ProviderError):
         self.their = their
 
 
-def test_messages_are_redacted_plain_and_short() -> None:
+def test_messages_are_redacted_cut_and_free_of_control_characters() -> None:
     secret = Secret("hush-hush-hush-123")
     error = ApiError(f"\x1b[31mkey {secret.reveal()}\r\nis wrong\x00\u202e" + "x" * 5000, body=f"<{secret.reveal()}>")
     assert error.message.startswith("[31mkey ***\nis wrong")
@@ -117,7 +117,7 @@ def test_messages_are_redacted_plain_and_short() -> None:
     assert len(ApiError("x", body="y" * 10**6).body) <= 64 * 1024
 
 
-def test_fill_sets_what_is_unknown_and_keeps_what_is_known() -> None:
+def test_fill_sets_missing_facts_and_leaves_the_others() -> None:
     error = RateLimited("x", provider="p")
     attempt = Attempt(at=0.0, elapsed=1.0)
     assert error.fill(provider="other", model="m", attempts=(attempt,)) is error
@@ -126,13 +126,13 @@ def test_fill_sets_what_is_unknown_and_keeps_what_is_known() -> None:
         error.fill(modle="m")
 
 
-def test_wrong_options_are_also_pythons_own_kinds() -> None:
+def test_wrong_options_are_also_type_and_value_errors() -> None:
     assert issubclass(UnknownOption, TypeError)
     assert issubclass(InvalidOption, ValueError)
     assert issubclass(UnknownOption, ConfigurationError)
 
 
-def test_run_errors_carry_what_was_finished() -> None:
+def test_run_errors_hold_the_finished_parts() -> None:
     late = TimedOut("late", phase="deadline", partial="half")
     lost = QuorumLost("one of three", outcomes={"a": late, "b": None})
     assert lost.outcomes == {"a": late, "b": None}
@@ -143,7 +143,7 @@ def test_run_errors_carry_what_was_finished() -> None:
     assert not issubclass(StoreError, RunError)
 
 
-def test_near_names() -> None:
+def test_near_suggests_a_similar_name() -> None:
     assert near("Revewer", ["reviewer", "planner"]) == "; did you mean 'reviewer'?"
     assert near("zzz", ["reviewer"]) == ""
     assert near("x", []) == ""
@@ -152,7 +152,7 @@ def test_near_names() -> None:
 class TestWhatHadArrived:
     """The text before an error may be long: it stays in the pieces that others hold, until somebody reads it."""
 
-    def test_it_is_joined_where_it_is_read(self) -> None:
+    def test_a_partial_text_is_joined_when_it_is_read(self) -> None:
         words = ["one ", "two ", "three"]
         error = errors.ReplyTooLarge("too large", limit=9).fill(partial=MaskedText(words))
         held = vars(error)["partial"]
@@ -166,11 +166,11 @@ class TestWhatHadArrived:
 
     @pytest.mark.parametrize("cls", [errors.ReplyTooLarge, errors.TimedOut, errors.ApiError])
     @pytest.mark.parametrize("twin", [copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
-    def test_a_copy_has_it(self, cls, twin) -> None:
+    def test_a_copy_has_the_partial_text(self, cls, twin) -> None:
         error = cls("too bad").fill(partial=MaskedText(["one ", "two"]))
         assert twin(error).partial == error.partial == "one two"
 
-    def test_a_key_cut_between_two_pieces_is_not_in_it(self) -> None:
+    def test_a_key_that_is_split_over_two_pieces_is_masked(self) -> None:
         secret = Secret("a-canary-0123456789")
         error = errors.TruncatedReply("cut").fill(partial=MaskedText(["it is a-can", "ary-0123456789"]))
         assert secret.reveal() not in f"{vars(error)} {error.partial}"

@@ -20,7 +20,7 @@ from llm_council.models._attrs import mask_secrets
 KEY = "my-very-own-key-0123456789"
 
 
-def test_no_way_of_showing_it_shows_it() -> None:
+def test_repr_str_and_format_do_not_show_the_key() -> None:
     secret = Secret(KEY)
     shown = [
         repr(secret),
@@ -44,7 +44,7 @@ def test_no_way_of_showing_it_shows_it() -> None:
     assert not hasattr(secret, "__dict__")
 
 
-def test_the_fingerprint_tells_keys_apart_and_reveals_neither() -> None:
+def test_fingerprints_of_two_keys_differ_and_do_not_contain_them() -> None:
     a, b = Secret(KEY), Secret(KEY + "x")
     assert a.fingerprint() == Secret(KEY).fingerprint() != b.fingerprint()
     assert len(a.fingerprint()) == 12
@@ -54,20 +54,20 @@ def test_the_fingerprint_tells_keys_apart_and_reveals_neither() -> None:
     assert hash(a) == hash(Secret(KEY))
 
 
-def test_space_around_is_removed() -> None:
+def test_surrounding_whitespace_is_removed() -> None:
     assert Secret(f"  {KEY}\n").reveal() == KEY
 
 
 @pytest.mark.parametrize(
     "value", ["", "  \n", "two words", "line\nbreak", "tab\there", "caf\u00e9", "nul\x00", "\u200bkey"]
 )
-def test_a_key_that_no_header_carries_is_refused_without_being_shown(value: str) -> None:
+def test_a_key_that_a_header_cannot_contain_is_refused_without_being_shown(value: str) -> None:
     with pytest.raises(ValueError, match="the key in MY_KEY") as caught:
         Secret(value, env="MY_KEY")
     assert not value.strip() or value.strip() not in str(caught.value)
 
 
-def test_a_pickle_carries_the_variables_name_and_never_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_holds_the_name_of_the_variable_and_never_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps(Secret(KEY, env="MY_KEY"))
     assert KEY.encode() not in data
     monkeypatch.setenv("MY_KEY", "another-key-here")
@@ -86,7 +86,7 @@ def test_copies_are_the_same_secret() -> None:
     assert copy.deepcopy({"a": [secret]})["a"][0] is secret
 
 
-def test_every_live_key_is_redacted_and_a_dropped_one_is_forgotten() -> None:
+def test_live_keys_are_redacted_and_collected_ones_are_not() -> None:
     first, second = Secret(KEY), Secret(KEY)
     assert redact(f"<{KEY}>") == f"<{MASK}>"
     del first
@@ -121,7 +121,7 @@ def test_keys_in_headers_and_addresses_are_redacted() -> None:
     assert redact("nothing here: a sk- of a risk-averse task") == "nothing here: a sk- of a risk-averse task"
 
 
-def test_a_cut_leaves_no_half_of_a_key() -> None:
+def test_a_cut_message_contains_no_part_of_a_key() -> None:
     secret = Secret(KEY)
     for start in range(1010, 1030):
         text = clean("x" * start + secret.reveal() + "y" * 100)
@@ -129,7 +129,7 @@ def test_a_cut_leaves_no_half_of_a_key() -> None:
 
 
 @given(st.text(max_size=200))
-def test_cleaning_is_safe_for_any_text_and_changes_nothing_twice(text: str) -> None:
+def test_cleaning_accepts_any_text_and_is_idempotent(text: str) -> None:
     once = clean(text)
     assert clean(once) == once
     assert not [char for char in once if (ord(char) < 32 and char not in "\n\t") or 127 <= ord(char) < 160]
@@ -147,42 +147,42 @@ class TestPieces:
         st.lists(st.sampled_from(["a", "ab", KEY, KEY[:5], KEY[5:], KEY[:-1], KEY[-1], "my", "-"]), max_size=8),
         st.data(),
     )
-    def test_any_cut_shows_the_same(self, parts: list[str], data: st.DataObject) -> None:
+    def test_the_masked_text_does_not_depend_on_the_pieces(self, parts: list[str], data: st.DataObject) -> None:
         text = "".join(parts)
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
         held = Secret(KEY)
-        veil = StreamMask()
+        mask = StreamMask()
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        shown = [*map(veil.feed, pieces), veil.rest()]
+        shown = [*map(mask.feed, pieces), mask.rest()]
         assert held.reveal() not in "".join(shown)
         assert "".join(shown) == masked(text)
-        assert veil.rest() == ""
+        assert mask.rest() == ""
 
-    def test_nothing_is_kept_back_where_there_is_no_start_of_a_key(self) -> None:
+    def test_text_that_cannot_start_a_key_is_not_held_back(self) -> None:
         held = Secret(KEY)
-        veil = StreamMask()
-        assert veil.feed("plain words.") == "plain words."
-        assert veil.feed("and m") == "and "
-        assert veil.feed("ore.") == "more."
+        mask = StreamMask()
+        assert mask.feed("plain words.") == "plain words."
+        assert mask.feed("and m") == "and "
+        assert mask.feed("ore.") == "more."
         assert held
 
-    def test_of_two_keys_the_longer_goes_first(self) -> None:
+    def test_of_two_matching_keys_the_longer_is_masked(self) -> None:
         short, long = Secret(KEY), Secret(KEY + "-and-more")
         assert masked(long.reveal()) == MASK
         assert short
 
     @given(st.data())
-    def test_of_a_key_within_another_no_half_is_shown(self, data: st.DataObject) -> None:
+    def test_no_part_is_shown_of_a_key_that_contains_another(self, data: st.DataObject) -> None:
         short, long = Secret(KEY), Secret(f"before-{KEY}-after")
         text = data.draw(st.lists(st.sampled_from([KEY, long.reveal(), "before-", "x"]), max_size=3).map("".join))
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
-        veil = StreamMask()
+        mask = StreamMask()
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        assert "".join([*map(veil.feed, pieces), veil.rest()]) == masked(text)
+        assert "".join([*map(mask.feed, pieces), mask.rest()]) == masked(text)
         assert short
 
 
-def test_a_noun_is_masked_wherever_a_key_is_and_is_the_same_where_none_is() -> None:
+def test_a_data_object_with_a_key_is_masked_and_one_without_is_returned_unchanged() -> None:
     held = Secret(KEY)
     plain = GenerateResponse(text="four", raw={"a": [1, "b", None, {"c": 2.5}]}, attempts=[Attempt(at=0, elapsed=1)])
     assert mask_secrets(plain) is plain
@@ -209,7 +209,7 @@ FRAGMENTS = st.lists(
 
 
 @given(FRAGMENTS)
-def test_what_no_pattern_can_match_is_what_no_pattern_matches(text: str) -> None:
+def test_text_that_the_quick_test_rejects_matches_no_pattern(text: str) -> None:
     from llm_council.errors import _secrets
 
     expected = text
@@ -220,7 +220,7 @@ def test_what_no_pattern_can_match_is_what_no_pattern_matches(text: str) -> None
 
 
 @given(FRAGMENTS)
-def test_what_holds_no_key_as_json_holds_none(text: str) -> None:
+def test_text_that_may_hold_no_keys_as_json_holds_none(text: str) -> None:
     import json
 
     from llm_council.errors import _secrets

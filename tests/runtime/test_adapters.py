@@ -147,7 +147,7 @@ def test_twenty_blocking_calls_open_one_connection(server):
     assert server.connections == 1
 
 
-def test_close_and_use_again(server):
+def test_a_closed_adapter_can_be_used_again(server):
     adapter = Remote(server.url)
     for _ in range(2):
         assert adapter.generate_sync(REQUEST).text == "QUESTION"
@@ -156,7 +156,7 @@ def test_close_and_use_again(server):
     assert server.connections == 2
 
 
-def test_one_adapter_in_four_loops(server):
+def test_one_adapter_works_in_four_loops(server):
     adapter = Remote(server.url)
 
     async def ask():
@@ -169,7 +169,7 @@ def test_one_adapter_in_four_loops(server):
     adapter.close()
 
 
-def test_eight_threads_with_twenty_calls_each():
+def test_eight_threads_with_twenty_calls_each_get_their_own_answers():
     adapter, wrong = Local(), []
 
     def work(number):
@@ -218,7 +218,7 @@ def test_a_dropped_adapter_closes_its_connection(server):
 
 
 @pytest.mark.parametrize("twin", ["generate", "stream", "supports", "doctor"])
-def test_the_signature_of_a_twin_is_its_cores(twin):
+def test_a_twin_has_the_signature_of_its_core(twin):
     core, blocking = getattr(ProviderAdapter, twin), getattr(ProviderAdapter, f"{twin}_sync")
     assert inspect.signature(blocking).parameters == inspect.signature(core).parameters
     assert not inspect.iscoroutinefunction(blocking)
@@ -233,7 +233,7 @@ def test_wrong_arguments_are_refused_at_the_call():
         Local().doctor_sync(surprise=True)
 
 
-def test_overridden_cores_are_the_ones_that_run():
+def test_a_twin_runs_the_overridden_core():
     class Own(Local):
         async def supports(self, capability):
             return capability == "singing"
@@ -273,7 +273,7 @@ def test_a_traceback_has_six_frames_at_most_and_ends_in_the_authors_code():
     assert frames[-1].line == 'raise errors.ContentFiltered("the author\'s")'
 
 
-def test_an_error_of_the_authors_own_kind_names_his_line_and_keeps_no_frames():
+def test_an_error_that_is_not_the_librarys_names_the_authors_line_and_holds_no_frames():
     with pytest.raises(errors.AdapterFailed, match=r"the author's .*test_adapters\.py:\d+") as caught:
         Broken().generate_sync(REQUEST)
     assert len(traceback.extract_tb(caught.value.__traceback__)) <= 6
@@ -282,7 +282,7 @@ def test_an_error_of_the_authors_own_kind_names_his_line_and_keeps_no_frames():
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_what_ends_programs_does_not_end_the_runtime(kind):
+def test_system_exit_in_an_adapter_does_not_end_the_runtime(kind):
     class Leaving(Local):
         async def generate(self, request):
             raise kind("out")
@@ -292,7 +292,7 @@ def test_what_ends_programs_does_not_end_the_runtime(kind):
     assert Local().generate_sync(REQUEST).text == "answer question unset"
 
 
-def test_an_adapter_that_blocks_on_another_is_told_so():
+def test_a_blocking_call_of_one_adapter_inside_another_raises():
     class Nested(Local):
         async def generate(self, request):
             return Local().generate_sync(request)
@@ -302,7 +302,7 @@ def test_an_adapter_that_blocks_on_another_is_told_so():
     assert "event loop is running" in f"{caught.value} {caught.value.__cause__}"
 
 
-def test_context_goes_in():
+def test_an_adapter_sees_the_callers_context():
     def run():
         word.set("from the caller")
         return Local().generate_sync(REQUEST).text
@@ -311,14 +311,14 @@ def test_context_goes_in():
 
 
 @pytest.mark.anyio
-async def test_a_worker_thread_of_an_async_program_may_block():
+async def test_a_blocking_call_in_a_worker_thread_of_an_async_program_works():
     response = await anyio.to_thread.run_sync(Local().generate_sync, REQUEST)
     assert response.text == "answer question unset"
     with pytest.raises(errors.InsideEventLoopError, match="generate"):
         Local().generate_sync(REQUEST)
 
 
-def test_streams_are_the_same_in_all_worlds():
+def test_a_stream_yields_the_same_blocking_on_asyncio_and_on_trio():
     class Words(Local):
         async def stream(self, request):
             for piece in ("a ", "b ", "c"):
@@ -333,7 +333,7 @@ def test_streams_are_the_same_in_all_worlds():
     assert "".join(text or "" for text in blocking) == "a b c"
 
 
-def test_an_early_break_aborts_the_request(server):
+def test_leaving_the_with_block_of_a_stream_aborts_the_request(server):
     with Endless(server.url) as adapter:
         with adapter.stream_sync(REQUEST) as chunks:
             for _ in chunks:
@@ -341,14 +341,14 @@ def test_an_early_break_aborts_the_request(server):
         assert server.cut.wait(20)
 
 
-def test_a_bare_break_aborts_the_request(server):
+def test_a_break_without_a_with_block_aborts_the_request(server):
     with Endless(server.url) as adapter:
         for _ in adapter.stream_sync(REQUEST):
             break
         assert server.cut.wait(20)
 
 
-def test_an_error_mid_stream_comes_after_what_had_arrived():
+def test_an_error_mid_stream_follows_the_pieces_that_had_arrived():
     chunks = Broken().stream_sync(REQUEST)
     assert next(chunks).text == "one"
     with pytest.raises(errors.ProviderError):
@@ -356,7 +356,7 @@ def test_an_error_mid_stream_comes_after_what_had_arrived():
             pass
 
 
-def test_sync_views_in_a_thread_pool_and_async_views_beside_them(server):
+def test_sync_views_in_a_thread_pool_and_async_views_share_an_adapter(server):
     """The shape of a Django project under ASGI: async views in one loop, sync ones in threads, one adapter for all."""
     adapter = Remote(server.url)
 
@@ -374,7 +374,7 @@ def test_sync_views_in_a_thread_pool_and_async_views_beside_them(server):
     adapter.close()
 
 
-def test_a_notebook_whose_loop_always_runs(server):
+def test_in_a_notebook_awaiting_works_and_blocking_is_refused(server):
     """Cells of a notebook run inside one loop that never ends between them; awaiting works, blocking is refused."""
     adapter = Remote(server.url)
     loop = asyncio.new_event_loop()
@@ -392,7 +392,7 @@ def test_a_notebook_whose_loop_always_runs(server):
         loop.close()
 
 
-def test_shutdown_and_on(server):
+def test_calls_after_a_shutdown_work(server):
     adapter = Remote(server.url)
     adapter.generate_sync(REQUEST)
     assert _runtime.shutdown()

@@ -95,7 +95,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 ASK = GenerateRequest(prompt="?", timeout_seconds=0.2)
 
 
-def test_a_blocking_caller_gets_its_error_and_the_next_call_another_loop(
+def test_the_caller_of_a_blocking_adapter_gets_a_timeout_and_the_next_call_runs_in_a_new_loop(
     soon: None, blocking: Blocking, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = time.monotonic()
@@ -110,7 +110,7 @@ def test_a_blocking_caller_gets_its_error_and_the_next_call_another_loop(
     assert Quick().generate_sync(ASK).text == "42"
 
 
-def test_a_blocking_stream_gets_its_error(soon: None, blocking: Blocking) -> None:
+def test_the_consumer_of_a_blocking_stream_gets_a_timeout(soon: None, blocking: Blocking) -> None:
     pieces = blocking.stream_sync(ASK)
     with pytest.raises(TimedOut):
         list(pieces)
@@ -118,7 +118,7 @@ def test_a_blocking_stream_gets_its_error(soon: None, blocking: Blocking) -> Non
     assert Quick().generate_sync(ASK).text == "42"
 
 
-def test_a_call_that_was_not_begun_moves_to_another_loop(
+def test_a_call_that_has_not_started_moves_to_a_new_loop(
     soon: None, blocking: Blocking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "STALL_LIMIT", 0.3)
@@ -131,7 +131,7 @@ def test_a_call_that_was_not_begun_moves_to_another_loop(
     assert not first.is_alive()
 
 
-def test_what_a_retired_loop_has_begun_it_ends(soon: None, blocking: Blocking) -> None:
+def test_a_retired_loop_finishes_the_calls_that_it_has_started(soon: None, blocking: Blocking) -> None:
     """Its own calls are answered when it goes on, then its thread ends."""
     answers: list[str] = []
     Quick().generate_sync(ASK)
@@ -156,7 +156,7 @@ def test_what_a_retired_loop_has_begun_it_ends(soon: None, blocking: Blocking) -
     assert not retired._thread.is_alive()
 
 
-def test_a_blocking_run_comes_to_its_best_draft(soon: None, blocking: Blocking) -> None:
+def test_a_run_with_a_blocking_seat_returns_its_best_draft(soon: None, blocking: Blocking) -> None:
     council = Council([Scripted("the draft of another"), blocking], config=CouncilConfig(budget=Budget(deadline=0.5)))
     result = council.run("?")
     assert result.status == "degraded"
@@ -165,7 +165,7 @@ def test_a_blocking_run_comes_to_its_best_draft(soon: None, blocking: Blocking) 
     assert any("blocks the event loop" in warning for warning in result.warnings)
 
 
-def test_a_blocking_run_without_a_draft_fails(soon: None, blocking: Blocking) -> None:
+def test_a_run_whose_only_seat_blocks_fails_with_its_deadline(soon: None, blocking: Blocking) -> None:
     events: list[Event] = []
     council = Council([blocking], config=CouncilConfig(budget=Budget(deadline=0.3)), listeners=[events.append])
     result = council.run("?")
@@ -180,7 +180,9 @@ def test_a_blocking_run_without_a_draft_fails(soon: None, blocking: Blocking) ->
     assert [type(event).__name__ for event in events].count("RunFinished") <= 2
 
 
-def test_a_doctor_that_blocks_is_not_well(soon: None, blocking: Blocking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_doctor_that_blocks_the_loop_is_reported_as_failed(
+    soon: None, blocking: Blocking, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def doctor(deep: bool = False) -> None:
         await anyio.sleep(0.05)
         blocking.go.wait(30)
@@ -197,7 +199,9 @@ def shortened(made):
 
 
 @pytest.mark.anyio
-async def test_a_slow_step_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_step_logs_a_warning_with_its_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from llm_council.providers.base import call
 
     monkeypatch.setattr(thread, "SLOW_STEP", 0.05)
@@ -217,7 +221,7 @@ async def test_a_slow_step_is_told(caplog: pytest.LogCaptureFixture, monkeypatch
 
 
 @pytest.mark.anyio
-async def test_a_stream_that_does_not_heed_its_end_is_left_behind(soon: None, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stream_that_ignores_cancellation_is_abandoned(soon: None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     deaf = Deaf()
     with anyio.fail_after(10), pytest.raises(TimedOut) as caught:

@@ -5,12 +5,12 @@ import contextvars
 from llm_council._runtime import call_context
 
 
-def test_outside_any_run_nothing_is_bounded():
+def test_outside_a_run_there_is_no_deadline_and_no_retry_limit():
     scope = call_context.current()
     assert (scope.run_id, scope.deadline, scope.left()) == (None, None, None)
 
 
-def test_the_time_left_is_read_from_the_runs_own_clock():
+def test_the_remaining_time_is_read_from_the_clock_of_the_run():
     now = [100.0]
     scope = call_context.RunScope(deadline=107.5, clock=lambda: now[0])
     assert scope.left() == 7.5

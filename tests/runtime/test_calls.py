@@ -99,7 +99,7 @@ def test_many_threads_get_their_own_answers():
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_calls_run_at_the_same_time():
+def test_calls_from_several_threads_run_concurrently():
     barrier = {"here": 0}
 
     async def meet(event):
@@ -165,7 +165,7 @@ def test_system_exit_in_a_task_of_an_adapters_own_does_not_end_the_loop(kind, ca
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_a_stop_holds_though_a_later_callback_of_the_same_iteration_raises(kind):
+def test_a_stopped_loop_ends_even_if_a_later_callback_of_the_iteration_raises_system_exit(kind):
     def fail():
         raise kind("own")
 
@@ -198,7 +198,7 @@ def test_system_exit_while_the_loop_shuts_down_does_not_keep_it_from_ending(capl
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_executor_that_cannot_be_awaited_at_exit_does_not_fail_the_thread(monkeypatch):
+def test_at_exit_the_thread_ends_even_if_no_thread_can_be_started_for_its_executor(monkeypatch):
     async def refuse(*_):
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
@@ -280,7 +280,7 @@ class TestInsideALoop:
         with pytest.raises(errors.InsideEventLoopError, match="shutdown"):
             _runtime.shutdown()
 
-    async def test_a_worker_thread_may_block(self):
+    async def test_a_blocking_call_in_a_worker_thread_works(self):
         assert await anyio.to_thread.run_sync(Provider().generate_sync, "q") == "answer to q"
         assert not await anyio.to_thread.run_sync(_runtime.running_inside_loop)
 
@@ -306,7 +306,7 @@ def test_a_blocking_call_in_a_plain_callback_of_the_loop_raises():
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_asyncio_to_thread_may_block():
+async def test_a_blocking_call_in_asyncio_to_thread_works():
     assert await asyncio.to_thread(Provider().generate_sync, "q") == "answer to q"
 
 
@@ -319,14 +319,14 @@ def test_a_blocking_call_inside_an_adapter_raises_instead_of_waiting_for_itself(
         Nested().generate_sync("q")
 
 
-def test_a_worker_thread_of_an_adapter_may_block():
+def test_a_blocking_call_in_a_worker_thread_of_an_adapter_works():
     async def core():
         return await anyio.to_thread.run_sync(Provider().generate_sync, "q")
 
     assert _runtime.call(core) == "answer to q"
 
 
-def test_trio_being_imported_elsewhere_is_no_event_loop(monkeypatch):
+def test_a_half_imported_trio_does_not_count_as_an_event_loop(monkeypatch):
     monkeypatch.setitem(sys.modules, "trio.lowlevel", types.ModuleType("trio.lowlevel"))
     assert not _runtime.running_inside_loop()
 
@@ -345,7 +345,7 @@ def test_green_threads_are_refused_with_the_remedy(monkeypatch, module, function
     assert _runtime.call(echo, 1) == 1
 
 
-def test_a_loop_imported_but_not_patched_by_gevent_is_welcome(monkeypatch):
+def test_gevent_that_is_imported_but_has_not_patched_threads_is_accepted(monkeypatch):
     _runtime.shutdown()
     unpatched = types.ModuleType("gevent.monkey")
     unpatched.is_module_patched = lambda name: False
@@ -390,7 +390,7 @@ def test_shutdown_cancels_running_calls_and_waits_for_their_clean_up():
     assert len(caught) == 1
 
 
-def test_shutdown_gives_up_after_its_timeout_and_a_new_thread_serves_on():
+def test_shutdown_gives_up_after_its_timeout_and_the_next_call_gets_a_new_thread():
     entered, leave = threading.Event(), threading.Event()
 
     async def stuck():
@@ -409,7 +409,7 @@ def test_shutdown_gives_up_after_its_timeout_and_a_new_thread_serves_on():
     assert not thread.is_alive()
 
 
-def test_shutdown_while_calls_keep_coming_strands_nobody():
+def test_every_call_that_is_made_during_shutdown_ends():
     stop, trouble = threading.Event(), []
 
     def work():
@@ -433,7 +433,7 @@ def test_shutdown_while_calls_keep_coming_strands_nobody():
     assert not trouble
 
 
-def test_a_thread_that_cannot_start_strands_nobody(monkeypatch):
+def test_a_call_raises_if_the_thread_cannot_start(monkeypatch):
     _runtime.shutdown()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start")))
@@ -443,14 +443,14 @@ def test_a_thread_that_cannot_start_strands_nobody(monkeypatch):
 
 
 class TestBlocking:
-    def test_a_function(self):
+    def test_the_twin_of_a_function_blocks(self):
         twin = _runtime.blocking(echo)
         assert twin(7) == 7
         assert twin.__name__ == "echo_sync"
         assert inspect.signature(twin) == inspect.signature(echo)
         assert not inspect.iscoroutinefunction(twin)
 
-    def test_a_method_is_looked_up_when_called(self):
+    def test_the_twin_of_a_method_looks_the_core_up_at_call_time(self):
         class Base:
             async def models(self, prefix=""):
                 return [prefix + "base"]
@@ -478,17 +478,17 @@ class TestBlocking:
 
         assert Derived().models_sync() == ["m"]
 
-    def test_anything_else_is_refused(self):
+    def test_only_coroutine_functions_are_accepted(self):
         with pytest.raises(TypeError, match="coroutine function"):
             _runtime.blocking(len)
 
     @pytest.mark.anyio
-    async def test_inside_a_loop_the_core_is_named(self):
+    async def test_inside_a_loop_the_error_names_the_core(self):
         with pytest.raises(errors.InsideEventLoopError, match=r"echo\(\) blocks.*"):
             _runtime.blocking(echo)(1)
 
 
-def test_importing_the_package_starts_nothing(python):
+def test_importing_the_package_starts_no_thread(python):
     done = python("""
         import sys, threading
         import llm_council

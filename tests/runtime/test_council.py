@@ -46,7 +46,7 @@ def convene(delay=0.0):
 
 
 @pytest.mark.parametrize("world", ["blocking", "asyncio", "trio"])
-def test_the_same_line_in_three_worlds(world):
+def test_run_works_in_plain_code_on_asyncio_and_on_trio(world):
     council, _ = convene()
 
     async def program():
@@ -63,7 +63,7 @@ def test_the_same_line_in_three_worlds(world):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_asyncios_own_ways_of_waiting():
+async def test_a_pending_run_works_with_gather_wait_for_and_create_task():
     council, _ = convene()
     results = await asyncio.gather(council.run("One?"), council.run("Two?"))
     assert [result.task for result in results] == ["One?", "Two?"]
@@ -83,7 +83,7 @@ async def test_a_timeout_cancels_the_run():
     assert toy.cancelled.is_set()
 
 
-def test_a_run_that_nobody_awaited_warns():
+def test_a_run_that_is_never_awaited_warns():
     council, toy = convene()
 
     async def program():
@@ -118,7 +118,7 @@ def test_thirty_councils_share_one_thread():
     assert len([thread for thread in threading.enumerate() if thread.name == "llm-council"]) == 1
 
 
-def test_leaving_a_stream_cancels_what_its_seats_do():
+def test_leaving_a_stream_cancels_its_seats():
     council, toy = convene(delay=60)
     with council.stream("Where?") as stream:
         for event in stream:
@@ -129,7 +129,7 @@ def test_leaving_a_stream_cancels_what_its_seats_do():
     assert stream.result.status is Status.CANCELLED
 
 
-def test_a_bare_break_cancels_soon():
+def test_a_break_without_a_with_block_cancels_the_seats_soon():
     council, toy = convene(delay=60)
     for event in council.stream("Where?"):
         if isinstance(event, SeatStarted):
@@ -140,7 +140,7 @@ def test_a_bare_break_cancels_soon():
 
 
 @pytest.mark.anyio
-async def test_leaving_an_awaited_stream_cancels_what_its_seats_do():
+async def test_leaving_an_awaited_stream_cancels_its_seats():
     council, toy = convene(delay=60)
     async with council.stream("Where?") as stream:
         async for event in stream:
@@ -150,7 +150,7 @@ async def test_leaving_an_awaited_stream_cancels_what_its_seats_do():
     assert stream.result.status is Status.CANCELLED
 
 
-def test_streams_are_the_same_in_all_worlds():
+def test_a_stream_yields_the_same_blocking_on_asyncio_and_on_trio():
     council, _ = convene()
 
     async def program():
@@ -189,7 +189,7 @@ assert council.run("Where?").success
 """
 
 
-def test_ctrl_c_cancels_the_seats_and_the_council_goes_on(python):
+def test_ctrl_c_cancels_the_seats_and_the_council_can_be_used_again(python):
     done = python(
         SCRIPT
         + """
@@ -238,12 +238,12 @@ assert council.run("Where?").success
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_program_that_ends_in_the_middle_of_a_stream_is_silent(python):
+def test_a_program_that_ends_in_the_middle_of_a_stream_prints_nothing(python):
     done = python(SCRIPT + "stream = iter(council.stream('Where?'))\nnext(stream)\n")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_program_that_ends_while_a_daemon_thread_runs_a_council_is_silent(python):
+def test_a_program_that_ends_while_a_daemon_thread_runs_a_council_prints_nothing(python):
     script = (
         "toy.delay = 60\nthreading.Thread(target=council.run, args=('Where?',), daemon=True).start()\ntime.sleep(0.5)\n"
     )

@@ -140,13 +140,13 @@ _runtime.call(connect, owner)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_process_ends_in_silence(python, way):
+def test_the_process_ends_without_output_and_without_hanging(python, way):
     script, status, output = WAYS[way]
     done = python(PRELUDE + script)
     assert (done.returncode, done.stdout, done.stderr) == (status, output, "")
 
 
-def test_a_call_after_the_end_is_refused(python):
+def test_a_call_after_the_exit_handler_is_refused(python):
     done = python("""
         import atexit
 
@@ -183,7 +183,7 @@ def test_an_unhandled_error_prints_its_own_traceback_only(python):
     ],
     ids=["blocks the loop", "ignores its cancellation"],
 )
-def test_an_adapter_that_will_not_end_delays_the_exit_by_seconds_only(python, core):
+def test_an_adapter_that_ignores_cancellation_delays_the_exit_by_seconds_only(python, core):
     started = time.monotonic()
     done = python(PRELUDE + core + "\nthread(_runtime.call, stuck, daemon=True)\nentered.wait(30)", timeout=50)
     assert done.returncode == 0

@@ -46,7 +46,7 @@ def run(python, script):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_after_use_both_go_on(python):
+def test_parent_and_child_work_after_a_fork_of_a_used_runtime(python):
     run(
         python,
         """
@@ -63,7 +63,7 @@ assert child(grandchild) == 0
     )
 
 
-def test_before_use(python):
+def test_parent_and_child_work_after_a_fork_of_an_unused_runtime(python):
     run(python, "assert child(check_echo) == 0\nassert not _runtime.is_started()\ncheck_echo()")
 
 
@@ -81,7 +81,7 @@ assert child(look) == 0
     )
 
 
-def test_with_the_start_lock_held_by_another_thread(python):
+def test_a_fork_while_another_thread_holds_the_start_lock(python):
     run(
         python,
         """
@@ -103,7 +103,7 @@ check_echo()
     )
 
 
-def test_with_calls_in_flight(python):
+def test_a_fork_with_calls_in_flight(python):
     run(
         python,
         """
@@ -121,7 +121,7 @@ assert results == [None] * 4
     )
 
 
-def test_with_a_loop_that_is_busy_the_fork_waits_a_bounded_time(python):
+def test_a_fork_waits_for_a_busy_loop_for_a_limited_time(python):
     run(
         python,
         """
@@ -142,7 +142,7 @@ check_echo()
     )
 
 
-def test_while_the_loop_thread_imports(python):
+def test_a_fork_while_the_loop_thread_imports_leaves_no_import_lock(python):
     """Without the parking the child inherits an import lock that nobody will release."""
     run(
         python,
@@ -232,7 +232,7 @@ assert closed == [os.getpid()]
     )
 
 
-def test_an_open_stream_stays_the_parents(python):
+def test_an_open_stream_continues_in_the_parent_alone(python):
     run(
         python,
         """
@@ -316,7 +316,7 @@ check_echo()
     )
 
 
-def test_a_child_that_exits_like_any_program_is_silent(python):
+def test_a_child_that_exits_normally_prints_nothing(python):
     run(
         python,
         """

@@ -38,7 +38,7 @@ def run(python, script, timeout=60):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_it_cancels_the_task_and_waits_for_its_clean_up(python):
+def test_ctrl_c_cancels_the_task_and_waits_for_its_clean_up(python):
     run(
         python,
         """
@@ -63,7 +63,7 @@ assert _runtime.call(echo, 2) == 2
     )
 
 
-def test_the_server_sees_the_abort(python):
+def test_the_server_sees_that_ctrl_c_aborts_the_request(python):
     run(
         python,
         """
@@ -97,7 +97,7 @@ assert _runtime.call(echo, 2) == 2
     )
 
 
-def test_in_a_stream_it_closes_the_stream(python):
+def test_ctrl_c_in_a_stream_closes_the_stream(python):
     run(
         python,
         """
@@ -124,7 +124,7 @@ assert left_over() == 0
     )
 
 
-def test_while_a_stream_closes_it_cuts_the_clean_up(python):
+def test_ctrl_c_while_a_stream_closes_cancels_the_clean_up(python):
     run(
         python,
         """
@@ -149,7 +149,7 @@ assert left_over() == 0
     )
 
 
-def test_a_second_one_gives_up_the_wait(python):
+def test_a_second_ctrl_c_ends_the_wait_for_clean_up(python):
     run(
         python,
         """
@@ -175,7 +175,7 @@ assert left_over() == 0
     )
 
 
-def test_any_exception_of_a_signal_handler_cancels_too(python):
+def test_any_exception_of_a_signal_handler_cancels_the_task(python):
     """Celery's soft time limit, for one, is raised by a handler."""
     run(
         python,
@@ -194,7 +194,7 @@ assert left_over() == 0
     )
 
 
-def test_one_caller_is_interrupted_the_others_are_not(python):
+def test_ctrl_c_interrupts_the_main_thread_only(python):
     run(
         python,
         """
@@ -211,7 +211,7 @@ assert results == [None]
     )
 
 
-def test_a_program_that_does_not_catch_it_ends_at_once(python):
+def test_a_program_that_does_not_catch_ctrl_c_ends_at_once(python):
     done = python(PRELUDE + "_runtime.call(waits)")
     assert done.returncode in (-2, 130)
     assert done.stderr.rstrip().endswith("KeyboardInterrupt")
@@ -219,7 +219,7 @@ def test_a_program_that_does_not_catch_it_ends_at_once(python):
 
 
 @pytest.mark.slow
-def test_sixty_at_random_moments_leave_nothing_behind(python):
+def test_sixty_interrupts_at_random_moments_leave_no_task_behind(python):
     run(
         python,
         """

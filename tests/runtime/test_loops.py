@@ -26,7 +26,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 word: ContextVar[str] = ContextVar("word", default="")
 
 
-async def test_callbacks_come_in_the_order_of_their_times_each_in_its_own_context() -> None:
+async def test_delayed_callbacks_run_in_order_each_in_the_context_of_its_caller() -> None:
     loop, told, last = loops.current(), [], anyio.Event()
 
     def later(seconds: float, name: str) -> None:
@@ -43,7 +43,7 @@ async def test_callbacks_come_in_the_order_of_their_times_each_in_its_own_contex
     assert told == ["first", "second", "third"]
 
 
-async def test_what_is_called_off_does_not_come_and_holds_nothing_up() -> None:
+async def test_a_cancelled_callback_does_not_run() -> None:
     loop, told, last = loops.current(), [], anyio.Event()
     off = [loop.call_later(seconds, lambda: told.append("called off")) for seconds in (0.0, 0.01, 0.02)]
     loop.call_later(0.03, last.set)
@@ -56,7 +56,7 @@ async def test_what_is_called_off_does_not_come_and_holds_nothing_up() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_failing_callback_is_told_and_the_others_come() -> None:
+async def test_a_failing_callback_is_reported_and_the_others_run() -> None:
     loop, last, told = loops.current(), anyio.Event(), []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
     failure = ValueError("mine")

@@ -79,7 +79,7 @@ def journal():
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [Plain, Frozen, NoWeakReference, Unhashable])
 class TestOneLoop:
-    async def test_it_is_made_once_per_owner_and_key(self, kind, journal):
+    async def test_a_resource_is_made_once_per_owner_and_key(self, kind, journal):
         owner, other = kind(), kind()
         first = await client_of(owner, journal)
         assert await client_of(owner, journal) is first
@@ -89,7 +89,7 @@ class TestOneLoop:
         await per_loop.aclose(owner)
         await per_loop.aclose(other)
 
-    async def test_aclose_is_idempotent_and_the_owner_usable_again(self, kind, journal):
+    async def test_aclose_is_idempotent_and_the_owner_can_be_used_again(self, kind, journal):
         owner, other = kind(), kind()
         await per_loop.aclose(owner)
         first = await client_of(owner, journal)
@@ -118,7 +118,7 @@ async def test_a_resource_that_fails_to_close_does_not_keep_the_others_open(jour
 
 
 @pytest.mark.anyio
-async def test_a_resource_that_hangs_in_closing_is_left_after_a_while(journal, monkeypatch):
+async def test_a_resource_that_hangs_on_closing_is_abandoned(journal, monkeypatch):
     monkeypatch.setattr(per_loop, "CLOSE_TIMEOUT", 0.01)
     owner = Plain()
     client = await client_of(owner, journal)
@@ -128,7 +128,7 @@ async def test_a_resource_that_hangs_in_closing_is_left_after_a_while(journal, m
 
 
 @pytest.mark.anyio
-async def test_it_is_closed_even_when_the_task_is_cancelled(journal):
+async def test_a_resource_is_closed_even_when_the_task_is_cancelled(journal):
     owner = Plain()
     client = await client_of(owner, journal)
     with anyio.CancelScope() as scope:
@@ -138,7 +138,7 @@ async def test_it_is_closed_even_when_the_task_is_cancelled(journal):
 
 
 @pytest.mark.anyio
-async def test_an_owner_that_ends_is_closed_soon(journal):
+async def test_the_resources_of_a_collected_owner_are_closed_soon(journal):
     owner = Plain()
     client = await client_of(owner, journal)
     del owner
@@ -149,7 +149,7 @@ async def test_an_owner_that_ends_is_closed_soon(journal):
     assert client.closed_in == client.loop
 
 
-def test_blocking_calls_share_one_and_close_closes_it_in_its_loop(journal):
+def test_blocking_calls_share_a_resource_and_close_closes_it_in_its_loop(journal):
     owner = Plain()
     first = _runtime.call(client_of, owner, journal)
     assert _runtime.call(client_of, owner, journal) is first
@@ -166,7 +166,7 @@ def test_close_starts_no_thread():
     assert not _runtime.is_started()
 
 
-def test_an_owner_dropped_by_blocking_code_is_closed_soon(journal):
+def test_the_resources_of_an_owner_that_blocking_code_drops_are_closed_soon(journal):
     owner = Plain()
     client = _runtime.call(client_of, owner, journal)
     del owner
@@ -175,7 +175,7 @@ def test_an_owner_dropped_by_blocking_code_is_closed_soon(journal):
     assert client.closed_in == client.loop
 
 
-def test_an_owner_in_a_cycle_is_closed_soon(journal):
+def test_the_resources_of_an_owner_in_a_cycle_are_closed_soon(journal):
     owner = Plain()
     owner.itself = owner
     client = _runtime.call(client_of, owner, journal)
@@ -193,7 +193,7 @@ def test_shutdown_closes_everything_in_its_loop(journal):
 
 
 @pytest.mark.parametrize("run", [asyncio.run, lambda coroutine: trio.run(lambda: coroutine)])
-def test_the_end_of_a_loop_closes_what_was_left_in_it(run, journal):
+def test_the_end_of_a_loop_closes_its_resources(run, journal):
     owner = Plain()
     run(client_of(owner, journal))
     (client,) = journal
@@ -201,7 +201,7 @@ def test_the_end_of_a_loop_closes_what_was_left_in_it(run, journal):
 
 
 @pytest.mark.parametrize("steps", range(6))
-def test_an_owner_that_ends_with_its_loop_is_closed_by_one_of_them(steps, journal):
+def test_the_resources_of_an_owner_that_is_collected_as_its_loop_ends_are_closed_once(steps, journal):
     async def main():
         await client_of(Plain(), journal)
         for _ in range(steps):  # the close has not begun, has begun, or has ended
@@ -213,7 +213,7 @@ def test_an_owner_that_ends_with_its_loop_is_closed_by_one_of_them(steps, journa
     assert [client.closed_in == client.loop for client in journal] == [True] * 40
 
 
-def test_one_owner_in_four_loops(journal):
+def test_one_owner_has_a_resource_in_each_of_four_loops(journal):
     owner = Plain()
     _runtime.call(client_of, owner, journal)
     asyncio.run(client_of(owner, journal))
@@ -225,7 +225,7 @@ def test_one_owner_in_four_loops(journal):
     assert journal[0].closed_in is not None
 
 
-def test_loops_that_ended_are_not_kept(journal):
+def test_ended_loops_are_not_held_in_memory(journal):
     owner, loops = Plain(), []
 
     async def main():
@@ -239,7 +239,7 @@ def test_loops_that_ended_are_not_kept(journal):
     assert [loop() for loop in loops] == [None] * 3
 
 
-def test_a_loop_closed_without_ceremony_is_let_go_by_the_next_one(journal):
+def test_the_next_loop_drops_the_resources_of_a_loop_that_closed_without_cleanup(journal):
     owner, gone = Plain(), []
     loop = asyncio.new_event_loop()
     loop.run_until_complete(client_of(owner, journal))
@@ -252,7 +252,7 @@ def test_a_loop_closed_without_ceremony_is_let_go_by_the_next_one(journal):
     assert [reference() for reference in gone] == [None, None]
 
 
-def test_a_real_connection_dropped_with_its_loop_warns_nobody():
+def test_a_connection_that_ends_with_its_loop_gives_no_resource_warning():
     """A socket stays open in the resource; only closing it in its loop is free of ResourceWarning."""
 
     class Connection:
@@ -285,7 +285,7 @@ def test_a_real_connection_dropped_with_its_loop_warns_nobody():
     assert [str(warning.message) for warning in warned] == []
 
 
-def test_copies_and_pickles_of_an_owner_have_their_own(journal):
+def test_copies_and_pickles_of_an_owner_have_resources_of_their_own(journal):
     owner = Frozen("a")
     first = _runtime.call(client_of, owner, journal)
     for twin in (copy.copy(owner), copy.deepcopy(owner), pickle.loads(pickle.dumps(owner))):
@@ -294,7 +294,7 @@ def test_copies_and_pickles_of_an_owner_have_their_own(journal):
     per_loop.close(owner)
 
 
-def test_the_number_of_an_ended_owner_may_pass_to_another(journal):
+def test_a_new_owner_with_the_id_of_a_collected_one_does_not_get_its_resources(journal):
     async def main():
         owner = Plain()
         number = id(owner)
@@ -311,7 +311,7 @@ def test_the_number_of_an_ended_owner_may_pass_to_another(journal):
     assert asyncio.run(main()) is not False
 
 
-def test_threads_that_drop_owners_at_once(journal):
+def test_owners_that_threads_drop_at_the_same_time_are_all_closed(journal):
     def work():
         for _ in range(50):
             _runtime.call(client_of, Plain(), journal)

@@ -84,7 +84,7 @@ def journal():
 
 
 class TestBlocking:
-    def test_it_yields_what_the_core_yields(self, journal):
+    def test_a_stream_yields_the_items_of_its_core(self, journal):
         assert list(_runtime.iterate(numbers, journal)) == [0, 1, 2, 3, 4]
         assert journal == ["open", 0, 1, 2, 3, 4, "clean"]
 
@@ -105,12 +105,12 @@ class TestBlocking:
         assert journal == ["open", 0, 1, "clean"]
         assert list(stream) == []
 
-    def test_an_error_in_the_block_closes_too(self, journal):
+    def test_an_error_in_the_block_closes_the_stream(self, journal):
         with pytest.raises(KeyError), _runtime.iterate(numbers, journal) as stream:
             {}[next(stream)]
         assert journal == ["open", 0, "clean"]
 
-    def test_break_alone_closes_soon(self, journal):
+    def test_a_break_without_a_with_block_closes_soon(self, journal):
         for number in _runtime.iterate(numbers, journal):
             if number == 1:
                 break
@@ -126,14 +126,14 @@ class TestBlocking:
         gc.collect()
         assert journal.wait_for("clean")
 
-    def test_a_stream_that_was_never_iterated_leaves_nothing(self, journal):
+    def test_a_stream_that_is_never_iterated_starts_nothing(self, journal):
         _runtime.iterate(numbers, journal)
         with _runtime.iterate(numbers, journal):
             pass
         gc.collect()
         assert journal == []
 
-    def test_closing_twice_and_after_the_end(self, journal):
+    def test_a_stream_may_be_closed_twice_and_after_its_end(self, journal):
         stream = _runtime.iterate(numbers, journal)
         stream.close()
         stream.close()
@@ -173,7 +173,7 @@ class TestBlocking:
             stream.close()
         stream.close()
 
-    def test_an_error_in_the_clean_up_of_a_dropped_stream_is_told_to_the_loop(self, journal):
+    def test_an_error_in_the_clean_up_of_a_dropped_stream_goes_to_the_exception_handler_of_the_loop(self, journal):
         told, come = [], threading.Event()
 
         def handler(_, context):
@@ -239,7 +239,7 @@ class TestBlocking:
 
         assert len(set(_runtime.iterate(core))) == 1
 
-    def test_closing_from_another_thread_cancels_the_item_that_is_read(self, journal):
+    def test_closing_from_another_thread_cancels_the_item_that_is_being_produced(self, journal):
         async def core():
             try:
                 yield 1
@@ -287,12 +287,12 @@ class TestBlocking:
         stream.close()
 
     @pytest.mark.anyio
-    async def test_inside_a_loop_it_is_refused(self, journal):
+    async def test_a_blocking_stream_inside_a_loop_is_refused(self, journal):
         with pytest.raises(errors.InsideEventLoopError):
             _runtime.iterate(numbers, journal)
 
     @pytest.mark.anyio
-    async def test_a_stream_made_outside_is_refused_inside(self, journal):
+    async def test_a_stream_made_outside_a_loop_cannot_be_iterated_inside_one(self, journal):
         stream = await anyio.to_thread.run_sync(_runtime.iterate, numbers, journal)
         with pytest.raises(errors.InsideEventLoopError, match="async for"):
             next(stream)
@@ -301,7 +301,7 @@ class TestBlocking:
 
 
 class TestDualBlocking:
-    def test_result_after_the_end(self, journal):
+    def test_the_result_is_there_after_the_end(self, journal):
         stream = Stream(numbers, journal)
         with pytest.raises(errors.ConfigurationError, match="end"):
             stream.result  # noqa: B018
@@ -316,7 +316,7 @@ class TestDualBlocking:
         assert stream.result == 3
         assert journal[-1] == "clean"
 
-    def test_break_alone_closes_soon_though_the_stream_is_still_held(self, journal):
+    def test_a_break_closes_soon_even_if_the_stream_is_still_referenced(self, journal):
         stream = Stream(numbers, journal)
         for _ in stream:
             break
@@ -324,7 +324,7 @@ class TestDualBlocking:
         stream.close()
         assert stream.result == 0
 
-    def test_it_is_consumed_once(self, journal):
+    def test_a_stream_is_consumed_once(self, journal):
         stream = Stream(numbers, journal)
         list(stream)
         with pytest.raises(errors.ConfigurationError, match="new one"):
@@ -334,7 +334,7 @@ class TestDualBlocking:
         with pytest.raises(errors.ConfigurationError, match="new one"):
             iter(closed)
 
-    def test_an_ended_stream_without_a_result_says_so(self, journal):
+    def test_the_error_of_a_missing_result_says_that_the_stream_ended_without_one(self, journal):
         stream = _runtime.DualStream(lambda keep: numbers(journal))
         list(stream)
         with pytest.raises(errors.ConfigurationError, match="ended without"):
@@ -347,7 +347,7 @@ class TestDualBlocking:
 
 @pytest.mark.anyio
 class TestDualAwaited:
-    async def test_the_same_items_and_result(self, journal):
+    async def test_an_awaited_stream_yields_the_same_items_and_result(self, journal):
         stream = Stream(numbers, journal)
         assert [item async for item in stream] == [0, 1, 2, 3, 4]
         assert stream.result == 10
@@ -369,7 +369,7 @@ class TestDualAwaited:
         assert journal == ["open", 0, 1, "clean"]
         assert stream.result == 1
 
-    async def test_break_alone_closes_soon_and_leaves_the_consumers_scopes_whole(self, journal):
+    async def test_a_break_closes_soon_and_leaves_the_consumers_cancel_scopes_intact(self, journal):
         with anyio.CancelScope() as outer:
             async for _ in Stream(numbers, journal):
                 break
@@ -398,7 +398,7 @@ class TestDualAwaited:
         assert journal == ["waiting", "clean"]
         assert stream.result == 1
 
-    async def test_a_cancellation_between_items_is_the_consumers(self, journal):
+    async def test_a_cancellation_between_items_reaches_the_consumer(self, journal):
         with anyio.CancelScope() as scope:
             async with Stream(numbers, journal) as stream:
                 async for _ in stream:
@@ -408,7 +408,7 @@ class TestDualAwaited:
         assert journal[:2] == ["open", 0]
         assert stream.result == 0
 
-    async def test_an_error_mid_stream(self, journal):
+    async def test_an_error_mid_stream_reaches_the_consumer(self, journal):
         stream = Stream(failing, journal)
         with pytest.raises(ValueError, match="mid-stream") as caught:
             async for _ in stream:
@@ -416,7 +416,7 @@ class TestDualAwaited:
         assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "failing"
         assert stream.result == 1
 
-    async def test_system_exit_mid_stream_is_the_consumers(self):
+    async def test_system_exit_mid_stream_reaches_the_consumer(self):
         async def core():
             yield 1
             raise SystemExit(3)
@@ -426,14 +426,14 @@ class TestDualAwaited:
                 pass
         await anyio.sleep(0)
 
-    async def test_it_is_consumed_once(self, journal):
+    async def test_a_stream_is_consumed_once(self, journal):
         stream = Stream(numbers, journal)
         async for _ in stream:
             pass
         with pytest.raises(errors.ConfigurationError, match="new one"):
             aiter(stream)
 
-    async def test_blocking_ways_are_refused_and_name_the_other(self, journal):
+    async def test_the_blocking_methods_are_refused_inside_a_loop_and_name_the_awaited_ones(self, journal):
         stream = Stream(numbers, journal)
         with pytest.raises(errors.InsideEventLoopError, match="async for"):
             iter(stream)
@@ -443,7 +443,7 @@ class TestDualAwaited:
             stream.close()
         assert [item async for item in stream] == [0, 1, 2, 3, 4]
 
-    async def test_a_closed_or_unused_stream_leaves_nothing(self, journal):
+    async def test_a_closed_or_unused_stream_starts_nothing(self, journal):
         Stream(numbers, journal)
         async with Stream(numbers, journal):
             pass
@@ -459,7 +459,7 @@ class TestDualAwaited:
         assert [item async for item in Stream(core)] == [1]
         assert word.get() == "from the caller"
 
-    async def test_it_runs_in_the_consumers_own_loop(self):
+    async def test_an_awaited_stream_runs_in_the_consumers_loop(self):
         async def core():
             yield threading.get_ident()
 
@@ -467,7 +467,7 @@ class TestDualAwaited:
 
 
 @pytest.mark.parametrize("run", [asyncio.run, trio.run])
-def test_a_loop_that_ends_closes_the_streams_left_open_in_it(run, journal):
+def test_the_end_of_a_loop_closes_its_open_streams(run, journal):
     kept = []
 
     async def core():
@@ -487,7 +487,7 @@ def test_a_loop_that_ends_closes_the_streams_left_open_in_it(run, journal):
     kept.clear()
 
 
-def test_a_stream_dropped_after_its_loop_ended_is_silent(journal, monkeypatch):
+def test_a_stream_that_is_dropped_after_its_loop_ended_prints_nothing(journal, monkeypatch):
     unraisable = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     kept = []

@@ -68,7 +68,7 @@ async def generate(self, request: str, *, deep: bool = False) -> int:
 '''
 
 
-def test_a_twin_is_a_whole_method():
+def test_a_twin_is_a_typed_method_with_a_docstring():
     assert written(CORE) == textwrap.dedent('''\
         def generate_sync(self, request: str, *, deep: bool = False) -> int:
                 """Answer a request.
@@ -78,7 +78,7 @@ def test_a_twin_is_a_whole_method():
                 return _runtime.call(self.generate, request, deep=deep)''')
 
 
-def test_rewriting_is_a_fixed_point():
+def test_rewriting_twice_changes_nothing():
     once = generate_sync.rewritten(HEAD + textwrap.indent(CORE, "    ") + MARKERS)
     assert generate_sync.rewritten(once) == once
 
@@ -106,7 +106,7 @@ def test_rewriting_is_a_fixed_point():
         ),
     ],
 )
-def test_shapes(core, header, call):
+def test_a_twin_has_the_parameters_of_its_core_and_passes_them_on(core, header, call):
     block = written(f'{core}\n    """Do."""\n    ...\n')
     assert header in block
     assert call in block
@@ -118,12 +118,12 @@ def test_an_async_generator_becomes_a_blocking_stream():
     assert "return _runtime.iterate(self.flow, n)" in block
 
 
-def test_a_yield_of_a_nested_function_is_not_the_cores():
+def test_a_yield_in_a_nested_function_does_not_make_the_core_a_stream():
     core = 'async def a(self) -> int:\n    """Do."""\n    def inner():\n        yield 1\n    return 1\n'
     assert "_runtime.call(self.a)" in written(core)
 
 
-def test_a_long_header_breaks_as_the_formatter_breaks_it():
+def test_a_long_header_is_broken_as_the_formatter_breaks_it():
     for count in (6, 12):
         parameters = ", ".join(f"parameter_{number}: int" for number in range(count))
         header = (
@@ -134,7 +134,7 @@ def test_a_long_header_breaks_as_the_formatter_breaks_it():
         assert (",\n    ) -> int:" in block) == (count == 12)
 
 
-def test_an_a_before_the_name_of_a_sibling_is_left_out():
+def test_the_twin_of_arun_beside_run_is_run_sync():
     cores = '''
         def run(self) -> int:
             """Run."""
@@ -151,7 +151,7 @@ def test_an_a_before_the_name_of_a_sibling_is_left_out():
     assert "def answer_sync(self)" in block
 
 
-def test_private_and_plain_methods_and_hand_written_twins_are_left_alone():
+def test_private_methods_plain_methods_and_handwritten_twins_are_not_changed():
     cores = '''
         async def _inner(self) -> int:
             """Do."""
@@ -171,7 +171,7 @@ def test_private_and_plain_methods_and_hand_written_twins_are_left_alone():
     assert written(cores) == ""
 
 
-def test_a_twin_may_go_through_a_function():
+def test_a_twin_may_call_a_function_in_place_of_its_core():
     cores = '''
         async def generate(self, request: str) -> object:
             """Generate."""
@@ -189,7 +189,7 @@ def test_a_twin_may_go_through_a_function():
     assert "return _runtime.iterate(flow, self, request)" in block
 
 
-def test_a_named_decorator_is_kept_and_others_are_not():
+def test_only_the_named_decorators_of_a_core_are_copied():
     core = '@kept\n@other\nasync def a(self) -> int:\n    """Do."""\n'
     block = written(core, "    # keeps: kept\n")
     assert "    @kept\n    def a_sync" in block
@@ -209,12 +209,12 @@ def test_a_named_decorator_is_kept_and_others_are_not():
         (HEAD + MARKERS.replace("    # --- end", "    # thruogh: x=ask\n    # --- end"), "unknown direction"),
     ],
 )
-def test_what_cannot_be_done_is_said(text, message):
+def test_an_unusable_source_is_refused_with_its_line_and_reason(text, message):
     with pytest.raises(generate_sync.Misplaced, match=message):
         generate_sync.rewritten(text)
 
 
-def test_several_classes_of_a_module():
+def test_all_classes_of_a_module_get_their_twins():
     text = generate_sync.rewritten(
         HEAD
         + textwrap.indent(CORE, "    ")
@@ -244,7 +244,7 @@ class TestCommand:
         assert str(module) in capsys.readouterr().out
         assert module.read_text() == before
 
-    def test_a_third_partys_module_is_rewritten_and_works(self, module, capsys):
+    def test_the_module_of_a_third_party_is_rewritten_and_works(self, module, capsys):
         assert generate_sync.main([str(module)]) == 0
         assert generate_sync.main(["--check", str(module)]) == 0
         adapter = importlib.import_module("plugin_module").Adapter()
