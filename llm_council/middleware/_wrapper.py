@@ -9,7 +9,7 @@ from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._call.bounded import heeding
+from llm_council.providers._call.bounded import cancellable
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, examine, stream
 
@@ -43,7 +43,7 @@ class Wrapper(ProviderAdapter):
         """Call the wrapped provider."""
         return await call(self.inner, request)
 
-    @heeding
+    @cancellable
     @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the wrapped provider's answer as it arrives."""

@@ -20,7 +20,7 @@ from llm_council.middleware._rates import Rate, SharedRates, Usage, Window
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._call.bounded import late, seconds_for
+from llm_council.providers._call.bounded import seconds_for, timeout_error
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Limit"]
@@ -126,7 +126,7 @@ class Limit(Wrapper):
         with anyio.move_on_after(seconds if self._is_shared else None) as scope:
             used = await self._enter(request, inf if seconds is None else seconds)
         if scope.cancelled_caught:
-            raise late(self.name, seconds)
+            raise timeout_error(self.name, seconds)
         tokens: int | None = None
         try:
             waited = self._clock() - began

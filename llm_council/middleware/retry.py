@@ -20,7 +20,7 @@ from llm_council.models._attrs import copy_with
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._call.bounded import heeding, seconds_for
+from llm_council.providers._call.bounded import cancellable, seconds_for
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call, stream
 
@@ -72,7 +72,7 @@ class Retry(Wrapper):
             else:
                 return copy_with(response, attempts=attempts.succeeded(response))
 
-    @heeding
+    @cancellable
     @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the wrapped provider's answer as it arrives; restart it before its first content if that may help."""
@@ -81,7 +81,7 @@ class Retry(Wrapper):
             attempts.begin()
             shown = False
             try:
-                async with aclosing(stream(self.inner, request)) as chunks:
+                async with aclosing(stream(self.inner, request, deadline=tries.left())) as chunks:
                     async for chunk in chunks:
                         shown = shown or bool(chunk.text or chunk.reasoning or chunk.refusal or chunk.tool_calls)
                         yield chunk

@@ -32,6 +32,7 @@ from llm_council.errors import (
     ProviderError,
     RateLimited,
     ServerFailed,
+    TimedOut,
 )
 from llm_council.errors._secrets import Secret
 from llm_council.models._attrs import copy_with
@@ -51,14 +52,14 @@ from llm_council.models.reply import (
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._call import error_mapping, fitting, returns
 from llm_council.providers._call.bounded import (
-    Errand,
-    InPlace,
-    OutOfTime,
-    Steps,
-    heeds,
-    heeds_cancellation,
-    late,
+    BoundedStream,
+    DetachedCall,
+    fallback_for,
+    is_cancellable,
+    is_own_middleware,
+    run_inline,
     seconds_for,
+    timeout_error,
 )
 from llm_council.providers._call.profiles import ModelProfile
 
@@ -248,7 +249,7 @@ async def call(
         ProviderError: the call failed; ``AdapterFailed`` for whatever an adapter raises of its own.
         ConfigurationError: the call is wrong, a key is missing; nothing was sent.
     """
-    if heeds_cancellation(adapter):
+    if is_own_middleware(adapter):
         return await _passed_on(adapter, request, deadline)
     began = time.monotonic()
     name = _name(adapter)
@@ -257,15 +258,12 @@ async def call(
         _refuse_other_than_request(request)
         fitted, adjustments = fitting.fit_for(adapter, adapter.generate, request)
         seconds = seconds_for(adapter, request, deadline)
-        whole = partial(returns.whole, adapter.generate, fitted, arrived)
-        own = heeds(adapter.generate)
-        errand = InPlace(whole, name) if own else Errand(whole, name, watched=not heeds(adapter.stream))
-        try:
-            await errand.run(seconds)
-        except OutOfTime:
-            raise late(name, seconds, returns.text_of(arrived)) from None
-        error_mapping.raise_typed(errand.failure())
-        response = returns.checked(errand.value, name=name)
+        core = partial(returns.whole, adapter.generate, fitted, arrived)
+        if is_cancellable(adapter.generate):
+            response = await run_inline(core, seconds, name)
+        else:
+            response = await DetachedCall(core, name).run(seconds)
+        response = returns.checked(response, name=name)
     except CouncilError as error:
         error_mapping.tell(error, name, request, began, partial(returns.text_of, arrived))
         raise
@@ -291,8 +289,8 @@ async def _passed_on(adapter: ProviderAdapter, request: GenerateRequest, deadlin
             try:
                 return await adapter.generate(request)  # type: ignore[return-value]
             except Exception as exc:  # noqa: BLE001 - its clock, its store or its listener may be somebody's
-                error_mapping.raise_typed(exc)
-        raise late(_name(adapter), seconds)
+                raise error_mapping.error_for_caller(exc)  # noqa: B904 - it has a cause of its own
+        raise timeout_error(_name(adapter), seconds)
     except CouncilError as error:
         error_mapping.tell(error, adapter.name, request, began, None)
         raise
@@ -312,27 +310,29 @@ async def stream(
         _refuse_other_than_request(request)
         fitted, adjustments = fitting.fit_for(adapter, adapter.stream, request)
         seconds = seconds_for(adapter, request, deadline)
-        steps = Steps(returns.pieces(adapter.stream, fitted), seconds, name, heeding=heeds(adapter.stream))
-        try:
-            while True:
-                try:
-                    piece = await steps.next()
-                except StopAsyncIteration:
-                    break
-                except OutOfTime:
-                    raise late(name, seconds, returns.text_of(arrived)) from None
-                except BaseException as exc:  # noqa: BLE001 - whatever it is, an adapter of somebody's raised it
-                    error_mapping.raise_typed(exc)
-                if not arrived:
-                    if piece == GenerateChunk(adjustments=piece.adjustments):
-                        adjustments += piece.adjustments
-                        continue  # they come with the vendor's first piece: a retry before that would repeat them
-                    if adjustments:
-                        piece = attrs.evolve(piece, adjustments=adjustments + piece.adjustments)
-                arrived.append(piece)
-                yield piece
-        finally:
-            await steps.aclose()
+        pieces: AsyncIterator[GenerateChunk]
+        if is_cancellable(adapter.stream):  # it keeps its own limits, and learns of ours by the request
+            asked = fitted if deadline is None else copy_with(fitted, timeout_seconds=seconds)
+            pieces = returns.pieces(adapter.stream, asked)
+        else:
+            pieces = BoundedStream(returns.pieces(adapter.stream, fitted), seconds, name)
+        with fallback_for(name, seconds):
+            async with aclosing(pieces):
+                while True:
+                    try:
+                        piece = await anext(pieces)
+                    except StopAsyncIteration:
+                        break
+                    except BaseException as exc:  # noqa: BLE001 - an author's adapter may raise anything
+                        raise error_mapping.error_for_caller(exc)  # noqa: B904 - it has a cause of its own
+                    if not arrived:
+                        if piece == GenerateChunk(adjustments=piece.adjustments):
+                            adjustments += piece.adjustments
+                            continue  # they come with the vendor's first piece: a retry before that would repeat them
+                        if adjustments:
+                            piece = attrs.evolve(piece, adjustments=adjustments + piece.adjustments)
+                    arrived.append(piece)
+                    yield piece
         response = returns.checked(returns.joined(arrived), name=name)
         missed = fitting.missed(request, response)
         if missed:
@@ -352,14 +352,12 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
     """
     began, seconds = time.monotonic(), (120.0 if deep else 15.0) if deadline is None else deadline
     try:
-        errand = Errand(partial(_ask_doctor, adapter, deep=deep), _name(adapter))
+        call_doctor = DetachedCall(partial(_ask_doctor, adapter, deep=deep), _name(adapter))
         with _runtime.Fallback(seconds, partial(DoctorResult, ok=False, message="something blocks the event loop")):
-            await errand.run(seconds)
-        error_mapping.raise_typed(errand.failure())
-        result = errand.value
-    except OutOfTime:
-        return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
+            result = await call_doctor.run(seconds)
     except CouncilError as error:
+        if isinstance(error, TimedOut) and time.monotonic() - began >= seconds:
+            return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
         return DoctorResult(ok=False, message=f"{type(error).__name__}: {error.message}")
     result = DoctorResult(ok=result) if isinstance(result, bool) else result
     if not isinstance(result, DoctorResult):

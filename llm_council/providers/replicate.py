@@ -15,7 +15,6 @@ from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers import _replicate as wire
-from llm_council.providers._call.bounded import heeding
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._http.provider import HttpProvider
 from llm_council.providers._replicate import ModelInputs, PredictionStream
@@ -69,7 +68,7 @@ class ReplicateProvider(HttpProvider):
         response = prompted_tools.heard(response, request, self._limits)
         return attrs.evolve(response, adjustments=adjustments + response.adjustments) if adjustments else response
 
-    @heeding
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Create a prediction, and yield the answer as it arrives, or at the end for a model that does not stream."""
         fitted, adjustments = await self._prepared(request)

@@ -21,7 +21,7 @@ from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers import _anthropic, _google
 from llm_council.providers._call import error_mapping, profiles
-from llm_council.providers._call.bounded import heeding
+from llm_council.providers._call.bounded import cancellable
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._google.sign_in import SignedTransport, SignIn
@@ -94,13 +94,13 @@ class VertexProvider(ProviderAdapter):
         self._timeouts = self._gemini._timeouts
         self.name = self._gemini.name  # type: ignore[misc]  # an instance's own
 
-    @heeding
+    @cancellable
     @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
         return await self._speaker(request.model).generate(request)
 
-    @heeding
+    @cancellable
     @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Send a request, and yield the answer as it arrives."""

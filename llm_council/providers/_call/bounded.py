@@ -1,36 +1,36 @@
-"""One adapter call in a task of its own, which can be left behind when it does not heed its cancellation."""
+"""Bound an adapter's call or stream in time, and leave it behind when it ignores its cancellation."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import anyio
-import sniffio
 
 from llm_council._runtime import AwaitedStream, Fallback, call_context, loops
 from llm_council._runtime.thread import suspended_at, watched
 from llm_council.errors import AdapterFailed, TimedOut
-from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Timeouts
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.error_mapping import error_for_caller
 
 __all__ = [
     "GRACE",
-    "Errand",
-    "InPlace",
-    "OutOfTime",
-    "Steps",
-    "heeding",
-    "heeds",
-    "heeds_cancellation",
-    "late",
+    "BoundedStream",
+    "DetachedCall",
+    "StreamLimits",
+    "cancellable",
+    "fallback_for",
+    "is_cancellable",
+    "is_own_middleware",
+    "run_inline",
     "seconds_for",
     "time_left",
+    "timeout_error",
 ]
 
 T = TypeVar("T")
@@ -42,140 +42,151 @@ GRACE: Final = 1.0
 _log = logging.getLogger("llm_council")
 
 
-class OutOfTime(Exception):
-    """The seconds are over."""
-
-
 def time_left(request: GenerateRequest, total: float | None, deadline: float | None = None) -> float | None:
-    """Return the seconds that a call has: the least of its own limits and its run's, else ``total``."""
-    said = [limit for limit in (deadline, request.timeout_seconds, call_context.current().left()) if limit is not None]
-    return min(said) if said else total
+    """Return the seconds that a call has: the least of its own limits and its run's, else ``total``; None is no limit.
+
+    Args:
+        request: the request, whose ``timeout_seconds`` is a limit.
+        total: the provider's default, used when no limit is set.
+        deadline: another limit, in seconds from now.
+    """
+    limits = (deadline, request.timeout_seconds, call_context.current().left())
+    return min((limit for limit in limits if limit is not None), default=total)
 
 
 def seconds_for(adapter: Any, request: GenerateRequest, deadline: float | None) -> float | None:
-    """Return the seconds that a call of an adapter has.
+    """Return the seconds that a call of an adapter has; None is no limit.
 
     Raises:
-        TimedOut: there are none left.
+        TimedOut: no time is left.
     """
-    timeouts = adapter._timeouts  # an author may use the name for something else
-    left = time_left(request, timeouts.total if isinstance(timeouts, Timeouts) else None, deadline)
+    timeouts = adapter._timeouts
+    # The author of an adapter may use this attribute for something else.
+    total = timeouts.total if isinstance(timeouts, Timeouts) else None
+    left = time_left(request, total, deadline)
     if left is not None and left <= 0:
         raise TimedOut("no time was left for this call; nothing was sent")
     return left
 
 
-def late(name: str, seconds: float | None, partial: MaskedText | None = None) -> TimedOut:
-    """Return the error of a call whose seconds are over."""
-    return TimedOut(f"{name} did not answer within {seconds:.3g} s").fill(partial=partial)
+def timeout_error(name: str, seconds: float | None) -> TimedOut:
+    """Return the error of a call that ran out of time."""
+    return TimedOut(f"{name} did not answer within {seconds or 0:.3g} s")
 
 
-def _blocked(name: str, seconds: float | None) -> NoReturn:
-    """Raise what a blocking caller gets when the event loop stands still beyond the seconds of a call."""
-    said = f"{name} did not answer within {seconds or 0:.3g} s: something blocks the event loop"
-    raise TimedOut(said, provider=name, run_id=call_context.current().run_id, elapsed=seconds)
+def fallback_for(name: str, seconds: float | None) -> Fallback:
+    """Return a context in which a blocking caller gets ``TimedOut`` even if something blocks the event loop."""
+    return Fallback(seconds, partial(_raise_blocked, name, seconds))
 
 
-class InPlace(Generic[T]):
-    """A coroutine of our own, which heeds its cancellation, awaited in its caller's task for a limited time.
+def _raise_blocked(name: str, seconds: float | None) -> NoReturn:
+    message = f"{name} did not answer within {seconds or 0:.3g} s: something blocks the event loop"
+    raise TimedOut(message, provider=name, run_id=call_context.current().run_id, elapsed=seconds)
+
+
+def cancellable(method: F) -> F:
+    """Mark a method of ours that ends when it is cancelled, so that it needs no task that could be left behind.
+
+    A ``stream`` that is marked also keeps its own time limits.
+    """
+    vars(method)["_is_cancellable"] = True
+    return method
+
+
+def is_cancellable(method: Callable[..., Any]) -> bool:
+    """Return True for a method marked with ``cancellable``; one that overrides it is not."""
+    return getattr(method, "_is_cancellable", False) is True
+
+
+def is_own_middleware(adapter: object) -> bool:
+    """Return True for a middleware of ours, which is cancellable; a subclass of one belongs to its author."""
+    return "_heeds_cancellation" in vars(type(adapter))
+
+
+async def run_inline(core: Callable[[], Coroutine[Any, Any, T]], seconds: float | None, name: str) -> T:
+    """Await a cancellable coroutine in the caller's task.
 
     Args:
         core: makes the coroutine.
-        name: who is named where the event loop stands still.
+        seconds: the longest wait; None is no limit.
+        name: the provider's name.
 
-    Attributes:
-        error: what the coroutine raised; not raised here, so that all errands end alike.
+    Raises:
+        TimedOut: the seconds are over.
+        CouncilError: the coroutine raised it, or something that it stands for.
+    """
+    with fallback_for(name, seconds), anyio.move_on_after(seconds):
+        try:
+            return await core()
+        except Exception as exc:  # noqa: BLE001 - a caller's transport or an author's hook may raise anything
+            raise error_for_caller(exc)  # noqa: B904 - it has a cause of its own
+    raise timeout_error(name, seconds)
+
+
+class DetachedCall(Generic[T]):
+    """A coroutine that runs in its own task while its caller waits for a limited time.
+
+    The caller's cancellation is passed on to the task. A task that has not ended ``GRACE`` seconds after its
+    cancellation is left behind, and a warning names the line where it stands.
+
+    Args:
+        core: makes the coroutine.
+        name: the provider's name.
     """
 
-    __slots__ = ("_core", "_name", "error", "value")
+    __slots__ = ("_core", "_done", "_error", "_name", "_scope", "_value", "_work")
 
     def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
         self._core = core
         self._name = name
-        self.error: BaseException | None = None
-        self.value: T
-
-    async def run(self, seconds: float | None) -> None:
-        """Await the coroutine until it ends with a ``value`` or an ``error``; cancellation passes.
-
-        Args:
-            seconds: the longest wait; None waits as long as it takes.
-
-        Raises:
-            OutOfTime: the seconds are over.
-        """
-        with Fallback(seconds, partial(_blocked, self._name, seconds)), anyio.move_on_after(seconds):
-            try:
-                self.value = await self._core()
-            except Exception as error:  # noqa: BLE001 - its transport or its hooks may be somebody's
-                self.error = error
-            return
-        raise OutOfTime
-
-    def failure(self) -> BaseException | None:
-        """Return what the coroutine raised, once: whoever raises it is a frame of its, and must not hold it."""
-        error, self.error = self.error, None
-        return error
-
-
-class Errand(InPlace[T]):
-    """A coroutine that runs in its own task while its caller waits, for a limited time.
-
-    The caller's cancellation is the task's. A task that has not ended ``GRACE`` seconds after its cancellation is left
-    behind, and a warning names the line at which it stands.
-
-    Args:
-        core: makes the coroutine.
-        name: who is named in the warning.
-        watched: warn of steps that block the event loop; ours do not, but for what they load when first used.
-
-    Attributes:
-        error: what the coroutine raised; not raised here, so that it cannot be taken for the caller's own.
-    """
-
-    __slots__ = ("_done", "_scope", "_watched", "_work")
-
-    def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str, *, watched: bool = True) -> None:
-        super().__init__(core, name)
-        self._watched = watched
+        self._value: T
+        self._error: BaseException | None = None
         self._work: Coroutine[Any, Any, T] | None = None
         self._done = anyio.Event()
         self._scope = anyio.CancelScope()
 
-    async def run(self, seconds: float | None) -> None:
-        """Run the task until it ends with a ``value`` or an ``error``.
+    async def run(self, seconds: float | None) -> T:
+        """Run the task, and return its value.
 
         Args:
-            seconds: the longest wait; None waits as long as it takes.
+            seconds: the longest wait; None is no limit.
 
         Raises:
-            OutOfTime: the seconds are over.
+            TimedOut: the seconds are over.
+            CouncilError: the coroutine raised it, or something that it stands for.
         """
-        loops.current().spawn(self.work, self._done.set)
+        loops.current().spawn(self._run_task, self._done.set)
         try:
-            with Fallback(seconds, partial(_blocked, self._name, seconds)), anyio.move_on_after(seconds):
+            with fallback_for(self._name, seconds), anyio.move_on_after(seconds):
                 await self._done.wait()
         except BaseException:  # the caller's cancellation
             await self._cancel()
             raise
         if not self._done.is_set():
             await self._cancel()
-            raise OutOfTime
-        if isinstance(self.error, anyio.get_cancelled_exc_class()):
-            self.error = AdapterFailed(f"{self._name} was cancelled from within: nobody here asked for it")
+            raise timeout_error(self._name, seconds)
+        if self._error is not None:
+            raise error_for_caller(self._take_error(self._error))
+        return self._value
 
-    async def work(self) -> None:
-        """Do the work, in the task; raise nothing but a cancellation that is not ours."""
+    async def _run_task(self) -> None:
         try:
             with self._scope:
                 self._work = self._core()
-                self.value = await (watched(self._work, self._name) if self._watched else self._work)
+                self._value = await watched(self._work, self._name)
         except GeneratorExit as error:
-            if not loops.is_running():  # the loop is gone, and this coroutine is being swept up
+            if not loops.is_running():  # the event loop has ended, and this coroutine is being finalised
                 raise
-            self.error = error
-        except BaseException as error:  # noqa: BLE001 - its caller raises it; here it would end the loop
-            self.error = error
+            self._error = error
+        except BaseException as error:  # noqa: BLE001 - ``run`` raises it; here it would end the event loop
+            self._error = error
+
+    def _take_error(self, error: BaseException) -> BaseException:
+        """Forget what the coroutine raised: an error whose traceback leads back to it would be a reference cycle."""
+        self._error = None
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            return AdapterFailed(f"{self._name} was cancelled from within: nobody here asked for it")
+        return error
 
     async def _cancel(self) -> None:
         self._scope.cancel()
@@ -185,119 +196,90 @@ class Errand(InPlace[T]):
             _log.warning("%s does not heed its cancellation and is left behind%s", self._name, suspended_at(self._work))
 
 
-def heeds_cancellation(adapter: object) -> bool:
-    """Tell whether an adapter is a middleware of our own, which needs no task; a subclass of one is its author's."""
-    return "_heeds_cancellation" in vars(type(adapter))
+class StreamLimits:
+    """Both time limits of one stream: its total time, and the time since its last event with content.
+
+    Args:
+        name: the provider's name.
+        total: seconds for the whole stream, from now on, with the pauses of its consumer; None is no limit.
+        idle: seconds without content; None is no limit.
+    """
+
+    __slots__ = ("_content_at", "_ends", "_idle", "_name", "_total")
+
+    def __init__(self, name: str, total: float | None, idle: float | None = None) -> None:
+        self._name = name
+        self._total = total
+        self._idle = math.inf if idle is None else idle
+        self._content_at = time.monotonic()
+        self._ends = math.inf if total is None else self._content_at + total
+
+    def content_arrived(self) -> None:
+        """Restart the idle limit."""
+        self._content_at = time.monotonic()
+
+    async def wait(self, step: Callable[[], Awaitable[T]], *, idle: float = math.inf) -> T:
+        """Await one step of the stream.
+
+        Args:
+            step: makes the awaitable.
+            idle: a shorter idle limit for this step, in seconds.
+
+        Raises:
+            TimedOut: ``phase`` is ``"deadline"`` for the total limit, ``"idle"`` for the other.
+        """
+        idle_ends = self._content_at + min(self._idle, idle)
+        now = time.monotonic()
+        if now < self._ends:
+            with anyio.move_on_after(min(self._ends, idle_ends) - now):
+                return await step()
+        if self._ends <= idle_ends:
+            raise timeout_error(self._name, self._total)
+        raise TimedOut("the stream brought nothing for too long", phase="idle")
 
 
-def heeding(method: F) -> F:
-    """Mark a method of our own, which heeds its cancellation: it needs no task that could be left behind."""
-    vars(method)["_heeds_cancellation"] = True
-    return method
+class BoundedStream(AsyncIterator[T]):
+    """An author's async iterator in a task of its own, within a limited time.
+
+    The task is left behind when it does not end ``GRACE`` seconds after its cancellation. It has to be a task of its
+    own: a cancel scope around each step would overlap with a scope that the iterator holds across a ``yield``.
+
+    Args:
+        iterator: the iterator.
+        seconds: the limit for all items together, with the pauses of the consumer; None is no limit.
+        name: the provider's name.
+    """
+
+    def __init__(self, iterator: AsyncIterator[T], seconds: float | None, name: str) -> None:
+        self._name = name
+        self._limits = StreamLimits(name, seconds)
+        self._stream = AwaitedStream(lambda: _Watched(iterator, name), grace=GRACE)
+
+    async def __anext__(self) -> T:
+        try:
+            return await self._limits.wait(partial(anext, self._stream))
+        finally:
+            if self._stream.abandoned:
+                _log.warning("%s does not heed its cancellation: its stream is left behind", self._name)
+
+    async def aclose(self) -> None:
+        """End the iterator; its clean-up runs."""
+        await self._stream.aclose()
 
 
-def heeds(method: Callable[..., Any]) -> bool:
-    """Tell whether a method is marked so; one that overrides ours is not."""
-    return getattr(method, "_heeds_cancellation", False) is True
+class _Watched(AsyncIterator[T]):
+    """An iterator whose steps are timed, to warn about those that block the event loop."""
 
-
-class _Noted(AsyncIterator[T]):
-    """An author's pieces, whose steps are timed."""
-
-    def __init__(self, pieces: AsyncIterator[T], name: str) -> None:
-        self._pieces = pieces
+    def __init__(self, iterator: AsyncIterator[T], name: str) -> None:
+        self._iterator = iterator
         self._name = name
 
     async def __anext__(self) -> T:
-        step: Any = self._pieces.__anext__()
+        step: Any = self._iterator.__anext__()
         value: T = await watched(step, self._name)
         return value
 
     async def aclose(self) -> None:
-        aclose = getattr(self._pieces, "aclose", None)
-        if aclose is not None:
-            await aclose()
-
-
-class Steps(Generic[T]):
-    """The items of an async iterator within a limited time, counted over all of them and the pauses between.
-
-    Under asyncio one timer serves the whole of an iterator of our own, which runs in its consumer's task. An author's
-    gets a task of its own, which is left behind when it does not heed its cancellation; and elsewhere so do ours: a
-    limit around each step would be a cancel scope around half of one that is held across a ``yield``.
-
-    Args:
-        iterator: what is iterated: an async generator.
-        seconds: how long; None has no end.
-        name: who is named in warnings.
-        heeding: whether the iterator heeds its cancellation.
-    """
-
-    __slots__ = ("_asked", "_ends", "_iterator", "_name", "_ours", "_over", "_promise", "_task", "_timer")
-
-    def __init__(self, iterator: AsyncIterator[T], seconds: float | None, name: str, *, heeding: bool) -> None:
-        self._iterator = iterator
-        self._name = name
-        self._ends = None if seconds is None else time.monotonic() + seconds
-        self._over = False
-        self._ours = False
-        self._asked = 0
-        self._promise = Fallback(seconds, partial(_blocked, name, seconds))
-        self._promise.__enter__()  # until ``aclose``
-        self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        if not heeding or sniffio.current_async_library() != "asyncio":
-            self._iterator = AwaitedStream(lambda: _Noted(iterator, name), grace=GRACE)
-        elif seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._end)
-
-    def _end(self) -> None:
-        self._over = True
-        # Of two limits that end together, one cancels: a second time would break off the clean-up after the first.
-        if self._task is not None and self._task.cancelling() == self._asked:
-            self._ours = self._task.cancel()
-
-    async def next(self) -> T:
-        """Return the next item.
-
-        Raises:
-            OutOfTime: the seconds are over.
-            StopAsyncIteration: there is none.
-        """
-        if self._timer is None:
-            with anyio.move_on_after(None if self._ends is None else self._ends - time.monotonic()):
-                try:
-                    return await anext(self._iterator)
-                finally:
-                    self._tell()
-            raise OutOfTime
-        if self._over:
-            raise OutOfTime
-        task = self._task = asyncio.current_task()
-        self._asked = 0 if task is None else task.cancelling()
-        try:
-            return await anext(self._iterator)
-        except asyncio.CancelledError:
-            if not self._is_ours() or task is None or task.cancelling() != self._asked + 1:  # it is somebody's
-                raise
-        finally:
-            if self._is_ours() and task is not None:
-                task.uncancel()
-            self._task = None
-        raise OutOfTime  # not while the cancellation is handled, whose frames hold what was sent
-
-    def _tell(self) -> None:
-        if isinstance(self._iterator, AwaitedStream) and self._iterator.abandoned:
-            _log.warning("%s does not heed its cancellation: its stream is left behind", self._name)
-
-    def _is_ours(self) -> bool:
-        return self._ours
-
-    async def aclose(self) -> None:
-        """End the iterator; its clean-up runs."""
-        self._promise.__exit__()
-        if self._timer is not None:
-            self._timer.cancel()
         aclose = getattr(self._iterator, "aclose", None)
         if aclose is not None:
             await aclose()

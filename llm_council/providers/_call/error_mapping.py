@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast, overload
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -19,7 +19,7 @@ from llm_council.transports import translate
 
 F = TypeVar("F", bound=Callable[..., None])
 
-__all__ = ["brief", "guarded", "raise_typed", "stripped", "tell", "typed"]
+__all__ = ["brief", "error_for_caller", "guarded", "stripped", "tell", "typed"]
 
 
 def typed(exc: BaseException) -> CouncilError:
@@ -57,26 +57,18 @@ def _alone(error: CouncilError) -> CouncilError:
     return error
 
 
-@overload
-def raise_typed(exc: BaseException) -> NoReturn: ...
+def error_for_caller(exc: BaseException) -> BaseException:
+    """Return what a caller gets for an adapter's exception, with the frames of the adapter's author only.
 
-
-@overload
-def raise_typed(exc: BaseException | None) -> None: ...
-
-
-def raise_typed(exc: BaseException | None) -> None:
-    """Raise what stands for an adapter's exception, with the adapter's frames only; what ends a program passes."""
-    if exc is None:
-        return
-    swept_up = isinstance(exc, GeneratorExit) and not _runtime.running_inside_loop()  # after the end of its loop
-    if swept_up or isinstance(exc, (KeyboardInterrupt, anyio.get_cancelled_exc_class())):
-        raise exc
+    A cancellation and ``KeyboardInterrupt`` are returned as they are.
+    """
+    # An event loop that has ended throws GeneratorExit into the coroutines that it leaves.
+    finalised = isinstance(exc, GeneratorExit) and not _runtime.running_inside_loop()
+    if finalised or isinstance(exc, (KeyboardInterrupt, anyio.get_cancelled_exc_class())):
+        return exc
     error = typed(exc)
-    try:
-        raise error.with_traceback(user_traceback(error))
-    finally:
-        del error, exc  # no cycle through the traceback
+    error.__suppress_context__ = True  # Python is about to set the context to ``exc``, whose frames may show a key
+    return error.with_traceback(user_traceback(error))
 
 
 def tell(error: CouncilError, name: str, request: Any, began: float, partial: Callable[[], object] | None) -> None:

@@ -16,10 +16,10 @@ from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import ImagePart, Message, TextPart
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
-from llm_council.providers._call.bounded import heeds_cancellation
+from llm_council.providers._call.bounded import is_own_middleware
 from llm_council.providers._call.profiles import ModelProfile, Sampling
 
-__all__ = ["emulate_schema", "fit", "fit_for", "fits_requests", "is_emulated", "missed", "unmet"]
+__all__ = ["emulate_schema", "fit", "fit_for", "fits_requests", "fitted", "is_emulated", "missed", "unmet"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,7 +62,7 @@ def fits_requests(method: F) -> F:
 def fit_for(
     adapter: Any, method: Callable[..., Any], request: GenerateRequest
 ) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-    """Fit a request for the method of an adapter that is about to be called; see ``fit``.
+    """Fit a request for the method of an adapter that is about to be called.
 
     A method marked with ``fits_requests`` gets the request as it is, and so does a middleware of ours: a request is
     fitted once per adapter.
@@ -70,8 +70,17 @@ def fit_for(
     Raises:
         InvalidOption: the adapter has no ``capabilities``.
     """
-    if getattr(method, "_fits_requests", False) or heeds_cancellation(adapter):
+    if getattr(method, "_fits_requests", False) or is_own_middleware(adapter):
         return request, ()
+    return fitted(adapter, request)
+
+
+def fitted(adapter: Any, request: Any) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    """Fit a request to an adapter; see ``fit``.
+
+    Raises:
+        InvalidOption: the adapter has no ``capabilities``.
+    """
     capabilities = getattr(adapter, "capabilities", None)
     if not isinstance(capabilities, ProviderCapabilities):
         raise InvalidOption(f"{type(adapter).__qualname__} does not say what it can do: set capabilities on the class")

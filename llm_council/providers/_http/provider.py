@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar, Protocol, TypeVar
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 import anyio
 import attrs
@@ -35,7 +37,7 @@ from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call import error_mapping, fitting
-from llm_council.providers._call.bounded import heeding, time_left
+from llm_council.providers._call.bounded import StreamLimits, cancellable, time_left
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import default_model_of, family_of, profile_for
 from llm_council.providers._http import account
@@ -44,8 +46,6 @@ from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.transports import HttpReply, HttpRequest, Transport
 
 __all__ = ["HttpProvider", "StreamReader"]
-
-T = TypeVar("T")
 
 ALLOW_HTTP = "LLM_COUNCIL_ALLOW_HTTP"
 
@@ -165,7 +165,7 @@ class HttpProvider(ProviderAdapter):
             self._moves = transports.HttpxTransport()
         return self._moves
 
-    @heeding
+    @cancellable
     @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
@@ -188,49 +188,47 @@ class HttpProvider(ProviderAdapter):
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
         return response
 
-    @heeding
+    @cancellable
     @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Send a request, and yield the answer as it arrives."""
-        asked, adjustments = await self._prepared(request)
+        total = time_left(request, self._timeouts.total)
+        limits = StreamLimits(self.name, total, self._timeouts.idle)
+        asked, adjustments = await limits.wait(partial(self._prepared, request))
         if adjustments:
             yield GenerateChunk(adjustments=adjustments)
         opened = self._transport.stream(
-            self._post(asked, stream=True),
-            limits=self._limits,
-            timeouts=self._timeouts,
-            deadline=time_left(request, self._timeouts.total),
+            self._post(asked, stream=True), limits=self._limits, timeouts=self._timeouts, deadline=total
         )
         async with AsyncExitStack() as stack:
-            reply = await _within(self._timeouts.idle, stack.enter_async_context(opened))
+            reply = await limits.wait(partial(stack.enter_async_context, opened))
             if reply.status >= 400:
-                raise self._refusal(await reply.read())
-            reader, arriving = self._reader(asked, reply.head), aiter(reply)
-            first, quiet_since = True, time.monotonic()
+                raise self._refusal(await limits.wait(reply.read))
+            reader, arriving, first = self._reader(asked, reply.head), aiter(reply), True
             while not reader.done:
-                data = await self._next(arriving, reader, quiet_since)
+                data = await self._next(arriving, reader, limits)
                 if data is None:
                     break
                 first = first and refuse_page(data, reply.head.content_type)
-                if pieces := reader.feed(data):
-                    quiet_since = time.monotonic()
+                pieces = reader.feed(data)
                 for piece in pieces:
                     yield piece
+                if pieces:  # the pauses of the consumer do not count: the vendor may have gone on meanwhile
+                    limits.content_arrived()
             for piece in reader.finish():
                 yield piece
             with anyio.move_on_after(_LINGER):
                 await anext(arriving, None)
 
-    async def _next(self, arriving: AsyncIterator[bytes], reader: StreamReader, quiet_since: float) -> bytes | None:
-        """Return the next bytes; None at the end. Time counts from the last event with content, not the last byte."""
-        idle = self._timeouts.idle
+    async def _next(self, arriving: AsyncIterator[bytes], reader: StreamReader, limits: StreamLimits) -> bytes | None:
+        """Return the next bytes; None at the end of the answer."""
+        idle = math.inf
         if reader.finished:
-            idle = min(_LINGER if reader.counted else _AFTER_FINISH, idle or _AFTER_FINISH)
-        left = None if idle is None else quiet_since + idle - time.monotonic()
+            idle = _LINGER if reader.counted else _AFTER_FINISH
         try:
-            return await _within(left, anext(arriving, None))
+            return await limits.wait(partial(anext, arriving, None), idle=idle)
         except TransportError as error:
-            if reader.finished:  # the answer is whole; only usage may be missing
+            if reader.finished:  # the answer is complete; only its usage may be missing
                 return None
             if isinstance(error, TimedOut):
                 error.fill(partial=reader.partial or None)
@@ -374,12 +372,6 @@ class HttpProvider(ProviderAdapter):
         if not self.base_url:
             raise InvalidOption(f"{self.name} has no address: pass base_url", provider=self.name)
         return f"{self.base_url}{path}"
-
-
-async def _within(seconds: float | None, work: Awaitable[T]) -> T:
-    with anyio.move_on_after(seconds):
-        return await work
-    raise TimedOut("the stream brought nothing for too long", phase="idle")
 
 
 def _noun(cls: type[Any], value: Any) -> Any:
