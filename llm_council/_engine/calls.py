@@ -17,7 +17,7 @@ from llm_council._engine.budget import Reservation, may_be_billed
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
-from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, TruncatedReply
+from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut
 from llm_council.errors._secrets import StreamMask
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
 from llm_council.models import (
@@ -212,22 +212,19 @@ def _scope_of(attempts: _CallAttempts, deadline: CallDeadline) -> call_context.R
 
 
 def invalid_answer(response: GenerateResponse) -> CouncilError | None:
-    """Return the error of a reply that a council cannot use; None for a usable one.
+    """Return the error of an answer that a council cannot use although other callers can; None for a usable one.
 
-    The provider layer has already refused empty replies. A seat must in addition write text of its own: a partly
-    withheld answer, one that the vendor broke off, and one that holds only its thinking do not count.
+    ``returns.checked`` has already refused what is no answer for any caller. A draft, a review or a result must in
+    addition be whole, and hold more than the model's thinking.
     """
     text = response.text or ""
-    reason = response.finish_reason
     facts: dict[str, Any] = {"request_id": response.request_id, "attempts": response.attempts}
-    if reason == FinishReason.CONTENT_FILTER or (response.refusal and not text.strip()):
+    if response.finish_reason == FinishReason.CONTENT_FILTER:
         words = f": {response.refusal}" if response.refusal else ""
         return ContentFiltered(f"the answer was withheld{words}", partial=text or None, **facts)
-    if reason == FinishReason.ERROR:
-        return TruncatedReply("the provider broke the answer off with an error", partial=text or None, **facts)
     if response.structured is None and not drop_thinking(text).strip():
         words = "nothing but thinking" if text.strip() else "nothing"
-        cut = "; max_tokens cut it off" if reason == FinishReason.LENGTH else ""
+        cut = "; max_tokens cut it off" if response.finish_reason == FinishReason.LENGTH else ""
         return EmptyReply(f"the model wrote {words}{cut}", **facts)
     return None
 
