@@ -81,7 +81,7 @@ class Retry(Wrapper):
             attempts.begin()
             shown = False
             try:
-                async with aclosing(stream(self.inner, request, deadline=tries.left())) as chunks:
+                async with aclosing(stream(self.inner, request, deadline=attempts.left())) as chunks:
                     async for chunk in chunks:
                         shown = shown or bool(chunk.text or chunk.reasoning or chunk.refusal or chunk.tool_calls)
                         yield chunk
