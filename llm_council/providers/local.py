@@ -1,8 +1,8 @@
-"""The embedded default: a llama.cpp engine in a process of ours, with weights that are fetched once.
+"""The default provider: llama.cpp in a child process, with weights that are fetched once.
 
-The engine speaks the OpenAI chat dialect on a loopback address, so that everything behind the start of its process is
-what any gateway gets. What is special here is for small models: a schema is bounded before it is sent, so that an
-answer to it always ends, and a model that its profile calls ``prose_first`` answers in prose, which it then shapes.
+The engine serves the OpenAI chat dialect on a loopback address and is called like any gateway. Two things are special,
+because the models are small. A schema is bounded before it is sent, so that every answer ends within its tokens. And a
+model with ``prose_first`` in its profile answers in prose first; a second call turns its answer into JSON.
 """
 
 from __future__ import annotations
@@ -32,48 +32,40 @@ from llm_council.models import (
 )
 from llm_council.providers._call.profiles import ModelProfile, profile_for
 from llm_council.providers._local import engine as engines
-from llm_council.providers._local.bounding import bounded, grammar
+from llm_council.providers._local.bounding import bound, write_grammar
 from llm_council.providers._local.engine import Engine, EngineSpec
 from llm_council.providers._local.server import LLGUIDANCE
-from llm_council.providers._local.weights import (
-    LocalModel,
-    Progress,
-    list_models,
-    model,
-    model_path,
-    pull,
-    sampling,
-)
+from llm_council.providers._local.weights import LocalModel, Progress, list_models, model, model_path, pull, sampling
 from llm_council.providers.base import ProviderAdapter
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 __all__ = ["LocalModel", "LocalProvider", "Progress", "list_models", "model_path", "pull"]
 
 TEXT_TOKENS = 512
-"""Most tokens of a text when the request does not say: a small model may not find an end."""
+"""The maximum tokens of a text without ``max_tokens``: a small model may never end."""
 
 SHAPED_TOKENS = 1024
-"""Most tokens of an answer that a schema bounds. A token is taken to hold one character, so that the answer ends
-whatever the model writes; real ones hold three or four."""
+"""The maximum tokens of an answer with a schema and without ``max_tokens``. A token is assumed to hold one character,
+so that every answer ends; a real one holds three or four."""
 
 
 class LocalProvider(ProviderAdapter):
-    """Models that run on this machine, in an engine of ours: no key, no server, no GPU.
+    """Runs models on this machine in an embedded engine: no key, no server, no GPU.
 
     One engine runs for each program and model. It starts with the first call, is shared by all adapters and event
     loops, and ends with the last ``close`` or ``aclose`` of an adapter that used it, with that adapter itself, or with
     the program; the next call starts it again.
 
     Args:
-        default_model: a name that ``list_models`` knows; None is the first of them.
-        slots: requests that are computed at once; further ones queue.
-        context: tokens of one request, prompt and answer together.
+        default_model: a name from ``list_models``; None for the first.
+        slots: the number of requests computed at once; further ones wait.
+        context: the maximum tokens of one request, prompt and answer together.
         threads: threads that generate; None leaves one core free.
-        progress: told how much of the weights has arrived, should they have to be fetched; None logs a line.
+        progress: called while weights are fetched; None logs a line.
         name: the provider's name.
 
     Raises:
-        InvalidOption: there is no such model, or ``LLM_COUNCIL_LOCAL_MODEL`` names no file.
+        InvalidOption: no model has this name, or ``LLM_COUNCIL_LOCAL_MODEL`` names no file.
     """
 
     name = "local"
@@ -100,7 +92,7 @@ class LocalProvider(ProviderAdapter):
             self._shape |= {"threads": threads, "batch_threads": threads}
 
     def check(self) -> None:
-        """Refuse to start what cannot work.
+        """Check that the engine is installed and the default model exists.
 
         Raises:
             MissingDependency: the engine is not installed.
@@ -118,32 +110,32 @@ class LocalProvider(ProviderAdapter):
             ProviderError: as with any gateway.
         """
         engine = await self._engine(request.model)
-        asked, told = self._asked(request, engine)
+        sent, adjustments = self._prepare(request, engine)
         async with _watched(engine):
-            response = await _speaker(engine).generate(asked)
-        return await self._finished(request, engine, response, told)
+            response = await _speaker(engine).generate(sent)
+        return await self._finish(request, engine, response, adjustments)
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Yield the answer as it arrives; with a schema, the last piece holds the shaped value.
+        """Yield the answer as it arrives; with a schema, the last chunk holds the JSON value.
 
         Raises:
             ProviderError: as ``generate`` does.
         """
         engine = await self._engine(request.model)
-        asked, told = self._asked(request, engine)
+        sent, adjustments = self._prepare(request, engine)
         pieces: list[GenerateChunk] = []
         async with _watched(engine):
-            async for piece in _speaker(engine).stream(asked):
+            async for piece in _speaker(engine).stream(sent):
                 pieces.append(piece)
                 yield piece
         if request.structured_output is not None:
-            said = join(pieces)
-            response = await self._finished(request, engine, said, told)
-            new = response.adjustments[len(said.adjustments) :]
+            whole = join(pieces)
+            response = await self._finish(request, engine, whole, adjustments)
+            new = response.adjustments[len(whole.adjustments) :]
             yield GenerateChunk(structured=response.structured, usage=response.usage, adjustments=new)
 
     async def doctor(self, *, deep: bool = False) -> DoctorResult:
-        """Look whether engine and weights are there; ``deep`` fetches what is missing and makes a call."""
+        """Check the engine and the weights; ``deep`` fetches missing weights and makes a call."""
         try:
             self.check()
         except ConfigurationError as error:
@@ -159,12 +151,12 @@ class LocalProvider(ProviderAdapter):
         return DoctorResult(ok=True, message=f"{known.name}: weights {where}; engine {running}", details=details)
 
     def cache_identity(self) -> str:
-        """Return the provider's name and what tells the default model's file from another."""
+        """Return the provider's name, the default model, and the hash or size of its file."""
         known = model(self._default)
         return f"local:{known.name}:{known.sha256[:12] or known.size_bytes}"
 
     async def aclose(self) -> None:
-        """Give up the engine; it ends unless another adapter uses it. The next call starts it again."""
+        """Release the engine; it ends unless another adapter uses it. The next call starts it again."""
         stopped = engines.release(self)
         for engine in stopped:
             if engine.speaker is not None:
@@ -182,76 +174,72 @@ class LocalProvider(ProviderAdapter):
 
     async def _engine(self, name: str | None) -> Engine:
         known = model(name or self._default)
-        engines.installed()  # before 90 MiB are fetched for nothing
+        engines.installed()  # fail before 90 MiB are fetched in vain
         if known.path is None:
             fetch = partial(pull, known.name, progress=self._progress)
             known = await anyio.to_thread.run_sync(fetch, abandon_on_cancel=True)
         return await engines.running(self._spec(known), self)
 
-    def _asked(self, request: GenerateRequest, engine: Engine) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        """Return what the engine is asked first, and what of the request's schema it is not told."""
+    def _prepare(self, request: GenerateRequest, engine: Engine) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        """Return the first request to the engine, and an adjustment for what it does not express of the schema."""
         wanted = request.structured_output
-        usual = dict(sampling(engine.spec.alias))
+        defaults = dict(sampling(engine.spec.alias))
         if request.temperature is not None:
-            usual.pop("temperature", None)
-        request = attrs.evolve(request, extra={**usual, **request.extra})
+            defaults.pop("temperature", None)
+        request = attrs.evolve(request, extra={**defaults, **request.extra})
         if wanted is None or self._profile_of(request.model).prose_first:
             most = request.max_tokens or TEXT_TOKENS
             return attrs.evolve(request, structured_output=None, max_tokens=most), ()
-        return _held(request, wanted, engine, request.max_tokens or SHAPED_TOKENS)
+        return _constrain(request, wanted, engine, request.max_tokens or SHAPED_TOKENS)
 
-    async def _finished(
-        self, request: GenerateRequest, engine: Engine, response: GenerateResponse, told: tuple[Adjustment, ...]
+    async def _finish(
+        self, request: GenerateRequest, engine: Engine, response: GenerateResponse, adjustments: tuple[Adjustment, ...]
     ) -> GenerateResponse:
-        """Add the shaped value to an answer, asking for it where the answer is prose."""
+        """Add the JSON value to an answer; a second call makes it from an answer in prose."""
         wanted = request.structured_output
         if wanted is None:
             return response
         shaped = response
         usage = response.usage
         if self._profile_of(request.model).prose_first and response.text:
-            turns = (*request.turns(), Message("assistant", response.text), Message("user", _shape_it(wanted)))
-            # Shaping repeats what was said: without chance, and without a penalty on repeating.
-            calm = {} if request.temperature is not None else {"temperature": 0.0}
-            extra = {**request.extra, **calm, "repeat_penalty": 1.0}
+            turns = (*request.turns(), Message("assistant", response.text), Message("user", _ask_for_json(wanted)))
+            # The JSON repeats the answer: sample without randomness, and do not penalise repetition.
+            extra = {**request.extra, "repeat_penalty": 1.0}
+            if request.temperature is None:
+                extra["temperature"] = 0.0
             again = attrs.evolve(request, prompt=None, messages=turns, stop=(), stream=False, extra=extra)
-            asked, told = _held(again, wanted, engine, max(request.max_tokens or 0, SHAPED_TOKENS))
+            sent, adjustments = _constrain(again, wanted, engine, max(request.max_tokens or 0, SHAPED_TOKENS))
             async with _watched(engine):
-                shaped = await _speaker(engine).generate(asked)
+                shaped = await _speaker(engine).generate(sent)
             usage = usage + shaped.usage if usage and shaped.usage else usage
         return attrs.evolve(
-            response,
-            structured=_value(shaped),
-            usage=usage,
-            adjustments=(*response.adjustments, *told),
+            response, structured=_value(shaped), usage=usage, adjustments=(*response.adjustments, *adjustments)
         )
 
 
-def _held(
+def _constrain(
     request: GenerateRequest, wanted: StructuredOutput, engine: Engine, tokens: int
 ) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-    """Return a request that holds the engine to a schema, and what of the schema it is not told."""
-    sent = bounded(wanted.json_schema, tokens)
+    """Return a request whose answer must follow a schema, and an adjustment for what it does not express of it."""
+    bounded = bound(wanted.json_schema, tokens)
     extra = dict(request.extra)
-    if sent.schema is None:
-        held = None
-    elif engine.grammar == LLGUIDANCE:
-        held = None
-        extra.setdefault("grammar", grammar(sent.schema))
-    else:
-        held = attrs.evolve(wanted, json_schema=sent.schema)
-    asked = attrs.evolve(request, structured_output=held, max_tokens=tokens, extra=extra)
-    reasons = list(sent.unsaid)
-    if not sent.fits:
+    structured_output = None
+    if bounded.schema is not None and engine.grammar == LLGUIDANCE:
+        extra.setdefault("grammar", write_grammar(bounded.schema))
+    elif bounded.schema is not None:
+        structured_output = attrs.evolve(wanted, json_schema=bounded.schema)
+    sent = attrs.evolve(request, structured_output=structured_output, max_tokens=tokens, extra=extra)
+    reasons = list(bounded.omitted)
+    if not bounded.fits:
         reasons.append(f"its shortest answer may be cut: it can be longer than {tokens} tokens")
     if not reasons:
-        return asked, ()
-    action = "dropped" if sent.schema is None else "projected"
+        return sent, ()
+    action = "dropped" if bounded.schema is None else "projected"
     reason = f"left to the check of the answer: {'; '.join(reasons)}"
-    return asked, (Adjustment(field="structured_output", action=action, asked=wanted.name, reason=reason),)
+    return sent, (Adjustment(field="structured_output", action=action, asked=wanted.name, reason=reason),)
 
 
-def _shape_it(wanted: StructuredOutput) -> str:
+def _ask_for_json(wanted: StructuredOutput) -> str:
     properties = wanted.json_schema.get("properties")
     if not isinstance(properties, dict) or not properties:
         return "Write that answer as JSON."
@@ -259,7 +247,7 @@ def _shape_it(wanted: StructuredOutput) -> str:
 
 
 def _value(response: GenerateResponse) -> Any:
-    """Return the JSON value that an answer is; None for one that was cut, or is something else."""
+    """Return an answer's text as JSON; None if it was cut or is not JSON."""
     if response.finish_reason == FinishReason.LENGTH:
         return None
     try:
@@ -269,13 +257,13 @@ def _value(response: GenerateResponse) -> Any:
 
 
 class _Speaker(OpenAICompatibleProvider):
-    """What talks to one engine; its connections are kept per event loop."""
+    """The HTTP client for one engine; it has connections for each event loop."""
 
     name = "local"
     capabilities = LocalProvider.capabilities
 
     def __init__(self, engine: Engine) -> None:
-        self._own = transports.HttpxTransport(trust_env=False)  # no proxy stands between us and ourselves
+        self._own = transports.HttpxTransport(trust_env=False)  # a loopback address needs no proxy
         super().__init__(
             base_url=f"{engine.address}/v1", api_key=engine.key, default_model=engine.spec.alias, transport=self._own
         )
@@ -294,7 +282,7 @@ def _speaker(engine: Engine) -> _Speaker:
 
 @asynccontextmanager
 async def _watched(engine: Engine) -> AsyncIterator[None]:
-    """Say how the engine ended where a call failed for that reason."""
+    """Replace the error of a connection by the reason why the engine ended, if it did."""
     try:
         yield
     except (ConnectFailed, ConnectionLost, TruncatedReply) as error:

@@ -1,7 +1,7 @@
-"""The public kit for authors of providers; nothing that ships imports it. Needs the extra ``testing``.
+"""Tools for testing providers and councils. They need the extra ``testing``; shipped code does not import them.
 
-``ProviderConformance`` proves an adapter, ``FakeVendor`` plays what is behind it, ``ScriptedProvider`` plays a provider
-to a council. Everything is loaded on first use.
+``ProviderConformance`` tests an adapter, ``FakeVendor`` is a server for it to call, ``ScriptedProvider`` is a provider
+for tests of a council. Each is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Prove a provider from the command line: ``python -m llm_council.testing my_package:MyProvider``.
+"""Test a provider from the command line: ``python -m llm_council.testing my_package:MyProvider``.
 
-One line for each promise; the exit status is 0 when none is broken, 1 when one is, 2 when there is no such provider.
+Prints one line for each promise. The exit status is 0 if no promise is broken, 1 if one is, and 2 if the provider or
+a promise does not exist.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 from llm_council.providers.base import ProviderAdapter
 from llm_council.testing.conformance import ProviderConformance, Verdict, outcomes
-from llm_council.testing.conformance._promise import promises
+from llm_council.testing.conformance._promises import promises
 from llm_council.testing.servers import dialects
 
 __all__ = ["main"]
@@ -21,8 +22,8 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> int:
     """Check the promises of one provider, and return the exit status."""
     options = _parser().parse_args(arguments)
-    stand = _stand(options.target, {"speaks": options.speaks, "key_variable": options.key_variable})
-    known = [kept.name for kept in promises(stand)]
+    stand = _load(options.target, {"speaks": options.speaks, "key_variable": options.key_variable})
+    known = [promise.name for promise in promises(stand)]
     wrong = [name for name in options.only if name not in known]
     if wrong:
         _refuse(f"no promise is called {wrong[0]!r}; there are {', '.join(known)}")
@@ -46,8 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stand(target: str, said: dict[str, str | None]) -> ProviderConformance:
-    """Return what says which adapter is proved, with what was said on the command line."""
+def _load(target: str, attributes: dict[str, str | None]) -> ProviderConformance:
+    """Return the conformance class of a provider, with the attributes from the command line set."""
     module, _, name = target.partition(":")
     if not name:
         _refuse(f"{target!r} names no class: write MODULE:CLASS")
@@ -61,8 +62,9 @@ def _stand(target: str, said: dict[str, str | None]) -> ProviderConformance:
         stand = type(found.__name__, (ProviderConformance,), {"provider": found})
     else:
         _refuse(f"{target} is neither a provider's class nor a subclass of ProviderConformance")
-    made: type[ProviderConformance] = type(stand.__name__, (stand,), {k: v for k, v in said.items() if v is not None})
-    return made()
+    given = {name: value for name, value in attributes.items() if value is not None}
+    configured: type[ProviderConformance] = type(stand.__name__, (stand,), given)
+    return configured()
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,11 +1,11 @@
-"""Cassettes: what providers answered once, in a text file, for tests that need no network and no key.
+"""Cassettes: recorded answers of providers in a text file, for tests without a network and without keys.
 
-``Recorder`` asks a provider and writes down what it said; ``Replay`` stands in its place and says it again. The fixture
-``cassette`` chooses between them: tests replay, unless the environment variable ``LLM_COUNCIL_RECORD`` is set to
-``missing`` (record where there is no file yet) or ``all`` (record anew).
+``Recorder`` calls a provider and writes its answers to the file; ``Replay`` returns them without calling the provider.
+The fixture ``cassette`` chooses between them: tests replay, unless the environment variable ``LLM_COUNCIL_RECORD`` is
+``missing`` (record if the file does not exist) or ``all`` (record again).
 
-A cassette is JSON for people: requests and answers in the order of a run's phases, long texts line by line, nothing
-that differs from one recording to the next but the words themselves. Credentials are never written.
+A cassette is JSON made for reading and for diffs: calls in the order of a run's phases, long texts as lists of lines,
+and no timings or ids, so that a new recording changes only where an answer changes. Credentials are masked.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from llm_council.store._encoding import mask
 __all__ = ["RECORD", "Cassette", "Recorder", "Replay", "cassette_path"]
 
 RECORD: Final = "LLM_COUNCIL_RECORD"
-"""The environment variable that says whether tests record: ``none``, ``missing`` or ``all``."""
+"""The environment variable that makes tests record: ``none``, ``missing`` or ``all``."""
 
 FORMAT: Final = 1
 
-# What may differ between two requests that ask the same, and what differs between two answers that say the same.
-_ASIDE: Final = ("idempotency_key", "metadata", "timeout_seconds", "stream")
-_NOISE: Final[dict[str, Any]] = {"attempts": (), "raw": None}
+# Fields of a request that do not decide the answer, and fields of an answer that differ in every recording.
+_IGNORED: Final = ("idempotency_key", "metadata", "timeout_seconds", "stream")
+_VOLATILE: Final[dict[str, Any]] = {"attempts": (), "raw": None}
 
 _PHASES: Final = {str(phase): place for place, phase in enumerate(Phase)}
 
 
 class Cassette:
-    """A file of calls. It is read when it is first used, and written whole after every call that is recorded.
+    """A file of calls. It is read on first use, and rewritten after every recorded call.
 
     Args:
         path: the file.
 
     Attributes:
         path: the file.
-        missed: what was asked and is not in the file.
+        missed: a message for each call that the file does not contain.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -64,42 +64,43 @@ class Cassette:
         self._lock = threading.Lock()
 
     def erase(self) -> None:
-        """Begin anew; the file stays as it is until something is recorded."""
+        """Forget the calls; the file is overwritten with the next recorded call."""
         self._calls = []
 
     def record(self, provider: str, request: GenerateRequest, answer: GenerateResponse | CouncilError) -> None:
-        """Write a call down."""
-        where = [str(request.metadata[name]) for name in ("phase", "seat") if name in request.metadata]
-        said: dict[str, Any] = {"provider": provider, "for": " ".join(where), "request": _asked(request)}
+        """Add a call to the file."""
+        labels = [str(request.metadata[name]) for name in ("phase", "seat") if name in request.metadata]
+        entry: dict[str, Any] = {"provider": provider, "for": " ".join(labels), "request": _dump_request(request)}
         if isinstance(answer, CouncilError):
             facts = dump(answer)
-            said["error"] = {name: facts[name] for name in facts if name not in ("attempts", "elapsed", "run_id")}
+            entry["error"] = {name: facts[name] for name in facts if name not in ("attempts", "elapsed", "run_id")}
         else:
-            said["response"] = _spoken(attrs.evolve(answer, **_NOISE))
+            entry["response"] = _dump_response(attrs.evolve(answer, **_VOLATILE))
         with self._lock:
             calls = self._read() if self.path.exists() or self._calls is not None else []
-            calls.append(mask(said))
-            calls.sort(key=_place)
+            calls.append(mask(entry))
+            calls.sort(key=_sort_key)
             self._calls = calls
             self._write(calls)
 
     def answer(self, provider: str, request: GenerateRequest) -> GenerateResponse:
-        """Return what was answered to this request; asked again, what was answered then.
+        """Return the recorded answer to a request. The same request made again gets the next recorded answer.
 
         Raises:
-            CouncilError: the error that was recorded; ``AdapterFailed`` where nothing was.
+            CouncilError: the recorded error.
+            AdapterFailed: no answer is recorded.
         """
-        asked = mask(_asked(request))
+        asked = mask(_dump_request(request))
         with self._lock:
-            found = [one for one in self._read() if one["provider"] == provider and one["request"] == asked]
+            found = [call for call in self._read() if call["provider"] == provider and call["request"] == asked]
             key = json.dumps([provider, asked], sort_keys=True)
             place, self._used[key] = self._used[key], self._used[key] + 1
         if place >= len(found):
             what = f"{provider} {request.metadata.get('phase', '')}".strip()
             times = f" a {place + 1}. time" if found else ""
-            said = f"{self.path} has no answer for {what}{times}: {request.turns()[-1].text[-80:]!r}"
-            self.missed.append(said)
-            raise AdapterFailed(f"{said}; to record it: {RECORD}=all")
+            message = f"{self.path} has no answer for {what}{times}: {request.turns()[-1].text[-80:]!r}"
+            self.missed.append(message)
+            raise AdapterFailed(f"{message}; to record it: {RECORD}=all")
         if "error" in found[place]:
             raise load(CouncilError, found[place]["error"])
         return load(GenerateResponse, found[place]["response"])
@@ -107,14 +108,14 @@ class Cassette:
     def _read(self) -> list[dict[str, Any]]:
         if self._calls is None:
             try:
-                data = _whole(json.loads(self.path.read_bytes().decode("utf-8", "surrogatepass")))
+                data = _from_lines(json.loads(self.path.read_bytes().decode("utf-8", "surrogatepass")))
                 calls = data["calls"]
                 if data["format"] != FORMAT or not isinstance(calls, list):
                     raise ValueError(f"format {data['format']!r}")
             except FileNotFoundError:
-                words = f"there is no cassette at {self.path}; to record it: {RECORD}=missing"
-                self.missed.append(words)
-                raise ConfigurationError(words) from None
+                message = f"there is no cassette at {self.path}; to record it: {RECORD}=missing"
+                self.missed.append(message)
+                raise ConfigurationError(message) from None
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise InvalidOption(f"the cassette {self.path} cannot be read: {error}") from None
             self._calls = calls
@@ -122,24 +123,24 @@ class Cassette:
 
     def _write(self, calls: list[dict[str, Any]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_lines({"format": FORMAT, "calls": calls}), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(_to_lines({"format": FORMAT, "calls": calls}), indent=2, ensure_ascii=False) + "\n"
         file, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
         try:
             with os.fdopen(file, "wb") as out:
                 out.write(text.encode("utf-8", "surrogatepass"))
             Path(name).replace(self.path)
-        except BaseException:
+        except BaseException:  # cancellation included: no temporary file may stay
             with suppress(FileNotFoundError):
                 Path(name).unlink()
             raise
 
 
 class Recorder(Wrapper):
-    """Ask a provider, and write down what it says.
+    """Calls a provider and records its answers.
 
     Args:
         inner: the provider, or its name.
-        cassette: where to write.
+        cassette: the cassette, or the path of its file.
     """
 
     def __init__(self, inner: ProviderAdapter | str, cassette: Cassette | str | os.PathLike[str]) -> None:
@@ -147,7 +148,7 @@ class Recorder(Wrapper):
         self.cassette = cassette if isinstance(cassette, Cassette) else Cassette(cassette)
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Ask the held provider."""
+        """Call the inner provider, and record its answer or error."""
         try:
             response = await call(self.inner, request)
         except CouncilError as error:
@@ -157,7 +158,7 @@ class Recorder(Wrapper):
         return response
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Yield the held provider's answer as it arrives; one that is left before its end is not recorded."""
+        """Yield the inner provider's answer as it arrives. A stream that is closed before its end is not recorded."""
         chunks: list[GenerateChunk] = []
         try:
             async for chunk in stream(self.inner, request):
@@ -170,11 +171,11 @@ class Recorder(Wrapper):
 
 
 class Replay(Wrapper):
-    """Say again what a provider said when it was recorded; the provider itself is never asked, and needs no key.
+    """Returns recorded answers. The provider itself is never called, and needs no key.
 
     Args:
         inner: the provider, or its name.
-        cassette: what it said.
+        cassette: the cassette, or the path of its file.
     """
 
     def __init__(self, inner: ProviderAdapter | str, cassette: Cassette | str | os.PathLike[str]) -> None:
@@ -182,56 +183,56 @@ class Replay(Wrapper):
         self.cassette = cassette if isinstance(cassette, Cassette) else Cassette(cassette)
 
     def check(self) -> None:
-        """Refuse nothing: a key that is not set is not missed."""
+        """Accept every configuration: a replay needs no key."""
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Return what is recorded."""
+        """Return the recorded answer."""
         return self.cassette.answer(self.name, request)
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Yield what is recorded, in one piece."""
+        """Yield the recorded answer in one chunk."""
         yield GenerateChunk.whole(self.cassette.answer(self.name, request))
 
 
 def cassette_path(test: Path, name: str) -> Path:
-    """Return where a test's cassette lies: ``cassettes/FILE/TEST.json`` beside it."""
+    """Return the path of a test's cassette: ``cassettes/FILE/TEST.json`` beside the test file."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "test"
     return test.parent / "cassettes" / test.stem / f"{plain[:120]}.json"
 
 
-def _asked(request: GenerateRequest) -> dict[str, Any]:
-    return _telling(GenerateRequest(prompt="."), request, _ASIDE, {"prompt": None})
+def _dump_request(request: GenerateRequest) -> dict[str, Any]:
+    # A prompt is never left out, even if it equals that of the empty request.
+    plain = {**dump(GenerateRequest(prompt=".")), "prompt": None}
+    return {k: v for k, v in dump(request).items() if k not in _IGNORED and v != plain[k]}
 
 
-def _spoken(response: GenerateResponse) -> dict[str, Any]:
-    said = _telling(GenerateResponse(), response, (), {})
-    return {name: value for name, value in said.items() if name != "content" or value != said.get("text")}
+def _dump_response(response: GenerateResponse) -> dict[str, Any]:
+    plain = dump(GenerateResponse())
+    fields = {name: value for name, value in dump(response).items() if value != plain[name]}
+    if fields.get("content") == fields.get("text"):
+        fields.pop("content", None)
+    return fields
 
 
-def _telling(default: Any, noun: Any, aside: tuple[str, ...], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that say something: those that differ from the default."""
-    plain = {**dump(default), **base}
-    return {name: value for name, value in dump(noun).items() if name not in aside and value != plain[name]}
+def _sort_key(entry: Mapping[str, Any]) -> tuple[int, str, str]:
+    """Order calls by phase, seat and provider: they may end in another order each time."""
+    phase, _, seat = str(entry["for"]).partition(" ")
+    return _PHASES.get(phase, len(_PHASES)), seat, str(entry["provider"])
 
 
-def _place(said: Mapping[str, Any]) -> tuple[int, str, str]:
-    phase, _, seat = str(said["for"]).partition(" ")
-    return _PHASES.get(phase, len(_PHASES)), seat, str(said["provider"])
-
-
-def _lines(value: Any) -> Any:
-    """Write texts of several lines as lists of lines, under a key that no data has."""
+def _to_lines(value: Any) -> Any:
+    """Replace each text of several lines by ``{"$lines": [...]}``; a key that begins with ``$`` gets a second one."""
     if isinstance(value, str):
         return {"$lines": value.split("\n")} if "\n" in value else value
     if isinstance(value, Mapping):
-        return {f"${key}" if key.startswith("$") else key: _lines(item) for key, item in value.items()}
-    return [_lines(item) for item in value] if isinstance(value, list) else value
+        return {f"${key}" if key.startswith("$") else key: _to_lines(item) for key, item in value.items()}
+    return [_to_lines(item) for item in value] if isinstance(value, list) else value
 
 
-def _whole(value: Any) -> Any:
-    """Undo ``_lines``."""
+def _from_lines(value: Any) -> Any:
+    """Undo ``_to_lines``."""
     if isinstance(value, Mapping):
         if set(value) == {"$lines"}:
             return "\n".join(value["$lines"])
-        return {key.removeprefix("$"): _whole(item) for key, item in value.items()}
-    return [_whole(item) for item in value] if isinstance(value, list) else value
+        return {key.removeprefix("$"): _from_lines(item) for key, item in value.items()}
+    return [_from_lines(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""A provider that says what it is told to say: for tests and examples that need no network."""
+"""A provider that answers by a script, for tests and examples without a network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Broken", "Reply", "Script", "ScriptedProvider"]
 
 @attrs.frozen
 class Broken:
-    """A reply that breaks off: the text arrives, where it is streamed, then the error is raised."""
+    """A reply that breaks off: a stream yields the text and then raises the error; ``generate`` raises it at once."""
 
     text: str
     error: BaseException
@@ -40,27 +40,28 @@ Script: TypeAlias = (
     | Callable[[GenerateRequest], Reply | Awaitable[Reply]]
     | Mapping[str, "Reply | Sequence[Reply] | Callable[[GenerateRequest], Reply | Awaitable[Reply]]"]
 )
-"""What is said: one reply for ever, a sequence of them, a function of the request, or any of these for each phase."""
+"""One reply for every call, a sequence of replies, a function of the request, or any of these for each phase."""
 
 Delay: TypeAlias = float | Mapping[str, float]
 
 
 class ScriptedProvider(ProviderAdapter):
-    """Answers by a script and remembers what it was asked. Nothing in it is random, and it opens no socket.
+    """Answers by a script and records the requests. It uses no random numbers and no sockets.
 
     Args:
-        script: what to say. A mapping has phases as keys (``"draft"``, ``"critique"``, ``"synthesise"``, ...) and
-            ``"*"`` for the others; a call outside a run has the phase ``""``. A sequence is used up call by call.
+        script: the replies. A mapping has phases as keys (``"draft"``, ``"critique"``, ``"synthesise"``, ...) and
+            ``"*"`` for the others; a call outside a run has the phase ``""``. Each call takes the next reply of a
+            sequence.
         name: the provider's name.
-        delay: seconds before each reply, for each phase where it is a mapping; ``inf`` never answers.
-        pieces: into how many pieces a streamed reply is cut.
-        capabilities: what the provider says that it can do; by default everything but images.
-        sleep: waits, for tests with a clock of their own.
+        delay: seconds before each reply, or a mapping from phases to seconds; ``inf`` never answers.
+        pieces: the number of chunks of a streamed reply.
+        capabilities: the declared capabilities; by default everything but images.
+        sleep: replaces ``anyio.sleep``, for tests with a fake clock.
 
     Attributes:
         requests: every request so far, in order.
         cancelled: how many calls were cancelled.
-        most_at_once: how many calls were in progress at the same time, at most.
+        most_at_once: the maximum number of calls in progress at the same time.
     """
 
     name: ClassVar[str] = "scripted"
@@ -96,14 +97,14 @@ class ScriptedProvider(ProviderAdapter):
         return [request for request in self.requests if _phase(request) == phase]
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Say what the script says."""
+        """Return the next reply."""
         reply = await self._reply(request)
         if isinstance(reply, Broken):
             raise reply.error
         return reply
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Say what the script says, in pieces."""
+        """Yield the next reply in pieces."""
         reply = await self._reply(request)
         text = reply.text or ""
         for piece in _split(text, self._pieces):
@@ -114,20 +115,20 @@ class ScriptedProvider(ProviderAdapter):
 
     async def _reply(self, request: GenerateRequest) -> GenerateResponse | Broken:
         self.requests.append(request)
-        reply = self._next(request)  # before waiting: the order of the script is that of the calls
+        reply = self._next(request)  # before the delay, so that calls take replies in the order in which they began
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:
             await self._wait(request)
-            said = await reply if inspect.isawaitable(reply) else reply
+            result = await reply if inspect.isawaitable(reply) else reply
         except anyio.get_cancelled_exc_class():
             self.cancelled += 1
             raise
         finally:
             self._now -= 1
-        if isinstance(said, BaseException):
-            raise said
-        return _answer(request, said) if isinstance(said, str) else said
+        if isinstance(result, BaseException):
+            raise result
+        return _answer(request, result) if isinstance(result, str) else result
 
     async def _wait(self, request: GenerateRequest) -> None:
         delay = self._delay
@@ -159,7 +160,7 @@ def _phase(request: GenerateRequest) -> str:
 
 
 def _answer(request: GenerateRequest, text: str) -> GenerateResponse:
-    """Make a plain text a whole answer; its usage is counted in words, so that tests can tell it."""
+    """Return a text as a whole answer. Its usage is counted in words, so that tests can predict it."""
     words = sum(len(turn.text.split()) for turn in request.turns())
     return GenerateResponse(
         text=text,

@@ -1,4 +1,7 @@
-"""Fixtures for pytest, found by entry point. Until one is asked for, the library stays unloaded."""
+"""Fixtures for pytest, registered by entry point.
+
+pytest loads this module in every project that has the package installed, so it imports the library only in fixtures.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ __all__ = ["cassette", "fake_vendor", "scripted_provider"]
 
 @pytest.fixture
 def scripted_provider() -> Callable[..., ScriptedProvider]:
-    """Make providers that say what they are told: ``scripted_provider("It is night.")``; see ``ScriptedProvider``."""
+    """Make providers that answer by a script: ``scripted_provider("It is night.")``; see ``ScriptedProvider``."""
     from llm_council.testing.fakes import ScriptedProvider
 
     return ScriptedProvider
@@ -44,20 +47,20 @@ def fake_vendor() -> Iterator[Callable[..., FakeVendor]]:
 def cassette(request: pytest.FixtureRequest) -> Iterator[Callable[[ProviderAdapter | str], ProviderAdapter]]:
     """Put a provider on this test's cassette: ``Council([cassette("openai")], config=CouncilConfig(seed="tests"))``.
 
-    Tests replay what is in the file; see ``llm_council.testing.cassettes`` for how it comes there. A test that asks for
-    what was not recorded fails.
+    Tests replay the file; see ``llm_council.testing.cassettes`` for how to record it. A test fails if it makes a call
+    that the file does not contain.
     """
     import os
 
     from llm_council.testing import cassettes
 
-    tape = cassettes.Cassette(cassettes.cassette_path(request.path, request.node.name))
+    file = cassettes.Cassette(cassettes.cassette_path(request.path, request.node.name))
     mode = os.environ.get(cassettes.RECORD) or "none"
     if mode not in ("none", "missing", "all"):
         pytest.fail(f"{cassettes.RECORD}: none, missing or all, got {mode!r}", pytrace=False)
-    records = mode == "all" or (mode == "missing" and not tape.path.exists())
-    if records:
-        tape.erase()
-    yield lambda provider: (cassettes.Recorder if records else cassettes.Replay)(provider, tape)
-    if tape.missed:
-        pytest.fail("\n".join(tape.missed), pytrace=False)
+    recording = mode == "all" or (mode == "missing" and not file.path.exists())
+    if recording:
+        file.erase()
+    yield lambda provider: (cassettes.Recorder if recording else cassettes.Replay)(provider, file)
+    if file.missed:
+        pytest.fail("\n".join(file.missed), pytrace=False)

@@ -162,7 +162,7 @@ VALUES = st.recursive(
 @examples(30)
 @given(VALUES)
 def test_any_value_goes_to_lines_and_back(value: Any) -> None:
-    assert cassettes._whole(json.loads(json.dumps(cassettes._lines(value)))) == value
+    assert cassettes._from_lines(json.loads(json.dumps(cassettes._to_lines(value)))) == value
 
 
 def test_paths_stay_beside_the_test() -> None:

@@ -40,7 +40,7 @@ from llm_council.testing.conformance import (
     outcomes,
     promise,
 )
-from llm_council.testing.conformance._stand import ODD
+from llm_council.testing.conformance._base import ODD_TEXT as ODD
 from llm_council.testing.fakes import ScriptedProvider
 from llm_council.testing.servers import Asked, Hang
 
@@ -600,7 +600,7 @@ import llm_council.testing.plugin
 print(sorted(set(sys.modules) - before))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    ours = {"llm_council", "llm_council.testing", "llm_council.testing.plugin"}
+    ours = {"llm_council", "llm_council._lazy", "llm_council.testing", "llm_council.testing.plugin"}
     assert set(ast.literal_eval(done.stdout)) <= ours, done.stderr
     found = entry_points(group="pytest11", name="llm_council")
     assert [entry.value for entry in found] == ["llm_council.testing.plugin"]

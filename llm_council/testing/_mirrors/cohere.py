@@ -1,4 +1,7 @@
-"""Fake Cohere: read chat requests, and write replies, streams and errors as ``POST /v2/chat`` does."""
+"""Fake Cohere: read requests to ``POST /v2/chat``, and write replies, streams and errors.
+
+The documentation of the dialect: https://docs.cohere.com/v2/reference/chat
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,7 @@ from llm_council.errors import MalformedReply
 from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.testing._mirrors._shared import (
-    build_request,
-    enumerate_paths,
-    image_from_url,
-    need_text,
-    split,
-    sse_frame,
-    take,
-    take_stop,
-    take_tools,
-    write_function,
-)
+from llm_council.testing._mirrors import _shared
 
 __all__ = ["DONE", "decode_request", "encode_error", "encode_events", "encode_response", "frame"]
 
@@ -44,26 +36,29 @@ def decode_request(payload: Any) -> GenerateRequest:
     """
     rest = dict(need_object(payload, "$"))
     facts: dict[str, Any] = {
-        "messages": [_decode_turn(*item) for item in enumerate_paths(rest.pop("messages", None), "$.messages")],
+        "messages": [_decode_turn(*item) for item in _shared.enumerate_paths(rest.pop("messages", None), "$.messages")],
         "model": get_text(rest, "model", "$"),
         "stream": rest.pop("stream", False) is True,
-        **take(rest, "max_tokens"),
-        **take(rest, "temperature"),
-        **take(rest, "p", "top_p"),
-        **take_stop(rest, "stop_sequences"),
+        **_shared.take(rest, "max_tokens"),
+        **_shared.take(rest, "temperature"),
+        **_shared.take(rest, "p", "top_p"),
+        **_shared.take_stop(rest, "stop_sequences"),
         **_decode_tools(rest),
         **_decode_format(rest),
         **_decode_thinking(rest),
     }
     rest.pop("model", None)
-    return build_request(facts, rest)
+    return _shared.build_request(facts, rest)
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
     strict = {"strict": True} if rest.get("strict_tools") is True else {}
-    facts: dict[str, Any] = take_tools(rest, lambda tool: Tool.of({**tool["function"], **strict}), write_function)
+    facts: dict[str, Any] = _shared.take_tools(
+        rest, lambda tool: Tool.of({**tool["function"], **strict}), _shared.write_function
+    )
     if facts and strict:
         del rest["strict_tools"]
+    # Cohere has no ``auto``: leaving the field out means that. It cannot name one tool either.
     if facts and rest.get("tool_choice") in ("NONE", "REQUIRED"):
         facts["tool_choice"] = rest.pop("tool_choice").lower()
     return facts
@@ -88,7 +83,7 @@ def _decode_thinking(rest: dict[str, Any]) -> dict[str, Any]:
     found = rest.get("thinking")
     if found == {"type": "disabled"}:
         config = ReasoningConfig(effort=Effort.NONE)
-    elif found == {"type": "enabled"}:
+    elif found == {"type": "enabled"}:  # no level: every effort is sent like this
         config = ReasoningConfig(effort=Effort.MEDIUM)
     elif isinstance(found, dict) and found.keys() == {"type", "token_budget"} and found["type"] == "enabled":
         budget = found["token_budget"]
@@ -103,13 +98,13 @@ def _decode_thinking(rest: dict[str, Any]) -> dict[str, Any]:
 
 def _decode_turn(value: Any, path: str) -> Message:
     turn = need_object(value, path)
-    role = need_text(turn, "role", path, "a role")
+    role = _shared.need_text(turn, "role", path, "a role")
     parts: list[Part] = []
     plan = get_text(turn, "tool_plan", path)
     if plan is not None:
         parts.append(ReasoningPart(vendor="cohere", data={"tool_plan": plan}))
     parts += _decode_content(turn.get("content"), f"{path}.content")
-    calls = enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
+    calls = _shared.enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
     return Message(
         role,
         parts,
@@ -122,7 +117,7 @@ def _decode_content(value: Any, path: str) -> list[Part]:
     if isinstance(value, str):
         return [TextPart(text=value)]
     parts: list[Part] = []
-    for item, here in enumerate_paths(value, path, optional=True):
+    for item, here in _shared.enumerate_paths(value, path, optional=True):
         block = need_object(item, here)
         word = block.get("type")
         if word == "text":
@@ -130,7 +125,7 @@ def _decode_content(value: Any, path: str) -> list[Part]:
         elif word == "thinking":
             parts.append(ReasoningPart(text=get_text(block, "thinking", here) or "", vendor="cohere"))
         elif word == "image_url":
-            parts.append(image_from_url(block, here))
+            parts.append(_shared.image_from_url(block, here))
         else:
             raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known", path=here)
     return parts
@@ -139,7 +134,7 @@ def _decode_content(value: Any, path: str) -> list[Part]:
 def _decode_call(value: Any, path: str) -> ToolCall:
     call = need_object(value, path)
     function = need_object(call.get("function"), f"{path}.function")
-    name = need_text(function, "name", f"{path}.function", "a name")
+    name = _shared.need_text(function, "name", f"{path}.function", "a name")
     arguments = get_text(function, "arguments", f"{path}.function") or ""
     return ToolCall(id=get_text(call, "id", path) or "", name=name, arguments=arguments)
 
@@ -159,7 +154,7 @@ def encode_response(response: GenerateResponse) -> dict[str, Any]:
 
 
 def _blocks(response: GenerateResponse) -> list[tuple[str, str]]:
-    """Return the type and the text of each block of content."""
+    """Return the type and the text of each content block; the text has the type as its key."""
     blocks = [("thinking", part.text) for part in response.reasoning_parts if part.text]
     if response.text is not None:
         blocks.append(("text", response.text))
@@ -172,7 +167,7 @@ def _encode_call(call: ToolCall, **changes: Any) -> dict[str, Any]:
 
 
 def _encode_end(response: GenerateResponse) -> dict[str, Any]:
-    """Write finish reason and usage, which a whole reply and the last event of a stream have in common."""
+    """Write finish reason and usage, the fields of a reply that are also in the last event of a stream."""
     usage = response.usage or Usage()
     counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
     counts = {key: count for key, count in counts.items() if count is not None}
@@ -195,7 +190,7 @@ def _encode_end(response: GenerateResponse) -> dict[str, Any]:
 
 def frame(payload: Mapping[str, Any]) -> bytes:
     """Write one event of a stream as SSE. An error has no type, and its event no name."""
-    return sse_frame(payload, payload.get("type"))
+    return _shared.sse_frame(payload, payload.get("type"))
 
 
 def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
@@ -218,14 +213,14 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
     yield {"id": response.request_id, **event("message-start", start)}
     for index, (kind, text) in enumerate(_blocks(response)):
         yield event("content-start", {"content": {"type": kind, kind: ""}}, index=index)
-        for piece in split(text, size):
+        for piece in _shared.split(text, size):
             yield event("content-delta", {"content": {kind: piece}}, index=index)
         yield event("content-end", index=index)
-    for piece in split(response.extra.get("tool_plan"), size):
+    for piece in _shared.split(response.extra.get("tool_plan"), size):
         yield event("tool-plan-delta", {"tool_plan": piece})
     for index, call in enumerate(response.tool_calls):
         yield event("tool-call-start", {"tool_calls": _encode_call(call, arguments="")}, index=index)
-        for piece in split(call.arguments, size):
+        for piece in _shared.split(call.arguments, size):
             yield event("tool-call-delta", {"tool_calls": {"function": {"arguments": piece}}}, index=index)
         yield event("tool-call-end", index=index)
     for index, citation in enumerate(response.extra.get("citations", ())):

@@ -1,4 +1,7 @@
-"""The server half of Google's dialect, for fake servers: read requests, write replies and errors."""
+"""Fake Google: read requests to ``generateContent``, and write replies, streams and errors.
+
+The documentation of the dialect: https://ai.google.dev/api/generate-content
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,7 @@ from llm_council.providers._google.request import (
     encode_tool,
     result_object,
 )
-from llm_council.testing._mirrors._shared import (
-    build_image,
-    build_request,
-    enumerate_paths,
-    need_text,
-    take_stop,
-    take_tools,
-)
+from llm_council.testing._mirrors import _shared
 
 __all__ = ["decode_request", "encode_array", "encode_chunks", "encode_error", "encode_response", "frame"]
 
@@ -50,18 +46,19 @@ _WORDS = {
 def decode_request(
     payload: Any, options: GeminiOptions = DEFAULT, *, model: str | None = None, stream: bool = False
 ) -> GenerateRequest:
-    """Read a request: the mirror of ``encode_request``, for fake vendors.
+    """Read the body of ``generateContent`` or ``streamGenerateContent``.
 
-    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
+    Fields that a ``GenerateRequest`` has no place for, or that ``encode_request`` writes in another form, stay in
+    ``extra``.
 
     Args:
-        payload: the body of the request.
-        options: in what the model differs.
-        model: its name, which stands in the address.
-        stream: whether the address asks for a stream.
+        payload: the JSON value of the body.
+        options: those with which the request was encoded.
+        model: the model's name, from the URL.
+        stream: True if the URL asks for a stream.
 
     Raises:
-        MalformedReply: the payload is no request of this dialect.
+        MalformedReply: the payload is not a request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
     config = rest.pop("generationConfig", None)
@@ -73,18 +70,18 @@ def decode_request(
         **{name: value for name, key in SCALARS.items() if (value := config.pop(key, None)) is not None},
         **_decode_format(config),
         **_decode_thinking(config, options),
-        **take_stop(config, "stopSequences"),
+        **_shared.take_stop(config, "stopSequences"),
     }
     if config:
         rest["generationConfig"] = config
-    return build_request({**facts, "model": model, "stream": stream}, rest)
+    return _shared.build_request({**facts, "model": model, "stream": stream}, rest)
 
 
 def _decode_instructions(rest: dict[str, Any]) -> list[Message]:
     found = rest.pop("systemInstruction", None)
     if found is None:
         return []
-    parts = enumerate_paths(need_object(found, "$.systemInstruction").get("parts"), "$.systemInstruction.parts")
+    parts = _shared.enumerate_paths(need_object(found, "$.systemInstruction").get("parts"), "$.systemInstruction.parts")
     texts = [get_text(need_object(part, path), "text", path) for part, path in parts]
     return [Message(Role.SYSTEM, text) for text in texts if text]
 
@@ -94,7 +91,7 @@ def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
     first = listed[0] if isinstance(listed, list) and listed else None
     if not isinstance(listed, list) or not isinstance(first, dict) or first.keys() != {"functionDeclarations"}:
         return {}
-    facts = take_tools({"tools": first["functionDeclarations"]}, _read_tool, encode_tool)
+    facts = _shared.take_tools({"tools": first["functionDeclarations"]}, _read_tool, encode_tool)
     if not facts:
         return {}
     if listed[1:]:
@@ -159,13 +156,13 @@ def _decode_contents(value: Any, path: str) -> list[Message]:
     """Read the turns of ``contents``.
 
     Raises:
-        MalformedReply: they are none of this dialect.
+        MalformedReply: they are not of this dialect.
     """
     turns: list[Message] = []
-    for item, here in enumerate_paths(value, path):
+    for item, here in _shared.enumerate_paths(value, path):
         content = need_object(item, here)
         role = get_text(content, "role", here) or "user"
-        parts = enumerate_paths(content.get("parts"), f"{here}.parts")
+        parts = _shared.enumerate_paths(content.get("parts"), f"{here}.parts")
         listed = [(need_object(part, part_path), part_path) for part, part_path in parts]
         turns += [_model_turn(listed)] if role == MODEL else _user_turns(role, listed)
     return turns
@@ -193,7 +190,7 @@ def _model_turn(listed: list[tuple[dict[str, Any], str]]) -> Message:
 
 def _read_call(part: Mapping[str, Any], path: str) -> ToolCall:
     call = need_object(part["functionCall"], f"{path}.functionCall")
-    name = need_text(call, "name", f"{path}.functionCall", "a name")
+    name = _shared.need_text(call, "name", f"{path}.functionCall", "a name")
     arguments = ""
     if call.get("args") is not None:
         arguments = json.dumps(need_object(call["args"], f"{path}.functionCall.args"), ensure_ascii=False)
@@ -203,7 +200,7 @@ def _read_call(part: Mapping[str, Any], path: str) -> ToolCall:
 
 
 def _user_turns(role: str, listed: list[tuple[dict[str, Any], str]]) -> list[Message]:
-    """Read one content: each result is a turn of its own, which the images behind it belong to."""
+    """Read one content. Each tool result is a turn of its own; the images that follow it belong to it."""
     groups: list[tuple[dict[str, Any] | None, list[Part]]] = []
     for part, path in listed:
         if "functionResponse" in part:
@@ -240,24 +237,24 @@ def _read_part(part: Mapping[str, Any], path: str) -> Part:
             found = need_object(part[key], f"{path}.{key}")
             where = get_text(found, address, f"{path}.{key}")
             facts = {"data" if key == "inlineData" else "url": where}
-            return build_image(path, **facts, media_type=get_text(found, "mimeType", f"{path}.{key}"))
+            return _shared.build_image(path, **facts, media_type=get_text(found, "mimeType", f"{path}.{key}"))
     raise MalformedReply(f"{path}: a part with {', '.join(part) or 'nothing'} is not known", path=path)
 
 
 def encode_response(response: GenerateResponse) -> dict[str, Any]:
-    """Write a whole reply: the mirror of ``decode_response``, for fake vendors.
+    """Write a whole reply. Thoughts precede the answer, those with a signature last.
 
-    Thoughts stand before the answer, the signed ones last; a reply to a blocked prompt has no candidate.
+    The reply to a blocked prompt has no candidate.
     """
     return {**_candidates(response, _parts(response), last=True), **_tail(response)}
 
 
 def encode_chunks(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
-    """Write an answer as the events of a stream: the mirror of ``FrameDecoder``, for fake vendors.
+    """Write an answer as the events of a stream.
 
     Args:
         response: the answer.
-        size: most characters of text in one event.
+        size: the maximum number of characters of text in one event.
     """
     for part in _parts(response):
         text = part.get("text", "")
@@ -274,12 +271,12 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
 
 
 def frame(payload: Any) -> bytes:
-    """Write one event of a stream, with the line ends that this vendor writes."""
+    """Write one event of a stream. This vendor ends lines with CRLF."""
     return b"data: " + dumps(payload) + b"\r\n\r\n"
 
 
 def encode_array(payloads: Iterable[Mapping[str, Any]]) -> bytes:
-    """Write a stream as the one JSON array that it is without ``alt=sse``."""
+    """Write a stream as one JSON array, which the vendor sends without ``alt=sse`` in the URL."""
     return b"[" + b",\r\n".join(dumps(payload) for payload in payloads) + b"]"
 
 
@@ -304,12 +301,12 @@ def _candidates(response: GenerateResponse, parts: list[dict[str, Any]], *, last
 
 
 def _envelope(response: GenerateResponse) -> dict[str, Any]:
-    said = {"modelVersion": response.model, "responseId": response.request_id}
-    return {key: value for key, value in said.items() if value is not None}
+    fields = {"modelVersion": response.model, "responseId": response.request_id}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _tail(response: GenerateResponse) -> dict[str, Any]:
-    """Write what only the last event of a stream says."""
+    """Write the fields that only the last event of a stream has."""
     tail = {**_envelope(response), **{key: response.extra[key] for key in REPLY_EXTRA if key in response.extra}}
     usage = response.usage
     if usage is None:
@@ -318,6 +315,7 @@ def _tail(response: GenerateResponse) -> dict[str, Any]:
     counts = {
         "promptTokenCount": usage.input_tokens,
         "cachedContentTokenCount": usage.cached_tokens,
+        # Gemini counts thoughts beside the candidates, we count them as output.
         "candidatesTokenCount": None if output is None else output - (thoughts or 0),
         "thoughtsTokenCount": thoughts,
         "totalTokenCount": usage.total_tokens,
@@ -328,7 +326,7 @@ def _tail(response: GenerateResponse) -> dict[str, Any]:
 def encode_error(
     message: str, *, code: int = 400, status: str = "INVALID_ARGUMENT", details: Iterable[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Build an error body: the mirror of ``decode_error``, for fake vendors."""
+    """Write the body of an error."""
     error: dict[str, Any] = {"code": code, "message": message, "status": status}
     listed = [dict(detail) for detail in details]
     return {"error": {**error, "details": listed} if listed else error}

@@ -1,4 +1,7 @@
-"""Fake Ollama: read chat requests, and write replies, streams and errors as ``POST /api/chat`` does."""
+"""Fake Ollama: read requests to ``POST /api/chat``, and write replies, streams and errors.
+
+The documentation of the dialect: https://github.com/ollama/ollama/blob/main/docs/api.md
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,7 @@ from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart,
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._ollama.request import DEFAULT, ChatOptions
-from llm_council.testing._mirrors._shared import (
-    build_request,
-    enumerate_paths,
-    need_text,
-    split,
-    take_stop,
-    take_tools,
-    write_function,
-)
+from llm_council.testing._mirrors import _shared
 
 __all__ = ["decode_request", "encode_chunks", "encode_error", "encode_response", "frame"]
 
@@ -40,11 +35,11 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
     """
     rest = dict(need_object(payload, "$"))
     facts: dict[str, Any] = {
-        "messages": [_decode_turn(*item) for item in enumerate_paths(rest.pop("messages", None), "$.messages")],
+        "messages": [_decode_turn(*item) for item in _shared.enumerate_paths(rest.pop("messages", None), "$.messages")],
         "model": get_text(rest, "model", "$"),
-        "stream": rest.pop("stream", True) is True,
+        "stream": rest.pop("stream", True) is True,  # unlike elsewhere, a stream is the default
         **_decode_options(rest, options),
-        **take_tools(rest, lambda tool: Tool.of(tool["function"]), write_function),
+        **_shared.take_tools(rest, lambda tool: Tool.of(tool["function"]), _shared.write_function),
         **_decode_format(rest),
         **_decode_think(rest, options),
     }
@@ -52,7 +47,7 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
         if key != "options" and key in rest and rest[key] == value:
             del rest[key]
     rest.pop("model", None)
-    return build_request(facts, rest)
+    return _shared.build_request(facts, rest)
 
 
 def _decode_options(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
@@ -65,7 +60,7 @@ def _decode_options(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any
         for key, value in common.items():
             if own.get(key) == value:
                 del own[key]
-    facts: dict[str, Any] = take_stop(own, "stop")
+    facts: dict[str, Any] = _shared.take_stop(own, "stop")
     for key, field in (("num_predict", "max_tokens"), ("temperature", "temperature"), ("top_p", "top_p")):
         if own.get(key) is not None:
             facts[field] = own.pop(key)
@@ -102,7 +97,7 @@ def _decode_think(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
 
 def _decode_turn(value: Any, path: str) -> Message:
     turn = need_object(value, path)
-    role = need_text(turn, "role", path, "a role")
+    role = _shared.need_text(turn, "role", path, "a role")
     parts: list[Part] = []
     thoughts = get_text(turn, "thinking", path)
     if thoughts:
@@ -110,11 +105,11 @@ def _decode_turn(value: Any, path: str) -> Message:
     content = get_text(turn, "content", path)
     if content:
         parts.append(TextPart(text=content))
-    for data, here in enumerate_paths(turn.get("images"), f"{path}.images", optional=True):
+    for data, here in _shared.enumerate_paths(turn.get("images"), f"{path}.images", optional=True):
         if not isinstance(data, str):
             raise malformed(here, "a string", data)
         parts.append(ImagePart(data=data, media_type="image/png"))  # the dialect does not name the type
-    calls = enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
+    calls = _shared.enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
     return Message(
         role,
         parts,
@@ -125,8 +120,9 @@ def _decode_turn(value: Any, path: str) -> Message:
 
 def _decode_call(value: Any, index: int, path: str) -> ToolCall:
     function = need_object(need_object(value, path).get("function"), f"{path}.function")
-    name = need_text(function, "name", f"{path}.function", "a name")
+    name = _shared.need_text(function, "name", f"{path}.function", "a name")
     arguments = need_object(function.get("arguments") or {}, f"{path}.function.arguments")
+    # Requests carry no ids of calls: a result names the tool, not the call.
     return ToolCall(id=f"call_{index}", name=name, arguments=arguments)
 
 
@@ -141,7 +137,7 @@ def encode_response(response: GenerateResponse) -> dict[str, Any]:
 
 
 def _encode_end(response: GenerateResponse) -> dict[str, Any]:
-    """Write the fields that a stream has in its last object alone."""
+    """Write the fields that only the last object of a stream has."""
     word = response.raw_finish_reason or ("length" if response.finish_reason == FinishReason.LENGTH else "stop")
     end: dict[str, Any] = {"done": True, "done_reason": word}
     end.update((key, value) for key, value in response.extra.items() if value not in (None, "", []))
@@ -177,7 +173,7 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
         return {**head, "message": {"role": "assistant", "content": "", **fields}, "done": False}
 
     for key, text in (("thinking", response.reasoning), ("content", response.text)):
-        for piece in split(text, size):
+        for piece in _shared.split(text, size):
             yield chunk(**{key: piece})
     if response.tool_calls:
         yield chunk(tool_calls=[_encode_call(call) for call in response.tool_calls])

@@ -1,4 +1,7 @@
-"""Fake OpenAI: read chat requests, and write replies, streams and errors as ``POST /chat/completions`` does."""
+"""Fake OpenAI: read requests to ``POST /chat/completions``, and write replies, streams and errors.
+
+The documentation of the dialect: https://platform.openai.com/docs/api-reference/chat
+"""
 
 from __future__ import annotations
 
@@ -23,50 +26,42 @@ from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.testing._mirrors._shared import (
-    build_request,
-    enumerate_paths,
-    image_from_url,
-    need_text,
-    split,
-    sse_frame,
-    take,
-    take_cache,
-    take_stop,
-    take_tools,
-)
+from llm_council.testing._mirrors import _shared
 
 __all__ = ["DONE", "decode_request", "encode_chunks", "encode_error", "encode_response", "frame"]
 
 DONE = b"data: [DONE]\n\n"
+# OpenAI's schema allows these characters, at most 64, in the name of a JSON schema.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequest:
-    """Read a request, as a server does.
+    """Read the body of ``POST /chat/completions``.
 
-    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
+    Fields that a ``GenerateRequest`` has no place for, or that ``encode_request`` writes in another form, stay in
+    ``extra``.
 
     Raises:
-        MalformedReply: the payload is no request of this dialect.
+        MalformedReply: the payload is not a request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
-    turns = enumerate_paths(rest.pop("messages", None), "$.messages")
+    turns = _shared.enumerate_paths(rest.pop("messages", None), "$.messages")
     if isinstance(rest.get("stop"), str):
         rest["stop"] = [rest["stop"]]
     facts: dict[str, Any] = {
         "messages": [_decode_turn(turn, path, options) for turn, path in turns],
         "model": rest.pop("model", None),
         "stream": rest.pop("stream", False) is True,
-        **take(rest, options.max_tokens_field, "max_tokens"),
-        **take(rest, "temperature"),
-        **take(rest, "top_p"),
-        **take_stop(rest, "stop"),
+        **_shared.take(rest, options.max_tokens_field, "max_tokens"),
+        **_shared.take(rest, "temperature"),
+        **_shared.take(rest, "top_p"),
+        **_shared.take_stop(rest, "stop"),
         **_decode_tools(rest),
         **_decode_format(rest),
-        **(take_cache(rest) if options.cache_control else {}),
+        **(_shared.take_cache(rest) if options.cache_control else {}),
         **_decode_reasoning(rest, options),
     }
+    # The encoder adds this to every stream, so it is not a wish of the caller.
     if facts["stream"] and options.stream_usage and rest.get("stream_options") == USAGE_IN_STREAM:
         del rest["stream_options"]
     for key, value in options.body.items():
@@ -74,11 +69,11 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
             del rest[key]
     if facts["model"] is not None and not isinstance(facts["model"], str):
         raise malformed("$.model", "a string", facts["model"])
-    return build_request(facts, rest)
+    return _shared.build_request(facts, rest)
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = take_tools(rest, lambda tool: Tool.of(tool["function"]), encode_tool)
+    facts: dict[str, Any] = _shared.take_tools(rest, lambda tool: Tool.of(tool["function"]), encode_tool)
     choice = rest.get("tool_choice")
     named = choice.get("function") if isinstance(choice, dict) else None
     name = named.get("name") if isinstance(named, dict) else choice
@@ -129,9 +124,9 @@ def _decode_reasoning(rest: dict[str, Any], options: ChatOptions) -> dict[str, A
 
 def _decode_turn(value: Any, path: str, options: ChatOptions) -> Message:
     turn = need_object(value, path)
-    role = need_text(turn, "role", path, "a role")
+    role = _shared.need_text(turn, "role", path, "a role")
     parts = [*_decode_thoughts(turn, path, options), *_decode_content(turn.get("content"), f"{path}.content", options)]
-    calls = enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
+    calls = _shared.enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
     return Message(
         role,
         parts,
@@ -145,12 +140,12 @@ def _decode_content(value: Any, path: str, options: ChatOptions) -> list[Part]:
     if isinstance(value, str):
         return [TextPart(text=value)]
     parts: list[Part] = []
-    for block, here in enumerate_paths(value, path, optional=True):
+    for block, here in _shared.enumerate_paths(value, path, optional=True):
         word = get_text(need_object(block, here), "type", here)
         if word == "text":
             parts.append(TextPart(text=get_text(block, "text", here) or "", cache="cache_control" in block))
         elif word == "image_url":
-            parts.append(image_from_url(block, here))
+            parts.append(_shared.image_from_url(block, here))
         elif word == THINKING and options.echo == "content":
             parts.append(reasoning_part(block, options.vendor))
         else:
@@ -162,7 +157,7 @@ def _decode_call(value: Any, path: str, options: ChatOptions) -> ToolCall:
     call = need_object(value, path)
     word, key = (CUSTOM, "input") if call.get("type") == CUSTOM else ("function", "arguments")
     inner = need_object(call.get(word), f"{path}.{word}")
-    name = need_text(inner, "name", f"{path}.{word}", "a name")
+    name = _shared.need_text(inner, "name", f"{path}.{word}", "a name")
     extra = {key: call[key] for key in options.tool_call_keys if key in call}
     return ToolCall(
         id=get_text(call, "id", path) or "",
@@ -194,7 +189,7 @@ def encode_response(response: GenerateResponse) -> dict[str, Any]:
     if response.refusal is not None:
         message["refusal"] = response.refusal
     thoughts, blocks = _reasoned(response)
-    if thoughts:  # they say the reasoning themselves
+    if thoughts:  # Mistral writes reasoning as parts of the content
         message["content"] = [*thoughts, {"type": "text", "text": response.text}] if response.text else thoughts
     elif response.reasoning is not None:
         message["reasoning"] = response.reasoning
@@ -209,49 +204,41 @@ def encode_response(response: GenerateResponse) -> dict[str, Any]:
 
 
 def _reasoned(response: GenerateResponse) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the blocks of reasoning that are parts of the content, and those that stand beside it."""
+    """Return the blocks of reasoning that are parts of the content, and those for ``reasoning_details``."""
     blocks = [dict(part.data) for part in response.reasoning_parts if part.data is not None]
     thoughts = [block for block in blocks if block.get("type") == THINKING]
     return thoughts, [block for block in blocks if block.get("type") != THINKING]
 
 
 def _envelope(response: GenerateResponse) -> dict[str, Any]:
-    """Write what a reply and each of its stream's events say about themselves."""
-    return {
-        "id": response.request_id,
-        "created": 0,
-        "model": response.model,
-        **picked(response.extra, REPLY_EXTRA),
-    }
+    """Write the fields that a reply and each event of a stream have in common."""
+    return {"id": response.request_id, "created": 0, "model": response.model, **picked(response.extra, REPLY_EXTRA)}
 
 
 def _finish(response: GenerateResponse) -> str | None:
-    """Return the vendor's word for why the model stopped."""
+    """Return the vendor's finish reason."""
     return response.raw_finish_reason or (None if response.finish_reason is None else str(response.finish_reason))
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
     """Write a tool call."""
-    word, key = _spelt(call)
+    word, key = _call_keys(call)
     return {**call.extra, "id": call.id, "type": word, word: {"name": call.name, key: call.arguments}}
 
 
-def _spelt(call: ToolCall) -> tuple[str, str]:
-    """Return the type of a call, under which it stands, and the key of its arguments."""
+def _call_keys(call: ToolCall) -> tuple[str, str]:
+    """Return the type of a call, which is also the key of its body, and the key of its arguments."""
     return (CUSTOM, "input") if call.extra.get("type") == CUSTOM else ("function", "arguments")
 
 
 def _usage(response: GenerateResponse) -> dict[str, Any] | None:
-    """Write tokens and money; None when both are unknown."""
+    """Write the usage with tokens and cost; return None if both are unknown."""
     usage = response.usage or Usage()
     counts: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cached_tokens,
-            "cache_write_tokens": usage.cache_write_tokens,
-        },
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
     if response.cost is not None and response.cost.usd is not None:
@@ -263,7 +250,7 @@ def _usage(response: GenerateResponse) -> dict[str, Any] | None:
 
 def frame(payload: Any) -> bytes:
     """Write one event of a stream."""
-    return sse_frame(payload)
+    return _shared.sse_frame(payload)
 
 
 def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = True) -> Iterator[dict[str, Any]]:
@@ -271,8 +258,8 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
 
     Args:
         response: the answer.
-        size: most characters of text in one event.
-        usage: end with the event that counts the tokens, as ``stream_options.include_usage`` asks.
+        size: the maximum number of characters of text in one event.
+        usage: end with the event that counts tokens, as ``stream_options.include_usage`` asks.
     """
     common = {**_envelope(response), "object": "chat.completion.chunk"}
 
@@ -288,15 +275,15 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
         ("content", response.text),
         ("refusal", response.refusal),
     ):
-        for piece in split(text, size):
+        for piece in _shared.split(text, size):
             yield event({key: piece})
     for block in blocks:
         yield event({"reasoning_details": [block]})
     for index, call in enumerate(response.tool_calls):
-        word, key = _spelt(call)
+        word, key = _call_keys(call)
         first = {"name": call.name, key: ""}
         yield event({"tool_calls": [{**call.extra, "index": index, "id": call.id, "type": word, word: first}]})
-        for piece in split(call.arguments, size):
+        for piece in _shared.split(call.arguments, size):
             yield event({"tool_calls": [{"index": index, word: {key: piece}}]})
     more = picked(response.extra, CHOICE_EXTRA)
     yield event(picked(response.extra, MESSAGE_EXTRA), _finish(response), **more)
@@ -308,7 +295,7 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
 def encode_error(
     message: str, *, code: str | int | None = None, kind: str | None = None, metadata: Any = None
 ) -> dict[str, Any]:
-    """Write the body of a refusal."""
+    """Write the body of an error."""
     error: dict[str, Any] = {"message": message, "type": kind, "param": None, "code": code}
     if metadata is not None:
         error["metadata"] = metadata

@@ -1,4 +1,7 @@
-"""Fake Replicate: read the inputs of predictions, and write predictions, streams and errors as the vendor does."""
+"""Fake Replicate: read the inputs of predictions, and write predictions, streams and errors.
+
+The documentation of the dialect: https://replicate.com/docs/reference/http
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from llm_council.models.messages import ImagePart, Message, Part, Role, TextPart
 from llm_council.models.reply import GenerateResponse, Usage
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
 from llm_council.providers._replicate.request import DEFAULT, ModelInputs
-from llm_council.testing._mirrors._shared import build_image, build_request, enumerate_paths, need_text, split
+from llm_council.testing._mirrors import _shared
 
 __all__ = ["decode_request", "encode_error", "encode_events", "encode_response", "frame"]
 
@@ -44,7 +47,7 @@ def decode_request(payload: Any, inputs: ModelInputs = DEFAULT, *, model: str | 
             facts[field] = asked.pop(name)
     facts.update(_decode_stop(asked, inputs))
     facts.update(_decode_thinking(asked, inputs))
-    return build_request(facts, {**asked, **rest}, "$.input")
+    return _shared.build_request(facts, {**asked, **rest}, "$.input")
 
 
 def _decode_turns(asked: dict[str, Any], inputs: ModelInputs) -> list[Message]:
@@ -53,7 +56,7 @@ def _decode_turns(asked: dict[str, Any], inputs: ModelInputs) -> list[Message]:
         turns.append(Message(Role.SYSTEM, get_text(asked, inputs.system, "$.input")))
         del asked[inputs.system]
     if inputs.messages is not None and inputs.messages in asked:
-        listed = enumerate_paths(asked.pop(inputs.messages), f"$.input.{inputs.messages}")
+        listed = _shared.enumerate_paths(asked.pop(inputs.messages), f"$.input.{inputs.messages}")
         return [*turns, *(_decode_turn(*item) for item in listed)]
     if inputs.prompt not in asked:
         raise malformed(f"$.input.{inputs.prompt}", "a prompt", None)
@@ -64,7 +67,7 @@ def _decode_turns(asked: dict[str, Any], inputs: ModelInputs) -> list[Message]:
 
 def _decode_turn(value: Any, path: str) -> Message:
     turn = need_object(value, path)
-    return Message(need_text(turn, "role", path, "a role"), get_text(turn, "content", path))
+    return Message(_shared.need_text(turn, "role", path, "a role"), get_text(turn, "content", path))
 
 
 def _decode_images(asked: dict[str, Any], inputs: ModelInputs) -> list[ImagePart]:
@@ -73,13 +76,14 @@ def _decode_images(asked: dict[str, Any], inputs: ModelInputs) -> list[ImagePart
     if not isinstance(listed, list) or not listed or not all(isinstance(item, str) and item for item in listed):
         return []
     del asked[str(inputs.images)]
-    return [build_image(f"$.input.{inputs.images}", url=item) for item in listed]
+    return [_shared.build_image(f"$.input.{inputs.images}", url=item) for item in listed]
 
 
 def _decode_stop(asked: dict[str, Any], inputs: ModelInputs) -> dict[str, Any]:
     found = asked.get(inputs.stop) if inputs.stop is not None else None
     words = found
     if not inputs.takes_list(inputs.stop):
+        # A model that takes one string expects stop words separated by commas.
         words = found.split(",") if isinstance(found, str) and found else None
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         return {}
@@ -122,7 +126,7 @@ def encode_response(
         "id": response.request_id,
         "model": response.model,
         "status": status,
-        "output": None if response.text is None else split(response.text, 8),
+        "output": None if response.text is None else _shared.split(response.text, 8),
         "error": error,
         "urls": {} if stream_url is None else {"stream": stream_url},
     }
@@ -138,7 +142,7 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[tupl
         response: the answer.
         size: the maximum number of characters of text in one event.
     """
-    for piece in split(response.text, size):
+    for piece in _shared.split(response.text, size):
         yield "output", piece
     yield "done", "{}"
 

@@ -1,4 +1,7 @@
-"""Fake OpenAI: read requests to ``POST /responses``, and write replies and streams; errors are the chat's."""
+"""Fake OpenAI: read requests to ``POST /responses``, and write replies and streams. Errors are those of chat.
+
+The documentation of the dialect: https://platform.openai.com/docs/api-reference/responses
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,7 @@ from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.testing._mirrors._shared import (
-    build_image,
-    build_request,
-    enumerate_paths,
-    need_text,
-    split,
-    sse_frame,
-    take,
-    take_tools,
-)
+from llm_council.testing._mirrors import _shared
 
 __all__ = ["decode_request", "encode_events", "encode_response", "frame"]
 
@@ -46,12 +40,13 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def decode_request(payload: Any, options: ResponsesOptions = DEFAULT) -> GenerateRequest:
-    """Read a request, as a server does.
+    """Read the body of ``POST /responses``.
 
-    What has no place in a ``GenerateRequest``, or not in the form that ``encode_request`` writes, stays in ``extra``.
+    Fields that a ``GenerateRequest`` has no place for, or that ``encode_request`` writes in another form, stay in
+    ``extra``.
 
     Raises:
-        MalformedReply: the payload is no request of this dialect.
+        MalformedReply: the payload is not a request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
     for key, value in options.body.items():
@@ -66,19 +61,19 @@ def decode_request(payload: Any, options: ResponsesOptions = DEFAULT) -> Generat
         "messages": turns,
         "model": get_text(rest, "model", "$"),
         "stream": rest.pop("stream", False) is True,
-        **take(rest, "max_output_tokens", "max_tokens"),
-        **take(rest, "temperature"),
-        **take(rest, "top_p"),
+        **_shared.take(rest, "max_output_tokens", "max_tokens"),
+        **_shared.take(rest, "temperature"),
+        **_shared.take(rest, "top_p"),
         **_decode_tools(rest),
         **_decode_format(rest),
     }
     rest.pop("model", None)
     facts.update(_decode_reasoning(rest, options))
-    return build_request(facts, rest)
+    return _shared.build_request(facts, rest)
 
 
 def _decode_reasoning(rest: dict[str, Any], options: ResponsesOptions) -> dict[str, Any]:
-    """Read how to think, and leave out what follows from it: the summary, and reasoning in encrypted form."""
+    """Remove the effort, and what the encoder adds to it: a summary, and reasoning in encrypted form."""
     found = rest.get("reasoning")
     left = dict(found) if isinstance(found, dict) else {}
     config = None
@@ -104,7 +99,7 @@ def _decode_reasoning(rest: dict[str, Any], options: ResponsesOptions) -> dict[s
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = take_tools(rest, Tool.of, encode_tool)
+    facts: dict[str, Any] = _shared.take_tools(rest, Tool.of, encode_tool)
     choice = rest.get("tool_choice")
     name = choice.get("name") if isinstance(choice, dict) else choice
     if isinstance(name, str) and encode_choice(name) == choice:
@@ -143,14 +138,14 @@ def _decode_input(value: Any, options: ResponsesOptions) -> list[Message]:
         return [Message(Role.USER, value)]
     turns: list[Message] = []
     answer = _Answer(options)
-    for found, path in enumerate_paths(value, "$.input"):
+    for found, path in _shared.enumerate_paths(value, "$.input"):
         item = need_object(found, path)
         role = get_text(item, "role", path)
         word = get_text(item, "type", path) or "message"
         if word == "function_call_output":
             turns += [*answer.end(), _decode_result(item, path)]
         elif word == "message" and role != Role.ASSISTANT:
-            role = need_text(item, "role", path, "a role")
+            role = _shared.need_text(item, "role", path, "a role")
             turns += [*answer.end(), Message(role, _decode_content(item.get("content"), f"{path}.content"))]
         else:
             turns += answer.add(word, item, path)
@@ -164,35 +159,35 @@ def _decode_result(item: Mapping[str, Any], path: str) -> Message:
 
 
 class _Answer:
-    """An assistant's turn, gathered from its items: those kept unchanged come first, then text, then calls."""
+    """Collects an assistant's turn from its items: first items that are sent back unchanged, then text, then calls."""
 
     def __init__(self, options: ResponsesOptions) -> None:
         self._vendor = options.vendor
-        self._kept: list[ReasoningPart] = []
-        self._said: list[Part] | None = None
+        self._unchanged: list[ReasoningPart] = []
+        self._content: list[Part] | None = None
         self._calls: list[ToolCall] = []
 
     def add(self, word: str, item: dict[str, Any], path: str) -> list[Message]:
-        """Take an item; return the turn that ended before it."""
-        if word == "function_call" and item.keys() <= (_CALL if self._kept else _PLAIN_CALL):
+        """Add an item; return the turn that ended before it, if one did."""
+        if word == "function_call" and item.keys() <= (_CALL if self._unchanged else _PLAIN_CALL):
             self._calls.append(_read_call(item, path))
             return []
         is_plain = word == "message" and "id" not in item and "status" not in item
-        before = self.end() if self._calls or self._said is not None else []
+        before = self.end() if self._calls or self._content is not None else []
         if is_plain:
-            said = "".join(text_in(part.data) for part in self._kept if part.data is not None)
+            said = "".join(text_in(part.data) for part in self._unchanged if part.data is not None)
             content = _decode_content(item.get("content"), f"{path}.content")
-            self._said = [TextPart(text=said), *content] if said else content
+            self._content = [TextPart(text=said), *content] if said else content
         else:
-            self._kept.append(ReasoningPart(vendor=self._vendor, data=item))
+            self._unchanged.append(ReasoningPart(vendor=self._vendor, data=item))
         return before
 
     def end(self) -> list[Message]:
-        """Return the turn so far, if there is one, and begin another."""
-        if not (self._kept or self._calls or self._said is not None):
+        """Return the turn so far, if there is one, and start another."""
+        if not (self._unchanged or self._calls or self._content is not None):
             return []
-        turn = Message(Role.ASSISTANT, [*self._kept, *(self._said or ())], tool_calls=self._calls)
-        self._kept, self._said, self._calls = [], None, []
+        turn = Message(Role.ASSISTANT, [*self._unchanged, *(self._content or ())], tool_calls=self._calls)
+        self._unchanged, self._content, self._calls = [], None, []
         return [turn]
 
 
@@ -200,14 +195,14 @@ def _decode_content(value: Any, path: str) -> list[Part]:
     if isinstance(value, str):
         return [TextPart(text=value)]
     parts: list[Part] = []
-    for item, here in enumerate_paths(value, path):
+    for item, here in _shared.enumerate_paths(value, path):
         part = need_object(item, here)
         word = get_text(part, "type", here)
         if word in ("input_text", "output_text"):
             parts.append(TextPart(text=get_text(part, "text", here) or ""))
         elif word == "input_image" and part.get("image_url") is not None:
             url, detail = get_text(part, "image_url", here), get_text(part, "detail", here)
-            parts.append(build_image(here, url=url, detail=detail))
+            parts.append(_shared.build_image(here, url=url, detail=detail))
         else:
             raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known", path=here)
     return parts
@@ -216,7 +211,7 @@ def _decode_content(value: Any, path: str) -> list[Part]:
 def _read_call(item: Mapping[str, Any], path: str) -> ToolCall:
     return ToolCall(
         id=get_text(item, "call_id", path) or "",
-        name=need_text(item, "name", path, "a name"),
+        name=_shared.need_text(item, "name", path, "a name"),
         arguments=get_text(item, "arguments", path) or "",
         extra={key: value for key, value in item.items() if key not in _PLAIN_CALL},
     )
@@ -248,10 +243,10 @@ def _envelope(response: GenerateResponse) -> dict[str, Any]:
 
 def _items(response: GenerateResponse) -> list[Item]:
     items: list[Item] = [dict(part.data) for part in response.reasoning_parts if part.data is not None]
-    said = "".join(text_in(item) for item in items)
-    text = None if response.text is None else response.text.removeprefix(said)
+    texts = "".join(text_in(item) for item in items)
+    text = None if response.text is None else response.text.removeprefix(texts)
     content: list[Item] = []
-    if text is not None and (text or not said):
+    if text is not None and (text or not texts):
         notes = list(response.extra.get("annotations", ()))
         content.append({"type": "output_text", "text": text, "annotations": notes})
     if response.refusal is not None:
@@ -266,18 +261,15 @@ def _items(response: GenerateResponse) -> list[Item]:
 def _call(call: ToolCall) -> Item:
     is_custom = call.extra.get("type") == CUSTOM
     word, key = ("custom_tool_call", "input") if is_custom else ("function_call", "arguments")
-    said = {"call_id": call.id, "name": call.name, key: call.arguments}
-    return {**call.extra, "type": word, **said, "status": "completed"}
+    fields = {"call_id": call.id, "name": call.name, key: call.arguments}
+    return {**call.extra, "type": word, **fields, "status": "completed"}
 
 
 def _usage(response: GenerateResponse) -> dict[str, Any] | None:
     usage = response.usage or Usage()
     counts: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": {
-            "cached_tokens": usage.cached_tokens,
-            "cache_write_tokens": usage.cache_write_tokens,
-        },
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens},
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.total_tokens,
@@ -290,8 +282,8 @@ def _usage(response: GenerateResponse) -> dict[str, Any] | None:
 
 
 def frame(event: dict[str, Any]) -> bytes:
-    """Write one event of a stream: its name is its type."""
-    return sse_frame(event, str(event.get("type", "message")))
+    """Write one event of a stream: the event's name is also its ``type``."""
+    return _shared.sse_frame(event, str(event.get("type", "message")))
 
 
 def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict[str, Any]]:
@@ -299,7 +291,7 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
 
     Args:
         response: the answer.
-        size: most characters of text in one event.
+        size: the maximum number of characters of text in one event.
     """
     reply = encode_response(response)
     begun = {**reply, "status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
@@ -320,13 +312,13 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
 def _pieces(item: Item, size: int) -> Iterator[dict[str, Any]]:
     if item["type"] in _ARGUMENTS:
         key = _ARGUMENTS[item["type"]]
-        for words in split(item[key], size):
+        for words in _shared.split(item[key], size):
             yield {"type": f"response.{item['type']}_{key}.delta", "delta": words}
         yield {"type": f"response.{item['type']}_{key}.done", key: item[key]}
     elif item["type"] == "message":
         for index, part in enumerate(item["content"]):
             kind, key = ("output_text", "text") if part["type"] == "output_text" else ("refusal", "refusal")
-            for words in split(part[key], size):
+            for words in _shared.split(part[key], size):
                 yield {"type": f"response.{kind}.delta", "content_index": index, "delta": words}
             yield {"type": f"response.{kind}.done", "content_index": index, key: part[key]}
             yield {"type": "response.content_part.done", "content_index": index, "part": part}
@@ -334,6 +326,6 @@ def _pieces(item: Item, size: int) -> Iterator[dict[str, Any]]:
         shown = ("content", "reasoning_text", "content_index") if item.get("content") else None
         key, kind, place = shown or ("summary", "reasoning_summary_text", "summary_index")
         for index, part in enumerate(item.get(key) or ()):
-            for words in split(part["text"], size):
+            for words in _shared.split(part["text"], size):
                 yield {"type": f"response.{kind}.delta", place: index, "delta": words}
             yield {"type": f"response.{kind}.done", place: index, "text": part["text"]}

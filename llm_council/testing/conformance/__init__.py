@@ -1,6 +1,7 @@
-"""Prove an adapter right: subclass ``ProviderConformance``, or run ``python -m llm_council.testing pkg:MyProvider``.
+"""Test an adapter: subclass ``ProviderConformance``, or run ``python -m llm_council.testing pkg:MyProvider``.
 
-Every promise is one test. It plays a vendor on a real loopback socket, and fails with one line that names the promise.
+Every promise is one test. It runs the adapter against a fake vendor on a loopback socket, and fails with one line that
+names the promise and what was found.
 """
 
 from __future__ import annotations
@@ -8,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llm_council.testing.conformance._answers import Answers
+from llm_council.testing.conformance._base import KEY
 from llm_council.testing.conformance._faults import Faults
-from llm_council.testing.conformance._life import Life
-from llm_council.testing.conformance._promise import (
+from llm_council.testing.conformance._lifecycle import Lifecycle
+from llm_council.testing.conformance._promises import (
     BrokenPromise,
     CannotPlay,
     Outcome,
     Player,
     Stage,
     Verdict,
+    check,
     promise,
     promises,
-    prove,
 )
-from llm_council.testing.conformance._stand import KEY
 
 __all__ = [
     "KEY",
@@ -37,30 +38,31 @@ __all__ = [
 ]
 
 
-class ProviderConformance(Answers, Faults, Life):
-    """The promises of every adapter, as tests of pytest.
+class ProviderConformance(Answers, Faults, Lifecycle):
+    """The promises of every adapter, as pytest tests.
 
-    A subclass says which adapter it is::
+    A subclass names the adapter::
 
         class TestMyProvider(ProviderConformance):
             provider = MyProvider
 
-    An adapter that is made in a way of its own overrides ``make``; one that is not reached over HTTP overrides
-    ``playing``, which yields a ``Stage``: the adapter, and a ``Player`` in the vendor's place.
+    Override ``make`` if the adapter's class takes other arguments than ``base_url``, ``api_key`` and
+    ``default_model``. Override ``playing`` if the adapter does not speak HTTP: it yields a ``Stage``, which is the
+    adapter and a ``Player`` in the vendor's place.
 
     Attributes:
         provider: the adapter's class.
-        speaks: the dialect of the fake vendor, by name, or a ``Dialect`` of your own; None takes that of the built-in
-            class that the adapter comes from, else ``"openai"``.
-        model: the default model that the adapter gets, where it takes one.
+        speaks: the dialect of the fake vendor: a name, or a ``Dialect`` of your own. None takes the dialect of the
+            built-in class that the adapter inherits from, or else ``"openai"``.
+        model: the default model that is passed to the adapter, if it takes one.
         options: further arguments of its class.
-        key_variable: the environment variable of its key; None takes the class's ``API_KEY_ENV``, and without one the
+        key_variable: the environment variable for its key. None takes the class's ``API_KEY_ENV``; without one the
             key is passed as ``api_key``.
-        backends: the event loops that it runs in: ``"asyncio"``, ``"trio"``.
-        not_kept: promises, by the names of their tests without ``test_``, that the adapter does not keep, and why. One
-            that it keeps after all fails.
-        patience: most seconds for one promise.
-        quick: most seconds for what must be prompt: a connection that closes, the first piece of a stream.
+        backends: the event loops to test in: ``"asyncio"``, ``"trio"``.
+        not_kept: the promises that the adapter does not keep, each with the reason. A key is the name of a test
+            without ``test_``. The test of a listed promise fails if the adapter keeps it.
+        patience: the maximum seconds for one promise.
+        quick: the maximum seconds for what must be prompt: closing a connection, the first chunk of a stream.
     """
 
 
@@ -68,9 +70,9 @@ def outcomes(stand: ProviderConformance, names: tuple[str, ...] = ()) -> Iterato
     """Check an adapter's promises one after another, without pytest.
 
     Args:
-        stand: what says which adapter it is.
-        names: the promises; none stands for all.
+        stand: an instance of the class that names the adapter.
+        names: the promises to check; empty for all.
     """
-    for kept in promises(stand):
-        if not names or kept.name in names:
-            yield prove(stand, kept)
+    for each in promises(stand):
+        if not names or each.name in names:
+            yield check(stand, each)

@@ -1,4 +1,4 @@
-"""Promises about answers: what is asked arrives, and what is said comes back."""
+"""Promises about answers: the request reaches the vendor, and the vendor's answer comes back."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from llm_council.models import (
 )
 from llm_council.providers._call import returns
 from llm_council.providers.base import ProviderAdapter, call, stream
-from llm_council.testing.conformance._promise import Player, broken, promise
-from llm_council.testing.conformance._stand import ASK, ODD, TEXT, Stand, each_way, whole_stream
-from llm_council.testing.servers import Asked, Hang
+from llm_council.testing.conformance._base import ASK, ODD_TEXT, TEXT, ConformanceBase, both_ways, call_streamed
+from llm_council.testing.conformance._promises import Player, fail, promise
+from llm_council.testing.servers import Hang
 
 __all__ = ["Answers"]
 
@@ -46,37 +46,37 @@ _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhg
 _SAMPLING = {"temperature", "top_p", "topP", "p", "k", "top_k", "topK", "stop", "stop_sequences", "stopSequences"}
 
 
-class Answers(Stand):
-    """What is asked arrives, and what is said comes back."""
+class Answers(ConformanceBase):
+    """The request reaches the vendor, and the vendor's answer comes back."""
 
     @promise("generate returns a response, a string, or an async iterator of these")
     async def test_returns(self) -> None:
-        """Look at what ``generate`` returns, before the door makes anything of it."""
+        """Look at what ``generate`` returns before ``call`` converts it."""
         async with self.stage(TEXT) as stage:
             for request in (ASK, attrs.evolve(ASK, stream=True)):
                 value = await returns.invoke(stage.adapter.generate, request)
                 if hasattr(value, "__aiter__"):
                     for item in [item async for item in value]:
-                        _one_of(item, "yielded")
+                        _require_answer(item, "yielded")
                 else:
-                    _one_of(value, "returned")
+                    _require_answer(value, "returned")
 
     @promise("the vendor's text is the answer, whole and as a stream")
     async def test_answers(self) -> None:
-        """Compare the text, down to characters that line splitters take for an end."""
+        """Compare the text, with characters in it that some line splitters take for a line end."""
         async with self.stage(TEXT) as stage:
-            for response in await each_way(stage.adapter):
+            for response in await both_ways(stage.adapter):
                 if response.text != TEXT:
-                    broken(f"the vendor said {TEXT!r}, and the answer is {response.text!r}")
-            stage.vendor.said = ODD
-            for ask in (call, whole_stream):
+                    fail(f"the vendor said {TEXT!r}, and the answer is {response.text!r}")
+            stage.vendor.said = ODD_TEXT
+            for ask in (call, call_streamed):
                 try:
                     found = repr((await ask(stage.adapter, ASK)).text)
                 except ProviderError as error:
                     found = f"{type(error).__name__}: {error.message}"
-                if found != repr(ODD):
+                if found != repr(ODD_TEXT):
                     hint = "lines end at \\n alone, and httpx's aiter_lines() ends them there too"
-                    broken(f"the vendor said {ODD!r}, with U+2028 in it, and it was read as {found}: {hint}")
+                    fail(f"the vendor said {ODD_TEXT!r}, with U+2028 in it, and it was read as {found}: {hint}")
 
     @promise("every turn of a conversation, the system's too, reaches the vendor")
     async def test_conversation(self) -> None:
@@ -90,95 +90,96 @@ class Answers(Stand):
         async with self.stage(TEXT) as stage:
             await call(stage.adapter, GenerateRequest(messages=turns))
             for word in ("turn-one", "turn-two", "turn-three", "turn-four"):
-                _arrived(stage.vendor, word, f"the turn with {word!r}")
+                _require_sent(stage.vendor, word, f"the turn with {word!r}")
 
     @promise("knobs are sent when they are set, or an adjustment says what became of them; none is sent unset")
     async def test_knobs(self) -> None:
-        """Set every knob once, and none."""
+        """Call with no sampling parameter, then with all of them."""
         values: dict[str, Any] = {"temperature": 0.25, "top_p": 0.75, "max_tokens": 77, "stop": "HALT7"}
         async with self.stage(TEXT) as stage:
             await call(stage.adapter, ASK)
-            unasked = _SAMPLING & _keys(stage.vendor.calls[-1].json)
-            if unasked:
-                broken(f"{', '.join(sorted(unasked))} was sent although nobody set it")
+            unset = _SAMPLING & _keys(stage.vendor.calls[-1].json)
+            if unset:
+                fail(f"{', '.join(sorted(unset))} was sent although nobody set it")
             response = await call(stage.adapter, attrs.evolve(ASK, **values))
-            told = {change.field for change in response.adjustments}
+            adjusted = {change.field for change in response.adjustments}
             for field, value in values.items():
-                if field not in told:
-                    _arrived(stage.vendor, value, f"{field}={value!r}")
+                if field not in adjusted:
+                    _require_sent(stage.vendor, value, f"{field}={value!r}")
 
     @promise("what a request's extra holds is sent as it is, and what its metadata holds is not")
     async def test_extra(self) -> None:
-        """Send one of each."""
+        """Send one ``extra`` field and one ``metadata`` field."""
         async with self.stage(TEXT) as stage:
             await call(stage.adapter, attrs.evolve(ASK, metadata={"note": "meta-7"}, extra={"x_house": "extra-7"}))
-            _arrived(stage.vendor, "extra-7", "extra={'x_house': 'extra-7'}")
+            _require_sent(stage.vendor, "extra-7", "extra={'x_house': 'extra-7'}")
             if stage.vendor.calls[-1].holds("meta-7"):
-                broken("the request's metadata was sent")
+                fail("the request's metadata was sent")
 
     @promise("tools and their results reach the vendor, and its calls come back; without tool_use nothing is sent")
     async def test_tools(self) -> None:
-        """Offer a tool, have it called, and send its result."""
+        """Offer a tool, let the vendor call it, and send its result."""
         calls = [ToolCall(id="call_7", name="get_weather", arguments='{"city": "Oslo"}')]
         said = GenerateResponse(tool_calls=calls, finish_reason=FinishReason.TOOL_CALLS)
         request = attrs.evolve(ASK, tools=[_WEATHER])
-        async with self.stage(said if _capable(self, "tool_use") else TEXT) as stage:
+        declared = getattr(self.provider, "capabilities", None)
+        async with self.stage(said if getattr(declared, "tool_use", True) is True else TEXT) as stage:
             if not stage.adapter.capabilities.tool_use:
-                await _refused(stage.adapter, stage.vendor, request, "tools")
+                await _require_refusal(stage.adapter, stage.vendor, request, "tools")
                 return
-            for response in await each_way(stage.adapter, request):
-                _arrived(stage.vendor, "get_weather", "the tool 'get_weather'")
+            for response in await both_ways(stage.adapter, request):
+                _require_sent(stage.vendor, "get_weather", "the tool 'get_weather'")
                 back = [(found.name, found.parse()) for found in response.tool_calls]
                 if back != [("get_weather", {"city": "Oslo"})]:
-                    broken(f"the vendor called get_weather(city='Oslo'), and what came back is {back!r}")
+                    fail(f"the vendor called get_weather(city='Oslo'), and what came back is {back!r}")
             turn = response.to_message()
             result = Message("tool", "Rain, 7 degrees", tool_call_id=turn.tool_calls[0].id, name="get_weather")
             stage.vendor.said = TEXT
             await call(stage.adapter, GenerateRequest(messages=[*ASK.turns(), turn, result], tools=[_WEATHER]))
-            _arrived(stage.vendor, "Rain, 7 degrees", "the tool's result")
+            _require_sent(stage.vendor, "Rain, 7 degrees", "the tool's result")
 
     @promise("a schema reaches the vendor, natively or in the prompt, and the JSON comes back")
     async def test_schema(self) -> None:
-        """Ask for an answer in a schema."""
+        """Call with a schema."""
         async with self.stage('{"verdict_word": "yes"}') as stage:
             request = attrs.evolve(ASK, structured_output=StructuredOutput(json_schema=_SCHEMA))
             response = await call(stage.adapter, request)
-            _arrived(stage.vendor, "verdict_word", "the schema's 'verdict_word'")
+            _require_sent(stage.vendor, "verdict_word", "the schema's 'verdict_word'")
             value = response.structured
             if value is None:
                 value = json.loads(response.text or "null")
             if value != {"verdict_word": "yes"}:
-                broken(f"the vendor said {{'verdict_word': 'yes'}}, and the answer is {value!r}")
+                fail(f"the vendor said {{'verdict_word': 'yes'}}, and the answer is {value!r}")
 
     @promise("images reach the vendor; without multimodal nothing is sent")
     async def test_images(self) -> None:
-        """Send a pixel."""
+        """Send a picture of one pixel."""
         picture = (TextPart(text="What is this?"), ImagePart(data=_PIXEL, media_type="image/png"))
         request = GenerateRequest(messages=[Message("user", picture)])
         async with self.stage(TEXT) as stage:
             if not stage.adapter.capabilities.multimodal:
-                await _refused(stage.adapter, stage.vendor, request, "images")
+                await _require_refusal(stage.adapter, stage.vendor, request, "images")
                 return
             await call(stage.adapter, request)
-            _arrived(stage.vendor, _PIXEL, "the image")
+            _require_sent(stage.vendor, _PIXEL, "the image")
 
     @promise("a wish for reasoning changes what is sent, or an adjustment says what became of it")
     async def test_reasoning(self) -> None:
-        """Compare a request with such a wish to one without."""
+        """Compare a request that asks for reasoning with one that does not."""
         async with self.stage(TEXT) as stage:
             await call(stage.adapter, ASK)
             response = await call(stage.adapter, attrs.evolve(ASK, reasoning=ReasoningConfig(effort="high")))
-            told = any(change.field == "reasoning" for change in response.adjustments)
-            plain, wished = map(_content, stage.vendor.calls[-2:])
-            if plain == wished and not told:
-                broken("the wish for reasoning changed nothing, and no adjustment says so")
+            adjusted = any(change.field == "reasoning" for change in response.adjustments)
+            plain, reasoning = ((asked.path, asked.query, asked.body) for asked in stage.vendor.calls[-2:])
+            if plain == reasoning and not adjusted:
+                fail("the wish for reasoning changed nothing, and no adjustment says so")
 
     @promise("a declared stream arrives while the vendor writes, and closing it early closes its connection")
     async def test_streaming(self) -> None:
-        """Read the first piece from a vendor that has not finished, and leave."""
+        """Read the first chunk from a vendor that has not finished, and close the stream."""
         long = " ".join(f"word{number}" for number in range(60))
         async with self.stage(TEXT) as stage:
-            await each_way(stage.adapter)
+            await both_ways(stage.adapter)
             if not stage.adapter.capabilities.streaming:
                 return
             stage.vendor.said = Hang(long)
@@ -188,76 +189,73 @@ class Answers(Stand):
                     if piece.text:
                         break
             except ProviderError as error:
-                broken(f"no piece came before the vendor had finished: {type(error).__name__}: {error.message}")
+                fail(f"no piece came before the vendor had finished: {type(error).__name__}: {error.message}")
             finally:
                 await pieces.aclose()
             await self.left(stage.vendor, "the stream was closed early")
 
     @promise("tokens are counted as the vendor counts them, or not at all")
     async def test_usage(self) -> None:
-        """Compare both counts."""
+        """Compare the counts of the answer with the vendor's."""
         said = GenerateResponse(text=TEXT, usage=Usage(input_tokens=31, output_tokens=17))
         async with self.stage(said) as stage:
-            for response in await each_way(stage.adapter):
+            for response in await both_ways(stage.adapter):
                 usage = response.usage
                 if usage is not None and not (usage.input_tokens in (31, None) and usage.output_tokens in (17, None)):
-                    broken(f"the vendor counted 31 in and 17 out, and the answer says {usage!r}")
+                    fail(f"the vendor counted 31 in and 17 out, and the answer says {usage!r}")
 
     @promise("an answer that was cut at max_tokens says so")
     async def test_finish(self) -> None:
-        """Let the vendor cut."""
+        """Let the vendor end the answer at the limit."""
         said = GenerateResponse(text="Half of an", finish_reason=FinishReason.LENGTH)
         async with self.stage(said) as stage:
-            for ask in (call, whole_stream):
+            for ask in (call, call_streamed):
                 try:
                     response = await ask(stage.adapter, ASK)
                 except TruncatedReply:
                     continue
-                if response.finish_reason is None and await _speaks_in_strings(stage.adapter):
+                if response.finish_reason is None and await _yields_only_strings(stage.adapter):
                     continue
                 if response.finish_reason != FinishReason.LENGTH:
-                    broken(f"its finish_reason is {response.finish_reason!r}, not 'length'")
+                    fail(f"its finish_reason is {response.finish_reason!r}, not 'length'")
 
     @promise("it has a name and capabilities, supports() agrees with these, and an unknown word is no")
     async def test_identity(self) -> None:
-        """Ask for every word, and for one that nobody knows."""
+        """Ask for every capability, and for one that does not exist."""
         async with self.stage(TEXT) as stage:
             adapter = stage.adapter
             name = getattr(adapter, "name", None)
             if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_." for c in name):
-                broken(f"its name is {name!r}: letters, digits, '-', '_' and '.'")
+                fail(f"its name is {name!r}: letters, digits, '-', '_' and '.'")
             if not isinstance(getattr(adapter, "capabilities", None), ProviderCapabilities):
-                broken("its capabilities are no ProviderCapabilities")
+                fail("its capabilities are no ProviderCapabilities")
             for word in ("streaming", "tool_use", "structured_output", "multimodal", "reasoning", "telepathy"):
                 said = await adapter.supports(word)
                 if said is not adapter.capabilities.has(word):
-                    broken(f"supports({word!r}) is {said!r}, and its capabilities say {not said}")
+                    fail(f"supports({word!r}) is {said!r}, and its capabilities say {not said}")
             if adapter.cache_identity() != adapter.cache_identity():
-                broken("cache_identity() gives two answers")
+                fail("cache_identity() gives two answers")
 
 
-def _one_of(value: Any, did: str) -> None:
+def _require_answer(value: Any, did: str) -> None:
     if isinstance(value, GenerateResponse | GenerateChunk | str):
         return
-    broken(f"generate {did} {type(value).__name__}: return a GenerateResponse, a string, or an async iterator of these")
+    fail(f"generate {did} {type(value).__name__}: return a GenerateResponse, a string, or an async iterator of these")
 
 
-async def _speaks_in_strings(adapter: ProviderAdapter) -> bool:
-    """Tell whether ``generate`` gives nothing but strings, which cannot say why they end."""
+async def _yields_only_strings(adapter: ProviderAdapter) -> bool:
+    """Return True if ``generate`` gives nothing but strings, which carry no finish reason."""
     value = await returns.invoke(adapter.generate, ASK)
     if hasattr(value, "__aiter__"):
         return all([isinstance(item, str) async for item in value])
     return isinstance(value, str)
 
 
-def _arrived(vendor: Player, value: Any, what: str) -> None:
-    asked = [call for call in vendor.calls if call.body] or vendor.calls  # what follows an answer only looks at it
+def _require_sent(vendor: Player, value: Any, what: str) -> None:
+    # A request without a body follows up on a call: Replicate streams an answer from an address of its own.
+    asked = [call for call in vendor.calls if call.body] or vendor.calls
     if not asked or not asked[-1].holds(value):
-        broken(f"{what} did not reach the vendor")
-
-
-def _content(asked: Asked) -> tuple[str, str, bytes]:
-    return asked.path, asked.query, asked.body
+        fail(f"{what} did not reach the vendor")
 
 
 def _keys(value: Any) -> set[str]:
@@ -266,15 +264,11 @@ def _keys(value: Any) -> set[str]:
     return set().union(*map(_keys, value)) if isinstance(value, list) else set()
 
 
-def _capable(stand: Stand, word: str) -> bool:
-    return getattr(getattr(stand.provider, "capabilities", None), word, True) is True
-
-
-async def _refused(adapter: ProviderAdapter, vendor: Player, request: GenerateRequest, what: str) -> None:
+async def _require_refusal(adapter: ProviderAdapter, vendor: Player, request: GenerateRequest, what: str) -> None:
     try:
         await call(adapter, request)
     except CapabilityMissing:
         if vendor.calls:
-            broken(f"{what} were refused after a call was sent")
+            fail(f"{what} were refused after a call was sent")
         return
-    broken(f"{what} were taken although its capabilities say no")
+    fail(f"{what} were taken although its capabilities say no")

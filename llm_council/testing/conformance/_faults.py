@@ -1,9 +1,8 @@
-"""Promises about what goes wrong: it is never an answer, it is said as it is, and nothing is left behind."""
+"""Promises about failures: each is raised as the right error, never taken for an answer, and leaves nothing open."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,13 +21,13 @@ from llm_council.errors import (
 )
 from llm_council.models import GenerateResponse
 from llm_council.providers.base import call
-from llm_council.testing.conformance._promise import broken, promise
-from llm_council.testing.conformance._stand import ASK, TEXT, Stand, each_way, listening, whole_stream
+from llm_council.testing.conformance._base import ASK, TEXT, ConformanceBase, both_ways, call_streamed, captured_logs
+from llm_council.testing.conformance._promises import fail, promise
 from llm_council.testing.servers import Cut, Edited, Hang, Raw, Refuse, Said
 
 __all__ = ["Faults"]
 
-_NOTHING: tuple[Said, ...] = (
+_EMPTY: tuple[Said, ...] = (
     Raw(b""),
     Raw(b"{}"),
     Raw(b"null"),
@@ -37,7 +36,7 @@ _NOTHING: tuple[Said, ...] = (
     Raw(b"<html>Sign in</html>", media_type="text/html"),
     GenerateResponse(text=""),
 )
-_ODD: tuple[Any, ...] = (None, -1, "12", 1.5, 10**30, True, [], {}, {"all": "many"})
+_ODD_COUNTS: tuple[Any, ...] = (None, -1, "12", 1.5, 10**30, True, [], {}, {"all": "many"})
 _REFUSALS: tuple[tuple[Refuse, type[ApiError], bool], ...] = (
     (Refuse(status=400, message="words-of-400"), RequestRejected, False),
     (Refuse(status=401, message="words-of-401"), AuthenticationFailed, False),
@@ -46,22 +45,23 @@ _REFUSALS: tuple[tuple[Refuse, type[ApiError], bool], ...] = (
 )
 
 
-class Faults(Stand):
-    """What goes wrong is never an answer, is said as it is, and leaves nothing behind."""
+class Faults(ConformanceBase):
+    """Failures are raised as the right error, never taken for an answer, and leave nothing open."""
 
     @promise("an empty reply is an error, never an answer")
     async def test_empty(self) -> None:
-        """Say nothing, in several ways."""
+        """Reply with nothing, in several ways."""
         async with self.stage(TEXT) as stage:
-            for nothing in _NOTHING:
-                stage.vendor.said = nothing
-                for ask in (call, whole_stream):
+            for empty in _EMPTY:
+                stage.vendor.said = empty
+                shown = empty.body.decode() if isinstance(empty, Raw) else "an empty text"
+                for ask in (call, call_streamed):
                     try:
                         response = await ask(stage.adapter, ASK)
                     except ProviderError:
                         continue
                     if ask is call or response.text or response.tool_calls:
-                        broken(f"the vendor said nothing ({_told(nothing)}), and the answer is {response.text!r}")
+                        fail(f"the vendor said nothing ({shown}), and the answer is {response.text!r}")
 
     @promise("a reply whose connection ends too early is an error, never an answer")
     async def test_cut(self) -> None:
@@ -69,23 +69,23 @@ class Faults(Stand):
         async with self.stage(TEXT) as stage:
             for share in (0.2, 0.7):
                 stage.vendor.said = Cut(TEXT, share)
-                for ask in (call, whole_stream):
+                for ask in (call, call_streamed):
                     try:
                         response = await ask(stage.adapter, ASK)
                     except ProviderError:
                         continue
-                    broken(f"the reply was cut after {share:.0%}, and the answer is {response.text!r}")
+                    fail(f"the reply was cut after {share:.0%}, and the answer is {response.text!r}")
 
     @promise("an error in the middle of a stream is an error, never the end of an answer")
     async def test_midway(self) -> None:
         """Fail after the first words."""
         async with self.stage(Refuse(status=503, message="words-of-503", after="The first words")) as stage:
-            for ask in (call, whole_stream):
+            for ask in (call, call_streamed):
                 try:
                     response = await ask(stage.adapter, ASK)
                 except ProviderError:
                     continue
-                broken(f"the vendor failed, and the answer is {response.text!r}")
+                fail(f"the vendor failed, and the answer is {response.text!r}")
 
     @promise("a refusal is the error of its status, with the vendor's words and the delay that it asks for")
     async def test_errors(self) -> None:
@@ -93,55 +93,55 @@ class Faults(Stand):
         async with self.stage(TEXT) as stage:
             for refuse, kind, retryable in _REFUSALS:
                 stage.vendor.said = refuse
-                for ask in (call, whole_stream):
+                for ask in (call, call_streamed):
                     try:
                         await ask(stage.adapter, ASK)
                     except ProviderError as error:
-                        _judge(error, refuse, kind, retryable=retryable)
+                        _check_error(error, refuse, kind, retryable=retryable)
                     else:
-                        broken(f"the vendor refused with {refuse.status}, and that was taken for an answer")
+                        fail(f"the vendor refused with {refuse.status}, and that was taken for an answer")
 
     @promise("one call asks the vendor once: trying again is the council's part")
     async def test_retries(self) -> None:
         """Count the calls after a failure that may be tried again."""
         async with self.stage(Refuse(status=503, message="busy")) as stage:
-            for ask in (call, whole_stream):
+            for ask in (call, call_streamed):
                 before = len(stage.vendor.calls)
                 try:
                     await ask(stage.adapter, ASK)
                 except ProviderError:
                     made = len(stage.vendor.calls) - before
                     if made > 1:
-                        broken(f"a failed call asked the vendor {made} times")
+                        fail(f"a failed call asked the vendor {made} times")
 
     @promise("odd counts of tokens spoil no answer, and none becomes 0")
     async def test_odd_usage(self) -> None:
-        """Say odd things where tokens are counted."""
+        """Replace the counts of tokens by values that no one expects."""
         keys = self._usage_keys()
         async with self.stage(TEXT) as stage:
-            for odd in ("gone", *_ODD):
+            for odd in ("gone", *_ODD_COUNTS):
                 for inside in (False, True):
-                    stage.vendor.said = Edited(TEXT, partial(_falsified, keys=keys, odd=odd, inside=inside))
+                    stage.vendor.said = Edited(TEXT, partial(_with_counts, keys=keys, odd=odd, inside=inside))
                     try:
-                        responses = await each_way(stage.adapter)
+                        responses = await both_ways(stage.adapter)
                     except CouncilError as error:
-                        broken(
+                        fail(
                             f"usage of {odd!r} is an error, {error.message!r}: Usage.counted() reads what vendors write"
                         )
                     for response in responses:
                         if response.text != TEXT:
-                            broken(f"usage of {odd!r} made the answer {response.text!r}")
+                            fail(f"usage of {odd!r} made the answer {response.text!r}")
                         usage = response.usage
                         if usage is not None and 0 in (usage.input_tokens, usage.output_tokens):
-                            broken(f"usage of {odd!r} was counted as 0 tokens: unknown is None")
+                            fail(f"usage of {odd!r} was counted as 0 tokens: unknown is None")
 
     @promise("fields that nobody knows yet change nothing")
     async def test_unknown_fields(self) -> None:
         """Add a field to every object of the reply."""
-        async with self.stage(Edited(TEXT, _with_more)) as stage:
-            for response in await each_way(stage.adapter):
+        async with self.stage(Edited(TEXT, _with_unknown_fields)) as stage:
+            for response in await both_ways(stage.adapter):
                 if response.text != TEXT:
-                    broken(f"with unknown fields beside it, the answer became {response.text!r}")
+                    fail(f"with unknown fields beside it, the answer became {response.text!r}")
 
     @promise("a cancelled call ends at once and closes its connection; the next call works")
     async def test_cancellation(self) -> None:
@@ -150,78 +150,84 @@ class Faults(Stand):
             await call(stage.adapter, ASK)
             stage.vendor.said = Hang()
             wanted = len(stage.vendor.asked) + 1
-            with listening("llm_council", logging.WARNING) as warned:
+            with captured_logs("llm_council", logging.WARNING) as warned:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(call, stage.adapter, ASK)
                     if not await anyio.to_thread.run_sync(stage.vendor.wait_asked, wanted, self.patience / 2):
-                        broken("a call did not reach the vendor")
+                        fail("a call did not reach the vendor")
                     tasks.cancel_scope.cancel()
             if any("does not heed its cancellation" in line for line in warned):
-                broken("it does not heed its cancellation")
+                fail("it does not heed its cancellation")
             await self.left(stage.vendor, "the call was cancelled")
             stage.vendor.said = TEXT
             if (await call(stage.adapter, ASK)).text != TEXT:
-                broken("the call after a cancelled one got another answer")
+                fail("the call after a cancelled one got another answer")
 
     @promise("a call whose time is up raises TimedOut and closes its connection")
     async def test_timeouts(self) -> None:
         """Ask a vendor that hangs, for a short time."""
         async with self.stage(TEXT) as stage:
-            await call(stage.adapter, ASK)  # the first call may load what the others find
+            await call(stage.adapter, ASK)  # the first call may import modules, which takes time
             stage.vendor.said = Hang()
             before = len(stage.vendor.asked)
             for seconds in (0.15, 1.5, self.quick):
                 try:
                     await call(stage.adapter, ASK, deadline=seconds)
                 except TimedOut:
-                    if len(stage.vendor.asked) > before:  # else the time was too short to arrive in
+                    if len(stage.vendor.asked) > before:  # else the time was too short to reach the vendor
                         break
                 except ProviderError as error:
-                    broken(f"time was up, and what came is {type(error).__name__}: {error.message}")
+                    fail(f"time was up, and what came is {type(error).__name__}: {error.message}")
                 else:
-                    broken("the vendor hung, and there is an answer")
+                    fail("the vendor hung, and there is an answer")
             await self.left(stage.vendor, "the call's time was up")
 
 
-def _judge(error: ProviderError, refuse: Refuse, kind: type[ApiError], *, retryable: bool) -> None:
+def _check_error(error: ProviderError, refuse: Refuse, kind: type[ApiError], *, retryable: bool) -> None:
     if not isinstance(error, kind):
-        broken(f"status {refuse.status} became {type(error).__name__} ({error.message}), not {kind.__name__}")
+        fail(f"status {refuse.status} became {type(error).__name__} ({error.message}), not {kind.__name__}")
     if error.retryable is not retryable:
-        broken(f"status {refuse.status} is {'not ' * (not error.retryable)}retryable")
+        fail(f"status {refuse.status} is {'not ' * (not error.retryable)}retryable")
     if refuse.message not in f"{error.message} {error.body}":
-        broken(f"the error of status {refuse.status} lost the vendor's words: {error.message}")
+        fail(f"the error of status {refuse.status} lost the vendor's words: {error.message}")
     if refuse.retry_after is not None and error.retry_after != refuse.retry_after:
-        broken(f"the vendor asked to wait {refuse.retry_after:g} s, and retry_after is {error.retry_after!r}")
+        fail(f"the vendor asked to wait {refuse.retry_after:g} s, and retry_after is {error.retry_after!r}")
 
 
-def _told(nothing: Said) -> str:
-    return nothing.body.decode() if isinstance(nothing, Raw) else "an empty text"
+def _with_counts(value: Any, *, keys: tuple[str, ...], odd: Any, inside: bool) -> Any:
+    """Return JSON with its counts of tokens replaced by ``odd``, or removed if that is ``"gone"``.
 
-
-def _falsified(value: Any, *, keys: tuple[str, ...], odd: Any, inside: bool) -> Any:
-    """Return JSON with its counts of tokens gone or odd: as a whole, or each number inside."""
+    Args:
+        value: the JSON of a reply or an event.
+        keys: the keys under which tokens are counted.
+        odd: the new value.
+        inside: replace each number inside the counts, not the object as a whole.
+    """
     if isinstance(value, list):
-        return [_falsified(item, keys=keys, odd=odd, inside=inside) for item in value]
+        return [_with_counts(item, keys=keys, odd=odd, inside=inside) for item in value]
     if not isinstance(value, dict):
         return value
     changed = {}
     for key, item in value.items():
         if key not in keys:
-            changed[key] = _falsified(item, keys=keys, odd=odd, inside=inside)
+            changed[key] = _with_counts(item, keys=keys, odd=odd, inside=inside)
         elif inside and isinstance(item, dict):
-            changed[key] = _each(item, lambda: odd)
+            changed[key] = _replace_leaves(item, odd)
         elif odd != "gone":
             changed[key] = odd
     return changed
 
 
-def _each(value: Any, make: Callable[[], Any]) -> Any:
-    if isinstance(value, dict):
-        return {key: _each(item, make) for key, item in value.items() if make() != "gone"}
-    return make()
+def _replace_leaves(value: Any, odd: Any) -> Any:
+    if not isinstance(value, dict):
+        return odd
+    return {} if odd == "gone" else {key: _replace_leaves(item, odd) for key, item in value.items()}
 
 
-def _with_more(value: Any) -> Any:
+def _with_unknown_fields(value: Any) -> Any:
     if isinstance(value, dict):
-        return {**{key: _with_more(item) for key, item in value.items()}, "x_new_in_2030": {"deep": [1, None]}}
-    return [_with_more(item) for item in value] if isinstance(value, list) else value
+        return {
+            **{key: _with_unknown_fields(item) for key, item in value.items()},
+            "x_new_in_2030": {"deep": [1, None]},
+        }
+    return [_with_unknown_fields(item) for item in value] if isinstance(value, list) else value

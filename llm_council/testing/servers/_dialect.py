@@ -11,18 +11,7 @@ import attrs
 from llm_council._wire.payloads import dumps
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, Usage
-from llm_council.testing.servers._exchange import (
-    Asked,
-    Cut,
-    Delayed,
-    Edited,
-    Ending,
-    Hang,
-    Raw,
-    Refuse,
-    Said,
-    Sent,
-)
+from llm_council.testing.servers._exchange import Asked, Cut, Delayed, Edited, Ending, Hang, Raw, Refuse, Said, Sent
 
 __all__ = ["Dialect"]
 

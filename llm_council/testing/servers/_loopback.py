@@ -1,4 +1,4 @@
-"""The surface on a real socket: HTTP/1.1 by hand, since libraries do not misbehave on demand."""
+"""A fake vendor on a loopback socket. It writes HTTP/1.1 itself, since HTTP servers do not misbehave on demand."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from llm_council.testing.servers._exchange import Asked, Ending, Sent
 
 __all__ = ["Loopback"]
 
-_JOIN = 10.0  # seconds that a connection's thread may take to end
+_JOIN = 10.0  # seconds for a connection's thread to end
 
 
 class Replies(Protocol):
-    """What stands behind the socket."""
+    """Decides the replies of a server."""
 
     def reply(self, asked: Asked) -> Sent:
-        """Return what is sent for a request."""
+        """Return the reply to a request."""
         ...
 
     def end(self, *, left: bool) -> None:
-        """Note how a reply ended."""
+        """Record how a reply ended."""
         ...
 
 
 class Loopback:
-    """Serve on 127.0.0.1, a thread for each connection, inside ``with``.
+    """Serves on 127.0.0.1 inside ``with``, with one thread for each connection.
 
     Args:
-        vendor: what is said.
+        vendor: decides the replies.
 
     Attributes:
-        port: where it listens.
+        port: the port that it listens on.
     """
 
     def __init__(self, vendor: Replies) -> None:
@@ -57,7 +57,7 @@ class Loopback:
     ) -> None:
         self._closing = True
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5):
-            pass  # wakes the accepting thread, which closing a socket does not do everywhere
+            pass  # a connection ends accept(); on Linux, closing the socket from another thread does not
         self._threads[0].join(_JOIN)
         self._listener.close()
         with self._lock:
@@ -89,7 +89,7 @@ class Loopback:
                 while (asked := read_request(arriving)) is not None:
                     if not self._answer(sock, self._vendor.reply(asked)):
                         return
-        except (OSError, ValueError):  # the client left, or spoke no HTTP
+        except (OSError, ValueError):  # the client left, or did not speak HTTP
             return
         finally:
             with self._lock:
@@ -97,7 +97,7 @@ class Loopback:
             sock.close()
 
     def _answer(self, sock: socket.socket, sent: Sent) -> bool:
-        """Send a reply; tell whether the connection can be used again."""
+        """Send a reply; return True if the connection can be used again."""
         try:
             stays = _stays(sock, sent.delay)
             if stays and not sent.silent:
@@ -111,10 +111,10 @@ class Loopback:
 
 
 def read_request(arriving: BinaryIO) -> Asked | None:
-    """Read one request; None where the client has gone.
+    """Read one request; return None if the client has closed the connection.
 
     Raises:
-        ValueError: it is no HTTP.
+        ValueError: the client did not speak HTTP.
     """
     line = arriving.readline(65536).decode("latin-1").strip()
     if not line:
@@ -140,7 +140,7 @@ def _chunk(arriving: BinaryIO) -> bytes:
 
 
 def _send(sock: socket.socket, sent: Sent) -> None:
-    lines = [f"HTTP/1.1 {sent.status} said", *(f"{name}: {value}" for name, value in sent.headers.items())]
+    lines = [f"HTTP/1.1 {sent.status} Fake", *(f"{name}: {value}" for name, value in sent.headers.items())]
     lines.append("transfer-encoding: chunked" if sent.stream else f"content-length: {sent.length}")
     head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
     if not sent.stream:
@@ -154,7 +154,10 @@ def _send(sock: socket.socket, sent: Sent) -> None:
 
 
 def _stays(sock: socket.socket, seconds: float | None) -> bool:
-    """Wait, and tell whether the client is still there; None waits until it is not."""
+    """Wait for some seconds; return False as soon as the client has left. None waits until it leaves.
+
+    While a reply is delayed, readable bytes would be a second request on the connection; none are the end of it.
+    """
     until = None if seconds is None else time.monotonic() + seconds
     while until is None or time.monotonic() < until:
         left = None if until is None else max(0.0, until - time.monotonic())

@@ -1,4 +1,4 @@
-"""The surfaces without a socket: a transport for httpx, and ``responses`` for requests."""
+"""A fake vendor without a socket: a transport for httpx, and ``responses`` for requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CUT = "peer closed connection without sending complete message body"
 
 
 class Mock(httpx.MockTransport):
-    """Say to httpx what a vendor says; one that hangs is waited for by async clients, and times out for others."""
+    """Passes a vendor's replies to httpx. If the vendor hangs, async clients wait and blocking clients time out."""
 
     def __init__(self, vendor: Replies) -> None:
         super().__init__(self.handle_request)
@@ -37,27 +37,27 @@ class Mock(httpx.MockTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a blocking client."""
         request.read()
-        sent = self._vendor.reply(_asked(request))
+        sent = self._vendor.reply(_asked_of(request))
         time.sleep(sent.delay)
         self._vendor.end(left=sent.ending is Ending.HANG)
         if sent.silent:
             raise httpx.ReadTimeout("the fake vendor hangs", request=request)
-        return httpx.Response(sent.status, headers=_headers(sent), stream=_Pieces(sent, request))
+        return httpx.Response(sent.status, headers=_headers(sent), stream=_SyncBody(sent, request))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer an async client."""
         await request.aread()
-        sent = self._vendor.reply(_asked(request))
+        sent = self._vendor.reply(_asked_of(request))
         if sent.silent or sent.delay:
             try:
                 await (anyio.sleep_forever() if sent.silent else anyio.sleep(sent.delay))
             except anyio.get_cancelled_exc_class():
                 self._vendor.end(left=True)
                 raise
-        return httpx.Response(sent.status, headers=_headers(sent), stream=_Arriving(sent, request, self._vendor))
+        return httpx.Response(sent.status, headers=_headers(sent), stream=_AsyncBody(sent, request, self._vendor))
 
 
-class _Pieces(httpx.SyncByteStream):
+class _SyncBody(httpx.SyncByteStream):
     def __init__(self, sent: Sent, request: httpx.Request) -> None:
         self._sent = sent
         self._request = request
@@ -70,12 +70,12 @@ class _Pieces(httpx.SyncByteStream):
             raise httpx.RemoteProtocolError(_CUT, request=self._request)
 
 
-class _Arriving(httpx.AsyncByteStream):
+class _AsyncBody(httpx.AsyncByteStream):
     def __init__(self, sent: Sent, request: httpx.Request, vendor: Replies) -> None:
         self._sent = sent
         self._request = request
         self._vendor = vendor
-        self._over = False
+        self._ended = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self._sent.pieces:
@@ -91,23 +91,23 @@ class _Arriving(httpx.AsyncByteStream):
         self._end(left=True)
 
     def _end(self, *, left: bool) -> None:
-        if not self._over:
-            self._over = True
+        if not self._ended:
+            self._ended = True
             self._vendor.end(left=left)
 
 
 @contextmanager
 def mocked(vendor: Replies) -> Iterator[responses.RequestsMock]:
-    """Answer whatever requests sends; what hangs times out, and a stream arrives in one piece."""
+    """Answer everything that requests sends. A reply that hangs times out, and a stream arrives in one piece."""
     try:
-        import requests  # a vendor for httpx needs neither
+        import requests  # here: a vendor for httpx needs neither
         import responses
     except ModuleNotFoundError:
         raise MissingDependency("a mocked vendor needs: pip install 'llm-council-sdk[testing]'") from None
 
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], Any]:
         body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
-        sent = vendor.reply(_asked_by(request.method or "", request.url or "", dict(request.headers), body))
+        sent = vendor.reply(_build_asked(request.method or "", request.url or "", dict(request.headers), body))
         time.sleep(sent.delay)
         vendor.end(left=sent.ending is Ending.HANG)
         if sent.ending is Ending.HANG:
@@ -122,11 +122,11 @@ def mocked(vendor: Replies) -> Iterator[responses.RequestsMock]:
         yield mock
 
 
-def _asked(request: httpx.Request) -> Asked:
-    return _asked_by(request.method, str(request.url), dict(request.headers), request.content)
+def _asked_of(request: httpx.Request) -> Asked:
+    return _build_asked(request.method, str(request.url), dict(request.headers), request.content)
 
 
-def _asked_by(method: str, url: str, headers: dict[str, str], body: bytes) -> Asked:
+def _build_asked(method: str, url: str, headers: dict[str, str], body: bytes) -> Asked:
     parts = urlsplit(url)
     low = {name.lower(): str(value) for name, value in headers.items()}
     return Asked(method=method, path=parts.path, query=parts.query, headers=low, body=body)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_council._schema import compile as compiled
 from llm_council.errors import InvalidOption
-from llm_council.providers._local.bounding import bounded, grammar
+from llm_council.providers._local.bounding import bound, write_grammar
 
 NAMES = st.sampled_from(["a", "b", "c", "é d", 'q"'])
 
@@ -109,12 +109,12 @@ def deeper(inner):
 @given(shapes(), st.integers(50, 3000), st.integers(0, 2**32))
 def test_whatever_is_allowed_meets_the_original_and_ends(schema, tokens, seed):
     schema = {"$defs": {"t": {"type": "string", "minLength": 1}}, **schema} if isinstance(schema, dict) else {}
-    result = bounded(schema, tokens)
+    result = bound(schema, tokens)
     if result.schema is None:
         return
     rng = random.Random(seed)
     value = sample(result.schema, rng)
-    if not result.unsaid:
+    if not result.omitted:
         assert compiled(schema).problems(value) == ()
     if result.fits:
         assert len(json.dumps(value, ensure_ascii=False).encode()) <= tokens
@@ -124,17 +124,17 @@ ONE = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "
 
 
 def test_texts_and_lists_share_the_room():
-    wide, narrow = bounded(ONE, 2000).schema, bounded(ONE, 300).schema
+    wide, narrow = bound(ONE, 2000).schema, bound(ONE, 300).schema
     assert wide["properties"]["b"]["maxItems"] == 3
     assert wide["properties"]["a"]["maxLength"] > narrow["properties"]["a"]["maxLength"] >= 80
-    assert bounded({**ONE, "required": ["a"]}, 90).schema["properties"].keys() == {"a"}
-    assert bounded(ONE, 10**6).schema["properties"]["a"]["maxLength"] == 600
+    assert bound({**ONE, "required": ["a"]}, 90).schema["properties"].keys() == {"a"}
+    assert bound(ONE, 10**6).schema["properties"]["a"]["maxLength"] == 600
 
 
 def test_what_cannot_fit_says_so():
     listing = {"type": "array", "items": {"type": "string", "minLength": 50}, "minItems": 10}
-    assert not bounded(listing, 100).fits
-    assert bounded(listing, 1000).fits
+    assert not bound(listing, 100).fits
+    assert bound(listing, 1000).fits
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_what_cannot_fit_says_so():
     ],
 )
 def test_what_a_grammar_cannot_say_is_listed(schema, line):
-    result = bounded(schema, 500)
-    assert any(said.replace(".properties", "") == line for said in result.unsaid), result.unsaid
+    result = bound(schema, 500)
+    assert any(said.replace(".properties", "") == line for said in result.omitted), result.omitted
     words = json.dumps(result.schema)
     assert not any(f'"{word}"' in words for word in ("not", "if", "contains", "uniqueItems", "$ref", "oneOf", "email"))
 
@@ -192,7 +192,7 @@ def test_what_a_grammar_cannot_say_is_listed(schema, line):
     ],
 )  # fmt: skip
 def test_what_is_sent(schema, sent):
-    assert bounded(schema, 500).schema == sent
+    assert bound(schema, 500).schema == sent
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_what_is_sent(schema, sent):
     ],
 )
 def test_what_nothing_can_meet_is_not_sent(schema):
-    assert bounded(schema, 500).schema is None
+    assert bound(schema, 500).schema is None
 
 
 def test_recursion_ends():
@@ -226,15 +226,15 @@ def test_recursion_ends():
                   "kids": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
         "$ref": "#/$defs/node",
     }  # fmt: skip
-    result = bounded(tree, 2000)
+    result = bound(tree, 2000)
     assert result.fits
     assert compiled(tree).accepts(sample(result.schema, random.Random(1)))
     wide = {"$defs": {"n": {"type": "object", "properties": {f"p{i}": {"$ref": "#/$defs/n"} for i in range(60)}}}}
-    assert bounded({**wide, "$ref": "#/$defs/n"}, 2000).schema is None
+    assert bound({**wide, "$ref": "#/$defs/n"}, 2000).schema is None
 
 
 def test_the_grammar_is_compact():
-    text = grammar(bounded(ONE, 500).schema)
+    text = write_grammar(bound(ONE, 500).schema)
     head, _, body = text.partition("\nstart: %json ")
     assert head == "%llguidance {}"
     assert json.loads(body)["x-guidance"]["whitespace_flexible"] is False
@@ -242,4 +242,4 @@ def test_the_grammar_is_compact():
 
 def test_no_schema_at_all():
     with pytest.raises(InvalidOption):
-        bounded([], 100)
+        bound([], 100)

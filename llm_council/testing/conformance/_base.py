@@ -1,4 +1,4 @@
-"""Where an adapter meets a vendor that plays its part."""
+"""The base of the conformance tests: their settings, and an adapter that is connected to a fake vendor."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ import anyio.to_thread
 
 from llm_council.models import GenerateRequest, GenerateResponse, join
 from llm_council.providers.base import ProviderAdapter, call, stream
-from llm_council.testing.conformance._promise import CannotPlay, Player, Stage, broken
+from llm_council.testing.conformance._promises import CannotPlay, Player, Stage, fail
 from llm_council.testing.servers import Dialect, FakeVendor, Said, dialect, dialects
 
-__all__ = ["ASK", "KEY", "ODD", "TEXT", "Stand", "each_way", "listening", "whole_stream"]
+__all__ = ["ASK", "KEY", "ODD_TEXT", "TEXT", "ConformanceBase", "both_ways", "call_streamed", "captured_logs"]
 
-KEY = "canary7key0123456789abcdef"  # of no vendor's shape: only its owner can know that it is a secret
+# Not of the shape of any vendor's keys, so that masking by pattern cannot find it: the adapter itself must mask it.
+KEY = "canary7key0123456789abcdef"
 TEXT = "It is so: naïve, 数 😀.\n\nThe end."
-ODD = "It is so: naïve, 数 😀, a line\u2028that is none.\n\nThe end."
+# ``str.splitlines`` and httpx's ``aiter_lines`` split at U+2028; JSON and server-sent events do not.
+ODD_TEXT = "It is so: naïve, 数 😀, a line\u2028that is none.\n\nThe end."
 ASK = GenerateRequest(prompt="What is 6 times 7?")
 
 
-class Stand:
-    """What a conformance class says of its adapter; see ``ProviderConformance``."""
+class ConformanceBase:
+    """The settings of a conformance class, and what its tests share; see ``ProviderConformance``."""
 
     provider: ClassVar[type[ProviderAdapter] | None] = None
     speaks: ClassVar[str | Dialect | None] = None
@@ -39,10 +41,10 @@ class Stand:
     quick: ClassVar[float] = 5.0
 
     def make(self, url: str, key: str) -> ProviderAdapter:
-        """Return the adapter, for a vendor at this address that takes this key; override it for one made otherwise.
+        """Return the adapter, for a vendor at this address that accepts this key.
 
-        By default the class is called with ``base_url``, ``default_model`` and, unless it reads a variable that is
-        known, ``api_key``, as far as it takes these, and with ``options``.
+        By default the class is called with ``options`` and with those of ``base_url``, ``default_model`` and
+        ``api_key`` that it takes. ``api_key`` is left out if the adapter reads an environment variable.
         """
         if self.provider is None:
             raise CannotPlay(f"{type(self).__name__} names no provider")
@@ -55,10 +57,10 @@ class Stand:
 
     @contextmanager
     def playing(self, said: Said) -> Iterator[Stage]:
-        """Put the adapter before a vendor that says this; override for one that is not reached over HTTP.
+        """Connect the adapter to a fake vendor that gives this reply; override it if the adapter does not speak HTTP.
 
         Raises:
-            CannotPlay: the vendor cannot say it.
+            CannotPlay: the stand-in cannot give this reply.
         """
         vendor = FakeVendor(self._dialect(), said)
         with vendor.serve(), self.surroundings():
@@ -67,38 +69,37 @@ class Stand:
             try:
                 yield Stage(adapter, vendor)
             finally:
-                self._meet(vendor)  # nothing else that was found says as much
+                # In ``finally``: a wrong dialect explains every other error, so it is reported in their place.
+                for asked in vendor.strange[:1]:
+                    fail(
+                        f"it asked for {asked.method} {asked.path}, which no vendor has that speaks"
+                        f" {vendor.dialect.name!r}: say which dialect it speaks, or give one of its own"
+                    )
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        """Set the environment's variables: the key's, and none that sends loopback addresses through a proxy."""
+        """Set the environment variable of the key, and let no proxy take loopback addresses."""
         variable = self._variable()
-        said = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
-        with patch.dict(os.environ, {**said, **({variable: KEY} if variable else {})}):
+        variables = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+        if variable:
+            variables[variable] = KEY
+        with patch.dict(os.environ, variables):
             yield
 
     @asynccontextmanager
     async def stage(self, said: Said) -> AsyncIterator[Stage]:
-        """Play inside the running event loop; the adapter is closed at the end."""
+        """Connect the adapter to a fake vendor, inside the running event loop; the adapter is closed at the end."""
         with self.playing(said) as stage:
             async with stage.adapter:
                 yield stage
 
     async def left(self, vendor: Player, what: str) -> None:
-        """Break the promise unless the vendor sees its client leave."""
+        """Fail unless the vendor sees its client leave within ``quick`` seconds."""
         if not await anyio.to_thread.run_sync(vendor.wait_left, self.quick):
-            broken(f"{what}, and its connection to the vendor stayed open")
-
-    def _meet(self, vendor: FakeVendor) -> None:
-        """Break the promise where the adapter speaks another dialect than the vendor that it was given."""
-        for asked in vendor.strange[:1]:
-            broken(
-                f"it asked for {asked.method} {asked.path}, which no vendor has that speaks {vendor.dialect.name!r}:"
-                " say which dialect it speaks, or give one of its own"
-            )
+            fail(f"{what}, and its connection to the vendor stayed open")
 
     def who(self) -> str:
-        """Return the adapter's class, or this one's where it has several."""
+        """Return the name of the adapter's class, or of this class if it makes several adapters."""
         return type(self).__name__ if self.provider is None else self.provider.__name__
 
     def _variable(self) -> str | None:
@@ -116,24 +117,24 @@ class Stand:
 
 
 def _takes_key(adapter: ProviderAdapter) -> bool:
-    """Tell whether a key was handed over: a vendor that asks for one is refused by those that have none."""
+    """Return True if the adapter takes a key: the vendor asks for it only then."""
     parameters = inspect.signature(type(adapter)).parameters.values()
     return any(p.name == "api_key" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
-async def whole_stream(adapter: ProviderAdapter, request: GenerateRequest = ASK) -> GenerateResponse:
-    """Return what the pieces of a stream join to."""
-    return join([piece async for piece in stream(adapter, request)])
+async def call_streamed(adapter: ProviderAdapter, request: GenerateRequest = ASK) -> GenerateResponse:
+    """Call in a stream; return the answer that its chunks join to."""
+    return join([chunk async for chunk in stream(adapter, request)])
 
 
-async def each_way(adapter: ProviderAdapter, request: GenerateRequest = ASK) -> list[GenerateResponse]:
-    """Return the answer as a whole, and what the pieces of its stream join to."""
-    return [await call(adapter, request), await whole_stream(adapter, request)]
+async def both_ways(adapter: ProviderAdapter, request: GenerateRequest = ASK) -> list[GenerateResponse]:
+    """Call twice, without and with a stream; return both answers."""
+    return [await call(adapter, request), await call_streamed(adapter, request)]
 
 
 @contextmanager
-def listening(name: str = "", level: int = logging.DEBUG) -> Iterator[list[str]]:
-    """Collect what is logged below a name, everything with its arguments."""
+def captured_logs(name: str = "", level: int = logging.DEBUG) -> Iterator[list[str]]:
+    """Collect what is logged below a name: each message with its arguments."""
     lines: list[str] = []
 
     class Collect(logging.Handler):
