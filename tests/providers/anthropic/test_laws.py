@@ -20,11 +20,20 @@ from strategies import examples
 from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, MalformedReply, TruncatedReply
-from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse, join
+from llm_council.models import (
+    GenerateChunk,
+    GenerateRequest,
+    GenerateResponse,
+    ImagePart,
+    ReasoningConfig,
+    ReasoningPart,
+    TextPart,
+    join,
+)
 from llm_council.providers import _anthropic
 from llm_council.providers._anthropic import EventDecoder, MessagesOptions, MessageStream, encode_request
 from llm_council.testing._mirrors import anthropic
-from llm_council.testing._mirrors.anthropic import encode_events, frame
+from llm_council.testing._mirrors.anthropic import decode_request, encode_events, frame
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 SCHEMA = SHARED / "oracles" / "specs" / "derived" / "anthropic.messages.request.schema.json"
@@ -49,6 +58,70 @@ def test_any_request_meets_the_vendors_schema() -> None:
         assert [error.message for error in schema.iter_errors(payload)] == []
 
     check()
+
+
+def expected_reasoning(request: GenerateRequest) -> ReasoningConfig | None:
+    """Return what a model with adaptive thinking can be asked for."""
+    config = request.reasoning
+    if config is None or config.effort == "none":
+        return config and ReasoningConfig(effort="none")
+    budget = config.budget_tokens
+    if budget is not None:
+        budget = max(budget, 1024)
+        if request.max_tokens is not None and budget >= request.max_tokens:
+            budget = request.max_tokens // 2 if request.max_tokens >= 2048 else None
+    effort = "low" if config.effort == "minimal" else config.effort
+    return ReasoningConfig(effort=effort, budget_tokens=budget) if effort or budget else None
+
+
+def parts_of(request: GenerateRequest, *roles: str) -> list[Any]:
+    """Return the parts of these roles' turns, texts included."""
+    turns = [turn for turn in request.messages if turn.role in roles]
+    return [
+        part
+        for turn in turns
+        for part in ([TextPart(text=turn.content)] if isinstance(turn.content, str) else turn.content)
+    ]
+
+
+@given(strategies.representable("anthropic"))
+def test_the_facts_of_a_request_come_back(request: GenerateRequest) -> None:
+    again = decode_request(encode_request(request))
+    for name in ("model", "stream", "temperature", "top_p", "stop", "prompt_cache"):
+        assert getattr(again, name) == getattr(request, name)
+    if request.max_tokens is not None:
+        assert again.max_tokens == request.max_tokens
+    assert again.reasoning == expected_reasoning(request)
+    assert [(tool.name, tool.description, tool.strict, tool.parameters) for tool in again.tools] == [
+        (tool.name, tool.description, tool.strict, {"type": "object", **tool.parameters}) for tool in request.tools
+    ]
+    if request.tools:
+        assert again.tool_choice == request.tool_choice
+    wanted = request.structured_output
+    assert (again.structured_output and again.structured_output.json_schema) == (wanted and wanted.json_schema)
+    for role in ("user", "assistant", "tool"):
+        found, sent = parts_of(again, role), parts_of(request, role)
+        for kind in (ImagePart, ReasoningPart):
+            assert [part for part in found if isinstance(part, kind)] == [
+                part for part in sent if isinstance(part, kind)
+            ]
+        for is_cached in (True, False):
+            texts = [
+                "".join(part.text for part in parts if isinstance(part, TextPart) and part.cache is is_cached)
+                for parts in (found, sent)
+            ]
+            assert texts[0] == texts[1]
+    instructions = "".join(part.text for part in parts_of(again, "system"))
+    for part in parts_of(request, "system", "developer"):
+        assert part.text in instructions
+    calls = [
+        [(call.id, call.name, call.arguments) for turn in found.messages for call in turn.tool_calls]
+        for found in (again, request)
+    ]
+    assert calls[0] == calls[1]
+    results = [[turn.tool_call_id for turn in found.messages if turn.role == "tool"] for found in (again, request)]
+    assert results[0] == results[1]
+    assert {key: again.extra[key] for key in request.extra} == request.extra
 
 
 def body_of(response: GenerateResponse, size: int) -> bytes:

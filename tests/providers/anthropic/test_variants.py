@@ -1,73 +1,27 @@
-"""What Anthropic, Cohere, AI21 and Replicate say beyond the recorded samples: whole, and cut anywhere.
+"""Anthropic's dialect beyond the recorded samples: whole replies, streams cut anywhere, and refusals.
 
-Each case is taken from a vendor's reference, its SDK's types, or a public report of what it or a server of its dialect
-sends. A stream must say the same with its line ends, comments and cuts changed.
+Each case is from the vendor's reference, its SDK's types, or a public report of what servers of the dialect send.
 """
 
-import json
-
 import pytest
+from stream_variants import assert_class_of_odd_bodies, named, read, read_every_way, spellings
 
-from llm_council._wire.openai_chat import decode_error as decode_ai21_error
-from llm_council._wire.openai_chat import decode_response as decode_chat
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
-    AuthenticationFailed,
-    ContentFiltered,
     ContextTooLong,
     MalformedReply,
     ModelNotFound,
     OutOfCredit,
     PermissionRefused,
-    ProviderError,
     RateLimited,
     RequestRejected,
     RequestTooLarge,
     ServerFailed,
     TruncatedReply,
 )
-from llm_council.models import join
-from llm_council.providers import _anthropic, _cohere, _replicate
-from llm_council.providers.ai21 import CHAT as AI21_CHAT
-from llm_council.providers.ai21 import ChatStream as AI21Stream
-from llm_council.testing._mirrors import replicate
+from llm_council.providers import _anthropic
 from llm_council.testing._mirrors.anthropic import decode_request
-
-
-def named(*values, done=False):
-    """Write events that are named after their type."""
-    frames = [f"event: {value['type']}\n".encode() + b"data: " + dumps(value) + b"\n\n" for value in values]
-    return b"".join(frames) + (b"data: [DONE]\n\n" if done else b"")
-
-
-def read(reader, body, step=None):
-    pieces = [body] if step is None else [body[at : at + step] for at in range(0, len(body), step)]
-    made = reader()
-    chunks = [chunk for piece in pieces for chunk in made.feed(piece)]
-    return join([*chunks, *made.finish()])
-
-
-def spellings(body):
-    """Return the same stream as other servers and proxies write it."""
-    yield body
-    yield b"\xef\xbb\xbf" + body
-    yield body.replace(b"\n", b"\r\n")
-    yield b": hi\n\n" + body.replace(b"\n\n", b"\n\n: keep-alive\n\n")
-    yield body.replace(b"event: ", b"event:").replace(b"data: {", b"data:{")
-
-
-def everywhere(reader, body):
-    """Read a stream whole and cut in each way; return what it says, which is always the same."""
-    said = read(reader, body)
-    for spelt in spellings(body):
-        assert read(reader, spelt) == said
-    for step in (1, 2, 3, 7):
-        assert read(reader, body, step) == said
-    return said
-
-
-# Anthropic: whole replies
 
 
 def message(*content, stop="end_turn", **more):
@@ -94,14 +48,14 @@ HIDDEN = {"type": "redacted_thinking", "data": "b3Bhcw=="}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}}
 
 
-def test_several_texts_with_citations_and_the_vendors_own_tools_are_one_answer():
+def test_texts_around_server_tools_are_joined_and_their_citations_collected():
     said = _anthropic.decode_response(message(SEARCH, FOUND, text("It is "), text("42", citations=[CITED]), text(".")))
     assert (said.text, said.tool_calls, said.finish_reason) == ("It is 42.", (), "stop")
     assert said.extra["blocks"] == [SEARCH, FOUND]
     assert said.extra["citations"] == [CITED]
 
 
-def test_thinking_shown_and_hidden_goes_back_in_its_order():
+def test_thinking_and_redacted_thinking_are_sent_back_in_order():
     said = _anthropic.decode_response(message(THOUGHT, HIDDEN, text("42"), CALL, stop="tool_use"))
     assert (said.reasoning, said.text, said.finish_reason) == ("hm", "42", "tool_calls")
     assert [part.data for part in said.reasoning_parts] == [THOUGHT, HIDDEN]
@@ -125,7 +79,7 @@ def test_thinking_shown_and_hidden_goes_back_in_its_order():
         (None, None),
     ],
 )
-def test_why_it_stopped(word, finish):
+def test_stop_reasons(word, finish):
     said = _anthropic.decode_response(message(text("4"), stop=word))
     assert (said.finish_reason, said.raw_finish_reason) == (finish, word)
     delta = {"type": "message_delta", "delta": {"stop_reason": word, "stop_sequence": "END"}}
@@ -145,7 +99,7 @@ def test_a_refusal_without_content(content):
 
 
 @pytest.mark.parametrize("reply", [{}, {"content": None}, {"content": "x", "type": "message"}, [], None, "x"])
-def test_what_is_no_message_is_none(reply):
+def test_json_that_is_no_message_is_malformed(reply):
     with pytest.raises(MalformedReply):
         _anthropic.decode_response(reply)
 
@@ -165,12 +119,12 @@ def test_what_is_no_message_is_none(reply):
         ({"input_tokens": "5", "output_tokens": -1}, None),
     ],
 )
-def test_odd_usage(usage, counted):
+def test_usage_with_missing_null_and_invalid_counts(usage, counted):
     found = _anthropic.decode_response(message(text("4"), usage=usage)).usage
     assert (found and (found.input_tokens, found.output_tokens, found.cached_tokens)) == counted
 
 
-def test_fields_of_later_versions_do_no_harm():
+def test_unknown_blocks_and_fields_are_kept_or_ignored():
     said = _anthropic.decode_response(
         message(
             {"type": "compaction", "content": "…"}, {"type": 7}, {}, text("42", parsed_output=None),
@@ -179,9 +133,6 @@ def test_fields_of_later_versions_do_no_harm():
     )  # fmt: skip
     assert (said.text, len(said.extra["blocks"])) == ("42", 3)
     assert said.extra["container"]["id"] == "c"
-
-
-# Anthropic: streams
 
 
 def opened(*blocks):
@@ -204,7 +155,7 @@ STOP = {"type": "message_stop"}
 END = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": None}
 
 
-def test_a_search_with_citations_and_a_ping_between_any_two_events():
+def test_a_streamed_search_with_citations_and_pings():
     ping = {"type": "ping"}
     values = [
         ping,
@@ -225,13 +176,13 @@ def test_a_search_with_citations_and_a_ping_between_any_two_events():
         END,
         STOP,
     ]
-    said = everywhere(_anthropic.MessageStream, opened() + named(*values))
+    said = read_every_way(_anthropic.MessageStream, opened() + named(*values))
     assert (said.text, said.tool_calls, said.finish_reason) == ("It is 42\u2028 🗼", (), "stop")
     assert said.extra["blocks"] == [{**SEARCH, "input": {"query": "naïve 🗼"}}, FOUND]
     assert said.extra["citations"] == [CITED]
 
 
-def test_thinking_that_is_signed_hidden_or_omitted():
+def test_streamed_thinking_that_is_signed_redacted_or_omitted():
     body = opened({"type": "thinking", "thinking": "", "signature": ""}, HIDDEN, {"type": "thinking", "thinking": ""})
     body += named(
         delta(0, "thinking_delta", thinking="six "),
@@ -247,7 +198,7 @@ def test_thinking_that_is_signed_hidden_or_omitted():
         END,
         STOP,
     )
-    said = everywhere(_anthropic.MessageStream, body)
+    said = read_every_way(_anthropic.MessageStream, body)
     assert (said.text, said.reasoning) == ("42", "six sevens")
     assert [part.data for part in said.reasoning_parts] == [
         {"type": "thinking", "thinking": "six sevens", "signature": "c2ln"},
@@ -256,7 +207,7 @@ def test_thinking_that_is_signed_hidden_or_omitted():
     ]
 
 
-def test_calls_whose_input_comes_in_pieces_whole_or_not_at_all():
+def test_streamed_calls_with_input_in_pieces_whole_or_missing():
     body = opened({**CALL, "input": {}}, {**CALL, "id": "toolu_2", "input": {"b": [None]}}, {**CALL, "id": "toolu_3"})
     body += named(
         delta(0, "input_json_delta", partial_json=""),
@@ -268,17 +219,17 @@ def test_calls_whose_input_comes_in_pieces_whole_or_not_at_all():
         {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},
         STOP,
     )
-    said = everywhere(_anthropic.MessageStream, body)
+    said = read_every_way(_anthropic.MessageStream, body)
     assert [call.parse() for call in said.tool_calls] == [{"city": "Liège"}, {"b": [None]}, {"a": 1}]
     assert (said.finish_reason, said.usage.output_tokens, said.usage.input_tokens) == ("tool_calls", 9, 5)
 
 
-def test_a_message_that_begins_with_all_of_its_content():
+def test_message_start_that_holds_the_whole_content():
     """What programs of the vendor's own tools call arrives so, and nothing follows but the end."""
     caller = {"type": "code_execution_20250825", "tool_id": "srvtoolu_9"}
     result = {"type": "code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": {"stdout": "x"}}
     start = message(result, THOUGHT, text("I "), HIDDEN, text("see."), {**CALL, "caller": caller}, stop="tool_use")
-    said = everywhere(_anthropic.MessageStream, named({"type": "message_start", "message": start}, STOP))
+    said = read_every_way(_anthropic.MessageStream, named({"type": "message_start", "message": start}, STOP))
     whole = _anthropic.decode_response(start)
     assert (said.text, said.tool_calls, said.finish_reason) == ("I see.", whole.tool_calls, "tool_calls")
     assert (said.reasoning_parts, said.extra["blocks"]) == (whole.reasoning_parts, [result])
@@ -291,16 +242,16 @@ def test_a_message_that_begins_with_all_of_its_content():
         END,
         STOP,
     ]
-    later = everywhere(_anthropic.MessageStream, cut + cut + named(*more))
+    later = read_every_way(_anthropic.MessageStream, cut + cut + named(*more))
     assert (later.text, len(later.tool_calls), later.raw_finish_reason) == ("I see. 42", 1, "end_turn")
 
 
-def test_what_is_said_of_a_message_beside_its_delta():
+def test_message_delta_fields_are_in_extra():
     edits = {"applied_edits": [{"type": "clear_tool_uses_20250919", "cleared_tool_uses": 2}]}
     dropped = [{"type": "thinking_dropped", "path": "messages.0.content.0", "reason": "model_binding_mismatch"}]
     last = {**END, "context_management": edits, "input_transformations": dropped}
     last["delta"] = {**END["delta"], "container": {"id": "c", "expires_at": "2027"}}
-    said = everywhere(_anthropic.MessageStream, opened(text("42")) + named(last, STOP))
+    said = read_every_way(_anthropic.MessageStream, opened(text("42")) + named(last, STOP))
     assert said.extra == {
         "context_management": edits,
         "input_transformations": dropped,
@@ -316,7 +267,7 @@ def test_null_and_missing_fields_of_events():
         {"type": "content_block_stop"}, {"type": "message_delta", "delta": None, "usage": {"output_tokens": None}},
         END, STOP,
     ]  # fmt: skip
-    said = everywhere(_anthropic.MessageStream, opened() + named(*values))
+    said = read_every_way(_anthropic.MessageStream, opened() + named(*values))
     assert (said.text, said.finish_reason) == ("42", "stop")
     assert (said.usage.input_tokens, said.usage.output_tokens) == (5, None)
 
@@ -349,7 +300,7 @@ def test_an_error_inside_a_stream(fault, error, again, begun):
             assert caught.value.partial == ("Hel" if begun else None)
 
 
-def test_a_stream_that_breaks_off_is_no_answer():
+def test_a_stream_that_breaks_off_is_truncated():
     body = opened(text("")) + named(delta(0, "text_delta", text="Hel"), closed(0))
     for cut in (len(body), len(body) - 3):
         with pytest.raises(TruncatedReply) as caught:
@@ -379,335 +330,12 @@ ANTHROPIC_REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "kind", "words", "error"), ANTHROPIC_REFUSALS)
-def test_anthropics_refusals(status, kind, words, error):
+def test_refusals(status, kind, words, error):
     body = {"type": "error", "error": {"type": kind, "message": words, "details": None}, "request_id": "req_1"}
     found = _anthropic.decode_error(status, {"request-id": "req_1", "retry-after": "2"}, dumps(body))
     assert (type(found), found.code, found.request_id, words in found.message) == (error, kind, "req_1", True)
     assert found.retryable is issubclass(error, (ServerFailed, RateLimited))
 
 
-BODIES = [
-    b"",
-    b"null",
-    b"[]",
-    b'"busy"',
-    b"<html><h1>502</h1></html>",
-    b"\xef\xbb\xbf<!DOCTYPE html>",
-    b"upstream connect error",
-    b"\xff\xfe",
-    b'{"error": null}',
-    b'{"error": {"message": ["x"]}}',
-    b'{"type":"error","error":{}}',
-]
-
-
-@pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize(
-    "decode", [_anthropic.decode_error, _cohere.decode_error, _replicate.decode_error, decode_ai21_error]
-)
-@pytest.mark.parametrize(
-    ("status", "error"), [(401, AuthenticationFailed), (429, RateLimited), (502, ServerFailed), (422, RequestRejected)]
-)
-def test_odd_bodies_are_typed_by_their_status(decode, body, status, error):
-    found = decode(status, {"retry-after": "3", "content-type": "text/html"}, body)
-    assert (type(found), found.status, found.retry_after) == (error, status, 3.0)
-    assert "<" not in found.message
-
-
-# Cohere
-
-
-def spoken(*, done=True, end=None, rest=()):
-    return named(
-        {"id": "c-1", "type": "message-start", "delta": {"message": {"role": "assistant", "content": []}}},
-        *rest,
-        end or {"type": "message-end", "id": "c-1", "delta": {"finish_reason": "COMPLETE", "usage": None}},
-        done=done,
-    )
-
-
-def content(kind, index, **facts):
-    return {"type": f"content-{kind}", "index": index, "delta": {"message": {"content": facts}}}
-
-
-def tool(kind, index, call):
-    return {"type": f"tool-call-{kind}", "index": index, "delta": {"message": {"tool_calls": call}}}
-
-
-def chat():
-    return _cohere.ChatStream(model="command-x")
-
-
-def test_cohere_thinks_answers_and_cites():
-    cited = {"start": 0, "end": 2, "text": "42", "sources": [{"type": "document", "id": "d:0"}], "type": "TEXT_CONTENT"}
-    rest = [
-        content("start", 0, type="thinking", thinking=""),
-        content("delta", 0, thinking="six "),
-        content("delta", 0, thinking="sevens"),
-        {"type": "content-end", "index": 0},
-        content("start", 1, type="text", text=""),
-        content("delta", 1, text="4"),
-        content("delta", 1, text="2\u2028 🗼"),
-        {"type": "citation-start", "index": 0, "delta": {"message": {"citations": cited}}},
-        {"type": "citation-end", "index": 0},
-        {"type": "content-end", "index": 1},
-        {"type": "debug", "prompt": "…"},
-    ]
-    for done in (True, False):
-        said = everywhere(chat, spoken(rest=rest, done=done))
-        assert (said.text, said.reasoning, said.finish_reason) == ("42\u2028 🗼", "six sevens", "stop")
-        assert (said.extra["citations"], said.model, said.usage) == ([cited], "command-x", None)
-
-
-def test_cohere_calls_tools_with_and_without_arguments():
-    function = {"name": "f", "arguments": ""}
-    rest = [
-        {"type": "tool-plan-delta", "delta": {"message": {"tool_plan": "I will "}}},
-        {"type": "tool-plan-delta", "delta": {"message": {"tool_plan": "look."}}},
-        tool("start", 0, {"id": "a", "type": "function", "function": function}),
-        tool("delta", 0, {"function": {"arguments": '{"x":'}}),
-        tool("delta", 0, {"function": {"arguments": "1}"}}),
-        tool("end", 0, None),
-        tool("start", 1, {"id": "b", "type": "function", "function": {"name": "g", "arguments": None}}),
-        tool("delta", 1, None),
-        {"type": "tool-call-end", "index": 1},
-    ]
-    end = {"type": "message-end", "delta": {"finish_reason": "TOOL_CALL", "usage": {"tokens": {"input_tokens": 5.0}}}}
-    said = everywhere(chat, spoken(rest=rest, end=end))
-    assert [(call.id, call.name, call.parse()) for call in said.tool_calls] == [("a", "f", {"x": 1}), ("b", "g", {})]
-    assert (said.finish_reason, said.extra["tool_plan"], said.usage.input_tokens) == ("tool_calls", "I will look.", 5)
-
-
-def test_cohere_events_that_only_their_name_tells():
-    body = spoken(rest=[content("start", 0, type="text", text="42")])
-    bare = body
-    for word in (b"message-start", b"content-start", b"message-end"):
-        bare = bare.replace(b'"type":"' + word + b'"', b'"novel":1')
-    assert b'"type":"message' not in bare
-    assert read(chat, bare).text == read(chat, body).text == "42"
-
-
-@pytest.mark.parametrize(
-    ("word", "finish"),
-    [
-        ("COMPLETE", "stop"), ("STOP_SEQUENCE", "stop"), ("MAX_TOKENS", "length"), ("TOOL_CALL", "tool_calls"),
-        ("ERROR", "error"), ("TIMEOUT", "error"), ("NOVEL", None), (None, None),
-    ],
-)  # fmt: skip
-def test_why_cohere_stopped(word, finish):
-    said = _cohere.decode_response({"id": "c", "finish_reason": word, "message": {"content": [text("4")]}})
-    assert (said.finish_reason, said.raw_finish_reason) == (finish, word)
-
-
-@pytest.mark.parametrize(
-    ("message", "words"),
-    [
-        ({"role": "assistant", "content": None, "tool_calls": None, "citations": None, "tool_plan": None}, None),
-        ({"role": "assistant"}, None),
-        ({"content": []}, None),
-        ({"content": [text(None)]}, ""),
-        ({"content": "4"}, "4"),
-        ({"content": [text("4"), {"type": "novel"}, {"type": "thinking", "thinking": None}, text("2")]}, "42"),
-    ],
-)
-def test_odd_content_of_coheres(message, words):
-    assert _cohere.decode_response({"message": message, "finish_reason": "COMPLETE"}).text == words
-
-
-COHERE_REFUSALS = [
-    (400, "invalid request: message must be at least 1 token long", RequestRejected),
-    (400, "too many tokens: total number of tokens in the prompt cannot exceed 128000", ContextTooLong),
-    (402, "please add a payment method", OutOfCredit),
-    (404, "model 'command-nope' not found, make sure the correct model ID was used", ModelNotFound),
-    (404, "model 'command' was removed on September 15, 2025", RequestRejected),
-    (422, "unknown field: parameter 'x' is not a valid field", RequestRejected),
-    (498, "blocked input: the prompt was flagged", ContentFiltered),
-    (499, "request cancelled", RequestRejected),
-    (503, "service unavailable", ServerFailed),
-    (504, "gateway timeout", ServerFailed),
-]
-
-
-@pytest.mark.parametrize(("status", "words", "error"), COHERE_REFUSALS)
-def test_coheres_refusals(status, words, error):
-    found = _cohere.decode_error(status, {}, dumps({"id": "id-1", "message": words}))
-    assert (type(found), found.request_id, words in found.message) == (error, "id-1", True)
-
-
-def test_cohere_says_in_a_header_when_to_come_back():
-    body = dumps({"message": "You are using a Trial key, which is limited to 40 API calls / minute."})
-    assert _cohere.decode_error(429, {"X-RateLimit-Reset": "1700000012"}, body, now=1_700_000_000.0).retry_after == 12
-    assert _cohere.decode_error(429, {"x-ratelimit-reset": "soon"}, body, now=1_700_000_000.0).retry_after is None
-    assert _cohere.decode_error(429, {"retry-after-ms": "1500"}, body).retry_after == 1.5
-
-
-# AI21
-
-
-def jamba():
-    return AI21Stream(model="jamba-large")
-
-
-def test_ai21_streams_with_usage_at_the_end_and_without():
-    def chunk(delta, finish=None, **more):
-        return b"data: " + dumps(
-            {"id": "j", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
-        )
-
-    head = [chunk({"role": "assistant", "content": ""}), chunk({"content": "4"}), chunk({"content": "2\u2028 🗼"})]
-    last = chunk({}, "stop", usage={"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8})
-    for end in ([last], [chunk({"content": None}, "stop")], [chunk({"content": ""}, "length")]):
-        said = everywhere(jamba, b"\n\n".join([*head, *end, b"data: [DONE]", b""]))
-        assert (said.text, said.model) == ("42\u2028 🗼", "jamba-large")
-        assert said.finish_reason == ("length" if b"length" in end[0] else "stop")
-        assert (said.usage is None) is (end != [last])
-
-
-def test_ai21_calls_tools_without_a_text():
-    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
-    for words in (None, "", "missing"):
-        told = {"role": "assistant", "content": words, "reasoning_content": "hm", "tool_calls": [call]}
-        if words == "missing":
-            del told["content"]
-        said = decode_chat(
-            {"id": "j", "choices": [{"index": 0, "message": told, "finish_reason": "tool_calls"}]}, AI21_CHAT
-        )
-        assert (said.text or None, said.reasoning, said.tool_calls[0].parse()) == (None, "hm", {"x": 1})
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "error", "words"),
-    [
-        (422, {"detail": [{"loc": ["body", "messages", 0], "msg": "field required", "type": "missing"}]},
-         RequestRejected, "body.messages.0: field required"),
-        (401, {"detail": "Forbidden: Bad or missing API token."}, AuthenticationFailed, "Bad or missing"),
-        (403, {"detail": "Not allowed"}, PermissionRefused, "Not allowed"),
-        (429, {"detail": "Too Many Requests"}, RateLimited, "Too Many"),
-        (500, {"detail": {"error": "x"}}, ServerFailed, "500"),
-        (422, {"detail": []}, RequestRejected, "422"),
-    ],
-)  # fmt: skip
-def test_ai21s_refusals(status, body, error, words):
-    found = decode_ai21_error(status, {}, dumps(body))
-    assert (type(found), words in found.message) == (error, True)
-
-
-# Replicate
-
-
-def prediction(**facts):
-    return {
-        "id": "p",
-        "model": "m/x",
-        "version": "v",
-        "status": "succeeded",
-        "output": ["4", "2"],
-        "error": None,
-        **facts,
-    }
-
-
-@pytest.mark.parametrize(
-    ("output", "words"),
-    [
-        (["", " 4", "\n", "2"], " 4\n2"), ("42", "42"), ("", ""), ([], ""), (None, None), ({"a": [1]}, '{"a": [1]}'),
-        (["a", 1], '["a", 1]'), (42, "42"), (True, "true"),
-    ],
-)  # fmt: skip
-def test_outputs_of_any_shape(output, words):
-    assert _replicate.decode_response(prediction(output=output)).text == words
-
-
-@pytest.mark.parametrize("metrics", [None, {}, {"predict_time": 1.5}, {"input_token_count": None}, "x", {"a": "b"}])
-def test_replicate_counts_or_does_not(metrics):
-    assert _replicate.decode_response(prediction(metrics=metrics)).usage is None
-
-
-@pytest.mark.parametrize(
-    ("facts", "error", "again"),
-    [
-        ({"status": "failed", "error": "CUDA out of memory"}, ServerFailed, False),
-        ({"status": "failed", "error": "Director: unexpected error handling prediction (E6716)"}, ServerFailed, True),
-        ({"status": "failed", "error": "The input or output was flagged as sensitive. (E005)"}, ContentFiltered, False),
-        ({"status": "failed", "error": None}, ServerFailed, False),
-        ({"status": "failed", "error": {"detail": "x"}}, ServerFailed, False),
-        ({"status": "canceled"}, TruncatedReply, False),
-        ({"status": "aborted", "output": None}, TruncatedReply, False),
-    ],
-)
-def test_predictions_that_are_no_answer(facts, error, again):
-    with pytest.raises(ProviderError) as caught:
-        _replicate.decode_response(prediction(**facts))
-    found = caught.value
-    assert (type(found), found.retryable, found.request_id) == (error, again, "p")
-    assert found.partial == (None if facts.get("output", 1) is None else "42")
-
-
-def test_a_prediction_that_goes_on_is_no_whole_answer():
-    for status in ("starting", "processing", "queued", "novel"):
-        said = _replicate.decode_response(prediction(status=status))
-        assert (said.text, said.finish_reason) == ("42", None)
-
-
-def stream(*pairs, end=("done", "{}")):
-    return b"".join(replicate.frame(pair) for pair in [*pairs, end] if pair[0])
-
-
-def predicted():
-    return _replicate.PredictionStream(request_id="p", model="m/x")
-
-
-def test_tokens_are_raw_text():
-    body = stream(
-        ("output", " It"), ("logs", "x"), ("output", "\n"), ("output", ""), ("output", ' {"a": 1}'), ("novel", "?")
-    )
-    said = read(predicted, body + b": 408: 408 Request Timeout\n\n")
-    assert (said.text, said.finish_reason) == (' It\n {"a": 1}', "stop")
-    for step in (1, 2, 5):
-        assert read(predicted, body, step) == said
-    assert read(predicted, b": hi\n\n" + body.replace(b"\n", b"\r\n")) == said
-
-
-@pytest.mark.parametrize(
-    ("end", "error", "again"),
-    [
-        (("done", '{"reason": "canceled"}'), TruncatedReply, False),
-        (("done", '{"reason": "error"}'), ServerFailed, False),
-        (("done", '{"reason": "novel"}'), TruncatedReply, False),
-        (("error", '{"detail": "E8367: stopped"}'), ServerFailed, True),
-        (("error", "words alone"), ServerFailed, False),
-        (("", ""), TruncatedReply, True),
-    ],
-)
-def test_streams_that_end_badly(end, error, again):
-    with pytest.raises(ProviderError) as caught:
-        read(predicted, stream(("output", " It"), end=end))
-    assert (type(caught.value), caught.value.partial, caught.value.retryable) == (error, " It", again)
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "error", "delay"),
-    [
-        (
-            401,
-            {"title": "Unauthenticated", "detail": "You did not pass a valid token", "status": 401},
-            AuthenticationFailed,
-            None,
-        ),
-        (402, {"title": "Insufficient credit", "detail": "Go to billing", "status": 402}, OutOfCredit, None),
-        (404, {"detail": "The requested resource could not be found.", "status": 404}, RequestRejected, None),
-        (
-            422,
-            {"title": "Input validation failed", "detail": "- input.prompt: required", "status": 422},
-            RequestRejected,
-            None,
-        ),
-        (429, {"detail": "Request was throttled.", "status": 429, "retry_after": 5}, RateLimited, 5),
-        (429, {"detail": "Request was throttled.", "status": 429, "retry_after": "soon"}, RateLimited, None),
-        (429, {"detail": "Request was throttled.", "status": 429, "retry_after": None}, RateLimited, None),
-    ],
-)
-def test_replicates_refusals(status, body, error, delay):
-    found = _replicate.decode_error(status, {"content-type": "application/problem+json"}, json.dumps(body).encode())
-    assert (type(found), found.retry_after) == (error, delay)
-    assert body.get("title", "") in found.message
+def test_a_refusal_with_a_body_of_no_dialect_is_classified_by_its_status():
+    assert_class_of_odd_bodies(_anthropic.decode_error)

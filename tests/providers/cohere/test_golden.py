@@ -18,6 +18,7 @@ from llm_council.errors import (
     ProviderError,
     RateLimited,
     ServerFailed,
+    TruncatedReply,
 )
 from llm_council.models import (
     FinishReason,
@@ -78,7 +79,7 @@ def test_a_request_with_every_field() -> None:
             ),
             Message("tool", "sun", tool_call_id="weather_2"),
             Message("assistant", "Rain."),
-            Message("user", "Thanks"),
+            Message("user", [TextPart(text="Than"), TextPart(text="ks")]),
         ],
         max_tokens=7,
         temperature=0.3,
@@ -224,7 +225,7 @@ def test_a_whole_reply() -> None:
     )
     assert response.usage == Usage(input_tokens=1549, output_tokens=103, cached_tokens=992)
     assert (response.finish_reason, response.raw_finish_reason) == (FinishReason.TOOL_CALLS, "TOOL_CALL")
-    assert (response.request_id, response.model) == ("f201af17", "command-a-03-2025")
+    assert (response.request_id, response.model, response.raw) == ("f201af17", "command-a-03-2025", reply)
     assert response.extra == {
         "tool_plan": "I will look.",
         "citations": [CITATION],
@@ -306,9 +307,13 @@ STREAM: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
         {
             "type": "tool-call-start",
             "index": 1,
-            "delta": {"message": {"tool_calls": {"id": "noop_1", "type": "function", "function": {"name": "noop"}}}},
+            "delta": {
+                "message": {
+                    "tool_calls": {"id": "noop_1", "type": "function", "function": {"name": "noop", "arguments": "{"}}
+                }
+            },
         },
-        {"tool_calls": (ToolCallDelta(index=1, id="noop_1", name="noop"),)},
+        {"tool_calls": (ToolCallDelta(index=1, id="noop_1", name="noop", arguments="{"),)},
     ),
     (
         {
@@ -385,6 +390,33 @@ def test_errors(status: int, message: str, cls: type[ProviderError], retryable: 
     if status == 429:
         assert error.retry_after == 12.0
     assert decode_error(status, {"X-Debug-Trace-Id": "t-1"}, json.dumps({"message": message})).request_id == "t-1"
+
+
+def test_a_stream_that_ends_without_its_last_event_is_truncated() -> None:
+    stream = ChatStream()
+    stream.feed(b'data: {"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"Hel"}}}}\n\n')
+    stream.feed(b"data: [DONE]\n\n")
+    with pytest.raises(TruncatedReply) as caught:
+        stream.finish()
+    assert caught.value.partial == "Hel"
+
+
+def test_an_error_beside_an_answer_is_no_refusal() -> None:
+    """With the finish reason ERROR, ``error`` says why the model stopped; the answer so far still counts."""
+    message = {"role": "assistant", "content": [{"type": "text", "text": "Hel"}]}
+    response = decode_response({"id": "x", "message": message, "finish_reason": "ERROR", "error": "no reply"})
+    assert (response.text, response.finish_reason) == ("Hel", FinishReason.ERROR)
+    stream = ChatStream()
+    event = {"type": "message-end", "delta": {"finish_reason": "ERROR"}, "error": "no reply", "message": "no reply"}
+    (chunk,) = stream.feed(f"data: {json.dumps(event)}\n\n".encode())
+    assert chunk.finish_reason == FinishReason.ERROR
+
+
+@pytest.mark.parametrize("key", ["code", "status", "status_code"])
+def test_the_status_of_an_error_with_status_200(key: str) -> None:
+    with pytest.raises(RateLimited) as caught:
+        decode_response({"id": "8a1c", "message": "too many requests", key: 429})
+    assert caught.value.status == 429
 
 
 def test_an_error_with_status_200() -> None:

@@ -14,12 +14,14 @@ from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
     ContextTooLong,
+    MalformedReply,
     ModelNotFound,
     OutOfCredit,
     PermissionRefused,
     RateLimited,
     RequestRejected,
     ServerFailed,
+    TruncatedReply,
 )
 from llm_council.models import (
     FinishReason,
@@ -68,6 +70,7 @@ def test_a_request_with_every_field() -> None:
                     ReasoningPart(text="Foreign.", signature="x", vendor="anthropic"),
                     ReasoningPart(signature="s2", vendor="gemini"),
                     TextPart(text="One moment."),
+                    ImagePart(data="BBBB", media_type="image/png"),
                 ],
                 tool_calls=[
                     ToolCall(id="c1", name="weather", arguments='{"city": "Lyon"}', extra={"thoughtSignature": "s3"}),
@@ -113,6 +116,7 @@ def test_a_request_with_every_field() -> None:
                     {"text": "Look it up.", "thought": True, "thoughtSignature": "s1"},
                     {"executableCode": {"language": "PYTHON", "code": "print(1)"}},
                     {"text": "One moment.", "thoughtSignature": "s2"},
+                    {"inlineData": {"mimeType": "image/png", "data": "BBBB"}},
                     {
                         "functionCall": {"id": "c1", "name": "weather", "args": {"city": "Lyon"}},
                         "thoughtSignature": "s3",
@@ -157,6 +161,36 @@ def test_a_request_with_every_field() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "mime_type"),
+    [
+        ("a.png", "image/png"),
+        ("a.jpg", "image/jpeg"),
+        ("a.JPEG", "image/jpeg"),
+        ("a.webp", "image/webp"),
+        ("a.gif", "image/gif"),
+        ("a.heic", "image/heic"),
+        ("a.heif?x=1", "image/heif"),
+        ("a", None),
+    ],
+)
+def test_the_mime_type_of_an_image_comes_from_its_url(name: str, mime_type: str | None) -> None:
+    url = f"https://example.com/{name}"
+    payload = encode_request(GenerateRequest(messages=[Message("user", [ImagePart(url=url)])]))
+    file = {"fileUri": url} if mime_type is None else {"fileUri": url, "mimeType": mime_type}
+    assert payload["contents"] == [{"role": "user", "parts": [{"fileData": file}]}]
+
+
+def test_adjacent_texts_are_one_part_and_a_last_signature_is_a_part_of_its_own() -> None:
+    texts = [TextPart(text="Wea"), TextPart(text="ther?")]
+    signed = ReasoningPart(signature="s1", vendor="gemini")
+    request = GenerateRequest(messages=[Message("user", texts), Message("assistant", [*texts, signed])])
+    assert encode_request(request)["contents"] == [
+        {"role": "user", "parts": [{"text": "Weather?"}]},
+        {"role": "model", "parts": [{"text": "Weather?"}, {"text": "", "thoughtSignature": "s1"}]},
+    ]
+
+
+@pytest.mark.parametrize(
     ("choice", "written"),
     [
         ("auto", {"mode": "AUTO"}),
@@ -187,6 +221,7 @@ def test_every_tool_choice(choice: str, written: Any) -> None:
         ("budget", {"effort": "high"}, {"thinkingBudget": 24576, "includeThoughts": True}),
         ("budget", {"effort": "xhigh"}, {"thinkingBudget": 24576, "includeThoughts": True}),
         ("budget", {"effort": "max"}, {"thinkingBudget": 24576, "includeThoughts": True}),
+        ("budget", {"budget_tokens": 0}, {"thinkingBudget": 0}),
         ("budget", {"budget_tokens": 3000}, {"thinkingBudget": 3000, "includeThoughts": True}),
     ],
 )
@@ -313,6 +348,54 @@ def test_a_blocked_prompt() -> None:
     assert (reply.text, reply.usage, reply.extra) == (None, Usage(input_tokens=9), {"promptFeedback": feedback})
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [{"usageMetadata": {"promptTokenCount": 9}}, {"modelVersion": "gemini-3-pro"}, {"promptFeedback": {"x": 1}}],
+)
+def test_a_reply_without_candidates_is_an_empty_answer(reply: dict[str, Any]) -> None:
+    answer = decode_response(reply)
+    assert (answer.text, answer.finish_reason, answer.raw) == (None, None, reply)
+
+
+@pytest.mark.parametrize("reply", [{}, {"responseId": "r1"}, {"candidates": []}])
+def test_a_reply_of_another_form_is_malformed(reply: dict[str, Any]) -> None:
+    with pytest.raises(MalformedReply, match="no candidate"):
+        decode_response(reply)
+
+
+def test_only_the_first_candidate_is_read() -> None:
+    candidates = [
+        {"index": 1, "content": {"parts": [{"text": "b"}]}},
+        {"index": 0, "content": {"parts": [{"text": "a"}]}},
+    ]
+    assert decode_response({"candidates": candidates}).text == "a"
+
+
+def test_parts_of_the_same_kind_in_one_reply_are_joined() -> None:
+    parts = [{"text": "Hm, ", "thought": True}, {"text": "yes.", "thought": True}, {"text": "Ra"}, {"text": "in."}]
+    answer = decode_response({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]})
+    assert (answer.reasoning, answer.text) == ("Hm, yes.", "Rain.")
+
+
+def test_a_part_of_another_kind_is_sent_back_whole() -> None:
+    part = {**CODE, "thoughtSignature": "s9"}
+    answer = decode_response({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]})
+    assert answer.reasoning_parts == (ReasoningPart(signature="s9", vendor="gemini", data=part),)
+
+
+@pytest.mark.parametrize(("facts", "call_id"), [({"responseId": "r1"}, "call_r1_1"), ({}, "call_1")])
+def test_a_call_without_an_id_gets_one(facts: dict[str, Any], call_id: str) -> None:
+    parts = [{"functionCall": {"id": "own", "name": "f"}}, {"functionCall": {"name": "g"}}]
+    answer = decode_response({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}], **facts})
+    assert [call.id for call in answer.tool_calls] == ["own", call_id]
+
+
+def test_a_call_that_does_not_end_is_kept() -> None:
+    call = {"functionCall": {"id": "c1", "name": "weather", "args": {"city": "Lyon"}, "willContinue": True}}
+    answer = decode_response({"candidates": [{"content": {"parts": [call]}}]})
+    assert answer.tool_calls == (ToolCall(id="c1", name="weather", arguments='{"city": "Lyon"}'),)
+
+
 def event(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"candidates": [{"content": {"role": "model", "parts": list(parts)}, **more}], "responseId": "r1"}
 
@@ -346,6 +429,54 @@ def test_a_stream_event_by_event() -> None:
     assert (answer.finish_reason, answer.raw_finish_reason) == (FinishReason.TOOL_CALLS, "STOP")
 
 
+def test_a_stream_as_an_array() -> None:
+    events = [event({"text": 'R"]}'}), event({"text": "ain"}), event(finishReason="STOP")]
+    assert decode_response(events).text == 'R"]}ain'
+    body = json.dumps(events).encode()
+    for step in (1, 5, len(body)):
+        stream = GeminiStream()
+        chunks = [chunk for at in range(0, len(body), step) for chunk in stream.feed(body[at : at + step])]
+        assert stream.done
+        answer = join([*chunks, *stream.finish()])
+        assert (answer.text, answer.finish_reason) == ('R"]}ain', FinishReason.STOP)
+
+
+@pytest.mark.parametrize("last", [{}, {"finishReason": "FINISH_REASON_UNSPECIFIED"}])
+def test_a_stream_without_a_finish_reason_is_truncated(last: dict[str, Any]) -> None:
+    events = [event({"text": "Hel"}), event(**last)]
+    with pytest.raises(TruncatedReply) as caught:
+        read(*events)
+    assert caught.value.partial == "Hel"
+    with pytest.raises(TruncatedReply):
+        decode_response(events)
+
+
+def test_a_gateways_end_mark_is_skipped() -> None:
+    stream = GeminiStream()
+    stream.feed(f"data: {json.dumps(event({'text': 'x'}, finishReason='STOP'))}\r\n\r\n".encode())
+    assert [*stream.feed(b"data: [DONE]\r\n\r\n"), *stream.finish()] == []
+
+
+def test_facts_that_every_event_repeats_are_reported_once() -> None:
+    facts = {"modelVersion": "gemini-3-pro", "promptFeedback": {"safetyRatings": RATINGS}}
+    chunks = read({**event({"text": "a"}), **facts}, {**event({"text": "b"}, finishReason="STOP"), **facts})
+    assert [(chunk.model, chunk.request_id, chunk.extra) for chunk in chunks] == [
+        ("gemini-3-pro", "r1", {"promptFeedback": {"safetyRatings": RATINGS}}),
+        (None, None, {}),
+    ]
+
+
+def test_the_arguments_of_a_call_that_continues_are_merged() -> None:
+    answer = join(
+        read(
+            event({"functionCall": {"id": "c1", "name": "weather", "args": {"city": "Lyon"}, "willContinue": True}}),
+            event({"functionCall": {"args": {"unit": "C"}}}),
+            event(finishReason="STOP"),
+        )
+    )
+    assert [json.loads(call.arguments) for call in answer.tool_calls] == [{"city": "Lyon", "unit": "C"}]
+
+
 def test_a_call_whose_arguments_arrive_in_pieces() -> None:
     pieces = [
         {"jsonPath": "$.city", "stringValue": "Ly", "willContinue": True},
@@ -353,6 +484,7 @@ def test_a_call_whose_arguments_arrive_in_pieces() -> None:
         {"jsonPath": "$.days[0]", "numberValue": 2},
         {"jsonPath": "$['exact']", "boolValue": True},
         {"jsonPath": "$.unit", "nullValue": "NULL_VALUE"},
+        {"jsonPath": '$["a b"]["c"]', "stringValue": "d"},
     ]
     calls = [{"functionCall": {"partialArgs": [piece], "willContinue": True}} for piece in pieces]
     answer = join(
@@ -364,7 +496,7 @@ def test_a_call_whose_arguments_arrive_in_pieces() -> None:
         )
     )
     assert [(call.id, call.name, json.loads(call.arguments)) for call in answer.tool_calls] == [
-        ("c1", "weather", {"city": "Lyon", "days": [2], "exact": True, "unit": None})
+        ("c1", "weather", {"city": "Lyon", "days": [2], "exact": True, "unit": None, "a b": {"c": "d"}})
     ]
 
 
@@ -388,7 +520,51 @@ def test_every_documented_status(code: int, status: str, message: str, cls: type
     assert (type(error), error.status, error.code) == (cls, code, status)
     with pytest.raises(cls) as caught:
         read(event({"text": "Hel"}), refusal)
-    assert (caught.value.status, caught.value.code) == (code, status)
+    assert (caught.value.status, caught.value.code, caught.value.partial) == (code, status, "Hel")
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"),
+    [
+        ("INVALID_ARGUMENT", RequestRejected),
+        ("FAILED_PRECONDITION", RequestRejected),
+        ("OUT_OF_RANGE", RequestRejected),
+        ("NOT_FOUND", RequestRejected),
+        ("UNAUTHENTICATED", AuthenticationFailed),
+        ("PERMISSION_DENIED", PermissionRefused),
+        ("RESOURCE_EXHAUSTED", RateLimited),
+        ("INTERNAL", ServerFailed),
+    ],
+)
+def test_an_error_without_a_number_is_classified_by_its_status(status: str, cls: type[ApiError]) -> None:
+    with pytest.raises(ApiError) as caught:
+        read({"error": {"message": "no", "status": status}})
+    assert type(caught.value) is cls
+
+
+@pytest.mark.parametrize(
+    ("reason", "cls"),
+    [
+        ("API_KEY_INVALID", AuthenticationFailed),
+        ("CREDENTIALS_MISSING", AuthenticationFailed),
+        ("ACCESS_TOKEN_EXPIRED", AuthenticationFailed),
+        ("ACCESS_TOKEN_SCOPE_INSUFFICIENT", AuthenticationFailed),
+        ("ACCESS_TOKEN_TYPE_UNSUPPORTED", AuthenticationFailed),
+        ("ACCOUNT_STATE_INVALID", AuthenticationFailed),
+        ("API_KEY_SERVICE_BLOCKED", PermissionRefused),
+        ("API_KEY_HTTP_REFERRER_BLOCKED", PermissionRefused),
+        ("API_KEY_IP_ADDRESS_BLOCKED", PermissionRefused),
+        ("SERVICE_DISABLED", PermissionRefused),
+        ("CONSUMER_SUSPENDED", PermissionRefused),
+        ("CONSUMER_INVALID", PermissionRefused),
+        ("BILLING_DISABLED", OutOfCredit),
+        ("RATE_LIMIT_EXCEEDED", RateLimited),
+    ],
+)
+def test_every_reason_in_the_details_of_an_error(reason: str, cls: type[ApiError]) -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"}]
+    refusal = {"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT", "details": details}}
+    assert type(decode_error(400, {}, json.dumps(refusal))) is cls
 
 
 def test_the_details_of_an_error() -> None:

@@ -98,24 +98,57 @@ def requests(draw: st.DrawFn) -> m.GenerateRequest:
     return m.GenerateRequest(messages=turns, tools=offered, tool_choice=choice, **facts)
 
 
-@examples(25)
-@given(requests())
-def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
-    again = decode_request(encode_request(request), model="x", stream=True)
-    assert (again.model, again.stream) == ("x", True)
-    assert again.messages[0].role == request.messages[0].role
-    assert [turn.text for turn in again.messages if turn.role == "user"] == [
-        turn.text for turn in request.messages if turn.role == "user"
+EFFORTS = {"none": "none", "minimal": "minimal", "low": "low", "medium": "medium"}  # every higher effort is HIGH
+BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192}  # every higher effort is 24,576
+
+
+def expected_reasoning(config: m.ReasoningConfig | None, style: str) -> m.ReasoningConfig | None:
+    """Return what a model with levels, or with budgets, can be asked for."""
+    if config is None or (style == "level" and config.effort is None):
+        return None
+    if style == "level":
+        return m.ReasoningConfig(effort=EFFORTS.get(str(config.effort), "high"))
+    if config.effort != "none" and config.budget_tokens is not None:
+        return m.ReasoningConfig(budget_tokens=config.budget_tokens)
+    return m.ReasoningConfig(budget_tokens=BUDGETS.get(str(config.effort), 24_576))
+
+
+def parts_of(request: m.GenerateRequest, kind: type) -> list[Any]:
+    return [
+        part
+        for turn in request.messages
+        if not isinstance(turn.content, str)
+        for part in turn.content
+        if isinstance(part, kind)
     ]
+
+
+@examples(25)
+@given(requests(), st.sampled_from(["level", "budget"]))
+def test_the_facts_of_a_request_come_back(request: m.GenerateRequest, style: Any) -> None:
+    options = GeminiOptions(thinking=style)
+    again = decode_request(encode_request(request, options), options, model="x", stream=True)
+    assert (again.model, again.stream) == ("x", True)
+    for role in ("system", "user", "assistant", "tool"):
+        texts = [[turn.text for turn in found.messages if turn.role == role] for found in (again, request)]
+        assert texts[0] == texts[1]
+    for kind in (m.ImagePart, m.ReasoningPart):
+        found, sent = parts_of(again, kind), parts_of(request, kind)
+        if kind is m.ImagePart:  # the dialect has no word for the detail, and needs a type
+            found = [(part.url, part.data) for part in found]
+            sent = [(part.url, part.data) for part in sent]
+        assert found == sent
     assert [turn.tool_calls for turn in again.messages if turn.role == "assistant"] == [
         turn.tool_calls for turn in request.messages if turn.role == "assistant"
     ]
     results = [(turn.name, turn.tool_call_id) for turn in request.messages if turn.role == "tool"]
     assert [(turn.name, turn.tool_call_id) for turn in again.messages if turn.role == "tool"] == results
-    for name in ("max_tokens", "temperature", "top_p", "stop", "tool_choice"):
+    for name in ("max_tokens", "temperature", "top_p", "stop", "tool_choice", "extra"):
         assert getattr(again, name) == getattr(request, name)
-    assert again.extra == request.extra
-    assert [tool.parameters for tool in again.tools] == [tool.parameters for tool in request.tools]
+    assert again.reasoning == expected_reasoning(request.reasoning, style)
+    assert [attrs.evolve(tool, strict=None) for tool in again.tools] == [
+        attrs.evolve(tool, strict=None) for tool in request.tools
+    ]
     schemas = [one and one.json_schema for one in (again.structured_output, request.structured_output)]
     assert schemas[0] == schemas[1]
 

@@ -127,6 +127,7 @@ def test_a_request_with_nothing_optional() -> None:
         ({"reasoning": ReasoningConfig(effort="low")}, {"think": "low"}),
         ({"reasoning": ReasoningConfig(effort="medium")}, {"think": "medium"}),
         ({"reasoning": ReasoningConfig(effort="high")}, {"think": "high"}),
+        ({"reasoning": ReasoningConfig(effort="xhigh")}, {"think": "high"}),
         ({"reasoning": ReasoningConfig(effort="max")}, {"think": "max"}),
     ],
 )
@@ -165,7 +166,7 @@ def test_a_whole_reply() -> None:
         "remote_host": "https://ollama.com:443",
         "logprobs": LOGPROBS,
     }
-    response = decode_response(reply)
+    response = decode_response(reply, request_id="req-1")
     assert response.text == "Rain."
     assert response.reasoning == "It may rain."
     assert response.reasoning_parts == (ReasoningPart(text="It may rain.", vendor="ollama"),)
@@ -175,7 +176,7 @@ def test_a_whole_reply() -> None:
     )
     assert response.usage == Usage(input_tokens=169, output_tokens=15)
     assert (response.finish_reason, response.raw_finish_reason) == (FinishReason.TOOL_CALLS, "stop")
-    assert (response.model, response.request_id) == ("llama3.2", None)
+    assert (response.model, response.request_id, response.raw) == ("llama3.2", "req-1", reply)
     assert response.extra == {
         **TIMES,
         "remote_model": "gpt-oss:120b",
@@ -222,6 +223,14 @@ def test_thoughts_in_their_field_and_between_tags_of_one_line() -> None:
     stream = ChatStream(ChatOptions(think_tags=True))
     line = b'{"model":"m","message":{"role":"assistant","thinking":"It may ","content":"<think>rain.</think>Rain"}}\n'
     assert stream.feed(line) == [GenerateChunk(model="m", reasoning="It may rain.", text="Rain")]
+
+
+def test_the_last_line_adds_text_that_began_like_a_tag() -> None:
+    stream = ChatStream(ChatOptions(think_tags=True))
+    line = {"model": "m", "message": {"role": "assistant", "content": "a <thi"}, "done": True, "done_reason": "stop"}
+    (chunk,) = stream.feed(json.dumps(line).encode() + b"\n")
+    assert (chunk.text, chunk.reasoning, stream.partial) == ("a <thi", "", "a <thi")
+    assert chunk.finish_reason == FinishReason.STOP
 
 
 def test_errors() -> None:

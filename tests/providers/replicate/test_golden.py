@@ -27,8 +27,10 @@ from llm_council.providers._replicate import (
     decode_error,
     decode_response,
     encode_request,
+    predictions_path,
     read_inputs,
     read_prediction,
+    schema_path,
 )
 
 VERSION = "5c7d5dc6dd8bf75c1acaa8565735e7986bc5b66206b55cca93cb72c9bf15ccaa"
@@ -162,6 +164,35 @@ def test_the_words_that_an_effort_takes() -> None:
         assert (found.effort, found.efforts) == ("effort", ("low", "high"))
 
 
+def test_a_conversation_that_is_a_text_is_not_sent_as_a_list() -> None:
+    properties = {"prompt": {"type": "string"}, "messages": {"type": "string"}}
+    found = read_inputs({"openapi_schema": {"components": {"schemas": {"Input": {"properties": properties}}}}})
+    assert found is not None
+    assert (found.prompt, found.messages, found.lists) == ("prompt", None, ())
+
+
+@pytest.mark.parametrize(
+    ("model", "predictions", "schema"),
+    [
+        ("meta/llama", "/v1/models/meta/llama/predictions", "/v1/models/meta/llama"),
+        (f"meta/llama:{VERSION}", "/v1/predictions", f"/v1/models/meta/llama/versions/{VERSION}"),
+        (VERSION, "/v1/predictions", None),
+        ("deployments/meta/llama", "/v1/deployments/meta/llama/predictions", None),
+        ("a b/c?d", "/v1/models/a%20b/c%3Fd/predictions", "/v1/models/a%20b/c%3Fd"),
+    ],
+)
+def test_paths(model: str, predictions: str, schema: str | None) -> None:
+    assert (predictions_path(model), schema_path(model)) == (predictions, schema)
+
+
+@pytest.mark.parametrize(
+    ("model", "version"), [(f"meta/llama:{VERSION}", VERSION), ("meta/llama:v2", "v2"), (VERSION, VERSION)]
+)
+def test_the_version_of_a_model_stands_beside_its_inputs(model: str, version: str) -> None:
+    payload = encode_request(GenerateRequest(model=model, prompt="Hi"))
+    assert payload == {"version": version, "input": {"prompt": "Hi"}}
+
+
 PREDICTION: dict[str, Any] = {
     "id": "7vr9my1z3nrj40cjb2vv9pshw0",
     "model": "meta/meta-llama-3-8b-instruct",
@@ -193,6 +224,7 @@ def test_a_prediction_that_succeeded() -> None:
         "metrics": PREDICTION["metrics"],
         "logs": "Using seed: 12254",
     }
+    assert response.raw == PREDICTION
     assert decode_response(PREDICTION, max_tokens=4).finish_reason == FinishReason.LENGTH
 
 
@@ -232,8 +264,9 @@ def test_predictions_that_failed_or_were_stopped() -> None:
         with pytest.raises(ServerFailed) as failed:
             decode_response({**PREDICTION, "status": "failed", "error": words})
         assert not failed.value.retryable
-    with pytest.raises(ContentFiltered, match="flagged"):
+    with pytest.raises(ContentFiltered, match="flagged") as filtered:
         decode_response({**PREDICTION, "status": "failed", "error": "flagged as sensitive (E005)"})
+    assert (filtered.value.partial, filtered.value.request_id) == ("Fuzzy, gentle", "7vr9my1z3nrj40cjb2vv9pshw0")
     for status in ("canceled", "aborted"):
         with pytest.raises(TruncatedReply, match=status) as stopped:
             decode_response({**PREDICTION, "status": status})
@@ -257,6 +290,11 @@ def test_a_stream_event_by_event() -> None:
     assert stream.finish() == []
 
 
+def test_a_stream_without_output_names_the_request_and_the_model_at_its_end() -> None:
+    (chunk,) = PredictionStream(request_id="p", model="meta/llama").feed(b"event: done\ndata: {}\n\n")
+    assert (chunk.request_id, chunk.model, chunk.finish_reason) == ("p", "meta/llama", FinishReason.STOP)
+
+
 @pytest.mark.parametrize(
     ("event", "cls", "words"),
     [
@@ -272,6 +310,7 @@ def test_a_stream_that_fails(event: bytes, cls: type[Exception], words: str) -> 
     with pytest.raises((ServerFailed, TruncatedReply), match=words) as caught:
         stream.feed(event)
     assert type(caught.value) is cls
+    assert "{" not in caught.value.message
     assert (caught.value.partial, caught.value.request_id) == ("Hel", "p")
 
 
