@@ -104,7 +104,7 @@ BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192}  # every hig
 
 def expected_reasoning(config: m.ReasoningConfig | None, style: str) -> m.ReasoningConfig | None:
     """Return what a model with levels, or with budgets, can be asked for."""
-    if config is None or (style == "level" and config.effort is None):
+    if config is None or (config.effort is None and (style == "level" or config.budget_tokens is None)):
         return None
     if style == "level":
         return m.ReasoningConfig(effort=EFFORTS.get(str(config.effort), "high"))
