@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from llm_council.models import SeatSpec, Usage
@@ -48,7 +48,7 @@ def must_load(adapters: Iterable[ProviderAdapter]) -> bool:
     """Return True if a run of these adapters may need the table and it is not loaded yet."""
     if load.cache_info().currsize or not _is_installed():
         return False
-    return any(_address(one) and not _is_self_hosted(one) for adapter in adapters for one in _senders(adapter))
+    return any(_address(one) and not _is_self_hosted(one) for adapter in adapters for one in _unwrapped(adapter))
 
 
 def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usage], float | None]:
@@ -58,13 +58,10 @@ def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usa
         adapters: the adapter of each seat, by seat name. If an adapter wraps several others, the highest known price
             counts.
     """
-    bills: dict[str, tuple[_Bill, ...]] = {}  # by seat name
 
     def price(seat: SeatSpec, usage: Usage) -> float | None:
-        if seat.name not in bills:
-            bills[seat.name] = tuple(_bill(one) for one in _senders(adapters[seat.name]))
-        known = (_price(bill, seat.model, usage) for bill in bills[seat.name])
-        return max((usd for usd in known if usd is not None), default=None)
+        prices = [_price(adapter, seat.model, usage) for adapter in _unwrapped(adapters[seat.name])]
+        return max((usd for usd in prices if usd is not None), default=None)
 
     return price
 
@@ -112,33 +109,22 @@ def _known(address: str, model: str) -> str | None:
     return address
 
 
-class _Bill(NamedTuple):
-    """What decides the price of a call of an adapter."""
-
-    is_self_hosted: bool
-    address: str
-    default_model: str | None
-
-
-def _bill(adapter: ProviderAdapter) -> _Bill:
-    return _Bill(_is_self_hosted(adapter), _address(adapter), getattr(adapter, "default_model", None))
-
-
-def _price(bill: _Bill, model: str | None, usage: Usage) -> float | None:
-    if bill.is_self_hosted:
+def _price(adapter: ProviderAdapter, model: str | None, usage: Usage) -> float | None:
+    if _is_self_hosted(adapter):
         return 0.0
-    model = model or bill.default_model
-    return look_up(bill.address, model, usage) if bill.address and model else None
+    address = _address(adapter)
+    model = model or getattr(adapter, "default_model", None)
+    return look_up(address, model, usage) if address and model else None
 
 
-def _senders(adapter: ProviderAdapter) -> Iterator[ProviderAdapter]:
+def _unwrapped(adapter: ProviderAdapter) -> Iterator[ProviderAdapter]:
     """Yield the adapters that may make the call: those that middleware wraps, at any depth."""
     inner, several = getattr(adapter, "inner", None), getattr(adapter, "providers", None)
     if isinstance(inner, ProviderAdapter):
-        yield from _senders(inner)
+        yield from _unwrapped(inner)
     elif isinstance(several, tuple):
         for one in several:
-            yield from _senders(one)
+            yield from _unwrapped(one)
     else:
         yield adapter
 

@@ -108,9 +108,7 @@ def providers(*, json_: bool, markdown: bool) -> None:
 
     found = list_providers()
     if json_:
-        from llm_council.models._convert import dump
-
-        print_json([dump(info) for info in found])
+        print_json(found)
     elif markdown:
         rows = [_providers_row(info) for info in found if info.kind == "built-in"]
         heads = ("provider", *_CAN, "key")
@@ -139,9 +137,7 @@ def subagents(*, json_: bool) -> None:
 
     found = roles.names(paths=CouncilConfig.discover().subagent_paths)
     if json_:
-        from llm_council.models._convert import dump
-
-        print_json([dump(info) for info in found])
+        print_json(found)
         return
     rows = [(i.name, ", ".join(i.modes), ", ".join(i.aliases), str(i.error or i.description)) for i in found]
     print_table(rows, ("subagent", "modes", "also called", "for"))
@@ -160,9 +156,7 @@ def list_models(*, json_: bool) -> None:
 
     found = local.list_models()
     if json_:
-        from llm_council.models._convert import dump
-
-        print_json([dump(model) for model in found])
+        print_json(found)
         return
     rows = [(m.name, f"{m.size_bytes / 1e6:.0f} MB", m.license, str(m.path or "not fetched")) for m in found]
     print_table(rows, ("model", "size", "licence", "where"))

@@ -8,19 +8,22 @@ import re
 import stat
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import click
 
 from llm_council.errors import InvalidOption
 
 __all__ = [
+    "as_json",
     "as_text",
     "check_output",
     "json_option",
+    "output_format",
+    "output_options",
     "print_json",
     "print_note",
     "print_table",
@@ -29,6 +32,31 @@ __all__ = [
 ]
 
 json_option = click.option("--json", "json_", is_flag=True, help="Print JSON.")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FORMATS = ("text", "json", "markdown", "html")
+
+
+def output_options(command: F) -> F:
+    """Add the options that control how a result is printed."""
+    for option in (
+        click.option("--verbose", "-v", is_flag=True, help="Show adjustments, warnings and cost on stderr."),
+        click.option("--strict", is_flag=True, help="Exit with 3 if the answer is degraded."),
+        click.option("--raw", is_flag=True, help="Do not replace control characters on a terminal."),
+        click.option("--output", "-o", type=click.Path(readable=False), help="Write the answer to a file."),
+        click.option(
+            "--format", "format_", type=click.Choice(_FORMATS), help="What to print; text is the answer only."
+        ),
+        click.option("--json", "json_", is_flag=True, help="Print the whole result; the same as --format json."),
+    ):
+        command = option(command)  # the last one added is the first in --help
+    return command
+
+
+def output_format(flags: Mapping[str, Any]) -> str:
+    """Return the format that ``--json`` and ``--format`` select."""
+    return "json" if flags["json_"] else flags["format_"] or "text"
+
 
 # C0 except newline and tab, DEL, C1, and the Unicode controls that change the direction of text.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -60,8 +88,15 @@ def print_note(line: str, *, raw: bool = False) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON value on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value of our data types, or a container of them, as JSON on stdout."""
+    click.echo(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Return a value of our data types, or a container of them, as indented JSON."""
+    from llm_council.models._convert import dump  # imports cattrs, which `council --help` does not need
+
+    return json.dumps(dump(value), indent=2, ensure_ascii=False)
 
 
 def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
@@ -77,10 +112,10 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
 
 
 def as_text(value: Any) -> str:
-    """Return a JSON value as indented plain text without quotes and braces."""
-    if isinstance(value, str):
-        return value
-    return "\n".join(_lines(value))
+    """Return a JSON value or one of our data types as indented plain text, without quotes and braces."""
+    from llm_council.models._convert import dump
+
+    return value if isinstance(value, str) else "\n".join(_lines(dump(value)))
 
 
 def _lines(value: Any) -> Iterator[str]:

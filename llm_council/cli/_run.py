@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llm_council.cli import _output
 from llm_council.cli._main import DEGRADED, FAILED
-from llm_council.cli._output import as_text, check_output, print_note, write_answer
+from llm_council.cli._output import output_format, output_options
 from llm_council.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from llm_council.models import Budget, Plan
     from llm_council.results import CouncilResult
 
-__all__ = ["FORMATS", "print_result", "resume_hint", "run"]
+__all__ = ["print_result", "resume_hint", "run"]
 
-FORMATS = ("text", "json", "markdown", "html")
 _EXAMPLES = """\b
 Examples:
   council run "What is the capital of France?" -p local:3
@@ -47,7 +47,6 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     "--files", "-f", multiple=True, type=click.Path(), help="A text file for every seat to read; repeat for more."
 )
 @click.option("--input", "-i", "input_", type=click.Path(), help="Read the task from a file.")
-@click.option("--output", "-o", type=click.Path(readable=False), help="Write the answer to a file.")
 @click.option("--schema", type=click.Path(), help="File with a JSON Schema that the answer must match.")
 @click.option("--context", help="Further text for every seat.")
 @click.option(
@@ -67,26 +66,24 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--seed", help="Seed of shuffles and tie-breaks; random by default.")
 @click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")
-@click.option("--json", "json_", is_flag=True, help="Print the whole result as JSON; the same as --format json.")
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="What to print; text is the answer only.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and send nothing.")
 @click.option("--stream", is_flag=True, help="Show the text of the seats on stderr while it arrives.")
-@click.option("--raw", is_flag=True, help="Do not replace control characters on a terminal.")
-@click.option("--strict", is_flag=True, help="Exit with 3 if the answer is degraded.")
-@click.option("--verbose", "-v", is_flag=True, help="Show adjustments, warnings and cost on stderr.")
+@output_options
 def run(words: tuple[str, ...], **flags: Any) -> int:
     """Run a council on a task and print its answer.
 
     Without SUBAGENT, the task goes to the subagent "advisor". TASK - reads standard input.
     """
+    import attrs
+
     from llm_council.cli._progress import progress
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
 
-    check_output(flags["output"])
-    format_ = "json" if flags["json_"] else flags["format_"] or "text"
+    _output.check_output(flags["output"])
     subagent, task = _task(words, flags["input_"])
-    config = _configured(CouncilConfig.discover(), flags)
+    chosen = {name: flags[name] for name in ("chair", "strategy", "seed", "store") if flags[name] is not None}
+    config = attrs.evolve(CouncilConfig.discover(), **chosen)
     options = {
         "mode": flags["mode"],
         "context": flags["context"],
@@ -97,10 +94,11 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     with Council(_seats(config, flags), config=config) as council:
         if flags["dry_run"]:
             plan = council.plan(task, subagent, **options)
-            return 0 if write_answer(_plan_text(plan, format_), flags) else FAILED
+            text = _output.as_json(plan) if output_format(flags) == "json" else _output.as_text(plan)
+            return 0 if _output.write_answer(text, flags) else FAILED
         _fetch_weights(council.plan(task, subagent, **options))
         run_id: list[str] = []
-        quiet = format_ == "json" and not sys.stderr.isatty()
+        quiet = output_format(flags) == "json" and not sys.stderr.isatty()
         with (
             resume_hint(run_id, flags["store"], stored=config.store is not None),
             progress(quiet=quiet, words=flags["stream"]) as listener,
@@ -110,7 +108,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
                 run_id[:] = [event.run_id]
                 listener(event)
         result = events.result
-    return print_result(result, format_, {**flags, "store": config.store})
+    return print_result(result, {**flags, "store": config.store})
 
 
 @contextmanager
@@ -164,13 +162,6 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
     if len(rest) > 1:
         raise click.UsageError("too many arguments; put the task in quotes")
     return (rest[0] if rest else "advisor"), text
-
-
-def _configured(config: CouncilConfig, flags: Mapping[str, Any]) -> CouncilConfig:
-    import attrs
-
-    chosen = {name: flags[name] for name in ("chair", "strategy", "seed", "store") if flags[name] is not None}
-    return attrs.evolve(config, **chosen)
 
 
 def _seats(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | None:
@@ -235,25 +226,19 @@ def _read(path: str) -> str:
         raise InvalidOption(f"cannot read {path}: {reason}") from None
 
 
-def _plan_text(plan: Plan, format_: str) -> str:
-    from llm_council.models._convert import dump
-
-    data = dump(plan)
-    return json.dumps(data, indent=2, ensure_ascii=False) if format_ == "json" else as_text(data)
-
-
-def print_result(result: CouncilResult, format_: str, flags: Mapping[str, Any]) -> int:
+def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
     """Print a result and its notes; return the exit status."""
+    format_ = output_format(flags)
     text = None
     if format_ == "json":
-        text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
+        text = _output.as_json(result.to_dict())
     elif format_ == "markdown":
         text = result.to_markdown()
     elif format_ == "html":
         text = result.to_html()
     elif result.success:
-        text = as_text(result.output if result.output is not None else result.text or "")
-    written = text is None or write_answer(text, flags)
+        text = _output.as_text(result.output if result.output is not None else result.text or "")
+    written = text is None or _output.write_answer(text, flags)
     _notes(result, flags)
     if not result.success or not written:
         return FAILED
@@ -262,7 +247,7 @@ def print_result(result: CouncilResult, format_: str, flags: Mapping[str, Any]) 
 
 def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
     """Print on stderr what went wrong and, with ``--verbose``, what was adjusted and spent."""
-    say = partial(print_note, raw=flags["raw"])
+    say = partial(_output.print_note, raw=flags["raw"])
     if result.error is not None:
         say(f"council: {result.error}")
         for seat, error in result.errors.items():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from llm_council.cli._output import check_output, json_option, print_json, print_table, visible
-from llm_council.cli._run import FORMATS, print_result, resume_hint
+from llm_council.cli import _output
+from llm_council.cli._output import json_option, output_format, output_options, print_json, print_table, visible
+from llm_council.cli._run import print_result, resume_hint
 from llm_council.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -19,26 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["replay", "resume", "runs"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _store_option = click.option("--store", type=click.Path(), help="The run store; default: that of the configuration.")
-
-
-def _output_options(command: F) -> F:
-    """Add the options of ``council run`` that control how a result is printed."""
-    for option in (
-        click.option("--verbose", "-v", is_flag=True, help="Show adjustments, warnings and cost on stderr."),
-        click.option("--strict", is_flag=True, help="Exit with 3 if the answer is degraded."),
-        click.option("--raw", is_flag=True, help="Do not replace control characters on a terminal."),
-        click.option("--output", "-o", type=click.Path(readable=False), help="Write the answer to a file."),
-        click.option("--format", "format_", type=click.Choice(FORMATS), help="What to print; text is the answer only."),
-        click.option(
-            "--json", "json_", is_flag=True, help="Print the whole result as JSON; the same as --format json."
-        ),
-        _store_option,
-    ):
-        command = option(command)
-    return command
 
 
 def _configured(store: str | None) -> tuple[CouncilConfig, Store]:
@@ -154,7 +135,8 @@ def purge(run: tuple[str, ...], *, days: float | None, store: str | None) -> Non
 @click.command()
 @click.argument("run")
 @click.option("--stream", is_flag=True, help="Show a line on stderr for each seat that finishes.")
-@_output_options
+@_store_option
+@output_options
 def resume(run: str, **flags: Any) -> int:
     """Continue a run that was interrupted, cancelled or failed.
 
@@ -163,10 +145,10 @@ def resume(run: str, **flags: Any) -> int:
     from llm_council.cli._progress import progress
     from llm_council.council import Council
 
-    check_output(flags["output"])
+    _output.check_output(flags["output"])
     config, place = _configured(flags["store"])
     plan = place.show_sync(run).plan
-    quiet = _format(flags) == "json" and not sys.stderr.isatty()
+    quiet = output_format(flags) == "json" and not sys.stderr.isatty()
     providers = list(dict.fromkeys(seat.provider for seat in plan.seats))
     with (
         resume_hint([run], flags["store"], stored=True),
@@ -174,22 +156,19 @@ def resume(run: str, **flags: Any) -> int:
         Council(providers, config=config, listeners=[listener], store=place.path) as council,
     ):
         result = council.resume(run)
-    return print_result(result, _format(flags), {**flags, "store": str(place.path)})
+    return print_result(result, {**flags, "store": str(place.path)})
 
 
 @click.command()
 @click.argument("run")
-@_output_options
+@_store_option
+@output_options
 def replay(run: str, **flags: Any) -> int:
     """Print a stored run again, exactly as it was; nothing is sent."""
     from llm_council import _runtime
     from llm_council._engine import resume
 
-    check_output(flags["output"])
+    _output.check_output(flags["output"])
     _, place = _configured(flags["store"])
     result = _runtime.call(resume.replay, place, run)
-    return print_result(result, _format(flags), flags)
-
-
-def _format(flags: Mapping[str, Any]) -> str:
-    return "json" if flags["json_"] else flags["format_"] or "text"
+    return print_result(result, flags)
