@@ -192,20 +192,6 @@ def _replace_surrogates(value: Any) -> Any:
     return value
 
 
-@attrs.frozen
-class _Candidate:
-    """A decoded value: whether the caller accepts it, it is inside invalid JSON, and it is in a code fence."""
-
-    found: Extracted
-    accepted: bool
-    inside_invalid: bool
-    fenced: bool
-
-    @property
-    def rank(self) -> tuple[bool, bool, bool, int]:
-        return self.accepted, self.fenced, isinstance(self.found.value, dict), self.found.start
-
-
 class _Scanner:
     """Collect the candidates of a text in one pass. The work is bounded for any text."""
 
@@ -213,7 +199,8 @@ class _Scanner:
         self._text = text
         self._length = len(text.rstrip())
         self._accepts = accepts
-        self._candidates: list[_Candidate] = []
+        self._candidates: list[tuple[tuple[bool, bool, bool, int], Extracted]] = []  # with their ranks
+        self._decoded = 0
         self._failure: _DecodeFailure | None = None
         self._invalid_until = 0  # the end of the JSON that failed to decode
         self._budget = 4 * len(text) + (1 << 20)  # characters that failing attempts may read
@@ -222,7 +209,7 @@ class _Scanner:
 
     def run(self) -> None:
         position = 0
-        while self._budget > 0 and len(self._candidates) < MAX_CANDIDATES:
+        while self._budget > 0 and self._decoded < MAX_CANDIDATES:
             mark = _MARK.search(self._text, position)
             if mark is None:
                 return
@@ -238,7 +225,7 @@ class _Scanner:
                 position = closing.end() if closing else mark.end()
             elif mark["close"]:
                 # The opening tag was part of the prompt, so all the text up to here is thinking.
-                self._candidates.clear()
+                self._candidates, self._decoded = [], 0
                 self._failure, self._invalid_until, self._only_thinking = None, 0, True
                 position = mark.end()
             else:
@@ -257,19 +244,16 @@ class _Scanner:
             if self._failure is None or (outcome.surely_json and not self._failure.surely_json):
                 self._failure = outcome
             return mark.end() if mark["fenced"] else start + 1
-        self._candidates.append(
-            _Candidate(
-                outcome,
-                accepted=self._accepts(outcome.value),
-                inside_invalid=start < self._invalid_until,
-                fenced=_FENCE_BEFORE.search(self._text[max(0, start - 64) : start]) is not None,
-            )
-        )
+        self._decoded += 1
+        accepted = self._accepts(outcome.value)
+        if accepted or start >= self._invalid_until:
+            fenced = _FENCE_BEFORE.search(self._text[max(0, start - 64) : start]) is not None
+            rank = (accepted, fenced, isinstance(outcome.value, dict), start)
+            self._candidates.append((rank, outcome))
         return outcome.end
 
     def best(self) -> Extracted:
-        eligible = [candidate for candidate in self._candidates if candidate.accepted or not candidate.inside_invalid]
-        if eligible:
-            return max(eligible, key=lambda candidate: candidate.rank).found
+        if self._candidates:
+            return max(self._candidates, key=lambda candidate: candidate[0])[1]
         reason = self._failure.reason if self._failure else "no JSON value was found in the answer"
         raise InvalidOutput(reason, problems=(Problem(path="$", message=reason),), text=self._text)

@@ -12,16 +12,14 @@ import httpx
 from yarl import URL
 
 from llm_council.transports._base import DEFAULT_LIMITS
-from llm_council.transports._environment import Proxies, tls_context
-from llm_council.transports._response_head import NotHttp, ResponseHead
+from llm_council.transports._pool import IDLE, NotHttp, Proxies, ResponseHead, tls_context
 
 __all__ = ["AiohttpTransport"]
 
-IDLE = 30.0
-"""Seconds after which an unused connection is closed."""
-
 LARGE = 2**19
 """Bytes above which a body is written in pieces. aiohttp warns about a larger write, which would block the loop."""
+
+_MAX_HEADERS = DEFAULT_LIMITS.header_block
 
 # The first match counts, so subclasses come before their bases. httpx has no classes for an unknown host and a refused
 # connection; ``translate`` reads those from the cause.
@@ -51,12 +49,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     Args:
         trust_env: use the proxy variables of the environment.
-        header_block: maximum number of bytes of a response's headers.
     """
 
-    def __init__(self, *, trust_env: bool = True, header_block: int = DEFAULT_LIMITS.header_block) -> None:
+    def __init__(self, *, trust_env: bool = True) -> None:
         self._proxies = Proxies(trust_env=trust_env)
-        self._header_block = header_block
         self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether each request gets a new connection
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -121,9 +117,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             except _AIOHTTP_ERRORS as again:
                 raise _httpx_error(again, proxied=proxied) from again
         # aiohttp limits each line of a head, and not all of them together.
-        if sum(len(name) + len(value) + 4 for name, value in response.raw_headers) > self._header_block:
+        if sum(len(name) + len(value) + 4 for name, value in response.raw_headers) > _MAX_HEADERS:
             response.close()
-            raise NotHttp(f"the headers are larger than {self._header_block} bytes")
+            raise NotHttp(f"the headers are larger than {_MAX_HEADERS} bytes")
         return ResponseHead(response.status, response.raw_headers, _ResponseBody(response))
 
     async def aclose(self) -> None:
@@ -173,8 +169,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(),
                 auto_decompress=False,
-                max_line_size=self._header_block,
-                max_field_size=self._header_block,
+                max_line_size=_MAX_HEADERS,
+                max_field_size=_MAX_HEADERS,
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 trace_configs=[tracing],
             )

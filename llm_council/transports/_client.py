@@ -135,30 +135,19 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
-    """Decompress and bound the bodies of another transport; httpx itself decompresses without a limit.
+    """Decompress the bodies of another transport and bound their size; httpx itself decompresses without a limit.
 
     Args:
         inner: the transport that sends the requests.
-        body: maximum number of bytes of a body.
-        error_body: number of bytes after which the body of a response with status 400 or more is cut.
     """
 
-    def __init__(
-        self,
-        inner: httpx.AsyncBaseTransport,
-        *,
-        body: int = DEFAULT_LIMITS.body,
-        error_body: int = DEFAULT_LIMITS.error_body,
-    ) -> None:
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
-        self._body = body
-        self._error_body = error_body
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return the response with a bounded body."""
         response = await self._inner.handle_async_request(request)
-        failed = response.status_code >= 400
-        response.stream = _BoundedBody(response, request, self._error_body if failed else self._body, cut=failed)
+        response.stream = _BoundedBody(response, request)
         if "content-encoding" in response.headers:
             for name in _BODY_HEADERS:
                 response.headers.pop(name, None)
@@ -170,23 +159,23 @@ class BoundedTransport(httpx.AsyncBaseTransport):
 
 
 class _BoundedBody(httpx.AsyncByteStream):
-    def __init__(self, response: httpx.Response, request: httpx.Request, limit: int, *, cut: bool) -> None:
+    def __init__(self, response: httpx.Response, request: httpx.Request) -> None:
         self._source = cast("httpx.AsyncByteStream", response.stream)
         self._encoding = response.headers.get("content-encoding", "")
         self._request = request
-        self._limit = limit
-        self._cut = cut
+        self._failed = response.status_code >= 400
         self._reading: list[AsyncGenerator[bytes, None]] = []
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        limit = DEFAULT_LIMITS.error_body if self._failed else DEFAULT_LIMITS.body
         arriving = aiter(self._source)
         self._reading = [cast("AsyncGenerator[bytes, None]", arriving)]
         try:
-            async for piece in decompress(arriving, self._encoding, self._limit):
+            async for piece in decompress(arriving, self._encoding, limit):
                 yield piece
         except BodyOverflow as exc:
             await self.aclose()
-            if not self._cut:
+            if not self._failed:
                 raise BodyTooLarge(exc.limit, request=self._request) from None
         except BadEncoding as exc:
             await self.aclose()

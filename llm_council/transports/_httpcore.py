@@ -8,13 +8,17 @@ from typing import Any
 import httpx
 
 from llm_council.errors._secrets import Secret
-from llm_council.transports._environment import Proxies, tls_context
-from llm_council.transports._response_head import NotHttp, ResponseHead, build_request, response_head
+from llm_council.transports._pool import (
+    IDLE,
+    NotHttp,
+    Proxies,
+    ResponseHead,
+    build_request,
+    response_head,
+    tls_context,
+)
 
 __all__ = ["HttpcoreTransport"]
-
-IDLE = 30.0
-"""Seconds after which an unused connection is closed."""
 
 
 class HttpcoreTransport(httpx.AsyncBaseTransport):
@@ -111,22 +115,17 @@ class _BytesBody(httpx.ByteStream):
     def __init__(self, body: bytes) -> None:
         super().__init__(body)
         self._body = body
+        self._sent = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return _OneChunk(self._body)
-
-
-class _OneChunk:
-    def __init__(self, chunk: bytes) -> None:
-        self._left = [chunk]
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._sent = False  # the request may be sent once more
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._left:
+        if self._sent:
             raise StopAsyncIteration
-        return self._left.pop()
+        self._sent = True
+        return self._body
 
 
 def _is_parse_error(exc: BaseException | None) -> bool:

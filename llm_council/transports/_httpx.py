@@ -14,8 +14,8 @@ from llm_council.errors import InvalidOption
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.transports._base import USER_AGENT, HttpRequest, ReplyStream, Transport, build_headers
 from llm_council.transports._client import PooledTransport
+from llm_council.transports._pool import ResponseHead, build_request, response_head
 from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
-from llm_council.transports._response_head import ResponseHead, build_request, response_head
 
 __all__ = ["HttpxTransport", "as_transport"]
 
@@ -73,26 +73,14 @@ class HttpxTransport(BaseTransport):
 
     async def _open(self, request: HttpRequest, timeouts: Timeouts) -> ResponseHead:
         """Send a request and return the head of the response."""
+        headers = build_headers(request.headers, user_agent=None if self._client else USER_AGENT)
+        parts = (request.method, request.url, headers.items(), request.body)
         if self._client is None and self._transport is None:
             new_pool = partial(PooledTransport, trust_env=self._trust_env)
             pool = await per_loop.get(self, "pool", new_pool, PooledTransport.aclose)
-            return await pool.inner.open(
-                request.method,
-                request.url,
-                build_headers(request.headers, user_agent=USER_AGENT).items(),
-                request.body,
-                connect=timeouts.connect,
-                read=timeouts.read,
-            )
-        message = build_request(
-            request.method,
-            request.url,
-            build_headers(request.headers, user_agent=None if self._client else USER_AGENT).items(),
-            request.body,
-            connect=timeouts.connect,
-            read=timeouts.read,
-            pool=self._client.timeout.pool if self._client else None,
-        )
+            return await pool.inner.open(*parts, connect=timeouts.connect, read=timeouts.read)
+        wait = self._client.timeout.pool if self._client else None
+        message = build_request(*parts, connect=timeouts.connect, read=timeouts.read, pool=wait)
         if self._transport is not None:
             return response_head(await self._transport.handle_async_request(message))
         client = cast("httpx.AsyncClient", self._client)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
+import attrs
 import requests
 import urllib3
 import urllib3.util.response
@@ -115,26 +116,20 @@ class RequestsTransport(BaseTransport):
         return min(connects, default=None), min(reads, default=timeouts.total or 600.0)
 
 
+@attrs.define(eq=False, repr=False)
 class _Call:
     """One exchange. Its steps run in worker threads; the event loop can abort it at any time."""
 
-    def __init__(
-        self,
-        session: requests.Session,
-        request: HttpRequest,
-        timeouts: tuple[float | None, float],
-        limiter: anyio.CapacityLimiter,
-    ) -> None:
-        self._session = session
-        self._request = request
-        self._timeouts = timeouts
-        self._limiter = limiter
-        self._lock = threading.Lock()  # guards what both the thread and the event loop change
-        self._response: requests.Response | None = None
-        self._connection: Any = None
-        self._started_body = False
-        self._busy = False
-        self._aborted = False
+    _session: requests.Session
+    _request: HttpRequest
+    _timeouts: tuple[float | None, float]
+    _limiter: anyio.CapacityLimiter
+    _lock: threading.Lock = attrs.field(factory=threading.Lock)  # guards the fields that thread and event loop share
+    _response: requests.Response | None = None
+    _connection: Any = None
+    _started_body: bool = False
+    _busy: bool = False
+    _aborted: bool = False
 
     async def run(self, step: Callable[[], T]) -> T:
         """Run a step in a worker thread; a cancellation returns at once.

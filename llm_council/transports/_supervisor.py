@@ -17,7 +17,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from contextlib import suppress
 
 _POLL = 1.0  # seconds between two checks of the parent's id: a forked child of the parent may hold the pipe open
 # Signals that the program handles by default. Python ignores SIGPIPE and SIGXFSZ; the supervisor handles the others.
@@ -64,7 +64,7 @@ class _Supervisor:
                 command[0], command, os.environ, setpgroup=0, setsigdef=_DEFAULT_SIGNALS, setsigmask=()
             )
         except OSError as error:
-            _remove(self.folder)
+            self.remove_folder()
             self.report(f"error {error.errno or errno.EINVAL}")
             return
         self.report(f"started {self.child}")
@@ -75,7 +75,7 @@ class _Supervisor:
         self.signal_group(signal.SIGKILL)
         if self.code is None:
             self.code = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
-        _remove(self.folder)
+        self.remove_folder()
         self.report(f"exit {self.code}")
 
     def wait(self) -> None:
@@ -109,34 +109,20 @@ class _Supervisor:
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the remaining processes of the group."""
-        try:  # noqa: SIM105 - contextlib is slow to import, and this must start quickly
+        with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
             os.killpg(self.child, number)
-        except (ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
-            pass
 
     def report(self, line: str) -> None:
         """Write a status line to the parent, if it still exists."""
-        try:  # noqa: SIM105 - contextlib is slow to import, and this must start quickly
+        with suppress(OSError):
             os.write(self.status, f"{line}\n".encode())
-        except OSError:
-            pass
 
+    def remove_folder(self) -> None:
+        """Remove the temporary folder, in which the program may have made files of any mode."""
+        import shutil  # takes 16 ms, so it must not delay the start of the program
 
-def _remove(folder: str) -> None:
-    """Remove a folder. ``shutil.rmtree`` does the same, but importing it takes longer than all of this."""
-    os.chdir("/")
-    for place, folders, files in os.walk(folder, topdown=False):
-        for name in (*files, *folders):
-            path = f"{place}/{name}"
-            _try(os.rmdir if name in folders and not os.path.islink(path) else os.unlink, path)  # noqa: PTH114
-    _try(os.rmdir, folder)
-
-
-def _try(remove: Callable[[str], None], path: str) -> None:
-    try:  # noqa: SIM105 - contextlib is slow to import, and this must start quickly
-        remove(path)
-    except OSError:
-        pass
+        os.chdir("/")
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def main(arguments: list[str]) -> None:

@@ -103,34 +103,22 @@ _unsendable = _always(InvalidOption, "the request cannot be sent over HTTP: chec
 _connecting = _always(TimedOut, "{target} did not accept the connection in time", phase="connect")
 _reading = _always(TimedOut, "{target} sent nothing in time", phase="read")
 _queueing = _always(TimedOut, "{target}: no connection became free in the client's pool in time", phase="pool")
-_CONNECT_RULES = {
-    "tls": _always(
-        ConnectFailed,
-        "no TLS connection to {target}: its certificate is not trusted, or the port does not speak TLS; "
-        "set SSL_CERT_FILE to trust another authority",
-        kind="tls",
-    ),
-    "proxy": _always(
-        ConnectFailed,
-        "the proxy for {target} failed or refused; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY",
-        kind="proxy",
-    ),
-    "dns": _always(
-        ConnectFailed, "{target} does not resolve: check the name, and the network's name server", kind="dns"
-    ),
-    "refused": _always(ConnectFailed, "{target} refused the connection: no server listens there", kind="refused"),
-    "other": _always(ConnectFailed, "cannot connect to {target}", kind="other"),
+_CONNECT_TEXTS = {
+    "tls": "no TLS connection to {target}: its certificate is not trusted, or the port does not speak TLS; "
+    "set SSL_CERT_FILE to trust another authority",
+    "proxy": "the proxy for {target} failed or refused; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY",
+    "dns": "{target} does not resolve: check the name, and the name server of this machine",
+    "refused": "{target} refused the connection: no server listens there",
+    "other": "cannot connect to {target}",
 }
-_proxy = _CONNECT_RULES["proxy"]
+_proxy = _always(ConnectFailed, _CONNECT_TEXTS["proxy"], kind="proxy")
 
 
 def _connect(exc: BaseException, target: str) -> Error:
-    """Find the kind of the failure in the exceptions that led to it: the outer class is the same for all kinds."""
-    for link in _chain(exc):
-        for name in _names(link):
-            if name in _CONNECT_KINDS:
-                return _CONNECT_RULES[_CONNECT_KINDS[name]](exc, target)
-    return _CONNECT_RULES["other"](exc, target)
+    # The outer exception is the same for all kinds; one of the exceptions that led to it tells the kind.
+    names = (name for link in _chain(exc) for name in _names(link))
+    kind = next((_CONNECT_KINDS[name] for name in names if name in _CONNECT_KINDS), "other")
+    return ConnectFailed(_CONNECT_TEXTS[kind].format(target=target), kind=kind)
 
 
 def _wrapped(exc: BaseException, target: str) -> Error:

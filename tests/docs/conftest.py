@@ -79,7 +79,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     from llm_council.testing.fakes import ScriptedProvider
     from llm_council.transports import HttpRequest, HttpxTransport
     from llm_council.transports._client import PooledTransport
-    from llm_council.transports._response_head import ResponseHead, response_head
+    from llm_council.transports._pool import ResponseHead, response_head
 
     async def handle(transport: PooledTransport, request: httpx.Request) -> httpx.Response:
         if is_here(str(request.url)):

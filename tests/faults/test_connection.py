@@ -17,7 +17,7 @@ from fault_server import OTHER_PEM
 
 from llm_council import errors
 from llm_council.models import GenerateRequest, Timeouts
-from llm_council.transports import _environment
+from llm_council.transports import _pool
 
 
 def good(bench):
@@ -73,9 +73,9 @@ def test_tls_self_signed(vendor, serve):
 def trusted_elsewhere(monkeypatch):
     """Trust the certificate of another host."""
     monkeypatch.setenv("SSL_CERT_FILE", str(OTHER_PEM))
-    _environment.tls_context.cache_clear()
+    _pool.tls_context.cache_clear()
     yield OTHER_PEM
-    _environment.tls_context.cache_clear()
+    _pool.tls_context.cache_clear()
 
 
 def test_tls_wrong_host(vendor, serve, trusted_elsewhere):

@@ -11,7 +11,7 @@ import pytest
 
 from llm_council import errors
 from llm_council.errors._secrets import MASK, masked
-from llm_council.transports import AsyncClient, _environment, new_client, translate
+from llm_council.transports import AsyncClient, _pool, new_client, translate
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_is_httpx_own(client):
 
 
 async def test_plain_calls_share_a_connection_and_build_no_tls(client, serve):
-    _environment.tls_context.cache_clear()
+    _pool.tls_context.cache_clear()
     server = serve()
     for _ in range(20):
         response = await client.post(server.url, json={"q": 1}, headers={"authorization": "Bearer x"})

@@ -483,11 +483,11 @@ async def test_an_early_reply_to_a_large_request_is_read(transport, serve):
 
 
 async def test_trusted_certificate(serve, monkeypatch, transport):
-    from llm_council.transports import _environment
+    from llm_council.transports import _pool
 
     pem = str(Path(__file__).with_name("localhost.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", pem)
-    _environment.tls_context.cache_clear()
+    _pool.tls_context.cache_clear()
     try:
         server = serve(tls=True)
         trusting = type(transport)()
@@ -496,16 +496,16 @@ async def test_trusted_certificate(serve, monkeypatch, transport):
         assert server.connections == 1
         await trusting.aclose()
     finally:
-        _environment.tls_context.cache_clear()
+        _pool.tls_context.cache_clear()
 
 
 def test_a_tls_connection_is_closed_before_its_loop_is(serve, monkeypatch):
-    from llm_council.transports import _environment
+    from llm_council.transports import _pool
 
     monkeypatch.setenv("SSL_CERT_FILE", str(Path(__file__).with_name("localhost.pem")))
     lost: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
-    _environment.tls_context.cache_clear()
+    _pool.tls_context.cache_clear()
     server = serve(tls=True)
 
     async def visit() -> int:
@@ -519,16 +519,16 @@ def test_a_tls_connection_is_closed_before_its_loop_is(serve, monkeypatch):
             assert asyncio.run(visit()) == 200
         gc.collect()
     finally:
-        _environment.tls_context.cache_clear()
+        _pool.tls_context.cache_clear()
     assert lost == []
 
 
 async def test_unreadable_certificates_are_named(monkeypatch, tmp_path):
-    from llm_council.transports import _environment
+    from llm_council.transports import _pool
 
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
-    _environment.tls_context.cache_clear()
+    _pool.tls_context.cache_clear()
     with pytest.raises(errors.InvalidOption, match="SSL_CERT_FILE"):
         await HttpxTransport().send(ask("https://127.0.0.1:1/"))
-    _environment.tls_context.cache_clear()
+    _pool.tls_context.cache_clear()
     assert isinstance(ssl.create_default_context(), ssl.SSLContext)

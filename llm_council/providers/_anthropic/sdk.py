@@ -33,8 +33,8 @@ from llm_council.models import Limits, Timeouts
 from llm_council.transports import HttpRequest, ReplyStream
 from llm_council.transports._base import build_headers, host_of
 from llm_council.transports._client import pooled_transport
+from llm_council.transports._pool import ResponseHead, response_head
 from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
-from llm_council.transports._response_head import ResponseHead, response_head
 from llm_council.transports._translate import translate
 
 __all__ = ["SdkTransport", "address_of", "is_installed", "lists_models", "versions_in_body"]

@@ -1,11 +1,13 @@
-"""TLS and proxy settings of the environment, shared by the connection pools."""
+"""What both connection pools share: TLS and proxy settings of the environment, requests and response heads."""
 
 from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -13,7 +15,10 @@ import httpx
 
 from llm_council.errors import InvalidOption
 
-__all__ = ["Proxies", "tls_context"]
+__all__ = ["IDLE", "NotHttp", "Proxies", "ResponseHead", "build_request", "response_head", "tls_context"]
+
+IDLE = 30.0
+"""Seconds after which a pool closes an unused connection."""
 
 
 @lru_cache(maxsize=1)  # loading certifi's authorities takes 20 ms
@@ -67,3 +72,50 @@ class Proxies:
                 proxy = f"http://{proxy}"
             self._by_host[key] = proxy or None
         return self._by_host[key]
+
+
+class NotHttp(httpx.RemoteProtocolError):
+    """The head of the response is not valid HTTP, or is too large; the connection was closed.
+
+    httpx has one class for this and for a connection that ends early; the latter is worth a retry on a new connection.
+    """
+
+
+class ResponseHead(NamedTuple):
+    """A response whose body has not been read. Making an ``httpx.Response`` costs as much CPU as the rest of a call.
+
+    Attributes:
+        status: the HTTP status.
+        headers: names and values as they were received.
+        body: the undecoded body.
+    """
+
+    status: int
+    headers: Iterable[tuple[bytes, bytes]]
+    body: httpx.AsyncByteStream
+
+
+def build_request(
+    method: str,
+    url: str,
+    headers: Iterable[tuple[str, str]],
+    body: bytes,
+    *,
+    connect: float | None,
+    read: float | None,
+    pool: float | None = None,
+) -> httpx.Request:
+    """Return an httpx request; ``connect``, ``read`` and ``pool`` are its timeouts in seconds."""
+    timeout = {"connect": connect, "read": read, "write": None, "pool": pool}
+    return httpx.Request(method, url, headers=list(headers), content=body, extensions={"timeout": timeout})
+
+
+def response_head(response: httpx.Response) -> ResponseHead:
+    """Convert an httpx response."""
+    body = cast("httpx.AsyncByteStream", response.stream)
+    # httpx.MockTransport and errors of vendors' SDKs have responses that are already read and decoded.
+    if response.is_stream_consumed:
+        body = httpx.ByteStream(response.content)
+        response.headers.pop("content-encoding", None)
+        response.headers.pop("content-length", None)
+    return ResponseHead(response.status_code, response.headers.raw, body)
