@@ -101,19 +101,15 @@ def find_program(name: str, path: str | None) -> str:
         CommandNotFound: no executable file was found.
         InvalidOption: the name is a relative path.
     """
-    path_of_name = Path(name).expanduser()
-    if path_of_name.is_absolute():
-        candidates = [path_of_name]
-    elif os.sep in name:
+    program = Path(name).expanduser()
+    if os.sep in name and not program.is_absolute():
         raise InvalidOption(f"program: a name to search PATH for, or an absolute path, got {name!r:.200}")
-    else:
-        candidates = [Path(folder) / name for folder in absolute_path(path).split(os.pathsep) if folder]
-    found = next((file for file in candidates if file.is_file() and os.access(file, os.X_OK)), None)
+    found = shutil.which(str(program), path=absolute_path(path))
+    if found is None and program.is_absolute():
+        raise CommandNotFound(f"{name} cannot be run: it does not exist or is not executable")
     if found is None:
-        if path_of_name.is_absolute():
-            raise CommandNotFound(f"{name} cannot be run")
         raise CommandNotFound(f"{name} is not on PATH ({absolute_path(path) or 'empty'})")
-    return str(found)
+    return found
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ TITLES = {**{dialect.id: dialect.title for dialect in VENDORS.values()}, **TRANS
 
 
 def rows() -> str:
-    """Return who all are, and a section for each module with a row for each test, from their docstrings."""
+    """Return the list of providers, and for each module a section with a row for each test, from the docstrings."""
     providers = ", ".join(dialect.title for dialect in VENDORS.values())
     text = [f"All: {providers}.\n\nOver all: {'; '.join(TRANSPORTS.values())}."]
     for section in (name for name in ORDER if (HERE / f"test_{name}.py").exists()):
@@ -54,16 +54,16 @@ def rows() -> str:
                 promise, _, limit = (ast.get_docstring(test) or "").partition("\n\nLimits: ")
                 name = test.name.removeprefix("test_")
                 seats = next((SEATS[arg.arg] for arg in test.args.args if arg.arg in SEATS), "")
-                said = " ".join([*([" ".join(limit.split())] if limit else []), *exceptions(test, module)])
-                mark = f" [^{section}-{name}]" if said else ""
+                note = " ".join([*([" ".join(limit.split())] if limit else []), *exceptions(test, module)])
+                mark = f" [^{section}-{name}]" if note else ""
                 text.append(f"| `{name}` | {' '.join(promise.split())}{mark} | {seats} |")
-                notes += [f"[^{section}-{name}]: {said}"] if said else []
+                notes += [f"[^{section}-{name}]: {note}"] if note else []
         text += ["", *notes] if notes else []
     return "\n".join(text).strip("\n")
 
 
 def exceptions(test: ast.FunctionDef | ast.AsyncFunctionDef, module: ast.Module) -> Iterator[str]:
-    """Yield a sentence for each reason that the test's ``unlike`` marks give, with all of those that have it."""
+    """Yield a sentence for each reason in the ``unlike`` marks of a test, with the providers it applies to."""
     names = {
         line.targets[0].id: line.value.value
         for line in module.body
@@ -81,7 +81,7 @@ def exceptions(test: ast.FunctionDef | ast.AsyncFunctionDef, module: ast.Module)
 
 
 def main() -> None:
-    """Print the table, or put it between the markers of a page."""
+    """Print the table, or write it between the markers of a page."""
     if sys.argv[1:2] != ["--write"]:
         print(rows())
         return

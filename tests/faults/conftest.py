@@ -1,4 +1,4 @@
-"""Seats before vendors that fail, and a planted key that must be found nowhere afterwards."""
+"""Providers whose vendors fail, and a search for the planted keys after each test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ASK = GenerateRequest(prompt="What is 6 times 7?")
 
 @pytest.hookimpl(tryfirst=True)  # before the choice by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder: they have an environment of their own."""
+    """Mark every test of this folder, because these run in an environment of their own."""
     kept, left_out = [], []
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a row for each dialect of its transport side by side: most of them wait most of the time."""
+    """Run a test for all dialects of a transport concurrently, because most of them wait most of the time."""
     fleet = pyfuncitem.funcargs.get("vendor")
     if not isinstance(fleet, Fleet):
         return None
@@ -61,7 +61,7 @@ TRANSPORTS = {
     "requests": list(VENDORS),
     "sdk": ["anthropic"],
 }
-"""Every transport with every dialect: httpx over aiohttp, httpx's own pool, requests, the vendor's own client."""
+"""The dialects of each transport: httpx over aiohttp, httpx's own pool, requests, the vendor's SDK."""
 
 WORKERS = 10
 
@@ -71,7 +71,7 @@ benches: list[Bench] = []  # of the test that runs
 
 
 class Bench:
-    """One dialect on one transport: seats, what they answer, and everything that they tell."""
+    """One dialect on one transport: its providers, their answers, and their errors."""
 
     def __init__(self, dialect: Dialect, transport: str) -> None:
         self.dialect = dialect
@@ -85,11 +85,11 @@ class Bench:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a row may call this bench."""
+        """The ids by which ``unlike`` may name this bench."""
         return str(self.dialect), self.transport, f"{self.dialect} over {self.transport}"
 
     def seat(self, url: str = "https://vendor.example/v1", *, retries: int = 2, **options: Any) -> Retry:
-        """Make a provider of this dialect that tries again at once."""
+        """Return a provider of this dialect that retries without waiting."""
         if self.transport != "sdk":
             options.setdefault("transport", self._transport())
         options.setdefault("headers", {"X-Second-Token": TOKEN})
@@ -108,7 +108,7 @@ class Bench:
         return HttpxTransport()
 
     def tries(self, most: int) -> int:
-        """Return how often a call is made that may have arrived."""
+        """Return the number of attempts for a call that may have reached the vendor."""
         return 1 if self.dialect.once else most
 
     async def _sleep(self, seconds: float) -> None:
@@ -197,7 +197,7 @@ class Fleet:
         self.benches = [Bench(VENDORS[name], transport) for name in TRANSPORTS[transport]]
 
     def run(self, row: Callable[[Bench], None], unlike: dict[str, str]) -> None:
-        """Run a row on each bench; the first failure is raised, and says whose it is."""
+        """Run a test on each bench; the first failure is raised, with a note that names the bench."""
 
         def one(bench: Bench) -> None:
             try:
@@ -213,7 +213,7 @@ class Fleet:
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -224,7 +224,7 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _canary(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Afterwards the key is in nothing that a fault made anyone say or write, whoever asked, by whatever way."""
+    """After the test, search everything that was shown or written for the keys."""
     watch = Watch(monkeypatch, tmp_path)
     try:
         yield
@@ -242,31 +242,31 @@ def _canary(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.fixture
 def bench() -> Bench:
-    """Give a bench for rows that know no dialect."""
+    """Return a bench for tests that do not depend on the dialect."""
     return Bench(VENDORS["openai"], "httpx")
 
 
 @pytest.fixture(params=list(TRANSPORTS))
 def vendor(request: pytest.FixtureRequest) -> Fleet:
-    """Give each transport with every dialect, for faults on real sockets: a row gets one ``Bench`` after another."""
+    """Return the benches of each transport, for faults on real sockets; the test gets one ``Bench`` at a time."""
     return Fleet(request.param)
 
 
 @pytest.fixture(params=list(VENDORS))
 def mock(request: pytest.FixtureRequest) -> Bench:
-    """Give each dialect, for faults in what was said."""
+    """Return a bench for each dialect, for faults in the content of replies."""
     return Bench(VENDORS[request.param], "mock")
 
 
 @pytest.fixture(params=["whole", "stream"])
 def mode(request: pytest.FixtureRequest) -> str:
-    """Ask for whole answers, and for streams."""
+    """Return the mode: whole answers, or streams."""
     return str(request.param)
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., FaultServer]]:
-    """Start fault servers; all are stopped after the test."""
+    """Start servers with the given behaviours; all are stopped after the test."""
     servers: list[FaultServer] = []
 
     def start(*behaviours: Behaviour, tls: bool | Path = False) -> FaultServer:
@@ -280,7 +280,7 @@ def serve() -> Iterator[Callable[..., FaultServer]]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """Give a port of 127.0.0.1 that refuses, and that nobody else can take meanwhile."""
+    """Yield a port of 127.0.0.1 that refuses connections and stays reserved."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]

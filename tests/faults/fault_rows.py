@@ -1,4 +1,4 @@
-"""Rows with many spellings, which are tried within one test, and rows that not everyone can meet."""
+"""Marks for the tests of faults: several values in one test, and providers or transports that are exceptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Test = Callable[..., None]
 
 
 def each(name: str, values: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Run a test with each of the values of one argument, and name the one that it fails with."""
+    """Run a test with each value of one argument, and add the value to a failure."""
 
     def wrap(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
@@ -38,11 +38,11 @@ def each(name: str, values: Iterable[Any]) -> Callable[[Callable[..., None]], Ca
 
 
 def unlike(who: str, why: str) -> Callable[[Test], Test]:
-    """Say of a dialect or a transport that it does not keep a row, and why: the table has it as a footnote.
+    """Mark a dialect or a transport to which a row does not apply; the reason becomes a footnote of the table.
 
     Args:
-        who: the id of a dialect or a transport; of a dialect on a transport: ``"anthropic over sdk"``.
-        why: what it does instead, or why the row says nothing about it.
+        who: the id of a dialect or a transport, or of a dialect on a transport: ``"anthropic over sdk"``.
+        why: what it does instead, or why the row does not apply.
     """
 
     def mark(test: Test) -> Test:
@@ -53,6 +53,6 @@ def unlike(who: str, why: str) -> Callable[[Test], Test]:
 
 
 def unlikes(test: object) -> dict[str, str]:
-    """Return who does not keep a row, and why."""
+    """Return the dialects and transports to which a row does not apply, with the reasons."""
     found: dict[str, str] = getattr(test, "unlike", {})
     return found

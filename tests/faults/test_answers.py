@@ -1,4 +1,4 @@
-"""Replies with status 200 that are no answer, or none that may be taken for whole."""
+"""Replies with status 200 that hold no answer or an incomplete one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fault_rows import each, unlike
 from llm_council import errors
 from llm_council.models import FinishReason, Limits
 
-ONCE = "it is not asked again, since the prediction may have been created."
+ONCE = "not retried, because the prediction may have been created."
 
 INSIDE = {
     "openai": [
@@ -51,7 +51,7 @@ INSIDE = {
 
 
 def test_error_inside(mock):
-    """An error object: mapped by its own code as if that were the status, and tried again by what it is."""
+    """An error object: classified by its own code as if that were the status, and retried accordingly."""
     for body, kind, tries in INSIDE.get(mock.dialect.id) or INSIDE[mock.dialect.kin]:
         mock.calls.clear()
         error = mock.fails(mock.mocked(compact(body)), kind, tries=tries)
@@ -59,11 +59,9 @@ def test_error_inside(mock):
         assert error.status not in (None, 200)
 
 
-@unlike(
-    "replicate", "a prediction without an id and a status is none: `MalformedReply`, and it is not asked for again."
-)
+@unlike("replicate", "a prediction without an id and a status is invalid: `MalformedReply`, one attempt.")
 def test_error_of_a_gateway_inside(mock):
-    """An error in the shape that gateways give it, whoever the vendor: mapped by its code or number all the same."""
+    """An error in the shape that gateways use, for any vendor: classified by its code or number as well."""
     for error, kind, tries in (
         ({"message": "slow down", "code": 429}, errors.RateLimited, 3),
         ({"message": "no", "code": 401}, errors.AuthenticationFailed, 1),
@@ -74,8 +72,8 @@ def test_error_of_a_gateway_inside(mock):
         mock.fails(mock.mocked(compact({"error": error})), kind, tries=tries)
 
 
-def test_senseless_counts(mock):
-    """Counts of tokens that are negative, text, or have hundreds of digits are unknown; the answer is taken."""
+def test_invalid_token_counts(mock):
+    """Token counts that are negative, text, or have hundreds of digits are unknown; the answer is used."""
     for count in ("-3", '"3"', "9" * 400, "3.5", "null", "[]", "true"):
         mock.calls.clear()
         body = mock.dialect.body().replace(b":3,", b":%b," % count.encode()).replace(b":3}", b":%b}" % count.encode())
@@ -87,7 +85,7 @@ PAGE = b"<!doctype html><html><head><title>Please sign in</title></head><body>ca
 
 
 def test_html(mock, mode):
-    """A web page: `MalformedReply` with the content type and the first 80 characters; tried again once."""
+    """A web page: `MalformedReply` with the content type and the first 80 characters; retried once."""
     error = mock.fails(
         mock.mocked((200, PAGE, {"content-type": "text/html; charset=utf-8"})), errors.MalformedReply, mode
     )
@@ -98,14 +96,16 @@ def test_html(mock, mode):
 
 
 @each("kind", ["text/plain", "application/octet-stream", "", "text/html", "APPLICATION/JSON; x=y"])
-def test_json_by_another_name(mock, kind):
-    """JSON under another content type, or none: read."""
+def test_json_with_another_content_type(mock, kind):
+    """JSON with another content type, or none, is read."""
     assert mock.ask(mock.mocked((200, mock.dialect.body(), {"content-type": kind}))).text == "fine"
 
 
 @pytest.mark.parametrize("said", [(200, b""), (200, b" \r\n\t "), (204, b""), (200, b"\xef\xbb\xbf")])
 def test_empty(mock, mode, said):
-    """No body, or status 204: `EmptyReply`, tried again once. In a stream it may be `TruncatedReply`: no end came."""
+    """No body, or status 204: `EmptyReply`, retried once. A stream may raise `TruncatedReply`, since its end is
+    missing.
+    """
     kinds = (
         (errors.EmptyReply, errors.TruncatedReply)
         if mode == "stream" and not mock.dialect.once
@@ -117,21 +117,21 @@ def test_empty(mock, mode, said):
 
 
 @unlike("replicate", ONCE)
-def test_empty_then_well(mock):
-    """An empty reply that passes is not told."""
+def test_success_after_an_empty_reply(mock):
+    """An empty reply before a success is not raised."""
     assert mock.ask(mock.mocked(b"", mock.dialect.body())).text == "fine"
 
 
 @each("part", [0.1, 0.5, 0.9, -1])
 def test_cut_json(mock, part):
-    """JSON that ends early though the connection did not: `MalformedReply`, tried again once."""
+    """JSON that ends early on a complete connection: `MalformedReply`, retried once."""
     body = mock.dialect.body("words " * 50)
     error = mock.fails(mock.mocked(body[: int(len(body) * part) if part > 0 else part]), errors.MalformedReply)
     assert error.path == "$"
     assert len(mock.calls) == mock.tries(2)
 
 
-def test_nothing_inside(mock):
+def test_empty_answer(mock):
     """No choices, null, an empty text or blanks: `EmptyReply` or `MalformedReply`; an answer is never None or empty."""
     for value in mock.dialect.empties:
         mock.calls.clear()
@@ -140,7 +140,7 @@ def test_nothing_inside(mock):
 
 
 def test_wrong_types(mock):
-    """Lists, numbers, strings and nulls where an object belongs: `MalformedReply` with the path; never a crash."""
+    """Lists, numbers, strings and nulls in place of an object: `MalformedReply` with the path."""
     for value in mock.dialect.misfits:
         mock.calls.clear()
         with pytest.raises((errors.MalformedReply, errors.EmptyReply)) as caught:
@@ -150,7 +150,7 @@ def test_wrong_types(mock):
 
 
 def test_every_value_of_a_wrong_type(mock):
-    """Any value of a good answer replaced by any other type, or left out: an answer that is text, or a typed error."""
+    """Any value of a good answer replaced by another type, or left out: an answer with text, or a typed error."""
 
     def spoiled(value):
         if isinstance(value, dict):
@@ -177,9 +177,9 @@ def test_every_value_of_a_wrong_type(mock):
         assert answer.text.strip()
 
 
-@unlike("replicate", "it does not say why a model stopped: the count of tokens tells, where `max_tokens` was asked.")
+@unlike("replicate", "it does not report why a model stopped; the token count shows it if `max_tokens` was set.")
 def test_cut_at_the_limit(mock, mode):
-    """An answer that reached its limit says so in `finish_reason`; one that never began is `TruncatedReply`."""
+    """An answer that reached its token limit has that `finish_reason`; one without text is `TruncatedReply`."""
     dialect = mock.dialect
     if mode == "stream":
         body = b"".join([*dialect.pieces(["part"]), *dialect.cut_end])
@@ -192,17 +192,19 @@ def test_cut_at_the_limit(mock, mode):
     mock.fails(mock.mocked(compact(dialect.finished("", dialect.cut))), errors.TruncatedReply, tries=1)
 
 
-@unlike("ollama", "it withholds nothing.")
-@unlike("cohere", "it withholds answers by status 498 alone, which is `ContentFiltered` too.")
-@unlike("replicate", "it withholds answers by the code E005 of a failed prediction, which is `ContentFiltered` too.")
+@unlike("ollama", "it withholds no answers.")
+@unlike("cohere", "it withholds answers by status 498 only, which is `ContentFiltered` as well.")
+@unlike(
+    "replicate", "it withholds answers by the code E005 of a failed prediction, which is `ContentFiltered` as well."
+)
 def test_filtered(mock):
-    """An answer that the vendor withheld: `ContentFiltered`, one try; never an empty text."""
+    """An answer that the vendor withheld: `ContentFiltered`, one attempt; never an empty text."""
     mock.fails(mock.mocked(compact(mock.dialect.finished("", mock.dialect.filtered))), errors.ContentFiltered, tries=1)
 
 
-@unlike("replicate", "its statuses are a closed set; one that nobody knows is waited for until the deadline.")
-def test_news(mock):
-    """Unknown fields, an unknown finish reason and no usage are accepted; usage is then None, not 0."""
+@unlike("replicate", "its statuses are a closed set; with an unknown one, the call waits until the deadline.")
+def test_unknown_fields(mock):
+    """Unknown fields, an unknown finish reason and missing usage are accepted; usage is then None, not 0."""
     value = mock.dialect.finished("fine", "new_reason_of_2027")
     value = {name: kept for name, kept in value.items() if not any(word in name for word in ("usage", "count"))}
     answer = mock.ask(mock.mocked(compact({**value, "brand_new": {"a": [1, {"b": None}]}})))
@@ -229,19 +231,19 @@ ODD = {
 
 
 @each("fault", ODD)
-def test_odd_json(mock, fault):
-    """Bytes that are no JSON: not UTF-8, too deep, NaN, 5,000 digits, several values: `MalformedReply`, no crash."""
+def test_invalid_json(mock, fault):
+    """Invalid JSON (not UTF-8, too deep, NaN, 5,000 digits, several values): `MalformedReply`."""
     mock.fails(mock.mocked(ODD[fault], retries=0), errors.MalformedReply)
 
 
 def test_byte_order_mark(mock):
-    """A byte order mark before the JSON: read."""
+    """JSON after a byte order mark is read."""
     assert mock.ask(mock.mocked(b"\xef\xbb\xbf" + mock.dialect.body())).text == "fine"
 
 
-@unlike("replicate", "the data of its streams is text: it can have no halves.")
-def test_half_characters(mock, mode):
-    """Half of a surrogate pair in the text becomes U+FFFD; both halves become their character."""
+@unlike("replicate", "the data of its streams is text, which has no surrogates.")
+def test_surrogates(mock, mode):
+    """A lone surrogate in the text becomes U+FFFD; a pair becomes its character."""
     value = json.dumps(mock.dialect.reply("PLACE")).replace("PLACE", r"a\ud83d b\ud83d\ude00 c\ude00").encode()
     body, kind = value, {}
     if mode == "stream":
@@ -285,7 +287,9 @@ def flood(wire, head, part):
 
 @pytest.mark.parametrize("fault", HUGE)
 def test_huge(vendor, serve, fault):
-    """More than the limit, by any framing or as a bomb: `ReplyTooLarge` with the limit, one try, connection closed."""
+    """A body beyond the limit, in any framing or as a bomb: `ReplyTooLarge` with the limit, one attempt, connection
+    closed.
+    """
     server = serve(HUGE[fault])
     server.drained = False
     error = vendor.fails(vendor.seat(server.url, limits=Limits(body=2**20)), errors.ReplyTooLarge, tries=1)
@@ -295,13 +299,13 @@ def test_huge(vendor, serve, fault):
 
 
 def test_bomb_behind_a_redirect(vendor, serve):
-    """A bomb as the body of a redirect is not unpacked: `RedirectRefused`."""
+    """A decompression bomb as the body of a redirect is not decompressed: `RedirectRefused`."""
     head = b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb())
     vendor.fails(vendor.seat(serve(lambda wire: wire.answer(head, bomb())).url), errors.RedirectRefused, tries=1)
 
 
 def test_bomb_of_an_error(vendor, serve):
-    """A bomb as the body of a 500: `ServerFailed`, cut at 64 KiB."""
+    """A decompression bomb as the body of a 500: `ServerFailed`, cut at 64 KiB."""
     head = b"HTTP/1.1 500 Oops\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb())
     seat = vendor.seat(serve(lambda wire: wire.answer(head, bomb())).url, retries=0)
     assert len(vendor.fails(seat, errors.ServerFailed).body) <= 64 * 1024
@@ -318,15 +322,15 @@ PACKED = {
 
 
 @pytest.mark.parametrize("fault", PACKED)
-def test_bad_packing(vendor, serve, fault):
-    """A compressed body that is damaged, cut, or packed in a way that was not asked for: `MalformedReply`."""
+def test_invalid_compression(vendor, serve, fault):
+    """A compressed body that is damaged, cut, or in an encoding that was not requested: `MalformedReply`."""
     body, how = PACKED[fault]
     reply = plain(body, b"Content-Encoding: " + how, b"Content-Length: %d" % len(body))
     seat = vendor.seat(serve(lambda wire: wire.answer(reply)).url)
     vendor.fails(seat, errors.MalformedReply, tries=vendor.tries(2))
 
 
-def test_packed(vendor, serve):
+def test_gzip(vendor, serve):
     """A reply in gzip is read."""
     body = gzip.compress(vendor.dialect.body())
     reply = plain(body, b"Content-Encoding: gzip", b"Content-Length: %d" % len(body))
@@ -361,10 +365,10 @@ WELL_FORMED = {("httpx", "70 KiB of headers"), ("sdk", "70 KiB of headers"), ("r
 
 @pytest.mark.parametrize("fault", NOT_HTTP)
 def test_not_http(vendor, serve, fault):
-    """Bytes that are not HTTP, headers over 64 KiB, two lengths, NUL: a typed error; the connection is dropped.
+    """Bytes that are not HTTP, headers over 64 KiB, two lengths, a NUL: a typed error; the connection is closed.
 
-    Limits: many small headers that pass 64 KiB together are refused, but over `httpx` a connection on which the whole
-    of such a reply has come is kept. `requests` takes a bare CR in a header for the end of its line.
+    Limits: many small headers that exceed 64 KiB together are refused, but over `httpx` the connection is kept if the
+    whole reply has arrived. `requests` reads a bare CR in a header as the end of its line.
     """
     kept = (vendor.transport, fault) in WELL_FORMED
     good = vendor.dialect.body()

@@ -1,4 +1,4 @@
-"""Connections that cannot be made, break, or bring no answer."""
+"""Connections that cannot be made, that break, or that bring no answer."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def good(bench):
 
 
 def test_refused(vendor, mode, closed_port):
-    """A port that refuses: `ConnectFailed` of kind `refused`, tried again; the message names host and port."""
+    """A port that refuses: `ConnectFailed` of kind `refused`, retried; the message names host and port."""
     error = vendor.fails(vendor.seat(f"http://127.0.0.1:{closed_port}/v1"), errors.ConnectFailed, mode, tries=3)
     assert error.kind == "refused"
     assert f"127.0.0.1:{closed_port}" in error.message
 
 
 def test_dns(vendor):
-    """A name that does not resolve: `ConnectFailed` of kind `dns`, which says so; tried again."""
+    """A host name that does not resolve: `ConnectFailed` of kind `dns`; retried."""
     error = vendor.fails(vendor.seat("https://no-such-host.invalid/v1", retries=1), errors.ConnectFailed, tries=2)
     assert error.kind == "dns"
     assert "does not resolve" in error.message
@@ -41,14 +41,14 @@ def test_dns(vendor):
 
 
 @pytest.mark.parametrize("host", ["a..invalid", ".invalid", "a" * 64 + ".invalid"])
-def test_no_name_at_all(vendor, host):
-    """A host whose name has an empty part, or one that is too long: `InvalidOption`, and nobody is asked."""
+def test_invalid_host_name(vendor, host):
+    """A host name with an empty label, or one that is too long: `InvalidOption`; nothing is sent."""
     with pytest.raises(errors.InvalidOption, match="name of a host"):
         vendor.ask(vendor.seat(f"https://{host}/v1"))
 
 
-def test_model_is_no_path(mock):
-    """A model's name with dots and slashes, a query or a fragment leads to no other address: quoted, or refused."""
+def test_model_name_in_a_path(mock):
+    """A model name with dots, slashes, a query or a fragment reaches no other address: it is quoted or refused."""
     for model in ("../../../elsewhere?a=1#b", "a/../../elsewhere", "../elsewhere", "%2e%2e/elsewhere", "elsewhere?x#y"):
         mock.calls.clear()
         with contextlib.suppress(errors.InvalidOption, errors.ReplyError):  # Vertex AI asks its other models
@@ -61,7 +61,9 @@ def test_model_is_no_path(mock):
 
 
 def test_tls_self_signed(vendor, serve):
-    """A certificate that nobody vouches for: `ConnectFailed` of kind `tls`, one try, naming `SSL_CERT_FILE`."""
+    """A certificate that is not trusted: `ConnectFailed` of kind `tls`, one attempt; the message names
+    `SSL_CERT_FILE`.
+    """
     server = serve(tls=True)
     error = vendor.fails(vendor.seat(server.url), errors.ConnectFailed, tries=1)
     assert (error.kind, error.retryable) == ("tls", False)
@@ -87,7 +89,7 @@ def test_tls_wrong_host(vendor, serve, trusted_elsewhere):
 
 
 def test_tls_to_a_plain_port(vendor, serve):
-    """TLS to a port that speaks none: the same, at once."""
+    """TLS to a port that does not speak TLS: the same, at once."""
     server = serve(lambda wire: wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
     error = vendor.fails(vendor.seat(server.url.replace("http:", "https:")), errors.ConnectFailed, tries=1)
     assert error.kind == "tls"
@@ -95,9 +97,10 @@ def test_tls_to_a_plain_port(vendor, serve):
 
 
 def test_tls_to_a_silent_port(vendor, serve):
-    """TLS to a port that says nothing: `TimedOut` by the connect timeout; by the deadline at the latest.
+    """TLS to a port that sends nothing: `TimedOut` by the connect timeout, or by the deadline.
 
-    Limits: over `requests` the phase is `read`: urllib3 has one word for the silence in the handshake and after it.
+    Limits: over `requests` the phase is `read`, because urllib3 raises the same timeout during the handshake and after
+    it.
     """
     server = serve(lambda wire: wire.see_close())
     seat = vendor.seat(server.url.replace("http:", "https:"), retries=0, timeout=Timeouts(connect=0.3))
@@ -106,7 +109,7 @@ def test_tls_to_a_silent_port(vendor, serve):
 
 
 def test_connect_timeout(vendor):
-    """A connection that nobody takes: `TimedOut` of phase `connect`, tried again while there is time."""
+    """A connection that is not accepted: `TimedOut` of phase `connect`, retried while there is time."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -123,9 +126,9 @@ def test_connect_timeout(vendor):
     assert (error.phase, error.retryable) == ("connect", True)
 
 
-@unlike("replicate", "it is not asked again, since the prediction may have been created.")
+@unlike("replicate", "not retried, because the prediction may have been created.")
 def test_reset_on_accept(vendor, serve, mode):
-    """A connection that is reset at once: tried again, and the answer of the next one is taken."""
+    """A connection that is reset at once: retried, and the answer of the next connection is used."""
     server = serve(lambda wire: wire.answer_and_reset(), lambda wire: wire.answer(reply(vendor, mode, wire)))
     assert vendor.ask(vendor.seat(server.url), mode).text == "fine"
     assert server.connections == 2
@@ -138,10 +141,11 @@ def reply(bench, mode, wire):
 
 
 def test_idle_connection_closed(vendor, serve):
-    """A kept connection that the server just closed: asked again on a fresh one, and nobody is told.
+    """A reused connection that the server just closed: the request is sent again on a new one, and no error is
+    reported.
 
-    Limits: a client of httpx's or of Anthropic's that the caller brings has connections of its own: there it is
-    `ConnectionLost`, which the retry loop tries again.
+    Limits: an httpx or Anthropic client of the caller manages its own connections: there it is `ConnectionLost`, which
+    is retried.
     """
 
     def once(wire):
@@ -155,9 +159,9 @@ def test_idle_connection_closed(vendor, serve):
     assert server.connections == 2
 
 
-@unlike("httpcore", "over asyncio it does not see such bytes; pools of ours use it over other event loops only.")
-def test_said_unasked(vendor, serve):
-    """An answer that came unasked on a kept connection is not taken for the next one's."""
+@unlike("httpcore", "under asyncio it does not notice such bytes; our own pools use it under other event loops only.")
+def test_unsolicited_bytes(vendor, serve):
+    """Bytes that a server sends on an idle connection are not used as the answer to the next request."""
     stray = vendor.dialect.body("stray")
 
     def restless(wire):
@@ -177,8 +181,8 @@ def test_said_unasked(vendor, serve):
     assert vendor.ask(seat).text == "fine"
 
 
-def test_interim(vendor, serve):
-    """Interim replies, 100, 102 and 103, before the answer: read over; without end: `TimedOut` by the deadline."""
+def test_interim_replies(vendor, serve):
+    """Interim replies (100, 102, 103) before the answer are skipped; if they do not end: `TimedOut` by the deadline."""
     interim = b"HTTP/1.1 100 Continue\r\n\r\n" + b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 3
     interim += b"HTTP/1.1 102 Processing\r\n\r\n"
     server = serve(lambda wire: wire.keep_answering(interim + wire.ok(vendor.dialect.body())))
@@ -194,8 +198,8 @@ def test_interim(vendor, serve):
     assert error.phase == "deadline"
 
 
-def test_answered_before_asked(vendor, serve):
-    """A refusal that comes while a large request is still being sent: taken for what it is."""
+def test_early_reply(vendor, serve):
+    """An error reply that arrives while a large request is still being sent is read."""
 
     def impatient(wire):
         wire.sock.recv(1000)
@@ -210,7 +214,7 @@ def test_answered_before_asked(vendor, serve):
 
 
 def test_read_timeout(vendor, serve):
-    """A server that never answers: `TimedOut` of phase `read`, tried again once at most; the server sees the close."""
+    """A server that never answers: `TimedOut` of phase `read`, retried at most once; the connection is closed."""
     server = serve(lambda wire: wire.answer_and_wait())
     error = vendor.fails(vendor.seat(server.url, timeout=Timeouts(read=0.2)), errors.TimedOut)
     assert (error.phase, len(error.attempts)) == ("read", vendor.tries(2))
@@ -219,7 +223,9 @@ def test_read_timeout(vendor, serve):
 
 
 def test_never_answers_deadline(vendor, serve, mode):
-    """The same without a read timeout: `TimedOut` of phase `deadline` in time, one try; the server sees the close."""
+    """The same without a read timeout: `TimedOut` of phase `deadline` in time, one attempt; the connection is
+    closed.
+    """
     server = serve(lambda wire: wire.answer_and_wait())
     error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.8)
     assert (error.phase, error.retryable) == ("deadline", False)
@@ -229,7 +235,7 @@ def test_never_answers_deadline(vendor, serve, mode):
 
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_slow_loris(vendor, serve, part, mode):
-    """A byte now and then, in the head or in the body: `TimedOut` of phase `deadline`, one try."""
+    """A byte now and then, in the head or the body: `TimedOut` of phase `deadline`, one attempt."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
     slow = [head[i : i + 1] for i in range(len(head))] if part == "head" else [head, *[b" "] * 1000]
     server = serve(lambda wire: wire.answer(*slow, pause=0.05))
@@ -255,7 +261,9 @@ def cuts(body):
 
 @pytest.mark.parametrize("fault", list(cuts(b"")))
 def test_cut(vendor, serve, fault):
-    """A reply that is cut in head or body: `ConnectionLost`, three tries; what came is never taken for whole."""
+    """A reply that is cut in its head or body: `ConnectionLost`, three attempts; it is never used as a complete
+    answer.
+    """
     how, data = cuts(vendor.dialect.body())[fault]
     server = serve(lambda wire: getattr(wire, how)(data))
     error = vendor.fails(vendor.seat(server.url), errors.ConnectionLost, tries=vendor.tries(3))
@@ -265,7 +273,7 @@ def test_cut(vendor, serve, fault):
 
 @pytest.mark.parametrize("fault", ["FIN in the body", "not HTTP", "never answers"])
 def test_next_call_after_a_fault(vendor, serve, fault):
-    """After any fault the next call on the same client works."""
+    """After any fault, the next call on the same client works."""
     data = {"FIN in the body": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "not HTTP": b"\0\1\2\r\n\r\n"}
     bad = (lambda wire: wire.answer(data[fault])) if fault in data else (lambda wire: wire.answer_and_wait())
     seat = vendor.seat(serve(bad, good(vendor)).url, retries=0)
@@ -276,10 +284,10 @@ def test_next_call_after_a_fault(vendor, serve, fault):
 
 @pytest.mark.anyio
 async def test_pool_exhausted(bench, serve):
-    """A pool of the caller's own without a free connection: `TimedOut` of phase `pool`, which says so.
+    """A pool of the caller without a free connection: `TimedOut` of phase `pool`, and the message says so.
 
-    Limits: pools of ours have no size, and a session of `requests` opens what it lacks; only an `httpx.AsyncClient`
-    of the caller's can be exhausted.
+    Limits: our own pools have no limit, and a `requests` session opens the connections it needs; only an
+    `httpx.AsyncClient` of the caller can be exhausted.
     """
     server = serve(lambda wire: wire.answer_and_wait())
     limits = httpx.Limits(max_connections=1)
@@ -304,7 +312,7 @@ async def test_pool_exhausted(bench, serve):
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["httpx", "requests"])
 async def test_cancelled_under_contention(bench, serve, kind):
-    """200 calls that are cancelled at odd moments leave the pool whole: the next five are answered."""
+    """After 200 calls that are cancelled at various moments, the pool answers the next five."""
     body = bench.dialect.body()
 
     def late(wire):
@@ -329,10 +337,10 @@ async def test_cancelled_under_contention(bench, serve, kind):
 
 
 def test_proxy_of_the_environment(vendor, serve, monkeypatch, closed_port):
-    """`HTTP_PROXY` and its kin are honoured; one that fails: `ConnectFailed` of kind `proxy`, without the password.
+    """`HTTP_PROXY` and the like are used; a proxy that fails: `ConnectFailed` of kind `proxy`, without its password.
 
-    Limits: a client of httpx's or of Anthropic's that the caller brings does not tell its proxy from the server: there
-    the kind is `refused` or `other`.
+    Limits: an httpx or Anthropic client of the caller does not distinguish its proxy from the server: there the kind is
+    `refused` or `other`.
     """
     monkeypatch.setenv("HTTP_PROXY", f"http://user:proxy-word-7@127.0.0.1:{closed_port}")
     seat = vendor.seat("http://vendor.example/v1", allow_http=True, retries=0)
@@ -341,15 +349,15 @@ def test_proxy_of_the_environment(vendor, serve, monkeypatch, closed_port):
     assert all("proxy-word-7" not in text for _, text in vendor.shows())
 
 
-def test_proxy_of_no_name(bench, monkeypatch):
-    """A proxy whose own name does not resolve: kind `proxy` too, not `dns`."""
+def test_proxy_name_does_not_resolve(bench, monkeypatch):
+    """A proxy whose host name does not resolve: kind `proxy`, not `dns`."""
     monkeypatch.setenv("HTTP_PROXY", "http://no-such-proxy.invalid:3128")
     seat = bench.seat("http://vendor.example/v1", allow_http=True, retries=0)
     assert bench.fails(seat, errors.ConnectFailed).kind == "proxy"
 
 
-def test_sibling_is_not_disturbed(vendor, serve):
-    """Calls side by side on one client: the fault of one is not the other's."""
+def test_other_calls_are_not_affected(vendor, serve):
+    """Concurrent calls on one client: the fault of one call does not affect the others."""
     turn = threading.Lock()
 
     def mixed(wire):

@@ -1,4 +1,4 @@
-"""Seats that fail in a run, and what becomes of the run."""
+"""Seats that fail in a run, and the effect on the run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_one_fails(fault):
 
 
 def test_one_hangs():
-    """One of several seats never answers: the run ends in time, and says who was late."""
+    """One of several seats never answers: the run ends in time and names the late seat."""
     result = council(seat(name="a"), seat(name="bad", delay=math.inf), chair="a", budget=Budget(deadline=1.0)).run(
         "?", schema=ANY
     )
@@ -58,7 +58,7 @@ def test_one_hangs():
 
 
 def test_all_fail():
-    """All fail: `QuorumLost` with every cause, as the error of a returned result; in the time of the slowest."""
+    """All fail: `QuorumLost` with every cause, as the error of a returned result, in the time of the slowest."""
     bad = [seat(errors.ServerFailed(f"down {n}", status=503), name=f"bad{n}", delay=0.2) for n in range(5)]
     began = time.monotonic()
     result = council(*bad).run("?")
@@ -72,7 +72,7 @@ def test_all_fail():
 
 
 def test_straggler():
-    """A straggler after quorum and grace: cancelled, named, and counted as one that may have been billed."""
+    """A seat that is still running after quorum and grace period: cancelled, named, and counted as possibly billed."""
     slow = seat(name="slow", delay={"draft": math.inf})
     result = council(seat(name="a"), seat(name="b"), slow, chair="a", budget=Budget(quorum=1, grace=0.1)).run(
         "?", schema=ANY
@@ -85,7 +85,7 @@ def test_straggler():
 
 @pytest.mark.parametrize(("quorum", "success"), [(2, True), (3, False)])
 def test_quorum(quorum, success):
-    """A quorum of two of three: fails below it only, and the drafts that came are kept."""
+    """A quorum of two of three: the run fails below it only, and finished drafts are in the result."""
     bad = seat({"draft": errors.ServerFailed("down"), "*": GOOD}, name="bad")
     result = council(seat(name="a"), seat(name="b"), bad, budget=Budget(quorum=quorum)).run("?", schema=ANY)
     assert result.success is success
@@ -120,7 +120,7 @@ def test_no_critique():
 
 
 def test_never_valid():
-    """An answer that never meets its schema: `InvalidOutput` after the repairs allowed, with text and problems."""
+    """An answer that never fits its schema: `InvalidOutput` after the allowed repairs, with text and problems."""
     never = seat("no JSON at all", name="a")
     result = council(never, config={"max_repairs": 2}).run("?", schema=ANY)
     assert isinstance(result.error, errors.InvalidOutput)
@@ -140,7 +140,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("fault", HOSTILE)
 def test_hostile_schema(fault):
-    """A schema with loops, remote references, catastrophic patterns or no end: bounded; nothing is fetched."""
+    """A schema with loops, remote references, catastrophic patterns or endless nesting: bounded; nothing is fetched."""
     said = seat(json.dumps({"a": "a" * 40 + "!"}), name="a")
     began = time.monotonic()
     try:
@@ -153,7 +153,9 @@ def test_hostile_schema(fault):
 
 @pytest.mark.parametrize("budget", [Budget(calls=3), Budget(tokens=60)])
 def test_budget(budget):
-    """Tokens or calls are over: known before a call, never overshot by calls side by side; what was cut is named."""
+    """Tokens or calls are used up: checked before each call, not exceeded by concurrent calls; skipped steps are
+    named.
+    """
     answer = GenerateResponse(text=GOOD, usage=Usage(input_tokens=20, output_tokens=10))
     seats = [seat({"*": answer}, name=name) for name in "abcd"]
     result = council(*seats, budget=budget).run("?", schema=ANY, max_tokens=10)
@@ -164,7 +166,7 @@ def test_budget(budget):
     assert result.error is not None or result.warnings
 
 
-def test_budget_for_nothing():
+def test_budget_without_calls():
     """A budget that allows no call: `BudgetExceeded`, and nothing is sent."""
     one = seat(name="a")
     result = council(one, budget=Budget(tokens=1)).run("?")
@@ -200,7 +202,7 @@ def test_injection():
 
 
 def test_echo_bomb():
-    """A draft of 16 MiB is cut before it enters another prompt."""
+    """A draft of 16 MiB is cut before it is put into another prompt."""
     bomb = seat({"draft": "x" * 2**24, "*": GOOD}, name="bomb")
     reader = seat(name="reader")
     council(bomb, reader, chair="reader").run("?", schema=ANY)
@@ -209,14 +211,14 @@ def test_echo_bomb():
 
 
 def test_seats():
-    """No seat at all is refused before anything is sent; the same provider twice gets two names."""
+    """No seat: refused before anything is sent; the same provider twice gets two names."""
     with pytest.raises(errors.ConfigurationError):
         council()
     assert len(set(council(seat(name="a"), seat(name="a")).providers)) == 2
 
 
 def test_order():
-    """The order of drafts is that of the seats, whichever came first."""
+    """Drafts are in the order of the seats, not of their arrival."""
     slow = seat({"draft": "slow", "*": GOOD}, name="slow", delay={"draft": 0.1})
     quick = seat({"draft": "quick", "*": GOOD}, name="quick")
     result = council(slow, quick, chair="quick").run("?", schema=ANY)
@@ -224,7 +226,7 @@ def test_order():
 
 
 def test_retries_are_shared():
-    """Seats times phases cannot multiply retries into a storm: a run has one budget of retries."""
+    """Seats and phases do not multiply retries: a run has one budget of retries."""
     down = [seat(errors.ServerFailed("down", status=503), name=f"s{n}") for n in range(30)]
     wrapped = [Retry(one, RetryPolicy(max_retries=5, base=0.0)) for one in down]
     council(*wrapped).run("?")
@@ -232,7 +234,7 @@ def test_retries_are_shared():
 
 
 def test_listener_fails():
-    """A listener that raises disturbs nobody."""
+    """A listener that raises does not affect the run."""
 
     def broken(event):
         raise RuntimeError("mine")

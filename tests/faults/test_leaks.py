@@ -1,4 +1,4 @@
-"""A thousand runs, good and faulty, in one process: what they leave behind."""
+"""What a thousand runs, good and faulty, leave behind in one process."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ print(json.dumps([marks, sorted(kinds), ended, left]))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_thousand_runs(scene):
-    """1,000 runs in one process, a third of the calls faulty, some runs with programs that misbehave, some left, some
-    cancelled: no task, thread, socket, child process or temporary file is left, and memory stays flat.
+    """1,000 runs in one process, a third of the calls faulty, some runs with programs that misbehave, some abandoned,
+    some cancelled: no task, thread, socket, child process or temporary file is left, and memory does not grow.
     """
     for number, (agent, mode) in enumerate(PROGRAMS):
         (place := scene.bin / f"{number}-{mode}").mkdir()
@@ -190,8 +190,8 @@ def flooding(wire):
 
 @pytest.mark.parametrize("kind", ["call", "run"])
 def test_failed_calls_are_forgotten(serve, kind):
-    """A call that was cut for its size, and a run that failed with it: once they are dropped, nothing holds what they
-    read, neither a cycle nor a library below.
+    """A call that was cut for its size, and a run that failed with it: once they are dropped, neither a reference cycle
+    nor a library holds the bytes they read.
     """
     with DIALECTS["openai"].cls(
         base_url=serve(flooding).url, api_key="key-12345678", default_model="m", limits=Limits(stream=300_000)

@@ -1,4 +1,4 @@
-"""What a client lives through: cancellation, threads, loops, forks, exits, copies, clocks."""
+"""Cancellation, threads, event loops, forks, exits, copies and clocks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def script(text, *args, env=None, timeout=60):
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", ["httpx", "requests"])
 async def test_cancelled(bench, serve, kind, how):
-    """A call that is cancelled while it waits, reads, streams or backs off: passes untouched; the server sees it."""
+    """A call that is cancelled while it waits, reads, streams or backs off: the cancellation is raised; the connection
+    is closed.
+    """
     dialect = bench.dialect
     bench.transport = kind
     behaviour = {
@@ -87,7 +89,7 @@ async def test_cancelled(bench, serve, kind, how):
 
 @pytest.mark.anyio
 async def test_cancelled_run(bench, serve):
-    """A run that is cancelled: every seat's call is, and every connection is closed."""
+    """A run that is cancelled: the call of every seat is cancelled, and every connection is closed."""
     server = serve(lambda wire: wire.answer_and_wait())
     council = Council([bench.seat(server.url) for _ in range(3)], config=CouncilConfig())
     with anyio.fail_after(20), anyio.CancelScope() as scope:
@@ -102,7 +104,7 @@ async def test_cancelled_run(bench, serve):
 
 
 def test_cancelled_twice(bench, serve):
-    """A second cancellation during clean-up: nothing hangs, and the cancellation passes."""
+    """A second cancellation during clean-up: nothing hangs, and the cancellation is raised."""
     server = serve(lambda wire: wire.answer_and_wait())
     seat = bench.seat(server.url)
 
@@ -123,7 +125,7 @@ def test_cancelled_twice(bench, serve):
 
 
 def test_deadline_in_a_phase(bench, serve):
-    """A deadline inside a phase: finished drafts are kept, and who was late is said."""
+    """A deadline inside a phase: finished drafts are used, and the result names the late seats."""
     slow = bench.seat(serve(lambda wire: wire.answer_and_wait()).url, name="slow")
     body = bench.dialect.body('{"a": 1}')
     quick = bench.seat(serve(lambda wire: wire.keep_answering(wire.ok(body))).url, name="quick")
@@ -146,7 +148,7 @@ def test_deadline_of_all(bench, serve):
 
 @pytest.mark.anyio
 async def test_blocking_call_in_a_loop(mock):
-    """A blocking call inside a running event loop: refused with the awaitable to use; never a nested loop."""
+    """A blocking call inside a running event loop: refused, naming the awaitable to use; never a nested loop."""
     seat = mock.mocked(mock.dialect.body())
     with pytest.raises(errors.InsideEventLoopError, match="await"):
         seat.generate_sync(ASK)
@@ -156,9 +158,9 @@ async def test_blocking_call_in_a_loop(mock):
         council.run_sync("?")
 
 
-@unlike("httpcore", "a transport of the caller's belongs to the event loop that it was first used in.")
+@unlike("httpcore", "a transport of the caller belongs to the event loop that first used it.")
 def test_two_loops(vendor, serve):
-    """One client in several event loops, one after another and behind blocking calls: works in each."""
+    """One client in several event loops, in turn and behind blocking calls: works in each."""
     body = vendor.dialect.body()
     seat = vendor.seat(serve(lambda wire: wire.keep_answering(wire.ok(body))).url)
 
@@ -206,7 +208,7 @@ HERE = str(Path(__file__).parent)
 
 @pytest.mark.parametrize("kind", ["httpx", "requests"])
 def test_fork_after_use(kind):
-    """A fork after use: the child has connections of its own, and no answer is crossed."""
+    """A fork after use: the child has its own connections, and no answers are mixed up."""
     done = script(
         CLIENT
         + """
@@ -233,8 +235,8 @@ server.stop()
 
 
 @pytest.mark.parametrize("left", ["a stream", "a daemon thread"])
-def test_exit_in_the_middle(left):
-    """An exit of the interpreter in the middle of a stream or a call: soon, status 0, and not a word."""
+def test_exit_during_a_call(left):
+    """The interpreter exits during a stream or a call: soon, with status 0 and without output."""
     began = time.monotonic()
     done = script(
         CLIENT
@@ -261,7 +263,7 @@ else:
 
 
 def test_copies(mock):
-    """Pickles and deep copies of errors, results, requests, configurations and providers: whole, without a key."""
+    """Pickles and deep copies of errors, results, requests, configurations and providers: complete, without a key."""
     seat = mock.mocked((401, b"{}"), mock.dialect.body())
     error = mock.fails(seat, errors.AuthenticationFailed)
     result = Council([seat], config=CouncilConfig(), listeners=()).run("?", schema={})
@@ -278,8 +280,8 @@ def test_copies(mock):
     assert KEY.encode() not in pickle.dumps(provider)
 
 
-def test_import_does_nothing():
-    """An import opens no socket, starts no thread, changes no variable and no logger."""
+def test_import_has_no_side_effects():
+    """An import opens no socket, starts no thread, and changes no variable and no logger."""
     done = script(
         """
         import logging, os, socket, threading
@@ -297,7 +299,7 @@ def test_import_does_nothing():
 
 
 def test_clock_steps(mock, monkeypatch):
-    """The wall clock steps by years in both directions: no deadline, wait or measure follows it."""
+    """The wall clock jumps by years in both directions: no deadline, wait or measurement is affected."""
     seat = mock.mocked((503, b""), mock.dialect.body())
     steps = iter(range(10**6))
     monkeypatch.setattr(time, "time", lambda: 1e9 * (1 + next(steps) % 3))
@@ -306,7 +308,7 @@ def test_clock_steps(mock, monkeypatch):
 
 
 def test_logs_at_debug(vendor, serve):
-    """Every library's log at DEBUG holds neither key nor prompt of a call that went well, or failed."""
+    """The DEBUG logs of all libraries contain neither key nor prompt, of successful and failed calls."""
     body = vendor.dialect.body()
     server = serve(lambda wire: wire.answer(b"HTTP/1.1 503 Busy\r\n\r\n"), lambda wire: wire.answer(wire.ok(body)))
     records = []

@@ -1,4 +1,4 @@
-"""Floods and bombs: what they may cost in memory."""
+"""The memory that very large replies and decompression bombs take."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ BODIES = {
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", ["httpx", "requests"])
 def test_bodies(serve, kind):
-    """A body of 1 GB, one without end, a bomb, as an answer or an error: the limit and 8 MiB, under `RLIMIT_AS`."""
+    """A body of 1 GB, an endless one, a bomb, as an answer or an error: the limit and 8 MiB, under `RLIMIT_AS`."""
     errors, grown = run(serve, [("openai", behaviour) for behaviour in BODIES.values()], kind, "whole", 16 + BEYOND)
     assert errors == ["ReplyTooLarge"] * 3 + ["ServerFailed"] * 2, grown
 
@@ -142,7 +142,7 @@ def giant(dialect):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_giant_events(serve):
-    """One event without end: its limit and 8 MiB, under `RLIMIT_AS`."""
+    """One endless event: its limit and 8 MiB, under `RLIMIT_AS`."""
     names = list(DIALECTS)
     errors, grown = run(serve, [(name, giant(DIALECTS[name])) for name in names], "httpx", "stream", 4 + BEYOND)
     assert errors == ["ReplyTooLarge"] * len(names), grown
@@ -157,8 +157,8 @@ def endless(dialect, words):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("mode", ["stream", "run"])
 def test_endless_streams(serve, mode):
-    """A stream without end, in small events and in large ones, to a caller and in a council's run: what came is in
-    memory once; the limit and 8 MiB, under `RLIMIT_AS`.
+    """An endless stream, in small and large events, to a caller and in a council's run: its text is in memory once; the
+    limit and 8 MiB, under `RLIMIT_AS`.
     """
     faults = [("openai", endless(DIALECTS["openai"], words)) for words in ("word ", "word " * 100, "word " * 20_000)]
     errors, grown = run(serve, faults, "httpx", mode, 16 + BEYOND)
@@ -169,8 +169,8 @@ def test_endless_streams(serve, mode):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("mode", ["whole", "run"])
 def test_programs(scene, mode):
-    """200 MB of a program's output, as lines, as one line, as words of an answer, on stderr: the limit and 8 MiB of
-    ours, under `RLIMIT_AS`.
+    """200 MB of a program's output, as lines, as one line, as text of an answer, on stderr: the limit and 8 MiB in this
+    process, under `RLIMIT_AS`.
     """
     modes = {"flood-out": "ReplyTooLarge", "one-line": "ReplyTooLarge", "words": "ReplyTooLarge"}
     asked = [(agent, behaviour) for agent in CLASSES for behaviour in modes]

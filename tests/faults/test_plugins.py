@@ -1,4 +1,4 @@
-"""Adapters of other authors that are broken, rude or late."""
+"""Third-party adapters that are broken, blocking or late."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_broken_at_import(install, fault):
-    """A plugin that cannot be imported: shown with its name, distribution and error; no other is stopped by it."""
+    """A plugin that cannot be imported is listed with its name, distribution and error; the others work."""
     install("bad", BROKEN[fault])
     shown = {info.name: info for info in registry.list_providers()}
     assert "openai" in shown
@@ -70,7 +70,7 @@ def test_broken_at_import(install, fault):
 
 
 def test_loaded_lazily(install):
-    """Only the plugin that is asked for is imported."""
+    """Only the requested plugin is imported."""
     module = install("lazy", "raise RuntimeError('imported')")
     registry.get_provider("openai", api_key="key-1234", base_url="https://a.example")
     Council([ScriptedProvider("x")], config=CouncilConfig())
@@ -78,7 +78,7 @@ def test_loaded_lazily(install):
 
 
 def test_name_of_a_built_in(install):
-    """A plugin with the name of a built-in provider does not get it."""
+    """A plugin with the name of a built-in provider does not replace it."""
     module = install("openai", "raise RuntimeError('imported')", dist="evil-dist")
     with pytest.warns(RuntimeWarning, match="evil-dist"):
         assert "openai" in {info.name for info in registry.list_providers()}
@@ -126,7 +126,9 @@ ODD = [
 @pytest.mark.parametrize("raised", ODD, ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("where", ["generate", "stream", "a run"])
 def test_odd_exceptions(raised, where):
-    """Whatever an adapter raises, `SystemExit` and unprintable ones too: a typed error with its name; others go on."""
+    """Any exception of an adapter, also `SystemExit` and unprintable ones: a typed error with its name; other seats go
+    on.
+    """
 
     async def generate(request):
         await anyio.sleep(0)
@@ -151,7 +153,7 @@ def test_odd_exceptions(raised, where):
 
 
 def test_blocks_in_a_plain_def():
-    """A plain `def` that blocks gets a worker thread: others go on, and the deadline holds."""
+    """A plain `def` that blocks gets a worker thread: other seats go on, and the deadline holds."""
     go = threading.Event()
 
     def generate(request):
@@ -167,10 +169,11 @@ def test_blocks_in_a_plain_def():
 
 
 def test_blocks_the_loop(caplog):
-    """An `async def` that blocks the loop: a blocking caller has its result soon after the deadline; a log says who.
+    """An `async def` that blocks the loop: a blocking caller has its result soon after the deadline; a log names the
+    adapter.
 
-    Limits: a coroutine that blocks its own loop cannot be stopped by who awaits it there: an awaiting caller is told by
-    a warning once the step has ended.
+    Limits: a coroutine that blocks its own loop cannot be stopped from that loop: an awaiting caller gets a warning
+    once the step has ended.
     """
     go = threading.Event()
 
@@ -194,7 +197,7 @@ def test_blocks_the_loop(caplog):
 
 @pytest.mark.parametrize("where", ["generate", "stream"])
 def test_swallows_its_cancellation(where, caplog, monkeypatch):
-    """One that swallows every cancellation is left behind a second after the deadline, and a warning names it."""
+    """An adapter that ignores every cancellation is abandoned a second after the deadline, and a warning names it."""
     from llm_council.providers._call import bounded
 
     monkeypatch.setattr(bounded, "GRACE", 0.1)
@@ -249,8 +252,8 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("kind", NONSENSE)
-def test_nonsense_returned(kind):
-    """None, a number, a generator, a text that is none: a typed error that says what came and what to return."""
+def test_invalid_return_value(kind):
+    """None, a number, a generator, an invalid text: a typed error that names the value and what to return."""
 
     async def generate(request):
         return NONSENSE[kind]()
@@ -260,8 +263,8 @@ def test_nonsense_returned(kind):
 
 
 @pytest.mark.parametrize("kind", ["a string", "a forgotten await", "a str with hooks"])
-def test_taken_as_meant(kind):
-    """A string, a coroutine that nobody awaited, a subclass of `str` with hooks: taken as the plain text they are."""
+def test_accepted_return_values(kind):
+    """A string, a coroutine that was not awaited, a subclass of `str` with hooks: used as the plain text."""
 
     async def generate(request):
         if kind == "a forgotten await":

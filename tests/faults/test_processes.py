@@ -27,8 +27,8 @@ CANARY = "OWN-KEY-canary-0123456789"
 
 
 def test_missing(scene, agent, monkeypatch):
-    """A program that is not installed, or cannot be run: `CommandNotFound` before anything is started, with the
-    path that was searched and the way to install it.
+    """A program that is not installed or not executable: `CommandNotFound` before anything is started, with the
+    searched path and how to install it.
     """
     adapter = scene.make(agent, program=f"{agent}-that-is-nowhere")
     with pytest.raises(errors.CommandNotFound, match="npm install -g") as caught:
@@ -44,8 +44,8 @@ def test_missing(scene, agent, monkeypatch):
     assert scene.seen(agent) == []
 
 
-def test_found_where_one_stands(scene, monkeypatch):
-    """A program of that name in the current folder, and a PATH that says `.` or nothing: it is not run."""
+def test_program_in_the_current_folder(scene, monkeypatch):
+    """A program of that name in the current folder, and a PATH that is empty or contains `.`: it is not run."""
     (scene.folder / "project").mkdir()
     scene.program("claude", at=scene.folder / "project")
     monkeypatch.chdir(scene.folder / "project")
@@ -56,8 +56,10 @@ def test_found_where_one_stands(scene, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a text", "of no interpreter", "a dangling link", "empty", "no PATH"])
-def test_no_program(scene, agent, kind, monkeypatch):
-    """A folder, a text, a script of no interpreter, a dangling link in its place, no PATH: `CommandNotFound`."""
+def test_not_a_program(scene, agent, kind, monkeypatch):
+    """A folder, a text file, a script without an interpreter or a dangling link in its place, or no PATH:
+    `CommandNotFound`.
+    """
     place = scene.bin / agent
     if kind == "a folder":
         place.mkdir()
@@ -77,8 +79,8 @@ def test_no_program(scene, agent, kind, monkeypatch):
     ("agent", "mode"), [("codex", "hang"), ("claude", "ignore-term"), ("gemini", "ignore-term")], indirect=["agent"]
 )
 def test_hang(scene, agent, mode):
-    """A program that hangs, and ignores SIGTERM: `TimedOut` by the call's deadline, with a hint at the sign-in
-    that it may wait for; its group is dead.
+    """A program that hangs and ignores SIGTERM: `TimedOut` by the call's deadline, with a hint that it may wait for a
+    sign-in; its process group has ended.
     """
     adapter = scene.make(agent, mode)
     for seconds in (2, 8, 20):  # as many as this machine needs to start and end a program
@@ -92,8 +94,8 @@ def test_hang(scene, agent, mode):
 
 
 def test_hang_after_the_answer(scene, agent):
-    """A program that has said how its work ended, and does not end: it is ended after two seconds, and its word taken,
-    be it an answer or an error.
+    """A program that has reported its result and does not exit: it is ended after two seconds, and its result is used,
+    whether an answer or an error.
     """
     asked = GenerateRequest(prompt="?", timeout_seconds=100)
     began = time.monotonic()
@@ -104,8 +106,8 @@ def test_hang_after_the_answer(scene, agent):
 
 
 def test_pipe_kept_open(scene):
-    """A grandchild leaves the session and keeps the pipe open: the answer comes when the program ends, not when
-    the pipe does.
+    """A grandchild leaves the session and holds the pipe open: the answer is returned when the program ends, not when
+    the pipe is closed.
     """
     assert (
         scene.make("claude", "grandchild").generate_sync(GenerateRequest(prompt="?", timeout_seconds=15)).text == "42"
@@ -114,7 +116,9 @@ def test_pipe_kept_open(scene):
 
 @pytest.mark.anyio
 async def test_cancelled(scene):
-    """A cancelled call, and a stream that is left: program and grandchildren are dead, SIGTERM ignored or not."""
+    """A cancelled call, and a stream that is left early: program and grandchildren have ended, even if they ignore
+    SIGTERM.
+    """
     for name, use in (("claude", call), ("codex", _first_piece)):
         adapter = scene.make(name, "ignore-term")
         async with anyio.create_task_group() as tasks:
@@ -140,8 +144,8 @@ Council(providers=["codex:2"]).run("Why?")
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
 def test_parent_ended(scene, number, status):
-    """Ctrl-C, SIGTERM and SIGKILL of a process in the middle of a blocking run: its programs die with it,
-    grandchildren and temporary files too; at most one traceback is shown.
+    """Ctrl-C, SIGTERM and SIGKILL of a process during a blocking run: its programs, their grandchildren and temporary
+    files end with it; at most one traceback is shown.
     """
     scene.program("codex", "ignore-term")
     script = scene.folder / "run.py"
@@ -162,7 +166,7 @@ def test_parent_ended(scene, number, status):
     indirect=["agent"],
 )
 def test_flood_of_output(scene, agent, mode, limit):
-    """Endless output, in lines or in one: `ReplyTooLarge` at the limit, and the program is ended."""
+    """Endless output, in lines or in one line: `ReplyTooLarge` at the limit, and the program is ended."""
     adapter = scene.make(agent, mode, limits=Limits(stream=3_000_000, event=1_000_000))
     with pytest.raises(errors.ReplyTooLarge) as caught:
         adapter.generate_sync(ASK)
@@ -176,20 +180,20 @@ def test_flood_of_stderr(scene):
 
 
 def test_stdin_not_read(scene, agent):
-    """A program that answers without reading its prompt of 5 MB: no error, where its answer is good."""
+    """A program that answers without reading its prompt of 5 MB: no error if its answer is good."""
     adapter = scene.make(agent, "no-read")
     assert adapter.generate_sync(GenerateRequest(prompt="p" * 5_000_000, timeout_seconds=LONG)).text == "42"
 
 
 def test_large_prompt(scene, agent):
-    """A prompt that no argument could carry: it arrives whole, on stdin."""
+    """A prompt that is too large for an argument arrives complete, on stdin."""
     prompt = "naïve 数 " * 100_000
     assert scene.make(agent, answer="").generate_sync(GenerateRequest(prompt=prompt)).text == prompt
 
 
-def test_seen_in_the_list_of_processes(scene, agent):
-    """Whoever lists the processes: neither prompt nor instructions nor keys stand in arguments or, but for its own
-    key, in its environment.
+def test_process_list(scene, agent):
+    """In the process list, neither arguments nor environment contain prompts, instructions or keys, except the
+    program's own key in its environment.
     """
     turns = [Message("system", "secret-system"), Message("user", "secret-user")]
     adapter = scene.make(agent, variables={OWN_KEY[agent]: CANARY})
@@ -208,8 +212,8 @@ FOREIGN = (
 
 
 def test_environment(scene, agent, monkeypatch):
-    """Keys of other providers, a cloud's credentials, `PYTHONPATH`, `NODE_OPTIONS`, `LD_PRELOAD` in our
-    environment: the program finds what any program needs, and its own variables.
+    """Our environment has keys of other providers, credentials of a cloud, `PYTHONPATH`, `NODE_OPTIONS`, `LD_PRELOAD`:
+    the program gets only the variables that any program needs, and its own.
     """
     for name in FOREIGN:
         monkeypatch.setenv(name, "canary-foreign")
@@ -231,8 +235,8 @@ def test_environment(scene, agent, monkeypatch):
 
 
 def test_working_folder(scene, agent, monkeypatch):
-    """Instructions, hooks and settings in the current folder: the program works in an empty one, which is gone
-    afterwards; another is used only where it is named.
+    """Instructions, hooks and settings in the current folder: the program works in an empty folder, which is removed
+    afterwards; another one is used only if it is named.
     """
     project = scene.folder / "project"
     project.mkdir()
@@ -256,8 +260,8 @@ OFF = {
 
 
 def test_tools(scene, agent):
-    """An agent's own tools, servers and hooks: off in every call, and no option or configuration switches them on;
-    tools of the caller stand in the prompt, and calls of them in the answer.
+    """An agent's own tools, servers and hooks are off in every call, and no option or configuration turns them on; the
+    caller's tools are described in the prompt, and called in the answer.
     """
     schema = StructuredOutput(json_schema={"type": "object"})
     adapter = scene.make(agent, answer="{}")
@@ -275,8 +279,8 @@ def test_tools(scene, agent):
 
 @pytest.mark.parametrize(("mode", "code"), [("exit-7", 7), ("sigkill", -signal.SIGKILL)])
 def test_ended_badly(scene, agent, mode, code):
-    """Another exit status than 0, or death by a signal, beside a good answer: `CommandFailed` with the status and
-    the end of stderr, in which no key is seen.
+    """A non-zero exit status, or death by a signal, after a good answer: `CommandFailed` with the status and the end of
+    stderr, without a key.
     """
     adapter = scene.make(agent, mode, variables={OWN_KEY[agent]: CANARY})
     with pytest.raises(errors.CommandFailed) as caught:
@@ -290,8 +294,8 @@ def test_ended_badly(scene, agent, mode, code):
     ("mode", "cls"), [("error-exit0", errors.OutOfCredit), ("unauthorised", errors.AuthenticationFailed)]
 )
 def test_error_beside_status_0(scene, agent, mode, cls):
-    """Exit status 0 beside an event that says failure: the error that the agent's words mean; for a missing
-    sign-in with the way to it.
+    """Exit status 0 with an event that reports a failure: the error that the agent's message means; a missing sign-in
+    names how to sign in.
     """
     with pytest.raises(cls) as caught:
         scene.make(agent, mode).generate_sync(ASK)
@@ -304,8 +308,8 @@ def test_error_beside_status_0(scene, agent, mode, cls):
 @pytest.mark.parametrize(
     ("mode", "cls"), [("empty", errors.EmptyReply), ("trunc", errors.TruncatedReply), ("plain", errors.MalformedReply)]
 )
-def test_no_whole_answer(scene, agent, mode, cls):
-    """Silence, half an event, or text that is no event: `EmptyReply`, `TruncatedReply`, `MalformedReply`; never an
+def test_no_complete_answer(scene, agent, mode, cls):
+    """Silence, half an event, or text that is not an event: `EmptyReply`, `TruncatedReply`, `MalformedReply`; never an
     answer.
     """
     with pytest.raises(cls) as caught:
@@ -319,8 +323,8 @@ def test_no_whole_answer(scene, agent, mode, cls):
     indirect=["agent"],
 )
 def test_noise_around_the_answer(scene, agent, mode):
-    """Banners, colours, CRLF and bytes that are not UTF-8 around the events: the answer is read; what could not be
-    is told in `extra["warnings"]`.
+    """Banners, colours, CRLF and bytes that are not UTF-8 around the events: the answer is read; unreadable parts are
+    listed in `extra["warnings"]`.
     """
     response = scene.make(agent, mode).generate_sync(ASK)
     assert response.text == "42"
@@ -328,13 +332,13 @@ def test_noise_around_the_answer(scene, agent, mode):
 
 
 def test_asks_on_a_terminal(scene, agent):
-    """A program that would ask somebody: it finds no terminal and no browser, and its last words are in the error."""
+    """A program that asks the user: it finds no terminal and no browser, and its last output is in the error."""
     with pytest.raises(errors.CommandFailed, match="log in"):
         scene.make(agent, "tty").generate_sync(ASK)
 
 
 def test_other_version(scene):
-    """A version that this library was not tried with: `doctor` remarks upon it, nothing is refused."""
+    """A version that was not tested with this library: `doctor` mentions it, and nothing is refused."""
     adapter = scene.make("claude", "version", variables={OWN_KEY["claude"]: CANARY})
     result = adapter.doctor_sync()
     assert result.ok
@@ -345,7 +349,9 @@ def test_other_version(scene):
 
 @pytest.mark.anyio
 async def test_many_at_once(scene, monkeypatch):
-    """More calls than places: no more than `at_once` programs run; who waits too long for a place is told so."""
+    """More calls than places: at most `at_once` programs run; a call that waits too long for a place fails with that
+    reason.
+    """
     adapter = scene.make("codex", at_once=2)
     now = most = 0
 
@@ -402,7 +408,7 @@ except ChildProcessError:
 
 
 def test_nothing_is_left(scene, python):
-    """Call after call, good and failed: no descriptor, child, zombie or temporary file more than before."""
+    """Many calls, good and failed: no additional descriptor, child, zombie or temporary file."""
     scene.program("codex")
     scene.program("gemini", "exit-1")
     done = python(MANY, str(scene.temporary))

@@ -1,4 +1,4 @@
-"""Keys, prompts, addresses and terminals: what must never be told, sent or run."""
+"""Keys, prompts, addresses and terminals: what must never be shown, sent or run."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ BAD_KEYS = [
 @unlike("vertex-gemini", SIGNS_IN)
 @unlike("vertex-claude", SIGNS_IN)
 @pytest.mark.parametrize("key", BAD_KEYS)
-def test_key_of_no_header(mock, key):
-    """A key with a line break, a space or another alphabet: `InvalidKey` before any socket opens, and not shown."""
+def test_invalid_key(mock, key):
+    """A key with a line break, a space or non-ASCII characters: `InvalidKey` before any socket opens; it is not
+    shown.
+    """
     inside = key.strip()
     if inside.isascii() and inside.isprintable() and " " not in inside:
         assert mock.ask(mock.mocked(mock.dialect.body(), api_key=key)).text == "fine"
@@ -53,7 +55,7 @@ def test_key_of_no_header(mock, key):
 @unlike("vertex-gemini", SIGNS_IN)
 @unlike("vertex-claude", SIGNS_IN)
 def test_key_missing(mock, monkeypatch):
-    """No key: `MissingCredentials` naming the variable, before anything is sent."""
+    """No key: `MissingCredentials` with the name of the variable, before anything is sent."""
     monkeypatch.delenv(mock.dialect.cls.API_KEY_ENV)
     if not mock.dialect.cls.NEEDS_KEY:
         pytest.skip("this vendor needs none")
@@ -64,7 +66,7 @@ def test_key_missing(mock, monkeypatch):
 
 
 def test_key_in_a_header(mock):
-    """The key travels in a header, never in an address, a body or a prompt; no other vendor's key goes along."""
+    """The key is sent in a header, never in an address, a body or a prompt; no key of another vendor is sent."""
     mock.ask(mock.mocked(mock.dialect.body()))
     (call,) = mock.calls
     assert KEY not in str(call.url)
@@ -74,7 +76,9 @@ def test_key_in_a_header(mock):
 
 @each("cut", [1, 7, len(KEY) - 1])
 def test_key_in_pieces(mock, cut):
-    """A vendor that repeats the key in a stream, cut anywhere between two pieces: `***`, and no word is lost."""
+    """A vendor that repeats the key in a stream, split between two pieces at any place: `***`, and no other text is
+    lost.
+    """
     frames = b"".join(mock.dialect.stream("it is ", KEY[:cut], KEY[cut:], " indeed, and z"))
     head = {"content-type": mock.dialect.stream_type}
     pieces = list(mock.mocked((200, frames, head)).stream_sync(GenerateRequest(prompt="?")))
@@ -116,7 +120,7 @@ FORMATS = ["{0.__class__}", "%s %d", "${HOME}", "{{ 7 * 7 }}", "{task}", "__impo
 
 @pytest.mark.parametrize("text", FORMATS)
 def test_templates(text):
-    """Braces, percent signs and dollars in tasks and drafts stay what they are: nothing is formatted or evaluated."""
+    """Braces, percent signs and dollars in tasks and drafts stay as they are: nothing is formatted or evaluated."""
     seat = ScriptedProvider({"draft": text, "*": '{"a": 1}'}, name="a")
     other = ScriptedProvider('{"a": 1}', name="b")
     result = Council([seat, other], config=CouncilConfig(), chair="b").run(text, schema={"type": "object"})
@@ -143,7 +147,9 @@ ADDRESSES = [
 
 @each("url", ADDRESSES)
 def test_address(mock, url):
-    """Plain http that is not loopback, users in addresses, other schemes: refused when the provider is made."""
+    """Plain http to another host than loopback, users in addresses, other schemes: refused when the provider is
+    made.
+    """
     with pytest.raises(errors.InvalidOption) as caught:
         mock.dialect.cls(base_url=url, api_key=KEY)
     assert "plover-7" not in str(caught.value)
@@ -161,7 +167,7 @@ PROJECT = {
 
 @pytest.mark.parametrize("what", PROJECT)
 def test_project_config(what, tmp_path, monkeypatch):
-    """A `council.toml` in the folder one stands in cannot set addresses, keys, headers or paths: `UntrustedConfig`."""
+    """A `council.toml` in the current folder cannot set addresses, keys, headers or paths: `UntrustedConfig`."""
     (tmp_path / "council.toml").write_text(PROJECT[what])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -173,7 +179,7 @@ def test_project_config(what, tmp_path, monkeypatch):
 
 
 def test_variables_in_config(tmp_path, monkeypatch):
-    """`${VARIABLE}` is looked up in a key and nowhere else: no other field can carry a secret out."""
+    """`${VARIABLE}` is replaced in keys only: no other field can send a secret elsewhere."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aws-word-0123456789")
     file = tmp_path / "config.toml"
     file.write_text(
@@ -189,7 +195,7 @@ ESCAPES = "\x1b[2J\x1b]52;c;ZXZpbA==\x07\x9b31m\x08\x0c\u202egnp.exe\u2066\x00\x
 
 
 def test_escapes_in_errors(mock):
-    """Control characters, 8-bit ones and bidi marks in what a vendor says: not in any message."""
+    """Control characters, 8-bit ones and bidi marks in a vendor's message are removed from error messages."""
     error = mock.fails(
         mock.mocked((400, compact(mock.dialect.refusal(400, ESCAPES, f"bad {ESCAPES}")))), errors.RequestRejected
     )
@@ -198,14 +204,14 @@ def test_escapes_in_errors(mock):
 
 
 def test_escapes_on_a_terminal(monkeypatch):
-    """The same in an answer: made visible where it is printed."""
+    """The same in an answer: made visible when it is printed."""
     from llm_council.cli._output import visible
 
     assert not set(visible(ESCAPES)) & set("\x1b\x9b\x07\x08\u202e\u2066\x00\x7f")
 
 
 def test_report_is_inert():
-    """A report holds what models said as text: no markup, no image, no script of theirs."""
+    """A report contains models' text as text: no markup, image or script of theirs."""
     evil = "<script>alert(1)</script> ![x](http://evil.example/?q=1) [a](javascript:alert(1)) <img src=x onerror=y>"
     seats = [ScriptedProvider({"draft": evil, "*": '{"a": 1}'}, name=name) for name in "ab"]
     report = Council(seats, config=CouncilConfig()).run(evil, schema={"type": "object"}).to_markdown()
@@ -226,7 +232,7 @@ def test_prompts_in_logs(caplog):
 
 
 def test_nothing_is_run_from_the_folder(tmp_path, monkeypatch):
-    """A folder full of traps, `.env`, `sitecustomize.py`, a `codex`: nothing there is read or run."""
+    """A current folder with traps (`.env`, `sitecustomize.py`, a `codex`): nothing in it is read or run."""
     trap = f"import pathlib; pathlib.Path({str(tmp_path / 'sprung')!r}).touch()"
     for name in ("sitecustomize.py", "conftest.py", "llm_council_plugin.py", "json.py"):
         (tmp_path / name).write_text(trap)
@@ -243,7 +249,7 @@ def test_nothing_is_run_from_the_folder(tmp_path, monkeypatch):
 
 
 def test_canary_can_be_found():
-    """The search for the key would find it: in a message, a log, an event, a file, a local variable."""
+    """The search for the key finds it: in a message, a log, an event, a file, a local variable."""
     error = errors.ServerFailed("x")
     error.args = (f"the key is {KEY}",)
     with pytest.raises(AssertionError, match="in a pickled error"):
@@ -254,8 +260,8 @@ def test_canary_can_be_found():
 
 @pytest.mark.parametrize("agent", ["codex", "claude", "gemini"])
 def test_key_repeated_by_a_program(scene, agent):
-    """A program that repeats its own key in its answer, on stderr, in words of failure: `***`; and no other's key is in
-    its arguments or its environment.
+    """A program that repeats its own key in its answer, on stderr or in an error: `***`; no other key is in its
+    arguments or its environment.
     """
     options = {"variables": {OWN_KEY[agent]: KEY}}
     asked = GenerateRequest(prompt="?")
@@ -273,5 +279,5 @@ def test_key_repeated_by_a_program(scene, agent):
 
 
 def test_request_shows_no_key():
-    """A request's `repr` has no place for a key: keys are not in requests at all."""
+    """A request's `repr` shows no key: requests do not contain keys."""
     assert KEY not in repr(GenerateRequest(prompt="x"))

@@ -1,4 +1,4 @@
-"""Signals at odd moments of blocking runs."""
+"""Signals at random moments of blocking runs."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def processes(scene):
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize(("name", "status"), SIGNALS)
 def test_runs(serve, scene, name, status):
-    """Ctrl-C, SIGTERM and SIGKILL at random moments of blocking runs, of seats before vendors and of programs, one of
-    which hangs and ignores SIGTERM: a clean status, not a word on stderr; no process, temporary file or connection is
+    """Ctrl-C, SIGTERM and SIGKILL at random moments of blocking runs, with HTTP vendors and programs, one of which
+    hangs and ignores SIGTERM: a proper exit status, nothing on stderr; no process, temporary file or connection is
     left.
     """
     server = serve(answering)
@@ -132,7 +132,7 @@ def test_runs(serve, scene, name, status):
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize(("name", "status"), SIGNALS)
 def test_command_at_any_moment(serve, scene, name, status):
-    """The same in the program `council`, from its first own line on, while it loads what it needs, too."""
+    """The same in the program `council`, from its own first line on, also while it imports modules."""
     server = serve(lambda wire: wire.answer_and_wait())
     scene.program("codex", "ignore-term")
     env = {**os.environ, "TMPDIR": str(scene.temporary), "OPENAI_API_KEY": "key-12345678"}
@@ -149,7 +149,7 @@ def test_command_at_any_moment(serve, scene, name, status):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_command_line(serve, scene):
-    """Ctrl-C in the program `council` while its seats are asked: status 130, a word on it, no traceback."""
+    """Ctrl-C in the program `council` while its seats are asked: status 130, a one-line message, no traceback."""
     server = serve(lambda wire: wire.answer_and_wait())
     scene.program("codex", "hang")
     env = {**os.environ, "TMPDIR": str(scene.temporary), "OPENAI_API_KEY": "key-12345678"}

@@ -1,4 +1,4 @@
-"""Replies that refuse: status codes, and what they say about trying again."""
+"""Replies with an error status, and whether they are retried."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def ids(headers=None):
 
 
 @each("status", REFUSED)
-def test_refused_for_good(mock, mode, status):
-    """400, 401, 402, 403, 404, 413, 422: a class of its own each, one try, with request id and the vendor's message."""
+def test_client_errors(mock, mode, status):
+    """400, 401, 402, 403, 404, 413, 422: a class for each, one attempt, with the request id and the vendor's
+    message.
+    """
     body = compact(mock.dialect.refusal(status, None, "Not like \x1b[31mthis\x00."))
     error = mock.fails(mock.mocked((status, body, ids())), REFUSED[status], mode, tries=1)
     assert (error.status, error.request_id, error.retryable) == (status, "req-77", False)
@@ -41,14 +43,14 @@ def test_refused_for_good(mock, mode, status):
 
 
 @each("status", [405, 406, 407, 410, 411, 415, 418, 421, 423, 424, 426, 428, 431, 451, 499])
-def test_refused_otherwise(mock, status):
-    """Any other status below 500, without a word: `RequestRejected` with that status, one try."""
+def test_other_client_errors(mock, status):
+    """Any other status below 500 without a code: `RequestRejected` with that status, one attempt."""
     error = mock.fails(mock.mocked((status, b"")), errors.RequestRejected, tries=1)
     assert error.status == status
 
 
 def test_long_message(mock):
-    """A message without end is cut to 1 KiB, the body that is kept to 64 KiB."""
+    """A very long message is cut to 1 KiB, and the stored body to 64 KiB."""
     body = compact(mock.dialect.refusal(400, None, "word " * 100_000))
     error = mock.fails(mock.mocked((400, body)), errors.RequestRejected)
     assert len(error.message) <= 1024
@@ -70,7 +72,7 @@ LONG = {
 
 
 def test_context_too_long(mock, mode):
-    """A prompt longer than the context: `ContextTooLong`, one try."""
+    """A prompt longer than the context: `ContextTooLong`, one attempt."""
     status, code, message = LONG[mock.dialect.kin]
     error = mock.fails(
         mock.mocked((status, compact(mock.dialect.refusal(status, code, message)))),
@@ -83,7 +85,7 @@ def test_context_too_long(mock, mode):
 
 @each("status", [401, 400, 500])
 def test_key_echoed(mock, mode, status):
-    """A vendor that repeats the key in its message, its body or its headers: what is shown has `***` there."""
+    """A vendor that repeats the key in its message, body or headers: the key is shown as `***`."""
     body = compact(mock.dialect.refusal(status, None, f"Incorrect API key provided: {KEY}, nor is {TOKEN}."))
     seat = mock.mocked((status, body, ids({"x-echo": KEY, "x-amzn-requestid": KEY})), retries=0)
     with pytest.raises(errors.ApiError, match=r"\*\*\*") as caught:
@@ -92,7 +94,7 @@ def test_key_echoed(mock, mode, status):
 
 
 def test_key_echoed_in_the_request_id(mock, mode):
-    """The same where the request id repeats it, of a refusal and of an answer."""
+    """The same if the request id repeats it, for errors and answers."""
     headers = {"x-request-id": f"req-{KEY}"}
     mock.fails(mock.mocked((500, b"{}", headers), retries=0), errors.ServerFailed, mode)
     if mode == "whole":
@@ -101,15 +103,15 @@ def test_key_echoed_in_the_request_id(mock, mode):
 
 
 def test_key_echoed_in_the_answer(mock, mode):
-    """The same where the answer itself repeats it, whole or within one piece of a stream."""
+    """The same if the answer repeats it, whole or within one piece of a stream."""
     said = f"You sent {KEY}; thanks."
     body = mock.dialect.body(said) if mode == "whole" else b"".join(mock.dialect.stream(said))
     kind = {"content-type": mock.dialect.stream_type} if mode == "stream" else {}
     assert mock.ask(mock.mocked((200, body, kind)), mode).text == "You sent ***; thanks."
 
 
-def test_key_echoed_in_nonsense(mock, mode):
-    """The same where what repeats it is no answer: not in the message, nor in any frame of the traceback."""
+def test_key_echoed_in_a_malformed_reply(mock, mode):
+    """The same if a malformed reply repeats it: not in the message, nor in any frame of the traceback."""
     for said in (
         f'"{KEY}"',
         f'{{"choices": "{KEY}", "candidates": "{KEY}", "content": "{KEY}", "message": "{KEY}"}}',
@@ -120,14 +122,14 @@ def test_key_echoed_in_nonsense(mock, mode):
             mock.ask(mock.mocked(said.encode(), retries=0), mode)
 
 
-def test_timed_out_there(mock, mode):
-    """408: tried again, three tries."""
+def test_request_timeout(mock, mode):
+    """408: retried, three attempts."""
     error = mock.fails(mock.mocked((408, b"")), errors.ServerFailed, mode, tries=3)
     assert error.status == 408
 
 
 def test_conflict(mock):
-    """409: tried again where the vendor's code speaks of a lock, or its header asks for it; else one try."""
+    """409: retried if the vendor's code names a lock or its header asks for it; otherwise one attempt."""
     error = mock.fails(mock.mocked((409, b"{}")), errors.RequestRejected, tries=1)
     assert error.status == 409
     mock.calls.clear()
@@ -164,8 +166,8 @@ NO_WAITS = [
 
 @each("status", [429, 503])
 @each("said", WAITS)
-def test_retry_after_kept(mock, mode, status, said):
-    """`Retry-After` in seconds, as a date or in milliseconds: kept to the letter up to 60 s."""
+def test_retry_after(mock, mode, status, said):
+    """`Retry-After` in seconds, as a date or in milliseconds: respected exactly, up to 60 s."""
     busy = compact(mock.dialect.refusal(status, None, "busy"))
     for headers, wait in (({"retry-after": said}, WAITS[said]), ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5)):
         mock.calls.clear()
@@ -180,7 +182,7 @@ def test_retry_after_kept(mock, mode, status, said):
 
 
 def test_retry_after_date(mock):
-    """A date counts from the vendor's own clock, so that a wrong one here does no harm."""
+    """A date is compared with the vendor's own `Date` header, so that a wrong local clock does no harm."""
     now = time.time() - 10**8
     headers = {"date": formatdate(now, usegmt=True), "retry-after": formatdate(now + 7, usegmt=True)}
     assert mock.ask(mock.mocked((429, b"{}", headers), mock.dialect.body())).text == "fine"
@@ -193,8 +195,8 @@ def test_retry_after_date(mock):
 
 
 @each("said", NO_WAITS)
-def test_retry_after_nonsense(mock, said):
-    """A negative, past, empty or senseless one: the normal wait, no crash, no spinning."""
+def test_retry_after_invalid(mock, said):
+    """A negative, past, empty or invalid value: the normal wait."""
     headers = {"retry-after": said.encode()} if not said.isascii() else {"retry-after": said}
     assert mock.ask(mock.mocked((429, b"{}", headers), mock.dialect.body())).text == "fine"
     (wait,) = mock.waits
@@ -203,14 +205,14 @@ def test_retry_after_nonsense(mock, said):
 
 @each("said", ["60.001", "61", "31536000", "Fri, 31 Dec 9999 23:59:59 GMT", "1e9", "inf", "Infinity", "9" * 400])
 def test_retry_after_too_long(mock, mode, said):
-    """More than 60 s, a year or without end: fails at once, and `retry_after` says how long it would have been."""
+    """More than 60 s, such as a year or infinity: fails at once, with the wait in `retry_after`."""
     error = mock.fails(mock.mocked((429, b"{}", {"retry-after": said})), errors.RateLimited, mode, tries=1)
     assert error.retry_after > 60 or math.isinf(error.retry_after)
     assert not mock.waits
 
 
 def test_retry_after_beyond_the_deadline(mock, mode):
-    """More than the time that is left: fails at once."""
+    """A wait longer than the time that is left: fails at once."""
     error = mock.fails(
         mock.mocked((429, b"{}", {"retry-after": "30"})), errors.RateLimited, mode, tries=1, timeout_seconds=5
     )
@@ -228,7 +230,7 @@ QUOTA = {
 
 
 def test_out_of_credit(mock, mode):
-    """An account without quota or credit: `OutOfCredit`, one try, though the vendor says to try again."""
+    """An account without quota or credit: `OutOfCredit`, one attempt, even if the vendor asks for a retry."""
     for status, code in QUOTA[mock.dialect.kin]:
         mock.calls.clear()
         body = compact(mock.dialect.refusal(status, code, "You exceeded your current quota."))
@@ -246,10 +248,10 @@ def test_out_of_credit(mock, mode):
     "body",
     [b"upstream connect error", NGINX, b"", b'{"error":null}', b"null", b"[]", b'{"error":[]}', b"\xff\xfe", b"{"],
 )
-def test_failed_there(mock, status, body):
-    """500, 502, 503, 504, 529 with text, HTML or nothing: `ServerFailed`, three tries, no HTML in the message.
+def test_server_errors(mock, status, body):
+    """500, 502, 503, 504, 529 with text, HTML or no body: `ServerFailed`, three attempts, no HTML in the message.
 
-    Limits: Replicate is asked once where a gateway answers, 502 or 504: the prediction may have been created.
+    Limits: Replicate: one attempt for 502 and 504, which a gateway sends, because the prediction may have been created.
     """
     tries = mock.tries(3) if status in (502, 504) else 3
     error = mock.fails(mock.mocked((status, body, {"content-type": "text/html"})), errors.ServerFailed, tries=tries)
@@ -258,15 +260,15 @@ def test_failed_there(mock, status, body):
     assert len(mock.calls) == tries
 
 
-def test_refused_without_a_body(vendor, serve):
-    """A refusal that is a status line and nothing else, on a connection that ends: what its status says."""
+def test_error_without_a_body(vendor, serve):
+    """An error that is a status line only, on a connection that then ends: classified by its status."""
     for status, kind in ((401, errors.AuthenticationFailed), (503, errors.ServerFailed)):
         server = serve(lambda wire, status=status: wire.answer(b"HTTP/1.1 %d Oops\r\n\r\n" % status))
         assert vendor.fails(vendor.seat(server.url, retries=0), kind).status == status
 
 
-def test_failed_there_then_well(mock, mode):
-    """A failure that passes is not told, but in the answer's attempts."""
+def test_success_after_a_server_error(mock, mode):
+    """A failure before a success is not raised; it is in the attempts of the answer."""
     ok = (
         mock.dialect.body()
         if mode == "whole"
@@ -279,7 +281,7 @@ def test_failed_there_then_well(mock, mode):
 
 
 def test_huge_error(vendor, serve):
-    """A 500 with 64 MiB of body: the body is cut, and the rest is not read."""
+    """A 500 with a body of 64 MiB: the body is cut, and the rest is not read."""
     sent = []
 
     def flood(wire):
@@ -295,7 +297,7 @@ def test_huge_error(vendor, serve):
 
 
 def test_should_retry(mock, mode):
-    """`x-should-retry` is obeyed, both ways."""
+    """`x-should-retry` is respected, whether true or false."""
     mock.fails(mock.mocked((503, b"", {"x-should-retry": "false"})), errors.ServerFailed, mode, tries=1)
     mock.calls.clear()
     mock.fails(mock.mocked((400, b"{}", {"x-should-retry": "true"})), errors.RequestRejected, mode, tries=3)
@@ -303,7 +305,9 @@ def test_should_retry(mock, mode):
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
 def test_redirect(vendor, serve, status):
-    """3xx: `RedirectRefused`, one try; neither key nor prompt goes to the other address, and its query is not shown."""
+    """3xx: `RedirectRefused`, one attempt; the other address gets neither key nor prompt, and its query is not
+    shown.
+    """
     other = serve()
     place = other.url.encode() + b"?token=hidden-token"
     server = serve(
@@ -317,14 +321,14 @@ def test_redirect(vendor, serve, status):
 
 
 @each("status", [101, 204, 205, 206, 299, 199, 600, 999])
-def test_odd_status(mock, status):
-    """A status that no vendor has: a typed error or a readable answer, never a crash."""
+def test_unknown_status(mock, status):
+    """A status that no vendor uses: a typed error or a readable answer."""
     with pytest.raises(errors.ProviderError):
         mock.ask(mock.mocked((status, b""), retries=0))
 
 
 def test_same_idempotency_key(mock):
-    """Every try of a call carries the same idempotency key, where the vendor takes one."""
+    """Every attempt of a call has the same idempotency key, if the vendor supports one."""
     seat = mock.mocked((503, b""), (503, b""), mock.dialect.body())
     inner = seat.inner._speaker(mock.dialect.model) if mock.dialect.name == "vertex" else seat.inner
     inner.IDEMPOTENCY_HEADER = "Idempotency-Key"

@@ -1,4 +1,4 @@
-"""Streams that end early, never end, bring nothing, or bring too much."""
+"""Streams that end early, do not end, are empty, or are too large."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llm_council.providers.base import stream
 
 LAST = b"0\r\n\r\n"
 LINES = "its events are lines of JSON."
-LOOKED_AT = "the prediction goes on without its stream: it is looked at until it ends, and its answer is taken."
+POLLED = "the prediction goes on without its stream: it is polled until it ends, and its answer is used."
 
 
 def sent(bench, parts, *, last=LAST, then="answer"):
@@ -43,7 +43,7 @@ def begun(bench):
 
 @pytest.mark.parametrize("how", ["whole", "few bytes", "one event"])
 def test_good(vendor, serve, how):
-    """A good stream is read, however its bytes are cut."""
+    """A good stream is read, however its bytes are split."""
     parts = vendor.dialect.stream()
     data = b"".join(parts)
     cut = {"whole": parts, "one event": [data], "few bytes": [data[i : i + 3] for i in range(0, len(data), 3)]}[how]
@@ -51,16 +51,15 @@ def test_good(vendor, serve, how):
     assert (answer.text, answer.finish_reason) == ("fine", FinishReason.STOP)
 
 
-@unlike("replicate", LOOKED_AT)
+@unlike("replicate", POLLED)
 @pytest.mark.parametrize(
     ("last", "then"),
     [(LAST, "answer"), (b"", "answer"), (b"", "answer_and_reset"), (b"5\r\nhe", "answer"), (b"", "half an event")],
     ids=["an end of the body", "FIN", "RST", "FIN inside a chunk", "half an event"],
 )
 def test_no_end_mark(vendor, serve, last, then):
-    """An end without the vendor's mark, by FIN, RST or in good order: `TruncatedReply` with the text so far.
-
-    It is not made again: text was handed on. An answer that was cut is never taken for whole.
+    """An end without the vendor's end mark, by FIN, RST or a complete body: `TruncatedReply` with the text so far. The
+    request is not sent again, because text was returned. A cut answer is never used as a complete one.
     """
     parts = begun(vendor)
     if then == "half an event":
@@ -71,10 +70,10 @@ def test_no_end_mark(vendor, serve, last, then):
     assert len(server.requests) == 1
 
 
-@unlike("replicate", LOOKED_AT)
+@unlike("replicate", POLLED)
 @pytest.mark.parametrize("then", ["answer", "answer_and_reset"])
-def test_nothing_came(vendor, serve, then):
-    """An end before the first words: made again, and the next one's answer is taken."""
+def test_end_before_the_first_text(vendor, serve, then):
+    """An end before the first text: the request is sent again, and its answer is used."""
     good = sent(vendor, vendor.dialect.stream())
     server = serve(sent(vendor, [], last=b"", then=then), good)
     assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
@@ -82,7 +81,7 @@ def test_nothing_came(vendor, serve, then):
 
 
 def test_error_first(vendor, serve):
-    """An error event before the first words: classed by what it says, not by status 200; made again."""
+    """An error event before the first text: classified by its content, not by status 200; the request is sent again."""
     server = serve(sent(vendor, [vendor.dialect.broken]), sent(vendor, vendor.dialect.stream()))
     assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
     assert len(server.requests) == 2
@@ -92,7 +91,9 @@ def test_error_first(vendor, serve):
 
 
 def test_error_in_the_middle(vendor, serve):
-    """An error event after words: the same class, with the text so far; one try, and the error is no text."""
+    """An error event after text: the same class, with the text so far; one attempt, and the error is not part of the
+    text.
+    """
     server = serve(sent(vendor, [*begun(vendor), vendor.dialect.broken]))
     error = vendor.fails(vendor.seat(server.url), errors.ServerFailed, "stream")
     assert error.partial == "fine"
@@ -100,7 +101,7 @@ def test_error_in_the_middle(vendor, serve):
 
 
 def test_comments(vendor, serve):
-    """Comments that keep a connection open are no content, wherever they stand."""
+    """Comments that keep a connection open are not content, at any position."""
     note = b"\n" if vendor.dialect.ndjson else b": keep-alive\n\n"
     parts = [note]
     for part in vendor.dialect.stream():
@@ -109,8 +110,8 @@ def test_comments(vendor, serve):
 
 
 @pytest.mark.parametrize("begins", [True, False])
-def test_comments_for_ever(vendor, serve, begins):
-    """Nothing but comments: `TimedOut` of phase `idle`, which counts content, not bytes; the server sees the close."""
+def test_endless_comments(vendor, serve, begins):
+    """Comments only: `TimedOut` of phase `idle`, which counts content and not bytes; the connection is closed."""
     note = b"\n" if vendor.dialect.ndjson else b": keep-alive\n\n"
 
     def keep_alive(wire):
@@ -132,7 +133,9 @@ def test_comments_for_ever(vendor, serve, begins):
 
 @pytest.mark.parametrize(("limit", "phase"), [({"timeout": Timeouts(idle=0.4)}, "idle"), ({}, "deadline")])
 def test_silence(vendor, serve, limit, phase):
-    """Silence in the middle: `TimedOut` of phase `idle`, or `deadline`, with the text so far; the server sees it."""
+    """Silence in the middle: `TimedOut` of phase `idle` or `deadline`, with the text so far; the connection is
+    closed.
+    """
     server = serve(sent(vendor, begun(vendor), last=b"", then="answer_and_wait"))
     seat = vendor.seat(server.url, **limit)
     error = vendor.fails(seat, errors.TimedOut, "stream", **({"timeout_seconds": 0.6} if not limit else {}))
@@ -154,8 +157,8 @@ def endless(vendor, part, pause=0.0):
     return streaming(vendor, flood)
 
 
-def test_never_ending(vendor, serve):
-    """Words without end, slowly: `TimedOut` by the deadline, with what came; the server sees the close."""
+def test_slow_endless_text(vendor, serve):
+    """Slow text without end: `TimedOut` by the deadline, with the text so far; the connection is closed."""
     part = vendor.dialect.pieces(["word "])[-1]
     server = serve(endless(vendor, part, pause=0.02))
     error = vendor.fails(vendor.seat(server.url), errors.TimedOut, "stream", timeout_seconds=0.8)
@@ -165,7 +168,7 @@ def test_never_ending(vendor, serve):
 
 
 def test_flood(vendor, serve):
-    """Words without end, fast: `ReplyTooLarge` with the limit of a stream and what came; the server sees the close."""
+    """Fast text without end: `ReplyTooLarge` with the stream limit and the text so far; the connection is closed."""
     part = vendor.dialect.pieces(["word " * 1000])[-1]
     server = serve(endless(vendor, part))
     error = vendor.fails(vendor.seat(server.url, limits=Limits(stream=200_000)), errors.ReplyTooLarge, "stream")
@@ -176,7 +179,7 @@ def test_flood(vendor, serve):
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_giant_event(vendor, serve, ends):
-    """One event over its limit, ended or not: `ReplyTooLarge` with the limit of an event."""
+    """One event over its limit, complete or not: `ReplyTooLarge` with the event limit."""
     giant = vendor.dialect.pieces(["x" * 100_000])[-1]
     server = serve(sent(vendor, [giant if ends else giant[:-2]], last=b"" if not ends else LAST))
     error = vendor.fails(vendor.seat(server.url, limits=Limits(event=50_000)), errors.ReplyTooLarge, "stream")
@@ -186,8 +189,8 @@ def test_giant_event(vendor, serve, ends):
 @pytest.mark.parametrize(
     "extra", [b"\r\n" * 3000, b"data:\n" * 20_000, b"event: x\n" * 20_000, b"id: 1\nretry: 5\n\n" * 3000]
 )
-def test_lines_that_are_no_content(vendor, serve, extra):
-    """Blank lines, empty data, names, ids and retry fields without number: no content, and bounded like all else."""
+def test_lines_without_content(vendor, serve, extra):
+    """Blank lines, empty data, names, ids and retry fields without a number: no content, and bounded like all else."""
     if vendor.dialect.ndjson:
         extra = b"\n" * len(extra)
     seat = vendor.seat(
@@ -202,7 +205,7 @@ def test_lines_that_are_no_content(vendor, serve, extra):
 
 
 def test_end_mark_but_no_end(vendor, serve):
-    """The vendor's mark on a connection that stays open: the answer is returned at the mark."""
+    """The vendor's end mark on a connection that stays open: the answer is returned at the mark."""
     server = serve(sent(vendor, vendor.dialect.stream(), last=b"", then="answer_and_wait"))
     began = time.monotonic()
     assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
@@ -214,7 +217,7 @@ TEXT = "é😀\u2028b\u2029c\u0085d\x0be\x0cf\x1cg — 日本"
 
 @pytest.mark.parametrize("cut", ["CRLF", "CR", "LF", "no space", "bytes"])
 def test_text_is_exact(vendor, serve, cut):
-    """Split UTF-8, every line end, U+2028 and U+0085, no space after `data:`: the text is what the vendor wrote."""
+    """Split UTF-8, all line endings, U+2028 and U+0085, no space after `data:`: the text is what the vendor wrote."""
     data = json.dumps({"x": TEXT}, ensure_ascii=False).encode()
     raw = [part.replace(b'"PLACE"', data[6:-1]) for part in vendor.dialect.stream("PLACE")]
     raw = [part.replace(b"PLACE", TEXT.encode()) for part in raw]  # where data is text
@@ -230,7 +233,7 @@ def test_text_is_exact(vendor, serve, cut):
 
 
 def test_unknown_events(vendor, serve):
-    """Events of an unknown name or type, ids and retry fields: ignored."""
+    """Events of an unknown name or type, ids and retry fields are ignored."""
     parts = []
     for part in vendor.dialect.stream():
         parts += [part, vendor.dialect.news] if part not in vendor.dialect.end else [part]
@@ -238,9 +241,9 @@ def test_unknown_events(vendor, serve):
 
 
 @unlike("ollama", LINES)
-@unlike("replicate", "its data is text, whose lines these are.")
+@unlike("replicate", "its data is text, and these are its lines.")
 def test_several_data_lines(vendor, serve):
-    """One event in several `data:` lines is joined by line feeds."""
+    """The `data:` lines of one event are joined by line feeds."""
     parts = [
         part.replace(b'{"', b'{\ndata: "', 1) if part.count(b"data: {") == 1 else part
         for part in vendor.dialect.stream()
@@ -248,10 +251,12 @@ def test_several_data_lines(vendor, serve):
     assert vendor.ask(vendor.seat(serve(sent(vendor, parts)).url), "stream").text == "fine"
 
 
-@unlike("replicate", "its data is text: any text will do.")
+@unlike("replicate", "its data is text, and any text is valid.")
 @pytest.mark.parametrize("bad", [b"{not json}", b"\xff\xfe", b'"text"', b"[1]", b"5", b"null"])
-def test_bad_event(vendor, serve, bad):
-    """One event that is no JSON, no UTF-8 or of a wrong type: `MalformedReply` with the text so far; never skipped."""
+def test_malformed_event(vendor, serve, bad):
+    """An event that is not JSON, not UTF-8 or of a wrong type: `MalformedReply` with the text so far; it is not
+    skipped.
+    """
     event = bad + b"\n" if vendor.dialect.ndjson else b"data: " + bad + b"\n\n"
     server = serve(sent(vendor, [*begun(vendor), event, *vendor.dialect.end]))
     error = vendor.fails(vendor.seat(server.url), errors.MalformedReply, "stream")
@@ -260,7 +265,7 @@ def test_bad_event(vendor, serve, bad):
 
 
 def test_json_in_place_of_a_stream(vendor, serve):
-    """A whole answer where a stream was asked for: taken as one piece; an error there is that error."""
+    """A whole answer in place of a stream is read as one piece; an error as that error."""
     server = serve(lambda wire: wire.answer(wire.ok(vendor.dialect.body())))
     assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
     body = compact(vendor.dialect.refusal(429, None, "slow down"))
@@ -271,14 +276,14 @@ def test_json_in_place_of_a_stream(vendor, serve):
 
 @unlike("ollama", LINES)
 def test_pretty_json_in_place_of_a_stream(mock):
-    """The same over several lines, as people and proxies write it."""
+    """The same over several lines, as some proxies write it."""
     body = json.dumps(mock.dialect.reply("fine"), indent=2).encode()
     assert mock.ask(mock.mocked(body), "stream").text == "fine"
 
 
 @pytest.mark.parametrize("page", [b"<html><body>sign in</body></html>", b"\n\n <!DOCTYPE html><p>sign in"])
 def test_html_in_place_of_a_stream(vendor, serve, page):
-    """A web page, under any content type: `MalformedReply` with its type and beginning; never an empty answer."""
+    """A web page with any content type: `MalformedReply` with its type and beginning; never an empty answer."""
     server = serve(sent(vendor, [page]))
     error = vendor.fails(vendor.seat(server.url, retries=0), errors.MalformedReply, "stream")
     assert page.strip()[:20].decode() in error.message
@@ -286,7 +291,7 @@ def test_html_in_place_of_a_stream(vendor, serve, page):
 
 
 def test_wrong_content_type(vendor, serve):
-    """A stream that is called something else is read as what it is."""
+    """A stream with another content type is read as a stream."""
     kind = vendor.dialect.stream_type.encode()
     head = vendor.dialect.head().replace(kind, b"text/plain")
     data = b"".join(chunk(part) for part in vendor.dialect.stream())
@@ -295,7 +300,7 @@ def test_wrong_content_type(vendor, serve):
 
 
 def test_odd_fields(mock):
-    """A byte order mark, comments and ids that are no UTF-8, senseless retry fields, words behind the end: ignored."""
+    """A byte order mark, comments and ids that are not UTF-8, invalid retry fields, text after the end: ignored."""
     stream = b"".join(mock.dialect.stream())
     odd = [b"\xef\xbb\xbf" + stream, stream + b"garbage{{{\n\n", stream.rstrip(b"\n")]
     if not mock.dialect.ndjson:
@@ -306,8 +311,8 @@ def test_odd_fields(mock):
         assert mock.ask(mock.mocked((200, body, {"content-type": mock.dialect.stream_type})), "stream").text == "fine"
 
 
-def test_packed_stream(vendor, serve):
-    """A stream in gzip is read as it comes; one that is a bomb is `ReplyTooLarge`."""
+def test_compressed_stream(vendor, serve):
+    """A stream in gzip is read as it arrives; a decompression bomb is `ReplyTooLarge`."""
     packer = zlib.compressobj(wbits=31)
     parts = [packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) for part in vendor.dialect.stream()]
     head = vendor.dialect.head(b"Content-Encoding: gzip\r\n")
@@ -321,7 +326,7 @@ def test_packed_stream(vendor, serve):
 
 
 def test_empty_deltas(vendor, serve):
-    """A stream that ends in good order without a word: `EmptyReply`, not an empty answer."""
+    """A stream that ends properly without text: `EmptyReply`, not an empty answer."""
     parts = [*vendor.dialect.pieces([""]), *vendor.dialect.end]
     vendor.fails(vendor.seat(serve(sent(vendor, parts)).url, retries=0), errors.EmptyReply, "stream")
 

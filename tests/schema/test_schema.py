@@ -1,4 +1,4 @@
-"""The laws of ``llm_council._schema``: bounded validation, exact extraction, honest projection."""
+"""JSON Schema: bounded validation, extraction of answers from text, and projection to strict mode."""
 
 import json
 import threading
@@ -69,7 +69,7 @@ def test_the_number_of_problems_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), "\ud800", {1: 2}])
-def test_what_is_not_json_is_a_problem_and_no_crash(value: Any) -> None:
+def test_a_value_that_is_not_json_is_a_problem(value: Any) -> None:
     validator = _schema.compile({"type": ["object", "integer"]})
     assert not validator.accepts(value)
     assert validator.problems(value)
@@ -102,7 +102,7 @@ def test_problems_and_accepts_agree(value: Any) -> None:
         (True, "mapping"),
     ],
 )
-def test_what_is_no_schema_is_refused_with_its_path(schema: Any, words: str) -> None:
+def test_an_invalid_schema_is_refused_with_its_path(schema: Any, words: str) -> None:
     with pytest.raises(InvalidOption, match=r"[Ss]chema") as caught:
         _schema.compile(schema)
     assert words in str(caught.value)
@@ -122,7 +122,7 @@ def test_depth_and_size_of_a_schema_are_bounded() -> None:
         _schema.compile(circle)
 
 
-def test_references_that_go_in_circles_end() -> None:
+def test_circular_references_end() -> None:
     assert _schema.compile({"$ref": "#"}).problems(1) == ()
     loop = {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
     assert _schema.compile(loop).problems(1) == ()
@@ -165,10 +165,10 @@ def test_catastrophic_patterns_are_cut_off(pattern: str) -> None:
     validator = _schema.compile({"pattern": pattern})
     started = time.monotonic()
     assert validator.problems("a" * 100_000 + "!")
-    assert time.monotonic() - started < 10  # python's own engine would need longer than the universe has
+    assert time.monotonic() - started < 10  # a backtracking engine without a limit does not end
 
 
-def test_look_around_still_works() -> None:
+def test_look_around_works() -> None:
     validator = _schema.compile({"pattern": r"^(?!.*password).+$"})
     assert validator.accepts("hello")
     assert not validator.accepts("my password")
@@ -199,11 +199,11 @@ def test_one_validator_serves_many_threads() -> None:
     assert wrong == []
 
 
-# Finding the answer
+# Extraction
 
 
 @given(values)
-def test_a_text_that_is_json_is_taken_whole(value: Any) -> None:
+def test_a_text_that_is_json_is_the_answer(value: Any) -> None:
     text = f" {json.dumps(value)}\n"
     found = _schema.extract_json(text)
     assert found.value == value
@@ -228,7 +228,7 @@ def test_thinking_is_never_the_answer(thought: Any, value: Any, words: str) -> N
 
 @given(st.text(max_size=200) | st.text('{}[]",:1a \n`<think/>\\u', max_size=200))
 @examples(300)
-def test_any_text_gives_a_value_or_the_typed_failure(text: str) -> None:
+def test_any_text_gives_a_value_or_invalid_output(text: str) -> None:
     try:
         found = _schema.extract_json(text)
     except InvalidOutput as failure:
@@ -267,7 +267,7 @@ def test_a_cut_object_is_never_an_answer(value: Any, data: st.DataObject) -> Non
         ('\ufeff{"a": 1}', {"a": 1}),
     ],
 )
-def test_habits_of_models(text: str, value: Any) -> None:
+def test_an_answer_is_found_in_the_forms_that_models_write(text: str, value: Any) -> None:
     assert _schema.extract_json(text).value == value
 
 
@@ -287,11 +287,11 @@ def test_habits_of_models(text: str, value: Any) -> None:
         ('{"a": ' + "9" * 5000 + "}", "digits"),
         ("[" * 100 + "]" * 100, "deeper"),
         ("[" * 200_000, "deeper"),
-        ('{"a": x}, or {"b": NaN}', "column 7"),  # the first that is surely JSON
-        ('["x] {"b": NaN}', "NaN"),  # and not what only looks like it
+        ('{"a": x}, or {"b": NaN}', "column 7"),  # the reason is that of the first text that can only be JSON
+        ('["x] {"b": NaN}', "NaN"),  # and not of text that only looks like JSON
     ],
 )
-def test_failures_say_why(text: str, reason: str) -> None:
+def test_a_failure_names_its_reason(text: str, reason: str) -> None:
     with pytest.raises(InvalidOutput) as caught:
         _schema.extract_json(text)
     assert reason in caught.value.problems[0].message
@@ -304,11 +304,11 @@ def test_depth_is_counted_outside_strings() -> None:
     assert _schema.extract_json(deepest)
 
 
-def test_what_the_caller_accepts_wins() -> None:
+def test_an_accepted_value_is_preferred() -> None:
     text = 'First {"verdict": "approve", "issues": []}, then ```json\n{"other": 1}\n``` and {"x": {"verdict": 1}}'
     accepts = _schema.compile(REVIEW).accepts
     assert _schema.extract_json(text, accepts=accepts).value == {"verdict": "approve", "issues": []}
-    # inside something broken, only if accepted
+    # A value inside invalid JSON is returned only if it is accepted.
     broken = 'x {"result": {"verdict": "approve", "issues": []}, oops}'
     assert _schema.extract_json(broken, accepts=accepts).value == {"verdict": "approve", "issues": []}
     with pytest.raises(InvalidOutput):
@@ -360,7 +360,7 @@ def test_thinking_before_a_prose_answer_is_dropped(text: str, rest: str) -> None
 # Reading
 
 
-def test_read_gives_the_value_and_its_problems() -> None:
+def test_read_returns_the_value_and_its_problems() -> None:
     validator = _schema.compile(REVIEW)
     good = validator.read('Sure! ```json\n{"verdict": "reject", "issues": []}\n```')
     assert good.value == {"verdict": "reject", "issues": []}
@@ -387,7 +387,7 @@ def test_null_for_an_optional_property_is_read_as_absent() -> None:
     assert [problem.path for problem in required.problems] == ["$.verdict"]
 
 
-def test_the_wrapper_is_taken_off_where_the_schema_does_not_know_it() -> None:
+def test_the_wrapper_is_removed_unless_the_schema_has_it() -> None:
     names = _schema.compile({"type": "array", "items": {"type": "string"}})
     assert names.read('{"value": ["a"]}').value == ["a"]
     assert names.read('["a"]').value == ["a"]
@@ -402,7 +402,7 @@ def test_the_wrapper_is_taken_off_where_the_schema_does_not_know_it() -> None:
 
 
 def nodes(schema: Any) -> list[dict[str, Any]]:
-    """Every schema inside a projected schema."""
+    """Return every schema inside a projected schema."""
     found = [schema]
     for inner in (
         *schema.get("properties", {}).values(),
@@ -459,7 +459,7 @@ schemas = st.recursive(
 
 
 def smallest(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Build the value that leaves out the most: null where null is allowed."""
+    """Return the smallest valid value: null where null is allowed."""
     if "$ref" in schema:
         return smallest(definitions[schema["$ref"].rsplit("/", 1)[1]], definitions)
     if "anyOf" in schema:
@@ -479,7 +479,7 @@ def smallest(schema: Any, definitions: dict[str, Any]) -> Any:
 
 
 @given(schemas)
-def test_what_meets_the_projection_is_read_as_meeting_the_original(schema: dict[str, Any]) -> None:
+def test_an_answer_that_fits_the_projection_fits_the_original_schema(schema: dict[str, Any]) -> None:
     projection = _schema.project_strict(schema)
     assert projection.strict
     assert_strict(projection.schema)
@@ -488,7 +488,7 @@ def test_what_meets_the_projection_is_read_as_meeting_the_original(schema: dict[
     assert _schema.compile(schema).read(json.dumps(answer)).problems == ()
 
 
-def test_what_may_be_left_out_may_be_null() -> None:
+def test_an_optional_property_may_be_null() -> None:
     optional = {
         "a": {"type": "string"},
         "b": {"enum": ["x"]},
@@ -504,7 +504,7 @@ def test_what_may_be_left_out_may_be_null() -> None:
     assert len(validator.problems({"a": 1, "b": "y", "c": "s", "e": 1})) == 4
 
 
-def test_what_the_vendor_does_not_enforce_is_listed() -> None:
+def test_constraints_that_the_vendor_does_not_enforce_are_listed() -> None:
     schema = {
         "type": "object",
         "properties": {"a": {"type": "string", "minLength": 3, "pattern": "^(?=x)x"}, "b": {"type": "string"}},
@@ -534,14 +534,14 @@ def test_what_the_vendor_does_not_enforce_is_listed() -> None:
         {},
     ],
 )
-def test_what_strict_mode_cannot_say_goes_as_it_is(schema: dict[str, Any]) -> None:
+def test_a_schema_that_strict_mode_cannot_express_is_unchanged(schema: dict[str, Any]) -> None:
     projection = _schema.project_strict(schema)
     assert not projection.strict
     assert projection.schema == schema
     assert "strict mode is off" in projection.adjustments[0]
 
 
-def test_a_root_that_is_no_object_is_wrapped_and_its_recursion_kept() -> None:
+def test_a_root_that_is_not_an_object_is_wrapped_with_its_recursion() -> None:
     tree = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#"}]}}
     projection = _schema.project_strict(tree)
     assert_strict(projection.schema)
@@ -551,7 +551,7 @@ def test_a_root_that_is_no_object_is_wrapped_and_its_recursion_kept() -> None:
     assert _schema.compile(tree).read(json.dumps(nested)).value == ["a", ["b"]]
 
 
-def test_projecting_shares_nothing_and_refuses_what_is_no_schema() -> None:
+def test_a_projection_shares_no_data_and_refuses_an_invalid_schema() -> None:
     schema = {"type": "object", "properties": {"a": {"enum": ["x"]}}, "required": ["a"]}
     _schema.project_strict(schema).schema["properties"]["a"]["enum"].append("y")
     assert schema["properties"] == {"a": {"enum": ["x"]}}

@@ -1,4 +1,4 @@
-"""Servers that misbehave, and every transport to try them on."""
+"""Servers that misbehave, and the transports to test with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llm_council.transports import HttpxTransport, RequestsTransport, Transport
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., FaultServer]]:
-    """Start fault servers; all are stopped after the test."""
+    """Start servers with the given behaviours; all are stopped after the test."""
     servers: list[FaultServer] = []
 
     def start(*behaviours: Behaviour, tls: bool = False) -> FaultServer:
@@ -27,7 +27,7 @@ def serve() -> Iterator[Callable[..., FaultServer]]:
 
 @pytest.fixture(params=[HttpxTransport, RequestsTransport], ids=["httpx", "requests"])
 async def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Transport]:
-    """Give each transport, in an environment that says nothing of proxies."""
+    """Yield each transport, in an environment without proxies."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -38,7 +38,7 @@ async def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def closed_port() -> int:
-    """Return a port of 127.0.0.1 that refuses."""
+    """Return a port of 127.0.0.1 that refuses connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port

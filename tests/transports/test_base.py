@@ -1,4 +1,4 @@
-"""The nouns of a transport: what they refuse, and what they hide."""
+"""Requests, replies and headers: which values are refused, and what ``repr`` hides."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_repr_hides_credentials_query_and_body():
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b", "ключ", "a\x7f", 5, None, b"bytes"])
-def test_header_that_http_cannot_carry(value):
+def test_a_header_value_that_is_not_printable_ascii_is_refused(value):
     with pytest.raises(InvalidOption, match="x-key") as caught:
         HttpRequest(url=URL, headers={"x-key": value})
     assert str(value) not in str(caught.value) or value == 5
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "é"])
-def test_header_name_that_http_cannot_carry(name):
+def test_an_invalid_header_name_is_refused(name):
     with pytest.raises(InvalidOption):
         HttpRequest(url=URL, headers={name: "x"})
 
@@ -55,13 +55,13 @@ def test_header_name_that_http_cannot_carry(name):
         "http://exämple.com/",
     ],
 )
-def test_address_that_is_none(url):
+def test_an_invalid_url_is_refused_without_showing_its_password(url):
     with pytest.raises(InvalidOption) as caught:
         HttpRequest(url=url)
     assert "hidden" not in str(caught.value)
 
 
-def test_method_that_is_none():
+def test_an_invalid_method_is_refused():
     with pytest.raises(InvalidOption):
         HttpRequest(method="GET /\r\n", url=URL)
 
@@ -86,17 +86,17 @@ def test_method_that_is_none():
         ({}, None),
     ],
 )
-def test_retry_after(headers, seconds):
+def test_retry_after_is_read_in_seconds(headers, seconds):
     assert HttpReply(status=429, headers=headers).retry_after == seconds
 
 
 @given(st.text(max_size=40))
-def test_retry_after_takes_any_text(text):
+def test_retry_after_is_positive_or_none_for_any_text(text):
     seconds = HttpReply(status=429, headers={"retry-after": text, "date": text}).retry_after
     assert seconds is None or seconds > 0
 
 
-def test_facts_of_a_reply():
+def test_a_reply_has_a_content_type_a_request_id_and_retry_advice():
     reply = HttpReply(
         status=503,
         headers={"content-type": "Text/HTML; charset=utf-8", "request-id": "r2", "x-should-retry": "False"},
@@ -106,7 +106,7 @@ def test_facts_of_a_reply():
     assert HttpReply(status=200).request_id is None
 
 
-def test_incoming_headers_are_joined_and_bounded():
+def test_repeated_reply_headers_are_joined_and_large_ones_refused():
     pairs = [(b"X-A", b"1"), (b"x-a", b"2"), (b"Content-Length", b"5"), (b"content-length", b"5")]
     assert parse_headers(pairs, 1000) == {"x-a": "1, 2", "content-length": "5, 5"}
     with pytest.raises(MalformedReply):
@@ -114,25 +114,25 @@ def test_incoming_headers_are_joined_and_bounded():
 
 
 @pytest.mark.parametrize("value", [b"a\0b", b"a\nb", b"a\rb"])
-def test_incoming_header_with_a_control_character(value):
+def test_a_reply_header_with_a_control_character_is_refused(value):
     with pytest.raises(MalformedReply):
         parse_headers([(b"a", value)], 1000)
 
 
 @pytest.mark.parametrize("lengths", [[b"5", b"6"], [b"5, 6"], [b"-1"], [b"+5"], [b"five"], [b""], [b"5;"]])
-def test_unclear_length(lengths):
+def test_an_ambiguous_content_length_is_refused(lengths):
     with pytest.raises(MalformedReply):
         parse_headers([(b"Content-Length", length) for length in lengths], 1000)
 
 
-def test_outgoing_headers_ask_for_what_we_unpack():
+def test_requests_accept_gzip_only_and_may_set_the_user_agent():
     assert build_headers({"Accept-Encoding": "br", "A": "b"}) == {"A": "b", "accept-encoding": "gzip, identity"}
     assert build_headers({}, user_agent="me")["user-agent"] == "me"
     assert "user-agent" not in build_headers({"User-Agent": "mine"}, user_agent="me")
 
 
 @pytest.mark.parametrize(
-    ("url", "place"),
+    ("url", "host"),
     [
         ("https://u:p@host/x?key=1", "host:443"),
         ("http://host:8080", "host:8080"),
@@ -141,17 +141,17 @@ def test_outgoing_headers_ask_for_what_we_unpack():
         ("http://[bad", "an unreadable address"),
     ],
 )
-def test_where(url, place):
-    assert host_of(url) == place
+def test_host_of_returns_host_and_port_only(url, host):
+    assert host_of(url) == host
 
 
-def test_head_names_no_query():
+def test_the_url_of_a_reply_has_no_query():
     head = read_head(HttpRequest(url=URL + "?key=hidden"), 200, [], Limits())
     assert head.url == URL
 
 
 @pytest.mark.anyio
-async def test_reply_stream_reads_what_is_left():
+async def test_read_returns_the_rest_of_a_stream():
     async def chunks():
         for chunk in (b"a", b"b", b"c"):
             yield chunk

@@ -1,4 +1,4 @@
-"""Laws of bounded decompression."""
+"""Decompression within a limit."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ cuts = st.lists(st.integers(0, 10**6), max_size=8)
 
 
 @given(body=st.binary(max_size=2000), encoding=st.sampled_from(sorted(PACK)), cuts=cuts)
-def test_splitting_changes_nothing(body, encoding, cuts):
+def test_the_result_does_not_depend_on_how_the_body_is_split(body, encoding, cuts):
     assert unpack(split(PACK[encoding](body), cuts), encoding) == body
 
 
 @given(bodies=st.lists(st.binary(max_size=200), min_size=1, max_size=4), padding=st.integers(0, 9), cuts=cuts)
-def test_members_in_a_row(bodies, padding, cuts):
+def test_gzip_members_are_joined_and_padding_is_ignored(bodies, padding, cuts):
     packed = b"".join(gzip.compress(body, mtime=0) for body in bodies) + bytes(padding)
     assert unpack(split(packed, cuts), "gzip") == b"".join(bodies)
 
 
 @given(body=st.binary(min_size=1, max_size=2000), missing=st.integers(1, 2000), cuts=cuts)
-def test_early_end_is_told(body, missing, cuts):
+def test_a_truncated_body_raises_bad_encoding(body, missing, cuts):
     packed = gzip.compress(body, mtime=0)
     short = packed[: max(1, len(packed) - missing)]
     with pytest.raises(BadEncoding):
@@ -50,7 +50,7 @@ def test_early_end_is_told(body, missing, cuts):
 
 
 @given(data=st.binary(min_size=3, max_size=200))
-def test_junk_is_told(data):
+def test_a_body_that_is_not_gzip_raises_bad_encoding(data):
     if data[:2] != b"\x1f\x8b" and (data[0] & 15 != 8 or int.from_bytes(data[:2]) % 31):
         with pytest.raises(BadEncoding):
             unpack([data], "gzip")
@@ -62,7 +62,7 @@ def test_junk_is_told(data):
     encoding=st.sampled_from(["gzip", "identity"]),
     cuts=cuts,
 )
-def test_never_more_than_the_limit(size, limit, encoding, cuts):
+def test_at_most_limit_bytes_are_returned(size, limit, encoding, cuts):
     body = b"ab" * (size // 2) + b"c"
     packed = PACK[encoding](body)
     decompressor = Decompressor(encoding, limit)
@@ -82,8 +82,8 @@ def test_never_more_than_the_limit(size, limit, encoding, cuts):
     assert len(got) <= limit
 
 
-def test_bomb_is_unpacked_step_by_step(monkeypatch):
-    """64 MiB packed into 64 KiB: what is unpacked stays within one step of the limit."""
+def test_a_bomb_is_decompressed_at_most_one_step_beyond_the_limit(monkeypatch):
+    """64 MiB are compressed to 64 KiB."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     megabyte = bytes(2**20)
     bomb = b"".join(packer.compress(megabyte) for _ in range(64)) + packer.flush()
@@ -110,17 +110,17 @@ def test_bomb_is_unpacked_step_by_step(monkeypatch):
     assert 2**20 < unpacked <= 2**20 + _reply.STEP
 
 
-def test_too_many_members():
+def test_too_many_gzip_members_raise_bad_encoding():
     with pytest.raises(BadEncoding, match="members"):
         unpack([gzip.compress(b"", mtime=0) * 1000], "gzip")
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "nonsense"])
-def test_encoding_that_was_not_asked_for(encoding):
+def test_an_encoding_that_was_not_requested_is_refused(encoding):
     with pytest.raises(BadEncoding):
         Decompressor(encoding, 10)
 
 
-def test_empty_body_needs_no_head():
+def test_an_empty_body_needs_no_gzip_header():
     assert unpack([], "gzip") == b""
     assert unpack([b""], "gzip") == b""

@@ -1,4 +1,4 @@
-"""What a broken network becomes: on real sockets, over httpx under asyncio and trio, and over requests under both."""
+"""Network failures on real sockets become typed errors, over httpx and requests, under asyncio and trio."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def ask(url: str, **options) -> HttpRequest:
 
 
 def shown(error: BaseException) -> str:
-    """Return all that a log would show of an error and of what caused it."""
+    """Return all that a log could show of an error and its cause."""
     return f"{error!r} {error} {error.__cause__!r} {error.__cause__} {error.__dict__}"
 
 
-async def test_good_reply(transport, serve):
+async def test_a_reply_is_returned_and_its_connection_reused(transport, serve):
     server = serve(lambda wire: wire.keep_answering(wire.ok(b"hi", b"X-Request-Id: r1", b"Set-Cookie: a=b")))
     for _ in range(20):
         reply = await transport.send(ask(server.url))
@@ -47,7 +47,7 @@ async def test_good_reply(transport, serve):
     assert head.count(b"user-agent:") == 1
 
 
-async def test_stream_hands_on_what_arrives(transport, serve):
+async def test_a_stream_yields_the_whole_body(transport, serve):
     chunks = [b"data: %d\n\n" % i for i in range(5)]
     parts = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks]
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -60,7 +60,7 @@ async def test_stream_hands_on_what_arrives(transport, serve):
     assert server.connections == 1
 
 
-async def test_stream_is_not_read_ahead_of_the_server(transport, serve):
+async def test_a_stream_yields_a_chunk_before_the_next_arrives(transport, serve):
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     server = serve(lambda wire: wire.answer_and_wait(head + b"3\r\none\r\n"))
     with anyio.fail_after(5):
@@ -71,7 +71,7 @@ async def test_stream_is_not_read_ahead_of_the_server(transport, serve):
     assert await anyio.to_thread.run_sync(server.client_closed.wait, 2)
 
 
-async def test_refused(transport, closed_port):
+async def test_a_refused_connection_is_connect_failed(transport, closed_port):
     with pytest.raises(errors.ConnectFailed, match=f"127.0.0.1:{closed_port} refused") as caught:
         await transport.send(ask(f"http://127.0.0.1:{closed_port}/v1?key=abc"))
     assert caught.value.kind == "refused"
@@ -81,13 +81,13 @@ async def test_refused(transport, closed_port):
     assert caught.value.__cause__.__traceback__ is None
 
 
-async def test_name_does_not_resolve(transport):
+async def test_an_unknown_host_is_connect_failed(transport):
     with pytest.raises(errors.ConnectFailed, match="does not resolve") as caught:
         await transport.send(ask("http://no-such-host.invalid/v1"))
     assert caught.value.kind == "dns"
 
 
-async def test_self_signed_certificate(transport, serve):
+async def test_a_self_signed_certificate_is_not_trusted(transport, serve):
     server = serve(tls=True)
     with pytest.raises(errors.ConnectFailed, match="SSL_CERT_FILE") as caught:
         await transport.send(ask(server.url))
@@ -96,22 +96,22 @@ async def test_self_signed_certificate(transport, serve):
     assert server.requests == []
 
 
-async def test_tls_to_a_port_that_speaks_none(transport, serve):
+async def test_tls_to_a_plain_port_is_connect_failed(transport, serve):
     server = serve(lambda wire: wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
     with pytest.raises(errors.ConnectFailed) as caught:
         await transport.send(ask(server.url.replace("http:", "https:")))
     assert caught.value.kind == "tls"
 
 
-async def test_tls_to_a_port_that_says_nothing(transport, serve):
+async def test_a_tls_handshake_without_an_answer_times_out(transport, serve):
     server = serve(lambda wire: wire.see_close())
     with pytest.raises(errors.TimedOut) as caught:
         await transport.send(ask(server.url.replace("http:", "https:")), timeouts=Timeouts(connect=0.5))
-    # urllib3 has one word for the silence in the handshake and the silence after it.
+    # urllib3 raises the same timeout during the TLS handshake and after it.
     assert caught.value.phase == ("read" if isinstance(transport, RequestsTransport) else "connect")
 
 
-async def test_connect_timeout(transport):
+async def test_connecting_times_out(transport):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -131,7 +131,7 @@ async def test_connect_timeout(transport):
     assert caught.value.retryable
 
 
-async def test_read_timeout(transport, serve):
+async def test_reading_times_out(transport, serve):
     server = serve(lambda wire: wire.answer_and_wait())
     with pytest.raises(errors.TimedOut) as caught:
         await transport.send(ask(server.url), timeouts=Timeouts(read=0.3))
@@ -156,7 +156,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("fault", LOST)
-async def test_lost_connection_and_the_next_call(transport, serve, fault):
+async def test_a_lost_connection_is_typed_and_the_next_call_succeeds(transport, serve, fault):
     server = serve(LOST[fault], lambda wire: wire.keep_answering())
     with pytest.raises(errors.ConnectionLost) as caught:
         await transport.send(ask(server.url))
@@ -166,31 +166,29 @@ async def test_lost_connection_and_the_next_call(transport, serve, fault):
     assert (await transport.send(ask(server.url))).status == 200
 
 
-@pytest.mark.filterwarnings(
-    "ignore:unclosed:ResourceWarning"
-)  # httpcore forgets a socket reset before its first option
-async def test_reset_on_accept(transport, serve):
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # httpcore leaks a socket that is reset early
+async def test_a_connection_reset_on_accept_is_a_transport_error(transport, serve):
     server = serve(lambda wire: wire.reset(), lambda wire: wire.keep_answering())
-    with pytest.raises(errors.TransportError) as caught:  # sooner or later than the handshake's end
+    with pytest.raises(errors.TransportError) as caught:  # before or after the end of the TCP handshake
         await transport.send(ask(server.url))
     assert caught.value.retryable
     assert server.connections == 1
     assert (await transport.send(ask(server.url))).status == 200
 
 
-async def test_what_had_arrived_before_the_loss_is_handed_on(transport, serve):
-    """Also to a reader who comes for it after the connection has broken."""
+async def test_bytes_that_arrived_before_the_loss_are_yielded(transport, serve):
+    """Even if the reader starts after the connection has broken."""
     server = serve(lambda wire: wire.answer(CHUNKED + b"5\r\nhello\r\n", b"6\r\n world\r\n", pause=0.05))
     got = []
 
-    async def come_late():
+    async def read_late():
         async with transport.stream(ask(server.url)) as reply:
             await anyio.sleep(0.4)
             async for chunk in reply:
                 got.append(chunk)
 
     with pytest.raises(errors.ConnectionLost):
-        await come_late()
+        await read_late()
     assert b"".join(got) == b"hello world"
 
 
@@ -205,7 +203,7 @@ NOT_HTTP = {
 
 
 @pytest.mark.parametrize("fault", NOT_HTTP)
-async def test_bytes_that_are_not_http(transport, serve, fault):
+async def test_a_reply_that_is_not_http_is_malformed(transport, serve, fault):
     def misbehave(wire):
         wire.request()
         try:
@@ -218,17 +216,17 @@ async def test_bytes_that_are_not_http(transport, serve, fault):
         await transport.send(ask(server.url))
     reply = await transport.send(ask(server.url))
     assert reply.status == 200
-    assert server.connections == 2  # the first was dropped, not used again
+    assert server.connections == 2  # the first one was closed, not reused
 
 
-async def test_many_large_headers(transport, serve):
+async def test_headers_that_are_too_large_together_are_malformed(transport, serve):
     many = b"X-Some: %b\r\n" % (b"a" * 1000) * 70
     server = serve(lambda wire: wire.answer(b"HTTP/1.1 200 OK\r\n" + many + b"Content-Length: 2\r\n\r\nhi"))
     with pytest.raises(errors.MalformedReply):
         await transport.send(ask(server.url))
 
 
-async def test_kept_connection_that_the_server_closes(transport, serve):
+async def test_a_request_is_sent_again_if_the_reused_connection_was_closed(transport, serve):
     def once_then_gone(wire):
         wire.request()
         wire.send(wire.ok())
@@ -241,7 +239,7 @@ async def test_kept_connection_that_the_server_closes(transport, serve):
     assert len(server.requests) == 3
 
 
-async def test_kept_connection_that_the_server_resets(transport, serve):
+async def test_a_request_is_sent_again_if_the_reused_connection_was_reset(transport, serve):
     def once_then_reset(wire):
         wire.request()
         wire.send(wire.ok())
@@ -254,7 +252,7 @@ async def test_kept_connection_that_the_server_resets(transport, serve):
     assert server.connections == 2
 
 
-async def test_started_reply_is_not_asked_for_again(transport, serve):
+async def test_a_request_is_not_sent_again_after_the_reply_began(transport, serve):
     def once_then_half(wire):
         wire.request()
         wire.send(wire.ok())
@@ -282,7 +280,7 @@ async def test_no_redirect_is_followed(transport, serve, status):
     assert len(server.requests) == 1
 
 
-async def test_huge_body_behind_a_redirect_is_not_read(transport, serve):
+async def test_the_body_of_a_redirect_is_not_read(transport, serve):
     sent = []
 
     def flood(wire):
@@ -297,7 +295,7 @@ async def test_huge_body_behind_a_redirect_is_not_read(transport, serve):
     assert len(sent) < 50
 
 
-async def test_error_body_is_cut(transport, serve):
+async def test_the_body_of_an_error_is_cut(transport, serve):
     def flood(wire):
         wire.request()
         wire.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 1000000000\r\nX-Request-Id: r2\r\n\r\n")
@@ -308,7 +306,7 @@ async def test_error_body_is_cut(transport, serve):
     assert (reply.status, reply.body, reply.request_id) == (500, b"x" * 1000, "r2")
 
 
-async def test_huge_body(transport, serve):
+async def test_a_body_beyond_the_limit_is_refused_early(transport, serve):
     sent = []
 
     def flood(wire):
@@ -345,7 +343,7 @@ def gzipped(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
-async def test_gzip(transport, serve):
+async def test_a_gzip_body_is_decompressed(transport, serve):
     packed = gzip.compress(b"hello " * 100_000, mtime=0)
     server = serve(lambda wire: wire.keep_answering(gzipped(packed)))
     for _ in range(2):
@@ -353,7 +351,7 @@ async def test_gzip(transport, serve):
     assert server.connections == 1
 
 
-async def test_gzip_bomb(transport, serve):
+async def test_a_decompression_bomb_raises_reply_too_large(transport, serve):
     bomb = gzip.compress(bytes(64 * 2**20))
     server = serve(lambda wire: wire.answer(gzipped(bomb)), lambda wire: wire.keep_answering())
     with pytest.raises(errors.ReplyTooLarge) as caught:
@@ -367,19 +365,19 @@ async def test_gzip_bomb(transport, serve):
     [b"no gzip at all", gzip.compress(b"x" * 1000, mtime=0)[:-9], gzip.compress(b"x" * 99, mtime=0)[:12]],
     ids=["none", "no trailer", "head alone"],
 )
-async def test_bad_gzip(transport, serve, body):
+async def test_invalid_gzip_raises_malformed_reply(transport, serve, body):
     server = serve(lambda wire: wire.answer(gzipped(body)))
     with pytest.raises(errors.MalformedReply):
         await transport.send(ask(server.url))
 
 
-async def test_encoding_that_was_not_asked_for(transport, serve):
+async def test_an_encoding_that_was_not_requested_is_refused(transport, serve):
     server = serve(lambda wire: wire.answer(wire.ok(b"??", b"Content-Encoding: br")))
     with pytest.raises(errors.MalformedReply, match="br"):
         await transport.send(ask(server.url))
 
 
-async def test_slow_loris_ends_at_the_deadline(transport, serve):
+async def test_a_slow_reply_ends_at_the_deadline(transport, serve):
     server = serve(lambda wire: wire.answer(HEAD, *[b"x"] * 100, pause=0.1))
     started = time.monotonic()
     with anyio.move_on_after(0.7) as scope:
@@ -389,7 +387,7 @@ async def test_slow_loris_ends_at_the_deadline(transport, serve):
 
 
 @pytest.mark.parametrize("answered", [b"", HEAD + b"some"], ids=["waiting", "reading"])
-async def test_cancelling_drops_the_connection(transport, serve, answered):
+async def test_cancelling_closes_the_connection(transport, serve, answered):
     server = serve(lambda wire: wire.answer_and_wait(answered), lambda wire: wire.keep_answering())
     with anyio.move_on_after(0.5) as scope:
         await transport.send(ask(server.url))
@@ -398,8 +396,8 @@ async def test_cancelling_drops_the_connection(transport, serve, answered):
     assert (await transport.send(ask(server.url))).status == 200
 
 
-async def test_cancelling_a_session_of_the_callers_own_drops_its_connection(serve):
-    """Pools of proxies, of adapters of the user's own and kept ones are reached too."""
+async def test_cancelling_closes_the_connections_of_the_callers_session(serve):
+    """Also connections of proxies, of the caller's own adapters, and reused ones."""
 
     class Adapter(requests.adapters.HTTPAdapter):
         pass
@@ -438,7 +436,7 @@ async def test_a_thread_that_waits_for_a_head_ends_soon_after_the_deadline(serve
     await transport.aclose()
 
 
-async def test_pool_survives_cancelled_calls(transport, serve):
+async def test_the_pool_works_after_cancelled_calls(transport, serve):
     def answer_late(wire):
         while wire.request():
             time.sleep(0.02)
@@ -458,7 +456,7 @@ async def cancelled_after(transport, url, seconds):
         await transport.send(ask(url), deadline=seconds)
 
 
-async def test_consumers_error_passes_untouched(transport, serve):
+async def test_an_exception_of_the_reader_is_not_translated(transport, serve):
     server = serve(lambda wire: wire.answer_and_wait(HEAD + b"some"))
 
     def fail(chunk):
@@ -482,7 +480,7 @@ async def test_an_early_reply_to_a_large_request_is_read(transport, serve):
     assert (reply.status, reply.body) == (413, b"large")
 
 
-async def test_trusted_certificate(serve, monkeypatch, transport):
+async def test_a_certificate_of_ssl_cert_file_is_trusted(serve, monkeypatch, transport):
     from llm_council.transports import _pool
 
     pem = str(Path(__file__).with_name("localhost.pem"))
@@ -499,7 +497,7 @@ async def test_trusted_certificate(serve, monkeypatch, transport):
         _pool.tls_context.cache_clear()
 
 
-def test_a_tls_connection_is_closed_before_its_loop_is(serve, monkeypatch):
+def test_aclose_closes_tls_connections_before_the_loop_ends(serve, monkeypatch):
     from llm_council.transports import _pool
 
     monkeypatch.setenv("SSL_CERT_FILE", str(Path(__file__).with_name("localhost.pem")))
@@ -523,7 +521,7 @@ def test_a_tls_connection_is_closed_before_its_loop_is(serve, monkeypatch):
     assert lost == []
 
 
-async def test_unreadable_certificates_are_named(monkeypatch, tmp_path):
+async def test_an_unreadable_ssl_cert_file_is_named(monkeypatch, tmp_path):
     from llm_council.transports import _pool
 
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))

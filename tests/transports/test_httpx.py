@@ -1,4 +1,4 @@
-"""What is particular to the transport over httpx: clients and transports of the caller, loops, proxies."""
+"""``HttpxTransport``: clients and transports of the caller, event loops and proxies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mock(**reply):
 
 
 @pytest.mark.anyio
-async def test_mock_transport():
+async def test_a_mock_transport_answers_send_and_stream():
     asked = []
 
     def answer(request):
@@ -38,7 +38,7 @@ async def test_mock_transport():
 
 
 @pytest.mark.anyio
-async def test_mock_transport_with_a_stream_and_with_gzip():
+async def test_a_mock_transport_may_stream_or_compress_its_body():
     async def body():
         yield b"one"
         yield b"two"
@@ -53,13 +53,13 @@ async def test_mock_transport_with_a_stream_and_with_gzip():
 
 
 @pytest.mark.anyio
-async def test_mock_transport_is_bounded():
+async def test_the_body_of_a_mock_transport_is_bounded():
     with pytest.raises(errors.ReplyTooLarge):
         await HttpxTransport(transport=mock(content=b"x" * 100)).send(HttpRequest(url=URL), limits=Limits(body=99))
 
 
 @pytest.mark.anyio
-async def test_mock_transport_that_raises():
+async def test_an_exception_of_a_mock_transport_is_translated():
     def fail(request):
         raise httpx.ConnectTimeout("no", request=request)
 
@@ -69,7 +69,7 @@ async def test_mock_transport_that_raises():
 
 
 @pytest.mark.anyio
-async def test_client_of_the_caller(serve):
+async def test_the_callers_client_adds_its_headers_auth_and_hooks(serve):
     server = serve()
     hooked = []
 
@@ -100,7 +100,7 @@ async def test_client_of_the_caller(serve):
 
 
 @pytest.mark.anyio
-async def test_client_of_the_caller_follows_no_redirect(serve):
+async def test_the_callers_client_does_not_follow_redirects(serve):
     other = serve()
     reply = b"HTTP/1.1 302 Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % other.url.encode()
     server = serve(lambda wire: wire.answer(reply))
@@ -111,7 +111,7 @@ async def test_client_of_the_caller_follows_no_redirect(serve):
 
 
 @pytest.mark.anyio
-async def test_pool_of_the_caller_that_is_too_small(serve):
+async def test_waiting_for_the_callers_pool_times_out(serve):
     server = serve(lambda wire: wire.answer_and_wait())
     timeout = httpx.Timeout(0.001, pool=0.2)
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=1), timeout=timeout) as client:
@@ -130,7 +130,7 @@ def test_client_and_transport_exclude_each_other():
         HttpxTransport(httpx.AsyncClient(), transport=mock())
 
 
-def test_one_transport_in_many_loops(serve):
+def test_one_transport_serves_many_event_loops(serve):
     server = serve()
     transport = HttpxTransport()
 
@@ -144,7 +144,7 @@ def test_one_transport_in_many_loops(serve):
     assert len(server.requests) == 8
 
 
-def test_closed_transport_may_be_used_again(serve):
+def test_a_closed_transport_opens_a_new_pool(serve):
     server = serve()
 
     async def use():
@@ -163,7 +163,7 @@ TRANSPORTS = pytest.mark.parametrize("kind", [HttpxTransport, RequestsTransport]
 
 @pytest.fixture
 def proxied(monkeypatch, serve):
-    """Stand a proxy in the environment, and return it: it answers whatever it is asked."""
+    """Set HTTP_PROXY to a server that answers every request, and return it."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -174,7 +174,7 @@ def proxied(monkeypatch, serve):
 
 @TRANSPORTS
 @pytest.mark.anyio
-async def test_proxy_of_the_environment(proxied, kind):
+async def test_the_proxy_of_the_environment_is_used(proxied, kind):
     transport = kind()
     reply = await transport.send(HttpRequest(url="http://model.example/v1"))
     assert reply.status == 200
@@ -186,7 +186,7 @@ async def test_proxy_of_the_environment(proxied, kind):
 
 @TRANSPORTS
 @pytest.mark.anyio
-async def test_no_proxy(proxied, serve, monkeypatch, kind):
+async def test_no_proxy_is_respected(proxied, serve, monkeypatch, kind):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     server = serve()
     transport = kind()
@@ -196,7 +196,7 @@ async def test_no_proxy(proxied, serve, monkeypatch, kind):
 
 
 @pytest.mark.anyio
-async def test_environment_may_be_ignored(proxied, serve):
+async def test_trust_env_false_ignores_the_proxy(proxied, serve):
     server = serve()
     transport = HttpxTransport(trust_env=False)
     assert (await transport.send(HttpRequest(url=server.url))).status == 200
@@ -206,7 +206,7 @@ async def test_environment_may_be_ignored(proxied, serve):
 
 @TRANSPORTS
 @pytest.mark.anyio
-async def test_proxy_that_refuses(proxied, closed_port, monkeypatch, kind):
+async def test_a_proxy_that_refuses_is_a_proxy_failure(proxied, closed_port, monkeypatch, kind):
     for name in ("HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, f"http://user:hidden@127.0.0.1:{closed_port}")
     transport = kind()
@@ -220,7 +220,7 @@ async def test_proxy_that_refuses(proxied, closed_port, monkeypatch, kind):
 
 @TRANSPORTS
 @pytest.mark.anyio
-async def test_proxy_that_wants_a_password(proxied, serve, monkeypatch, kind):
+async def test_a_proxy_that_requires_a_password_is_a_proxy_failure(proxied, serve, monkeypatch, kind):
     refusing = serve(lambda wire: wire.answer(b"HTTP/1.1 407 Denied\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{refusing.port}")
     transport = kind()
@@ -232,7 +232,7 @@ async def test_proxy_that_wants_a_password(proxied, serve, monkeypatch, kind):
 
 
 @pytest.mark.anyio
-async def test_proxy_of_a_kind_we_do_not_speak(proxied, monkeypatch):
+async def test_an_unsupported_kind_of_proxy_is_refused(proxied, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "gopher://127.0.0.1:70")
     transport = HttpxTransport()
     with pytest.raises(errors.InvalidOption):

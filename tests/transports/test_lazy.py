@@ -1,4 +1,4 @@
-"""What is loaded when."""
+"""Importing transports loads an HTTP library only when it is used."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
         ("from llm_council.transports import RequestsTransport; RequestsTransport()", "aiohttp httpx trio"),
     ],
 )
-def test_loaded_when_used(python, line, absent):
+def test_http_libraries_are_imported_on_first_use(python, line, absent):
     ran = python(f"import sys\n{line}\nprint(*[name for name in {absent.split()} if name in sys.modules])")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == ""
 
 
-def test_public_names():
+def test_every_public_name_is_listed_and_can_be_imported():
     from llm_council import transports
 
     assert sorted(set(dir(transports)) & set(transports.__all__)) == sorted(transports.__all__)

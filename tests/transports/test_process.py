@@ -1,4 +1,4 @@
-"""Programs in processes of their own: what they get, what they may do, and that nothing of them is left."""
+"""Programs in their own process groups: their input, their limits, and that nothing of them remains."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from llm_council.transports._process import Command, Process, absolute_path, fin
 
 SHELL = "/bin/sh"
 PATH = os.environ["PATH"]
-LONG = 30.0  # seconds in which anything here ends, on any machine
+LONG = 30.0  # seconds, more than any test needs on a slow machine
 
 
 class Attached(NamedTuple):
@@ -59,7 +59,7 @@ async def pieces(process: Process):
 
 
 def is_dead(pid: int) -> bool:
-    """Tell whether a process is gone; a zombie, which awaits its parent's look, is."""
+    """Return True if a process has ended; a zombie has."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return not state.strip() or state.strip().startswith("Z")
 
@@ -67,12 +67,12 @@ def is_dead(pid: int) -> bool:
 def await_death(*pids: int) -> None:
     ends = time.monotonic() + LONG
     while not all(is_dead(pid) for pid in pids):
-        assert time.monotonic() < ends, f"one of {pids} lives on"
+        assert time.monotonic() < ends, f"one of {pids} is still alive"
         time.sleep(0.02)
 
 
-async def said_pids(process: Process, count: int = 1) -> list[int]:
-    """Read the numbers of processes that a script prints."""
+async def read_pids(process: Process, count: int = 1) -> list[int]:
+    """Read the process ids that a script prints."""
     out = b""
     while out.count(b"\n") < count:
         out += await process.read()
@@ -85,24 +85,24 @@ def folders() -> set[str]:
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
-    """Keep the temporary folders of other tests out of what is counted."""
+    """Use a temporary folder for each test, so that those of other tests are not counted."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     yield
     assert folders() == set()
 
 
-# What a program gets.
+# The input of a program.
 
 
 @pytest.mark.anyio
-async def test_a_program_gets_its_input_and_says_its_output():
+async def test_a_program_gets_stdin_and_returns_stdout_stderr_and_status():
     code, out, err = await run(shell("cat; echo careful >&2; exit 3", stdin=b"the prompt\n"))
     assert (code, out, err) == (3, b"the prompt\n", "careful\n")
 
 
 @pytest.mark.anyio
-async def test_its_environment_is_what_it_is_given(monkeypatch):
+async def test_a_program_gets_the_given_environment_only(monkeypatch):
     monkeypatch.setenv("SOMEBODY_ELSES_KEY", "canary")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/canary")
     command = Command(
@@ -113,14 +113,14 @@ async def test_its_environment_is_what_it_is_given(monkeypatch):
     found = dict(line.split("=", 1) for line in out.decode().splitlines())
     assert code == 0
     assert found.pop("NOTE").endswith("/n")
-    found.pop("LC_CTYPE", None)  # the supervisor's Python says it where nobody said a language
-    found.pop("__CF_USER_TEXT_ENCODING", None)  # macOS says it to everyone
+    found.pop("LC_CTYPE", None)  # set by the supervisor's Python if no locale is set
+    found.pop("__CF_USER_TEXT_ENCODING", None)  # set by macOS for every process
     assert found == {"PATH": PATH, "OWN_KEY": "own-key-1"}
     assert "own-key-1" not in repr(command)
 
 
 @pytest.mark.anyio
-async def test_it_works_in_an_empty_folder_of_its_own():
+async def test_a_program_runs_in_an_empty_temporary_folder():
     before = folders()
     code, out, _ = await run(shell("pwd; ls -A; echo here > file; umask"))
     place = Path(out.decode().splitlines()[0])
@@ -132,7 +132,7 @@ async def test_it_works_in_an_empty_folder_of_its_own():
 
 
 @pytest.mark.anyio
-async def test_it_works_where_it_is_told(tmp_path):
+async def test_a_program_runs_in_the_given_folder(tmp_path):
     (tmp_path / "mine").touch()
     _, out, _ = await run(shell("pwd; ls", folder=str(tmp_path)))
     assert out.decode().splitlines() == [str(tmp_path), "mine", "tmp"]
@@ -140,7 +140,7 @@ async def test_it_works_where_it_is_told(tmp_path):
 
 
 @pytest.mark.anyio
-async def test_a_file_stands_as_its_path_and_is_nobody_elses():
+async def test_an_attachment_is_passed_as_the_path_of_a_private_file():
     command = Command(
         program=SHELL,
         arguments=(
@@ -159,7 +159,7 @@ async def test_a_file_stands_as_its_path_and_is_nobody_elses():
 
 
 @pytest.mark.anyio
-async def test_it_has_no_terminal_and_a_session_of_its_own():
+async def test_a_program_has_no_terminal_and_its_own_session():
     code, out, _ = await run(python("import os\nprint(os.getsid(0), os.getpgrp(), os.getpid())\nopen('/dev/tty')"))
     session, group, pid = map(int, out.split())
     assert code == 1
@@ -168,7 +168,7 @@ async def test_it_has_no_terminal_and_a_session_of_its_own():
 
 
 @pytest.mark.anyio
-async def test_it_inherits_no_descriptor_of_ours():
+async def test_a_program_inherits_no_file_descriptors():
     extra = os.dup(0)
     os.set_inheritable(extra, True)
     look = "import os\nfor fd in range(200):\n try: os.fstat(fd); print(fd)\n except OSError: pass"
@@ -180,25 +180,25 @@ async def test_it_inherits_no_descriptor_of_ours():
 
 
 @pytest.mark.anyio
-async def test_signals_mean_to_it_what_they_mean_to_others():
+async def test_a_program_gets_default_signal_handlers():
     code, _, _ = await run(shell("kill -PIPE $$; sleep 5"))
     assert code == -signal.SIGPIPE
 
 
-# How it may end.
+# The end of a program.
 
 
 @pytest.mark.anyio
-async def test_a_killed_program_says_by_which_signal():
+async def test_the_status_of_a_killed_program_names_the_signal():
     code, _, _ = await run(shell("kill -KILL $$"))
     assert code == -signal.SIGKILL
 
 
 @pytest.mark.anyio
-async def test_out_of_time_it_ends_with_everything_it_started():
+async def test_a_timeout_ends_the_whole_process_group():
     command = shell("trap '' TERM; sleep 60 & echo $!; echo $$; sleep 60; sleep 60")
     async with running(command, limits=Limits(), seconds=LONG) as process:
-        pids = await said_pids(process, 2)
+        pids = await read_pids(process, 2)
         process._ends = time.monotonic() + 0.1
         with pytest.raises(TimedOut, match="did not end within"):
             await process.read()
@@ -206,13 +206,13 @@ async def test_out_of_time_it_ends_with_everything_it_started():
 
 
 @pytest.mark.anyio
-async def test_cancelled_it_ends_with_everything_it_started():
+async def test_a_cancellation_ends_the_whole_process_group():
     pids: list[int] = []
     with anyio.CancelScope() as scope:
         async with running(
             shell("trap '' TERM; sleep 60 & echo $!; echo $$; sleep 60; sleep 60"), limits=Limits()
         ) as process:
-            pids = await said_pids(process, 2)
+            pids = await read_pids(process, 2)
             scope.cancel()
             await process.read()
     assert scope.cancelled_caught
@@ -220,22 +220,22 @@ async def test_cancelled_it_ends_with_everything_it_started():
 
 
 @pytest.mark.anyio
-async def test_left_early_it_ends():
+async def test_leaving_the_block_ends_the_program():
     async with running(shell("echo $$; exec sleep 60"), limits=Limits()) as process:
-        pids = await said_pids(process)
+        pids = await read_pids(process)
     await_death(*pids)
     assert await process.wait() == -signal.SIGTERM
 
 
 @pytest.mark.anyio
-async def test_what_it_leaves_behind_is_ended():
+async def test_background_processes_end_with_the_program():
     _, out, _ = await run(shell("sleep 60 & echo $!"))
     await_death(int(out))
 
 
 @pytest.mark.anyio
-async def test_a_stranger_at_the_pipe_keeps_nobody_waiting():
-    # It leaves the session, so that nobody ends it, and holds stdout and stderr open.
+async def test_a_daemon_that_holds_the_pipe_open_does_not_delay_the_end():
+    # The daemon leaves the session, so it is not ended, and holds stdout and stderr open.
     script = (
         "import os\nif not os.fork():\n os.setsid()\n os.execlp('sleep', 'sleep', '20')\nprint('answer', flush=True)"
     )
@@ -246,12 +246,12 @@ async def test_a_stranger_at_the_pipe_keeps_nobody_waiting():
 
 
 @pytest.mark.anyio
-async def test_a_closed_stdout_is_not_its_end():
+async def test_a_closed_stdout_is_not_the_end_of_the_program():
     code, out, _ = await run(shell("echo out; exec >&-; sleep 0.1; exit 4"))
     assert (code, out) == (4, b"out\n")
 
 
-# How much it may say.
+# Limits of the output.
 
 
 @pytest.mark.anyio
@@ -262,7 +262,7 @@ async def test_too_much_output_is_an_error():
 
 
 @pytest.mark.anyio
-async def test_of_stderr_the_end_is_kept_whoever_reads_first():
+async def test_the_end_of_stderr_is_stored():
     script = "import sys\nsys.stderr.write('x' * 3_000_000)\nsys.stderr.write('the end')\nprint(len(sys.stdin.read()))"
     code, out, err = await run(python(script, stdin=b"p" * 1_000_000), limits=Limits(error_body=1000))
     assert (code, out) == (0, b"1000000\n")
@@ -270,17 +270,17 @@ async def test_of_stderr_the_end_is_kept_whoever_reads_first():
 
 
 @pytest.mark.anyio
-async def test_unread_input_is_no_error():
+async def test_a_program_may_ignore_its_stdin():
     code, out, _ = await run(shell("exec <&-; echo answer; sleep 0.1", stdin=b"p" * 5_000_000))
     assert (code, out) == (0, b"answer\n")
     code, out, _ = await run(shell("echo answer", stdin=b"p" * 5_000_000))
     assert (code, out) == (0, b"answer\n")
 
 
-# How it is found and started.
+# Finding and starting a program.
 
 
-def test_the_folder_one_stands_in_is_never_searched(tmp_path, monkeypatch):
+def test_the_current_folder_is_never_searched(tmp_path, monkeypatch):
     program = tmp_path / "agent"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -297,7 +297,7 @@ def test_the_folder_one_stands_in_is_never_searched(tmp_path, monkeypatch):
     assert absolute_path(f".{os.pathsep}/bin{os.pathsep}") == "/bin"
 
 
-def test_what_cannot_be_run_is_not_found(tmp_path):
+def test_a_file_that_is_not_executable_is_not_found(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "plain").touch(mode=0o644)
     for name in ("folder", "plain", "missing"):
@@ -309,7 +309,7 @@ def test_what_cannot_be_run_is_not_found(tmp_path):
 
 
 @pytest.mark.anyio
-async def test_what_cannot_be_started_says_why(tmp_path):
+async def test_a_failed_start_names_the_reason(tmp_path):
     script = tmp_path / "agent"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
@@ -323,7 +323,7 @@ async def test_what_cannot_be_started_says_why(tmp_path):
         await run(shell("x" * 5_000_000))
 
 
-# Whatever way we end.
+# The end of the parent.
 
 PARENT = """
     import os, sys, anyio, tempfile
@@ -339,7 +339,7 @@ PARENT = """
             while out.count(b"\\n") < 2:
                 out += await process.read()
             print(out.decode(), process._supervisor.pid, flush=True)
-            if "sibling" in sys.argv and not os.fork():  # it holds our end of the pipe open
+            if "sibling" in sys.argv and not os.fork():  # this child holds the control pipe open
                 import time
                 time.sleep(8)
                 os._exit(0)
@@ -350,7 +350,7 @@ PARENT = """
 
 
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGKILL, ""), (signal.SIGTERM, ""), (signal.SIGKILL, "sibling")])
-def test_when_the_parent_ends_everything_does(tmp_path, number, word):
+def test_the_end_of_the_parent_ends_the_whole_process_group(tmp_path, number, word):
     script = tmp_path / "parent.py"
     script.write_text("\n".join(line.removeprefix("    ") for line in PARENT.splitlines()))
     with subprocess.Popen([sys.executable, str(script), str(tmp_path / "tmp"), word], stdout=subprocess.PIPE) as parent:
@@ -368,10 +368,10 @@ def test_when_the_parent_ends_everything_does(tmp_path, number, word):
 
 
 @pytest.mark.anyio
-async def test_a_killed_supervisor_leaves_nothing():
+async def test_a_killed_supervisor_leaves_no_process():
     async with running(shell("echo $$; exec sleep 60"), limits=Limits(), seconds=LONG) as process:
-        pids = await said_pids(process)
-        while process._group is None:  # killed before it could say whom it started, it would leave that
+        pids = await read_pids(process)
+        while process._group is None:  # before that, nobody but the supervisor knows the group
             await process._step()
         os.kill(process._supervisor.pid, signal.SIGKILL)
         with pytest.raises(CommandFailed, match="supervisor was killed"):
@@ -413,42 +413,42 @@ MANY = """
     anyio.run(main, backend=sys.argv[1])
     try:
         os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:  # no zombie, no child at all
+    except ChildProcessError:  # no child, not even a zombie
         print("nothing is left")
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_nothing_is_left_of_many(request, backend):
+def test_many_programs_leave_no_process_and_no_descriptor(request, backend):
     done = request.getfixturevalue("python")(MANY, backend)
     assert (done.returncode, done.stdout, done.stderr) == (0, "nothing is left\n", "")
 
 
-def test_it_runs_behind_blocking_calls():
+def test_a_program_runs_behind_a_blocking_call():
     code, out, _ = _runtime.call(run, shell("cat", stdin=b"hello"))
     assert (code, out) == (0, b"hello")
 
 
-def test_without_an_event_loop_it_is_ended_all_the_same():
+def test_a_program_is_ended_without_an_event_loop():
     pids: list[int] = []
 
     async def begin():
         context = running(shell("echo $$; exec sleep 60"), limits=Limits())
         process = await context.__aenter__()
-        pids.extend(await said_pids(process))
+        pids.extend(await read_pids(process))
         return context, process
 
     context, process = anyio.run(begin)
     closing = context.__aexit__(None, None, None)
-    with contextlib.suppress(Exception):  # whatever anyio says where there is no loop
+    with contextlib.suppress(Exception):  # anyio raises its own error without an event loop
         closing.send(None)
     await_death(*pids)
     assert not process._fds
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_two_hundred_megabytes_take_no_memory():
+def test_output_beyond_the_limit_takes_no_memory():
     async def flood():
         with pytest.raises(ReplyTooLarge):
             await run(shell("head -c 200000000 /dev/zero"), limits=Limits(stream=4_000_000))

@@ -1,4 +1,4 @@
-"""What is particular to the transport over requests: the caller's session, mocks, threads."""
+"""``RequestsTransport``: sessions and mocks of the caller, and worker threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 URL = "https://model.example/v1/chat"
 
 
-async def test_responses_mock():
+async def test_the_responses_mock_answers_send():
     with responses.RequestsMock() as mocked:
         mocked.post(URL, json={"a": 1}, headers={"X-Request-Id": "r1"})
         transport = RequestsTransport(requests.Session())
@@ -34,7 +34,7 @@ async def test_responses_mock():
         assert sent.headers["accept-encoding"] == "gzip, identity"
 
 
-async def test_responses_mock_streams():
+async def test_the_responses_mock_answers_stream():
     with responses.RequestsMock() as mocked:
         mocked.post(URL, body=b"data: 1\n\n" * 100_000, content_type="text/event-stream")
         async with RequestsTransport(requests.Session()).stream(HttpRequest(url=URL)) as stream:
@@ -42,13 +42,13 @@ async def test_responses_mock_streams():
             assert b"".join([chunk async for chunk in stream]) == b"data: 1\n\n" * 100_000
 
 
-async def test_responses_mock_with_an_empty_body_is_whole():
+async def test_an_empty_body_of_a_mock_is_a_complete_reply():
     with responses.RequestsMock() as mocked:
         mocked.post(URL, body=b"")
         assert (await RequestsTransport(requests.Session()).send(HttpRequest(url=URL))).body == b""
 
 
-async def test_responses_mock_with_gzip_errors_and_redirects():
+async def test_the_responses_mock_may_compress_fail_and_redirect():
     with responses.RequestsMock() as mocked:
         transport = RequestsTransport(requests.Session())
         mocked.post(URL, body=gzip.compress(b"x" * 1000, mtime=0), headers={"content-encoding": "gzip"})
@@ -69,7 +69,7 @@ async def test_responses_mock_with_gzip_errors_and_redirects():
             await transport.send(HttpRequest(url=URL + "/not-mocked"))
 
 
-async def test_session_is_used_as_configured(serve):
+async def test_headers_params_hooks_and_auth_of_the_session_are_used(serve):
     server = serve()
     session = requests.Session()
     session.headers["X-Corporate"] = "yes"
@@ -97,7 +97,7 @@ async def test_session_is_used_as_configured(serve):
     session.close()
 
 
-async def test_netrc_does_not_replace_our_credential(serve, tmp_path, monkeypatch):
+async def test_netrc_does_not_replace_the_authorization_header(serve, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login thief password hidden\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -109,7 +109,7 @@ async def test_netrc_does_not_replace_our_credential(serve, tmp_path, monkeypatc
     assert b"basic" not in server.requests[0].lower()
 
 
-async def test_plain_adapters_get_as_many_connections_as_threads(serve):
+async def test_standard_adapters_get_a_connection_for_each_thread(serve):
     class Corporate(HTTPAdapter):
         pass
 
@@ -131,11 +131,11 @@ async def test_plain_adapters_get_as_many_connections_as_threads(serve):
         async with anyio.create_task_group() as group:
             for _ in range(25):
                 group.start_soon(transport.send, HttpRequest(url=server.url))
-    assert server.connections <= 25  # kept, not thrown away
+    assert server.connections <= 25  # reused in the second round
     session.close()
 
 
-async def test_no_more_threads_than_workers(serve):
+async def test_at_most_max_workers_threads_run(serve):
     running, most = 0, 0
     lock = threading.Lock()
 
@@ -159,7 +159,7 @@ async def test_no_more_threads_than_workers(serve):
     await transport.aclose()
 
 
-async def test_every_read_has_a_bound():
+async def test_every_read_has_a_timeout():
     transport = RequestsTransport(timeout=(1.0, None))
     from llm_council.models import Timeouts
 
@@ -169,7 +169,7 @@ async def test_every_read_has_a_bound():
     assert RequestsTransport(timeout=(None, 2.0))._socket_timeouts(Timeouts(connect=None), 30.0) == (31.0, 2.0)
 
 
-async def test_session_may_raise_for_status_itself():
+async def test_a_hook_that_raises_for_status_is_translated():
     session = requests.Session()
     session.hooks["response"].append(lambda response, **_: response.raise_for_status())
     with responses.RequestsMock() as mocked:
@@ -179,7 +179,7 @@ async def test_session_may_raise_for_status_itself():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_child_gets_connections_of_its_own(serve, python):
+def test_a_forked_child_opens_its_own_connections(serve, python):
     server = serve()
     ran = python(
         """

@@ -1,4 +1,4 @@
-"""Foreign exceptions by type: for httpx, aiohttp, requests, urllib3, ssl and socket, raised by adapters of others."""
+"""``translate`` and ``api_error``: exceptions of HTTP libraries and SDKs, and replies, become typed errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def aiohttp_key() -> aiohttp.client_reqrep.ConnectionKey:
     return aiohttp.client_reqrep.ConnectionKey("host", 443, True, True, None, None, None)
 
 
-WHAT = [
+CASES = [
     (httpx.ConnectTimeout("x"), errors.TimedOut, {"phase": "connect", "retryable": True}),
     (httpx.ReadTimeout("x"), errors.TimedOut, {"phase": "read"}),
     (httpx.PoolTimeout("x"), errors.TimedOut, {"phase": "pool"}),
@@ -127,17 +127,17 @@ WHAT = [
 
 @pytest.mark.parametrize(
     ("exc", "kind", "facts"),
-    WHAT,
-    ids=[f"{type(exc).__module__}.{type(exc).__name__}-{i}" for i, (exc, *_) in enumerate(WHAT)],
+    CASES,
+    ids=[f"{type(exc).__module__}.{type(exc).__name__}-{i}" for i, (exc, *_) in enumerate(CASES)],
 )
-def test_by_type(exc, kind, facts):
+def test_an_exception_is_translated_by_its_type(exc, kind, facts):
     error = translate(exc)
     assert type(error) is kind
     assert {name: getattr(error, name) for name in facts} == facts
     assert type(error.__cause__) is type(exc)
     assert error.__cause__.__cause__ is None
     assert str(error)
-    str(error.__cause__)  # still can be shown
+    str(error.__cause__)  # must not need what was removed
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (kind, str(error))
 
@@ -145,11 +145,11 @@ def test_by_type(exc, kind, facts):
 @pytest.mark.parametrize(
     "exc", [ValueError("x"), OSError("x"), FileNotFoundError("x"), KeyError("x"), RuntimeError("x")]
 )
-def test_others_are_not_ours_to_name(exc):
+def test_unknown_exceptions_are_not_translated(exc):
     assert translate(exc) is None
 
 
-def test_our_own_pass():
+def test_our_own_errors_are_returned_unchanged():
     error = errors.RateLimited("x")
     assert translate(error) is error
 
@@ -174,7 +174,7 @@ def test_our_own_pass():
         (529, errors.ServerFailed, True),
     ],
 )
-def test_status(status, kind, retryable):
+def test_a_status_is_classified_and_its_secrets_are_removed(status, kind, retryable):
     headers = {"Retry-After": "7", "X-Request-Id": "r1"}
     response = httpx.Response(status, headers=headers, text=f"wrong key {KEY}\x1b[2J", request=REQUEST)
     with pytest.raises(httpx.HTTPStatusError) as caught:
@@ -188,17 +188,17 @@ def test_status(status, kind, retryable):
     assert "hidden" not in shown
 
 
-def test_vendors_word_on_retrying_rules():
+def test_x_should_retry_overrides_the_status():
     assert not api_error(HttpReply(status=503, headers={"x-should-retry": "false"})).retryable
     assert api_error(HttpReply(status=400, headers={"x-should-retry": "true"})).retryable
 
 
-def test_wrong_path_is_named():
+def test_a_404_shows_the_url():
     error = api_error(HttpReply(status=404, url="https://api.example.com/v2/chat"))
     assert "https://api.example.com/v2/chat" in str(error)
 
 
-def test_status_of_an_unread_response():
+def test_an_unread_response_has_a_status_and_no_body():
     response = httpx.Response(503, stream=httpx.ByteStream(b"unread"), request=REQUEST)
     with pytest.raises(httpx.HTTPStatusError) as caught:
         response.raise_for_status()
@@ -206,7 +206,7 @@ def test_status_of_an_unread_response():
     assert (type(error), error.status, error.body) == (errors.ServerFailed, 503, "")
 
 
-def test_redirect_of_an_adapter():
+def test_a_redirect_raised_by_httpx_is_refused():
     response = httpx.Response(302, headers={"location": "https://elsewhere.example/?t=hidden"}, request=REQUEST)
     with pytest.raises(httpx.HTTPStatusError) as caught:
         response.raise_for_status()
@@ -216,7 +216,7 @@ def test_redirect_of_an_adapter():
     assert "hidden" not in str(error)
 
 
-def test_status_of_requests_and_aiohttp():
+def test_statuses_of_requests_and_aiohttp_are_classified():
     response = requests.Response()
     response.status_code, response._content, response.url = 429, b"slow down", "https://api.example.com/v1"
     response.headers["Retry-After"] = "3"
@@ -238,7 +238,7 @@ def test_status_of_requests_and_aiohttp():
     assert "api.example.com" in str(error.__cause__)
 
 
-def test_target_and_traceback():
+def test_the_error_names_the_host_and_its_cause_has_no_traceback():
     try:
         raise httpx.ReadError("read", request=REQUEST)
     except httpx.ReadError as exc:
@@ -249,21 +249,21 @@ def test_target_and_traceback():
     assert str(translate(httpx.ReadError("x"), "host:1")) == "the connection to host:1 ended before the reply did"
 
 
-def of_a_client(name: str, library: str, **facts: object) -> BaseException:
-    """An exception as the vendors' own clients raise it."""
+def of_sdk(name: str, library: str, **facts: object) -> BaseException:
+    """Return an exception as the vendors' SDKs raise it."""
     bases: tuple[type, ...] = (Exception,)
     for word in ("APIError", name):
         bases = (type(word, bases, {"__module__": library}),)
-    exc: BaseException = bases[0](f"the words, and {KEY}")
-    vars(exc).update(message=f"the words, and {KEY}", body={"key": KEY}, **facts)
+    exc: BaseException = bases[0](f"the message, and {KEY}")
+    vars(exc).update(message=f"the message, and {KEY}", body={"key": KEY}, **facts)
     return exc
 
 
 @pytest.mark.parametrize("library", ["openai", "anthropic", "groq", "together", "cerebras"])
-def test_what_a_vendors_own_client_raises_is_what_it_stands_for(library):
+def test_the_exceptions_of_sdks_are_translated(library):
     headers = {"Retry-After": "7", "X-Request-Id": "r1"}
     response = httpx.Response(429, headers=headers, text="slow down", request=REQUEST)
-    refusal = of_a_client("APIStatusError", library, response=response, status_code=429)
+    refusal = of_sdk("APIStatusError", library, response=response, status_code=429)
     error = translate(refusal)
     assert (type(error), error.retry_after, error.request_id, error.body) == (
         errors.RateLimited,
@@ -271,12 +271,12 @@ def test_what_a_vendors_own_client_raises_is_what_it_stands_for(library):
         "r1",
         "slow down",
     )
-    midway = translate(of_a_client("APIStatusError", library, response=httpx.Response(200), status_code=200))
-    assert (type(midway), midway.message) == (errors.ServerFailed, "the words, and ***")
-    assert type(translate(of_a_client("APITimeoutError", library))) is errors.TimedOut
-    assert type(translate(of_a_client("APIResponseValidationError", library))) is errors.MalformedReply
-    lost = translate(of_a_client("APIConnectionError", library))
-    refused = translate(caused(of_a_client("APIConnectionError", library), httpx.ConnectError("x")))
+    midway = translate(of_sdk("APIStatusError", library, response=httpx.Response(200), status_code=200))
+    assert (type(midway), midway.message) == (errors.ServerFailed, "the message, and ***")
+    assert type(translate(of_sdk("APITimeoutError", library))) is errors.TimedOut
+    assert type(translate(of_sdk("APIResponseValidationError", library))) is errors.MalformedReply
+    lost = translate(of_sdk("APIConnectionError", library))
+    refused = translate(caused(of_sdk("APIConnectionError", library), httpx.ConnectError("x")))
     assert (type(lost), type(refused)) == (errors.ConnectionLost, errors.ConnectFailed)
     for found in (error, midway, lost, refused):
         assert KEY not in f"{found!r} {found} {found.__cause__!r} {found.__dict__} {found.__cause__.__dict__}"
@@ -296,7 +296,7 @@ def of_requests(status, headers, body):
 
 def of_openai(status, headers, body):
     response = httpx.Response(status, headers=headers, content=body, request=REQUEST)
-    return of_a_client("APIStatusError", "openai", response=response, status_code=status)
+    return of_sdk("APIStatusError", "openai", response=response, status_code=status)
 
 
 def of_aiohttp(status, headers, _):
@@ -328,7 +328,7 @@ BODIES = [b"", b'{"error": {"code": "lock_timeout"}}', b'{"error": {"code": "ins
 @pytest.mark.parametrize(
     "status", [400, 401, 402, 403, 404, 408, 409, 413, 418, 422, 425, 429, 500, 501, 502, 503, 504, 505, 511, 524, 529]
 )
-def test_an_adapter_of_a_third_party_gets_the_facts_that_a_built_in_provider_gets(status):
+def test_third_party_adapters_get_the_same_errors_as_built_in_providers(status):
     def facts(error):
         return type(error), error.status, error.code, error.retryable, error.retry_after, error.request_id
 
@@ -344,7 +344,7 @@ def test_an_adapter_of_a_third_party_gets_the_facts_that_a_built_in_provider_get
                 assert facts(translate(make(status, headers, body))) == facts(built_in), (make, headers, body)
 
 
-def test_only_a_code_that_names_a_lock_makes_a_409_worth_another_try():
+def test_a_409_is_retryable_only_if_its_code_names_a_lock():
     def retryable(code):
         return api_error(HttpReply(status=409, body=json.dumps({"error": {"code": code}}).encode())).retryable
 
