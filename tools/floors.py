@@ -2,8 +2,8 @@
 
 usage: python tools/floors.py
 
-A node's floor is one above the highest node that it imports. ``__init__``, ``__main__`` and tests are left out. Exits 1
-when nodes import each other in a circle, or when there are more nodes or floors than `LIMITS`.
+A node's floor is one above the highest node that it imports. ``__init__``, ``__main__`` and tests do not count. The
+exit status is 1 if nodes import each other in a circle, or if there are more nodes or floors than ``LIMITS``.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ MARKERS = f"    {generate_sync.START}\n    {generate_sync.END}\n"
 def written(cores, directions=""):
     """Return the text between the markers of a class with these cores."""
     markers = MARKERS.replace("    # --- end", directions + "    # --- end")
-    text = generate_sync.rewritten(HEAD + textwrap.indent(textwrap.dedent(cores), "    ") + "\n" + markers)
+    text = generate_sync.rewrite(HEAD + textwrap.indent(textwrap.dedent(cores), "    ") + "\n" + markers)
     ast.parse(text)
     return text.partition(generate_sync.START)[2].rpartition(generate_sync.END)[0].strip()
 
@@ -79,8 +79,8 @@ def test_a_twin_is_a_typed_method_with_a_docstring():
 
 
 def test_rewriting_twice_changes_nothing():
-    once = generate_sync.rewritten(HEAD + textwrap.indent(CORE, "    ") + MARKERS)
-    assert generate_sync.rewritten(once) == once
+    once = generate_sync.rewrite(HEAD + textwrap.indent(CORE, "    ") + MARKERS)
+    assert generate_sync.rewrite(once) == once
 
 
 @pytest.mark.parametrize(
@@ -211,11 +211,11 @@ def test_only_the_named_decorators_of_a_core_are_copied():
 )
 def test_an_unusable_source_is_refused_with_its_line_and_reason(text, message):
     with pytest.raises(generate_sync.Misplaced, match=message):
-        generate_sync.rewritten(text)
+        generate_sync.rewrite(text)
 
 
 def test_all_classes_of_a_module_get_their_twins():
-    text = generate_sync.rewritten(
+    text = generate_sync.rewrite(
         HEAD
         + textwrap.indent(CORE, "    ")
         + MARKERS
