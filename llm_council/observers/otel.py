@@ -1,4 +1,4 @@
-"""One trace for each run: a span for the run, one for each phase, one for each call."""
+"""Trace runs with OpenTelemetry: a span for the run, one for each phase, one for each call."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["trace_runs"]
 def trace_runs(*, content: bool = False, tracer_provider: Any = None, meter_provider: Any = None) -> Listener:
     """Return a listener that traces runs by OpenTelemetry's conventions for generative AI; needs the extra ``otel``.
 
-    A run is a span ``invoke_agent SUBAGENT`` under the caller's current one; below it there is one span for each phase,
-    and below these ``chat MODEL`` for each call of a seat, with its tokens, failed tries and the type of its failure.
-    Calls are counted in ``gen_ai.client.operation.duration`` and ``gen_ai.client.token.usage``. Spans that a provider
-    opens, such as those of ``Traced``, are children of the call's.
+    A run is a span ``invoke_agent SUBAGENT``, a child of the caller's current span. Its children are one span for each
+    phase, and theirs one span ``chat MODEL`` for each call of a seat, with its tokens, its failed attempts and the type
+    of its error. The metrics are ``gen_ai.client.operation.duration`` and ``gen_ai.client.token.usage``. Spans that a
+    provider opens, such as those of ``Traced``, are children of the call's span.
 
     Args:
-        content: put the task and the answers into the spans too.
+        content: add the task and the answers to the spans.
         tracer_provider: an OpenTelemetry ``TracerProvider``; None is the global one.
         meter_provider: an OpenTelemetry ``MeterProvider``; None is the global one.
 
@@ -45,22 +45,28 @@ def trace_runs(*, content: bool = False, tracer_provider: Any = None, meter_prov
 
 
 @attrs.define(eq=False)
-class _Open:
-    """A span that has begun."""
+class _OpenSpan:
+    """A span that has not ended.
+
+    Attributes:
+        span: the span.
+        token: detaches the span from the context; None if it is not attached.
+        attributes: the attributes of the request, for the metrics.
+    """
 
     span: Any
     token: Any = None
-    facts: dict[str, Any] = attrs.field(factory=dict)
+    attributes: dict[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
-class _Run:
-    """What is open of a run."""
+class _OpenRun:
+    """The open spans of a run."""
 
     plan: Plan
-    run: _Open
-    phases: dict[Phase, _Open] = attrs.field(factory=dict)
-    calls: dict[tuple[Phase, str], _Open] = attrs.field(factory=dict)
+    run: _OpenSpan
+    phases: dict[Phase, _OpenSpan] = attrs.field(factory=dict)
+    calls: dict[tuple[Phase, str], _OpenSpan] = attrs.field(factory=dict)
 
 
 class _Tracer:
@@ -69,14 +75,14 @@ class _Tracer:
         self._tracer = self._trace.get_tracer("llm_council", tracer_provider=tracer_provider)
         self._metrics = _otel.Metrics(meter_provider)
         self._content = content
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _OpenRun] = {}
         self._lock = threading.Lock()
 
     def listen(self, event: Event) -> None:
-        """Open or close what an event begins or ends; runs from the middle on are left alone."""
+        """Start or end the span of an event; events of a run whose start was missed are ignored."""
         if isinstance(event, RunStarted):
             with self._lock:
-                self._runs[event.run_id] = self._begun(event)
+                self._runs[event.run_id] = self._run_started(event)
             return
         run = self._runs.get(event.run_id)
         if run is None:
@@ -84,24 +90,24 @@ class _Tracer:
         match event:
             case PhaseStarted():
                 span = self._span(str(event.phase), run.run, {"llm_council.phase": str(event.phase)})
-                run.phases[event.phase] = _Open(span)
+                run.phases[event.phase] = _OpenSpan(span)
             case PhaseFinished() if event.phase in run.phases:
                 run.phases.pop(event.phase).span.end()
             case SeatStarted():
                 self._seat_started(run, event)
             case AttemptFailed() if (event.phase, event.seat) in run.calls:
-                facts = {**_otel.error_attributes(event.error), "llm_council.retry_in": event.retry_in or 0.0}
-                run.calls[event.phase, event.seat].span.add_event("attempt failed", facts)
+                attributes = {**_otel.error_attributes(event.error), "llm_council.retry_in": event.retry_in or 0.0}
+                run.calls[event.phase, event.seat].span.add_event("attempt failed", attributes)
             case SeatReset() if (event.phase, event.seat) in run.calls:
                 run.calls[event.phase, event.seat].span.add_event("stream began again")
             case SeatFinished():
                 self._seat_finished(run, event)
             case RunFinished():
-                self._finished(run, event)
+                self._run_finished(run, event)
 
-    def _begun(self, event: RunStarted) -> _Run:
+    def _run_started(self, event: RunStarted) -> _OpenRun:
         plan = event.plan
-        facts = {
+        attributes = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": plan.subagent,
             "llm_council.run.id": plan.run_id,
@@ -109,30 +115,32 @@ class _Tracer:
             "llm_council.seats": [seat.name for seat in plan.seats],
         }
         if self._content:
-            facts |= _otel.content_attributes(GenerateRequest(prompt=plan.task or " ").turns())
-        opened = _Open(self._tracer.start_span(f"invoke_agent {plan.subagent}", attributes=facts))
-        opened.token = self._entered(opened.span)
-        return _Run(plan, opened)
+            attributes |= _otel.content_attributes(GenerateRequest(prompt=plan.task or " ").turns())
+        opened = _OpenSpan(self._tracer.start_span(f"invoke_agent {plan.subagent}", attributes=attributes))
+        opened.token = self._attach(opened.span)
+        return _OpenRun(plan, opened)
 
-    def _seat_started(self, run: _Run, event: SeatStarted) -> None:
+    def _seat_started(self, run: _OpenRun, event: SeatStarted) -> None:
         plan, seat = run.plan, run.plan.seat(event.seat)
-        knobs = GenerateRequest(
+        parameters = GenerateRequest(
             prompt=" ",
             model=seat.model,
             temperature=plan.temperature,
             max_tokens=plan.max_tokens,
             metadata={"phase": str(event.phase)},
         )
-        facts = _otel.request_attributes(seat.provider, knobs)
+        attributes = _otel.request_attributes(seat.provider, parameters)
         above = run.phases.get(event.phase, run.run)
-        own = {**facts, "llm_council.seat": seat.name, "llm_council.run.id": plan.run_id}
-        opened = _Open(self._span(_otel.span_name(seat.model), above, own, self._trace.SpanKind.CLIENT), facts=facts)
-        opened.token = self._entered(opened.span, observed=True)
+        own = {**attributes, "llm_council.seat": seat.name, "llm_council.run.id": plan.run_id}
+        opened = _OpenSpan(
+            self._span(_otel.span_name(seat.model), above, own, self._trace.SpanKind.CLIENT), attributes=attributes
+        )
+        opened.token = self._attach(opened.span, observed=True)
         run.calls[event.phase, event.seat] = opened
 
-    def _seat_finished(self, run: _Run, event: SeatFinished) -> None:
+    def _seat_finished(self, run: _OpenRun, event: SeatFinished) -> None:
         opened = run.calls.pop((event.phase, event.seat), None)
-        if opened is None:  # it was not asked, for want of budget
+        if opened is None:  # the budget refused the call, so no span was started
             return
         self._context.detach(opened.token)
         span, response, error = opened.span, event.response, event.error
@@ -144,12 +152,12 @@ class _Tracer:
             span.set_attributes(_otel.error_attributes(error))
             self._fail(span, type(error).__name__)
         span.end()
-        self._metrics.record(opened.facts, event.elapsed, response=response, error=error)
+        self._metrics.record(opened.attributes, event.elapsed, response=response, error=error)
 
-    def _finished(self, run: _Run, event: RunFinished) -> None:
+    def _run_finished(self, run: _OpenRun, event: RunFinished) -> None:
         with self._lock:
             del self._runs[event.run_id]
-        for opened in (*run.calls.values(), *run.phases.values()):  # of a run that was cancelled
+        for opened in (*run.calls.values(), *run.phases.values()):  # left open by a cancelled run
             opened.span.end()
         run.run.span.set_attribute("llm_council.status", str(event.status))
         if event.status is Status.FAILED:
@@ -157,14 +165,14 @@ class _Tracer:
         run.run.span.end()
         self._context.detach(run.run.token)
 
-    def _span(self, name: str, above: _Open, facts: dict[str, Any], kind: Any = None) -> Any:
+    def _span(self, name: str, above: _OpenSpan, attributes: dict[str, Any], kind: Any = None) -> Any:
         parent = self._trace.set_span_in_context(above.span)
-        return self._tracer.start_span(name, parent, kind or self._trace.SpanKind.INTERNAL, facts)
+        return self._tracer.start_span(name, parent, kind or self._trace.SpanKind.INTERNAL, attributes)
 
-    def _entered(self, span: Any, *, observed: bool = False) -> Any:
-        """Make a span the current one for the tasks that follow, and return what takes that back."""
+    def _attach(self, span: Any, *, observed: bool = False) -> Any:
+        """Make a span the current one for the tasks that follow, and return the token that detaches it."""
         context = self._trace.set_span_in_context(span)
         return self._context.attach(self._context.set_value(_otel.OBSERVED, observed, context))
 
-    def _fail(self, span: Any, words: str) -> None:
-        span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, words))
+    def _fail(self, span: Any, description: str) -> None:
+        span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, description))

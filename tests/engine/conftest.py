@@ -1,4 +1,4 @@
-"""Plans and runs for the engine's tests: scripted seats, a fixed seed, no network."""
+"""Plans and runs of the engine with scripted seats, a fixed seed and no network."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ ROLE = RolePrompts(system="You answer.")
 
 
 class Table:
-    """A council of scripted seats: plans a run, conducts it, keeps its events."""
+    """A council of scripted seats that records the events and results of its runs."""
 
     def __init__(self, **seats: ScriptedProvider) -> None:
         self.seats = seats

@@ -58,7 +58,7 @@ def test_a_phase_that_is_left_out_gives_its_share_to_the_others():
     assert ends[Phase.DRAFT] == pytest.approx(400 / 7)
 
 
-def test_no_deadline_is_no_end():
+def test_without_a_deadline_phases_have_no_end():
     assert set(phase_ends(plan(None), 5).values()) == {inf}
 
 
@@ -70,7 +70,7 @@ def test_phases_end_in_order_and_the_last_with_the_run(deadline, chosen):
     assert ends[-1] == pytest.approx(deadline)
 
 
-def test_a_chair_leaves_time_to_those_who_could_follow():
+def test_a_chair_leaves_time_for_its_replacements():
     assert chair_end(40, 100, others=2) == pytest.approx(80)
     assert chair_end(80, 100, others=0) == 100
     assert chair_end(0, inf, others=1) == inf
@@ -93,7 +93,7 @@ def test_calls_reserve_first_so_that_concurrent_ones_cannot_overshoot():
     ledger.reserve(SEAT, REQUEST)
 
 
-def test_calls_are_left_over_for_the_chair():
+def test_calls_are_kept_for_the_chair():
     ledger = Ledger(Budget(calls=2))
     ledger.reserve(SEAT, REQUEST, keep=1)
     with pytest.raises(BudgetExceeded, match="2 calls"):
@@ -102,7 +102,7 @@ def test_calls_are_left_over_for_the_chair():
 
 
 @pytest.mark.parametrize("budget", [Budget(tokens=2 * 151), Budget(usd=2 * 151.0)])
-def test_money_and_tokens_are_left_over_for_the_chair_too(budget):
+def test_money_and_tokens_are_kept_for_the_chair_too(budget):
     ledger = Ledger(budget, a_dollar_a_token)
     ledger.reserve(SEAT, REQUEST, keep=1)
     with pytest.raises(BudgetExceeded):
@@ -110,7 +110,7 @@ def test_money_and_tokens_are_left_over_for_the_chair_too(budget):
     ledger.reserve(SEAT, REQUEST)
 
 
-def test_money_is_priced_before_and_after():
+def test_a_call_is_priced_before_and_after_it():
     ledger = Ledger(Budget(usd=200.0), a_dollar_a_token)
     held = ledger.reserve(SEAT, REQUEST)
     with pytest.raises(BudgetExceeded, match="estimated at 151"):
@@ -157,7 +157,7 @@ def test_a_longer_answer_makes_the_next_estimate_longer():
     assert ledger.reserve(OTHER, asked).tokens == 101 + 1000
 
 
-def test_what_nobody_prices_is_assumed_and_said():
+def test_an_unknown_price_is_assumed_and_the_seat_named():
     ledger = Ledger(Budget(usd=0.01))
     ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=1000))
     assert ledger.usd == pytest.approx(1000 * ASSUMED[0] / 1e6)
@@ -167,7 +167,7 @@ def test_what_nobody_prices_is_assumed_and_said():
         ledger.reserve(SEAT, REQUEST)
 
 
-def test_a_call_of_unforeseeable_cost_has_unknown_cost_until_one_has_come_back():
+def test_the_cost_of_a_seat_without_a_price_is_unknown_until_its_first_answer():
     assert not Ledger(Budget()).has_unknown_cost(SEAT)
     assert not Ledger(Budget(usd=1.0), a_dollar_a_token).has_unknown_cost(SEAT)
     for told in (answer(tokens=7, usd=0.9), answer(tokens=7)):
@@ -180,7 +180,7 @@ def test_a_call_of_unforeseeable_cost_has_unknown_cost_until_one_has_come_back()
         assert ledger.has_unknown_cost(OTHER)
 
 
-def test_what_a_cache_served_says_nothing_of_the_next_call():
+def test_a_cached_answer_does_not_change_the_estimate():
     ledger = Ledger(Budget(usd=1.0))
     served = GenerateResponse(
         text="x", cost=Cost(usd=0.0, source="reported", complete=True), extra={"cache": {"age": 1}}
@@ -192,13 +192,13 @@ def test_what_a_cache_served_says_nothing_of_the_next_call():
 
 
 @pytest.mark.parametrize("usd", [-1000.0, float("nan"), inf])
-def test_a_cost_that_is_none_is_not_taken_for_one(usd):
+def test_an_invalid_reported_cost_is_ignored(usd):
     ledger = Ledger(Budget(usd=9.0), a_dollar_a_token)
     ledger.settle(ledger.reserve(SEAT, GenerateRequest(prompt="x", max_tokens=1)), answer(tokens=1, usd=usd))
     assert ledger.usd == 1.0
 
 
-def test_a_blind_call_needs_no_more_than_some_money_left():
+def test_a_call_of_unknown_cost_is_made_while_there_is_money():
     ledger = Ledger(Budget(usd=1e-6))
     ledger.settle(ledger.reserve(SEAT, REQUEST, keep=1), answer(tokens=7, usd=1e-6))
     with pytest.raises(BudgetExceeded):
@@ -248,11 +248,11 @@ def test_a_call_that_may_have_been_billed_counts_whole_and_a_refused_one_nothing
         (None, False),
     ],
 )
-def test_what_may_have_been_billed(error, billed):
+def test_which_errors_may_have_been_billed(error, billed):
     assert may_be_billed(error) is billed
 
 
-def test_tries_are_calls_and_those_that_may_have_been_billed_are_money():
+def test_retries_count_as_calls_and_billed_ones_as_money():
     ledger = Ledger(Budget(calls=3, tokens=10_000))
     held, other = ledger.reserve(SEAT, REQUEST), ledger.reserve(OTHER, REQUEST)
     assert ledger.retry(held, billed=True)
@@ -263,7 +263,7 @@ def test_tries_are_calls_and_those_that_may_have_been_billed_are_money():
     assert ledger.spent == {"calls": 3, "tokens": 151 + 7, "usd": ledger.usd}
 
 
-def test_a_billed_try_needs_room_for_the_next_one():
+def test_a_billed_attempt_is_retried_only_if_the_budget_has_room():
     ledger = Ledger(Budget(tokens=2 * 151 - 1))
     held = ledger.reserve(SEAT, REQUEST)
     assert not ledger.retry(held, billed=True)
@@ -350,7 +350,7 @@ class TestRuns:
         )
         return {f"s{n}": ScriptedProvider(said, name=f"p{n}", delay=0.01, **kind) for n in range(number)}
 
-    async def test_unforeseeable_costs_cannot_overshoot_together(self, table):
+    async def test_concurrent_calls_of_unknown_cost_cannot_exceed_the_budget(self, table):
         council = table(**self.seats(5))
         result = await council.run(budget=Budget(usd=2.5, deadline=30.0))
         asked = sum(len(seat.requests) for seat in council.seats.values())
@@ -358,7 +358,7 @@ class TestRuns:
         assert result.status in (Status.DEGRADED, Status.FAILED)
         assert any("2.5 US dollars" in error.message for error in result.errors.values())
 
-    async def test_what_one_call_cost_is_known_for_the_next(self, table):
+    async def test_the_cost_of_one_call_is_the_estimate_of_the_next(self, table):
         from llm_council.testing.fakes import ScriptedProvider
 
         seat = next(iter(self.seats(1).values()))
@@ -367,7 +367,7 @@ class TestRuns:
         assert isinstance(seat, ScriptedProvider)
         assert len(seat.requests) <= 2
 
-    async def test_with_prices_drafts_are_asked_side_by_side(self, table):
+    async def test_with_prices_drafts_are_asked_concurrently(self, table):
         council = table(**self.seats(4))
         seats = list(council.seats.values())
         at_once = []
@@ -376,7 +376,7 @@ class TestRuns:
         await council.run(budget=Budget(usd=100.0, deadline=30.0), price=lambda *_: 1.0)
         assert max(at_once) >= 3
 
-    async def test_a_blind_seat_that_hangs_does_not_hold_up_the_others(self, table):
+    async def test_a_seat_of_unknown_cost_that_hangs_does_not_block_the_others(self, table):
         seats = self.seats(3)
         seats["s0"]._delay = inf
         council = table(**seats)
@@ -384,7 +384,7 @@ class TestRuns:
         assert result.success
         assert set(result.drafts) == {"s1"}
 
-    async def test_what_was_cut_is_named(self, table):
+    async def test_a_refused_call_is_named_in_the_warnings(self, table):
         council = table(**self.seats(3))
         result = await council.run(budget=Budget(calls=3, deadline=30.0))
         assert sum(len(seat.requests) for seat in council.seats.values()) == 3

@@ -1,4 +1,4 @@
-"""By structure, not by a model's good will: a quoted text stays a quotation."""
+"""A quoted text cannot leave its fence, whatever it contains."""
 
 import random
 import re
@@ -110,7 +110,7 @@ def test_no_text_closes_its_fence_or_reaches_the_system_turn(text: str) -> None:
 @examples(120)
 @given(hostile, hostile)
 @example("".join(f"{code[:8]}{code}{code[8:]}" for code in CODES), "".join(CODES))
-def test_before_the_chair_every_voice_stays_in_its_own_fence(text: str, review: str) -> None:
+def test_every_text_in_the_chairs_prompt_stays_in_its_own_fence(text: str, review: str) -> None:
     chair = SEATS[2]
     drafts = [Draft(seat=seat.name, response=GenerateResponse(text=text or "x")) for seat in SEATS[:2]]
     labels = {"A": "mistral-1", "B": "openai-1"}
@@ -133,7 +133,7 @@ SMALL = attrs.evolve(PLAN, seats=[attrs.evolve(seat, prose_first=True) for seat 
 
 @given(hostile)
 @example("".join(f"{code[:8]}{code}{code[8:]}" for code in CODES))
-def test_small_models_get_their_quotations_within_fences_too(text: str) -> None:
+def test_prompts_of_small_models_have_fences_too(text: str) -> None:
     drafts = [Draft(seat=seat.name, response=GenerateResponse(text=text)) for seat in SMALL.seats[:2]]
     for seat in SMALL.seats:
         shown = prompts.labelled(SMALL, seat, drafts)
@@ -166,7 +166,7 @@ def test_ten_thousand_texts_stay_within_their_fences() -> None:
         st.sampled_from([*ATTACKS, " ", "\n", "openai", "OpenAI-1", "cohere/cohere-large", "(mistral-large)"])
     ).map("".join)
 )
-def test_no_text_names_its_author(text: str) -> None:
+def test_names_of_seats_providers_and_models_are_hidden(text: str) -> None:
     words = "|".join(
         re.escape(n) for seat in SEATS for n in (seat.name, seat.provider, seat.model, f"{seat.provider}-large")
     )
@@ -174,17 +174,17 @@ def test_no_text_names_its_author(text: str) -> None:
         assert not re.search(rf"(?<!\w)(?:{words})(?!\w)", user.content, re.IGNORECASE)
 
 
-def test_what_the_task_speaks_of_is_not_hidden() -> None:
+def test_a_name_that_the_task_mentions_is_not_hidden() -> None:
     plan = attrs.evolve(PLAN, task="Compare OpenAI with Cohere")
     assert hide_names(plan, "openai, cohere and mistral") == "openai, cohere and [seat]"
 
 
-def test_everyday_words_and_a_provider_that_all_share_are_not_hidden() -> None:
+def test_common_words_and_a_shared_provider_are_not_hidden() -> None:
     local = attrs.evolve(PLAN, seats=tuple(SeatSpec(name=f"tiny-{n}", provider="tiny") for n in (1, 2)))
     assert hide_names(local, "a tiny local thing by tiny-2") == "a tiny local thing by [seat]"
 
 
-def test_a_long_text_loses_its_middle_visibly() -> None:
+def test_the_middle_of_a_long_text_is_cut_with_a_note() -> None:
     text = quote("Draft A", "a" * 5000 + "b" * 5000, ["c0de"], limit=900)
     assert len(text) < 1000
     assert "cut here" in text

@@ -47,7 +47,7 @@ def seat(delay=0.0, **script):
     return ScriptedProvider({**SCRIPT, **script}, delay=delay)
 
 
-async def test_a_reviewer_starts_as_soon_as_the_drafts_of_others_are_there(run):
+async def test_a_reviewer_starts_as_soon_as_the_drafts_of_others_have_arrived(run):
     seats = {"ann": seat({"draft": 1, "*": 3}), "bob": seat({"draft": 2, "*": 3}), "cid": seat({"draft": 10, "*": 3})}
     council, result = await run(seats=seats, drafters=["ann", "bob", "cid"])
     started = {event.seat: event.at for event in council.heard(SeatStarted) if event.phase == "critique"}
@@ -56,13 +56,13 @@ async def test_a_reviewer_starts_as_soon_as_the_drafts_of_others_are_there(run):
     assert result.status is Status.COMPLETED
 
 
-async def test_seats_are_asked_side_by_side(run):
+async def test_seats_are_asked_concurrently(run):
     council, result = await run(seats={"ann": seat(2), "bob": seat(2), "cid": seat(2)})
     assert result.duration == pytest.approx(6)
     assert [event.elapsed for event in council.heard(PhaseFinished)] == pytest.approx([2, 2, 2])
 
 
-async def test_a_seat_that_is_late_is_cut_at_its_share_and_named(run):
+async def test_a_slow_seat_is_cut_at_the_end_of_the_phase_and_named(run):
     council, result = await run(seats={"ann": seat(), "bob": seat(inf), "cid": seat(1)}, budget=Budget(deadline=90))
     assert result.status is Status.DEGRADED
     late = result.errors["bob"]
@@ -90,13 +90,13 @@ async def test_grace_does_not_run_before_the_quorum(run):
     assert "cut after 25.0 s" in str(result.errors["dot"])
 
 
-async def test_the_only_draft_may_take_all_the_time_there_is(run):
+async def test_the_only_draft_may_take_all_of_the_runs_time(run):
     _, result = await run(seats={"ann": seat({"draft": 70})}, budget=Budget(deadline=100))
     assert result.status is Status.COMPLETED
     assert result.duration == pytest.approx(70)
 
 
-async def test_a_deadline_without_a_draft_is_a_result(run):
+async def test_a_deadline_without_a_draft_fails_the_run_with_a_result(run):
     _, result = await run(seats={"ann": seat(inf), "bob": seat(inf)}, budget=Budget(deadline=100))
     assert result.status is Status.FAILED
     assert isinstance(result.error, DeadlineExceeded)
@@ -104,7 +104,7 @@ async def test_a_deadline_without_a_draft_is_a_result(run):
     assert set(result.errors) == {"ann", "bob"}
 
 
-async def test_a_deadline_below_the_quorum_keeps_what_is_there_and_says_who_was_late(run):
+async def test_a_deadline_below_the_quorum_keeps_the_drafts_and_names_the_late_seats(run):
     _, result = await run(seats={"ann": seat(1), "bob": seat(inf)}, budget=Budget(deadline=100, quorum=2))
     assert isinstance(result.error, QuorumLost)
     assert result.error.outcomes["ann"] is None
@@ -131,21 +131,21 @@ async def test_a_hung_reviewer_costs_the_run_its_share_only(run):
     assert result.status is Status.DEGRADED
 
 
-async def test_all_fail_in_the_time_of_one(run):
+async def test_failures_of_all_seats_take_the_time_of_one(run):
     seats = {name: ScriptedProvider(DOWN, delay=10) for name in ("ann", "bob")}
     _, result = await run(seats=seats)
     assert result.duration == pytest.approx(10)
     assert isinstance(result.error, QuorumLost)
 
 
-async def test_a_seat_that_was_not_to_draft_steps_in(run):
+async def test_a_reserve_seat_drafts_when_all_drafters_fail(run):
     _, result = await run(seats={"ann": seat(draft=DOWN), "bob": seat(draft=DOWN), "cid": seat()})
     assert result.drafts == {"cid": "391"}
     assert result.text == "It is 391."
     assert result.status is Status.DEGRADED
 
 
-async def test_it_steps_in_for_the_quorum_too(run):
+async def test_a_reserve_seat_drafts_when_the_quorum_needs_it(run):
     _, result = await run(
         seats={"ann": seat(draft=DOWN), "bob": seat(), "cid": seat()}, budget=Budget(deadline=30, quorum=2)
     )
@@ -215,7 +215,7 @@ async def test_by_schema_the_best_draft_is_kept_as_text_but_is_no_output(run):
     ],
 )
 @pytest.mark.parametrize("deltas", [False, True])
-async def test_what_is_no_answer_is_no_draft(run, reply, kind, deltas):
+async def test_an_empty_or_filtered_answer_is_not_a_draft(run, reply, kind, deltas):
     _, result = await run(seats={"ann": seat(draft=reply), "bob": seat(), "cid": seat()}, deltas=deltas)
     assert isinstance(result.errors["ann"], kind)
     assert result.drafts == {"bob": "391"}
@@ -235,7 +235,7 @@ async def test_without_any_critique_the_run_goes_on(run):
     assert result.text == "It is 391."
 
 
-async def test_the_review_of_a_seat_whose_draft_fails_is_given_up(run):
+async def test_the_review_of_a_seat_whose_draft_fails_is_cancelled(run):
     council, result = await run(
         seats={
             "ann": seat({"draft": 1}),
@@ -259,7 +259,7 @@ async def test_a_budget_of_calls_is_kept_and_leaves_the_chair_its_call(run):
     assert result.status is Status.DEGRADED
 
 
-async def test_a_budget_that_pays_for_nothing_sends_nothing(run):
+async def test_a_budget_without_room_for_a_call_sends_nothing(run):
     council, result = await run(seats={"ann": seat(), "bob": seat()}, budget=Budget(deadline=30, tokens=5))
     assert isinstance(result.error, BudgetExceeded)
     assert result.error.spent == {"usd": 0.0, "tokens": 0, "calls": 0}
@@ -276,7 +276,7 @@ async def test_a_price_is_asked_before_each_call(run):
     assert result.status is Status.DEGRADED
 
 
-async def test_estimates_of_the_budget_are_told(run):
+async def test_estimates_of_the_budget_are_a_warning(run):
     reply = GenerateResponse(text="391")
     _, result = await run(seats={"ann": seat(draft=reply)}, budget=Budget(deadline=30, tokens=10_000, usd=1.0))
     assert any("estimate" in warning for warning in result.warnings)
@@ -292,7 +292,7 @@ async def test_phases_are_timed_even_when_they_overlap(run):
     assert [event.phase for event in council.heard(PhaseStarted)] == ["draft", "critique", "synthesise"]
 
 
-async def test_an_answer_that_was_cut_is_not_passed_off_as_whole(run):
+async def test_an_answer_cut_at_max_tokens_degrades_the_run(run):
     cut = GenerateResponse(text="It is", finish_reason="length")
     _, result = await run(seats={"ann": seat(synthesise=cut)})
     assert result.status is Status.DEGRADED

@@ -77,7 +77,7 @@ def test_repair_is_planned_where_there_is_something_to_validate():
     assert Phase.REPAIR not in plan("ann", schema={"type": "object"}, config={"max_repairs": 0}).phases
 
 
-def test_the_tighter_source_wins():
+def test_run_options_override_configuration_and_subagent():
     role = Subagent(name="tester", preferences=Preferences(temperature=0.1, max_tokens=10))
     assert plan("ann", role=role).temperature == 0.1
     assert plan("ann", role=role, config={"temperature": 0.2}).temperature == 0.2
@@ -93,7 +93,7 @@ def test_the_schema_of_the_call_goes_before_that_of_the_role():
     assert plan("ann", role=role, schema={"type": "array"}).schema == {"type": "array"}
 
 
-def test_a_plan_keeps_no_hold_on_what_the_caller_may_change():
+def test_a_plan_copies_values_that_the_caller_may_change():
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     made = plan("ann", schema=schema)
     schema["properties"]["a"]["type"] = "integer"

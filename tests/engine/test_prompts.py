@@ -176,7 +176,7 @@ def test_the_final_answer_is_asked_for_by_schema_twice():
     assert "JSON" not in user(free)
 
 
-def test_a_cut_draft_is_told_as_cut():
+def test_a_cut_draft_is_marked_as_incomplete():
     cut = Draft(seat="ann", response=GenerateResponse(text="half", finish_reason="length"))
     text = user(prompts.synthesise(PLAN, SEATS[3], [cut], (), Ranking()))
     assert "Draft 1, incomplete: it was cut off at its end\nhalf" in text
@@ -214,7 +214,7 @@ def test_a_small_model_is_shaped_by_its_adapter_and_not_shown_the_schema():
 
 
 @pytest.mark.parametrize("little", [False, True])
-def test_the_engine_s_own_words_are_few(little):
+def test_the_engines_own_text_is_short(little):
     plan = attrs.evolve(PLAN, prompts=RolePrompts(), context=None, files=(), schema=None, task="")
     plan = small(plan) if little else plan
     empty = [Draft(seat=name, response=GenerateResponse(text="x")) for name in NAMES[:3]]
@@ -270,7 +270,7 @@ def test_a_repair_sends_signed_reasoning_back():
 
 
 @pytest.mark.parametrize("name", ["drafter", "critic", "advisor", "planner", "router", "researcher", "synthesizer"])
-def test_the_built_in_roles_fit(name):
+def test_drafts_and_syntheses_of_built_in_subagents_use_their_schema(name):
     role = load(name)
     plan = attrs.evolve(PLAN, prompts=role.prompts, schema=role.schema)
     assert "reasoning" not in user(prompts.draft(plan, SEATS[0])).partition("Cover:")[2]

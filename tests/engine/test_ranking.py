@@ -40,7 +40,7 @@ def by_seed(seats: Iterable[str], seed: str) -> list[str]:
         ("", ""),
     ],
 )
-def test_reading(text: str, order: str) -> None:
+def test_a_ranking_is_read_from_text(text: str, order: str) -> None:
     assert read_ranking(text, {"A", "B", "C"}) == tuple(order)
 
 
@@ -57,7 +57,7 @@ def test_tally_counts_places() -> None:
     assert ranking.points == {"ann": 1.0, "bob": 0.25, "cid": 0.25}
 
 
-def test_tally_is_fair_to_a_seat_that_fewer_have_seen() -> None:
+def test_tally_is_fair_to_a_seat_with_fewer_reviewers() -> None:
     # Nobody reviews its own draft: bob is in one ranking only, and won it.
     ranking = tally([("bob", "ann"), ("ann", "cid"), ("cid", "ann")], ("ann", "bob", "cid"))
     assert ranking.order[0] == "bob"
@@ -102,7 +102,7 @@ def test_random_rankings_favour_no_seat() -> None:
     assert unevenness(winners, 3) < 13.8  # 2 degrees of freedom, p = 0.001
 
 
-def test_a_ranking_of_one_says_nothing() -> None:
+def test_a_ranking_of_one_seat_gives_no_points() -> None:
     assert set(tally([("cid",)], SEATS).points.values()) == {0.0}
 
 
@@ -134,7 +134,7 @@ def test_with_nobody_missing_a_tie_is_decided_by_the_seed() -> None:
     assert leaders == {"ann", "bob"}
 
 
-def test_with_nobody_missing_it_is_decided() -> None:
+def test_with_nobody_missing_the_winner_is_decided() -> None:
     assert decided_winner([("bob", "ann")], ("ann", "bob"), {}) == "bob"
 
 

@@ -34,7 +34,7 @@ def seat(*answers, repair=(), **more):
         (GenerateResponse(text='{"product": 391}', finish_reason="length"), {"product": 391}),
     ],
 )
-def test_reading(response, output):
+def test_the_answer_is_read_from_structured_value_or_text(response, output):
     assert read(_schema.compile(SCHEMA), response) == (output, ())
 
 
@@ -48,7 +48,7 @@ def test_reading(response, output):
         (GenerateResponse(text=None, structured={"product": -1}), "$.product"),
     ],
 )
-def test_what_is_wrong(response, path):
+def test_problems_name_the_path(response, path):
     output, problems = read(_schema.compile(SCHEMA), response)
     assert output is None
     assert problems[0].path == path
@@ -93,7 +93,7 @@ async def test_repairs_build_one_conversation(table):
     assert len(set(keys)) == len(keys)
 
 
-async def test_what_never_validates_fails_with_text_and_problems(table):
+async def test_an_answer_that_never_validates_fails_with_text_and_problems(table):
     council = table(ann=seat("no", repair=["never", '{"product": -1}']))
     result = await council.run(schema=SCHEMA)
     assert result.status is Status.FAILED
@@ -117,7 +117,7 @@ async def test_no_repair_is_asked_for_when_none_is_allowed(table):
     assert council.seats["ann"].asked("repair") == []
 
 
-async def test_a_chair_that_dies_in_a_repair_is_followed_by_the_next(table):
+async def test_when_the_chair_fails_to_repair_the_next_seat_repairs(table):
     council = table(
         ann=seat(repair=['{"product": 391}']),
         bob=seat(repair=[]),
@@ -132,7 +132,7 @@ async def test_a_chair_that_dies_in_a_repair_is_followed_by_the_next(table):
     assert request.messages[2].content == '{"product": "many"}'
 
 
-async def test_when_nobody_can_repair_the_invalid_answer_is_told(table):
+async def test_when_no_seat_can_repair_the_invalid_answer_is_reported(table):
     council = table(ann=seat("no", repair=[DOWN]))
     result = await council.run(schema=SCHEMA)
     assert isinstance(result.error, InvalidOutput)

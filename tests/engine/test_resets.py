@@ -28,7 +28,7 @@ def seat(first: str, second: str) -> Any:
     return Failover([breaking, ScriptedProvider(second, name="b")], mid_stream="restart", failures=100)
 
 
-async def test_listeners_are_told_to_forget(table: Any) -> None:
+async def test_a_reset_stream_emits_seat_reset(table: Any) -> None:
     council = table(ann=seat("no, wait ", "The answer is 391."))
     result = await council.run(deltas=True)
     assert result.status is Status.COMPLETED

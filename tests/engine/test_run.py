@@ -34,7 +34,7 @@ def seat(**script: object) -> ScriptedProvider:
     return ScriptedProvider({**SCRIPT, **script})
 
 
-async def test_three_seats(table):
+async def test_three_seats_draft_criticise_and_synthesise(table):
     council = table(ann=seat(), bob=seat(), cid=seat())
     result = await council.run()
     assert result.status is Status.COMPLETED
@@ -60,7 +60,7 @@ async def test_one_seat_drafts_and_finishes_its_answer(table):
     assert "391" in council.seats["ann"].asked("synthesise")[0].messages[1].text
 
 
-async def test_events_tell_the_run(table):
+async def test_a_run_emits_its_events_in_order(table):
     council = table(ann=seat(), bob=seat(), cid=seat())
     result = await council.run(deltas=True)
     events = council.events
@@ -75,13 +75,13 @@ async def test_events_tell_the_run(table):
     assert [event.at for event in events] == sorted(event.at for event in events)
 
 
-async def test_without_a_listener_for_words_none_are_streamed(table):
+async def test_without_deltas_no_answer_is_streamed(table):
     council = table(ann=seat(), bob=seat(), cid=seat())
     await council.run()
     assert council.heard(TextDelta) == []
 
 
-async def test_a_failed_seat_is_named_and_not_fatal(table):
+async def test_a_failed_seat_is_named_and_the_run_goes_on(table):
     council = table(ann=seat(draft=ServerFailed("overloaded", status=529)), bob=seat(), cid=seat())
     result = await council.run()
     assert result.status is Status.DEGRADED
@@ -112,7 +112,7 @@ async def test_all_seats_failing_is_a_result_with_every_cause(table):
         result.raise_for_failure()
 
 
-async def test_cancellation_passes_and_leaves_a_partial_result(table):
+async def test_a_cancelled_run_raises_and_reports_a_partial_result(table):
     council = table(ann=seat(), bob=ScriptedProvider(SCRIPT, delay=float("inf")), cid=seat())
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
@@ -127,7 +127,7 @@ async def test_cancellation_passes_and_leaves_a_partial_result(table):
     assert council.heard(RunFinished)[0].status is Status.CANCELLED
 
 
-async def test_ctrl_c_leaves_a_partial_result_too(table):
+async def test_ctrl_c_reports_a_partial_result_too(table):
     council = table(ann=seat(), bob=seat(synthesise=lambda request: _interrupt()))
     with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group on trio, bare on asyncio
         await council.run(config={"chair": "bob"})
@@ -143,7 +143,7 @@ def _interrupt():
     raise KeyboardInterrupt
 
 
-async def test_a_cancelled_run_ends_at_once_and_leaves_nothing_behind(table):
+async def test_a_cancelled_run_ends_at_once_and_leaves_no_task(table):
     council = table(**{name: ScriptedProvider(SCRIPT, delay=float("inf")) for name in ("ann", "bob", "cid")})
     began = time.monotonic()
     with anyio.move_on_after(0.05):
@@ -225,7 +225,7 @@ async def test_usage_and_cost_of_all_calls_are_added_up(table):
     assert result.cost.complete
 
 
-async def test_failed_tries_are_told_and_counted(table):
+async def test_failed_attempts_are_reported_and_counted(table):
     failing = ScriptedProvider({**SCRIPT, "draft": [ServerFailed("overloaded", status=529), "391"]})
     for deltas in (False, True):
         failing._used.clear()

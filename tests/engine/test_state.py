@@ -22,7 +22,7 @@ def council(table):
     return table(ann=ScriptedProvider(SCRIPT), bob=ScriptedProvider(SCRIPT), cid=ScriptedProvider(SCRIPT))
 
 
-async def test_the_first_runs_ask_before_the_last_begin(council):
+async def test_the_first_runs_send_calls_before_the_last_ones_start(council):
     results = []
 
     async def one():
@@ -43,7 +43,7 @@ async def test_the_first_runs_ask_before_the_last_begin(council):
     assert not beginning
 
 
-async def test_runs_begin_in_the_order_in_which_they_came(council):
+async def test_runs_start_in_the_order_of_their_arrival(council):
     async with anyio.create_task_group() as group:
         for _ in range(RUNS):
             group.start_soon(council.run)
@@ -65,7 +65,7 @@ async def _entered(group, entered):
     await anyio.wait_all_tasks_blocked()
 
 
-async def test_a_run_that_is_cancelled_while_it_waits_takes_no_turn(council):
+async def test_a_run_cancelled_while_it_waits_takes_no_slot(council):
     entered = []
     async with anyio.create_task_group() as stayers:
         await _entered(stayers, entered)
@@ -81,7 +81,7 @@ async def test_a_run_that_is_cancelled_while_it_waits_takes_no_turn(council):
     assert (await council.run()).status is Status.COMPLETED
 
 
-async def test_waiting_for_a_turn_counts_against_the_deadline(council):
+async def test_waiting_for_a_slot_counts_against_the_deadline(council):
     async with anyio.create_task_group() as stayers:
         await _entered(stayers, [])
         result = await council.run(budget=Budget(deadline=0.05))
@@ -90,7 +90,7 @@ async def test_waiting_for_a_turn_counts_against_the_deadline(council):
     assert not any(seat.requests for seat in council.seats.values())
 
 
-async def test_a_run_passes_its_turn_on_as_soon_as_its_calls_are_on_their_way(table):
+async def test_a_run_frees_its_slot_once_its_first_calls_are_sent(table):
     slow = ScriptedProvider(SCRIPT, delay={"draft": float("inf")})
     hanging = table(ann=slow, bob=slow)
     quick = table(ann=ScriptedProvider(SCRIPT), bob=ScriptedProvider(SCRIPT))
@@ -102,13 +102,13 @@ async def test_a_run_passes_its_turn_on_as_soon_as_its_calls_are_on_their_way(ta
         group.cancel_scope.cancel()
 
 
-async def test_runs_that_fail_keep_no_turn(table):
+async def test_a_run_that_fails_frees_its_slot(table):
     down = ScriptedProvider({"*": ServerFailed("down", status=500)})
     for _ in range(MAX_STARTING + 1):
         assert isinstance((await table(ann=down, bob=down).run()).error, QuorumLost)
 
 
-async def test_every_event_loop_has_turns_of_its_own():
+async def test_every_event_loop_has_its_own_slots():
     async def fill():
         async with anyio.create_task_group() as group:
             entered = []

@@ -83,7 +83,7 @@ async def test_two_seats_correct_each_other(table):
     assert "401" not in result.output
 
 
-async def test_the_vote_takes_the_winner_as_it_is(table):
+async def test_vote_returns_the_winning_draft_unchanged(table):
     council = table(ann=mind(PLANTED), bob=mind(RIGHT), cid=mind(WRONG))
     result = await council.run(task=TASK, strategy="vote")
     assert result.status is Status.COMPLETED
@@ -93,7 +93,7 @@ async def test_the_vote_takes_the_winner_as_it_is(table):
     assert len(result.seats[1].calls) == 2
 
 
-async def test_the_winner_s_author_brings_its_draft_into_form(table):
+async def test_vote_lets_the_winners_author_bring_its_draft_into_the_schema(table):
     schema = {"type": "object", "properties": {"sums": {"type": "string"}}, "required": ["sums"]}
     council = table(
         ann=mind(PLANTED),
@@ -116,7 +116,7 @@ def prefers(*texts: str):
     return rank
 
 
-async def test_the_vote_stops_when_the_leader_cannot_be_overtaken(table):
+async def test_vote_cancels_reviews_once_the_leader_cannot_be_overtaken(table):
     opinions = {
         "ann": prefers("of bob", "of cid", "of dot", "of eve"),
         "bob": prefers("of ann", "of cid", "of dot", "of eve"),

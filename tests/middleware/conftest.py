@@ -1,4 +1,4 @@
-"""Time that passes only while somebody sleeps."""
+"""A clock and a scripted provider for the tests of middleware."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llm_council.providers.base import ProviderAdapter
 
 
 class Clock:
-    """Seconds that pass only while somebody sleeps."""
+    """A clock whose time passes only in its ``sleep``."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -27,9 +27,9 @@ class Clock:
 
 
 class Turns(ProviderAdapter):
-    """Does what it is told, turn by turn: an error is raised, a number passes the clock's seconds, a text answers.
+    """Follows a script, one item a call: an error is raised, a float advances the clock, a text is the answer.
 
-    A list of texts and errors is a stream; its last turn is repeated for ever.
+    A list of texts and errors is a stream; the last item is repeated for all further calls.
     """
 
     name = "turns"

@@ -55,7 +55,7 @@ def stacked(order: list[str], provider: ProviderAdapter) -> ProviderAdapter:
 
 @examples(20)
 @given(order=orders)
-async def test_whole_and_streamed(order: list[str]) -> None:
+async def test_nested_middleware_returns_the_answer_whole_and_streamed(order: list[str]) -> None:
     provider = ScriptedProvider("one two three")
     stack = stacked(order, provider)
     request = GenerateRequest(
@@ -83,7 +83,7 @@ async def test_whole_and_streamed(order: list[str]) -> None:
 
 @examples(20)
 @given(order=orders)
-async def test_a_failure_is_the_provider_s_own(order: list[str]) -> None:
+async def test_nested_middleware_raises_the_providers_own_error(order: list[str]) -> None:
     stack = stacked(order, ScriptedProvider(lambda request: ServerFailed("down", status=503)))
     with pytest.raises(ServerFailed, match="down") as caught:
         await call(stack, GenerateRequest(prompt="x"))
@@ -101,7 +101,7 @@ async def test_a_failure_is_the_provider_s_own(order: list[str]) -> None:
 
 @pytest.mark.parametrize("limit", ["the request's", "the caller's"])
 @pytest.mark.parametrize("name", sorted(LAYERS))
-async def test_each_ends_in_its_time(name: str, limit: str) -> None:
+async def test_nested_middleware_keeps_to_the_timeout_of_the_call(name: str, limit: str) -> None:
     stack = LAYERS[name](LAYERS["pinned"](ScriptedProvider("never", delay=float("inf"))))
     own, given = (0.02, None) if limit == "the request's" else (None, 0.02)
     request = GenerateRequest(prompt="x", timeout_seconds=own)
@@ -111,7 +111,7 @@ async def test_each_ends_in_its_time(name: str, limit: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LAYERS))
-def test_the_blocking_twins(name: str) -> None:
+def test_nested_middleware_has_blocking_twins(name: str) -> None:
     with LAYERS[name](ScriptedProvider("one two")) as stack:
         assert stack.generate_sync(GenerateRequest(prompt="x")).text == "one two"
         with stack.stream_sync(GenerateRequest(prompt="y")) as chunks:
@@ -123,7 +123,7 @@ def test_the_blocking_twins(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LAYERS))
-async def test_a_stream_that_is_left_ends_its_call(name: str, turns: Any) -> None:
+async def test_closing_a_stream_early_ends_the_providers_call(name: str, turns: Any) -> None:
     ended: list[str] = []
 
     class Watched(turns):  # type: ignore[misc]
@@ -144,7 +144,7 @@ async def test_a_stream_that_is_left_ends_its_call(name: str, turns: Any) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(LAYERS))
-async def test_an_adapter_that_breaks_every_promise_is_a_typed_error(name: str) -> None:
+async def test_an_adapter_that_violates_its_contract_raises_a_council_error(name: str) -> None:
     class Odd(ScriptedProvider):
         async def generate(self, request: GenerateRequest) -> Any:
             return 42

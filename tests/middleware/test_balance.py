@@ -31,13 +31,13 @@ async def spread(balance: Balance, calls: int) -> list[int]:
     return [len(provider.asked) for provider in balance.providers]  # type: ignore[attr-defined]
 
 
-async def test_in_turn(turns: Any) -> None:
+async def test_round_robin_calls_the_providers_in_turn(turns: Any) -> None:
     balance = Balance([turns("a"), turns("b"), turns("c")], strategy="round-robin")
     said = [(await call(balance, REQUEST)).text for _ in range(7)]
     assert "".join(text[0] for text in said if text) == "abcabca"
 
 
-async def test_in_turn_leaves_out_who_rests(turns: Any, clock: Any) -> None:
+async def test_round_robin_skips_a_provider_whose_breaker_is_open(turns: Any, clock: Any) -> None:
     b = turns("b", RateLimited("wait", retry_after=5.0), "b answers")
     balance = Balance([turns("a"), b, turns("c")], strategy="round-robin", clock=clock)
     await call(balance, REQUEST)
@@ -52,7 +52,7 @@ async def test_in_turn_leaves_out_who_rests(turns: Any, clock: Any) -> None:
 
 @examples(15)
 @given(weights=st.lists(st.sampled_from([0.5, 1.0, 2.0, 5.0]), min_size=2, max_size=4), seed=st.integers(0, 2**32))
-def test_by_weight_within_four_standard_deviations(weights: list[float], seed: int) -> None:
+def test_weighted_calls_follow_the_weights_within_four_standard_deviations(weights: list[float], seed: int) -> None:
     calls = 800
     providers = [ScriptedProvider("yes", name=str(index)) for index in range(len(weights))]
     balance = Balance(providers, strategy="weighted", weights=weights, rng=random.Random(seed))
@@ -62,12 +62,12 @@ def test_by_weight_within_four_standard_deviations(weights: list[float], seed: i
         assert abs(chosen[place] - calls * share) <= 4 * math.sqrt(calls * share * (1 - share)) + 1
 
 
-async def test_alone_the_least_busy_is_the_least_used_by_weight(turns: Any) -> None:
+async def test_least_busy_spreads_sequential_calls_by_weight(turns: Any) -> None:
     balance = Balance([turns("a"), turns("b"), turns("c")], weights=[1, 2, 1])
     assert await spread(balance, 40) == [10, 20, 10]
 
 
-async def test_a_slow_one_gets_fewer_calls_while_it_is_busy() -> None:
+async def test_least_busy_gives_a_slow_provider_fewer_calls() -> None:
     slow, quick = ScriptedProvider("slow", name="slow", delay=math.inf), ScriptedProvider("quick", name="quick")
     balance = Balance([slow, quick])
     async with anyio.create_task_group() as group:
@@ -81,7 +81,7 @@ async def test_a_slow_one_gets_fewer_calls_while_it_is_busy() -> None:
     assert [member.busy for member in balance._members] == [0, 0]
 
 
-async def test_the_fastest_gets_most_calls_and_the_others_are_measured_again(turns: Any, clock: Any) -> None:
+async def test_fastest_gets_most_calls_and_the_others_are_measured_again(turns: Any, clock: Any) -> None:
     a, b = turns("a", 3.0, clock=clock), turns("b", 1.0, clock=clock)
     balance = Balance([a, b], strategy="fastest", clock=clock, rng=random.Random(7))
     used = await spread(balance, 400)
@@ -92,7 +92,7 @@ async def test_the_fastest_gets_most_calls_and_the_others_are_measured_again(tur
     assert len(a.asked) - used[0] > 200, "it has become the faster one, and that was seen"
 
 
-async def test_failing_quickly_is_not_fast(turns: Any, clock: Any) -> None:
+async def test_quick_failures_do_not_count_as_speed(turns: Any, clock: Any) -> None:
     a, b = turns("a", ServerFailed("no")), turns("b", 5.0, clock=clock)
     balance = Balance([a, b], strategy="fastest", clock=clock, failures=2)
     for _ in range(3):  # one call measures the slower
@@ -102,7 +102,7 @@ async def test_failing_quickly_is_not_fast(turns: Any, clock: Any) -> None:
     assert (await call(balance, REQUEST)).text == "slow"
 
 
-async def test_one_that_cannot_is_passed_over(turns: Any) -> None:
+async def test_a_provider_without_the_capability_is_skipped(turns: Any) -> None:
     balance = Balance([turns("a", streaming=True), turns("b")], strategy="round-robin")
     request = GenerateRequest(prompt="x", tools=[Tool(name="look")])
     for _ in range(3):
@@ -112,14 +112,14 @@ async def test_one_that_cannot_is_passed_over(turns: Any) -> None:
         await call(Balance([turns("a", streaming=True)]), request)
 
 
-async def test_streams_are_spread_too(turns: Any) -> None:
+async def test_streams_are_balanced_too(turns: Any) -> None:
     balance = Balance([turns("a", ["one ", "two"]), turns("b", ["uno ", "due"])], strategy="round-robin")
     for _ in range(2):
         assert "".join([chunk.text async for chunk in stream(balance, REQUEST)]) == "one two"
         assert "".join([chunk.text async for chunk in stream(balance, REQUEST)]) == "uno due"
 
 
-async def test_when_all_rest_that_is_said(turns: Any, clock: Any) -> None:
+async def test_an_error_names_the_waits_when_all_breakers_are_open(turns: Any, clock: Any) -> None:
     balance = Balance([turns("a", RateLimited("wait", retry_after=3.0))], clock=clock)
     with pytest.raises(RateLimited):
         await call(balance, REQUEST)
@@ -137,6 +137,6 @@ async def test_when_all_rest_that_is_said(turns: Any, clock: Any) -> None:
         ({"weights": [math.nan]}, "above 0"),
     ],
 )
-def test_senseless_arguments_are_refused(options: Any, message: str, turns: Any) -> None:
+def test_invalid_arguments_are_refused(options: Any, message: str, turns: Any) -> None:
     with pytest.raises(InvalidOption, match=message):
         Balance([turns("a")], **options)

@@ -120,12 +120,12 @@ TestBreaker.settings = examples(40, stateful_step_count=30)
 
 
 @pytest.mark.parametrize("options", [{"failures": 0}, {"cool_down": -1.0}])
-def test_senseless_figures_are_refused(options: dict[str, float]) -> None:
+def test_invalid_figures_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(InvalidOption, match="failures: 1 or more"):
         Breaker(**options)  # type: ignore[arg-type]
 
 
-def test_a_cut_that_another_try_would_not_mend_is_the_request_s() -> None:
+def test_a_truncated_reply_that_is_not_retryable_does_not_count_as_a_failure() -> None:
     breaker = Breaker(failures=1)
     breaker.failed(TruncatedReply("max_tokens", retryable=False), 0.0)
     assert breaker.state is State.CLOSED

@@ -53,7 +53,7 @@ async def collected(adapter: Any, request: GenerateRequest = REQUEST) -> list[Ge
     return [chunk async for chunk in stream(adapter, request)]
 
 
-async def test_the_second_answer_costs_nothing(store: Any, clock: Any) -> None:
+async def test_a_cached_answer_has_usage_and_cost_of_zero(store: Any, clock: Any) -> None:
     provider = ScriptedProvider(["first", "second"])
     cached = Cached(provider, store=store, clock=clock)
     first = await call(cached, REQUEST)
@@ -69,7 +69,7 @@ async def test_the_second_answer_costs_nothing(store: Any, clock: Any) -> None:
     await cached.aclose()
 
 
-async def test_an_answer_expires(store: Any, clock: Any) -> None:
+async def test_an_answer_expires_after_its_ttl(store: Any, clock: Any) -> None:
     provider = ScriptedProvider(["first", "second"])
     cached = Cached(provider, ttl=60.0, store=store, clock=clock)
     await call(cached, REQUEST)
@@ -80,7 +80,7 @@ async def test_an_answer_expires(store: Any, clock: Any) -> None:
     await cached.aclose()
 
 
-async def test_everything_of_an_answer_comes_back(store: Any, turns: Any) -> None:
+async def test_a_cached_answer_has_all_fields_of_the_original(store: Any, turns: Any) -> None:
     whole = GenerateResponse(
         text="yes \ud83d\ude00 \0",
         reasoning="because",
@@ -102,7 +102,7 @@ async def test_everything_of_an_answer_comes_back(store: Any, turns: Any) -> Non
     await cached.aclose()
 
 
-async def test_ten_at_once_make_one_call(store: Any) -> None:
+async def test_ten_equal_concurrent_requests_make_one_call(store: Any) -> None:
     provider = ScriptedProvider(lambda request: "yes", delay=0.05)
     cached = Cached(provider, store=store)
     texts: list[str | None] = []
@@ -118,7 +118,7 @@ async def test_ten_at_once_make_one_call(store: Any) -> None:
     await cached.aclose()
 
 
-def test_ten_threads_make_one_call_at_the_server() -> None:
+def test_equal_requests_of_ten_threads_make_one_call() -> None:
     counted: list[str] = []
     go_on = threading.Event()
 
@@ -186,7 +186,7 @@ def waiting_at_most(seconds: float) -> Any:
     return tick
 
 
-async def test_the_pilot_s_cancellation_does_not_kill_the_others(store: Any) -> None:
+async def test_cancelling_the_request_that_makes_the_call_leaves_the_others_alone(store: Any) -> None:
     async def say(_: GenerateRequest) -> str:
         if len(provider.requests) == 1:
             await anyio.sleep_forever()
@@ -218,7 +218,7 @@ async def test_the_pilot_s_cancellation_does_not_kill_the_others(store: Any) -> 
     await cached.aclose()
 
 
-async def test_a_failure_is_shared_but_not_kept(store: Any) -> None:
+async def test_a_failure_is_shared_with_concurrent_requests_but_not_stored(store: Any) -> None:
     provider = ScriptedProvider([ServerFailed("down"), "well"], delay=0.05)
     cached = Cached(provider, store=store)
     errors: list[CouncilError] = []
@@ -238,7 +238,7 @@ async def test_a_failure_is_shared_but_not_kept(store: Any) -> None:
     await cached.aclose()
 
 
-async def test_one_whose_own_time_is_over_does_not_end_the_others() -> None:
+async def test_the_timeout_of_one_request_does_not_end_the_others() -> None:
     provider = ScriptedProvider(lambda request: "yes", delay=0.1)
     cached = Cached(provider)
     texts: list[str | None] = []
@@ -271,18 +271,18 @@ async def test_one_whose_own_time_is_over_does_not_end_the_others() -> None:
         ({"finish_reason": "stop", "refusal": "no"}, False),
     ],
 )
-def test_what_is_whole(facts: Any, kept: bool) -> None:
+def test_only_whole_answers_count_as_whole(facts: Any, kept: bool) -> None:
     assert is_whole(GenerateResponse(text="x", **facts)) is kept
 
 
-async def test_a_cut_answer_is_not_kept(store: Any, turns: Any) -> None:
+async def test_a_cut_answer_is_not_stored(store: Any, turns: Any) -> None:
     a = turns("a", GenerateResponse(text="half", finish_reason="length"), GenerateResponse(text="all"))
     cached = Cached(a, store=store)
     assert [(await call(cached, REQUEST)).text for _ in range(3)] == ["half", "all", "all"]
     await cached.aclose()
 
 
-async def test_a_stream_comes_back_as_a_stream(store: Any, turns: Any) -> None:
+async def test_a_cached_stream_returns_the_same_pieces(store: Any, turns: Any) -> None:
     a = turns("a", [GenerateChunk(reasoning="hm"), "one ", "two ", GenerateChunk(usage=Usage(output_tokens=9))])
     cached = Cached(a, store=store)
     first, again = await collected(cached), await collected(cached)
@@ -295,7 +295,7 @@ async def test_a_stream_comes_back_as_a_stream(store: Any, turns: Any) -> None:
     await cached.aclose()
 
 
-async def test_a_stream_comes_from_a_whole_answer(turns: Any) -> None:
+async def test_a_stream_can_return_an_answer_that_was_not_streamed(turns: Any) -> None:
     a = turns("a", "whole")
     cached = Cached(a)
     await call(cached, REQUEST)
@@ -303,7 +303,7 @@ async def test_a_stream_comes_from_a_whole_answer(turns: Any) -> None:
     assert len(a.asked) == 1
 
 
-async def test_a_stream_that_was_left_or_failed_is_not_kept(turns: Any) -> None:
+async def test_a_stream_that_was_closed_early_or_failed_is_not_stored(turns: Any) -> None:
     a = turns("a", ["one ", "two "], ["one ", ServerFailed("down")], ["uno ", "due "])
     cached = Cached(a)
     chunks = stream(cached, REQUEST)
@@ -318,7 +318,7 @@ async def test_a_stream_that_was_left_or_failed_is_not_kept(turns: Any) -> None:
     assert len(a.asked) == 3
 
 
-async def test_equal_streams_at_once_make_one_call(turns: Any) -> None:
+async def test_equal_concurrent_streams_make_one_call(turns: Any) -> None:
     provider = ScriptedProvider("one two three", delay=0.05)
     cached = Cached(provider)
     texts: list[str | None] = []
@@ -333,7 +333,7 @@ async def test_equal_streams_at_once_make_one_call(turns: Any) -> None:
     assert len(provider.requests) == 1
 
 
-async def test_each_word_of_the_mode(store: Any) -> None:
+async def test_each_cache_mode_reads_and_writes_as_documented(store: Any) -> None:
     provider = ScriptedProvider(["1", "2", "3", "4", "5"])
     cached = Cached(provider, store=store)
 
@@ -378,7 +378,7 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-def test_what_tells_requests_apart() -> None:
+def test_requests_that_differ_in_content_have_different_keys() -> None:
     keys = [key_of(attrs.evolve(REQUEST, **variant), "id") for variant in [{}, *VARIANTS]]
     assert len(set(keys)) == len(keys)
     assert None not in keys
@@ -395,19 +395,19 @@ def test_what_tells_requests_apart() -> None:
         {"cache": "read"},
     ],
 )
-def test_what_does_not(same: Any) -> None:
+def test_timeout_metadata_and_idempotency_key_do_not_change_the_key(same: Any) -> None:
     assert key_of(attrs.evolve(REQUEST, **same), "id") == key_of(REQUEST, "id")
 
 
 @examples(20)
 @given(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=5))
-def test_the_order_of_a_mapping_makes_no_difference(extra: dict[str, Any]) -> None:
+def test_the_order_of_a_mapping_does_not_change_the_key(extra: dict[str, Any]) -> None:
     turned = dict(reversed(extra.items()))
     one, two = (key_of(GenerateRequest(prompt="x", extra=each), "id") for each in (extra, turned))
     assert one == two
 
 
-async def test_what_json_cannot_say_is_not_cached() -> None:
+async def test_a_request_that_json_cannot_represent_is_not_cached() -> None:
     provider = ScriptedProvider(["1", "2"])
     cached = Cached(provider)
     request = GenerateRequest(prompt="x", extra={"x": object()})
@@ -418,7 +418,7 @@ async def test_what_json_cannot_say_is_not_cached() -> None:
     assert key_of(GenerateRequest(prompt="x", extra={"x": float("nan")}), "id") is None
 
 
-async def test_accounts_do_not_share_answers_and_no_key_is_kept(tmp_path: Path) -> None:
+async def test_accounts_do_not_share_answers_and_no_api_key_is_stored(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "cache.db")
     one, two = (
         Cached(
@@ -435,7 +435,7 @@ async def test_accounts_do_not_share_answers_and_no_key_is_kept(tmp_path: Path) 
         assert b"canary" not in file.read_bytes()
 
 
-async def test_the_memory_forgets_what_was_not_used_for_longest() -> None:
+async def test_the_memory_store_deletes_the_least_recently_used_first() -> None:
     store = MemoryStore(size=12_000)
     for index in range(10):
         await store.put(str(index), Entry(response=GenerateResponse(text="x" * 800)), 0.0)
@@ -449,14 +449,14 @@ async def test_the_memory_forgets_what_was_not_used_for_longest() -> None:
 
 
 class TestTheFile:
-    async def test_it_is_its_user_s_alone(self, tmp_path: Path) -> None:
+    async def test_the_file_is_readable_by_its_owner_alone(self, tmp_path: Path) -> None:
         store = SQLiteStore(tmp_path / "deep" / "cache.db")
         await store.put("k", Entry(response=GenerateResponse(text="x")), 0.0)
         for path in (tmp_path / "deep").iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
         await store.aclose()
 
-    async def test_the_oldest_and_the_expired_go(self, tmp_path: Path) -> None:
+    async def test_the_oldest_and_expired_answers_are_deleted(self, tmp_path: Path) -> None:
         store = SQLiteStore(tmp_path / "cache.db", size=2000)
         for index in range(10):
             entry = Entry(
@@ -474,7 +474,7 @@ class TestTheFile:
         assert rows == [("7",), ("8",), ("new",)]
         assert total[0] == total[1]
 
-    async def test_another_process_finds_it(self, tmp_path: Path, python: Any) -> None:
+    async def test_another_process_finds_the_answer(self, tmp_path: Path, python: Any) -> None:
         store = SQLiteStore(tmp_path / "cache.db")
         await call(Cached(ScriptedProvider("from here"), store=store), REQUEST)
         done = await anyio.to_thread.run_sync(
@@ -493,7 +493,7 @@ class TestTheFile:
         assert (done.stdout, done.stderr) == ("from here\n", "")
         await store.aclose()
 
-    async def test_many_tasks_and_stores_at_once(self, tmp_path: Path) -> None:
+    async def test_many_tasks_and_stores_use_one_file_at_once(self, tmp_path: Path) -> None:
         stores = [SQLiteStore(tmp_path / "cache.db", timeout=30.0) for _ in range(3)]
 
         async def work(store: SQLiteStore, index: int) -> None:
@@ -509,7 +509,7 @@ class TestTheFile:
             await store.aclose()
 
     @pytest.mark.parametrize("trouble", ["damaged", "foreign", "newer", "denied"])
-    async def test_a_store_that_fails_fails_no_call(
+    async def test_a_store_that_fails_makes_no_call_fail(
         self, trouble: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = tmp_path / "cache.db"
@@ -530,7 +530,7 @@ class TestTheFile:
             await cached.store.get("k", 0.0)
         await cached.aclose()
 
-    async def test_an_entry_that_cannot_be_read_is_none(self, tmp_path: Path) -> None:
+    async def test_an_entry_that_cannot_be_decoded_counts_as_missing(self, tmp_path: Path) -> None:
         store = SQLiteStore(tmp_path / "cache.db")
         await store.put("k", Entry(response=GenerateResponse(text="x")), 0.0)
         await store.aclose()
@@ -541,7 +541,7 @@ class TestTheFile:
         assert await store.get("k", 0.0) is None
         await store.aclose()
 
-    def test_a_child_opens_it_for_itself(self, tmp_path: Path) -> None:
+    def test_a_forked_child_opens_a_connection_of_its_own(self, tmp_path: Path) -> None:
         store = SQLiteStore(tmp_path / "cache.db")
         store._put("k", Entry(response=GenerateResponse(text="x")), 0.0)
         assert store._open is not None
@@ -563,6 +563,6 @@ class TestTheFile:
         ({"mode": "always"}, "one of off, read, write, only"),
     ],
 )
-def test_senseless_arguments_are_refused(options: Any, message: str) -> None:
+def test_invalid_arguments_are_refused(options: Any, message: str) -> None:
     with pytest.raises(InvalidOption, match=message):
         Cached(ScriptedProvider("x"), **options)

@@ -39,7 +39,7 @@ async def collected(
     return chunks
 
 
-async def test_the_next_answers_and_all_tries_are_told(turns: Any) -> None:
+async def test_the_next_provider_answers_and_all_attempts_are_reported(turns: Any) -> None:
     told: list[tuple[str, float | None]] = []
     a, b = turns("a", ServerFailed("down", status=503, request_id="r-1")), turns("b")
     scope = call_context.RunScope(tried=lambda error, wait: told.append((error.message, wait)))
@@ -66,7 +66,9 @@ async def test_the_next_answers_and_all_tries_are_told(turns: Any) -> None:
         (ContentFiltered("no"), False),
     ],
 )
-async def test_what_another_can_do_no_better_fails_at_once(error: CouncilError, goes_on: bool, turns: Any) -> None:
+async def test_a_rejected_request_and_a_filtered_answer_fail_at_once(
+    error: CouncilError, goes_on: bool, turns: Any
+) -> None:
     a, b = turns("a", error), turns("b")
     if goes_on:
         assert (await call(Failover([a, b]), REQUEST)).text == "b answers"
@@ -76,11 +78,11 @@ async def test_what_another_can_do_no_better_fails_at_once(error: CouncilError, 
     assert not b.asked
 
 
-async def test_a_foreign_error_is_a_failure_too(turns: Any) -> None:
+async def test_an_adapters_own_exception_leads_to_the_next_provider(turns: Any) -> None:
     assert (await call(Failover([turns("a", KeyError("oops")), turns("b")]), REQUEST)).text == "b answers"
 
 
-async def test_what_may_be_mended_stands_for_what_may_not(turns: Any) -> None:
+async def test_a_retryable_error_is_preferred_to_a_permanent_one(turns: Any) -> None:
     a, b = turns("a", ServerFailed("down", retry_after=4.0)), turns("b", AuthenticationFailed("wrong key"))
     with pytest.raises(ServerFailed, match="down") as caught:
         await call(Failover([a, b]), REQUEST)
@@ -88,7 +90,7 @@ async def test_what_may_be_mended_stands_for_what_may_not(turns: Any) -> None:
     assert [attempt.error for attempt in caught.value.attempts] == ["ServerFailed", "AuthenticationFailed"]
 
 
-async def test_tools_go_to_one_that_can(turns: Any) -> None:
+async def test_a_request_with_tools_goes_to_a_provider_that_supports_them(turns: Any) -> None:
     a, b = turns("a", streaming=True), turns("b")
     failover = Failover([a, b])
     request = GenerateRequest(prompt="x", tools=[Tool(name="look")])
@@ -98,7 +100,7 @@ async def test_tools_go_to_one_that_can(turns: Any) -> None:
     assert failover.states() == {"a": "closed", "b": "closed"}
 
 
-async def test_one_that_keeps_failing_is_left_alone_and_looked_at_again(turns: Any, clock: Any) -> None:
+async def test_a_provider_that_keeps_failing_is_skipped_and_tested_again(turns: Any, clock: Any) -> None:
     a, b = turns("a", *[ServerFailed("down")] * 3, "well again"), turns("b")
     failover = Failover([a, b], failures=2, cool_down=30.0, clock=clock)
     for _ in range(4):
@@ -114,7 +116,7 @@ async def test_one_that_keeps_failing_is_left_alone_and_looked_at_again(turns: A
     assert failover.states()["a"] == "closed"
 
 
-async def test_a_vendor_s_wish_is_a_cool_down(turns: Any, clock: Any) -> None:
+async def test_retry_after_sets_the_cool_down(turns: Any, clock: Any) -> None:
     a, b = turns("a", RateLimited("wait", retry_after=12.0), "a again"), turns("b")
     failover = Failover([a, b], clock=clock)
     assert (await call(failover, REQUEST)).text == "b answers"
@@ -124,7 +126,7 @@ async def test_a_vendor_s_wish_is_a_cool_down(turns: Any, clock: Any) -> None:
     assert (await call(failover, REQUEST)).text == "a again"
 
 
-async def test_when_all_rest_the_error_says_for_how_long(turns: Any, clock: Any) -> None:
+async def test_an_error_names_the_waits_when_all_breakers_are_open(turns: Any, clock: Any) -> None:
     a, b = turns("a", RateLimited("wait", retry_after=12.0)), turns("b", RateLimited("wait", retry_after=7.0))
     failover = Failover([a, b], name="fast", clock=clock)
     with pytest.raises(RateLimited):
@@ -137,7 +139,7 @@ async def test_when_all_rest_the_error_says_for_how_long(turns: Any, clock: Any)
     assert len(a.asked) == len(b.asked) == 1
 
 
-async def test_a_cancelled_probe_leaves_the_next_to_look(turns: Any, clock: Any) -> None:
+async def test_after_a_cancelled_test_call_the_next_call_tests_the_provider(turns: Any, clock: Any) -> None:
     import anyio
 
     class Sometimes(ScriptedProvider):
@@ -158,7 +160,7 @@ async def test_a_cancelled_probe_leaves_the_next_to_look(turns: Any, clock: Any)
     assert (await call(failover, REQUEST)).text == "well"
 
 
-async def test_patience_is_for_those_whom_another_can_follow() -> None:
+async def test_patience_does_not_apply_to_the_last_provider() -> None:
     slow, quick = ScriptedProvider("slow", name="slow", delay=float("inf")), ScriptedProvider("quick", name="quick")
     response = await call(Failover([slow, quick], patience=0.02), REQUEST)
     assert response.text == "quick"
@@ -167,14 +169,14 @@ async def test_patience_is_for_those_whom_another_can_follow() -> None:
     assert (await call(Failover([slow, late], patience=0.02), REQUEST)).text == "late"
 
 
-async def test_no_other_is_asked_when_the_time_is_over() -> None:
+async def test_no_other_provider_is_called_when_the_time_is_over() -> None:
     slow, quick = ScriptedProvider("slow", name="slow", delay=float("inf")), ScriptedProvider("quick", name="quick")
     with pytest.raises(TimedOut):
         await call(Failover([slow, quick]), REQUEST, deadline=0.03)
     assert not quick.requests
 
 
-async def test_before_its_first_words_a_stream_moves_on_silently(turns: Any) -> None:
+async def test_a_stream_that_fails_before_its_first_text_moves_on_unnoticed(turns: Any) -> None:
     a, b = turns("a", [ServerFailed("down")]), turns("b", ["one ", "two"])
     chunks = await collected(Failover([a, b]))
     assert [chunk.text for chunk in chunks] == ["", "one ", "two", ""]
@@ -182,7 +184,7 @@ async def test_before_its_first_words_a_stream_moves_on_silently(turns: Any) -> 
     assert all(chunk.reset is None for chunk in chunks)
 
 
-async def test_after_its_first_words_a_stream_fails(turns: Any) -> None:
+async def test_a_stream_that_fails_after_its_first_text_raises(turns: Any) -> None:
     a, b = turns("a", ["one ", ServerFailed("down")]), turns("b")
     seen: list[GenerateChunk] = []
     with pytest.raises(ServerFailed) as caught:
@@ -192,7 +194,7 @@ async def test_after_its_first_words_a_stream_fails(turns: Any) -> None:
     assert not b.asked
 
 
-async def test_after_its_first_words_a_stream_restarts_where_that_is_wanted(turns: Any) -> None:
+async def test_mid_stream_restart_voids_the_text_so_far_and_goes_on(turns: Any) -> None:
     a, b = turns("a", ["one ", ServerFailed("down")]), turns("b", ["uno ", ServerFailed("too")])
     failover = Failover([a, b, turns("c", ["eins ", "zwei"])], mid_stream="restart")
     chunks = await collected(failover)
@@ -207,7 +209,7 @@ async def test_after_its_first_words_a_stream_restarts_where_that_is_wanted(turn
     assert caught.value.partial == "one "
 
 
-async def test_the_retries_of_a_run_s_budget_are_asked_for(turns: Any) -> None:
+async def test_each_further_provider_asks_the_runs_budget(turns: Any) -> None:
     a, b = turns("a", ServerFailed("down")), turns("b")
     failover = Failover([a, b])
     with call_context.entered(call_context.RunScope(afford=lambda error: False)), pytest.raises(ServerFailed):
@@ -216,7 +218,7 @@ async def test_the_retries_of_a_run_s_budget_are_asked_for(turns: Any) -> None:
     assert failover.states()["b"] == "closed"
 
 
-async def test_retry_outside_goes_round_again(turns: Any, clock: Any) -> None:
+async def test_a_retry_around_failover_calls_all_providers_again(turns: Any, clock: Any) -> None:
     a, b = turns("a", ServerFailed("one"), "a answers"), turns("b", ServerFailed("two"), "b answers")
     retry = Retry(Failover([a, b], clock=clock), RetryPolicy(), sleep=clock.sleep)
     with call_context.entered(call_context.RunScope(clock=clock)):
@@ -225,7 +227,7 @@ async def test_retry_outside_goes_round_again(turns: Any, clock: Any) -> None:
     assert [attempt.error for attempt in response.attempts] == ["ServerFailed", "ServerFailed", None]
 
 
-async def test_it_is_what_it_holds(turns: Any) -> None:
+async def test_capabilities_and_identities_are_those_of_the_providers(turns: Any) -> None:
     a, b = turns("a", streaming=True), turns("b", tool_use=True, max_tokens=10)
     failover = Failover([a, b], name="fast")
     assert failover.name == "fast"
@@ -245,7 +247,7 @@ async def test_it_is_what_it_holds(turns: Any) -> None:
     assert (a.closed, b.closed) == (1, 1)
 
 
-async def test_one_that_is_well_is_enough(turns: Any) -> None:
+async def test_doctor_is_ok_if_one_provider_is(turns: Any) -> None:
     class Keyless(turns):  # type: ignore[misc]
         def check(self) -> None:
             raise MissingCredentials("no key")
@@ -265,12 +267,12 @@ async def test_one_that_is_well_is_enough(turns: Any) -> None:
         (None, {"patience": 0}, "patience"),
     ],
 )
-def test_senseless_arguments_are_refused(arguments: Any, options: Any, message: str, turns: Any) -> None:
+def test_invalid_arguments_are_refused(arguments: Any, options: Any, message: str, turns: Any) -> None:
     with pytest.raises(InvalidOption, match=message):
         Failover([turns("a")] if arguments is None else arguments, **options)
 
 
-def test_the_blocking_twins(turns: Any) -> None:
+def test_failover_has_blocking_twins(turns: Any) -> None:
     failover = Failover([turns("a", ServerFailed("down")), turns("b", ["one ", "two"])])
     assert failover.generate_sync(REQUEST).text == "one two"
     with failover.stream_sync(REQUEST) as chunks:

@@ -78,14 +78,14 @@ class Paced(ProviderAdapter):
         yield GenerateChunk(text=str(number), usage=Usage(input_tokens=10, output_tokens=5))
 
 
-async def test_a_quick_answer_has_no_second_call() -> None:
+async def test_a_quick_answer_makes_no_second_call() -> None:
     paced = Paced(0.0)
     response = await call(Hedge(paced, after=5.0), REQUEST)
     assert (response.text, len(paced.asked), len(response.attempts)) == ("paced 1", 1, 1)
     assert response.usage == Usage(input_tokens=10, output_tokens=5)
 
 
-async def test_the_second_answers_and_the_first_is_counted() -> None:
+async def test_usage_includes_the_cancelled_first_call() -> None:
     paced = Paced(math.inf, 0.0)
     hedge = Hedge(paced, after=0.01)
     response = await call(hedge, REQUEST)
@@ -98,7 +98,7 @@ async def test_the_second_answers_and_the_first_is_counted() -> None:
     assert [attempt.error for attempt in response.attempts] == ["Hedged", None]
 
 
-async def test_the_first_answers_and_the_second_is_counted() -> None:
+async def test_usage_includes_the_cancelled_second_call() -> None:
     paced = Paced(0.05, math.inf)
     response = await call(Hedge(paced, after=0.01), REQUEST)
     assert response.text == "paced 1"
@@ -107,7 +107,7 @@ async def test_the_first_answers_and_the_second_is_counted() -> None:
     assert [attempt.error for attempt in response.attempts] == ["Hedged", None]
 
 
-async def test_two_whole_answers_are_both_counted_in_full() -> None:
+async def test_usage_of_two_whole_answers_counts_both_in_full() -> None:
     both = anyio.Event()
 
     class Together(Paced):
@@ -130,14 +130,14 @@ async def test_two_whole_answers_are_both_counted_in_full() -> None:
         assert (response.cost.usd, response.cost.complete) == (1.0, True)
 
 
-async def test_a_failure_before_the_second_call_is_the_call_s() -> None:
+async def test_a_failure_before_the_second_call_is_raised() -> None:
     paced = Paced((0.0, ServerFailed("down")))
     with pytest.raises(ServerFailed):
         await call(Hedge(paced, after=5.0), REQUEST)
     assert len(paced.asked) == 1
 
 
-async def test_where_one_fails_the_other_counts() -> None:
+async def test_if_one_call_fails_the_other_ones_answer_is_returned() -> None:
     paced, backup = Paced((0.05, ServerFailed("down"))), Paced(0.1, name="backup")
     response = await call(Hedge(paced, after=0.01, backup=backup), REQUEST)
     assert response.text == "backup 1"
@@ -145,14 +145,14 @@ async def test_where_one_fails_the_other_counts() -> None:
     assert [attempt.error for attempt in response.attempts] == ["ServerFailed", None]
 
 
-async def test_where_both_fail_both_are_told() -> None:
+async def test_if_both_calls_fail_the_error_has_both_attempts() -> None:
     paced, backup = Paced((0.05, ServerFailed("down"))), Paced((0.0, RateLimited("wait")), name="backup")
     with pytest.raises(ServerFailed) as caught:
         await call(Hedge(paced, after=0.01, backup=backup), REQUEST)
     assert [attempt.error for attempt in caught.value.attempts] == ["ServerFailed", "RateLimited"]
 
 
-async def test_a_cancellation_ends_both() -> None:
+async def test_a_cancellation_ends_both_calls() -> None:
     paced = Paced(math.inf)
     async with anyio.create_task_group() as group:
         group.start_soon(call, Hedge(paced, after=0.01), REQUEST)
@@ -162,7 +162,7 @@ async def test_a_cancellation_ends_both() -> None:
     assert paced.cancelled == 2
 
 
-async def test_second_calls_are_a_share_of_all() -> None:
+async def test_most_limits_the_share_of_second_calls() -> None:
     paced = Paced(0.002)
     hedge = Hedge(paced, after=0.0, most=0.1)
     for _ in range(50):
@@ -171,7 +171,7 @@ async def test_second_calls_are_a_share_of_all() -> None:
     assert len(paced.asked) <= 56
 
 
-async def test_the_run_s_budget_is_asked_for() -> None:
+async def test_a_second_call_asks_the_runs_budget() -> None:
     paced = Paced(0.05)
     with call_context.entered(call_context.RunScope(afford=lambda error: False)):
         response = await call(Hedge(paced, after=0.0), REQUEST)
@@ -179,7 +179,7 @@ async def test_the_run_s_budget_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("limit", ["the request's", "the run's", "the caller's"])
-async def test_both_calls_end_in_the_time_of_one(limit: str, anyio_backend_name: str) -> None:
+async def test_both_calls_end_within_the_timeout_of_one(limit: str, anyio_backend_name: str) -> None:
     paced, clock = Paced(math.inf), anyio.current_time
     hedge = Hedge(paced, after=0.03, clock=clock)
     request = attrs.evolve(REQUEST, timeout_seconds=0.05 if limit == "the request's" else None)
@@ -197,7 +197,7 @@ async def test_both_calls_end_in_the_time_of_one(limit: str, anyio_backend_name:
         assert clock() - began == pytest.approx(0.05)
 
 
-async def test_streams_race_for_their_first_words() -> None:
+async def test_streams_race_for_their_first_text() -> None:
     paced = Paced(math.inf, 0.0)
     chunks = [chunk async for chunk in stream(Hedge(paced, after=0.01), REQUEST)]
     whole = join(chunks)
@@ -206,7 +206,7 @@ async def test_streams_race_for_their_first_words() -> None:
     assert paced.cancelled == 1
 
 
-async def test_a_stream_left_early_ends_both() -> None:
+async def test_closing_a_stream_early_ends_both_calls() -> None:
     paced = Paced(0.05, math.inf)
     chunks = stream(Hedge(paced, after=0.01), REQUEST)
     async for chunk in chunks:
@@ -216,13 +216,13 @@ async def test_a_stream_left_early_ends_both() -> None:
     assert paced.cancelled == len(paced.asked) - 1
 
 
-async def test_a_failing_stream_fails() -> None:
+async def test_a_stream_that_fails_raises() -> None:
     paced = Paced((0.0, ServerFailed("down")))
     with pytest.raises(ServerFailed):
         [chunk async for chunk in stream(Hedge(paced, after=1.0), REQUEST)]
 
 
-async def test_no_percentile_is_quicker_than_a_timer() -> None:
+async def test_a_percentile_delay_is_at_least_a_millisecond() -> None:
     hedge = Hedge(Paced(0.0), after="p50", clock=lambda: 0.0)
     for _ in range(20):
         assert hedge._delay(hedge._answer_times) is None
@@ -231,7 +231,7 @@ async def test_no_percentile_is_quicker_than_a_timer() -> None:
 
 
 @pytest.mark.parametrize("options", [{"after": "p0"}, {"after": "fast"}, {"after": -1.0}, {"after": 1.0, "most": 0}])
-def test_senseless_arguments_are_refused(options: Any) -> None:
+def test_invalid_arguments_are_refused(options: Any) -> None:
     with pytest.raises(InvalidOption, match=r"after: |most: "):
         Hedge(Paced(0.0), **options)
 

@@ -72,13 +72,13 @@ def most_within(times: list[float], seconds: float) -> int:
         ("1_000/h", 1000, 3600),
     ],
 )
-def test_rates_as_they_are_written(text: str, amount: int, seconds: int) -> None:
+def test_rates_are_read_with_scales_and_units(text: str, amount: int, seconds: int) -> None:
     rate = Rate.of(text, "rate")
     assert (rate.amount, rate.seconds) == (amount, seconds)
 
 
 @pytest.mark.parametrize("text", ["", "60", "60/fortnight", "0/minute", "-1/minute", "60/0 s", 60, None])
-def test_what_is_no_rate(text: Any) -> None:
+def test_a_text_that_is_not_a_rate_is_refused(text: Any) -> None:
     with pytest.raises(InvalidOption, match=r"tokens: a rate such as \"60/minute\""):
         Rate.of(text, "tokens")
 
@@ -89,7 +89,7 @@ def test_what_is_no_rate(text: Any) -> None:
     seconds=st.integers(1, 30),
     costs=st.lists(st.tuples(st.integers(1, 25), st.floats(0, 20), st.integers(0, 25)), max_size=60),
 )
-def test_no_stretch_of_a_window_holds_more_than_its_amount(
+def test_no_period_of_a_window_holds_more_than_the_amount(
     amount: int, seconds: int, costs: list[tuple[int, float, int]]
 ) -> None:
     window, now, taken = Window(Rate(amount, seconds, "")), 0.0, []
@@ -131,7 +131,7 @@ def test_five_hundred_tasks_stay_within_every_limit() -> None:
     simulated(main)
 
 
-def test_tokens_are_counted_as_reported() -> None:
+def test_reported_tokens_replace_the_estimate() -> None:
     async def main(clock: Callable[[], float]) -> None:
         watched = Watched(clock, tokens=4000)
         limit = Limit(watched, tokens="10k/minute", clock=clock)
@@ -143,7 +143,7 @@ def test_tokens_are_counted_as_reported() -> None:
     simulated(main)
 
 
-async def test_five_hundred_tasks_in_real_loops_never_pass_the_concurrency() -> None:
+async def test_five_hundred_tasks_in_real_loops_never_exceed_the_concurrency() -> None:
     watched = Watched(lambda: 0.0, seconds=0.001)
     limit = Limit(watched, concurrency=8)
     async with anyio.create_task_group() as group:
@@ -153,7 +153,7 @@ async def test_five_hundred_tasks_in_real_loops_never_pass_the_concurrency() -> 
     assert watched.most == 8
 
 
-def test_runs_take_turns() -> None:
+def test_waiting_calls_of_two_runs_take_turns() -> None:
     async def main(clock: Callable[[], float]) -> None:
         watched = Watched(clock, seconds=1.0)
         limit = Limit(watched, concurrency=1, clock=clock)
@@ -175,7 +175,7 @@ def test_runs_take_turns() -> None:
     simulated(main)
 
 
-async def test_waiting_counts_against_the_time(clock: Any) -> None:
+async def test_waiting_counts_against_the_timeout(clock: Any) -> None:
     limit = Limit(Watched(clock), rate="1/minute", clock=clock, sleep=clock.sleep)
     await call(limit, REQUEST)
     clock.now += 20.0
@@ -194,7 +194,7 @@ async def test_waiting_counts_against_the_time(clock: Any) -> None:
     assert clock.slept == [pytest.approx(40.0)]
 
 
-def test_after_waiting_there_is_the_rest_of_the_time() -> None:
+def test_after_waiting_the_call_has_the_rest_of_its_time() -> None:
     async def main(clock: Callable[[], float]) -> None:
         slow = Limit(ScriptedProvider("never", delay=inf), rate="1/minute", clock=clock)
         asked = GenerateRequest(prompt="x", timeout_seconds=50)
@@ -209,7 +209,7 @@ def test_after_waiting_there_is_the_rest_of_the_time() -> None:
     simulated(main)
 
 
-async def test_it_need_not_wait_at_all(clock: Any) -> None:
+async def test_max_wait_of_zero_never_waits(clock: Any) -> None:
     from llm_council.middleware import Failover
 
     limit = Limit(Watched(clock), rate="1/minute", max_wait=0, clock=clock)
@@ -224,7 +224,7 @@ async def test_it_need_not_wait_at_all(clock: Any) -> None:
         group.cancel_scope.cancel()
 
 
-async def test_a_cancelled_call_leaves_its_place_in_line() -> None:
+async def test_a_cancelled_call_leaves_the_queue() -> None:
     go_on = anyio.Event()
 
     async def answer(request: GenerateRequest) -> str:
@@ -256,14 +256,14 @@ async def test_a_cancelled_call_leaves_its_place_in_line() -> None:
     await call(limit, REQUEST)
 
 
-async def test_a_failed_call_makes_room(turns: Any) -> None:
+async def test_a_failed_call_frees_its_slot(turns: Any) -> None:
     limit = Limit(turns("a", KeyError("x"), "fine"), concurrency=1)
     with pytest.raises(Exception, match="x"):
         await call(limit, REQUEST)
     assert (await call(limit, REQUEST)).text == "fine"
 
 
-async def test_a_stream_keeps_its_place_until_it_ends() -> None:
+async def test_a_stream_holds_its_slot_until_it_ends() -> None:
     watched = Watched(lambda: 0.0, tokens=9)
     limit = Limit(watched, concurrency=1, tokens="1M/minute", max_wait=0)
     chunks = stream(limit, REQUEST)
@@ -323,12 +323,12 @@ def test_threads_and_loops_share_a_limit() -> None:
         ({"concurrency": 1, "shared": "redis://127.0.0.1"}, "concurrency is counted in each process"),
     ],
 )
-def test_senseless_arguments_are_refused(options: Any, message: str) -> None:
+def test_invalid_arguments_are_refused(options: Any, message: str) -> None:
     with pytest.raises(InvalidOption, match=message):
         Limit(ScriptedProvider("x"), **options)
 
 
-async def test_it_is_the_provider_that_it_holds(turns: Any) -> None:
+async def test_everything_else_is_passed_to_the_wrapped_provider(turns: Any) -> None:
     inner = turns("a", ["one ", "two"])
     limit = Limit(inner, concurrency=1)
     assert (limit.name, limit.capabilities, limit.cache_identity()) == (

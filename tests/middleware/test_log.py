@@ -27,7 +27,7 @@ def heard(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-async def test_an_answer_is_a_record_of_facts(heard: pytest.LogCaptureFixture, clock: Any, turns: Any) -> None:
+async def test_an_answer_is_logged_with_its_attributes(heard: pytest.LogCaptureFixture, clock: Any, turns: Any) -> None:
     answer = GenerateResponse(
         text=f"{CANARY} back",
         model="m-1-2026",
@@ -53,7 +53,7 @@ async def test_an_answer_is_a_record_of_facts(heard: pytest.LogCaptureFixture, c
     assert [getattr(record, name) for name in more] == ["stop", 7, 3, 0.25, 1, "r-1"]
 
 
-async def test_a_failure_is_a_warning(heard: pytest.LogCaptureFixture, turns: Any) -> None:
+async def test_a_failure_is_logged_as_a_warning(heard: pytest.LogCaptureFixture, turns: Any) -> None:
     failing = Logged(turns("a", RateLimited(f"you said {CANARY}", status=429, request_id="r-9")))
     with pytest.raises(RateLimited):
         await call(failing, REQUEST)
@@ -84,14 +84,14 @@ async def test_a_stream_is_logged_at_its_end(heard: pytest.LogCaptureFixture) ->
     assert (record.streamed, record.output_tokens, record.finish_reason) == (True, 3, "stop")  # type: ignore[attr-defined]
 
 
-async def test_a_logger_of_one_s_own(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_logger_can_be_chosen(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     await call(Logged(ScriptedProvider("x"), logger="mine"), REQUEST)
     await call(Logged(ScriptedProvider("x"), logger=logging.getLogger("mine.too")), REQUEST)
     assert [record.name for record in caplog.records] == ["mine", "mine.too"]
 
 
-async def test_nothing_is_put_together_for_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_record_is_built_for_a_disabled_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, "llm_council.calls")
     assert (await call(Logged(ScriptedProvider("x"), content=True), REQUEST)).text == "x"
     assert caplog.records == []

@@ -86,7 +86,7 @@ async def ask(adapter: ProviderAdapter, clock: Clock, **scope: Any) -> GenerateR
         return await call(adapter, REQUEST)
 
 
-async def test_what_may_succeed_is_tried_again_with_the_same_key() -> None:
+async def test_retryable_errors_are_retried_with_the_same_idempotency_key() -> None:
     clock, flaky = Clock(), Flaky(ServerFailed("one", status=503, request_id="r-1"), ConnectFailed("two"))
     response = await ask(retrying(flaky, clock), clock)
     assert response.text == "answer"
@@ -109,7 +109,7 @@ async def test_what_may_succeed_is_tried_again_with_the_same_key() -> None:
         ([EmptyReply("nothing")] * 5, 2),
     ],
 )
-async def test_the_number_of_tries_and_the_last_error(errors: list[ProviderError], tries: int) -> None:
+async def test_the_last_error_has_all_attempts(errors: list[ProviderError], tries: int) -> None:
     clock, flaky = Clock(), Flaky(*errors)
     with pytest.raises(type(errors[0])) as caught:
         await ask(retrying(flaky, clock), clock)
@@ -135,14 +135,14 @@ async def test_jitter_is_spread_over_the_whole_wait() -> None:
     assert min(clock.slept) < 0.1 < 0.4 < max(clock.slept) <= 0.5
 
 
-async def test_a_vendors_wish_is_kept_to_the_letter() -> None:
+async def test_retry_waits_as_long_as_the_vendor_asks() -> None:
     clock = Clock()
     await ask(retrying(Flaky(RateLimited("wait", retry_after=7.5)), clock), clock)
     assert clock.slept == [7.5]
 
 
 @pytest.mark.parametrize("wish", [61.0, 3e7, math.inf])
-async def test_too_long_a_wish_fails_at_once(wish: float) -> None:
+async def test_a_retry_after_beyond_the_limit_fails_at_once(wish: float) -> None:
     clock, flaky = Clock(), Flaky(RateLimited("wait", retry_after=wish))
     with pytest.raises(RateLimited) as caught:
         await ask(retrying(flaky, clock), clock)
@@ -151,14 +151,14 @@ async def test_too_long_a_wish_fails_at_once(wish: float) -> None:
 
 
 @pytest.mark.parametrize("wish", [0.0, -5.0])
-async def test_a_senseless_wish_is_a_normal_wait(wish: float) -> None:
+async def test_an_invalid_retry_after_is_ignored(wish: float) -> None:
     clock = Clock()
     await ask(retrying(Flaky(RateLimited("wait", retry_after=wish)), clock), clock)
     assert len(clock.slept) == 1
     assert 0 <= clock.slept[0] <= 0.5
 
 
-async def test_no_wait_passes_the_deadline() -> None:
+async def test_no_wait_exceeds_the_deadline() -> None:
     clock, flaky = Clock(), Flaky(RateLimited("wait", retry_after=30))
     with pytest.raises(RateLimited) as caught:
         await ask(retrying(flaky, clock), clock, deadline=clock.now + 20)
@@ -198,7 +198,7 @@ async def test_no_retry_is_made_for_which_a_token_is_missing(error: CouncilError
     assert tokens.left == price - 1
 
 
-async def test_every_failed_try_is_told() -> None:
+async def test_every_failed_attempt_is_reported() -> None:
     clock = Clock()
     told: list[tuple[str, float | None]] = []
     tried: Callable[[CouncilError, float | None], None] = lambda error, wait: told.append((error.message, wait))  # noqa: E731
@@ -210,7 +210,7 @@ async def test_every_failed_try_is_told() -> None:
     assert told[1][1] is None
 
 
-async def test_a_stream_is_restarted_only_before_its_first_words() -> None:
+async def test_a_stream_is_restarted_only_before_its_first_content() -> None:
     clock, silent = Clock(), Flaky(ServerFailed("early"))
     texts = [chunk.text async for chunk in stream(retrying(silent, clock), REQUEST)]
     assert "".join(texts) == "answer"
@@ -238,7 +238,7 @@ async def test_no_retries_when_the_policy_says_so() -> None:
     assert len(flaky.keys) == 1
 
 
-async def test_it_is_the_provider_that_it_holds() -> None:
+async def test_everything_else_is_passed_to_the_wrapped_provider() -> None:
     flaky = Flaky()
     wrapped = Retry(flaky)
     assert (wrapped.name, wrapped.capabilities) == (flaky.name, flaky.capabilities)
@@ -258,12 +258,12 @@ class Silent(ProviderAdapter):
         raise AssertionError
 
 
-async def test_the_door_s_deadline_ends_the_tries() -> None:
+async def test_the_deadline_of_the_call_ends_the_retries() -> None:
     with pytest.raises(TimedOut, match="silent did not answer"):
         await call(Retry(Silent()), REQUEST, deadline=0.02)
 
 
-async def test_a_further_try_has_what_the_call_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_retry_has_the_rest_of_the_calls_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, left = Clock(), []
 
     async def took_long(adapter: ProviderAdapter, request: GenerateRequest, *, deadline: float | None) -> object:
@@ -278,13 +278,13 @@ async def test_a_further_try_has_what_the_call_has_left(monkeypatch: pytest.Monk
     assert left == [None, 50]
 
 
-async def test_a_cancellation_passes_through_the_tries() -> None:
+async def test_a_cancellation_ends_the_retries() -> None:
     with anyio.move_on_after(0.02) as scope:
         await call(Retry(Silent()), REQUEST)
     assert scope.cancelled_caught
 
 
-async def test_what_breaks_in_the_loop_itself_is_typed() -> None:
+async def test_an_error_of_the_sleep_function_becomes_a_council_error() -> None:
     async def broken(seconds: float) -> None:
         raise ValueError("no bed")
 
@@ -292,7 +292,7 @@ async def test_what_breaks_in_the_loop_itself_is_typed() -> None:
         await call(Retry(Flaky(ServerFailed("x", status=500)), sleep=broken), REQUEST)
 
 
-async def test_a_subclass_that_does_not_heed_its_cancellation_is_left_behind(
+async def test_a_subclass_that_ignores_its_cancellation_is_left_behind(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_go = anyio.Event()
@@ -323,7 +323,7 @@ class Several(Flaky):
         return GenerateResponse(text="answer", attempts=tries)
 
 
-async def test_the_tries_within_a_try_are_kept() -> None:
+async def test_the_attempts_of_inner_middleware_are_kept() -> None:
     clock = Clock()
     response = await ask(retrying(Several(ServerFailed("both failed", retry_after=3.0)), clock), clock)
     assert [attempt.at for attempt in response.attempts] == pytest.approx([0.0, 0.1, 3.0, 3.1])

@@ -131,7 +131,7 @@ anyio.run(main, sys.argv[1])
 """
 
 
-def test_two_processes_together_never_pass_the_limit(redis: Redis) -> None:
+def test_two_processes_together_never_exceed_the_limit(redis: Redis) -> None:
     command = [sys.executable, "-c", CHILD, redis.url]
     children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
@@ -151,7 +151,7 @@ def test_two_processes_together_never_pass_the_limit(redis: Redis) -> None:
     assert sum(granted) >= 24, "the limit is used: a place is lost only where both reach for the last one"
 
 
-async def test_what_was_taken_elsewhere_is_waited_for(redis: Redis) -> None:
+async def test_a_call_waits_for_room_that_another_process_has_used(redis: Redis) -> None:
     options: dict[str, Any] = {"rate": "3/second", "shared": redis.url, "key": "house"}
     here, there = Limit(ScriptedProvider("a"), **options), Limit(ScriptedProvider("b"), clock=time.time, **options)
     assert here._gate is not there._gate
@@ -163,7 +163,7 @@ async def test_what_was_taken_elsewhere_is_waited_for(redis: Redis) -> None:
     await there.aclose()
 
 
-async def test_tokens_are_counted_together_in_parts(redis: Redis) -> None:
+async def test_tokens_are_counted_together_in_whole_parts(redis: Redis) -> None:
     options: dict[str, Any] = {"tokens": "90k/hour", "shared": redis.url, "key": "house", "max_wait": 0}
     here, there = Limit(ScriptedProvider("a"), **options), Limit(ScriptedProvider("b"), clock=time.time, **options)
     request = GenerateRequest(prompt="x", max_tokens=29_999)
@@ -177,7 +177,7 @@ async def test_tokens_are_counted_together_in_parts(redis: Redis) -> None:
     await there.aclose()
 
 
-async def test_killed_in_the_middle_it_counts_alone_and_comes_back(
+async def test_while_redis_is_down_the_limit_counts_alone(
     redis: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llm_council.middleware._rates._PAUSE", 0.0)
@@ -199,7 +199,7 @@ async def test_killed_in_the_middle_it_counts_alone_and_comes_back(
     await limit.aclose()
 
 
-async def test_a_redis_that_is_lost_is_left_alone_for_a_while(redis: Redis, clock: Any) -> None:
+async def test_a_redis_that_failed_is_not_asked_for_some_seconds(redis: Redis, clock: Any) -> None:
     limit = Limit(ScriptedProvider("yes"), rate="9/hour", shared=redis.url, key="house", clock=clock)
     shared = limit._gate._shared
     assert shared is not None
@@ -220,7 +220,7 @@ async def test_a_redis_that_is_lost_is_left_alone_for_a_while(redis: Redis, cloc
     await limit.aclose()
 
 
-async def test_or_it_refuses(redis: Redis) -> None:
+async def test_when_lost_refuse_fails_the_call(redis: Redis) -> None:
     limit = Limit(ScriptedProvider("yes"), rate="4/hour", shared=redis.url, key="house", when_lost="refuse")
     await call(limit, REQUEST)
     redis.kill()
@@ -230,7 +230,7 @@ async def test_or_it_refuses(redis: Redis) -> None:
     await limit.aclose()
 
 
-async def test_a_silent_redis_does_not_hold_up_the_loop() -> None:
+async def test_a_silent_redis_does_not_block_the_event_loop() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -254,7 +254,7 @@ async def test_a_silent_redis_takes_no_more_than_the_time_of_the_call() -> None:
         await limit.aclose()
 
 
-async def test_neither_key_nor_password_is_seen(redis: Redis) -> None:
+async def test_neither_api_key_nor_password_is_shown(redis: Redis) -> None:
     from llm_council.providers.compatible import OpenAICompatibleProvider
 
     url = redis.url.replace("//", "//user:canary-password@")
@@ -273,13 +273,13 @@ async def test_neither_key_nor_password_is_seen(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "redis", "redis://127.0.0.1:x/0"])
-def test_what_is_no_address_of_a_redis(url: str) -> None:
+def test_an_invalid_redis_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidOption, match="shared: "):
         Limit(ScriptedProvider("x"), rate="1/s", shared=url)
 
 
 @pytest.mark.parametrize("missing", ["limits", "redis"])
-def test_without_the_extra_it_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[redis\]"):
         Limit(ScriptedProvider("x"), rate="1/s", shared="redis://127.0.0.1/0")

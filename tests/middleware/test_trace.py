@@ -96,7 +96,9 @@ async def test_a_call_is_a_span_with_the_conventions_attributes(telemetry: Telem
     assert CANARY not in span.to_json()
 
 
-async def test_calls_are_measured(telemetry: Telemetry, clock: Any, turns: Any) -> None:
+async def test_duration_and_tokens_of_calls_are_recorded_as_metrics(
+    telemetry: Telemetry, clock: Any, turns: Any
+) -> None:
     answer = GenerateResponse(text="x", usage=Usage(input_tokens=7, output_tokens=3))
     traced = Traced(turns("a", answer, RateLimited("no")), clock=clock, **telemetry.options)
     await call(traced, REQUEST)
@@ -111,7 +113,7 @@ async def test_calls_are_measured(telemetry: Telemetry, clock: Any, turns: Any) 
     assert {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "a"}.items() <= labels.items()
 
 
-async def test_a_failure_has_its_type_and_not_its_words(telemetry: Telemetry, turns: Any) -> None:
+async def test_a_failure_has_its_type_and_not_its_message(telemetry: Telemetry, turns: Any) -> None:
     with pytest.raises(RateLimited):
         await call(Traced(turns("a", RateLimited(f"you said {CANARY}", status=429)), **telemetry.options), REQUEST)
     (span,) = telemetry.spans()
@@ -128,7 +130,7 @@ async def test_a_cancellation_ends_the_span(telemetry: Telemetry) -> None:
     assert (span.attributes["error.type"], span.status.status_code) == ("cancelled", trace.StatusCode.UNSET)
 
 
-async def test_content_comes_when_asked_for(telemetry: Telemetry, turns: Any) -> None:
+async def test_content_is_traced_only_when_asked_for(telemetry: Telemetry, turns: Any) -> None:
     request = GenerateRequest(
         messages=[
             Message("system", "Be brief."),
@@ -148,7 +150,7 @@ async def test_content_comes_when_asked_for(telemetry: Telemetry, turns: Any) ->
     ]
 
 
-async def test_a_stream_is_one_span_to_its_end(telemetry: Telemetry) -> None:
+async def test_the_span_of_a_stream_ends_with_the_stream(telemetry: Telemetry) -> None:
     tracer = telemetry.tracers.get_tracer("consumer")
     traced = Traced(ScriptedProvider("one two three"), **telemetry.options)
     async for _ in stream(traced, REQUEST):
@@ -162,7 +164,7 @@ async def test_a_stream_is_one_span_to_its_end(telemetry: Telemetry) -> None:
     assert "gen_ai.client.operation.time_to_first_chunk" in telemetry.points()
 
 
-async def test_a_stream_that_was_left_ends_its_span(telemetry: Telemetry) -> None:
+async def test_closing_a_stream_early_ends_its_span(telemetry: Telemetry) -> None:
     chunks = stream(Traced(ScriptedProvider("one two three"), **telemetry.options), REQUEST)
     await anext(chunks)
     await chunks.aclose()
@@ -170,7 +172,7 @@ async def test_a_stream_that_was_left_ends_its_span(telemetry: Telemetry) -> Non
     assert span.attributes["error.type"] == "cancelled"
 
 
-async def test_spans_are_nested_as_providers_are(telemetry: Telemetry, turns: Any) -> None:
+async def test_spans_are_nested_like_the_providers(telemetry: Telemetry, turns: Any) -> None:
     a = Traced(turns("a", RateLimited("no")), **telemetry.options)
     b = Traced(turns("b"), **telemetry.options)
     outer = Traced(Failover([a, b], name="fast"), **telemetry.options)
@@ -183,7 +185,7 @@ async def test_spans_are_nested_as_providers_are(telemetry: Telemetry, turns: An
         assert whole.parent is None
 
 
-def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[otel\]"):

@@ -100,7 +100,7 @@ async def test_a_run_is_one_trace_of_phases_and_calls(telemetry: Telemetry) -> N
     assert not any(CANARY in span.to_json() for span in spans)
 
 
-async def test_what_fails_is_seen(telemetry: Telemetry) -> None:
+async def test_failures_are_recorded_in_their_spans(telemetry: Telemetry) -> None:
     seats = [
         ScriptedProvider({**SCRIPT, "draft": [ServerFailed(CANARY, status=503), "fine"]}, name="ann"),
         ScriptedProvider({**SCRIPT, "draft": lambda request: ServerFailed(CANARY, status=500)}, name="ben"),
@@ -117,7 +117,7 @@ async def test_what_fails_is_seen(telemetry: Telemetry) -> None:
     assert not any(CANARY in span.to_json() for span in telemetry.exporter.get_finished_spans())
 
 
-async def test_traced_providers_are_below_their_call_and_nothing_is_counted_twice(telemetry: Telemetry) -> None:
+async def test_spans_of_traced_providers_are_children_of_the_call_and_metrics_count_once(telemetry: Telemetry) -> None:
     seat = Traced(ScriptedProvider(SCRIPT, name="ann"), **telemetry.options)
     await council(seat, listeners=[trace_runs(**telemetry.options)]).arun("?", schema=SCHEMA)
     tree = telemetry.tree()
@@ -145,7 +145,7 @@ async def test_a_run_that_is_cancelled_leaves_no_span_open(telemetry: Telemetry,
     assert caplog.text == ""
 
 
-async def test_runs_at_once_have_traces_of_their_own(telemetry: Telemetry) -> None:
+async def test_concurrent_runs_have_separate_traces(telemetry: Telemetry) -> None:
     shared = council(ScriptedProvider(SCRIPT, name="ann"), listeners=[trace_runs(**telemetry.options)])
     async with anyio.create_task_group() as group:
         for _ in range(5):
@@ -167,14 +167,14 @@ def test_streams_and_blocking_runs_are_traced_too(telemetry: Telemetry) -> None:
     assert len(telemetry.tree()["invoke_agent advisor", "draft", "chat"]) == 2
 
 
-def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[otel\]"):
         trace_runs()
 
 
-async def test_a_run_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_run_is_logged_without_tasks_and_answers(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "llm_council.runs")
     seats = [
         ScriptedProvider({**SCRIPT, "draft": [ServerFailed(CANARY), "fine"]}, name="ann"),
