@@ -12,7 +12,7 @@ AGENT, MODE, RECORD, ANSWER = "", "", "", ""
 
 
 def events(text):
-    """Return what the agent that this one plays writes for an answer."""
+    """Return the output for an answer, in the format of the agent that this program imitates."""
     if AGENT == "codex":
         return [
             {"type": "thread.started", "thread_id": "t-1"},
@@ -36,7 +36,7 @@ def events(text):
 
 
 def pieces(text):
-    """Return what it writes for a piece of an answer."""
+    """Return the output for a piece of an answer."""
     if AGENT == "codex":
         return [{"type": "item.completed", "item": {"type": "agent_message", "text": text}}]
     if AGENT == "claude":

@@ -1,4 +1,4 @@
-"""Command-line agents that misbehave as they are told, as programs on a PATH of their own."""
+"""Command-line agents with a chosen misbehaviour, as programs on a separate PATH."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SOURCE = Path(__file__).with_name("fault_agent_program.py")
 
 
 class Scene:
-    """A folder of programs, and what they saw."""
+    """A folder of programs, and records of their calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class Scene:
             place.mkdir()
 
     def program(self, agent: str, mode: str = "", answer: str = "42", *, at: Path | None = None) -> Path:
-        """Write an agent that behaves so; an empty answer repeats the prompt."""
+        """Write an agent with this behaviour; an empty answer repeats the prompt."""
         path = (at or self.bin) / agent
         told = (agent, mode, str(self.folder / f"seen-{agent}"), answer)
         source = _SOURCE.read_text().replace('"", "", "", ""', repr(told)[1:-1])
@@ -52,21 +52,21 @@ class Scene:
         return path
 
     def make(self, agent: str, mode: str = "", answer: str = "42", **options: Any) -> CommandLineProvider:
-        """Return the provider of an agent that behaves so."""
+        """Return the provider of an agent with this behaviour."""
         self.program(agent, mode, answer)
         return CLASSES[agent](**options)
 
     def seen(self, agent: str) -> list[dict[str, Any]]:
-        """Return what the calls of an agent saw."""
+        """Return the records of an agent's calls."""
         return [json.loads(path.read_text()) for path in sorted(self.folder.glob(f"seen-{agent}.[0-9]*"))]
 
     def forget(self, agent: str) -> None:
-        """Remove what the calls of an agent saw, and its programs."""
+        """Remove the records of an agent's calls, and its programs."""
         for path in (*self.folder.glob(f"seen-{agent}.[0-9]*"), self.bin / agent):
             path.unlink()
 
     def hanging(self, agent: str) -> list[int]:
-        """Return the processes of an agent that hangs; none as long as it does not."""
+        """Return the processes of an agent that hangs; empty before it does."""
         path = self.folder / f"seen-{agent}.hanging"
         return [int(word) for word in path.read_text().split()] if path.exists() else []
 
@@ -87,7 +87,7 @@ class Scene:
 
 
 def await_death(pids: Iterable[int]) -> None:
-    """Wait until processes are gone; a zombie, which awaits its parent's look, is."""
+    """Wait until processes have ended; a zombie has."""
     ends = time.monotonic() + LONG
     waiting = list(pids)
     assert waiting
@@ -103,7 +103,7 @@ def _is_dead(pid: int) -> bool:
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """Give programs a PATH, a home and a folder for temporary files; none of these is left behind."""
+    """Yield a folder with a PATH, a home and a folder for temporary files, which must be empty at the end."""
     made = Scene(tmp_path)
     monkeypatch.setenv("PATH", f"{made.bin}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(made.home))
@@ -117,6 +117,6 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
 @pytest.fixture(params=list(CLASSES))
 def agent(request: pytest.FixtureRequest) -> str:
-    """Name each agent."""
+    """Return the name of each agent."""
     name: str = request.param
     return name

@@ -1,4 +1,4 @@
-"""How Anthropic and Google spell, each at its own address and on Vertex AI."""
+"""The formats of Anthropic and Google, each at its own address and on Vertex AI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search for the planted keys: in all that a test made the library say, wherever it was said."""
+"""The search for the planted keys in everything that a test made the library show or write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST = 60  # of each kind that a test made are looked at, the newest: a loop mak
 
 
 class Watch:
-    """Errors, events, results, logs and files of one test; what libraries print when they are told to debug, too."""
+    """Errors, events, results, logs and files of one test, and the debug output of libraries."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         watching[:] = [self]
@@ -65,17 +65,17 @@ class Watch:
         root.addHandler(self._handler)
 
     def forget(self) -> None:
-        """Let go of what was told, for a test of what is held."""
+        """Drop the collected texts, for a test of references."""
         self.errors.clear()
         self.told.clear()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop collecting."""
         watching.clear()
         logging.getLogger().removeHandler(self._handler)
 
     def shows(self) -> Iterator[tuple[str, str]]:
-        """Yield all that was told, with where it was."""
+        """Yield every collected text, with its place."""
         yield "the logs", self.logs.getvalue()
         for error in self.errors[-MOST:]:
             yield from said_by(error)
@@ -92,7 +92,7 @@ class Watch:
 
 
 def said_by(error: BaseException) -> Iterator[tuple[str, str]]:
-    """Yield all that an error shows, with where it was."""
+    """Yield every text that an error shows, with its place."""
     with suppress(TypeError, AttributeError, pickle.PicklingError):  # its cause may be an exception of a test's own
         yield "a pickled error", pickle.dumps(error).decode("latin-1")
         yield "a copied error", repr(vars(copy.deepcopy(error)))
@@ -117,7 +117,7 @@ def _shown(value: object) -> str:
 
 
 def look(shown: Iterator[tuple[str, str]]) -> None:
-    """Find the keys nowhere."""
+    """Assert that no text contains one of the keys."""
     for where, text in shown:
         for key in (KEY, TOKEN):
             assert key not in text, f"the key is in {where}: {text[max(0, text.index(key) - 300) :][:600]}"

@@ -1,4 +1,4 @@
-"""How each vendor spells an answer, a stream, a refusal and an error: written out here, not taken from our codecs."""
+"""Each vendor's format of answers, streams, refusals and errors, written by hand and not by our codecs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How OpenAI spells, by both of its APIs, and AI21, which spells as OpenAI does."""
+"""The formats of both APIs of OpenAI, and of AI21, which uses OpenAI's."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def responses_pieces(texts: Sequence[str]) -> list[bytes]:
 
 
 def responses_end(finish: str) -> list[bytes]:
-    """End a stream; the reply within says nothing of the text again, as that of some servers."""
+    """Return the end of a stream; its final response does not repeat the text, as with some servers."""
     reply = {**responses_reply("", finish), "output": []}
     return [named({"type": f"response.{reply['status']}", "sequence_number": 9, "response": reply})]
 

@@ -1,4 +1,4 @@
-"""How Ollama, Cohere and Replicate spell."""
+"""The formats of Ollama, Cohere and Replicate."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def replicate_event(kind: str, text: str) -> bytes:
 
 
 def replicate_around(method: str, path: str, origin: str) -> bytes | None:
-    """Create the prediction whose stream is asked for, show it when it has ended, and take its cancellation."""
+    """Answer the requests around a stream: create the prediction, show it once it has ended, cancel it."""
     if method == "GET":
         return compact(replicate_reply("fine")) if "/predictions/" in path else None
     if path.endswith("/cancel"):

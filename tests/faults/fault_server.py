@@ -1,4 +1,4 @@
-"""A server that misbehaves byte by byte, on real sockets, and counts what it sees."""
+"""A server on real sockets whose misbehaviour is given byte by byte, and which records the requests."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Wire:
     """The server's end of one connection.
 
     Attributes:
-        around: answers with JSON the requests beside the one that a fault is for: method, path, origin; they count for
-            nothing.
+        around: returns the JSON for requests other than the one under test, from method, path and origin; these are
+            not recorded.
     """
 
     def __init__(self, server: FaultServer, sock: socket.socket) -> None:
@@ -38,7 +38,7 @@ class Wire:
         self._buffer = b""
 
     def request(self) -> bytes:
-        """Read one whole request; empty when the client has gone."""
+        """Read one whole request; empty if the client has closed the connection."""
         while whole := self._request():
             method, path, _ = whole.split(b" ", 2)
             body = self.around(method.decode(), path.decode(), self.server.url.removesuffix("/v1/chat"))
@@ -83,7 +83,7 @@ class Wire:
         self.sock.close()
 
     def see_close(self, timeout: float = 10.0) -> None:
-        """Wait until the client closes, and note it."""
+        """Wait until the client closes the connection, and record it."""
         self.sock.settimeout(timeout)
         try:
             while self.sock.recv(65536):
@@ -98,29 +98,29 @@ class Wire:
 
     @staticmethod
     def ok(body: bytes = b'{"ok":true}', *headers: bytes) -> bytes:
-        """Return a good reply."""
+        """Return a valid reply."""
         lines = (b"HTTP/1.1 200 OK", b"Content-Type: application/json", b"Content-Length: %d" % len(body), *headers)
         return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
     def keep_answering(self, reply: bytes | None = None) -> None:
-        """Give a good reply to every request."""
+        """Send a valid reply to every request."""
         while self.request():
             self.send(reply or self.ok())
 
     def answer(self, *parts: bytes, pause: float = 0.0) -> None:
-        """Give these bytes for one request, then FIN."""
+        """Send these bytes for one request, then FIN."""
         self.request()
         self.send(*parts, pause=pause)
 
     def answer_and_reset(self, *parts: bytes) -> None:
-        """Give these bytes for one request, then RST."""
+        """Send these bytes for one request, then RST."""
         self.request()
         self.send(*parts)
         time.sleep(0.1)  # RST drops what the client has not read yet
         self.reset()
 
     def answer_and_wait(self, *parts: bytes) -> None:
-        """Give these bytes for one request, then nothing until the client closes."""
+        """Send these bytes for one request, then nothing until the client closes the connection."""
         self.request()
         try:
             self.send(*parts)

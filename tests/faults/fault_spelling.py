@@ -1,4 +1,4 @@
-"""What a vendor's spelling of an answer, a stream, a refusal and an error consists of."""
+"""The description of a vendor's format: answers, streams, refusals and errors."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ def named(value: dict[str, Any]) -> bytes:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Dialect:
-    """One vendor, by one of its APIs.
+    """One API of a vendor.
 
     Attributes:
-        id: what it is called here.
-        title: what it is called in the table.
-        name: the provider's.
-        kin: the id of the dialect whose refusals it has.
-        cls: its class.
-        options: what its class is given beside the bench's own options.
-        model: the model that is asked.
-        reply: a whole answer's JSON, from a text or whatever stands in its place.
+        id: the id in tests and in ``unlike``.
+        title: the name in the table.
+        name: the name of the provider.
+        kin: the id of the dialect whose refusals it shares.
+        cls: the class of the provider.
+        options: arguments of the class in addition to those of the bench.
+        model: the model of the requests.
+        reply: the JSON of a whole answer, from a text or any value in its place.
         pieces: the frames of a stream up to its end, from the pieces of a text.
         end: the frames that end a stream.
         cut_end: the frames that end a stream whose answer reached its limit.
         refusal: the JSON of a refusal: status, machine code or None, message.
         broken: the frame of an error in the middle of a stream: the vendor is overloaded.
-        news: a frame of a stream that nobody knows; empty where all are known.
-        finished: a whole answer's JSON, from a text and a finish reason.
-        cut: the finish reason of an answer that reached its limit; empty where the vendor has none.
-        filtered: that of an answer that was withheld.
-        empties: replies that hold no answer.
+        news: a frame of a stream with an unknown event; empty if the vendor cannot have one.
+        finished: the JSON of a whole answer, from a text and a finish reason.
+        cut: the finish reason of an answer that reached its limit; empty if the vendor has none.
+        filtered: the finish reason of an answer that was withheld.
+        empties: replies that contain no answer.
         misfits: replies in which something has the wrong type.
         ndjson: whether streams are lines of JSON.
-        once: whether a request that may have arrived is not made again, since it may be paid for.
-        around: the JSON for requests beside the one that a fault is for: method, path, origin; None for that one.
+        once: True if a request that may have arrived is not sent again, because it may be billed.
+        around: returns the JSON for requests other than the one under test, from method, path and origin; None for it.
     """
 
     id: str
@@ -80,7 +80,7 @@ class Dialect:
     around: Callable[[str, str, str], bytes | None] = lambda method, path, origin: None
 
     def make(self, url: str, *, api_key: str | None, **options: Any) -> Any:
-        """Make a provider; Google's cloud takes a token in place of a key."""
+        """Return a provider; on Google's cloud, with a token in place of a key."""
         if self.name == "vertex":
             options["credentials"] = None if api_key is None else Signed(api_key)
         else:
@@ -119,4 +119,4 @@ class Signed:
         headers["authorization"] = f"Bearer {self._token}"
 
     def refresh(self, request: Any) -> None:
-        """There is no other token."""
+        """Keep the token."""
