@@ -214,8 +214,8 @@ def _scope_of(attempts: _CallAttempts, deadline: CallDeadline) -> call_context.R
 def invalid_answer(response: GenerateResponse) -> CouncilError | None:
     """Return the error of an answer that a council cannot use although other callers can; None for a usable one.
 
-    ``returns.checked`` has already refused what is no answer for any caller. A draft, a review or a result must in
-    addition be whole, and hold more than the model's thinking.
+    ``returns.require_answer`` has already refused what is no answer for any caller. A draft, a review or a result must
+    also be complete, and hold more than the model's thinking.
     """
     text = response.text or ""
     facts: dict[str, Any] = {"request_id": response.request_id, "attempts": response.attempts}

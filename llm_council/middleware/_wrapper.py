@@ -26,7 +26,7 @@ class Wrapper(ProviderAdapter):
         inner: the provider.
     """
 
-    # A subclass sets ``_bounded_within`` if it awaits nothing but calls that end within the time of its own call.
+    # A subclass sets ``_keeps_time_limits`` if it awaits nothing but calls that end within the time of its own call.
     _makes_several_calls = False  # True if one call of it, or of a provider inside, makes several
     _retries = False  # True if it, or a provider inside, repeats failed calls
 

@@ -40,8 +40,8 @@ class Balance(ProviderGroup):
 
     name = "balance"
 
-    _heeds_cancellation = True
-    _bounded_within = True
+    _is_own_middleware = True
+    _keeps_time_limits = True
 
     def __init__(
         self,

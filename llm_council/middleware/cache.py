@@ -53,7 +53,7 @@ class Cached(Wrapper):
         clock: returns seconds since the epoch.
     """
 
-    _heeds_cancellation = True
+    _is_own_middleware = True
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class Failover(ProviderGroup):
 
     name = "failover"
 
-    _heeds_cancellation = True
+    _is_own_middleware = True
     _makes_several_calls = True
 
     def __init__(

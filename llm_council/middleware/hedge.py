@@ -52,8 +52,8 @@ class Hedge(Wrapper):
         hedged: number of second calls so far.
     """
 
-    _heeds_cancellation = True
-    _bounded_within = True
+    _is_own_middleware = True
+    _keeps_time_limits = True
     _makes_several_calls = True
 
     def __init__(

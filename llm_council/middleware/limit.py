@@ -61,8 +61,8 @@ class Limit(Wrapper):
         sleep: waits for a number of seconds.
     """
 
-    _heeds_cancellation = True
-    _bounded_within = True
+    _is_own_middleware = True
+    _keeps_time_limits = True
 
     def __init__(
         self,

@@ -34,8 +34,8 @@ class Logged(Wrapper):
         clock: returns monotonic seconds.
     """
 
-    _heeds_cancellation = True
-    _bounded_within = True
+    _is_own_middleware = True
+    _keeps_time_limits = True
 
     def __init__(
         self,

@@ -22,8 +22,8 @@ class Pinned(Wrapper):
         model: the vendor's name of the model.
     """
 
-    _heeds_cancellation = True
-    _bounded_within = True
+    _is_own_middleware = True
+    _keeps_time_limits = True
 
     def __init__(self, inner: ProviderAdapter, model: str) -> None:
         super().__init__(inner)

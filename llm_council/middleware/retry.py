@@ -42,8 +42,8 @@ class Retry(Wrapper):
         rng: the source of jitter.
     """
 
-    _heeds_cancellation = True
-    _bounded_within = True
+    _is_own_middleware = True
+    _keeps_time_limits = True
     _makes_several_calls = True
     _retries = True
 

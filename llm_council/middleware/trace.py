@@ -35,8 +35,8 @@ class Traced(Wrapper):
         MissingDependency: OpenTelemetry is not installed.
     """
 
-    _heeds_cancellation = True
-    _bounded_within = True
+    _is_own_middleware = True
+    _keeps_time_limits = True
 
     def __init__(
         self,

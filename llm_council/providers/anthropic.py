@@ -103,7 +103,7 @@ class AnthropicProvider(HttpProvider):
         if client is not None:  # it signs for itself: a key of the environment's is not sent beside
             self._key = self._bad_key = None
         if by_sdk:
-            self._moves = SdkTransport(client, self.base_url)
+            self._http_transport = SdkTransport(client, self.base_url)
         self._by_profile: dict[int, tuple[ModelProfile, MessagesOptions]] = {}
 
     def headers(self) -> dict[str, str]:
@@ -115,9 +115,9 @@ class AnthropicProvider(HttpProvider):
             said[self._key_header] = f"Bearer {key}" if self._key_header.lower() == "authorization" else key
         return {**{name: value for name, value in self._said.items() if name not in names}, **said}
 
-    def _besides(self) -> tuple[object, ...]:
+    def _identity_extras(self) -> tuple[object, ...]:
         spoken = self._spoken
-        return *super()._besides(), self._said, spoken.max_tokens, spoken.body
+        return *super()._identity_extras(), self._said, spoken.max_tokens, spoken.body
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         asked, told = await super()._prepared(request)

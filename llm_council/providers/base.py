@@ -1,7 +1,8 @@
-"""The one import that the author of a provider needs, and the one door through which every provider is called.
+"""The one module that the author of a provider imports, and the functions through which every provider is called.
 
-An author subclasses ``ProviderAdapter``, names it, says what it can do and writes ``async def generate``. Callers go
-through ``call``, ``stream`` and ``examine``: these bound the time, fit the request, and type what is raised.
+An author subclasses ``ProviderAdapter``, sets ``name`` and ``capabilities``, and writes ``async def generate``. Callers
+use ``call``, ``stream`` and ``examine``. These limit the time, fit the request, check the answer, and map what the
+adapter raises to typed errors.
 """
 
 from __future__ import annotations
@@ -106,18 +107,18 @@ __all__ = [
 __all__ += ["ApiError", "MalformedReply", "MissingCredentials", "RateLimited", "ServerFailed"]  # what authors raise
 
 GenerateResult: TypeAlias = GenerateResponse | AsyncIterator[GenerateResponse]
-"""What ``generate`` may return; the items of an iterator are deltas, the last may carry only facts."""
+"""What ``generate`` may return. The items of an iterator are deltas; the last one may have no text."""
 
 
 class ProviderAdapter(_runtime.Closing):
-    """What answers a ``GenerateRequest``. One instance serves concurrent calls, in any number of event loops.
+    """Base of all providers. One instance serves concurrent calls, in any number of event loops.
 
-    A subclass sets ``name`` and ``capabilities`` and writes ``generate``; it may write ``stream``, ``supports``,
-    ``doctor`` and ``aclose``. Its ``__init__`` is its own: nothing here needs ``super().__init__()``.
+    A subclass sets ``name`` and ``capabilities`` and writes ``generate``. It may override ``stream``, ``supports``,
+    ``doctor`` and ``aclose``. Its ``__init__`` need not call ``super().__init__()``.
 
     Attributes:
-        name: the name by which the provider is asked for; letters, digits, ``-``, ``_`` and ``.``.
-        capabilities: what it can do; requests are fitted to that.
+        name: the provider's name; letters, digits, ``-``, ``_`` and ``.``.
+        capabilities: what the provider can do; requests are fitted to it.
     """
 
     name: ClassVar[str]
@@ -130,60 +131,64 @@ class ProviderAdapter(_runtime.Closing):
         """Answer a request, which has been fitted to ``capabilities``.
 
         Args:
-            request: what is asked. With ``stream`` set, an async iterator over deltas may be returned.
+            request: the request. If its ``stream`` is set, the method may return an async iterator of deltas.
 
         Returns:
-            The answer, or an async iterator over its pieces; a string will do too.
+            The answer: a response, a string, or an async iterator of its pieces.
         """
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
-        """Yield the answer as it arrives; here, whatever ``generate`` returns for a request with ``stream`` set."""
+        """Yield the answer as it arrives; by default, what ``generate`` returns for a request with ``stream`` set."""
         asked = attrs.evolve(request, stream=True) if self.capabilities.streaming else request
-        async with aclosing(returns.pieces(self.generate, asked)) as pieces:
+        async with aclosing(returns.iterate(self.generate, asked)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def supports(self, capability: str) -> bool:
-        """Tell whether the provider can do something; an unknown word is no."""
+        """Return True if the provider has a capability; False for an unknown word."""
         return self.supports_capability(capability)
 
     def supports_capability(self, capability: str) -> bool:
-        """Tell whether ``capabilities`` has a word, such as ``"tool_use"``; an unknown one is no."""
+        """Return True if ``capabilities`` has a word such as ``"tool_use"``; False for an unknown word."""
         return self.capabilities.has(capability)
 
     async def doctor(self, *, deep: bool = False) -> DoctorResult:
         """Check the provider's health.
 
         Args:
-            deep: make a real call too, which may cost money.
+            deep: also make a real call, which may cost money.
         """
         if not deep:
             return DoctorResult(ok=True, message=f"{self.name} can be made; whether it answers was not asked")
         return await try_out(self)
 
     def check(self) -> None:
-        """Refuse to start what cannot work, without any I/O: a key that is not set, an extra that is not installed.
+        """Check without I/O that the provider can be called: its key is set, its extra is installed.
 
         Raises:
-            ConfigurationError: it says what is missing, and what to do.
+            ConfigurationError: something is missing; the message names the remedy.
         """
 
     def _profile_of(self, model: str | None) -> ModelProfile | None:
-        """Return what is known of a model of this provider; None leaves a request's knobs as they are."""
+        """Return the facts about a model of this provider; None leaves a request's parameters as they are."""
         return None
 
     def cache_identity(self) -> str:
-        """Return what tells the answers of two providers apart: never a secret, equal in every process."""
+        """Return a key for caches that is the same in every process, and holds no secret.
+
+        Two providers that may answer one request differently have different keys.
+        """
         return f"{type(self).__module__}.{type(self).__qualname__}:{self.name}"
 
     def account_identity(self) -> str | None:
-        """Return what tells two accounts at a vendor apart, never a secret; None where there is no account."""
+        """Return a key for the account at the vendor, which holds no secret; None if there is no account."""
         return None
 
     async def _get_client(self) -> AsyncClient:
         """Return an ``httpx.AsyncClient`` for the running event loop; it is closed with the loop or by ``aclose``.
 
-        It has no timeout but for connecting, since the call's deadline rules; no redirects; bounded bodies.
+        It limits only the time to connect, since the call has a deadline of its own. It follows no redirects, and
+        limits the size of a reply.
         """
         return await per_loop.get(self, "client", transports.new_client, transports.AsyncClient.aclose)
 
@@ -194,28 +199,28 @@ class ProviderAdapter(_runtime.Closing):
     # --- blocking twins: generated by tools.generate_sync ---
     # through: generate=call, stream=stream, doctor=examine
     def generate_sync(self, request: GenerateRequest) -> GenerateResponse:
-        """Ask a provider, and return one whole answer.
+        """Call a provider, and return its whole answer.
 
         The blocking twin of ``generate``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.call(call, self, request)
 
     def stream_sync(self, request: GenerateRequest) -> _runtime.BlockingStream[GenerateChunk]:
-        """Ask a provider, and yield the answer as it arrives.
+        """Call a provider, and yield its answer as it arrives.
 
         The blocking twin of ``stream``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.iterate(stream, self, request)
 
     def supports_sync(self, capability: str) -> bool:
-        """Tell whether the provider can do something; an unknown word is no.
+        """Return True if the provider has a capability; False for an unknown word.
 
         The blocking twin of ``supports``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.call(self.supports, capability)
 
     def doctor_sync(self, *, deep: bool = False) -> DoctorResult:
-        """Check a provider's health, whatever its ``doctor`` does; a failure is a result, not an error.
+        """Check a provider's health. A failure is a result, not an error, whatever the provider's ``doctor`` does.
 
         The blocking twin of ``doctor``; it raises ``InsideEventLoopError`` in a running event loop.
         """
@@ -235,19 +240,19 @@ class ProviderAdapter(_runtime.Closing):
 async def call(
     adapter: ProviderAdapter, request: GenerateRequest, *, deadline: float | None = None
 ) -> GenerateResponse:
-    """Ask a provider, and return one whole answer.
+    """Call a provider, and return its whole answer.
 
     Args:
         adapter: the provider.
-        request: what is asked.
-        deadline: most seconds from now; the request's and the run's own limits hold beside it.
+        request: the request.
+        deadline: a time limit in seconds from now, beside those of the request and of the run.
 
     Returns:
-        The answer: never empty, with what was changed in the request in ``adjustments``.
+        The answer, which is never empty. Its ``adjustments`` report what was changed in the request.
 
     Raises:
-        ProviderError: the call failed; ``AdapterFailed`` for whatever an adapter raises of its own.
-        ConfigurationError: the call is wrong, a key is missing; nothing was sent.
+        ProviderError: the call failed; ``AdapterFailed`` for an exception of the adapter's own.
+        ConfigurationError: the call is invalid, or a key is missing; nothing was sent.
     """
     if is_own_middleware(adapter):
         return await _passed_on(adapter, request, deadline)
@@ -258,14 +263,14 @@ async def call(
         _refuse_other_than_request(request)
         fitted, adjustments = fitting.fit_for(adapter, adapter.generate, request)
         seconds = seconds_for(adapter, request, deadline)
-        core = partial(returns.whole, adapter.generate, fitted, arrived)
+        core = partial(returns.collect, adapter.generate, fitted, arrived)
         if is_cancellable(adapter.generate):
             response = await run_inline(core, seconds, name)
         else:
             response = await DetachedCall(core, name).run(seconds)
-        response = returns.checked(response, name=name)
+        response = returns.require_answer(response, name=name)
     except CouncilError as error:
-        error_mapping.tell(error, name, request, began, partial(returns.text_of, arrived))
+        error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise
     missed = fitting.missed(request, response, adjustments)
     elapsed = time.monotonic() - began
@@ -278,30 +283,31 @@ async def call(
 
 
 async def _passed_on(adapter: ProviderAdapter, request: GenerateRequest, deadline: float | None) -> GenerateResponse:
-    """Ask a middleware of our own, in place: what it holds comes through the door, which fits and checks."""
+    """Call a middleware of ours. The providers that it wraps are reached through ``call``, which fits and checks."""
     began = time.monotonic()
     try:
         _refuse_other_than_request(request)
         seconds = seconds_for(adapter, request, deadline)
-        # Who only passes a call on leaves its time to those it asks: a scope of its own would cost more than its work.
-        bounded = deadline is None and "_bounded_within" in vars(type(adapter))
+        # A middleware that only passes the call on needs no limit: the call that it makes has the same one.
+        bounded = deadline is None and "_keeps_time_limits" in vars(type(adapter))
         with nullcontext() if bounded else anyio.move_on_after(seconds):
             try:
                 return await adapter.generate(request)  # type: ignore[return-value]
-            except Exception as exc:  # noqa: BLE001 - its clock, its store or its listener may be somebody's
+            except Exception as exc:  # noqa: BLE001 - a clock, a store or a listener of the caller's may raise anything
                 raise error_mapping.error_for_caller(exc)  # noqa: B904 - it has a cause of its own
         raise timeout_error(_name(adapter), seconds)
     except CouncilError as error:
-        error_mapping.tell(error, adapter.name, request, began, None)
+        error_mapping.annotate(error, adapter.name, request, began, None)
         raise
 
 
 async def stream(
     adapter: ProviderAdapter, request: GenerateRequest, *, deadline: float | None = None
 ) -> AsyncGenerator[GenerateChunk, None]:
-    """Ask a provider, and yield the answer as it arrives.
+    """Call a provider, and yield its answer as it arrives.
 
-    Closing it early ends the call. Arguments and errors are those of ``call``; ``partial`` has what came before one.
+    Closing the iterator early ends the call. Arguments and errors are those of ``call``; an error's ``partial`` holds
+    the text that came before it.
     """
     began = time.monotonic()
     name = _name(adapter)
@@ -311,11 +317,11 @@ async def stream(
         fitted, adjustments = fitting.fit_for(adapter, adapter.stream, request)
         seconds = seconds_for(adapter, request, deadline)
         pieces: AsyncIterator[GenerateChunk]
-        if is_cancellable(adapter.stream):  # it keeps its own limits, and learns of ours by the request
+        if is_cancellable(adapter.stream):  # it keeps its own time limits; the request carries a further one
             asked = fitted if deadline is None else copy_with(fitted, timeout_seconds=seconds)
-            pieces = returns.pieces(adapter.stream, asked)
+            pieces = returns.iterate(adapter.stream, asked)
         else:
-            pieces = BoundedStream(returns.pieces(adapter.stream, fitted), seconds, name)
+            pieces = BoundedStream(returns.iterate(adapter.stream, fitted), seconds, name)
         with fallback_for(name, seconds):
             async with aclosing(pieces):
                 while True:
@@ -326,29 +332,30 @@ async def stream(
                     except BaseException as exc:  # noqa: BLE001 - an author's adapter may raise anything
                         raise error_mapping.error_for_caller(exc)  # noqa: B904 - it has a cause of its own
                     if not arrived:
+                        # Adjustments come with the vendor's first piece. A retry before it would repeat them.
                         if piece == GenerateChunk(adjustments=piece.adjustments):
                             adjustments += piece.adjustments
-                            continue  # they come with the vendor's first piece: a retry before that would repeat them
+                            continue
                         if adjustments:
                             piece = attrs.evolve(piece, adjustments=adjustments + piece.adjustments)
                     arrived.append(piece)
                     yield piece
-        response = returns.checked(returns.joined(arrived), name=name)
+        response = returns.require_answer(returns.join_chunks(arrived), name=name)
         missed = fitting.missed(request, response)
         if missed:
             yield GenerateChunk(adjustments=missed)
     except CouncilError as error:
-        error_mapping.tell(error, name, request, began, partial(returns.text_of, arrived))
+        error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise
 
 
 async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: float | None = None) -> DoctorResult:
-    """Check a provider's health, whatever its ``doctor`` does; a failure is a result, not an error.
+    """Check a provider's health. A failure is a result, not an error, whatever the provider's ``doctor`` does.
 
     Args:
         adapter: the provider.
-        deep: make a real call too, which may cost money.
-        deadline: most seconds; None is 15, or 120 when deep.
+        deep: also make a real call, which may cost money.
+        deadline: a time limit in seconds; None is 15, or 120 for a deep check.
     """
     began, seconds = time.monotonic(), (120.0 if deep else 15.0) if deadline is None else deadline
     try:
@@ -379,7 +386,7 @@ async def _ask_doctor(adapter: ProviderAdapter, *, deep: bool) -> Any:
 
 
 async def try_out(adapter: ProviderAdapter) -> DoctorResult:
-    """Make a call of the kind that a run makes, as short as it goes."""
+    """Make a short call of the kind that a run makes, and return its result."""
     asked, began = GenerateRequest(prompt="Answer with the one word: ready", max_tokens=256), time.monotonic()
     response = await call(adapter, asked)
     latency, model = (time.monotonic() - began) * 1000, response.model

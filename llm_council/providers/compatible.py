@@ -1,4 +1,4 @@
-"""Any server that speaks one of OpenAI's dialects: a hosted gateway, a house's own, a local engine."""
+"""The provider for any server that speaks one of OpenAI's dialects: a gateway, a company's server, a local engine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OpenAICompatibleProvider(HttpProvider):
 
         OpenAICompatibleProvider(name="gateway", base_url="https://llm.example.com/v1", default_model="house-70b")
 
-    A subclass that differs in facts sets class attributes; one that differs in more overrides a hook: ``headers()``,
+    A subclass sets class attributes for facts, and overrides hooks for behaviour: ``headers()``,
     ``build_payload(request)``, ``parse_response(data)``::
 
         class Gateway(OpenAICompatibleProvider):
@@ -45,33 +45,33 @@ class OpenAICompatibleProvider(HttpProvider):
                 return {**super().build_payload(request), "tenant": "research"}
 
     Args:
-        name: the name of this instance; None is the class's.
-        base_url: where it is reached; None takes ``BASE_URL_ENV``'s variable, else ``BASE_URL``. HTTPS, or HTTP on a
+        name: the name of this instance; None takes that of the class.
+        base_url: the address; None reads the variable ``BASE_URL_ENV``, else takes ``BASE_URL``. HTTPS, or HTTP on a
             loopback address.
-        api_key: the key, or ``"${VARIABLE}"``; None takes ``API_KEY_ENV``'s variable. It is read now, sent in a header
-            to this address and nowhere else.
+        api_key: the key, or ``"${VARIABLE}"``; None reads the variable ``API_KEY_ENV``. It is read now, and sent in a
+            header to this address only.
         default_model: the model for requests that name none.
-        headers: further headers; those whose names speak of keys or tokens are treated as secrets.
-        transport: how bytes are moved: a ``Transport``, or an ``httpx.AsyncClient``, httpx transport or
+        headers: further headers; one whose name contains "key", "token" or the like is treated as a secret.
+        transport: a ``Transport``, or an ``httpx.AsyncClient``, httpx transport or
             ``requests.Session`` of your own, which is not closed here.
-        timeout: bounds on single waits.
-        limits: bounds on sizes.
-        profile: what its models take, as a ``ModelProfile`` or a mapping of its fields; None looks it up.
-        extra_body: fields of the server's own that every request carries; a request's ``extra`` wins over them.
-        api: ``"chat"`` (``/chat/completions``) or ``"responses"`` (``/responses``); None takes the class's own choice,
-            which is chat everywhere but at OpenAI's own address.
-        allow_http: take a plain ``http://`` address that is not loopback; keys and prompts can then be read on the way.
+        timeout: time limits of single waits.
+        limits: limits on sizes.
+        profile: what its models accept, as a ``ModelProfile`` or a mapping of its fields; None looks it up by model.
+        extra_body: further fields of every request's body; a request's ``extra`` wins over them.
+        api: ``"chat"`` (``/chat/completions``) or ``"responses"`` (``/responses``); None leaves it to the class,
+            which takes chat everywhere but at OpenAI's own address.
+        allow_http: accept a plain ``http://`` address that is not loopback; others can then read keys and prompts.
 
     Attributes:
-        BASE_URL: the address, up to and without ``/chat/completions``.
-        BASE_URL_ENV: the variable that sets another one.
-        API_KEY_ENV: the variable of the key; None takes a key only where one is passed.
-        NEEDS_KEY: whether a call without a key is refused before it is sent.
+        BASE_URL: the address without ``/chat/completions``.
+        BASE_URL_ENV: the environment variable that sets another address.
+        API_KEY_ENV: the environment variable of the key; None takes a key only by argument.
+        NEEDS_KEY: True refuses a call without a key before it is sent.
         DEFAULT_MODEL: the model for requests that name none.
-        IDEMPOTENCY_HEADER: the header for a request's idempotency key, where the server takes one.
-        SERVES_WHAT_IT_LISTS: the server lists exactly what it serves: its first model is the default, and ``doctor``
-            misses one that is not listed.
-        CHAT: in what the server's dialect differs, where no profile says it.
+        IDEMPOTENCY_HEADER: the header for a request's idempotency key, if the server accepts one.
+        SERVES_WHAT_IT_LISTS: True if the server lists exactly the models it serves: the first is the default, and
+            ``doctor`` reports a default model that is not listed.
+        CHAT: how the server's dialect differs, apart from what profiles say about models.
     """
 
     name = "openai-compatible"
@@ -111,27 +111,25 @@ class OpenAICompatibleProvider(HttpProvider):
         )
         self._extra_body = as_dict(extra_body)
         self._api = None if api is None else _api(api)
-        self._spoken: dict[int, tuple[ModelProfile, ChatOptions]] = {}
-        self._without_stops: dict[int, tuple[ModelProfile, ModelProfile]] = {}
 
-    def _besides(self) -> tuple[object, ...]:
-        return *super()._besides(), self._extra_body, self._api
+    def _identity_extras(self) -> tuple[object, ...]:
+        return *super()._identity_extras(), self._extra_body, self._api
 
     def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
-        """Return the JSON body of a request, which has its model and has been fitted; override to change it.
+        """Return the JSON body of a fitted request with its model; override to change it.
 
-        What a stream needs beside it (``stream``, ``stream_options``) is there when ``request.stream`` is set.
+        If ``request.stream`` is set, the body has ``stream`` and ``stream_options`` too.
         """
         if self._api_of(request.model) is Api.RESPONSES:
             return responses.encode_request(request, self._responses_options(self._profile_of(request.model)))
         return encode_request(request, self._options(request))
 
     def parse_response(self, data: Any) -> GenerateResponse:
-        """Return the answer in a whole reply's JSON; override to read what the server adds. Streams do not come here.
+        """Return the response in a whole reply's JSON; override to read what the server adds. Not called for streams.
 
         Raises:
             ApiError: the reply holds an error.
-            MalformedReply: it is no reply of this dialect.
+            MalformedReply: it is not a reply of this dialect.
         """
         if isinstance(data, dict) and _is_response(data):
             return responses.decode_response(data, ResponsesOptions(vendor=self.CHAT.vendor))
@@ -157,47 +155,40 @@ class OpenAICompatibleProvider(HttpProvider):
         return ChatStream(self._options(request), self._limits, request_id=head.request_id)
 
     def _api_of(self, model: str | None) -> Api:
-        """Return by which API a model is spoken to."""
+        """Return the API to use for a model."""
         return self._api or Api.CHAT
 
     def _profile_of(self, model: str | None) -> ModelProfile:
         profile = super()._profile_of(model)
         if self._api_of(model) is Api.CHAT or not profile.stop:
             return profile
-        known = self._without_stops.get(id(profile))
-        if known is None or known[0] is not profile:
-            known = self._without_stops[id(profile)] = (profile, attrs.evolve(profile, stop=False))
-        return known[1]
+        return attrs.evolve(profile, stop=False)  # the Responses API has no stop sequences
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        asked, told = await super()._prepared(request)
-        few = asked.max_tokens
-        if few is None or few >= LEAST_TOKENS or self._api_of(asked.model) is Api.CHAT:
-            return asked, told
+        fitted, adjustments = await super()._prepared(request)
+        limit = fitted.max_tokens
+        if limit is None or limit >= LEAST_TOKENS or self._api_of(fitted.model) is Api.CHAT:
+            return fitted, adjustments
         reason = "the fewest tokens that it takes"
-        raised = Adjustment(field="max_tokens", action="raised", asked=few, sent=LEAST_TOKENS, reason=reason)
-        return copy_with(asked, max_tokens=LEAST_TOKENS), (*told, raised)
+        raised = Adjustment(field="max_tokens", action="raised", asked=limit, sent=LEAST_TOKENS, reason=reason)
+        return copy_with(fitted, max_tokens=LEAST_TOKENS), (*adjustments, raised)
 
     def _options(self, request: GenerateRequest) -> ChatOptions:
-        """Return how to speak to a model by chat; the profiles are few and live as long as the process."""
+        """Return the dialect options for a model over chat completions."""
         profile = self._profile_of(request.model)
-        known = self._spoken.get(id(profile))
-        if known is None or known[0] is not profile:
-            options = attrs.evolve(
-                self.CHAT,
-                max_tokens_field=profile.token_field,
-                system_role=profile.system_role,
-                developer_role="user" if profile.system_role == "user" else self.CHAT.developer_role,
-                reasoning=profile.reasoning_style,
-                schema=profile.structured,
-                cache_control=profile.prompt_cache == "marks",
-                body={**self.CHAT.body, **self._extra_body},
-            )
-            known = self._spoken[id(profile)] = (profile, options)
-        return known[1]
+        return attrs.evolve(
+            self.CHAT,
+            max_tokens_field=profile.token_field,
+            system_role=profile.system_role,
+            developer_role="user" if profile.system_role == "user" else self.CHAT.developer_role,
+            reasoning=profile.reasoning_style,
+            schema=profile.structured,
+            cache_control=profile.prompt_cache == "marks",
+            body={**self.CHAT.body, **self._extra_body},
+        )
 
     def _responses_options(self, profile: ModelProfile) -> ResponsesOptions:
-        """Return how to speak to a model by Responses."""
+        """Return the dialect options for a model over the Responses API."""
         return ResponsesOptions(
             vendor=self.CHAT.vendor,
             system_role=profile.system_role,
@@ -211,9 +202,10 @@ _PATHS = {Api.CHAT: "/chat/completions", Api.RESPONSES: "/responses"}
 
 
 def _is_response(data: dict[str, Any]) -> bool:
-    """Tell a reply of the Responses API, which not every server calls so."""
-    named = data.get("object") == "response"
-    return named or ("choices" not in data and ("output" in data or data.get("status") == "failed"))
+    """Return True for a reply of the Responses API; not every server sends ``object``."""
+    if data.get("object") == "response":
+        return True
+    return "choices" not in data and ("output" in data or data.get("status") == "failed")
 
 
 def _api(word: str) -> Api:

@@ -59,8 +59,8 @@ class GeminiProvider(HttpProvider):
             raise InvalidOption(f'GeminiProvider.api_version: a word such as "v1beta", got {api_version!r:.80}')
         self.api_version = api_version
 
-    def _besides(self) -> tuple[object, ...]:
-        return *super()._besides(), self.api_version
+    def _identity_extras(self) -> tuple[object, ...]:
+        return *super()._identity_extras(), self.api_version
 
     def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
         """Return the JSON body of a request, which has been fitted; override to change it."""

@@ -48,8 +48,8 @@ class OllamaProvider(HttpProvider):
         )  # the adapter ollama-openai reads the same variable
         self._extra_body = as_dict(extra_body)
 
-    def _besides(self) -> tuple[object, ...]:
-        return *super()._besides(), self._extra_body
+    def _identity_extras(self) -> tuple[object, ...]:
+        return *super()._identity_extras(), self._extra_body
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         return "/api/chat", encode_request(request, self._options(request), stream=stream)

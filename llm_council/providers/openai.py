@@ -54,8 +54,8 @@ class OpenAIProvider(OpenAICompatibleProvider):
         host = urlsplit(self.base_url).hostname or ""
         self._is_own = host == "api.openai.com" or host.endswith(".api.openai.com")
 
-    def _besides(self) -> tuple[object, ...]:
-        return *super()._besides(), self._summary
+    def _identity_extras(self) -> tuple[object, ...]:
+        return *super()._identity_extras(), self._summary
 
     def _api_of(self, model: str | None) -> Api:
         if self._api is not None or not self._is_own:

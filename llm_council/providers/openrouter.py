@@ -53,8 +53,8 @@ class OpenRouterProvider(OpenAICompatibleProvider):
         self._fallbacks = as_tuple(models)
         self._routing = as_dict(routing)
 
-    def _besides(self) -> tuple[object, ...]:
-        return *super()._besides(), self._fallbacks, self._routing
+    def _identity_extras(self) -> tuple[object, ...]:
+        return *super()._identity_extras(), self._fallbacks, self._routing
 
     def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
         """Return the body of a request, with routing and fallbacks; the request's ``extra`` wins over both."""

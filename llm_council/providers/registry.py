@@ -1,7 +1,7 @@
-"""Names to providers. One door for all: the entry points of group ``llm_council.providers``, ours included.
+"""Find providers by name: the entry points of the group ``llm_council.providers``, built-in providers included.
 
-Only what is asked for is imported. A plugin that cannot be loaded says so when it is asked for and when all are listed,
-and stands in nobody's way. The names of our own providers cannot be taken by another distribution.
+A provider is imported when it is requested. A plugin that cannot be loaded raises its error when it is requested,
+reports it in the list, and does not affect other providers. Another distribution cannot take a built-in name.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ GROUP = "llm_council.providers"
 OURS = "llm-council-sdk"
 NO_PLUGINS = "LLM_COUNCIL_NO_PLUGINS"
 
-_EMBEDDED = "local"  # the entry point of the provider that needs neither key nor server
+_EMBEDDED = "local"  # the provider that needs neither a key nor a server
 
 _registered: dict[str, type[ProviderAdapter]] = {}
 _overrides: dict[str, ProviderAdapter] = {}
@@ -57,16 +57,16 @@ _overrides: dict[str, ProviderAdapter] = {}
 
 @attrs.frozen(kw_only=True)
 class ProviderInfo:
-    """A provider that can be asked for by name.
+    """A provider that is available by name.
 
     Attributes:
         name: the name.
         kind: ``"built-in"``, ``"plugin"`` or ``"registered"``.
-        distribution: the installed distribution that it comes from.
-        version: that distribution's version.
-        capabilities: what it can do; None when it cannot be loaded.
-        key_variable: the environment variable of its key, where it has one.
-        error: why it cannot be used; None when it can.
+        distribution: the installed distribution that offers it.
+        version: the version of that distribution.
+        capabilities: what the provider can do; None if it cannot be loaded.
+        key_variable: the environment variable of its key, if it has one.
+        error: why it cannot be used; None if it can.
     """
 
     name: str
@@ -95,26 +95,26 @@ class _Entry:
 
 
 def register_provider(name: str, cls: type[ProviderAdapter], *, replace: bool = False) -> None:
-    """Give a provider's class a name in this process; an installed plugin needs an entry point instead.
+    """Register a provider's class under a name in this process. An installed plugin uses an entry point instead.
 
     Args:
         name: letters, digits, ``-``, ``_`` and ``.``.
-        cls: the class. The same class twice is no error.
-        replace: take the name over from another class, a built-in's too.
+        cls: the class. Registering the same class again does nothing.
+        replace: True takes the name from another class, a built-in one included.
 
     Raises:
-        NotAnAdapter: it is no ``ProviderAdapter``; a ``TypeError`` too.
-        InvalidOption: the name cannot be one, or is taken; a ``ValueError`` too.
+        NotAnAdapter: the class is no ``ProviderAdapter``; also a ``TypeError``.
+        InvalidOption: the name is invalid or taken; also a ``ValueError``.
     """
     if type(name) is not str or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", name):
         raise InvalidOption(f"a provider's name has letters, digits, '-', '_' and '.', got {name!r:.80}")
-    _refuse_stranger(cls, f"register_provider({name!r})")
+    _refuse_other_than_adapter(cls, f"register_provider({name!r})")
     known = _registered.get(name)
     if known is cls:
         return
     if not replace:
         entry = _entries().get(name)
-        if known is None and entry is not None and not _names(entry, cls):
+        if known is None and entry is not None and not _points_to(entry, cls):
             raise InvalidOption(f"the name {name!r} belongs to {entry.whose}; pass replace=True to take it over")
         if known is not None:
             raise InvalidOption(f"the name {name!r} belongs to {known.__qualname__}; pass replace=True to take it over")
@@ -122,11 +122,11 @@ def register_provider(name: str, cls: type[ProviderAdapter], *, replace: bool = 
 
 
 def get_class(name: str) -> type[ProviderAdapter]:
-    """Return the class behind a name, importing it if need be.
+    """Return the class of a provider, imported if necessary.
 
     Raises:
-        UnknownProvider: nobody has the name; the nearest one is suggested.
-        PluginLoadError: its plugin cannot be loaded; the distribution is named.
+        UnknownProvider: there is no such provider; the message suggests the nearest name.
+        PluginLoadError: its plugin cannot be loaded; the message names the distribution.
     """
     cls = _registered.get(name)
     if cls is not None:
@@ -145,17 +145,17 @@ def get_class(name: str) -> type[ProviderAdapter]:
 
 
 def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
-    """Make a provider by name.
+    """Create a provider by name.
 
     Args:
         name: the name, such as ``"openrouter"``.
         **options: arguments of its class, such as ``default_model``.
 
     Raises:
-        UnknownProvider: nobody has the name; the nearest one is suggested.
-        UnknownOption: its class takes no such option; the nearest one is suggested.
-        InvalidOption: an option's value will not do.
-        PluginLoadError: its plugin cannot be loaded or made; the distribution is named.
+        UnknownProvider: there is no such provider; the message suggests the nearest name.
+        UnknownOption: its class has no such option; the message suggests the nearest one.
+        InvalidOption: the value of an option is invalid.
+        PluginLoadError: its plugin cannot be loaded or created; the message names the distribution.
     """
     if name in _overrides:
         return _overrides[name]
@@ -166,11 +166,11 @@ def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
     except (CouncilError, KeyboardInterrupt):
         raise
     except BaseException as exc:  # noqa: BLE001 - a plugin's constructor may raise anything, SystemExit included
-        raise _unusable(name, f"{cls.__qualname__}() failed", exc) from error_mapping.stripped(exc)
+        raise _load_error(name, f"{cls.__qualname__}() failed", exc) from error_mapping.strip_secrets(exc)
 
 
 def list_providers() -> tuple[ProviderInfo, ...]:
-    """Return every provider there is, by name, importing each; one that cannot be loaded says why in ``error``."""
+    """Import every available provider, and return them by name; ``error`` says why one cannot be loaded."""
     entries = _entries()
     found = []
     for name in sorted({*entries, *_registered, *_overrides}):
@@ -191,13 +191,14 @@ def list_providers() -> tuple[ProviderInfo, ...]:
 
 
 def with_keys() -> tuple[str, ...]:
-    """Return the names of the built-in providers that can sit unasked: the environment has their key, we have a model.
+    """Return the built-in providers that a council may seat by itself: their key is set, and they have a default model.
 
-    A token that is there for another purpose seats nobody, GitHub's for one: its models must be named.
+    A provider whose token usually serves another purpose, such as GitHub's, has no default model, so that its seats
+    must be named.
     """
     found = []
     for name, entry in sorted(_entries().items()):
-        if entry.is_ours and name not in _registered and default_model(name):  # others are not even imported
+        if entry.is_ours and name not in _registered and default_model(name):  # the others need not be imported
             variable = getattr(get_class(name), "API_KEY_ENV", None)
             if variable and os.environ.get(variable, "").strip():
                 found.append(name)
@@ -205,7 +206,7 @@ def with_keys() -> tuple[str, ...]:
 
 
 def can_embed() -> bool:
-    """Tell whether the provider that needs neither a key nor a server is installed."""
+    """Return True if the provider that needs neither a key nor a server is installed."""
     try:
         get_provider(_EMBEDDED).check()
     except ConfigurationError:
@@ -215,14 +216,14 @@ def can_embed() -> bool:
 
 @contextmanager
 def overriding(providers: Mapping[str, ProviderAdapter] | None = None, /, **more: ProviderAdapter) -> Iterator[None]:
-    """Put instances in the place of names while the block runs, in every thread: for tests.
+    """Replace providers by instances while the block runs, in every thread; for tests.
 
     Args:
-        providers: instances by name, for names that are no Python names.
+        providers: instances by name, for names that are not Python identifiers.
         **more: instances by name.
 
     Raises:
-        NotAnAdapter: one of them is no ``ProviderAdapter``.
+        NotAnAdapter: an instance is no ``ProviderAdapter``.
     """
     wanted = {**(providers or {}), **more}
     for name, provider in wanted.items():
@@ -246,14 +247,14 @@ def _entries() -> Mapping[str, _Entry]:
 
 @lru_cache(maxsize=8)
 def _scan(path: tuple[str, ...], without_plugins: bool) -> Mapping[str, _Entry]:  # noqa: FBT001 - a cache's key
-    """Read the entry points, once for each ``sys.path``: what a failed import did wrong is not kept here."""
+    """Read the entry points, once for each ``sys.path``. Failed imports are not cached."""
     ours: dict[str, _Entry] = {}
     theirs: dict[str, _Entry] = {}
     facts: dict[Distribution | None, tuple[str, str | None]] = {None: ("an unknown distribution", None)}
     for point in entry_points(group=GROUP):
         if point.dist is not None and point.dist not in facts:
-            told = point.dist.metadata  # parsed anew for each look
-            facts[point.dist] = (re.sub(r"[-_.]+", "-", told["Name"]).lower(), told["Version"])
+            metadata = point.dist.metadata  # a property that parses a file at each access
+            facts[point.dist] = (re.sub(r"[-_.]+", "-", metadata["Name"]).lower(), metadata["Version"])
         entry = _Entry(point, *facts[point.dist])
         if entry.is_ours:
             ours[point.name] = entry
@@ -278,22 +279,22 @@ def _load(name: str, entry: _Entry) -> type[ProviderAdapter]:
     except (CouncilError, KeyboardInterrupt):
         raise
     except BaseException as exc:  # noqa: BLE001 - a plugin's module may raise anything, SystemExit included
-        raise _unusable(name, f"{entry.point.value} cannot be imported", exc) from error_mapping.stripped(exc)
+        raise _load_error(name, f"{entry.point.value} cannot be imported", exc) from error_mapping.strip_secrets(exc)
     try:
-        _refuse_stranger(cls, entry.point.value)
+        _refuse_other_than_adapter(cls, entry.point.value)
     except NotAnAdapter as error:
         raise PluginLoadError(f"provider {name!r} of {entry.whose}: {error.message}") from None
     adapter: type[ProviderAdapter] = cls
     return adapter
 
 
-def _unusable(name: str, what: str, exc: BaseException) -> PluginLoadError:
+def _load_error(name: str, what: str, exc: BaseException) -> PluginLoadError:
     entry = _entries().get(name) if name not in _registered else None
     whose = f" of {entry.whose}" if entry is not None else ""
-    return PluginLoadError(f"provider {name!r}{whose}: {what}: {type(exc).__name__}: {error_mapping.brief(exc)}")
+    return PluginLoadError(f"provider {name!r}{whose}: {what}: {type(exc).__name__}: {error_mapping.message_of(exc)}")
 
 
-def _refuse_stranger(cls: Any, what: str) -> None:
+def _refuse_other_than_adapter(cls: Any, what: str) -> None:
     if not (isinstance(cls, type) and issubclass(cls, ProviderAdapter)):
         raise NotAnAdapter(f"{what}: expected a subclass of ProviderAdapter, got {cls!r:.80}")
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
@@ -302,12 +303,12 @@ def _refuse_stranger(cls: Any, what: str) -> None:
         raise NotAnAdapter(f"{what}: {cls.__qualname__} lacks {', '.join(missing)}")
 
 
-def _names(entry: _Entry, cls: type) -> bool:
+def _points_to(entry: _Entry, cls: type) -> bool:
     return entry.point.value == f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter] | None:
-    """Return what a class takes, its parents' options included where it passes them on; None for anything at all."""
+    """Return the options of a class, with those that it passes on to its bases; None if it accepts any option."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):

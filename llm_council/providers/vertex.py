@@ -68,7 +68,7 @@ class VertexProvider(ProviderAdapter):
         streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
     )
 
-    @error_mapping.guarded
+    @error_mapping.hide_frames
     def __init__(
         self,
         *,
@@ -124,7 +124,7 @@ class VertexProvider(ProviderAdapter):
 
     def cache_identity(self) -> str:
         """Return the name, and whose models are asked where."""
-        place, beside = self._place, account.mark(*self._gemini._besides(), *self._claude._besides())
+        place, beside = self._place, account.mark(*self._gemini._identity_extras(), *self._claude._identity_extras())
         where = f"{self._gemini.base_url}:{place.project}:{place.location}"
         return f"{super().cache_identity()}:{where}:{self.default_model}{beside}"
 

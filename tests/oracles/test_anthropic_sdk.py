@@ -229,7 +229,7 @@ async def test_credentials_are_those_of_one_of_the_two(monkeypatch, caplog):
     with FakeVendor("anthropic", ANSWER).serve() as vendor:
         async with Sent("sdk", vendor.url) as provider:
             await call(provider, ASK)
-            assert KEY not in repr(provider) + repr(provider._moves)
+            assert KEY not in repr(provider) + repr(provider._http_transport)
         ours = vendor.calls[-1].headers
         assert (ours["x-api-key"], ours.get("authorization"), ours["anthropic-version"]) == (KEY, None, "2023-06-01")
         async with Sent("sdk", vendor.url, key_header="authorization", betas=["b-1"]) as provider:
@@ -278,10 +278,10 @@ async def test_a_client_of_the_callers_is_checked_and_not_closed():
 
 def test_it_is_what_moves_bytes_unless_told(monkeypatch):
     provider = AnthropicProvider(api_key=KEY)
-    assert isinstance(provider._moves, SdkTransport)
-    assert isinstance(pickle.loads(pickle.dumps(provider))._moves, SdkTransport)
+    assert isinstance(provider._http_transport, SdkTransport)
+    assert isinstance(pickle.loads(pickle.dumps(provider))._http_transport, SdkTransport)
     given = HttpxTransport()
-    assert AnthropicProvider(api_key=KEY, transport=given)._moves is given
+    assert AnthropicProvider(api_key=KEY, transport=given)._http_transport is given
 
 
 @pytest.fixture(params=["asyncio", "trio"])

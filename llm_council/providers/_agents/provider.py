@@ -80,7 +80,7 @@ class CommandLineProvider(ProviderAdapter):
     KEYS: ClassVar[tuple[str, ...]] = ()
     TAKES_MAX_TOKENS: ClassVar[bool] = False
 
-    @error_mapping.guarded
+    @error_mapping.hide_frames
     def __init__(
         self,
         *,

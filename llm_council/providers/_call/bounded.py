@@ -100,7 +100,7 @@ def is_cancellable(method: Callable[..., Any]) -> bool:
 
 def is_own_middleware(adapter: object) -> bool:
     """Return True for a middleware of ours, which is cancellable; a subclass of one belongs to its author."""
-    return "_heeds_cancellation" in vars(type(adapter))
+    return "_is_own_middleware" in vars(type(adapter))
 
 
 async def run_inline(core: Callable[[], Coroutine[Any, Any, T]], seconds: float | None, name: str) -> T:

@@ -1,4 +1,4 @@
-"""Whatever an adapter raises becomes a typed error here, and loses what could show a credential."""
+"""Map what an adapter raises to typed errors, and remove from them what could show a credential."""
 
 from __future__ import annotations
 
@@ -19,41 +19,42 @@ from llm_council.transports import translate
 
 F = TypeVar("F", bound=Callable[..., None])
 
-__all__ = ["brief", "error_for_caller", "guarded", "stripped", "tell", "typed"]
+__all__ = ["annotate", "as_council_error", "error_for_caller", "hide_frames", "message_of", "strip_secrets"]
 
 
-def typed(exc: BaseException) -> CouncilError:
-    """Return the typed error that stands for what an adapter raised.
+def as_council_error(exc: BaseException) -> CouncilError:
+    """Return the typed error for what an adapter raised.
 
-    One of ours is returned as it is, an HTTP library's becomes what it stands for, anything else ``AdapterFailed`` with
-    the adapter's own message. The foreign exception stays as the cause, without traceback and causes of its own.
+    A ``CouncilError`` is returned as it is, an HTTP library's exception as the error class that stands for it, anything
+    else as ``AdapterFailed`` with the adapter's own message. The original is the cause, without traceback and causes.
     """
     leaf = exc
     while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
         leaf = leaf.exceptions[0]
+    # PEP 479: Python wraps these two into a RuntimeError when they leave a coroutine or a generator.
     if isinstance(leaf, RuntimeError) and isinstance(leaf.__cause__, StopIteration | StopAsyncIteration):
-        leaf = leaf.__cause__  # which Python does not let out of a coroutine (PEP 479)
+        leaf = leaf.__cause__
     if isinstance(leaf, CouncilError):
-        return _alone(leaf)
-    where = _where(leaf)
+        return _without_foreign_context(leaf)
+    place = _raised_at(leaf)
     error: CouncilError | None
     try:
         error = translate(leaf)
-    except Exception:  # an exception that breaks when it is looked at is the adapter's too  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - the attributes of an author's exception may raise when they are read
         error = None
     if error is None:
-        said, kind = brief(leaf), type(leaf).__name__
-        error = AdapterFailed(f"{said} ({kind}{where})" if said else f"{kind} without a message{where}")
-        error.__cause__ = stripped(leaf)
+        message, kind = message_of(leaf), type(leaf).__name__
+        error = AdapterFailed(f"{message} ({kind}{place})" if message else f"{kind} without a message{place}")
+        error.__cause__ = strip_secrets(leaf)
     return error
 
 
-def _alone(error: CouncilError) -> CouncilError:
-    """Take from an error of ours what it was raised from: a decoder's exception holds the whole of what it read."""
+def _without_foreign_context(error: CouncilError) -> CouncilError:
+    """Strip what the error was raised from: a JSON decoder's exception, for one, holds all that it read."""
     error.__context__ = None
     cause = error.__cause__
     if cause is not None and not isinstance(cause, CouncilError):
-        error.__cause__ = stripped(cause)
+        error.__cause__ = strip_secrets(cause)
     return error
 
 
@@ -66,28 +67,29 @@ def error_for_caller(exc: BaseException) -> BaseException:
     finalised = isinstance(exc, GeneratorExit) and not _runtime.running_inside_loop()
     if finalised or isinstance(exc, (KeyboardInterrupt, anyio.get_cancelled_exc_class())):
         return exc
-    error = typed(exc)
-    error.__suppress_context__ = True  # Python is about to set the context to ``exc``, whose frames may show a key
+    error = as_council_error(exc)
+    # Python is about to set the context to ``exc``, whose frames may show a key; ``annotate`` removes it.
+    error.__suppress_context__ = True
     return error.with_traceback(user_traceback(error))
 
 
-def tell(error: CouncilError, name: str, request: Any, began: float, partial: Callable[[], object] | None) -> None:
-    """Write the facts of a call into its error; what the error knows already stays.
+def annotate(error: CouncilError, name: str, request: Any, began: float, partial: Callable[[], object] | None) -> None:
+    """Write the facts of a call into its error. A fact that the error already has stays.
 
     Args:
         error: the error.
         name: the provider's name.
-        request: what was asked.
-        began: the call's start, monotonic seconds.
-        partial: returns the text that had arrived; asked only where the error does not know it.
+        request: the request.
+        began: the start of the call, in monotonic seconds.
+        partial: returns the text that had arrived; called only if the error has none.
     """
-    if error.__suppress_context__:  # hidden from whoever prints it, but held: the frames of a call that was cut
+    if error.__suppress_context__:  # Python does not print a suppressed context, but its frames could still be read
         error.__context__ = None
     elapsed = time.monotonic() - began
     model = getattr(request, "model", None)
     error.fill(provider=name, model=model, run_id=call_context.current().run_id, elapsed=elapsed)
     if isinstance(error, ProviderError):
-        tried = Attempt(
+        attempt = Attempt(
             at=0.0,
             elapsed=elapsed,
             error=type(error).__name__,
@@ -95,35 +97,38 @@ def tell(error: CouncilError, name: str, request: Any, began: float, partial: Ca
             status=getattr(error, "status", None),
             request_id=error.request_id,
         )
-        error.fill(attempts=(tried,))
+        error.fill(attempts=(attempt,))
         if partial is not None and vars(error).get("partial", "") is None:
             error.fill(partial=partial())
 
 
-def guarded(init: F) -> F:
-    """Make a constructor that is given keys raise its errors without its frames: a key stands there as it was given."""
+def hide_frames(init: F) -> F:
+    """Make a constructor raise its errors without its own frames, which hold the key that it was given."""
 
     @wraps(init)
     def constructor(self: Any, *args: Any, **options: Any) -> None:
         try:
             init(self, *args, **options)
         except CouncilError as error:
-            del self, args, options
+            del self, args, options  # this frame stays in the traceback, and the options may hold a key
             raise error.with_traceback(None) from error.__cause__
 
     return cast("F", constructor)
 
 
-def brief(exc: BaseException) -> str:
-    """Return the message of an exception, however broken it is."""
+def message_of(exc: BaseException) -> str:
+    """Return the message of an exception, or a substitute if its ``__str__`` raises."""
     try:
         return str(exc)
-    except Exception:  # __str__ is the adapter's  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - the author's __str__ may raise anything
         return "its message cannot be shown"
 
 
-def _where(exc: BaseException) -> str:
-    """Return `` in file.py:12`` for the line that raised, where it is known: the traceback itself does not leave."""
+def _raised_at(exc: BaseException) -> str:
+    """Return `` in file.py:12`` for the line that raised, or nothing if it is not known.
+
+    The caller does not get the traceback of a foreign exception, but should learn this one line of it.
+    """
     traceback = exc.__traceback__
     if traceback is None:
         return ""
@@ -132,16 +137,17 @@ def _where(exc: BaseException) -> str:
     return f" in {Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}"
 
 
-def stripped(exc: BaseException) -> BaseException:
-    """Take from an exception what could show a credential: traceback, causes, keys in its arguments."""
+def strip_secrets(exc: BaseException) -> BaseException:
+    """Return an exception without what could show a credential: its traceback, its causes, keys in its arguments."""
     try:
-        if isinstance(exc, UnicodeError):  # it is made of what could not be read
+        if isinstance(exc, UnicodeError):  # its arguments are the bytes that could not be decoded
             return ValueError(f"{type(exc).__name__}: {getattr(exc, 'reason', 'no reason given')}")
         exc.args = tuple(redact(part) if isinstance(part, str) else part for part in exc.args)
         exc.__cause__ = exc.__context__ = None
+        # ``doc`` is the text that a JSON decoder read; the others hold the headers that an HTTP library sent.
         for name in ("doc", "request", "response", "_request"):
             if vars(exc).get(name) is not None:
                 setattr(exc, name, "" if name == "doc" else None)
-    except Exception:  # an exception may refuse to be changed  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - an author's exception may refuse to be changed
         return RuntimeError(type(exc).__name__)
     return exc.with_traceback(None)

@@ -1,4 +1,4 @@
-"""Keys that a server repeats in a stream: masked in every piece, and across the joints between pieces."""
+"""Mask the keys that a server repeats in a stream: in each chunk, and where a key is split between chunks."""
 
 from __future__ import annotations
 
@@ -11,72 +11,72 @@ from llm_council.errors._secrets import StreamMask, live
 from llm_council.models._attrs import mask_secrets
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
 
-__all__ = ["PieceVeil"]
+__all__ = ["ChunkMask"]
 
-_WORDS = ("text", "reasoning", "refusal")
-_facts = attrgetter(*(field.name for field in attrs.fields(GenerateChunk) if field.name not in _WORDS))
-_NO_FACTS = _facts(GenerateChunk())
+_TEXTS = ("text", "reasoning", "refusal")
+_facts_of = attrgetter(*(field.name for field in attrs.fields(GenerateChunk) if field.name not in _TEXTS))
+_NO_FACTS = _facts_of(GenerateChunk())
 
 
-class PieceVeil:
-    """The veil over one stream. What may be the start of a key waits for the next piece, never longer than a key is.
+class ChunkMask:
+    """The mask of one stream. Text that may be the start of a key is held back until the next chunk.
 
-    Nothing waits once the model has stopped: whoever reads no further has the whole answer.
+    Nothing is held back once the model has stopped, so that a consumer that reads no further has the whole answer.
     """
 
-    __slots__ = ("_clean", "_values", "_veils")
+    __slots__ = ("_clean_facts", "_masks", "_secrets")
 
     def __init__(self) -> None:
-        self._veils: dict[str | int, StreamMask] = {}  # by the kind of words, and by the number of a tool call
-        self._values: list[str] = []
-        self._clean = _NO_FACTS  # the last that were seen to hold no key: most pieces say the same beside their words
+        self._masks: dict[str | int, StreamMask] = {}  # by the name of a text field, or by the index of a tool call
+        self._secrets: list[str] = []
+        self._clean_facts = _NO_FACTS  # the last facts without a key: most chunks repeat them beside their text
 
-    def over(self, piece: GenerateChunk) -> GenerateChunk | None:
-        """Return what can be shown of a piece now; None where all of it waits."""
-        self._values = live()
-        if not self._values and not self._veils:
-            return piece
-        if piece.reset is not None:
-            self._veils.clear()
-        ends = piece.finish_reason is not None
+    def apply(self, chunk: GenerateChunk) -> GenerateChunk | None:
+        """Return what can be shown of a chunk now; None if all of it is held back."""
+        self._secrets = live()
+        if not self._secrets and not self._masks:
+            return chunk
+        if chunk.reset is not None:
+            self._masks.clear()
+        ends = chunk.finish_reason is not None
         changed: dict[str, Any] = {}
-        for name in _WORDS:
-            said = getattr(piece, name)
-            if said or (ends and name in self._veils):
-                shown = self._shown(name, said, ends=ends)
-                if shown != said:
+        for name in _TEXTS:
+            text = getattr(chunk, name)
+            if text or (ends and name in self._masks):
+                shown = self._feed(name, text, ends=ends)
+                if shown != text:
                     changed[name] = shown
-        facts = _facts(piece)
-        if facts == self._clean:
+        facts = _facts_of(chunk)
+        if facts == self._clean_facts:
             if not changed:
-                return piece
-            shown_piece = attrs.evolve(piece, **changed)
-            return shown_piece if facts != _NO_FACTS or any(getattr(shown_piece, name) for name in _WORDS) else None
-        calls = tuple(self._delta(delta, ends=ends) for delta in piece.tool_calls)
-        if calls != piece.tool_calls:
+                return chunk
+            masked = attrs.evolve(chunk, **changed)
+            is_empty = facts == _NO_FACTS and not any(getattr(masked, name) for name in _TEXTS)
+            return None if is_empty else masked
+        calls = tuple(self._mask_call(delta, ends=ends) for delta in chunk.tool_calls)
+        if calls != chunk.tool_calls:
             changed["tool_calls"] = calls
-        shown_piece = attrs.evolve(piece, **changed) if changed else piece
-        keys_gone = mask_secrets(shown_piece)
-        if keys_gone is piece and not piece.tool_calls:
-            self._clean = facts
-        return keys_gone
+        masked = mask_secrets(attrs.evolve(chunk, **changed) if changed else chunk)
+        if masked is chunk and not chunk.tool_calls:
+            self._clean_facts = facts
+        return masked
 
     def rest(self) -> GenerateChunk | None:
-        """Return what was kept back: there is no next piece."""
-        kept = {name: rest for name, veil in self._veils.items() if (rest := veil.rest())}
-        if not kept:
+        """Return what is held back, at the end of the stream; None if nothing is."""
+        held = {name: rest for name, mask in self._masks.items() if (rest := mask.rest())}
+        if not held:
             return None
-        words: dict[str, Any] = {str(name): rest for name, rest in kept.items() if name in _WORDS}
-        calls = tuple(ToolCallDelta(index=name, arguments=rest) for name, rest in kept.items() if isinstance(name, int))
-        return GenerateChunk(tool_calls=calls, **words)
+        texts: dict[str, Any] = {str(name): rest for name, rest in held.items() if name in _TEXTS}
+        calls = tuple(ToolCallDelta(index=name, arguments=rest) for name, rest in held.items() if isinstance(name, int))
+        return GenerateChunk(tool_calls=calls, **texts)
 
-    def _delta(self, delta: ToolCallDelta, *, ends: bool) -> ToolCallDelta:
-        shown = self._shown(delta.index, delta.arguments, ends=ends)
+    def _mask_call(self, delta: ToolCallDelta, *, ends: bool) -> ToolCallDelta:
+        shown = self._feed(delta.index, delta.arguments, ends=ends)
         return delta if shown == delta.arguments else attrs.evolve(delta, arguments=shown)
 
-    def _shown(self, name: str | int, said: str, *, ends: bool) -> str:
-        veil = self._veils.get(name)
-        if veil is None:
-            veil = self._veils[name] = StreamMask()
-        shown = veil.feed(said, self._values)
-        return shown + veil.rest() if ends else shown
+    def _feed(self, name: str | int, text: str, *, ends: bool) -> str:
+        mask = self._masks.get(name)
+        if mask is None:
+            mask = self._masks[name] = StreamMask()
+        shown = mask.feed(text, self._secrets)
+        return shown + mask.rest() if ends else shown

@@ -1,4 +1,4 @@
-"""Facts about model families, as rows of ``profiles.toml``: a new model is one dated row, never an ``if``."""
+"""Facts about model families, read from ``profiles.toml``. A new model is one dated row there, and no code."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
 
 
 class Api(StrEnum):
-    """By which of OpenAI's APIs a model is spoken to."""
+    """The OpenAI API by which a model is called."""
 
     CHAT = "chat"
     RESPONSES = "responses"
 
 
 class Sampling(StrEnum):
-    """When a model takes ``temperature`` and ``top_p``."""
+    """When a model accepts ``temperature`` and ``top_p``."""
 
     ALWAYS = "always"
     NEVER = "never"
@@ -48,34 +48,34 @@ def _efforts(words: Any) -> tuple[Effort, ...]:
 @strict_init
 @attrs.frozen(kw_only=True)
 class ModelProfile:
-    """What a model takes. The defaults are those of a model that nothing is known of: everything, as asked.
+    """What a model accepts. The defaults describe an unknown model, which is sent every parameter as it is.
 
     Attributes:
-        provider: the provider that the row speaks of; empty is every one.
-        prefix: the beginning of the names of the models it speaks of; empty is every one.
-        since: the day on which the facts were last checked, ``YYYY-MM-DD``.
-        api: the API that a provider with several takes for the model.
-        token_field: how the most tokens of an answer are spelled on the wire.
-        max_output: most tokens of an answer; None is unknown.
-        sampling: when temperature and top_p are taken.
-        max_temperature: the highest temperature that is taken; None is unknown.
-        stop: whether stop texts are taken.
-        max_stops: how many; None is unknown.
-        efforts: the words of effort that are taken; empty when reasoning cannot be controlled.
-        reasons: whether the model reasons when nothing is said about it.
-        reasoning_budget: whether a budget of reasoning tokens is taken.
-        reasoning_style: how reasoning is spelled, in a word of the dialect: OpenAI's is one of ``ReasoningStyle``,
+        provider: the provider of the row; empty is every provider.
+        prefix: the beginning of the names of its models; empty is every model.
+        since: the day when the facts were last checked, ``YYYY-MM-DD``.
+        api: the API to use for the model, where the provider has several.
+        token_field: the wire name of the limit on the tokens of an answer.
+        max_output: the highest number of tokens of an answer; None is unknown.
+        sampling: when ``temperature`` and ``top_p`` are accepted.
+        max_temperature: the highest accepted temperature; None is unknown.
+        stop: True if stop sequences are accepted.
+        max_stops: the highest number of stop sequences; None is unknown.
+        efforts: the accepted words of effort; empty if reasoning cannot be controlled.
+        reasons: True if the model reasons by default.
+        reasoning_budget: True if a budget of reasoning tokens is accepted.
+        reasoning_style: how the wire spells reasoning, in a word of the dialect: OpenAI's is one of ``ReasoningStyle``,
             where ``"effort"`` is ``reasoning_effort``; Ollama's is ``"switch"`` or ``"level"``.
-        system_role: the role of instructions: ``"system"``, ``"developer"``, or ``"user"`` where there is none.
+        system_role: the role of instructions: ``"system"``, ``"developer"``, or ``"user"`` if there is none.
         structured: the strongest constraint on answers: ``"json_schema"``, ``"json_object"`` or ``"none"``.
-        strict_schema: whether a schema must be projected to the vendor's strict subset to be enforced.
-        images: whether turns may hold images.
-        image_urls: whether those may be addresses.
-        tools: whether tools may be offered.
-        tool_choice: whether a tool may be forced or forbidden.
-        named_tool_choice: whether one tool may be forced by name.
+        strict_schema: True if a schema must be projected to the vendor's strict subset to be enforced.
+        images: True if turns may hold images.
+        image_urls: True if an image may be an address.
+        tools: True if tools may be offered.
+        tool_choice: True if a tool may be forced or forbidden.
+        named_tool_choice: True if one tool may be forced by name.
         prompt_cache: how the vendor caches a stable prefix: ``"marks"``, ``"automatic"`` or ``"none"``.
-        prose_first: whether the model is so small that it must answer in prose before it is held to a schema.
+        prose_first: True if the model is so small that it must answer in prose before it answers in a schema.
     """
 
     provider: str = ""
@@ -111,13 +111,13 @@ def _table() -> Mapping[str, Any]:
 
 @lru_cache(maxsize=512)
 def profile_for(provider: str, model: str | None) -> ModelProfile:
-    """Return what is known of a provider's model.
+    """Return the facts about a provider's model.
 
-    Every row that matches counts, the longest prefix last: a row says only what differs from the shorter one.
+    They are merged from all matching rows, the longest prefix last: a row lists only what differs from shorter ones.
 
     Args:
         provider: the provider's name.
-        model: the vendor's name of the model; None knows only the provider.
+        model: the vendor's name of the model; None merges the provider's general rows only.
     """
     name = (model or "").lower()
     rows = [
@@ -137,28 +137,28 @@ def _merged(provider: str, rows: tuple[int, ...]) -> ModelProfile:
 
 
 def is_known(provider: str) -> bool:
-    """Tell whether there is a row for a provider."""
+    """Return True if there is a row for the provider."""
     return any(row["provider"] == provider for row in _table()["profile"])
 
 
 def _begins(name: str, prefix: str) -> bool:
-    """Tell whether a name begins with a prefix that ends where a word of it ends: ``o3`` is not in ``o30``."""
+    """Return True if a name begins with a prefix, and a word of it ends there: ``o30`` does not begin with ``o3``."""
     return name.startswith(prefix) and not (prefix and name[len(prefix) : len(prefix) + 1].isalnum())
 
 
 def default_model(provider: str) -> str | None:
-    """Return the model that a provider uses when none is named; None where the caller must name one."""
+    """Return the model that a provider uses by default; None if the caller must name one."""
     model: str | None = _table()["defaults"].get(provider)
     return model
 
 
 def default_model_of(cls: type) -> str | None:
-    """Return the model that a class of providers uses when none is named, if it has a name of its own."""
+    """Return the default model of a provider's class, if the class sets a name of its own."""
     name = vars(cls).get("name")
     return default_model(name) if isinstance(name, str) else None
 
 
 def family_of(cls: type) -> str:
-    """Return the nearest name in a class's ancestry that profiles have rows for: a subclass is of its parent's kind."""
+    """Return the name whose profiles apply to a class: its own, or that of the nearest ancestor with rows."""
     names = [vars(base).get("name") for base in cls.__mro__]
     return next((name for name in names if isinstance(name, str) and is_known(name)), "")

@@ -1,4 +1,4 @@
-"""Whatever an adapter's ``generate`` or ``stream`` returns becomes pieces, and pieces one whole answer."""
+"""Turn what an adapter's ``generate`` or ``stream`` returns into chunks, or into one checked answer."""
 
 from __future__ import annotations
 
@@ -23,75 +23,77 @@ from llm_council.errors._secrets import MaskedText, masked
 from llm_council.models._attrs import mask_secrets
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._call.mask import PieceVeil
+from llm_council.providers._call.mask import ChunkMask
 
-__all__ = ["checked", "invoke", "joined", "pieces", "text_of", "whole"]
+__all__ = ["collect", "invoke", "iterate", "join_chunks", "partial_text", "require_answer"]
 
 
 async def invoke(method: Callable[..., Any], *args: Any) -> Any:
-    """Call an adapter's method; one that was written as a plain ``def`` may block, so it gets a worker thread."""
-    written = inspect.unwrap(method)
-    if inspect.iscoroutinefunction(written):
+    """Call an adapter's method. One written as a plain ``def`` may block, so it runs in a worker thread."""
+    function = inspect.unwrap(method)
+    if inspect.iscoroutinefunction(function):
         return await method(*args)
-    if inspect.isasyncgenfunction(written):
+    if inspect.isasyncgenfunction(function):
         return method(*args)
-    # In a list: trio refuses a thread's function that returns a coroutine, which is a forgotten await here.
+    # In a list: trio refuses a thread's function that returns a coroutine, but a forgotten ``await`` is allowed here.
     (returned,) = await anyio.to_thread.run_sync(lambda: [method(*args)], abandon_on_cancel=True)
     return returned
 
 
-async def whole(method: Callable[..., Any], request: GenerateRequest, arrived: list[GenerateChunk]) -> GenerateResponse:
-    """Return the one answer in what ``generate`` returns: a response, a string, or an async iterator over pieces.
+async def collect(
+    method: Callable[..., Any], request: GenerateRequest, arrived: list[GenerateChunk]
+) -> GenerateResponse:
+    """Call an adapter's ``generate``, and return its one answer: from a response, a string, or an async iterator.
 
     Args:
         method: the adapter's ``generate``.
-        request: what is asked.
-        arrived: gets the pieces as they come, for the error of a call that breaks off.
+        request: the request.
+        arrived: receives the chunks as they come, for the error of a call that breaks off.
 
     Raises:
-        AdapterFailed: it is something else.
-        MalformedReply: the pieces do not fit together.
+        AdapterFailed: the method returned anything else.
+        MalformedReply: the chunks do not fit together.
     """
-    value = await _awaited(await invoke(method, request))
+    value = await _await_all(await invoke(method, request))
     if not hasattr(value, "__aiter__"):
-        return _response(value)
+        return _as_response(value)
     async with _closing(aiter(value)) as items:
         calls = 0
         async for item in items:
-            piece, calls = _piece(item, calls)
-            arrived.append(piece)
-    return joined(arrived)
+            chunk, calls = _as_chunk(item, calls)
+            arrived.append(chunk)
+    return join_chunks(arrived)
 
 
-async def pieces(method: Callable[..., Any], request: GenerateRequest) -> AsyncGenerator[GenerateChunk, None]:
-    """Yield what an adapter's method returns, piece by piece; the items of an async iterator are deltas.
+async def iterate(method: Callable[..., Any], request: GenerateRequest) -> AsyncGenerator[GenerateChunk, None]:
+    """Call an adapter's method, and yield its answer in chunks, with keys masked.
 
     Raises:
-        AdapterFailed: it is nothing that an adapter may return.
+        AdapterFailed: the method returned nothing that an adapter may return.
     """
-    value = await _awaited(await invoke(method, request))
+    value = await _await_all(await invoke(method, request))
     if not hasattr(value, "__aiter__"):
-        yield mask_secrets(GenerateChunk.whole(_response(value)))
+        yield mask_secrets(GenerateChunk.whole(_as_response(value)))
         return
     async with _closing(aiter(value)) as items:
-        veils = PieceVeil()
+        mask = ChunkMask()
         calls = 0
         try:
             async for item in items:
-                piece, calls = _piece(item, calls)
-                shown = veils.over(piece)
+                chunk, calls = _as_chunk(item, calls)
+                shown = mask.apply(chunk)
                 if shown is not None:
                     yield shown
         except Exception:
-            if (rest := veils.rest()) is not None:  # it had arrived before the error
+            if (rest := mask.rest()) is not None:  # it arrived before the error
                 yield rest
             raise
-        if (rest := veils.rest()) is not None:
+        if (rest := mask.rest()) is not None:
             yield rest
 
 
-def joined(arrived: list[GenerateChunk]) -> GenerateResponse:
-    """Join the pieces of an answer.
+def join_chunks(arrived: list[GenerateChunk]) -> GenerateResponse:
+    """Join the chunks of an answer.
 
     Raises:
         MalformedReply: they do not fit together.
@@ -99,20 +101,20 @@ def joined(arrived: list[GenerateChunk]) -> GenerateResponse:
     try:
         return join(arrived)
     except InvalidOption as error:
-        raise MalformedReply(error.message).fill(partial=text_of(arrived)) from None
+        raise MalformedReply(error.message).fill(partial=partial_text(arrived)) from None
 
 
-def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
-    """Refuse an answer that is none: empty, of a wrong type, withheld, or cut before it began.
+def require_answer(response: GenerateResponse, *, name: str) -> GenerateResponse:
+    """Return a response with keys masked, and refuse one that holds no answer.
 
     Args:
-        response: what the adapter answered.
+        response: the adapter's response.
         name: the adapter's name.
 
     Raises:
         AdapterFailed: the text is no string.
-        ContentFiltered: the vendor withheld the answer, or the model refused.
-        TruncatedReply: the model used up its tokens before the answer began, or stopped with an error.
+        ContentFiltered: the vendor withheld the whole answer, or the model refused.
+        TruncatedReply: the model used up its tokens before its answer began, or stopped with an error.
         EmptyReply: there is no text, no tool call and no structured value.
     """
     text = response.text
@@ -122,20 +124,20 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
         text = str.__str__(text)
     if text is not None:
         text = masked(text if text.isascii() else well_formed(text))
-    response = mask_secrets(response)  # a server may repeat a key, in its answer or beside it
+    response = mask_secrets(response)  # a server may repeat a key in its answer
     if response.finish_reason == FinishReason.ERROR:
-        # Where the vendor says it: Cohere's word, and Google's.
-        why = response.extra.get("error") or response.extra.get("finishMessage")
-        said = f": {why}" if isinstance(why, str) and why else ""
+        # Cohere describes the error in ``error``, Google in ``finishMessage``.
+        details = response.extra.get("error") or response.extra.get("finishMessage")
+        reason = f": {details}" if isinstance(details, str) and details else ""
         word = response.raw_finish_reason
         named = f" ({word})" if word and FinishReason.of(word) is None else ""
-        raise TruncatedReply(f"{name} stopped with an error in the middle of its answer{named}{said}", partial=text)
+        raise TruncatedReply(f"{name} stopped with an error in the middle of its answer{named}{reason}", partial=text)
     if (text and not text.isspace()) or response.tool_calls or response.structured is not None:
         return response if text is response.text else attrs.evolve(response, text=text, content=text)
     if response.refusal or response.finish_reason == FinishReason.CONTENT_FILTER:
         word = f" ({response.raw_finish_reason})" if response.raw_finish_reason else ""
-        why = response.refusal or f"content filter{word}"
-        raise ContentFiltered(f"{name} withheld its answer: {why}", partial=response.refusal)
+        reason = response.refusal or f"content filter{word}"
+        raise ContentFiltered(f"{name} withheld its answer: {reason}", partial=response.refusal)
     if response.finish_reason == FinishReason.LENGTH:
         raise TruncatedReply(
             f"{name} used up max_tokens before its answer began, on reasoning perhaps: raise max_tokens",
@@ -145,38 +147,42 @@ def checked(response: GenerateResponse, *, name: str) -> GenerateResponse:
     raise EmptyReply(f"{name} answered with nothing")
 
 
-def text_of(arrived: list[GenerateChunk]) -> MaskedText | None:
-    """Return the text that has arrived; None when there is none. What came before a reset is void."""
-    void = max((index for index, piece in enumerate(arrived) if piece.reset is not None), default=0)
-    return MaskedText(piece.text for piece in arrived[void:]) or None
+def partial_text(arrived: list[GenerateChunk]) -> MaskedText | None:
+    """Return the text that has arrived since the last reset; None if there is none."""
+    start = max((index for index, chunk in enumerate(arrived) if chunk.reset is not None), default=0)
+    return MaskedText(chunk.text for chunk in arrived[start:]) or None
 
 
-async def _awaited(value: Any) -> Any:
-    for _ in range(3):  # a coroutine that returns a coroutine is a forgotten await; a longer chain is nonsense
+async def _await_all(value: Any) -> Any:
+    """Await a value, and what it returns: an author may have forgotten an ``await``, but hardly more than twice."""
+    for _ in range(3):
         if not inspect.isawaitable(value):
             break
         value = await value
     return value
 
 
-def _piece(item: Any, calls: int) -> tuple[GenerateChunk, int]:
-    """Return an item as a piece, and the tool calls so far: those of each whole response count from 0."""
+def _as_chunk(item: Any, calls: int) -> tuple[GenerateChunk, int]:
+    """Return an item as a chunk, and the number of tool calls so far.
+
+    The tool calls of each whole response are numbered from 0, so those of a later response are moved up.
+    """
     if isinstance(item, GenerateChunk):
-        piece = item
+        chunk = item
     else:
-        piece = GenerateChunk.whole(_response(item))
-        if calls and piece.tool_calls:
-            moved = tuple(attrs.evolve(delta, index=delta.index + calls) for delta in piece.tool_calls)
-            piece = attrs.evolve(piece, tool_calls=moved)
-        calls += len(piece.tool_calls)
-    if not isinstance(piece.text, str):
-        raise AdapterFailed(f"the adapter yielded a text of type {type(piece.text).__name__}")
-    return piece, calls
+        chunk = GenerateChunk.whole(_as_response(item))
+        if calls and chunk.tool_calls:
+            moved = tuple(attrs.evolve(delta, index=delta.index + calls) for delta in chunk.tool_calls)
+            chunk = attrs.evolve(chunk, tool_calls=moved)
+        calls += len(chunk.tool_calls)
+    if not isinstance(chunk.text, str):
+        raise AdapterFailed(f"the adapter yielded a text of type {type(chunk.text).__name__}")
+    return chunk, calls
 
 
 @asynccontextmanager
 async def _closing(items: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any]]:
-    """Close an async iterator when the block ends; plain ones have nothing to close."""
+    """Close an async iterator when the block ends, if it has ``aclose``."""
     try:
         yield items
     finally:
@@ -185,7 +191,7 @@ async def _closing(items: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any
             await aclose()
 
 
-def _response(value: Any) -> GenerateResponse:
+def _as_response(value: Any) -> GenerateResponse:
     if isinstance(value, GenerateResponse):
         return value
     if isinstance(value, str):

@@ -125,10 +125,10 @@ class SignIn:
         try:
             self._credentials.refresh(request)
         except exceptions.TransportError as exc:
-            raise ConnectFailed(f"Google's sign-in was not reached: {_said(exc)}") from error_mapping.stripped(exc)
+            raise ConnectFailed(f"Google's sign-in was not reached: {_said(exc)}") from error_mapping.strip_secrets(exc)
         except exceptions.GoogleAuthError as exc:
             what = f"Google gives no token for these credentials: {_REMEDY} ({_said(exc)})"
-            raise AuthenticationFailed(what, retryable=bool(exc.retryable)) from error_mapping.stripped(exc)
+            raise AuthenticationFailed(what, retryable=bool(exc.retryable)) from error_mapping.strip_secrets(exc)
         finally:
             request.session.close()
 
@@ -145,7 +145,7 @@ class SignIn:
                     self._credentials, self._project = default(scopes=[_SCOPE])
                 except exceptions.GoogleAuthError as exc:
                     what = f"there are no Google credentials: {_REMEDY} ({_said(exc)})"
-                    raise MissingCredentials(what) from error_mapping.stripped(exc)
+                    raise MissingCredentials(what) from error_mapping.strip_secrets(exc)
             elif _is_installed():
                 from google.auth import credentials
 

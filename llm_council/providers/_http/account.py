@@ -1,4 +1,4 @@
-"""Where a provider is reached, and by what credentials."""
+"""A provider's address, its key, and the headers that carry credentials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llm_council.errors._secrets import Secret
 __all__ = ["Header", "address", "mark", "read_key", "revealed", "sealed"]
 
 Header = str | tuple[Secret, ...]
-"""The value of a header: text, or the words of one that carries a credential."""
+"""The value of a header: text, or for a credential its words as secrets."""
 
 _CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -26,21 +26,23 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
     """Find a provider's key.
 
     Args:
-        given: what the caller passed: a key, or ``"${VARIABLE}"``; None looks into ``variable``.
+        given: the caller's argument: a key, or ``"${VARIABLE}"``; None reads ``variable``.
         variable: the provider's own environment variable.
         name: the provider's name.
 
     Returns:
-        The key, if there is one; and what is wrong with the environment's, which is told when it is needed.
+        The key, or None; and what is wrong with the key in the environment, for the error of a call that needs it.
 
     Raises:
-        MissingCredentials: the variable that the caller named is not set.
+        MissingCredentials: the environment variable that the caller named is not set.
         InvalidKey: the caller's key has a character that no header can carry.
     """
     if isinstance(given, Secret):
         return given, None
     named = _VARIABLE.fullmatch(given.strip()) if given is not None else None
-    source = named[1] if named else variable if given is None else None
+    source = variable if given is None else None
+    if named:
+        source = named[1]
     text = (os.environ.get(source, "") if source else given) or ""
     if not text.strip():
         if given is None:
@@ -55,7 +57,7 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
 
 
 def sealed(name: str, value: str | Secret | tuple[Secret, ...]) -> Header:
-    """Take the words of a header that is called after a credential as secrets: none of them is shown or pickled."""
+    """Return the value of a header; if its name speaks of a credential, as secrets, which are not shown or pickled."""
     if isinstance(value, Secret):
         return (value,)
     if isinstance(value, tuple) and all(isinstance(word, Secret) for word in value):
@@ -71,23 +73,23 @@ def sealed(name: str, value: str | Secret | tuple[Secret, ...]) -> Header:
 
 
 def revealed(value: Header) -> str:
-    """Return the text of a header: for the one place that writes it."""
+    """Return the text of a header, secrets included; call it only where headers are sent."""
     return value if isinstance(value, str) else " ".join(word.reveal() for word in value)
 
 
-def mark(*besides: object) -> str:
-    """Return what tells apart two providers that send the same request with something else beside it.
+def mark(*extras: object) -> str:
+    """Return a hash of what a provider sends beside a request, for ``cache_identity``.
 
     Args:
-        *besides: headers, fields of a body, profiles: what may shape an answer. Secrets count by their fingerprints.
+        *extras: headers, fields of the body, profiles; secrets count by their fingerprints.
 
     Returns:
-        A colon and twelve hexadecimal digits, equal in every process; nothing where there is nothing beside it.
+        A colon and twelve hexadecimal digits, the same in every process; an empty string if all extras are empty.
     """
-    said = {place: part for place, part in enumerate(besides) if part}
-    if not said:
+    present = {place: extra for place, extra in enumerate(extras) if extra}
+    if not present:
         return ""
-    text = json.dumps(said, sort_keys=True, separators=(",", ":"), default=_plain)
+    text = json.dumps(present, sort_keys=True, separators=(",", ":"), default=_plain)
     return f":{hashlib.blake2b(text.encode(), digest_size=6, person=b'llm-council').hexdigest()}"
 
 
@@ -99,7 +101,7 @@ def address(url: str, *, allow_http: bool) -> str:
     """Return a base address without its trailing slash.
 
     Raises:
-        InvalidOption: it is no address to send a key and prompts to.
+        InvalidOption: a key or a prompt must not be sent to it; the message says why.
     """
     url = url.strip().rstrip("/")
     if not url:

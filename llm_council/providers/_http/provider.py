@@ -1,4 +1,4 @@
-"""Encode, send, decode or raise: what every provider with an HTTP address does, written once."""
+"""The base of all HTTP providers: encode the request, send it, decode the reply or raise."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ __all__ = ["HttpProvider", "StreamReader"]
 
 ALLOW_HTTP = "LLM_COUNCIL_ALLOW_HTTP"
 
-_LINGER = 0.1  # seconds for the connection of a finished stream to end in order, so that it can be used again
-_AFTER_FINISH = 2.0  # seconds for usage and the end mark, once the model has stopped
-_SHOWN = 20  # models named in a doctor's details
+_LINGER = 0.1  # seconds for a finished stream to end its connection in order, so that the pool can reuse it
+_AFTER_FINISH = 2.0  # seconds to wait for usage and the end mark after the model has stopped
+_SHOWN = 20  # the number of models that a doctor's details list
 
 
 class StreamReader(Protocol):
-    """What a dialect makes of a stream's bytes; see ``llm_council._wire``."""
+    """The decoder of a dialect's streams; see ``llm_council._wire``."""
 
     @property
     def done(self) -> bool: ...
@@ -74,13 +74,13 @@ class StreamReader(Protocol):
 
 
 class HttpProvider(ProviderAdapter):
-    """Base of the providers that are reached over HTTP. Subclasses say where, and speak the dialect.
+    """Base of the providers that are reached over HTTP. A subclass sets the address and implements the dialect.
 
-    Its arguments and class attributes are those of ``OpenAICompatibleProvider``, where they are told, but for
-    ``extra_body``, ``api`` and ``CHAT``.
+    ``OpenAICompatibleProvider`` documents the arguments and class attributes; ``extra_body``, ``api`` and ``CHAT`` are
+    its own.
 
     Raises:
-        InvalidOption: the address, or another argument, will not do.
+        InvalidOption: the address or another argument is invalid.
         InvalidKey: the key has a character that no header can carry.
     """
 
@@ -92,7 +92,7 @@ class HttpProvider(ProviderAdapter):
     IDEMPOTENCY_HEADER: ClassVar[str | None] = None
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = False
 
-    @error_mapping.guarded
+    @error_mapping.hide_frames
     def __init__(
         self,
         *,
@@ -116,54 +116,54 @@ class HttpProvider(ProviderAdapter):
         self._key, self._bad_key = account.read_key(api_key, self.API_KEY_ENV, self.name)
         self._headers = {key: account.sealed(key, value) for key, value in (headers or {}).items()}
         self._owns_transport = transport is None
-        self._moves: Transport | None = None if transport is None else transports.as_transport(transport)
-        self._timeouts = _noun(Timeouts, timeout)
-        self._limits = _noun(Limits, limits)
-        self._profile = None if profile is None else _noun(ModelProfile, profile)
+        self._http_transport: Transport | None = None if transport is None else transports.as_transport(transport)
+        self._timeouts = _as_instance(Timeouts, timeout)
+        self._limits = _as_instance(Limits, limits)
+        self._profile = None if profile is None else _as_instance(ModelProfile, profile)
         self._family = family_of(type(self))
         self._found_model: str | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let a class that answers in a way of its own stream that way too, unless it says how."""
+        """Make a subclass that overrides ``generate`` stream by it too, unless it overrides ``stream``."""
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
-            cls.__init__ = error_mapping.guarded(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = error_mapping.hide_frames(cls.__init__)  # type: ignore[method-assign]
         if "generate" in vars(cls) and "stream" not in vars(cls):
             cls.stream = ProviderAdapter.stream  # type: ignore[method-assign]
 
-    # What a dialect says.
+    # Implemented by the dialect:
 
     @abstractmethod
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
-        """Return the path and the payload of a request."""
+        """Return the path and the JSON payload of a request."""
 
     @abstractmethod
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
-        """Return the answer in a reply's JSON."""
+        """Return the response in a reply's JSON."""
 
     @abstractmethod
     def _refusal(self, reply: HttpReply) -> ProviderError:
-        """Return the error that a reply with status 400 or more is."""
+        """Return the error for a reply with status 400 or more."""
 
     @abstractmethod
     def _reader(self, request: GenerateRequest, head: HttpReply) -> StreamReader:
-        """Return what reads the stream that begins with this head."""
+        """Return a decoder for the stream that begins with this head."""
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of every request, the key's included: override to add to them, or to sign otherwise."""
-        said = {key: account.revealed(value) for key, value in self._headers.items()}
-        if self._key and not any(key.lower() == "authorization" for key in said):
-            said["Authorization"] = f"Bearer {self._key.reveal()}"
-        return said
+        """Return the headers of every request, with the key; override to add headers or to sign in another way."""
+        headers = {key: account.revealed(value) for key, value in self._headers.items()}
+        if self._key and not any(key.lower() == "authorization" for key in headers):
+            headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        return headers
 
-    # What all of them do.
+    # Shared by all dialects:
 
     @property
     def _transport(self) -> Transport:
-        """What moves the bytes; one of our own is made by the first call, since it takes a good part of the imports."""
-        if self._moves is None:
-            self._moves = transports.HttpxTransport()
-        return self._moves
+        """The transport. Ours is made by the first call, because importing httpx takes a good part of the start-up."""
+        if self._http_transport is None:
+            self._http_transport = transports.HttpxTransport()
+        return self._http_transport
 
     @cancellable
     @fits_requests
@@ -204,6 +204,7 @@ class HttpProvider(ProviderAdapter):
             reply = await limits.wait(partial(stack.enter_async_context, opened))
             if reply.status >= 400:
                 raise self._refusal(await limits.wait(reply.read))
+            # Some servers answer a request for a stream with one JSON body, others with a proxy's HTML page.
             reader, arriving, first = self._reader(asked, reply.head), aiter(reply), True
             while not reader.done:
                 data = await self._next(arriving, reader, limits)
@@ -213,10 +214,13 @@ class HttpProvider(ProviderAdapter):
                 pieces = reader.feed(data)
                 for piece in pieces:
                     yield piece
-                if pieces:  # the pauses of the consumer do not count: the vendor may have gone on meanwhile
+                # Comments and keep-alive events give no pieces. After the loop, so that the consumer's pauses do not
+                # count as silence of the vendor.
+                if pieces:
                     limits.content_arrived()
             for piece in reader.finish():
                 yield piece
+            # Reading up to the end of the body lets the pool reuse the connection; closing it early drops it.
             with anyio.move_on_after(_LINGER):
                 await anext(arriving, None)
 
@@ -232,13 +236,14 @@ class HttpProvider(ProviderAdapter):
                 return None
             if isinstance(error, TimedOut):
                 error.fill(partial=reader.partial or None)
+            # Another attempt could not continue the text, so that this is a cut answer, not a lost connection.
             if isinstance(error, ConnectionLost) and reader.partial:
                 cut = TruncatedReply("the connection ended before the answer did", partial=reader.partial)
                 raise cut from error.with_traceback(None)
             raise
 
     async def doctor(self, *, deep: bool = False) -> DoctorResult:
-        """Ask for the list of models; ``deep`` makes a call too, of the kind that a run makes."""
+        """Request the list of models; ``deep`` also makes a call of the kind that a run makes."""
         began = time.monotonic()
         try:
             self.check()
@@ -252,10 +257,10 @@ class HttpProvider(ProviderAdapter):
         return DoctorResult(ok=True, message=message, latency_ms=latency, details=details)
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
-        """Look at the server without making it work; return what was found, for people and by name.
+        """Check the server without a call to a model; return a message and details by name.
 
         Raises:
-            CouncilError: it is not well.
+            CouncilError: the server does not answer, or not as it should.
         """
         rows = await self._rows()
         if rows is None:
@@ -274,7 +279,7 @@ class HttpProvider(ProviderAdapter):
         return {}
 
     async def _rows(self) -> list[dict[str, Any]] | None:
-        """Return the models that the server lists, each with an ``id``; None where it has no such list."""
+        """Return the models that the server lists, each with an ``id``; None if it has no such list."""
         data = await self._get("/models", missing=(404, 405))
         listed = data.get("data") if isinstance(data, dict) else data
         if not isinstance(listed, list):
@@ -292,12 +297,12 @@ class HttpProvider(ProviderAdapter):
         return loads(reply.body, self._limits, content_type=reply.content_type)
 
     def check(self) -> None:
-        """Refuse to start without an address or a key.
+        """Check without I/O that the provider has an address and a key.
 
         Raises:
-            InvalidOption: there is no address.
-            MissingCredentials: the key is not set; the message names its variable.
-            InvalidKey: the variable holds no key.
+            InvalidOption: it has no address.
+            MissingCredentials: the key is not set; the message names the environment variable.
+            InvalidKey: the environment variable holds no valid key.
         """
         if not self.base_url:
             remedy = f"set {self.BASE_URL_ENV}, or pass base_url" if self.BASE_URL_ENV else "pass base_url"
@@ -310,12 +315,12 @@ class HttpProvider(ProviderAdapter):
             )
 
     def cache_identity(self) -> str:
-        """Return the name, the address, the account's fingerprint, and a hash of what is sent beside a request."""
+        """Return the name, the address, the account's fingerprint, and a hash of ``_identity_extras``."""
         account = self.account_identity() or f"{self.base_url}:"
-        return f"{super().cache_identity()}:{account}:{self.default_model or ''}{mark(*self._besides())}"
+        return f"{super().cache_identity()}:{account}:{self.default_model or ''}{mark(*self._identity_extras())}"
 
-    def _besides(self) -> tuple[object, ...]:
-        """Return what shapes the answers of this instance and stands in no request."""
+    def _identity_extras(self) -> tuple[object, ...]:
+        """Return what shapes the answers of this instance but stands in no request: headers, the profile."""
         return self._headers, self._profile
 
     def account_identity(self) -> str | None:
@@ -324,8 +329,8 @@ class HttpProvider(ProviderAdapter):
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
-        if self._owns_transport and self._moves is not None:
-            await self._moves.aclose()
+        if self._owns_transport and self._http_transport is not None:
+            await self._http_transport.aclose()
         await super().aclose()
 
     def __repr__(self) -> str:
@@ -342,10 +347,10 @@ class HttpProvider(ProviderAdapter):
         return (fitted if fitted.model == model else copy_with(fitted, model=model)), adjustments
 
     async def _only_model(self) -> str:
-        """Return the first model that a server of one's own serves, asked once.
+        """Return the first model that the user's own server serves; the server is asked once.
 
         Raises:
-            InvalidOption: it serves none, or this is no such server.
+            InvalidOption: it serves none, or this provider is not of that kind.
         """
         if self._found_model is None and self.SERVES_WHAT_IT_LISTS:
             rows = await self._rows()
@@ -365,7 +370,7 @@ class HttpProvider(ProviderAdapter):
         return {"Accept": "application/json", **plain, **self.headers()}
 
     def _is_signed(self) -> bool:
-        """Tell whether a header of the caller's carries a credential."""
+        """Return True if one of the caller's headers carries a credential."""
         return any(not isinstance(value, str) for value in self._headers.values())
 
     def _url(self, path: str) -> str:
@@ -374,8 +379,8 @@ class HttpProvider(ProviderAdapter):
         return f"{self.base_url}{path}"
 
 
-def _noun(cls: type[Any], value: Any) -> Any:
-    """Take one of our nouns, or the mapping of its fields that a configuration file has."""
+def _as_instance(cls: type[Any], value: Any) -> Any:
+    """Return an instance as it is, and make one of the mapping that a configuration file has."""
     if isinstance(value, cls):
         return value
     if isinstance(value, Mapping):

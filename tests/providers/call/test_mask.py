@@ -10,7 +10,7 @@ from llm_council.errors import AdapterFailed, ServerFailed
 from llm_council.errors._secrets import MASK, Secret, masked
 from llm_council.models import GenerateRequest
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, join
-from llm_council.providers._call.mask import PieceVeil
+from llm_council.providers._call.mask import ChunkMask
 from llm_council.providers.base import ProviderAdapter, ProviderCapabilities, call, stream
 
 KEY = "veiled-canary-0123456789"
@@ -18,9 +18,9 @@ ASK = GenerateRequest(prompt="?")
 
 
 def over(*pieces: GenerateChunk) -> list[GenerateChunk]:
-    veil = PieceVeil()
-    shown = [veil.over(piece) for piece in pieces]
-    return [piece for piece in [*shown, veil.rest()] if piece is not None]
+    mask = ChunkMask()
+    shown = [mask.apply(piece) for piece in pieces]
+    return [piece for piece in [*shown, mask.rest()] if piece is not None]
 
 
 @given(st.lists(st.sampled_from(["a", KEY, KEY[:9], KEY[9:], KEY[:-1], "v", " "]), max_size=6), st.data())
@@ -48,15 +48,15 @@ def test_a_piece_that_holds_nothing_is_the_same_piece() -> None:
 
 def test_no_more_waits_than_may_begin_a_key() -> None:
     held = Secret(KEY)
-    veil = PieceVeil()
-    first = veil.over(GenerateChunk(text=f"see {KEY[:6]}"))
+    mask = ChunkMask()
+    first = mask.apply(GenerateChunk(text=f"see {KEY[:6]}"))
     assert first is not None
     assert first.text == "see "
-    assert veil.over(GenerateChunk(text=KEY[6:9])) is None
-    last = veil.over(GenerateChunk(text=" for all"))
+    assert mask.apply(GenerateChunk(text=KEY[6:9])) is None
+    last = mask.apply(GenerateChunk(text=" for all"))
     assert last is not None
     assert last.text == f"{KEY[:9]} for all"
-    assert veil.rest() is None
+    assert mask.rest() is None
     assert held
 
 
