@@ -57,7 +57,7 @@ def test_a_file_sets_every_kind_of_field(tmp_path: Path) -> None:
     assert config.instances["gateway"]["api_key"] == "${GATEWAY_KEY}"
 
 
-def test_a_literal_key_is_hidden(tmp_path: Path) -> None:
+def test_a_literal_key_is_masked(tmp_path: Path) -> None:
     path = write(tmp_path / "c.toml", '[providers.x]\nkind = "openai"\napi_key = "canary-canary"\n')
     assert "canary" not in repr(CouncilConfig.from_file(path))
 
@@ -71,7 +71,7 @@ def test_environment_beats_project_beats_user(monkeypatch: pytest.MonkeyPatch, t
     assert CouncilConfig.load().max_tokens == 10, "load() does not read the project's file"
 
 
-def test_environment_sets_single_limits_of_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_sets_one_limit_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     write(user_file(), "[council]\nbudget = { quorum = 2, deadline = 50 }\n")
     monkeypatch.setenv("LLM_COUNCIL_DEADLINE", "7.5")
     monkeypatch.setenv("LLM_COUNCIL_PROVIDERS", "a, b/c:2,")
@@ -111,7 +111,7 @@ def test_a_project_can_only_lower_the_budget(mine: float, theirs: float) -> None
         ('[council]\nproviders = ["openai:999"]\n', "999 seats"),
     ],
 )
-def test_a_project_may_not_reach_out(tmp_path: Path, text: str, named: str) -> None:
+def test_an_untrusted_project_is_refused_restricted_settings(tmp_path: Path, text: str, named: str) -> None:
     path = write(tmp_path / "council.toml", text)
     with pytest.raises(UntrustedConfig) as caught:
         CouncilConfig.discover(tmp_path)
@@ -119,7 +119,7 @@ def test_a_project_may_not_reach_out(tmp_path: Path, text: str, named: str) -> N
     assert str(path) in str(caught.value)
 
 
-def test_paths_of_a_project_begin_where_its_file_lies(tmp_path: Path) -> None:
+def test_paths_of_a_project_are_relative_to_its_file(tmp_path: Path) -> None:
     write(tmp_path / "project" / "council.toml", '[subagents]\npaths = ["roles", "./more"]\n')
     paths = CouncilConfig.discover(tmp_path / "project").subagent_paths
     assert [Path(path) for path in paths] == [tmp_path / "project" / "roles", tmp_path / "project" / "more"]
@@ -154,7 +154,7 @@ def test_a_project_path_that_links_outside_is_refused(tmp_path: Path) -> None:
         ("[subagents]\nfolder = 1\n", UnknownOption, "folder"),
     ],
 )
-def test_bad_files_are_named_with_the_remedy(
+def test_an_invalid_file_is_refused_with_its_path_and_the_remedy(
     tmp_path: Path, text: str, kind: type[ConfigurationError], named: str
 ) -> None:
     path = write(tmp_path / "c.toml", text)
@@ -167,7 +167,7 @@ def test_bad_files_are_named_with_the_remedy(
 AT_LARGE = '[providers.gateway]\nkind = "openai-compatible"\nbase_url = "https://llm.example.com/v1"\n'
 
 
-def test_a_trusted_project_may_do_what_its_user_may(tmp_path: Path) -> None:
+def test_a_trusted_project_may_set_what_the_user_may_set(tmp_path: Path) -> None:
     path = write(tmp_path / "council.toml", f"[council]\nlimits = {{ body = 1000 }}\n{AT_LARGE}")
     assert reaches(path) == ("limits", "[providers.gateway] kind, base_url")
     trust_project(path)
@@ -187,7 +187,7 @@ def test_even_a_trusted_project_only_lowers_the_budget(tmp_path: Path) -> None:
     assert config.max_repairs == 1
 
 
-def test_a_change_a_copy_and_a_move_need_trust_again(tmp_path: Path) -> None:
+def test_a_changed_copied_or_moved_file_must_be_trusted_again(tmp_path: Path) -> None:
     path = write(tmp_path / "project" / "council.toml", AT_LARGE)
     trust_project(path)
     CouncilConfig.discover(tmp_path / "project")
@@ -207,7 +207,7 @@ def test_a_change_a_copy_and_a_move_need_trust_again(tmp_path: Path) -> None:
         CouncilConfig.discover(tmp_path / "project")
 
 
-def test_the_way_to_a_project_does_not_matter_but_its_place_does(
+def test_trust_does_not_depend_on_the_path_that_leads_to_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trust_project(write(tmp_path / "project" / "council.toml", AT_LARGE))
@@ -217,7 +217,7 @@ def test_the_way_to_a_project_does_not_matter_but_its_place_does(
     assert CouncilConfig.discover().instances
 
 
-def test_the_record_of_trust_is_its_owners_alone(tmp_path: Path) -> None:
+def test_the_trust_record_is_private_to_its_owner(tmp_path: Path) -> None:
     path = write(tmp_path / "council.toml", AT_LARGE)
     old = os.umask(0)
     try:
@@ -235,7 +235,7 @@ def test_the_record_of_trust_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
-def test_a_broken_record_is_said_and_trusts_nothing(tmp_path: Path, junk: bytes) -> None:
+def test_a_broken_trust_record_is_an_error(tmp_path: Path, junk: bytes) -> None:
     path = write(tmp_path / "council.toml", AT_LARGE)
     trust_project(path)
     _trust.record().write_bytes(junk)
@@ -243,14 +243,14 @@ def test_a_broken_record_is_said_and_trusts_nothing(tmp_path: Path, junk: bytes)
         CouncilConfig.discover(tmp_path)
 
 
-def test_what_no_option_takes_cannot_be_trusted(tmp_path: Path) -> None:
+def test_an_invalid_file_cannot_be_trusted(tmp_path: Path) -> None:
     path = write(tmp_path / "council.toml", "[council]\nbudget = { deadlin = 1 }\n")
     with pytest.raises(UnknownOption):
         trust_project(path)
     assert not _trust.record().exists()
 
 
-def test_keys_in_headers_are_hidden_and_still_sent(tmp_path: Path) -> None:
+def test_keys_in_headers_are_masked_and_still_sent(tmp_path: Path) -> None:
     from llm_council.providers.registry import get_provider
 
     headers = 'headers = { Authorization = "Bearer canary-canary", X-Team = "blue" }\n'
@@ -263,13 +263,15 @@ def test_keys_in_headers_are_hidden_and_still_sent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"x = " + b"[" * 5000, b"#" * (1 << 20) + b"#"])
-def test_a_hostile_file_is_refused_whatever_it_holds(tmp_path: Path, content: bytes) -> None:
+def test_any_content_of_a_file_is_loaded_or_refused_with_a_typed_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "council.toml").write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"council\.toml"):
         CouncilConfig.discover(tmp_path)
 
 
-def test_an_unreadable_file_and_a_bad_variable_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unreadable_file_and_an_invalid_variable_raise_typed_errors(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.toml"):
         CouncilConfig.from_file(tmp_path / "none.toml")
     monkeypatch.setenv("LLM_COUNCIL_CONFIG", str(tmp_path / "named.toml"))
@@ -281,7 +283,7 @@ def test_an_unreadable_file_and_a_bad_variable_are_typed(monkeypatch: pytest.Mon
         CouncilConfig.load()
 
 
-def test_only_the_key_field_may_be_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_variables_are_replaced_in_api_key_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CANARY", "canary-value")
     path = write(tmp_path / "c.toml", '[council]\nsystem_context = "${CANARY}"\n')
     assert CouncilConfig.from_file(path).system_context == "${CANARY}"

@@ -32,7 +32,7 @@ def council() -> Council:
     return Council(scripted(), config=CouncilConfig())
 
 
-def test_a_script_blocks(council: Council) -> None:
+def test_run_blocks_in_a_script(council: Council) -> None:
     result = council.run("What is the capital of France?")
     assert isinstance(result, CouncilResult)
     assert (result.status, result.output) == (Status.COMPLETED, json.loads(ANSWER))
@@ -41,7 +41,7 @@ def test_a_script_blocks(council: Council) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_same_call_is_awaited_in_a_loop(council: Council) -> None:
+async def test_run_is_awaited_in_an_event_loop(council: Council) -> None:
     pending = council.run("What is the capital of France?")
     with pytest.raises(errors.InsideEventLoopError, match="await"):
         _ = pending.output
@@ -51,7 +51,7 @@ async def test_the_same_call_is_awaited_in_a_loop(council: Council) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_twins_say_what_they_are(council: Council) -> None:
+async def test_blocking_twins_refuse_to_run_in_an_event_loop(council: Council) -> None:
     assert (await council.arun("Where?")).success
     with pytest.raises(errors.InsideEventLoopError, match="await"):
         council.run_sync("Where?")
@@ -59,7 +59,7 @@ async def test_the_twins_say_what_they_are(council: Council) -> None:
 
 
 @pytest.mark.anyio
-async def test_several_runs_are_gathered(council: Council) -> None:
+async def test_several_runs_can_be_gathered(council: Council) -> None:
     results: dict[int, CouncilResult] = {}
 
     async def one(index: int) -> None:
@@ -118,7 +118,7 @@ def check_events(events: list[Event], result: CouncilResult) -> None:
     assert sum(isinstance(e, SeatFinished) for e in events) == sum(len(seat.calls) for seat in result.seats)
 
 
-def test_a_stream_for_plain_code(council: Council) -> None:
+def test_stream_works_in_plain_code(council: Council) -> None:
     with council.stream("Where?") as stream:
         assert isinstance(stream, CouncilStream)
         events = list(stream)
@@ -126,14 +126,14 @@ def test_a_stream_for_plain_code(council: Council) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_same_stream_for_loops(council: Council) -> None:
+async def test_stream_works_in_an_event_loop(council: Council) -> None:
     async with council.stream("Where?") as stream:
         events = [event async for event in stream]
     check_events(events, stream.result)
 
 
 @pytest.mark.anyio
-async def test_a_stream_that_is_left_ends_its_run_and_keeps_what_was_there() -> None:
+async def test_leaving_a_stream_cancels_its_run_and_keeps_the_partial_result() -> None:
     seats = scripted(delay={"critique": float("inf")})
     council = Council(seats, config=CouncilConfig())
     async with council.stream("Where?") as stream:
@@ -145,7 +145,7 @@ async def test_a_stream_that_is_left_ends_its_run_and_keeps_what_was_there() -> 
     assert sum(seat.cancelled for seat in seats) == len(seats)
 
 
-def test_listeners_hear_every_run_and_cannot_break_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_listeners_get_the_events_of_every_run_and_cannot_break_it(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[tuple[Event, str]] = []
 
     def broken(event: Event) -> None:
@@ -160,7 +160,7 @@ def test_listeners_hear_every_run_and_cannot_break_one(caplog: pytest.LogCapture
 
 
 @pytest.mark.anyio
-async def test_cancellation_passes_and_ends_the_seats() -> None:
+async def test_cancellation_is_raised_and_cancels_the_seats() -> None:
     seats = scripted(delay=float("inf"))
     heard: list[Event] = []
     council = Council(seats, config=CouncilConfig(), listeners=[heard.append])
@@ -172,7 +172,7 @@ async def test_cancellation_passes_and_ends_the_seats() -> None:
     assert heard[-1].status == Status.CANCELLED
 
 
-def test_the_signature_spells_every_option_out() -> None:
+def test_the_signature_shows_every_option() -> None:
     wanted = "task subagent mode context files schema budget strategy temperature max_tokens metadata store".split()
     for method in (Council.run, Council.arun, Council.run_sync, Council.stream, Council.plan):
         shown = inspect.signature(method)
@@ -208,7 +208,7 @@ def test_the_signature_spells_every_option_out() -> None:
         ("x", {"budget": {"usd": 1}}, errors.InvalidOption, "expected a Budget"),
     ],
 )
-def test_a_wrong_call_is_refused_before_anything_is_sent(
+def test_a_wrong_argument_is_refused_before_anything_is_sent(
     task: str, options: dict[str, Any], kind: type[Exception], named: str
 ) -> None:
     seats = scripted()
@@ -221,7 +221,7 @@ def test_a_wrong_call_is_refused_before_anything_is_sent(
     assert not any(seat.requests for seat in seats)
 
 
-def test_what_is_no_budget_or_configuration_is_refused() -> None:
+def test_a_wrong_type_of_budget_or_config_is_refused() -> None:
     with pytest.raises(errors.InvalidOption, match="expected a Budget"):
         Council(scripted(), config=CouncilConfig(), budget=0.5)  # type: ignore[arg-type]
     with pytest.raises(errors.InvalidOption, match="expected a CouncilConfig"):
@@ -240,7 +240,7 @@ async def test_a_result_is_a_line_in_a_terminal_and_a_report_in_a_notebook(counc
     assert result._repr_markdown_() == result.to_markdown()
 
 
-def test_files_are_read_when_they_are_named(council: Council, tmp_path: Path) -> None:
+def test_only_the_named_files_are_read_into_the_plan(council: Council, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("The capital moved to Lyon.", encoding="utf-8")
     (tmp_path / "secret.txt").write_text("never read", encoding="utf-8")
@@ -254,12 +254,12 @@ def test_files_are_read_when_they_are_named(council: Council, tmp_path: Path) ->
 # Who sits.
 
 
-def test_seats_get_names_of_their_own() -> None:
+def test_seats_get_unique_names() -> None:
     one = ScriptedProvider(SCRIPT, name="one")
     assert Council([one, one], config=CouncilConfig()).providers == ("one", "one-2")
 
 
-def test_two_instances_of_one_name_are_two_providers() -> None:
+def test_two_instances_with_one_name_get_numbered_provider_names() -> None:
     first, second = ScriptedProvider(SCRIPT, name="twin"), ScriptedProvider(SCRIPT, name="twin")
     council = Council([first, second], config=CouncilConfig())
     assert council.run("Where?").success
@@ -269,7 +269,7 @@ def test_two_instances_of_one_name_are_two_providers() -> None:
     assert second.requests
 
 
-def test_classes_sit_too() -> None:
+def test_a_provider_class_is_instantiated() -> None:
     class Ready(ScriptedProvider):
         def __init__(self) -> None:
             super().__init__(SCRIPT, name="ready")
@@ -333,7 +333,7 @@ KEYS = ("OPENAI_API_KEY", "OPENROUTER_API_KEY")
         (KEYS, ("openai", "openrouter")),
     ],
 )
-def test_nobody_named_seats_those_whose_keys_are_set(
+def test_without_providers_those_with_keys_are_used(
     monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], seats: tuple[str, ...]
 ) -> None:
     for key in KEYS:
@@ -343,7 +343,7 @@ def test_nobody_named_seats_those_whose_keys_are_set(
     assert Council(config=CouncilConfig()).providers == seats
 
 
-def test_nobody_at_all_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_available_provider_the_message_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     from llm_council.providers import registry
 
     for key in KEYS:
@@ -355,7 +355,7 @@ def test_nobody_at_all_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
         Council(config=CouncilConfig())
 
 
-def test_an_instance_of_the_configuration_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_instance_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = {"kind": "openai-compatible", "base_url": "https://llm.example.com/v1", "api_key": "${GATEWAY_KEY}"}
     config = CouncilConfig(instances={"gateway": {**gateway, "default_model": "house-70b"}}, providers=("gateway:2",))
     with pytest.raises(errors.MissingCredentials, match="GATEWAY_KEY"):
@@ -382,7 +382,7 @@ def test_a_provider_that_retries_already_is_not_wrapped_again() -> None:
 
 
 @pytest.mark.anyio
-async def test_doctor_in_both_worlds(council: Council) -> None:
+async def test_doctor_blocks_and_can_be_awaited(council: Council) -> None:
     found = await council.doctor()
     assert list(found) == list(council.providers)
     assert all(result.ok for result in found.values())

@@ -16,7 +16,7 @@ def phase() -> Event:
     return PhaseStarted(run_id="r", at=0.5, phase=Phase.DRAFT)
 
 
-def test_an_event_that_nobody_listens_to_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_without_listeners_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[Event] = []
     with caplog.at_level(logging.DEBUG, "llm_council"):
         emit(phase())
@@ -26,7 +26,7 @@ def test_an_event_that_nobody_listens_to_is_dropped(caplog: pytest.LogCaptureFix
     assert caplog.records == []
 
 
-def test_listeners_hear_in_order_and_only_while_they_listen() -> None:
+def test_listeners_are_called_in_order_and_only_inside_the_block() -> None:
     heard: list[tuple[str, Event]] = []
     event = phase()
     with listening(lambda e: heard.append(("a", e)), lambda e: heard.append(("b", e))):
@@ -39,7 +39,7 @@ def test_listeners_hear_in_order_and_only_while_they_listen() -> None:
     assert all(e is event for _, e in heard)
 
 
-def test_a_listener_that_raises_is_logged_and_the_others_hear(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_raises_is_logged_and_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[Event] = []
 
     def broken(event: Event) -> None:
@@ -52,7 +52,7 @@ def test_a_listener_that_raises_is_logged_and_the_others_hear(caplog: pytest.Log
     assert "listener trouble" in caplog.text
 
 
-def test_a_cancellation_in_a_listener_passes() -> None:
+def test_a_cancellation_in_a_listener_is_raised() -> None:
     def stop(event: Event) -> None:
         raise KeyboardInterrupt
 
@@ -60,7 +60,7 @@ def test_a_cancellation_in_a_listener_passes() -> None:
         emit(phase())
 
 
-def test_a_raise_inside_ends_the_listening() -> None:
+def test_an_exception_in_the_block_removes_the_listeners() -> None:
     heard: list[Event] = []
     with pytest.raises(ValueError, match="x"), listening(heard.append):
         raise ValueError("x")
@@ -69,7 +69,7 @@ def test_a_raise_inside_ends_the_listening() -> None:
 
 
 @pytest.mark.anyio
-async def test_tasks_hear_what_their_starter_hears_and_no_one_elses() -> None:
+async def test_tasks_inherit_the_listeners_of_the_task_that_started_them() -> None:
     heard: dict[str, list[str]] = {"a": [], "b": []}
 
     async def run(name: str) -> None:
@@ -93,7 +93,7 @@ async def test_tasks_hear_what_their_starter_hears_and_no_one_elses() -> None:
     assert sorted(heard["b"]) == ["b0", "b1", "b2"]
 
 
-def test_another_context_hears_nothing() -> None:
+def test_listeners_do_not_affect_other_contexts() -> None:
     heard: list[Event] = []
     outside = contextvars.copy_context()
     with listening(heard.append):

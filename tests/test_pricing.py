@@ -38,7 +38,7 @@ def cost(adapter: ProviderAdapter, model: str | None = None, usage: Usage = THOU
 
 
 @with_prices
-def test_the_address_says_whose_prices_hold_and_not_the_name() -> None:
+def test_the_price_depends_on_the_url_not_on_the_providers_name() -> None:
     openai = OpenAIProvider(api_key=KEY, name="fast")
     assert cost(openai, "gpt-5-mini") == listed("openai", "gpt-5-mini")
     assert cost(OpenAIProvider(api_key=KEY, base_url="https://llm.example.com/v1"), "gpt-5-mini") is None
@@ -48,14 +48,14 @@ def test_the_address_says_whose_prices_hold_and_not_the_name() -> None:
 
 
 @with_prices
-def test_a_seat_without_a_model_has_its_providers_default() -> None:
+def test_a_seat_without_a_model_is_priced_as_the_default_model() -> None:
     anthropic = AnthropicProvider(api_key=KEY, default_model="claude-sonnet-4-6")
     assert cost(anthropic) == cost(anthropic, "claude-sonnet-4-6") == listed("anthropic", "claude-sonnet-4-6")
     assert cost(anthropic, "no-such-model") is None
 
 
 @with_prices
-def test_what_the_cache_served_costs_less() -> None:
+def test_cached_tokens_cost_less() -> None:
     cached = Usage(input_tokens=1000, output_tokens=1000, cached_tokens=900)
     openai = OpenAIProvider(api_key=KEY)
     assert cost(openai, "gpt-5-mini", cached) < cost(openai, "gpt-5-mini")
@@ -64,7 +64,7 @@ def test_what_the_cache_served_costs_less() -> None:
 
 
 @with_prices
-def test_a_middleware_costs_what_it_holds() -> None:
+def test_a_middleware_has_the_price_of_the_adapter_it_wraps() -> None:
     assert cost(Retry(OpenAIProvider(api_key=KEY)), "gpt-5-mini") == listed("openai", "gpt-5-mini")
 
 
@@ -79,7 +79,7 @@ class Pair(ProviderAdapter):
 
 
 @with_prices
-def test_of_several_the_dearest_that_knows_counts() -> None:
+def test_the_highest_known_price_of_several_adapters_counts() -> None:
     cheap, dear = OpenAIProvider(api_key=KEY, default_model="gpt-5-mini"), LocalProvider()
     assert cost(Pair(dear, cheap)) == cost(cheap)
     assert cost(Pair(ScriptedProvider("x"))) is None
@@ -94,7 +94,7 @@ def test_of_several_the_dearest_that_knows_counts() -> None:
         (ScriptedProvider("x", name="local"), None),
     ],
 )
-def test_a_server_of_ones_own_sends_no_bill(adapter: ProviderAdapter, usd: float | None) -> None:
+def test_self_hosted_servers_cost_nothing(adapter: ProviderAdapter, usd: float | None) -> None:
     assert cost(adapter, "some-model") == usd
 
 
@@ -109,7 +109,7 @@ def test_without_the_extra_the_cost_is_unknown(monkeypatch: pytest.MonkeyPatch) 
 
 
 @with_prices
-def test_only_seats_that_have_a_price_make_it_load() -> None:
+def test_the_table_is_loaded_only_for_adapters_that_may_need_it() -> None:
     pricing.load.cache_clear()
     assert not pricing.must_load([LocalProvider(), ScriptedProvider("x")])
     assert pricing.must_load([LocalProvider(), Retry(OpenAIProvider(api_key=KEY))])

@@ -1,4 +1,4 @@
-"""Every noun goes to plain JSON and comes back; what does not fit is refused by its path."""
+"""The JSON converter: everything that `dump` writes is loaded again; invalid data is refused with its path."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def through_json(value: Any) -> Any:
     return json.loads(json.dumps(dump(value), allow_nan=False))
 
 
-NOUNS = [cls for name in m.__all__ if isinstance(cls := getattr(m, name), type) and attrs.has(cls)]
+MODELS = [cls for name in m.__all__ if isinstance(cls := getattr(m, name), type) and attrs.has(cls)]
 
 
 @examples(15)
 @given(st.data())
-@pytest.mark.parametrize("cls", NOUNS, ids=lambda cls: cls.__name__)
-def test_every_noun_comes_back(cls: type, data: st.DataObject) -> None:
-    noun: Any = data.draw(strategies.of(cls))
-    assert same(load(type(noun), through_json(noun)), noun)
+@pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
+def test_load_returns_every_model_that_dump_wrote(cls: type, data: st.DataObject) -> None:
+    model: Any = data.draw(strategies.of(cls))
+    assert same(load(type(model), through_json(model)), model)
 
 
 @given(strategies.events())
-def test_every_event_comes_back_by_its_base_class(event: events.Event) -> None:
+def test_load_returns_every_event_by_its_base_class(event: events.Event) -> None:
     data = through_json(event)
     assert data["type"] == type(event).__name__
     assert same(load(events.Event, data), event)
 
 
 @given(strategies.errors())
-def test_every_error_comes_back_with_all_its_facts(error: CouncilError) -> None:
+def test_load_returns_every_error_with_all_attributes(error: CouncilError) -> None:
     assert same(load(CouncilError, through_json(error)), error)
 
 
@@ -61,7 +61,7 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
-def test_parts_are_told_apart_by_a_tag() -> None:
+def test_parts_of_a_message_have_a_tag() -> None:
     parts = (m.TextPart(text="a"), m.ImagePart(url="https://x/y.png"), m.ReasoningPart(text="b", signature="s"))
     data = through_json(m.Message("user", parts))
     assert [part["type"] for part in data["content"]] == ["TextPart", "ImagePart", "ReasoningPart"]
@@ -69,12 +69,12 @@ def test_parts_are_told_apart_by_a_tag() -> None:
     assert load(Part, data["content"][2]) == parts[2]
 
 
-def test_a_finish_reason_comes_back_as_one_of_ours_and_another_word_as_itself() -> None:
+def test_known_finish_reasons_are_loaded_as_enum_members() -> None:
     assert load(m.GenerateResponse, dump(m.GenerateResponse(finish_reason="stop"))).finish_reason is m.FinishReason.STOP
     assert load(m.GenerateResponse, dump(m.GenerateResponse(finish_reason="odd"))).raw_finish_reason == "odd"
 
 
-def test_an_error_holds_errors() -> None:
+def test_errors_inside_errors_are_loaded() -> None:
     inner = RateLimited("slow down", status=429, retry_after=float("inf"), attempts=[Attempt(at=0, elapsed=1)])
     lost = load(RunError, through_json(QuorumLost("none left", outcomes={"a": inner, "b": None})))
     assert isinstance(lost, QuorumLost)
@@ -83,7 +83,7 @@ def test_an_error_holds_errors() -> None:
     assert lost.outcomes["a"].attempts == (Attempt(at=0, elapsed=1),)
 
 
-def test_an_error_of_an_absent_plugin_is_still_an_error() -> None:
+def test_an_error_of_a_missing_plugin_is_loaded_as_the_requested_class() -> None:
     loaded = load(errors.ProviderError, {"type": "Absent", "message": "no", "provider": "p", "their": 1})
     assert type(loaded) is errors.ProviderError
     assert (loaded.message, loaded.provider) == ("no", "p")
@@ -95,7 +95,7 @@ class TheirOwn(errors.RateLimited):
         self.their = their
 
 
-def test_an_error_of_a_plugin_comes_back_without_its_arguments() -> None:
+def test_an_error_of_a_plugin_is_loaded_without_its_constructor() -> None:
     data = through_json(TheirOwn(their="fact"))
     assert data["type"] == f"{__name__}:TheirOwn"
     loaded = load(errors.ProviderError, data)
@@ -103,7 +103,7 @@ def test_an_error_of_a_plugin_comes_back_without_its_arguments() -> None:
     assert (loaded.their, loaded.status, loaded.message, loaded.retryable) == ("fact", 429, "slow down", True)
 
 
-def test_what_json_cannot_carry_becomes_text() -> None:
+def test_values_that_json_cannot_express_become_text() -> None:
     request = m.GenerateRequest(prompt="x", metadata={"when": object(), "keys": {1: {2, 1}}, "n": float("nan")})
     data = through_json(request)["metadata"]
     assert data["when"].startswith("<object")
@@ -112,14 +112,14 @@ def test_what_json_cannot_carry_becomes_text() -> None:
     assert through_json({"key": Secret("sk-very-secret-key-1234567890")}) == {"key": "'***'"}
 
 
-def test_containers_of_nouns_are_dumped_too() -> None:
+def test_containers_of_models_are_dumped() -> None:
     assert dump({"a": m.DoctorResult(ok=True)})["a"]["ok"] is True
     assert dump((m.Cost(),)) == [{"usd": None, "source": "unknown", "complete": False}]
 
 
 @attrs.frozen(kw_only=True)
 class Theirs:
-    """A class of someone else, built of our nouns."""
+    """A third-party class with fields of our models."""
 
     name: str
     drafts: tuple[m.Draft, ...] = ()
@@ -129,7 +129,7 @@ class Theirs:
 
 
 @given(strategies.drafts(), strategies.usages())
-def test_classes_built_of_nouns_work_without_registration(draft: m.Draft, usage: m.Usage) -> None:
+def test_third_party_classes_with_model_fields_need_no_registration(draft: m.Draft, usage: m.Usage) -> None:
     theirs = Theirs(name="x", drafts=(draft,), best=draft, by_seat={"s": usage}, found=usage)
     assert same(load(Theirs, through_json(theirs)), theirs)
 
@@ -158,7 +158,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("cls", "data", "said"), REFUSED)
-def test_what_does_not_fit_is_refused_by_its_path(cls: Any, data: Any, said: str) -> None:
+def test_an_invalid_value_is_refused_with_its_path(cls: Any, data: Any, said: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         load(cls, data)
     assert said in caught.value.message
@@ -172,7 +172,7 @@ def test_an_unknown_key_is_refused_with_a_near_name() -> None:
 
 
 @given(strategies.json_values())
-def test_junk_is_refused_and_nothing_else(value: Any) -> None:
+def test_any_json_is_loaded_or_refused_with_a_typed_error(value: Any) -> None:
     for cls in (m.Plan, m.Message, m.GenerateResponse, events.Event, CouncilError, Part, tuple[m.Draft, ...]):
         for data in (value, {"seat": value}, {"type": value, "message": value}, {"role": value, "content": value}):
             try:
@@ -181,7 +181,7 @@ def test_junk_is_refused_and_nothing_else(value: Any) -> None:
                 assert error.message  # noqa: PT017
 
 
-def test_a_class_derived_from_a_noun_changes_nothing_for_the_noun() -> None:
+def test_a_subclass_does_not_change_how_its_base_is_dumped() -> None:
     before = dump(m.Cost(usd=1.0))
 
     @attrs.frozen(kw_only=True)
@@ -192,7 +192,7 @@ def test_a_class_derived_from_a_noun_changes_nothing_for_the_noun() -> None:
     assert load(Priced, dump(Priced(usd=1.0))) == Priced(usd=1.0)
 
 
-def test_a_result_comes_back() -> None:
+def test_a_result_is_loaded_as_it_was() -> None:
     from llm_council import results
 
     @examples(15)

@@ -9,7 +9,7 @@ from llm_council.models._attrs import copy_with
 
 
 @given(strategies.requests())
-def test_a_copy_differs_in_what_was_replaced_alone(request_):
+def test_copy_with_equals_evolve_for_requests(request_):
     copied = copy_with(request_, model="other", stream=True)
     assert copied == attrs.evolve(request_, model="other", stream=True)
     assert type(copied) is GenerateRequest
@@ -17,11 +17,11 @@ def test_a_copy_differs_in_what_was_replaced_alone(request_):
 
 
 @given(strategies.responses())
-def test_answers_too(response):
+def test_copy_with_equals_evolve_for_responses(response):
     assert copy_with(response, model="m") == attrs.evolve(response, model="m")
 
 
-def test_a_subclass_keeps_what_it_added():
+def test_copy_with_keeps_the_class_of_a_subclass():
     class Mine(GenerateResponse):
         pass
 

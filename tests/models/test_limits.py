@@ -9,7 +9,7 @@ from llm_council.models import Budget
 
 
 @given(strategies.budgets(), strategies.budgets())
-def test_the_tightest_budget_keeps_both(a: Budget, b: Budget) -> None:
+def test_the_tightest_budget_satisfies_both(a: Budget, b: Budget) -> None:
     both = a.tightest(b)
     assert both == b.tightest(a)
     assert both.tightest(a) == both
@@ -21,7 +21,7 @@ def test_the_tightest_budget_keeps_both(a: Budget, b: Budget) -> None:
 
 
 @given(strategies.budgets())
-def test_an_overlay_sets_what_differs_from_the_default(budget: Budget) -> None:
+def test_an_overlay_replaces_limits_that_differ_from_the_default(budget: Budget) -> None:
     assert budget.overlaid(None) == budget
     assert budget.overlaid(Budget()) == budget
     assert Budget().overlaid(budget) == budget

@@ -22,11 +22,11 @@ def test_a_cache_mark_and_an_image_keep_the_parts() -> None:
     assert Message("user", ["look", ImagePart(url="https://x/y.png")]).text == "look"
 
 
-def test_an_assistants_thoughts_are_no_text() -> None:
+def test_reasoning_is_not_part_of_the_text() -> None:
     assert Message("assistant", [ReasoningPart(text="hm"), "yes"]).text == "yes"
 
 
-def test_a_role_is_ours_or_kept_as_it_is() -> None:
+def test_an_unknown_role_is_stored_unchanged() -> None:
     assert Message("user").role is Role.USER
     assert Message("critic").role == "critic"
     for wrong in ("", None, 3):
@@ -41,7 +41,7 @@ def test_a_part_of_another_kind_is_refused() -> None:
         Message("user", 7)  # type: ignore[arg-type]
 
 
-def test_a_data_url_is_taken_apart() -> None:
+def test_a_data_url_is_split_into_data_and_media_type() -> None:
     image = ImagePart(url="data:image/jpeg;base64,aGk=")
     assert (image.url, image.data, image.media_type) == (None, "aGk=", "image/jpeg")
     assert "aGk=" not in repr(image)
@@ -57,7 +57,7 @@ def test_arguments_are_json_text() -> None:
         ToolCall(id="1", name="f", arguments="{oops").parse()
 
 
-def test_tools_are_taken_as_chat_apis_write_them() -> None:
+def test_tools_are_accepted_in_the_form_of_chat_apis() -> None:
     parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
     inner = {"name": "weather", "description": "d", "parameters": parameters}
     request = GenerateRequest(
@@ -70,7 +70,7 @@ def test_tools_are_taken_as_chat_apis_write_them() -> None:
     assert request.tool_choice == "weather"
 
 
-def test_a_prompt_is_one_users_turn() -> None:
+def test_a_prompt_is_one_user_message() -> None:
     assert GenerateRequest(prompt="hi").turns() == (Message("user", "hi"),)
     both = GenerateRequest(prompt="hi", messages=[Message("user", "there")])
     assert both.turns() == (Message("user", "there"),)

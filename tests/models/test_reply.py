@@ -22,7 +22,7 @@ from llm_council.models import (
 )
 
 
-def test_text_and_content_fill_each_other() -> None:
+def test_text_and_content_are_derived_from_each_other() -> None:
     assert GenerateResponse(text="a").content == "a"
     assert GenerateResponse(content="a").text == "a"
     assert GenerateResponse(content=[TextPart(text="a"), TextPart(text="b")]).text == "ab"
@@ -45,14 +45,14 @@ def test_text_and_content_fill_each_other() -> None:
         ("", None),
     ],
 )
-def test_a_finish_reason_is_normalised_and_the_vendors_word_kept(word: str, reason: FinishReason | None) -> None:
+def test_a_finish_reason_is_normalised_and_the_vendors_word_is_stored(word: str, reason: FinishReason | None) -> None:
     response = GenerateResponse(text="x", finish_reason=word)
     assert response.finish_reason is reason
     assert response.raw_finish_reason == word
     assert GenerateResponse(text="x", finish_reason=word, raw_finish_reason="theirs").raw_finish_reason == "theirs"
 
 
-def test_unknown_tokens_are_none_and_never_zero() -> None:
+def test_unknown_token_counts_are_none_not_zero() -> None:
     assert Usage().total_tokens is None
     odd = Usage.counted(input_tokens=30.0, output_tokens=-1, cached_tokens="3", reasoning_tokens=True)
     assert odd == Usage(input_tokens=30)
@@ -62,7 +62,7 @@ def test_unknown_tokens_are_none_and_never_zero() -> None:
     assert total == Usage(input_tokens=7, cached_tokens=1, estimated=True)
 
 
-def test_money_adds_up_and_says_what_it_leaves_out() -> None:
+def test_costs_add_up_and_report_whether_they_are_complete() -> None:
     reported = Cost(usd=0.25, source="reported", complete=True)
     assert reported + reported == Cost(usd=0.5, source="reported", complete=True)
     assert reported + Cost(usd=0.25, source="table", complete=True) == Cost(usd=0.5, source="table", complete=True)
@@ -72,7 +72,7 @@ def test_money_adds_up_and_says_what_it_leaves_out() -> None:
         Cost(source="guess")
 
 
-def test_a_turn_goes_back_with_its_signed_reasoning_first() -> None:
+def test_to_message_puts_signed_reasoning_first() -> None:
     thought = ReasoningPart(text="hm", signature="s", vendor="v")
     call = ToolCall(id="1", name="f")
     turn = GenerateResponse(text="yes", reasoning_parts=[thought], tool_calls=[call]).to_message()
@@ -84,7 +84,7 @@ def test_a_turn_goes_back_with_its_signed_reasoning_first() -> None:
 
 
 @given(strategies.responses())
-def test_a_whole_answer_as_one_piece_is_that_answer(response: GenerateResponse) -> None:
+def test_a_complete_answer_as_one_chunk_joins_to_itself(response: GenerateResponse) -> None:
     again = join([GenerateChunk.whole(response)])
     for name in ("reasoning_parts", "finish_reason", "raw_finish_reason", "usage", "cost", "model", "request_id"):
         assert getattr(again, name) == getattr(response, name)
@@ -99,7 +99,7 @@ def test_a_whole_answer_as_one_piece_is_that_answer(response: GenerateResponse) 
     )
 
 
-def test_pieces_join_in_order_and_later_words_win() -> None:
+def test_join_concatenates_text_and_takes_the_last_of_other_values() -> None:
     pieces = [
         GenerateChunk(text="a", model="m", request_id="r", usage=Usage(output_tokens=1)),
         GenerateChunk(reasoning="h", tool_calls=(ToolCallDelta(index=1, id="c1", name="g", arguments="{"),)),
@@ -117,12 +117,12 @@ def test_pieces_join_in_order_and_later_words_win() -> None:
     assert join([]).text is None
 
 
-def test_a_call_without_a_name_cannot_be_joined() -> None:
+def test_join_refuses_a_tool_call_without_a_name() -> None:
     with pytest.raises(InvalidOption, match="without a name"):
         join([GenerateChunk(tool_calls=(ToolCallDelta(index=0, id="x"),))])
 
 
-def test_what_came_before_a_reset_is_forgotten() -> None:
+def test_join_drops_chunks_before_a_reset() -> None:
     first = GenerateChunk(text="one", reasoning="hm", usage=Usage(input_tokens=1), extra={"a": 1}, model="m-1")
     again = GenerateChunk(reset="m-1 failed")
     delta = ToolCallDelta(index=0, id="c", name="look", arguments="{}")

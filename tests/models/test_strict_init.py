@@ -1,4 +1,4 @@
-"""What every noun owes: it is frozen, pickles, copies, and refuses unknown keywords with a near name."""
+"""What every model class guarantees: it is frozen, can be pickled and copied, and refuses unknown keywords."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from llm_council import events
 from llm_council import models as m
 from llm_council.errors import InvalidOption, UnknownOption
 
-NOUNS = [cls for name in m.__all__ if isinstance(cls := getattr(m, name), type) and attrs.has(cls)]
+MODELS = [cls for name in m.__all__ if isinstance(cls := getattr(m, name), type) and attrs.has(cls)]
 EVENTS = [cls for name in events.__all__ if isinstance(cls := getattr(events, name), type) and attrs.has(cls)]
 FEW = examples(15)
-CHECKED = [cls for cls in NOUNS if cls.__name__ not in ("GenerateChunk", "ToolCallDelta", "Attempt")]
+CHECKED = [cls for cls in MODELS if cls.__name__ not in ("GenerateChunk", "ToolCallDelta", "Attempt")]
 
 
 @FEW
 @given(st.data())
-@pytest.mark.parametrize("cls", NOUNS, ids=lambda cls: cls.__name__)
-def test_every_noun_pickles_and_copies(cls: type, data: st.DataObject) -> None:
-    noun: Any = data.draw(strategies.of(cls))
-    for again in (pickle.loads(pickle.dumps(noun)), copy.deepcopy(noun), copy.copy(noun), attrs.evolve(noun)):
-        assert type(again) is type(noun)
-        assert repr(again) == repr(noun)
-        if not errors_in(noun):
-            assert again == noun
+@pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
+def test_every_model_can_be_pickled_and_copied(cls: type, data: st.DataObject) -> None:
+    model: Any = data.draw(strategies.of(cls))
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model), attrs.evolve(model)):
+        assert type(again) is type(model)
+        assert repr(again) == repr(model)
+        if not errors_in(model):
+            assert again == model
 
 
-def errors_in(noun: Any) -> bool:
-    """Errors have no equality, so that nouns which hold one are equal to themselves alone."""
-    return getattr(noun, "error", None) is not None
+def errors_in(model: Any) -> bool:
+    """Return True if the model contains an error. Errors have no equality of their own."""
+    return getattr(model, "error", None) is not None
 
 
-@pytest.mark.parametrize("cls", [*NOUNS, *EVENTS], ids=lambda cls: cls.__name__)
-def test_every_noun_is_frozen(cls: Any) -> None:
-    noun = object.__new__(cls)
+@pytest.mark.parametrize("cls", [*MODELS, *EVENTS], ids=lambda cls: cls.__name__)
+def test_every_model_is_frozen(cls: Any) -> None:
+    model = object.__new__(cls)
     name = attrs.fields(cls)[0].name
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        setattr(noun, name, 1)
+        setattr(model, name, 1)
 
 
 @pytest.mark.parametrize("cls", CHECKED, ids=lambda cls: cls.__name__)
-def test_every_noun_refuses_unknown_keywords_with_a_near_name(cls: Any) -> None:
+def test_every_model_refuses_unknown_keywords_with_a_suggestion(cls: Any) -> None:
     name = attrs.fields(cls)[0].name
     with pytest.raises(UnknownOption) as caught:
         cls(**{f"{name}x": 1})
     assert caught.value.message == f"{cls.__name__} takes no '{name}x'; did you mean '{name}'?"
 
 
-def test_a_missing_keyword_is_still_pythons_own_error() -> None:
+def test_a_missing_keyword_raises_type_error() -> None:
     with pytest.raises(TypeError, match="seat"):
         m.Draft()  # type: ignore[call-arg]
 
 
-def test_the_authors_constructors_work_as_their_page_writes_them() -> None:
+def test_constructors_work_as_in_the_page_for_provider_authors() -> None:
     capabilities = m.ProviderCapabilities(
         streaming=True, tool_use=True, structured_output=True, multimodal=False, max_tokens=4096
     )
@@ -115,7 +115,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("cls", "facts", "said"), REFUSED)
-def test_a_wrong_value_is_refused_by_its_name(cls: Any, facts: dict[str, Any], said: str) -> None:
+def test_an_invalid_value_is_refused_with_class_and_field(cls: Any, facts: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         cls(**facts)
     assert said in caught.value.message
@@ -123,11 +123,11 @@ def test_a_wrong_value_is_refused_by_its_name(cls: Any, facts: dict[str, Any], s
 
 @FEW
 @given(strategies.events())
-def test_every_event_pickles(event: events.Event) -> None:
+def test_every_event_can_be_pickled(event: events.Event) -> None:
     assert repr(pickle.loads(pickle.dumps(event))) == repr(event)
 
 
 @pytest.mark.parametrize("cls", [cls for cls in EVENTS if cls is not events.Event], ids=lambda cls: cls.__name__)
-def test_the_strategies_reach_every_event(cls: type) -> None:
+def test_the_hypothesis_strategies_generate_every_event(cls: type) -> None:
     until_found = examples(1000, phases=[Phase.generate])
     assert find(strategies.events(), lambda event: type(event) is cls, settings=until_found)

@@ -52,7 +52,7 @@ async def fail():
 
 @pytest.mark.anyio
 class TestPending:
-    async def test_await_fills_the_same_object_in(self):
+    async def test_await_fills_in_the_same_object(self):
         pending = Result.pending(make(), anyio.Event)
         assert isinstance(pending, Result)
         result = await pending
@@ -84,7 +84,7 @@ class TestPending:
 
         assert (await Unslotted.pending(core(), anyio.Event)).text == "x"
 
-    async def test_without_await_every_way_to_a_field_raises_and_names_it(self):
+    async def test_reading_a_field_before_await_raises_an_error_that_names_await(self):
         pending = Result.pending(make(), anyio.Event)
         reads = [
             lambda: pending.text,
@@ -114,14 +114,14 @@ class TestPending:
         assert hash(one) == number
         assert one == two
 
-    async def test_private_names_and_dunders_are_simply_absent(self):
+    async def test_private_names_and_dunders_raise_attribute_error(self):
         pending = Result.pending(make(), anyio.Event)
         for name in ("__len__", "_repr_html_", "_ipython_display_", "__array__", "__fspath__"):
             with pytest.raises(AttributeError):
                 getattr(pending, name)
         await pending
 
-    async def test_it_is_neither_copied_nor_pickled(self):
+    async def test_a_pending_result_cannot_be_copied_or_pickled(self):
         pending = Result.pending(make(), anyio.Event)
         for take in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="awaited"):
@@ -181,7 +181,7 @@ class TestAsyncio:
         assert (await asyncio.shield(Result.pending(make(), anyio.Event))).text == "done"
 
 
-def test_dropped_without_await_it_warns():
+def test_a_result_that_is_never_awaited_warns():
     async def main():
         with pytest.warns(RuntimeWarning, match="make' was never awaited"):
             Result.pending(make(), anyio.Event)
@@ -190,7 +190,7 @@ def test_dropped_without_await_it_warns():
 
 
 @pytest.mark.anyio
-async def test_a_finished_result_yields_itself():
+async def test_awaiting_a_finished_result_returns_it():
     result = Result(text="x")
     assert await result is result
     assert await asyncio_or_trio_nested(result) is result
@@ -200,7 +200,7 @@ async def asyncio_or_trio_nested(result):
     return await result
 
 
-def test_a_finished_result_is_an_ordinary_noun():
+def test_a_finished_result_behaves_like_an_attrs_instance():
     result = Result(text="x", notes={"a": 1})
     assert repr(result) == "Result(text='x', notes={'a': 1})"
     assert result == Result(text="x", notes={"a": 1})
@@ -219,7 +219,7 @@ def test_a_finished_result_is_an_ordinary_noun():
 
 @pytest.mark.anyio
 class TestDict:
-    async def test_await_fills_it(self):
+    async def test_await_fills_the_dict(self):
         async def core():
             await anyio.sleep(0)
             return Report(a=1)
@@ -233,7 +233,7 @@ class TestDict:
         assert repr(pending) == "{'a': 1}"
         assert await pending is pending
 
-    async def test_without_await_every_look_raises(self):
+    async def test_every_access_before_await_raises(self):
         async def core():
             return Report(a=1)
 
@@ -255,7 +255,7 @@ class TestDict:
         assert {pending: 1}[pending] == 1
         await pending
 
-    async def test_a_finished_one_is_a_dict(self):
+    async def test_a_finished_one_behaves_like_a_dict(self):
         report = Report(a=1)
         assert await report is report
         assert report == {"a": 1}

@@ -130,7 +130,7 @@ hostile = st.one_of(
 
 @given(hostile)
 @example("".join(ATTACKS))
-def test_any_words_leave_the_page_as_it_was(text: str) -> None:
+def test_any_text_leaves_the_structure_of_the_page_unchanged(text: str) -> None:
     markup = everywhere(text).to_html()
     assert skeleton(markup) == skeleton(everywhere("x").to_html())
     assert not [c for c in markup if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160]
@@ -139,13 +139,13 @@ def test_any_words_leave_the_page_as_it_was(text: str) -> None:
 
 
 @given(hostile)
-def test_every_word_is_there_to_read(text: str) -> None:
+def test_the_page_shows_all_text(text: str) -> None:
     shown = Page(result(drafts={"ann": text}).to_html()).texts
     said = clean(text, limit=1 << 32).strip("\n")
     assert not said or said in shown
 
 
-def test_there_is_nothing_that_loads_or_runs() -> None:
+def test_the_page_loads_and_runs_nothing() -> None:
     markup = everywhere("".join(ATTACKS)).to_html()
     elements = skeleton(markup)
     assert {tag for tag, _ in elements} <= ELEMENTS
@@ -155,7 +155,7 @@ def test_there_is_nothing_that_loads_or_runs() -> None:
     assert not re.search(r"url\(|@import|expression|<|\\", style[1])
 
 
-def test_the_policy_allows_the_pages_own_style_alone() -> None:
+def test_the_policy_allows_only_the_style_sheet_of_the_page() -> None:
     markup = result().to_html()
     metas = [dict(attributes) for tag, attributes in skeleton(markup) if tag == "meta"]
     policy = next(meta["content"] for meta in metas if meta.get("http-equiv") == "Content-Security-Policy")
@@ -171,7 +171,7 @@ def test_keys_are_masked() -> None:
     assert "canary" not in everywhere(f"the key is {key.reveal()}").to_html()
 
 
-def test_facts_are_told() -> None:
+def test_the_page_shows_status_chair_time_tokens_and_cost() -> None:
     seats = (
         SeatReport(name="ann", provider="openai", model="gpt-5-mini", calls=[CallReport(phase="draft", elapsed=1.25)]),
         SeatReport(name="bob", provider="local"),
@@ -198,7 +198,7 @@ def test_facts_are_told() -> None:
 
 
 @pytest.mark.parametrize("phases", [(), (PhaseTiming(phase=Phase.DRAFT, started=0.0, elapsed=0.0),)])
-def test_a_run_of_no_time_has_a_page_too(phases: tuple[PhaseTiming, ...]) -> None:
+def test_a_run_of_zero_seconds_has_a_page(phases: tuple[PhaseTiming, ...]) -> None:
     failed = result(status=Status.FAILED, error=QuorumLost("nobody answered"), phases=phases)
     text = "".join(Page(failed.to_html()).texts)
     assert "QuorumLost: nobody answered" in text

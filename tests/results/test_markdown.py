@@ -62,7 +62,7 @@ def everywhere(text: str) -> CouncilResult:
     )
 
 
-def test_hostile_words_are_inert_everywhere() -> None:
+def test_known_markup_attacks_are_escaped_everywhere() -> None:
     markdown = everywhere(HOSTILE).to_markdown()
     assert_inert(markdown)
     headings = [
@@ -78,12 +78,12 @@ marks = st.text(alphabet="`~<>![]()#*_-+=|&\\:/.\n\r\t\x00\x1b aw1$@{}\u2028\u20
 
 
 @given(marks)
-def test_any_words_are_inert_everywhere(text: str) -> None:
+def test_any_text_is_escaped_everywhere(text: str) -> None:
     assert_inert(everywhere(text).to_markdown())
 
 
 @given(st.text(alphabet="`ab\n\x00", max_size=40))
-def test_a_block_holds_its_whole_text(text: str) -> None:
+def test_no_text_closes_its_code_block(text: str) -> None:
     blocks = [token for token in tokens(result(text=text).to_markdown()) if token.type == "fence"]
     assert len(blocks) == 2  # the task and the answer
     assert blocks[1].content.strip("\n") == text.replace("\x00", "").strip("\n")
@@ -104,13 +104,13 @@ def test_a_failed_run_says_why() -> None:
 
 
 @pytest.mark.parametrize("text", ["3.14", "a-b", "2. b", "1) c", "+ d", "- e", "x = 1", "a_b*c", "A & B", "`x`", "$1"])
-def test_a_line_reads_as_it_was_said(text: str) -> None:
+def test_inline_text_renders_as_the_original_text(text: str) -> None:
     parsed = MarkdownIt("commonmark").parse(result(warnings=[text]).to_markdown())
     shown = ["".join(child.content for child in token.children or ()) for token in parsed]
     assert text in shown
 
 
-def test_addresses_do_not_become_links_by_themselves() -> None:
+def test_urls_do_not_become_links() -> None:
     markdown = result(warnings=["see www.evil.example, http://evil.example or me@evil.example"]).to_markdown()
     assert r"www\.evil" in markdown
     assert r"http\://" in markdown

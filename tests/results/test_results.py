@@ -30,7 +30,7 @@ def result(**facts):
     return CouncilResult(run_id="r1", task="t", subagent="advisor", plan=plan, **facts)
 
 
-def test_a_seat_adds_up_its_calls():
+def test_a_seat_report_sums_its_calls():
     adjusted = Adjustment(field="temperature", action="dropped")
     seat = report(
         call(answer(usd=0.5, tokens=10, tries=2)), call(answer("y", usd=0.25, tokens=5, adjustments=[adjusted]))
@@ -56,7 +56,7 @@ def test_unknown_usage_is_unknown_not_zero():
     assert report(call(answer())).usage.total_tokens is None
 
 
-def test_the_first_error_is_the_seat_s():
+def test_the_error_of_a_seat_is_its_first_one():
     error = ServerFailed("down", attempts=[Attempt(at=0.0, elapsed=1.0)])
     seat = report(call(error=error), call(answer()))
     assert seat.error is error
@@ -68,7 +68,7 @@ def test_the_first_error_is_the_seat_s():
     ("status", "success"),
     [(Status.COMPLETED, True), (Status.DEGRADED, True), (Status.FAILED, False), (Status.CANCELLED, False)],
 )
-def test_success(status, success):
+def test_success_is_true_for_completed_and_degraded_runs(status, success):
     assert result(status=status).success is success
 
 

@@ -42,7 +42,7 @@ def tables(text: str, tmp_path: Path) -> Any:
     return CouncilConfig.from_file(path).instances
 
 
-def test_every_kind_holds_what_it_says(fakes: Any, tmp_path: Path) -> None:
+def test_every_middleware_kind_wraps_the_named_providers(fakes: Any, tmp_path: Path) -> None:
     text = f"""
     [providers.fast]
     kind = "failover"
@@ -109,7 +109,7 @@ def test_every_kind_holds_what_it_says(fakes: Any, tmp_path: Path) -> None:
     assert [seen.name, again.name] == ["seen", "again"]
 
 
-def test_a_composition_sits_like_any_other(fakes: Any) -> None:
+def test_a_configured_middleware_can_be_a_seat(fakes: Any) -> None:
     instances = {
         "fast": {"kind": "failover", "of": ["broken", "ben/large"]},
         "broken": {"kind": "logged", "of": "ann"},
@@ -159,7 +159,7 @@ def test_a_composition_sits_like_any_other(fakes: Any) -> None:
         ),
     ],
 )
-def test_what_will_not_do_is_said_with_its_remedy(
+def test_an_invalid_table_is_refused_with_the_remedy(
     table: Any, error: type[ConfigurationError], message: str, fakes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(REDIS_URL, raising=False)
@@ -168,7 +168,7 @@ def test_what_will_not_do_is_said_with_its_remedy(
 
 
 @pytest.mark.parametrize("first", ["a", "b", "c"])
-def test_a_ring_is_drawn(first: str, fakes: Any) -> None:
+def test_a_circle_of_tables_is_refused_and_shown(first: str, fakes: Any) -> None:
     ring = {
         "a": {"kind": "failover", "of": ["ann", "b"]},
         "b": {"kind": "hedge", "of": "ann", "backup": "c"},
@@ -181,7 +181,7 @@ def test_a_ring_is_drawn(first: str, fakes: Any) -> None:
         ConfiguredProviders(ring).get("same")
 
 
-def test_every_kind_is_a_middleware_and_nobody_s_provider() -> None:
+def test_middleware_kinds_do_not_collide_with_provider_names() -> None:
     names = {info.name for info in registry.list_providers()}
     assert not names & set(MIDDLEWARE)
     from llm_council import middleware
@@ -189,7 +189,7 @@ def test_every_kind_is_a_middleware_and_nobody_s_provider() -> None:
     assert all(issubclass(getattr(middleware, name), registry.ProviderAdapter) for name in MIDDLEWARE.values())
 
 
-def test_a_password_in_an_address_is_hidden(fakes: Any, tmp_path: Path) -> None:
+def test_a_password_in_a_redis_url_is_masked(fakes: Any, tmp_path: Path) -> None:
     pytest.importorskip("limits")
     text = """
     [providers.slow]
@@ -249,7 +249,7 @@ def gateway() -> Iterator[Gateway]:
     server.server_close()
 
 
-def test_a_proprietary_gateway_and_a_composition_from_the_command_line(
+def test_the_command_line_uses_a_configured_gateway_and_middleware(
     gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "config.toml"

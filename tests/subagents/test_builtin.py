@@ -58,7 +58,7 @@ def every_mode() -> list[Subagent]:
 each_mode = pytest.mark.parametrize("subagent", every_mode(), ids=lambda subagent: f"{subagent.name}-{subagent.mode}")
 
 
-def test_no_name_is_missing_here() -> None:
+def test_every_name_and_alias_is_tested_here() -> None:
     assert set(FIELDS) == {*BUILT_IN, *ALIASES}
 
 
@@ -72,7 +72,7 @@ def test_name_mode_and_required_fields(name: str) -> None:
     assert subagent.source == "built-in"
 
 
-def test_the_list_tells_modes_defaults_and_aliases() -> None:
+def test_names_lists_modes_defaults_and_aliases() -> None:
     listed = {info.name: info for info in subagents.names()}
     assert tuple(listed) == BUILT_IN
     assert {name: info.modes for name, info in listed.items() if info.modes} == MODES
@@ -188,7 +188,7 @@ def test_no_data_file_is_left_over() -> None:
     assert named == {f"schemas/{file.name}" for file in folder.joinpath("schemas").iterdir()}
 
 
-def test_what_one_caller_changes_no_other_sees() -> None:
+def test_every_caller_gets_a_schema_of_its_own() -> None:
     mine = subagents.load("reviewer")
     assert isinstance(mine.schema, dict)
     mine.schema["properties"]["verdict"]["enum"].clear()
@@ -197,7 +197,7 @@ def test_what_one_caller_changes_no_other_sees() -> None:
     assert other["properties"]["verdict"]["enum"]
 
 
-def test_loading_one_reads_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_reads_one_file_only(monkeypatch: pytest.MonkeyPatch) -> None:
     from llm_council.subagents import _find
 
     read: list[str] = []
@@ -231,13 +231,13 @@ def test_a_subagent_pickles(subagent: Subagent) -> None:
         ("zzz", None, "council subagents"),
     ],
 )
-def test_what_is_unknown_gets_a_remedy(name: str, mode: str | None, words: str) -> None:
+def test_an_unknown_name_or_mode_is_refused_with_the_remedy(name: str, mode: str | None, words: str) -> None:
     with pytest.raises(UnknownSubagent) as caught:
         subagents.load(name, mode)
     assert words in str(caught.value)
 
 
-def test_an_alias_may_be_asked_for_in_its_own_mode() -> None:
+def test_an_alias_accepts_its_own_mode() -> None:
     assert subagents.load("reviewer", "review") == subagents.load("critic")
 
 

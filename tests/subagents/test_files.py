@@ -72,11 +72,11 @@ def test_a_file_with_a_root_array(folder: Path) -> None:
     assert _schema.compile(poet.schema).read('["a", "b"]').value == ["a", "b"]
 
 
-def test_prompts_are_taken_as_they_are(folder: Path) -> None:
+def test_prompts_are_loaded_unchanged(folder: Path) -> None:
     assert subagents.from_file(folder / "poet.toml").prompts.system == "You write {short} lines, %s and $HOME included."
 
 
-def test_modes_lie_over_what_they_share(folder: Path) -> None:
+def test_a_mode_overrides_the_shared_entries(folder: Path) -> None:
     slow = subagents.from_file(folder / "cook.toml")
     assert (slow.name, slow.mode, slow.title) == ("cook", "slow", "Slow cook")
     assert slow.prompts.system == "You cook.\n\nThree hours."
@@ -92,7 +92,7 @@ def test_modes_lie_over_what_they_share(folder: Path) -> None:
         subagents.from_file(folder / "cook.toml", "fest")
 
 
-def test_only_system_is_needed(tmp_path: Path) -> None:
+def test_system_is_the_only_required_entry(tmp_path: Path) -> None:
     plain = subagents.from_file(written(tmp_path, 'system = "You answer."'))
     assert plain.schema is None
     assert plain.title == "mine"
@@ -121,7 +121,7 @@ def test_one_file_of_a_folder_is_read(folder: Path) -> None:
         subagents.load("broken", paths=[folder])
 
 
-def test_the_callers_file_goes_before_ours(tmp_path: Path) -> None:
+def test_the_callers_file_replaces_a_built_in_subagent(tmp_path: Path) -> None:
     written(tmp_path, 'system = "Mine."', "advisor.toml")
     written(tmp_path, 'system = "Mine too."', "reviewer.toml")
     assert subagents.load("advisor", paths=[tmp_path]).prompts.system == "Mine."
@@ -207,7 +207,7 @@ def test_mistakes_in_a_schema_file_name_it(folder: Path, text: str, words: str) 
 @pytest.mark.parametrize(
     "named", ["../secret.json", "/etc/secret.json", "a/../../secret.json", "..\\\\secret.json", "link/secret.json"]
 )
-def test_a_schema_lies_beside_its_file(tmp_path: Path, named: str) -> None:
+def test_a_schema_file_must_be_in_the_folder_of_the_subagent(tmp_path: Path, named: str) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "secret.json").write_text('{"type": "string"}')
@@ -216,7 +216,7 @@ def test_a_schema_lies_beside_its_file(tmp_path: Path, named: str) -> None:
         subagents.from_file(written(inside, f'system = "x"\nschema = "{named}"'))
 
 
-def test_a_folder_leads_nowhere_else(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     written(tmp_path, 'system = "x"', "outside.toml")
@@ -225,7 +225,7 @@ def test_a_folder_leads_nowhere_else(tmp_path: Path) -> None:
         subagents.load("outside", paths=[inside])
 
 
-def test_paths_that_are_wrong(tmp_path: Path, folder: Path) -> None:
+def test_wrong_paths_are_refused(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InvalidOption, match="no such file"):
         subagents.load("x", paths=[tmp_path / "none"])
     with pytest.raises(InvalidOption, match="must come in a list"):
@@ -247,13 +247,13 @@ def test_paths_that_are_wrong(tmp_path: Path, folder: Path) -> None:
         subagents.from_file(tmp_path / "dir.toml")
 
 
-def test_a_pipe_does_not_block(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_reading_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     with pytest.raises(InvalidOption, match="no such file"):
         subagents.from_file(tmp_path / "pipe.toml")
 
 
-def test_an_unreadable_file_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied")
 

@@ -49,7 +49,7 @@ ROLE = 'description = "Rhymes."\nsystem = "You rhyme."\nschema = "shape.json"\n[
 FILES = {"roles/anything.toml": ROLE, "roles/shape.json": '{"type": "array"}'}
 
 
-def test_a_path_or_a_subagent_under_the_entry_points_name(install: Install) -> None:
+def test_an_entry_point_may_be_a_path_or_a_subagent(install: Install) -> None:
     points = {"poet": "poets_pkg:FILE", "bard": "poets_pkg:TEXT", "haikuist": "poets_pkg:MADE"}
     install("poets", points, POET, FILES)
     poet = subagents.load("poet")
@@ -90,7 +90,9 @@ def test_two_distributions_with_one_name_are_both_named(install: Install) -> Non
         ("broken_pkg:X", "X = '/nowhere/x.toml'", "no such file"),
     ],
 )
-def test_a_broken_one_is_named_and_stops_no_other(install: Install, value: str, module: str, words: str) -> None:
+def test_a_broken_plugin_is_reported_and_does_not_affect_others(
+    install: Install, value: str, module: str, words: str
+) -> None:
     install("broken", {"bad": value}, module)
     install("poets", {"poet": "poets_pkg:FILE"}, POET, FILES)
     with pytest.raises(PluginLoadError) as caught:
@@ -111,7 +113,7 @@ def test_our_names_cannot_be_taken(install: Install) -> None:
     assert errors == ["the name 'advisor' is taken", "the name 'reviewer' is taken"]
 
 
-def test_the_callers_file_goes_first(install: Install, tmp_path: Path) -> None:
+def test_the_callers_file_replaces_a_plugin(install: Install, tmp_path: Path) -> None:
     install("poets", {"poet": "poets_pkg:FILE"}, POET, FILES)
     (tmp_path / "poet.toml").write_text('system = "Mine."')
     assert subagents.load("poet", paths=[tmp_path / "poet.toml"]).prompts.system == "Mine."
