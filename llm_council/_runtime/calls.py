@@ -74,6 +74,7 @@ def call(core: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: 
         BaseException: whatever the core raises.
     """
     if running_inside_loop():
+        # The caller is the blocking twin, which the message names.
         refuse_inside_loop(core, sys._getframe(1).f_code.co_qualname)
     job = Job(core, args, kwargs)
     try:
@@ -108,7 +109,7 @@ def wait_for(job: Job[T], flag: threading.Lock) -> Callable[[], T] | None:
     while not flag.acquire(timeout=_until_next_check(job)):
         thread = job.thread
         if thread is None or thread.exiting:
-            continue
+            continue  # at exit only daemon threads wait, and they end with the process
         stalled = thread.stalled_for()
         overdue = (
             job.fallback is not None
@@ -270,7 +271,7 @@ _REMEDIES: Final = {
 
 def _running_thread() -> LoopThread:
     global _current
-    thread = _current
+    thread = _current  # read once: another thread may replace it
     if thread is not None and not thread.stopping:
         return thread
     if _exiting:

@@ -116,6 +116,7 @@ class _Table:
         self._closing.clear()
 
 
+# A RunVar, unlike a ContextVar, has one value per event loop, whatever the context of the task.
 _table: RunVar[_Table] = RunVar("llm_council._runtime.per_loop")
 _tables: weakref.WeakSet[_Table] = weakref.WeakSet()
 

@@ -187,7 +187,7 @@ class BlockingStream(Iterator[T]):
 
     def __init__(self, source: Source[T]) -> None:
         self._job: _StreamJob[T] = _StreamJob(source)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # several threads may share a stream
         self._ended = False
 
     def __iter__(self) -> Self:

@@ -88,7 +88,7 @@ class Job(Failing, Generic[T]):
         self.context = contextvars.copy_context()
         # The caller may be a worker thread of trio, whose context names trio.
         self.context.run(current_async_library_cvar.set, "asyncio")
-        self.context.run(_job.set, weakref.ref(self))
+        self.context.run(_job.set, weakref.ref(self))  # weak: the job holds this context
         self.fallback: tuple[float, Callable[[], T]] | None = None
         self.done = threading.Lock()
         self.done.acquire()
@@ -245,6 +245,7 @@ class LoopThread:
         self.stopping = self.exiting = self.retired = False
         self._probed: float | None = None
         self._stop = asyncio.Event()
+        # The interpreter joins threads that are no daemons before it runs the exit handler that would stop this one.
         self._thread = threading.Thread(target=self._work, name="llm-council", daemon=True)
 
     @property
@@ -267,6 +268,7 @@ class LoopThread:
     def accept(self, job: Job[Any]) -> bool:
         """Start the job; return False if the loop has ended."""
         job.thread = self
+        # Before the loop knows the job: if the loop ends meanwhile, ``_close`` finds and fails it.
         self.jobs.add(job)
         self.unstarted.add(job)
         if self.call_soon(partial(job.start, self)):
@@ -332,6 +334,7 @@ class LoopThread:
 
     async def _main(self) -> None:
         await self._stop.wait()
+        # anyio.run ends what is left after this: stray tasks, async generators, the threads of the executor.
         for job in list(self.jobs):
             job.wind_down()
         tasks = {job.task for job in self.jobs if job.task is not None}

@@ -178,6 +178,7 @@ class CouncilError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    # The default calls the constructor with ``args`` alone, without the keywords that a subclass may require.
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args), self.__dict__.copy()
 
@@ -286,6 +287,7 @@ class ConnectFailed(TransportError):
     """
 
     def __init__(self, message: str = "", *, kind: str = "other", **facts: Any) -> None:
+        # A refused certificate stays refused; the other causes may pass.
         facts.setdefault("retryable", kind != "tls")
         super().__init__(message, **facts)
         self.kind = kind
@@ -307,6 +309,7 @@ class TimedOut(TransportError):
     partial = PartialText()
 
     def __init__(self, message: str = "", *, phase: str = "deadline", partial: str | None = None, **facts: Any) -> None:
+        # After its deadline a call has no time left for another try.
         facts.setdefault("retryable", phase != "deadline")
         super().__init__(message, phase=phase, **facts)
         self.partial = partial

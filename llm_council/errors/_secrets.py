@@ -22,13 +22,17 @@ _live: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
 # so a cheap test comes first: for the word beside a pattern, in lower case, or for one of the prefixes if it has none.
 _PREFIXES = ("sk", "pk", "rk", "xai", "r8", "hf", "nvapi", "fw", "ghp", "gho", "ghs", "pat")
 _PATTERNS = (
+    # sk: OpenAI, Anthropic, OpenRouter; gsk: Groq; r8: Replicate; hf: Hugging Face; csk: Cerebras; fw: Fireworks.
     ("", re.compile(r"\b(?:sk|pk|rk|gsk|xai|r8|hf|nvapi|csk|fw)[-_][A-Za-z0-9_\-]{12,}")),
+    # Google.
     ("aiza", re.compile(r"\bAIza[A-Za-z0-9_\-]{20,}")),
+    # GitHub.
     ("", re.compile(r"\b(?:ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{16,}")),
     ("bearer ", re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=\-]{8,}")),
     ("key=", re.compile(r"(?i)(?<=[?&]key=)[^&\s\"'<>]+")),
     ("api_key=", re.compile(r"(?i)(?<=[?&]api_key=)[^&\s\"'<>]+")),
     ("access_token=", re.compile(r"(?i)(?<=[?&]access_token=)[^&\s\"'<>]+")),
+    # The user and password of an address, such as a proxy's.
     ("://", re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)")),
 )
 
