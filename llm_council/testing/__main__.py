@@ -56,6 +56,7 @@ def _load(target: str, attributes: dict[str, str | None]) -> ProviderConformance
         found: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         _refuse(f"{target}: {error}")
+    # A subclass of ``ProviderConformance`` has settings of its own; for a provider the defaults hold.
     if isinstance(found, type) and issubclass(found, ProviderConformance):
         stand = found
     elif isinstance(found, type) and issubclass(found, ProviderAdapter):

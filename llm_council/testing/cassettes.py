@@ -92,6 +92,7 @@ class Cassette:
         """
         asked = mask(_dump_request(request))
         with self._lock:
+            # Equal requests are recorded several times, in the order of their calls.
             found = [call for call in self._read() if call["provider"] == provider and call["request"] == asked]
             key = json.dumps([provider, asked], sort_keys=True)
             place, self._used[key] = self._used[key], self._used[key] + 1
@@ -108,6 +109,7 @@ class Cassette:
     def _read(self) -> list[dict[str, Any]]:
         if self._calls is None:
             try:
+                # ``surrogatepass``: a model may write half of a surrogate pair, which strict UTF-8 cannot express.
                 data = _from_lines(json.loads(self.path.read_bytes().decode("utf-8", "surrogatepass")))
                 calls = data["calls"]
                 if data["format"] != FORMAT or not isinstance(calls, list):
@@ -124,6 +126,7 @@ class Cassette:
     def _write(self, calls: list[dict[str, Any]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_to_lines({"format": FORMAT, "calls": calls}), indent=2, ensure_ascii=False) + "\n"
+        # Written aside and moved: a test run that is killed leaves the old file or the new one, not half of it.
         file, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
         try:
             with os.fdopen(file, "wb") as out:

@@ -133,6 +133,7 @@ class ScriptedProvider(ProviderAdapter):
     async def _wait(self, request: GenerateRequest) -> None:
         delay = self._delay
         seconds = delay.get(_phase(request), delay.get("*", 0.0)) if isinstance(delay, Mapping) else delay
+        # A fake clock may pass any finite time at once, but never an infinite one.
         if seconds == inf:
             await anyio.sleep_forever()
         await self._sleep(seconds)

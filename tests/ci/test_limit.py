@@ -13,7 +13,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_hands_on_the_exit_status_and_the_output() -> None:
+def test_passes_on_the_exit_status_and_the_output() -> None:
     done = run("60", sys.executable, "-c", "print('hello'); raise SystemExit(3)")
     assert (done.returncode, done.stdout) == (3, "hello\n")
 

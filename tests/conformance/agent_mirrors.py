@@ -1,4 +1,4 @@
-"""The programs' half of the agents' dialects: the events that each program writes for an answer, for fake programs."""
+"""The events that each command-line agent writes for an answer, for fake programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A vendor that never was: what a contributor writes in ``providers/`` for a new one with a dialect of its own."""
+"""The provider of a fictional vendor: what a contributor writes in ``providers/`` for a new dialect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ParrotProvider"]
 
 
 class ParrotProvider(HttpProvider):
-    """Parrots. Reads ``PARROT_KEY``."""
+    """Parrot models. Reads its key from ``PARROT_KEY``."""
 
     name = "parrot"
     capabilities = ProviderCapabilities(streaming=True)

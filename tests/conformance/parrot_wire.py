@@ -1,4 +1,4 @@
-"""The dialect of a vendor that never was: what a contributor writes in ``_wire/`` for a new one."""
+"""The dialect of a fictional vendor: what a contributor writes in the folder of a new one."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from llm_council._wire.sse import NdjsonSplitter, SseEvent
 from llm_council.errors import ApiError, MalformedReply
 from llm_council.models import FinishReason, GenerateChunk, GenerateRequest, GenerateResponse, Limits, Message, Usage
 
-KNOBS = {"longest": "max_tokens", "wildness": "temperature", "width": "top_p"}
-OVER = {"done": FinishReason.STOP, "full": FinishReason.LENGTH}
+PARAMETERS = {"longest": "max_tokens", "wildness": "temperature", "width": "top_p"}
+FINISH_REASONS = {"done": FinishReason.STOP, "full": FinishReason.LENGTH}
 LIMITS = Limits()
 
 
 def encode_request(request: GenerateRequest, *, stream: bool) -> dict[str, Any]:
-    """Write a request."""
+    """Encode a request."""
     payload: dict[str, Any] = {"parrot": request.model, "in_bits": stream}
     payload["turns"] = [{"by": str(turn.role), "words": turn.text} for turn in request.turns()]
-    knobs = {key: getattr(request, name) for key, name in KNOBS.items()} | {"hush": list(request.stop) or None}
-    return payload | {key: value for key, value in knobs.items() if value is not None} | dict(request.extra)
+    parameters = {key: getattr(request, name) for key, name in PARAMETERS.items()} | {
+        "hush": list(request.stop) or None
+    }
+    return payload | {key: value for key, value in parameters.items() if value is not None} | dict(request.extra)
 
 
 def decode_response(data: Any) -> GenerateResponse:
-    """Read a whole reply."""
-    reply = need_object(refuse(data), "$")
+    """Decode a whole reply."""
+    reply = need_object(raise_error(data), "$")
     over = get_text(reply, "over", "$")
     return GenerateResponse(
         text=get_text(reply, "words", "$"),
         model=get_text(reply, "parrot", "$"),
-        finish_reason=OVER.get(over or ""),
+        finish_reason=FINISH_REASONS.get(over or ""),
         raw_finish_reason=over,
         usage=read_usage(reply.get("counted")),
         raw=data,
@@ -40,7 +42,7 @@ def decode_response(data: Any) -> GenerateResponse:
 
 
 def read_usage(value: Any) -> Usage | None:
-    """Read the tokens."""
+    """Decode the counts of tokens."""
     if not isinstance(value, dict):
         return None
     usage = Usage(input_tokens=tokens(value.get("heard")), output_tokens=tokens(value.get("said")))
@@ -48,31 +50,31 @@ def read_usage(value: Any) -> Usage | None:
 
 
 def decode_error(status: int | None, headers: Mapping[str, str], body: bytes | str, **facts: Any) -> ApiError:
-    """Read a refusal."""
+    """Decode an error."""
     try:
         found = loads(body)
     except MalformedReply:
         found = None
     squawk = found.get("squawk") if isinstance(found, dict) else None
-    said, code = (squawk.get("why"), squawk.get("code")) if isinstance(squawk, dict) else (None, None)
+    why, code = (squawk.get("why"), squawk.get("code")) if isinstance(squawk, dict) else (None, None)
     code = code if isinstance(code, str) else None
     named = {name.lower(): value for name, value in headers.items()}
-    message = said if isinstance(said, str) else ""
+    message = why if isinstance(why, str) else ""
     return failures.failure(message, status=status, code=code, headers=named, body=str(body), **facts)
 
 
-def refuse(value: Any) -> Any:
-    """Return a JSON value that is no error, or raise the error that it is."""
+def raise_error(value: Any) -> Any:
+    """Return a JSON value, or raise the error that it contains."""
     if isinstance(value, dict) and value.get("squawk"):
         raise decode_error(None, {}, dumps(value))
     return value
 
 
 class BitDecoder(Decoder):
-    """Read the lines of a stream."""
+    """Decodes the lines of a stream."""
 
     def _read(self, event: SseEvent) -> GenerateChunk | None:
-        value = need_object(refuse(loads(event.data, self._limits)), "$")
+        value = need_object(raise_error(loads(event.data, self._limits)), "$")
         if "over" in value:
             self.finished = self.done = True
             whole = decode_response(value)
@@ -90,17 +92,17 @@ class BitDecoder(Decoder):
 
 
 class TalkStream(BodyReader):
-    """Read the body of a stream."""
+    """Reads the body of a stream."""
 
     def __init__(self, limits: Limits = LIMITS, *, request_id: str | None = None) -> None:
         super().__init__(BitDecoder(limits, request_id=request_id), NdjsonSplitter(limits), limits)
 
 
-# The mirror half.
+# The server's half, for the fake vendor and the laws.
 
 
 def decode_request(payload: Any) -> GenerateRequest:
-    """Read a request."""
+    """Decode a request."""
     rest = dict(need_object(payload, "$"))
     turns = []
     for index, found in enumerate(need_list(rest.pop("turns", None), "$.turns")):
@@ -109,7 +111,7 @@ def decode_request(payload: Any) -> GenerateRequest:
         if not by:
             raise malformed(f"$.turns[{index}].by", "a name", by)
         turns.append(Message(by, words or ""))
-    facts = {name: rest.pop(key, None) for key, name in KNOBS.items()}
+    facts = {name: rest.pop(key, None) for key, name in PARAMETERS.items()}
     return GenerateRequest(
         model=rest.pop("parrot", None),
         messages=turns,
@@ -121,7 +123,7 @@ def decode_request(payload: Any) -> GenerateRequest:
 
 
 def encode_response(response: GenerateResponse) -> dict[str, Any]:
-    """Write a whole reply."""
+    """Encode a whole reply."""
     usage = response.usage or Usage()
     over = "full" if response.finish_reason == FinishReason.LENGTH else "done"
     counted = {"heard": usage.input_tokens, "said": usage.output_tokens}

@@ -1,4 +1,4 @@
-"""Every built-in provider keeps every promise of the kit; one of them under trio, too: they share what moves bytes."""
+"""Every built-in provider keeps every promise. One is also tested under trio: all share their transports."""
 
 import json
 import re
@@ -58,7 +58,7 @@ class TestAI21(ProviderConformance):
 
 
 class Token:
-    """What google-auth finds on a machine that is signed in."""
+    """The credentials that google-auth finds on a machine that is signed in."""
 
     token, valid = KEY, True
 
@@ -114,8 +114,8 @@ class TestOpenAICompatible(ProviderConformance):
 
 
 @pytest.mark.parametrize("gateway", [row.class_name for row in gateways.rows().values()])
-def test_a_row_of_gateways_is_a_provider(gateway):
-    """A new row is proved by being there."""
+def test_each_gateway_keeps_the_promises(gateway):
+    """Each row of the table is tested, so a new row is too."""
     cls = type("Row", (ProviderConformance,), {"provider": getattr(gateways, gateway)})
     assert [found.line for found in outcomes(cls()) if found.verdict is not Verdict.KEPT] == []
 
@@ -128,7 +128,7 @@ sys.stdin.read()
 
 
 class TestLocal(ProviderConformance):
-    """The embedded engine: the fake vendor stands in its process's place."""
+    """The embedded engine, with a fake vendor in place of its process."""
 
     provider = LocalProvider
 
@@ -150,8 +150,8 @@ class TestLocal(ProviderConformance):
             yield Stage(LocalProvider(), vendor)
 
 
-def test_none_is_missing():
-    """Every entry point of ours has its class here, in a file beside this one, or as a row."""
+def test_every_entry_point_has_a_conformance_class():
+    """The class is in this file or one beside it, or the provider is a row of the gateways."""
     written = "".join(file.read_text() for file in Path(__file__).parents[1].rglob("test_*.py"))
     proved = set(re.findall(r"^    provider = (\w+)$", written, re.MULTILINE))
     ours = {entry.value.partition(":")[2] for entry in entry_points(group="llm_council.providers") if is_ours(entry)}

@@ -1,4 +1,4 @@
-"""Every command-line agent keeps every promise of the kit: a fake vendor speaks in its process's place."""
+"""Every command-line agent keeps every promise, with a fake vendor in place of its process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _plain(value: str | Secret | Attached) -> Any:
 
 
 class Played:
-    """A process that is none: what the vendor sends is its stdout, and a status its exit."""
+    """A fake process: the vendor's bytes are its stdout, and the HTTP status becomes its exit status."""
 
     def __init__(self, sent: Sent) -> None:
         self.sent = sent
@@ -67,7 +67,7 @@ class Played:
 
 
 class Agent(Dialect):
-    """The other half of a command-line agent."""
+    """The dialect of a command-line agent."""
 
     path: ClassVar[str] = ""
     encode: ClassVar[Callable[..., bytes]]
@@ -144,7 +144,7 @@ class GeminiCli(Agent):
 
 
 class AgentConformance(ProviderConformance):
-    """What is the same for each: the vendor speaks in the process's place."""
+    """The tests of every agent, with a fake vendor in place of its process."""
 
     __test__ = False
 

@@ -1,4 +1,4 @@
-"""What the page says that a new vendor costs is what it costs."""
+"""The documentation page names the right files, and their lengths, for adding a vendor."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ def lines(path):
     return len(path.read_text().splitlines())
 
 
-def test_a_gateway_is_the_row_that_the_page_prints():
+def test_the_page_prints_a_real_row_of_the_gateways():
     printed = next(
         block for block in re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL) if "base_url" in block
     )
@@ -25,12 +25,12 @@ def test_a_gateway_is_the_row_that_the_page_prints():
     assert gateways.rows()[name].class_name == row["class"]
 
 
-def test_a_vendor_near_to_openai_is_one_file_of_the_length_that_the_page_says():
+def test_the_example_of_a_vendor_near_to_openai_has_the_length_on_the_page():
     provider, count = re.search(r"`(providers/\w+\.py)` with (\d+) lines", PAGE.read_text()).groups()
     assert lines(PACKAGE / provider) == int(count) < 130
 
 
-def test_the_files_of_a_fake_vendor_that_the_page_names_exist():
+def test_the_files_that_the_page_names_exist():
     named = re.findall(r"`(testing/\w+/\w+\.py)`", PAGE.read_text())
     assert len(named) >= 2
     assert [path for path in named if not (PACKAGE / path).is_file()] == []

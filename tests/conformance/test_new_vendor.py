@@ -1,4 +1,4 @@
-"""A new vendor with a dialect of its own is one wire file, one provider file under 120 lines, one conformance class."""
+"""A fictional vendor with its own dialect: a wire file, a provider of fewer than 120 lines, a conformance class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llm_council.testing.servers import Asked, Dialect, Refuse
 
 
 class Parrot(Dialect):
-    """The other half: a line for each function of the mirror, since the codec is symmetrical."""
+    """The server's half: one line for each function of the codec."""
 
     name = "parrot"
     stream_type: ClassVar[str] = "application/x-ndjson"
@@ -47,11 +47,11 @@ class TestParrot(ProviderConformance):
     speaks = Parrot()
 
 
-def test_its_provider_is_short() -> None:
+def test_the_provider_has_fewer_than_120_lines() -> None:
     assert len(Path(parrot.__file__).read_text().splitlines()) < 120
 
 
-# The laws of every dialect hold for it, too.
+# The laws of every dialect hold for this one too.
 
 
 def read(pieces: list[bytes]) -> Any:
@@ -62,7 +62,7 @@ def read(pieces: list[bytes]) -> Any:
 
 @examples(20)
 @given(responses())
-def test_a_stream_says_what_the_whole_says_wherever_it_is_cut(answer: GenerateResponse) -> None:
+def test_a_stream_equals_the_whole_reply_wherever_it_is_cut(answer: GenerateResponse) -> None:
     body = b"".join(dumps(event) + b"\n" for event in wire.encode_events(answer))
     found = read([body])
     assert found.text == (answer.text or None)

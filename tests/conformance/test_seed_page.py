@@ -1,4 +1,4 @@
-"""The seed page's own provider, word for word, against the kit: what it keeps, and what such a sketch leaves out."""
+"""The provider of the seed page, word for word: the promises that it keeps, and those that its sketch leaves out."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ if not PAGE.is_file():
 
 
 class TestMyProvider(ProviderConformance):
-    """The promises that it breaks are those that its code leaves out; all others hold by what the base gives it."""
+    """It breaks the promises that its code leaves out; the base class keeps the others."""
 
     not_kept: ClassVar = {
         "knobs": "it sends neither top_p nor stop",

@@ -1,4 +1,4 @@
-"""The real engine: on weights that the tests write, and on the default ones, which the environment has fetched."""
+"""The real engine, with weights that the tests write, and with the default ones that the environment has fetched."""
 
 import importlib.util
 from pathlib import Path
@@ -40,12 +40,12 @@ def tiny_models(tmp_path_factory):
 
 @pytest.fixture
 def tiny(tiny_models, monkeypatch):
-    """Let the default model be one of random weights."""
+    """Make a model with random weights the default."""
     monkeypatch.setenv(ENV, str(tiny_models()))
 
 
 @pytest.fixture
 def smollm(monkeypatch):
-    """Let the default model be the one that ships; its weights must be there."""
+    """Use the shipped default model; its weights must be fetched already."""
     monkeypatch.delenv(ENV, raising=False)
     assert model_path("smollm2-135m-instruct"), "fetch the weights: council models pull"

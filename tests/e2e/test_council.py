@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
         ("reviewer", "Review this function: def add(a, b): return a - b"),
     ],
 )
-def test_three_seats_of_the_default_model(smollm, subagent, task):
+def test_three_seats_of_the_default_model_give_a_valid_answer(smollm, subagent, task):
     with Council(providers=["local:3"]) as council:
         result = council.run(task, subagent=subagent)
         assert len(local_engine._engines) == 1
@@ -30,8 +30,8 @@ def test_three_seats_of_the_default_model(smollm, subagent, task):
     assert not local_engine._engines
 
 
-def test_council_of_noise_on_every_role(tiny):
-    """Whatever its seats say, a council's answer has the right form at the first try."""
+def test_seats_that_write_noise_give_a_valid_answer_for_every_role(tiny):
+    """A council's answer has the right form at the first try, even if its seats write noise."""
     seat = LocalProvider(context=32_768)  # noise goes on until max_tokens, and the chair is shown five pieces of it
     with Council(providers=[seat, seat, seat]) as council:
         for info in subagents.names():

@@ -1,4 +1,4 @@
-"""The embedded engine itself: schemas hold on every seed; it chats, streams, ends, and says what is wrong."""
+"""The embedded engine itself: answers follow their schemas, streams work, processes end, errors are clear."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def asked(schema=None, **facts):
 
 
 def in_loop(function):
-    """Run ``function(provider)`` with a provider of its own."""
+    """Run ``function(provider)`` with a new provider."""
 
     async def main():
         async with LocalProvider() as provider:
@@ -53,7 +53,7 @@ def in_loop(function):
 
 
 @pytest.mark.parametrize("schema", roles())
-def test_every_first_answer_of_noise_meets_its_schema(tiny, schema):
+def test_a_model_that_writes_noise_meets_every_schema_at_the_first_try(tiny, schema):
     check = compiled(schema)
 
     async def every_seed(provider):
@@ -67,7 +67,7 @@ def test_every_first_answer_of_noise_meets_its_schema(tiny, schema):
 
 
 @pytest.mark.parametrize("schema", roles()[:3])
-def test_prose_first_keeps_the_prose_and_shapes_it(tiny_models, monkeypatch, schema):
+def test_prose_first_returns_the_prose_and_its_json(tiny_models, monkeypatch, schema):
     monkeypatch.setenv(ENV, str(tiny_models("smollm2-noise", seed=3)))
     check = compiled(schema)
 
@@ -81,8 +81,8 @@ def test_prose_first_keeps_the_prose_and_shapes_it(tiny_models, monkeypatch, sch
     in_loop(some_seeds)
 
 
-def test_any_schema_that_is_sent_is_obeyed(tiny):
-    """What the engine does not take, it ignores without a word: so nothing of the kind must ever be sent."""
+def test_the_engine_obeys_every_bounded_schema(tiny):
+    """The engine ignores a schema with an unknown keyword without an error, so none may be sent."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "providers" / "local"))
     try:
         from test_bounding import shapes
@@ -117,7 +117,7 @@ def test_any_schema_that_is_sent_is_obeyed(tiny):
             portal.call(provider.aclose)
 
 
-def test_what_the_grammar_cannot_say_is_told(tiny):
+def test_omitted_keywords_are_reported(tiny):
     schema = {"type": "object", "properties": {"a": {"type": "string", "not": {"const": "x"}}}, "required": ["a"]}
 
     async def one(provider):
@@ -128,7 +128,7 @@ def test_what_the_grammar_cannot_say_is_told(tiny):
     in_loop(one)
 
 
-def test_streams_like_it_answers(tiny):
+def test_a_stream_equals_the_whole_answer(tiny):
     schema = subagents.load("advisor").schema
 
     async def both(provider):
@@ -144,7 +144,7 @@ def test_streams_like_it_answers(tiny):
     in_loop(both)
 
 
-def test_answers_at_the_same_time(tiny):
+def test_calls_run_at_the_same_time(tiny):
     async def many(provider):
         async def one(number):
             answers[number] = (await call(provider, asked(prompt=f"Say {number}.", max_tokens=30))).text
@@ -159,7 +159,7 @@ def test_answers_at_the_same_time(tiny):
     in_loop(many)
 
 
-def test_too_long_a_prompt_says_so(tiny):
+def test_a_prompt_that_is_too_long_is_refused(tiny):
     async def one(provider):
         with pytest.raises(ContextTooLong):
             await call(provider, asked(prompt="risk " * 6000))
@@ -167,7 +167,7 @@ def test_too_long_a_prompt_says_so(tiny):
     in_loop(one)
 
 
-def test_a_file_that_is_no_model_says_so(tmp_path, monkeypatch):
+def test_a_file_that_is_not_a_model_is_reported(tmp_path, monkeypatch):
     path = tmp_path / "junk.gguf"
     path.write_bytes(b"GGUF" + bytes(200))
     monkeypatch.setenv(ENV, str(path))
@@ -180,7 +180,7 @@ def test_a_file_that_is_no_model_says_so(tmp_path, monkeypatch):
     in_loop(one)
 
 
-def test_killed_in_mid_answer_it_says_so_and_comes_back(tiny):
+def test_an_engine_killed_during_an_answer_is_reported_and_restarted(tiny):
     async def one(provider):
         await call(provider, asked(max_tokens=5))
         (engine,) = local_engine._engines.values()
@@ -199,7 +199,7 @@ def test_killed_in_mid_answer_it_says_so_and_comes_back(tiny):
     in_loop(one)
 
 
-def test_only_the_key_opens_it(tiny):
+def test_the_engine_refuses_calls_without_its_key(tiny):
     import httpx
 
     async def one(provider):
@@ -211,7 +211,7 @@ def test_only_the_key_opens_it(tiny):
     in_loop(one)
 
 
-def test_blocking_and_the_doctor(tiny):
+def test_blocking_calls_and_the_doctor_work(tiny):
     with LocalProvider() as provider:
         assert provider.doctor_sync().ok
         assert "not started" in provider.doctor_sync().message
@@ -223,7 +223,7 @@ def test_blocking_and_the_doctor(tiny):
 
 
 @pytest.mark.parametrize("how", ["kill", "leave"])
-def test_it_ends_with_the_program(tiny, how):
+def test_the_engine_ends_with_the_program(tiny, how):
     code = """
         import sys
         from llm_council.models import GenerateRequest
@@ -255,8 +255,8 @@ def test_it_ends_with_the_program(tiny, how):
         time.sleep(0.02)
 
 
-def test_old_builds_get_the_schema_the_usual_way(tiny, monkeypatch):
-    """Some builds know no grammar but their own; they take the schema as any server of the dialect does."""
+def test_builds_without_llguidance_get_the_schema_in_the_request(tiny, monkeypatch):
+    """Some builds know only their own grammar; they get the schema as any server of the dialect does."""
     schema = subagents.load("router").schema
     monkeypatch.setattr("llm_council.providers.local.LLGUIDANCE", "another")
 

@@ -1,4 +1,4 @@
-"""The default model: small, but it knows some facts, and its prose survives being shaped."""
+"""The default model is small, but it knows some facts, and its prose becomes correct JSON."""
 
 import json
 
@@ -23,7 +23,7 @@ def test_it_knows_a_fact(provider):
     assert response.usage.output_tokens > 3
 
 
-def test_it_says_it_in_prose_and_shapes_that(provider):
+def test_it_answers_in_prose_and_in_json(provider):
     schema = {
         "type": "object",
         "properties": {"answer": {"type": "string"}, "reasoning": {"type": "string"}},

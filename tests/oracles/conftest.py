@@ -1,4 +1,4 @@
-"""The vendors' own SDKs, which only the environment ``oracles`` installs: every module here is marked with its name."""
+"""Tests with the vendors' own SDKs. Only the environment ``oracles`` installs them; every module has its marker."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Claude on the clouds: the vendor's clients for Bedrock, Vertex AI, Foundry and their kin, each run end to end."""
+"""Claude on other clouds: Anthropic's clients for Bedrock, Vertex AI, Foundry and others, each run end to end."""
 
 import base64
 import re
@@ -78,7 +78,7 @@ def framed_by_aws(payload, **headers):
 
 
 class ClaudeOnBedrock(Anthropic):
-    """Anthropic's models on Bedrock: the model in the address, streams in Amazon's framing, errors of Amazon's."""
+    """Anthropic's models on Bedrock: the address names the model; frames and errors are Amazon's."""
 
     name = "bedrock-claude"
     stream_type = "application/vnd.amazon.eventstream"
@@ -154,7 +154,7 @@ SIGNED = r"AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/\d+/us-east-1/bedroc
 
 @attrs.frozen
 class Cloud:
-    """How a client is made, what it should reach, and in whose name."""
+    """How a client is made, which address it should call, and with which credentials."""
 
     make: object
     dialect: type[Anthropic]
@@ -219,7 +219,7 @@ def cloud(request):
 
 @asynccontextmanager
 async def seated(cloud, said=ANSWER, **options):
-    """A fake of a cloud, and a provider that reaches it by the vendor's client."""
+    """A fake cloud, and a provider that calls it with the vendor's client."""
     with FakeVendor(cloud.dialect(), said).serve() as vendor:
         async with cloud.make(vendor.url) as client:
             options = {"default_model": cloud.model, **options}
@@ -235,7 +235,7 @@ def facts_of(response):
     return attrs.evolve(response, raw=None, attempts=(), request_id=None, extra={}, adjustments=())
 
 
-async def test_calls_and_streams_reach_the_cloud_in_the_callers_name(cloud):
+async def test_calls_and_streams_reach_the_cloud_with_the_callers_credentials(cloud):
     async with seated(cloud) as (vendor, provider):
         whole = await call(provider, ASK)
         streamed = await drained(provider)
@@ -255,14 +255,14 @@ async def test_calls_and_streams_reach_the_cloud_in_the_callers_name(cloud):
     assert ("anthropic_version" in vendor.asked[0].json) is in_body
 
 
-async def test_what_the_model_takes_is_known_by_the_clouds_name_of_it(cloud):
-    """Sonnet 4.5 thinks to a budget, in whatever name a cloud wraps it."""
+async def test_the_profile_is_found_by_the_clouds_name_of_the_model(cloud):
+    """Sonnet 4.5 takes a thinking budget under each cloud's name for it."""
     async with seated(cloud) as (vendor, provider):
         await call(provider, GenerateRequest(prompt="?", reasoning=ReasoningConfig(effort="low")))
     assert vendor.asked[0].json["thinking"] == {"type": "enabled", "budget_tokens": 2048}
 
 
-async def test_betas_and_a_version_of_the_callers(cloud):
+async def test_the_callers_betas_and_version_are_sent(cloud):
     async with seated(cloud, betas=["b-1", "b-2"], version="v-1") as (vendor, provider):
         await call(provider, ASK)
         asked = vendor.asked[0]
@@ -274,7 +274,7 @@ async def test_betas_and_a_version_of_the_callers(cloud):
     assert (asked.json["anthropic_version"] if in_body else asked.headers["anthropic-version"]) == "v-1"
 
 
-async def test_its_doctor_lists_models_or_asks_for_one_token(cloud):
+async def test_the_doctor_lists_models_or_asks_for_one_token(cloud):
     async with seated(cloud) as (vendor, provider):
         said = await provider.doctor()
         assert (said.ok, len(vendor.calls)) == (True, 0 if cloud.lists else 1), said.message
@@ -287,7 +287,7 @@ async def test_its_doctor_lists_models_or_asks_for_one_token(cloud):
 
 
 @pytest.mark.parametrize(("status", "error"), [(403, PermissionRefused), (429, RateLimited), (503, ServerFailed)])
-async def test_a_refusal_is_typed_and_nothing_is_tried_again(cloud, status, error):
+async def test_a_refusal_is_typed_and_not_retried(cloud, status, error):
     codes = {403: "AccessDeniedException", 429: "ThrottlingException", 503: "ServiceUnavailableException"}
     code = codes[status] if cloud.dialect is ClaudeOnBedrock else None
     async with seated(cloud, Refuse(status=status, message="not now", code=code)) as (vendor, provider):
@@ -311,7 +311,7 @@ async def test_an_error_inside_a_stream_is_typed_by_its_own_type(cloud):
 # Errors in the platforms' own shapes
 
 
-async def test_azures_refusal_by_the_client_for_foundry():
+async def test_a_refusal_of_azure_is_typed():
     body = {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}}
     async with seated(CLOUDS["foundry, a key"], Raw(dumps(body), status=404)) as (_, provider):
         with pytest.raises(ModelNotFound) as caught:
@@ -343,7 +343,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-async def test_a_broken_stream_of_amazons(what):
+async def test_a_broken_stream_of_amazon_is_an_error(what):
     body, error = BROKEN[what]
     said = Raw(body, media_type=ClaudeOnBedrock.stream_type)
     async with seated(CLOUDS["bedrock, a key"], said) as (_, provider):
@@ -354,8 +354,8 @@ async def test_a_broken_stream_of_amazons(what):
         assert caught.value.partial == "42"
 
 
-async def test_the_fake_speaks_as_amazon_does():
-    """The vendor's own client reads the fake's streams: what is proved against it is proved."""
+async def test_amazons_client_reads_the_fakes_streams():
+    """If the vendor's own client reads the fake's streams, tests against the fake mean something."""
     with FakeVendor(ClaudeOnBedrock(), ANSWER).serve() as vendor:
         async with _bedrock(vendor.url, api_key="b-1") as client:
             pieces = await client.messages.create(
@@ -369,7 +369,7 @@ async def test_the_fake_speaks_as_amazon_does():
 
 
 @pytest.mark.parametrize("make", [_bedrock, _mantle])
-async def test_a_client_without_credentials_says_so(make, monkeypatch):
+async def test_a_client_without_credentials_is_reported(make, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"):
         monkeypatch.delenv(name, raising=False)
     with FakeVendor(ClaudeOnBedrock(), ANSWER).serve() as vendor:
@@ -380,7 +380,7 @@ async def test_a_client_without_credentials_says_so(make, monkeypatch):
     assert vendor.asked == []
 
 
-async def test_googles_sign_in_that_fails(monkeypatch, tmp_path):
+async def test_a_failed_sign_in_at_google_is_reported(monkeypatch, tmp_path):
     auth = pytest.importorskip("google.auth.exceptions")
     missing = tmp_path / "none.json"
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(missing))
@@ -399,8 +399,8 @@ async def test_googles_sign_in_that_fails(monkeypatch, tmp_path):
     assert vendor.asked == []
 
 
-async def test_a_clients_own_fault_stays_what_it_is():
-    """A token provider of the caller's that fails is a fault of theirs, told with their words."""
+async def test_an_error_of_the_callers_token_provider_keeps_its_message():
+    """It is an error of the caller's code, not of the vendor."""
 
     def broken():
         raise LookupError("no such vault")

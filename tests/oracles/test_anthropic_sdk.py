@@ -1,4 +1,4 @@
-"""Claude through the vendor's own client: the same requests, answers and errors as by plain HTTP."""
+"""Claude through the vendor's own client: the same requests, answers and errors as over plain HTTP."""
 
 import gzip
 import logging
@@ -46,7 +46,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.oracles]
 
 
 class TestAnthropicBySdk(ProviderConformance):
-    """Every promise of the kit is kept by this way too."""
+    """The adapter keeps every promise with the SDK too."""
 
     provider = AnthropicProvider
     backends = ("asyncio", "trio")
@@ -80,7 +80,7 @@ def _surroundings(monkeypatch):
 
 
 class Sent:
-    """A provider that reaches a vendor one way or another, and what it brought."""
+    """A provider over plain HTTP or the SDK, and its results."""
 
     def __init__(self, way, url, **options):
         self.client = None
@@ -102,7 +102,7 @@ class Sent:
 
 
 async def outcome(provider, ask=ASK, *, whole=True):
-    """What a caller gets: an answer, or the facts of an error."""
+    """The result for a caller: an answer, or the facts of an error."""
     try:
         if whole:
             return attrs.evolve(await call(provider, ask), raw=None, attempts=())
@@ -129,7 +129,7 @@ SAID = {
 
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("said", SAID)
-async def test_every_way_gives_the_same(said, whole):
+async def test_http_and_sdk_give_the_same(said, whole):
     found = {}
     with FakeVendor("anthropic", SAID[said]).serve() as vendor:
         for way in WAYS:
@@ -178,7 +178,7 @@ async def test_a_cancelled_call_closes_its_connection(way, whole):
 
 
 @pytest.mark.parametrize("way", ["sdk", "client"])
-async def test_its_waits_are_ours(way):
+async def test_deadlines_end_calls_of_the_sdk(way):
     with FakeVendor("anthropic", Hang()).serve() as vendor:
         async with Sent(way, vendor.url, timeout=Timeouts(read=0.2)) as provider:
             with pytest.raises(TimedOut) as caught:
@@ -191,7 +191,7 @@ async def test_its_waits_are_ours(way):
 
 
 @pytest.mark.parametrize("way", ["sdk", "client"])
-async def test_its_replies_are_bounded(way):
+async def test_replies_through_the_sdk_are_bounded(way):
     with FakeVendor("anthropic", "x" * 5000).serve() as vendor:
         async with Sent(way, vendor.url, limits=Limits(body=1000, stream=1000)) as provider:
             with pytest.raises(ReplyTooLarge):
@@ -201,8 +201,8 @@ async def test_its_replies_are_bounded(way):
 
 
 @pytest.mark.parametrize(("status", "error"), [(302, RedirectRefused), (500, ServerFailed)])
-async def test_what_the_client_reads_by_itself_is_bounded(status, error):
-    """Neither a flood nor a bomb is read whole, though the client looks at errors and redirects before us."""
+async def test_bodies_that_the_sdk_reads_itself_are_bounded(status, error):
+    """The SDK reads errors and redirects before we do; neither a flood nor a compressed bomb is read whole."""
     body = b"x" * (32 * 2**20)
     headers = {"location": "https://elsewhere.test/"}
     with FakeVendor("anthropic", Raw(body, status=status, headers=headers)).serve() as vendor:
@@ -223,7 +223,7 @@ async def test_what_the_client_reads_by_itself_is_bounded(status, error):
     assert most < 8 * 2**20
 
 
-async def test_credentials_are_those_of_one_of_the_two(monkeypatch, caplog):
+async def test_credentials_come_from_the_client_or_the_adapter(monkeypatch, caplog):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-of-the-environment")
     with FakeVendor("anthropic", ANSWER).serve() as vendor:
@@ -259,7 +259,7 @@ async def test_a_client_of_an_old_release_is_refused(monkeypatch):
             AnthropicProvider(client=client)
 
 
-async def test_a_client_of_the_callers_is_checked_and_not_closed():
+async def test_the_callers_client_is_checked_and_not_closed():
     with (
         pytest.raises(InvalidOption, match="blocks; pass an anthropic"),
         anthropic.Anthropic(api_key="k") as blocking,
@@ -276,7 +276,7 @@ async def test_a_client_of_the_callers_is_checked_and_not_closed():
             assert not client.is_closed()
 
 
-def test_it_is_what_moves_bytes_unless_told(monkeypatch):
+def test_the_installed_sdk_is_the_default_transport(monkeypatch):
     provider = AnthropicProvider(api_key=KEY)
     assert isinstance(provider._http_transport, SdkTransport)
     assert isinstance(pickle.loads(pickle.dumps(provider))._http_transport, SdkTransport)

@@ -1,4 +1,4 @@
-"""The vendors' own SDKs as clients of our fake vendors: their types read what these say, as their vendors' own."""
+"""The vendors' own SDKs as clients of our fake vendors: they read the fakes' replies like real ones."""
 
 from contextlib import closing, contextmanager
 from json import loads
@@ -253,7 +253,7 @@ class OpenRouter:
 
 
 class Replicate:
-    """It has neither tools nor words for why a model stopped."""
+    """Replicate has neither tools nor finish reasons."""
 
     speaks, statuses = "replicate", (401, 402, 404, 422, 429)
     cut = models = None
@@ -312,13 +312,13 @@ def sdk(request):
 
 @contextmanager
 def met(sdk, said):
-    """Put an SDK's client before a fake vendor."""
+    """Connect an SDK's client to a fake vendor."""
     vendor = FakeVendor(sdk.speaks, said)
     with vendor.serve(), sdk.client(vendor.url) as client:
         yield client, vendor
 
 
-def test_texts(sdk):
+def test_an_sdk_reads_texts(sdk):
     with met(sdk, SAYS) as (client, _):
         text, calls, _, counted = sdk.ask(client)
         assert (text, calls, counted) == (SAYS.text, [], (31, 17))
@@ -326,20 +326,20 @@ def test_texts(sdk):
 
 
 @pytest.mark.parametrize("sdk", SDKS[:-1], ids=lambda cls: cls.__name__, indirect=True)
-def test_calls_of_tools(sdk):
+def test_an_sdk_reads_tool_calls(sdk):
     with met(sdk, CALLS) as (client, _):
         assert sdk.ask(client)[:2] == (None, CALLED)
         assert sdk.stream(client)[:2] == (None, CALLED)
 
 
 @pytest.mark.parametrize("sdk", SDKS[:-1], ids=lambda cls: cls.__name__, indirect=True)
-def test_an_answer_that_was_cut(sdk):
+def test_an_sdk_reads_that_an_answer_was_cut(sdk):
     with met(sdk, CUT) as (client, _):
         assert sdk.ask(client)[2] == sdk.cut
         assert sdk.stream(client)[2] == sdk.cut
 
 
-def test_refusals(sdk):
+def test_an_sdk_reads_refusals(sdk):
     for status in sdk.statuses:
         with met(sdk, Refuse(status=status, message="words of the vendor")) as (client, vendor):
             with pytest.raises(sdk.errors) as caught:
@@ -350,6 +350,6 @@ def test_refusals(sdk):
 
 
 @pytest.mark.parametrize("sdk", [cls for cls in SDKS if cls.models], ids=lambda cls: cls.__name__, indirect=True)
-def test_models(sdk):
+def test_an_sdk_reads_the_list_of_models(sdk):
     with met(sdk, SAYS) as (client, _):
         assert sdk.models(client) == ["fake-model"]

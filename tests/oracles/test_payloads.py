@@ -73,7 +73,7 @@ REQUESTS = {
 
 @cache
 def strictly(adapter_of, package):
-    """Return a validator for a TypedDict of an SDK, in which no key outside of it or its parts is allowed."""
+    """Return a validator for a TypedDict of an SDK that allows no undeclared key at any depth."""
     import pydantic
     import typing_extensions
 
@@ -316,7 +316,7 @@ def anyio_backend():
 
 
 @pytest.mark.parametrize(("judge", "model", "name"), CASES, ids=[f"{j.__name__}-{m}-{n}" for j, m, n in CASES])
-async def test_a_payload_is_one_of_the_vendors_own(judge, model, name):
+async def test_our_payload_is_valid_for_the_sdk_and_equals_its_own(judge, model, name):
     sitting = judge()
     vendor, provider = judge.meet()
     request = GenerateRequest(model=model, **REQUESTS[name])
@@ -343,7 +343,7 @@ def facts(value, without=()):
 
 
 @pytest.mark.parametrize("judge", JUDGES)
-async def test_a_judge_sees_a_field_that_no_vendor_has(judge):
+async def test_a_field_that_no_vendor_has_is_found(judge):
     vendor, provider = judge.meet()
     await call(provider, GenerateRequest(model=judge.models[0], prompt="x", extra={"no_such_field": 7}))
     payload = vendor.calls[-1].json

@@ -47,7 +47,7 @@ def anyio_backend():
 
 @contextmanager
 def second():
-    """Import the second generation in the place of the first, for as long as this lasts."""
+    """Import the second generation instead of the first, inside the block."""
     if not (NEXT / "replicate").is_dir():
         why = f"no second generation of replicate in {NEXT}: tox installs it, and sets LLM_COUNCIL_REPLICATE_NEXT"
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
@@ -136,7 +136,7 @@ async def test_the_second_generation_types_and_sends_what_we_send(model, name, r
     assert name != "deadline" or life is not None
 
 
-async def test_the_judges_see_a_field_that_the_vendor_has_not(replicate_2):
+async def test_a_field_that_the_vendor_does_not_have_is_found(replicate_2):
     from replicate.types.models.prediction_create_params import PredictionCreateParams
 
     known = {"model_owner": "house", "model_name": "fake", "input": {}}
@@ -146,7 +146,7 @@ async def test_the_judges_see_a_field_that_the_vendor_has_not(replicate_2):
         strict(PredictionCreateParams).validate_python({**known, "webhook_events_filter": ["sometimes"]})
 
 
-def test_the_second_generation_reads_what_the_fake_says(replicate_2):
+def test_the_second_generation_reads_the_fakes_replies(replicate_2):
     with served(SAYS) as vendor:
         made = replicate_2.Replicate(
             bearer_token="k", base_url=f"{vendor.url}/v1", max_retries=0, _strict_response_validation=True

@@ -64,7 +64,7 @@ class Clean:
 
 @pytest.fixture
 def version(clean: Clean) -> str:
-    """What the installed package says of itself."""
+    """The metadata of the installed package."""
     said = clean.python("import json, llm_council; print(json.dumps(llm_council.__version__))")
     assert isinstance(said, str)
     return said
@@ -89,7 +89,7 @@ def test_no_file_of_the_package_has_a_suffix_that_is_not_shipped() -> None:
     assert {path.suffix for path in files} <= {".py", ".toml", ".json", ".css", ".typed"}
 
 
-def test_wheel_says_what_pyproject_says(wheel: zipfile.ZipFile, declared: dict[str, Any], version: str) -> None:
+def test_the_wheels_metadata_equals_pyproject(wheel: zipfile.ZipFile, declared: dict[str, Any], version: str) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = message_from_string(wheel.read(name).decode())
     assert (metadata["Name"], metadata["Version"]) == (declared["name"], version)
@@ -99,7 +99,7 @@ def test_wheel_says_what_pyproject_says(wheel: zipfile.ZipFile, declared: dict[s
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
 
 
-def test_sdist_builds_from_what_it_holds(sdist: tarfile.TarFile, wheel: zipfile.ZipFile) -> None:
+def test_the_sdist_contains_all_that_its_build_needs(sdist: tarfile.TarFile, wheel: zipfile.ZipFile) -> None:
     held = {name.partition("/")[2] for name in sdist.getnames()}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} <= held
     assert {"pyproject.toml", "setup.cfg", "README.md", "LICENSE"} <= held
@@ -115,7 +115,7 @@ def test_installed_files_are_typed_and_complete(clean: Clean) -> None:
 
 
 def test_every_module_imports_with_the_core_dependencies_only(clean: Clean) -> None:
-    """Modules behind an extra say so with a typed error or an ImportError of exactly what that extra brings."""
+    """A module that needs an extra raises a typed error, or an ImportError for a package of that extra."""
     refused = clean.python(
         "import importlib, json, pkgutil, llm_council\n"
         "from llm_council.errors import MissingDependency\n"
@@ -143,14 +143,14 @@ def test_entry_points_name_classes_that_answer_to_the_name(clean: Clean, declare
     assert {name: own for name, (_, own) in found.items()} == {name: name for name in found}
 
 
-def test_version_is_said_once(clean: Clean, version: str) -> None:
+def test_the_version_has_one_source(clean: Clean, version: str) -> None:
     done = clean.run("council", "version")
     assert (done.returncode, done.stderr) == (0, "")
     assert version in done.stdout.split()
     assert clean.run("python", "-m", "llm_council", "version").stdout == done.stdout
 
 
-def test_a_council_without_keys_or_extras_says_what_to_do(clean: Clean) -> None:
+def test_a_council_without_keys_or_extras_reports_what_to_do(clean: Clean) -> None:
     done = clean.run("council", "run", "What is two plus two?")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

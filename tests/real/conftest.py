@@ -58,7 +58,7 @@ def _missing(what: str) -> None:
 
 @pytest.fixture(scope="session")
 def missing() -> Callable[[str], None]:
-    """Say that something is missing: fail in CI, skip elsewhere."""
+    """Report that something is missing: fail in CI, skip elsewhere."""
     return _missing
 
 

@@ -49,7 +49,7 @@ def name(program: Path) -> str:
 
 @pytest.fixture
 def home(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the agents a home, and nothing of this machine's own sign-ins."""
+    """Give the agents an empty home, without this machine's sign-ins."""
     for variable in [key for key in os.environ if key.startswith(("OPENAI", "CODEX", "ANTHROPIC", "CLAUDE", "G"))]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -100,7 +100,7 @@ def agent(
     return make
 
 
-def test_an_answer_whole_and_in_pieces(name: str, agent: Callable[..., CommandLineProvider]) -> None:
+def test_a_stream_equals_the_whole_answer(name: str, agent: Callable[..., CommandLineProvider]) -> None:
     adapter = agent()
     turns = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
     response = adapter.generate_sync(GenerateRequest(messages=turns, timeout_seconds=60))
@@ -144,8 +144,8 @@ def test_images_are_taken(agent: Callable[..., CommandLineProvider]) -> None:
 SPEAKS = {"codex": "responses", "claude-code": "anthropic", "gemini-cli": "gemini"}
 
 
-def test_what_is_sent_is_what_we_said(name: str, agent: Callable[..., CommandLineProvider]) -> None:
-    """Our own stand-in for the vendor sees what leaves the machine."""
+def test_the_vendor_receives_our_prompt(name: str, agent: Callable[..., CommandLineProvider]) -> None:
+    """A fake vendor records the requests of the agent."""
     vendor = FakeVendor(SPEAKS[name], "It is so.")
     with vendor.serve():
         adapter = agent(url=vendor.url.removesuffix("/v1"))
@@ -181,7 +181,7 @@ def test_a_tool_reaches_the_model_and_its_call_comes_back(name: str, agent: Call
 
 
 @pytest.mark.parametrize(("status", "cls"), [(401, AuthenticationFailed), (429, RateLimited)])
-def test_a_refusal_of_its_vendor(
+def test_a_refusal_of_the_vendor_is_typed(
     agent: Callable[..., CommandLineProvider], status: int, cls: type[ProviderError]
 ) -> None:
     request = GenerateRequest(prompt=f"refuse with {status}", timeout_seconds=60)
@@ -205,7 +205,7 @@ LATER: dict[str, Said] = {
 }
 
 
-def test_when_its_vendor_says_to_come_back_is_passed_on(name: str, agent: Callable[..., CommandLineProvider]) -> None:
+def test_the_vendors_retry_after_is_passed_on(name: str, agent: Callable[..., CommandLineProvider]) -> None:
     vendor = FakeVendor(SPEAKS[name], LATER[name])
     with vendor.serve():
         adapter = agent(url=vendor.url.removesuffix("/v1"))
@@ -216,7 +216,9 @@ def test_when_its_vendor_says_to_come_back_is_passed_on(name: str, agent: Callab
     assert 7 <= caught.value.retry_after <= 8
 
 
-def test_doctor_knows_who_is_signed_in(name: str, home: Path, agent: Callable[..., CommandLineProvider]) -> None:
+def test_the_doctor_knows_whether_the_agent_is_signed_in(
+    name: str, home: Path, agent: Callable[..., CommandLineProvider]
+) -> None:
     signed_out = get_provider(name).doctor_sync()
     assert not signed_out.ok
     assert KEYS[name] in signed_out.message
@@ -225,7 +227,7 @@ def test_doctor_knows_who_is_signed_in(name: str, home: Path, agent: Callable[..
     assert result.details["version"]
 
 
-def test_nothing_is_asked_of_the_project_it_stands_in(
+def test_files_of_the_current_project_are_not_read(
     agent: Callable[..., CommandLineProvider], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = tmp_path / "project"
@@ -237,7 +239,7 @@ def test_nothing_is_asked_of_the_project_it_stands_in(
     assert sorted(path.name for path in project.iterdir()) == [".env", "AGENTS.md", "CLAUDE.md", "GEMINI.md"]
 
 
-def test_a_council_of_one(agent: Callable[..., CommandLineProvider]) -> None:
+def test_a_council_of_one_agent_answers(agent: Callable[..., CommandLineProvider]) -> None:
     with Council(providers=[agent(timeout={"total": 60})]) as council:
         result = council.run("What is the capital of France?", schema=SCHEMA)
     assert result.success, result.error

@@ -1,4 +1,4 @@
-"""llama.cpp's server as xllamacpp brings it, on weights of noise: three wires, streams, and its check of keys."""
+"""llama.cpp's server in xllamacpp, with random weights: three dialects, streams, and its check of keys."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def adapter(engine: Engine, wire: tuple[str, str, dict[str, Any]], key: str) -> 
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=[name for name, _, _ in WIRES])
-def test_answers_streams_and_says_its_models(engine: Engine, wire: tuple[str, str, dict[str, Any]]) -> None:
+def test_it_answers_streams_and_lists_its_models(engine: Engine, wire: tuple[str, str, dict[str, Any]]) -> None:
     with adapter(engine, wire, engine.key.reveal()) as made:
         response = made.generate_sync(ASK)
         assert response.text
@@ -72,7 +72,7 @@ def test_a_wrong_key_is_refused(engine: Engine, wire: tuple[str, str, dict[str, 
         assert not made.doctor_sync().ok or wire[0] == "openai-compatible"  # the list of models is for everyone
 
 
-def test_a_schema_is_held(engine: Engine) -> None:
+def test_an_answer_follows_its_schema(engine: Engine) -> None:
     schema = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
     wanted = StructuredOutput(json_schema={**schema, "additionalProperties": False})
     with adapter(engine, WIRES[0], engine.key.reveal()) as made:

@@ -1,4 +1,4 @@
-"""Our providers against a mock server of others, which speaks seven of their wires."""
+"""Our providers against a third party's mock server, which speaks seven dialects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def adapter(request: Any, mock_server: str) -> Any:
         yield made
 
 
-def test_answers_and_streams(adapter: ProviderAdapter) -> None:
+def test_a_provider_answers_and_streams(adapter: ProviderAdapter) -> None:
     asked = GenerateRequest(prompt="What is the capital of France?", max_tokens=100)
     response = adapter.generate_sync(asked)
     assert (response.text, response.finish_reason) == (TEXT, "stop")
@@ -37,7 +37,7 @@ def test_answers_and_streams(adapter: ProviderAdapter) -> None:
 
 
 @pytest.mark.parametrize(("status", "cls"), [(401, AuthenticationFailed), (429, RateLimited)])
-def test_refusals(adapter: ProviderAdapter, status: int, cls: type[Exception]) -> None:
+def test_refusals_are_typed(adapter: ProviderAdapter, status: int, cls: type[Exception]) -> None:
     with pytest.raises(cls) as caught:
         adapter.generate_sync(GenerateRequest(prompt=f"refuse with {status}"))
     assert getattr(caught.value, "status", None) == status

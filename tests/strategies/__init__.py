@@ -1,4 +1,4 @@
-"""Hypothesis strategies for every noun of the library: part of the nouns' definition.
+"""Hypothesis strategies for every data class of the library.
 
 ``nouns()`` is any of them. ``representable(dialect)`` gives the requests, and ``replies(dialect)`` the answers, that a
 dialect carries whole: the ones for which round trips are laws.
@@ -145,7 +145,7 @@ _BY_NOUN: dict[type, Callable[[], SearchStrategy[Any]]] = {
 
 
 def of(noun: type[T]) -> SearchStrategy[T]:
-    """Return the strategy of a noun of ``llm_council.models``.
+    """Return the strategy of a class of ``llm_council.models``.
 
     Raises:
         KeyError: the class is none of them.
@@ -154,5 +154,5 @@ def of(noun: type[T]) -> SearchStrategy[T]:
 
 
 def nouns() -> SearchStrategy[Any]:
-    """Return any noun of ``llm_council.models``; events and errors have strategies of their own."""
+    """Return any object of ``llm_council.models``; events and errors have their own strategies."""
     return st.one_of(*(strategy() for strategy in _BY_NOUN.values()))

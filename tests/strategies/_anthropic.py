@@ -1,4 +1,4 @@
-"""What Anthropic's Messages dialect carries whole."""
+"""Requests and answers that Anthropic's Messages dialect expresses without loss."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _blocks = st.builds(_block, st.sampled_from(["thinking", "redacted_thinking"]), 
 
 @st.composite
 def anthropic_requests(draw: st.DrawFn) -> m.GenerateRequest:
-    """Return requests that use all that the dialect carries."""
+    """Return requests that use every field of the dialect."""
     shown = images().map(lambda found: attrs.evolve(found, detail=None))
     some_text = st.builds(m.TextPart, text=_texts, cache=st.booleans())
     turns = st.one_of(
@@ -79,7 +79,7 @@ def anthropic_requests(draw: st.DrawFn) -> m.GenerateRequest:
 
 @st.composite
 def anthropic_replies(draw: st.DrawFn) -> m.GenerateResponse:
-    """Return answers that the dialect carries whole."""
+    """Return answers that the dialect expresses without loss."""
     parts = tuple(_part(found) for found in draw(st.lists(_blocks, max_size=3)))
     refusal = draw(maybe(_said))
     known = ["end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "novel_word"]

@@ -1,4 +1,4 @@
-"""What a dialect carries whole."""
+"""Requests and answers that a dialect expresses without loss."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def reasoning_details(vendor: str) -> SearchStrategy[list[m.ReasoningPart]]:
 
 @st.composite
 def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.GenerateRequest:
-    """Return requests that a dialect carries whole.
+    """Return requests that a dialect expresses without loss.
 
     Args:
         draw: hypothesis's own.
@@ -107,7 +107,7 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
 
 @st.composite
 def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.GenerateResponse:
-    """Return answers that a dialect carries whole.
+    """Return answers that a dialect expresses without loss.
 
     Args:
         draw: hypothesis's own.

@@ -1,4 +1,4 @@
-"""What the dialects of Cohere, AI21 and Replicate carry whole."""
+"""Requests and answers that the dialects of Cohere, AI21 and Replicate express without loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _text_parts() -> SearchStrategy[list[m.TextPart]]:
 
 
 def cohere_requests() -> SearchStrategy[m.GenerateRequest]:
-    """Return requests that Cohere's dialect carries whole: one instruction, the first."""
+    """Return requests that Cohere's dialect expresses without loss: one instruction, the first."""
     thought = st.builds(m.ReasoningPart, text=some_text, vendor=st.just("cohere"))
     plan = some_text.map(lambda text: m.ReasoningPart(vendor="cohere", data={"tool_plan": text}))
     user = st.lists(st.builds(m.TextPart, text=texts) | images(), min_size=1, max_size=3)
@@ -60,7 +60,7 @@ def cohere_requests() -> SearchStrategy[m.GenerateRequest]:
 
 @st.composite
 def cohere_replies(draw: st.DrawFn) -> m.GenerateResponse:
-    """Return answers that Cohere's dialect carries whole."""
+    """Return answers that Cohere's dialect expresses without loss."""
     thoughts, plan = draw(maybe(some_text)), draw(maybe(some_text))
     parts = [m.ReasoningPart(text=thoughts, vendor="cohere")] if thoughts else []
     parts += [m.ReasoningPart(vendor="cohere", data={"tool_plan": plan})] if plan else []
@@ -86,7 +86,7 @@ def cohere_replies(draw: st.DrawFn) -> m.GenerateResponse:
 
 
 def ai21_requests() -> SearchStrategy[m.GenerateRequest]:
-    """Return requests that AI21's dialect carries whole: text and tools, nobody named."""
+    """Return requests that AI21's dialect expresses without loss: text and tools, nobody named."""
     turns = st.one_of(
         st.builds(m.Message, st.sampled_from(["system", "user"]), texts),
         st.builds(m.Message, st.just("assistant"), texts, tool_calls=st.lists(calls, max_size=2)),
@@ -109,7 +109,7 @@ def ai21_requests() -> SearchStrategy[m.GenerateRequest]:
 
 @st.composite
 def ai21_replies(draw: st.DrawFn) -> m.GenerateResponse:
-    """Return answers that AI21's dialect carries whole: there is no model in them."""
+    """Return answers that AI21's dialect expresses without loss: there is no model in them."""
     word = draw(st.sampled_from(["stop", "length", "tool_calls", "novel_word"]))
     usage = st.builds(m.Usage, input_tokens=counted, output_tokens=counted)
     return m.GenerateResponse(
@@ -129,7 +129,7 @@ def _images_alone() -> SearchStrategy[m.ImagePart]:
 
 
 def replicate_requests() -> SearchStrategy[m.GenerateRequest]:
-    """Return requests that a prediction carries whole: instructions and one turn, for a model with every input."""
+    """Return requests that a prediction expresses without loss, with one turn, for a model that takes every input."""
     turn = st.builds(
         m.Message,
         st.just("user"),
@@ -155,7 +155,7 @@ def replicate_requests() -> SearchStrategy[m.GenerateRequest]:
 
 @st.composite
 def replicate_replies(draw: st.DrawFn) -> m.GenerateResponse:
-    """Return answers that a prediction carries whole: no carriage return is in them, which streams cannot write."""
+    """Return answers that a prediction expresses without loss: without carriage returns, which streams cannot write."""
     usage = st.builds(m.Usage, input_tokens=counted, output_tokens=counted)
     found = draw(maybe(usage))
     metrics = (

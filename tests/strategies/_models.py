@@ -1,4 +1,4 @@
-"""What is asked and answered."""
+"""Requests and answers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def reasoning_configs() -> SearchStrategy[m.ReasoningConfig]:
 
 
 def structured_outputs() -> SearchStrategy[m.StructuredOutput]:
-    """Return wishes for structured output."""
+    """Return requests for structured output."""
     return st.builds(m.StructuredOutput, json_schema=schemas(), name=words, strict=st.booleans())
 
 
@@ -252,11 +252,11 @@ def retry_policies() -> SearchStrategy[m.RetryPolicy]:
 
 
 def capabilities() -> SearchStrategy[m.ProviderCapabilities]:
-    """Return what providers can do."""
+    """Return capabilities of providers."""
     flags = {name: st.booleans() for name in ("streaming", "tool_use", "structured_output", "multimodal", "reasoning")}
     return st.builds(m.ProviderCapabilities, max_tokens=maybe(st.integers(1, 10**6)), **flags)
 
 
 def doctor_results() -> SearchStrategy[m.DoctorResult]:
-    """Return states of health."""
+    """Return results of the doctor."""
     return st.builds(m.DoctorResult, ok=st.booleans(), message=texts, latency_ms=maybe(seconds), details=json_objects())

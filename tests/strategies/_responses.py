@@ -1,4 +1,4 @@
-"""What OpenAI's Responses dialect carries whole."""
+"""Requests and answers that OpenAI's Responses dialect expresses without loss."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _custom_calls() -> SearchStrategy[m.ToolCall]:
 
 @st.composite
 def responses_requests(draw: st.DrawFn) -> m.GenerateRequest:
-    """Return requests that use all that the dialect carries."""
+    """Return requests that use every field of the dialect."""
     text_parts = st.lists(st.builds(m.TextPart, text=texts), min_size=1, max_size=2)
     mixed = st.lists(st.builds(m.TextPart, text=texts) | images(), max_size=3)
     turns = st.one_of(
@@ -106,7 +106,7 @@ def responses_requests(draw: st.DrawFn) -> m.GenerateRequest:
 
 @st.composite
 def responses_replies(draw: st.DrawFn) -> m.GenerateResponse:
-    """Return answers that the dialect carries whole."""
+    """Return answers that the dialect expresses without loss."""
     parts = tuple(_part(item) for item in draw(st.lists(_items(), max_size=3, unique_by=lambda item: item["id"])))
     refusal = draw(maybe(_said))
     calls = draw(st.lists(_calls() | _custom_calls(), max_size=2, unique_by=lambda call: call.id))

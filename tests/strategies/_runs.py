@@ -1,4 +1,4 @@
-"""Errors, plans, and what happens in a run."""
+"""Errors, plans, and the data of a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def phases() -> SearchStrategy[m.Phase]:
 
 
 def problems() -> SearchStrategy[m.Problem]:
-    """Return things that are wrong with answers."""
+    """Return problems of answers."""
     return st.builds(m.Problem, path=words, message=texts)
 
 
@@ -45,7 +45,7 @@ def attachments() -> SearchStrategy[m.Attachment]:
 
 
 def role_prompts() -> SearchStrategy[m.RolePrompts]:
-    """Return a role's words."""
+    """Return the prompts of a role."""
     return st.builds(m.RolePrompts, system=texts, critique=texts, synthesise=texts)
 
 
@@ -103,7 +103,7 @@ def errors(draw: st.DrawFn, base: type[err.CouncilError] = err.CouncilError, dep
 
 
 def seat_specs() -> SearchStrategy[m.SeatSpec]:
-    """Return seats by their facts."""
+    """Return specifications of seats."""
     return st.builds(m.SeatSpec, name=words, provider=words, model=maybe(words), prose_first=st.booleans())
 
 

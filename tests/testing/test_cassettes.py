@@ -1,4 +1,4 @@
-"""Cassettes: recorded once, said again, told apart by what is asked, and fit to be read and compared."""
+"""Cassettes record calls once, replay them by their requests, and can be read and compared as text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ask(provider: Any, prompt: str = "Where?", **fields: Any) -> GenerateRespons
     return response
 
 
-def test_what_was_said_is_said_again_without_asking(path: Path) -> None:
+def test_a_recorded_answer_is_replayed_without_calling_the_provider(path: Path) -> None:
     inner = ScriptedProvider("In Paris.")
     first = ask(Recorder(inner, path), temperature=0.5)
     again = ask(Replay(inner, path), temperature=0.5, idempotency_key="another", metadata={"run_id": "another"})
@@ -48,7 +48,7 @@ def test_what_was_said_is_said_again_without_asking(path: Path) -> None:
     assert len(inner.requests) == 1
 
 
-def test_another_question_has_no_answer_here(path: Path) -> None:
+def test_a_request_that_was_not_recorded_fails(path: Path) -> None:
     inner = ScriptedProvider("In Paris.")
     ask(Recorder(inner, path))
     replay = Replay(inner, path)
@@ -61,7 +61,7 @@ def test_another_question_has_no_answer_here(path: Path) -> None:
     assert len(replay.cassette.missed) == 3
 
 
-def test_equal_questions_are_answered_in_order(path: Path) -> None:
+def test_equal_requests_get_their_answers_in_order(path: Path) -> None:
     recorder = Recorder(ScriptedProvider(["one", "two", "three"]), path)
     assert [ask(recorder).text for _ in range(3)] == ["one", "two", "three"]
     replay = Replay(ScriptedProvider("nobody"), path)
@@ -78,7 +78,7 @@ def test_errors_are_recorded_with_their_facts(path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_streams_are_recorded_whole_and_said_again(path: Path) -> None:
+async def test_streams_are_recorded_whole_and_replayed(path: Path) -> None:
     inner = ScriptedProvider("In Paris, of course.")
     request = GenerateRequest(prompt="Where?")
     said = [chunk.text async for chunk in stream(Recorder(inner, path), request)]
@@ -134,7 +134,7 @@ def test_a_replay_needs_no_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 2, "calls": []}', '{"format": 1}', '{"$lines": ["a"]}'])
-def test_a_file_that_is_no_cassette_is_named(path: Path, content: str) -> None:
+def test_the_error_names_a_file_that_is_not_a_cassette(path: Path, content: str) -> None:
     path.parent.mkdir()
     path.write_text(content)
     with pytest.raises(errors.InvalidOption, match=r"one\.json cannot be read"):
@@ -143,7 +143,9 @@ def test_a_file_that_is_no_cassette_is_named(path: Path, content: str) -> None:
 
 @examples(10)
 @given(request=strategies.requests(), response=strategies.responses())
-def test_any_call_comes_back(request: GenerateRequest, response: GenerateResponse, tmp_path_factory: Any) -> None:
+def test_any_call_is_replayed_as_it_was_recorded(
+    request: GenerateRequest, response: GenerateResponse, tmp_path_factory: Any
+) -> None:
     import attrs
 
     path = tmp_path_factory.mktemp("any") / "one.json"
@@ -161,11 +163,11 @@ VALUES = st.recursive(
 
 @examples(30)
 @given(VALUES)
-def test_any_value_goes_to_lines_and_back(value: Any) -> None:
+def test_any_value_survives_the_conversion_to_lines_and_back(value: Any) -> None:
     assert cassettes._from_lines(json.loads(json.dumps(cassettes._to_lines(value)))) == value
 
 
-def test_paths_stay_beside_the_test() -> None:
+def test_the_path_of_a_cassette_stays_beside_the_test_file() -> None:
     for name in ("test_one", "test_one[a/../../b]", "test_one[ö \x00]", "..", "x" * 300):
         found = cassettes.cassette_path(Path("/tests/test_file.py"), name)
         assert found.parent == Path("/tests/cassettes/test_file")
@@ -209,7 +211,7 @@ RUNS = """
 
 
 @pytest.mark.slow
-def test_the_fixture_replays_unless_it_is_told_to_record(tmp_path: Path) -> None:
+def test_the_fixture_replays_unless_the_variable_says_record(tmp_path: Path) -> None:
     (tmp_path / "test_user.py").write_text(textwrap.dedent(TEST))
     loaded = {point.value for point in entry_points(group="pytest11")}
     plugin = [] if "llm_council.testing.plugin" in loaded else ["-p", "llm_council.testing.plugin"]

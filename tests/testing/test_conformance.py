@@ -1,4 +1,4 @@
-"""The kit finds what is wrong, and says it in one line; an honest adapter passes."""
+"""The conformance kit reports each broken promise in one line; an adapter that keeps all of them passes."""
 
 import ast
 import asyncio
@@ -46,7 +46,7 @@ from llm_council.testing.servers import Asked, Hang
 
 
 class Honest(ProviderAdapter):
-    """A small adapter as its author would write it, which keeps every promise."""
+    """A small adapter as an author would write it, which keeps every promise."""
 
     name = "honest"
     capabilities = ProviderCapabilities()
@@ -128,7 +128,7 @@ class Stubborn(Honest):
 
 
 class Leaky(Honest):
-    """Its request goes on behind the back of the call."""
+    """Its request continues after the call was cancelled."""
 
     tasks: ClassVar = []
 
@@ -251,7 +251,7 @@ class Silent(Honest):
 
 
 class ByHand(Honest):
-    """Takes its key by hand alone, so that its copies have none."""
+    """Takes its key only as an argument, so that pickled copies have none."""
 
     def __init__(self, api_key, base_url):
         super().__init__(api_key, base_url)
@@ -265,7 +265,7 @@ class Locked(Honest):
 
 
 class Hurried(Honest):
-    """Takes what has arrived for the answer."""
+    """Takes a reply that was cut for a whole answer."""
 
     async def generate(self, request):
         client = await self._get_client()
@@ -363,7 +363,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("adapter", "name", "found"), BROKEN, ids=[f"{row[0].__name__}-{row[1]}" for row in BROKEN])
-def test_a_broken_adapter_fails_with_the_right_line(adapter, name, found):
+def test_a_broken_adapter_fails_with_a_line_that_says_what_is_wrong(adapter, name, found):
     cls = type("Broken", (TestHonest,), {"provider": adapter, "backends": ("asyncio",), "quick": 0.4})
     cls.make = lambda self, url, key: adapter(key, url)
     (outcome,) = outcomes(cls(), (name,))
@@ -374,23 +374,23 @@ def test_a_broken_adapter_fails_with_the_right_line(adapter, name, found):
 
 
 @pytest.mark.parametrize(("adapter", "kept"), [(InWords, True), (InPieces, True), (Silent, False)])
-def test_strings_need_not_say_why_they_end(adapter, kept):
+def test_an_adapter_that_yields_strings_needs_no_finish_reason(adapter, kept):
     cls = type("Proves", (TestHonest,), {"provider": adapter, "make": lambda self, url, key: adapter(key, url)})
     found = {outcome.name: outcome.verdict is Verdict.BROKEN for outcome in outcomes(cls())}
     assert [name for name, broken in found.items() if broken] == ([] if kept else ["finish"])
 
 
-def test_a_key_that_is_passed_by_hand_need_not_be_carried_by_a_copy():
+def test_a_pickled_copy_may_lack_a_key_that_was_passed_as_an_argument():
     cls = type("ProvesByHand", (ProviderConformance,), {"provider": ByHand})
     found = outcomes(cls(), ("pickling", "secrets"))
     assert [outcome.line for outcome in found if outcome.verdict is Verdict.BROKEN] == []
     cls = type("ProvesByVariable", (TestHonest,), {"provider": ByHand, "make": lambda self, url, key: ByHand(key, url)})
     (found,) = outcomes(cls(), ("pickling",))
-    assert "this key was not carried over by pickling" in found.line
+    assert "a pickle does not contain the key" in found.line
 
 
 @pytest.mark.parametrize(("adapter", "name"), [(Splitting, "answers"), (Trusting, "odd_usage")])
-def test_one_fault_is_one_line(adapter, name):
+def test_one_fault_breaks_one_promise(adapter, name):
     cls = type("Broken", (TestHonest,), {"provider": adapter, "backends": ("asyncio",), "quick": 0.4})
     cls.make = lambda self, url, key: adapter(key, url)
     asked = ("answers", "odd_usage", "usage", "unknown_fields", "twins")
@@ -398,7 +398,7 @@ def test_one_fault_is_one_line(adapter, name):
 
 
 class Scripted:
-    """A scripted provider's own other side, in the place of a vendor."""
+    """A player for a scripted provider, in the place of a vendor."""
 
     def __init__(self, said):
         self.adapter = ScriptedProvider("", pieces=5)
@@ -439,7 +439,7 @@ class Scripted:
 
 
 def text_of(request):
-    """Return what a model would see of a request, as a program's own stand-in might note it."""
+    """Return the request as a model sees it, in the form in which a stand-in for a program could record it."""
     knobs = {"temperature": request.temperature, "top_p": request.top_p, "max_tokens": request.max_tokens}
     tools = [tool.name for tool in request.tools]
     turns = [turn.text for turn in request.turns()]
@@ -459,7 +459,7 @@ class Stands(ProviderConformance):
         yield Stage(vendor.adapter, vendor)
 
 
-def test_an_adapter_without_http_brings_a_player_of_its_own():
+def test_an_adapter_without_http_provides_its_own_player():
     found = {outcome.name: outcome for outcome in outcomes(Stands())}
     assert found["cancellation"].verdict is Verdict.KEPT
     assert found["cut"] == Outcome(name="cut", verdict=Verdict.SKIPPED, line="cut: a script has no Cut")
@@ -470,7 +470,7 @@ def test_an_adapter_without_http_brings_a_player_of_its_own():
     assert [name for name, outcome in found.items() if outcome.verdict is Verdict.BROKEN] == ["answers"]
 
 
-def test_a_check_of_ones_own_is_a_promise_too():
+def test_a_subclass_can_add_a_promise():
     class Mine(TestHonest):
         @promise("it is polite")
         async def test_polite(self):
@@ -482,7 +482,7 @@ def test_a_check_of_ones_own_is_a_promise_too():
     assert outcome.line == "Honest breaks 'polite': it said no thanks [promised: it is polite]"
 
 
-def test_a_check_that_hangs_is_ended():
+def test_a_check_that_hangs_fails_after_the_patience():
     class Mine(TestHonest):
         backends = ("asyncio",)
         patience = 0.1
@@ -519,7 +519,7 @@ def test_the_command_prints_a_line_for_each_promise(tmp_path):
         ("no_such_module:X", 2, "No module named 'no_such_module'"),
     ],
 )
-def test_the_command_knows_what_it_proves(target, status, said, capsys, monkeypatch):
+def test_the_command_reports_a_target_that_it_cannot_test(target, status, said, capsys, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
     if status == 2:
         with pytest.raises(SystemExit) as caught:
@@ -532,15 +532,15 @@ def test_the_command_knows_what_it_proves(target, status, said, capsys, monkeypa
 
 
 @pytest.mark.parametrize("name", ["answers", "cut", "errors", "loops"])
-def test_a_vendor_of_another_dialect_is_what_every_line_names(name):
-    """Cut and refused calls would seem to be understood by whoever meets nothing but refusals."""
+def test_every_line_names_the_wrong_dialect_if_the_vendor_speaks_another(name):
+    """Without this, promises about cut and refused calls would pass: every call is refused."""
     cls = type("Stranger", (TestHonest,), {"speaks": "gemini", "backends": ("asyncio",)})
     (outcome,) = outcomes(cls(), (name,))
     assert outcome.verdict is Verdict.BROKEN
     assert "it asked for POST /chat/completions, which no vendor has that speaks 'gemini'" in outcome.line
 
 
-def test_a_promise_of_another_name_is_refused(capsys):
+def test_an_unknown_promise_on_the_command_line_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["llm_council.providers.gemini:GeminiProvider", "--only", "politeness"])
     assert "no promise is called 'politeness'; there are returns, answers, " in capsys.readouterr().err
@@ -569,7 +569,7 @@ def test_fixtures(fake_vendor, scripted_provider):
 
 
 @pytest.mark.slow
-def test_pytest_says_it_in_one_line_and_has_the_fixtures(tmp_path):
+def test_pytest_prints_one_line_and_has_the_fixtures(tmp_path):
     (tmp_path / "test_suite.py").write_text(SUITE)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")  # else one of a folder above is taken
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -592,7 +592,7 @@ def test_pytest_says_it_in_one_line_and_has_the_fixtures(tmp_path):
     assert lines[-1].startswith("1 failed, 2 passed, "), done.stdout
 
 
-def test_the_plugin_costs_nothing_until_it_is_used():
+def test_the_plugin_does_not_import_the_library_until_a_fixture_is_used():
     script = """
 import sys, pytest
 before = set(sys.modules)
@@ -606,8 +606,8 @@ print(sorted(set(sys.modules) - before))
     assert [entry.value for entry in found] == ["llm_council.testing.plugin"]
 
 
-def test_what_is_missing_names_the_extra(python):
-    """The kit's core needs none of it: a provider is proved without pytest, hypothesis or responses."""
+def test_a_missing_dependency_is_reported_with_the_extra(python):
+    """The command line works without pytest, hypothesis and responses; ``mocked`` reports what it needs."""
     script = """
         import sys
         sys.modules.update(dict.fromkeys(("hypothesis", "pytest", "responses", "trio")))

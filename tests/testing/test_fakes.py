@@ -1,4 +1,4 @@
-"""The scripted provider says what it is told to say, and remembers what it was asked."""
+"""The scripted provider answers by its script and records its requests."""
 
 from math import inf
 
@@ -17,7 +17,7 @@ def request(phase=None):
     return GenerateRequest(prompt="one two", metadata={"phase": phase} if phase else {})
 
 
-async def test_one_text_for_ever():
+async def test_one_text_answers_every_call():
     provider = ScriptedProvider("Yes.")
     response = await call(provider, request())
     assert (response.text, response.finish_reason, response.usage.input_tokens) == ("Yes.", "stop", 2)
@@ -25,7 +25,7 @@ async def test_one_text_for_ever():
     assert len(provider.requests) == 2
 
 
-async def test_replies_in_their_order_and_then_a_clear_end():
+async def test_a_sequence_is_used_in_order_and_its_end_is_reported():
     provider = ScriptedProvider(["one", GenerateResponse(text="two", model="m"), ServerFailed("down")])
     assert (await call(provider, request())).text == "one"
     assert (await call(provider, request())).model == "m"
@@ -35,7 +35,7 @@ async def test_replies_in_their_order_and_then_a_clear_end():
         await call(provider, request())
 
 
-async def test_a_script_for_each_phase():
+async def test_a_mapping_has_a_script_for_each_phase():
     provider = ScriptedProvider({"draft": ["d1", "d2"], "*": lambda request: f"for {request.metadata.get('phase')}"})
     texts = [(await call(provider, request(phase))).text for phase in ("draft", "repair", "draft", None)]
     assert texts == ["d1", "for repair", "d2", "for None"]
@@ -44,7 +44,7 @@ async def test_a_script_for_each_phase():
         await call(ScriptedProvider({"draft": "x"}), request("critique"))
 
 
-async def test_a_function_may_be_awaited():
+async def test_a_function_of_the_request_may_be_async():
     async def think(request):
         await anyio.sleep(0)
         return request.prompt
@@ -52,7 +52,7 @@ async def test_a_function_may_be_awaited():
     assert (await call(ScriptedProvider(think), request())).text == "one two"
 
 
-async def test_pieces_join_to_the_whole():
+async def test_the_pieces_of_a_stream_join_to_the_whole_reply():
     provider = ScriptedProvider("a long answer", pieces=4)
     chunks = [chunk async for chunk in stream(provider, request())]
     assert len([chunk for chunk in chunks if chunk.text]) == 4
@@ -60,7 +60,7 @@ async def test_pieces_join_to_the_whole():
     assert join(chunks).usage.output_tokens == 3
 
 
-async def test_a_reply_that_breaks_off():
+async def test_a_broken_reply_streams_its_text_before_it_raises():
     provider = ScriptedProvider(Broken("half an ans", TruncatedReply("cut")), pieces=1)
     pieces = stream(provider, request())
     assert (await anext(pieces)).text == "half an ans"
@@ -70,7 +70,7 @@ async def test_a_reply_that_breaks_off():
         await call(provider, request())
 
 
-async def test_waiting_is_the_caller_s_and_is_counted_when_cancelled():
+async def test_delays_use_the_given_sleep_and_cancelled_calls_are_counted():
     waits = []
 
     async def sleep(seconds):
@@ -85,7 +85,7 @@ async def test_waiting_is_the_caller_s_and_is_counted_when_cancelled():
     assert provider.most_at_once == 1
 
 
-def test_it_has_a_name_and_capabilities_of_its_own():
+def test_name_and_capabilities_can_be_set():
     plain = ScriptedProvider("x", name="fast", capabilities=ProviderCapabilities())
     assert (plain.name, plain.supports_capability("streaming")) == ("fast", False)
     assert (ScriptedProvider.name, ScriptedProvider("x").supports_capability("streaming")) == ("scripted", True)

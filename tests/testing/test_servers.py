@@ -1,4 +1,4 @@
-"""Fake vendors speak every dialect's other half, and say the same on all three surfaces."""
+"""Fake vendors answer in every dialect, and send the same over httpx, requests and a socket."""
 
 import json
 from contextlib import contextmanager
@@ -56,13 +56,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend():
-    """Run under asyncio, where a test does not say otherwise: the socket's surface knows neither world."""
+    """Run under asyncio: the fake vendor does not depend on the event loop."""
     return "asyncio"
 
 
 @contextmanager
 def provided(vendor, surface):
-    """Put the dialect's provider before a vendor, on one of its surfaces."""
+    """Connect the provider of a dialect to a fake vendor, in one of the three ways."""
     options = {"api_key": "house-key-12345", "default_model": "fake-model"}
     cls = PROVIDERS[vendor.dialect.name]
     if surface == "socket":
@@ -89,7 +89,7 @@ async def each_way(provider, request=ASK):
     return [await call(provider, request), join([piece async for piece in stream(provider, request)])]
 
 
-async def test_texts_calls_json_and_errors_on_every_surface(vendor, surface):
+async def test_texts_calls_json_and_errors_arrive_in_all_three_ways(vendor, surface):
     with provided(vendor, surface) as provider:
         async with provider:
             for response in await each_way(provider):
@@ -112,7 +112,7 @@ async def test_texts_calls_json_and_errors_on_every_surface(vendor, surface):
     assert len(vendor.calls) == 9
 
 
-async def test_what_goes_wrong_goes_wrong_on_every_surface(vendor, surface):
+async def test_faults_happen_in_all_three_ways(vendor, surface):
     with provided(vendor, surface) as provider:
         async with provider:
             for said in (Cut("It is 42, and more."), Refuse(status=503, after="It is"), Raw(b"{")):
@@ -133,7 +133,7 @@ async def whole_stream(provider, request):
 @pytest.mark.parametrize("surface", ["socket", "httpx"])
 @pytest.mark.parametrize("said", [Hang(), Hang("It is 42.")], ids=["silent", "halfway"])
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_one_that_hangs_sees_its_client_leave(vendor, surface, said):
+async def test_a_vendor_that_hangs_sees_its_client_leave(vendor, surface, said):
     with provided(vendor, surface) as provider:
         async with provider:
             await call(provider, ASK)  # the first call may load a library
@@ -146,7 +146,7 @@ async def test_one_that_hangs_sees_its_client_leave(vendor, surface, said):
             assert await anyio.to_thread.run_sync(vendor.wait_left)
 
 
-async def test_a_blocking_client_of_one_that_hangs_times_out():
+async def test_a_blocking_client_times_out_if_the_vendor_hangs():
     vendor = FakeVendor("openai", Hang())
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
     with httpx.Client(transport=vendor.transport()) as client, pytest.raises(httpx.ReadTimeout):
@@ -160,14 +160,14 @@ async def test_a_blocking_client_of_one_that_hangs_times_out():
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_a_function_of_the_request_has_no_state(vendor):
+async def test_a_function_of_the_request_chooses_the_reply(vendor):
     vendor.said = lambda request: f"{request.model}: {request.turns()[-1].text.upper()}"
     with provided(vendor, "httpx") as provider:
         texts = [(await call(provider, GenerateRequest(prompt=word))).text for word in ("one", "two")]
         assert texts == ["fake-model: ONE", "fake-model: TWO"]
 
 
-async def test_a_key_an_address_and_a_body_must_be_right(vendor):
+async def test_a_wrong_key_address_or_body_is_refused(vendor):
     vendor.key = "house-key-12345"
     with provided(vendor, "socket") as provider:
         async with provider:
@@ -185,7 +185,7 @@ async def test_a_key_an_address_and_a_body_must_be_right(vendor):
             assert "error" in bad.json()
 
 
-async def test_a_code_of_the_vendors_own():
+async def test_an_error_can_have_a_code_of_the_vendor():
     vendor = FakeVendor("openai", Refuse(status=400, message="no", code="model_not_found"))
     with provided(vendor, "httpx") as provider:
         with pytest.raises(ModelNotFound) as caught:
@@ -193,7 +193,7 @@ async def test_a_code_of_the_vendors_own():
         assert caught.value.code == "model_not_found"
 
 
-async def test_what_was_asked_can_be_looked_at():
+async def test_the_recorded_requests_can_be_searched():
     body = {"a": ["one two", {"b": 0.5}], "c": '{"deep": "three"}'}
     asked = Asked(body=json.dumps(body).encode())
     assert all(asked.holds(value) for value in ("one", "b", 0.5, "three"))
@@ -201,7 +201,7 @@ async def test_what_was_asked_can_be_looked_at():
     assert Asked(body=b"a plain prompt").holds("plain")
 
 
-async def test_dialects_by_name():
+async def test_an_unknown_dialect_is_refused_with_a_near_name():
     assert set(PROVIDERS) <= set(dialects())
     assert all(dialect(name).name for name in dialects())
     with pytest.raises(InvalidOption, match="no fake vendor speaks 'antropic'; did you mean 'anthropic'"):
@@ -215,5 +215,5 @@ def shipped():
 
 
 @pytest.mark.parametrize("schema", [schema for _, schema in shipped()], ids=[name for name, _ in shipped()])
-def test_the_smallest_value_of_each_of_our_schemas_is_valid(schema):
+def test_smallest_is_valid_for_each_shipped_schema(schema):
     assert jsonschema_rs.is_valid(schema, smallest(schema))

@@ -77,7 +77,7 @@ def seats(script: Any) -> list[ScriptedProvider]:
 
 
 class TestStore:
-    def test_the_recorded_file_is_whole_by_itself(self) -> None:
+    def test_the_recorded_file_is_complete_without_a_journal(self) -> None:
         assert sorted(file.name for file in DATA.glob("runs.db*")) == ["runs.db"]
 
     @pytest.mark.anyio
@@ -134,7 +134,7 @@ class TestStore:
         assert len(finished) == len(RUNS[name]["calls"])
 
     @pytest.mark.anyio
-    async def test_the_unfinished_run_is_resumed_without_asking_again_what_was_answered(self, path: Path) -> None:
+    async def test_the_unfinished_run_is_resumed_without_repeating_answered_calls(self, path: Path) -> None:
         script = {"critique": "Good.\nRANKING: A", "synthesise": ANSWER}  # no word about drafts: they are stored
         providers = seats(script)
         council = Council(providers, config=CouncilConfig(), store=path)
@@ -183,7 +183,7 @@ class TestCassette:
     def bob(self) -> Replay:
         return Replay(ScriptedProvider("never asked", name="bob"), DATA / "cassette.json")
 
-    async def test_an_answer_is_given_again(self, ada: Replay) -> None:
+    async def test_an_answer_is_replayed(self, ada: Replay) -> None:
         response = await call(ada, GenerateRequest(prompt="Where does the Danube end?"))
         assert response.text == "The Danube ends at Sulina.\nThat is in Romania."
         assert response.reasoning_parts == (
@@ -224,7 +224,7 @@ class TestCassette:
         assert asked.extra == {"signature": "s"}
         assert response.finish_reason == "tool_calls"
 
-    async def test_a_stream_is_given_again(self, bob: Replay) -> None:
+    async def test_a_stream_is_replayed(self, bob: Replay) -> None:
         chunks = [chunk async for chunk in stream(bob, GenerateRequest(prompt="Name two words."))]
         assert join(chunks).text == "First.\nLast."
 
@@ -242,7 +242,7 @@ class TestCassette:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave nothing of this machine's own configuration."""
+    """Remove the configuration of this machine."""
     for name in os.environ:
         if name.startswith(("LLM_COUNCIL_", "XDG_")):
             monkeypatch.delenv(name)
@@ -380,7 +380,7 @@ class TestInhouseProvider:
             await call(provider, GenerateRequest(messages=[Message("user", [ImagePart(url="https://a.example/b")])]))
 
     @pytest.mark.anyio
-    async def test_its_doctor_is_heard(self, provider: Any) -> None:
+    async def test_its_doctor_is_called(self, provider: Any) -> None:
         assert (await examine(provider)).latency_ms == 1.5
         assert (await examine(provider, deep=True)).details == {"model": "inhouse-1"}
         without_key = load("inhouse").InhouseProvider()
@@ -388,7 +388,7 @@ class TestInhouseProvider:
         with pytest.raises(MissingCredentials, match="set INHOUSE_API_KEY"):
             await Council([without_key], config=CouncilConfig()).arun("Where?")
 
-    def test_it_works_in_plain_code(self, provider: Any) -> None:
+    def test_its_blocking_methods_work(self, provider: Any) -> None:
         with provider:
             assert provider.generate_sync(GenerateRequest(prompt="hello")).text == "seen: hello"
             assert "".join(chunk.text for chunk in provider.stream_sync(GenerateRequest(prompt="hello"))).strip()
@@ -417,7 +417,7 @@ class TestSketchProvider:
         return getattr(load("sketch"), request.param)
 
     @pytest.mark.anyio
-    async def test_it_answers_streams_and_is_examined(self, kind: Any, vendor: FakeVendor) -> None:
+    async def test_it_answers_streams_and_has_a_doctor(self, kind: Any, vendor: FakeVendor) -> None:
         request = GenerateRequest(prompt="hello", temperature=0.2, max_tokens=9000)
         async with kind("sketch-key-0123456789", vendor.url) as provider:
             response = await call(provider, request)
@@ -440,7 +440,7 @@ class TestSketchProvider:
         with pytest.raises(AdapterFailed, match="no key"):
             await call(kind(base_url=vendor.url), GenerateRequest(prompt="hello"))
 
-    def test_it_works_in_plain_code(self, kind: Any, vendor: FakeVendor) -> None:
+    def test_its_blocking_methods_work(self, kind: Any, vendor: FakeVendor) -> None:
         with kind("sketch-key-0123456789", vendor.url) as provider:
             assert provider.generate_sync(GenerateRequest(prompt="hello")).text == "echo: hello"
             assert (

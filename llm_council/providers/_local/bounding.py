@@ -147,7 +147,8 @@ class _Reader:
         if not isinstance(node, dict) or not node:
             return Text()
         if "$ref" in node:
-            return self._follow(node, path, refs)
+            target, refs = self._resolve(node, path, refs)
+            return None if target is None else self.read(target, path, refs)
         if "allOf" in node:
             rest = {word: value for word, value in node.items() if word != "allOf"}
             for part in node["allOf"]:
@@ -159,6 +160,7 @@ class _Reader:
                     return None
                 rest = merged
             return self.read(rest, path, refs)
+        # ``oneOf`` becomes ``anyOf``: a grammar cannot require that no other option matches.
         for word in ("anyOf", "oneOf"):
             if word in node:
                 return self._alternatives(node, word, path, refs)
@@ -167,14 +169,6 @@ class _Reader:
 
     def _omit(self, path: Path, words: Any) -> None:
         self.omitted.extend(f"{json_path(path)}: {word}" for word in words)
-
-    def _follow(self, node: dict[str, Any], path: Path, refs: tuple[str, ...]) -> Shape | None:
-        target, refs = self._resolve({"$ref": node["$ref"]}, path, refs)
-        rest = {word: value for word, value in node.items() if word != "$ref"}
-        if target is None:
-            return None
-        merged = self._merge(rest, target, path)
-        return None if merged is None else self.read(merged, path, refs)
 
     def _resolve(self, node: Any, path: Path, refs: tuple[str, ...]) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
         """Follow references; return the node at their end, with the keywords beside them merged in, and ``refs``.
@@ -237,6 +231,7 @@ class _Reader:
             target, inner = self._resolve(option, path, refs)
             merged = None if target is None else self._merge(rest, target, path)
             shape = None if merged is None else self.read(merged, (*path, word, index), inner)
+            # An option that allows nothing is left out, and so is one that equals another.
             if shape is not None and shape not in options:
                 options.append(shape)
         if word == "oneOf" and len(node[word]) > 1:

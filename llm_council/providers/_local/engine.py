@@ -137,9 +137,9 @@ class Engine:
         self._packages = packages
         self._log: deque[bytes] = deque()
         self._logged = 0
-        self._said = ""
+        self._start_error = ""
         self._stopping = False
-        self._late = False
+        self._start_timed_out = False
         self._process: subprocess.Popen[bytes] | None = None
         # The kernel ends the process when the thread that started it ends: it must be this one, which waits for it.
         self._thread = threading.Thread(target=self._supervise, name="llm-council-engine", daemon=True)
@@ -202,14 +202,14 @@ class Engine:
                 provider="local",
                 retryable=True,
             )
-        if self._late:
+        if self._start_timed_out:
             return TimedOut(
                 f"the local engine did not start within {START_SECONDS:g} s; the end of its log: {self.log(500)}",
                 phase="connect",
                 provider="local",
             )
         return CommandFailed(
-            f"the local engine could not load {self.spec.model}: {self._said or 'no reason given'}; "
+            f"the local engine could not load {self.spec.model}: {self._start_error or 'no reason given'}; "
             f"the end of its log: {self.log(500)}",
             exit_code=self.exit_code,
             stderr_tail=self.log(),
@@ -233,7 +233,7 @@ class Engine:
         try:
             self._process = process = self._spawn()
         except OSError as exc:
-            self._said = f"{type(exc).__name__}: {exc}"
+            self._start_error = f"{type(exc).__name__}: {exc}"
             self.settled.set()
             self.ended.set()
             return
@@ -285,7 +285,7 @@ class Engine:
             self.address = str(answer["address"])
             self.settled.set()
         else:
-            self._said = str(answer.get("error") or "it ended while starting")
+            self._start_error = str(answer.get("error") or "it ended while starting")
 
     def _drain(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None  # noqa: S101 - for the type checker
@@ -297,7 +297,7 @@ class Engine:
                     self._logged -= len(self._log.popleft())
 
     def _give_up(self) -> None:
-        self._late = True
+        self._start_timed_out = True
         self._kill()
 
     def _kill(self) -> None:

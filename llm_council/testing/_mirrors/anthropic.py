@@ -86,6 +86,7 @@ def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:
     choice = rest.get("tool_choice")
     if facts and isinstance(choice, dict):
         name = choice.get("name") if choice.get("type") == "tool" else choice.get("type")
+        # Anthropic's word for "required" is "any".
         name = "required" if name == "any" and choice.get("type") == "any" else name
         if isinstance(name, str) and encode_choice(name) == choice:
             facts["tool_choice"] = name
@@ -109,6 +110,7 @@ def _decode_thinking(rest: dict[str, Any], max_tokens: Any, options: MessagesOpt
         effort = Effort.NONE
     try:
         config = ReasoningConfig(effort=effort, budget_tokens=budget)
+        # The encoder limits a budget by ``max_tokens``, which has to be known to compare what it writes.
         asked = GenerateRequest(prompt="x", reasoning=config, max_tokens=max_tokens)
     except (InvalidOption, TypeError):
         return {}
@@ -122,6 +124,7 @@ def _decode_thinking(rest: dict[str, Any], max_tokens: Any, options: MessagesOpt
 
 
 def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
+    # ``output_config`` holds the effort, too, which was removed before.
     output = rest.get("output_config")
     if not isinstance(output, dict):
         return {}
@@ -205,6 +208,7 @@ def _decode_part(value: Any, path: str, vendor: str) -> Part:
     raise MalformedReply(f"{path}.type: a part of type {word!r:.80} is not known ({kind(word)})", path=path)
 
 
+# Fields of a reply that a stream has in its last events.
 _STOP = ("stop_details", "stop_sequence")
 _WORDS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
@@ -246,6 +250,7 @@ def _blocks(response: GenerateResponse) -> list[dict[str, Any]]:
         text: dict[str, Any] = {"type": "text", "text": response.text.removeprefix(texts)}
         blocks.append(text if texts else {**text, **pick_non_empty(response.extra, ("citations",))})
     blocks += [block for block in response.extra.get("blocks", []) if block not in blocks]
+    # Blocks of calls may be among those that are sent back unchanged.
     called = [block["id"] for block in blocks if block["type"] == "tool_use"]
     for call in response.tool_calls:
         if call.id not in called:
@@ -292,7 +297,7 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
     message = {**_envelope(response), "content": [], "stop_reason": None, **begun}
     message |= {key: value for key, value in extra.items() if key not in _STOP}
     yield {"type": "message_start", "message": message}
-    yield {"type": "ping"}
+    yield {"type": "ping"}  # the API may send pings anywhere; clients have to ignore them
     for index, block in enumerate(_blocks(response)):
         start, deltas = _split_block(block, size)
         yield {"type": "content_block_start", "index": index, "content_block": start}
@@ -317,6 +322,7 @@ def _split_block(block: dict[str, Any], size: int) -> tuple[dict[str, Any], list
         return {"type": "thinking", "thinking": "", "signature": ""}, pieces + signed
     if isinstance(block.get("input"), dict):
         text = dumps(block["input"]).decode() if block["input"] else ""
+        # The API starts the arguments of every call with an empty piece, and sends none for a call without arguments.
         pieces = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *_shared.split(text, size)]]
         return {**block, "input": {}}, pieces
     return block, []

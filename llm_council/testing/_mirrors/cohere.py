@@ -18,6 +18,7 @@ from llm_council.testing._mirrors import _shared
 __all__ = ["DONE", "decode_request", "encode_error", "encode_events", "encode_response", "frame"]
 
 DONE = b"data: [DONE]\n\n"
+# https://docs.cohere.com/v2/reference/chat: ``finish_reason`` in upper case.
 _FINISH_REASONS = {
     FinishReason.STOP: "COMPLETE",
     FinishReason.LENGTH: "MAX_TOKENS",
@@ -102,6 +103,7 @@ def _decode_turn(value: Any, path: str) -> Message:
     parts: list[Part] = []
     plan = get_text(turn, "tool_plan", path)
     if plan is not None:
+        # Cohere expects the plan back beside the calls that it planned.
         parts.append(ReasoningPart(vendor="cohere", data={"tool_plan": plan}))
     parts += _decode_content(turn.get("content"), f"{path}.content")
     calls = _shared.enumerate_paths(turn.get("tool_calls"), f"{path}.tool_calls", optional=True)
@@ -170,6 +172,7 @@ def _encode_end(response: GenerateResponse) -> dict[str, Any]:
     """Write finish reason and usage, the fields of a reply that are also in the last event of a stream."""
     usage = response.usage or Usage()
     counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    # Cohere leaves unknown counts out.
     counts = {key: count for key, count in counts.items() if count is not None}
     written: dict[str, Any] = {}
     if response.extra.get("billed_units"):
@@ -209,6 +212,7 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
             written["delta"] = {"message": message}
         return written
 
+    # Order of the events: https://docs.cohere.com/v2/docs/streaming
     start = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
     yield {"id": response.request_id, **event("message-start", start)}
     for index, (kind, text) in enumerate(_blocks(response)):

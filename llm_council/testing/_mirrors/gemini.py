@@ -34,7 +34,8 @@ from llm_council.testing._mirrors import _shared
 __all__ = ["decode_request", "encode_array", "encode_chunks", "encode_error", "encode_response", "frame"]
 
 _JSON = "application/json"
-_WORDS = {
+# https://ai.google.dev/api/generate-content#FinishReason; there is none of its own for tool calls.
+_FINISH_REASONS = {
     FinishReason.STOP: "STOP",
     FinishReason.TOOL_CALLS: "STOP",
     FinishReason.LENGTH: "MAX_TOKENS",
@@ -141,6 +142,7 @@ def _decode_thinking(config: dict[str, Any], options: GeminiOptions) -> dict[str
     found = config.get("thinkingConfig")
     if not isinstance(found, dict):
         return {}
+    # Several efforts may be written alike: the first of ``Effort`` that is written like this is returned.
     budget = found.get("thinkingBudget")
     known = [ReasoningConfig(effort=effort) for effort in Effort]
     if isinstance(budget, int) and not isinstance(budget, bool) and budget >= 0:
@@ -180,9 +182,10 @@ def _model_turn(listed: list[tuple[dict[str, Any], str]]) -> Message:
             signature = get_text(part, SIGNATURE, path)
             parts.append(ReasoningPart(text=text, signature=signature, vendor=VENDOR))
             continue
-        kept = reasoning_part(part)
-        if kept is not None:
-            parts.append(kept)
+        # A signature on a text or a call becomes a part of its own, since it has to be sent back.
+        unchanged = reasoning_part(part)
+        if unchanged is not None:
+            parts.append(unchanged)
         if text is not None:
             parts.append(TextPart(text=text))
     return Message(Role.ASSISTANT, parts, tool_calls=calls)
@@ -222,6 +225,7 @@ def _user_turns(role: str, listed: list[tuple[dict[str, Any], str]]) -> list[Mes
 
 
 def _result_text(response: dict[str, Any]) -> str:
+    # The API takes only objects as results; a text is wrapped in one with the key ``result``.
     text = response.get("result")
     if isinstance(text, str) and result_object(text) == response:
         return text
@@ -257,17 +261,18 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
         size: the maximum number of characters of text in one event.
     """
     for part in _parts(response):
-        text = part.get("text", "")
-        whole = "functionCall" in part or (part.get("thought") and "thoughtSignature" in part)
-        cuts = [0] if whole else range(0, len(text), size)
-        for start in cuts:
-            last = whole or start + size >= len(text)
-            piece = part if last else {key: value for key, value in part.items() if key != "thoughtSignature"}
-            cut = piece if whole or "text" not in part else {**piece, "text": text[start : start + size]}
-            yield {**_candidates(response, [cut], last=False), **_envelope(response)}
-        if not cuts:
-            yield {**_candidates(response, [part], last=False), **_envelope(response)}
+        for piece in _split_part(part, size):
+            yield {**_candidates(response, [piece], last=False), **_envelope(response)}
     yield {**_candidates(response, [], last=True), **_tail(response)}
+
+
+def _split_part(part: dict[str, Any], size: int) -> list[dict[str, Any]]:
+    """Cut the text of a part; a signature comes with the last piece. Calls and signed thoughts stay whole."""
+    texts = _shared.split(part.get("text"), size)
+    if not texts or "functionCall" in part or (part.get("thought") and SIGNATURE in part):
+        return [part]
+    unsigned = {key: value for key, value in part.items() if key != SIGNATURE}
+    return [*({**unsigned, "text": text} for text in texts[:-1]), {**part, "text": texts[-1]}]
 
 
 def frame(payload: Any) -> bytes:
@@ -287,15 +292,17 @@ def _parts(response: GenerateResponse) -> list[dict[str, Any]]:
 
 
 def _candidates(response: GenerateResponse, parts: list[dict[str, Any]], *, last: bool) -> dict[str, Any]:
+    # A blocked prompt has feedback in place of candidates.
     feedback = response.extra.get("promptFeedback")
     if isinstance(feedback, Mapping) and feedback.get("blockReason"):
         return {}
     candidate: dict[str, Any] = {"content": {"role": "model", **({"parts": parts} if parts else {})}, "index": 0}
     if last:
-        word = response.raw_finish_reason or (
-            None if response.finish_reason is None else _WORDS[FinishReason(response.finish_reason)]
-        )
-        candidate.update({} if word is None else {"finishReason": word})
+        reason = response.raw_finish_reason
+        if not reason and response.finish_reason is not None:
+            reason = _FINISH_REASONS[FinishReason(response.finish_reason)]
+        if reason is not None:
+            candidate["finishReason"] = reason
         candidate.update((key, response.extra[key]) for key in CANDIDATE_EXTRA if key in response.extra)
     return {"candidates": [candidate]}
 

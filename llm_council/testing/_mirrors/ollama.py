@@ -18,6 +18,7 @@ from llm_council.testing._mirrors import _shared
 
 __all__ = ["decode_request", "encode_chunks", "encode_error", "encode_response", "frame"]
 
+# The same time in every reply, so that tests can compare replies.
 _CREATED_AT = "1970-01-01T00:00:00Z"
 
 
@@ -51,6 +52,7 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
 
 
 def _decode_options(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any]:
+    # Sampling parameters stand in an object of their own, with llama.cpp's names.
     found = rest.get("options")
     if not isinstance(found, dict) or not found:
         return {}
@@ -138,6 +140,7 @@ def encode_response(response: GenerateResponse) -> dict[str, Any]:
 
 def _encode_end(response: GenerateResponse) -> dict[str, Any]:
     """Write the fields that only the last object of a stream has."""
+    # There is no reason of its own for tool calls: they end with ``stop``.
     word = response.raw_finish_reason or ("length" if response.finish_reason == FinishReason.LENGTH else "stop")
     end: dict[str, Any] = {"done": True, "done_reason": word}
     end.update((key, value) for key, value in response.extra.items() if value not in (None, "", []))
@@ -148,6 +151,7 @@ def _encode_end(response: GenerateResponse) -> dict[str, Any]:
 
 
 def _encode_call(call: ToolCall) -> dict[str, Any]:
+    # Ollama writes arguments as an object, not as a text.
     try:
         arguments = loads(call.arguments)
     except MalformedReply:

@@ -109,6 +109,7 @@ def _decode_reasoning(rest: dict[str, Any], options: ChatOptions) -> dict[str, A
         inner = rest.get("reasoning")
         found, budget_key = (inner if isinstance(inner, dict) else {}), "max_tokens"
     effort = found.get("effort" if options.reasoning is ReasoningStyle.OBJECT else "reasoning_effort")
+    # Servers differ in where effort and budget stand; the encoder for the same options decides.
     budget = found.get(budget_key)
     try:
         config = ReasoningConfig(effort=effort, budget_tokens=budget)
@@ -154,6 +155,7 @@ def _decode_content(value: Any, path: str, options: ChatOptions) -> list[Part]:
 
 
 def _decode_call(value: Any, path: str, options: ChatOptions) -> ToolCall:
+    # A call of a custom tool has free text as its input, in place of JSON arguments.
     call = need_object(value, path)
     word, key = (CUSTOM, "input") if call.get("type") == CUSTOM else ("function", "arguments")
     inner = need_object(call.get(word), f"{path}.{word}")
@@ -266,6 +268,7 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
     def event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
         return {**common, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}
 
+    # OpenAI starts a stream with the role and an empty text.
     yield event({"role": "assistant", "content": ""})
     thoughts, blocks = _reasoned(response)
     for block in thoughts:
@@ -281,12 +284,14 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
         yield event({"reasoning_details": [block]})
     for index, call in enumerate(response.tool_calls):
         word, key = _call_keys(call)
+        # Only the first piece of a call has its id and name; the others are matched by ``index``.
         first = {"name": call.name, key: ""}
         yield event({"tool_calls": [{**call.extra, "index": index, "id": call.id, "type": word, word: first}]})
         for piece in _shared.split(call.arguments, size):
             yield event({"tool_calls": [{"index": index, word: {key: piece}}]})
     more = picked(response.extra, CHOICE_EXTRA)
     yield event(picked(response.extra, MESSAGE_EXTRA), _finish(response), **more)
+    # The event that counts tokens has no choice: clients must not expect one in every event.
     counted = _usage(response) if usage else None
     if counted is not None:
         yield {**common, "choices": [], "usage": counted}

@@ -34,6 +34,7 @@ def decode_request(payload: Any, inputs: ModelInputs = DEFAULT, *, model: str | 
     """
     rest = dict(need_object(payload, "$"))
     asked = dict(need_object(rest.pop("input", None), "$.input"))
+    # A community model is called by its version, an official one by its name in the URL.
     version = get_text(rest, "version", "$")
     rest.pop("version", None)
     facts: dict[str, Any] = {
@@ -126,6 +127,7 @@ def encode_response(
         "id": response.request_id,
         "model": response.model,
         "status": status,
+        # Language models on Replicate return their text as a list of pieces.
         "output": None if response.text is None else _shared.split(response.text, 8),
         "error": error,
         "urls": {} if stream_url is None else {"stream": stream_url},

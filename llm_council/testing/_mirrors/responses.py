@@ -34,8 +34,10 @@ Item = dict[str, Any]
 
 _ARGUMENTS = {"function_call": "arguments", "custom_tool_call": "input"}  # the key that holds a call's arguments
 _STATUSES = ("completed", "complete", "incomplete", "failed", "cancelled", "queued", "in_progress")
+# The keys of a function call as the encoder writes it, and those that a server may add.
 _PLAIN_CALL = {"type", "call_id", "name", "arguments"}
 _CALL = {*_PLAIN_CALL, "id", "namespace"}
+# The name of a schema: https://platform.openai.com/docs/guides/structured-outputs
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -53,6 +55,7 @@ def decode_request(payload: Any, options: ResponsesOptions = DEFAULT) -> Generat
         if key in rest and rest[key] == value:
             del rest[key]
     turns = _decode_input(rest.pop("input", None), options)
+    # ``instructions`` is the system prompt of this API, and not an item of the input.
     instructions = get_text(rest, "instructions", "$")
     if instructions:
         del rest["instructions"]
@@ -219,6 +222,7 @@ def _read_call(item: Mapping[str, Any], path: str) -> ToolCall:
 
 def encode_response(response: GenerateResponse) -> dict[str, Any]:
     """Write a whole reply."""
+    # The finish reason is the status, or the reason of the status ``incomplete``.
     word = response.raw_finish_reason or "completed"
     is_status = word in _STATUSES
     return {
@@ -242,6 +246,7 @@ def _envelope(response: GenerateResponse) -> dict[str, Any]:
 
 
 def _items(response: GenerateResponse) -> list[Item]:
+    # Items of reasoning and of the vendor's own tools precede the message that they led to.
     items: list[Item] = [dict(part.data) for part in response.reasoning_parts if part.data is not None]
     texts = "".join(text_in(item) for item in items)
     text = None if response.text is None else response.text.removeprefix(texts)
@@ -294,6 +299,7 @@ def encode_events(response: GenerateResponse, *, size: int = 8) -> Iterator[dict
         size: the maximum number of characters of text in one event.
     """
     reply = encode_response(response)
+    # The first event has the response as it is before any output.
     begun = {**reply, "status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
     yield {"type": "response.created", "response": begun}
     for index, item in enumerate(reply["output"]):
@@ -323,6 +329,7 @@ def _pieces(item: Item, size: int) -> Iterator[dict[str, Any]]:
             yield {"type": f"response.{kind}.done", "content_index": index, key: part[key]}
             yield {"type": "response.content_part.done", "content_index": index, "part": part}
     elif item["type"] == "reasoning":
+        # Open models show their reasoning in full; OpenAI's own show only a summary.
         shown = ("content", "reasoning_text", "content_index") if item.get("content") else None
         key, kind, place = shown or ("summary", "reasoning_summary_text", "summary_index")
         for index, part in enumerate(item.get(key) or ()):

@@ -42,7 +42,9 @@ _SCHEMA = {
     "required": ["verdict_word"],
     "additionalProperties": False,
 }
+# A PNG of one pixel, in base64.
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+# The names of sampling parameters in every dialect of the kit.
 _SAMPLING = {"temperature", "top_p", "topP", "p", "k", "top_k", "topK", "stop", "stop_sequences", "stopSequences"}
 
 
@@ -81,6 +83,7 @@ class Answers(ConformanceBase):
     @promise("every turn of a conversation, the system's too, reaches the vendor")
     async def test_conversation(self) -> None:
         """Send four turns."""
+        # Words that no vendor's default prompt contains, so that finding them means that the turn was sent.
         turns = [
             Message("system", "Speak as turn-one."),
             Message("user", "This is turn-two."),
@@ -146,6 +149,7 @@ class Answers(ConformanceBase):
             response = await call(stage.adapter, request)
             _require_sent(stage.vendor, "verdict_word", "the schema's 'verdict_word'")
             value = response.structured
+            # An adapter may return the text and leave the parsing to the engine.
             if value is None:
                 value = json.loads(response.text or "null")
             if value != {"verdict_word": "yes"}:
@@ -182,6 +186,7 @@ class Answers(ConformanceBase):
             await both_ways(stage.adapter)
             if not stage.adapter.capabilities.streaming:
                 return
+            # Half of the text, then silence: an adapter that collects the stream first never yields.
             stage.vendor.said = Hang(long)
             pieces = stream(stage.adapter, ASK, deadline=self.quick)
             try:
@@ -212,7 +217,7 @@ class Answers(ConformanceBase):
             for ask in (call, call_streamed):
                 try:
                     response = await ask(stage.adapter, ASK)
-                except TruncatedReply:
+                except TruncatedReply:  # an adapter may raise the error itself
                     continue
                 if response.finish_reason is None and await _yields_only_strings(stage.adapter):
                     continue

@@ -108,6 +108,7 @@ class ConformanceBase:
     def _dialect(self) -> str | Dialect:
         if self.speaks is not None:
             return self.speaks
+        # Only names that a class sets itself: a subclass of ``OpenAIProvider`` with another name speaks its dialect.
         names = [vars(base).get("name") for base in (self.provider or object).__mro__]
         return next((name for name in names if isinstance(name, str) and name in dialects()), "openai")
 

@@ -27,6 +27,7 @@ from llm_council.testing.servers import Cut, Edited, Hang, Raw, Refuse, Said
 
 __all__ = ["Faults"]
 
+# Replies without an answer, as servers, gateways and captive portals send them.
 _EMPTY: tuple[Said, ...] = (
     Raw(b""),
     Raw(b"{}"),
@@ -36,6 +37,7 @@ _EMPTY: tuple[Said, ...] = (
     Raw(b"<html>Sign in</html>", media_type="text/html"),
     GenerateResponse(text=""),
 )
+# Values for a count of tokens that a gateway might send: null, negative, text, beyond 64 bits, another type.
 _ODD_COUNTS: tuple[Any, ...] = (None, -1, "12", 1.5, 10**30, True, [], {}, {"all": "many"})
 _REFUSALS: tuple[tuple[Refuse, type[ApiError], bool], ...] = (
     (Refuse(status=400, message="words-of-400"), RequestRejected, False),
@@ -67,6 +69,7 @@ class Faults(ConformanceBase):
     async def test_cut(self) -> None:
         """Cut a reply and a stream at several places."""
         async with self.stage(TEXT) as stage:
+            # At 20 % the text has hardly begun; at 70 % a stream has text, and JSON lacks its end.
             for share in (0.2, 0.7):
                 stage.vendor.said = Cut(TEXT, share)
                 for ask in (call, call_streamed):
@@ -170,6 +173,7 @@ class Faults(ConformanceBase):
             await call(stage.adapter, ASK)  # the first call may import modules, which takes time
             stage.vendor.said = Hang()
             before = len(stage.vendor.asked)
+            # On a busy machine, 0.15 s may be too short to reach the vendor: then more time is given.
             for seconds in (0.15, 1.5, self.quick):
                 try:
                     await call(stage.adapter, ASK, deadline=seconds)

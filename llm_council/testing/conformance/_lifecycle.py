@@ -48,6 +48,7 @@ class Lifecycle(ConformanceBase):
                 if (await call(stage.adapter, ASK)).text != TEXT:
                     fail("another answer came in the second event loop")
 
+            # The blocking call between them runs in a third loop. A client that is shared between loops fails here.
             for backend in (*self.backends, *self.backends):
                 anyio.run(ask, backend=backend)
                 stage.adapter.generate_sync(ASK)
@@ -114,9 +115,11 @@ class Lifecycle(ConformanceBase):
                 await call_streamed(adapter)
                 shown["its doctor's result"] = repr(await examine(adapter))
                 shown["its cache_identity"] = adapter.cache_identity()
+                # Vendors quote the key in their refusals: OpenAI writes "Incorrect API key provided: sk-...".
                 vendor.said = Refuse(status=401, message=f"the key {_visible_key(vendor)} is not known")
                 error = await _raised_error(adapter)
                 shown["an error"] = f"{error!r} {vars(error)!r}"
+                # With local variables, as error trackers record them.
                 shown["a traceback"] = _traceback_text(error)
                 shown["a pickled error"] = repr(pickle.dumps(error))
                 shown["its doctor's result after a refusal"] = repr(await examine(adapter))
@@ -137,6 +140,7 @@ class Lifecycle(ConformanceBase):
                 fail(f"the vendor is well, and the doctor says: {result.message}")
             if vendor.calls:
                 fail("its doctor makes a model work without being asked for it")
+            # A plain examination may list models, which is free; a deep one proves that a model answers.
             deep = await examine(adapter, deep=True)
             if not (deep.ok and vendor.calls):
                 fail(f"deep, its doctor made {len(vendor.calls)} calls and says: {deep.message}")

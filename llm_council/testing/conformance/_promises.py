@@ -31,6 +31,7 @@ __all__ = [
     "promises",
 ]
 
+# A line of a test report, with the whole message of an error but not the body of a reply.
 _LINE = 400  # characters
 
 
@@ -189,6 +190,7 @@ def _run(stand: Any, declared: Promise) -> None:
 
 
 def _describe(error: BaseException) -> str:
+    # Task groups wrap what is raised in them.
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, BrokenPromise):
@@ -203,6 +205,7 @@ def _describe(error: BaseException) -> str:
 def _report_to_pytest(outcome: Outcome) -> None:
     import pytest  # here: the command line needs no pytest
 
+    # Without a traceback: it would show the kit's code, while the line names what the adapter did.
     match outcome.verdict:
         case Verdict.BROKEN:
             pytest.fail(outcome.line, pytrace=False)

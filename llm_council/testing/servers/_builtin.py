@@ -65,6 +65,7 @@ class _OpenAI(_Mirrored):
     stream_end: ClassVar[bytes] = openai_chat.DONE
     codec: ClassVar[ModuleType] = openai_chat
     endpoint: ClassVar[str] = "/chat/completions"
+    # https://platform.openai.com/docs/guides/error-codes
     codes: ClassVar[dict[int, str]] = {
         401: "invalid_api_key",
         403: "forbidden",
@@ -92,6 +93,7 @@ class _OpenAI(_Mirrored):
         """List one model; accept the key."""
         if asked.method != "GET":
             return None
+        # OpenRouter: https://openrouter.ai/docs/api-reference/limits
         if asked.path.endswith("/key"):
             return {"data": {"label": "a key", "limit_remaining": None, "usage": 0.0}}
         if asked.path.endswith("/models"):
@@ -119,6 +121,7 @@ class _Responses(_OpenAI):
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Encode the events of a stream, with the fields that OpenAI's schema requires in them."""
+        # The types of OpenAI's SDK require a number in every event and log probabilities in those of a text.
         for number, event in enumerate(responses.encode_events(_as_openai_reports(response))):
             required: dict[str, Any] = {"sequence_number": number}
             if "response" in event:
@@ -175,6 +178,7 @@ class Anthropic(_Mirrored):
     def facts(self, asked: Asked) -> Any:
         """List one model."""
         if asked.method == "GET" and asked.path.endswith("/v1/models"):
+            # https://docs.claude.com/en/api/models-list
             row = {"type": "model", "id": "fake-model", "display_name": "Fake", "lifecycle": "active"}
             row["created_at"] = "2026-01-01T00:00:00Z"
             return {"data": [row], "has_more": False, "first_id": "fake-model", "last_id": "fake-model"}
@@ -249,6 +253,7 @@ class _Vertex(_Gemini):
 
     def facts(self, asked: Asked) -> Any:
         """List one model."""
+        # Part of Vertex AI's Model Garden: ``publishers.models.list``.
         if asked.method == "GET" and asked.path.endswith("/publishers/google/models"):
             return {"publisherModels": [{"name": "publishers/google/models/fake-model"}]}
         return None

@@ -79,6 +79,7 @@ class Dialect(ABC):
 
     def reply(self, asked: Asked, said: Said) -> Sent:
         """Return the reply to a request."""
+        # A vendor that refuses or hangs does so for lists of models too.
         if not isinstance(said, Refuse | Hang):
             facts = self.facts(asked)
             if facts is not None:

@@ -186,6 +186,7 @@ class Sent:
 
     def broken(self, share: float, ending: Ending) -> Sent:
         """Return the same reply with this share (0 to 1) of its body, and this ending."""
+        # ``length`` stays that of the whole body: the client is told of bytes that never come.
         left = int(sum(map(len, self.pieces)) * share)
         pieces = []
         for piece in self.pieces:

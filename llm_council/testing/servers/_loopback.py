@@ -8,25 +8,16 @@ import socket
 import threading
 import time
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from llm_council.testing.servers._exchange import Asked, Ending, Sent
+
+if TYPE_CHECKING:
+    from llm_council.testing.servers._vendor import FakeVendor
 
 __all__ = ["Loopback"]
 
 _JOIN = 10.0  # seconds for a connection's thread to end
-
-
-class Replies(Protocol):
-    """Decides the replies of a server."""
-
-    def reply(self, asked: Asked) -> Sent:
-        """Return the reply to a request."""
-        ...
-
-    def end(self, *, left: bool) -> None:
-        """Record how a reply ended."""
-        ...
 
 
 class Loopback:
@@ -39,13 +30,14 @@ class Loopback:
         port: the port that it listens on.
     """
 
-    def __init__(self, vendor: Replies) -> None:
+    def __init__(self, vendor: FakeVendor) -> None:
         self._vendor = vendor
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._closing = False
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        # Daemon threads: a test that fails inside ``with`` must not keep the interpreter from its exit.
         self._threads = [threading.Thread(target=self._accept, name="fake-vendor", daemon=True)]
 
     def __enter__(self) -> Self:
@@ -61,7 +53,7 @@ class Loopback:
         self._threads[0].join(_JOIN)
         self._listener.close()
         with self._lock:
-            for sock in self._open:
+            for sock in self._open:  # ends the threads that wait for a request, or for a client to leave
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads[1:]:
@@ -84,6 +76,7 @@ class Loopback:
 
     def _serve(self, sock: socket.socket) -> None:
         try:
+            # Without this, Nagle's algorithm may hold small chunks back until the client acknowledges the ones before.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with sock.makefile("rb") as arriving:
                 while (asked := read_request(arriving)) is not None:
@@ -124,6 +117,7 @@ def read_request(arriving: BinaryIO) -> Asked | None:
     while (line := arriving.readline(65536).decode("latin-1").strip()) != "":
         name, _, value = line.partition(":")
         headers[name.strip().lower()] = value.strip()
+    # requests and aiohttp send bodies of unknown length in chunks.
     if headers.get("transfer-encoding", "").lower() == "chunked":
         body = b"".join(iter(lambda: _chunk(arriving), b""))
     else:
@@ -149,6 +143,7 @@ def _send(sock: socket.socket, sent: Sent) -> None:
     sock.sendall(head)
     for piece in sent.pieces:
         sock.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+    # A stream that is cut lacks its last chunk: by this the client can tell it from one that ended.
     if sent.ending is Ending.WHOLE:
         sock.sendall(b"0\r\n\r\n")
 

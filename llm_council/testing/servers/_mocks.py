@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     import requests
     import responses
 
-    from llm_council.testing.servers._loopback import Replies
+    from llm_council.testing.servers._vendor import FakeVendor
 
 __all__ = ["Mock", "mocked"]
 
+# httpx's own message for a body that ends too early.
 _CUT = "peer closed connection without sending complete message body"
 
 
 class Mock(httpx.MockTransport):
     """Passes a vendor's replies to httpx. If the vendor hangs, async clients wait and blocking clients time out."""
 
-    def __init__(self, vendor: Replies) -> None:
+    def __init__(self, vendor: FakeVendor) -> None:
         super().__init__(self.handle_request)
         self._vendor = vendor
 
@@ -46,7 +47,7 @@ class Mock(httpx.MockTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer an async client."""
-        await request.aread()
+        await request.aread()  # a streamed body has no ``content`` before it was read
         sent = self._vendor.reply(_asked_of(request))
         if sent.silent or sent.delay:
             try:
@@ -71,7 +72,7 @@ class _SyncBody(httpx.SyncByteStream):
 
 
 class _AsyncBody(httpx.AsyncByteStream):
-    def __init__(self, sent: Sent, request: httpx.Request, vendor: Replies) -> None:
+    def __init__(self, sent: Sent, request: httpx.Request, vendor: FakeVendor) -> None:
         self._sent = sent
         self._request = request
         self._vendor = vendor
@@ -97,7 +98,7 @@ class _AsyncBody(httpx.AsyncByteStream):
 
 
 @contextmanager
-def mocked(vendor: Replies) -> Iterator[responses.RequestsMock]:
+def mocked(vendor: FakeVendor) -> Iterator[responses.RequestsMock]:
     """Answer everything that requests sends. A reply that hangs times out, and a stream arrives in one piece."""
     try:
         import requests  # here: a vendor for httpx needs neither
@@ -117,6 +118,7 @@ def mocked(vendor: Replies) -> Iterator[responses.RequestsMock]:
         return sent.status, dict(sent.headers), b"".join(sent.pieces)
 
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        # ``content_type=None``: the vendor's headers hold the type, and a second one would be added.
         for method in (responses.GET, responses.POST, responses.DELETE):
             mock.add_callback(method, re.compile(".*"), callback=answer, content_type=None)
         yield mock

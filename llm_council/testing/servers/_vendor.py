@@ -42,6 +42,7 @@ def smallest(schema: Any, *, depth: int = 0) -> Any:
         return schema["const"]
     if schema.get("enum"):
         return schema["enum"][0]
+    # The first alternative is as good as any: the value is valid if one of them is met.
     for word in ("anyOf", "oneOf"):
         if schema.get(word):
             return smallest(schema[word][0], depth=depth + 1)
@@ -87,6 +88,7 @@ class FakeVendor:
         self.asked: list[Asked] = []
         self.served = 0
         self._left = 0
+        # Requests arrive in threads of the server, and tests wait for them in other threads.
         self._changed = threading.Condition()
 
     @property
@@ -114,6 +116,7 @@ class FakeVendor:
         with self._changed:
             self.asked.append(asked)
             self._changed.notify_all()
+        # Every dialect names the header of the key otherwise, and some write ``Bearer`` before it.
         if self.key is not None and not any(self.key in value for value in asked.headers.values()):
             return self.dialect.reply(asked, Refuse(status=401, message="this key is not known"))
         return self.dialect.reply(asked, self.said)

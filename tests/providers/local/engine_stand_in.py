@@ -1,4 +1,4 @@
-"""Stand in for the engine's process: the same handshake, canned answers. What it does is named by the model's alias."""
+"""A stand-in for the engine's process: the same handshake, fixed answers. The model's alias names its behaviour."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Bounding schemas: whatever the bounded schema allows meets the original, unless said, and ends in time."""
+"""Bounded schemas: each value they allow is valid under the original, except as reported, and ends in time."""
 
 import json
 import random
@@ -15,7 +15,7 @@ NAMES = st.sampled_from(["a", "b", "c", "é d", 'q"'])
 
 
 def sample(schema, rng):
-    """Draw a value that a bounded schema allows; long and full ones are likely."""
+    """Draw a value that a bounded schema allows, likely one of the longest."""
     if "enum" in schema:
         return rng.choice(schema["enum"])
     if "anyOf" in schema:
@@ -107,7 +107,7 @@ def deeper(inner):
 
 
 @given(shapes(), st.integers(50, 3000), st.integers(0, 2**32))
-def test_whatever_is_allowed_meets_the_original_and_ends(schema, tokens, seed):
+def test_every_allowed_value_is_valid_under_the_original_and_ends(schema, tokens, seed):
     schema = {"$defs": {"t": {"type": "string", "minLength": 1}}, **schema} if isinstance(schema, dict) else {}
     result = bound(schema, tokens)
     if result.schema is None:
@@ -123,7 +123,7 @@ def test_whatever_is_allowed_meets_the_original_and_ends(schema, tokens, seed):
 ONE = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "array", "items": {"type": "string"}}}}
 
 
-def test_texts_and_lists_share_the_room():
+def test_texts_and_lists_share_the_tokens():
     wide, narrow = bound(ONE, 2000).schema, bound(ONE, 300).schema
     assert wide["properties"]["b"]["maxItems"] == 3
     assert wide["properties"]["a"]["maxLength"] > narrow["properties"]["a"]["maxLength"] >= 80
@@ -131,7 +131,7 @@ def test_texts_and_lists_share_the_room():
     assert bound(ONE, 10**6).schema["properties"]["a"]["maxLength"] == 600
 
 
-def test_what_cannot_fit_says_so():
+def test_a_schema_that_cannot_fit_is_reported():
     listing = {"type": "array", "items": {"type": "string", "minLength": 50}, "minItems": 10}
     assert not bound(listing, 100).fits
     assert bound(listing, 1000).fits
@@ -154,9 +154,9 @@ def test_what_cannot_fit_says_so():
         ({"allOf": [{"type": "string", "pattern": "a"}, {"pattern": "b"}]}, "$: a second pattern"),
     ],
 )
-def test_what_a_grammar_cannot_say_is_listed(schema, line):
+def test_omitted_keywords_are_listed(schema, line):
     result = bound(schema, 500)
-    assert any(said.replace(".properties", "") == line for said in result.omitted), result.omitted
+    assert any(omitted.replace(".properties", "") == line for omitted in result.omitted), result.omitted
     words = json.dumps(result.schema)
     assert not any(f'"{word}"' in words for word in ("not", "if", "contains", "uniqueItems", "$ref", "oneOf", "email"))
 
@@ -191,7 +191,7 @@ def test_what_a_grammar_cannot_say_is_listed(schema, line):
         ({"allOf": [{"$ref": "#/$defs/x"}], "$defs": {"x": {"enum": [1, 2]}}, "enum": [2, 3]}, {"enum": [2]}),
     ],
 )  # fmt: skip
-def test_what_is_sent(schema, sent):
+def test_each_schema_is_bounded_as_expected(schema, sent):
     assert bound(schema, 500).schema == sent
 
 
@@ -215,11 +215,11 @@ def test_what_is_sent(schema, sent):
         {"type": "string", "minLength": 5, "maxLength": 4},
     ],
 )
-def test_what_nothing_can_meet_is_not_sent(schema):
+def test_a_schema_that_no_value_meets_is_not_sent(schema):
     assert bound(schema, 500).schema is None
 
 
-def test_recursion_ends():
+def test_recursive_schemas_are_bounded():
     tree = {
         "$defs": {"node": {"type": "object", "required": ["name", "kids"],
                            "properties": {"name": {"type": "string"}, "kids": {"$ref": "#/$defs/kids"}}},
@@ -240,6 +240,6 @@ def test_the_grammar_is_compact():
     assert json.loads(body)["x-guidance"]["whitespace_flexible"] is False
 
 
-def test_no_schema_at_all():
+def test_a_value_that_is_not_a_schema_is_refused():
     with pytest.raises(InvalidOption):
         bound([], 100)

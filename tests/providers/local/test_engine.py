@@ -60,7 +60,7 @@ def gone(pid, seconds=10.0):
 
 
 @pytest.mark.anyio
-async def test_starts_once_for_many_and_stops_with_the_last():
+async def test_an_engine_starts_once_and_stops_with_its_last_holder():
     holders = [Holder() for _ in range(20)]
     engines = []
 
@@ -85,7 +85,7 @@ async def test_starts_once_for_many_and_stops_with_the_last():
     assert release(holders[-1]) == ()
 
 
-def test_threads_and_loops_share_one():
+def test_threads_and_loops_share_one_engine():
     engines, holders = [], [Holder() for _ in range(6)]
 
     def ask():
@@ -101,7 +101,7 @@ def test_threads_and_loops_share_one():
 
 
 @pytest.mark.anyio
-async def test_ends_with_the_holder_that_was_dropped():
+async def test_an_engine_ends_when_its_holder_is_collected():
     holder = Holder()
     engine = await running(spec(), holder)
     await running(spec(), holder)
@@ -114,8 +114,8 @@ async def test_ends_with_the_holder_that_was_dropped():
 
 
 @pytest.mark.anyio
-async def test_a_holder_may_end_in_any_thread_while_the_lock_is_held():
-    """The collector runs where it likes, in the thread that the lock's owner is starting as well."""
+async def test_a_holder_may_be_collected_in_any_thread_while_the_lock_is_held():
+    """The garbage collector may run in any thread, even in one that the owner of the lock waits for."""
     holder = Holder()
     engine = await running(spec(), holder)
     await anyio.sleep(0)
@@ -135,7 +135,7 @@ async def test_a_holder_may_end_in_any_thread_while_the_lock_is_held():
 
 
 @pytest.mark.anyio
-async def test_two_models_are_two_engines():
+async def test_two_models_have_two_engines():
     holder = Holder()
     one, two = await running(spec("one"), holder), await running(spec("two"), holder)
     assert one.pid != two.pid
@@ -144,7 +144,7 @@ async def test_two_models_are_two_engines():
 
 
 @pytest.mark.anyio
-async def test_a_dead_engine_is_replaced_and_says_how_it_ended():
+async def test_a_dead_engine_is_replaced_and_its_exit_is_reported():
     holder = Holder()
     first = await running(spec(), holder)
     os.kill(first.pid, signal.SIGKILL)
@@ -162,7 +162,7 @@ async def test_a_dead_engine_is_replaced_and_says_how_it_ended():
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("alias", "words"), [("refuses", "it cannot"), ("crashes", "ended while starting")])
-async def test_a_start_that_fails_says_why(alias, words):
+async def test_a_failed_start_is_reported_with_its_reason(alias, words):
     with pytest.raises(CommandFailed, match=words) as caught:
         await running(spec(alias), Holder())
     assert "this engine chats" in caught.value.stderr_tail
@@ -172,7 +172,7 @@ async def test_a_start_that_fails_says_why(alias, words):
 
 
 @pytest.mark.anyio
-async def test_a_start_that_hangs_is_ended(monkeypatch):
+async def test_a_start_that_hangs_is_killed(monkeypatch):
     monkeypatch.setattr(local_engine, "START_SECONDS", 0.3)
     with pytest.raises(TimedOut, match="did not start") as caught:
         await running(spec("hangs"), Holder())
@@ -180,7 +180,7 @@ async def test_a_start_that_hangs_is_ended(monkeypatch):
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_caller_leaves_the_engine_to_others(monkeypatch):
+async def test_a_cancelled_caller_does_not_stop_the_engine(monkeypatch):
     started, holder = [], Holder()
     with anyio.move_on_after(0):
         started.append(await running(spec(), holder))
@@ -203,7 +203,7 @@ async def test_the_log_is_bounded_and_redacted():
 
 
 @pytest.mark.anyio
-async def test_the_child_gets_no_key_and_nothing_of_the_folder(monkeypatch):
+async def test_the_child_gets_no_keys_and_imports_nothing_from_the_folder(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-canary-canary")
     monkeypatch.setenv("PYTHONPATH", "/evil")
     holder = Holder()
@@ -223,7 +223,7 @@ async def test_the_child_gets_no_key_and_nothing_of_the_folder(monkeypatch):
         assert os.getsid(engine.pid) == engine.pid
 
 
-def test_missing_engine_names_the_extra(monkeypatch):
+def test_a_missing_engine_is_reported_with_the_extra(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[local\]"):
@@ -268,7 +268,7 @@ def test_killing_the_parent_ends_the_engine():
     assert gone(pid)
 
 
-def test_leaving_the_parent_ends_the_engine_without_a_word():
+def test_the_engine_ends_silently_when_the_parent_exits():
     process = program("", "-W", "error")
     out, err = finish(process)
     assert (process.returncode, err) == (0, "")

