@@ -1,8 +1,7 @@
-"""Tools in plain text, for wires that have no field for them: they stand in the prompt, and calls in the answer.
+"""Tools in plain text, for vendors without a field for them: tools in the prompt, calls in the answer.
 
-A model is told of its tools in words, and calls them by ending its answer with one JSON object. What it writes is data:
-it is parsed and compared, and only an object of that very form, about tools that were offered, is a call. Everything
-else stays the text that it is.
+The prompt describes the tools, and the model calls them by ending its answer with one JSON object. Only an object of
+exactly that form that names offered tools is a call. Everything else stays text.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -21,7 +21,7 @@ from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart,
 from llm_council.models.reply import Adjustment, FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, join
 from llm_council.models.request import GenerateRequest, Tool
 
-__all__ = ["Listener", "heard", "offered", "said", "spoken"]
+__all__ = ["CallParser", "callable_tools", "calls_as_text", "describe_tools", "parse_calls"]
 
 _LIMITS = Limits()
 _INSTRUCTING = frozenset({Role.SYSTEM, Role.DEVELOPER})
@@ -33,41 +33,40 @@ _CALL = (
 )
 
 
-# Asking.
+# Requests.
 
 
-def offered(request: GenerateRequest) -> tuple[Tool, ...]:
-    """Return the tools that the model may call: none where ``tool_choice`` forbids them."""
+def callable_tools(request: GenerateRequest) -> tuple[Tool, ...]:
+    """Return the tools that the model may call; none if ``tool_choice`` is ``"none"``."""
     return () if request.tool_choice == "none" else request.tools
 
 
-def said(request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-    """Put a request's tools, and the calls and results of its conversation, into words. Pure, and a fixed point.
-
-    Args:
-        request: what is asked.
+def describe_tools(request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    """Write a request's tools, and the calls and results in its conversation, as text. Pure and idempotent.
 
     Returns:
-        A request without tools, the very same where it has none, and what was changed in it.
+        A request without tools (the same object if it has none), and the adjustments that were made.
     """
-    turns, told = request.turns(), []
+    turns, adjustments = request.turns(), []
     if any(turn.tool_calls or turn.role == Role.TOOL for turn in turns):
-        turns = tuple(_in_words(turns))
-        told.append(_emulated("messages", None, "it has no field for calls of tools: they stand in the text"))
+        turns = tuple(_without_calls(turns))
+        adjustments.append(_emulated("messages", None, "it has no field for calls of tools: they stand in the text"))
     if request.tools:
-        tools, choice, names = offered(request), request.tool_choice, tuple(tool.name for tool in request.tools)
+        tools, choice, names = callable_tools(request), request.tool_choice, tuple(tool.name for tool in request.tools)
         if tools:
             at = next((at for at, turn in enumerate(turns) if turn.role not in _INSTRUCTING), len(turns))
             turns = (*turns[:at], Message(Role.SYSTEM, _offer(tools, choice)), *turns[at:])
-            told.append(_emulated("tools", names, "it has no field for tools: they stand in the prompt"))
+            adjustments.append(_emulated("tools", names, "it has no field for tools: they stand in the prompt"))
         else:
-            told.append(Adjustment(field="tools", action="dropped", asked=names, reason="none of them may be called"))
+            adjustments.append(
+                Adjustment(field="tools", action="dropped", asked=names, reason="none of them may be called")
+            )
         if tools and choice not in (None, "auto"):
-            told.append(_emulated("tool_choice", choice, "it cannot be enforced: it stands in the prompt"))
-    if not told:
+            adjustments.append(_emulated("tool_choice", choice, "it cannot be enforced: it stands in the prompt"))
+    if not adjustments:
         return request, ()
     choice = None if request.tools else request.tool_choice
-    return attrs.evolve(request, prompt=None, messages=turns, tools=(), tool_choice=choice), tuple(told)
+    return attrs.evolve(request, prompt=None, messages=turns, tools=(), tool_choice=choice), tuple(adjustments)
 
 
 def _emulated(field: str, asked: Any, reason: str) -> Adjustment:
@@ -86,8 +85,8 @@ def _json(value: Any) -> str:
     return well_formed(json.dumps(value, ensure_ascii=False, default=dict))
 
 
-def _in_words(turns: Sequence[Message]) -> Iterable[Message]:
-    """Yield a conversation without calls and results: those side by side are one turn, as JSON that none can leave."""
+def _without_calls(turns: Sequence[Message]) -> Iterable[Message]:
+    """Yield a conversation with calls and results as JSON text; neighbouring results become one turn."""
     names = {call.id: call.name for turn in turns for call in turn.tool_calls}
     results: list[Message] = []
     for turn in turns:
@@ -97,16 +96,15 @@ def _in_words(turns: Sequence[Message]) -> Iterable[Message]:
         if turn.role == Role.TOOL:
             results.append(turn)
         elif turn.tool_calls:
-            envelope = _envelope(turn.tool_calls, ids=True)
-            yield attrs.evolve(turn, content=_joined(turn, f"\n{envelope}" if turn.text else envelope), tool_calls=())
+            text = _envelope(turn.tool_calls, ids=True)
+            if turn.text:
+                text = f"\n{text}"
+            content = turn.content + text if isinstance(turn.content, str) else (*turn.content, TextPart(text=text))
+            yield attrs.evolve(turn, content=content, tool_calls=())
         else:
             yield turn
     if results:
         yield _results(results, names)
-
-
-def _joined(turn: Message, words: str) -> str | tuple[Part, ...]:
-    return turn.content + words if isinstance(turn.content, str) else (*turn.content, TextPart(text=words))
 
 
 def _results(turns: Iterable[Message], names: dict[str, str]) -> Message:
@@ -123,25 +121,27 @@ def _results(turns: Iterable[Message], names: dict[str, str]) -> Message:
 def _envelope(calls: Iterable[ToolCall], *, ids: bool = False) -> str:
     rows = []
     for call in calls:
-        known = {"id": call.id} if ids else {}
-        rows.append({**known, "name": call.name, "arguments": _object(call.arguments)})
+        arguments: Any = call.arguments  # written unchanged where they are not a JSON object
+        with suppress(MalformedReply):
+            value = loads(call.arguments or "{}")
+            arguments = value if isinstance(value, dict) else arguments
+        rows.append({**({"id": call.id} if ids else {}), "name": call.name, "arguments": arguments})
     return _json({"tool_calls": rows})
 
 
-def _object(arguments: str) -> Any:
-    """Return a call's arguments as an object; those that are none, as the model wrote them."""
-    try:
-        value = loads(arguments or "{}")
-    except MalformedReply:
-        return arguments
-    return value if isinstance(value, dict) else arguments
+def calls_as_text(response: GenerateResponse) -> GenerateResponse:
+    """Return an answer with its calls written into its text, as a model writes them; fake vendors use it."""
+    if not response.tool_calls:
+        return response
+    text = "\n".join([*([response.text] if response.text else []), _envelope(response.tool_calls)])
+    return attrs.evolve(response, text=text, content=text, tool_calls=(), finish_reason=None, raw_finish_reason=None)
 
 
-# Listening.
+# Answers.
 
 
-def _begun(tokens: Sequence[str]) -> str:
-    """Return a pattern of every beginning of some tokens."""
+def _prefixes(tokens: Sequence[str]) -> str:
+    """Return a pattern that matches every beginning of a sequence of tokens."""
     pattern = ""
     for token in reversed(tokens):
         pattern = f"(?:{token}{pattern})?"
@@ -151,24 +151,24 @@ def _begun(tokens: Sequence[str]) -> str:
 _KEY = (r"\{", r"\s*", *'"tool_calls"', r"\s*", ":")
 _FENCE = ("`", "`", "`", "[a-zA-Z]*", r"[ \t]*\r?", "\n", r"\s*")
 _OPENING = re.compile(rf"\s*(?:{''.join(_FENCE)})?{''.join(_KEY)}")
-_MAY_OPEN = re.compile(rf"\s*(?:{_begun(_KEY)}|{_begun((*_FENCE, *_KEY))})")
+_MAY_OPEN = re.compile(rf"\s*(?:{_prefixes(_KEY)}|{_prefixes((*_FENCE, *_KEY))})")
 _LATER = re.compile(rf"^[ \t]*(?:{''.join(_FENCE)})?{''.join(_KEY)}", re.MULTILINE)
-_LONGEST = 256  # characters of an opening: what waits for one must not grow for ever
-_TRIED = 16  # openings that are tried in one answer, the last ones
+_LONGEST = 256  # characters that may be held back while they could still open an object of calls
+_TRIED = 16  # openings that are parsed at the end of an answer, counted from the last
 
 
-class Listener:
-    """Tell calls from text in an answer that arrives in pieces.
+class CallParser:
+    """Separate calls from text in an answer that arrives in pieces.
 
-    Text passes as it comes, but for what may be a call: lines from the beginning of such an object on wait for the end.
+    Text passes at once, except from a line on that may open an object of calls: that part waits for the answer's end.
 
     Args:
-        request: what was asked, with its tools; without any, everything passes.
+        request: the request with its tools; without tools, everything passes.
         limits: ``json_depth`` bounds the object.
     """
 
     def __init__(self, request: GenerateRequest, limits: Limits = _LIMITS) -> None:
-        self._names = {tool.name for tool in offered(request)}
+        self._names = {tool.name for tool in callable_tools(request)}
         self._choice = request.tool_choice if self._names else None
         self._ids = {call.id for turn in request.messages for call in turn.tool_calls}
         self._ids |= {turn.tool_call_id for turn in request.messages if turn.tool_call_id}
@@ -179,12 +179,12 @@ class Listener:
         self._end = GenerateChunk()
 
     def feed(self, piece: GenerateChunk) -> list[GenerateChunk]:
-        """Return what a piece of the answer brings by now."""
+        """Return the part of a piece that is certainly no call."""
         if not self._names:
             return [piece]
         text = self._pass(piece.text) if piece.text else ""
         if piece.finish_reason is not None or piece.raw_finish_reason is not None:
-            # How it ended is said with the last word.
+            # The finish reason comes with the last piece, since calls that are found there change it.
             self._end = attrs.evolve(
                 self._end,
                 finish_reason=piece.finish_reason or self._end.finish_reason,
@@ -195,19 +195,19 @@ class Listener:
         return [] if piece == _NOTHING else [piece]
 
     def finish(self) -> list[GenerateChunk]:
-        """Return what the answer's end brings: calls, or the text that waited."""
+        """Return the calls at the answer's end, or the text that was held back."""
         if not self._names:
             return []
         text, calls = self._undecided + "".join(self._held), list[ToolCallDelta]()
         if self._held and self._end.finish_reason != FinishReason.CONTENT_FILTER:
-            text, calls = self._told(text)
+            text, calls = self._split_calls(text)
         last = attrs.evolve(self._end, text=text, tool_calls=tuple(calls), adjustments=self._unmet(calls))
         if calls:
             last = attrs.evolve(last, finish_reason=FinishReason.TOOL_CALLS)
         return [] if last == _NOTHING else [last]
 
     def _pass(self, text: str) -> str:
-        """Return what is text for certain, and keep the rest."""
+        """Return what is certainly text, and hold back the rest."""
         if self._held:
             self._held.append(text)
             return ""
@@ -226,8 +226,8 @@ class Listener:
             at = newline + 1 if self._fresh else len(text)
         return text
 
-    def _told(self, text: str) -> tuple[str, list[ToolCallDelta]]:
-        """Part the end of an answer into text and calls."""
+    def _split_calls(self, text: str) -> tuple[str, list[ToolCallDelta]]:
+        """Split the end of an answer into text and calls."""
         for found in list(_LATER.finditer(text))[-_TRIED:]:
             rows = self._rows(text[found.start() :].strip())
             if rows:
@@ -235,7 +235,7 @@ class Listener:
         return text, []
 
     def _rows(self, text: str) -> list[dict[str, Any]]:
-        """Read an object of calls; whatever is none has no rows."""
+        """Return the rows of an object of calls; none if the text is not such an object."""
         if text.startswith("```"):
             text = text.partition("\n")[2].removesuffix("```")
         try:
@@ -261,7 +261,7 @@ class Listener:
         )
 
     def _unmet(self, calls: Iterable[ToolCallDelta]) -> tuple[Adjustment, ...]:
-        """Say where an answer does not call what it had to."""
+        """Return an adjustment if the answer does not call the tool that ``tool_choice`` requires."""
         if self._choice in (None, "auto") or any(self._choice in ("required", call.name) for call in calls):
             return ()
         what = "no tool" if self._choice == "required" else "another tool, or none"
@@ -271,23 +271,17 @@ class Listener:
 _NOTHING = GenerateChunk()
 
 
-def heard(response: GenerateResponse, request: GenerateRequest, limits: Limits = _LIMITS) -> GenerateResponse:
-    """Tell calls from text in a whole answer; arguments are those of ``Listener``."""
-    ear = Listener(request, limits)
-    found = join([*ear.feed(GenerateChunk.whole(response)), *ear.finish()])
-    told = attrs.evolve(response, adjustments=found.adjustments)
+def parse_calls(response: GenerateResponse, request: GenerateRequest, limits: Limits = _LIMITS) -> GenerateResponse:
+    """Separate calls from text in a whole answer; arguments are those of ``CallParser``."""
+    parser = CallParser(request, limits)
+    found = join([*parser.feed(GenerateChunk.whole(response)), *parser.finish()])
     if not found.tool_calls:
-        return told
-    finish = FinishReason.TOOL_CALLS
-    return attrs.evolve(told, text=found.text, content=found.text, tool_calls=found.tool_calls, finish_reason=finish)
-
-
-# The mirror.
-
-
-def spoken(response: GenerateResponse) -> GenerateResponse:
-    """Put an answer's calls into its text, as a model does that was told so: for fake vendors."""
-    if not response.tool_calls:
-        return response
-    text = "\n".join([*([response.text] if response.text else []), _envelope(response.tool_calls)])
-    return attrs.evolve(response, text=text, content=text, tool_calls=(), finish_reason=None, raw_finish_reason=None)
+        return attrs.evolve(response, adjustments=found.adjustments)
+    return attrs.evolve(
+        response,
+        text=found.text,
+        content=found.text,
+        tool_calls=found.tool_calls,
+        finish_reason=FinishReason.TOOL_CALLS,
+        adjustments=found.adjustments,
+    )

@@ -1,6 +1,6 @@
-"""How every dialect reads a stream: bytes, events, pieces of an answer.
+"""Read a stream: bytes to events, events to pieces of an answer. Base classes for every dialect.
 
-A new dialect writes one class of each kind, and of each only what is its own::
+A new dialect writes one subclass of each::
 
     class EventDecoder(Decoder):  # events in, pieces out
         def _read(self, event: SseEvent) -> GenerateChunk | None:
@@ -19,8 +19,8 @@ A new dialect writes one class of each kind, and of each only what is its own::
             whole = partial(decode_response, request_id=request_id)
             super().__init__(events, SseSplitter(limits), limits, whole=whole)
 
-Keep-alives, pieces cut anywhere, a body that ends too early, a whole reply or a proxy's page where a stream was asked
-for, and what an error keeps of the answer are seen to here.
+The base classes handle keep-alives, pieces cut anywhere, a body that ends too early, a whole reply or a proxy's page
+instead of a stream, and the partial answer that an error carries.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from llm_council.errors import MalformedReply, ProviderError, ReplyError, Trunca
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 
-__all__ = ["BodyReader", "Decoder", "Splitter", "together"]
+__all__ = ["BodyReader", "Decoder", "Splitter", "join_texts"]
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
 
 
 class Decoder(ABC):
-    """Read the events of one stream, in order. Base of each dialect's.
+    """Base class: reads the events of one stream, in order.
 
     A subclass writes ``_read``, which adds the answer's text to ``_texts`` and sets ``finished`` and ``done``; and
     ``close`` where the end of a stream adds something.
@@ -56,8 +56,8 @@ class Decoder(ABC):
         request_id: the id from the reply's headers; None takes the one in the stream.
 
     Attributes:
-        done: the dialect's end mark has come: nothing follows.
-        finished: the model has stopped: at most usage and the end mark follow.
+        done: True after the dialect's end mark; nothing follows.
+        finished: True once the model has stopped; at most usage and the end mark follow.
     """
 
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None) -> None:
@@ -73,7 +73,7 @@ class Decoder(ABC):
         return "".join(self._texts)
 
     def feed(self, event: SseEvent) -> GenerateChunk | str | None:
-        """Return what an event adds to the answer: a piece, or its text where it has nothing else; None for nothing.
+        """Return what an event adds to the answer: a piece, or a plain text if it adds nothing else; None for nothing.
 
         Raises:
             ApiError: the event is an error.
@@ -90,11 +90,11 @@ class Decoder(ABC):
         """Return what the end of the stream adds.
 
         Args:
-            events: what the end of the body ended; it may have been cut.
+            events: the events that the end of the body completed; the last one may be cut.
 
         Raises:
             TruncatedReply: the stream ended before the answer did.
-            MalformedReply: what came is no whole answer.
+            MalformedReply: the stream holds no complete answer.
         """
         chunks = []
         for event in events:
@@ -109,21 +109,21 @@ class Decoder(ABC):
         return chunks + self.close()
 
     def is_whole(self) -> bool:
-        """Tell whether a stream that ends now holds the whole answer."""
+        """Return True if a stream that ends now holds the whole answer."""
         return self.finished or self.done
 
     def cut(self) -> NoReturn:
-        """Refuse a stream that ended too early."""
+        """Raise the error of a stream that ended too early."""
         raise TruncatedReply(
             "the stream ended before the answer did", partial=self.partial or None, request_id=self._request_id
         ) from None
 
     def close(self) -> list[GenerateChunk]:
-        """Return what was kept back until the answer was whole, such as thinking that is sent back as one block."""
+        """Return what only the end of a stream completes, such as blocks of thinking that are sent back."""
         return []
 
     def refuse(self, value: Any) -> Any:
-        """Return a JSON value that stood between the events, and is none.
+        """Return a JSON value that stands between the events and is not an event.
 
         Raises:
             ApiError: it is an error of this dialect.
@@ -132,11 +132,11 @@ class Decoder(ABC):
 
     @abstractmethod
     def _read(self, event: SseEvent) -> GenerateChunk | str | None:
-        """Return what an event that holds something adds, see ``feed``."""
+        """Return what an event with data adds, see ``feed``."""
 
 
 class Splitter(Protocol):
-    """What cuts bytes into events, see ``llm_council._wire.sse``."""
+    """Splits bytes into events, see ``llm_council._wire.sse``."""
 
     before: list[SseEvent]
     stray: list[bytes]
@@ -146,22 +146,22 @@ class Splitter(Protocol):
         ...
 
     def finish(self) -> list[SseEvent]:
-        """Return the event that the end of the body ended."""
+        """Return the event that the end of the body completes."""
         ...
 
 
 class BodyReader:
-    """Read the body of a stream as it arrives: bytes in, pieces of the answer out. Base of each dialect's.
+    """Base class: reads the body of a stream as it arrives, bytes in, pieces of the answer out.
 
     Args:
-        decoder: what reads the events.
-        splitter: what cuts the bytes into events.
+        decoder: reads the events.
+        splitter: splits the bytes into events.
         limits: ``json_depth`` bounds a whole reply.
-        whole: what reads the JSON of a whole reply, which some servers send where a stream was asked for; None where a
-            whole reply is itself a stream of the dialect.
+        whole: decodes the JSON of a whole reply, which some servers send instead of a stream; None if a whole reply is
+            itself a stream of the dialect.
 
     Attributes:
-        counted: usage has come.
+        counted: True once usage has arrived.
     """
 
     def __init__(
@@ -176,20 +176,20 @@ class BodyReader:
         self._splitter = splitter
         self._limits = limits
         self._decode_whole = whole
-        self._head: bytes | None = None if whole is None else b""  # until it is plain that these are events
+        self._head: bytes | None = None if whole is None else b""  # until the first character
         self._whole: list[bytes] | None = None
-        self._fault: ProviderError | None = None  # raised once what came before it has been handed on
+        self._fault: ProviderError | None = None  # raised after the pieces before it were returned
         self._split_fault: ReplyError | None = None
         self.counted = False
 
     @property
     def done(self) -> bool:
-        """Whether nothing follows: the dialect's end mark has come, or a fault that ``finish`` raises."""
+        """True after the dialect's end mark, and after a fault, which ``finish`` raises."""
         return self._decoder.done or self._fault is not None
 
     @property
     def finished(self) -> bool:
-        """Whether the model has stopped: at most usage and the end mark follow."""
+        """True once the model has stopped; at most usage and the end mark follow."""
         return self._decoder.finished
 
     @property
@@ -198,10 +198,10 @@ class BodyReader:
         return self._decoder.partial
 
     def feed(self, data: bytes) -> list[GenerateChunk]:
-        """Return what these bytes add to the answer: nothing for a keep-alive, words that came together as one piece.
+        """Return what these bytes add to the answer; texts that arrive at once are one piece.
 
-        What stands before a fault is returned first, however the bytes are cut; the reader is then ``done``, and the
-        next call or ``finish`` raises.
+        Pieces before a fault are returned first, however the bytes are cut. The reader is then ``done``, and the next
+        call or ``finish`` raises.
 
         Raises:
             ApiError: the server sent an error.
@@ -220,7 +220,7 @@ class BodyReader:
         if self._whole is not None:
             self._whole.append(data)
             return []
-        chunks = together(self._pieces(self._events(data)))
+        chunks = join_texts(self._pieces(self._events(data)))
         self._fault, self._split_fault = self._fault or self._split_fault, None
         if self._fault is not None:
             if isinstance(self._fault, ReplyError):
@@ -246,11 +246,8 @@ class BodyReader:
 
     def _raise_fault(self) -> None:
         fault, self._fault = self._fault, None
-        try:
-            if fault is not None:
-                raise fault.with_traceback(None)
-        finally:
-            del fault  # no cycle through the traceback
+        if fault is not None:
+            raise fault.with_traceback(None)
 
     def _events(self, data: bytes) -> list[SseEvent]:
         try:
@@ -278,21 +275,21 @@ class BodyReader:
         try:
             return self._decoder.finish(events)
         except TruncatedReply:
-            if self._splitter.stray:  # some failures are written behind the last event as plain JSON, which is none
+            if self._splitter.stray:  # some servers write an error after the last event as plain JSON
                 with suppress(MalformedReply):
                     self._decoder.refuse(loads(b"\n".join(self._splitter.stray), self._limits))
             raise
 
     def _begin(self, sign: bytes) -> None:
-        """Look at the first character of the body, before any of it is read."""
+        """Choose how to read the body by its first character."""
         if sign in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
             self._whole = []
 
 
-def together(pieces: Iterable[GenerateChunk | str]) -> list[GenerateChunk]:
+def join_texts(pieces: Iterable[GenerateChunk | str]) -> list[GenerateChunk]:
     """Join neighbouring pieces that hold nothing but text.
 
-    Every piece costs each of its readers a step. Pieces that arrive faster than they are read become one.
+    Every piece costs each of its readers a step, so pieces that arrive at once become one.
     """
     joined: list[GenerateChunk] = []
     texts: list[str] = []

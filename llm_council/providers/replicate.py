@@ -65,7 +65,7 @@ class ReplicateProvider(HttpProvider):
         fitted, adjustments = await self._prepared(request)
         async with prediction_for(self, fitted, stream=False) as running:
             response = await poll_to_end(self, running, fitted, poll=self._poll)
-        response = prompted_tools.heard(response, request, self._limits)
+        response = prompted_tools.parse_calls(response, request, self._limits)
         return attrs.evolve(response, adjustments=adjustments + response.adjustments) if adjustments else response
 
     @fits_requests
@@ -74,20 +74,20 @@ class ReplicateProvider(HttpProvider):
         fitted, adjustments = await self._prepared(request)
         if adjustments:
             yield GenerateChunk(adjustments=adjustments)
-        listener = prompted_tools.Listener(request, self._limits)
+        parser = prompted_tools.CallParser(request, self._limits)
         async with (
             prediction_for(self, fitted, stream=True) as running,
             aclosing(follow(self, running, fitted, poll=self._poll)) as arriving,
         ):
             async for piece in arriving:
-                for chunk in listener.feed(piece):
+                for chunk in parser.feed(piece):
                     yield chunk
-        for chunk in listener.finish():
+        for chunk in parser.finish():
             yield chunk
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         fitted, adjustments = await super()._prepared(request)
-        fitted, tools = prompted_tools.said(fitted)
+        fitted, tools = prompted_tools.describe_tools(fitted)
         fitted, inputs = wire.fit(fitted, await self._inputs_of(fitted.model or ""))
         return fitted, adjustments + tools + inputs
 

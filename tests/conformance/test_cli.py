@@ -87,7 +87,7 @@ class Agent(Dialect):
         raise NotImplementedError
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
-        lines = type(self).encode(prompted_tools.spoken(response)).split(b"\n")
+        lines = type(self).encode(prompted_tools.calls_as_text(response)).split(b"\n")
         return [json.loads(line) for line in lines if line]
 
     def frame(self, event: Any) -> bytes:
@@ -116,7 +116,7 @@ class ClaudeCode(Agent):
     encode = encode_claude_events
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
-        lines = type(self).encode(prompted_tools.spoken(response), live=True).split(b"\n")
+        lines = type(self).encode(prompted_tools.calls_as_text(response), live=True).split(b"\n")
         events = [json.loads(line) for line in lines if line]
         if response.finish_reason == FinishReason.LENGTH:
             events[-1] |= {"is_error": True, "stop_reason": "max_tokens"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council._wire.prompted_tools import Listener, heard, said, spoken
+from llm_council._wire.prompted_tools import CallParser, calls_as_text, describe_tools, parse_calls
 from llm_council.models import GenerateResponse, ImagePart, Message, TextPart, Tool, ToolCall, join
 from llm_council.models.reply import FinishReason, GenerateChunk
 from llm_council.models.request import GenerateRequest
@@ -45,10 +45,10 @@ TEXTS = st.lists(st.sampled_from(SHARDS) | st.text(max_size=4), max_size=9).map(
 
 def listen(pieces, request=ASK, **end):
     """Return every chunk that comes of an answer in pieces."""
-    ear = Listener(request)
-    chunks = [chunk for text in pieces for chunk in ear.feed(GenerateChunk(text=text))]
+    parser = CallParser(request)
+    chunks = [chunk for text in pieces for chunk in parser.feed(GenerateChunk(text=text))]
     end = {"finish_reason": FinishReason.STOP, "raw_finish_reason": "done", **end}
-    return [*chunks, *ear.feed(GenerateChunk(**end)), *ear.finish()]
+    return [*chunks, *parser.feed(GenerateChunk(**end)), *parser.finish()]
 
 
 def calls_of(response):
@@ -73,16 +73,16 @@ def requests(draw):
 
 @given(requests())
 def test_what_is_said_is_a_fixed_point_without_tools(request):
-    plain, told = said(request)
+    plain, told = describe_tools(request)
     assert not plain.tools
     assert not any(turn.tool_calls or turn.role == "tool" for turn in plain.turns())
-    assert said(plain) == (plain, ())
+    assert describe_tools(plain) == (plain, ())
     assert bool(told) is (plain is not request)
 
 
 def test_tools_stand_after_the_leading_instructions():
     turns = [Message("system", "Be brief."), Message("user", "Where?")]
-    plain, told = said(attrs.evolve(ASK, prompt=None, messages=turns))
+    plain, told = describe_tools(attrs.evolve(ASK, prompt=None, messages=turns))
     assert [turn.role for turn in plain.messages] == ["system", "system", "user"]
     assert plain.messages[0].text == "Be brief."
     rows = [json.loads(line) for line in plain.messages[1].text.splitlines()[-2:]]
@@ -100,7 +100,7 @@ def test_tools_stand_after_the_leading_instructions():
     ],
 )
 def test_a_choice_is_said_in_words(choice, words, fields):
-    plain, told = said(attrs.evolve(ASK, tool_choice=choice))
+    plain, told = describe_tools(attrs.evolve(ASK, tool_choice=choice))
     assert plain.tool_choice is None
     assert [one.field for one in told] == fields
     if words is None:
@@ -120,7 +120,7 @@ def test_calls_and_results_are_turns_of_text():
         Message("tool", (TextPart(text="see"), pixel), tool_call_id="b", name="adder"),
         Message("user", "And?"),
     ]
-    plain, told = said(GenerateRequest(messages=turns))
+    plain, told = describe_tools(GenerateRequest(messages=turns))
     assert [one.field for one in told] == ["messages"]
     _, called, results, last = plain.messages
     assert (called.name, called.text.partition("\n")[0]) == ("me", "I look.")
@@ -145,7 +145,7 @@ def test_calls_and_results_are_turns_of_text():
 @given(st.lists(st.tuples(NAMES, ARGUMENTS), min_size=1, max_size=3), st.sampled_from([None, "Let me see."]))
 def test_what_is_spoken_is_heard(asked, prose):
     calls = [ToolCall(id=f"x{at}", name=name, arguments=given) for at, (name, given) in enumerate(asked)]
-    response = heard(spoken(GenerateResponse(text=prose, tool_calls=calls)), ASK)
+    response = parse_calls(calls_as_text(GenerateResponse(text=prose, tool_calls=calls)), ASK)
     assert calls_of(response) == [(call.name, call.parse()) for call in calls]
     assert (response.text or "").strip() == (prose or "")
     assert response.finish_reason == "tool_calls"
@@ -162,7 +162,7 @@ def test_an_answer_cut_anywhere_is_the_same(text, cuts):
         assert (whole.finish_reason, whole.raw_finish_reason) == ("stop", "done")
     else:
         assert text.startswith(whole.text or "")
-    assert heard(GenerateResponse(text=text), ASK).tool_calls == whole.tool_calls
+    assert parse_calls(GenerateResponse(text=text), ASK).tool_calls == whole.tool_calls
 
 
 FENCED = f"```json\n{CALL}\n```\n"
@@ -224,13 +224,13 @@ def test_everything_else_is_text_unchanged(answer):
 
 
 def test_prose_streams_on_and_only_what_may_be_a_call_waits():
-    ear = Listener(ASK)
+    parser = CallParser(ASK)
     for text in ("Hello", " {x} ", "line\n", "more `code`", "\n\n", "{", '"tool', "_kit"):
-        told = [chunk.text for chunk in ear.feed(GenerateChunk(text=text))]
+        told = [chunk.text for chunk in parser.feed(GenerateChunk(text=text))]
         assert told == {"\n\n": ["\n"], "{": [], '"tool': [], "_kit": ['\n{"tool_kit']}.get(text, [text])
-    assert ear.finish() == []
+    assert parser.finish() == []
     held = "\n{" + " " * 300  # no opening is as long as that
-    assert "".join(chunk.text for chunk in ear.feed(GenerateChunk(text=held))) == held
+    assert "".join(chunk.text for chunk in parser.feed(GenerateChunk(text=held))) == held
 
 
 def test_an_answer_that_was_cut_inside_a_call_or_withheld_is_text():
@@ -271,5 +271,5 @@ def test_ids_are_new_in_the_conversation():
 )
 def test_a_choice_that_is_not_met_is_told(choice, answer, told):
     request = attrs.evolve(ASK, tool_choice=choice)
-    for response in (join(listen([answer], request)), heard(GenerateResponse(text=answer), request)):
+    for response in (join(listen([answer], request)), parse_calls(GenerateResponse(text=answer), request)):
         assert [one.field for one in response.adjustments] == (["tool_choice"] if told else [])

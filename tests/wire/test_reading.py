@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_council._wire.payloads import get_text, loads, need_object
-from llm_council._wire.reading import BodyReader, Decoder, together
+from llm_council._wire.reading import BodyReader, Decoder, join_texts
 from llm_council._wire.sse import NdjsonSplitter, SseEvent, SseSplitter
 from llm_council.errors import MalformedReply, TruncatedReply
 from llm_council.models import FinishReason, GenerateChunk, GenerateResponse, Limits, Usage, join
@@ -100,13 +100,13 @@ def test_a_dialect_whose_whole_reply_is_a_stream_is_read_at_once() -> None:
         reader.finish()
 
 
-def test_words_that_came_together_are_one_piece():
+def test_texts_that_arrive_at_once_are_one_piece():
     usage = Usage(input_tokens=1)
     words = [GenerateChunk(model="m", text="a"), GenerateChunk(text="b"), GenerateChunk(text="c")]
     rest = [GenerateChunk(reasoning="r"), GenerateChunk(text="d"), GenerateChunk(text="e", usage=usage)]
-    read = together([*words, *rest])
+    read = join_texts([*words, *rest])
     assert [chunk.text for chunk in read] == ["a", "bc", "", "d", "e"]
     assert join(read) == join([*words, *rest])
-    assert together(words[1:]) == [GenerateChunk(text="bc")]
-    assert together(words[:1]) == words[:1]
-    assert together([]) == []
+    assert join_texts(words[1:]) == [GenerateChunk(text="bc")]
+    assert join_texts(words[:1]) == words[:1]
+    assert join_texts([]) == []

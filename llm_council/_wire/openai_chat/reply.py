@@ -29,20 +29,20 @@ CHOICE_EXTRA = ("native_finish_reason",)
 MESSAGE_EXTRA = ("annotations", "images")
 _OURS = ("id", "type", "function", "index", CUSTOM)
 _UNKNOWN = Usage()
-_TICKS = 1e10  # of a US dollar
+_TICKS = 1e10  # ticks of a US dollar, xAI's unit of cost
 
 
 def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: str | None = None) -> GenerateResponse:
-    """Read a whole reply.
+    """Decode a whole reply.
 
     Args:
         data: the reply's JSON value.
-        options: in what the server differs.
-        request_id: the id from the reply's headers; None takes the one in the reply.
+        options: the server's differences.
+        request_id: the id from the reply's headers; None takes the id in the reply.
 
     Returns:
-        The answer as it is: empty text stays empty, no text is None. A refusal makes ``content_filter`` the finish
-        reason, whatever the vendor called it; its own word is in ``raw_finish_reason``.
+        The answer. Empty text stays empty; no text is None. The finish reason of a refusal is ``content_filter``; the
+        vendor's own word is in ``raw_finish_reason``.
 
     Raises:
         ApiError: the reply holds an error, or its finish reason is one.
@@ -59,7 +59,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
     choice = need_object(choices[0], "$.choices[0]")
     message = choice.get("message")
     if message is None and choice.get("finish_reason"):
-        message = {}  # some servers leave the message out when a filter ate it
+        message = {}  # some servers leave out a message that was filtered
     path = "$.choices[0].message"
     message = need_object(message, path)
     text, refusal, thoughts = read_content(message.get("content"), f"{path}.content")
@@ -93,14 +93,14 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
 
 
 def picked(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Return the named keys that say something."""
+    """Return the given keys that have a value."""
     return {key: source[key] for key in keys if source.get(key) not in (None, "", [])}
 
 
 def read_content(value: Any, path: str) -> tuple[str | None, str | None, str]:
-    """Return text, refusal and thoughts of a reply's content: a string, null, or a list of parts.
+    """Return text, refusal and reasoning of a reply's content: a string, null, or a list of parts.
 
-    Mistral's reasoning models write their thoughts as parts of the content.
+    Mistral's reasoning models write their reasoning as parts of the content.
     """
     if value is None or isinstance(value, str):
         return value, None, ""
@@ -119,8 +119,8 @@ def read_content(value: Any, path: str) -> tuple[str | None, str | None, str]:
     return "".join(texts) if texts else None, "".join(refusals) or None, "".join(thoughts)
 
 
-def thoughts_among(content: Any) -> list[dict[str, Any]]:
-    """Return the parts of a content that are thoughts, as the server wrote them."""
+def reasoning_parts_of(content: Any) -> list[dict[str, Any]]:
+    """Return the content parts that hold reasoning, unchanged."""
     parts = content if isinstance(content, list) else []
     return [part for part in parts if isinstance(part, dict) and part.get("type") == THINKING]
 
@@ -132,14 +132,14 @@ def _reasoning_parts(
     if isinstance(blocks, list) and blocks:
         return tuple(reasoning_part(block, options.vendor) for block in blocks if isinstance(block, dict))
     if options.echo == "content":
-        return tuple(reasoning_part(block, options.vendor) for block in thoughts_among(message.get("content")))
+        return tuple(reasoning_part(block, options.vendor) for block in reasoning_parts_of(message.get("content")))
     return thoughts_to_echo(reasoning, options)
 
 
 def reasoning_part(block: dict[str, Any], vendor: str) -> ReasoningPart:
     """Return a block of reasoning, unchanged in ``data``, with its text and signature.
 
-    It is one of OpenRouter's ``reasoning_details``, or a part of the content that is a thought.
+    The block is one of OpenRouter's ``reasoning_details``, or a content part of type ``thinking``.
     """
     text = block.get(THINKING) if block.get("type") == THINKING else block.get("text") or block.get("summary")
     if isinstance(text, list):  # Mistral's chunks: texts, and references, which have no words
@@ -154,17 +154,17 @@ def reasoning_part(block: dict[str, Any], vendor: str) -> ReasoningPart:
 
 
 def thoughts_to_echo(reasoning: str | None, options: ChatOptions) -> tuple[ReasoningPart, ...]:
-    """Return reasoning that goes back as text, for servers that want it on the turns of their tools."""
+    """Return reasoning as a part to send back as text, for servers that require it beside tool calls."""
     if reasoning and options.echo not in (None, "reasoning_details", "content"):
         return (ReasoningPart(text=reasoning, vendor=options.vendor),)
     return ()
 
 
 def _tool_calls(message: Mapping[str, Any], path: str) -> list[ToolCall]:
-    """Read whole calls; those of the server's own kinds, such as a search that it made by itself, are left out.
+    """Decode whole calls. Calls of the server's own tools, such as a web search, are left out.
 
     Raises:
-        MalformedReply: one is no call, or has no name.
+        MalformedReply: a call has the wrong type, or no name.
     """
     values, path_of_calls = message.get("tool_calls"), f"{path}.tool_calls"
     if values is None and message.get("function_call") is not None:
@@ -187,31 +187,34 @@ def _tool_calls(message: Mapping[str, Any], path: str) -> list[ToolCall]:
 
 
 def call_key(call: Mapping[str, Any]) -> str:
+    """Return the key of a call's name and arguments: ``function``, or ``custom`` for a free-text tool."""
     return CUSTOM if call.get("type") == CUSTOM or (CUSTOM in call and "function" not in call) else "function"
 
 
 def is_foreign(call: Mapping[str, Any]) -> bool:
-    """Tell whether a call is of a kind of the server's own, such as a search that it made by itself."""
+    """Return True for a call of the server's own tools, such as a web search, which callers do not answer."""
     return call.get("type") not in (None, "", "function", CUSTOM) and call.get("function") is None
 
 
 def call_input(inner: Mapping[str, Any], key: str, path: str) -> str:
+    """Return a call's arguments: JSON text, or free text for a custom tool."""
     if key == CUSTOM:
         return get_text(inner, "input", path) or ""
     return arguments_text(inner.get("arguments"), f"{path}.arguments")
 
 
 def all_extra(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the vendor's own keys of a call; ``type`` marks the call of a custom tool."""
     return {**call_extra(call), "type": CUSTOM} if call_key(call) == CUSTOM else call_extra(call)
 
 
 def call_id(value: Any, index: int) -> str:
-    """Return the id of a call, or one of our own where the server gave none."""
+    """Return the id of a call; ``call_<index>`` if the server gave none."""
     return str(value) if isinstance(value, str | int) and value != "" else f"call_{index}"
 
 
 def arguments_text(value: Any, path: str) -> str:
-    """Return a call's arguments as JSON text; some servers send the object itself."""
+    """Return a call's arguments as JSON text; some servers send an object instead of text."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, dict):
@@ -225,7 +228,7 @@ def call_extra(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usage_in(reply: Mapping[str, Any]) -> Any:
-    """Return what a reply, or an event, says of its usage: Groq's streams may say it in a place of their own."""
+    """Return the usage of a reply or event; Groq's streams may write it under ``x_groq``."""
     usage = reply.get("usage")
     return get_object(reply, "x_groq").get("usage") if usage is None else usage
 
@@ -260,9 +263,10 @@ def read_usage(value: Any, sent: str = "prompt_tokens", received: str = "complet
 
 
 def read_cost(usage: Any) -> Cost | None:
-    """Read the money, which OpenRouter reports in US dollars and xAI in ticks of them.
+    """Return the cost: OpenRouter reports US dollars, xAI ticks of a US dollar (1e-10).
 
-    With a key of one's own, OpenRouter adds the upstream's bill.
+    For a request with the user's own key at the upstream vendor ("BYOK"), OpenRouter reports its fee and, in
+    ``cost_details``, the upstream's price: the cost is the sum.
     """
     if not isinstance(usage, dict):
         return None

@@ -30,15 +30,15 @@ __all__ = [
 
 USAGE_IN_STREAM = {"include_usage": True}
 CUSTOM = "custom"
-"""The type of calls whose argument is free text; they are asked for, and answered, under this word."""
+"""The type of calls whose argument is free text, and the key of their name and input."""
 THINKING = "thinking"
-"""The type of the parts of a content that are thoughts (Mistral's API reference, ``ThinkChunk``)."""
+"""The type of content parts that hold reasoning (Mistral's API reference, ``ThinkChunk``)."""
 _NO_THINKING = {"enable_thinking": False}  # the switch in the chat templates of Qwen, GLM and DeepSeek models
 _NAME = re.compile(r"[^A-Za-z0-9_-]")  # what names of schemas may not hold (OpenAI API reference)
 
 
 class ReasoningStyle(StrEnum):
-    """How a server is told to think.
+    """How a request sets the reasoning effort.
 
     ``effort`` is ``reasoning_effort``; ``object`` is OpenRouter's ``reasoning: {effort | max_tokens}``; ``vllm`` is
     ``reasoning_effort`` with ``thinking_token_budget``, and the chat template's switch to turn it off.
@@ -51,7 +51,7 @@ class ReasoningStyle(StrEnum):
 
 
 class SchemaStyle(StrEnum):
-    """What ``response_format`` a server takes for a schema: the schema itself, the word JSON alone, or nothing."""
+    """The ``response_format`` that a server accepts for a schema: the schema, JSON mode alone, or none."""
 
     NONE = "none"
     JSON_OBJECT = "json_object"
@@ -61,24 +61,24 @@ class SchemaStyle(StrEnum):
 @strict_init
 @attrs.frozen(kw_only=True)
 class ChatOptions:
-    """In what one server of the dialect differs from another; profiles fill it.
+    """The differences between servers of the dialect; profiles fill them in.
 
     Attributes:
-        vendor: whose reasoning blocks these are; only blocks of the same vendor are sent back.
-        max_tokens_field: the key of the answer's token limit.
-        system_role: the role word of a system turn.
-        developer_role: the role word of a developer turn.
-        reasoning: how the server is told to think.
+        vendor: the vendor of the reasoning blocks; only blocks of the same vendor are sent back.
+        max_tokens_field: the key of the limit on the answer's tokens.
+        system_role: the role of a system turn.
+        developer_role: the role of a developer turn.
+        reasoning: how a request sets the reasoning effort.
         echo: the key under which an assistant's turn carries its reasoning back: ``"reasoning_details"`` (the blocks
             unchanged), ``"content"`` (its parts that are thoughts, unchanged), ``"reasoning_content"`` or
             ``"reasoning"`` (their text); None sends none back.
-        schema: what becomes of a structured output.
-        stream_usage: ask for the usage of a stream.
-        cache_control: send cache marks; most servers of the dialect cache by themselves and refuse marks.
-        tool_call_keys: the vendor's own keys of a tool call that it wants back.
+        schema: how a structured output is requested.
+        stream_usage: request the usage of a stream.
+        cache_control: send cache marks; most servers cache without marks and refuse them.
+        tool_call_keys: the vendor's own keys of a tool call that must be sent back.
         think_tags: the model writes its reasoning into the answer, between ``<think>`` tags.
         finish_required: a stream without finish reason and ``[DONE]`` was cut; False for servers that send neither.
-        body: keys of the vendor's own that every request carries; the request's own win.
+        body: further keys of every request; a request's ``extra`` overrides them.
     """
 
     vendor: str = "openai"
@@ -97,7 +97,7 @@ class ChatOptions:
 
 
 DEFAULT = ChatOptions()
-"""What nearly every server of the dialect takes."""
+"""Options that nearly every server of the dialect accepts."""
 
 
 def encode_request(
@@ -107,13 +107,13 @@ def encode_request(
     model: str | None = None,
     stream: bool | None = None,
 ) -> dict[str, Any]:
-    """Write a request as this server takes it. What the request leaves out is left out.
+    """Encode a request. Fields that the request leaves out are left out.
 
     Args:
-        request: what is asked; ``fitting.fit`` has made it fit the model.
-        options: in what the server differs.
-        model: the model's name, for a request that has none or another one.
-        stream: whether to ask for a stream; None takes ``request.stream``.
+        request: the request, already fitted to the model.
+        options: the server's differences.
+        model: the model's name; None takes ``request.model``.
+        stream: True requests a stream; None takes ``request.stream``.
 
     Raises:
         InvalidOption: a tool's result without ``tool_call_id``.
@@ -145,9 +145,9 @@ def encode_request(
 
 
 def _encode_turns(turns: Iterable[Message], options: ChatOptions) -> list[dict[str, Any]]:
-    """Write the conversation; images that tools returned follow their results in a user's turn, since those take text.
+    """Encode the conversation. A tool's turn takes text only, so images that tools return go into a user's turn.
 
-    Each of them stands behind the words that say whose it is.
+    A line of text before the images names the call that returned them.
     """
     messages: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
@@ -173,7 +173,7 @@ def _encode_turn(turn: Message, options: ChatOptions) -> dict[str, Any]:
         if not turn.tool_call_id:
             raise InvalidOption("a tool's turn needs tool_call_id: the id of the call that it answers")
         message["tool_call_id"] = turn.tool_call_id
-        return message  # the schema knows no name here
+        return message  # the API reference has no name for tool messages
     if turn.name is not None:
         message["name"] = turn.name
     if turn.tool_calls:
@@ -192,7 +192,7 @@ def _encode_content(content: str | tuple[Part, ...], options: ChatOptions) -> st
     )
     parts = [block for block in blocks if block is not None]
     if all(part["type"] == "text" and len(part) == 2 for part in parts):
-        return "".join(part["text"] for part in parts)  # a string is what every server takes
+        return "".join(part["text"] for part in parts)  # some servers accept a string only
     return parts
 
 
@@ -209,7 +209,7 @@ def _encode_part(part: TextPart | ImagePart, options: ChatOptions) -> dict[str, 
 
 
 def _encode_thoughts(turn: Message, options: ChatOptions) -> dict[str, Any]:
-    """Return the key of an assistant's turn that carries its reasoning back, where the server has such a key."""
+    """Return the key with which an assistant's turn carries its reasoning back; empty if the server has none."""
     if options.echo in (None, "content") or isinstance(turn.content, str):
         return {}
     parts = [part for part in turn.content if isinstance(part, ReasoningPart) and part.vendor == options.vendor]
@@ -219,7 +219,7 @@ def _encode_thoughts(turn: Message, options: ChatOptions) -> dict[str, Any]:
 
 
 def _thinking_block(part: ReasoningPart, options: ChatOptions) -> dict[str, Any] | None:
-    """Return reasoning as a part of the content, unchanged where the server wrote it; None where it takes none."""
+    """Return reasoning as a part of the content, unchanged if the server wrote it; None if it is not sent back."""
     if options.echo != "content" or part.vendor != options.vendor:
         return None
     if part.data is not None:
@@ -284,7 +284,7 @@ def encode_reasoning(config: ReasoningConfig, options: ChatOptions) -> dict[str,
     budget = config.budget_tokens
     if options.reasoning is ReasoningStyle.OBJECT:
         if budget is not None and effort != Effort.NONE:
-            return {"reasoning": {"max_tokens": budget}}  # either of the two, never both
+            return {"reasoning": {"max_tokens": budget}}  # OpenRouter refuses both
         return {} if effort is None else {"reasoning": {"effort": effort}}
     if options.reasoning is ReasoningStyle.NONE:
         return {}

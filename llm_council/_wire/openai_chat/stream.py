@@ -22,7 +22,7 @@ from llm_council._wire.openai_chat.reply import (
     read_cost,
     read_usage,
     reasoning_part,
-    thoughts_among,
+    reasoning_parts_of,
     thoughts_to_echo,
     usage_in,
 )
@@ -42,18 +42,16 @@ _PLAIN = frozenset({"role", "content"})
 
 
 class _Call:
-    """A call on its way.
+    """A call that is arriving.
 
     Attributes:
-        number: the server's index of it.
-        id: its id, as the server says it.
-        place: which of our calls it is; None for a kind of the server's own.
-        is_custom: its argument is free text.
-        is_named: its name has come.
+        number: the server's index of the call.
+        id: the server's id of the call.
+        place: the index among our calls; None for a call of the server's own tools.
+        is_custom: True if its argument is free text.
+        is_named: True once its name has arrived.
         said: the pieces of its arguments.
     """
-
-    __slots__ = ("id", "is_custom", "is_named", "number", "place", "said")
 
     def __init__(self, number: Any, own_id: str, place: int | None, *, is_custom: bool) -> None:
         self.number = number
@@ -64,7 +62,7 @@ class _Call:
         self.said: list[str] = []
 
     def is_whole(self) -> bool:
-        """Tell whether its arguments are an object that has ended."""
+        """Return True if its arguments are a complete JSON object."""
         try:
             return isinstance(loads("".join(self.said)), dict)
         except MalformedReply:
@@ -72,24 +70,21 @@ class _Call:
 
 
 class CallPieces:
-    """Find the call that each piece of a stream belongs to.
+    """Finds the call to which each piece of a stream belongs.
 
-    Servers count from 0 or 1, leave the index out, or write 0 for each of several calls; some leave out the ids, some
+    Servers count from 0 or 1, leave the index out, or write 0 for each of several calls. Some leave out the ids, some
     repeat id and name in every piece.
     """
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
-        self._count = 0  # of the calls that are ours
-
-    def __len__(self) -> int:
-        return self._count
+        self._count = 0  # of the calls that the caller answers
 
     def add(self, values: Iterable[Any], path: str) -> tuple[ToolCallDelta, ...]:
-        """Return what the pieces of one event add.
+        """Return the deltas of one event's pieces.
 
         Raises:
-            MalformedReply: one is no piece of a call.
+            MalformedReply: a piece has the wrong type.
         """
         deltas: list[ToolCallDelta] = []
         begun: set[int] = set()
@@ -100,7 +95,7 @@ class CallPieces:
         return tuple(deltas)
 
     def is_named(self) -> bool:
-        """Tell whether every call has a name."""
+        """Return True if every call has a name."""
         return all(call.is_named or call.place is None for call in self._calls)
 
     def _add(self, piece: dict[str, Any], path: str, begun: set[int]) -> ToolCallDelta | None:
@@ -134,7 +129,7 @@ class CallPieces:
         )
 
     def _find(self, number: Any, own_id: str, name: str | None, said: str, begun: set[int]) -> _Call | None:
-        """Return the call that a piece belongs to; None where it begins one.
+        """Return the call to which a piece belongs; None if the piece begins a call.
 
         Another id together with a name begins another call, and so does a name without an id once the call before it
         was begun by the same event, or is whole.
@@ -155,12 +150,12 @@ class CallPieces:
 class ChunkDecoder(Decoder):
     """Read the events of one stream, in order.
 
-    ``[DONE]`` is the end mark; a finish reason says that the model has stopped.
+    ``[DONE]`` is the end mark. A finish reason means that the model has stopped.
 
     Args:
-        options: in what the server differs.
+        options: the server's differences.
         limits: ``json_depth`` bounds each event.
-        request_id: the id from the reply's headers; None takes the one in the stream.
+        request_id: the id from the reply's headers; None takes the id in the stream.
     """
 
     def __init__(
@@ -180,7 +175,7 @@ class ChunkDecoder(Decoder):
         self._kept: dict[str, list[Any]] = {}
 
     def is_whole(self) -> bool:
-        """Tell whether a stream that ends now holds the whole answer."""
+        """Return True if a stream that ends now holds the whole answer."""
         return self.finished or self.done or (self._begun and not self._options.finish_required)
 
     def _read(self, event: SseEvent) -> GenerateChunk | str | None:
@@ -208,7 +203,7 @@ class ChunkDecoder(Decoder):
         if usage is not None:
             self._count(usage, facts)
         about = [value.get(key) for key in REPLY_EXTRA]
-        if about != self._about:  # nearly every event repeats what the first one said
+        if about != self._about:  # nearly every event repeats these facts
             self._about = about
             self._tell(picked(value, REPLY_EXTRA), facts)
         if len(facts) == 1 and "text" in facts:
@@ -216,10 +211,10 @@ class ChunkDecoder(Decoder):
         return GenerateChunk(**facts) if facts else None
 
     def refuse(self, value: Any) -> Any:
-        """Return an event's JSON value, which is none of an answer.
+        """Return a JSON value that is not a part of an answer.
 
         Raises:
-            ApiError: it is an error.
+            ApiError: the value is an error.
         """
         if isinstance(value, dict):
             found = self._request_id or text_or_none(value.get("id"))
@@ -263,7 +258,7 @@ class ChunkDecoder(Decoder):
             self._tell(picked(choice, CHOICE_EXTRA), facts)
 
     def _rest_of(self, message: Any) -> dict[str, Any]:
-        """Return what a whole message, which some servers write where a piece belongs, says beyond all pieces."""
+        """Return what a whole message adds to the pieces; some servers send one instead of the last piece."""
         if type(message) is not dict:
             return {}
         content, said = message.get("content"), self.partial
@@ -274,7 +269,7 @@ class ChunkDecoder(Decoder):
     def _say(self, content: Any, facts: dict[str, Any]) -> None:
         if type(content) is not str:
             if self._options.echo == "content":
-                for piece in thoughts_among(content):
+                for piece in reasoning_parts_of(content):
                     _add_thinking(self._blocks, piece)
             content, refusal, thoughts = read_content(content, "$.choices[0].delta.content")
             self._think(thoughts, facts)
@@ -340,7 +335,7 @@ class ChunkDecoder(Decoder):
                 facts.setdefault("extra", {})[key] = value
 
     def close(self) -> list[GenerateChunk]:
-        """Return what was kept back until the answer was whole.
+        """Return what only the end of the stream completes: blocks of reasoning, and held-back text.
 
         Raises:
             MalformedReply: a tool call has no name.
@@ -369,7 +364,7 @@ class ChunkDecoder(Decoder):
 
 
 def _add_block(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
-    """Join the pieces of one block of ``reasoning_details``, which are those of one index and type."""
+    """Join the pieces of one block of ``reasoning_details``: those with the same index and type."""
     kind = piece.get("type")
     block = next((b for b in reversed(blocks) if b.get("index") == piece.get("index") and b.get("type") == kind), None)
     if block is None or kind == "reasoning.encrypted":  # encrypted blocks arrive whole
@@ -383,10 +378,10 @@ def _add_block(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
 
 
 def _add_thinking(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
-    """Join the pieces of one thought, which follow each other; its last signature is the one."""
+    """Join neighbouring pieces of one ``thinking`` part; its last signature counts."""
     said = piece.get(THINKING)
     said = [{"type": "text", "text": said}] if isinstance(said, str) else said if isinstance(said, list) else []
-    if not blocks or blocks[-1].get("signature"):  # what comes after a signature is another thought
+    if not blocks or blocks[-1].get("signature"):  # a signature ends a part
         blocks.append({"type": THINKING, THINKING: []})
     block = blocks[-1]
     for item in said:
@@ -405,12 +400,12 @@ def _is_words(item: Mapping[str, Any]) -> bool:
 class ChatStream(BodyReader):
     """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
 
-    A server that answers a streaming request with one whole JSON reply is understood too.
+    Some servers answer a streaming request with one whole JSON reply; it is decoded too.
 
     Args:
-        options: in what the server differs.
+        options: the server's differences.
         limits: ``event`` and ``json_depth`` bound each event.
-        request_id: the id from the reply's headers; None takes the one in the stream.
+        request_id: the id from the reply's headers; None takes the id in the stream.
     """
 
     def __init__(

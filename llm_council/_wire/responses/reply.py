@@ -21,23 +21,23 @@ TOKENS = ("input_tokens", "output_tokens")
 """The keys of the tokens, see ``read_usage``."""
 CALL = ("type", "call_id", "name", "arguments", "input", "status")
 _BARREN = ("cancelled", "queued", "in_progress", "incomplete")
-_BETWEEN = "\n\n"  # paragraphs of reasoning
+_PARAGRAPH = "\n\n"  # paragraphs of reasoning
 
 
 def decode_response(
     data: Any, options: ResponsesOptions = DEFAULT, *, request_id: str | None = None
 ) -> GenerateResponse:
-    """Read a whole reply.
+    """Decode a whole reply.
 
     Args:
         data: the reply's JSON value.
-        options: in what the server differs.
-        request_id: the id from the reply's headers; None takes the one in the reply.
+        options: the server's differences.
+        request_id: the id from the reply's headers; None takes the id in the reply.
 
     Returns:
-        The answer as it is. A refusal makes ``content_filter`` the finish reason, and a call ``tool_calls``;
-        ``raw_finish_reason`` is the reason why it is incomplete, else its status. ``extra["response_id"]`` is what
-        ``previous_response_id`` takes where the vendor keeps the exchange.
+        The answer. The finish reason of a refusal is ``content_filter``, of a call ``tool_calls``.
+        ``raw_finish_reason`` is the reason why the reply is incomplete, else its status. ``extra["response_id"]`` is
+        the value for ``previous_response_id``, for exchanges that the vendor keeps.
 
     Raises:
         ApiError: the reply holds an error, or has failed.
@@ -49,13 +49,14 @@ def decode_response(
     if error is not None:
         raise error
     items = read_items(reply)
-    texts, refusals = read_words(items, "output_text", "text"), read_words(items, "refusal", "refusal")
+    texts, refusals = message_texts(items, "output_text", "text"), message_texts(items, "refusal", "refusal")
     refusal = "".join(refusals) or None
     calls = [read_call(item, index, f"$.output[{at}]") for index, (at, item) in enumerate(of_type(items, *CALLS))]
     word, finish = read_finish(reply, called=bool(calls), refused=refusal is not None)
     return GenerateResponse(
         text="".join(texts) if texts else None,
-        reasoning=_BETWEEN.join(part for _, item in of_type(items, "reasoning") for part in thoughts_in(item)) or None,
+        reasoning=_PARAGRAPH.join(part for _, item in of_type(items, "reasoning") for part in reasoning_texts(item))
+        or None,
         reasoning_parts=parts_to_echo(items, options),
         refusal=refusal,
         tool_calls=calls,
@@ -65,7 +66,7 @@ def decode_response(
         finish_reason=finish,
         raw_finish_reason=word,
         request_id=request_id,
-        extra=about(reply, items),
+        extra=reply_extra(reply, items),
         raw=data,
     )
 
@@ -73,9 +74,9 @@ def decode_response(
 def failure_in(
     reply: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
 ) -> ApiError | None:
-    """Return the error that a reply with status 200 holds, or that its status ``"failed"`` stands for; None when none.
+    """Return the error in a reply with HTTP status 200, or of its status ``"failed"``; None if it has none.
 
-    Both come with HTTP status 200; the class is that of the error's own code.
+    The error's own code decides its class.
     """
     if reply.get("error"):
         return error_inside(reply, request_id=request_id, partial=partial)
@@ -86,36 +87,36 @@ def failure_in(
 
 
 def read_items(reply: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the output items of a reply; one that was cancelled, or waits, may have none."""
+    """Return the output items of a reply; a reply that was cancelled or has not ended may have none."""
     output = reply.get("output")
     listed = [] if output is None and reply.get("status") in _BARREN else need_list(output, "$.output")
     return [need_object(item, f"$.output[{index}]") for index, item in enumerate(listed)]
 
 
 def of_type(items: Sequence[dict[str, Any]], *words: str) -> list[tuple[int, dict[str, Any]]]:
-    """Return the items of some types, with their places."""
+    """Return the items of these types, with their indices."""
     return [(index, item) for index, item in enumerate(items) if item.get("type") in words]
 
 
-def read_parts(item: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+def message_parts(item: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
     """Return the parts of an output message."""
     content = item.get("content")
     listed = [] if content is None else need_list(content, f"{path}.content")
     return [need_object(part, f"{path}.content[{index}]") for index, part in enumerate(listed)]
 
 
-def read_words(items: Sequence[dict[str, Any]], word: str, key: str) -> list[str]:
-    """Return the texts of the messages' parts of one type."""
+def message_texts(items: Sequence[dict[str, Any]], word: str, key: str) -> list[str]:
+    """Return the texts of all message parts of one type."""
     return [
         get_text(part, key, f"$.output[{at}].content[{index}]") or ""
         for at, item in of_type(items, "message")
-        for index, part in enumerate(read_parts(item, f"$.output[{at}]"))
+        for index, part in enumerate(message_parts(item, f"$.output[{at}]"))
         if part.get("type") == word
     ]
 
 
-def thoughts_in(item: Mapping[str, Any]) -> list[str]:
-    """Return the readable paragraphs of a reasoning item: its own words where a server shows them, else the summary."""
+def reasoning_texts(item: Mapping[str, Any]) -> list[str]:
+    """Return the paragraphs of a reasoning item: the reasoning itself if the server shows it, else its summary."""
     for key in ("content", "summary"):
         listed = item.get(key)
         found = [part.get("text") for part in listed if isinstance(part, dict)] if isinstance(listed, list) else []
@@ -126,33 +127,33 @@ def thoughts_in(item: Mapping[str, Any]) -> list[str]:
 
 
 def read_call(item: Mapping[str, Any], index: int, path: str) -> ToolCall:
-    """Read a call; its result refers to ``call_id``, not to the item's own ``id``, which is kept beside it."""
+    """Decode a call. Its result refers to ``call_id``; the item's own ``id`` stays in ``extra``."""
     name = get_text(item, "name", path)
     if not name:
         raise malformed(f"{path}.name", "a name", item.get("name"))
     return ToolCall(
         id=call_id(item.get("call_id") or item.get("id"), index),
         name=name,
-        arguments=said_in(item, path),
+        arguments=call_arguments(item, path),
         extra=call_extra(item),
     )
 
 
-def said_in(item: Mapping[str, Any], path: str) -> str:
-    """Return the arguments of a call: JSON text, or the free text of a custom tool's."""
+def call_arguments(item: Mapping[str, Any], path: str) -> str:
+    """Return the arguments of a call: JSON text, or free text for a custom tool."""
     if item.get("type") == "custom_tool_call":
         return get_text(item, "input", path) or ""
     return arguments_text(item.get("arguments"), f"{path}.arguments")
 
 
 def call_extra(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the vendor's own keys of a call, and what tells one of a custom tool."""
+    """Return the vendor's own keys of a call; ``type`` marks the call of a custom tool."""
     extra = {key: value for key, value in item.items() if key not in CALL and value is not None}
     return {**extra, "type": CUSTOM} if item.get("type") == "custom_tool_call" else extra
 
 
 def read_finish(reply: Mapping[str, Any], *, called: bool, refused: bool) -> tuple[str | None, FinishReason | None]:
-    """Return the vendor's word for why the model stopped, and ours."""
+    """Return the finish reason, as the vendor names it and as a ``FinishReason``."""
     status = reply.get("status")
     reason = text_or_none(get_object(reply, "incomplete_details").get("reason")) if status == "incomplete" else None
     word = reason or text_or_none(status)
@@ -163,10 +164,10 @@ def read_finish(reply: Mapping[str, Any], *, called: bool, refused: bool) -> tup
 
 
 def parts_to_echo(items: Sequence[dict[str, Any]], options: ResponsesOptions) -> tuple[ReasoningPart, ...]:
-    """Keep the items that go back unchanged: all that come before the last one that a turn cannot say.
+    """Return the items that must be sent back unchanged, up to the last one that a ``Message`` cannot express.
 
-    A turn says text and calls. It cannot say reasoning, which the vendor refuses without the item that follows it, the
-    vendor's own tools, nor that a message was a remark on the way (``phase``).
+    A ``Message`` holds text and calls. It cannot express reasoning (which the vendor refuses without the item after
+    it), calls of the vendor's own tools, or a message's ``phase`` (a comment before the answer).
     """
     last = -1
     for index, item in enumerate(items):
@@ -176,20 +177,20 @@ def parts_to_echo(items: Sequence[dict[str, Any]], options: ResponsesOptions) ->
     for item in items[: last + 1]:
         text, signature = "", None
         if item.get("type") == "reasoning":
-            text, signature = _BETWEEN.join(thoughts_in(item)), text_or_none(item.get("encrypted_content"))
+            text, signature = _PARAGRAPH.join(reasoning_texts(item)), text_or_none(item.get("encrypted_content"))
         parts.append(ReasoningPart(text=text, signature=signature, vendor=options.vendor, data=item))
     return tuple(parts)
 
 
-def about(reply: Mapping[str, Any], items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a reply says beside its answer."""
+def reply_extra(reply: Mapping[str, Any], items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the facts of a reply beside its answer, for ``extra``."""
     extra = picked(reply, REPLY_EXTRA)
     if text_or_none(reply.get("id")):
         extra["response_id"] = reply["id"]
     notes = [
         note
         for at, item in of_type(items, "message")
-        for part in read_parts(item, f"$.output[{at}]")
+        for part in message_parts(item, f"$.output[{at}]")
         if isinstance(part.get("annotations"), list)
         for note in part["annotations"]
     ]

@@ -34,17 +34,17 @@ _MERGED = ("text", "reasoning")  # objects that a request's ``extra`` adds to, a
 @strict_init
 @attrs.frozen(kw_only=True)
 class ResponsesOptions:
-    """In what one model or server of the dialect differs from another; profiles fill it.
+    """The differences between models and servers of the dialect; profiles fill them in.
 
     Attributes:
-        vendor: whose reasoning items these are; only items of the same vendor are sent back.
-        system_role: the role word of system and developer turns that do not stand at the beginning.
-        store: whether the vendor may keep the exchange; None leaves the word out, for servers that do not know it.
-        reasons: the model reasons where nothing is said about it. With ``store`` False its reasoning is asked for in
-            encrypted form, since it cannot be sent back otherwise.
-        effort: send the word of effort; False for servers that take none.
-        summary: how readable reasoning comes: ``"auto"``, ``"concise"`` or ``"detailed"``; None asks for none.
-        body: keys of one's own that every request carries; the request's own win.
+        vendor: the vendor of the reasoning items; only items of the same vendor are sent back.
+        system_role: the role of system and developer turns after the beginning.
+        store: True lets the vendor keep the exchange; None leaves the field out, for servers that do not know it.
+        reasons: the model reasons by default. With ``store`` False its reasoning is requested in encrypted form, since
+            it cannot be sent back otherwise.
+        effort: send the effort; False for servers that take none.
+        summary: the summary of reasoning to request: ``"auto"``, ``"concise"``, ``"detailed"``, or None for none.
+        body: further keys of every request; a request's ``extra`` overrides them.
     """
 
     vendor: str = "openai"
@@ -57,7 +57,7 @@ class ResponsesOptions:
 
 
 DEFAULT = ResponsesOptions()
-"""What every server of the dialect takes."""
+"""Options that every server of the dialect accepts."""
 
 
 def encode_request(
@@ -67,17 +67,17 @@ def encode_request(
     model: str | None = None,
     stream: bool | None = None,
 ) -> dict[str, Any]:
-    """Write a request as the dialect takes it. What the request leaves out is left out.
+    """Encode a request. Fields that the request leaves out are left out.
 
-    System and developer turns at the beginning become ``instructions``, and fewer than 16 tokens 16. Stop texts and
-    cache marks have no place here; a prefix that repeats is cached without them. ``extra`` adds to ``text`` and
-    ``reasoning``, and replaces everything else.
+    System and developer turns at the beginning become ``instructions``; a limit under 16 tokens becomes 16. The dialect
+    has no stop texts and no cache marks; repeated prefixes are cached without marks. ``extra`` is merged into ``text``
+    and ``reasoning``, and replaces every other field.
 
     Args:
-        request: what is asked; ``fitting.fit`` has made it fit the model.
-        options: in what the server differs.
-        model: the model's name, for a request that has none or another one.
-        stream: whether to ask for a stream; None takes ``request.stream``.
+        request: the request, already fitted to the model.
+        options: the server's differences.
+        model: the model's name; None takes ``request.model``.
+        stream: True requests a stream; None takes ``request.stream``.
 
     Raises:
         InvalidOption: a tool's result without ``tool_call_id``, or nothing but empty turns.
@@ -117,8 +117,8 @@ def _is_text(content: str | tuple[Part, ...]) -> bool:
 
 
 def _encode_turns(turns: Sequence[Message], options: ResponsesOptions) -> tuple[str, str | list[Item]]:
-    """Return the instructions at the beginning of a conversation, and the rest of it, which is never empty."""
-    custom = _custom_calls(turns, options)
+    """Return the instructions at the beginning of a conversation, and its other turns, which are never empty."""
+    custom = {call.id for turn in turns for call in turn.tool_calls if call.extra.get("type") == CUSTOM}
     written = [(turn, items) for turn in turns if (items := _encode_turn(turn, options, custom))]
     said: list[str] = []
     for turn, _ in written[:-1]:
@@ -131,15 +131,6 @@ def _encode_turns(turns: Sequence[Message], options: ResponsesOptions) -> tuple[
     if len(items) == 1 and items[0].get("role") == Role.USER and isinstance(items[0]["content"], str):
         return "\n\n".join(said), items[0]["content"]
     return "\n\n".join(said), items
-
-
-def _custom_calls(turns: Sequence[Message], options: ResponsesOptions) -> set[Any]:
-    """Return the ids of the calls of custom tools, whose results have a type of their own."""
-    found: set[Any] = set()
-    for turn in turns:
-        found.update(call.id for call in turn.tool_calls if call.extra.get("type") == CUSTOM)
-        found.update(item.get("call_id") for item in _echoed(turn, options) if item.get("type") == "custom_tool_call")
-    return found
 
 
 def _encode_turn(turn: Message, options: ResponsesOptions, custom: Collection[Any]) -> list[Item]:
@@ -170,14 +161,14 @@ def _encode_turn(turn: Message, options: ResponsesOptions, custom: Collection[An
 
 
 def _echoed(turn: Message, options: ResponsesOptions) -> list[Item]:
-    """Return the output items that the vendor wants back unchanged; nulls, which it writes, it does not take."""
+    """Return the output items that go back unchanged, but without nulls: the vendor sends nulls and refuses them."""
     parts = () if isinstance(turn.content, str) else turn.content
     found = [part.data for part in parts if isinstance(part, ReasoningPart) and part.vendor == options.vendor]
     return [{key: value for key, value in item.items() if value is not None} for item in found if item is not None]
 
 
 def text_in(item: Mapping[str, Any]) -> str:
-    """Return the text of an output message, as far as it can be read."""
+    """Return the text of an output message; malformed parts are skipped."""
     content = item.get("content") if item.get("type") == "message" else None
     parts = [part for part in content if isinstance(part, Mapping)] if isinstance(content, list | tuple) else []
     texts = [part.get("text") for part in parts if part.get("type") == "output_text"]
@@ -209,7 +200,7 @@ def _encode_call(call: ToolCall, *, beside: bool) -> Item:
 
 
 def encode_tool(tool: Tool) -> dict[str, Any]:
-    """Write a tool; null leaves it to the vendor whether its schema is enforced."""
+    """Encode a tool. ``strict: null`` lets the vendor decide whether to enforce the schema."""
     written: dict[str, Any] = {
         "type": "function",
         "name": tool.name,
@@ -222,7 +213,7 @@ def encode_tool(tool: Tool) -> dict[str, Any]:
 
 
 def encode_choice(choice: str | None) -> str | dict[str, Any] | None:
-    """Write whether and which tool must be called."""
+    """Encode ``tool_choice``: a mode, or the tool to call."""
     if choice is None or choice in ("auto", "none", "required"):
         return choice
     return {"type": "function", "name": choice}
@@ -233,7 +224,7 @@ def _encode_format(request: GenerateRequest) -> dict[str, Any] | None:
     if wanted is not None:
         name = _NAME.sub("_", wanted.name)[:64] or "output"
         return {"type": "json_schema", "name": name, "schema": dict(wanted.json_schema), "strict": wanted.strict}
-    given = request.response_format  # as the chat APIs write it
+    given = request.response_format  # in the shape of the chat APIs, which nest the schema under json_schema
     inner = None if given is None else given.get("json_schema")
     if isinstance(inner, Mapping):
         return {"type": "json_schema", **inner}
@@ -249,6 +240,6 @@ def _encode_reasoning(request: GenerateRequest, options: ResponsesOptions) -> di
 
 
 def thinks(config: ReasoningConfig | None, options: ResponsesOptions) -> bool:
-    """Tell whether a model that is asked so reasons."""
+    """Return True if the model reasons with this configuration."""
     effort = None if config is None or not options.effort else config.effort
     return options.reasons if effort is None else effort is not Effort.NONE

@@ -1,4 +1,7 @@
-"""Streams of OpenAI's Responses dialect: named events about items of the output, and at the end the whole reply."""
+"""Streams of OpenAI's Responses dialect: named events about output items, and at the end the whole reply.
+
+Event names and fields are those of the API reference, "Streaming events".
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from llm_council._wire.payloads import get_text, loads, malformed, need_object, 
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.responses.reply import (
     TOKENS,
-    about,
+    call_arguments,
     call_extra,
     decode_response,
     failure_in,
+    message_parts,
+    message_texts,
     of_type,
     parts_to_echo,
     read_finish,
     read_items,
-    read_parts,
-    read_words,
-    said_in,
-    thoughts_in,
+    reasoning_texts,
+    reply_extra,
 )
 from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
 from llm_council._wire.sse import SseEvent, SseSplitter
@@ -34,21 +37,19 @@ __all__ = ["EventDecoder", "ResponseStream"]
 
 _LIMITS = Limits()
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
-_THOUGHTS = ("summary", "content")  # of an item, the kind that comes first is read
+_THOUGHTS = ("summary", "content")  # kinds of reasoning; only the kind that arrives first is read from an item
 
 Facts = dict[str, Any]
 
 
 class _Item:
-    """An item of the output that is arriving.
+    """An output item that is arriving.
 
     Attributes:
-        said: the pieces so far, by kind (``text``, ``refusal``, ``summary``, ``content``, ``arguments``) and place.
-        call: which of our tool calls it is; None for other items.
-        thoughts: the kind of reasoning that is read of it.
+        said: the pieces so far, by kind (``text``, ``refusal``, ``summary``, ``content``, ``arguments``) and index.
+        call: the index of its tool call; None for other items.
+        thoughts: the kind of reasoning that is read from it, ``summary`` or ``content``.
     """
-
-    __slots__ = ("call", "said", "thoughts")
 
     def __init__(self) -> None:
         self.said: dict[tuple[str, int], list[str]] = {}
@@ -59,12 +60,13 @@ class _Item:
 class EventDecoder(Decoder):
     """Read the events of one stream, in order.
 
-    The event with the whole reply is the end mark. What it, or the end of an item, says and no piece did is added.
+    The event with the whole reply is the end mark. Texts that arrived in no piece are taken from the end of their item
+    or from the whole reply: some servers leave pieces out.
 
     Args:
-        options: in what the server differs.
+        options: the server's differences.
         limits: ``json_depth`` bounds each event.
-        request_id: the id from the reply's headers; None takes the reply's own.
+        request_id: the id from the reply's headers; None takes the id in the reply.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class EventDecoder(Decoder):
         self._by_index: dict[int, _Item] = {}
         self._by_id: dict[str, _Item] = {}
         self._latest = _Item()
-        self._called: list[str] = []  # the ids of the calls, by our own index
+        self._called: list[str] = []  # the ids of the calls, by index
         self._refused = False
         self._thought = False
         self._by_type: dict[str, Callable[[dict[str, Any], Facts], None]] = {
@@ -96,7 +98,7 @@ class EventDecoder(Decoder):
 
     def _read(self, event: SseEvent) -> GenerateChunk | None:
         data = event.data
-        if len(data) < 20 and data.strip() == "[DONE]":  # OpenRouter ends its streams so
+        if len(data) < 20 and data.strip() == "[DONE]":  # OpenRouter ends its streams with it
             self.done = True
             return None
         value = need_object(loads(data, self._limits), "$")
@@ -107,7 +109,7 @@ class EventDecoder(Decoder):
         facts: Facts = {}
         if word in _ENDS:
             reply = need_object(value.get("response"), "$.response")
-            told = reply.get("status") is not None  # else the event's own name says it
+            told = reply.get("status") is not None  # else the event's name is the status
             self._end(reply if told else {**reply, "status": word.removeprefix("response.")}, facts)
         else:
             read = self._by_type.get(word)
@@ -116,7 +118,7 @@ class EventDecoder(Decoder):
         return GenerateChunk(**facts) if facts else None
 
     def _fail(self, value: dict[str, Any]) -> None:
-        """Raise the error that an event is, nested as recorded or flat as specified."""
+        """Raise the error of an event: flat as the API reference says, or nested as servers send it."""
         inner = value.get("error")
         if not inner:
             inner = {key: value.get(key) for key in ("message", "code", "param")}
@@ -125,10 +127,10 @@ class EventDecoder(Decoder):
             raise error
 
     def refuse(self, value: Any) -> Any:
-        """Return a JSON value that is no event.
+        """Return a JSON value that is not an event.
 
         Raises:
-            ApiError: it is an error.
+            ApiError: the value is an error.
         """
         if isinstance(value, dict) and (value.get("error") or value.get("type") == "error"):
             self._fail(value)
@@ -152,7 +154,7 @@ class EventDecoder(Decoder):
     # Items
 
     def _item(self, value: dict[str, Any], item: dict[str, Any] | None = None, *, begins: bool = False) -> _Item:
-        """Return the item that an event is about; some servers leave its place out, others change its id."""
+        """Return the item of an event. Some servers leave its index out, others change its id during the stream."""
         index, own = value.get("output_index"), value.get("item_id")
         if own is None and item is not None:
             own = item.get("id")
@@ -177,7 +179,7 @@ class EventDecoder(Decoder):
             self._call(known, item, facts)
 
     def _call(self, known: _Item, item: dict[str, Any], facts: Facts) -> None:
-        """Begin a call, and say the arguments that have come."""
+        """Begin a call, and add the arguments that have arrived."""
         if known.call is None:
             name = get_text(item, "name", "$.item")
             if not name:
@@ -188,7 +190,7 @@ class EventDecoder(Decoder):
             early = "".join(known.said.get(("arguments", 0), ()))
             begun = ToolCallDelta(index=known.call, id=own, name=name, arguments=early, extra=call_extra(item))
             facts["tool_calls"] = (*facts.get("tool_calls", ()), begun)
-        self._catch_up(known, "arguments", 0, said_in(item, "$.item"), facts)
+        self._catch_up(known, "arguments", 0, call_arguments(item, "$.item"), facts)
 
     def _close(self, value: dict[str, Any], facts: Facts) -> None:
         item = need_object(value.get("item"), "$.item")
@@ -197,7 +199,7 @@ class EventDecoder(Decoder):
         if word in CALLS:
             self._call(known, item, facts)
         elif word == "message":
-            for index, part in enumerate(read_parts(item, "$.item")):
+            for index, part in enumerate(message_parts(item, "$.item")):
                 self._finish_part(known, index, part, facts)
         elif word == "reasoning":
             kind = known.thoughts or ("content" if item.get("content") else "summary")
@@ -212,7 +214,7 @@ class EventDecoder(Decoder):
         elif part.get("type") == "refusal":
             self._catch_up(known, "refusal", index, get_text(part, "refusal", "$.part") or "", facts)
 
-    # Words
+    # Texts
 
     def _add(self, kind: str, key: str, value: dict[str, Any], facts: Facts) -> None:
         words = get_text(value, "delta", "$")
@@ -220,7 +222,7 @@ class EventDecoder(Decoder):
             self._say(self._item(value), kind, _place(value, key), words, facts)
 
     def _catch_up(self, item: _Item, kind: str, index: int, whole: str, facts: Facts) -> None:
-        """Say the end of a text whose beginning was said."""
+        """Add the part of a text that no piece has brought."""
         so_far = "".join(item.said.get((kind, index), ()))
         if len(whole) > len(so_far) and whole.startswith(so_far):
             self._say(item, kind, index, whole[len(so_far) :], facts)
@@ -264,27 +266,27 @@ class EventDecoder(Decoder):
             "usage": read_usage(reply.get("usage"), *TOKENS),
             "cost": read_cost(reply.get("usage")),
             "reasoning_parts": parts_to_echo(items, self._options) or None,
-            "extra": about(reply, items) or None,
+            "extra": reply_extra(reply, items) or None,
         }
         facts.update((key, fact) for key, fact in told.items() if fact is not None)
 
     def _catch_up_all(self, items: list[dict[str, Any]], facts: Facts) -> None:
-        """Say what stands in the whole reply alone."""
-        text, said = "".join(read_words(items, "output_text", "text")), self.partial
+        """Add the texts that only the whole reply holds."""
+        text, said = "".join(message_texts(items, "output_text", "text")), self.partial
         if len(text) > len(said) and text.startswith(said):
             self._say(_Item(), "text", 0, text[len(said) :], facts)
         if not self._refused:
-            for words in read_words(items, "refusal", "refusal"):
+            for words in message_texts(items, "refusal", "refusal"):
                 self._say(_Item(), "refusal", 0, words, facts)
         if not self._thought:
             for _, item in of_type(items, "reasoning"):
-                for words in thoughts_in(item):
+                for words in reasoning_texts(item):
                     self._say(_Item(), "content", 0, words, facts)
         calls = of_type(items, *CALLS)
         for at, item in calls[: len(self._called)]:
             known = self._by_index.get(at)
             if known is not None and known.call is not None:
-                self._catch_up(known, "arguments", 0, said_in(item, "$.item"), facts)
+                self._catch_up(known, "arguments", 0, call_arguments(item, "$.item"), facts)
         for _, item in calls[len(self._called) :]:
             self._call(_Item(), item, facts)
 
@@ -297,12 +299,12 @@ def _place(value: dict[str, Any], key: str) -> int:
 class ResponseStream(BodyReader):
     """Read the body of a stream as it arrives: bytes in, pieces of the answer out.
 
-    A server that answers a streaming request with one whole JSON reply is understood too.
+    Some servers answer a streaming request with one whole JSON reply; it is decoded too.
 
     Args:
-        options: in what the server differs.
+        options: the server's differences.
         limits: ``event`` and ``json_depth`` bound each event.
-        request_id: the id from the reply's headers; None takes the reply's own.
+        request_id: the id from the reply's headers; None takes the id in the reply.
     """
 
     def __init__(

@@ -143,12 +143,12 @@ class CommandLineProvider(ProviderAdapter):
                 yield piece
 
     async def _pieces(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
-        listener = prompted_tools.Listener(request, self._limits)
+        parser = prompted_tools.CallParser(request, self._limits)
         async with aclosing(self._raw_pieces(request, live=live)) as pieces:
             async for piece in pieces:
-                for found in listener.feed(piece):
+                for found in parser.feed(piece):
                     yield found
-        for found in listener.finish():
+        for found in parser.finish():
             yield found
 
     async def _raw_pieces(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
@@ -213,13 +213,13 @@ class CommandLineProvider(ProviderAdapter):
             reason = f"{self.PROGRAM} has no option for it"
             dropped = Adjustment(field="max_tokens", action="dropped", asked=fitted.max_tokens, reason=reason)
             fitted, adjustments = attrs.evolve(fitted, max_tokens=None), (*adjustments, dropped)
-        fitted, spoken = prompted_tools.said(fitted)
+        fitted, spoken = prompted_tools.describe_tools(fitted)
         model = fitted.model or self.default_model
         return (fitted if fitted.model == model else copy_with(fitted, model=model)), adjustments + spoken
 
     def _abilities(self, request: GenerateRequest) -> ProviderCapabilities:
         """Return the capabilities for this request: an answer bound to a schema could not call tools in its text."""
-        if request.structured_output is None or not prompted_tools.offered(request):
+        if request.structured_output is None or not prompted_tools.callable_tools(request):
             return self.capabilities
         return attrs.evolve(self.capabilities, structured_output=False)
 

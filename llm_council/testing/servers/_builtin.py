@@ -374,7 +374,7 @@ class _Replicate(_Mirrored):
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Encode the events of a stream."""
-        return replicate.encode_events(prompted_tools.spoken(response))
+        return replicate.encode_events(prompted_tools.calls_as_text(response))
 
     def frame(self, event: Any) -> bytes:
         """Frame one event; an error is an event with the name ``error``."""
@@ -401,7 +401,7 @@ class _Replicate(_Mirrored):
 
 def _prediction(response: GenerateResponse, **facts: Any) -> dict[str, Any]:
     """Encode a prediction with the fields that the vendor sends beside the answer."""
-    encoded = replicate.encode_response(prompted_tools.spoken(response), **facts)
+    encoded = replicate.encode_response(prompted_tools.calls_as_text(response), **facts)
     own = f"https://replicate.invalid/v1/predictions/{response.request_id}"
     urls = {"get": own, "cancel": f"{own}/cancel", "web": own, **encoded["urls"]}
     return {**_PREDICTION_FIELDS, **encoded, "urls": urls}
