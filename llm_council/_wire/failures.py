@@ -51,9 +51,9 @@ __all__ = [
 ]
 
 KEPT = 64 * 1024
-"""Bytes of a refusal's body that are read and kept."""
+"""The most bytes of an error body that are read and stored."""
 
-# RFC 9110, section 10.2.3 knows whole seconds; vendors send fractions, and proxies send anything.
+# RFC 9110, section 10.2.3 allows whole seconds only; vendors send fractions, and proxies send anything.
 _SECONDS = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _ENDLESS = frozenset({"inf", "+inf", "infinity", "+infinity"})
 # A code of a 409 that names a lock, such as "lock_timeout" or "ResourceLocked"; not "blocked" and not "clock".
@@ -72,7 +72,7 @@ REQUEST_ID_HEADERS = (
 
 
 class DecodeError(Protocol):
-    """What reads the reply to a refused request: every dialect's ``decode_error`` is one."""
+    """Decodes the reply to a refused request; every dialect's ``decode_error`` has this signature."""
 
     def __call__(
         self,
@@ -83,19 +83,19 @@ class DecodeError(Protocol):
         now: float | None = None,
         request_id: str | None = None,
     ) -> ProviderError:
-        """Return the error that a refusal is, whatever its body holds; never raise one.
+        """Return the error of a refused request, whatever its body holds. Never raises.
 
         Args:
             status: the HTTP status, 400 or more.
-            headers: the reply's, in any case.
-            body: the reply's, cut at will.
+            headers: the reply's headers, in upper or lower case.
+            body: the reply's body; it may be cut.
             now: Unix seconds, see ``retry_after``.
-            request_id: the id of the request, where the caller knows it already.
+            request_id: the id of the request, if the caller knows it.
         """
 
 
 def text_of(body: bytes | str) -> str:
-    """Return the text of a refusal's body, ``KEPT`` bytes at most; what is no UTF-8 is replaced."""
+    """Return the text of an error body, at most ``KEPT`` bytes; bytes that are not UTF-8 become U+FFFD."""
     return body if isinstance(body, str) else bytes(body[:KEPT]).decode("utf-8", "replace")
 
 
@@ -105,7 +105,7 @@ def lowered(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def seconds(word: str) -> float | None:
-    """Return a header's number of seconds; of several, which proxies add, the most; None for anything else."""
+    """Return a header's seconds; None if it is no number. A proxy may add a second value: the largest counts."""
     words = [part.strip().lower() for part in word.split(",")]
     if not all(part in _ENDLESS or _SECONDS.fullmatch(part) for part in words):
         return None
@@ -124,13 +124,13 @@ def _moment(word: str | None) -> float | None:
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Return the seconds that a vendor asks us to wait; None when it does not, or asks for nonsense.
+    """Return the seconds to wait that a vendor asks for; None if it asks for none, or the value is invalid.
 
-    ``retry-after-ms`` wins over ``retry-after``, as in the vendors' own clients. A date counts from the reply's own
-    ``Date``, so that a wrong clock here does no harm. An infinite wish is kept: it says that waiting is useless.
+    ``retry-after-ms`` wins over ``retry-after``, as in the vendors' own clients. A date is compared with the reply's
+    ``Date`` header, so that a wrong local clock does no harm. Infinity is returned: it means that waiting is useless.
 
     Args:
-        headers: the reply's, with lower-case names.
+        headers: the reply's headers, with lower-case names.
         now: Unix seconds, for a date in a reply that has no ``Date``.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
@@ -152,7 +152,7 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the vendor's id of a request from the reply's headers, which have lower-case names."""
     found = next((headers[name] for name in REQUEST_ID_HEADERS if headers.get(name)), None)
-    return None if found is None else clean(found, limit=256)  # a server may repeat a key in any header
+    return None if found is None else clean(found, limit=256)  # a server may echo an API key in any header
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:
@@ -162,12 +162,12 @@ def should_retry(headers: Mapping[str, str]) -> bool | None:
 
 @attrs.frozen
 class TextRow:
-    """A text that refines a rejected request, for a dialect that has no code for the case.
+    """A text that refines the class of a rejected request, for a dialect without a code for the case.
 
     Attributes:
         cls: the class of an error whose message matches.
-        pattern: searched for in the message.
-        code: the code that must accompany the message; None takes any.
+        pattern: the pattern to search for in the message.
+        code: the code that must accompany the message; None accepts any.
     """
 
     cls: type[ApiError]
@@ -177,16 +177,16 @@ class TextRow:
 
 @attrs.frozen(kw_only=True)
 class Rows:
-    """What a vendor adds to the shared tables; its own rows win.
+    """A vendor's additions to the shared tables; they win over the shared rows.
 
     Attributes:
         codes: machine codes that decide the class whatever the status is, as ``code_rows`` builds them.
-        types: broader words, which decide where there is no status.
+        types: broader codes, which decide if there is no status.
         texts: texts that refine a rejected request.
-        texts_decide: the texts decide where no code does, for programs that report failures in sentences alone. A
-            status is then overruled by the classes that no repetition cures; the others count where there is none.
-        statuses: for an error inside a reply with status 200, the status that a code stands for where it is not the
-            usual one of its class.
+        texts_decide: texts decide if no code does, for programs that report failures in sentences alone. Against a
+            status only texts of a class that is not retryable count; without a status all texts count.
+        statuses: the status of a code, for an error inside a reply with status 200, if it differs from the usual
+            status of its class.
     """
 
     codes: Mapping[str, type[ApiError]] = attrs.field(factory=dict)
@@ -201,14 +201,14 @@ NO_ROWS = Rows()
 
 @attrs.frozen(kw_only=True)
 class Classified:
-    """What status, codes and headers say of a refusal.
+    """The meaning of a refusal's status, codes and headers.
 
     Attributes:
-        cls: the class of the error; ``ServerFailed`` where nothing names one.
-        is_known: a code, a status or a text names the class.
-        status: the HTTP status; where the reply had none, the one that the error stands for.
-        retryable: whether another try may succeed.
-        retry_after: seconds that the vendor asks us to wait; None when it does not.
+        cls: the class of the error; ``ServerFailed`` if nothing names one.
+        is_known: True if a code, a status or a text names the class.
+        status: the HTTP status; without one, the usual status of the class.
+        retryable: True if another try may succeed.
+        retry_after: the seconds to wait that the vendor asks for, if any.
         request_id: the vendor's id of the request.
     """
 
@@ -225,7 +225,7 @@ def _squashed(word: str) -> str:
 
 
 def code_rows(rows: Mapping[type[ApiError], str]) -> dict[str, type[ApiError]]:
-    """Return the codes of each class, given as words between spaces, as a table; case and punctuation do not count."""
+    """Return a table from code to class; codes are separated by spaces, and case and punctuation are ignored."""
     return {_squashed(word): cls for cls, words in rows.items() for word in words.split()}
 
 
@@ -251,7 +251,7 @@ _CODES = code_rows(
     }
 )
 
-# Broader words, which vendors also write beside a status that says more: asked when there is none.
+# Broader codes, which vendors also send beside a more telling status: they count only without a status.
 _TYPES = code_rows(
     {
         ServerFailed: "server_error server internal_server_error internal_error api_error service_unavailable"
@@ -288,16 +288,16 @@ _STANDS_FOR: dict[type[ApiError], int] = {
     RequestRejected: 400,
     ServerFailed: 500,
 }
-_FINAL = frozenset({501, 505, 510, 511})  # server errors that no repetition cures
+_FINAL = frozenset({501, 505, 510, 511})  # server errors that a retry cannot cure
 
 
 def names_failure(word: str, rows: Rows = NO_ROWS, *, broadly: bool = False) -> bool:
-    """Return True for a machine code that decides the class of an error whatever the status is.
+    """Return True for a machine code that decides the class of an error, whatever its status.
 
     Args:
         word: the code.
-        rows: what the vendor adds to the shared tables.
-        broadly: count the broader types too, which decide only where there is no status.
+        rows: the vendor's additions to the shared tables.
+        broadly: accept the broader types too, which decide only without a status.
     """
     return _by_code([word], rows) is not None or (broadly and _by_type([word], rows) is not None)
 
@@ -338,19 +338,19 @@ def classify(
     delay: float | None = None,
     now: float | None = None,
 ) -> Classified:
-    """Return what a refusal is.
+    """Classify a refusal.
 
-    The vendor's code decides the class, then the status; where there is neither, the broader type. A rejected request
-    is refined by its parameter and by the vendor's texts.
+    The vendor's code decides the class, else the status, else the broader type. The class of a rejected request is
+    refined by the parameter at fault and by the vendor's texts.
 
     Args:
-        status: the HTTP status, or one written in the body; None when there is none.
+        status: the HTTP status, or a status in the body; None if there is none.
         codes: the vendor's machine codes and types, the most specific first.
-        param: the parameter of the request that the vendor names.
+        param: the request's parameter at fault, if the vendor names one.
         message: the vendor's message, for dialects without codes.
-        headers: the reply's, with lower-case names.
-        rows: what the vendor adds to the shared tables.
-        delay: seconds that the body asks us to wait; used where the headers ask for nothing.
+        headers: the reply's headers, with lower-case names.
+        rows: the vendor's additions to the shared tables.
+        delay: seconds to wait that the body asks for; used if the headers name none.
         now: Unix seconds, see ``retry_after``.
     """
     headers = headers or {}
@@ -378,7 +378,9 @@ def _class_of(
 ) -> type[ApiError] | None:
     """Return the class of a refusal; None where neither a code, a status nor a text names one."""
     cls = _by_code(codes, rows)
-    if cls is RateLimited and status == 413:  # Groq's code for more than a minute's tokens at once
+    if (
+        cls is RateLimited and status == 413
+    ):  # Groq sends this code with 413 for one request over the limit of tokens per minute
         cls = None
     if cls is None and rows.texts_decide:
         usable = [row for row in rows.texts if status is None or not row.cls.RETRYABLE]
@@ -392,7 +394,7 @@ def _class_of(
 
 
 def _refined(status: int | None, codes: Sequence[str], param: str | None, message: str, rows: Rows) -> type[ApiError]:
-    # vLLM's and Ollama's type for an unknown model, and vLLM's parameter; their unknown routes have no such envelope.
+    # vLLM and Ollama send this type for an unknown model, vLLM the parameter too. Their unknown routes send neither.
     if status == 404 and (_by_type(codes, rows) is ModelNotFound or param == "model"):
         return ModelNotFound
     if not message.startswith("<"):
@@ -404,18 +406,18 @@ def _refined(status: int | None, codes: Sequence[str], param: str | None, messag
 
 def _is_retryable(cls: type[ApiError], status: int | None, codes: Sequence[str], headers: Mapping[str, str]) -> bool:
     wish = should_retry(headers)
-    if wish is not None and cls is not OutOfCredit:  # no wait fills an account
+    if wish is not None and cls is not OutOfCredit:  # waiting does not refill an account
         return wish
     if cls is ServerFailed and status in _FINAL:
         return False
     if cls is RequestRejected and status == 409:
-        # A lost race for a lock where the code says so; else two requests contradict each other for good.
+        # A conflict is temporary only if its code names a lock; two contradicting requests stay contradicting.
         return any(_LOCK.search(word) for word in codes)
     return cls.RETRYABLE or (cls is RequestRejected and status == 425)
 
 
 def looks_like_html(text: str) -> bool:
-    """Return True for a web page, which a proxy sends and a vendor never does."""
+    """Return True for a web page: a proxy sends one, a vendor does not."""
     beginning = text[:1024].lstrip("\ufeff \t\r\n").lower()
     return beginning.startswith(("<!doctype", "<html", "<head", "<body", "<?xml", "<h1", "<title", "<center"))
 
@@ -433,19 +435,19 @@ def failure(
     now: float | None = None,
     **facts: Any,
 ) -> ApiError:
-    """Build the error of a refusal, as ``classify`` reads it.
+    """Build the error of a refusal, with the class that ``classify`` gives it.
 
     Args:
-        message: the vendor's own words; empty or a web page, the status stands for them.
-        status: the HTTP status; None takes the one that the error stands for.
-        code: the vendor's machine code, for people.
-        codes: all its codes, the most specific first; none takes ``code``.
+        message: the vendor's message; for an empty text or a web page the status's name is used.
+        status: the HTTP status; None takes the usual status of the class.
+        code: the vendor's machine code, shown in the message.
+        codes: all its codes, the most specific first; empty takes ``code``.
         param: see ``classify``.
-        headers: the reply's, with lower-case names.
+        headers: the reply's headers, with lower-case names.
         rows: see ``classify``.
         delay: see ``classify``.
         now: Unix seconds, see ``retry_after``.
-        **facts: further facts of the error; a ``request_id`` wins over that of the headers.
+        **facts: further facts of the error; a ``request_id`` wins over the header's.
     """
     if not codes and code:
         codes = (code,)

@@ -1,4 +1,4 @@
-"""Strict JSON in, compact JSON out, and reading what came in without a ``KeyError``."""
+"""Decode strict JSON, encode compact JSON, and read decoded values with errors that name their path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 _LIMITS = Limits()
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_BEGINNING = 80  # characters of a foreign body that a message shows
+_BEGINNING = 80  # characters of an unexpected body that a message shows
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -48,14 +48,14 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite
 
 
 def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_type: str | None = None) -> Any:
-    """Read JSON strictly: UTF-8, finite numbers, bounded nesting; a byte order mark is dropped.
+    """Decode JSON strictly: UTF-8, finite numbers, bounded nesting. A byte order mark is dropped.
 
-    Half surrogate pairs, which no file or socket can carry, become U+FFFD.
+    Lone surrogates, which UTF-8 cannot encode, become U+FFFD.
 
     Args:
         data: the whole text.
-        limits: ``json_depth`` is what counts here.
-        content_type: what the server called it, for the message.
+        limits: ``json_depth`` bounds the nesting.
+        content_type: the reply's content type, for the message.
 
     Raises:
         MalformedReply: the text is not such JSON; the message shows its first 80 characters.
@@ -70,11 +70,11 @@ def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_ty
         raise MalformedReply(f"the reply is not UTF-8: {error.reason} at byte {error.start}", path="$") from None
     except ValueError as error:  # JSONDecodeError, and int()'s refusal of endless digits
         raise MalformedReply(_not_json(text, error, content_type), path="$") from None
-    # Brackets are counted first: a walk through every reply would cost more than reading it.
-    if text.count("[") + text.count("{") > limits.json_depth and _deeper(value, limits.json_depth):
+    # Counting brackets first avoids a walk through every reply, which costs more than decoding it.
+    if text.count("[") + text.count("{") > limits.json_depth and _is_deeper(value, limits.json_depth):
         raise MalformedReply(f"the reply's JSON is nested deeper than {limits.json_depth} levels", path="$")
     if "\\u" in text and _SURROGATE.search(text):
-        value = _mended(value)
+        value = _replace_surrogates(value)
     return value
 
 
@@ -96,10 +96,10 @@ def _not_json(text: str, error: ValueError, content_type: str | None) -> str:
 
 
 def refuse_page(beginning: bytes, content_type: str) -> bool:
-    """Refuse a stream that begins as a web page does, whatever it is called.
+    """Refuse a stream that begins as a web page, whatever its content type.
 
     Returns:
-        Whether the beginning is still to come.
+        True if the first visible character has not arrived yet.
 
     Raises:
         MalformedReply: the message shows the content type and the first 80 characters.
@@ -113,7 +113,7 @@ def refuse_page(beginning: bytes, content_type: str) -> bool:
     return not text
 
 
-def _deeper(value: Any, limit: int) -> bool:
+def _is_deeper(value: Any, limit: int) -> bool:
     level, depth = [value], 0
     while level:
         depth += 1
@@ -130,7 +130,7 @@ def _deeper(value: Any, limit: int) -> bool:
 
 
 def well_formed(text: str) -> str:
-    """Return the text with every half surrogate pair replaced by U+FFFD; two halves side by side become one."""
+    """Return the text with lone surrogates replaced by U+FFFD; two halves of a pair become one character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -138,18 +138,18 @@ def well_formed(text: str) -> str:
     return text
 
 
-def _mended(value: Any) -> Any:
+def _replace_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return well_formed(value)
     if isinstance(value, list):
-        return [_mended(item) for item in value]
+        return [_replace_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {well_formed(key): _mended(item) for key, item in value.items()}
+        return {well_formed(key): _replace_surrogates(item) for key, item in value.items()}
     return value
 
 
 def dumps(value: Any, *, sort: bool = False) -> bytes:
-    """Write compact UTF-8 JSON; ``sort`` orders the keys, so that equal values give equal bytes.
+    """Encode compact UTF-8 JSON. ``sort`` orders the keys, so that equal values give equal bytes.
 
     Raises:
         InvalidOption: the value holds something that JSON cannot carry.
@@ -170,7 +170,7 @@ def _plain(value: object) -> Any:
 
 
 def kind(value: object) -> str:
-    """Name a JSON value's type for people."""
+    """Return a JSON value's type as a phrase for messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -202,18 +202,18 @@ def need_list(value: Any, path: str) -> list[Any]:
 
 
 def get_object(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the object under a key; an empty one where there is none, or something else."""
+    """Return the object under a key; an empty object for a missing key or another type."""
     value = parent.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a string that is not empty; None for anything else."""
+    """Return a non-empty string; None for anything else."""
     return value if isinstance(value, str) and value else None
 
 
 def get_text(parent: Mapping[str, Any], key: str, path: str) -> str | None:
-    """Return the string under a key, None for null or no key, or raise ``MalformedReply`` with its path."""
+    """Return the string under a key, or None for null or a missing key; raise ``MalformedReply`` for another type."""
     value = parent.get(key)
     if value is None or isinstance(value, str):
         return value

@@ -1,7 +1,7 @@
-"""Cutting a byte stream into events, whatever the pieces in which it arrives: SSE and NDJSON.
+"""Split a byte stream into events, however the bytes arrive: SSE and NDJSON.
 
-Lines end at LF, CRLF or CR and nowhere else (WHATWG HTML, section 9.2.6). Splitting at whatever Unicode calls a line
-break, as ``str.splitlines`` and httpx's ``aiter_lines`` do, cuts JSON that holds U+2028 or U+0085 raw.
+Lines end at LF, CRLF or CR and nowhere else (WHATWG HTML, section 9.2.6). ``str.splitlines`` and httpx's
+``aiter_lines`` also split at U+2028 and U+0085, which JSON strings may hold unescaped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["LineSplitter", "NdjsonSplitter", "SseEvent", "SseSplitter", "event_t
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
-_STRAY = 16 * 1024  # bytes of lines that are none of an event, among which an error may stand
+_STRAY = 16 * 1024  # bytes to keep of lines that belong to no event; an error may be among them
 
 
 class SseEvent(NamedTuple):
@@ -23,7 +23,7 @@ class SseEvent(NamedTuple):
 
     Attributes:
         data: its data lines, joined by LF.
-        event: its name, where it has one.
+        event: its name, if it has one.
     """
 
     data: str
@@ -31,14 +31,14 @@ class SseEvent(NamedTuple):
 
 
 class LineSplitter:
-    """Cut bytes into lines without their ends.
+    """Splits bytes into lines without their ends.
 
     Args:
         limits: no unfinished line is longer than ``event`` bytes.
 
     Attributes:
-        before: once ``feed`` has raised, the events that ended within the same piece before the fault.
-        stray: lines that belong to no event, from the first one that begins as JSON does.
+        before: after ``feed`` raised, the events of the same bytes before the fault.
+        stray: lines that belong to no event, from the first line that begins as JSON.
     """
 
     __slots__ = ("_after_cr", "_head", "_limit", "_rest", "_size", "before", "stray")
@@ -53,7 +53,7 @@ class LineSplitter:
         self.stray: list[bytes] = []
 
     def lines(self, data: bytes) -> list[bytes]:
-        """Return the lines that end within this piece.
+        """Return the lines that end within these bytes.
 
         Raises:
             ReplyTooLarge: the unfinished line is too long.
@@ -91,7 +91,7 @@ class LineSplitter:
         return lines
 
     def last(self) -> list[bytes]:
-        """Return the line that the end of the stream ended, if there is one."""
+        """Return the last line if no line end follows it."""
         line = (self._head or b"") + b"".join(self._rest)
         self._head = None
         self._rest.clear()
@@ -104,16 +104,16 @@ class LineSplitter:
 
 
 class SseSplitter(LineSplitter):
-    """Cut bytes into server-sent events.
+    """Splits bytes into server-sent events.
 
-    Comments and events without data are no events: a stream that sends nothing else returns nothing from ``feed``, so
-    that a timer which restarts on events counts content alone.
+    ``feed`` does not return comments and events without data, so that a timer that restarts on events counts content
+    alone.
 
     Args:
         limits: no event is larger than ``event`` bytes.
 
     Attributes:
-        comments: comment lines so far; servers send them to keep a connection open.
+        comments: the number of comment lines so far; servers send them to keep a connection open.
     """
 
     __slots__ = ("_data", "_data_size", "_event", "_stray_size", "comments")
@@ -127,7 +127,7 @@ class SseSplitter(LineSplitter):
         self.comments = 0
 
     def feed(self, data: bytes) -> list[SseEvent]:
-        """Return the events that end within this piece.
+        """Return the events that end within these bytes.
 
         Raises:
             ReplyTooLarge: an event is too large.
@@ -140,7 +140,7 @@ class SseSplitter(LineSplitter):
         return events
 
     def finish(self) -> list[SseEvent]:
-        """Return the event that the end of the stream ended: without its blank line it may have been cut."""
+        """Return the last event if no blank line follows it; it may be cut."""
         events: list[SseEvent] = []
         self._events([*self.last(), b""], events)
         return events
@@ -167,14 +167,14 @@ class SseSplitter(LineSplitter):
                 self.stray.append(line)
 
     def _add(self, value: bytes) -> None:
-        self._data_size += len(value) + 1  # empty lines count: a million of them are no small event
+        self._data_size += len(value) + 1  # empty lines count too: a million of them are a large event
         if self._data_size > self._limit:
             raise self.too_large()
         self._data.append(event_text(value))
 
 
 class NdjsonSplitter(LineSplitter):
-    """Cut bytes into lines of newline-delimited JSON; blank lines are left out.
+    """Splits bytes into lines of newline-delimited JSON; blank lines are left out.
 
     Args:
         limits: no line is longer than ``event`` bytes.
@@ -183,7 +183,7 @@ class NdjsonSplitter(LineSplitter):
     __slots__ = ()
 
     def feed(self, data: bytes) -> list[SseEvent]:
-        """Return the lines that end within this piece, as events without a name.
+        """Return the lines that end within these bytes, as events without a name.
 
         Raises:
             ReplyTooLarge: a line is too long.
@@ -198,7 +198,7 @@ class NdjsonSplitter(LineSplitter):
         return events
 
     def finish(self) -> list[SseEvent]:
-        """Return the line that the end of the stream ended: without its line end it may have been cut."""
+        """Return the last line if no line end follows it; it may be cut."""
         return [SseEvent(event_text(line)) for line in self.last() if line.strip()]
 
     def _bounded(self, line: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Telling a model's thoughts from its answer where it writes both into one text, between ``<think>`` tags."""
+"""Separate reasoning from the answer in a text that holds both, with the reasoning in ``<think>`` tags."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ __all__ = ["ThoughtSplitter", "split_thoughts"]
 
 _OPEN = "<think>"
 _CLOSE = "</think>"
-_SPACE = 1000  # characters of space that may stand before a tag: what waits for one must not grow for ever
+_SPACE = 1000  # characters of white space that are held back while a tag may follow
 
 
 class ThoughtSplitter:
-    """Part a text that arrives in pieces into reasoning and answer.
+    """Splits a text that arrives in pieces into reasoning and answer.
 
-    Only a tag at the very beginning opens the reasoning; without one the text passes unchanged. The reasoning is what
-    stands between the tags; the space around the tags is dropped.
+    Only a tag at the very beginning opens the reasoning; without it the text passes unchanged. White space around the
+    tags is dropped.
     """
 
     __slots__ = ("_held", "_state")
 
     def __init__(self) -> None:
-        self._held = ""  # what cannot be told yet
+        self._held = ""  # the beginning of what may be a tag
         self._state = self._before
 
     def feed(self, text: str) -> tuple[str, str]:
@@ -27,7 +27,7 @@ class ThoughtSplitter:
         return self._state(text)
 
     def finish(self) -> tuple[str, str]:
-        """Return what was held back: the text is over."""
+        """Return the text that was held back, at the end of the whole text."""
         held, self._held = self._held, ""
         if self._state == self._inside:
             return held, ""
@@ -55,7 +55,7 @@ class ThoughtSplitter:
             self._held = ""
             self._state = self._between
             return thoughts, self._between(answer)[1]
-        # The end may be the beginning of the tag.
+        # Hold back an end of the text that may begin the closing tag.
         cut = len(text)
         for length in range(min(len(_CLOSE) - 1, len(text)), 0, -1):
             if text.endswith(_CLOSE[:length]):
@@ -75,7 +75,7 @@ class ThoughtSplitter:
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
-    """Part a whole text into reasoning and answer."""
+    """Split a whole text into reasoning and answer."""
     splitter = ThoughtSplitter()
     thoughts, answer = splitter.feed(text)
     late_thoughts, late_answer = splitter.finish()

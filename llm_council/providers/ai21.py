@@ -1,7 +1,7 @@
 """AI21: the Jamba models.
 
-The dialect is OpenAI's chat, without the fields that AI21's API reference lacks: contents are strings only, and there
-is no ``tool_choice``, no ``json_schema``, no name on a turn and no ``strict`` on a tool. Replies are read as OpenAI's.
+The dialect is OpenAI's chat without the fields that AI21's API reference lacks: contents are strings only, and there is
+no ``tool_choice``, no ``json_schema``, no name on a turn and no ``strict`` on a tool. Replies are decoded as OpenAI's.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ CHAT = ChatOptions(
     vendor="ai21",
     reasoning=ReasoningStyle.NONE,
     schema=SchemaStyle.JSON_OBJECT,
-    stream_usage=False,  # the last event counts the tokens, unasked
+    stream_usage=False,  # the last event has the usage in any case
 )
-"""What AI21 takes."""
+"""The options of AI21's server."""
 
 _LIMITS = Limits()
 
 
 def encode_request(request: GenerateRequest, options: ChatOptions = CHAT) -> dict[str, Any]:
-    """Write a request; ``extra`` goes beside the fields, as it is.
+    """Encode a request; ``extra`` is added unchanged.
 
     Args:
-        request: what is asked; ``fitting.fit`` has made it fit the model.
-        options: in what the model differs.
+        request: the request, already fitted to the model.
+        options: the model's differences.
 
     Raises:
         InvalidOption: a tool's result without ``tool_call_id``.
@@ -49,7 +49,7 @@ def encode_request(request: GenerateRequest, options: ChatOptions = CHAT) -> dic
         del payload["tool_choice"]
     for turn in payload["messages"]:
         turn.pop("name", None)
-        if turn["content"] is None:  # beside the calls of tools
+        if turn["content"] is None:  # of a turn with tool calls; AI21 requires a string
             turn["content"] = ""
     if request.tools and "tools" not in request.extra:
         for tool in payload["tools"]:
@@ -62,10 +62,10 @@ class ChatStream(OpenAIStream):
     """Read the body of a stream, see ``llm_council._wire.openai_chat.ChatStream``.
 
     Args:
-        options: in what the model differs.
+        options: the model's differences.
         limits: ``event`` and ``json_depth`` bound each event.
-        request_id: the id from the reply's headers; None takes the one in the stream.
-        model: the model that was asked; the stream does not say which one answers.
+        request_id: the id from the reply's headers; None takes the id in the stream.
+        model: the requested model, since the stream does not name the model.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ChatStream(OpenAIStream):
         self._asked = model
 
     def feed(self, data: bytes) -> list[GenerateChunk]:
-        """Return what these bytes add to the answer: nothing for a keep-alive."""
+        """Return what these bytes add to the answer."""
         return self._named(super().feed(data))
 
     def finish(self) -> list[GenerateChunk]:
@@ -97,8 +97,8 @@ class ChatStream(OpenAIStream):
 class AI21Provider(OpenAICompatibleProvider):
     """AI21's Jamba models. Reads ``AI21_API_KEY``, and ``AI21_BASE_URL`` for another address.
 
-    They take text and tools; a tool can be neither forced nor forbidden by name, and an answer can be held to JSON, its
-    schema only asked for. AI21 lists no models, so that even the cheap ``doctor`` makes a call: of one token.
+    They accept text and tools. ``tool_choice`` is not supported. Answers can be restricted to JSON, but a schema is
+    only described in the prompt. AI21 has no list of models, so ``doctor`` always makes a call, of one token.
     """
 
     name = "ai21"
@@ -110,7 +110,7 @@ class AI21Provider(OpenAICompatibleProvider):
     CHAT: ClassVar[ChatOptions] = CHAT
 
     def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
-        """Return the JSON body of a request, which has its model and has been fitted; override to change it."""
+        """Return the JSON body of a fitted request with a model; override to change it."""
         return encode_request(request, self._options(request))
 
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
@@ -121,6 +121,6 @@ class AI21Provider(OpenAICompatibleProvider):
         return ChatStream(self._options(request), self._limits, request_id=head.request_id, model=request.model)
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
-        """Ask for one token: there is nothing cheaper that proves the key."""
+        """Request one token, the cheapest call that proves the key."""
         response = await self.generate(GenerateRequest(prompt="Hi", max_tokens=1))
         return f"{self.base_url} answers with {response.model}", {"models": [self.default_model]}

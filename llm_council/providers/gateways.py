@@ -1,7 +1,7 @@
-"""Gateways that differ only in facts: each row of ``gateways.toml`` is a class here, made when it is asked for.
+"""Gateways that differ in facts alone: each row of ``gateways.toml`` becomes a class, created on first use.
 
 ``python -m llm_council.providers.gateways --write`` writes the rows' entry points into pyproject.toml; ``--check``
-tells whether they are fresh.
+exits with 1 if they are out of date.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ class Row:
     """The facts about one gateway.
 
     Attributes:
-        class_name: the name of its class, written ``class`` in the file.
-        doc: the first lines of its documentation: which variables it reads, how its models are named.
+        class_name: the name of its class; the key in the file is ``class``.
+        doc: the docstring of its class: which variables it reads, how its models are named.
         since: the day on which the facts were last checked, ``YYYY-MM-DD``.
-        base_url: its address; empty where every customer has another.
-        base_url_env: the variable that sets another address.
-        path: what an address without a path is given.
-        api_key_env: the variable of its key.
+        base_url: its address; empty if every customer has a different one.
+        base_url_env: the environment variable of its address.
+        path: the path for an address without one.
+        api_key_env: the environment variable of its key.
         key_header: the header that carries the key; None is ``Authorization``, with ``Bearer`` before the key.
-        needs_key: whether a call without a key is refused before it is sent.
-        serves_what_it_lists: it lists exactly what it serves; the first is the default.
-        family: whose profiles speak of its models; None is its own, or any compatible server's where it has none.
+        needs_key: True refuses a call without a key before it is sent.
+        serves_what_it_lists: True if its list of models is exactly what it serves; the first is the default.
+        family: the provider name whose profiles describe its models; None is its own, else any compatible server's.
         without: capabilities that it lacks.
         developer_role: see ``ChatOptions``, as the following.
-        echo: the key under which reasoning goes back.
-        stream_usage: ask for the usage of a stream.
+        echo: the key under which reasoning is sent back.
+        stream_usage: request the usage of a stream.
         think_tags: models may write their reasoning into the answer.
     """
 
@@ -71,7 +71,7 @@ class Row:
 
 
 class Gateway(OpenAICompatibleProvider):
-    """What the rows' classes have in common; see ``OpenAICompatibleProvider`` for its arguments.
+    """Base class of the rows' classes; arguments are those of ``OpenAICompatibleProvider``.
 
     Attributes:
         ROW: the facts.
@@ -86,12 +86,12 @@ class Gateway(OpenAICompatibleProvider):
         self._family = self.ROW.family or self._family
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of every request, with the key in the one that the gateway reads."""
-        said = super().headers()
-        if self.ROW.key_header and self._key and said.get("Authorization") == f"Bearer {self._key.reveal()}":
-            del said["Authorization"]
-            said[self.ROW.key_header] = self._key.reveal()
-        return said
+        """Return the headers of every request, with the key in the header that the gateway reads."""
+        headers = super().headers()
+        if self.ROW.key_header and self._key and headers.get("Authorization") == f"Bearer {self._key.reveal()}":
+            del headers["Authorization"]
+            headers[self.ROW.key_header] = self._key.reveal()
+        return headers
 
 
 @lru_cache(maxsize=1)
@@ -138,7 +138,7 @@ def _make(name: str, row: Row) -> type[Gateway]:
 
 
 def entry_points(text: str) -> str:
-    """Return pyproject.toml with one entry point for each row, where the first of them stood, and no others of ours.
+    """Return the text of pyproject.toml with its gateway entry points replaced by one for each row.
 
     Raises:
         ValueError: the file has no table for providers.
@@ -151,7 +151,7 @@ def entry_points(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the entry points, or check that they are fresh; return the exit code."""
+    """Write the entry points, or check that they are up to date; return the exit status."""
     parser = argparse.ArgumentParser(f"python -m {_MODULE}", description="Entry points of the rows of gateways.toml.")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--check", action="store_true", help="exit with 1 when they are stale")

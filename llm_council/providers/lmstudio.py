@@ -13,13 +13,14 @@ __all__ = ["LMStudioProvider"]
 
 
 class LMStudioProvider(OpenAICompatibleProvider):
-    """LM Studio's server. Reads ``LMSTUDIO_BASE_URL``, and ``LMSTUDIO_API_KEY`` where it asks for a token.
+    """LM Studio's server. Reads ``LMSTUDIO_BASE_URL``, and ``LMSTUDIO_API_KEY`` if the server requires a token.
 
-    With one model loaded the server may answer with that one, whatever was asked for: see ``response.model``.
+    With one model loaded the server may answer with that model, whatever the request names: see ``response.model``.
     """
 
     name = "lmstudio"
-    capabilities = attrs.evolve(OpenAICompatibleProvider.capabilities, reasoning=False)  # it comes, and cannot be told
+    # Reasoning arrives in answers, but no request field sets its effort.
+    capabilities = attrs.evolve(OpenAICompatibleProvider.capabilities, reasoning=False)
 
     BASE_URL: ClassVar[str] = "http://localhost:1234/v1"
     BASE_URL_ENV: ClassVar[str | None] = "LMSTUDIO_BASE_URL"

@@ -21,19 +21,20 @@ _SUMMARIES = (None, "auto", "concise", "detailed")
 class OpenAIProvider(OpenAICompatibleProvider):
     """OpenAI's own models. Reads ``OPENAI_API_KEY``, and ``OPENAI_BASE_URL`` for another address.
 
-    Models from the o-series and GPT-5 on are spoken to by the Responses API, whose reasoning goes back and forth in
-    encrypted form: nothing is stored at the vendor unless ``extra_body={"store": True}`` says so. Older models, and
-    every model at an address other than OpenAI's own, are spoken to by Chat Completions. ``api`` decides otherwise.
+    The o-series and models from GPT-5 on use the Responses API, with reasoning sent back in encrypted form: the vendor
+    stores nothing unless ``extra_body={"store": True}`` is set. Older models, and every model at another address than
+    OpenAI's own, use Chat Completions. ``api`` overrides this choice.
 
-    Headers ``OpenAI-Organization`` and ``OpenAI-Project`` go into ``headers``. OpenAI takes no idempotency key.
+    Pass ``OpenAI-Organization`` and ``OpenAI-Project`` in ``headers``. OpenAI accepts no idempotency key.
 
     Args:
-        reasoning_summary: how readable reasoning comes by the Responses API: ``"auto"``, ``"concise"`` or
-            ``"detailed"``; None asks for none, since the vendor refuses it to organisations that it has not verified.
+        reasoning_summary: the summary of reasoning that the Responses API returns: ``"auto"``, ``"concise"`` or
+            ``"detailed"``. None requests none, since the vendor refuses summaries to organisations that it has not
+            verified.
         **options: those of ``OpenAICompatibleProvider``.
 
     Raises:
-        InvalidOption: an argument will not do.
+        InvalidOption: an argument is invalid.
         InvalidKey: the key has a character that no header can carry.
     """
 

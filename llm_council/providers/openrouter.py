@@ -18,12 +18,12 @@ class OpenRouterProvider(OpenAICompatibleProvider):
     """OpenRouter. Reads ``OPENROUTER_API_KEY``; models are named ``vendor/model``, such as ``openai/gpt-5-mini``.
 
     Args:
-        models: models to fall back to, in order, when the first is down or refuses.
+        models: fallback models, in order, for when the first is down or refuses.
         routing: OpenRouter's ``provider`` object: ``order``, ``only``, ``ignore``, ``allow_fallbacks``,
-            ``data_collection``, ``sort``, ``max_price`` and others. Where an answer is held to a schema,
-            ``require_parameters`` is set unless it is given here: else the schema may be ignored silently.
+            ``data_collection``, ``sort``, ``max_price`` and others. For a request with a schema,
+            ``require_parameters`` defaults to True: without it a vendor may ignore the schema silently.
         referer: your site, for OpenRouter's rankings; sent only when given.
-        title: your application's name there; sent only when given.
+        title: your application's name in the rankings; sent only when given.
         **options: those of ``OpenAICompatibleProvider``.
     """
 
@@ -47,8 +47,8 @@ class OpenRouterProvider(OpenAICompatibleProvider):
         title: str | None = None,
         **options: Any,
     ) -> None:
-        said = {"HTTP-Referer": referer, "X-OpenRouter-Title": title}
-        headers = {name: value for name, value in said.items() if value is not None}
+        own = {"HTTP-Referer": referer, "X-OpenRouter-Title": title}
+        headers = {name: value for name, value in own.items() if value is not None}
         super().__init__(**{**options, "headers": {**headers, **(options.get("headers") or {})}})
         self._fallbacks = as_tuple(models)
         self._routing = as_dict(routing)
@@ -69,7 +69,7 @@ class OpenRouterProvider(OpenAICompatibleProvider):
         return payload
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
-        """Ask about the key: the list of models is public, and says nothing about it."""
+        """Query the key's own endpoint: the list of models is public, so it does not prove the key."""
         reply = await self._get("/key")
         data = reply.get("data") if isinstance(reply, dict) else None
         details = {key: data.get(key) for key in ("limit_remaining", "usage", "is_free_tier")} if data else {}

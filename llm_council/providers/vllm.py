@@ -1,4 +1,4 @@
-"""vLLM: an engine of your own."""
+"""vLLM: an inference server that you run yourself."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["VLLMProvider"]
 
 
 class VLLMProvider(OpenAICompatibleProvider):
-    """A vLLM server. Reads ``VLLM_BASE_URL``, and ``VLLM_API_KEY`` where it was started with ``--api-key``.
+    """A vLLM server. Reads ``VLLM_BASE_URL``, and ``VLLM_API_KEY`` for a server started with ``--api-key``.
 
-    Schemas go as ``response_format``. Its own fields, such as ``top_k``, go into ``extra_body`` or a request's
-    ``extra``; ``guided_json`` and its kin, which the server ignores silently, are refused.
+    Schemas are sent as ``response_format``. vLLM's own fields, such as ``top_k``, go into ``extra_body`` or a request's
+    ``extra``. ``guided_json`` and the other ``guided_*`` fields are refused, since the server ignores them silently.
     """
 
     name = "vllm"
@@ -32,7 +32,7 @@ class VLLMProvider(OpenAICompatibleProvider):
         """Return the body of a request.
 
         Raises:
-            InvalidOption: it has a field that the server once knew, and would answer without a word.
+            InvalidOption: the body has a ``guided_*`` field, which current servers ignore.
         """
         payload = super().build_payload(request)
         ignored = sorted(key for key in payload if key.startswith("guided_"))

@@ -1,4 +1,4 @@
-"""What the OpenAI chat dialect's servers say when they refuse, in all the shapes that they say it."""
+"""Errors of the OpenAI chat dialect, in every shape that its servers send."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from llm_council.errors import (
 
 __all__ = ["TEXTS", "choice_error", "decode_error", "error_inside"]
 
-_WORDS = 300  # characters of an upstream's or a proxy's words in a message
+_WORDS = 300  # characters of an upstream's or a proxy's text in a message
 
-# For servers that send no code of their own: vLLM, llama.cpp, Ollama and gateways in front of them.
+# For servers that send no error codes: vLLM, llama.cpp, Ollama and gateways in front of them.
 TEXTS = (
     TextRow(
         ContextTooLong,
@@ -47,10 +47,10 @@ ROWS = Rows(texts=TEXTS)
 
 @attrs.frozen(kw_only=True)
 class _Refusal:
-    """What an error says, whatever its shape: the dialect's facts before they become an exception."""
+    """The facts of an error, whatever its shape, before they become an exception."""
 
     message: str = ""
-    words: tuple[str, ...] = ()  # machine codes, the most telling first
+    words: tuple[str, ...] = ()  # machine codes, the most specific first
     number: int | None = None  # a status written inside the body
     param: str | None = None  # the parameter of the request that is at fault
     request_id: str | None = None
@@ -71,9 +71,9 @@ def decode_error(
     delay: float | None = None,
     rows: Rows = ROWS,
 ) -> ApiError:
-    """Read the reply to a refused request.
+    """Decode the reply to a refused request.
 
-    Arguments are those of ``failures.DecodeError``, and these for vendors whose bodies are much like OpenAI's:
+    Arguments are those of ``failures.DecodeError``, and three for vendors whose bodies resemble OpenAI's:
 
     Args:
         status: see there.
@@ -81,9 +81,9 @@ def decode_error(
         body: see there.
         now: see there.
         request_id: see there.
-        message: the message, where the vendor writes it in a place of its own.
-        delay: seconds that the body asks us to wait.
-        rows: what the vendor adds to the shared tables.
+        message: the message, if the vendor writes it in a field of its own.
+        delay: seconds to wait that the body asks for.
+        rows: the vendor's additions to the shared tables.
     """
     text = failures.text_of(body)
     refusal = _read(_parsed(text), text)
@@ -105,9 +105,9 @@ def decode_error(
 def error_inside(
     reply: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
 ) -> ApiError | None:
-    """Return the error that a reply with status 200, or one event of a stream, holds at its top; None when none.
+    """Return the error at the top of a reply with status 200, or of a stream's event; None if there is none.
 
-    Its class comes from its own code, type or number, as if that were the status of the reply.
+    Its code, type or number decides its class.
     """
     if not reply.get("error") and reply.get("object") != "error" and not _is_envelope(reply):
         return None
@@ -115,7 +115,7 @@ def error_inside(
 
 
 def _is_envelope(reply: Mapping[str, Any]) -> bool:
-    """Tell whether a reply without an answer is the flat envelope of a gateway that refuses with status 200."""
+    """Return True for the flat error of a gateway that refuses a request with status 200."""
     if any(isinstance(reply.get(key), dict | list) for key in ("choices", "output", "message", "response")):
         return False
     if reply.get("success") is False or (isinstance(reply.get("errors"), list) and reply["errors"]):
@@ -131,7 +131,7 @@ def _is_envelope(reply: Mapping[str, Any]) -> bool:
 def choice_error(
     choice: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
 ) -> ApiError | None:
-    """Return the error that a choice holds, or that its finish reason ``"error"`` stands for; None when none."""
+    """Return the error in a choice, or of its finish reason ``"error"``; None if there is none."""
     if choice.get("error"):
         refusal = _read(choice, "")
     elif choice.get("finish_reason") == "error":
@@ -163,7 +163,7 @@ def _parsed(text: str) -> Any:
 
 
 def _read(value: Any, text: str) -> _Refusal:
-    """Read every shape that is known: nested, flat, a bare string, FastAPI's ``detail``, plain text."""
+    """Read every known shape: nested, flat, a bare string, FastAPI's ``detail``, plain text."""
     if isinstance(value, list) and value:
         value = value[0]  # Google's compatible endpoint wraps its error in a list
     if isinstance(value, str):
@@ -174,7 +174,7 @@ def _read(value: Any, text: str) -> _Refusal:
     value = _unwrapped(value)
     error = value.get("error")
     if isinstance(error, str):
-        # Hugging Face and others write the words beside it: {"error": "...", "error_type": "..."}.
+        # Hugging Face and others send {"error": "...", "error_type": "..."}.
         inner: Mapping[str, Any] = {"message": error, "type": value.get("error_type"), "code": value.get("code")}
     elif isinstance(error, dict):
         inner = error
@@ -199,7 +199,7 @@ def _read(value: Any, text: str) -> _Refusal:
 
 
 def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
-    """Return an error without the envelopes that gateways put around one another's."""
+    """Return an error without the envelopes that gateways put around it."""
     for _ in range(3):
         inner, detail, listed = value.get("error"), value.get("detail"), value.get("errors")
         if isinstance(detail, dict) and "error" in detail:
@@ -212,7 +212,7 @@ def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _upstream(metadata: Mapping[str, Any]) -> _Refusal | None:
-    """Read the error of the vendor behind a gateway, which OpenRouter passes on as a string."""
+    """Read the error of the vendor behind a gateway, which OpenRouter passes on as a string in ``metadata.raw``."""
     raw = metadata.get("raw")
     if not isinstance(raw, str) or not raw.strip():
         return None
@@ -223,7 +223,7 @@ def _upstream(metadata: Mapping[str, Any]) -> _Refusal | None:
 def _message(inner: Mapping[str, Any], metadata: Mapping[str, Any], upstream: _Refusal | None) -> str:
     message = inner.get("message") or inner.get("msg")
     if isinstance(message, dict) and "detail" in message:
-        message = message["detail"]  # Mistral's, for a body that does not validate
+        message = message["detail"]  # Mistral, for a body that fails validation
     if not isinstance(message, str):
         message = _detail(message or inner.get("detail"))
     if upstream is not None and upstream.message and upstream.message not in message:

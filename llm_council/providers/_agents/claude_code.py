@@ -16,16 +16,13 @@ from llm_council.models.limits import Limits
 from llm_council.models.messages import ImagePart
 from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._agents.errors import wait_until
+from llm_council.providers._agents.errors import Ended, error_from_text, failed, wait_until
 from llm_council.providers._agents.invocation import (
     AgentEvents,
     Argument,
     Attached,
-    Ended,
     Invocation,
-    by_words,
     decode,
-    failed,
     flags,
     images_of,
     instructions,
@@ -219,7 +216,7 @@ class ClaudeCodeEvents(AgentEvents):
         subtype = result.get("subtype")
         if subtype in (None, "success", "error_during_execution"):
             wait = self._wait if self._resets is None else wait_until(self._resets, ended.at)
-            known = by_words(message, remedy=REMEDY, status=status, at=ended.at, wait=wait, partial=partial)
+            known = error_from_text(message, remedy=REMEDY, status=status, at=ended.at, wait=wait, partial=partial)
             if known is not None:
                 return known
         message = f"claude failed ({subtype}): {message}"

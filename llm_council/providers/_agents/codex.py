@@ -15,17 +15,14 @@ from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._agents.errors import wait_said
+from llm_council.providers._agents.errors import Ended, error_from_text, failed, wait_from_text
 from llm_council.providers._agents.invocation import (
     AgentEvents,
     Argument,
     Attached,
-    Ended,
     Invocation,
     attached_images,
-    by_words,
     decode,
-    failed,
     prompt,
 )
 
@@ -151,11 +148,11 @@ class CodexEvents(AgentEvents):
 
     def _end(self, ended: Ended) -> GenerateChunk:
         if self._failure is not None:
-            known = by_words(
+            known = error_from_text(
                 self._failure,
                 remedy=REMEDY,
                 at=ended.at,
-                wait=wait_said(self.note, ended.at),
+                wait=wait_from_text(self.note, ended.at),
                 partial=self.partial or None,
             )
             raise known or CommandFailed(

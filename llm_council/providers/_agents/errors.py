@@ -32,7 +32,7 @@ from llm_council.errors import (
     TruncatedReply,
 )
 
-__all__ = ["Ended", "by_words", "failed", "last_object", "said_on", "wait_said", "wait_until"]
+__all__ = ["Ended", "error_from_text", "failed", "last_object", "stderr_suffix", "wait_from_text", "wait_until"]
 
 _SHOWN = 300  # characters of an agent's own words in a message
 _OBJECT = re.compile(r"^\{", re.MULTILINE)
@@ -121,7 +121,7 @@ _CUT = re.compile(
 _LENGTH = re.compile(r"(?i)max_output_tokens|output token maximum")
 
 
-def by_words(
+def error_from_text(
     message: str,
     *,
     remedy: str,
@@ -143,7 +143,7 @@ def by_words(
     found = _STATUS.search(message)
     if status is None and found:
         status = int(found[1] or found[2])
-    seconds = wait_said(message, at) or wait
+    seconds = wait_from_text(message, at) or wait
     classified = failures.classify(status, message=message, rows=ROWS)
     if classified.is_known:
         if classified.cls is AuthenticationFailed:
@@ -162,15 +162,15 @@ def failed(said: str, ended: Ended, name: str, remedy: str) -> CouncilError:
     """Return the error of a program that ended with a non-zero exit status."""
     tail = ended.stderr.strip()
     # Only the end of stderr: earlier lines may hold unrelated warnings that match a pattern.
-    known = by_words(said or tail[-2048:], remedy=remedy, at=ended.at)
+    known = error_from_text(said or tail[-2048:], remedy=remedy, at=ended.at)
     if known is not None:
         return known
     how = f"was killed by signal {-ended.exit_code}" if ended.exit_code < 0 else f"ended with {ended.exit_code}"
-    words = f": {said[:_SHOWN]}" if said else said_on(tail)
+    words = f": {said[:_SHOWN]}" if said else stderr_suffix(tail)
     return CommandFailed(f"{name} {how}{words}", exit_code=ended.exit_code, stderr_tail=ended.stderr)
 
 
-def said_on(stderr: str) -> str:
+def stderr_suffix(stderr: str) -> str:
     """Return the end of a program's stderr as the end of an error message; empty if stderr is empty."""
     tail = stderr.strip()
     return f"; its stderr ends: {tail[-_SHOWN:]}" if tail else ""
@@ -206,7 +206,7 @@ _CLOCK = re.compile(
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 
 
-def wait_said(text: str, at: datetime | None) -> float | None:
+def wait_from_text(text: str, at: datetime | None) -> float | None:
     """Return the seconds to wait that a text names; None if it names none, or a time that has passed.
 
     Args:

@@ -15,19 +15,15 @@ from llm_council.errors import AuthenticationFailed, CommandFailed, ContentFilte
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._agents.errors import wait_said
+from llm_council.providers._agents.errors import Ended, error_from_text, failed, last_object, wait_from_text
 from llm_council.providers._agents.invocation import (
     AgentEvents,
     Argument,
     Attached,
-    Ended,
     Invocation,
-    by_words,
     decode,
-    failed,
     flags,
     instructions,
-    last_object,
     prompt,
 )
 from llm_council.providers._google import errors as gemini_errors
@@ -187,8 +183,8 @@ def _meaning(message: str, status: int | None, ended: Ended, partial: str | None
             return AuthenticationFailed(f"{error.message}; {REMEDY}", status=error.status, code=error.code)
         if error is not None:
             return error
-    wait = wait_said(ended.stderr[-_TRACE:], ended.at)
-    known = by_words(message, remedy=REMEDY, status=status, at=ended.at, wait=wait, partial=partial)
+    wait = wait_from_text(ended.stderr[-_TRACE:], ended.at)
+    known = error_from_text(message, remedy=REMEDY, status=status, at=ended.at, wait=wait, partial=partial)
     return known or CommandFailed(
         f"gemini: {message}", exit_code=ended.exit_code, stderr_tail=ended.stderr, retryable=False
     )

@@ -24,22 +24,18 @@ from llm_council.models.limits import Limits
 from llm_council.models.messages import ImagePart, Message
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._agents.errors import Ended, by_words, failed, last_object, said_on
+from llm_council.providers._agents.errors import Ended, failed, stderr_suffix
 
 __all__ = [
     "AgentEvents",
     "Argument",
     "Attached",
-    "Ended",
     "Invocation",
     "attached_images",
-    "by_words",
     "decode",
-    "failed",
     "flags",
     "images_of",
     "instructions",
-    "last_object",
     "prompt",
 ]
 
@@ -141,16 +137,15 @@ def attached_images(request: GenerateRequest) -> tuple[Attached, ...]:
     Raises:
         InvalidOption: an image is a URL, or its data is not base64.
     """
-    return tuple(_file(index, image) for index, image in enumerate(images_of(request)))
-
-
-def _file(index: int, image: ImagePart) -> Attached:
-    try:
-        content = base64.b64decode(image.data or "", validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidOption("ImagePart.data is not base64") from None
-    kind = re.sub("[^a-z0-9]", "", (image.media_type or "").partition("/")[2].lower()) or "png"
-    return Attached(name=f"image-{index}.{kind}", content=content)
+    files = []
+    for index, image in enumerate(images_of(request)):
+        try:
+            content = base64.b64decode(image.data or "", validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidOption("ImagePart.data is not base64") from None
+        kind = re.sub("[^a-z0-9]", "", (image.media_type or "").partition("/")[2].lower()) or "png"
+        files.append(Attached(name=f"image-{index}.{kind}", content=content))
+    return tuple(files)
 
 
 def flags(extra: Mapping[str, Any]) -> list[str]:
@@ -317,7 +312,7 @@ class AgentEvents(ABC):
             raise TruncatedReply(f"{name} ended before its answer did", partial=self.partial or None)
         if self._noise:
             raise MalformedReply(f"{name} wrote no JSON event; its last line begins {self._noise[:80]!r}", path="$")
-        raise EmptyReply(f"{name} ended without a word{said_on(ended.stderr)}")
+        raise EmptyReply(f"{name} ended without a word{stderr_suffix(ended.stderr)}")
 
 
 def decode(events: AgentEvents, stdout: bytes, ended: Ended) -> GenerateResponse:

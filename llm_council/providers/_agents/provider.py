@@ -24,7 +24,8 @@ from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._agents.invocation import AgentEvents, Ended, Invocation
+from llm_council.providers._agents.errors import Ended
+from llm_council.providers._agents.invocation import AgentEvents, Invocation
 from llm_council.providers._call import error_mapping, fitting
 from llm_council.providers._call.bounded import time_left
 from llm_council.providers._call.fitting import fits_requests

@@ -36,7 +36,8 @@ from llm_council.errors import (
 )
 from llm_council.models import GenerateRequest, GenerateResponse, Limits, Message, Usage, join
 from llm_council.providers._agents import claude_code, codex, gemini_cli
-from llm_council.providers._agents.invocation import AgentEvents, Attached, Ended, Invocation, prompt
+from llm_council.providers._agents.errors import Ended
+from llm_council.providers._agents.invocation import AgentEvents, Attached, Invocation, prompt
 
 DIALECTS: dict[str, Any] = {"codex": codex, "claude": claude_code, "gemini": gemini_cli}
 READERS: dict[str, type[AgentEvents]] = {

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from llm_council.errors import OutOfCredit, RateLimited, ServerFailed
 from llm_council.providers._agents import claude_code, codex, gemini_cli
-from llm_council.providers._agents.errors import wait_said, wait_until
-from llm_council.providers._agents.invocation import Ended
+from llm_council.providers._agents.errors import Ended, wait_from_text, wait_until
 
 HERE = timezone(timedelta(hours=-5))
 AT = datetime(2026, 11, 23, 14, 30, 15, tzinfo=HERE)
@@ -43,28 +42,28 @@ CLOCKS = [
 
 @pytest.mark.parametrize(("text", "seconds"), SPANS)
 def test_time_spans(text, seconds):
-    assert wait_said(text, None) == pytest.approx(seconds)
-    assert wait_said(text, AT) == pytest.approx(seconds)
+    assert wait_from_text(text, None) == pytest.approx(seconds)
+    assert wait_from_text(text, AT) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(("text", "then"), CLOCKS)
 def test_hours_of_the_clock(text, then):
     day, hour, minute = then
     moment = datetime(2026, 11, day, hour, minute, tzinfo=HERE)
-    assert wait_said(text, AT) == (moment - AT).total_seconds()
-    assert wait_said(text, None) is None
+    assert wait_from_text(text, AT) == (moment - AT).total_seconds()
+    assert wait_from_text(text, None) is None
 
 
 def test_a_day_without_a_year_is_the_next_one():
     january = datetime(2027, 1, 2, 13, tzinfo=HERE)
-    assert wait_said("resets Jan 2, 1pm", AT) == (january - AT).total_seconds()
+    assert wait_from_text("resets Jan 2, 1pm", AT) == (january - AT).total_seconds()
 
 
 def test_unix_times():
     soon = int(AT.timestamp()) + 90
     for text in (f"Claude AI usage limit reached|{soon}", f'{{"resets_at":{soon},"eligible_promo":null}}'):
-        assert wait_said(text, AT) == 90
-        assert wait_said(text, None) is None
+        assert wait_from_text(text, AT) == 90
+        assert wait_from_text(text, None) is None
     assert (wait_until(soon, AT), wait_until(soon - 200, AT), wait_until(soon, None)) == (90, None, None)
 
 
@@ -83,12 +82,12 @@ def test_unix_times():
     ],
 )
 def test_what_says_no_time_to_come(text):
-    assert wait_said(text, AT) is None
+    assert wait_from_text(text, AT) is None
 
 
 @given(st.text() | st.from_regex(r"(try again|resets|retry) (in|at|after) ([a-zA-Z]{3} \d+, )?[\d:.,hms ]+(am|PM)?"))
 def test_any_text_is_read(text):
-    found = wait_said(text, AT)
+    found = wait_from_text(text, AT)
     assert found is None or found > 0
 
 

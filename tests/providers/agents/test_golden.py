@@ -26,7 +26,8 @@ from llm_council.errors import (
 )
 from llm_council.models import Cost, FinishReason, GenerateRequest, GenerateResponse, Message, Usage
 from llm_council.providers._agents import claude_code, codex, gemini_cli
-from llm_council.providers._agents.invocation import Attached, Ended, Invocation
+from llm_council.providers._agents.errors import Ended
+from llm_council.providers._agents.invocation import Attached, Invocation
 
 AT = datetime(2026, 8, 8, 12, 0, tzinfo=UTC)
 IMAGE = m.ImagePart(data="iVBORw0KGgo=", media_type="image/png")

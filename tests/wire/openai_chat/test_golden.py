@@ -440,6 +440,11 @@ def test_schemas_and_reasoning_go_by_the_documented_words_by_default() -> None:
     }
 
 
+def test_a_cache_mark_without_a_lifetime_has_a_type_alone() -> None:
+    payload = encode_request(GenerateRequest(prompt="Hi", prompt_cache=True), ChatOptions(cache_control=True))
+    assert payload["cache_control"] == {"type": "ephemeral"}
+
+
 def test_a_thought_goes_back_as_the_server_wrote_it() -> None:
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}], "signature": "s"}
     part = ReasoningPart(text="Hm", signature="s", vendor="mistral", data=thought)

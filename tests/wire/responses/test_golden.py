@@ -314,7 +314,7 @@ def test_an_error_after_the_last_event_is_raised() -> None:
 def test_a_failed_reply_is_an_error() -> None:
     with pytest.raises(RateLimited):
         decode_response({"id": "resp_1", "status": "failed", "error": ERROR, "output": []})
-    with pytest.raises(ServerFailed) as caught:
+    with pytest.raises(ServerFailed, match="failed while it answered") as caught:
         decode_response({"id": "resp_1", "status": "failed", "output": []})
     assert (caught.value.code, caught.value.request_id) == ("server_error", "resp_1")
 
@@ -348,6 +348,14 @@ def test_items_that_go_back_unchanged_are_not_written_twice() -> None:
         {"type": "custom_tool_call_output", "call_id": "call_2", "output": "5"},
         {"type": "function_call_output", "call_id": "call_3", "output": "5"},
     ]
+
+
+def test_reasoning_is_read_before_its_summary_and_a_calls_own_id_replaces_a_missing_one() -> None:
+    both = {**RAW_THOUGHT, "summary": [{"type": "summary_text", "text": "In short"}]}
+    call = {key: value for key, value in CALL.items() if key != "call_id"}
+    answer = decode_response({**REPLY, "output": [both, call]})
+    assert answer.reasoning == "So"
+    assert answer.tool_calls[0].id == "fc_1"
 
 
 def test_formats_of_the_chat_apis_are_rewritten() -> None:
