@@ -440,6 +440,11 @@ def test_schemas_and_reasoning_go_by_the_documented_words_by_default() -> None:
     }
 
 
+def test_a_schema_without_a_name_is_sent_as_output() -> None:
+    unnamed = GenerateRequest(prompt="Hi", structured_output=StructuredOutput(json_schema=SCHEMA, name=""))
+    assert encode_request(unnamed)["response_format"]["json_schema"]["name"] == "output"
+
+
 def test_a_cache_mark_without_a_lifetime_has_a_type_alone() -> None:
     payload = encode_request(GenerateRequest(prompt="Hi", prompt_cache=True), ChatOptions(cache_control=True))
     assert payload["cache_control"] == {"type": "ephemeral"}

@@ -366,6 +366,8 @@ def test_formats_of_the_chat_apis_are_rewritten() -> None:
     ):
         payload = encode_request(GenerateRequest(prompt="Hi", response_format=asked))
         assert payload == {"input": "Hi", "text": {"format": written}}
+    unnamed = StructuredOutput(json_schema=SCHEMA, name="")
+    assert encode_request(GenerateRequest(prompt="Hi", structured_output=unnamed))["text"]["format"]["name"] == "output"
     schema = StructuredOutput(json_schema=SCHEMA, name="an answer!", strict=False)
     payload = encode_request(
         GenerateRequest(prompt="Hi", structured_output=schema, extra={"reasoning": {"summary": "auto"}}),
