@@ -405,6 +405,7 @@ def _refined(status: int | None, codes: Sequence[str], param: str | None, messag
 
 
 def _is_retryable(cls: type[ApiError], status: int | None, codes: Sequence[str], headers: Mapping[str, str]) -> bool:
+    # OpenAI's and Anthropic's own clients obey this header before any status.
     wish = should_retry(headers)
     if wish is not None and cls is not OutOfCredit:  # waiting does not refill an account
         return wish

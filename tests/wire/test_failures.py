@@ -61,7 +61,7 @@ def test_how_long_a_vendor_asks_us_to_wait(headers: dict[str, str], seconds: flo
     assert found is None if seconds is None else found == pytest.approx(seconds)
 
 
-def test_a_date_without_a_clock_says_nothing() -> None:
+def test_a_date_without_a_reference_time_gives_no_wait() -> None:
     assert failures.retry_after({"retry-after": formatdate(NOW, usegmt=True)}) is None
 
 
@@ -107,7 +107,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize(("status", "cls", "retryable"), STATUSES, ids=[str(status) for status, *_ in STATUSES])
-def test_a_status_decides_where_the_body_says_nothing(
+def test_the_status_decides_the_class_of_an_uninformative_body(
     status: int, cls: type[ApiError], retryable: bool, name: str
 ) -> None:
     error = decode_error(status, {}, BODIES[name])
@@ -151,7 +151,7 @@ CODES: list[tuple[int, dict[str, object], type[ApiError]]] = [
 
 
 @pytest.mark.parametrize(("status", "error", "cls"), CODES)
-def test_a_vendors_code_says_more_than_the_status(status: int, error: dict[str, object], cls: type[ApiError]) -> None:
+def test_a_vendors_code_overrules_the_status(status: int, error: dict[str, object], cls: type[ApiError]) -> None:
     found = refused(status, **error)
     assert type(found) is cls
     assert found.retryable is cls.RETRYABLE
@@ -175,7 +175,7 @@ def test_the_vendors_own_wish_to_be_asked_again_wins() -> None:
     assert not decode_error(429, {"x-should-retry": "true"}, body).retryable
 
 
-def test_facts_are_kept() -> None:
+def test_an_error_has_status_code_request_id_and_wait() -> None:
     headers = {"X-Request-Id": "req_1", "Retry-After": "3"}
     error = decode_error(429, headers, dumps(encode_error("Slow down.", code="rate_limit_exceeded")))
     assert (error.status, error.code, error.request_id, error.retry_after) == (429, "rate_limit_exceeded", "req_1", 3.0)
@@ -201,7 +201,7 @@ def test_every_shape_of_an_error_is_read(body: object, said: str) -> None:
     assert error.message.startswith(said)
 
 
-def test_a_gateway_passes_on_what_the_vendor_behind_it_said() -> None:
+def test_the_error_of_the_vendor_behind_a_gateway_is_read() -> None:
     raw = dumps(encode_error("maximum of 10", code="context_length_exceeded")).decode()
     body = {
         "error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": raw, "provider_name": "P"}}
@@ -252,7 +252,7 @@ def test_an_error_inside_a_200_is_mapped_by_its_own_code(
     assert (type(error), error.status, error.retryable, error.request_id) == (cls, status, retryable, "r")
 
 
-def test_an_empty_error_is_none() -> None:
+def test_an_empty_error_field_is_no_error() -> None:
     for nothing in (None, "", {}, False):
         reply = {"error": nothing, "choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}]}
         assert decode_response(reply).text == "fine"

@@ -38,7 +38,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("body", "said"), REFUSED, ids=[said for _, said in REFUSED])
-def test_what_is_not_json_is_refused(body: bytes, said: str) -> None:
+def test_invalid_json_is_refused(body: bytes, said: str) -> None:
     with pytest.raises(MalformedReply) as caught:
         loads(body)
     assert said in caught.value.message
@@ -75,7 +75,7 @@ def test_half_surrogate_pairs_become_replacement_characters() -> None:
     assert dumps({"a": "\ud83d"}) == '{"a":"\ufffd"}'.encode()
 
 
-def test_what_goes_out_is_compact_utf8_json() -> None:
+def test_dumps_writes_compact_utf8_json() -> None:
     assert dumps({"b": "é", "a": MappingProxyType({"x": (1,)})}) == '{"b":"é","a":{"x":[1]}}'.encode()
     assert dumps({"b": 1, "a": 2}, sort=True) == b'{"a":2,"b":1}'
     for value in (float("nan"), {1, 2}, object(), b"x"):
@@ -97,7 +97,7 @@ def test_getters_name_the_path() -> None:
         assert path in caught.value.message
 
 
-def test_counts_and_amounts_are_what_they_say_or_unknown() -> None:
+def test_invalid_counts_and_amounts_are_unknown() -> None:
     assert [tokens(value) for value in (3, 3.0, 3.5, -1, True, "3", None, float("inf"))] == [3, 3, *[None] * 6]
     assert [amount(value) for value in (0, 0.5, -1, True, "1", float("nan"), 10**400)] == [0.0, 0.5, *[None] * 5]
 

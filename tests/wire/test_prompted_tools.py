@@ -72,7 +72,7 @@ def requests(draw):
 
 
 @given(requests())
-def test_what_is_said_is_a_fixed_point_without_tools(request):
+def test_describing_tools_twice_changes_nothing_more(request):
     plain, told = describe_tools(request)
     assert not plain.tools
     assert not any(turn.tool_calls or turn.role == "tool" for turn in plain.turns())
@@ -99,7 +99,7 @@ def test_tools_stand_after_the_leading_instructions():
         ("none", None, ["tools"]),
     ],
 )
-def test_a_choice_is_said_in_words(choice, words, fields):
+def test_tool_choice_stands_in_the_prompt(choice, words, fields):
     plain, told = describe_tools(attrs.evolve(ASK, tool_choice=choice))
     assert plain.tool_choice is None
     assert [one.field for one in told] == fields
@@ -143,7 +143,7 @@ def test_calls_and_results_are_turns_of_text():
 
 
 @given(st.lists(st.tuples(NAMES, ARGUMENTS), min_size=1, max_size=3), st.sampled_from([None, "Let me see."]))
-def test_what_is_spoken_is_heard(asked, prose):
+def test_calls_written_as_text_are_parsed_again(asked, prose):
     calls = [ToolCall(id=f"x{at}", name=name, arguments=given) for at, (name, given) in enumerate(asked)]
     response = parse_calls(calls_as_text(GenerateResponse(text=prose, tool_calls=calls)), ASK)
     assert calls_of(response) == [(call.name, call.parse()) for call in calls]
@@ -223,7 +223,7 @@ def test_everything_else_is_text_unchanged(answer):
         assert (response.text, response.tool_calls, response.finish_reason) == (answer, (), "stop")
 
 
-def test_prose_streams_on_and_only_what_may_be_a_call_waits():
+def test_text_streams_at_once_unless_it_may_open_a_call():
     parser = CallParser(ASK)
     for text in ("Hello", " {x} ", "line\n", "more `code`", "\n\n", "{", '"tool', "_kit"):
         told = [chunk.text for chunk in parser.feed(GenerateChunk(text=text))]
@@ -269,7 +269,7 @@ def test_ids_are_new_in_the_conversation():
         ("auto", "No.", False),
     ],
 )
-def test_a_choice_that_is_not_met_is_told(choice, answer, told):
+def test_an_answer_that_ignores_tool_choice_has_an_adjustment(choice, answer, told):
     request = attrs.evolve(ASK, tool_choice=choice)
     for response in (join(listen([answer], request)), parse_calls(GenerateResponse(text=answer), request)):
         assert [one.field for one in response.adjustments] == (["tool_choice"] if told else [])

@@ -58,7 +58,7 @@ def test_a_body_reads_the_same_wherever_it_is_cut(cut: int) -> None:
     assert (answer.text, answer.reasoning, answer.finish_reason) == ("aé", "kept back", "stop")
 
 
-def test_the_reader_says_what_its_decoder_knows() -> None:
+def test_the_reader_exposes_its_decoders_state() -> None:
     reader = ChatStream()
     reader.feed(FIRST)
     assert (reader.partial, reader.finished, reader.done) == ("a", False, False)
@@ -74,7 +74,7 @@ def test_a_body_that_ends_too_early_is_no_answer(end: bytes) -> None:
     assert (caught.value.partial, caught.value.request_id) == ("a", "r")
 
 
-def test_what_is_no_event_of_the_dialect_is_refused_with_what_had_come() -> None:
+def test_a_foreign_event_is_refused_with_the_partial_text() -> None:
     with pytest.raises(MalformedReply) as caught:
         read(FIRST, b'data: {"text": 5}\n\n', REST)
     assert (caught.value.partial, caught.value.path, caught.value.request_id) == ("a", "$.text", "r")

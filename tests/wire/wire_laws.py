@@ -200,7 +200,7 @@ class DialectLaws:
             assert dialect.outcome(split(head + body, cuts)) == whole
             assert dialect.outcome([bytes([one]) for one in head + body]) == whole
 
-    def test_junk_is_read_or_refused_and_nothing_else(self) -> None:
+    def test_junk_is_read_or_raises_typed_errors(self) -> None:
         dialect = self.dialect
 
         def law(value: Any) -> None:

@@ -67,6 +67,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
     if error is not None:
         raise error
     refusal = get_text(message, "refusal", path) or refusal
+    # The key is "reasoning" at OpenRouter, Groq and new vLLM, "reasoning_content" at DeepSeek, xAI and old vLLM.
     reasoning = get_text(message, "reasoning", path) or get_text(message, "reasoning_content", path) or thoughts or None
     if options.think_tags and text:
         found, answer = split_thoughts(text)
@@ -102,6 +103,7 @@ def read_content(value: Any, path: str) -> tuple[str | None, str | None, str]:
 
     Mistral's reasoning models write their reasoning as parts of the content.
     """
+    # Nearly every server sends a string; parts come from Mistral, and from gateways that pass on their own format.
     if value is None or isinstance(value, str):
         return value, None, ""
     texts: list[str] = []

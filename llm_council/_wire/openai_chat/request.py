@@ -33,8 +33,11 @@ CUSTOM = "custom"
 """The type of calls whose argument is free text, and the key of their name and input."""
 THINKING = "thinking"
 """The type of content parts that hold reasoning (Mistral's API reference, ``ThinkChunk``)."""
-_NO_THINKING = {"enable_thinking": False}  # the switch in the chat templates of Qwen, GLM and DeepSeek models
-_NAME = re.compile(r"[^A-Za-z0-9_-]")  # what names of schemas may not hold (OpenAI API reference)
+# vLLM's documentation, "Reasoning outputs": the switch in the chat templates of Qwen, GLM and DeepSeek models.
+_NO_THINKING = {"enable_thinking": False}
+# OpenAI's API reference, response_format.json_schema.name: letters, digits, underscores and dashes, at most 64
+# characters.
+_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class ReasoningStyle(StrEnum):
@@ -214,6 +217,7 @@ def _encode_thoughts(turn: Message, options: ChatOptions) -> dict[str, Any]:
         return {}
     parts = [part for part in turn.content if isinstance(part, ReasoningPart) and part.vendor == options.vendor]
     blocks = [dict(part.data) for part in parts if part.data is not None]
+    # OpenRouter, "Preserving reasoning": the blocks must come back complete, in order and unmodified.
     found = blocks if options.echo == "reasoning_details" else "".join(part.text for part in parts)
     return {str(options.echo): found} if found else {}
 

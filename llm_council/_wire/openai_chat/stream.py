@@ -186,6 +186,7 @@ class ChunkDecoder(Decoder):
         value = need_object(loads(data, self._limits), "$")
         if value.get("error") or "choices" not in value:
             self.refuse({"error": value} if event.event == "error" and not value.get("error") else value)
+        # Groq's API reference: a stream's events may hold usage and errors under x_groq.
         failed = get_object(value, "x_groq").get("error")
         if failed:
             self.refuse({"error": failed})

@@ -169,6 +169,7 @@ def parts_to_echo(items: Sequence[dict[str, Any]], options: ResponsesOptions) ->
     A ``Message`` holds text and calls. It cannot express reasoning (which the vendor refuses without the item after
     it), calls of the vendor's own tools, or a message's ``phase`` (a comment before the answer).
     """
+    # Guide "Reasoning models": a reasoning item without the item that it led to is answered with 400.
     last = -1
     for index, item in enumerate(items):
         if item.get("type") not in ("message", *CALLS) or item.get("phase") is not None:

@@ -25,7 +25,8 @@ LEAST_TOKENS = 16
 CALLS = ("function_call", "custom_tool_call")
 """The types of the items that ask for a call of the caller's: with JSON, and with free text."""
 
-_NAME = re.compile(r"[^A-Za-z0-9_-]")  # what names of schemas may not hold
+# API reference, text.format.name: letters, digits, underscores and dashes, at most 64 of them.
+_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _SENT_BACK = ("id", "namespace")  # the vendor's own keys of a call that it wants back beside its reasoning
 _INSTRUCTIONS = (Role.SYSTEM, Role.DEVELOPER)
 _MERGED = ("text", "reasoning")  # objects that a request's ``extra`` adds to, and does not replace
@@ -104,6 +105,7 @@ def encode_request(
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.stream if stream is None else stream:
         payload["stream"] = True
+    # Users set text.verbosity and reasoning.summary in extra, beside the format and the effort of the request.
     for key, value in request.extra.items():
         ours = payload.get(key)
         if key in _MERGED and isinstance(ours, Mapping) and isinstance(value, Mapping):

@@ -104,6 +104,7 @@ class EventDecoder(Decoder):
         value = need_object(loads(data, self._limits), "$")
         found = value.get("type") or event.event
         word = found if isinstance(found, str) else ""
+        # The API reference has a flat event of type "error"; servers also send the chat dialect's nested object.
         if word == "error" or value.get("error"):
             self._fail(value)
         facts: Facts = {}

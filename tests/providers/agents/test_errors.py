@@ -41,13 +41,13 @@ CLOCKS = [
 
 
 @pytest.mark.parametrize(("text", "seconds"), SPANS)
-def test_time_spans(text, seconds):
+def test_time_spans_are_read_as_waits(text, seconds):
     assert wait_from_text(text, None) == pytest.approx(seconds)
     assert wait_from_text(text, AT) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(("text", "then"), CLOCKS)
-def test_hours_of_the_clock(text, then):
+def test_clock_times_are_read_as_waits(text, then):
     day, hour, minute = then
     moment = datetime(2026, 11, day, hour, minute, tzinfo=HERE)
     assert wait_from_text(text, AT) == (moment - AT).total_seconds()
@@ -81,12 +81,12 @@ def test_unix_times():
         "resets 99:99pm",
     ],
 )
-def test_what_says_no_time_to_come(text):
+def test_a_text_without_a_future_time_gives_no_wait(text):
     assert wait_from_text(text, AT) is None
 
 
 @given(st.text() | st.from_regex(r"(try again|resets|retry) (in|at|after) ([a-zA-Z]{3} \d+, )?[\d:.,hms ]+(am|PM)?"))
-def test_any_text_is_read(text):
+def test_any_text_gives_a_positive_wait_or_none(text):
     found = wait_from_text(text, AT)
     assert found is None or found > 0
 
@@ -135,7 +135,7 @@ def test_claude_code_passes_on_when_its_limit_ends():
         assert wait == pytest.approx(900, abs=60)
 
 
-def test_claude_code_heeds_no_limit_that_it_keeps():
+def test_claude_code_ignores_a_limit_that_was_not_reached():
     fine = claude_limit("allowed", int(AT.timestamp()) + 900)
     found = refused(claude_code.decode_response, lines(fine, claude_failed(529, "API Error: Overloaded")))
     assert found == (ServerFailed, None, True)

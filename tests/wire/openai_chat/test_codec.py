@@ -43,7 +43,7 @@ def turn(message: Message, **options: Any) -> dict[str, Any]:
     return encode_request(GenerateRequest(messages=[message]), ChatOptions(**options))["messages"][0]
 
 
-def test_what_is_not_set_is_not_sent() -> None:
+def test_unset_fields_are_not_sent() -> None:
     assert encode_request(GenerateRequest(prompt="hi")) == {"messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -185,7 +185,7 @@ def test_a_tools_turn_needs_the_id_of_its_call() -> None:
         turn(Message("tool", "18C"))
 
 
-def test_a_call_goes_back_with_what_the_vendor_wants_back() -> None:
+def test_a_call_is_sent_back_with_the_vendors_own_keys() -> None:
     call = ToolCall(id="c", name="f", extra={"extra_content": {"sig": 1}, "other": 2})
     message = turn(Message("assistant", tool_calls=[call]), tool_call_keys=["extra_content"])
     assert message["content"] is None
@@ -237,7 +237,7 @@ def whole(
     return decode_response(reply, options or ChatOptions())
 
 
-def test_empty_text_and_no_text_stay_what_they_are() -> None:
+def test_empty_text_and_no_text_differ() -> None:
     assert whole({"content": ""}).text == ""
     assert whole({"content": None}).text is None
     assert whole({}).text is None
@@ -252,7 +252,7 @@ def test_a_refusal_is_a_filtered_answer() -> None:
     assert (parts.text, parts.refusal) == ("a", "no")
 
 
-def test_an_unknown_finish_reason_is_kept_and_means_nothing() -> None:
+def test_an_unknown_finish_reason_stays_raw_only() -> None:
     answer = whole({"content": "x"}, "repetition")
     assert (answer.finish_reason, answer.raw_finish_reason) == (None, "repetition")
     assert whole({"content": "x"}, None).raw_finish_reason is None
@@ -266,7 +266,7 @@ def test_reasoning_is_read_under_both_names() -> None:
     assert kept.reasoning_parts == (ReasoningPart(text="b", vendor="v"),)
 
 
-def test_thoughts_in_the_text_are_told_apart_when_the_profile_says_so() -> None:
+def test_think_tags_are_split_from_the_text_if_the_profile_says_so() -> None:
     text = "<think>hm</think>\nyes"
     assert whole({"content": text}).text == text
     answer = whole({"content": text}, options=ChatOptions(think_tags=True))
@@ -289,7 +289,7 @@ def test_calls_in_odd_shapes_are_read() -> None:
     assert legacy.finish_reason is FinishReason.TOOL_CALLS
 
 
-def test_tokens_and_money_are_what_the_vendor_says_or_unknown() -> None:
+def test_tokens_and_cost_are_the_vendors_or_unknown() -> None:
     usage = {
         "prompt_tokens": 10,
         "completion_tokens": 5,
@@ -479,7 +479,7 @@ def test_a_refusal_in_pieces_is_a_filtered_answer() -> None:
     assert (answer.refusal, answer.finish_reason) == ("I will not", FinishReason.CONTENT_FILTER)
 
 
-def test_thoughts_in_streamed_text_are_told_apart() -> None:
+def test_think_tags_are_split_from_streamed_text() -> None:
     words = ["<thi", "nk>h", "m</", "think>", "\n", "yes", " <think>"]
     answer = stream(*(delta(content=word) for word in words), stop(), options=ChatOptions(think_tags=True))
     assert (answer.text, answer.reasoning) == ("yes <think>", "hm")
@@ -487,7 +487,7 @@ def test_thoughts_in_streamed_text_are_told_apart() -> None:
     assert held.text == "<th"
 
 
-def test_odd_events_add_what_they_can() -> None:
+def test_odd_events_add_their_readable_parts() -> None:
     answer = stream(
         {"choices": [], "object": "", "model": ""},
         {"model": "m", "provider": "P", **delta(content=[{"type": "text", "text": "a"}])},

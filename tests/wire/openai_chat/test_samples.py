@@ -102,7 +102,7 @@ def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> 
 
 
 @named(BROKEN)
-def test_an_error_in_a_stream_is_typed_and_keeps_what_had_arrived(row: dict[str, Any]) -> None:
+def test_an_error_in_a_stream_has_its_class_and_the_partial_text(row: dict[str, Any]) -> None:
     body = body_of(row)
     expected = {
         "openai_chat/d-stream_error-midstream.json": (ServerFailed, 500, True, "Hel"),
@@ -333,7 +333,7 @@ CAPTURED: dict[str, tuple[ChatOptions, GenerateRequest]] = {
 
 
 @pytest.mark.parametrize("name", CAPTURED)
-def test_a_request_says_what_the_official_client_says(name: str) -> None:
+def test_a_request_equals_the_official_clients(name: str) -> None:
     options, request = CAPTURED[name]
     captured = json.loads((ORACLES / "sdk_requests" / f"{name}.json").read_text())["request"]["body"]
     if captured.get("stream") is False:

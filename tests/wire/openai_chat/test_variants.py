@@ -152,7 +152,7 @@ def test_a_call_with_free_text_is_read_and_goes_back_as_it_came() -> None:
     assert decode_request(again).messages[1].tool_calls == expected
 
 
-def test_a_call_of_the_servers_own_kind_is_none_of_ours() -> None:
+def test_calls_of_the_servers_own_tools_are_left_out() -> None:
     search = {"id": "s", "type": "web_search", "web_search": {"query": "q"}}
     choice = {"message": {"content": "It is so.", "tool_calls": [search]}, "finish_reason": "stop"}
     answer = openai_chat.decode_response({"choices": [choice]})
@@ -201,7 +201,7 @@ USAGES: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("usage", "expected"), USAGES)
-def test_odd_usage_is_read_as_far_as_it_says_something(usage: dict[str, Any], expected: tuple[Any, ...]) -> None:
+def test_odd_usage_gives_its_readable_counts(usage: dict[str, Any], expected: tuple[Any, ...]) -> None:
     answer = openai_chat.decode_response(
         {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
     )
@@ -254,7 +254,7 @@ def test_words_about_the_server_are_no_error() -> None:
     assert (answer.text, fault) == ("x", None)
 
 
-def test_a_whole_message_where_a_piece_belongs_is_said_once() -> None:
+def test_a_whole_message_in_a_stream_does_not_repeat_the_text() -> None:
     last = {
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "It is so."}, "finish_reason": "stop"}]
     }
@@ -429,7 +429,7 @@ TOO_LONG = [
 
 
 @pytest.mark.parametrize("words", TOO_LONG)
-def test_a_prompt_that_is_too_long_is_told_where_no_code_tells_it(words: str) -> None:
+def test_a_prompt_that_is_too_long_is_recognised_by_its_text(words: str) -> None:
     for body in ({"error": {"message": words, "type": "BadRequestError", "code": 400}}, {"error": words}):
         error = openai_chat.decode_error(400, {}, dumps(body))
         assert (type(error), error.retryable) == (ContextTooLong, False)
@@ -446,7 +446,7 @@ def test_a_prompt_that_is_too_long_is_told_where_no_code_tells_it(words: str) ->
         ({"choices": None, "error": None}, MalformedReply),
     ],
 )
-def test_a_refusal_with_status_200_is_one(body: Any, cls: type[ProviderError]) -> None:
+def test_a_refusal_with_status_200_is_an_error(body: Any, cls: type[ProviderError]) -> None:
     with pytest.raises(cls):
         openai_chat.decode_response(body)
     assert everywhere("chat", dumps(body))[1][0] is cls
@@ -570,7 +570,7 @@ OWN = [
 
 
 @pytest.mark.parametrize("kind", OWN)
-def test_items_of_the_vendors_own_are_kept_and_disturb_nothing(kind: str) -> None:
+def test_items_of_the_vendors_own_tools_are_sent_back_unchanged(kind: str) -> None:
     item = {"type": kind, "id": "i", "status": "completed"}
     whole = reply(output=[item, said("So.")])
     opened = {"type": "response.output_item.added", "output_index": 0, "item": {**item, "status": "in_progress"}}
@@ -638,7 +638,7 @@ def test_a_call_of_a_custom_tool_is_the_callers_and_its_result_has_a_type_of_its
         ({"status": "queued"}, "queued", None),
     ],
 )
-def test_a_reply_that_is_not_complete_says_why(facts: dict[str, Any], word: str, meaning: str | None) -> None:
+def test_an_incomplete_reply_gives_its_reason_or_status(facts: dict[str, Any], word: str, meaning: str | None) -> None:
     answer = responses.decode_response(reply(**facts))
     assert (answer.raw_finish_reason, answer.finish_reason) == (word, meaning)
 

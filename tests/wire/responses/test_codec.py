@@ -58,7 +58,7 @@ def asked(*turns: Message, **fields: Any) -> dict[str, Any]:
 # What is sent
 
 
-def test_what_the_vendor_does_not_keep_is_asked_for_encrypted() -> None:
+def test_reasoning_is_requested_encrypted_if_the_vendor_stores_nothing() -> None:
     request = GenerateRequest(prompt="hi")
     assert "store" not in encode_request(request)
     assert encode_request(request, OURS) == {
@@ -133,7 +133,7 @@ def test_few_tokens_are_as_many_as_the_vendor_takes() -> None:
     assert asked(Message("user", "hi"), max_tokens=1)["max_output_tokens"] == 16
 
 
-def test_what_cannot_be_said_is_refused() -> None:
+def test_a_request_that_the_dialect_cannot_express_is_refused() -> None:
     with pytest.raises(InvalidOption, match="tool_call_id"):
         asked(Message("tool", "x"))
     with pytest.raises(InvalidOption, match="empty turns"):
@@ -170,7 +170,7 @@ def test_a_call_and_a_refusal_say_why_it_stopped() -> None:
     assert (answer.text, answer.refusal, answer.finish_reason) == (None, "I cannot.", FinishReason.CONTENT_FILTER)
 
 
-def test_paragraphs_of_reasoning_are_told_apart() -> None:
+def test_paragraphs_of_reasoning_are_separated() -> None:
     summary = [{"type": "summary_text", "text": "One."}, {"type": "summary_text", "text": "Two."}]
     own = {"type": "reasoning", "id": "r", "summary": [], "content": [{"type": "reasoning_text", "text": "Three."}]}
     whole = reply({**THOUGHT, "summary": summary}, own, message("x"))
@@ -236,7 +236,7 @@ ERRORS: list[tuple[dict[str, Any], type[ApiError], bool]] = [
 
 
 @pytest.mark.parametrize(("event", "cls", "retryable"), ERRORS)
-def test_an_error_inside_a_stream_is_typed_and_keeps_what_had_come(
+def test_an_error_in_a_stream_has_its_class_and_the_partial_text(
     event: dict[str, Any], cls: type[ApiError], retryable: bool
 ) -> None:
     with pytest.raises(cls) as caught:

@@ -235,7 +235,7 @@ def test_an_event_alone_gives_its_chunk(events: list[dict[str, Any]], chunk: Gen
     assert [found for event in events for found in stream.feed(b"data: " + dumps(event) + b"\n\n")] == [chunk]
 
 
-def test_paragraphs_of_reasoning_are_told_apart_by_their_places() -> None:
+def test_paragraphs_of_reasoning_are_separated_by_their_indices() -> None:
     """An event's ``output_index`` or, where a server leaves it out, its ``item_id`` names the item."""
     place = {"item_id": "rs_1", "type": "response.reasoning_summary_text.delta"}
     stream = ResponseStream()

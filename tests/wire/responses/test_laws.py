@@ -67,7 +67,7 @@ def body_of(response: GenerateResponse, size: int) -> bytes:
 
 @examples(20)
 @given(strategies.replies("responses"))
-def test_what_no_piece_said_is_taken_from_the_end(response: GenerateResponse) -> None:
+def test_texts_that_no_piece_brought_are_taken_from_the_end(response: GenerateResponse) -> None:
     """Servers leave out pieces, ends of items, or all but the last event."""
     events = list(encode_events(response, size=4))
     whole = read([b"".join(map(frame, events))])
@@ -136,7 +136,7 @@ def wrapped(value: Any) -> list[Any]:
 
 @examples(30)
 @given(lookalikes, st.lists(st.sampled_from(EVENTS), min_size=1, max_size=4))
-def test_junk_events_are_read_or_refused_and_nothing_else(value: Any, names: list[str]) -> None:
+def test_junk_events_are_read_or_raise_typed_errors(value: Any, names: list[str]) -> None:
     for inner in (
         value,
         {"type": "function_call", "name": "f", "arguments": value},

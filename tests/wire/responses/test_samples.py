@@ -111,7 +111,7 @@ def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> 
 
 
 @named(STREAMS)
-def test_the_last_event_of_a_stream_says_the_same_as_all(row: dict[str, Any]) -> None:
+def test_the_last_event_of_a_stream_equals_the_joined_stream(row: dict[str, Any]) -> None:
     body = body_of(row)
     response = read_stream([body])
     frames = [part for part in body.replace(b"\r\n", b"\n").split(b"\n\n") if b'"response.completed"' in part]
@@ -218,7 +218,7 @@ CAPTURED: dict[str, tuple[ResponsesOptions, GenerateRequest]] = {
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ORACLES / "sdk_requests/openai_responses").glob("*")))
-def test_a_request_says_what_the_official_client_says(name: str) -> None:
+def test_a_request_equals_the_official_clients(name: str) -> None:
     options, request = CAPTURED[name]
     captured = json.loads((ORACLES / "sdk_requests" / "openai_responses" / f"{name}.json").read_text())
     assert encode_request(request, options, model="gpt-5.4") == captured["request"]["body"]
