@@ -166,6 +166,7 @@ class Ledger:
         """
         if self._budget.calls is not None and self.calls + len(self._held) + 1 > self._budget.calls:
             return False
+        # The failed attempt uses up the reservation, so the retry needs room of its own.
         if billed and self._refusal(held, 1) is not None:
             return False
         held.retries += 1
@@ -189,6 +190,7 @@ class Ledger:
             The cost of the answer by the price table; None if the provider reports a cost, or the price is unknown.
         """
         self._held.remove(held)
+        # ``retry`` has counted the retries that asked for room; attempts within an adapter are known only now.
         self.calls += max(1, tries - held.retries)
         if response is None:
             if billed:
@@ -196,7 +198,7 @@ class Ledger:
             return None
         usage = response.usage
         if usage is None or usage.total_tokens is None:
-            self.estimated = True
+            self.estimated = True  # four characters a token
             usage = Usage(input_tokens=held.usage.input_tokens, output_tokens=len(response.text or "") // 4 + 1)
         key = _key(held.seat)
         self.tokens += usage.total_tokens or 0
@@ -214,6 +216,7 @@ class Ledger:
             return None
         self._reports_no_cost.add(key)
         usd = None
+        # The model that answered sets the price: routers and aliases choose another than the seat's.
         if response.model and response.model != held.seat.model:
             usd = self._priced(copy_with(held.seat, model=response.model), usage)
         if usd is None:

@@ -215,6 +215,7 @@ async def critique(
         own = state.drafts.get(name)
         seat = plan.seat(name)
         shown = prompts.labelled(plan, seat, state.finished())
+        # A seat whose draft failed would fail again, and a decided vote needs no more reviews.
         if not shown or (own is not None and own.error is not None) or (enough is not None and enough()):
             return
         state.open(phase)
@@ -325,7 +326,7 @@ async def synthesise(state: RunState, *, only: str | None = None) -> Written | N
         request = prompts.synthesise(plan, seat, drafts, reviews, state.ranking)
         deadline = chair_deadline(state, len(chairs) - place - 1)
         outcome = await ask(state, Phase.SYNTHESISE, seat, request, deadline)
-        if isinstance(outcome.error, ContextTooLong):
+        if isinstance(outcome.error, ContextTooLong):  # the same seat again, with shorter quotations
             request = prompts.synthesise(prompts.shorter(plan, request), seat, drafts, reviews, state.ranking)
             state.warnings.append(f"{name} was shown the drafts cut to its context")
             outcome = await ask(state, Phase.SYNTHESISE, seat, request, deadline.renew())

@@ -130,7 +130,7 @@ def _schema_of(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None
     if schema is None:
         return None
     plain = _schema.plain_schema(schema)
-    _schema.compile(plain)
+    _schema.compile(plain)  # raises before the run starts, not after its drafts are paid for
     return plain
 
 
@@ -181,6 +181,7 @@ def _roles(
         drafting = [name for name in names if name != (chair or names[-1])]
     if len(drafting) < (quorum or 1):
         raise InvalidOption(f"drafters: a quorum of {quorum or 1} needs as many, got {len(drafting)}")
+    # A seat that has not drafted judges without defending its own draft, so it is the first choice for the chair.
     resting = [name for name in names if name not in drafting]
     first = chair or (resting[-1] if resting else names[0])
     by_rank = voting or (chair is None and not resting)

@@ -80,6 +80,7 @@ async def until_valid(state: RunState, written: Written) -> Final:
                 break
             name = left.pop(0)
             state.degrade(f"{name} took the chair", seat.name)
+            # Drop the failed repair's two turns; the next seat's repair request adds its own.
             request = attrs.evolve(request, messages=request.messages[:-2])
             continue
         repairs += 1

@@ -78,7 +78,7 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
             group.start_soon(partial(phases.critique, state, board, phase=phase, enough=enough))
         await phases.draft(state, board)
         error = phases.unmet_quorum(state)
-        if error is not None:
+        if error is not None:  # raised below, outside the group, which would wrap it in an ExceptionGroup
             group.cancel_scope.cancel()
     if error is not None:
         raise error.fill(run_id=plan.run_id)

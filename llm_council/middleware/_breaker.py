@@ -71,7 +71,7 @@ class Breaker:
 
     def admit(self, now: float) -> bool:
         """Return True if a call may be made now. The caller must then call exactly one of the three methods below."""
-        if self._state is State.CLOSED:
+        if self._state is State.CLOSED:  # the usual case needs no lock
             return True
         with self._lock:
             if self._state is State.OPEN and now >= self._until:
@@ -97,6 +97,7 @@ class Breaker:
         retry_after = error.retry_after if isinstance(error, ProviderError) else None
         with self._lock:
             self._in_a_row += 1
+            # An open breaker is not opened again: late failures of calls from before would keep it open.
             opens = self._state is State.HALF_OPEN or self._in_a_row >= self._failures or isinstance(error, _PERMANENT)
             if retry_after is not None and retry_after > 0:
                 self._open(now + min(retry_after, MAX_RETRY_AFTER))

@@ -108,6 +108,7 @@ _SCHEMA: Final = (
     "CREATE TABLE entries (key TEXT PRIMARY KEY, at REAL, expires REAL, size INTEGER, body TEXT)",
     "CREATE INDEX entries_at ON entries (at)",
     "CREATE INDEX entries_expires ON entries (expires)",
+    # The triggers keep the total, because ``sum(size)`` would read the whole table at every write.
     "CREATE TABLE total (size INTEGER NOT NULL)",
     "INSERT INTO total VALUES (0)",
     "CREATE TRIGGER added AFTER INSERT ON entries BEGIN UPDATE total SET size = size + new.size; END",
@@ -201,11 +202,12 @@ class SQLiteStore:
         if self._closing is not None:
             self._closing.detach()  # a forked child must not close its parent's connection
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # ``sqlite3`` would use the umask
         connection = sqlite3.connect(
             self.path, timeout=self._timeout, check_same_thread=False, isolation_level=None, cached_statements=16
         )
         try:
+            # SQLite's advice for a file that somebody else could have written.
             connection.execute("PRAGMA trusted_schema = OFF")
             with suppress(sqlite3.OperationalError):  # another process is switching the same file to WAL
                 connection.execute("PRAGMA journal_mode = WAL")

@@ -106,6 +106,7 @@ class Balance(ProviderGroup):
         """
         now = self._clock()
         with self._lock:
+            # ``admit`` may still refuse: a failure in another thread may have opened the breaker since.
             ready = [m for m in self._members if m not in unable and m.breaker.wait(now) == 0]
             while ready:
                 member = ready[0] if len(ready) == 1 else self._choose(self, ready, streamed)
@@ -126,6 +127,7 @@ class Balance(ProviderGroup):
         return self._rng.choices(ready, [member.weight for member in ready])[0]
 
     def _fastest(self, ready: Sequence[Member], streamed: bool) -> Member:  # noqa: FBT001
+        # A provider that was never measured comes first, or it would never be called.
         unknown = [member for member in ready if streamed not in member.speed]
         if unknown:
             return min(unknown, key=lambda member: (member.busy, member.chosen))

@@ -92,7 +92,7 @@ class Cached(Wrapper):
             return await call(self.inner, request)
         if isinstance(found, Entry):
             return self._as_cached(found)
-        with found:
+        with found:  # reports the end of the call to the requests that wait
             response = await call(self.inner, request)
             await found.finish(response)
         return response
@@ -112,7 +112,7 @@ class Cached(Wrapper):
                 return
             with found:
                 async for chunk in arriving:
-                    if chunk.reset is not None:
+                    if chunk.reset is not None:  # voids all chunks before it
                         chunks.clear()
                     chunks.append(chunk)
                     yield chunk
@@ -233,6 +233,7 @@ class _SharedCall:
         pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        # The caller's own deadline says nothing about the requests that wait.
         if isinstance(error, CouncilError) and not (isinstance(error, TimedOut) and error.phase == "deadline"):
             self.outcome = error
         self.end()
@@ -240,6 +241,7 @@ class _SharedCall:
     def end(self) -> None:
         """Wake the waiting requests, each in its own event loop."""
         with self._cached._lock:
+            # From here on an equal request starts a new call, so ``_waiting`` cannot grow any more.
             del self._cached._shared_calls[self.key]
         for loop, event in self._waiting:
             loop.call_soon(event.set)

@@ -159,7 +159,7 @@ class _Attempts:
         if member is None:
             self.give_up(error)
         if self._scope.afford is not None and not self._scope.afford(error):
-            member.breaker.ended()
+            member.breaker.ended()  # it was admitted, but is not called
             self.give_up(error)
         self._attempts.append(self._attempt(error, 0.0))
         if self._best is None or error.retryable:
@@ -212,4 +212,5 @@ def _may_differ_elsewhere(error: CouncilError) -> bool:
     """Return True if another provider may succeed after this error."""
     if isinstance(error, ContentFiltered | RequestTooLarge):
         return False
+    # Subclasses such as ``ModelNotFound`` and ``ContextTooLong`` depend on the provider.
     return type(error) is not RequestRejected

@@ -76,7 +76,7 @@ class Hedge(Wrapper):
         self._percentile = int(found[1]) / 100 if found else None
         self._seconds = None if isinstance(after, str) else float(after)
         self._most = most
-        self._allowed = 1.0
+        self._allowed = 1.0  # second calls that may be made now; each call adds ``most`` to it
         self._clock = clock
         self._answer_times: deque[float] = deque(maxlen=_MAX_SAMPLES)
         self._first_text_times: deque[float] = deque(maxlen=_MAX_SAMPLES)
@@ -240,7 +240,7 @@ class _Race(Generic[T]):
                 self._values[1] = await self._second()
             except CouncilError as error:
                 self._errors[1] = error
-        if self._values:
+        if self._values:  # after an error the first call goes on: it may still answer
             self._first.cancel()
 
     def _on_second_ended(self) -> None:
@@ -249,14 +249,14 @@ class _Race(Generic[T]):
     def add_loser(self, usage: Usage | None, cost: Cost | None) -> tuple[Usage | None, Cost | None]:
         """Return the answer's usage and cost plus those of the other call, estimated if it was cancelled."""
         other = self._values.get(1 - self.winner)
-        if isinstance(other, GenerateResponse):
+        if isinstance(other, GenerateResponse):  # both calls answered before the slower one could be cancelled
             total = usage + other.usage if usage and other.usage else usage or other.usage
             if total is not None and not (usage and other.usage):
                 total = attrs.evolve(total, estimated=True)
             return total, (cost or Cost()) + (other.cost or Cost())
         if 1 - self.winner in self._errors:  # a failed call is not billed
             return usage, cost
-        if usage is not None:
+        if usage is not None:  # a cancelled call: the vendor has at least read the prompt
             usage = usage + Usage(input_tokens=usage.input_tokens, estimated=True)
         return usage, None if cost is None else attrs.evolve(cost, complete=False)
 

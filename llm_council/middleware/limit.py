@@ -98,6 +98,7 @@ class Limit(Wrapper):
         self._is_shared = shared is not None
         self._counts_tokens = "tokens" in rates
         self._max_wait = inf if max_wait is None else max_wait
+        # Without an account nothing can be shared, so each such limit has a gate of its own.
         account = key or inner.account_identity()
         figures = (account, rates.get("calls"), rates.get("tokens"), concurrency, shared, when_lost, clock, sleep)
         gate = _gates.get(figures) if account is not None else None
@@ -225,6 +226,7 @@ class _Gate:
             RateLimited: there will be no room in time; ``retry_after`` is the time until there may be.
         """
         with self._lock:
+            # The usual case: nobody waits, and there is room.
             if self._shared is None and self._queue.head is None and self._busy < self._concurrency:
                 now = self._clock()
                 if not self._wait(now, cost):
@@ -264,7 +266,7 @@ class _Gate:
         while True:
             with self._lock:
                 may_go = self._queue.head is waiter and self._busy < self._concurrency
-                woken = waiter.new_event()
+                woken = waiter.new_event()  # under the lock, so that no ``wake`` between here and the wait is lost
                 seconds = self._wait(self._clock(), cost) if may_go else 0.0
                 if may_go and not seconds and self._shared is None:
                     return self._admit(self._clock(), cost)

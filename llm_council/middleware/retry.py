@@ -104,6 +104,7 @@ class _Attempts:
         self._began = self._scope.clock()
         left = seconds_for(retry, request, None)
         self._end = math.inf if left is None else self._began + left
+        # Failover and Hedge report the attempts of their own calls, which replace the one attempt seen here.
         self._inner_reports_attempts: bool = getattr(retry.inner, "_makes_several_calls", False)
         self._attempts: list[Attempt] = []
         self._retries = 0
@@ -181,8 +182,9 @@ class _Attempts:
             wait = self._rng.uniform(0, min(policy.cap, policy.base * 2**self._retries))
         elif not wait <= policy.max_retry_after:  # NaN included
             return None
-        if wait >= left:
+        if wait >= left:  # the next attempt would have no time
             return None
+        # A run's retry tokens stop all its seats from retrying against an overloaded vendor at the same time.
         tokens = self._scope.tokens
         if tokens is not None and not tokens.take(timeout=isinstance(error, TimedOut)):
             return None

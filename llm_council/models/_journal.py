@@ -1,4 +1,4 @@
-"""The protocol between the engine and a journal, which records a run and may replay an earlier one.
+"""The interface between the engine and a journal, which records a run and may replay an earlier one.
 
 The engine and the store depend on this module alone, not on each other. The engine reports each call before it is sent,
 each call's ending before it uses the answer, and each reading of its clock. It sends a call, and returns a result, only
@@ -9,7 +9,7 @@ new ones: this is how a run is resumed and replayed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
@@ -63,8 +63,11 @@ class Ending:
     kept: int | None = None
 
 
-class Journal(Protocol):
-    """Records one run. No method raises: a journal that cannot write says so in its warnings."""
+class Journal:
+    """Records one run. This base class records nothing; the store's journals override its methods.
+
+    No method raises: a journal that cannot write says so in its warnings.
+    """
 
     def record_moment(self, moment: str, now: float) -> float:
         """Record an event of the run, and return the time that the run must use for it.
@@ -76,7 +79,7 @@ class Journal(Protocol):
         Returns:
             Seconds since the start of the run: ``now``, or in a replay the time of the earlier run.
         """
-        ...
+        return now
 
     def record_decision(self, moment: str, *, now: bool) -> bool:
         """Record a decision that depends on the clock, and return the one that the run must follow.
@@ -85,11 +88,11 @@ class Journal(Protocol):
             moment: the decision, such as ``"overdue"``.
             now: the decision by the clock; in a replay that of the earlier run counts.
         """
-        ...
+        return now
 
     def stored_ending(self, call: Call) -> Ending | None:
         """Return the ending of an earlier run's call, to be used in place of the call; None if it must be made."""
-        ...
+        return None
 
     async def wait_in_order(self, call: Call) -> None:
         """Wait until everything that preceded a stored ending in the earlier run has happened again."""
@@ -102,7 +105,7 @@ class Journal(Protocol):
 
     def warnings(self) -> tuple[str, ...]:
         """Return warnings about this journal for the result."""
-        ...
+        return ()
 
     async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
         """Record the result, and return further warnings once it is stored.
@@ -111,43 +114,11 @@ class Journal(Protocol):
             status: the status of the run.
             result: returns the result as plain values; called in the journal's thread.
         """
-        ...
+        return ()
 
     def record_result_nowait(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
         """Record the result of a cancelled run without waiting until it is stored."""
-        ...
 
 
-class _NoJournal:
-    """Records nothing, and holds no earlier run."""
-
-    def record_moment(self, moment: str, now: float) -> float:
-        return now
-
-    def record_decision(self, moment: str, *, now: bool) -> bool:
-        return now
-
-    def stored_ending(self, call: Call) -> Ending | None:
-        return None
-
-    async def wait_in_order(self, call: Call) -> None:
-        return None
-
-    async def record_call(self, call: Call) -> None:
-        return None
-
-    async def record_ending(self, call: Call, ending: Ending) -> None:
-        return None
-
-    def warnings(self) -> tuple[str, ...]:
-        return ()
-
-    async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
-        return ()
-
-    def record_result_nowait(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
-        return None
-
-
-NO_JOURNAL: Journal = _NoJournal()
+NO_JOURNAL = Journal()
 """The journal of a run that is not stored."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import anyio
 import anyio.lowlevel
@@ -12,7 +12,7 @@ import attrs
 
 from llm_council.errors import StoreError
 from llm_council.models import GenerateRequest, Plan, Status
-from llm_council.models._journal import Call, Ending
+from llm_council.models._journal import Call, Ending, Journal
 from llm_council.store._encoding import request_digest
 
 __all__ = ["PastCall", "PastRun", "Replay", "ReplayJournal", "repeat_warnings"]
@@ -153,7 +153,7 @@ class Replay:
         self._advance()
 
 
-class ReplayJournal:
+class ReplayJournal(Journal):
     """A journal that replays a whole run. No call is made, and nothing is written.
 
     Args:
@@ -202,22 +202,9 @@ class ReplayJournal:
             await anyio.sleep_forever()  # until the cancelled scope ends this task
         await self._replay.wait_in_order(call.name)
 
-    async def record_call(self, call: Call) -> None:
-        """Do nothing."""
-
-    async def record_ending(self, call: Call, ending: Ending) -> None:
-        """Do nothing."""
-
     def warnings(self) -> tuple[str, ...]:
         """Return a warning for each call that was made twice."""
         return repeat_warnings({name: call.repeats for name, call in self._past.calls.items() if call.repeats})
-
-    async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
-        """Do nothing."""
-        return ()
-
-    def record_result_nowait(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
-        """Do nothing."""
 
 
 def repeat_warnings(repeats: Mapping[str, int]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from llm_council.errors import StoreError
 from llm_council.errors._secrets import clean
 from llm_council.models import Plan, Status
 from llm_council.models._convert import dump
-from llm_council.models._journal import Call, Ending
+from llm_council.models._journal import Call, Ending, Journal
 from llm_council.store._encoding import encode, encode_ending, request_digest
 from llm_council.store._replay import PastRun, Replay, repeat_warnings
 from llm_council.store._writer import Write, WriteJob, Writer, process_name
@@ -28,7 +28,7 @@ MAX_DELAY: Final = 0.005
 """Seconds that an ending waits for the next record, to be committed with it: a commit costs more than a record."""
 
 
-class RunJournal:
+class RunJournal(Journal):
     """Stores a run while it goes on. A failure to write becomes a warning of the result, and never disturbs the run.
 
     The run waits for a commit before each call is sent and before its result is returned. Records are committed in the

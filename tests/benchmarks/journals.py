@@ -10,7 +10,7 @@ from unittest import mock
 
 from llm_council import store
 from llm_council.models import Status
-from llm_council.models._journal import NO_JOURNAL, Call, Ending
+from llm_council.models._journal import Call, Ending, Journal
 from llm_council.store._encoding import encode, request_digest
 
 Rows = Callable[[], list[tuple[str, str]]]
@@ -66,7 +66,7 @@ class BareJournals:
         connection.close()
 
 
-class _BareJournal(type(NO_JOURNAL)):  # type: ignore[misc]
+class _BareJournal(Journal):
     def __init__(self, work: queue.SimpleQueue[Handed | None]) -> None:
         self._work = work
         self._calls: list[Call] = []

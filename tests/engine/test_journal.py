@@ -9,13 +9,13 @@ import anyio
 import pytest
 
 from llm_council.models import Budget, GenerateResponse, Phase, Status
-from llm_council.models._journal import Call, Ending
+from llm_council.models._journal import Call, Ending, Journal
 from llm_council.testing.fakes import ScriptedProvider
 
 SCRIPT = {"draft": "a draft", "critique": "RANKING: A", "synthesise": "the answer"}
 
 
-class ListJournal:
+class ListJournal(Journal):
     """A journal that records everything in a list."""
 
     def __init__(self, known: Mapping[str, Ending] | None = None) -> None:
@@ -26,9 +26,6 @@ class ListJournal:
     def record_moment(self, moment: str, now: float) -> float:
         if moment:
             self.notes.append(moment)
-        return now
-
-    def record_decision(self, moment: str, *, now: bool) -> bool:
         return now
 
     def stored_ending(self, call: Call) -> Ending | None:
