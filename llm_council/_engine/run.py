@@ -168,11 +168,11 @@ def _budget_warnings(state: RunState) -> list[str]:
     ledger, budget = state.ledger, state.plan.budget
     warnings = []
     if ledger.estimated and (budget.tokens is not None or budget.usd is not None):
-        warnings.append("some calls did not report what they took: the budget counted an estimate of it")
+        warnings.append("some calls did not report their usage: the budget counted an estimate")
     if budget.usd is not None and ledger.unpriced:
         dollars_in, dollars_out = ASSUMED
         warnings.append(
-            f"nobody knows what the calls of {', '.join(sorted(ledger.unpriced))} cost: the budget counted"
+            f"the price of the calls of {', '.join(sorted(ledger.unpriced))} is unknown: the budget counted"
             f" {dollars_in:g} US dollars for a million tokens in and {dollars_out:g} out; if you can, install the"
             " prices: pip install 'llm-council-sdk[prices]'"
         )

@@ -209,9 +209,9 @@ class ProviderGroup(ProviderAdapter):
         """Return the error for a call when no provider may be called."""
         now = self._clock()
         waits = {member.name: member.breaker.wait(now) for member in self._members}
-        said = ", ".join(f"{name} for {wait:.1f} s" for name, wait in waits.items())
+        pauses = ", ".join(f"{name} for {wait:.1f} s" for name, wait in waits.items())
         return ServerFailed(
-            f"nobody of {self.name} can be asked: after failures, these are left alone: {said}",
+            f"{self.name}: no provider can be called now; after failures, these get no calls: {pauses}",
             retry_after=max(0.001, min(waits.values())),
         )
 

@@ -135,12 +135,12 @@ class Cached(Wrapper):
         key = None if mode is CacheMode.OFF else key_of(request, self._identity)
         if key is None:
             if mode is CacheMode.ONLY:
-                raise NotCached("a request with values that JSON cannot say is never cached")
+                raise NotCached("a request with values that JSON cannot represent is never cached")
             return None
         if mode in (CacheMode.READ, CacheMode.ONLY):
             entry = await self._load(key)
             if entry is None and mode is CacheMode.ONLY:
-                raise NotCached(f"no answer of {self.name} to this request is kept")
+                raise NotCached(f"no answer of {self.name} to this request is cached")
             return entry
         while True:
             own = _SharedCall(self, key)

@@ -504,7 +504,7 @@ def test_format_html_writes_a_page(council: Council, seat: ScriptedProvider, tmp
 def test_a_dollar_budget_warns_if_a_cost_is_unknown(council: Council, seat: ScriptedProvider) -> None:
     code, _, err = council("run", "Where?", "-p", "scripted", "--budget-usd", "1")
     assert code == 0
-    assert "nobody knows what the calls of scripted cost" in err
+    assert "the price of the calls of scripted is unknown" in err
     assert "nobody knows" not in council("run", "Where?", "-p", "scripted")[2]
 
 

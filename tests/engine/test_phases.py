@@ -1,4 +1,4 @@
-"""Who is waited for, how long, and who steps in. Time is trio's mock clock: it jumps, nothing waits."""
+"""Deadlines and grace of a phase, and which seat replaces another. On trio's mock clock, so nothing really waits."""
 
 from math import inf
 
@@ -280,7 +280,7 @@ async def test_estimates_of_the_budget_are_a_warning(run):
     reply = GenerateResponse(text="391")
     _, result = await run(seats={"ann": seat(draft=reply)}, budget=Budget(deadline=30, tokens=10_000, usd=1.0))
     assert any("estimate" in warning for warning in result.warnings)
-    assert any("nobody knows what the calls of ann cost" in warning for warning in result.warnings)
+    assert any("the price of the calls of ann is unknown" in warning for warning in result.warnings)
 
 
 async def test_phases_are_timed_even_when_they_overlap(run):

@@ -1,4 +1,4 @@
-"""Plans: who does what, and bad input refused before anything is sent."""
+"""Plans: the roles of seats, and invalid input refused before any call."""
 
 import pytest
 

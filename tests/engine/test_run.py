@@ -1,4 +1,4 @@
-"""A run from its plan to its result: what returns, what raises, what is told."""
+"""A run from its plan to its result: what it returns, raises and emits."""
 
 import json
 import re

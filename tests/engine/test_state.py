@@ -1,4 +1,4 @@
-"""Which run begins next: a few at a time, first come first served, and nobody keeps a turn that it does not use."""
+"""The start gate: runs start a few at a time, in order of arrival, and each frees its slot."""
 
 import math
 

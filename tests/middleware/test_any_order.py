@@ -1,4 +1,4 @@
-"""Any middleware around any other: what comes out is what the provider says, whole, streamed and in blocking code."""
+"""Any middleware around any other returns the provider's answer, whole, streamed and in blocking code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Balance: how calls are spread, and who gets none."""
+"""Balance: how calls are spread, and which provider gets none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The breaker against a model of it: what any order of calls, failures and waits may and may not do."""
+"""The circuit breaker against a model of it, for any order of calls, failures and waits."""
 
 from __future__ import annotations
 

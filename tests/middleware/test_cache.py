@@ -1,4 +1,4 @@
-"""Cached: one call for equal requests, what is kept and for how long, and what a hit looks like."""
+"""Cached: one call for equal requests, what is stored and for how long, and what a cached answer holds."""
 
 from __future__ import annotations
 
@@ -340,7 +340,7 @@ async def test_each_cache_mode_reads_and_writes_as_documented(store: Any) -> Non
     async def ask(mode: str | None) -> str | None:
         return (await call(cached, attrs.evolve(REQUEST, cache=mode))).text
 
-    with pytest.raises(NotCached, match="is kept"):
+    with pytest.raises(NotCached, match="is cached"):
         await ask("only")
     assert not provider.requests
     assert await ask("read") == "1"

@@ -1,4 +1,4 @@
-"""Failover: who is asked next, who is left alone, and what becomes of a stream that breaks off."""
+"""Failover: which provider is called next, which one is skipped, and what happens to a stream that breaks off."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ async def test_an_error_names_the_waits_when_all_breakers_are_open(turns: Any, c
     with pytest.raises(RateLimited):
         await call(failover, REQUEST)
     clock.now += 2.0
-    with pytest.raises(ServerFailed, match=r"nobody of fast can be asked.*a for 10.0 s, b for 5.0 s") as caught:
+    with pytest.raises(ServerFailed, match=r"fast: no provider can be called now.*a for 10.0 s, b for 5.0 s") as caught:
         await call(failover, REQUEST)
     assert caught.value.retry_after == pytest.approx(5.0)
     assert caught.value.retryable

@@ -1,4 +1,4 @@
-"""Hedge: when a second call is made, which answer counts, and that neither is billed unnoticed."""
+"""Hedge: when a second call is made, which answer counts, and that both calls are accounted for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limit: nothing passes beyond a limit, whoever asks and however many."""
+"""Limit: no limit is exceeded, for any number of tasks, threads and event loops."""
 
 from __future__ import annotations
 

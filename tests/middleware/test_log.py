@@ -1,4 +1,4 @@
-"""Logged: the facts of a call in a record, and never its content unless asked."""
+"""Logged: the attributes of a call in a record, and its content only on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The retry loop: what is tried again, how long it waits, and what it never does."""
+"""Retry: which errors are retried, how long it waits, and what ends the retries."""
 
 from __future__ import annotations
 

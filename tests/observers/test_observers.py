@@ -1,4 +1,4 @@
-"""What the ready-made listeners make of a run: one trace, and lines in the log."""
+"""The listeners for logs and OpenTelemetry: the records and the trace of a run."""
 
 from __future__ import annotations
 
