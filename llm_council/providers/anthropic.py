@@ -1,4 +1,4 @@
-"""Anthropic: Claude, by the Messages API."""
+"""Anthropic's Claude models, through the Messages API."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ _VERSION = "2023-06-01"
 class AnthropicProvider(HttpProvider):
     """Anthropic's own models. Reads ``ANTHROPIC_API_KEY``, and ``ANTHROPIC_BASE_URL`` for another address.
 
-    Bytes are moved by the vendor's own client where it is installed (extra ``anthropic``), by plain HTTP where it is
-    not or a ``transport`` is given. Requests, answers and errors are the same either way; the client neither retries
-    nor follows redirects.
+    Requests go through Anthropic's own client if it is installed (extra ``anthropic``), and through plain HTTP if it is
+    not, or if a ``transport`` is given. Requests, answers and errors are the same either way. The client neither
+    retries nor follows redirects.
 
-    What the vendor has and no field names, such as ``metadata`` or ``service_tier``, goes into a request's ``extra``.
+    Pass fields that ``GenerateRequest`` lacks, such as ``metadata`` or ``service_tier``, in a request's ``extra``.
 
     Args:
-        client: an ``anthropic.AsyncAnthropic`` of your own, or one of its kin for Bedrock, Vertex and Foundry, which
-            knows its address and signs for itself. It is not closed here, and belongs to the event loop it is used in.
-            Where its cloud lists no models, even the cheap ``doctor`` makes a call: of one token.
-        version: what ``anthropic-version`` says; None is ``"2023-06-01"``. The clients for Bedrock and Vertex say it
-            in the body instead, by default in a word of their own.
-        betas: what ``anthropic-beta`` says; none is needed.
-        key_header: the header that carries the key; ``"authorization"`` sends it as a bearer token. It is left out
-            where ``headers`` holds a credential under either name.
-        answer_tokens: most tokens of an answer, thinking included, for requests without ``max_tokens``: the API
-            requires a number.
+        client: an ``anthropic.AsyncAnthropic``, or one of the clients for Bedrock, Vertex and Foundry, which signs its
+            own requests. The provider does not close it; it belongs to the event loop that uses it. If its cloud lists
+            no models, ``doctor`` makes a call of one token even without ``deep``.
+        version: the value of ``anthropic-version``; None means ``"2023-06-01"``. The clients for Bedrock and Vertex
+            send the version in the body instead, with a default of their own.
+        betas: the values of ``anthropic-beta``; none is needed.
+        key_header: the header for the key; ``"authorization"`` sends it as a bearer token. It is omitted if ``headers``
+            has a credential.
+        answer_tokens: the limit on answer tokens, thinking included, for requests without ``max_tokens``, since the API
+            requires one.
         **options: those of every HTTP provider: ``name``, ``base_url``, ``api_key``, ``default_model``, ``headers``,
             ``transport``, ``timeout``, ``limits``, ``profile``, ``allow_http``.
 
     Raises:
-        InvalidOption: an argument will not do.
-        InvalidKey: the key has a character that no header can carry.
+        InvalidOption: an argument is invalid.
+        InvalidKey: the key has a character that is not allowed in a header.
     """
 
     name = "anthropic"
@@ -90,43 +90,45 @@ class AnthropicProvider(HttpProvider):
         super().__init__(**_with_client(client, options))
         if version == "" or not key_header:
             raise InvalidOption("version and key_header must not be empty")
-        self.base_url = self.base_url.removesuffix("/v1")  # the vendor's own variable has none, other vendors' have it
+        self.base_url = self.base_url.removesuffix(
+            "/v1"
+        )  # ANTHROPIC_BASE_URL has no /v1, unlike the variables of other vendors
         self._client = client
         self._key_header = key_header
-        said = {"anthropic-version": version or _VERSION, "anthropic-beta": ",".join(as_tuple(betas))}
+        self._fixed_headers = {"anthropic-beta": ",".join(as_tuple(betas))} if betas else {}
         body: dict[str, Any] = {}
-        if client is not None and versions_in_body(client):
-            del said["anthropic-version"]
-            body = {} if version is None else {"anthropic_version": version}
-        self._said = {name: word for name, word in said.items() if word}
-        self._spoken = MessagesOptions(max_tokens=answer_tokens, display="summarized", body=body)
-        if client is not None:  # it signs for itself: a key of the environment's is not sent beside
+        if client is None or not versions_in_body(client):
+            self._fixed_headers["anthropic-version"] = version or _VERSION
+        elif version is not None:
+            body = {"anthropic_version": version}
+        self._base_options = MessagesOptions(max_tokens=answer_tokens, display="summarized", body=body)
+        if client is not None:  # the client signs, so a key of the environment must not be sent too
             self._key = self._bad_key = None
         if by_sdk:
             self._http_transport = SdkTransport(client, self.base_url)
         self._by_profile: dict[int, tuple[ModelProfile, MessagesOptions]] = {}
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of every request, the key's included: override to add to them, or to sign otherwise."""
-        said = {name: account.revealed(value) for name, value in self._headers.items()}
-        names = {name.lower() for name in said}
+        """Return the headers of every request, including the key; override to add headers or to sign differently."""
+        headers = {name: account.revealed(value) for name, value in self._headers.items()}
+        names = {name.lower() for name in headers}
         if self._key and not names & {"authorization", "x-api-key", self._key_header.lower()}:
             key = self._key.reveal()
-            said[self._key_header] = f"Bearer {key}" if self._key_header.lower() == "authorization" else key
-        return {**{name: value for name, value in self._said.items() if name not in names}, **said}
+            headers[self._key_header] = f"Bearer {key}" if self._key_header.lower() == "authorization" else key
+        return {**{name: value for name, value in self._fixed_headers.items() if name not in names}, **headers}
 
     def _identity_extras(self) -> tuple[object, ...]:
-        spoken = self._spoken
-        return *super()._identity_extras(), self._said, spoken.max_tokens, spoken.body
+        options = self._base_options
+        return *super()._identity_extras(), self._fixed_headers, options.max_tokens, options.body
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        asked, told = await super()._prepared(request)
-        asked, shaped = self._shaped(asked)
-        asked, fitted = fit(asked, self._options(asked))
-        return asked, told + shaped + fitted
+        fitted, adjustments = await super()._prepared(request)
+        fitted, of_schema = self._fit_schema(fitted)
+        fitted, of_fields = fit(fitted, self._options(fitted))
+        return fitted, adjustments + of_schema + of_fields
 
-    def _shaped(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        """Leave out of the schema what Claude cannot be held to, or ask for the whole of it in words."""
+    def _fit_schema(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        """Reduce the schema to what the API enforces; ask for it in words if it cannot be reduced."""
         wanted = request.structured_output
         if wanted is None:
             return request, ()
@@ -136,14 +138,14 @@ class AnthropicProvider(HttpProvider):
         schema, left_out = found
         if schema == wanted.json_schema:
             return request, ()
-        told = Adjustment(
+        adjustment = Adjustment(
             field="structured_output",
             action="projected",
             asked=wanted.name,
             sent=wanted.name,
             reason="; ".join(left_out) or "it takes closed objects",
         )
-        return attrs.evolve(request, structured_output=attrs.evolve(wanted, json_schema=schema)), (told,)
+        return attrs.evolve(request, structured_output=attrs.evolve(wanted, json_schema=schema)), (adjustment,)
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         return "/v1/messages", encode_request(request, self._options(request), stream=stream)
@@ -158,12 +160,12 @@ class AnthropicProvider(HttpProvider):
         return MessageStream(self._options(request), self._limits, request_id=head.request_id)
 
     def _options(self, request: GenerateRequest) -> MessagesOptions:
-        """Return how to speak to a model; the profiles are few and live as long as the process."""
+        """Return the options of a model, cached per profile."""
         profile = self._profile_of(request.model)
         known = self._by_profile.get(id(profile))
         if known is None or known[0] is not profile:
             options = attrs.evolve(
-                self._spoken,
+                self._base_options,
                 max_output=profile.max_output,
                 thinking="budget" if profile.reasoning_style == "budget" else "adaptive",
                 cache_control=profile.prompt_cache == "marks",
@@ -175,7 +177,7 @@ class AnthropicProvider(HttpProvider):
         return self._client is not None or super()._is_signed()
 
     def _profile_of(self, model: str | None) -> ModelProfile:
-        """Look a model up by the vendor's name, which the clouds write theirs around: ``us.anthropic.claude-...``."""
+        """Look up a model by Anthropic's name, which clouds put a prefix before: ``us.anthropic.claude-...``."""
         name = model or self.default_model or ""
         return super()._profile_of(name[max(name.lower().rfind("claude-"), 0) :])
 
@@ -196,7 +198,8 @@ class AnthropicProvider(HttpProvider):
 def _with_client(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     if client is None:
         return options
-    twice = [name for name in ("transport", "base_url", "api_key") if options.get(name) is not None]
-    if twice:
-        raise InvalidOption(f"client has an address, a key and a transport of its own: leave out {', '.join(twice)}")
+    duplicates = [name for name in ("transport", "base_url", "api_key") if options.get(name) is not None]
+    if duplicates:
+        names = ", ".join(duplicates)
+        raise InvalidOption(f"client has an address, a key and a transport of its own: leave out {names}")
     return {**options, "base_url": address_of(client)}

@@ -1,4 +1,4 @@
-"""Google's Gemini API. Vertex AI, which speaks the same dialect behind Google Cloud's sign-in, is not this."""
+"""Google's Gemini API. For Vertex AI, which has the same dialect behind Google Cloud's sign-in, see ``vertex``."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _STYLES = {str(style): style for style in ThinkingStyle}
 class GeminiProvider(HttpProvider):
     """The Gemini API. Reads ``GEMINI_API_KEY``, and ``GOOGLE_GEMINI_BASE_URL`` if set.
 
-    A request's ``extra`` is laid over the body: ``{"generationConfig": {"topK": 5}}``, ``{"safetySettings": [...]}``,
+    A request's ``extra`` is merged into the body: ``{"generationConfig": {"topK": 5}}``, ``{"safetySettings": [...]}``,
     ``{"tools": [{"googleSearch": {}}]}``, ``{"cachedContent": "cachedContents/..."}``.
 
     Args:
-        api_version: the version in the address, such as ``"v1beta"`` or ``"v1"``; empty where ``base_url`` has it.
+        api_version: the version in the address, such as ``"v1beta"`` or ``"v1"``; empty if ``base_url`` contains it.
         **options: those of ``HttpProvider``.
 
     Raises:
-        InvalidOption: the version is no plain word.
+        InvalidOption: the version has characters other than letters and digits.
     """
 
     name = "gemini"
@@ -63,30 +63,30 @@ class GeminiProvider(HttpProvider):
         return *super()._identity_extras(), self.api_version
 
     def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
-        """Return the JSON body of a request, which has been fitted; override to change it."""
+        """Return the JSON body of a fitted request; override to change it."""
         profile = self._profile_of(request.model)
         thinking = _STYLES.get(profile.reasoning_style, ThinkingStyle.LEVEL)
         return encode_request(request, GeminiOptions(thinking=thinking, schema=profile.structured))
 
     def parse_response(self, data: Any) -> GenerateResponse:
-        """Return the answer in a whole reply's JSON; override to read more of it. Streams do not come here.
+        """Return the answer in the JSON of a whole reply; override to read more of it. Streams do not use it.
 
         Raises:
-            ApiError: the reply holds an error.
-            MalformedReply: it is no reply of this dialect.
+            ApiError: the reply is an error.
+            MalformedReply: the reply is not of this dialect.
         """
         return decode_response(data)
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of every request; the key is in one of them, never in an address that logs keep."""
-        said = {name: account.revealed(value) for name, value in self._headers.items()}
-        if self._key and not any(name.lower() in (_KEY, "authorization") for name in said):
-            said[_KEY] = self._key.reveal()
-        return said
+        """Return the headers of every request. The key goes into a header, and never into a URL, which logs store."""
+        headers = {name: account.revealed(value) for name, value in self._headers.items()}
+        if self._key and not any(name.lower() in (_KEY, "authorization") for name in headers):
+            headers[_KEY] = self._key.reveal()
+        return headers
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         model = request.model or ""
-        path = model if "/" in model else f"models/{model}"  # tunedModels/NAME is an address of its own
+        path = model if "/" in model else f"models/{model}"  # such as tunedModels/NAME
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         return f"/{quote(path, safe='/')}:{method}", self.build_payload(request)
 
@@ -104,7 +104,7 @@ class GeminiProvider(HttpProvider):
         listed = data.get("models") if isinstance(data, dict) else None
         if not isinstance(listed, list):
             return None
-        names = [row.get("name") for row in listed if isinstance(row, dict) and _answers(row)]
+        names = [row.get("name") for row in listed if isinstance(row, dict) and _generates_text(row)]
         return [{"id": name.removeprefix("models/")} for name in names if isinstance(name, str)]
 
     def _url(self, path: str) -> str:
@@ -114,7 +114,7 @@ class GeminiProvider(HttpProvider):
         return super()._profile_of((model or self.default_model or "").removeprefix("models/"))
 
 
-def _answers(row: dict[str, Any]) -> bool:
-    """Tell whether a model of the list answers prompts; others embed, or draw."""
+def _generates_text(row: dict[str, Any]) -> bool:
+    """Return True if a listed model answers prompts; others embed text or generate images."""
     methods = row.get("supportedGenerationMethods")
     return not isinstance(methods, list) or "generateContent" in methods

@@ -1,7 +1,7 @@
 """Vertex AI: Gemini and Claude behind Google Cloud's sign-in.
 
-The bodies are those of Google's and Anthropic's own APIs. In a body for Claude the address names the model, and
-``anthropic_version`` replaces the header of Anthropic's API.
+Payloads and replies are those of Google's and Anthropic's own APIs. For Claude, the model is part of the URL, and the
+field ``anthropic_version`` replaces the header of Anthropic's API.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from contextlib import aclosing
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from llm_council._wire.payloads import loads
-from llm_council.errors import ApiError, InvalidOption, MalformedReply
+from llm_council._wire.payloads import loads_object
+from llm_council.errors import ApiError, InvalidOption
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -36,31 +36,30 @@ __all__ = ["VertexProvider"]
 
 _BASE_URL_ENV = "GOOGLE_VERTEX_BASE_URL"
 _PROJECT_ENV = "GOOGLE_CLOUD_PROJECT"
-_LOCATION_ENVS = ("GOOGLE_CLOUD_LOCATION", "CLOUD_ML_REGION")  # Google's own client's, and Anthropic's
+_LOCATION_ENVS = ("GOOGLE_CLOUD_LOCATION", "CLOUD_ML_REGION")  # the variables of Google's client and of Anthropic's
 _MULTI_REGIONS = frozenset({"us", "eu"})
-_OTHERS = "Vertex AI is spoken to about models of Google and Anthropic"
 
 
 class VertexProvider(ProviderAdapter):
-    """Gemini and Claude on Vertex AI; a model whose name begins with ``claude`` is Anthropic's.
+    """Gemini and Claude on Vertex AI; a model whose name starts with ``claude`` is Anthropic's.
 
-    Tokens are those of Google's application default credentials: ``gcloud auth application-default login``, the file
-    that ``GOOGLE_APPLICATION_CREDENTIALS`` names, or the machine's own account in Google's cloud. They are looked for
-    by the first call, and never by making this. Needs the extra ``vertex``.
+    Signs in with Google's application default credentials: ``gcloud auth application-default login``, the file that
+    ``GOOGLE_APPLICATION_CREDENTIALS`` names, or the account of a machine in Google Cloud. The first call loads them.
+    Needs the extra ``vertex``.
 
     Args:
         project: the project's id; None takes ``GOOGLE_CLOUD_PROJECT``, else the credentials' own.
         location: such as ``"eu"``; None takes ``GOOGLE_CLOUD_LOCATION``, else ``CLOUD_ML_REGION``, else ``"global"``.
-        credentials: credentials of google-auth to sign in with. They are not pickled.
-        default_model: the model for requests that name none; None is the Gemini API's.
-        base_url: another address than the location's, without the version; ``GOOGLE_VERTEX_BASE_URL`` if set.
-        api_version: the version in the address; None is ``"v1beta1"`` for Gemini and ``"v1"`` for Claude.
-        claude_version: what ``anthropic_version`` says.
+        credentials: credentials of google-auth; None loads the default ones. They are not pickled.
+        default_model: the model for requests that name none; None means the Gemini API's default.
+        base_url: an address without the version; None takes ``GOOGLE_VERTEX_BASE_URL``, else the location's.
+        api_version: the version in the URL; None means ``"v1beta1"`` for Gemini and ``"v1"`` for Claude.
+        claude_version: the value of ``anthropic_version``.
         answer_tokens: see ``AnthropicProvider``.
         **options: those of ``HttpProvider``. ``headers`` with an ``Authorization`` replaces the sign-in.
 
     Raises:
-        InvalidOption: an argument will not do.
+        InvalidOption: an argument is invalid.
     """
 
     name = "vertex"
@@ -98,23 +97,23 @@ class VertexProvider(ProviderAdapter):
     @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
-        return await self._speaker(request.model).generate(request)
+        return await self._provider_for(request.model).generate(request)
 
     @cancellable
     @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Send a request, and yield the answer as it arrives."""
-        pieces: Any = self._speaker(request.model).stream(request)
+        pieces: Any = self._provider_for(request.model).stream(request)
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
 
     async def doctor(self, *, deep: bool = False) -> DoctorResult:
-        """Sign in, and list Google's models; ``deep`` makes a call too, of the kind that a run makes."""
-        return await self._speaker(None).doctor(deep=deep)
+        """Sign in, and list Google's models; ``deep`` also makes a call like those of a run."""
+        return await self._provider_for(None).doctor(deep=deep)
 
     def check(self) -> None:
-        """Refuse to start what cannot work, without looking for credentials.
+        """Check for missing packages, without loading credentials.
 
         Raises:
             MissingDependency: google-auth is not installed.
@@ -123,7 +122,7 @@ class VertexProvider(ProviderAdapter):
             self._place.sign_in.check()
 
     def cache_identity(self) -> str:
-        """Return the name, and whose models are asked where."""
+        """Return the name, the address, the project and the location."""
         place, beside = self._place, account.mark(*self._gemini._identity_extras(), *self._claude._identity_extras())
         where = f"{self._gemini.base_url}:{place.project}:{place.location}"
         return f"{super().cache_identity()}:{where}:{self.default_model}{beside}"
@@ -136,31 +135,31 @@ class VertexProvider(ProviderAdapter):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} at {self._gemini.base_url}>"
 
-    def _speaker(self, model: str | None) -> HttpProvider:
+    def _provider_for(self, model: str | None) -> HttpProvider:
         return self._claude if is_claude(model or self.default_model) else self._gemini
 
     def _profile_of(self, model: str | None) -> ModelProfile:
-        return self._speaker(model)._profile_of(model)
+        return self._provider_for(model)._profile_of(model)
 
 
 class Place:
-    """Whose models are asked, and where.
+    """The project and the location of requests.
 
     Args:
         project: the project's id; None takes ``GOOGLE_CLOUD_PROJECT``, else the credentials' own.
         location: None takes ``GOOGLE_CLOUD_LOCATION``, else ``CLOUD_ML_REGION``, else ``"global"``.
-        sign_in: how.
+        sign_in: the source of tokens.
 
     Attributes:
-        is_signed: whether the caller signs the requests, so that nobody is asked for credentials.
+        is_signed: the caller signs the requests, so no credentials are loaded.
 
     Raises:
-        InvalidOption: the location is no plain word.
+        InvalidOption: the location has characters other than lower-case letters, digits and hyphens.
     """
 
     def __init__(self, project: str | None, location: str | None, sign_in: SignIn) -> None:
-        said = next((word for name in _LOCATION_ENVS if (word := os.environ.get(name, "").strip())), "global")
-        self.location = location or said
+        found = [os.environ.get(name, "").strip() for name in _LOCATION_ENVS]
+        self.location = location or next(filter(None, found), "global")
         if not re.fullmatch(r"[a-z0-9-]+", self.location):
             raise InvalidOption(f'location: a word such as "global" or "europe-west1", got {self.location!r:.80}')
         self.project = project or os.environ.get(_PROJECT_ENV, "").strip() or None
@@ -169,15 +168,15 @@ class Place:
 
     @property
     def address(self) -> str:
-        """The address of the location, unless ``GOOGLE_VERTEX_BASE_URL`` says another."""
+        """Return ``GOOGLE_VERTEX_BASE_URL`` if set, else the address of the location."""
         return os.environ.get(_BASE_URL_ENV, "").strip() or host(self.location)
 
     async def find(self) -> None:
-        """Make sure that there is a project.
+        """Determine the project.
 
         Raises:
-            MissingCredentials: nobody is signed in.
-            InvalidOption: nobody says which project.
+            MissingCredentials: there are no credentials.
+            InvalidOption: neither the caller nor the credentials name a project.
         """
         if self.project is None and not self.is_signed:
             self.project = await self.sign_in.project()
@@ -240,7 +239,7 @@ class ClaudeOnVertex(AnthropicProvider):
         self._versions = (api_version, version)
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of every request, without the version, which goes into the body."""
+        """Return the headers of every request, without the version, which goes into the payload."""
         return {name: value for name, value in super().headers().items() if name != "anthropic-version"}
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
@@ -250,9 +249,10 @@ class ClaudeOnVertex(AnthropicProvider):
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         _, payload = super()._encode(request, stream=stream)
-        address, said = self._versions
+        api_version, anthropic_version = self._versions
         method = "streamRawPredict" if stream else "rawPredict"
-        return f"/{address}{self._place.path(request.model)}:{method}", encode_claude(payload, version=said)
+        path = f"/{api_version}{self._place.path(request.model)}:{method}"
+        return path, encode_claude(payload, version=anthropic_version)
 
     def _refusal(self, reply: HttpReply) -> ApiError:
         return decode_claude_error(
@@ -260,7 +260,7 @@ class ClaudeOnVertex(AnthropicProvider):
         )
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
-        """Fetch a token: Vertex AI lists no models of Anthropic's."""
+        """Fetch a token, since Vertex AI does not list Anthropic's models."""
         await self._place.find()
         if not self._place.is_signed:
             await self._place.sign_in.headers()
@@ -268,7 +268,7 @@ class ClaudeOnVertex(AnthropicProvider):
 
 
 def host(location: str) -> str:
-    """Return the address of a location: ``"global"``, a continent such as ``"eu"``, or a region."""
+    """Return the address of a location: ``"global"``, a multi-region such as ``"eu"``, or a region."""
     if location == "global":
         return "https://aiplatform.googleapis.com"
     if location in _MULTI_REGIONS:
@@ -277,10 +277,10 @@ def host(location: str) -> str:
 
 
 def is_claude(model: str) -> bool:
-    """Tell whether a model is Anthropic's; every other one is taken for Google's.
+    """Return True if a model is Anthropic's; every other model counts as Google's.
 
     Args:
-        model: ``"claude-..."``, or with its publisher before it: ``"anthropic/claude-..."``.
+        model: ``"claude-..."``, or with its publisher: ``"anthropic/claude-..."``.
     """
     publisher, _, name = model.rpartition("/")
     return publisher.rpartition("/")[2] == "anthropic" or (not publisher and name.startswith("claude"))
@@ -290,9 +290,9 @@ def resource(model: str, *, project: str, location: str) -> str:
     """Return the path of a model, from ``/projects``.
 
     Args:
-        model: its name, with or without its publisher; a date may follow ``@``. ``endpoints/NUMBER`` is a tuned model.
+        model: the name, with or without the publisher; a date may follow ``@``. ``endpoints/NUMBER`` is a tuned model.
         project: the project's id.
-        location: where it is served.
+        location: the location that serves it.
 
     Raises:
         InvalidOption: the publisher is neither Google nor Anthropic.
@@ -302,18 +302,20 @@ def resource(model: str, *, project: str, location: str) -> str:
     within = f"/projects/{quote(project, safe=':')}/locations/{quote(location, safe='')}"
     if publisher == "endpoints":
         return f"{within}/endpoints/{quote(name, safe='')}"
-    if publisher not in ("google", "anthropic", "models"):  # models/NAME is how the Gemini API writes it
-        raise InvalidOption(f"{_OTHERS}, not of {publisher!r:.80}")
+    if publisher not in ("google", "anthropic", "models"):  # models/NAME is the form of the Gemini API
+        raise InvalidOption(
+            f"on Vertex AI, only models of Google and Anthropic are supported, not of {publisher!r:.80}"
+        )
     publisher = "google" if publisher == "models" else publisher
     return f"{within}/publishers/{publisher}/models/{quote(name, safe='@')}"
 
 
 def encode_claude(payload: Mapping[str, Any], *, version: str) -> dict[str, Any]:
-    """Return a request of Anthropic's dialect as it goes to Vertex AI.
+    """Convert a payload of Anthropic's API to the form of Vertex AI.
 
     Args:
-        payload: the request.
-        version: what ``anthropic_version`` says.
+        payload: the payload for Anthropic's API.
+        version: the value of ``anthropic_version``.
     """
     body = {key: value for key, value in payload.items() if key != "model"}
     return {"anthropic_version": version, **body}
@@ -327,14 +329,10 @@ def decode_claude_error(
     now: float | None = None,
     request_id: str | None = None,
 ) -> ApiError:
-    """Read the reply to a refused request for Claude: the platform's refusals are Google's, the model's Anthropic's.
+    """Decode the reply to a refused request for Claude, in Google's form or in Anthropic's.
 
     Arguments are those of ``failures.DecodeError``.
     """
-    try:
-        value = loads(body)
-    except MalformedReply:
-        value = None
-    theirs = isinstance(value, dict) and value.get("type") == "error"
-    decode = _anthropic.decode_error if theirs else _google.decode_error
+    value = loads_object(body) or {}
+    decode = _anthropic.decode_error if value.get("type") == "error" else _google.decode_error
     return decode(status, headers, body, now=now, request_id=request_id)

@@ -1,7 +1,7 @@
-"""Bytes to and from Claude through the vendor's own Python client, whatever it stands before: its API, a cloud.
+"""A transport that sends through Anthropic's own Python client: to its API, Bedrock, Vertex AI or Foundry.
 
-The client signs, and knows where each cloud keeps its models; what is said and what the answer means stays ours. It
-retries nothing, follows no redirect, and hands its replies over as they came.
+The client signs requests and knows the URLs of each cloud. This package encodes payloads and decodes replies itself.
+The client's retries and redirects are switched off, and its replies are read as raw bytes.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ _FRAMED_BY_AWS = "application/vnd.amazon.eventstream"
 
 
 def is_installed() -> bool:
-    """Tell whether a release of the vendor's client that will do is installed, without loading it."""
+    """Return True if a supported release of Anthropic's client is installed, without importing it."""
     try:
-        return _will_do(version(_SDK))
+        return _is_supported(version(_SDK))
     except PackageNotFoundError:
         return False
 
 
-def _will_do(release: str) -> bool:
-    """Tell whether a release lets redirects be refused for one request, which 0.x learnt on its way."""
+def _is_supported(release: str) -> bool:
+    """Return True from 1.0 on: some 0.x releases cannot refuse redirects for a single request."""
     major = release.partition(".")[0]
     return major.isdecimal() and int(major) >= 1
 
 
 def address_of(client: Any) -> str:
-    """Return the address of a client of the caller's.
+    """Return the base URL of the caller's client.
 
     Raises:
-        InvalidOption: it is none of the vendor's asynchronous clients, or one of an old release.
+        InvalidOption: the object is not one of Anthropic's asynchronous clients, or its release is too old.
     """
     kinds = _kinds(client)
     if "anthropic.SyncAPIClient" in kinds:
@@ -74,18 +74,18 @@ def address_of(client: Any) -> str:
             f"got {type(client).__name__}"
         )
     release = str(import_module(_SDK).__version__)
-    if not _will_do(release):
+    if not _is_supported(release):
         raise InvalidOption(f"client: of anthropic {release}; 1.0 or later is needed, whose redirects can be refused")
     return str(client.base_url)
 
 
 def versions_in_body(client: Any) -> bool:
-    """Tell whether a client writes the version of the API, one of its cloud's own, into bodies rather than headers."""
+    """Return True if a client sends the API version in the body, as its cloud requires, and not in a header."""
     return not _VERSIONED_BODIES.isdisjoint(_kinds(client))
 
 
 def lists_models(client: Any) -> bool:
-    """Tell whether a client knows of a list of models: most clouds have none."""
+    """Return True if a client can list models; most clouds cannot."""
     return getattr(client, "models", None) is not None
 
 
@@ -94,12 +94,12 @@ def _kinds(client: Any) -> set[str]:
 
 
 class SdkTransport(BaseTransport):
-    """Send through a client of the vendor's SDK: the caller's, or one of our own for each event loop.
+    """Sends through the caller's client, or through one client per event loop.
 
     Args:
-        client: the caller's, which signs for itself, is not closed here and belongs to the event loop it is used in;
-            None makes clients that send the credentials of each request and none of their own.
-        base_url: what the addresses of all requests begin with.
+        client: the caller's client. It signs requests itself, and is not closed here. None creates clients that send
+            only the credentials in each request's headers.
+        base_url: the start of the URL of every request.
     """
 
     def __init__(self, client: Any | None, base_url: str) -> None:
@@ -107,7 +107,7 @@ class SdkTransport(BaseTransport):
         self._base = base_url
 
     async def aclose(self) -> None:
-        """Close our own client of the current event loop; the next request makes a new one."""
+        """Close the client of the current event loop, unless it is the caller's; the next request creates a new one."""
         await per_loop.aclose(self)
 
     @asynccontextmanager
@@ -133,30 +133,30 @@ class SdkTransport(BaseTransport):
             await close_body(*reading, close=reply.body.aclose)
 
     async def _open(self, sdk: ModuleType, client: Any, request: HttpRequest, timeouts: Timeouts) -> ResponseHead:
-        """Return a reply whose head has come.
+        """Send a request, and return the reply once its head has arrived.
 
         Raises:
-            TransportError: bytes could not be moved.
-            MissingCredentials: the caller's client has found none, or could not sign with them.
-            MissingDependency: it needs a package that is not installed.
+            TransportError: the request could not be sent, or the reply not be received.
+            MissingCredentials: the caller's client has no credentials, or could not sign with them.
+            MissingDependency: the client needs a package that is not installed.
         """
         failure: ProviderError | ConfigurationError | None = None
-        response: Any = None  # of httpx2, which has httpx's shape
+        response: Any = None  # a Response of httpx or httpx2, which have the same attributes
         try:
             response = await self._ask(sdk, client, request, timeouts)
-        except sdk.APIStatusError as exc:  # the client has read it
+        except sdk.APIStatusError as exc:  # the client has already read the body
             response = exc.response
         except sdk.APIConnectionError as exc:
             failure = translate(exc.__cause__ or exc, host_of(request.url)) or translate(ConnectionError())
         except getattr(sdk, "CredentialsError", ()) as exc:
             failure = MissingCredentials(f"the client of anthropic has no credentials: {exc}")
-        except ImportError as exc:  # the clouds' clients import what they sign with when they sign
+        except ImportError as exc:  # clients for clouds import their signing packages late
             failure = MissingDependency(f"the client of anthropic needs a package that is not installed: {exc}")
-        except Exception as exc:  # what signs for a cloud raises what it likes
-            failure = _unsigned(exc)
+        except Exception as exc:  # the signing libraries of clouds have exceptions of their own
+            failure = _signing_error(exc)
             if failure is None:
                 raise
-        if failure is not None:  # outside of the handlers: what was caught holds the headers of the request
+        if failure is not None:  # outside the handlers, since __context__ would expose the request's headers
             raise failure
         return response_head(response)
 
@@ -164,8 +164,8 @@ class SdkTransport(BaseTransport):
         given = build_headers(request.headers)
         headers: dict[str, Any] = dict(given)
         if self._given is None:
-            said = {name.lower() for name in given}
-            headers.update((name, sdk.Omit()) for name in _CREDENTIALS if name.lower() not in said)
+            names = {name.lower() for name in given}
+            headers.update((name, sdk.Omit()) for name in _CREDENTIALS if name.lower() not in names)
         options = {
             "headers": headers,
             "max_retries": 0,
@@ -182,8 +182,8 @@ class SdkTransport(BaseTransport):
         )
 
 
-def _unsigned(exc: Exception) -> ProviderError | ConfigurationError | None:
-    """Return the error that it is when a client of the caller's cannot sign; None for what else may go wrong."""
+def _signing_error(exc: Exception) -> ProviderError | ConfigurationError | None:
+    """Return the error for an exception while signing; None for any other exception."""
     traceback = exc.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
@@ -197,9 +197,9 @@ def _unsigned(exc: Exception) -> ProviderError | ConfigurationError | None:
 
 
 async def _loaded() -> ModuleType:
-    """Return the vendor's package; it takes seconds to import, which the event loop does not wait for."""
+    """Return the package ``anthropic``, imported in a thread, since the import takes seconds."""
     known = sys.modules.get(_SDK)
-    if known is None or getattr(known.__spec__, "_initializing", False):  # another thread may be at it
+    if known is None or getattr(known.__spec__, "_initializing", False):  # another thread may be importing it
         try:
             await to_thread.run_sync(import_module, _SDK, abandon_on_cancel=True)
         except ImportError as exc:
@@ -210,7 +210,7 @@ async def _loaded() -> ModuleType:
 
 
 def _new_client(sdk: ModuleType, base_url: str) -> Any:
-    """Make a client of our own; every request brings its credentials, so that none of the environment's are sent."""
+    """Create a client. Each request carries its own credentials, so a placeholder keeps the environment's key out."""
     http = sdk.DefaultAsyncHttpxClient(base_url=base_url, transport=pooled_transport(_library(sdk)))
     return sdk.AsyncAnthropic(api_key="of-each-request", base_url=base_url, max_retries=0, http_client=http)
 
@@ -220,7 +220,7 @@ async def _close(client: Any) -> None:
 
 
 def _library(sdk: ModuleType) -> ModuleType:
-    """Return what the SDK is built on: httpx, and from 1.0 or so on httpx2."""
+    """Return the HTTP library of the SDK: httpx or httpx2, depending on the release."""
     client = next(cls for cls in sdk.DefaultAsyncHttpxClient.__mro__ if cls.__name__ == "AsyncClient")
     return sys.modules[client.__module__.partition(".")[0]]
 
@@ -229,12 +229,12 @@ async def _arriving(reply: ResponseHead, request: HttpRequest) -> AsyncGenerator
     try:
         async for chunk in reply.body:
             yield chunk
-    except Exception as exc:  # noqa: BLE001 - which library's it is depends on the SDK's version; others pass
+    except Exception as exc:  # noqa: BLE001 - the HTTP library depends on the SDK's release; other exceptions are re-raised
         raise_translated(exc, request)
 
 
 async def _unframed(arriving: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Write the messages of Bedrock's own framing, each with an event in base64, as the events of the API itself."""
+    """Convert Bedrock's binary event stream, with base64 JSON in each message, to server-sent events."""
     aws = import_module("botocore.eventstream")
     messages = aws.EventStreamBuffer()
     async for chunk in arriving:

@@ -1,4 +1,4 @@
-"""What Google's servers say when they refuse: ``google.rpc.Status``, whose details say more than its code."""
+"""Errors of Google's dialect: ``google.rpc.Status``, whose details are more precise than its code."""
 
 from __future__ import annotations
 
@@ -26,35 +26,33 @@ from llm_council.errors import (
 
 __all__ = ["decode_error", "error_inside"]
 
-_WORDS = 300  # characters of a body that is not JSON in a message
+_MAX_MESSAGE = 300  # characters of a body that is not JSON
 _DELAY = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)s", re.ASCII)  # a google.protobuf.Duration in JSON
 
-_DAILY = "quota_per_day"  # stands for every quota of the day, whatever its name
+_DAILY = "quota_per_day"  # our code for a daily quota, which has many names
 
-# Reasons of google.rpc.ErrorInfo (google/api/error_reason.proto).
+# Reasons of google.rpc.ErrorInfo (google/api/error_reason.proto). RATE_LIMIT_EXCEEDED is in the shared table.
 _REASONS = {
     AuthenticationFailed: "API_KEY_INVALID CREDENTIALS_MISSING ACCESS_TOKEN_EXPIRED ACCESS_TOKEN_SCOPE_INSUFFICIENT"
     " ACCESS_TOKEN_TYPE_UNSUPPORTED ACCOUNT_STATE_INVALID",
     PermissionRefused: "API_KEY_SERVICE_BLOCKED API_KEY_HTTP_REFERRER_BLOCKED API_KEY_IP_ADDRESS_BLOCKED"
     " SERVICE_DISABLED CONSUMER_SUSPENDED CONSUMER_INVALID",
-    OutOfCredit: f"BILLING_DISABLED {_DAILY}",  # a day's quota is filled at midnight: no call can wait for that
-    RateLimited: "RATE_LIMIT_EXCEEDED",
+    OutOfCredit: f"BILLING_DISABLED {_DAILY}",  # a daily quota is refilled at midnight, so a retry is useless
 }
-# Codes of google.rpc.Code, for an error without a number, inside a stream.
+# Codes of google.rpc.Code, for an error without a number inside a stream. The shared table has the others.
 _TYPES = {
     RequestRejected: "INVALID_ARGUMENT FAILED_PRECONDITION OUT_OF_RANGE NOT_FOUND",
     AuthenticationFailed: "UNAUTHENTICATED",
-    PermissionRefused: "PERMISSION_DENIED",
     RateLimited: "RESOURCE_EXHAUSTED",
 }
-# The dialect has one code for all rejected requests.
+# INVALID_ARGUMENT covers all rejected requests, so only the message tells them apart.
 _TEXTS = (
     TextRow(
         ModelNotFound,
         re.compile(r"(?i)\bmodels?\b[^\n]{0,300}?(?:not found|not supported|does not exist)"),
         code="NOT_FOUND",
     ),
-    # Where something between has dropped the details.
+    # For proxies that drop the details.
     TextRow(AuthenticationFailed, re.compile(r"(?i)\bapi key (?:not valid|not found|expired)")),
     TextRow(
         ContextTooLong,
@@ -69,14 +67,18 @@ ROWS = Rows(codes=code_rows(_REASONS), types=code_rows(_TYPES), texts=_TEXTS)
 
 @attrs.frozen(kw_only=True)
 class _Refusal:
-    """What an error says: the dialect's facts before they become an exception."""
+    """The fields of an error.
+
+    Attributes:
+        delay: the seconds to wait before a retry, as digits.
+    """
 
     message: str = ""
     number: int | None = None
     status: str | None = None
     reasons: tuple[str, ...] = ()
     quotas: tuple[str, ...] = ()
-    delay: str | None = None  # seconds, as digits
+    delay: str | None = None
 
     @property
     def code(self) -> str | None:
@@ -91,10 +93,10 @@ def decode_error(
     now: float | None = None,
     request_id: str | None = None,
 ) -> ApiError:
-    """Read the reply to a refused request.
+    """Decode the reply to a refused request.
 
-    A wrong key is a 400 here, told from other rejected requests by its details; a quota of the day is told from one of
-    the minute by its name, and the delay stands in the body.
+    A wrong key has status 400; only the details tell it from other rejected requests. The name of a quota tells a daily
+    one from one per minute. The delay before a retry is in the body.
 
     Arguments are those of ``failures.DecodeError``.
     """
@@ -104,12 +106,11 @@ def decode_error(
     except MalformedReply:
         value = None
     refusal = _read(value, text)
-    said = failures.lowered(headers)
-    return _failure(refusal, status, text, headers=said, now=now, request_id=request_id)
+    return _failure(refusal, status, text, headers=failures.lowered(headers), now=now, request_id=request_id)
 
 
 def error_inside(value: Any, *, request_id: str | None = None, partial: str | None = None) -> ApiError | None:
-    """Return the error that a reply with status 200, or one event of a stream, is; None when it is none."""
+    """Return the error in a reply with status 200, or in an event of a stream; None if it is not an error."""
     if not isinstance(value, dict) or not value.get("error"):
         return None
     refusal = _read(value, "")
@@ -144,27 +145,24 @@ def _failure(
 
 def _read(value: Any, text: str) -> _Refusal:
     if isinstance(value, list) and value:
-        value = value[0]  # where the reply would have been an array
+        value = value[0]  # an error, where the whole reply would have been an array
     error = value.get("error") if isinstance(value, dict) else None
     if isinstance(error, str):
         return _Refusal(message=error)
     if not isinstance(error, dict):
-        return _Refusal(message="" if failures.looks_like_html(text) else text[:_WORDS])
+        return _Refusal(message="" if failures.looks_like_html(text) else text[:_MAX_MESSAGE])
     message, number, status = error.get("message"), error.get("code"), error.get("status")
     listed = error.get("details")
     details = [detail for detail in listed if isinstance(detail, dict)] if isinstance(listed, list) else []
+    delays = _texts(detail.get("retryDelay") for detail in details)
     return _Refusal(
         message=message if isinstance(message, str) else "",
         number=number if isinstance(number, int) and not isinstance(number, bool) else None,
         status=status if isinstance(status, str) and status else None,
         reasons=tuple(_texts(detail.get("reason") for detail in details)),
         quotas=tuple(_quotas(details)),
-        delay=next((found[1] for word in _texts(_delays(details)) if (found := _DELAY.fullmatch(word))), None),
+        delay=next((found[1] for word in delays if (found := _DELAY.fullmatch(word))), None),
     )
-
-
-def _delays(details: list[dict[str, Any]]) -> Iterable[Any]:
-    return (detail.get("retryDelay") for detail in details)
 
 
 def _quotas(details: list[dict[str, Any]]) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Signing in to Google Cloud: tokens that are fetched off the event loop, kept until they expire, and renewed."""
+"""Sign-in to Google Cloud: tokens are fetched in a thread, cached until they expire, and renewed."""
 
 from __future__ import annotations
 
@@ -32,19 +32,20 @@ _REMEDY = (
     "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a service"
     " account, or pass credentials"
 )
-_KNOWN = 8  # tokens that replies may still hold
+_MASKED_TOKENS = 8  # recent tokens, which replies may still contain
 _LIMITS = Limits()
 _TIMEOUTS = Timeouts()
 
 
 class SignIn:
-    """Google credentials: those of the caller, else the application's default ones, which the first call looks for.
+    """Google credentials: the caller's, or the application default credentials, which the first call loads.
 
-    Looking for them may ask the metadata server of a machine in Google's cloud: neither importing nor making this does.
+    Loading them may query the metadata server of a machine in Google Cloud, so neither the import nor the constructor
+    does it.
 
     Args:
-        credentials: of google-auth, or anything with its ``token``, ``valid``, ``refresh`` and ``apply``. They are not
-            pickled: a copy must be given its own.
+        credentials: credentials of google-auth, or any object with ``token``, ``valid``, ``refresh`` and ``apply``.
+            They are not pickled: pass them to an unpickled copy again.
     """
 
     def __init__(self, credentials: Any = None) -> None:
@@ -54,17 +55,17 @@ class SignIn:
         self._lost = False
         self._project: str | None = None
         self._lock = threading.Lock()
-        self._tokens: deque[Secret] = deque(maxlen=_KNOWN)
+        self._tokens: deque[Secret] = deque(maxlen=_MASKED_TOKENS)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._given,)
 
     def check(self) -> None:
-        """Refuse to start what cannot work, without looking for credentials.
+        """Check for missing packages, without loading credentials.
 
         Raises:
             MissingDependency: google-auth is not installed.
-            MissingCredentials: this is a copy, which lost the caller's credentials.
+            MissingCredentials: this is an unpickled copy without the caller's credentials.
         """
         if self._lost:
             raise MissingCredentials("Google credentials are not pickled: pass credentials to the copy")
@@ -72,50 +73,50 @@ class SignIn:
             raise MissingDependency("google-auth is not installed: pip install 'llm-council-sdk[vertex]'")
 
     async def project(self) -> str | None:
-        """Return the project of the credentials, where they know one.
+        """Return the project of the credentials; None if they have none.
 
         Raises:
-            MissingCredentials: there are none.
+            MissingCredentials: there are no credentials.
         """
         if not self._scoped:
             await anyio.to_thread.run_sync(self._load, abandon_on_cancel=True)
         return self._project
 
     async def headers(self, *, refused: str | None = None) -> dict[str, str]:
-        """Return the headers of a signed request.
+        """Return the headers that sign a request.
 
         Args:
-            refused: the ``authorization`` that Google refused just now, for a new token; None takes the one at hand as
-                long as it is valid.
+            refused: the ``authorization`` header that Google just refused, to get a new token; None returns the cached
+                token while it is valid.
 
         Raises:
             MissingCredentials: there are no credentials.
-            AuthenticationFailed: Google gives no token for them.
+            AuthenticationFailed: Google refuses to issue a token.
             ConnectFailed: Google could not be reached.
         """
         if refused is None and self._scoped and self._credentials.valid:
-            return self._written()
-        return await anyio.to_thread.run_sync(self._renewed, refused, abandon_on_cancel=True)
+            return self._signature()
+        return await anyio.to_thread.run_sync(self._renew, refused, abandon_on_cancel=True)
 
-    def _renewed(self, refused: str | None) -> dict[str, str]:
-        """Fetch a token unless another thread has just done so. Blocks."""
+    def _renew(self, refused: str | None) -> dict[str, str]:
+        """Fetch a token, unless another thread has just done so. Blocks."""
         self._load()
         with self._lock:
-            if not self._credentials.valid or refused == self._written().get("authorization"):
+            if not self._credentials.valid or refused == self._signature().get("authorization"):
                 self._refresh()
-            return self._written()
+            return self._signature()
 
-    def _written(self) -> dict[str, str]:
+    def _signature(self) -> dict[str, str]:
         headers: dict[str, str] = {}
         self._credentials.apply(headers)
         written = {name.lower(): value for name, value in headers.items()}
         token = Secret(written.get("authorization", "").rpartition(" ")[2] or "none")
-        if token not in self._tokens:  # as long as it is held, nothing of ours shows it
+        if token not in self._tokens:  # while the secret exists, logs and errors mask it
             self._tokens.append(token)
         return written
 
     def _refresh(self) -> None:
-        if not _is_installed():  # the caller's object is not google-auth's, and needs nothing of it
+        if not _is_installed():  # an object of the caller that does not need google-auth
             self._credentials.refresh(None)
             return
         from google.auth import exceptions
@@ -125,15 +126,17 @@ class SignIn:
         try:
             self._credentials.refresh(request)
         except exceptions.TransportError as exc:
-            raise ConnectFailed(f"Google's sign-in was not reached: {_said(exc)}") from error_mapping.strip_secrets(exc)
+            raise ConnectFailed(f"Google's sign-in was not reached: {_message(exc)}") from error_mapping.strip_secrets(
+                exc
+            )
         except exceptions.GoogleAuthError as exc:
-            what = f"Google gives no token for these credentials: {_REMEDY} ({_said(exc)})"
+            what = f"Google gives no token for these credentials: {_REMEDY} ({_message(exc)})"
             raise AuthenticationFailed(what, retryable=bool(exc.retryable)) from error_mapping.strip_secrets(exc)
         finally:
             request.session.close()
 
     def _load(self) -> None:
-        """Find the credentials, once. Blocks."""
+        """Load the credentials, once. Blocks."""
         with self._lock:
             if self._scoped:
                 return
@@ -144,7 +147,7 @@ class SignIn:
                 try:
                     self._credentials, self._project = default(scopes=[_SCOPE])
                 except exceptions.GoogleAuthError as exc:
-                    what = f"there are no Google credentials: {_REMEDY} ({_said(exc)})"
+                    what = f"there are no Google credentials: {_REMEDY} ({_message(exc)})"
                     raise MissingCredentials(what) from error_mapping.strip_secrets(exc)
             elif _is_installed():
                 from google.auth import credentials
@@ -155,29 +158,29 @@ class SignIn:
             self._scoped = True
 
 
-def _said(exc: BaseException) -> str:
+def _message(exc: BaseException) -> str:
     return str(exc.args[0]) if exc.args else type(exc).__name__
 
 
 def _is_installed() -> bool:
     try:
         return importlib.util.find_spec("google.auth") is not None
-    except ModuleNotFoundError:  # nothing of Google's at all
+    except ModuleNotFoundError:  # no package ``google`` at all
         return False
 
 
-def _restored(given: bool) -> SignIn:  # noqa: FBT001 - pickle passes arguments by their place
-    made = SignIn()
-    made._given = made._lost = given
-    return made
+def _restored(given: bool) -> SignIn:  # noqa: FBT001 - pickle passes positional arguments
+    sign_in = SignIn()
+    sign_in._given = sign_in._lost = given
+    return sign_in
 
 
 class SignedTransport:
-    """A transport that signs what it sends, and asks once more with a new token where Google refuses the old one.
+    """A transport that signs requests, and repeats a request once with a new token if Google refuses the old one.
 
     Args:
-        given: what moves the bytes, see ``as_transport``; None is a transport of our own, which ``aclose`` closes.
-        sign_in: whose tokens these are.
+        given: the inner transport, see ``as_transport``; None creates one, which ``aclose`` closes.
+        sign_in: the source of the tokens.
     """
 
     def __init__(self, given: Any, sign_in: SignIn) -> None:
@@ -202,7 +205,7 @@ class SignedTransport:
         """Send a request and return the whole reply; see ``Transport.send``."""
         signed = await self._signed(request)
         reply = await self._moves.send(signed, limits=limits, timeouts=timeouts, deadline=deadline)
-        again = await self._again(signed, reply.status)
+        again = await self._with_new_token(signed, reply.status)
         if again is None:
             return reply
         return await self._moves.send(again, limits=limits, timeouts=timeouts, deadline=deadline)
@@ -216,10 +219,10 @@ class SignedTransport:
         timeouts: Timeouts = _TIMEOUTS,
         deadline: float | None = None,
     ) -> AsyncIterator[ReplyStream]:
-        """Send a request and enter with the reply's head; see ``Transport.stream``."""
+        """Send a request and yield the reply once its head has arrived; see ``Transport.stream``."""
         signed = await self._signed(request)
         async with self._moves.stream(signed, limits=limits, timeouts=timeouts, deadline=deadline) as reply:
-            again = await self._again(signed, reply.status)
+            again = await self._with_new_token(signed, reply.status)
             if again is None:
                 yield reply
                 return
@@ -227,7 +230,7 @@ class SignedTransport:
             yield reply
 
     async def aclose(self) -> None:
-        """Close what was opened in the current event loop; a transport of the caller's is the caller's."""
+        """Close the connections of the current event loop, unless the caller passed the transport."""
         if self._owned and self._inner is not None:
             await self._inner.aclose()
 
@@ -238,14 +241,14 @@ class SignedTransport:
         own = await self._sign_in.headers(refused=refused)
         return attrs.evolve(request, headers={**own, **request.headers})
 
-    async def _again(self, signed: HttpRequest, status: int) -> HttpRequest | None:
-        """Return the request with a new token, where the old one was refused and there is a new one."""
+    async def _with_new_token(self, signed: HttpRequest, status: int) -> HttpRequest | None:
+        """Return the request with a new token; None if the old token was not refused, or there is no other."""
         refused = signed.headers.get("authorization")
         if status != 401 or refused is None:
             return None
         unsigned = {name: value for name, value in signed.headers.items() if name != "authorization"}
         try:
             again = await self._signed(attrs.evolve(signed, headers=unsigned), refused=refused)
-        except ProviderError:  # the refusal of the request says more
+        except ProviderError:  # the refused request has the better message
             return None
         return None if again.headers.get("authorization") == refused else again

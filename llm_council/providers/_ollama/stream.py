@@ -89,7 +89,7 @@ class LineDecoder(Decoder):
             self._add_thoughts(thoughts, facts)
             if rest:
                 self._texts.append(rest)
-                facts["text"] = facts.get("text", "") + rest
+                facts["text"] = rest  # text is held back only before any other text
         parts = thoughts_to_echo("".join(self._thoughts))
         if parts:
             facts["reasoning_parts"] = parts

@@ -193,7 +193,7 @@ def test_every_tool_choice(choice: str, written: Any) -> None:
     [
         ({"effort": "none"}, {}, ({"type": "disabled"}, None)),
         ({"effort": "minimal"}, {}, ({"type": "adaptive"}, {"effort": "low"})),
-        ({"effort": "low"}, {}, ({"type": "adaptive"}, {"effort": "low"})),
+        ({"effort": "low"}, {"thinking": "adaptive"}, ({"type": "adaptive"}, {"effort": "low"})),
         ({"effort": "medium"}, {}, ({"type": "adaptive"}, {"effort": "medium"})),
         ({"effort": "high"}, {}, ({"type": "adaptive"}, {"effort": "high"})),
         ({"effort": "xhigh"}, {}, ({"type": "adaptive"}, {"effort": "xhigh"})),
@@ -236,6 +236,58 @@ def test_cache_marks_stand_at_the_marked_parts_and_at_the_request() -> None:
         "messages": [{"role": "user", "content": blocks}],
         "cache_control": MINUTES,
     }
+
+
+def test_marked_texts_are_joined_where_the_server_takes_no_marks() -> None:
+    marked = [TextPart(text="long", cache=True), TextPart(text="short")]
+    request = GenerateRequest(messages=[Message("system", marked), Message("user", marked)])
+    assert encode_request(request, MessagesOptions(max_tokens=9, cache_control=False)) == {
+        "max_tokens": 9,
+        "system": "longshort",
+        "messages": [{"role": "user", "content": "longshort"}],
+    }
+
+
+def test_blocks_of_an_earlier_answer_go_back_unchanged_and_once() -> None:
+    text = {"type": "text", "text": "Let me look.", "citations": [CITED]}
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Lyon"}}
+    parts = [ReasoningPart(vendor="anthropic", data=block) for block in (text, call, SEARCH)]
+    answer = Message(
+        "assistant",
+        [*parts, TextPart(text="Let me look. Rain.")],
+        tool_calls=[
+            ToolCall(id="toolu_1", name="weather", arguments={"city": "Lyon"}),
+            ToolCall(id="toolu_2", name="time", arguments={}),
+        ],
+    )
+    request = GenerateRequest(messages=[Message("user", "Weather?"), answer])
+    assert encode_request(request)["messages"][1]["content"] == [
+        text,
+        call,
+        SEARCH,
+        {"type": "text", "text": " Rain."},
+        {"type": "tool_use", "id": "toolu_2", "name": "time", "input": {}},
+    ]
+
+
+def test_tool_results_come_first_in_a_message() -> None:
+    turns = [Message("user", "And?"), Message("tool", "18 C", tool_call_id="toolu_1")]
+    assert encode_request(GenerateRequest(messages=turns))["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "toolu_1", "content": "18 C"},
+                {"type": "text", "text": "And?"},
+            ],
+        }
+    ]
+
+
+def test_the_schema_of_a_tool_is_of_an_object() -> None:
+    tool = Tool(name="weather", parameters={"properties": {"city": {"type": "string"}}})
+    payload = encode_request(GenerateRequest(prompt="x", tools=[tool]))
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    assert payload["tools"] == [{"name": "weather", "input_schema": schema}]
 
 
 def test_a_response_format_of_chat_apis_becomes_a_format() -> None:
@@ -312,6 +364,18 @@ def test_a_whole_reply() -> None:
     )
 
 
+def test_what_stands_before_a_server_tool_is_echoed() -> None:
+    text = {"type": "text", "text": "Let me look.", "citations": None}
+    empty = {"type": "text", "text": ""}
+    after = {"type": "text", "text": "Rain."}
+    answer = decode_response({**REPLY, "content": [text, empty, SEARCH, after]})
+    assert [part.data for part in answer.reasoning_parts] == [{"type": "text", "text": "Let me look."}, SEARCH]
+    events = [*block(0, {**text, "text": ""}, {"type": "text_delta", "text": "Let me look."}), *block(1, empty)]
+    streamed = join(read(START, *events, *block(2, SEARCH), *block(3, after), END, {"type": "message_stop"}))
+    assert streamed.reasoning_parts == answer.reasoning_parts
+    assert (streamed.text, answer.text) == ("Let me look.Rain.", "Let me look.Rain.")
+
+
 @pytest.mark.parametrize(
     ("word", "finish"),
     [
@@ -352,6 +416,9 @@ START: dict[str, Any] = {
         "usage": {"input_tokens": 100, "cache_read_input_tokens": 300, "output_tokens": 1},
     },
 }
+
+
+END: dict[str, Any] = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}}
 
 
 def body(*events: dict[str, Any]) -> bytes:
@@ -424,6 +491,77 @@ def test_a_stream_event_by_event() -> None:
     assert (answer.finish_reason, answer.raw_finish_reason) == (FinishReason.TOOL_CALLS, "tool_use")
 
 
+def test_a_stream_whose_first_event_holds_content() -> None:
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Lyon"}}
+    content = [
+        THOUGHT,
+        {**THOUGHT, "thinking": " Twice."},
+        {"type": "text", "text": "Ra", "citations": [CITED]},
+        SEARCH,
+        {"type": "text", "text": "in."},
+        call,
+        {**call, "id": "toolu_2"},
+    ]
+    message = {**START["message"], "content": content, "stop_reason": "tool_use"}
+    answer = join(read({**START, "message": message}, {"type": "message_stop"}))
+    whole = decode_response(message)
+    for name in ("text", "reasoning", "reasoning_parts", "tool_calls", "extra", "finish_reason", "raw_finish_reason"):
+        assert getattr(answer, name) == getattr(whole, name), name
+    assert (answer.reasoning, answer.raw_finish_reason) == ("Look it up. Twice.", "tool_use")
+
+
+def test_blocks_that_start_with_words_and_citations() -> None:
+    first = {"type": "text", "text": "Ra", "citations": [CITED]}
+    cited = {"type": "citations_delta", "citation": {**CITED, "cited_text": "in"}}
+    events = [
+        *block(0, {"type": "thinking", "thinking": "Hm"}, {"type": "signature_delta", "signature": "EqQB"}),
+        *block(1, first, {"type": "text_delta", "text": "in."}, cited),
+        *block(2, SEARCH),
+    ]
+    answer = join(read(START, *events, END, {"type": "message_stop"}))
+    citations = [CITED, {**CITED, "cited_text": "in"}]
+    assert (answer.reasoning, answer.text, answer.extra["citations"]) == ("Hm", "Rain.", citations)
+    assert [part.data for part in answer.reasoning_parts] == [
+        {"type": "thinking", "thinking": "Hm", "signature": "EqQB"},
+        {"type": "text", "text": "Rain.", "citations": citations},
+        SEARCH,
+    ]
+
+
+def test_a_block_is_closed_by_its_event_or_by_the_next_one_at_its_place() -> None:
+    start, *_, stop = block(0, THOUGHT)
+    stream = MessageStream()
+    assert stream.feed(body(START, start))[-1].reasoning == "Look it up."
+    (closed,) = stream.feed(body(stop))
+    assert [part.data for part in closed.reasoning_parts] == [THOUGHT]
+    answer = join(read(START, start, *block(0, {"type": "text", "text": "Rain."}), END, {"type": "message_stop"}))
+    assert ([part.data for part in answer.reasoning_parts], answer.text) == ([THOUGHT], "Rain.")
+
+
+def test_the_input_of_a_call_that_was_cut_off_is_echoed_as_text() -> None:
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+    cut = block(0, call, {"type": "input_json_delta", "partial_json": '{"city":'})
+    answer = join(read(START, *cut, *block(1, SEARCH), END, {"type": "message_stop"}))
+    assert answer.reasoning_parts[0].data == {**call, "input": {"invalid_json": '{"city":'}}
+    assert answer.tool_calls[0].arguments == '{"city":'
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_the_type_of_an_event_is_in_its_json_or_its_name(typed: bool) -> None:
+    stream = MessageStream()
+    for event in (START, *block(0, {"type": "text", "text": "Hi"}), END, {"type": "message_stop"}):
+        written = event if typed else {key: value for key, value in event.items() if key != "type"}
+        name = "" if typed else f"event: {event['type']}\n"
+        stream.feed(f"{name}data: {json.dumps(written)}\n\n".encode())
+    assert (stream.partial, stream.done) == ("Hi", True)
+
+
+def test_a_gateways_error_inside_a_stream() -> None:
+    event = {"type": "ping", "error": {"code": 429, "message": "slow down"}}
+    with pytest.raises(RateLimited, match="slow down"):
+        read(START, event)
+
+
 def test_a_stream_of_a_call_without_arguments() -> None:
     start = {"type": "tool_use", "id": "toolu_1", "name": "time", "input": {}}
     delta = {"type": "message_delta", "delta": {"stop_reason": "tool_use"}}
@@ -456,3 +594,42 @@ def test_every_documented_error(status: int, kind: str, message: str, cls: type[
     with pytest.raises(cls) as caught:
         MessageStream().feed(body(refusal))
     assert (caught.value.status, caught.value.code) == (status, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("ResourceNotFoundException", ModelNotFound),
+        ("UnrecognizedClientException", AuthenticationFailed),
+        ("InvalidSignatureException", AuthenticationFailed),
+        ("IncompleteSignatureException", AuthenticationFailed),
+        ("ExpiredTokenException", AuthenticationFailed),
+        ("MissingAuthenticationTokenException", AuthenticationFailed),
+        ("AccessDeniedException", PermissionRefused),
+        ("ThrottlingException", RateLimited),
+        ("ModelNotReadyException", ServerFailed),
+        ("ModelTimeoutException", ServerFailed),
+        ("ModelErrorException", ServerFailed),
+        ("ModelStreamErrorException", ServerFailed),
+        ("ServiceUnavailableException", ServerFailed),
+        ("InternalServerException", ServerFailed),
+        ("ValidationException", RequestRejected),
+    ],
+)
+def test_every_error_of_bedrock(name: str, cls: type[ApiError]) -> None:
+    for headers, refusal in (
+        ({"X-Amzn-ErrorType": f"{name}:http://internal.amazon.com/"}, {"message": "no"}),
+        ({}, {"__type": f"com.amazon#{name}", "Message": "no"}),
+    ):
+        error = decode_error(400, headers, json.dumps(refusal))
+        assert (type(error), error.code) == (cls, name)
+        assert "no" in error.message
+    with pytest.raises(ApiError) as caught:
+        MessageStream().feed(body({"type": "error", "error": {"type": name, "message": "no"}}))
+    assert type(caught.value) is cls
+
+
+def test_an_unknown_path_inside_a_stream() -> None:
+    with pytest.raises(RequestRejected) as caught:
+        MessageStream().feed(body({"type": "error", "error": {"type": "not_found_error", "message": "no"}}))
+    assert caught.value.status == 404

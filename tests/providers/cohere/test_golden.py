@@ -79,7 +79,7 @@ def test_a_request_with_every_field() -> None:
             ),
             Message("tool", "sun", tool_call_id="weather_2"),
             Message("assistant", "Rain."),
-            Message("user", [TextPart(text="Than"), TextPart(text="ks")]),
+            Message("user", [TextPart(text="Than", cache=True), TextPart(text="ks")]),
         ],
         max_tokens=7,
         temperature=0.3,

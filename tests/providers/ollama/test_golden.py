@@ -227,9 +227,9 @@ def test_thoughts_in_their_field_and_between_tags_of_one_line() -> None:
 
 def test_the_last_line_adds_text_that_began_like_a_tag() -> None:
     stream = ChatStream(ChatOptions(think_tags=True))
-    line = {"model": "m", "message": {"role": "assistant", "content": "a <thi"}, "done": True, "done_reason": "stop"}
+    line = {"model": "m", "message": {"role": "assistant", "content": "<thi"}, "done": True, "done_reason": "stop"}
     (chunk,) = stream.feed(json.dumps(line).encode() + b"\n")
-    assert (chunk.text, chunk.reasoning, stream.partial) == ("a <thi", "", "a <thi")
+    assert (chunk.text, chunk.reasoning, stream.partial) == ("<thi", "", "<thi")
     assert chunk.finish_reason == FinishReason.STOP
 
 
