@@ -50,13 +50,13 @@ class CohereProvider(HttpProvider):
         super().__init__(api_key=api_key, **options)
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        asked, told = await super()._prepared(request)
-        asked, shaped = self._shaped(asked)
-        asked, bounded = _bounded(asked)
-        return asked, told + shaped + bounded
+        fitted, adjustments = await super()._prepared(request)
+        fitted, of_schema = self._fit_schema(fitted)
+        fitted, of_top_p = _fit_top_p(fitted)
+        return fitted, adjustments + of_schema + of_top_p
 
-    def _shaped(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        """Ask for the schema in words where tools are offered: the API does not take both."""
+    def _fit_schema(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        """Ask for the schema in words if the request has tools, since the API does not accept both."""
         if request.structured_output is None or not request.tools:
             return request, ()
         return fitting.emulate_schema(request)
@@ -82,12 +82,12 @@ class CohereProvider(HttpProvider):
         return [row for row in named if isinstance(row["id"], str)]
 
 
-def _bounded(request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-    """Bring ``top_p`` into the range that the API takes."""
+def _fit_top_p(request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+    """Limit ``top_p`` to the range that the API accepts."""
     asked = request.top_p
     if asked is None or _TOP_P[0] <= asked <= _TOP_P[1]:
         return request, ()
     sent = min(max(asked, _TOP_P[0]), _TOP_P[1])
     action = "raised" if sent > asked else "lowered"
-    told = Adjustment(field="top_p", action=action, asked=asked, sent=sent, reason="it takes 0.01 to 0.99")
-    return attrs.evolve(request, top_p=sent), (told,)
+    adjustment = Adjustment(field="top_p", action=action, asked=asked, sent=sent, reason="it takes 0.01 to 0.99")
+    return attrs.evolve(request, top_p=sent), (adjustment,)

@@ -43,9 +43,8 @@ class OllamaProvider(HttpProvider):
 
     def __init__(self, *, extra_body: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.base_url = self.base_url.removesuffix("/v1").removesuffix(
-            "/api"
-        )  # the adapter ollama-openai reads the same variable
+        # The adapter ollama-openai reads the same variable, where the address ends in /v1.
+        self.base_url = self.base_url.removesuffix("/v1").removesuffix("/api")
         self._extra_body = as_dict(extra_body)
 
     def _identity_extras(self) -> tuple[object, ...]:

@@ -47,6 +47,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
     if error is not None:
         raise error
     message = need_object(reply.get("message"), "$.message")
+    # "thinking" is set by servers that know the model's template; older ones leave <think> tags in the text.
     text = get_text(message, "content", "$.message")
     thoughts = get_text(message, "thinking", "$.message") or ""
     if options.think_tags and text:

@@ -17,6 +17,7 @@ __all__ = ["DEFAULT", "VENDOR", "ChatOptions", "encode_request"]
 
 VENDOR = "ollama"
 
+# gpt-oss takes a level where other models take a boolean (Ollama's docs, "Thinking").
 _LEVELS: dict[Effort, bool | str] = {
     Effort.NONE: False,
     Effort.MINIMAL: "low",
@@ -76,6 +77,7 @@ def encode_request(
     turns = request.turns()
     tool_names = {call.id: call.name for turn in turns for call in turn.tool_calls}
     payload["messages"] = [_encode_turn(turn, tool_names) for turn in turns]
+    # The server's default is true (Ollama's docs, "Generate a chat completion").
     payload["stream"] = request.stream if stream is None else stream
     optional = {
         "tools": [_encode_tool(tool) for tool in request.tools] or None,

@@ -514,7 +514,12 @@ def test_blocks_that_start_with_words_and_citations() -> None:
     first = {"type": "text", "text": "Ra", "citations": [CITED]}
     cited = {"type": "citations_delta", "citation": {**CITED, "cited_text": "in"}}
     events = [
-        *block(0, {"type": "thinking", "thinking": "Hm"}, {"type": "signature_delta", "signature": "EqQB"}),
+        *block(
+            0,
+            {"type": "thinking", "thinking": "Hm"},
+            {"type": "signature_delta", "signature": "Eq"},
+            {"type": "signature_delta", "signature": "QB"},
+        ),
         *block(1, first, {"type": "text_delta", "text": "in."}, cited),
         *block(2, SEARCH),
     ]
@@ -529,12 +534,12 @@ def test_blocks_that_start_with_words_and_citations() -> None:
 
 
 def test_a_block_is_closed_by_its_event_or_by_the_next_one_at_its_place() -> None:
-    start, *_, stop = block(0, THOUGHT)
+    start, *_, stop = block(1, THOUGHT)
     stream = MessageStream()
     assert stream.feed(body(START, start))[-1].reasoning == "Look it up."
     (closed,) = stream.feed(body(stop))
     assert [part.data for part in closed.reasoning_parts] == [THOUGHT]
-    answer = join(read(START, start, *block(0, {"type": "text", "text": "Rain."}), END, {"type": "message_stop"}))
+    answer = join(read(START, start, *block(1, {"type": "text", "text": "Rain."}), END, {"type": "message_stop"}))
     assert ([part.data for part in answer.reasoning_parts], answer.text) == ([THOUGHT], "Rain.")
 
 
@@ -593,7 +598,13 @@ def test_every_documented_error(status: int, kind: str, message: str, cls: type[
     assert message in str(error)
     with pytest.raises(cls) as caught:
         MessageStream().feed(body(refusal))
-    assert (caught.value.status, caught.value.code) == (status, kind)
+    assert (caught.value.status, caught.value.code, caught.value.request_id) == (status, kind, "req_1")
+
+
+def test_an_error_in_googles_form() -> None:
+    refusal = {"error": {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED"}}
+    error = decode_error(429, {}, json.dumps(refusal))
+    assert (type(error), error.code) == (RateLimited, "RESOURCE_EXHAUSTED")
 
 
 @pytest.mark.parametrize(
