@@ -172,6 +172,7 @@ def _answer(request: GenerateRequest, text: str) -> GenerateResponse:
 
 
 def _split(text: str, pieces: int) -> Iterator[str]:
+    # Rounded up, so that there are at most ``pieces`` pieces; a text that is shorter gives one for each character.
     size = max(1, -(-len(text) // pieces))
     for start in range(0, len(text), size):
         yield text[start : start + size]

@@ -34,6 +34,7 @@ def split(text: str | None, size: int) -> list[str]:
 
 def sse_frame(payload: Any, name: str | None = None) -> bytes:
     """Write JSON as one server-sent event, with a name if there is one."""
+    # JSON has no line breaks, so one ``data`` line is enough.
     head = b"" if name is None else f"event: {name}\n".encode()
     return head + b"data: " + dumps(payload) + b"\n\n"
 

@@ -73,6 +73,7 @@ def _decode_options(rest: dict[str, Any], options: ChatOptions) -> dict[str, Any
 
 
 def _decode_format(rest: dict[str, Any]) -> dict[str, Any]:
+    # ``"json"`` asks for any object, a schema for one of its shape.
     wanted = rest.get("format")
     if wanted == "json":
         del rest["format"]

@@ -238,7 +238,7 @@ def _envelope(response: GenerateResponse) -> dict[str, Any]:
     return {
         "id": response.extra.get("response_id"),
         "object": "response",
-        "created_at": 0,
+        "created_at": 0,  # constant, so that tests can compare replies
         "model": response.model,
         "error": None,
         **picked(response.extra, REPLY_EXTRA),

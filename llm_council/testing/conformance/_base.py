@@ -21,6 +21,7 @@ __all__ = ["ASK", "KEY", "ODD_TEXT", "TEXT", "ConformanceBase", "both_ways", "ca
 
 # Not of the shape of any vendor's keys, so that masking by pattern cannot find it: the adapter itself must mask it.
 KEY = "canary7key0123456789abcdef"
+# Characters of two, three and four bytes in UTF-8, and an empty line: what careless decoding and splitting break.
 TEXT = "It is so: naïve, 数 😀.\n\nThe end."
 # ``str.splitlines`` and httpx's ``aiter_lines`` split at U+2028; JSON and server-sent events do not.
 ODD_TEXT = "It is so: naïve, 数 😀, a line\u2028that is none.\n\nThe end."

@@ -39,6 +39,7 @@ _EMPTY: tuple[Said, ...] = (
 )
 # Values for a count of tokens that a gateway might send: null, negative, text, beyond 64 bits, another type.
 _ODD_COUNTS: tuple[Any, ...] = (None, -1, "12", 1.5, 10**30, True, [], {}, {"all": "many"})
+# Each refusal with the error class and the ``retryable`` that it must become.
 _REFUSALS: tuple[tuple[Refuse, type[ApiError], bool], ...] = (
     (Refuse(status=400, message="words-of-400"), RequestRejected, False),
     (Refuse(status=401, message="words-of-401"), AuthenticationFailed, False),
@@ -150,6 +151,7 @@ class Faults(ConformanceBase):
     async def test_cancellation(self) -> None:
         """Cancel a call to a vendor that hangs."""
         async with self.stage(TEXT) as stage:
+            # The first call may import modules and open a connection, which would blur what is tested.
             await call(stage.adapter, ASK)
             stage.vendor.said = Hang()
             wanted = len(stage.vendor.asked) + 1

@@ -88,6 +88,7 @@ class Lifecycle(ConformanceBase):
         """Pickle all three, and call the copy."""
         async with self.stage(TEXT) as stage:
             _require_importable(stage.adapter)
+            # ``raw`` may be an object of a vendor's SDK, which need not be picklable.
             response = attrs.evolve(await call(stage.adapter, ASK), raw=None)
             if pickle.loads(pickle.dumps(response)) != response:  # noqa: S301 - our own bytes
                 fail("an answer's copy is another answer")

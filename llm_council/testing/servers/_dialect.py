@@ -155,5 +155,6 @@ def _complete(said: str | GenerateResponse, request: GenerateRequest) -> Generat
         raw_finish_reason=None if is_ours else answer.raw_finish_reason,
         model=answer.model or request.model,
         request_id=answer.request_id or "fake-1",
+        # Two different counts, so that a test notices if an adapter swaps them.
         usage=answer.usage or Usage(input_tokens=11, output_tokens=7),
     )

@@ -109,6 +109,7 @@ def read_request(arriving: BinaryIO) -> Asked | None:
     Raises:
         ValueError: the client did not speak HTTP.
     """
+    # 65536 bytes are the longest line that Python's ``http.client`` reads, too.
     line = arriving.readline(65536).decode("latin-1").strip()
     if not line:
         return None

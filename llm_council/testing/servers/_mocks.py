@@ -40,6 +40,7 @@ class Mock(httpx.MockTransport):
         request.read()
         sent = self._vendor.reply(_asked_of(request))
         time.sleep(sent.delay)
+        # A blocking client cannot be cancelled: a vendor that hangs is a timeout at once.
         self._vendor.end(left=sent.ending is Ending.HANG)
         if sent.silent:
             raise httpx.ReadTimeout("the fake vendor hangs", request=request)

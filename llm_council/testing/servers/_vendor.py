@@ -82,6 +82,7 @@ class FakeVendor:
 
     def __init__(self, speaks: str | Dialect = "openai", said: Said = obliging, *, key: str | None = None) -> None:
         self.dialect = dialect(speaks) if isinstance(speaks, str) else speaks
+        # ``.invalid`` never resolves (RFC 6761): a request that misses the mock cannot leave the machine.
         self.url = f"https://{self.dialect.name}.invalid{self.dialect.path}"
         self.said = said
         self.key = key
