@@ -212,7 +212,7 @@ def test_a_schema_file_must_be_in_the_folder_of_the_subagent(tmp_path: Path, nam
     inside.mkdir()
     (tmp_path / "secret.json").write_text('{"type": "string"}')
     (inside / "link").symlink_to(tmp_path)
-    with pytest.raises(InvalidOption, match=r"beside|leads out"):
+    with pytest.raises(InvalidOption, match=r"in this folder or below|leads out"):
         subagents.from_file(written(inside, f'system = "x"\nschema = "{named}"'))
 
 
