@@ -257,7 +257,7 @@ async def call(
     if is_own_middleware(adapter):
         return await _passed_on(adapter, request, deadline)
     began = time.monotonic()
-    name = _name(adapter)
+    name = _name_of(adapter)
     arrived: list[GenerateChunk] = []
     try:
         _refuse_other_than_request(request)
@@ -295,7 +295,7 @@ async def _passed_on(adapter: ProviderAdapter, request: GenerateRequest, deadlin
                 return await adapter.generate(request)  # type: ignore[return-value]
             except Exception as exc:  # noqa: BLE001 - a clock, a store or a listener of the caller's may raise anything
                 raise error_mapping.error_for_caller(exc)  # noqa: B904 - it has a cause of its own
-        raise timeout_error(_name(adapter), seconds)
+        raise timeout_error(_name_of(adapter), seconds)
     except CouncilError as error:
         error_mapping.annotate(error, adapter.name, request, began, None)
         raise
@@ -310,7 +310,7 @@ async def stream(
     the text that came before it.
     """
     began = time.monotonic()
-    name = _name(adapter)
+    name = _name_of(adapter)
     arrived: list[GenerateChunk] = []
     try:
         _refuse_other_than_request(request)
@@ -359,7 +359,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
     """
     began, seconds = time.monotonic(), (120.0 if deep else 15.0) if deadline is None else deadline
     try:
-        call_doctor = DetachedCall(partial(_ask_doctor, adapter, deep=deep), _name(adapter))
+        call_doctor = DetachedCall(partial(_ask_doctor, adapter, deep=deep), _name_of(adapter))
         with _runtime.Fallback(seconds, partial(DoctorResult, ok=False, message="something blocks the event loop")):
             result = await call_doctor.run(seconds)
     except CouncilError as error:
@@ -399,7 +399,7 @@ def _refuse_other_than_request(request: object) -> None:
         raise InvalidOption(f"expected a GenerateRequest, got {request!r:.80}")
 
 
-def _name(adapter: Any) -> str:
+def _name_of(adapter: Any) -> str:
     if not isinstance(adapter, ProviderAdapter):
         hint = "an instance, not the class" if isinstance(adapter, type) else "a ProviderAdapter"
         raise InvalidOption(f"expected {hint}, got {adapter!r:.80}")
