@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 
 import anyio
 import attrs
@@ -159,16 +159,8 @@ class ProviderGroup(ProviderAdapter):
     async def _call(self, member: Member, request: GenerateRequest, within: float | None = None) -> GenerateResponse:
         """Call a member that its breaker has admitted, and record the outcome."""
         began = self._clock()
-        member.busy += 1
-        member.chosen += 1
-        try:
+        with self._record_outcome(member):
             response = await call(member.provider, request, deadline=within)
-        except BaseException as error:
-            self._record_failure(member, error)
-            raise
-        finally:
-            member.busy -= 1
-        member.breaker.succeeded()
         self._measure(member, began, streamed=False)
         return response
 
@@ -177,28 +169,30 @@ class ProviderGroup(ProviderAdapter):
     ) -> AsyncGenerator[GenerateChunk, None]:
         """Stream from a member that its breaker has admitted, and record the outcome."""
         began = self._clock()
-        member.busy += 1
-        member.chosen += 1
         first = True
-        try:
+        with self._record_outcome(member):
             async with aclosing(stream(member.provider, request, deadline=within)) as chunks:
                 async for chunk in chunks:
                     if first:
                         first = False
                         self._measure(member, began, streamed=True)
                     yield chunk
-        except BaseException as error:
-            self._record_failure(member, error)
+
+    @contextmanager
+    def _record_outcome(self, member: Member) -> Iterator[None]:
+        member.busy += 1
+        member.chosen += 1
+        try:
+            yield
+        except CouncilError as error:
+            member.breaker.failed(error, self._clock())
+            raise
+        except BaseException:  # a cancellation, or a stream that its consumer closed
+            member.breaker.ended()
             raise
         finally:
             member.busy -= 1
         member.breaker.succeeded()
-
-    def _record_failure(self, member: Member, error: BaseException) -> None:
-        if isinstance(error, CouncilError):
-            member.breaker.failed(error, self._clock())
-        else:  # a cancellation, or a stream that its consumer closed
-            member.breaker.ended()
 
     def _measure(self, member: Member, began: float, *, streamed: bool) -> None:
         seconds = self._clock() - began
