@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 from llm_council.models import Plan
 
@@ -95,23 +94,19 @@ def hide_names(plan: Plan, text: str) -> str:
     # Most texts hold no name. Non-ASCII text needs the search, whose case folding differs from that of ``lower``.
     if not names or (text.isascii() and not any(name.lower() in folded for name in names)):
         return text
-    return _any_of(names).sub("[seat]", text)
-
-
-@lru_cache(maxsize=256)
-def _any_of(names: frozenset[str]) -> re.Pattern[str]:
+    # The longest first, because a name may contain another one.
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
+    return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", "[seat]", text, flags=re.IGNORECASE)
 
 
-def _names(plan: Plan) -> frozenset[str]:
+def _names(plan: Plan) -> list[str]:
     providers = {seat.provider for seat in plan.seats}
     models = {seat.model for seat in plan.seats if seat.model}
     names = {seat.name for seat in plan.seats}
     names |= providers if len(providers) > 1 else set()
     names |= models | {model.rpartition("/")[2] for model in models} if len(models) > 1 else set()
     subject = f"{plan.task}\n{plan.context or ''}".lower()
-    return frozenset(name for name in names if _is_revealing(name) and name.lower() not in subject)
+    return [name for name in names if _is_revealing(name) and name.lower() not in subject]
 
 
 def _is_revealing(name: str) -> bool:

@@ -137,12 +137,14 @@ def synthesise(
     )
     if seat.prose_first:
         request = _small_request(plan, seat, Phase.SYNTHESISE, codes, quotes, plan.task.strip())
-        return copy_with(request, structured_output=_structured(plan))
-    if plan.schema is not None:
-        schema = json.dumps(plan.schema, ensure_ascii=False, separators=(",", ":"))
-        words.append(f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{schema}")
-    request = _request(plan, seat, Phase.SYNTHESISE, codes, (*quotes, "\n".join(filter(None, words))))
-    return copy_with(request, structured_output=_structured(plan))
+    else:
+        if plan.schema is not None:
+            schema = json.dumps(plan.schema, ensure_ascii=False, separators=(",", ":"))
+            words.append(f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{schema}")
+        request = _request(plan, seat, Phase.SYNTHESISE, codes, (*quotes, "\n".join(filter(None, words))))
+    if plan.schema is None:
+        return request
+    return copy_with(request, structured_output=StructuredOutput(json_schema=plan.schema))
 
 
 def repair(
@@ -195,17 +197,13 @@ def _small_request(
     instructions or quotations, they continue those.
     """
     read = [*_common_parts(plan, codes)[1:], *material]
-    rules = (_role_sentence(plan), (plan.system_context or "").strip(), RULE if read else "")
+    first, dot, _ = " ".join(plan.prompts.system.split()).partition(". ")
+    role = plan.prompts.brief.strip() or first + dot.strip()
+    rules = (role, (plan.system_context or "").strip(), RULE if read else "")
     turns = [Message("system", "\n".join(filter(None, rules)))]
     if read:
         turns += [Message("user", "\n\n".join(read)), Message("assistant", "I have read it.")]
     return _build(plan, seat, phase, (*turns, Message("user", ask)))
-
-
-def _role_sentence(plan: Plan) -> str:
-    """Return the role in one sentence."""
-    first, dot, _ = " ".join(plan.prompts.system.split()).partition(". ")
-    return plan.prompts.brief.strip() or first + dot.strip()
 
 
 def _request(plan: Plan, seat: SeatSpec, phase: Phase, codes: Sequence[str], parts: Sequence[str]) -> GenerateRequest:
@@ -275,10 +273,6 @@ def _cover_sentence(plan: Plan) -> str:
         return ""
     names = [str(name).replace("_", " ") for name in properties if name != "reasoning"]
     return f" Cover: {', '.join(names[:12])}." if names else ""
-
-
-def _structured(plan: Plan) -> StructuredOutput | None:
-    return StructuredOutput(json_schema=plan.schema) if plan.schema is not None else None
 
 
 def _one_line(text: str) -> str:

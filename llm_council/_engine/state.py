@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from math import inf
-from types import TracebackType
 from typing import Final
 
 import anyio
@@ -45,8 +44,6 @@ class StartGate:
         end: when the run must end, on the event loop's clock. A run that waits until then starts without its slot.
     """
 
-    __slots__ = ("_end", "_held")
-
     def __init__(self, end: float) -> None:
         self._end = end
         self._held: anyio.Semaphore | None = None
@@ -73,15 +70,13 @@ class StartGate:
                 break
         self._release()
 
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
     def _release(self) -> None:
         held, self._held = self._held, None
         if held is not None:
             held.release()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._release()
 
 
 @attrs.define

@@ -204,29 +204,22 @@ def redact(text: str) -> str:
 def _likely(text: str) -> Iterator[re.Pattern[str]]:
     """Yield the patterns that may match in the text."""
     folded = text.casefold()
-    has_prefix = _has_prefix(folded.replace("_", "-"))
+    dashed = folded.replace("_", "-")
+    has_prefix = any(f"{prefix}-" in dashed for prefix in _PREFIXES)
     for word, pattern in _PATTERNS:
         if word in folded if word else has_prefix:
             yield pattern
-
-
-def _has_prefix(dashed: str) -> bool:
-    """Return True if one of the prefixes stands before a dash."""
-    return any(f"{prefix}-" in dashed for prefix in _PREFIXES)
 
 
 def may_hold_keys(text: str) -> bool:
     """Return False if ``redact`` would change neither the text nor, if it is JSON in ASCII, any string in it."""
     if any(_likely(text)):
         return True
-    return any(
-        secret is not None and len(secret._value) >= 4 and (secret._value in text or _escaped(secret._value) in text)
-        for secret in (reference() for reference in _live.valuerefs())
-    )
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"')
+    for value in live():
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        if value in text or escaped in text:
+            return True
+    return False
 
 
 def clean(text: str, *, limit: int = 1024) -> str:

@@ -135,11 +135,8 @@ def _parts(turn: Message) -> list[dict[str, Any]]:
             parts.append({"type": "reasoning", "content": part.text})
         else:
             parts.append({"type": "text", "content": part if isinstance(part, str) else part.text})
-    parts += [
-        {"type": "tool_call", "id": tool_call.id, "name": tool_call.name, "arguments": tool_call.arguments}
-        for tool_call in turn.tool_calls
-    ]
-    return parts
+    calls = [{"type": "tool_call", "id": c.id, "name": c.name, "arguments": c.arguments} for c in turn.tool_calls]
+    return parts + calls
 
 
 class Metrics:

@@ -185,34 +185,28 @@ class Cached(Wrapper):
         tokens = None if usage is None else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
         return copy_with(
             response,
-            usage=_NO_TOKENS,
-            cost=_NO_COST,
-            attempts=_NO_ATTEMPTS,
+            usage=Usage(input_tokens=0, output_tokens=0),
+            cost=Cost(usd=0.0, source=CostSource.REPORTED, complete=True),
+            attempts=(Attempt(at=0.0, elapsed=0.0),),
             structured=copy.deepcopy(response.structured),
             extra={**copy.deepcopy(response.extra), "cache": {"age": self._clock() - entry.at, "usage": tokens}},
         )
 
 
-_NO_TOKENS = Usage(input_tokens=0, output_tokens=0)
-_NO_COST = Cost(usd=0.0, source=CostSource.REPORTED, complete=True)
-_NO_ATTEMPTS = (Attempt(at=0.0, elapsed=0.0),)
-
-
+@attrs.define(eq=False)
 class _SharedCall:
     """One call for all equal requests at the same time.
 
     The request that came first makes the call. If it is cancelled or runs out of its own time, the next one makes it.
 
     Attributes:
-        key: the key of the request.
         outcome: the answer or the error for the other requests; None makes one of them repeat the call.
     """
 
-    def __init__(self, cached: Cached, key: str) -> None:
-        self.outcome: Entry | CouncilError | None = None
-        self._cached = cached
-        self.key = key
-        self._waiting: list[tuple[loops.Loop, anyio.Event]] = []
+    _cached: Cached
+    _key: str
+    outcome: Entry | CouncilError | None = None
+    _waiting: list[tuple[loops.Loop, anyio.Event]] = attrs.field(factory=list)
 
     def join(self) -> anyio.Event:
         """Return an event that is set when the call ends. The caller holds the lock."""
@@ -227,7 +221,7 @@ class _SharedCall:
         expires = None if cached._ttl is None else at + cached._ttl
         self.outcome = Entry(response=copy_with(response, raw=None, attempts=()), cuts=cuts, at=at, expires=expires)
         if is_whole(response):
-            await cached._save(self.key, self.outcome)
+            await cached._save(self._key, self.outcome)
 
     def __enter__(self) -> None:
         pass
@@ -242,7 +236,7 @@ class _SharedCall:
         """Wake the waiting requests, each in its own event loop."""
         with self._cached._lock:
             # From here on an equal request starts a new call, so ``_waiting`` cannot grow any more.
-            del self._cached._shared_calls[self.key]
+            del self._cached._shared_calls[self._key]
         for loop, event in self._waiting:
             loop.call_soon(event.set)
 

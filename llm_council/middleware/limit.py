@@ -105,7 +105,10 @@ class Limit(Wrapper):
         if gate is None:
             remote = None
             if shared is not None:
-                remote = SharedRates(shared, _hash(account or inner.cache_identity()), rates, clock)
+                # Others may read the names in Redis, so the account appears there as a hash only.
+                account_bytes = (account or inner.cache_identity()).encode()
+                digest = hashlib.blake2b(account_bytes, digest_size=12, person=b"llm-council").hexdigest()
+                remote = SharedRates(shared, digest, rates, clock)
             gate = _Gate(
                 self.name,
                 rates,
@@ -122,7 +125,6 @@ class Limit(Wrapper):
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call the wrapped provider once the limits have room."""
         seconds, began = seconds_for(self, request, None), self._clock()
-        used: Usage | None = None
         # Redis may be silent for longer than the call has. A local gate keeps to the time itself.
         with anyio.move_on_after(seconds if self._is_shared else None) as scope:
             used = await self._enter(request, inf if seconds is None else seconds)
@@ -168,10 +170,6 @@ class Limit(Wrapper):
             characters = sum(len(turn.text) for turn in request.turns())
             cost = characters // 4 + 1 + (request.max_tokens or ANSWER_TOKENS)
         return await self._gate.enter(cost, scope.run_id, left)
-
-
-def _hash(account: str) -> str:
-    return hashlib.blake2b(account.encode(), digest_size=12, person=b"llm-council").hexdigest()
 
 
 class _Gate:
@@ -341,12 +339,11 @@ class _FairQueue:
 
     def leave(self, waiter: _Waiter) -> _Waiter | None:
         """Remove a waiter. If it was the head, return the new head, which must be woken."""
-        if self.head is not waiter:
-            line = self._runs.get(waiter.run)
-            if line is not None and waiter in line:
-                line.remove(waiter)
-                if not line:
-                    del self._runs[waiter.run]
+        if self.head is not waiter:  # it ran out of time, or was cancelled
+            line = self._runs[waiter.run]
+            line.remove(waiter)
+            if not line:
+                del self._runs[waiter.run]
             return None
         self.head = None
         if self._runs:

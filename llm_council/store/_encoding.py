@@ -11,7 +11,7 @@ import attrs
 
 from llm_council.errors import StoreError
 from llm_council.errors._secrets import may_hold_keys, redact
-from llm_council.models import GenerateRequest, Message
+from llm_council.models import GenerateRequest
 from llm_council.models._convert import dump, load
 from llm_council.models._journal import Ending
 
@@ -79,7 +79,10 @@ def decode_ending(text: str) -> Ending:
 
 def request_digest(request: GenerateRequest) -> str:
     """Return a hash of what a request asks: the same in every process, different for different requests."""
-    turns = [[turn.role, turn.content if _is_plain(turn) else dump(turn)] for turn in request.turns()]
+    turns = []
+    for turn in request.turns():
+        is_plain = not turn.tool_calls and turn.name is None and turn.tool_call_id is None
+        turns.append([turn.role, turn.content if is_plain and isinstance(turn.content, str) else dump(turn)])
     parameters = {}
     for name in _PARAMETERS:
         value = getattr(request, name)
@@ -89,7 +92,3 @@ def request_digest(request: GenerateRequest) -> str:
     if may_hold_keys(text):
         text = json.dumps(mask([turns, parameters]), separators=(",", ":"), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16, person=b"llm-council").hexdigest()
-
-
-def _is_plain(turn: Message) -> bool:
-    return isinstance(turn.content, str) and not turn.tool_calls and turn.name is None and turn.tool_call_id is None

@@ -67,9 +67,12 @@ for dialect, kind in zip(DIALECTS.values(), ["httpx", "requests", "httpx", "http
     seats.append(Retry(provider, RetryPolicy(max_retries=1, base=0.0)))
 config = CouncilConfig(budget=Budget(deadline=0.3))
 councils = [*(Council([seat], config=config) for seat in seats), Council(seats, config=config)]
-agents = [CLASSES[one.name](program=str(one)) for one in sorted(Path(sys.argv[3]).glob("*/*"))]
-slower = CouncilConfig(budget=Budget(deadline=1.0))
-mixed = [Council([agent, seats[0]], config=slower) for agent in agents]
+mixed = []
+for program in sorted(Path(sys.argv[3]).glob("*/*")):
+    hangs = program.parent.name.endswith(("-hang", "-ignore-term"))
+    budget = Budget(deadline=1.0 if hangs else 20.0)  # the others end by themselves, later on a busy machine
+    agent = CLASSES[program.name](program=str(program))
+    mixed.append(Council([agent, seats[0]], config=CouncilConfig(budget=budget)))
 
 def state():
     gc.collect()
@@ -116,7 +119,9 @@ runs = int(sys.argv[2])
 marks = []
 for number in range(runs):
     run(number)
-    if number in (runs // 5, runs * 3 // 5, runs - 1):
+    for server in servers:
+        server.requests.clear()  # or the server's own records would count as growth
+    if number in (runs * 2 // 5, runs * 7 // 10, runs - 1):
         marks.append(state())
 for council in councils:
     council.close()
@@ -140,6 +145,7 @@ print(json.dumps([marks, sorted(kinds), ended, left]))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_thousand_runs(scene):
     """1,000 runs in one process, a third of the calls faulty, some runs with programs that misbehave, some abandoned,
@@ -151,7 +157,7 @@ def test_a_thousand_runs(scene):
     env = {**os.environ, "TMPDIR": str(scene.temporary)}
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(SOAK), str(Path(__file__).parent)]
     command += ["1000", str(scene.bin)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     marks, kinds, ended, left = json.loads(done.stdout)
     assert {"completed", "degraded"} & set(kinds)
@@ -164,7 +170,8 @@ def test_a_thousand_runs(scene):
     assert max(children) == 0, marks
     assert max(files) == 0, marks
     assert left == []
-    assert memory[-1] - memory[0] < 10, marks
+    # A leak grows in both windows of 300 runs. The allocator may grow once, by 8 MB where a program floods its output.
+    assert min(memory[1] - memory[0], memory[2] - memory[1]) < 3, marks
     assert ended
     assert "Exception" not in done.stderr
     await_death(pid for agent in CLASSES for pid in scene.hanging(agent))
