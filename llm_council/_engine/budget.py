@@ -14,7 +14,7 @@ from llm_council.models._attrs import copy_with
 
 __all__ = ["Ledger", "Price", "Reservation", "chair_end", "may_be_billed", "phase_ends", "quorum_of"]
 
-SHARES = {Phase.DRAFT: 0.40, Phase.CRITIQUE: 0.20, Phase.SYNTHESISE: 0.30, Phase.REPAIR: 0.10}
+SHARES = {Phase.DRAFT: 0.40, Phase.CRITIQUE: 0.20, Phase.RANK: 0.20, Phase.SYNTHESISE: 0.30, Phase.REPAIR: 0.10}
 """Each phase's share of the run's time. A phase must end by the sum of its own and all earlier shares, so later phases
 get the time that earlier ones leave, and no earlier phase can use the chair's share."""
 
@@ -39,11 +39,11 @@ def phase_ends(plan: Plan, start: float) -> dict[Phase, float]:
     deadline = plan.budget.deadline
     if deadline is None:
         return dict.fromkeys(plan.phases, inf)
-    whole = sum(SHARES.get(phase, 0.0) for phase in plan.phases)
+    whole = sum(SHARES[phase] for phase in plan.phases)
     ends, used = {}, 0.0
     for phase in plan.phases:
-        used += SHARES.get(phase, 0.0)
-        ends[phase] = start + deadline * (used / whole if whole else 1.0)
+        used += SHARES[phase]
+        ends[phase] = start + deadline * (used / whole)
     return ends
 
 

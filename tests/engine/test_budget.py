@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples
 
-from llm_council._engine.budget import ASSUMED, Ledger, chair_end, may_be_billed, phase_ends
+from llm_council._engine.budget import ASSUMED, Ledger, chair_end, may_be_billed, phase_ends, quorum_of
 from llm_council.errors import (
     BudgetExceeded,
     ConnectFailed,
@@ -58,6 +58,12 @@ def test_a_phase_that_is_left_out_gives_its_share_to_the_others():
     assert ends[Phase.DRAFT] == pytest.approx(400 / 7)
 
 
+def test_the_votes_of_a_ranking_get_as_much_time_as_critiques():
+    ends = phase_ends(plan(60, (Phase.DRAFT, Phase.RANK)), 0)
+    assert ends == pytest.approx({"draft": 40, "rank": 60})
+    assert ends["rank"] == 60  # exactly the run's own end
+
+
 def test_without_a_deadline_phases_have_no_end():
     assert set(phase_ends(plan(None), 5).values()) == {inf}
 
@@ -74,6 +80,46 @@ def test_a_chair_leaves_time_for_its_replacements():
     assert chair_end(40, 100, others=2) == pytest.approx(80)
     assert chair_end(80, 100, others=0) == 100
     assert chair_end(0, inf, others=1) == inf
+
+
+def test_one_replacement_is_enough_to_shorten_the_time_of_a_chair():
+    assert chair_end(40, 100, others=1) == pytest.approx(80)
+
+
+@pytest.mark.parametrize(
+    ("quorum", "seats", "needed"), [(None, 3, 1), (1, 3, 1), (2, 3, 2), (3, 3, 3), (4, 3, 3), (2, 0, 1), (None, 0, 1)]
+)
+def test_a_quorum_is_at_least_one_seat_and_at_most_all(quorum, seats, needed):
+    assert quorum_of(Plan(run_id="r", task="t", subagent="s", budget=Budget(quorum=quorum)), seats) == needed
+
+
+def test_a_restored_account_continues_where_the_snapshot_was_taken():
+    ledger = Ledger(Budget(usd=1.0))
+    ledger.settle(ledger.reserve(SEAT, REQUEST), None)
+    ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7))
+    snapshot = ledger.snapshot()
+    assert snapshot == {"usd": ledger.usd, "tokens": 158, "calls": 2, "estimated": True, "unpriced": ["ann"]}
+    continued = Ledger(Budget(usd=1.0))
+    continued.restore(snapshot)
+    assert continued.snapshot() == snapshot
+
+
+def test_restoring_an_older_snapshot_takes_nothing_back():
+    ledger = Ledger(Budget(usd=1.0))
+    older = ledger.snapshot()
+    ledger.settle(ledger.reserve(SEAT, REQUEST), None)
+    ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7))
+    newer = ledger.snapshot()
+    ledger.restore(older)
+    assert ledger.snapshot() == newer
+    ledger.restore({**older, "unpriced": ["bob"]})
+    assert ledger.unpriced == {"ann", "bob"}
+
+
+def test_restoring_an_empty_snapshot_changes_nothing():
+    ledger = Ledger(Budget())
+    ledger.restore({})
+    assert ledger.snapshot() == {"usd": 0.0, "tokens": 0, "calls": 0, "estimated": False, "unpriced": []}
 
 
 def a_dollar_a_token(seat, usage):

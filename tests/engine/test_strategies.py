@@ -134,6 +134,15 @@ async def test_vote_cancels_reviews_once_the_leader_cannot_be_overtaken(table):
     assert minds["eve"].cancelled == 1
 
 
+async def test_a_drafter_that_hangs_leaves_time_for_the_vote(table):
+    minds = {"ann": mind(PLANTED), "bob": mind(RIGHT), "cid": mind(WRONG), "dot": mind(RIGHT)}
+    minds["dot"]._delay = float("inf")
+    council = table(**minds)
+    result = await council.run(task=TASK, strategy="vote", budget=Budget(deadline=1.5))
+    assert result.chair == "bob"
+    assert result.critiques  # at least as many as decide the vote
+
+
 async def test_reviewers_see_each_draft_once_and_never_their_own(table):
     drafts = {"ann": "1 * 1 = 1", "bob": "2 * 2 = 4", "cid": "3 * 3 = 9"}
     council = table(**{name: mind(text) for name, text in drafts.items()}, dot=mind(""))
