@@ -41,6 +41,7 @@ def derive_code(plan: Plan, *purpose: str) -> str:
 
 def to_bytes(*words: str) -> bytes:
     """Join words to bytes, from which codes, keys and shuffles are derived."""
+    # ASCII's unit separator keeps ("ab", "c") and ("a", "bc") apart.
     return "\x1f".join(words).encode("utf-8", "replace")
 
 
@@ -104,10 +105,12 @@ def _names(plan: Plan) -> list[str]:
     models = {seat.model for seat in plan.seats if seat.model}
     names = {seat.name for seat in plan.seats}
     names |= providers if len(providers) > 1 else set()
+    # OpenRouter's names begin with the vendor and a slash; a text may name the model alone.
     names |= models | {model.rpartition("/")[2] for model in models} if len(models) > 1 else set()
     subject = f"{plan.task}\n{plan.context or ''}".lower()
     return [name for name in names if _is_revealing(name) and name.lower() not in subject]
 
 
 def _is_revealing(name: str) -> bool:
+    # A name of up to three letters without a digit may be a word, or a part of one.
     return name.lower() not in _COMMON_WORDS and (len(name) >= 4 or (len(name) >= 2 and any(c.isdigit() for c in name)))

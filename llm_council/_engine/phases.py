@@ -50,6 +50,7 @@ class DraftBoard:
 
     async def others(self, reviewer: str) -> None:
         """Wait until every registered draft except the reviewer's own has arrived or failed."""
+        # The list is made again after each wait, because a reserve may start to draft meanwhile.
         while waiting := [event for seat, event in self._settled.items() if seat != reviewer and not event.is_set()]:
             await waiting[0].wait()
 
@@ -124,6 +125,7 @@ async def draft(state: RunState, board: DraftBoard) -> None:
     state.close(Phase.DRAFT)
 
 
+# A class, because two closures that call each other would be a reference cycle, which holds the texts of a run.
 @attrs.define
 class _Drafting:
     """The calls of the draft phase.
@@ -164,6 +166,7 @@ class _Drafting:
             state.degrade(f"{name} gave no draft: {draft.error}", name)
             if self.reserves and len(state.finished()) + len(self.waiting) < self.wait.quorum:
                 self.start(self.reserves.pop(0))
+        # Last, because reviewers read ``state.drafts`` as soon as they are woken.
         self.board.put(draft)
 
 
@@ -243,6 +246,7 @@ async def critique(
         async with anyio.create_task_group() as group:
             for name in plan.reviewers:
                 group.start_soon(one, name)
+    # Also when the run is given up for want of drafts, which cancels this task.
     finally:
         state.close(phase)
     drafted = tie_order(plan, [draft.seat for draft in state.finished()])

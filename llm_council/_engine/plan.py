@@ -20,6 +20,7 @@ __all__ = ["RunRequest", "make_plan"]
 
 T = TypeVar("T")
 
+# The store accepts the same ids: see ``llm_council.store._queries``.
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 # The review phase of each strategy.
@@ -96,8 +97,10 @@ def make_plan(
         roles["notes"].append(f"{subagent.name} goes without a critique")
     reviews = (_REVIEWS[strategy],) if roles["reviewers"] else ()
     repairs = (Phase.REPAIR,) if schema is not None and config.max_repairs else ()
+    # Without a schema, a vote returns the winning draft unchanged: nobody writes an answer.
     writes = (Phase.SYNTHESISE,) if strategy == "synthesize" or schema is not None else ()
     return Plan(
+        # 64 random bits, because the processes that share a store do not agree on ids.
         run_id=options.run_id or secrets.token_hex(8),
         task=task,
         subagent=subagent.name,
@@ -118,7 +121,9 @@ def make_plan(
         temperature=_first_set(options.temperature, config.temperature, subagent.preferences.temperature),
         max_tokens=_first_set(options.max_tokens, config.max_tokens, subagent.preferences.max_tokens),
         reasoning=config.reasoning,
+        # The codes of the fences are derived from the seed too, so no model may be able to guess it.
         seed=config.seed or secrets.token_hex(16),
+        # A plan that 0.1.0 stored lacks this field, and its replay must break ties as 0.1.0 did.
         ties_by_seed=True,
         metadata=options.metadata or {},
     )
@@ -161,6 +166,7 @@ def _seat_names(seats: Sequence[SeatSpec]) -> list[str]:
     names = [seat.name for seat in seats]
     if not names:
         raise InvalidOption("a council needs a seat: name a provider, such as Council(['local:3'])")
+    # Everything after the plan identifies a seat by its name: results, events and the journal.
     for name in names:
         if names.count(name) > 1:
             raise InvalidOption(f"two seats are named {name!r:.80}: names must differ; 'name:2' seats a provider twice")

@@ -69,6 +69,7 @@ def labelled(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[str, D
     """
     others = [draft for draft in drafts if draft.error is None and draft.seat != seat.name]
     _random(plan, "order", seat.name).shuffle(others)
+    # Each reviewer has a range of labels of its own, so that a label names one draft in all reviews.
     first = [spec.name for spec in plan.seats].index(seat.name) * len(plan.seats)
     return {_label(first + index): draft for index, draft in enumerate(others)}
 
@@ -167,6 +168,7 @@ def repair(
         number: number of this repair in the run, from 1.
     """
     text = response.text or ""
+    # An adapter that returns a parsed value may leave the text empty.
     if response.structured is not None:
         text = json.dumps(response.structured, ensure_ascii=False, default=str)
     previous = text[: plan.limits.peer_text]
@@ -180,7 +182,9 @@ def repair(
         ask = "Reply with the whole corrected JSON value and nothing else."
     turns = (
         *request.messages,
+        # Anthropic refuses signed thinking that was changed, so it goes back as it came.
         Message("assistant", (*response.reasoning_parts, TextPart(text=previous))),
+        # ``cut`` may be empty, which would leave an empty line.
         Message("user", f"That answer does not meet the schema:\n{listed}{more}\n{cut}\n{ask}".replace("\n\n", "\n")),
     )
     facts = {**request.metadata, "phase": str(Phase.REPAIR), "seat": seat.name}
@@ -196,12 +200,14 @@ def _small_request(
     Models of a few hundred million parameters respond to the last words of the prompt. If the question is followed by
     instructions or quotations, they continue those.
     """
+    # Without the task, which the last turn holds.
     read = [*_common_parts(plan, codes)[1:], *material]
     first, dot, _ = " ".join(plan.prompts.system.split()).partition(". ")
     role = plan.prompts.brief.strip() or first + dot.strip()
     rules = (role, (plan.system_context or "").strip(), RULE if read else "")
     turns = [Message("system", "\n".join(filter(None, rules)))]
     if read:
+        # The chat templates of Gemma and Mistral refuse two turns of the user in a row.
         turns += [Message("user", "\n\n".join(read)), Message("assistant", "I have read it.")]
     return _build(plan, seat, phase, (*turns, Message("user", ask)))
 
@@ -222,6 +228,7 @@ def _build(plan: Plan, seat: SeatSpec, phase: Phase, turns: Sequence[Message]) -
         max_tokens=most,
         temperature=plan.temperature,
         reasoning=plan.reasoning,
+        # A request with shorter quotations is another call, so their limit is part of the key.
         idempotency_key=_key(plan, phase, seat.name, str(plan.limits.peer_text)),
         metadata={"run_id": plan.run_id, "phase": str(phase), "seat": seat.name},
     )

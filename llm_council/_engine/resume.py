@@ -45,6 +45,7 @@ async def replay(store: Store, run_id: str) -> CouncilResult:
     # asyncio runs tasks in a fixed order, which makes a replay deterministic. trio shuffles them on purpose.
     if sniffio.current_async_library() == "asyncio":
         return await _replay(past)
+    # A replay writes nothing, so a cancelled caller need not wait for the thread.
     return await run_sync(partial(anyio.run, _replay, past), abandon_on_cancel=True)
 
 
@@ -53,6 +54,7 @@ async def _replay(past: PastRun) -> CouncilResult:
     seats = {seat.name: _NoProvider() for seat in past.plan.seats}
     with journal.scope:
         return await _engine.run_plan(past.plan, seats, journal=journal)
+    # Reached only if the journal has cancelled its scope.
     raise journal.error or StoreError(f"the run {past.plan.run_id} could not be replayed", kind="diverged")
 
 

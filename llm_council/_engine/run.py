@@ -69,13 +69,16 @@ async def run_plan(
         except RunError as error:
             final = error.with_traceback(None)  # its frames hold the result that it becomes part of
         except BaseException:  # cancellation or Ctrl-C: report the partial result, and re-raise
+            # The thread that waits for a blocked event loop has published the result already.
             if state.abandoned:
                 raise
             result = _result(state, None)
+            # A cancelled task must not wait for the disk.
             journal.record_result_nowait(result.status, result.to_dict)
             _publish(result, on_result)
             raise
         result = _result(state, final)
+        # The result is published even if this wait is cancelled: its answer was paid for.
         try:
             further = await journal.record_result(result.status, result.to_dict)
             result = attrs.evolve(result, warnings=(*result.warnings, *further)) if further else result
@@ -118,6 +121,7 @@ def _result(state: RunState, final: Final | RunError | None) -> CouncilResult:
         mode=plan.mode,
         status=status,
         output=answer.output if answer else None,
+        # ``BudgetExceeded`` has the best draft so far.
         text=answer.text if answer else getattr(error, "partial", None),
         drafts={draft.seat: drop_thinking(draft.text) for draft in state.finished()},
         critiques={review.seat: _with_authors(review) for review in reviews if review.error is None},
@@ -128,6 +132,7 @@ def _result(state: RunState, final: Final | RunError | None) -> CouncilResult:
         problems=answer.problems if answer else (),
         errors={seat.name: seat.error for seat in seats if seat.error is not None},
         warnings=(
+            # Without reviewers, the note says that nobody has checked the answer.
             *(plan.notes if not plan.reviewers else ()),
             *state.warnings,
             *_budget_warnings(state),

@@ -30,6 +30,7 @@ START_TURNS: Final = 3
 MAX_WAIT_SHARE: Final = 1 / 3
 """Share of a call's time that it may wait for another call whose cost cannot be estimated."""
 
+# One semaphore for each event loop, because a semaphore cannot wake a task of another loop.
 _starting: RunVar[anyio.Semaphore] = RunVar("llm_council.starting")
 
 
@@ -125,6 +126,7 @@ class RunState:
     _unpriced_lock: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)
 
     def __attrs_post_init__(self) -> None:
+        # Two clocks: ``clock`` for events, reports and adapters, the event loop's for cancel scopes.
         self.started = self.clock()
         now = anyio.current_time()
         self.ends = phase_ends(self.plan, now)
@@ -142,6 +144,7 @@ class RunState:
     def open(self, phase: Phase) -> None:
         """Record that a phase has started; a second call does nothing."""
         if phase not in self.timings:
+            # The names of moments are part of stored runs: a replay looks its times up by them.
             at = self.at(f"opened:{phase}")
             self.timings[phase] = PhaseTiming(phase=phase, started=at, elapsed=0.0)
             emit(PhaseStarted(run_id=self.plan.run_id, at=at, phase=phase))

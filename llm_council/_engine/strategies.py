@@ -60,6 +60,7 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
     plan = state.plan
 
     def is_decided() -> bool:
+        # A draft that has not arrived could still win.
         if any(name not in state.drafts for name in plan.drafters):
             return False
         rankings = {name: review.ranking for name, review in state.critiques.items()}
@@ -125,4 +126,5 @@ def _best_draft(state: RunState, reason: str) -> Final:
 def _draft_as_answer(state: RunState, draft: Draft) -> Final:
     if draft.response is not None and draft.response.finish_reason == FinishReason.LENGTH:
         state.degrade("the answer was cut off at max_tokens", draft.seat)
+    # Local models such as DeepSeek-R1 write their thoughts into the text, between tags.
     return Final(chair=draft.seat, text=draft.text, output=drop_thinking(draft.text).strip())

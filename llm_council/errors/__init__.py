@@ -191,6 +191,7 @@ def _restore(cls: type[CouncilError], args: tuple[Any, ...]) -> CouncilError:
 
 def near(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the most similar known word, or an empty string if none is similar."""
+    # 0.6 is difflib's own limit for a similar word.
     matches = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -199,6 +200,7 @@ class ConfigurationError(CouncilError):
     """The call, the configuration or the environment is wrong; nothing was sent."""
 
 
+# Also a TypeError, which Python itself raises for an unknown keyword.
 class UnknownOption(ConfigurationError, TypeError):
     """A keyword or configuration key does not exist."""
 
@@ -318,13 +320,14 @@ class TimedOut(TransportError):
 class RedirectRefused(TransportError):
     """The server redirected the request; keys and prompts are not sent to another address."""
 
-    RETRYABLE = False
+    RETRYABLE = False  # the server would redirect the next try as well
 
 
 class ProcessError(ProviderError):
     """A command-line program could not be run, or failed."""
 
 
+# Also a ConfigurationError, because the remedy is to install the program or to name its path.
 class CommandNotFound(ProcessError, ConfigurationError):
     """The program was not found on PATH; nothing was sent."""
 
@@ -367,6 +370,7 @@ class ApiError(ProviderError):
     ) -> None:
         super().__init__(message, **facts)
         self.status = status
+        # The vendor chooses the text of a code, so it may quote a key as a message may.
         self.code = code and clean(code)
         self.body = clean(body, limit=64 * 1024)
         self.partial = partial
@@ -443,7 +447,7 @@ class MalformedReply(ReplyError):
 class EmptyReply(ReplyError):
     """The reply holds no text and no tool call."""
 
-    RETRYABLE = True
+    RETRYABLE = True  # models sample: the next reply may hold an answer
 
 
 class TruncatedReply(ReplyError):

@@ -87,11 +87,13 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
+        # In constant time: the duration of ``==`` depends on how many characters are equal.
         return hmac.compare_digest(self._value, other._value)
 
     def __hash__(self) -> int:
         return hash((Secret, self.fingerprint()))
 
+    # A Secret is immutable, so that a copy can be the object itself and stays in ``_live``.
     def __copy__(self) -> Secret:
         return self
 
@@ -101,6 +103,7 @@ class Secret:
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._env,)
 
+    # A crafted pickle could otherwise set a value that ``__init__`` would refuse.
     def __setstate__(self, state: object) -> NoReturn:
         raise TypeError("a Secret takes no state")
 
@@ -119,6 +122,7 @@ def live() -> list[str]:
     """Return the values of all secrets in this process, the longest first because one may contain another."""
     # valuerefs() is a snapshot: other threads make and drop secrets meanwhile.
     held = (reference() for reference in _live.valuerefs())
+    # A value of up to three characters would be masked within ordinary words.
     values = {secret._value for secret in held if secret is not None and len(secret._value) >= 4}
     return sorted(values, key=len, reverse=True)
 
@@ -129,6 +133,7 @@ def masked(text: str) -> str:
 
 
 def _without(text: str, values: list[str]) -> str:
+    # The caller sorts the values, the longest first: one may contain another.
     for value in values:
         text = text.replace(value, MASK)
     return text

@@ -196,6 +196,7 @@ class ProviderGroup(ProviderAdapter):
 
     def _measure(self, member: Member, began: float, *, streamed: bool) -> None:
         seconds = self._clock() - began
+        # An exponential average: a slow answer loses half of its weight after three more.
         average = member.speed.get(streamed, seconds)
         member.speed[streamed] = average + 0.2 * (seconds - average)
 

@@ -167,6 +167,7 @@ class SharedRates:
         """
         if self.is_lost and self._clock() < self._lost_until:
             return None
+        # Threads of our own: a slow Redis must not use up the 40 worker threads that anyio shares.
         threads = await per_loop.get(self, "threads", lambda: anyio.CapacityLimiter(4), _do_nothing)
         try:
             wait = await anyio.to_thread.run_sync(self._take, costs, abandon_on_cancel=True, limiter=threads)

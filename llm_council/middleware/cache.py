@@ -151,6 +151,7 @@ class Cached(Wrapper):
                 break
             await ended.wait()
             if isinstance(shared.outcome, CouncilError):
+                # Each caller needs an error of its own, because callers add facts and tracebacks to it.
                 raise copy.copy(shared.outcome)
             if shared.outcome is not None:
                 return shared.outcome

@@ -117,6 +117,7 @@ class Hedge(Wrapper):
         try:
             won = await (first.begin() if delay is None else race.run(first.begin, second.begin, delay))
             self._first_text_times.append(self._clock() - began)
+            # The slower stream is closed first: a vendor goes on generating, and billing, until then.
             if race.has_second:
                 await (second if won is first else first).aclose()
             async with aclosing(won.chunks()) as chunks:

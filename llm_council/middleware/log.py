@@ -119,6 +119,7 @@ class Logged(Wrapper):
             self._logger.debug("%s failed: %s", self.name, error.message)
 
     def _attributes(self, request: GenerateRequest, began: float, *, streamed: bool) -> dict[str, Any]:
+        # None of these names may be one of a record's own, such as ``name``: ``logging`` raises KeyError for it.
         return {
             "provider": self.name,
             "run_id": call_context.current().run_id,

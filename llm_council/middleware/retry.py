@@ -179,6 +179,7 @@ class _Attempts:
         left = self._end - self._scope.clock()
         wait = error.retry_after
         if wait is None or wait <= 0:
+            # "Full jitter" of "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
             wait = self._rng.uniform(0, min(policy.cap, policy.base * 2**self._retries))
         elif not wait <= policy.max_retry_after:  # NaN included
             return None

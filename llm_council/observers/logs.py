@@ -34,6 +34,8 @@ def log_runs(logger: logging.Logger | str = "llm_council.runs") -> Listener:
     def listen(event: Event) -> None:
         level, message, attributes = _describe(event)
         if message and log.isEnabledFor(level):
+            # ``logging`` raises KeyError for an attribute that every record has, such as ``name``, ``args`` or
+            # ``module``.
             extra = {"run_id": event.run_id, "event": type(event).__name__, **attributes}
             log.log(level, "run %s: %s", event.run_id, message, extra=extra)
 
@@ -67,4 +69,5 @@ def _describe(event: Event) -> tuple[int, str, dict[str, object]]:
         case RunFinished(status=status, elapsed=elapsed):
             level = logging.INFO if status == "completed" else logging.WARNING
             return level, f"{status} after {elapsed:.2f} s", {"status": str(status), "elapsed": elapsed}
+    # Starts and pieces of text have no record: that of the end has the same facts and the time.
     return logging.DEBUG, "", {}

@@ -76,6 +76,7 @@ class _Tracer:
         self._metrics = _otel.Metrics(meter_provider)
         self._content = content
         self._runs: dict[str, _OpenRun] = {}
+        # Concurrent runs may report from different threads, each with an event loop of its own.
         self._lock = threading.Lock()
 
     def listen(self, event: Event) -> None:
@@ -122,6 +123,7 @@ class _Tracer:
 
     def _seat_started(self, run: _OpenRun, event: SeatStarted) -> None:
         plan, seat = run.plan, run.plan.seat(event.seat)
+        # The event does not have the request; the plan has its parameters. A request needs some prompt.
         parameters = GenerateRequest(
             prompt=" ",
             model=seat.model,
@@ -135,6 +137,7 @@ class _Tracer:
         opened = _OpenSpan(
             self._span(_otel.span_name(seat.model), above, own, self._trace.SpanKind.CLIENT), attributes=attributes
         )
+        # ``Traced`` sees this mark, and leaves the metrics of the call to this listener.
         opened.token = self._attach(opened.span, observed=True)
         run.calls[event.phase, event.seat] = opened
 
@@ -142,6 +145,7 @@ class _Tracer:
         opened = run.calls.pop((event.phase, event.seat), None)
         if opened is None:  # the budget refused the call, so no span was started
             return
+        # OpenTelemetry logs an error, and raises none, if the span was attached in another context.
         self._context.detach(opened.token)
         span, response, error = opened.span, event.response, event.error
         if response is not None:
