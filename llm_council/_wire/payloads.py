@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -39,7 +40,7 @@ def _refuse_constant(word: str) -> NoReturn:
 
 def _finite(digits: str) -> float:
     value = float(digits)
-    if value - value != 0:
+    if not math.isfinite(value):  # "1e999" is valid JSON, and float() reads it as infinity
         raise ValueError("a number is out of range")
     return value
 

@@ -179,7 +179,6 @@ class BodyReader:
         self._head: bytes | None = None if whole is None else b""  # until the first character
         self._whole: list[bytes] | None = None
         self._fault: ProviderError | None = None  # raised after the pieces before it were returned
-        self._split_fault: ReplyError | None = None
         self.counted = False
 
     @property
@@ -220,8 +219,13 @@ class BodyReader:
         if self._whole is not None:
             self._whole.append(data)
             return []
-        chunks = join_texts(self._pieces(self._events(data)))
-        self._fault, self._split_fault = self._fault or self._split_fault, None
+        split_fault: ReplyError | None = None
+        try:
+            events = self._splitter.feed(data)
+        except ReplyError as error:
+            events, split_fault = self._splitter.before, error
+        chunks = join_texts(self._pieces(events))
+        self._fault = self._fault or split_fault  # an event before the place where splitting failed comes first
         if self._fault is not None:
             if isinstance(self._fault, ReplyError):
                 self._fault.fill(partial=self.partial or None)
@@ -248,13 +252,6 @@ class BodyReader:
         fault, self._fault = self._fault, None
         if fault is not None:
             raise fault.with_traceback(None)
-
-    def _events(self, data: bytes) -> list[SseEvent]:
-        try:
-            return self._splitter.feed(data)
-        except ReplyError as error:
-            self._split_fault = error
-            return self._splitter.before
 
     def finish(self) -> list[GenerateChunk]:
         """Return what the end of the body adds.

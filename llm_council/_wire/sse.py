@@ -41,8 +41,6 @@ class LineSplitter:
         stray: lines that belong to no event, from the first line that begins as JSON.
     """
 
-    __slots__ = ("_after_cr", "_head", "_limit", "_rest", "_size", "before", "stray")
-
     def __init__(self, limits: Limits = _LIMITS) -> None:
         self._limit = limits.event
         self._rest: list[bytes] = []  # pieces of the unfinished line, joined once it ends
@@ -116,8 +114,6 @@ class SseSplitter(LineSplitter):
         comments: the number of comment lines so far; servers send them to keep a connection open.
     """
 
-    __slots__ = ("_data", "_data_size", "_event", "_stray_size", "comments")
-
     def __init__(self, limits: Limits = _LIMITS) -> None:
         super().__init__(limits)
         self._data: list[str] = []
@@ -180,8 +176,6 @@ class NdjsonSplitter(LineSplitter):
         limits: no line is longer than ``event`` bytes.
     """
 
-    __slots__ = ()
-
     def feed(self, data: bytes) -> list[SseEvent]:
         """Return the lines that end within these bytes, as events without a name.
 
@@ -191,7 +185,9 @@ class NdjsonSplitter(LineSplitter):
         """
         events = self.before = list[SseEvent]()
         for line in self._cut(data):
-            if self._bounded(line):
+            if len(line) > self._limit:
+                raise self.too_large()
+            if line.strip():
                 events.append(SseEvent(event_text(line)))
         if self._size > self._limit:
             raise self.too_large()
@@ -200,11 +196,6 @@ class NdjsonSplitter(LineSplitter):
     def finish(self) -> list[SseEvent]:
         """Return the last line if no line end follows it; it may be cut."""
         return [SseEvent(event_text(line)) for line in self.last() if line.strip()]
-
-    def _bounded(self, line: bytes) -> bool:
-        if len(line) > self._limit:
-            raise self.too_large()
-        return bool(line.strip())
 
 
 def event_text(line: bytes) -> str:

@@ -16,8 +16,6 @@ class ThoughtSplitter:
     tags is dropped.
     """
 
-    __slots__ = ("_held", "_state")
-
     def __init__(self) -> None:
         self._held = ""  # the beginning of what may be a tag
         self._state = self._before

@@ -12,12 +12,7 @@ import attrs
 from llm_council._wire import failures
 from llm_council._wire.failures import Rows, TextRow
 from llm_council._wire.payloads import loads
-from llm_council.errors import (
-    ApiError,
-    ContextTooLong,
-    MalformedReply,
-    ModelNotFound,
-)
+from llm_council.errors import ApiError, ContextTooLong, MalformedReply, ModelNotFound
 
 __all__ = ["TEXTS", "choice_error", "decode_error", "error_inside"]
 
@@ -50,14 +45,10 @@ class _Refusal:
     """The facts of an error, whatever its shape, before they become an exception."""
 
     message: str = ""
-    words: tuple[str, ...] = ()  # machine codes, the most specific first
-    number: int | None = None  # a status written inside the body
+    codes: tuple[str, ...] = ()  # the most specific first
+    status: int | None = None  # as the body names it
     param: str | None = None  # the parameter of the request that is at fault
     request_id: str | None = None
-
-    @property
-    def code(self) -> str | None:
-        return self.words[0] if self.words else None
 
 
 def decode_error(
@@ -73,14 +64,12 @@ def decode_error(
 ) -> ApiError:
     """Decode the reply to a refused request.
 
-    Arguments are those of ``failures.DecodeError``, and three for vendors whose bodies resemble OpenAI's:
-
     Args:
-        status: see there.
-        headers: see there.
-        body: see there.
-        now: see there.
-        request_id: see there.
+        status: the HTTP status, 400 or more.
+        headers: the reply's headers, in upper or lower case.
+        body: the reply's body; it may be cut.
+        now: Unix seconds, see ``failures.retry_after``.
+        request_id: the id of the request; None takes the id in the body.
         message: the message, if the vendor writes it in a field of its own.
         delay: seconds to wait that the body asks for.
         rows: the vendor's additions to the shared tables.
@@ -90,8 +79,8 @@ def decode_error(
     return failures.failure(
         refusal.message if message is None else message,
         status=status,
-        code=refusal.code,
-        codes=refusal.words,
+        code=next(iter(refusal.codes), None),
+        codes=refusal.codes,
         param=refusal.param,
         headers=failures.lowered(headers),
         rows=rows,
@@ -120,11 +109,13 @@ def _is_envelope(reply: Mapping[str, Any]) -> bool:
         return False
     if reply.get("success") is False or (isinstance(reply.get("errors"), list) and reply["errors"]):
         return True
-    said = reply.get("message") or reply.get("msg")
+    # A message alone proves nothing: an answer may carry one too. A status or an error code must stand beside it.
+    if not isinstance(reply.get("message") or reply.get("msg"), str):
+        return False
     marks = [reply.get(key) for key in ("code", "status", "statusCode", "type")]
     words = [mark for mark in marks if isinstance(mark, str)]
-    return isinstance(said, str) and (
-        _status_in(*marks) is not None or any("error" in word.lower() or failures.names_failure(word) for word in words)
+    return _status_in(*marks) is not None or any(
+        "error" in word.lower() or failures.names_failure(word) for word in words
     )
 
 
@@ -144,9 +135,9 @@ def choice_error(
 def _inside(refusal: _Refusal, where: Mapping[str, Any], request_id: str | None, partial: str | None) -> ApiError:
     return failures.failure(
         refusal.message,
-        status=refusal.number,
-        code=refusal.code,
-        codes=refusal.words,
+        status=refusal.status,
+        code=next(iter(refusal.codes), None),
+        codes=refusal.codes,
         param=refusal.param,
         rows=ROWS,
         body=json.dumps(where, ensure_ascii=False, default=str)[: failures.KEPT],
@@ -183,17 +174,15 @@ def _read(value: Any, text: str) -> _Refusal:
     found = inner.get("metadata")
     metadata: Mapping[str, Any] = found if isinstance(found, dict) else {}
     upstream = _upstream(metadata)
+    own = [inner.get(key) for key in ("code", "type", "status")]
+    codes = [metadata.get("error_type"), *(upstream.codes if upstream else ()), *own]
+    param = inner.get("param")
     return _Refusal(
         message=_message(inner, metadata, upstream),
-        words=_machine_words(
-            metadata.get("error_type"),
-            *(upstream.words if upstream else ()),
-            inner.get("code"),
-            inner.get("type"),
-            inner.get("status"),
-        ),
-        param=param if isinstance(param := inner.get("param"), str) else None,
-        number=_status_in(*(inner.get(key) for key in ("code", "status", "status_code", "statusCode"))),
+        # Some servers write the status as a text into "code": digits are no code.
+        codes=tuple(code for code in codes if isinstance(code, str) and code and not code.isdigit()),
+        param=param if isinstance(param, str) else None,
+        status=_status_in(*(inner.get(key) for key in ("code", "status", "status_code", "statusCode"))),
         request_id=outer_id if isinstance(outer_id, str) else None,
     )
 
@@ -246,10 +235,6 @@ def _detail(detail: Any) -> str:
             path = ".".join(str(step) for step in where) if isinstance(where, list) else ""
             said.append(": ".join(word for word in (path, str(item.get("msg") or "")) if word))
     return "; ".join(said)
-
-
-def _machine_words(*values: Any) -> tuple[str, ...]:
-    return tuple(value for value in values if isinstance(value, str) and value and not value.isdigit())
 
 
 def _status_in(*values: Any) -> int | None:

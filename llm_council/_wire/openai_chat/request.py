@@ -12,7 +12,7 @@ import attrs
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 
 __all__ = [
     "CUSTOM",
@@ -26,6 +26,7 @@ __all__ = [
     "encode_reasoning",
     "encode_request",
     "encode_tool",
+    "schema_name",
 ]
 
 USAGE_IN_STREAM = {"include_usage": True}
@@ -33,11 +34,6 @@ CUSTOM = "custom"
 """The type of calls whose argument is free text, and the key of their name and input."""
 THINKING = "thinking"
 """The type of content parts that hold reasoning (Mistral's API reference, ``ThinkChunk``)."""
-# vLLM's documentation, "Reasoning outputs": the switch in the chat templates of Qwen, GLM and DeepSeek models.
-_NO_THINKING = {"enable_thinking": False}
-# OpenAI's API reference, response_format.json_schema.name: letters, digits, underscores and dashes, at most 64
-# characters.
-_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class ReasoningStyle(StrEnum):
@@ -104,11 +100,7 @@ DEFAULT = ChatOptions()
 
 
 def encode_request(
-    request: GenerateRequest,
-    options: ChatOptions = DEFAULT,
-    *,
-    model: str | None = None,
-    stream: bool | None = None,
+    request: GenerateRequest, options: ChatOptions = DEFAULT, *, model: str | None = None, stream: bool | None = None
 ) -> dict[str, Any]:
     """Encode a request. Fields that the request leaves out are left out.
 
@@ -126,6 +118,12 @@ def encode_request(
     if name:
         payload["model"] = name
     payload["messages"] = _encode_turns(request.turns(), options)
+    cache = None
+    if request.prompt_cache and options.cache_control:
+        # OpenRouter, "Prompt caching": the mark at the top of the request; ttl is "5m" (the default) or "1h".
+        cache = {"type": "ephemeral"}
+        if isinstance(request.prompt_cache, str):
+            cache["ttl"] = request.prompt_cache
     optional = {
         options.max_tokens_field: request.max_tokens,
         "temperature": request.temperature,
@@ -134,7 +132,7 @@ def encode_request(
         "tools": [encode_tool(tool) for tool in request.tools] or None,
         "tool_choice": encode_choice(request.tool_choice),
         "response_format": _encode_format(request, options),
-        "cache_control": _encode_cache(request, options),
+        "cache_control": cache,
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.reasoning is not None:
@@ -230,8 +228,8 @@ def _thinking_block(part: ReasoningPart, options: ChatOptions) -> dict[str, Any]
         return dict(part.data) if part.data.get("type") == THINKING else None
     if not part.text:
         return None
-    signed = {} if part.signature is None else {"signature": part.signature}
-    return {"type": THINKING, THINKING: [{"type": "text", "text": part.text}], **signed}
+    block: dict[str, Any] = {"type": THINKING, THINKING: [{"type": "text", "text": part.text}]}
+    return block if part.signature is None else {**block, "signature": part.signature}
 
 
 def _encode_call(call: ToolCall, options: ChatOptions) -> dict[str, Any]:
@@ -268,18 +266,14 @@ def _encode_format(request: GenerateRequest, options: ChatOptions) -> dict[str, 
         return None
     if options.schema is SchemaStyle.JSON_OBJECT:
         return {"type": "json_object"}
-    name = _NAME.sub("_", wanted.name)[:64] or "output"
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": name, "schema": dict(wanted.json_schema), "strict": wanted.strict},
-    }
+    schema = {"name": schema_name(wanted), "schema": dict(wanted.json_schema), "strict": wanted.strict}
+    return {"type": "json_schema", "json_schema": schema}
 
 
-def _encode_cache(request: GenerateRequest, options: ChatOptions) -> dict[str, Any] | None:
-    wish = request.prompt_cache
-    if not wish or not options.cache_control:
-        return None
-    return {"type": "ephemeral", "ttl": wish} if isinstance(wish, str) else {"type": "ephemeral"}
+def schema_name(wanted: StructuredOutput) -> str:
+    """Return a schema's name in the characters that the vendor accepts; ``output`` for an empty name."""
+    # API reference, response_format.json_schema.name: letters, digits, underscores and dashes, at most 64 of them.
+    return re.sub(r"[^A-Za-z0-9_-]", "_", wanted.name)[:64] or "output"
 
 
 def encode_reasoning(config: ReasoningConfig, options: ChatOptions) -> dict[str, Any]:
@@ -297,5 +291,6 @@ def encode_reasoning(config: ReasoningConfig, options: ChatOptions) -> dict[str,
         if budget is not None:
             fields["thinking_token_budget"] = budget
         if effort == Effort.NONE:
-            fields["chat_template_kwargs"] = dict(_NO_THINKING)
+            # vLLM's documentation, "Reasoning outputs": the switch in the chat templates of Qwen, GLM and DeepSeek.
+            fields["chat_template_kwargs"] = {"enable_thinking": False}
     return fields

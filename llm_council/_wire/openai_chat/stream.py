@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import attrs
+
 from llm_council._wire.openai_chat.errors import choice_error, error_inside
 from llm_council._wire.openai_chat.reply import (
     CHOICE_EXTRA,
@@ -27,7 +29,7 @@ from llm_council._wire.openai_chat.reply import (
     usage_in,
 )
 from llm_council._wire.openai_chat.request import CUSTOM, DEFAULT, THINKING, ChatOptions
-from llm_council._wire.payloads import get_object, get_text, loads, malformed, need_list, need_object, text_or_none
+from llm_council._wire.payloads import get_object, get_text, loads, need_list, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council._wire.think import ThoughtSplitter
@@ -41,6 +43,7 @@ _LIMITS = Limits()
 _PLAIN = frozenset({"role", "content"})
 
 
+@attrs.define(eq=False)
 class _Call:
     """A call that is arriving.
 
@@ -50,21 +53,20 @@ class _Call:
         place: the index among our calls; None for a call of the server's own tools.
         is_custom: True if its argument is free text.
         is_named: True once its name has arrived.
-        said: the pieces of its arguments.
+        arguments: the pieces of its arguments.
     """
 
-    def __init__(self, number: Any, own_id: str, place: int | None, *, is_custom: bool) -> None:
-        self.number = number
-        self.id = own_id
-        self.place = place
-        self.is_custom = is_custom
-        self.is_named = False
-        self.said: list[str] = []
+    number: Any
+    id: str
+    place: int | None
+    is_custom: bool
+    is_named: bool = False
+    arguments: list[str] = attrs.field(factory=list)
 
     def is_whole(self) -> bool:
         """Return True if its arguments are a complete JSON object."""
         try:
-            return isinstance(loads("".join(self.said)), dict)
+            return isinstance(loads("".join(self.arguments)), dict)
         except MalformedReply:
             return False
 
@@ -78,7 +80,6 @@ class CallPieces:
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
-        self._count = 0  # of the calls that the caller answers
 
     def add(self, values: Iterable[Any], path: str) -> tuple[ToolCallDelta, ...]:
         """Return the deltas of one event's pieces.
@@ -86,31 +87,27 @@ class CallPieces:
         Raises:
             MalformedReply: a piece has the wrong type.
         """
-        deltas: list[ToolCallDelta] = []
         begun: set[int] = set()
-        for index, value in enumerate(values):
-            delta = self._add(need_object(value, f"{path}[{index}]"), f"{path}[{index}]", begun)
-            if delta is not None:
-                deltas.append(delta)
-        return tuple(deltas)
+        deltas = [self._add(value, f"{path}[{index}]", begun) for index, value in enumerate(values)]
+        return tuple(delta for delta in deltas if delta is not None)
 
     def is_named(self) -> bool:
         """Return True if every call has a name."""
         return all(call.is_named or call.place is None for call in self._calls)
 
-    def _add(self, piece: dict[str, Any], path: str, begun: set[int]) -> ToolCallDelta | None:
+    def _add(self, value: Any, path: str, begun: set[int]) -> ToolCallDelta | None:
+        piece = need_object(value, path)
         found = piece.get("id")
         own_id = str(found) if isinstance(found, str | int) and found != "" else ""
         key = call_key(piece)
         inner = piece.get(key)
         inner = {} if inner is None else need_object(inner, f"{path}.{key}")
         name = get_text(inner, "name", f"{path}.{key}") or None
-        said = call_input(inner, key, f"{path}.{key}")
-        call = self._find(piece.get("index"), own_id, name, said, begun)
+        arguments = call_input(inner, key, f"{path}.{key}")
+        call = self._find(piece.get("index"), own_id, name, arguments, begun)
         is_new = call is None
         if call is None:
-            place = None if is_foreign(piece) else self._count
-            self._count += place is not None
+            place = None if is_foreign(piece) else sum(known.place is not None for known in self._calls)
             call = _Call(piece.get("index"), own_id, place, is_custom=key == CUSTOM)
             self._calls.append(call)
             begun.add(id(call))
@@ -119,16 +116,16 @@ class CallPieces:
         if call.is_named:
             name = None  # some servers repeat it in every piece
         call.is_named = call.is_named or name is not None
-        call.said.append(said)
+        call.arguments.append(arguments)
         return ToolCallDelta(
             index=call.place,
             id=(own_id or f"call_{call.place}") if is_new else None,
             name=name,
-            arguments=said,
+            arguments=arguments,
             extra=all_extra(piece) if is_new or not call.is_custom else call_extra(piece),
         )
 
-    def _find(self, number: Any, own_id: str, name: str | None, said: str, begun: set[int]) -> _Call | None:
+    def _find(self, number: Any, own_id: str, name: str | None, arguments: str, begun: set[int]) -> _Call | None:
         """Return the call to which a piece belongs; None if the piece begins a call.
 
         Another id together with a name begins another call, and so does a name without an id once the call before it
@@ -143,7 +140,7 @@ class CallPieces:
             return call
         if own_id:
             return None
-        again = call.is_named and (id(call) in begun or (bool(said.strip()) and call.is_whole()))
+        again = call.is_named and (id(call) in begun or (bool(arguments.strip()) and call.is_whole()))
         return None if again else call
 
 
@@ -194,15 +191,16 @@ class ChunkDecoder(Decoder):
         if not self._begun or self._model is None:
             self._begin(value, facts)
         choices = value.get("choices")
-        if choices is not None and type(choices) is not list:
-            raise malformed("$.choices", "a list", choices)
-        if choices:
+        if choices is not None and need_list(choices, "$.choices"):
             choice = need_object(choices[0], "$.choices[0]")
             if choice.get("index") in (0, None):
                 self._choose(choice, facts)
         usage = usage_in(value)
-        if usage is not None:
-            self._count(usage, facts)
+        counted, cost = read_usage(usage), read_cost(usage)
+        if counted is not None:
+            facts["usage"] = counted
+        if cost is not None:
+            facts["cost"] = cost
         about = [value.get(key) for key in REPLY_EXTRA]
         if about != self._about:  # nearly every event repeats these facts
             self._about = about
@@ -234,19 +232,11 @@ class ChunkDecoder(Decoder):
         if model:
             self._model = facts["model"] = model
 
-    def _count(self, usage: Any, facts: dict[str, Any]) -> None:
-        counted, cost = read_usage(usage), read_cost(usage)
-        if counted is not None:
-            facts["usage"] = counted
-        if cost is not None:
-            facts["cost"] = cost
-
     def _choose(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
         delta = choice.get("delta")
         if delta is None:
             delta = self._rest_of(choice.get("message"))
-        elif type(delta) is not dict:
-            raise malformed("$.choices[0].delta", "an object", delta)
+        delta = need_object(delta, "$.choices[0].delta")
         content = delta.get("content")
         if content:
             self._say(content, facts)
@@ -255,20 +245,17 @@ class ChunkDecoder(Decoder):
         word = choice.get("finish_reason")
         if word or choice.get("error"):
             self._stop(choice, facts)
-        if "native_finish_reason" in choice:
-            self._tell(picked(choice, CHOICE_EXTRA), facts)
+        self._tell(picked(choice, CHOICE_EXTRA), facts)
 
     def _rest_of(self, message: Any) -> dict[str, Any]:
         """Return what a whole message adds to the pieces; some servers send one instead of the last piece."""
-        if type(message) is not dict:
+        if not isinstance(message, dict):
             return {}
-        content, said = message.get("content"), self.partial
-        if type(content) is str:
-            return {**message, "content": content.removeprefix(said) if said else content}
-        return message
+        content = message.get("content")
+        return {**message, "content": content.removeprefix(self.partial)} if isinstance(content, str) else message
 
     def _say(self, content: Any, facts: dict[str, Any]) -> None:
-        if type(content) is not str:
+        if not isinstance(content, str):
             if self._options.echo == "content":
                 for piece in reasoning_parts_of(content):
                     _add_thinking(self._blocks, piece)
@@ -307,11 +294,9 @@ class ChunkDecoder(Decoder):
         legacy = delta.get("function_call")
         if calls is None and legacy is not None:
             calls = [{"index": 0, "function": legacy}]
-        if calls:
-            listed = need_list(calls, f"{path}.tool_calls")
-            deltas = self._calls.add(listed, f"{path}.tool_calls")
-            if deltas:
-                facts["tool_calls"] = deltas
+        deltas = self._calls.add(need_list(calls, f"{path}.tool_calls"), f"{path}.tool_calls") if calls else ()
+        if deltas:
+            facts["tool_calls"] = deltas
         for key in MESSAGE_EXTRA:
             found = delta.get(key)
             if isinstance(found, list) and found:

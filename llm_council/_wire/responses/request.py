@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from llm_council._wire.openai_chat.request import CUSTOM
+from llm_council._wire.openai_chat.request import CUSTOM, schema_name
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
@@ -25,8 +24,6 @@ LEAST_TOKENS = 16
 CALLS = ("function_call", "custom_tool_call")
 """The types of the items that ask for a call of the caller's: with JSON, and with free text."""
 
-# API reference, text.format.name: letters, digits, underscores and dashes, at most 64 of them.
-_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _SENT_BACK = ("id", "namespace")  # the vendor's own keys of a call that it wants back beside its reasoning
 _INSTRUCTIONS = (Role.SYSTEM, Role.DEVELOPER)
 _MERGED = ("text", "reasoning")  # objects that a request's ``extra`` adds to, and does not replace
@@ -89,7 +86,12 @@ def encode_request(
         payload["model"] = name
     instructions, payload["input"] = _encode_turns(request.turns(), options)
     wanted = _encode_format(request)
-    reasoning = _encode_reasoning(request, options)
+    reasons = thinks(request.reasoning, options)
+    reasoning: dict[str, Any] = {}
+    if options.effort and request.reasoning is not None and request.reasoning.effort is not None:
+        reasoning["effort"] = str(request.reasoning.effort)
+    if options.summary is not None and reasons:
+        reasoning["summary"] = options.summary
     optional = {
         "instructions": instructions or None,
         "max_output_tokens": None if request.max_tokens is None else max(request.max_tokens, LEAST_TOKENS),
@@ -100,7 +102,7 @@ def encode_request(
         "text": None if wanted is None else {"format": wanted},
         "reasoning": reasoning or None,
         "store": options.store,
-        "include": [ENCRYPTED] if options.store is False and thinks(request.reasoning, options) else None,
+        "include": [ENCRYPTED] if options.store is False and reasons else None,
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.stream if stream is None else stream:
@@ -139,27 +141,22 @@ def _encode_turn(turn: Message, options: ResponsesOptions, custom: Collection[An
     if turn.role == Role.TOOL:
         if not turn.tool_call_id:
             raise InvalidOption("a tool's turn needs tool_call_id: the id of the call that it answers")
-        return [
-            {
-                "type": "custom_tool_call_output" if turn.tool_call_id in custom else "function_call_output",
-                "call_id": turn.tool_call_id,
-                "output": _encode_content(turn.content),
-            }
-        ]
+        # API reference, input items: the result of a custom tool's call has a type of its own.
+        word = "custom_tool_call_output" if turn.tool_call_id in custom else "function_call_output"
+        return [{"type": word, "call_id": turn.tool_call_id, "output": _encode_content(turn.content)}]
     if turn.role != Role.ASSISTANT:
         role = options.system_role if turn.role in _INSTRUCTIONS else str(turn.role)
         return [{"role": role, "content": _encode_content(turn.content)}]
-    kept = _echoed(turn, options)
-    said = "".join(text_in(item) for item in kept)
-    called = {item.get("call_id") for item in kept if item.get("type") in CALLS}
-    items = list(kept)
+    echoed = _echoed(turn, options)
+    called = {item.get("call_id") for item in echoed if item.get("type") in CALLS}
+    items = list(echoed)
     content = _encode_content(turn.content)
-    if said and isinstance(content, str):
-        content = content.removeprefix(said)
+    if isinstance(content, str):  # an echoed message already holds the beginning of the text
+        content = content.removeprefix("".join(text_in(item) for item in echoed))
     if content:
         items.append({"role": str(Role.ASSISTANT), "content": content})
     calls = [call for call in turn.tool_calls if call.id not in called]
-    return items + [_encode_call(call, beside=bool(kept)) for call in calls]
+    return items + [_encode_call(call, beside=bool(echoed)) for call in calls]
 
 
 def _echoed(turn: Message, options: ResponsesOptions) -> list[Item]:
@@ -178,8 +175,8 @@ def text_in(item: Mapping[str, Any]) -> str:
 
 
 def _encode_content(content: str | tuple[Part, ...]) -> str | list[Item]:
-    if _is_text(content) or isinstance(content, str):
-        return content if isinstance(content, str) else "".join(p.text for p in content if isinstance(p, TextPart))
+    if isinstance(content, str):
+        return content
     parts = [_encode_part(part) for part in content if not isinstance(part, ReasoningPart)]
     if all(part["type"] == "input_text" for part in parts):
         return "".join(part["text"] for part in parts)
@@ -224,21 +221,13 @@ def encode_choice(choice: str | None) -> str | dict[str, Any] | None:
 def _encode_format(request: GenerateRequest) -> dict[str, Any] | None:
     wanted = request.structured_output
     if wanted is not None:
-        name = _NAME.sub("_", wanted.name)[:64] or "output"
-        return {"type": "json_schema", "name": name, "schema": dict(wanted.json_schema), "strict": wanted.strict}
+        schema = dict(wanted.json_schema)
+        return {"type": "json_schema", "name": schema_name(wanted), "schema": schema, "strict": wanted.strict}
     given = request.response_format  # in the shape of the chat APIs, which nest the schema under json_schema
     inner = None if given is None else given.get("json_schema")
     if isinstance(inner, Mapping):
         return {"type": "json_schema", **inner}
     return None if given is None else dict(given)
-
-
-def _encode_reasoning(request: GenerateRequest, options: ResponsesOptions) -> dict[str, Any]:
-    effort = request.reasoning.effort if request.reasoning is not None and options.effort else None
-    found: dict[str, Any] = {} if effort is None else {"effort": str(effort)}
-    if options.summary is not None and thinks(request.reasoning, options):
-        found["summary"] = options.summary
-    return found
 
 
 def thinks(config: ReasoningConfig | None, options: ResponsesOptions) -> bool:

@@ -102,8 +102,7 @@ class EventDecoder(Decoder):
             self.done = True
             return None
         value = need_object(loads(data, self._limits), "$")
-        found = value.get("type") or event.event
-        word = found if isinstance(found, str) else ""
+        word = text_or_none(value.get("type") or event.event) or ""
         # The API reference has a flat event of type "error"; servers also send the chat dialect's nested object.
         if word == "error" or value.get("error"):
             self._fail(value)
@@ -201,7 +200,9 @@ class EventDecoder(Decoder):
             self._call(known, item, facts)
         elif word == "message":
             for index, part in enumerate(message_parts(item, "$.item")):
-                self._finish_part(known, index, part, facts)
+                for kind, key in (("output_text", "text"), ("refusal", "refusal")):
+                    if part.get("type") == kind:
+                        self._catch_up(known, key, index, get_text(part, key, "$.part") or "", facts)
         elif word == "reasoning":
             kind = known.thoughts or ("content" if item.get("content") else "summary")
             listed = item.get(kind)
@@ -209,18 +210,13 @@ class EventDecoder(Decoder):
                 if isinstance(part, dict):
                     self._catch_up(known, kind, index, get_text(part, "text", "$.item") or "", facts)
 
-    def _finish_part(self, known: _Item, index: int, part: dict[str, Any], facts: Facts) -> None:
-        if part.get("type") == "output_text":
-            self._catch_up(known, "text", index, get_text(part, "text", "$.part") or "", facts)
-        elif part.get("type") == "refusal":
-            self._catch_up(known, "refusal", index, get_text(part, "refusal", "$.part") or "", facts)
-
     # Texts
 
     def _add(self, kind: str, key: str, value: dict[str, Any], facts: Facts) -> None:
         words = get_text(value, "delta", "$")
         if words:
-            self._say(self._item(value), kind, _place(value, key), words, facts)
+            place = value.get(key, 0)
+            self._say(self._item(value), kind, place if isinstance(place, int) else 0, words, facts)
 
     def _catch_up(self, item: _Item, kind: str, index: int, whole: str, facts: Facts) -> None:
         """Add the part of a text that no piece has brought."""
@@ -290,11 +286,6 @@ class EventDecoder(Decoder):
                 self._catch_up(known, "arguments", 0, call_arguments(item, "$.item"), facts)
         for _, item in calls[len(self._called) :]:
             self._call(_Item(), item, facts)
-
-
-def _place(value: dict[str, Any], key: str) -> int:
-    place = value.get(key, 0)
-    return place if isinstance(place, int) else 0
 
 
 class ResponseStream(BodyReader):

@@ -69,47 +69,24 @@ def last_object(text: str) -> dict[str, Any] | None:
 
 _STATUS = re.compile(r"(?i)\b(?:unexpected|last) status:? (\d{3})\b|\bAPI Error:?[^\n]{0,40}?\(?\b([45]\d{2})\b")
 # The agents' events carry no error codes, so these patterns match the texts that their terminals show to people. The
-# first match counts.
-_TEXTS: tuple[tuple[type[ApiError], str], ...] = (
-    (
-        OutOfCredit,
-        r"quota exceeded|(?:current|daily) quota|usage limit|credit balance|insufficient_quota|out of credits|billing",
-    ),
-    (
-        OutOfCredit,
-        r"(?:hit|reached) your (?!rate)[^\n]{0,30}limit|(?:hour|weekly|session|opus|sonnet|plan) limit reached",
-    ),
-    (OutOfCredit, r"out of (?:extra )?usage|spend[_ ]limit|upgrade to plus"),
-    (
-        AuthenticationFailed,
-        r"not (?:logged|signed) in|please run /login|codex login|(?:log ?|sign )in again",
-    ),
-    (
-        AuthenticationFailed,
-        r"failed to (?:log ?in|authenticate)|missing bearer|(?:set an|invalid) auth method",
-    ),
-    (
-        AuthenticationFailed,
-        r"(?:invalid|incorrect) api key|api key not valid|invalid bearer token|401 unauthorized",
-    ),
-    (
-        AuthenticationFailed,
-        r"token (?:has )?(?:been )?(?:expired|revoked)|could not be refreshed|oauth token|authentication_error",
-    ),
-    (
-        ModelNotFound,
-        r"\bmodels?\b[^\n]{0,200}?(?:does not exist|not found|not supported|may not exist|is not available)",
-    ),
-    (
-        ContextTooLong,
-        r"prompt is too long|context window|context length|maximum context|ran out of room|input token count",
-    ),
-    (RateLimited, r"rate limit|too many requests|\b429\b|wait and try again later"),
-    (PermissionRefused, r"organization has been disabled"),
-    (ServerFailed, r"overloaded|at capacity|internal server error|service unavailable|bad gateway"),
-    (ServerFailed, r"high demand|capacity is unavailable|request timed out"),
-)
-ROWS = Rows(texts=[TextRow(cls, re.compile(f"(?i){pattern}")) for cls, pattern in _TEXTS], texts_decide=True)
+# first class whose pattern matches counts. OutOfCredit stands before RateLimited: a used-up plan is often called a limit.
+_TEXTS: dict[type[ApiError], str] = {
+    OutOfCredit: r"quota exceeded|(?:current|daily) quota|usage limit|credit balance|insufficient_quota|out of credits"
+    r"|billing|(?:hit|reached) your (?!rate)[^\n]{0,30}limit|(?:hour|weekly|session|opus|sonnet|plan) limit reached"
+    r"|out of (?:extra )?usage|spend[_ ]limit|upgrade to plus",
+    AuthenticationFailed: r"not (?:logged|signed) in|please run /login|codex login|(?:log ?|sign )in again"
+    r"|failed to (?:log ?in|authenticate)|missing bearer|(?:set an|invalid) auth method|(?:invalid|incorrect) api key"
+    r"|api key not valid|invalid bearer token|401 unauthorized|token (?:has )?(?:been )?(?:expired|revoked)"
+    r"|could not be refreshed|oauth token|authentication_error",
+    ModelNotFound: r"\bmodels?\b[^\n]{0,200}?(?:does not exist|not found|not supported|may not exist|is not available)",
+    ContextTooLong: r"prompt is too long|context window|context length|maximum context|ran out of room"
+    r"|input token count",
+    RateLimited: r"rate limit|too many requests|\b429\b|wait and try again later",
+    PermissionRefused: r"organization has been disabled",
+    ServerFailed: r"overloaded|at capacity|internal server error|service unavailable|bad gateway|high demand"
+    r"|capacity is unavailable|request timed out",
+}
+ROWS = Rows(texts=[TextRow(cls, re.compile(f"(?i){text}")) for cls, text in _TEXTS.items()], texts_decide=True)
 _CONNECTION = re.compile(
     r"(?i)connection (?:failed|refused|error)|error sending request|failed to lookup|could not resolve|ENOTFOUND"
     r"|ECONNREFUSED|ETIMEDOUT|fetch failed|unable to connect"
