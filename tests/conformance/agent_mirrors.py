@@ -1,4 +1,4 @@
-"""The events that each command-line agent writes for an answer, for fake programs."""
+"""The events that each command-line agent writes for an answer, for fake programs; and the whole stdout decoded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ from typing import Any
 
 from llm_council._wire.payloads import dumps
 from llm_council.models import GenerateResponse, Usage
+from llm_council.models.reply import join
+from llm_council.providers._agents import claude_code, codex, gemini_cli
+from llm_council.providers._agents.errors import Ended
+from llm_council.providers._agents.invocation import AgentEvents
+
+READERS: dict[Any, type[AgentEvents]] = {
+    codex: codex.CodexEvents,
+    claude_code: claude_code.ClaudeCodeEvents,
+    gemini_cli: gemini_cli.GeminiCliEvents,
+}
+
+
+def decode_response(dialect: Any, stdout: bytes, ended: Ended) -> GenerateResponse:
+    """Decode the whole stdout of a program and its end, by the module of its dialect."""
+    events = READERS[dialect]()
+    return join([*events.feed(stdout), *events.finish(ended)])
 
 
 def encode_codex_events(response: GenerateResponse) -> bytes:

@@ -366,11 +366,12 @@ def _add_block(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
 def _add_thinking(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
     """Join neighbouring pieces of one ``thinking`` part; its last signature counts."""
     said = piece.get(THINKING)
-    said = [{"type": "text", "text": said}] if isinstance(said, str) else said if isinstance(said, list) else []
+    if isinstance(said, str):
+        said = [{"type": "text", "text": said}]
     if not blocks or blocks[-1].get("signature"):  # a signature ends a part
         blocks.append({"type": THINKING, THINKING: []})
     block = blocks[-1]
-    for item in said:
+    for item in said if isinstance(said, list) else ():
         last = block[THINKING][-1] if block[THINKING] else {}
         if isinstance(item, dict) and _is_words(item) and _is_words(last):
             last["text"] += item["text"]

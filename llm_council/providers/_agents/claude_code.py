@@ -14,7 +14,7 @@ from llm_council._wire.payloads import amount, dumps, get_text, need_object, tok
 from llm_council.errors import CommandFailed, ContentFiltered, TruncatedReply
 from llm_council.models.limits import Limits
 from llm_council.models.messages import ImagePart
-from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage
+from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, Usage
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._agents.errors import Ended, error_from_text, failed, wait_until
 from llm_council.providers._agents.invocation import (
@@ -22,7 +22,6 @@ from llm_council.providers._agents.invocation import (
     Argument,
     Attached,
     Invocation,
-    decode,
     flags,
     images_of,
     instructions,
@@ -30,7 +29,7 @@ from llm_council.providers._agents.invocation import (
 )
 from llm_council.providers._anthropic.reply import read_usage
 
-__all__ = ["LONGEST_SCHEMA", "ClaudeCodeEvents", "decode_response", "encode_request"]
+__all__ = ["LONGEST_SCHEMA", "ClaudeCodeEvents", "encode_request"]
 
 REMEDY = "run `claude` and /login, or set ANTHROPIC_API_KEY"
 
@@ -88,15 +87,6 @@ def _with_images(text: str, images: Sequence[ImagePart]) -> bytes:
         source = {"type": "base64", "media_type": image.media_type, "data": image.data}
         content.append({"type": "image", "source": source})
     return dumps({"type": "user", "message": {"role": "user", "content": content}}) + b"\n"
-
-
-def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:
-    """Decode the program's whole stdout and its exit status.
-
-    Raises:
-        ProviderError: the program failed, or its answer is incomplete.
-    """
-    return decode(ClaudeCodeEvents(limits), stdout, ended)
 
 
 class ClaudeCodeEvents(AgentEvents):

@@ -13,7 +13,7 @@ from llm_council._wire.payloads import dumps, get_text, need_object, tokens
 from llm_council.errors import CommandFailed
 from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Limits
-from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
+from llm_council.models.reply import FinishReason, GenerateChunk, Usage
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._agents.errors import Ended, error_from_text, failed, wait_from_text
 from llm_council.providers._agents.invocation import (
@@ -22,11 +22,10 @@ from llm_council.providers._agents.invocation import (
     Attached,
     Invocation,
     attached_images,
-    decode,
     prompt,
 )
 
-__all__ = ["CodexEvents", "decode_response", "encode_request"]
+__all__ = ["CodexEvents", "encode_request"]
 
 REMEDY = "run `codex login`, or set CODEX_API_KEY"
 
@@ -80,15 +79,6 @@ def encode_request(request: GenerateRequest) -> Invocation:
         arguments += ["--output-schema", schema]
     arguments += ["--", "-"]
     return Invocation(arguments=tuple(arguments), stdin=prompt(request.turns()).encode())
-
-
-def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:
-    """Decode the program's whole stdout and its exit status.
-
-    Raises:
-        ProviderError: the program failed, or its answer is incomplete.
-    """
-    return decode(CodexEvents(limits), stdout, ended)
 
 
 class CodexEvents(AgentEvents):

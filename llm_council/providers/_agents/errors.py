@@ -69,7 +69,8 @@ def last_object(text: str) -> dict[str, Any] | None:
 
 _STATUS = re.compile(r"(?i)\b(?:unexpected|last) status:? (\d{3})\b|\bAPI Error:?[^\n]{0,40}?\(?\b([45]\d{2})\b")
 # The agents' events carry no error codes, so these patterns match the texts that their terminals show to people. The
-# first class whose pattern matches counts. OutOfCredit stands before RateLimited: a used-up plan is often called a limit.
+# first class whose pattern matches counts: OutOfCredit stands before RateLimited, since the programs call the end of a
+# plan a limit too.
 _TEXTS: dict[type[ApiError], str] = {
     OutOfCredit: r"quota exceeded|(?:current|daily) quota|usage limit|credit balance|insufficient_quota|out of credits"
     r"|billing|(?:hit|reached) your (?!rate)[^\n]{0,30}limit|(?:hour|weekly|session|opus|sonnet|plan) limit reached"

@@ -13,7 +13,7 @@ from llm_council._wire import failures
 from llm_council._wire.payloads import get_text, loads, tokens
 from llm_council.errors import AuthenticationFailed, CommandFailed, ContentFiltered, CouncilError, MalformedReply
 from llm_council.models.limits import Limits
-from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, Usage
+from llm_council.models.reply import FinishReason, GenerateChunk, Usage
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._agents.errors import Ended, error_from_text, failed, last_object, wait_from_text
 from llm_council.providers._agents.invocation import (
@@ -21,14 +21,13 @@ from llm_council.providers._agents.invocation import (
     Argument,
     Attached,
     Invocation,
-    decode,
     flags,
     instructions,
     prompt,
 )
 from llm_council.providers._google import errors as gemini_errors
 
-__all__ = ["GeminiCliEvents", "decode_response", "encode_request", "status_of"]
+__all__ = ["GeminiCliEvents", "encode_request", "status_of"]
 
 REMEDY = "run `gemini` and sign in, or set GEMINI_API_KEY"
 
@@ -60,15 +59,6 @@ def encode_request(request: GenerateRequest) -> Invocation:
         variables["GEMINI_SYSTEM_MD"] = Attached(name="system.md", content=system.encode())
     stdin = prompt(request.turns(), system=False).encode()
     return Invocation(arguments=tuple(arguments), stdin=stdin, variables=variables)
-
-
-def decode_response(stdout: bytes, ended: Ended, limits: Limits = _LIMITS) -> GenerateResponse:
-    """Decode the program's whole stdout and its exit status.
-
-    Raises:
-        ProviderError: the program failed, or its answer is incomplete.
-    """
-    return decode(GeminiCliEvents(limits), stdout, ended)
 
 
 def status_of(exit_code: int) -> int | None:
@@ -118,15 +108,15 @@ class GeminiCliEvents(AgentEvents):
     def _whole(self, event: dict[str, Any]) -> GenerateChunk | None:
         """Decode the single object of ``--output-format json``."""
         text = get_text(event, "response", "$") or ""
-        error = event.get("error")
         self._session = get_text(event, "session_id", "$")
         self._texts.append(text)
-        self._result = {"status": "error" if error else "success", "error": error, "stats": event.get("stats")}
+        self._result = {"error": event.get("error"), "stats": event.get("stats")}
         return GenerateChunk(text=text) if text else None
 
     def _end(self, ended: Ended) -> GenerateChunk:
         result = self._result
-        if result is None or (ended.exit_code and result.get("status") == "success"):
+        refused = result is not None and (result.get("status") == "error" or bool(result.get("error")))
+        if result is None or (ended.exit_code and not refused):
             if ended.exit_code:
                 raise self._died(ended)
             self._broke_off(ended, "gemini", REMEDY)
@@ -134,7 +124,7 @@ class GeminiCliEvents(AgentEvents):
         models = stats.get("models") if isinstance(stats, dict) else None
         rows = {name: row for name, row in models.items() if isinstance(row, dict)} if isinstance(models, dict) else {}
         withheld = _withheld(rows)
-        if result.get("status") == "error" or result.get("error"):
+        if refused:
             raise self._refusal(result, ended, withheld)
         if not self.partial.strip() and withheld:
             raise ContentFiltered(f"gemini withheld its answer ({withheld})")

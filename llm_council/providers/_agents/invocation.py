@@ -22,7 +22,7 @@ from llm_council.errors import CouncilError, EmptyReply, InvalidOption, Malforme
 from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Limits
 from llm_council.models.messages import ImagePart, Message
-from llm_council.models.reply import GenerateChunk, GenerateResponse, join
+from llm_council.models.reply import GenerateChunk
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._agents.errors import Ended, failed, stderr_suffix
 
@@ -32,7 +32,6 @@ __all__ = [
     "Attached",
     "Invocation",
     "attached_images",
-    "decode",
     "flags",
     "images_of",
     "instructions",
@@ -188,7 +187,6 @@ class AgentEvents(ABC):
         self._open_size = 0
         self._noise = ""
         self._seen = 0
-        self._last: dict[str, Any] | None = None
         self._replaced = False
         self._warnings: list[str] = []
 
@@ -253,7 +251,6 @@ class AgentEvents(ABC):
                 raise self._lines.too_large()
             for event in self._events(self._text(line)):
                 self._seen += 1
-                self._last = event
                 piece = self._event(event)
                 if piece is not None:
                     pieces.append(piece)
@@ -313,9 +310,3 @@ class AgentEvents(ABC):
         if self._noise:
             raise MalformedReply(f"{name} wrote no JSON event; its last line begins {self._noise[:80]!r}", path="$")
         raise EmptyReply(f"{name} ended without a word{stderr_suffix(ended.stderr)}")
-
-
-def decode(events: AgentEvents, stdout: bytes, ended: Ended) -> GenerateResponse:
-    """Decode an agent's whole stdout and exit status as one answer; errors are those of ``finish``."""
-    response = join([*events.feed(stdout), *events.finish(ended)])
-    return attrs.evolve(response, raw=events._last)

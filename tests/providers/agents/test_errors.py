@@ -4,6 +4,7 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from agent_mirrors import decode_response
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,23 +99,23 @@ def lines(*events):
     return b"".join(json.dumps(event).encode() + b"\n" for event in events)
 
 
-def refused(decode, stdout, **ended):
+def refused(dialect, stdout, **ended):
     with pytest.raises((OutOfCredit, RateLimited, ServerFailed)) as caught:
-        decode(stdout, Ended(exit_code=1, at=AT, **ended))
+        decode_response(dialect, stdout, Ended(exit_code=1, at=AT, **ended))
     return type(caught.value), caught.value.retry_after, caught.value.retryable
 
 
 def test_codex_passes_on_when_its_limit_ends():
     full = "You\u2019ve hit your usage limit. Visit https://chatgpt.com/codex or try again at 3:30 PM."
     events = [{"type": "error", "message": full}, {"type": "turn.failed", "error": {"message": full}}]
-    assert refused(codex.decode_response, lines(*events)) == (OutOfCredit, 3585, False)
+    assert refused(codex, lines(*events)) == (OutOfCredit, 3585, False)
 
 
 def test_codex_passes_on_what_it_said_while_it_tried_again():
     note = "Reconnecting... 5/5 (Rate limit reached for gpt-x. Please try again in 7.5s.)"
     last = "exceeded retry limit, last status: 429 Too Many Requests"
     events = [{"type": "error", "message": note}, {"type": "turn.failed", "error": {"message": last}}]
-    assert refused(codex.decode_response, lines(*events)) == (RateLimited, 7.5, True)
+    assert refused(codex, lines(*events)) == (RateLimited, 7.5, True)
 
 
 def claude_failed(status, text):
@@ -130,14 +131,14 @@ def test_claude_code_passes_on_when_its_limit_ends():
     limit = claude_limit("rejected", int(AT.timestamp()) + 900)
     words = "You've hit your session limit"
     for said in (words, f"{words} · resets 2:45pm (America/New_York)"):
-        kind, wait, again = refused(claude_code.decode_response, lines(limit, claude_failed(429, said)))
+        kind, wait, again = refused(claude_code, lines(limit, claude_failed(429, said)))
         assert (kind, again) == (OutOfCredit, False)
         assert wait == pytest.approx(900, abs=60)
 
 
 def test_claude_code_ignores_a_limit_that_was_not_reached():
     fine = claude_limit("allowed", int(AT.timestamp()) + 900)
-    found = refused(claude_code.decode_response, lines(fine, claude_failed(529, "API Error: Overloaded")))
+    found = refused(claude_code, lines(fine, claude_failed(529, "API Error: Overloaded")))
     assert found == (ServerFailed, None, True)
 
 
@@ -146,22 +147,22 @@ def test_claude_code_passes_on_how_long_it_waited_last():
         return {"type": "system", "subtype": "api_retry", "retry_delay_ms": delay, "error_status": status}
 
     last = claude_failed(429, "API Error: Request rejected (429)")
-    assert refused(claude_code.decode_response, lines(retry(429, 1000), retry(429, 7500), last))[1] == 7.5
-    assert refused(claude_code.decode_response, lines(retry(529, 9000), last))[1] is None  # its own patience
-    assert refused(claude_code.decode_response, lines(retry(429, None), last))[1] is None
+    assert refused(claude_code, lines(retry(429, 1000), retry(429, 7500), last))[1] == 7.5
+    assert refused(claude_code, lines(retry(529, 9000), last))[1] is None  # its own patience
+    assert refused(claude_code, lines(retry(429, None), last))[1] is None
 
 
 def test_gemini_cli_passes_on_googles_delay():
     google = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "34.4s"}]}}
     inner = f"[API Error: {json.dumps(google)}]"
     events = [{"type": "result", "status": "error", "error": {"type": "Error", "message": inner}}]
-    assert refused(gemini_cli.decode_response, lines(*events)) == (RateLimited, 34.4, True)
+    assert refused(gemini_cli, lines(*events)) == (RateLimited, 34.4, True)
 
 
 def test_gemini_cli_passes_on_what_it_wrote_of_its_own_error():
     said = {"session_id": "s", "error": {"type": "Error", "message": "Too many requests: slow down", "code": 429}}
     trace = "RetryableQuotaError: slow down\n    at f (x.js:1:1) {\n  retryDelayMs: 34400,\n  reason: undefined\n}\n"
-    assert refused(gemini_cli.decode_response, b"", stderr=trace + json.dumps(said, indent=2))[1] == 34.4
+    assert refused(gemini_cli, b"", stderr=trace + json.dumps(said, indent=2))[1] == 34.4
     full = "You have exhausted your capacity on this model. Your quota will reset after 1h0m9s."
     said["error"]["message"] = full
-    assert refused(gemini_cli.decode_response, b"", stderr=json.dumps(said, indent=2))[1] == 3609
+    assert refused(gemini_cli, b"", stderr=json.dumps(said, indent=2))[1] == 3609

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from agent_mirrors import decode_response
 
 from llm_council import models as m
 from llm_council.errors import (
@@ -48,7 +49,7 @@ def events(*lines: dict[str, Any]) -> bytes:
 
 
 def decode(dialect: Any, *lines: dict[str, Any], exit_code: int = 0, stderr: str = "") -> GenerateResponse:
-    found: GenerateResponse = dialect.decode_response(events(*lines), Ended(exit_code=exit_code, stderr=stderr, at=AT))
+    found: GenerateResponse = decode_response(dialect, events(*lines), Ended(exit_code=exit_code, stderr=stderr, at=AT))
     return found
 
 
@@ -194,7 +195,6 @@ def test_codex_reply() -> None:
         request_id="thread-1",
         usage=Usage(input_tokens=100, output_tokens=30, cached_tokens=40, cache_write_tokens=7, reasoning_tokens=20),
         extra={"steps": {"command_execution": 1}, "warnings": ("Model metadata not found.",)},
-        raw=last,
     )
 
 
@@ -293,7 +293,6 @@ def test_claude_reply() -> None:
             "service_tier": "standard",
             "retries": 1,
         },
-        raw=last,
     )
 
 
@@ -355,6 +354,8 @@ def test_claude_failures() -> None:
     assert (type(error), error.message, error.retryable) == (TruncatedReply, "claude: cut", False)
     error = error_of(claude_code, failed(subtype="error_max_turns", errors=["first", "second"]))
     assert (type(error), error.message) == (CommandFailed, "claude failed (error_max_turns): first; second")
+    error = error_of(claude_code, failed(subtype="error_max_turns", result=None))
+    assert error.message == "claude failed (error_max_turns): error_max_turns"
     error = error_of(claude_code, failed(subtype="error_during_execution", result="Invalid bearer token"))
     assert type(error) is AuthenticationFailed
     error = error_of(
@@ -416,7 +417,6 @@ def test_gemini_reply() -> None:
         request_id="session-1",
         usage=Usage(input_tokens=100, output_tokens=50, cached_tokens=40, reasoning_tokens=20),
         extra={"steps": 1, "warnings": ("Loop detected",)},
-        raw=last,
     )
 
 
@@ -444,7 +444,6 @@ def test_gemini_whole_reply() -> None:
         model="gemini-x",
         request_id="session-1",
         usage=Usage(input_tokens=103, output_tokens=51, cached_tokens=40, reasoning_tokens=20),
-        raw=whole,
     )
 
 
@@ -454,6 +453,12 @@ def test_gemini_withholds_its_answer(reason: str) -> None:
     whole = {"session_id": "s", "response": "", "stats": {"models": {"gemini-x": row}}}
     error = error_of(gemini_cli, whole, exit_code=0)
     assert (type(error), error.message) == (ContentFiltered, f"gemini withheld its answer ({reason})")
+
+
+def test_gemini_that_reports_or_exits_with_a_failure_has_failed() -> None:
+    for line in ({"type": "result", "status": "error"}, {"error": {"message": "Odd."}, "response": ""}):
+        assert type(error_of(gemini_cli, line, exit_code=0)) is CommandFailed
+    assert type(error_of(gemini_cli, {"type": "result"}, exit_code=1)) is CommandFailed
 
 
 def test_gemini_failures() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from agent_mirrors import decode_response
 from wire_samples import INDEX, SAMPLES, envelope, named
 
 from llm_council.errors import (
@@ -82,7 +83,7 @@ def test_the_collection_is_there() -> None:
 @named(GOOD)
 def test_an_answer(row: dict[str, Any]) -> None:
     out, ended = recording(row)
-    response = DIALECTS[row["api"]].decode_response(out, ended)
+    response = decode_response(DIALECTS[row["api"]], out, ended)
     structured = row["kinds"] == ["structured"]
     assert response.text == ('{"capital":"Paris"}' if structured else PARIS)
     assert response.structured == ({"capital": "Paris"} if structured else None)
@@ -99,7 +100,7 @@ def test_a_failure(row: dict[str, Any]) -> None:
     out, ended = recording(row)
     cls, retryable = meaning(row) or (ProviderError, False)
     with pytest.raises(cls) as caught:
-        DIALECTS[row["api"]].decode_response(out, ended)
+        decode_response(DIALECTS[row["api"]], out, ended)
     assert type(caught.value) is cls
     assert caught.value.retryable is retryable
     assert caught.value.message
@@ -129,7 +130,7 @@ def test_pieces_of_any_size_are_the_same(row: dict[str, Any]) -> None:
 def test_usage_and_cost() -> None:
     by_name = {row["file"]: row for row in ROWS}
     out, ended = recording(by_name["claude_code/stream_text-stream.meta.json"])
-    response = claude_code.decode_response(out, ended)
+    response = decode_response(claude_code, out, ended)
     assert response.usage is not None
     assert response.cost is not None
     # The wire leaves the cache out of its input; ours counts everything that went in.
@@ -141,6 +142,6 @@ def test_usage_and_cost() -> None:
     assert response.usage.output_tokens == 15
     assert response.cost.usd == pytest.approx(0.001625)
     out, ended = recording(by_name["gemini_cli/stream_text-stream.meta.json"])
-    usage = gemini_cli.decode_response(out, ended).usage
+    usage = decode_response(gemini_cli, out, ended).usage
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens) == (100, 29, 64, 20)

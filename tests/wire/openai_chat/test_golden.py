@@ -8,7 +8,7 @@ import pytest
 
 from llm_council._wire.openai_chat import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.payloads import dumps
-from llm_council.errors import RateLimited, ServerFailed
+from llm_council.errors import ApiError, MalformedReply, RateLimited, ServerFailed
 from llm_council.models import (
     Cost,
     CostSource,
@@ -463,4 +463,114 @@ def test_a_thought_goes_back_as_the_server_wrote_it() -> None:
             "content": [thought, {"type": "text", "text": "4"}],
             "tool_calls": [{"extra_content": {"google": {}}, "id": "call_1", "type": "function", "function": function}],
         }
+    ]
+
+
+STOPPED_AFTER_A_THOUGHT = [{"choices": [{"delta": {"reasoning": "Hm"}}]}, {"choices": [{"finish_reason": "stop"}]}]
+
+
+def test_reasoning_as_text_alone_does_not_go_back_where_the_server_wants_its_blocks() -> None:
+    reply = {"choices": [{"message": {"content": "4", "reasoning": "Hm"}}]}
+    for echo in ("reasoning_details", "content", None):
+        assert decode_response(reply, ChatOptions(echo=echo)).reasoning_parts == ()
+        parts = [chunk.reasoning_parts for chunk in read_chunks(STOPPED_AFTER_A_THOUGHT, ChatOptions(echo=echo))]
+        assert not any(parts)
+    assert decode_response(reply, ChatOptions(echo="reasoning")).reasoning_parts[0].text == "Hm"
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        ({"type": "custom", "custom": {"name": "sh", "input": "ls"}, "function": None}, "ls"),
+        ({"type": "function", "function": {"name": "sh", "arguments": "{}"}, "custom": None}, "{}"),
+        ({"type": "tool", "function": {"name": "sh", "arguments": "{}"}}, "{}"),
+    ],
+    ids=["custom, with an empty function", "function, with an empty custom", "another type, with a function"],
+)
+def test_a_call_is_read_from_the_key_that_its_type_names(call: dict[str, Any], arguments: str) -> None:
+    (found,) = decode_response({"choices": [{"message": {"tool_calls": [{"id": "call_1", **call}]}}]}).tool_calls
+    assert (found.id, found.name, found.arguments) == ("call_1", "sh", arguments)
+
+
+def test_a_call_of_a_function_needs_the_function() -> None:
+    with pytest.raises(MalformedReply, match=r"tool_calls\[0\]\.function"):
+        decode_response({"choices": [{"message": {"tool_calls": [{"id": "call_1", "type": "function"}]}}]})
+
+
+def test_only_the_first_choice_of_a_stream_is_read() -> None:
+    chunks = read_chunks(
+        [
+            {"choices": [{"index": 1, "delta": {"content": "no"}}]},
+            {"choices": [{"index": 0, "delta": {"content": "yes"}, "finish_reason": "stop"}]},
+        ]
+    )
+    assert "".join(chunk.text for chunk in chunks) == "yes"
+
+
+def test_an_event_named_error_is_an_error_in_either_shape() -> None:
+    with pytest.raises(ApiError, match="Overloaded"):
+        ChatStream().feed(b'event: error\ndata: {"message": "Overloaded"}\n\n')
+    with pytest.raises(ApiError, match="Overloaded") as caught:
+        ChatStream().feed(b'event: error\ndata: {"error": {"message": "Overloaded"}, "request_id": "req_1"}\n\n')
+    assert caught.value.request_id == "req_1"
+
+
+def test_an_error_in_the_first_event_has_the_id_of_the_event() -> None:
+    with pytest.raises(ApiError) as caught:
+        ChatStream().feed(b'data: {"id": "gen-1", "choices": [], "error": {"message": "Overloaded"}}\n\n')
+    assert caught.value.request_id == "gen-1"
+
+
+def test_reasoning_and_refusal_of_both_places_of_one_event_are_joined() -> None:
+    content = [{"type": "thinking", "thinking": "a"}, {"type": "refusal", "refusal": "No"}]
+    delta = {"content": content, "reasoning": "b", "refusal": ", never"}
+    chunk = read_chunks([{"choices": [{"delta": delta, "finish_reason": "stop"}]}])[0]
+    assert (chunk.reasoning, chunk.refusal) == ("ab", "No, never")
+
+
+def test_the_beginning_of_a_tag_at_the_end_of_a_stream_is_text() -> None:
+    chunks = read_chunks(
+        [{"choices": [{"delta": {"content": "<thi"}, "finish_reason": "stop"}]}], ChatOptions(think_tags=True)
+    )
+    assert chunks[-1] == GenerateChunk(text="<thi")
+
+
+def test_pieces_of_a_summary_are_joined_and_encrypted_blocks_are_not() -> None:
+    """OpenRouter's guide, "Reasoning tokens": the types of ``reasoning_details``."""
+
+    def event(kind: str, **fields: str) -> dict[str, Any]:
+        return {"choices": [{"delta": {"reasoning_details": [{"type": kind, "index": 0, **fields}]}}]}
+
+    chunks = read_chunks(
+        [
+            event("reasoning.summary", summary="H"),
+            event("reasoning.summary", summary="m"),
+            event("reasoning.encrypted", data="x"),
+            event("reasoning.encrypted", data="y"),
+            {"choices": [{"finish_reason": "stop"}]},
+        ],
+        ChatOptions(echo="reasoning_details"),
+    )
+    assert [part.data for part in chunks[-1].reasoning_parts] == [
+        {"type": "reasoning.summary", "index": 0, "summary": "Hm"},
+        {"type": "reasoning.encrypted", "index": 0, "data": "x"},
+        {"type": "reasoning.encrypted", "index": 0, "data": "y"},
+    ]
+
+
+def test_pieces_of_a_thought_are_joined_until_its_signature() -> None:
+    thoughts = [
+        {"type": "thinking", "thinking": "a"},
+        {"type": "thinking", "thinking": "b", "signature": "s"},
+        {"type": "thinking", "thinking": [{"type": "reference", "reference_ids": [1]}]},
+        {"type": "thinking", "thinking": "c"},
+    ]
+    events: list[dict[str, Any]] = [{"choices": [{"delta": {"content": [thought]}}]} for thought in thoughts]
+    chunks = read_chunks([*events, {"choices": [{"finish_reason": "stop"}]}], ChatOptions(echo="content"))
+    assert [part.data for part in chunks[-1].reasoning_parts] == [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "ab"}], "signature": "s"},
+        {
+            "type": "thinking",
+            "thinking": [{"type": "reference", "reference_ids": [1]}, {"type": "text", "text": "c"}],
+        },
     ]
