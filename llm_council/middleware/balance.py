@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from math import inf
 from typing import Final
@@ -17,6 +17,9 @@ from llm_council.models.request import GenerateRequest
 from llm_council.providers.base import ProviderAdapter
 
 __all__ = ["Balance"]
+
+_STRATEGIES: Final = ("least-busy", "round-robin", "weighted", "fastest")
+_MEASURED_SHARE: Final = 0.05  # share of the calls that measure a random provider
 
 
 class Balance(ProviderGroup):
@@ -64,7 +67,7 @@ class Balance(ProviderGroup):
                 raise InvalidOption(f"weights: a number above 0 for each of {len(self._members)}, got {weights!r:.80}")
             for member, weight in zip(self._members, weights, strict=True):
                 member.weight = weight
-        self._choose = _STRATEGIES[strategy]
+        self._strategy = strategy
         self._rng = rng or random.Random()
         self._turn = 0
         self._lock = threading.Lock()
@@ -109,38 +112,26 @@ class Balance(ProviderGroup):
             # ``admit`` may still refuse: a failure in another thread may have opened the breaker since.
             ready = [m for m in self._members if m not in unable and m.breaker.wait(now) == 0]
             while ready:
-                member = ready[0] if len(ready) == 1 else self._choose(self, ready, streamed)
+                member = ready[0] if len(ready) == 1 else self._choose(ready, streamed=streamed)
                 if member.breaker.admit(now):
                     return member
                 ready.remove(member)
         raise self._none_available()
 
-    def _least_busy(self, ready: Sequence[Member], _: bool) -> Member:  # noqa: FBT001 - all strategies have one signature
-        return min(ready, key=lambda member: (member.busy / member.weight, member.chosen / member.weight))
-
-    def _round_robin(self, ready: Sequence[Member], _: bool) -> Member:  # noqa: FBT001
-        member = min(ready, key=lambda member: (member.place - self._turn) % len(self._members))
-        self._turn = member.place + 1
-        return member
-
-    def _weighted(self, ready: Sequence[Member], _: bool) -> Member:  # noqa: FBT001
-        return self._rng.choices(ready, [member.weight for member in ready])[0]
-
-    def _fastest(self, ready: Sequence[Member], streamed: bool) -> Member:  # noqa: FBT001
-        # A provider that was never measured comes first, or it would never be called.
+    def _choose(self, ready: Sequence[Member], *, streamed: bool) -> Member:
+        match self._strategy:
+            case "least-busy":
+                return min(ready, key=lambda member: (member.busy / member.weight, member.chosen / member.weight))
+            case "round-robin":
+                member = min(ready, key=lambda member: (member.place - self._turn) % len(self._members))
+                self._turn = member.place + 1
+                return member
+            case "weighted":
+                return self._rng.choices(ready, [member.weight for member in ready])[0]
+        # "fastest": a provider that was never measured comes first, or it would never be called.
         unknown = [member for member in ready if streamed not in member.speed]
         if unknown:
             return min(unknown, key=lambda member: (member.busy, member.chosen))
         if self._rng.random() < _MEASURED_SHARE:
             return self._rng.choice(ready)
         return min(ready, key=lambda member: member.speed[streamed] * (member.busy + 1))
-
-
-_MEASURED_SHARE: Final = 0.05  # share of the calls that measure a random provider
-
-_STRATEGIES: Final[Mapping[str, Callable[[Balance, Sequence[Member], bool], Member]]] = {
-    "least-busy": Balance._least_busy,
-    "round-robin": Balance._round_robin,
-    "weighted": Balance._weighted,
-    "fastest": Balance._fastest,
-}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from llm_council._runtime import call_context
@@ -58,7 +59,7 @@ class Traced(Wrapper):
         """Call the wrapped provider in a span."""
         span = _CallSpan(self, request)
         try:
-            with span:
+            with span.current():
                 response = await call(self.inner, request)
         except BaseException as error:
             span.failed(error)
@@ -75,7 +76,7 @@ class Traced(Wrapper):
             try:
                 while True:
                     # Current only while the wrapped provider works: spans of the consumer are not its children.
-                    with span:
+                    with span.current():
                         chunk = await anext(arriving, None)
                     if chunk is None:
                         break
@@ -84,7 +85,7 @@ class Traced(Wrapper):
                     chunks.append(chunk)
                     yield chunk
             finally:
-                with span:
+                with span.current():
                     await arriving.aclose()
         except BaseException as error:
             span.failed(error)
@@ -93,13 +94,12 @@ class Traced(Wrapper):
 
 
 class _CallSpan:
-    """The span of one call. A ``with`` block makes it the current span."""
+    """The span of one call."""
 
     def __init__(self, traced: Traced, request: GenerateRequest) -> None:
         self._traced = traced
         self._began = traced._clock()
         self._first: float | None = None
-        self._token: Any = None
         self._attributes = _otel.request_attributes(traced.inner.name, request)
         run_id = call_context.current().run_id
         if run_id is not None:
@@ -110,18 +110,12 @@ class _CallSpan:
             kind=traced._trace.SpanKind.CLIENT,
             attributes=self._attributes | content,
         )
-        # Without a configured SDK the span is a no-op, and need not become the current one.
-        self._is_real = self._span.get_span_context().is_valid
 
-    def __enter__(self) -> None:
-        if not self._is_real:
-            return
-        context = self._traced._context
-        self._token = context.attach(self._traced._trace.set_span_in_context(self._span))
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_real:
-            self._traced._context.detach(self._token)
+    def current(self) -> AbstractContextManager[object]:
+        """Return a context in which this is the current span."""
+        # ``failed`` and ``answered`` end the span: OpenTelemetry itself would record the message of an error.
+        use_span: Callable[..., AbstractContextManager[object]] = self._traced._trace.use_span
+        return use_span(self._span, end_on_exit=False, record_exception=False, set_status_on_exception=False)
 
     def begun(self) -> None:
         """Record the time of the first chunk."""

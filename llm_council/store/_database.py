@@ -70,7 +70,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX runs_by_start ON runs (started);
     """,
 )
-"""The statements of each step, from an empty file on. A released step must never be changed."""
+"""The statements of each step, from an empty file on. A released step must never be changed.
+
+``papers`` holds a run's plan and result, ``calls`` and ``endings`` how each call began and ended, ``moments`` the times
+of everything that happened, by which a replay is ordered.
+"""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 

@@ -158,6 +158,7 @@ def list_runs(connection: sqlite3.Connection, path: Path, limit: int | None) -> 
 
 
 def _row(connection: sqlite3.Connection, run_id: str) -> sqlite3.Row:
+    """Return the row of a run, with the numbers of its calls and of those that have ended."""
     row: sqlite3.Row | None = connection.execute(f"{_RUNS} WHERE id = ?", (run_id,)).fetchone()
     if row is None:
         raise StoreError(f"no run {run_id} is stored here", kind="unknown-run")
@@ -209,6 +210,7 @@ def show_run(connection: sqlite3.Connection, path: Path, run_id: str) -> StoredR
 
 
 def _paper(connection: sqlite3.Connection, run_id: str, kind: str) -> Any:
+    """Return the plan or the result of a run as JSON values; None if it is not stored."""
     found = connection.execute("SELECT text FROM papers WHERE run = ? AND kind = ?", (run_id, kind)).fetchone()
     return None if found is None else json.loads(found[0])
 
