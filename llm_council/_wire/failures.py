@@ -96,7 +96,7 @@ class DecodeError(Protocol):
 
 def text_of(body: bytes | str) -> str:
     """Return the text of an error body, at most ``KEPT`` bytes; bytes that are not UTF-8 become U+FFFD."""
-    return body if isinstance(body, str) else bytes(body[:KEPT]).decode("utf-8", "replace")
+    return body if isinstance(body, str) else bytes(body[:KEPT]).decode(errors="replace")
 
 
 def lowered(headers: Mapping[str, str]) -> dict[str, str]:
@@ -288,6 +288,7 @@ _STANDS_FOR: dict[type[ApiError], int] = {
     RequestRejected: 400,
     ServerFailed: 500,
 }
+_PHRASES: dict[int | None, str] = {status.value: status.phrase for status in HTTPStatus}
 _FINAL = frozenset({501, 505, 510, 511})  # server errors that a retry cannot cure
 
 
@@ -378,9 +379,8 @@ def _class_of(
 ) -> type[ApiError] | None:
     """Return the class of a refusal; None where neither a code, a status nor a text names one."""
     cls = _by_code(codes, rows)
-    if (
-        cls is RateLimited and status == 413
-    ):  # Groq sends this code with 413 for one request over the limit of tokens per minute
+    # Groq sends this code with 413 for one request over the limit of tokens per minute.
+    if cls is RateLimited and status == 413:
         cls = None
     if cls is None and rows.texts_decide:
         usable = [row for row in rows.texts if status is None or not row.cls.RETRYABLE]
@@ -468,9 +468,6 @@ def failure(
 def _sentence(message: str, status: int | None, code: str | None) -> str:
     message = message.strip()
     if not message or looks_like_html(message):
-        try:
-            message = HTTPStatus(status or 0).phrase
-        except ValueError:
-            message = "the vendor gave no reason"
+        message = _PHRASES.get(status, "the vendor gave no reason")
     said = " ".join(word for word in (f"HTTP {status}" if status else "", code or "") if word)
     return f"{message} ({said})" if said else message

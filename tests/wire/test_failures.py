@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -287,3 +288,208 @@ def test_a_programs_sentence_overrules_a_status_only_with_a_final_class(
 def test_an_error_that_nothing_names_is_a_server_failure_and_marked_as_a_guess() -> None:
     found = failures.classify(None, message="odd", rows=SENTENCES)
     assert (found.cls, found.status, found.is_known) == (ServerFailed, 500, False)
+
+
+def test_the_text_of_a_body_is_cut_in_bytes_and_survives_broken_utf8() -> None:
+    assert failures.text_of("h\u00e9") == "h\u00e9"
+    assert failures.text_of(b"h\xc3\xa9\xff") == "h\u00e9\ufffd"
+    assert failures.text_of(b"x" * (failures.KEPT + 1)) == "x" * failures.KEPT
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ({}, None),
+        ({"request-id": ""}, None),
+        ({"cf-ray": "last", "request-id": "first"}, "first"),
+        ({"x-request-id": "", "cf-ray": "ray"}, "ray"),
+        ({"x-request-id": "r" * 256}, "r" * 256),
+        ({"x-request-id": "r" * 257}, "r" * 255 + "\u2026"),
+    ],
+)
+def test_the_request_id_is_the_most_specific_header_and_short(headers: dict[str, str], found: str | None) -> None:
+    assert failures.request_id(headers) == found
+
+
+@pytest.mark.parametrize(
+    ("word", "wish"), [(None, None), ("true", True), (" FALSE ", False), ("1", None), ("", None), ("True", True)]
+)
+def test_the_vendors_wish_for_another_try_is_true_false_or_unknown(word: str | None, wish: bool | None) -> None:
+    assert failures.should_retry({} if word is None else {"x-should-retry": word}) is wish
+
+
+def test_codes_are_compared_without_case_and_punctuation() -> None:
+    table = failures.code_rows({RateLimited: "Slow-Down too_many", OutOfCredit: "E.402"})
+    assert table == {"slowdown": RateLimited, "toomany": RateLimited, "e402": OutOfCredit}
+
+
+@pytest.mark.parametrize(
+    ("word", "exactly", "broadly"),
+    [
+        ("rate_limited", True, True),
+        ("api_error", False, True),
+        ("odd", False, False),
+        ("E1", True, True),
+        ("T1", False, True),
+        ("daily_spend_limit_exceeded", True, True),
+    ],
+)
+def test_a_code_that_names_a_failure_is_known(word: str, exactly: bool, broadly: bool) -> None:
+    rows = failures.Rows(codes={"e1": OutOfCredit}, types={"t1": OutOfCredit})
+    assert failures.names_failure(word, rows) is exactly
+    assert failures.names_failure(word, rows, broadly=True) is broadly
+    if word in ("E1", "T1"):
+        assert not failures.names_failure(word, broadly=True)
+
+
+MODEL_TEXT = failures.TextRow(ModelNotFound, re.compile("no such model"))
+CODED_TEXT = failures.TextRow(ContextTooLong, re.compile("too long"), code="E1")
+TEXTS = failures.Rows(texts=[CODED_TEXT, MODEL_TEXT])
+VENDOR = failures.Rows(
+    codes={"ratelimited": ServerFailed, "e402": OutOfCredit},
+    types={"apierror": PermissionRefused},
+    statuses={"overloaded_error": 529},
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "codes", "facts", "cls", "expected_status"),
+    [
+        (399, [], {}, ApiError, 399),
+        (302, [], {}, ApiError, 302),
+        (429, ["rate_limited"], {"rows": VENDOR}, ServerFailed, 429),
+        (400, ["E-402"], {"rows": VENDOR}, OutOfCredit, 400),
+        (None, ["api_error"], {"rows": VENDOR}, PermissionRefused, 403),
+        (None, ["odd", "overloaded_error"], {"rows": VENDOR}, ServerFailed, 529),
+        (503, ["overloaded_error"], {"rows": VENDOR}, ServerFailed, 503),
+        (None, ["not_found_error"], {}, ModelNotFound, 404),
+        (413, ["rate_limit_exceeded"], {}, RequestTooLarge, 413),
+        (413, ["context_length_exceeded"], {}, ContextTooLong, 413),
+        (500, ["rate_limit_exceeded"], {}, RateLimited, 500),
+        (404, [], {"param": "model"}, ModelNotFound, 404),
+        (404, [], {"param": "messages"}, RequestRejected, 404),
+        (400, [], {"param": "model"}, RequestRejected, 400),
+        (400, ["not_found_error"], {}, RequestRejected, 400),
+        (400, [], {"rows": TEXTS, "message": "no such model"}, ModelNotFound, 400),
+        (422, [], {"rows": TEXTS, "message": "no such model"}, ModelNotFound, 422),
+        (405, [], {"rows": TEXTS, "message": "no such model"}, RequestRejected, 405),
+        (None, ["bad_request"], {"rows": TEXTS, "message": "no such model"}, ModelNotFound, 404),
+        (400, [], {"rows": TEXTS, "message": "<p>no such model"}, RequestRejected, 400),
+        (400, ["E1"], {"rows": TEXTS, "message": "too long"}, ContextTooLong, 400),
+        (400, ["E2"], {"rows": TEXTS, "message": "too long"}, RequestRejected, 400),
+        (
+            400,
+            [],
+            {"rows": failures.Rows(texts=[failures.TextRow(ModelNotFound, re.compile("."))])},
+            RequestRejected,
+            400,
+        ),
+    ],
+)
+def test_the_class_follows_from_code_status_parameter_and_text(
+    status: int | None, codes: list[str], facts: dict[str, Any], cls: type[ApiError], expected_status: int
+) -> None:
+    found = failures.classify(status, codes, **facts)
+    assert (found.cls, found.status, found.is_known) == (cls, expected_status, True)
+    error = failures.failure(facts.pop("message", ""), status=status, codes=codes, **facts)
+    assert (type(error), error.status) == (cls, expected_status)
+
+
+@pytest.mark.parametrize("cls", ApiError.__subclasses__())
+def test_an_error_without_a_status_has_the_usual_one_of_its_class(cls: type[ApiError]) -> None:
+    usual = {OutOfCredit: 402, AuthenticationFailed: 401, PermissionRefused: 403, RateLimited: 429, ServerFailed: 500}
+    usual |= {RequestTooLarge: 413, RequestRejected: 400, ContextTooLong: 400, ModelNotFound: 404}
+    found = failures.classify(None, ["odd"], rows=failures.Rows(codes={"odd": cls}))
+    assert (found.cls, found.status) == (cls, usual.get(cls))
+
+
+@pytest.mark.parametrize(
+    ("headers", "delay", "wait"),
+    [
+        ({}, None, None),
+        ({}, 0.5, 0.5),
+        ({}, 0, None),
+        ({}, -1, None),
+        ({"retry-after": "3"}, 9, 3),
+        ({"retry-after": "3"}, None, 3),
+        ({"retry-after": formatdate(NOW + 30, usegmt=True)}, 9, 30),
+    ],
+)
+def test_a_wait_in_the_body_counts_if_the_headers_name_none(
+    headers: dict[str, str], delay: float | None, wait: float | None
+) -> None:
+    assert failures.classify(429, headers=headers, delay=delay, now=NOW).retry_after == wait
+    assert failures.failure("x", status=429, headers=headers, delay=delay, now=NOW).retry_after == wait
+
+
+@pytest.mark.parametrize(
+    ("status", "codes", "headers", "retryable"),
+    [
+        (409, ["ResourceLocked"], {}, True),
+        (409, ["odd", "lock_timeout"], {}, True),
+        (409, ["blocked"], {}, False),
+        (400, ["lock_timeout"], {}, False),
+        (425, [], {}, True),
+        (425, [], {"x-should-retry": "false"}, False),
+        (500, [], {}, True),
+        (501, [], {}, False),
+        (505, [], {}, False),
+        (510, [], {}, False),
+        (511, [], {}, False),
+        (501, ["rate_limited"], {}, True),
+        (501, [], {"x-should-retry": "true"}, True),
+        (402, [], {"x-should-retry": "true"}, False),
+        (400, [], {"x-should-retry": "true"}, True),
+    ],
+)
+def test_whether_another_try_may_succeed(
+    status: int, codes: list[str], headers: dict[str, str], retryable: bool
+) -> None:
+    assert failures.classify(status, codes, headers=headers).retryable is retryable
+    assert failures.failure("x", status=status, codes=codes, headers=headers).retryable is retryable
+    overruled = failures.failure("x", status=status, codes=codes, headers=headers, retryable=not retryable)
+    assert overruled.retryable is not retryable
+
+
+@pytest.mark.parametrize("tag", ["!doctype html", "html", "head", "body", "?xml", "h1", "title", "center"])
+def test_a_web_page_is_recognised_by_its_first_tag(tag: str) -> None:
+    assert failures.looks_like_html(f"<{tag}>")
+    assert failures.looks_like_html(f"\ufeff \t\r\n<{tag.upper()}>")
+    for text in (f"X<{tag}>", tag, f"text <{tag}>"):
+        assert not failures.looks_like_html(text)
+
+
+def test_a_web_page_is_looked_for_in_the_first_1024_characters() -> None:
+    assert failures.looks_like_html(" " * 1021 + "<h1>")
+    assert not failures.looks_like_html(" " * 1022 + "<h1>")
+
+
+@pytest.mark.parametrize(
+    ("message", "facts", "text"),
+    [
+        ("", {"status": 503}, "Service Unavailable (HTTP 503)"),
+        (" \n", {"status": 503, "code": "odd"}, "Service Unavailable (HTTP 503 odd)"),
+        ("<html>", {"status": 404}, "Not Found (HTTP 404)"),
+        ("", {"status": None}, "Internal Server Error (HTTP 500)"),
+        ("", {"status": 599}, "the vendor gave no reason (HTTP 599)"),
+        (" Why. ", {"status": None, "codes": ["strange"]}, "Why."),
+        ("Why.", {"status": None, "code": "strange"}, "Why. (strange)"),
+    ],
+)
+def test_the_message_names_status_and_code(message: str, facts: dict[str, Any], text: str) -> None:
+    rows = failures.Rows(codes={"strange": ApiError})
+    assert failures.failure(message, rows=rows, **facts).message == text
+
+
+def test_the_shown_code_decides_the_class_if_no_other_codes_are_given() -> None:
+    alone = failures.failure("x", status=400, code="insufficient_quota")
+    assert (type(alone), alone.code) == (OutOfCredit, "insufficient_quota")
+    among = failures.failure("x", status=400, code="insufficient_quota", codes=["odd"])
+    assert (type(among), among.code) == (RequestRejected, "insufficient_quota")
+
+
+def test_the_callers_request_id_wins_over_the_header() -> None:
+    headers = {"x-request-id": "header"}
+    assert failures.failure("x", status=400, headers=headers).request_id == "header"
+    assert failures.failure("x", status=400, headers=headers, request_id=None).request_id == "header"
+    assert failures.failure("x", status=400, headers=headers, request_id="own").request_id == "own"

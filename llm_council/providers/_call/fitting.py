@@ -172,11 +172,11 @@ class _Fitting:
 def _require(request: GenerateRequest, capabilities: ProviderCapabilities, profile: ModelProfile) -> None:
     if request.tools and not (capabilities.tool_use and profile.tools):
         raise _missing("tool_use", "takes no tools", request)
-    images = [part for turn in request.messages if not isinstance(turn.content, str) for part in turn.content]
-    images = [part for part in images if isinstance(part, ImagePart)]
+    parts = [part for turn in request.messages if not isinstance(turn.content, str) for part in turn.content]
+    images = [part for part in parts if isinstance(part, ImagePart)]
     if images and not (capabilities.multimodal and profile.images):
         raise _missing("multimodal", "takes no images", request)
-    if not profile.image_urls and any(part.url for part in images if isinstance(part, ImagePart)):
+    if not profile.image_urls and any(image.url for image in images):
         raise _missing(
             "multimodal", "takes images as data only, no addresses: pass ImagePart(data=..., media_type=...)", request
         )
@@ -316,10 +316,9 @@ def _projection_of(schema: str) -> Projection:
 def _write_schema_into_prompt(fitting: _Fitting, wanted: StructuredOutput) -> None:
     """Append the schema to the last user turn, unless the conversation holds it already."""
     request = fitting.request
-    conversation = "\n".join(turn.text for turn in request.turns())
     schema = json.dumps(wanted.json_schema, ensure_ascii=False)
     indented = json.dumps(wanted.json_schema, ensure_ascii=False, indent=2)
-    if schema in conversation or indented in conversation:
+    if any(schema in turn.text or indented in turn.text for turn in request.turns()):
         return
     instruction = f"Answer with one JSON value and nothing else. It must validate against this JSON Schema:\n{schema}"
     if not request.messages:

@@ -6,17 +6,28 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council.errors import CapabilityMissing
+from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models import (
+    Adjustment,
     GenerateRequest,
+    GenerateResponse,
     ImagePart,
     Message,
     ProviderCapabilities,
     ReasoningConfig,
     StructuredOutput,
     Tool,
+    ToolCall,
 )
-from llm_council.providers._call.fitting import fit, is_emulated, unmet
+from llm_council.providers._call.fitting import (
+    emulate_schema,
+    fit,
+    fit_for,
+    fits_requests,
+    is_emulated,
+    missed,
+    unmet,
+)
 from llm_council.providers._call.profiles import ModelProfile, profile_for
 
 ALL = ProviderCapabilities(streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True)
@@ -220,3 +231,355 @@ def test_where_an_answer_misses_an_emulated_schema_is_said():
     (missed,) = unmet(request, '{"answer": 42}')
     assert "$.answer" in missed.reason
     assert unmet(GenerateRequest(prompt="x"), "anything") == ()
+
+
+def effort(word, budget=None):
+    return ReasoningConfig(effort=word, budget_tokens=budget)
+
+
+FACTS = [
+    # the request's fields, the capabilities, the profile, the changes as (field, action, asked, sent)
+    ({"max_tokens": 10}, {"max_tokens": 10}, {}, []),
+    ({"max_tokens": 11}, {"max_tokens": 10}, {}, [("max_tokens", "lowered", 11, 10)]),
+    ({"max_tokens": 15}, {"max_tokens": 20}, {"max_output": 10}, [("max_tokens", "lowered", 15, 10)]),
+    ({"max_tokens": 15}, {"max_tokens": 10}, {"max_output": 20}, [("max_tokens", "lowered", 15, 10)]),
+    ({"max_tokens": 15}, {}, {"max_output": 10}, [("max_tokens", "lowered", 15, 10)]),
+    ({"max_tokens": 15}, {}, {}, []),
+    ({}, {"max_tokens": 10}, {}, []),
+    ({"temperature": 2.0}, {}, {"max_temperature": 2.0}, []),
+    ({"temperature": 2.5}, {}, {"max_temperature": 2.0}, [("temperature", "lowered", 2.5, 2.0)]),
+    ({"temperature": 2.5}, {}, {}, []),
+    ({}, {}, {"max_temperature": 2.0}, []),
+    ({"temperature": 0.0}, {}, {"sampling": "never"}, [("temperature", "dropped", 0.0, None)]),
+    ({"top_p": 0.5}, {}, {"sampling": "never"}, [("top_p", "dropped", 0.5, None)]),
+    ({"top_p": 0.5}, {}, {"sampling": "without-reasoning"}, []),
+    ({"top_p": 0.5}, {}, {"sampling": "without-reasoning", "reasons": True}, [("top_p", "dropped", 0.5, None)]),
+    ({"top_p": 0.5, "reasoning": effort("none")}, {}, {"sampling": "without-reasoning", "reasons": True}, []),
+    (
+        {"top_p": 0.5, "reasoning": effort("low")},
+        {},
+        {"sampling": "without-reasoning"},
+        [("top_p", "dropped", 0.5, None)],
+    ),
+    (
+        {"top_p": 0.5, "reasoning": effort("low")},
+        {"reasoning": False},
+        {"sampling": "without-reasoning"},
+        [("reasoning", "dropped", effort("low"), None)],
+    ),
+    ({"reasoning": effort("low", 500)}, {}, {}, []),
+    ({"reasoning": effort(None, 500)}, {}, {}, []),
+    ({"reasoning": effort("low")}, {}, {"efforts": ["low"], "reasoning_budget": False}, []),
+    (
+        {"reasoning": effort("low", 500)},
+        {},
+        {"reasoning_budget": False},
+        [("reasoning", "lowered", effort("low", 500), effort("low"))],
+    ),
+    (
+        {"reasoning": effort(None, 500)},
+        {},
+        {"reasoning_budget": False},
+        [("reasoning", "dropped", effort(None, 500), None)],
+    ),
+    (
+        {"reasoning": effort("minimal", 500)},
+        {},
+        {"efforts": ["low", "high"]},
+        [("reasoning", "raised", effort("minimal", 500), effort("low", 500))],
+    ),
+    (
+        {"reasoning": effort("max", 500)},
+        {},
+        {"efforts": ["low", "high", "medium"]},
+        [("reasoning", "lowered", effort("max", 500), effort("high", 500))],
+    ),
+    (
+        {"reasoning": effort("none", 500)},
+        {},
+        {"efforts": ["low"]},
+        [("reasoning", "lowered", effort("none", 500), effort(None, 500))],
+    ),
+    (
+        {"reasoning": effort("low")},
+        {},
+        {"efforts": ["none"]},
+        [("reasoning", "dropped", effort("low"), None)],
+    ),
+    (
+        {"reasoning": effort("minimal")},
+        {},
+        {"efforts": ["max", "none", "medium"]},
+        [("reasoning", "raised", effort("minimal"), effort("medium"))],
+    ),
+    ({"stop": ["a"]}, {}, {"stop": False}, [("stop", "dropped", ("a",), None)]),
+    ({}, {}, {"stop": False}, []),
+    ({"stop": ["a", "b"]}, {}, {"max_stops": 2}, []),
+    ({"stop": ["a", "b", "c"]}, {}, {"max_stops": 2}, [("stop", "lowered", ("a", "b", "c"), ("a", "b"))]),
+    ({"stop": ["a", "b"]}, {}, {}, []),
+    ({"prompt_cache": True}, {}, {"prompt_cache": "none"}, [("prompt_cache", "dropped", True, None)]),
+    ({"prompt_cache": True}, {}, {"prompt_cache": "automatic"}, []),
+    ({"prompt_cache": False}, {}, {"prompt_cache": "none"}, []),
+]
+
+
+@pytest.mark.parametrize(("fields", "can", "takes", "changes"), FACTS)
+def test_each_change_is_recorded_with_the_old_and_the_new_value(fields, can, takes, changes):
+    request = GenerateRequest(prompt="x", **fields)
+    fitted, adjustments = fit(request, attrs.evolve(ALL, **can), ModelProfile(**takes))
+    assert [(a.field, a.action, a.asked, a.sent) for a in adjustments] == changes
+    assert all(a.reason for a in adjustments)
+    if not changes:
+        assert fitted is request
+    for field, _, _, sent in changes:
+        assert getattr(fitted, field) == (() if field == "stop" and sent is None else sent)
+
+
+@pytest.mark.parametrize(
+    ("choice", "takes", "sent", "offered", "changes"),
+    [
+        (None, {"tool_choice": False}, None, ["add", "mul"], []),
+        ("none", {}, "none", ["add", "mul"], []),
+        (
+            "none",
+            {"tool_choice": False},
+            None,
+            [],
+            [("tools", "dropped", TOOLS, None), ("tool_choice", "dropped", "none", None)],
+        ),
+        ("auto", {"tool_choice": False}, None, ["add", "mul"], [("tool_choice", "dropped", "auto", None)]),
+        ("mul", {"tool_choice": False}, None, ["add", "mul"], [("tool_choice", "dropped", "mul", None)]),
+        ("auto", {"named_tool_choice": False}, "auto", ["add", "mul"], []),
+        ("none", {"named_tool_choice": False}, "none", ["add", "mul"], []),
+        ("required", {"named_tool_choice": False}, "required", ["add", "mul"], []),
+        ("mul", {}, "mul", ["add", "mul"], []),
+        (
+            "mul",
+            {"named_tool_choice": False},
+            "required",
+            ["mul"],
+            [("tools", "lowered", TOOLS, TOOLS[1:]), ("tool_choice", "renamed", "mul", "required")],
+        ),
+    ],
+)
+def test_each_change_of_the_tool_choice_is_recorded(choice, takes, sent, offered, changes):
+    request = GenerateRequest(prompt="x", tools=TOOLS, tool_choice=choice)
+    fitted, adjustments = fit(request, ALL, ModelProfile(**takes))
+    assert (fitted.tool_choice, [tool.name for tool in fitted.tools]) == (sent, offered)
+    assert [(a.field, a.action, a.asked, a.sent) for a in adjustments] == changes
+    assert all(a.reason for a in adjustments)
+
+
+def test_the_only_tool_is_offered_as_it_is_when_it_cannot_be_named():
+    request = GenerateRequest(prompt="x", tools=TOOLS[:1], tool_choice="add")
+    fitted, adjustments = fit(request, ALL, ModelProfile(named_tool_choice=False))
+    assert (fitted.tools, fitted.tool_choice) == (TOOLS[:1], "required")
+    assert told(adjustments) == [("tool_choice", "renamed")]
+
+
+LINK = ImagePart(url="https://example.com/cat.png")
+DATA = ImagePart(data="aGk=", media_type="image/png")
+
+
+@pytest.mark.parametrize(
+    ("fields", "can", "takes", "capability"),
+    [
+        ({"tools": TOOLS}, {}, {}, None),
+        ({"tools": TOOLS}, {"tool_use": False}, {}, "tool_use"),
+        ({"tools": TOOLS}, {}, {"tools": False}, "tool_use"),
+        ({}, {"tool_use": False, "multimodal": False}, {"tools": False, "images": False, "image_urls": False}, None),
+        ({"images": [LINK]}, {}, {}, None),
+        ({"images": [LINK]}, {"multimodal": False}, {}, "multimodal"),
+        ({"images": [DATA]}, {}, {"images": False}, "multimodal"),
+        ({"images": [LINK]}, {}, {"image_urls": False}, "multimodal"),
+        ({"images": [DATA, LINK]}, {}, {"image_urls": False}, "multimodal"),
+        ({"images": [DATA]}, {}, {"image_urls": False}, None),
+    ],
+)
+@pytest.mark.parametrize("model", ["m", None])
+def test_a_request_is_refused_with_the_capability_that_is_missing(fields, can, takes, capability, model):
+    fields = dict(fields)
+    messages = [Message("system", "Be brief."), Message("user", ["look", *fields.pop("images", [])])]
+    request = GenerateRequest(messages=messages, model=model, **fields)
+    if capability is None:
+        assert fit(request, attrs.evolve(ALL, **can), ModelProfile(**takes)) == (request, ())
+        return
+    with pytest.raises(CapabilityMissing) as caught:
+        fit(request, attrs.evolve(ALL, **can), ModelProfile(**takes))
+    assert (caught.value.capability, caught.value.model) == (capability, model)
+    assert str(caught.value).startswith("model 'm' takes" if model else "the provider takes")
+
+
+FOREIGN = {"type": "object", "properties": {"größe": {"type": "number"}}}
+FOREIGN_TEXT = '{"type": "object", "properties": {"größe": {"type": "number"}}}'
+FOREIGN_INDENTED = """\
+{
+  "type": "object",
+  "properties": {
+    "größe": {
+      "type": "number"
+    }
+  }
+}"""
+
+
+def verdict(**fields):
+    return GenerateRequest(**fields, structured_output=StructuredOutput(json_schema=FOREIGN, name="verdict"))
+
+
+@pytest.mark.parametrize(
+    ("can", "takes", "sent", "response_format"),
+    [
+        (True, {"structured": "json_object"}, "json_object", {"type": "json_object"}),
+        (False, {"structured": "json_object"}, None, None),
+        (True, {"structured": "none"}, None, None),
+        (False, {"structured": "json_schema"}, None, None),
+    ],
+)
+def test_an_emulated_schema_is_recorded_with_its_name(can, takes, sent, response_format):
+    fitted, (change,) = fit(verdict(prompt="x"), attrs.evolve(ALL, structured_output=can), ModelProfile(**takes))
+    assert (change.field, change.action, change.asked, change.sent) == (
+        "structured_output",
+        "emulated",
+        "verdict",
+        sent,
+    )
+    assert change.reason
+    assert (fitted.structured_output, fitted.response_format) == (None, response_format)
+    assert fitted.prompt.startswith("x\n\n")
+    assert fitted.prompt.endswith(f"\n{FOREIGN_TEXT}")
+
+
+def test_the_schema_follows_the_text_of_the_last_user_turn():
+    system, user, assistant = Message("system", "Be brief."), Message("user", "Which?"), Message("assistant", "What?")
+    can_not = attrs.evolve(ALL, structured_output=False)
+    instruction = fit(verdict(prompt="x"), can_not)[0].prompt.removeprefix("x\n\n")
+    for turns, expected in [
+        ([system, user], (system, Message("user", f"Which?\n\n{instruction}"))),
+        ([user, assistant], (user, assistant, Message("user", instruction))),
+        ([system, Message("user", ["See", DATA])], (system, Message("user", ["See", DATA, instruction]))),
+    ]:
+        assert fit(verdict(messages=turns), can_not)[0].messages == expected
+
+
+@pytest.mark.parametrize("text", [FOREIGN_TEXT, FOREIGN_INDENTED])
+def test_a_schema_in_any_turn_is_not_repeated(text):
+    turns = (Message("system", f"Answer by {text}."), Message("user", "Which?"))
+    fitted, adjustments = fit(verdict(messages=turns), attrs.evolve(ALL, structured_output=False))
+    assert fitted.messages == turns
+    assert is_emulated(adjustments)
+
+
+CLOSED = {**SCHEMA, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "asked_strict", "strict_schema", "action", "sent_schema", "strict"),
+    [
+        (SCHEMA, True, True, "projected", CLOSED, True),
+        (CLOSED, True, True, None, CLOSED, True),
+        (SCHEMA, False, True, None, SCHEMA, False),
+        (SCHEMA, True, False, None, SCHEMA, True),
+        ({"type": "object"}, True, True, "lowered", {"type": "object"}, False),
+    ],
+)
+def test_a_change_of_strict_mode_is_recorded_with_the_schemas_name(
+    schema, asked_strict, strict_schema, action, sent_schema, strict
+):
+    wanted = StructuredOutput(json_schema=schema, name="verdict", strict=asked_strict)
+    request = GenerateRequest(prompt="x", structured_output=wanted)
+    fitted, adjustments = fit(request, ALL, ModelProfile(strict_schema=strict_schema))
+    assert fitted.structured_output == StructuredOutput(json_schema=sent_schema, name="verdict", strict=strict)
+    assert [(a.field, a.action, a.asked, a.sent) for a in adjustments] == (
+        [("structured_output", action, "verdict", "verdict")] if action else []
+    )
+    assert all("strict mode" in a.reason for a in adjustments)
+
+
+def test_every_reason_against_strict_mode_is_recorded():
+    schema = {
+        **CLOSED,
+        "properties": {"answer": {"type": "string", "minLength": 1, "maxLength": 9}},
+    }
+    request = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=schema))
+    _, (change,) = fit(request, ALL, ModelProfile(strict_schema=True))
+    assert len(change.reason.split("; ")) == 2
+    assert "XX" not in change.reason
+
+
+@pytest.mark.parametrize(
+    ("field", "action", "emulated"),
+    [("structured_output", "emulated", True), ("structured_output", "projected", False), ("tools", "emulated", False)],
+)
+def test_only_a_schema_in_the_prompt_is_emulated(field, action, emulated):
+    other = Adjustment(field="stop", action="lowered")
+    assert is_emulated((other, Adjustment(field=field, action=action))) is emulated
+    assert not is_emulated(())
+
+
+def test_a_schema_that_the_vendor_refuses_moves_into_the_prompt():
+    fitted, adjustments = emulate_schema(verdict(prompt="x"))
+    assert (fitted, adjustments) == fit(verdict(prompt="x"), attrs.evolve(ALL, structured_output=False))
+    assert is_emulated(adjustments)
+    assert emulate_schema(GenerateRequest(prompt="x")) == (GenerateRequest(prompt="x"), ())
+
+
+def test_at_most_three_violations_of_a_schema_are_reported():
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in "abcd"}}
+    request = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=schema))
+    (found,) = unmet(request, '{"a": 1, "b": 1, "c": 1, "d": 1}')
+    assert (found.field, found.action, found.asked, found.sent) == ("structured_output", "emulated", None, None)
+    violations = found.reason.removeprefix("the answer does not meet it: ").split("; ")
+    assert [violation.partition(":")[0] for violation in violations] == ["$.a", "$.b", "$.c"]
+    assert unmet(request, None) == unmet(request, "") != ()
+
+
+def test_a_violation_is_reported_once_and_only_for_an_answer_to_an_emulated_schema():
+    request = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=SCHEMA))
+    emulated = (Adjustment(field="structured_output", action="emulated"),)
+    bad = GenerateResponse(text='{"answer": 42}')
+    violation = unmet(request, bad.text)
+    assert len(violation) == 1
+    assert missed(request, bad, emulated) == violation
+    assert missed(request, attrs.evolve(bad, adjustments=emulated)) == violation
+    assert missed(request, attrs.evolve(bad, adjustments=violation)) == ()
+    assert missed(request, bad) == ()
+    assert missed(request, GenerateResponse(text='{"answer": "42"}'), emulated) == ()
+    calls = attrs.evolve(bad, tool_calls=[ToolCall(id="1", name="add", arguments="{}")])
+    assert missed(request, calls, emulated) == ()
+
+
+class Adapter:
+    capabilities = attrs.evolve(ALL, max_tokens=10)
+
+    def _profile_of(self, model):
+        return ModelProfile(max_output=5) if model == "small" else None
+
+    def generate(self, request):
+        """Leave the fitting to the caller."""
+
+    @fits_requests
+    def stream(self, request):
+        """Fit the request by itself."""
+
+
+class OwnMiddleware(Adapter):
+    _is_own_middleware = True
+
+
+def test_a_request_is_fitted_for_an_adapter_that_does_not_fit_it_by_itself():
+    adapter, request = Adapter(), GenerateRequest(prompt="x", model="small", max_tokens=20)
+    fitted, (change,) = fit_for(adapter, adapter.generate, request)
+    assert (fitted.max_tokens, change.sent) == (5, 5)
+    assert fit_for(adapter, adapter.generate, attrs.evolve(request, model="large"))[0].max_tokens == 10
+    for unchanged, adjustments in (
+        fit_for(adapter, adapter.stream, request),
+        fit_for(OwnMiddleware(), adapter.generate, request),
+    ):
+        assert unchanged is request
+        assert adjustments == ()
+
+
+def test_an_adapter_without_capabilities_is_refused_by_its_name():
+    with pytest.raises(InvalidOption, match=r"str .*capabilities"):
+        fit_for("bare", Adapter().generate, GenerateRequest(prompt="x"))
