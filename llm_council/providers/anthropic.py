@@ -21,13 +21,7 @@ from llm_council.providers._anthropic import (
     encode_request,
 )
 from llm_council.providers._anthropic.fit import enforceable, fit
-from llm_council.providers._anthropic.sdk import (
-    SdkTransport,
-    address_of,
-    is_installed,
-    lists_models,
-    versions_in_body,
-)
+from llm_council.providers._anthropic.sdk import SdkTransport, address_of, is_installed, versions_in_body
 from llm_council.providers._call import fitting
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._http import account
@@ -87,12 +81,17 @@ class AnthropicProvider(HttpProvider):
         **options: Any,
     ) -> None:
         by_sdk = options.get("transport") is None and (client is not None or is_installed())
-        super().__init__(**_with_client(client, options))
+        if client is not None:
+            duplicates = [name for name in ("transport", "base_url", "api_key") if options.get(name) is not None]
+            if duplicates:
+                names = ", ".join(duplicates)
+                raise InvalidOption(f"client has an address, a key and a transport of its own: leave out {names}")
+            options["base_url"] = address_of(client)
+        super().__init__(**options)
         if version == "" or not key_header:
             raise InvalidOption("version and key_header must not be empty")
-        self.base_url = self.base_url.removesuffix(
-            "/v1"
-        )  # ANTHROPIC_BASE_URL has no /v1, unlike the variables of other vendors
+        # ANTHROPIC_BASE_URL has no /v1, unlike the variables of other vendors, but users write it all the same.
+        self.base_url = self.base_url.removesuffix("/v1")
         self._client = client
         self._key_header = key_header
         self._fixed_headers = {"anthropic-beta": ",".join(as_tuple(betas))} if betas else {}
@@ -106,7 +105,6 @@ class AnthropicProvider(HttpProvider):
             self._key = self._bad_key = None
         if by_sdk:
             self._http_transport = SdkTransport(client, self.base_url)
-        self._by_profile: dict[int, tuple[ModelProfile, MessagesOptions]] = {}
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request, including the key; override to add headers or to sign differently."""
@@ -160,18 +158,13 @@ class AnthropicProvider(HttpProvider):
         return MessageStream(self._options(request), self._limits, request_id=head.request_id)
 
     def _options(self, request: GenerateRequest) -> MessagesOptions:
-        """Return the options of a model, cached per profile."""
         profile = self._profile_of(request.model)
-        known = self._by_profile.get(id(profile))
-        if known is None or known[0] is not profile:
-            options = attrs.evolve(
-                self._base_options,
-                max_output=profile.max_output,
-                thinking="budget" if profile.reasoning_style == "budget" else "adaptive",
-                cache_control=profile.prompt_cache == "marks",
-            )
-            known = self._by_profile[id(profile)] = (profile, options)
-        return known[1]
+        return attrs.evolve(
+            self._base_options,
+            max_output=profile.max_output,
+            thinking="budget" if profile.reasoning_style == "budget" else "adaptive",
+            cache_control=profile.prompt_cache == "marks",
+        )
 
     def _is_signed(self) -> bool:
         return self._client is not None or super()._is_signed()
@@ -182,24 +175,11 @@ class AnthropicProvider(HttpProvider):
         return super()._profile_of(name[max(name.lower().rfind("claude-"), 0) :])
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
-        if self._client is None or lists_models(self._client):
+        if self._client is None or getattr(self._client, "models", None) is not None:
             return await super()._inspect()
+        # Bedrock and Vertex AI list no models of Anthropic, so their clients have no ``models``.
         response = await self.generate(GenerateRequest(prompt="Hi", max_tokens=1))
         return f"{self.base_url} answers with {response.model}", {"models": [self.default_model]}
 
     async def _rows(self) -> list[dict[str, Any]] | None:
-        data = await self._get("/v1/models?limit=1000", missing=(404, 405))
-        listed = data.get("data") if isinstance(data, dict) else None
-        if not isinstance(listed, list):
-            return None
-        return [row for row in listed if isinstance(row, dict) and isinstance(row.get("id"), str)]
-
-
-def _with_client(client: Any, options: dict[str, Any]) -> dict[str, Any]:
-    if client is None:
-        return options
-    duplicates = [name for name in ("transport", "base_url", "api_key") if options.get(name) is not None]
-    if duplicates:
-        names = ", ".join(duplicates)
-        raise InvalidOption(f"client has an address, a key and a transport of its own: leave out {names}")
-    return {**options, "base_url": address_of(client)}
+        return await self._list("/v1/models?limit=1000")

@@ -51,15 +51,12 @@ class CohereProvider(HttpProvider):
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         fitted, adjustments = await super()._prepared(request)
-        fitted, of_schema = self._fit_schema(fitted)
+        # The API does not accept a schema beside tools (Cohere's docs, "Structured Outputs"): ask for it in words.
+        if fitted.structured_output is not None and fitted.tools:
+            fitted, of_schema = fitting.emulate_schema(fitted)
+            adjustments += of_schema
         fitted, of_top_p = _fit_top_p(fitted)
-        return fitted, adjustments + of_schema + of_top_p
-
-    def _fit_schema(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        """Ask for the schema in words if the request has tools, since the API does not accept both."""
-        if request.structured_output is None or not request.tools:
-            return request, ()
-        return fitting.emulate_schema(request)
+        return fitted, adjustments + of_top_p
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         return "/v2/chat", encode_request(request, stream=stream)
@@ -74,12 +71,7 @@ class CohereProvider(HttpProvider):
         return ChatStream(self._limits, request_id=head.request_id, model=request.model)
 
     async def _rows(self) -> list[dict[str, Any]] | None:
-        data = await self._get("/v1/models?endpoint=chat&page_size=1000", missing=(404, 405))
-        listed = data.get("models") if isinstance(data, dict) else None
-        if not isinstance(listed, list):
-            return None
-        named = [{**row, "id": row.get("name")} for row in listed if isinstance(row, dict)]
-        return [row for row in named if isinstance(row["id"], str)]
+        return await self._list("/v1/models?endpoint=chat&page_size=1000", "models", name="name")
 
 
 def _fit_top_p(request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:

@@ -12,14 +12,8 @@ from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.profiles import ModelProfile
-from llm_council.providers._google import (
-    GeminiOptions,
-    GeminiStream,
-    ThinkingStyle,
-    decode_error,
-    decode_response,
-    encode_request,
-)
+from llm_council.providers._google import GeminiOptions, GeminiStream, decode_error, decode_response, encode_request
+from llm_council.providers._google.request import ThinkingStyle
 from llm_council.providers._http import account
 from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
@@ -100,12 +94,10 @@ class GeminiProvider(HttpProvider):
         return GeminiStream(self._limits)
 
     async def _rows(self) -> list[dict[str, Any]] | None:
-        data = await self._get("/models?pageSize=1000", missing=(404, 405))
-        listed = data.get("models") if isinstance(data, dict) else None
-        if not isinstance(listed, list):
+        rows = await self._list("/models?pageSize=1000", "models", name="name")
+        if rows is None:
             return None
-        names = [row.get("name") for row in listed if isinstance(row, dict) and _generates_text(row)]
-        return [{"id": name.removeprefix("models/")} for name in names if isinstance(name, str)]
+        return [{"id": row["id"].removeprefix("models/")} for row in rows if _generates_text(row)]
 
     def _url(self, path: str) -> str:
         return super()._url(f"/{self.api_version}{path}" if self.api_version else path)

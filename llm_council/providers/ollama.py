@@ -78,5 +78,6 @@ class OllamaProvider(HttpProvider):
         listed = data.get("models") if isinstance(data, dict) else None
         if not isinstance(listed, list):
             return None
+        # Both keys hold the same name (Ollama's docs, "List models"); old servers and imitations leave one out.
         named = [{**row, "id": row.get("model") or row.get("name")} for row in listed if isinstance(row, dict)]
         return [row for row in named if isinstance(row["id"], str)]

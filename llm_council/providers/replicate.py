@@ -14,11 +14,18 @@ from llm_council.errors import ApiError, AuthenticationFailed, ProviderError
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers import _replicate as wire
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._http.provider import HttpProvider
-from llm_council.providers._replicate import ModelInputs, PredictionStream
+from llm_council.providers._replicate import PredictionStream, decode_error, decode_response
 from llm_council.providers._replicate.predictions import follow, poll_to_end, prediction_for
+from llm_council.providers._replicate.request import (
+    ModelInputs,
+    encode_request,
+    fit,
+    predictions_path,
+    read_inputs,
+    schema_path,
+)
 from llm_council.transports import HttpReply
 
 __all__ = ["ReplicateProvider"]
@@ -88,14 +95,14 @@ class ReplicateProvider(HttpProvider):
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         fitted, adjustments = await super()._prepared(request)
         fitted, tools = prompted_tools.describe_tools(fitted)
-        fitted, inputs = wire.fit(fitted, await self._inputs_of(fitted.model or ""))
+        fitted, inputs = fit(fitted, await self._inputs_of(fitted.model or ""))
         return fitted, adjustments + tools + inputs
 
     async def _inputs_of(self, model: str) -> ModelInputs:
-        path = wire.schema_path(model)
+        path = schema_path(model)
         if self._inputs is None and model not in self._known and path is not None:
             try:
-                self._known[model] = wire.read_inputs(await self._get(path)) or ModelInputs()
+                self._known[model] = read_inputs(await self._get(path)) or ModelInputs()
             except AuthenticationFailed:
                 raise
             except ApiError:  # creating the prediction fails too, with a better message
@@ -104,13 +111,13 @@ class ReplicateProvider(HttpProvider):
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         inputs = self._inputs or self._known.get(request.model or "") or ModelInputs()
-        return wire.predictions_path(request.model or ""), wire.encode_request(request, inputs, stream=stream)
+        return predictions_path(request.model or ""), encode_request(request, inputs, stream=stream)
 
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
-        return wire.decode_response(data, model=request.model, max_tokens=request.max_tokens)
+        return decode_response(data, model=request.model, max_tokens=request.max_tokens)
 
     def _refusal(self, reply: HttpReply) -> ProviderError:
-        return wire.decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
+        return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
 
     def _reader(self, request: GenerateRequest, head: HttpReply) -> PredictionStream:
         return PredictionStream(self._limits, model=request.model)

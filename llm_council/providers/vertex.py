@@ -214,12 +214,8 @@ class GeminiOnVertex(GeminiProvider):
         return await super()._inspect()
 
     async def _rows(self) -> list[dict[str, Any]] | None:
-        data = await self._get("/publishers/google/models?pageSize=200", missing=(404, 405))
-        listed = data.get("publisherModels") if isinstance(data, dict) else None
-        if not isinstance(listed, list):
-            return None
-        names = [row.get("name") for row in listed if isinstance(row, dict)]
-        return [{"id": name.rpartition("/")[2]} for name in names if isinstance(name, str)]
+        rows = await self._list("/publishers/google/models?pageSize=200", "publisherModels", name="name")
+        return None if rows is None else [{"id": row["id"].rpartition("/")[2]} for row in rows]
 
     def _profile_of(self, model: str | None) -> ModelProfile:
         return super()._profile_of((model or self.default_model or "").rpartition("/")[2])
@@ -255,9 +251,8 @@ class ClaudeOnVertex(AnthropicProvider):
         return path, encode_claude(payload, version=anthropic_version)
 
     def _refusal(self, reply: HttpReply) -> ApiError:
-        return decode_claude_error(
-            reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id
-        )
+        now = time.time()
+        return decode_claude_error(reply.status, reply.headers, reply.body, now=now, request_id=reply.request_id)
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
         """Fetch a token, since Vertex AI does not list Anthropic's models."""

@@ -188,6 +188,26 @@ def _tool_calls(message: Mapping[str, Any], path: str) -> list[ToolCall]:
     return calls
 
 
+def read_call(value: Any, index: int, path: str) -> ToolCall:
+    """Decode a function call of a dialect that has no other kind of call, such as Cohere's and Ollama's.
+
+    Args:
+        value: the call; a missing id becomes ``call_<index>``, missing arguments an empty text.
+        index: the index of the call in the answer.
+        path: where the call is in the reply.
+
+    Raises:
+        MalformedReply: the call has no name.
+    """
+    call = need_object(value, path)
+    function = need_object(call.get("function"), f"{path}.function")
+    name = get_text(function, "name", f"{path}.function")
+    if not name:
+        raise malformed(f"{path}.function.name", "a name", function.get("name"))
+    arguments = arguments_text(function.get("arguments"), f"{path}.function.arguments")
+    return ToolCall(id=call_id(call.get("id"), index), name=name, arguments=arguments)
+
+
 def call_key(call: Mapping[str, Any]) -> str:
     """Return the key of a call's name and arguments: ``function``, or ``custom`` for a free-text tool."""
     return CUSTOM if call.get("type") == CUSTOM or (CUSTOM in call and "function" not in call) else "function"

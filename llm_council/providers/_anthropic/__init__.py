@@ -8,16 +8,7 @@ from __future__ import annotations
 
 from llm_council.providers._anthropic.errors import decode_error
 from llm_council.providers._anthropic.reply import decode_response
-from llm_council.providers._anthropic.request import MessagesOptions, ThinkingStyle, encode_request, thinking_budget
-from llm_council.providers._anthropic.stream import EventDecoder, MessageStream
+from llm_council.providers._anthropic.request import MessagesOptions, encode_request
+from llm_council.providers._anthropic.stream import MessageStream
 
-__all__ = [
-    "EventDecoder",
-    "MessageStream",
-    "MessagesOptions",
-    "ThinkingStyle",
-    "decode_error",
-    "decode_response",
-    "encode_request",
-    "thinking_budget",
-]
+__all__ = ["MessageStream", "MessagesOptions", "decode_error", "decode_response", "encode_request"]

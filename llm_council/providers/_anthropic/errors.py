@@ -106,6 +106,7 @@ def error_inside(
     if value.get("type") != "error" and not value.get("error"):
         return None
     kind, message = _read_error(value)
+    # An event has no status, so its type decides alone, even a broad one such as "invalid_request_error".
     is_known = kind is not None and failures.names_failure(kind, ROWS, broadly=True)
     if not is_known and value.get("error"):  # a gateway's form, whose code may be an HTTP status
         return openai_errors.error_inside(value, request_id=request_id, partial=partial)

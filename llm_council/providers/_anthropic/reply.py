@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
-
-import attrs
 
 from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, text_or_none, tokens
 from llm_council.models.messages import ReasoningPart, ToolCall
@@ -50,61 +49,37 @@ def decode_response(
     error = error_inside(reply, request_id=request_id)
     if error is not None:
         raise error
-    content = _read_content(reply)
+    blocks = _read_blocks(reply)
+    kinds = {path: text_or_none(block.get("type")) for path, block in blocks.items()}
+    texts = {path: block for path, block in blocks.items() if kinds[path] == "text"}
+    thoughts = [block.get("thinking") for path, block in blocks.items() if kinds[path] in THINKING]
+    others = [block for path, block in blocks.items() if kinds[path] not in (*EXPRESSIBLE, *THINKING)]
+    citations = [block["citations"] for block in texts.values() if isinstance(block.get("citations"), list)]
     word = text_or_none(reply.get("stop_reason"))
     usage = reply.get("usage")
     return GenerateResponse(
-        text="".join(content.texts) if content.texts else None,
-        reasoning="".join(content.thoughts) or None,
-        reasoning_parts=parts_to_echo(content.blocks, options.vendor),
+        text="".join(get_text(block, "text", path) or "" for path, block in texts.items()) if texts else None,
+        reasoning="".join(thought for thought in thoughts if isinstance(thought, str)) or None,
+        reasoning_parts=parts_to_echo(blocks.values(), options.vendor),
         refusal=read_refusal(reply.get("stop_details")),
-        tool_calls=tuple(content.calls),
+        tool_calls=[read_call(block, path) for path, block in blocks.items() if kinds[path] == "tool_use"],
         usage=read_usage(usage),
         model=get_text(reply, "model", "$") or None,
         finish_reason=FinishReason.of(word),
         raw_finish_reason=word,
         request_id=request_id,
-        extra={**message_extra(reply, usage), **content_extra(content.others, content.citations)},
+        extra={**message_extra(reply, usage), **content_extra(others, list(chain(*citations)))},
         raw=data,
     )
 
 
-@attrs.define
-class _Content:
-    """The blocks of a message, sorted by type."""
-
-    blocks: list[dict[str, Any]] = attrs.field(factory=list)
-    texts: list[str] = attrs.field(factory=list)
-    thoughts: list[str] = attrs.field(factory=list)
-    calls: list[ToolCall] = attrs.field(factory=list)
-    others: list[Any] = attrs.field(factory=list)
-    citations: list[Any] = attrs.field(factory=list)
-
-
-def _read_content(reply: Mapping[str, Any]) -> _Content:
-    found = _Content()
+def _read_blocks(reply: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the content blocks of a message, by their path in the reply."""
     content = reply.get("content")
     if content is None and reply.get("type") == "message":  # servers write null for a refusal
-        return found
-    for index, item in enumerate(need_list(content, "$.content")):
-        if item is None:
-            continue
-        path = f"$.content[{index}]"
-        block = need_object(item, path)
-        kind = block.get("type")
-        found.blocks.append(block)
-        if kind == "text":
-            found.texts.append(get_text(block, "text", path) or "")
-            citations = block.get("citations")
-            found.citations += citations if isinstance(citations, list) else []
-        elif kind == "tool_use":
-            found.calls.append(read_call(block, path))
-        elif isinstance(kind, str) and kind in THINKING:
-            thinking = block.get("thinking")
-            found.thoughts.append(thinking if isinstance(thinking, str) else "")
-        else:
-            found.others.append(block)
-    return found
+        return {}
+    paths = {f"$.content[{index}]": item for index, item in enumerate(need_list(content, "$.content"))}
+    return {path: need_object(item, path) for path, item in paths.items() if item is not None}
 
 
 def parts_to_echo(blocks: Iterable[Mapping[str, Any]], vendor: str) -> tuple[ReasoningPart, ...]:

@@ -204,7 +204,7 @@ def _encode_system(
             blocks += [block for block in _encode_parts(turn.content, options, mark) if block["type"] == "text"]
     if all(map(_is_plain, blocks)):
         return "\n\n".join(block["text"] for block in blocks) or None
-    return blocks
+    return blocks  # cache marks need blocks
 
 
 def _encode_turns(turns: Iterable[Message], options: MessagesOptions, mark: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -228,16 +228,14 @@ def _encode_turns(turns: Iterable[Message], options: MessagesOptions, mark: Mapp
             merged.append((role, blocks))
     if not merged:
         raise InvalidOption("the request has nothing but instructions and empty turns: it needs a user's turn")
-    return [{"role": role, "content": _shorten(_order(blocks))} for role, blocks in merged]
-
-
-def _order(blocks: list[Block]) -> list[Block]:
-    """Move tool results to the front, where the API requires them (Anthropic's docs, "Handle tool calls")."""
-    return sorted(blocks, key=lambda block: block["type"] != "tool_result")
+    for _, blocks in merged:
+        # Tool results must come first in a message (Anthropic's docs, "Handle tool calls"). The sort is stable.
+        blocks.sort(key=lambda block: block["type"] != "tool_result")
+    return [{"role": role, "content": _shorten(blocks)} for role, blocks in merged]
 
 
 def _shorten(blocks: list[Block]) -> str | list[Block]:
-    """Return a single plain text as a string, the short form of the API."""
+    """Return a single plain text as a string, the short form of the API; other blocks unchanged."""
     return str(blocks[0]["text"]) if len(blocks) == 1 and _is_plain(blocks[0]) else blocks
 
 

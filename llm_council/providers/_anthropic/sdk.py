@@ -37,10 +37,11 @@ from llm_council.transports._pool import ResponseHead, response_head
 from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
 from llm_council.transports._translate import translate
 
-__all__ = ["SdkTransport", "address_of", "is_installed", "lists_models", "versions_in_body"]
+__all__ = ["SdkTransport", "address_of", "is_installed", "versions_in_body"]
 
 _SDK = "anthropic"
 _CREDENTIALS = ("Authorization", "X-Api-Key")
+# Bedrock and Vertex AI take "anthropic_version" as a field of the body (Anthropic's docs, "Claude on Vertex AI").
 _VERSIONED_BODIES = frozenset({"anthropic.AsyncAnthropicBedrock", "anthropic.AsyncAnthropicVertex"})
 _FRAMED_BY_AWS = "application/vnd.amazon.eventstream"
 
@@ -82,11 +83,6 @@ def address_of(client: Any) -> str:
 def versions_in_body(client: Any) -> bool:
     """Return True if a client sends the API version in the body, as its cloud requires, and not in a header."""
     return not _VERSIONED_BODIES.isdisjoint(_kinds(client))
-
-
-def lists_models(client: Any) -> bool:
-    """Return True if a client can list models; most clouds cannot."""
-    return getattr(client, "models", None) is not None
 
 
 def _kinds(client: Any) -> set[str]:

@@ -1,4 +1,4 @@
-"""What Cohere says when it refuses: ``{"id", "message"}``, and a status that says the rest."""
+"""Errors of Cohere's chat dialect: ``{"id", "message"}``, without a code, so the status and the message decide."""
 
 from __future__ import annotations
 
@@ -9,19 +9,12 @@ from typing import Any
 from llm_council._wire import failures
 from llm_council._wire.failures import Rows, TextRow
 from llm_council._wire.openai_chat import errors as openai_errors
-from llm_council._wire.payloads import loads_object
-from llm_council.errors import (
-    ApiError,
-    ContentFiltered,
-    ContextTooLong,
-    ProviderError,
-)
+from llm_council._wire.payloads import loads_object, text_or_none
+from llm_council.errors import ApiError, ContentFiltered, ContextTooLong, ProviderError
 
 __all__ = ["decode_error", "error_inside"]
 
-_BLOCKED = 498  # "Unsafe request": the prompt or the answer was withheld
-_RESET = "x-ratelimit-reset"  # Unix seconds, as the vendor's own client reads it
-_TRACE = "x-debug-trace-id"
+_BLOCKED = 498  # the prompt or the answer was withheld (Cohere's docs, "Errors"; cohere.errors.InvalidTokenError)
 _LONG = re.compile(r"(?i)too many tokens|number of tokens[^\n]{0,80}(?:exceed|too (?:long|large))")
 ROWS = Rows(texts=(*openai_errors.TEXTS, TextRow(ContextTooLong, _LONG)))  # the dialect has no codes
 
@@ -34,23 +27,24 @@ def decode_error(
     now: float | None = None,
     request_id: str | None = None,
 ) -> ProviderError:
-    """Read the reply to a refused request.
+    """Decode the reply to a refused request.
 
     Arguments are those of ``failures.DecodeError``.
 
     Returns:
-        ``ContentFiltered`` for what was withheld; every other refusal is an ``ApiError``.
+        ``ContentFiltered`` for a withheld prompt or answer, else an ``ApiError``.
     """
     headers = failures.lowered(headers)
-    reset = headers.get(_RESET, "")
+    # Unix seconds, as Cohere's own client reads it (cohere.core.http_client).
+    reset = headers.get("x-ratelimit-reset", "")
     text = failures.text_of(body)
-    found = (loads_object(text) or {}).get("id")
+    found = text_or_none((loads_object(text) or {}).get("id"))
     error = openai_errors.decode_error(
         status,
         headers,
         text,
         now=now,
-        request_id=request_id or (found if isinstance(found, str) and found else None) or headers.get(_TRACE),
+        request_id=request_id or found or headers.get("x-debug-trace-id"),
         delay=float(reset[:15]) - now if now is not None and reset.isdecimal() else None,
         rows=ROWS,
     )
@@ -59,18 +53,19 @@ def decode_error(
     return error
 
 
-def error_inside(value: Any, *, request_id: str | None = None, partial: str | None = None) -> ApiError | None:
-    """Return the error that a reply with status 200, or one event of a stream, is; None when it is none.
+def error_inside(
+    value: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
+) -> ApiError | None:
+    """Return the error in a reply with status 200, or in an event of a stream; None if it is not an error.
 
-    The envelope is that of a refusal: a message, and nothing of an answer beside it.
+    An error has a text as ``message``, where a reply has an object, and events have a ``delta``.
     """
-    if not isinstance(value, dict) or "delta" in value or isinstance(value.get("message"), dict):
+    if "delta" in value or isinstance(value.get("message"), dict):
         return None
-    if value.get("error"):  # a gateway's
+    if value.get("error"):  # a gateway's form
         return openai_errors.error_inside(value, request_id=request_id, partial=partial)
     if not isinstance(value.get("message"), str):
         return None
-    found = value.get("id")
+    # The dialect has no such error: codes and statuses here are those of gateways.
     wrapped = {"error": {key: value.get(key) for key in ("message", "code", "status", "status_code")}}
-    known = found if isinstance(found, str) and found else request_id
-    return openai_errors.error_inside(wrapped, request_id=known, partial=partial)
+    return openai_errors.error_inside(wrapped, request_id=text_or_none(value.get("id")) or request_id, partial=partial)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import arguments_text, call_id, picked
-from llm_council._wire.payloads import get_text, malformed, need_list, need_object, text_or_none, tokens
-from llm_council.models.messages import ReasoningPart, ToolCall
+from llm_council._wire.openai_chat.reply import picked, read_call
+from llm_council._wire.payloads import get_object, get_text, need_list, need_object, text_or_none, tokens
+from llm_council.models.messages import ReasoningPart
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._cohere.errors import error_inside
-from llm_council.providers._cohere.request import PLAN, VENDOR, plan_part
+from llm_council.providers._cohere.request import PLAN, VENDOR
 
-__all__ = ["decode_response", "end_facts", "parts_to_echo", "read_call"]
+__all__ = ["decode_response", "end_facts", "parts_to_echo"]
 
-_FAILURE = ("error", "error_type")  # stand beside the finish reason ERROR and say why
+_FAILURE = ("error", "error_type")  # the cause of the finish reason ERROR
 
 
 def decode_response(data: Any, *, request_id: str | None = None, model: str | None = None) -> GenerateResponse:
@@ -38,6 +38,7 @@ def decode_response(data: Any, *, request_id: str | None = None, model: str | No
     if error is not None:
         raise error
     message = need_object(reply.get("message"), "$.message")
+    # The content may be null or missing beside tool calls.
     texts, thoughts = _read_content(message.get("content"))
     plan = get_text(message, PLAN, "$.message") or ""
     calls = message.get("tool_calls")
@@ -77,19 +78,8 @@ def parts_to_echo(thoughts: Iterable[str], plan: str) -> tuple[ReasoningPart, ..
     """Return the thinking and the plan as parts of the assistant's message in a later request."""
     parts = [ReasoningPart(text=text, vendor=VENDOR) for text in thoughts if text]
     if plan:
-        parts.append(plan_part(plan))
+        parts.append(ReasoningPart(vendor=VENDOR, data={PLAN: plan}))
     return tuple(parts)
-
-
-def read_call(value: Any, index: int, path: str) -> ToolCall:
-    """Decode a tool call. For a call without arguments some models leave the text out or write ``null``."""
-    call = need_object(value, path)
-    function = need_object(call.get("function"), f"{path}.function")
-    name = get_text(function, "name", f"{path}.function")
-    if not name:
-        raise malformed(f"{path}.function.name", "a name", function.get("name"))
-    arguments = arguments_text(function.get("arguments"), f"{path}.function.arguments")
-    return ToolCall(id=call_id(call.get("id"), index), name=name, arguments=arguments)
 
 
 def end_facts(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,8 +91,7 @@ def end_facts(source: Mapping[str, Any]) -> dict[str, Any]:
         finish = FinishReason.of(word)
         if finish is not None:
             facts["finish_reason"] = finish
-    found = source.get("usage")
-    usage = found if isinstance(found, dict) else {}
+    usage = get_object(source, "usage")
     counted = read_usage(usage)
     if counted is not None:
         facts["usage"] = counted
@@ -111,9 +100,9 @@ def end_facts(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage | None:
-    """Read the tokens that were used, not the smaller number that is billed; None when the reply has no counts."""
-    found = usage.get("tokens")
-    used = found if isinstance(found, dict) else {}
+    """Return the counts of the tokens that were used, not of those that are billed; None if the reply has none."""
+    # "billed_units" has smaller numbers (cohere.types.UsageBilledUnits).
+    used = get_object(usage, "tokens")
     counted = Usage(
         input_tokens=tokens(used.get("input_tokens")),
         output_tokens=tokens(used.get("output_tokens")),

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import attrs
+
+from llm_council._wire.openai_chat.request import encode_tool
 from llm_council.errors import InvalidOption
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
 
-__all__ = ["PLAN", "VENDOR", "encode_request", "plan_part"]
+__all__ = ["PLAN", "VENDOR", "encode_request"]
 
 VENDOR = "cohere"
 PLAN = "tool_plan"
@@ -42,7 +45,7 @@ def encode_request(request: GenerateRequest, *, model: str | None = None, stream
         "temperature": request.temperature,
         "p": request.top_p,
         "stop_sequences": list(request.stop) or None,
-        "tools": [_encode_tool(tool) for tool in request.tools] or None,
+        "tools": [encode_tool(attrs.evolve(tool, strict=None)) for tool in request.tools] or None,
         "strict_tools": True if request.tools and all(tool.strict for tool in request.tools) else None,
         "tool_choice": _encode_choice(request),
         "response_format": _encode_format(request),
@@ -65,6 +68,7 @@ def _encode_turns(turns: Iterable[Message]) -> list[dict[str, Any]]:
         else:
             messages.append(_encode_turn(turn))
     if instructions:
+        # Elsewhere the API rejects it: "system turn must be the first in the list".
         messages.insert(0, {"role": "system", "content": "\n\n".join(instructions)})
     return messages
 
@@ -119,27 +123,15 @@ def _encode_answer(turn: Message) -> dict[str, Any]:
     return message
 
 
-def plan_part(plan: str) -> ReasoningPart:
-    """Return a plan as a part of an assistant's message, which sends it back to the vendor."""
-    return ReasoningPart(vendor=VENDOR, data={PLAN: plan})
-
-
 def _encode_call(call: ToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments if call.arguments.strip() else "{}"}
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _encode_tool(tool: Tool) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name, "parameters": dict(tool.parameters)}
-    if tool.description is not None:
-        function["description"] = tool.description
-    return {"type": "function", "function": function}
-
-
 def _encode_choice(request: GenerateRequest) -> str | None:
     if not request.tools or request.tool_choice in (None, "auto"):
         return None
-    return "NONE" if request.tool_choice == "none" else "REQUIRED"  # the API cannot force one named tool
+    return "NONE" if request.tool_choice == "none" else "REQUIRED"  # no named tool (cohere.V2ChatRequestToolChoice)
 
 
 def _encode_format(request: GenerateRequest) -> dict[str, Any] | None:
@@ -165,5 +157,5 @@ def _encode_thinking(config: ReasoningConfig | None) -> dict[str, Any] | None:
     if config.effort is Effort.NONE or config.budget_tokens == 0:
         return {"type": "disabled"}
     if config.budget_tokens is None:
-        return {"type": "enabled"}  # the API knows no effort
+        return {"type": "enabled"}  # the API has no levels of effort (cohere.types.Thinking)
     return {"type": "enabled", "token_budget": config.budget_tokens}

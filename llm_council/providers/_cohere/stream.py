@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import arguments_text, picked
+from llm_council._wire.openai_chat.reply import arguments_text, picked, read_call
 from llm_council._wire.payloads import get_text, loads, malformed, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
 from llm_council.providers._cohere.errors import error_inside
-from llm_council.providers._cohere.reply import decode_response, end_facts, parts_to_echo, read_call
+from llm_council.providers._cohere.reply import decode_response, end_facts, parts_to_echo
 from llm_council.providers._cohere.request import PLAN
 
 __all__ = ["ChatStream", "EventDecoder"]
@@ -52,7 +52,8 @@ class EventDecoder(Decoder):
         delta = value.get("delta")
         delta = {} if delta is None else need_object(delta, "$.delta")
         if kind == "message-start":
-            return self._begin(value)
+            self._request_id = self._request_id or text_or_none(value.get("id"))
+            return GenerateChunk(request_id=self._request_id, model=self._model)
         if kind == "message-end":
             self.finished = self.done = True
             return GenerateChunk(**end_facts(delta))
@@ -79,10 +80,6 @@ class EventDecoder(Decoder):
         parts = parts_to_echo(("".join(texts) for texts in self._thoughts.values()), plan)
         extra = picked({PLAN: plan, "citations": self._citations}, (PLAN, "citations"))
         return [GenerateChunk(reasoning_parts=parts, extra=extra)] if parts or extra else []
-
-    def _begin(self, value: dict[str, Any]) -> GenerateChunk:
-        self._request_id = self._request_id or text_or_none(value.get("id"))
-        return GenerateChunk(request_id=self._request_id, model=self._model)
 
     def _content(self, index: Any, message: dict[str, Any]) -> GenerateChunk | None:
         found = message.get("content")

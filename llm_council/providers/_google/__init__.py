@@ -7,17 +7,8 @@ Specification: https://ai.google.dev/api/generate-content. The server's half, wh
 from __future__ import annotations
 
 from llm_council.providers._google.errors import decode_error
-from llm_council.providers._google.reply import FrameDecoder, decode_response
-from llm_council.providers._google.request import GeminiOptions, ThinkingStyle, encode_request
-from llm_council.providers._google.stream import ArraySplitter, GeminiStream
+from llm_council.providers._google.reply import decode_response
+from llm_council.providers._google.request import GeminiOptions, encode_request
+from llm_council.providers._google.stream import GeminiStream
 
-__all__ = [
-    "ArraySplitter",
-    "FrameDecoder",
-    "GeminiOptions",
-    "GeminiStream",
-    "ThinkingStyle",
-    "decode_error",
-    "decode_response",
-    "encode_request",
-]
+__all__ = ["GeminiOptions", "GeminiStream", "decode_error", "decode_response", "encode_request"]

@@ -11,7 +11,7 @@ import attrs
 
 from llm_council._wire import failures
 from llm_council._wire.failures import Rows, TextRow, code_rows
-from llm_council._wire.payloads import loads
+from llm_council._wire.payloads import loads, text_or_none
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
@@ -70,19 +70,18 @@ class _Refusal:
     """The fields of an error.
 
     Attributes:
-        delay: the seconds to wait before a retry, as digits.
+        message: the vendor's message.
+        number: the HTTP status that the body repeats.
+        codes: the machine codes, the most specific first.
+        code: the code that the message shows.
+        delay: the seconds to wait before a retry.
     """
 
-    message: str = ""
+    message: str
     number: int | None = None
-    status: str | None = None
-    reasons: tuple[str, ...] = ()
-    quotas: tuple[str, ...] = ()
-    delay: str | None = None
-
-    @property
-    def code(self) -> str | None:
-        return self.reasons[0] if self.reasons else self.status
+    codes: tuple[str, ...] = ()
+    code: str | None = None
+    delay: float | None = None
 
 
 def decode_error(
@@ -128,15 +127,14 @@ def _failure(
     now: float | None = None,
     **facts: Any,
 ) -> ApiError:
-    daily = any("perday" in quota.lower() for quota in refusal.quotas)
     return failures.failure(
         refusal.message,
         status=status,
         code=refusal.code,
-        codes=[*([_DAILY] if daily else []), *refusal.reasons, *([refusal.status] if refusal.status else [])],
+        codes=refusal.codes,
         headers=headers,
         rows=ROWS,
-        delay=None if refusal.delay is None else float(refusal.delay),
+        delay=refusal.delay,
         now=now,
         body=body,
         **facts,
@@ -151,17 +149,17 @@ def _read(value: Any, text: str) -> _Refusal:
         return _Refusal(message=error)
     if not isinstance(error, dict):
         return _Refusal(message="" if failures.looks_like_html(text) else text[:_MAX_MESSAGE])
-    message, number, status = error.get("message"), error.get("code"), error.get("status")
-    listed = error.get("details")
+    number, listed = error.get("code"), error.get("details")
     details = [detail for detail in listed if isinstance(detail, dict)] if isinstance(listed, list) else []
-    delays = _texts(detail.get("retryDelay") for detail in details)
+    delays = map(_DELAY.fullmatch, _texts(detail.get("retryDelay") for detail in details))
+    codes = [*_texts(detail.get("reason") for detail in details), *_texts([error.get("status")])]
+    is_daily = any("perday" in quota.lower() for quota in _quotas(details))
     return _Refusal(
-        message=message if isinstance(message, str) else "",
+        message=text_or_none(error.get("message")) or "",
         number=number if isinstance(number, int) and not isinstance(number, bool) else None,
-        status=status if isinstance(status, str) and status else None,
-        reasons=tuple(_texts(detail.get("reason") for detail in details)),
-        quotas=tuple(_quotas(details)),
-        delay=next((found[1] for word in delays if (found := _DELAY.fullmatch(word))), None),
+        codes=(_DAILY, *codes) if is_daily else tuple(codes),
+        code=codes[0] if codes else None,
+        delay=next((float(found[1]) for found in delays if found is not None), None),
     )
 
 

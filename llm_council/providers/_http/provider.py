@@ -280,11 +280,22 @@ class HttpProvider(ProviderAdapter):
 
     async def _rows(self) -> list[dict[str, Any]] | None:
         """Return the models that the server lists, each with an ``id``; None if it has no such list."""
-        data = await self._get("/models", missing=(404, 405))
-        listed = data.get("data") if isinstance(data, dict) else data
+        return await self._list("/models")
+
+    async def _list(self, path: str, key: str = "data", *, name: str = "id") -> list[dict[str, Any]] | None:
+        """Return the objects of a list, each with its name as ``id``; None if the server has no such list.
+
+        Args:
+            path: the path of the list.
+            key: the key of the list in the reply; some servers send the bare list.
+            name: the key of an object's name.
+        """
+        data = await self._get(path, missing=(404, 405))
+        listed = data.get(key) if isinstance(data, dict) else data
         if not isinstance(listed, list):
             return None
-        return [row for row in listed if isinstance(row, dict) and isinstance(row.get("id"), str)]
+        rows = [{**row, "id": row.get(name)} for row in listed if isinstance(row, dict)]
+        return [row for row in rows if isinstance(row["id"], str)]
 
     async def _get(self, path: str, *, missing: tuple[int, ...] = ()) -> Any:
         """Return the JSON of a small GET; None for a status in ``missing``."""

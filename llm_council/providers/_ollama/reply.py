@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import arguments_text, call_id, picked
-from llm_council._wire.payloads import get_text, malformed, need_list, need_object, text_or_none, tokens
+from llm_council._wire.openai_chat.reply import picked, read_call
+from llm_council._wire.payloads import get_text, need_list, need_object, text_or_none, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
@@ -15,15 +15,9 @@ from llm_council.providers._ollama.request import DEFAULT, VENDOR, ChatOptions
 
 __all__ = ["EXTRA", "decode_response", "read_calls", "read_finish", "read_usage", "thoughts_to_echo"]
 
-EXTRA = (
-    "total_duration",  # nanoseconds, like the others
-    "load_duration",
-    "prompt_eval_duration",
-    "eval_duration",
-    "remote_model",
-    "remote_host",
-    "logprobs",
-)
+_DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")  # nanoseconds
+# "remote_model" and "remote_host" are the upstream model and server of a cloud model (api.ChatResponse in its source).
+EXTRA = (*_DURATIONS, "remote_model", "remote_host", "logprobs")
 
 
 def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: str | None = None) -> GenerateResponse:
@@ -80,21 +74,12 @@ def read_calls(value: Any, first: int = 0) -> tuple[ToolCall, ...]:
     """Decode tool calls, which always arrive whole. A missing id becomes ``call_N``, counted from ``first``."""
     path = "$.message.tool_calls"
     listed = [] if value is None else need_list(value, path)
-    return tuple(_decode_call(call, first + index, f"{path}[{index}]") for index, call in enumerate(listed))
-
-
-def _decode_call(value: Any, index: int, path: str) -> ToolCall:
-    call = need_object(value, path)
-    function = need_object(call.get("function"), f"{path}.function")
-    name = get_text(function, "name", f"{path}.function")
-    if not name:
-        raise malformed(f"{path}.function.name", "a name", function.get("name"))
-    arguments = arguments_text(function.get("arguments"), f"{path}.function.arguments")
-    return ToolCall(id=call_id(call.get("id"), index), name=name, arguments=arguments)
+    return tuple(read_call(call, first + index, f"{path}[{index}]") for index, call in enumerate(listed))
 
 
 def read_finish(word: str | None, *, has_calls: bool) -> FinishReason | None:
     """Return the finish reason; None for ``load`` and ``unload``, which are about the server and not the answer."""
+    # The server writes "stop" after tool calls too.
     found = FinishReason.of(word)
     return FinishReason.TOOL_CALLS if has_calls and found in (None, FinishReason.STOP) else found
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.openai_chat.request import encode_tool
 from llm_council._wire.payloads import loads_object
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, ToolCall
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
 
 __all__ = ["DEFAULT", "VENDOR", "ChatOptions", "encode_request"]
 
@@ -80,7 +81,7 @@ def encode_request(
     # The server's default is true (Ollama's docs, "Generate a chat completion").
     payload["stream"] = request.stream if stream is None else stream
     optional = {
-        "tools": [_encode_tool(tool) for tool in request.tools] or None,
+        "tools": [encode_tool(attrs.evolve(tool, strict=None)) for tool in request.tools] or None,
         "format": _encode_format(request),
         "think": _encode_think(request.reasoning, options),
     }
@@ -98,6 +99,7 @@ def _encode_options(request: GenerateRequest, options: ChatOptions) -> dict[str,
     common, own = options.body.get("options"), request.extra.get("options")
     if isinstance(common, Mapping):
         merged.update(common)
+    # Limits and sampling are read inside "options" only; at the top they are ignored.
     fields = {
         "num_predict": request.max_tokens,
         "temperature": request.temperature,
@@ -112,9 +114,10 @@ def _encode_options(request: GenerateRequest, options: ChatOptions) -> dict[str,
 
 def _encode_turn(turn: Message, tool_names: Mapping[str, str]) -> dict[str, Any]:
     role = str(Role.SYSTEM if turn.role == Role.DEVELOPER else turn.role)
+    # "content" is required even where it is empty, as beside tool calls.
     message: dict[str, Any] = {"role": role, "content": turn.text}
     if not isinstance(turn.content, str):
-        images = []
+        images = []  # base64 without "data:"; the API takes no URLs
         for part in turn.content:
             if isinstance(part, ImagePart):
                 if part.data is None:
@@ -143,13 +146,6 @@ def _encode_call(call: ToolCall) -> dict[str, Any]:
             f"the arguments of tool call {call.name!r:.80} are not a JSON object, which Ollama requires"
         )
     return {"function": {"name": call.name, "arguments": arguments}}
-
-
-def _encode_tool(tool: Tool) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name, "parameters": dict(tool.parameters)}
-    if tool.description is not None:
-        function["description"] = tool.description
-    return {"type": "function", "function": function}
 
 
 def _encode_format(request: GenerateRequest) -> dict[str, Any] | str | None:

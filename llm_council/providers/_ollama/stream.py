@@ -41,15 +41,22 @@ class LineDecoder(Decoder):
 
     def _read(self, event: SseEvent) -> GenerateChunk | None:
         value = need_object(loads(event.data, self._limits), "$")
+        # A server that fails midway writes {"error": ...} on a line of its own (Ollama's docs, "Errors").
         error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
         if error is not None:
             raise error
         found = value.get("message")
         message = {} if found is None else need_object(found, "$.message")
         facts: dict[str, Any] = {}
-        self._begin(value, facts)
+        if not self._began and self._request_id is not None:
+            facts["request_id"] = self._request_id
+        self._began = True
+        model = get_text(value, "model", "$")
+        if model and model != self._model:  # every line repeats it
+            self._model = facts["model"] = model
         self._add_thoughts(get_text(message, "thinking", "$.message") or "", facts)
         self._add_text(get_text(message, "content", "$.message") or "", facts)
+        # A call arrives whole, usually on a line before the last one.
         calls = read_calls(message.get("tool_calls"), self._calls)
         if calls:
             facts["tool_calls"] = tuple(
@@ -60,14 +67,6 @@ class LineDecoder(Decoder):
         if value.get("done") is True:
             self._end(value, facts)
         return GenerateChunk(**facts) if facts else None
-
-    def _begin(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
-        if not self._began and self._request_id is not None:
-            facts["request_id"] = self._request_id
-        self._began = True
-        model = get_text(value, "model", "$")
-        if model and model != self._model:
-            self._model = facts["model"] = model
 
     def _add_text(self, content: str, facts: dict[str, Any]) -> None:
         if content and self._splitter is not None:

@@ -7,27 +7,8 @@ Specification: https://replicate.com/docs/reference/http. The server's half, whi
 from __future__ import annotations
 
 from llm_council.providers._replicate.errors import decode_error
-from llm_council.providers._replicate.reply import Prediction, decode_response, read_prediction
-from llm_council.providers._replicate.request import (
-    ModelInputs,
-    encode_request,
-    fit,
-    predictions_path,
-    read_inputs,
-    schema_path,
-)
+from llm_council.providers._replicate.reply import decode_response
+from llm_council.providers._replicate.request import ModelInputs, encode_request
 from llm_council.providers._replicate.stream import PredictionStream
 
-__all__ = [
-    "ModelInputs",
-    "Prediction",
-    "PredictionStream",
-    "decode_error",
-    "decode_response",
-    "encode_request",
-    "fit",
-    "predictions_path",
-    "read_inputs",
-    "read_prediction",
-    "schema_path",
-]
+__all__ = ["ModelInputs", "PredictionStream", "decode_error", "decode_response", "encode_request"]

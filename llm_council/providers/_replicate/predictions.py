@@ -83,6 +83,7 @@ async def prediction_for(provider: HttpProvider, request: GenerateRequest, *, st
 
 
 async def _create(provider: HttpProvider, request: GenerateRequest, *, stream: bool) -> Prediction:
+    # Creating is not idempotent: Replicate's own client never retries a POST.
     left = time_left(request, provider._timeouts.total)
     post = provider._post(request, stream=stream)
     headers = {**post.headers, "Accept": "application/json"}
@@ -130,6 +131,7 @@ async def poll_to_end(
         poll: seconds until the first poll; the interval grows from poll to poll.
     """
     failures = 0
+    # No header "Prefer: wait": a reply to it may still be "processing", so polling is needed anyway.
     while not running.ended:
         await anyio.sleep(poll)
         poll = min(poll * _POLL_GROWTH, max(poll, _MAX_POLL))

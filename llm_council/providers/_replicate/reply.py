@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from llm_council._wire.openai_chat.reply import picked
-from llm_council._wire.payloads import get_text, malformed, need_object, tokens
+from llm_council._wire.payloads import get_object, get_text, malformed, need_object, text_or_none, tokens
 from llm_council.errors import TruncatedReply
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._replicate.errors import prediction_error
@@ -50,8 +50,7 @@ class Prediction:
     @property
     def usage(self) -> Usage | None:
         """Return the token counts; None if the model reports none."""
-        metrics = self.raw.get("metrics")
-        counts = metrics if isinstance(metrics, dict) else {}
+        counts = get_object(self.raw, "metrics")  # those of language models; others report times only
         usage = Usage(
             input_tokens=tokens(counts.get("input_token_count")),
             output_tokens=tokens(counts.get("output_token_count")),
@@ -81,21 +80,18 @@ def read_prediction(data: Any) -> Prediction:
         MalformedReply: the JSON is not a prediction.
     """
     found = need_object(data, "$")
-    names = {key: get_text(found, key, "$") for key in ("id", "status")}
-    for key, name in names.items():
-        if not name:
+    for key in ("id", "status"):
+        if not get_text(found, key, "$"):
             raise malformed(f"$.{key}", "a text", found.get(key))
-    urls = found.get("urls")
-    stream_url = urls.get("stream") if isinstance(urls, dict) else None
     error = found.get("error")
     if error is not None and not isinstance(error, str):
         error = json.dumps(error, ensure_ascii=False)
     return Prediction(
-        id=str(names["id"]),
-        status=str(names["status"]),
+        id=found["id"],
+        status=found["status"],
         text=_read_output(found.get("output")),
         error=error,
-        stream_url=stream_url if isinstance(stream_url, str) and stream_url else None,
+        stream_url=text_or_none(get_object(found, "urls").get("stream")),
         raw=found,
     )
 

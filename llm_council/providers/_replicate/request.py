@@ -17,7 +17,7 @@ from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_tuple, strict_init
 from llm_council.models.messages import ImagePart, Message, Role
 from llm_council.models.reply import Adjustment
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
+from llm_council.models.request import Effort, GenerateRequest
 
 __all__ = [
     "DEFAULT",
@@ -30,9 +30,10 @@ __all__ = [
 ]
 
 _INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
-_TOP_LEVEL = ("webhook", "webhook_events_filter")  # keys of ``extra`` that go beside the inputs
+# Fields of a prediction, and not inputs of its model (Replicate's HTTP API, "Create a prediction").
+_TOP_LEVEL = ("webhook", "webhook_events_filter")
 _SCALARS = ("max_tokens", "temperature", "top_p")
-_VERSION = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"[0-9a-f]{64}")  # the id of a version is a SHA-256 hash
 
 # The names that published models use for the same input, the most common first.
 _NAMES = {
@@ -156,7 +157,7 @@ def predictions_path(model: str) -> str:
         InvalidOption: the name has another form.
     """
     if _version_of(model) is not None:
-        return "/v1/predictions"
+        return "/v1/predictions"  # the version is a field of the payload
     kind, parts = "models", model.split("/")
     if len(parts) == 3 and parts[0] == "deployments":
         kind, parts = "deployments", parts[1:]
@@ -250,11 +251,16 @@ def encode_request(
     else:
         encoded[inputs.prompt] = _prompt(turns, instructions)
     optional: dict[str | None, Any] = {getattr(inputs, field): getattr(request, field) for field in _SCALARS}
-    optional[inputs.stop] = _encode_stop(request.stop, inputs)
+    if request.stop:
+        optional[inputs.stop] = list(request.stop) if inputs.takes_list(inputs.stop) else ",".join(request.stop)
     images = _images(turns)
     if images:
         optional[inputs.images] = images if inputs.takes_list(inputs.images) else images[-1]
-    optional.update(_encode_thinking(request.reasoning, inputs))
+    config = request.reasoning
+    if config is not None and inputs.effort is not None and config.effort is not None:
+        optional[inputs.effort] = str(config.effort)
+    elif config is not None:
+        optional[inputs.budget] = 0 if config.effort is Effort.NONE else config.budget_tokens
     encoded.update((name, value) for name, value in optional.items() if name is not None and value is not None)
     extra = dict(request.extra)
     top_level = {key: extra.pop(key) for key in _TOP_LEVEL if key in extra}
@@ -277,21 +283,7 @@ def _prompt(turns: list[Message], instructions: str) -> str:
     return "\n\n".join(texts)
 
 
-def _encode_stop(words: tuple[str, ...], inputs: ModelInputs) -> list[str] | str | None:
-    if not words:
-        return None
-    return list(words) if inputs.takes_list(inputs.stop) else ",".join(words)
-
-
 def _images(turns: Iterable[Message]) -> list[str]:
     parts = [part for turn in turns if not isinstance(turn.content, str) for part in turn.content]
     images = [part for part in parts if isinstance(part, ImagePart)]
     return [image.url or f"data:{image.media_type};base64,{image.data}" for image in images]
-
-
-def _encode_thinking(config: ReasoningConfig | None, inputs: ModelInputs) -> dict[str | None, Any]:
-    if config is None:
-        return {}
-    if inputs.effort is not None and config.effort is not None:
-        return {inputs.effort: str(config.effort)}
-    return {inputs.budget: 0 if config.effort is Effort.NONE else config.budget_tokens}

@@ -47,6 +47,7 @@ class EventDecoder(Decoder):
 
     def _read(self, event: SseEvent) -> GenerateChunk | None:
         if event.event == "output":
+            # The data is text and not JSON, so its leading spaces count.
             self._texts.append(event.data)
             return GenerateChunk(text=event.data, **self._names()) if event.data or not self._begun else None
         if event.event == "error":

@@ -24,8 +24,8 @@ from llm_council.providers._anthropic import (
     decode_error,
     decode_response,
     encode_request,
-    thinking_budget,
 )
+from llm_council.providers._anthropic.request import thinking_budget
 from llm_council.testing._mirrors.anthropic import decode_request, encode_error, frame
 
 ADAPTIVE = MessagesOptions()

@@ -31,7 +31,8 @@ from llm_council.models import (
     join,
 )
 from llm_council.providers import _anthropic
-from llm_council.providers._anthropic import EventDecoder, MessagesOptions, MessageStream, encode_request
+from llm_council.providers._anthropic import MessagesOptions, MessageStream, encode_request
+from llm_council.providers._anthropic.stream import EventDecoder
 from llm_council.testing._mirrors import anthropic
 from llm_council.testing._mirrors.anthropic import decode_request, encode_events, frame
 

@@ -25,11 +25,11 @@ from llm_council.models.messages import TextPart
 from llm_council.providers._anthropic import (
     MessagesOptions,
     MessageStream,
-    ThinkingStyle,
     decode_error,
     decode_response,
     encode_request,
 )
+from llm_council.providers._anthropic.request import ThinkingStyle
 from llm_council.testing._mirrors.anthropic import decode_request
 
 ROWS = [row for row in INDEX if row["api"] in ("anthropic", "anthropic_count", "vertex_claude")]

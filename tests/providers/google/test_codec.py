@@ -36,14 +36,8 @@ from llm_council.models import (
     ToolCall,
     join,
 )
-from llm_council.providers._google import (
-    ArraySplitter,
-    GeminiOptions,
-    GeminiStream,
-    decode_error,
-    decode_response,
-    encode_request,
-)
+from llm_council.providers._google import GeminiOptions, GeminiStream, decode_error, decode_response, encode_request
+from llm_council.providers._google.stream import ArraySplitter
 from llm_council.testing._mirrors.gemini import decode_request, encode_array, encode_error, frame
 
 # What is sent

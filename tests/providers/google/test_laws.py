@@ -18,14 +18,9 @@ from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import InvalidOption
 from llm_council.providers import _google
-from llm_council.providers._google import (
-    ArraySplitter,
-    FrameDecoder,
-    GeminiOptions,
-    GeminiStream,
-    decode_response,
-    encode_request,
-)
+from llm_council.providers._google import GeminiOptions, GeminiStream, decode_response, encode_request
+from llm_council.providers._google.reply import FrameDecoder
+from llm_council.providers._google.stream import ArraySplitter
 from llm_council.testing._mirrors import gemini
 from llm_council.testing._mirrors.gemini import decode_request, encode_array, encode_chunks, encode_response, frame
 

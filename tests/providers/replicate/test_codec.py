@@ -37,11 +37,9 @@ from llm_council.providers._replicate import (
     decode_error,
     decode_response,
     encode_request,
-    predictions_path,
-    read_inputs,
-    read_prediction,
-    schema_path,
 )
+from llm_council.providers._replicate.reply import read_prediction
+from llm_council.providers._replicate.request import predictions_path, read_inputs, schema_path
 from llm_council.testing._mirrors.replicate import decode_request, encode_events, encode_response, frame
 
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")

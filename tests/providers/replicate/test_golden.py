@@ -27,11 +27,9 @@ from llm_council.providers._replicate import (
     decode_error,
     decode_response,
     encode_request,
-    predictions_path,
-    read_inputs,
-    read_prediction,
-    schema_path,
 )
+from llm_council.providers._replicate.reply import read_prediction
+from llm_council.providers._replicate.request import predictions_path, read_inputs, schema_path
 
 VERSION = "5c7d5dc6dd8bf75c1acaa8565735e7986bc5b66206b55cca93cb72c9bf15ccaa"
 PNG = "data:image/png;base64,iVBORw0KGgo="
