@@ -141,7 +141,7 @@ class AnthropicProvider(HttpProvider):
             action="projected",
             asked=wanted.name,
             sent=wanted.name,
-            reason="; ".join(left_out) or "it takes closed objects",
+            reason="; ".join(left_out) or "the API takes closed objects",
         )
         return attrs.evolve(request, structured_output=attrs.evolve(wanted, json_schema=schema)), (adjustment,)
 

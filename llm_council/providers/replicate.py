@@ -99,7 +99,7 @@ class ReplicateProvider(HttpProvider):
         return fitted, adjustments + tools + inputs
 
     async def _inputs_of(self, model: str) -> ModelInputs:
-        path = schema_path(model)
+        path = schema_path(model)  # read once per model, since it changes only with a new version
         if self._inputs is None and model not in self._known and path is not None:
             try:
                 self._known[model] = read_inputs(await self._get(path)) or ModelInputs()

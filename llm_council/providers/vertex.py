@@ -259,7 +259,7 @@ class ClaudeOnVertex(AnthropicProvider):
         await self._place.find()
         if not self._place.is_signed:
             await self._place.sign_in.headers()
-        return f"signed in to project {self._place.project}; whether Claude answers there, a deep check tells", {}
+        return f"signed in to project {self._place.project}; a deep check tells whether Claude answers there", {}
 
 
 def host(location: str) -> str:

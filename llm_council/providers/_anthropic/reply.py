@@ -49,7 +49,7 @@ def decode_response(
     error = error_inside(reply, request_id=request_id)
     if error is not None:
         raise error
-    blocks = _read_blocks(reply)
+    blocks = _read_blocks(reply)  # by path, which errors name
     kinds = {path: text_or_none(block.get("type")) for path, block in blocks.items()}
     texts = {path: block for path, block in blocks.items() if kinds[path] == "text"}
     thoughts = [block.get("thinking") for path, block in blocks.items() if kinds[path] in THINKING]

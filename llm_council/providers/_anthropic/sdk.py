@@ -71,12 +71,12 @@ def address_of(client: Any) -> str:
         raise InvalidOption("client: an anthropic.Anthropic blocks; pass an anthropic.AsyncAnthropic")
     if "anthropic.AsyncAPIClient" not in kinds:
         raise InvalidOption(
-            "client: an anthropic.AsyncAnthropic, or one of its Bedrock, Vertex and Foundry kin, "
+            "client: expected an anthropic.AsyncAnthropic, or one of the clients for Bedrock, Vertex and Foundry, "
             f"got {type(client).__name__}"
         )
     release = str(import_module(_SDK).__version__)
     if not _is_supported(release):
-        raise InvalidOption(f"client: of anthropic {release}; 1.0 or later is needed, whose redirects can be refused")
+        raise InvalidOption(f"client: anthropic {release} cannot refuse redirects: install 1.0 or later")
     return str(client.base_url)
 
 

@@ -110,8 +110,9 @@ class EventDecoder(Decoder):
 
     def _start(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         message = need_object(value.get("message"), "$.message")
-        first, self._started = not self._started, True
-        if first:
+        is_first = not self._started
+        self._started = True
+        if is_first:
             self._request_id = self._request_id or text_or_none(message.get("id"))
             if self._request_id is not None:
                 facts["request_id"] = self._request_id
@@ -119,7 +120,7 @@ class EventDecoder(Decoder):
         if model:
             facts["model"] = model
         self._count(message, facts)
-        if first and message.get("content"):
+        if is_first and message.get("content"):
             self._add_content(message, facts)
 
     def _add_content(self, message: dict[str, Any], facts: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ _FINISHES = {
 # One step of a JSONPath: .name, [0], ['name'] or ["name"].
 _STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,9})\]|\['([^']*)'\]|\["([^"]*)"\]""")
 _MAX_STEPS = 100  # no tool's schema is nested deeper
-_VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
+_VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")  # the fields of google.genai.types.PartialArg
 
 _LIMITS = Limits()
 
@@ -189,7 +189,7 @@ def _parse_json_path(text: str, path: str) -> list[str | int]:
         steps.append(int(index) if index is not None else next(key for key in (name, *quoted) if key is not None))
         position = match.end()
     if not steps or position < len(text):
-        raise MalformedReply(f"{path}: {text!r:.80} is no place in arguments", path=path)
+        raise MalformedReply(f"{path}: {text!r:.80} is not a path in arguments", path=path)
     return steps
 
 

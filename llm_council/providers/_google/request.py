@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 VENDOR = "gemini"
-MODEL = "model"
+MODEL = "model"  # the role of an assistant's turn
 SIGNATURE = "thoughtSignature"
 
 SCALARS = {"max_tokens": "maxOutputTokens", "temperature": "temperature", "top_p": "topP"}
@@ -116,7 +116,7 @@ def encode_request(request: GenerateRequest, options: GeminiOptions = DEFAULT) -
         payload["generationConfig"] = config
     extra = dict(request.extra)
     if isinstance(extra.get("tools"), list) and "tools" in payload:
-        payload["tools"] += extra.pop("tools")
+        payload["tools"] += extra.pop("tools")  # Google's own tools, such as googleSearch, beside functions
     return _merge(payload, extra)
 
 

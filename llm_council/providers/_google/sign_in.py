@@ -189,7 +189,7 @@ class SignedTransport:
         self._sign_in = sign_in
 
     @property
-    def _moves(self) -> Transport:
+    def _transport(self) -> Transport:
         if self._inner is None:
             self._inner = transports.HttpxTransport()
         return self._inner
@@ -204,11 +204,11 @@ class SignedTransport:
     ) -> HttpReply:
         """Send a request and return the whole reply; see ``Transport.send``."""
         signed = await self._signed(request)
-        reply = await self._moves.send(signed, limits=limits, timeouts=timeouts, deadline=deadline)
+        reply = await self._transport.send(signed, limits=limits, timeouts=timeouts, deadline=deadline)
         again = await self._with_new_token(signed, reply.status)
         if again is None:
             return reply
-        return await self._moves.send(again, limits=limits, timeouts=timeouts, deadline=deadline)
+        return await self._transport.send(again, limits=limits, timeouts=timeouts, deadline=deadline)
 
     @asynccontextmanager
     async def stream(
@@ -221,12 +221,12 @@ class SignedTransport:
     ) -> AsyncIterator[ReplyStream]:
         """Send a request and yield the reply once its head has arrived; see ``Transport.stream``."""
         signed = await self._signed(request)
-        async with self._moves.stream(signed, limits=limits, timeouts=timeouts, deadline=deadline) as reply:
+        async with self._transport.stream(signed, limits=limits, timeouts=timeouts, deadline=deadline) as reply:
             again = await self._with_new_token(signed, reply.status)
             if again is None:
                 yield reply
                 return
-        async with self._moves.stream(again, limits=limits, timeouts=timeouts, deadline=deadline) as reply:
+        async with self._transport.stream(again, limits=limits, timeouts=timeouts, deadline=deadline) as reply:
             yield reply
 
     async def aclose(self) -> None:

@@ -171,6 +171,7 @@ async def follow(
     """
     text = ""
     follower = _follower(provider, running.prediction)
+    # Polling completes the answer where an error does not say how the prediction ended.
     try:
         if follower is not None:
             chunks: Any = follower.stream(request)

@@ -145,5 +145,5 @@ def decode_response(
 
 def cancelled_error(status: str, *, request_id: str | None, partial: str | None) -> TruncatedReply:
     """Return the error for a prediction that was cancelled by someone else, or reached its deadline."""
-    message = f"the prediction was {status}: by somebody else, or by the end of its time"
+    message = f"the prediction was {status} by another client, or at its deadline"
     return TruncatedReply(message, request_id=request_id, partial=partial, retryable=False)

@@ -198,6 +198,7 @@ def fit(request: GenerateRequest, inputs: ModelInputs) -> tuple[GenerateRequest,
         changes[field] = empty
         adjustments.append(Adjustment(field=field, action="dropped", asked=getattr(request, field), reason=reason))
 
+    # Replicate ignores inputs that a model does not know, so a field without an input must be reported here.
     for field in _SCALARS:
         if getattr(request, field) is not None and getattr(inputs, field) is None:
             drop(field, "the model has no input for it")
@@ -207,7 +208,7 @@ def fit(request: GenerateRequest, inputs: ModelInputs) -> tuple[GenerateRequest,
         drop("stop", "the model takes stop texts between commas, and one of these holds a comma", empty=())
     images = len(_images(request.messages))
     if images and inputs.images is None:
-        raise CapabilityMissing("the model has no input for images; nothing was asked", capability="multimodal")
+        raise CapabilityMissing("the model has no input for images; the request was not sent", capability="multimodal")
     if images > 1 and not inputs.takes_list(inputs.images):
         reason = "it takes one image"
         adjustments.append(Adjustment(field="messages", action="lowered", asked=images, sent=1, reason=reason))

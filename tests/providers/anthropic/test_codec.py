@@ -1,4 +1,4 @@
-"""Anthropic's dialect by example: what is sent for what is asked, and what is made of odd replies."""
+"""Anthropic's dialect by example: payloads for requests, and responses for unusual replies."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def sent(*turns, options=ADAPTIVE, **facts):
     return encode_request(GenerateRequest(messages=turns, **facts), options)
 
 
-def test_instructions_go_to_the_top_wherever_they_stand():
+def test_instructions_of_all_turns_are_joined_into_the_system_field():
     payload = sent(Message("system", "a"), Message("user", "u"), Message("developer", "b"), Message("user", "v"))
     assert payload["system"] == "a\n\nb"
     assert payload["messages"] == [{"role": "user", "content": [text("u"), text("v")]}]
@@ -46,7 +46,7 @@ def text(words, **more):
     return {"type": "text", "text": words, **more}
 
 
-def test_a_marked_prefix_keeps_its_blocks():
+def test_instructions_with_a_cache_mark_are_sent_as_blocks():
     turns = Message("system", [TextPart(text="long", cache=True), "short"]), Message("user", "u")
     mark = {"type": "ephemeral"}
     assert sent(*turns)["system"] == [text("long", cache_control=mark), text("short")]
@@ -57,7 +57,7 @@ def test_a_marked_prefix_keeps_its_blocks():
     assert (bare["system"], "cache_control" in bare) == ("longshort", False)
 
 
-def test_results_of_tools_come_first_in_one_message_of_the_user():
+def test_tool_results_and_user_turns_are_merged_with_the_results_first():
     calls = [ToolCall(id="a", name="f", arguments='{"x": 1}'), ToolCall(id="functions.g:1", name="g")]
     image = ImagePart(data="aGk=", media_type="image/png")
     payload = sent(
@@ -92,27 +92,27 @@ def test_results_of_tools_come_first_in_one_message_of_the_user():
     ]
 
 
-def test_what_cannot_be_sent_is_said_before_it_is_sent():
+def test_requests_that_the_api_would_reject_raise_invalid_option():
     with pytest.raises(InvalidOption, match="tool_call_id"):
         sent(Message("tool", "1"))
     with pytest.raises(InvalidOption, match="needs a user's turn"):
         sent(Message("system", "s"), Message("user", ""))
 
 
-def test_empty_text_is_left_out_and_broken_arguments_are_kept():
+def test_empty_texts_are_dropped_and_invalid_arguments_are_wrapped_in_an_object():
     call = ToolCall(id="", name="f", arguments='{"x": ')
     payload = sent(Message("user", "u"), Message("assistant", ""), Message("assistant", "", tool_calls=[call]))
     broken = {"type": "tool_use", "id": "call", "name": "f", "input": {"invalid_json": '{"x": '}}
     assert payload["messages"] == [{"role": "user", "content": "u"}, {"role": "assistant", "content": [broken]}]
 
 
-def test_images_by_address():
+def test_an_image_url_is_sent_as_a_url_source():
     payload = sent(Message("user", [ImagePart(url="https://x.example/a.png", detail="low")]))
     source = {"type": "url", "url": "https://x.example/a.png"}
     assert payload["messages"][0]["content"] == [{"type": "image", "source": source}]
 
 
-def test_signed_thinking_goes_back_as_it_came_and_nothing_else_does():
+def test_only_signed_thinking_of_this_vendor_is_sent_back():
     data = {"type": "thinking", "thinking": "hm", "signature": "s", "novel": 1}
     hidden = {"type": "redacted_thinking", "data": "x"}
     parts = [
@@ -130,7 +130,7 @@ def test_signed_thinking_goes_back_as_it_came_and_nothing_else_does():
 
 
 def turns_of(*blocks):
-    """What goes back of an answer of these blocks, whole and streamed."""
+    """Yield the content that is sent back after an answer of these blocks, whole and streamed."""
     answer = {"type": "message", "model": "m", "content": list(blocks), "stop_reason": "pause_turn"}
     events = [{"type": "message_start", "message": {"type": "message", "model": "m", "content": []}}]
     for index, block in enumerate(blocks):
@@ -172,7 +172,7 @@ CITED = {"type": "text", "text": "as it says", "citations": [{"cited_text": "x"}
         [SEARCH, FOUND],
     ],
 )
-def test_a_turn_goes_back_in_the_order_that_it_came(blocks):
+def test_blocks_of_an_answer_are_sent_back_in_their_order(blocks):
     for content in turns_of(*blocks):
         assert content == blocks
         payload = sent(
@@ -199,7 +199,7 @@ def test_a_turn_goes_back_in_the_order_that_it_came(blocks):
         ({}, BUDGET, None, None),
     ],
 )
-def test_how_a_model_is_told_to_think(asked, options, thinking, effort):
+def test_reasoning_becomes_the_thinking_and_effort_fields(asked, options, thinking, effort):
     payload = sent(Message("user", "u"), reasoning=ReasoningConfig(**asked), options=options)
     assert payload.get("thinking") == thinking
     assert payload.get("output_config", {}).get("effort") == effort
@@ -216,7 +216,7 @@ def test_how_a_model_is_told_to_think(asked, options, thinking, effort):
         ({"budget_tokens": 70_000}, None, 32_000),
     ],
 )
-def test_a_budget_leaves_room_for_the_answer(asked, max_tokens, budget):
+def test_a_thinking_budget_is_smaller_than_max_tokens(asked, max_tokens, budget):
     request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(**asked), max_tokens=max_tokens)
     options = MessagesOptions(thinking="budget", max_output=64_000)
     assert thinking_budget(request, options) == budget
@@ -225,28 +225,28 @@ def test_a_budget_leaves_room_for_the_answer(asked, max_tokens, budget):
     assert payload["max_tokens"] == (max_tokens or 48_000)
 
 
-def test_the_dialect_needs_a_number_of_tokens():
+def test_max_tokens_is_always_sent():
     ask = Message("user", "u")
     assert sent(ask)["max_tokens"] == 16_000
     assert sent(ask, options=MessagesOptions(max_tokens=9_000, max_output=4096))["max_tokens"] == 4096
     assert sent(ask, max_tokens=5)["max_tokens"] == 5
 
 
-def test_what_is_extra_joins_what_is_asked():
+def test_extra_is_merged_into_the_output_config_and_the_payload():
     extra = {"output_config": {"task_budget": {"type": "tokens", "total": 9}}, "top_k": 3}
     payload = sent(Message("user", "u"), reasoning=ReasoningConfig(effort="low"), extra=extra)
     assert payload["output_config"] == {"effort": "low", "task_budget": {"type": "tokens", "total": 9}}
     assert payload["top_k"] == 3
 
 
-def test_a_choice_needs_tools():
+def test_a_tool_choice_is_sent_only_with_tools():
     ask = Message("user", "u")
     assert "tool_choice" not in sent(ask, tool_choice="required")
     assert sent(ask, tools=[Tool(name="f", parameters={})], tool_choice="required")["tool_choice"] == {"type": "any"}
     assert sent(ask, tools=[Tool(name="f", parameters={})])["tools"][0]["input_schema"] == {"type": "object"}
 
 
-def test_the_chat_apis_own_mapping_of_a_schema_is_understood():
+def test_a_response_format_in_openais_form_becomes_an_output_format():
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
     payload = sent(Message("user", "u"), response_format=wanted)
     assert payload["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
@@ -275,7 +275,7 @@ def test_the_chat_apis_own_mapping_of_a_schema_is_understood():
         (529, "overloaded_error", "busy", ServerFailed, True),
     ],
 )
-def test_a_refusal_is_the_same_by_status_and_inside_a_stream(status, kind, message, cls, retryable):
+def test_an_error_has_the_same_class_in_a_reply_and_in_a_stream(status, kind, message, cls, retryable):
     body = encode_error(message, kind=kind, request_id="req_1")
     error = decode_error(status, {"Retry-After": "7"}, dumps(body))
     assert (type(error), error.status, error.code, error.retryable) == (cls, status, kind, retryable)
@@ -288,13 +288,13 @@ def test_a_refusal_is_the_same_by_status_and_inside_a_stream(status, kind, messa
         decode_response(body)
 
 
-def test_the_vendors_own_wish_about_another_try_wins():
+def test_the_header_x_should_retry_decides_whether_an_error_is_retryable():
     body = dumps(encode_error("x", kind="rate_limit_error"))
     assert not decode_error(429, {"x-should-retry": "false"}, body).retryable
     assert decode_error(400, {"x-should-retry": "true"}, dumps(encode_error("x", kind="novel"))).retryable
 
 
-def test_the_vendors_type_says_more_than_a_status_that_something_on_the_way_changed():
+def test_the_error_type_wins_over_a_status_that_a_gateway_changed():
     for kind, cls in (
         ("rate_limit_error", RateLimited),
         ("overloaded_error", ServerFailed),
@@ -303,7 +303,7 @@ def test_the_vendors_type_says_more_than_a_status_that_something_on_the_way_chan
         assert type(decode_error(400, {}, dumps(encode_error("x", kind=kind)))) is cls
 
 
-# The platforms that serve Claude refuse in shapes of their own.
+# Amazon Bedrock and Vertex AI, which serve Claude, have error forms of their own.
 
 AWS_REFUSALS = [
     (400, "ValidationException", "The provided model identifier is invalid.", ModelNotFound),
@@ -333,7 +333,7 @@ AWS_REFUSALS = [
 
 @pytest.mark.parametrize(("status", "code", "message", "error"), AWS_REFUSALS)
 @pytest.mark.parametrize("in_header", [True, False])
-def test_amazons_refusals(status, code, message, error, in_header):
+def test_errors_of_bedrock_are_classified_by_name(status, code, message, error, in_header):
     body = {"message": message} if in_header else {"__type": f"com.amazon.coral#{code}", "Message": message}
     headers = {"X-Amzn-ErrorType": f"{code}:http://internal.amazon.com/"} if in_header else {}
     found = decode_error(status, {**headers, "x-amzn-requestid": "req-7"}, dumps(body))
@@ -351,14 +351,14 @@ GOOGLE_REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "code", "detail", "error", "delay"), GOOGLE_REFUSALS)
-def test_googles_refusals(status, code, detail, error, delay):
+def test_errors_of_vertex_are_classified_by_googles_codes(status, code, detail, error, delay):
     inner = {"code": status, "message": "Publisher Model `x` was not found.", "status": code, "details": [detail]}
     found = decode_error(status, {}, dumps({"error": inner}))
     assert (type(found), found.code, found.retry_after) == (error, code, delay)
 
 
 @pytest.mark.parametrize("body", [b"<html>busy</html>", b"", b'{"error": "busy"}', b'{"message": "busy"}', b'{"error"'])
-def test_a_proxys_words_are_read_by_their_status(body):
+def test_an_error_body_in_another_form_is_classified_by_its_status(body):
     error = decode_error(503, {"request-id": "r"}, body)
     assert (type(error), error.retryable, error.request_id) == (ServerFailed, True, "r")
 
@@ -381,7 +381,7 @@ def read(body):
     return join([*chunks, *stream.finish()])
 
 
-def test_blocks_by_index_and_blocks_without_an_end():
+def test_deltas_are_matched_to_blocks_by_index_even_if_a_block_is_never_closed():
     response = read(
         events(
             START,
@@ -407,19 +407,19 @@ def test_blocks_by_index_and_blocks_without_an_end():
     assert (response.request_id, response.model) == ("m", "c")
 
 
-def test_a_whole_reply_to_a_streaming_request():
+def test_a_whole_reply_to_a_streaming_request_is_decoded():
     reply = {"id": "m", "model": "c", "content": [text("42")], "stop_reason": "end_turn"}
     assert read(dumps(reply)).text == "42"
     with pytest.raises(MalformedReply, match="not JSON"):
         read(b"<html>")
 
 
-def test_a_finish_without_the_last_event_is_enough():
+def test_a_stream_with_a_stop_reason_and_no_message_stop_is_complete():
     block = {"type": "content_block_start", "index": 0, "content_block": text("42")}
     assert read(events(START, block, STOP)).text == "42"
 
 
-def test_the_vendors_own_keys_of_a_call_come_along_and_its_caller_goes_back():
+def test_unknown_fields_of_a_call_are_in_extra_and_its_caller_is_sent_back():
     caller = {"type": "code_execution_20250825", "tool_id": "srvtoolu_1"}
     block = {"type": "tool_use", "id": "a", "name": "f", "input": {}, "caller": caller, "toolset_name": None}
     response = decode_response({"model": "c", "content": [block], "stop_reason": "tool_use"})
@@ -430,7 +430,7 @@ def test_the_vendors_own_keys_of_a_call_come_along_and_its_caller_goes_back():
     assert read(events(START, start, STOP, END)).tool_calls == response.tool_calls
 
 
-def test_a_refusal_says_why():
+def test_stop_details_give_the_explanation_of_a_refusal():
     details = {"type": "refusal", "category": "cyber", "explanation": "not this"}
     reply = {"model": "c", "content": [], "stop_reason": "refusal", "stop_details": details}
     delta = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}

@@ -214,7 +214,7 @@ def test_every_tool_choice(choice: str, written: Any) -> None:
         ),
     ],
 )
-def test_every_way_to_ask_for_thinking(facts: Any, options: Any, written: Any) -> None:
+def test_every_form_of_the_thinking_field(facts: Any, options: Any, written: Any) -> None:
     request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(**facts))
     payload = encode_request(request, MessagesOptions(**options))
     assert (payload["thinking"], payload.get("output_config")) == written
@@ -226,7 +226,7 @@ def test_a_budget_is_added_to_the_tokens_of_the_answer() -> None:
     assert encode_request(request, MessagesOptions(max_tokens=500, max_output=3200))["max_tokens"] == 3200
 
 
-def test_cache_marks_stand_at_the_marked_parts_and_at_the_request() -> None:
+def test_cache_marks_are_sent_at_marked_parts_and_at_the_request() -> None:
     marked = [TextPart(text="long", cache=True), TextPart(text="short")]
     request = GenerateRequest(messages=[Message("system", marked), Message("user", marked)], prompt_cache=True)
     blocks = [{"type": "text", "text": "long", "cache_control": MINUTES}, {"type": "text", "text": "short"}]
@@ -238,7 +238,7 @@ def test_cache_marks_stand_at_the_marked_parts_and_at_the_request() -> None:
     }
 
 
-def test_marked_texts_are_joined_where_the_server_takes_no_marks() -> None:
+def test_marked_texts_are_joined_if_cache_control_is_off() -> None:
     marked = [TextPart(text="long", cache=True), TextPart(text="short")]
     request = GenerateRequest(messages=[Message("system", marked), Message("user", marked)])
     assert encode_request(request, MessagesOptions(max_tokens=9, cache_control=False)) == {
@@ -283,7 +283,7 @@ def test_tool_results_come_first_in_a_message() -> None:
     ]
 
 
-def test_the_schema_of_a_tool_is_of_an_object() -> None:
+def test_the_schema_of_a_tool_gets_the_type_object() -> None:
     tool = Tool(name="weather", parameters={"properties": {"city": {"type": "string"}}})
     payload = encode_request(GenerateRequest(prompt="x", tools=[tool]))
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -364,7 +364,7 @@ def test_a_whole_reply() -> None:
     )
 
 
-def test_what_stands_before_a_server_tool_is_echoed() -> None:
+def test_blocks_before_a_server_tool_are_echoed() -> None:
     text = {"type": "text", "text": "Let me look.", "citations": None}
     empty = {"type": "text", "text": ""}
     after = {"type": "text", "text": "Rain."}
@@ -396,7 +396,7 @@ def test_every_stop_reason(word: str, finish: FinishReason | None) -> None:
     assert (streamed.finish_reason, streamed.raw_finish_reason) == (finish, word)
 
 
-def test_a_refusal_says_why() -> None:
+def test_the_explanation_of_a_refusal_is_read() -> None:
     details = {"type": "refusal", "category": "cyber", "explanation": "No."}
     reply = decode_response({**REPLY, "content": [], "stop_reason": "refusal", "stop_details": details})
     assert (reply.refusal, reply.text, reply.extra["stop_details"]) == ("No.", None, details)
@@ -510,7 +510,7 @@ def test_a_stream_whose_first_event_holds_content() -> None:
     assert (answer.reasoning, answer.raw_finish_reason) == ("Look it up. Twice.", "tool_use")
 
 
-def test_blocks_that_start_with_words_and_citations() -> None:
+def test_text_and_citations_at_the_start_of_a_block_are_read() -> None:
     first = {"type": "text", "text": "Ra", "citations": [CITED]}
     cited = {"type": "citations_delta", "citation": {**CITED, "cited_text": "in"}}
     events = [
@@ -533,7 +533,7 @@ def test_blocks_that_start_with_words_and_citations() -> None:
     ]
 
 
-def test_a_block_is_closed_by_its_event_or_by_the_next_one_at_its_place() -> None:
+def test_a_block_is_closed_by_its_event_or_by_the_next_block_with_its_index() -> None:
     start, *_, stop = block(1, THOUGHT)
     stream = MessageStream()
     assert stream.feed(body(START, start))[-1].reasoning == "Look it up."

@@ -1,4 +1,4 @@
-"""The five laws of Anthropic's dialect, stated over everything that hypothesis can think of."""
+"""The five laws of Anthropic's dialect, for generated requests and answers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_any_request_meets_the_vendors_schema() -> None:
 
 
 def expected_reasoning(request: GenerateRequest) -> ReasoningConfig | None:
-    """Return what a model with adaptive thinking can be asked for."""
+    """Return the reasoning settings that a model with adaptive thinking takes."""
     config = request.reasoning
     if config is None or config.effort == "none":
         return config and ReasoningConfig(effort="none")
@@ -130,7 +130,7 @@ def body_of(response: GenerateResponse, size: int) -> bytes:
 
 
 @given(strategies.replies("anthropic"), st.integers(0, 10**6))
-def test_a_stream_that_is_cut_off_is_never_taken_for_an_answer(response: GenerateResponse, cut: int) -> None:
+def test_a_stream_that_is_cut_off_is_never_a_complete_answer(response: GenerateResponse, cut: int) -> None:
     body = body_of(response, 4)
     end = body.index(b"event: message_delta")
     with pytest.raises((TruncatedReply, MalformedReply)):
@@ -173,7 +173,7 @@ def wrapped(value: Any) -> list[Any]:
 
 
 @given(lookalikes, st.sampled_from(STARTS), st.sampled_from(DELTAS))
-def test_junk_events_are_read_or_refused_and_nothing_else(value: Any, start: str, delta: str) -> None:
+def test_any_json_in_events_is_decoded_or_raises_a_provider_error(value: Any, start: str, delta: str) -> None:
     key = {"text_delta": "text", "input_json_delta": "partial_json", "citations_delta": "citation"}.get(
         delta, delta[:-6]
     )

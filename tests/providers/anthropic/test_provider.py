@@ -1,4 +1,4 @@
-"""Anthropic: headers, addresses, what Claude's families take, schemas, thinking there and back, streams, its doctor."""
+"""The Anthropic provider over a real socket: headers, fitting by model family, schemas, thinking, streams, doctor."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def at(vendor, monkeypatch):
     return lambda **options: AnthropicProvider(**{"base_url": vendor.url, **options})
 
 
-def test_where_and_what_it_is_by_default(monkeypatch):
+def test_default_address_model_and_missing_key(monkeypatch):
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.delenv("ANTHROPIC_BASE_URL", raising=False)
     provider = get_provider("anthropic")
@@ -97,7 +97,7 @@ def test_where_and_what_it_is_by_default(monkeypatch):
         AnthropicProvider(version="")
 
 
-async def test_the_key_and_the_version_are_headers_of_the_vendors(at, vendor, ask):
+async def test_key_and_version_are_sent_in_anthropics_headers(at, vendor, ask):
     async with at() as provider:
         await call(provider, ask)
     assert vendor.seen[-1].path == "/v1/messages"
@@ -111,7 +111,7 @@ async def test_the_key_and_the_version_are_headers_of_the_vendors(at, vendor, as
     }
 
 
-async def test_both_can_be_said_otherwise(at, vendor, ask):
+async def test_key_header_version_and_betas_can_be_set(at, vendor, ask):
     async with at(key_header="authorization", version="2026-10-21", betas=["a-1", "b-2"]) as provider:
         await call(provider, ask)
     sent = vendor.headers
@@ -126,13 +126,13 @@ async def test_both_can_be_said_otherwise(at, vendor, ask):
 
 
 @pytest.mark.parametrize("suffix", ["", "/v1", "/v1/"])
-async def test_the_address_with_and_without_its_version(at, vendor, ask, suffix):
+async def test_a_base_url_may_end_in_v1(at, vendor, ask, suffix):
     async with at(base_url=vendor.url.removesuffix("/v1") + suffix) as provider:
         assert (await call(provider, ask)).text == "42"
 
 
 @pytest.mark.parametrize("transport", [None, RequestsTransport])
-async def test_whole_and_in_pieces_by_either_library(at, ask, transport):
+async def test_answer_and_stream_are_equal_with_both_http_libraries(at, ask, transport):
     async with at(transport=transport() if transport else None) as provider:
         whole = await call(provider, ask)
         pieces = join([piece async for piece in stream(provider, ask)])
@@ -141,7 +141,7 @@ async def test_whole_and_in_pieces_by_either_library(at, ask, transport):
             assert getattr(response, field) == getattr(ANSWER, field), field
 
 
-async def test_thinking_goes_back_as_it_was_signed(at, vendor, ask):
+async def test_signed_thinking_is_sent_back_unchanged(at, vendor, ask):
     async with at() as provider:
         first = await call(provider, ask)
         turns = [Message("user", "x"), first.to_message(), Message("user", "sure?")]
@@ -180,7 +180,7 @@ async def test_thinking_goes_back_as_it_was_signed(at, vendor, ask):
         ("claude-3-haiku-20240307", {"reasoning": {"effort": "low"}}, {"max_tokens": 4096}, {"reasoning"}),
     ],
 )
-async def test_knobs_by_family(at, vendor, model, asked, sent, changed):
+async def test_fields_are_fitted_to_the_model_family(at, vendor, model, asked, sent, changed):
     if "reasoning" in asked:
         asked = {**asked, "reasoning": ReasoningConfig(**asked["reasoning"])}
     async with at() as provider:
@@ -206,7 +206,7 @@ async def test_knobs_by_family(at, vendor, model, asked, sent, changed):
         ("claude-fable-5-2", "required", None),
     ],
 )
-async def test_a_forced_tool(at, vendor, model, choice, sent):
+async def test_a_forced_tool_choice_is_sent_only_to_models_that_take_it(at, vendor, model, choice, sent):
     called = GenerateResponse(tool_calls=[ToolCall(id="a", name="f")], finish_reason="tool_use", model=model)
     vendor.script = lambda exchange: messages(exchange, called)
     request = GenerateRequest(
@@ -228,7 +228,7 @@ def bounded(**more):
     return {"type": "object", "properties": {"n": number, "s": {"type": "string"}, **more}, "required": ["n"]}
 
 
-async def test_a_schema_loses_what_the_vendor_refuses_and_says_so(at, vendor):
+async def test_a_schema_is_projected_and_reported_as_an_adjustment(at, vendor):
     several = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 3}
     named = {"type": "object", "properties": {"minimum": {"type": "number"}}, "required": ["minimum"]}
     shape = StructuredOutput(json_schema=bounded(several=several, named=named))
@@ -251,7 +251,7 @@ async def test_a_schema_loses_what_the_vendor_refuses_and_says_so(at, vendor):
         ("claude-opus-4-1", bounded()),
     ],
 )
-async def test_a_schema_that_cannot_be_enforced_stands_in_the_prompt(at, vendor, model, schema):
+async def test_a_schema_that_cannot_be_enforced_is_put_into_the_prompt(at, vendor, model, schema):
     request = GenerateRequest(model=model, prompt="x", structured_output=StructuredOutput(json_schema=schema))
     async with at() as provider:
         response = await call(provider, request)
@@ -261,7 +261,7 @@ async def test_a_schema_that_cannot_be_enforced_stands_in_the_prompt(at, vendor,
     assert "emulated" in [change.action for change in response.adjustments]
 
 
-def test_what_the_schemas_of_our_own_roles_become():
+def test_schemas_of_the_built_in_roles_are_enforceable():
     roles = [load(info.name, mode=mode) for info in names() for mode in info.modes or (None,)]
     schemas = [role.schema for role in roles if role.schema]
     assert schemas
@@ -271,7 +271,7 @@ def test_what_the_schemas_of_our_own_roles_become():
 
 @pytest.mark.skipif(not SCHEMA.is_file(), reason=f"no request schema at {SCHEMA}: set LLM_COUNCIL_SHARED")
 @pytest.mark.parametrize("model", [None, "claude-opus-4-6", "claude-haiku-4-5", "claude-3-5-haiku-latest"])
-async def test_payloads_are_what_the_vendor_specifies(at, vendor, model):
+async def test_payloads_match_the_vendors_schema(at, vendor, model):
     schema = jsonschema_rs.validator_for(json.loads(SCHEMA.read_text()))
     request = GenerateRequest(
         model=model, messages=[Message("system", "s"), Message("user", "u")], max_tokens=50_000, temperature=1.7,
@@ -287,7 +287,7 @@ async def test_payloads_are_what_the_vendor_specifies(at, vendor, model):
     assert [error.message for error in schema.iter_errors(vendor.body)] == []
 
 
-async def test_refusals_are_typed(at, vendor, ask):
+async def test_refused_requests_raise_the_class_of_their_error(at, vendor, ask):
     rows = [
         (429, "rate_limit_error", "slow down", RateLimited, 12.0),
         (400, "invalid_request_error", "Your credit balance is too low to access the API.", OutOfCredit, 12.0),
@@ -310,7 +310,7 @@ async def _drained(pieces):
         pass
 
 
-async def test_an_error_and_an_end_in_the_middle_of_a_stream(at, vendor, ask):
+async def test_a_failed_or_cut_stream_raises_with_the_partial_text(at, vendor, ask):
     events = [frame(event) for event in encode_events(ANSWER)]
     begun = events[: next(index for index, event in enumerate(events) if b"message_delta" in event)]
     fault = frame(encode_error("Overloaded", kind="overloaded_error"))
@@ -332,7 +332,7 @@ async def test_an_error_and_an_end_in_the_middle_of_a_stream(at, vendor, ask):
             assert (caught.value.partial, caught.value.retryable) == ("42", True)
 
 
-async def test_a_refusal_and_an_answer_of_thoughts_alone_are_no_answers(at, vendor, ask):
+async def test_a_refusal_or_thinking_without_text_raises(at, vendor, ask):
     refused = GenerateResponse(refusal="not this", raw_finish_reason="refusal", model="c", request_id="req_1")
     pensive = attrs.evolve(ANSWER, text=None, content=None, raw_finish_reason="max_tokens", finish_reason="length")
     async with at() as provider:
@@ -343,7 +343,7 @@ async def test_a_refusal_and_an_answer_of_thoughts_alone_are_no_answers(at, vend
                     await ways(provider, ask)
 
 
-async def test_its_doctor(at, vendor):
+async def test_doctor_lists_models_and_reports_a_wrong_key(at, vendor):
     async with at() as provider:
         result = await examine(provider)
         assert (result.ok, result.details["models"]) == (True, ["claude-sonnet-5-5"])
@@ -358,11 +358,11 @@ async def test_its_doctor(at, vendor):
         assert (await examine(provider)).ok
 
 
-# What moves the bytes
+# Transports
 
 
 @pytest.mark.parametrize("release", [None, "0.125.0", "unknown"])
-async def test_without_the_vendors_client_or_with_an_old_one_plain_http_does(at, vendor, ask, monkeypatch, release):
+async def test_plain_http_is_used_without_a_supported_release_of_the_sdk(at, vendor, ask, monkeypatch, release):
     def version(name):
         if release is None:
             raise PackageNotFoundError(name)
@@ -375,7 +375,7 @@ async def test_without_the_vendors_client_or_with_an_old_one_plain_http_does(at,
     assert (vendor.headers["x-api-key"], vendor.headers["user-agent"]) == (KEY, "llm-council")
 
 
-async def test_a_vendors_client_that_cannot_be_imported_names_the_extra(at, ask, monkeypatch):
+async def test_an_sdk_that_cannot_be_imported_raises_with_the_name_of_the_extra(at, ask, monkeypatch):
     monkeypatch.setattr(sdk, "version", lambda name: "2.12.0")
     monkeypatch.delitem(sys.modules, "anthropic", raising=False)
 
@@ -389,6 +389,6 @@ async def test_a_vendors_client_that_cannot_be_imported_names_the_extra(at, ask,
 
 
 @pytest.mark.parametrize("client", [object(), httpx.AsyncClient, "sdk"])
-def test_a_client_must_be_the_vendors(client):
+def test_a_client_must_be_an_asynchronous_client_of_anthropic(client):
     with pytest.raises(InvalidOption, match="client: an anthropic"):
         AnthropicProvider(client=client)

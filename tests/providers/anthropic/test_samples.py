@@ -1,4 +1,4 @@
-"""Anthropic's recorded replies and its client's captured requests, against what that client makes of them."""
+"""Recorded replies of Anthropic and requests of its client, compared with that client's own reading and writing."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> 
 
 
 @named([row for row in READ if not row["body_file"]])
-def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
+def test_a_whole_reply_is_decoded_as_by_the_official_client(row: dict[str, Any]) -> None:
     body = reply(row)["body"]
     response = decode_response(loads(dumps(body)))
     assert_as_expected(response, EXPECTED[row["file"]])
@@ -80,7 +80,7 @@ def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]
 
 
 def as_said(content: Any) -> list[Any]:
-    """What a message's content says, however its texts are cut into blocks, without what is nothing."""
+    """Return a message's content with neighbouring texts joined, and without empty values."""
     found: list[Any] = []
     for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
         if block["type"] != "text":
@@ -97,7 +97,7 @@ def read(pieces: list[bytes]) -> GenerateResponse:
 
 
 @named([row for row in READ if row["body_file"]])
-def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
+def test_a_stream_is_decoded_as_by_the_official_client(row: dict[str, Any]) -> None:
     body = body_of(row)
     response = read([body])
     assert_as_expected(response, EXPECTED[row["file"]])
@@ -107,7 +107,7 @@ def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> 
 
 
 @named([row for row in READ if row["body_file"]][:4])
-def test_a_stream_that_ends_too_early_is_never_an_answer(row: dict[str, Any]) -> None:
+def test_a_stream_that_ends_too_early_is_truncated(row: dict[str, Any]) -> None:
     body = body_of(row)
     end = body.index(b"event: message_delta")
     for cut in (0, end // 3, end // 2, end):
@@ -123,7 +123,7 @@ def test_a_stream_that_ends_too_early_is_never_an_answer(row: dict[str, Any]) ->
         ("d-stream_error-overloaded-mid", "Hel", "req_011Ce3HwQb6vtbs9LQVmh4oe"),
     ],
 )
-def test_an_error_in_a_stream_is_that_of_its_own_type(name: str, partial: str | None, request_id: str | None) -> None:
+def test_an_error_in_a_stream_has_the_class_of_its_type(name: str, partial: str | None, request_id: str | None) -> None:
     body = (SAMPLES / "anthropic" / f"{name}.sse").read_bytes()
     for cut in range(len(body)):
         with pytest.raises(ServerFailed) as caught:
@@ -145,7 +145,7 @@ ERRORS: dict[str, tuple[type[ApiError], int, bool, float | None]] = {
 
 
 @named([row for row in ROWS if row["status"] != 200])
-def test_a_refusal_has_the_right_class_flag_and_delay(row: dict[str, Any]) -> None:
+def test_a_recorded_error_has_its_class_retryable_flag_and_delay(row: dict[str, Any]) -> None:
     response = reply(row)
     error = decode_error(response["status"], response["headers"], dumps(response["body"]))
     if row["file"] in ERRORS:
@@ -156,7 +156,7 @@ def test_a_refusal_has_the_right_class_flag_and_delay(row: dict[str, Any]) -> No
     assert error.request_id == response["body"].get("request_id")
 
 
-# What we send.
+# Requests
 
 
 @cache
@@ -205,7 +205,7 @@ CAPTURED: dict[str, GenerateRequest] = {
 
 
 @pytest.mark.parametrize("name", CAPTURED)
-def test_a_request_says_what_the_official_client_says(name: str) -> None:
+def test_a_request_equals_that_of_the_official_client(name: str) -> None:
     captured = wire_samples.captured("anthropic", name)
     thinking = ThinkingStyle.BUDGET if name == "thinking_enabled" else ThinkingStyle.ADAPTIVE
     sent = encode_request(CAPTURED[name], MessagesOptions(thinking=thinking))
@@ -219,14 +219,14 @@ FOREIGN = ("container_upload", "server_tool_use", "tool_reference", "tool_additi
 
 
 def recorded(row: dict[str, Any]) -> dict[str, Any] | None:
-    """What an application really sent, where it holds nothing of the vendor's own tools."""
+    """Return the recorded requests that use none of the vendor's own tools."""
     body = envelope(row).get("request", {}).get("body")
     return None if body is None or any(f'"{word}"' in json.dumps(body["messages"]) for word in FOREIGN) else body
 
 
 @named([row for row in ROWS if row["api"] == "anthropic" and recorded(row)])
-def test_a_recorded_request_is_read_and_written_again(row: dict[str, Any]) -> None:
-    """Nothing that applications say is lost on the way through our nouns."""
+def test_a_recorded_request_survives_decoding_and_encoding(row: dict[str, Any]) -> None:
+    """A request of an application survives decoding and encoding."""
     body = recorded(row)
     assert body is not None
     body.pop("stream", None)
@@ -234,7 +234,7 @@ def test_a_recorded_request_is_read_and_written_again(row: dict[str, Any]) -> No
 
 
 def written(body: dict[str, Any]) -> dict[str, Any]:
-    """Spell text alone in one way: a string, or one block."""
+    """Write a single text in one way, where the API takes a string or one block."""
     plain = dict(body)
     if isinstance(plain.get("system"), str):
         plain["system"] = [{"type": "text", "text": plain["system"]}]

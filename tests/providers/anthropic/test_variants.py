@@ -330,12 +330,12 @@ ANTHROPIC_REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "kind", "words", "error"), ANTHROPIC_REFUSALS)
-def test_refusals(status, kind, words, error):
+def test_errors_are_classified_by_type_and_message(status, kind, words, error):
     body = {"type": "error", "error": {"type": kind, "message": words, "details": None}, "request_id": "req_1"}
     found = _anthropic.decode_error(status, {"request-id": "req_1", "retry-after": "2"}, dumps(body))
     assert (type(found), found.code, found.request_id, words in found.message) == (error, kind, "req_1", True)
     assert found.retryable is issubclass(error, (ServerFailed, RateLimited))
 
 
-def test_a_refusal_with_a_body_of_no_dialect_is_classified_by_its_status():
+def test_an_error_body_in_another_form_is_classified_by_its_status():
     assert_class_of_odd_bodies(_anthropic.decode_error)

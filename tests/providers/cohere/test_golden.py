@@ -401,7 +401,7 @@ def test_a_stream_that_ends_without_its_last_event_is_truncated() -> None:
     assert caught.value.partial == "Hel"
 
 
-def test_an_error_beside_an_answer_is_no_refusal() -> None:
+def test_a_reply_with_an_error_field_and_an_answer_is_an_answer() -> None:
     """With the finish reason ERROR, ``error`` says why the model stopped; the answer so far still counts."""
     message = {"role": "assistant", "content": [{"type": "text", "text": "Hel"}]}
     response = decode_response({"id": "x", "message": message, "finish_reason": "ERROR", "error": "no reply"})

@@ -64,7 +64,7 @@ def wrapped(value: Any) -> list[Any]:
 
 
 def bodies(response: m.GenerateResponse, size: int) -> list[bytes]:
-    """With and without the mark of the end, and whole, as a server answers that does not stream."""
+    """Return the stream with and without ``[DONE]``, and the whole reply of a server that does not stream."""
     events = b"".join(frame(event) for event in encode_events(response, size=size))
     return [events, events + DONE, dumps(encode_response(response))]
 

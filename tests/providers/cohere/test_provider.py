@@ -1,4 +1,4 @@
-"""Cohere over a real socket: what goes out, what becomes of the answer, and what its doctor asks."""
+"""The Cohere provider over a real socket: payloads, answers, errors, doctor."""
 
 import pytest
 
@@ -71,7 +71,7 @@ def cohere(vendor, monkeypatch):
     return lambda **options: get_provider("cohere", **{"base_url": root, "api_key": KEY, **options})
 
 
-def test_where_it_is_and_whose_key_it_takes(cohere, monkeypatch):
+def test_default_address_model_and_the_two_key_variables(cohere, monkeypatch):
     with pytest.raises(MissingCredentials, match="COHERE_API_KEY"):
         cohere(api_key=None).check()
     monkeypatch.setenv("CO_API_KEY", "the-vendors-own-0123456789")
@@ -83,7 +83,7 @@ def test_where_it_is_and_whose_key_it_takes(cohere, monkeypatch):
     assert provider.headers()["Authorization"] == f"Bearer {KEY}"
 
 
-async def test_an_answer_and_its_stream_are_the_same(cohere, vendor, ask):
+async def test_a_stream_equals_the_whole_answer(cohere, vendor, ask):
     async with cohere() as provider:
         whole = await call(provider, ask)
         chunks = [chunk async for chunk in stream(provider, ask)]
@@ -104,7 +104,7 @@ async def test_an_answer_and_its_stream_are_the_same(cohere, vendor, ask):
     assert vendor.headers["Authorization"] == f"Bearer {KEY}"
 
 
-async def test_knobs_go_as_the_api_calls_them_and_within_its_bounds(cohere, vendor):
+async def test_fields_are_renamed_and_limited_to_the_apis_ranges(cohere, vendor):
     request = GenerateRequest(
         messages=[Message("user", "x"), Message("developer", "Be terse."), Message("system", "In French.")],
         max_tokens=7,
@@ -136,14 +136,14 @@ async def test_knobs_go_as_the_api_calls_them_and_within_its_bounds(cohere, vend
         ("command-a-03-2025", {"effort": "high"}, None, True),
     ],
 )
-async def test_thinking(cohere, vendor, model, asked, sent, adjusted):
+async def test_reasoning_is_fitted_to_the_model_family(cohere, vendor, model, asked, sent, adjusted):
     async with cohere(default_model=model) as provider:
         response = await call(provider, GenerateRequest(prompt="x", reasoning=ReasoningConfig(**asked)))
     assert vendor.body.get("thinking") == sent
     assert {one.field for one in response.adjustments} == ({"reasoning"} if adjusted else set())
 
 
-async def test_a_schema_is_held_to_and_beside_tools_asked_for_in_words(cohere, vendor):
+async def test_a_schema_is_sent_as_response_format_and_beside_tools_in_words(cohere, vendor):
     async with cohere() as provider:
         response = await call(provider, GenerateRequest(prompt="x", structured_output=SCHEMA))
         assert vendor.body["response_format"] == {"type": "json_object", "json_schema": SCHEMA.json_schema}
@@ -157,7 +157,7 @@ async def test_a_schema_is_held_to_and_beside_tools_asked_for_in_words(cohere, v
     assert missed.reason.startswith("the answer does not meet it: ")
 
 
-async def test_tools_are_offered_and_answered_with_the_plan(cohere, vendor):
+async def test_the_tool_plan_is_sent_back_with_the_calls(cohere, vendor):
     plan = ReasoningPart(vendor="cohere", data={"tool_plan": "I will add."})
     wished = ToolCall(id="add_7", name="add", arguments={"a": 2})
     vendor.script = server(
@@ -189,7 +189,7 @@ async def test_tools_are_offered_and_answered_with_the_plan(cohere, vendor):
     ]
 
 
-async def test_images_go_to_models_that_see(cohere, vendor):
+async def test_images_are_sent_to_vision_models_only(cohere, vendor):
     turn = Message("user", [ImagePart(data="iVBORw0KGgo=", media_type="image/png", detail="low")])
     async with cohere() as provider:
         await call(provider, GenerateRequest(messages=[turn], model="command-a-vision-07-2025"))
@@ -211,7 +211,7 @@ async def test_images_go_to_models_that_see(cohere, vendor):
         (498, "blocked output: consider revising your prompt", ContentFiltered, False),
     ],
 )
-async def test_refusals(cohere, vendor, ask, status, words, cls, retryable):
+async def test_refused_requests_raise_the_class_of_their_error(cohere, vendor, ask, status, words, cls, retryable):
     vendor.script = lambda exchange: exchange.say(encode_error(words, request_id="r-9"), status, Retry_After="3")
     async with cohere() as provider:
         for ask_so in (call, lambda *both: anext(aiter(stream(*both)))):
@@ -222,7 +222,7 @@ async def test_refusals(cohere, vendor, ask, status, words, cls, retryable):
             assert error.retry_after == (None if status == 498 else 3.0)
 
 
-async def test_a_limit_that_says_when_it_ends(cohere, vendor, ask, monkeypatch):
+async def test_the_rate_limit_header_gives_the_delay(cohere, vendor, ask, monkeypatch):
     monkeypatch.setattr("llm_council.providers.cohere.time.time", lambda: 1_000_000.0)
     vendor.script = lambda exchange: exchange.say(encode_error("slow down"), 429, X_RateLimit_Reset="1000012")
     async with cohere() as provider:
@@ -231,7 +231,7 @@ async def test_a_limit_that_says_when_it_ends(cohere, vendor, ask, monkeypatch):
     assert caught.value.retry_after == 12.0
 
 
-async def test_an_answer_that_breaks_off_keeps_what_had_arrived(cohere, vendor, ask):
+async def test_a_failed_or_cut_answer_raises_with_the_partial_text(cohere, vendor, ask):
     failed = GenerateResponse(text="Hel", finish_reason="error", raw_finish_reason="ERROR", extra={"error": "no way"})
     vendor.script = server(failed)
     async with cohere() as provider:
@@ -256,7 +256,7 @@ async def drain(chunks):
     return [chunk async for chunk in chunks]
 
 
-async def test_the_doctor_lists_models_and_a_deep_one_makes_a_call(cohere, vendor):
+async def test_doctor_lists_models_and_with_deep_makes_a_call(cohere, vendor):
     async with cohere() as provider:
         result = await examine(provider)
         assert (result.ok, result.details["models"]) == (True, ["command-a-03-2025"])

@@ -1,4 +1,4 @@
-"""Cohere's recorded replies and its own client's requests, against what that client makes of them."""
+"""Recorded replies of Cohere and requests of its client, compared with that client's own reading and writing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> 
 
 
 @named([row for row in ROWS if row["status"] == 200 and not row["body_file"]])
-def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
+def test_a_whole_reply_is_decoded_as_by_the_official_client(row: dict[str, Any]) -> None:
     body = reply(row)["body"]
     response = decode_response(loads(dumps(body)))
     assert_as_expected(response, EXPECTED[row["file"]])
@@ -71,7 +71,7 @@ def read(pieces: list[bytes]) -> GenerateResponse:
 
 
 @named([row for row in ROWS if row["body_file"]])
-def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
+def test_a_stream_is_decoded_as_by_the_official_client(row: dict[str, Any]) -> None:
     body = body_of(row)
     whole = read([body])
     assert_as_expected(whole, EXPECTED[row["file"]])
@@ -80,7 +80,7 @@ def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> 
         assert read([body[:cut], body[cut:]]) == whole
 
 
-def test_an_answer_that_failed_says_why() -> None:
+def test_the_error_of_a_failed_answer_is_in_extra() -> None:
     body = (SAMPLES / "cohere" / "014-stream_text-sql-agent.sse").read_bytes()
     extra = read([body]).extra
     assert extra["error_type"] == "INVALID_TOOL_GENERATION"
@@ -88,7 +88,7 @@ def test_an_answer_that_failed_says_why() -> None:
 
 
 @named([row for row in ROWS if row["status"] != 200])
-def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
+def test_a_recorded_error_has_its_class_and_retryable_flag(row: dict[str, Any]) -> None:
     answer = reply(row)
     error = decode_error(answer["status"], answer["headers"], dumps(answer["body"]), now=0.0)
     table: dict[int, tuple[type[ProviderError], bool]] = {
@@ -102,7 +102,7 @@ def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
     assert (error.request_id, error.retry_after) == (answer["body"]["id"], None)
 
 
-# What we send.
+# Requests
 
 
 def refuse(uri: str) -> Any:
@@ -115,7 +115,7 @@ ROLES = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "
 
 
 def assert_valid(payload: dict[str, Any]) -> None:
-    """The published schema leaves every level open, so that a misspelt key would pass: close it."""
+    """Close every level of the published schema, since a misspelt key would pass otherwise."""
     assert [error.message for error in CHECKER.iter_errors(payload)] == []
     assert set(payload) <= set(SPEC["properties"])
     parts = SPEC["$defs"]
@@ -161,7 +161,7 @@ CAPTURED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CAPTURED)
-def test_a_request_says_what_the_official_client_says(name: str) -> None:
+def test_a_request_equals_that_of_the_official_client(name: str) -> None:
     captured = wire_samples.captured("cohere", name)
     if not captured["stream"]:
         del captured["stream"]  # what we leave out, it writes

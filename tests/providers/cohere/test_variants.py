@@ -134,7 +134,7 @@ COHERE_REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "words", "error"), COHERE_REFUSALS)
-def test_refusals(status, words, error):
+def test_errors_are_classified_by_status_and_message(status, words, error):
     found = _cohere.decode_error(status, {}, dumps({"id": "id-1", "message": words}))
     assert (type(found), found.request_id, words in found.message) == (error, "id-1", True)
 
@@ -146,5 +146,5 @@ def test_the_rate_limit_header_gives_the_delay():
     assert _cohere.decode_error(429, {"retry-after-ms": "1500"}, body).retry_after == 1.5
 
 
-def test_a_refusal_with_a_body_of_no_dialect_is_classified_by_its_status():
+def test_an_error_body_in_another_form_is_classified_by_its_status():
     assert_class_of_odd_bodies(_cohere.decode_error)

@@ -1,4 +1,4 @@
-"""Google's dialect, case by case."""
+"""Google's dialect by example: payloads for requests, and responses for replies, streams and errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from llm_council.providers._google import GeminiOptions, GeminiStream, decode_er
 from llm_council.providers._google.stream import ArraySplitter
 from llm_council.testing._mirrors.gemini import decode_request, encode_array, encode_error, frame
 
-# What is sent
+# Requests
 
 
 def sent(options: GeminiOptions | None = None, **facts: Any) -> dict[str, Any]:
@@ -54,12 +54,12 @@ def contents(*turns: Message) -> list[dict[str, Any]]:
     return encode_request(GenerateRequest(messages=turns))["contents"]
 
 
-def test_what_is_not_set_is_not_sent() -> None:
+def test_fields_that_are_not_set_are_not_sent() -> None:
     request = GenerateRequest(prompt="hi", model="m", stream=True, metadata={"a": 1}, idempotency_key="k")
     assert encode_request(request) == {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
 
 
-def test_instructions_stand_apart_from_the_turns() -> None:
+def test_instructions_are_sent_in_system_instruction() -> None:
     turns = [Message("system", "a"), Message("user", "x"), Message("developer", "b"), Message("system", "")]
     assert encode_request(GenerateRequest(messages=turns)) == {
         "systemInstruction": {"parts": [{"text": "a"}, {"text": "b"}]},
@@ -67,7 +67,7 @@ def test_instructions_stand_apart_from_the_turns() -> None:
     }
 
 
-def test_knobs_have_their_names_in_the_generation_config() -> None:
+def test_limits_and_sampling_are_sent_in_generation_config() -> None:
     assert sent(max_tokens=5, temperature=0.5, top_p=0.9, stop=["END"]) == {
         "generationConfig": {"maxOutputTokens": 5, "temperature": 0.5, "topP": 0.9, "stopSequences": ["END"]}
     }
@@ -77,7 +77,7 @@ SCHEMA = {"type": "object"}
 SHAPED = StructuredOutput(json_schema=SCHEMA)
 
 
-def test_answers_are_held_to_a_schema_as_far_as_the_model_can() -> None:
+def test_a_schema_is_sent_in_the_form_that_the_model_takes() -> None:
     whole = {"responseMimeType": "application/json", "responseJsonSchema": SCHEMA}
     assert sent(structured_output=SHAPED) == {"generationConfig": whole}
     assert sent(response_format={"type": "json_schema", "json_schema": {"schema": SCHEMA}}) == {
@@ -105,12 +105,14 @@ THINKING: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("style", "asked", "expected"), THINKING)
-def test_thinking_is_told_as_the_family_takes_it(style: str, asked: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_reasoning_becomes_a_level_or_a_budget_by_model_family(
+    style: str, asked: dict[str, Any], expected: dict[str, Any]
+) -> None:
     payload = sent(GeminiOptions(thinking=style), reasoning=ReasoningConfig(**asked))
     assert payload == ({"generationConfig": {"thinkingConfig": expected}} if expected else {})
 
 
-def test_tools_and_the_choice_among_them() -> None:
+def test_tools_and_every_tool_choice_are_encoded() -> None:
     tool = Tool(name="f", description="d", parameters=SCHEMA, strict=True)
     declared = {"name": "f", "description": "d", "parametersJsonSchema": SCHEMA}
     assert sent(tools=[tool]) == {"tools": [{"functionDeclarations": [declared]}]}
@@ -123,7 +125,7 @@ def test_tools_and_the_choice_among_them() -> None:
         assert sent(tools=[tool], tool_choice=choice)["toolConfig"] == {"functionCallingConfig": config}
 
 
-def test_extra_is_laid_over_the_payload() -> None:
+def test_extra_is_merged_into_the_payload() -> None:
     extra = {
         "generationConfig": {"topK": 5, "temperature": 0.9, "thinkingConfig": {"includeThoughts": False}},
         "tools": [{"googleSearch": {}}],
@@ -139,7 +141,7 @@ def test_extra_is_laid_over_the_payload() -> None:
     assert sent(extra=extra)["tools"] == [{"googleSearch": {}}]
 
 
-def test_images_as_data_and_as_addresses() -> None:
+def test_images_are_sent_as_data_or_as_urls_with_a_mime_type() -> None:
     parts = [
         ImagePart(data="AA==", media_type="image/png"),
         ImagePart(url="https://x.example/a.png", media_type="image/gif"),
@@ -154,7 +156,7 @@ def test_images_as_data_and_as_addresses() -> None:
     ]
 
 
-def test_results_of_calls_made_side_by_side_stand_in_one_content() -> None:
+def test_results_of_parallel_calls_are_sent_in_one_content() -> None:
     calls = [
         ToolCall(id="a", name="f", arguments='{"x": 1}', extra={"thoughtSignature": "s", "other": 1}),
         ToolCall(id="b", name="g"),
@@ -189,7 +191,7 @@ def test_results_of_calls_made_side_by_side_stand_in_one_content() -> None:
     assert said[3] == {"role": "user", "parts": [{"text": "y"}]}
 
 
-def test_reasoning_goes_back_as_it_was_signed_and_to_its_own_vendor_alone() -> None:
+def test_only_signed_reasoning_of_this_vendor_is_sent_back() -> None:
     own = [
         ReasoningPart(text="hm", signature="s1", vendor="gemini"),
         ReasoningPart(signature="s2", vendor="gemini"),
@@ -206,12 +208,12 @@ def test_reasoning_goes_back_as_it_was_signed_and_to_its_own_vendor_alone() -> N
     ]
 
 
-def test_a_turn_of_the_model_that_says_nothing_is_left_out() -> None:
+def test_an_empty_turn_of_the_model_is_dropped() -> None:
     said = contents(Message("user", "x"), Message("assistant", ""), Message("user", "y"))
     assert [turn["role"] for turn in said] == ["user", "user"]
 
 
-# What comes back
+# Replies
 
 
 def reply(*parts: dict[str, Any], finish: str | None = "STOP", **facts: Any) -> dict[str, Any]:
@@ -240,7 +242,7 @@ def test_finish_reasons_are_normalised(word: str, expected: str | None) -> None:
     assert (response.finish_reason, response.raw_finish_reason) == (expected, word)
 
 
-def test_a_stop_with_calls_is_a_stop_for_tools() -> None:
+def test_stop_with_calls_becomes_tool_calls() -> None:
     response = decode_response(reply({"text": "well"}, CALL, CALL))
     assert response.finish_reason == "tool_calls"
     assert [(call.id, call.arguments) for call in response.tool_calls] == [
@@ -252,7 +254,7 @@ def test_a_stop_with_calls_is_a_stop_for_tools() -> None:
     assert decode_response(no_word).raw_finish_reason is None
 
 
-def test_thoughts_are_kept_out_of_the_answer() -> None:
+def test_thoughts_are_separated_from_the_answer() -> None:
     parts = [{"text": "hm", "thought": True}, {"text": "so", "thought": True, "thoughtSignature": "s"}]
     response = decode_response(reply(*parts, {"text": "42"}))
     assert (response.text, response.reasoning) == ("42", "hmso")
@@ -261,7 +263,7 @@ def test_thoughts_are_kept_out_of_the_answer() -> None:
     assert (only.text, only.finish_reason) == (None, "length")
 
 
-def test_parts_of_other_kinds_are_kept_to_be_sent_back() -> None:
+def test_parts_of_other_types_are_sent_back_unchanged() -> None:
     code = {"executableCode": {"language": "PYTHON", "code": "1"}, "thoughtSignature": "s"}
     response = decode_response(reply(code, {"text": "1"}, {"novelPart": {}}))
     assert response.text == "1"
@@ -270,7 +272,7 @@ def test_parts_of_other_kinds_are_kept_to_be_sent_back() -> None:
     assert again[1]["parts"] == [code, {"novelPart": {}}, {"text": "1"}]
 
 
-def test_a_blocked_prompt_is_an_answer_that_was_withheld() -> None:
+def test_a_blocked_prompt_has_the_finish_reason_content_filter() -> None:
     feedback = {"blockReason": "PROHIBITED_CONTENT", "safetyRatings": []}
     response = decode_response({"promptFeedback": feedback, "usageMetadata": {"promptTokenCount": 9}})
     assert (response.text, response.finish_reason) == (None, "content_filter")
@@ -280,7 +282,7 @@ def test_a_blocked_prompt_is_an_answer_that_was_withheld() -> None:
     assert (response.usage.input_tokens, response.usage.output_tokens) == (9, None)
 
 
-def test_output_counts_thoughts_and_input_counts_what_tools_read() -> None:
+def test_output_tokens_include_thoughts_and_input_tokens_include_tool_use() -> None:
     usage = {"promptTokenCount": 10, "toolUsePromptTokenCount": 5, "cachedContentTokenCount": 4}
     usage |= {"candidatesTokenCount": 2, "thoughtsTokenCount": 7, "totalTokenCount": 24}
     counted = decode_response(reply({"text": "x"}, usageMetadata=usage)).usage
@@ -291,7 +293,7 @@ def test_output_counts_thoughts_and_input_counts_what_tools_read() -> None:
 
 
 @pytest.mark.parametrize("parts", [None, {}, {"parts": None}, {"parts": []}, {"role": "model"}])
-def test_a_content_may_be_missing_or_empty(parts: Any) -> None:
+def test_a_missing_or_empty_content_gives_no_text(parts: Any) -> None:
     response = decode_response({"candidates": [{"content": parts, "finishReason": "SAFETY"}]})
     assert (response.text, response.finish_reason) == (None, "content_filter")
 
@@ -307,7 +309,7 @@ def test_a_content_may_be_missing_or_empty(parts: Any) -> None:
         (reply({"functionCall": {"name": "f", "args": []}}), "$.candidates[0].content.parts[0].functionCall.args"),
     ],
 )
-def test_what_is_no_reply_is_refused_with_its_path(body: Any, path: str) -> None:
+def test_a_malformed_reply_raises_with_the_path(body: Any, path: str) -> None:
     with pytest.raises(MalformedReply) as caught:
         decode_response(body)
     assert caught.value.path == path
@@ -318,7 +320,7 @@ def pieces(*found: tuple[str, str, Any]) -> list[dict[str, Any]]:
     return [{"functionCall": {"name": "f", "willContinue": True}}, *({"functionCall": piece} for piece in listed)]
 
 
-def test_arguments_in_pieces_are_put_together() -> None:
+def test_partial_arguments_are_assembled() -> None:
     parts = pieces(
         ("$.list[0].name", "stringValue", "a"),
         ("$.list[0].name", "stringValue", "b"),
@@ -333,7 +335,7 @@ def test_arguments_in_pieces_are_put_together() -> None:
 
 
 @pytest.mark.parametrize("place", ["", "x", "$", "$.a..b", "$.a[", "$.a[99]", "$.a[0].b[1]", "$[0]"])
-def test_pieces_without_a_place_are_refused(place: str) -> None:
+def test_partial_arguments_with_an_invalid_path_are_malformed(place: str) -> None:
     with pytest.raises(MalformedReply):
         decode_response(reply(*pieces((place, "stringValue", "x"))))
 
@@ -351,13 +353,13 @@ BEGUN = reply({"text": "Hel"}, finish=None)
 
 
 @pytest.mark.parametrize("body", [frame(BEGUN), frame(BEGUN) + b'data: {"candi', b"[" + dumps(BEGUN), b"", b": hi\n\n"])
-def test_a_stream_without_a_finish_reason_was_cut(body: bytes) -> None:
+def test_a_stream_without_a_finish_reason_is_truncated(body: bytes) -> None:
     with pytest.raises(TruncatedReply) as caught:
         read(body)
     assert caught.value.partial == ("Hel" if b"Hel" in body else None)
 
 
-def test_a_stream_is_over_with_the_finish_reason_and_the_end_of_the_body() -> None:
+def test_a_stream_is_finished_by_its_finish_reason_and_an_array_is_done_at_its_bracket() -> None:
     stream = GeminiStream()
     stream.feed(frame(BEGUN))
     assert (stream.done, stream.finished, stream.partial) == (False, False, "Hel")
@@ -370,14 +372,14 @@ def test_a_stream_is_over_with_the_finish_reason_and_the_end_of_the_body() -> No
     assert (array.done, array.finished) == (True, True)
 
 
-def test_a_whole_reply_to_the_wish_for_a_stream_is_understood() -> None:
+def test_a_whole_reply_to_a_streaming_request_is_decoded() -> None:
     assert read(b"\xef", b"\xbb\xbf ", dumps(reply({"text": "Hello"}))).text == "Hello"
     with pytest.raises(MalformedReply, match="not JSON"):
         read(b"<html>nothing here</html>")
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_an_error_in_a_stream_is_typed_and_keeps_what_had_arrived(wrapped: bool) -> None:
+def test_an_error_in_a_stream_has_its_class_and_the_partial_text(wrapped: bool) -> None:
     error: Any = encode_error("overloaded", code=503, status="UNAVAILABLE")
     for body in (frame(BEGUN) + frame([error] if wrapped else error), encode_array([BEGUN, error])):
         with pytest.raises(ServerFailed) as caught:
@@ -385,7 +387,7 @@ def test_an_error_in_a_stream_is_typed_and_keeps_what_had_arrived(wrapped: bool)
         assert (caught.value.status, caught.value.retryable, caught.value.partial) == (503, True, "Hel")
 
 
-def test_an_error_behind_the_events_that_is_no_event_is_read() -> None:
+def test_an_error_written_as_plain_json_after_the_events_is_raised() -> None:
     error = json.dumps(encode_error("overloaded", code=503, status="UNAVAILABLE"), indent=2).encode()
     for body in (frame(BEGUN) + error, frame(BEGUN) + error.replace(b"\n", b"\r\n") + b"\r\n\r\n"):
         for cut in (0, 7, len(body) - 3):
@@ -398,7 +400,7 @@ def test_an_error_behind_the_events_that_is_no_event_is_read() -> None:
         read(frame(BEGUN) + b'{"no": "error"}')
 
 
-def test_an_error_without_a_number_is_read_by_its_word() -> None:
+def test_an_error_without_a_status_number_is_classified_by_its_code() -> None:
     for word, cls in {
         "RESOURCE_EXHAUSTED": RateLimited,
         "NOVEL": ServerFailed,
@@ -409,7 +411,7 @@ def test_an_error_without_a_number_is_read_by_its_word() -> None:
         assert type(caught.value) is cls
 
 
-def test_events_are_bounded() -> None:
+def test_an_event_larger_than_the_limit_raises() -> None:
     limits = Limits(event=50)
     with pytest.raises(ReplyTooLarge):
         GeminiStream(limits).feed(b'[{"candidates": "' + b"x" * 60)
@@ -417,7 +419,7 @@ def test_events_are_bounded() -> None:
         ArraySplitter(limits).feed(b'[{"candidates": "' + b"x" * 60 + b'"}]')
 
 
-def test_brackets_in_strings_and_escapes_do_not_cut() -> None:
+def test_brackets_in_strings_do_not_split_an_array() -> None:
     body = b'[{"a": "}]\\\\"}\n,\n{"b": "\\"{["}]trailing'
     for size in (1, 2, 100):
         splitter = ArraySplitter()
@@ -425,7 +427,7 @@ def test_brackets_in_strings_and_escapes_do_not_cut() -> None:
         assert [json.loads(one.data) for one in found] == [{"a": "}]\\"}, {"b": '"{['}]
 
 
-# Refusals
+# Errors
 
 KIND = "type.googleapis.com/google.rpc."
 
@@ -462,7 +464,7 @@ REFUSALS: list[tuple[int, str, str, list[dict[str, Any]], type[ApiError], bool, 
 
 @pytest.mark.parametrize(("status", "word", "message", "details", "cls", "retryable", "delay"), REFUSALS)
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_refusal_has_its_class_flag_and_delay(
+def test_an_error_has_its_class_retryable_flag_and_delay(
     status: int,
     word: str,
     message: str,
@@ -480,13 +482,13 @@ def test_a_refusal_has_its_class_flag_and_delay(
     assert message in error.message
 
 
-def test_the_delay_of_a_header_wins_over_the_bodys() -> None:
+def test_retry_after_in_a_header_wins_over_the_delay_in_the_body() -> None:
     body = dumps(encode_error("quota", code=429, status="RESOURCE_EXHAUSTED", details=quota("PerMinute")))
     assert decode_error(429, {"Retry-After": "7"}, body).retry_after == 7
     assert decode_error(429, {"Retry-After": "soon"}, body).retry_after == 34.4
 
 
-def test_bodies_of_other_shapes_are_read() -> None:
+def test_error_bodies_in_other_forms_give_a_message() -> None:
     assert "proxy says no" in decode_error(502, {}, b"proxy says no").message
     assert "Bad Gateway" in decode_error(502, {}, b"<html>secrets</html>").message
     assert "plain" in decode_error(400, {}, b'{"error": "plain"}').message
@@ -505,12 +507,12 @@ def test_bodies_of_other_shapes_are_read() -> None:
         {"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"maxOutputTokens": 0}},
     ],
 )
-def test_what_is_no_request_is_refused(payload: dict[str, Any]) -> None:
+def test_the_fake_server_rejects_malformed_requests(payload: dict[str, Any]) -> None:
     with pytest.raises(MalformedReply):
         decode_request(payload)
 
 
-def test_what_has_no_place_in_a_request_stays_in_extra() -> None:
+def test_fields_that_a_request_lacks_stay_in_extra() -> None:
     payload = {
         "contents": [{"parts": [{"text": "x"}]}],
         "generationConfig": {"topK": 3, "thinkingConfig": {"thinkingBudget": -1}, "responseMimeType": "text/plain"},

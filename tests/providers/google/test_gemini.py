@@ -1,4 +1,4 @@
-"""Gemini: the address, the key's header, what its model families take, streams, and a doctor that lists models."""
+"""The Gemini provider over a real socket: URL, key, fitting by model family, streams, errors, doctor."""
 
 import json
 
@@ -35,7 +35,7 @@ def at(vendor, monkeypatch):
     return lambda **options: GeminiProvider(**{"base_url": root, **options})
 
 
-def test_where_and_what_it_is_by_default(monkeypatch):
+def test_default_address_model_and_missing_key(monkeypatch):
     monkeypatch.delenv("GEMINI_API_KEY", raising=False)
     monkeypatch.delenv("GOOGLE_GEMINI_BASE_URL", raising=False)
     provider = GeminiProvider()
@@ -50,7 +50,7 @@ def test_where_and_what_it_is_by_default(monkeypatch):
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_key_goes_in_a_header_and_never_in_the_address(at, vendor, ask):
+async def test_the_key_is_sent_in_a_header_and_not_in_the_url(at, vendor, ask):
     async with at() as provider:
         response = await call(provider, ask)
         assert (response.text, response.model, response.request_id) == ("42", "gemini-x", "r-1")
@@ -61,7 +61,7 @@ async def test_the_key_goes_in_a_header_and_never_in_the_address(at, vendor, ask
     assert vendor.body == {"contents": [{"role": "user", "parts": [{"text": ask.prompt}]}]}
 
 
-async def test_a_sign_in_of_the_callers_own_replaces_the_key(at, vendor, ask):
+async def test_an_authorization_header_of_the_caller_replaces_the_key(at, vendor, ask):
     async with at(headers={"Authorization": "Bearer token-0123456789"}) as provider:
         await call(provider, ask)
     assert vendor.headers["Authorization"] == "Bearer token-0123456789"
@@ -77,7 +77,7 @@ async def test_a_sign_in_of_the_callers_own_replaces_the_key(at, vendor, ask):
         ("v1beta", "a?key=b#c d", "/v1beta/models/a%3Fkey%3Db%23c%20d:generateContent"),
     ],
 )
-async def test_version_and_model_stand_in_the_address(at, vendor, version, model, path):
+async def test_version_and_model_are_part_of_the_url(at, vendor, version, model, path):
     async with at(api_version=version) as provider:
         await call(provider, GenerateRequest(prompt="x", model=model))
     assert vendor.seen[-1].path == path
@@ -99,7 +99,7 @@ async def test_version_and_model_stand_in_the_address(at, vendor, version, model
         ("gemini-flash-latest", {"effort": "high"}, {"thinkingLevel": "HIGH", "includeThoughts": True}, False),
     ],
 )
-async def test_thinking_is_told_as_the_family_takes_it(at, vendor, model, asked, sent, dropped):
+async def test_reasoning_is_fitted_to_the_model_family(at, vendor, model, asked, sent, dropped):
     async with at() as provider:
         request = GenerateRequest(prompt="x", model=model, reasoning=ReasoningConfig(**asked))
         response = await call(provider, request)
@@ -107,7 +107,7 @@ async def test_thinking_is_told_as_the_family_takes_it(at, vendor, model, asked,
     assert [one.field for one in response.adjustments] == (["reasoning"] if dropped else [])
 
 
-async def test_knobs_beyond_the_vendors_bounds_are_lowered(at, vendor):
+async def test_fields_above_the_vendors_limits_are_lowered(at, vendor):
     async with at() as provider:
         request = GenerateRequest(prompt="x", temperature=2.5, stop=list("abcdef"), structured_output=SHAPED)
         response = await call(provider, request)
@@ -117,7 +117,7 @@ async def test_knobs_beyond_the_vendors_bounds_are_lowered(at, vendor):
     assert {one.field for one in response.adjustments} == {"temperature", "stop"}
 
 
-async def test_a_call_goes_back_with_its_signature(at, vendor):
+async def test_a_tool_call_is_sent_back_with_its_signature(at, vendor):
     wish = {"functionCall": {"name": "clock", "args": {"zone": "UTC"}}, "thoughtSignature": "c2ln"}
     vendor.script = lambda exchange: exchange.say(reply(wish))
     ask = Message("user", "time?")
@@ -133,14 +133,14 @@ async def test_a_call_goes_back_with_its_signature(at, vendor):
     assert user == {"role": "user", "parts": [{"functionResponse": answer}]}
 
 
-async def test_a_blocked_prompt_is_withheld(at, vendor, ask):
+async def test_a_blocked_prompt_raises_content_filtered(at, vendor, ask):
     vendor.script = lambda exchange: exchange.say({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}})
     async with at() as provider:
         with pytest.raises(ContentFiltered, match="PROHIBITED_CONTENT"):
             await call(provider, ask)
 
 
-async def test_a_call_that_cannot_be_read_is_told_in_the_vendors_words(at, vendor, ask):
+async def test_a_malformed_function_call_raises_with_the_vendors_message(at, vendor, ask):
     broken = reply(finish="MALFORMED_FUNCTION_CALL")
     broken["candidates"][0]["finishMessage"] = "Malformed function call: print(x)"
     vendor.script = lambda exchange: exchange.say(broken)
@@ -152,7 +152,7 @@ async def test_a_call_that_cannot_be_read_is_told_in_the_vendors_words(at, vendo
     assert caught.value.retryable
 
 
-async def test_thoughts_that_used_up_the_tokens_are_told(at, vendor, ask):
+async def test_thoughts_that_use_up_max_tokens_raise(at, vendor, ask):
     body = {"candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}]}
     vendor.script = lambda exchange: exchange.say(body)
     async with at() as provider:
@@ -165,7 +165,7 @@ def piece(exchange, payload):
     exchange.send(b"data: " + json.dumps(payload).encode() + b"\r\n\r\n")
 
 
-async def test_a_stream_ends_with_its_body(at, vendor, ask):
+async def test_a_stream_ends_with_its_body_and_equals_the_whole_answer(at, vendor, ask):
     def script(exchange):
         exchange.begin_stream()
         piece(exchange, {"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}]}}]})
@@ -183,7 +183,7 @@ async def test_a_stream_ends_with_its_body(at, vendor, ask):
     assert "stream" not in vendor.body
 
 
-async def test_a_stream_that_is_cut_says_so(at, vendor, ask):
+async def test_a_cut_stream_is_truncated(at, vendor, ask):
     def script(exchange):
         exchange.begin_stream()
         piece(exchange, {"candidates": [{"content": {"parts": [{"text": "4"}]}}]})
@@ -196,7 +196,7 @@ async def test_a_stream_that_is_cut_says_so(at, vendor, ask):
     assert (caught.value.partial, caught.value.retryable) == ("4", True)
 
 
-async def test_refusals_have_the_delay_of_the_body(at, vendor, ask):
+async def test_errors_have_the_delay_in_the_body(at, vendor, ask):
     details = [{"violations": [{"quotaId": "PerMinute"}]}, {"retryDelay": "34.4s"}]
     body = {"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED", "details": details}}
     vendor.script = lambda exchange: exchange.say(body, 429)
@@ -207,7 +207,7 @@ async def test_refusals_have_the_delay_of_the_body(at, vendor, ask):
             assert (caught.value.retry_after, caught.value.provider) == (34.4, "gemini")
 
 
-async def test_a_doctor_lists_the_models_that_answer(at, vendor):
+async def test_doctor_lists_the_models_that_generate_text(at, vendor):
     rows = [
         {"name": "models/gemini-3.6-flash", "supportedGenerationMethods": ["generateContent"]},
         {"name": "models/gemini-embedding-001", "supportedGenerationMethods": ["embedContent"]},
@@ -220,7 +220,7 @@ async def test_a_doctor_lists_the_models_that_answer(at, vendor):
     assert vendor.headers["x-goog-api-key"] == KEY
 
 
-async def test_a_doctor_knows_a_wrong_key(at, vendor, ask):
+async def test_doctor_reports_a_wrong_key(at, vendor, ask):
     details = [{"reason": "API_KEY_INVALID", "domain": "googleapis.com"}]
     message = "API key not valid. Please pass a valid API key."
     body = {"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT", "details": details}}

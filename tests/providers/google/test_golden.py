@@ -225,7 +225,7 @@ def test_every_tool_choice(choice: str, written: Any) -> None:
         ("budget", {"budget_tokens": 3000}, {"thinkingBudget": 3000, "includeThoughts": True}),
     ],
 )
-def test_every_way_to_ask_for_thinking(style: Any, facts: Any, written: Any) -> None:
+def test_every_form_of_thinking_config(style: Any, facts: Any, written: Any) -> None:
     request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(**facts))
     payload = encode_request(request, GeminiOptions(thinking=style))
     assert payload["generationConfig"] == {"thinkingConfig": written}
@@ -240,7 +240,7 @@ def test_every_way_to_ask_for_thinking(style: Any, facts: Any, written: Any) -> 
         ("none", None),
     ],
 )
-def test_every_way_to_ask_for_json(schema: Any, written: Any) -> None:
+def test_every_form_of_a_json_answer(schema: Any, written: Any) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": ANSWER}}
     for request in (
         GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=ANSWER)),
@@ -377,7 +377,7 @@ def test_parts_of_the_same_kind_in_one_reply_are_joined() -> None:
     assert (answer.reasoning, answer.text) == ("Hm, yes.", "Rain.")
 
 
-def test_a_part_of_another_kind_is_sent_back_whole() -> None:
+def test_a_part_of_another_type_is_sent_back_unchanged() -> None:
     part = {**CODE, "thoughtSignature": "s9"}
     answer = decode_response({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]})
     assert answer.reasoning_parts == (ReasoningPart(signature="s9", vendor="gemini", data=part),)
@@ -390,7 +390,7 @@ def test_a_call_without_an_id_gets_one(facts: dict[str, Any], call_id: str) -> N
     assert [call.id for call in answer.tool_calls] == ["own", call_id]
 
 
-def test_a_call_that_does_not_end_is_kept() -> None:
+def test_a_call_without_an_end_is_returned() -> None:
     call = {"functionCall": {"id": "c1", "name": "weather", "args": {"city": "Lyon"}, "willContinue": True}}
     answer = decode_response({"candidates": [{"content": {"parts": [call]}}]})
     assert answer.tool_calls == (ToolCall(id="c1", name="weather", arguments='{"city": "Lyon"}'),)
@@ -451,7 +451,7 @@ def test_a_stream_without_a_finish_reason_is_truncated(last: dict[str, Any]) -> 
         decode_response(events)
 
 
-def test_a_gateways_end_mark_is_skipped() -> None:
+def test_the_done_mark_of_a_gateway_is_skipped() -> None:
     stream = GeminiStream()
     stream.feed(f"data: {json.dumps(event({'text': 'x'}, finishReason='STOP'))}\r\n\r\n".encode())
     assert [*stream.feed(b"data: [DONE]\r\n\r\n"), *stream.finish()] == []
@@ -561,13 +561,13 @@ def test_an_error_without_a_number_is_classified_by_its_status(status: str, cls:
         ("RATE_LIMIT_EXCEEDED", RateLimited),
     ],
 )
-def test_every_reason_in_the_details_of_an_error(reason: str, cls: type[ApiError]) -> None:
+def test_reasons_in_the_details_of_an_error_decide_its_class(reason: str, cls: type[ApiError]) -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"}]
     refusal = {"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT", "details": details}}
     assert type(decode_error(400, {}, json.dumps(refusal))) is cls
 
 
-def test_the_details_of_an_error() -> None:
+def test_code_delay_and_quota_are_read_from_the_details_of_an_error() -> None:
     def error(*details: dict[str, Any]) -> ApiError:
         value = {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED", "details": list(details)}
         return decode_error(429, {}, json.dumps({"error": value}))

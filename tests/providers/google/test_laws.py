@@ -1,4 +1,4 @@
-"""The five laws of Google's dialect, stated over everything that hypothesis can think of."""
+"""The five laws of Google's dialect, for generated requests and answers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ signed = (
 
 @st.composite
 def requests(draw: st.DrawFn) -> m.GenerateRequest:
-    """Requests that the dialect carries, with histories whose tools' results answer the calls before them."""
+    """Return requests that the dialect can express; each tool result answers an earlier call."""
     turns: list[m.Message] = []
     if draw(st.booleans()):
         turns.append(m.Message("system", draw(some_text)))
@@ -98,7 +98,7 @@ BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192}  # every hig
 
 
 def expected_reasoning(config: m.ReasoningConfig | None, style: str) -> m.ReasoningConfig | None:
-    """Return what a model with levels, or with budgets, can be asked for."""
+    """Return the reasoning settings that a model with levels, or with budgets, takes."""
     if config is None or (config.effort is None and (style == "level" or config.budget_tokens is None)):
         return None
     if style == "level":
@@ -148,14 +148,14 @@ def test_the_facts_of_a_request_come_back(request: m.GenerateRequest, style: Any
     assert schemas[0] == schemas[1]
 
 
-def test_a_result_of_an_unknown_call_is_refused() -> None:
+def test_a_result_of_an_unknown_call_raises_invalid_option() -> None:
     with pytest.raises(InvalidOption, match="tool_call_id"):
         encode_request(m.GenerateRequest(messages=[m.Message("tool", "18C", tool_call_id="call_1")]))
 
 
 @st.composite
 def replies(draw: st.DrawFn) -> m.GenerateResponse:
-    """Answers that the dialect carries whole."""
+    """Return answers that the dialect can express completely."""
     wished = draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id))
     parts = draw(st.lists(signed, max_size=3))
     reasoning = draw(st.just("") | some_text) + "".join(part.text for part in parts)
@@ -203,7 +203,7 @@ def test_a_blocked_prompt_comes_back(reason: str, message: str | None) -> None:
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), strategies.json_values(leaves=3), max_size=3), max_size=4))
-def test_an_array_is_cut_into_its_objects_wherever_the_bytes_are(values: list[dict[str, Any]]) -> None:
+def test_an_array_is_split_into_its_objects_wherever_the_bytes_are_cut(values: list[dict[str, Any]]) -> None:
     for body in (encode_array(values), json.dumps(values, indent=1).encode()):
         for size in (1, 3, len(body)):
             splitter = ArraySplitter()
@@ -253,13 +253,13 @@ def decode_frame(junk: Any, _: Any) -> None:
 
 
 def bodies(response: m.GenerateResponse, size: int) -> list[bytes]:
-    """As events, and as one array."""
+    """Return the stream as server-sent events, and as one JSON array."""
     events = list(encode_chunks(response, size=size))
     return [b"".join(map(frame, events)), encode_array(events)]
 
 
 @given(replies(), st.integers(1, 9))
-def test_an_array_that_is_read_whole_is_the_reply(response: m.GenerateResponse, size: int) -> None:
+def test_a_whole_array_is_decoded_to_the_answer(response: m.GenerateResponse, size: int) -> None:
     array = encode_array(encode_chunks(response, size=size))
     assert attrs.evolve(decode_response(loads(array)), raw=None) == response
 

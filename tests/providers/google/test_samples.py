@@ -1,4 +1,4 @@
-"""Google's recorded replies and captured requests, against what its own client makes of them."""
+"""Recorded replies of Google and requests of its client, compared with that client's own reading and writing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> 
 
 
 def called(pieces: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """Fold pieces of calls by hand; the samples' paths name one field each."""
+    """Assemble partial arguments by hand; each path in the samples names one field."""
     calls: list[tuple[str, dict[str, Any]]] = []
     for piece in pieces:
         if "name" in piece:
@@ -65,7 +65,7 @@ def called(pieces: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
 
 
 @named(WHOLE)
-def test_a_whole_reply_reads_as_the_vendor_means_it(row: dict[str, Any]) -> None:
+def test_a_whole_reply_is_decoded_as_by_the_official_client(row: dict[str, Any]) -> None:
     body = reply(row)["body"]
     response = decode_response(loads(dumps(body)))
     assert_as_expected(response, EXPECTED[row["file"]])
@@ -87,13 +87,13 @@ def read_stream(pieces: list[bytes]) -> GenerateResponse:
 
 
 def cuts(body: bytes) -> list[int]:
-    """Some 60 places, and those in and around the line ends."""
+    """Return about 60 positions, and all positions near line ends."""
     ends = [at for at in range(len(body)) if body[at : at + 2] == b"\r\n"][:20]
     return [*range(1, len(body), max(1, len(body) // 60)), *(at + 1 for at in ends)]
 
 
 @named(STREAMS)
-def test_a_stream_reads_as_the_vendor_means_it_wherever_it_is_cut(row: dict[str, Any]) -> None:
+def test_a_stream_is_decoded_as_by_the_official_client_wherever_it_is_cut(row: dict[str, Any]) -> None:
     body = body_of(row)
     response = read_stream([body])
     assert_as_expected(response, EXPECTED[row["file"]])
@@ -107,7 +107,7 @@ def test_a_stream_reads_as_the_vendor_means_it_wherever_it_is_cut(row: dict[str,
         assert read_stream([array[:cut], array[cut:]]) == response
 
 
-def test_a_recorded_array_reads_the_same_as_a_stream() -> None:
+def test_a_recorded_array_equals_a_stream() -> None:
     (row,) = [row for row in WHOLE if "013-reasoning" in row["file"]]
     body = reply(row)["body"]
     assert_as_expected(read_stream([json.dumps(body, indent=2).encode()]), EXPECTED[row["file"]])
@@ -117,7 +117,7 @@ CLASSES = {400: (AuthenticationFailed, False), 404: (ModelNotFound, False), 503:
 
 
 @named(ERRORS)
-def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
+def test_a_recorded_error_has_its_class_and_retryable_flag(row: dict[str, Any]) -> None:
     response = reply(row)
     error = decode_error(response["status"], response["headers"], dumps(response["body"]))
     assert (type(error), error.retryable) == CLASSES[row["status"]]
@@ -129,7 +129,7 @@ def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
     assert type(caught.value) is CLASSES[row["status"]][0]
 
 
-# What we send.
+# Requests
 
 WEATHER = Tool(
     name="get_weather",
@@ -166,7 +166,7 @@ CAPTURED: dict[str, GenerateRequest] = {
 
 
 def facts(value: Any) -> Any:
-    """Return a payload with all keys of the wire in camel case, and without what says nothing."""
+    """Return a payload with its keys in camel case, and without empty values."""
     if isinstance(value, list):
         return [facts(item) for item in value]
     if not isinstance(value, dict):
@@ -177,7 +177,7 @@ def facts(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", CAPTURED)
-def test_a_request_says_what_the_official_client_says(name: str) -> None:
+def test_a_request_equals_that_of_the_official_client(name: str) -> None:
     captured = wire_samples.captured("gemini", name)
     payload = encode_request(CAPTURED[name])
     assert facts(payload) == facts(captured)
@@ -195,7 +195,7 @@ def refuse(uri: str) -> Any:
 
 @cache
 def validator() -> Any:
-    """The published schema leaves objects open, so that a misspelt key would pass: close them."""
+    """Close the objects of the published schema, since a misspelt key would pass otherwise."""
     schema = json.loads((ORACLES / "specs" / "derived" / "gemini.generate_content.request.schema.json").read_text())
     for definition in schema["$defs"].values():
         if "properties" in definition:

@@ -1,4 +1,4 @@
-"""Vertex AI over a real socket: Google's sign-in off the event loop, Gemini's and Claude's addresses and envelopes."""
+"""The Vertex AI provider over a real socket: sign-in, URLs and payloads of Gemini and Claude, errors, doctor."""
 
 import json
 import pickle
@@ -58,7 +58,7 @@ class Credentials:
 
 
 def server(answer=ANSWER, *, refused=()):
-    """A Vertex AI with both kinds of models, which refuses these tokens."""
+    """Return a script of a Vertex AI with Gemini and Claude that rejects the given tokens."""
 
     def script(exchange):
         token = exchange.headers["authorization"].removeprefix("Bearer ")
@@ -102,7 +102,7 @@ def vertex(vendor, credentials):
     return lambda **options: get_provider("vertex", **{**given, **options})
 
 
-def test_making_it_looks_for_nothing(monkeypatch):
+def test_the_constructor_loads_no_credentials(monkeypatch):
     def default(**_):
         raise AssertionError("the metadata server would be asked")
 
@@ -119,7 +119,7 @@ def test_making_it_looks_for_nothing(monkeypatch):
         get_provider("vertex", location="evil.example/")
 
 
-def test_without_its_package_it_says_which_extra(monkeypatch):
+def test_a_missing_google_auth_raises_with_the_name_of_the_extra(monkeypatch):
     monkeypatch.setattr(sign_in.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[vertex\]"):
         get_provider("vertex", project="p").check()
@@ -127,7 +127,7 @@ def test_without_its_package_it_says_which_extra(monkeypatch):
     get_provider("vertex", project="p", headers={"Authorization": "Bearer token-of-mine"}).check()
 
 
-def test_it_loads_nothing_of_googles_before_it_is_used():
+def test_the_constructor_imports_no_google_package():
     code = (
         "import sys; from llm_council import get_provider; get_provider('vertex'); print('google.auth' in sys.modules)"
     )
@@ -135,7 +135,7 @@ def test_it_loads_nothing_of_googles_before_it_is_used():
     assert done.stdout == "False\n"
 
 
-async def test_gemini_and_its_stream(vertex, vendor, credentials, ask):
+async def test_gemini_answers_and_streams(vertex, vendor, credentials, ask):
     async with vertex() as provider:
         whole = await call(provider, ask)
         joined = join([chunk async for chunk in stream(provider, ask)])
@@ -151,7 +151,7 @@ async def test_gemini_and_its_stream(vertex, vendor, credentials, ask):
     assert credentials.threads[0] is not threading.current_thread()
 
 
-async def test_claude_and_its_stream(vertex, vendor, ask):
+async def test_claude_answers_and_streams(vertex, vendor, ask):
     async with vertex(default_model=CLAUDE) as provider:
         whole = await call(provider, ask)
         joined = join([chunk async for chunk in stream(provider, ask)])
@@ -169,7 +169,7 @@ async def test_claude_and_its_stream(vertex, vendor, ask):
     assert vendor.headers["authorization"] == "Bearer token-1-0123456789"
 
 
-async def test_versions_are_the_callers_choice(vertex, vendor, ask):
+async def test_api_versions_can_be_set(vertex, vendor, ask):
     async with vertex(api_version="v2", claude_version="2026-10-21", answer_tokens=7) as provider:
         await call(provider, ask)
         assert vendor.seen[-1].path.startswith("/v2/projects/house-1/")
@@ -178,7 +178,7 @@ async def test_versions_are_the_callers_choice(vertex, vendor, ask):
     assert (vendor.body["anthropic_version"], vendor.body["max_tokens"]) == ("2026-10-21", 7)
 
 
-async def test_each_model_gets_what_its_family_takes(vertex, vendor):
+async def test_requests_are_fitted_to_the_model_family(vertex, vendor):
     schema = StructuredOutput(
         json_schema={"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
     )
@@ -236,7 +236,7 @@ async def test_many_calls_share_one_renewal(vertex, credentials, ask):
         (exceptions.TransportError("no route"), ConnectFailed, "no route"),
     ],
 )
-async def test_a_sign_in_that_fails_says_what_to_do(vertex, credentials, vendor, ask, error, cls, words):
+async def test_a_failed_sign_in_raises_with_the_remedy(vertex, credentials, vendor, ask, error, cls, words):
     credentials.error = error
     async with vertex() as provider:
         with pytest.raises(cls, match=words) as caught:
@@ -254,8 +254,8 @@ def private_key():
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
 
 
-async def test_a_service_accounts_file_is_enough(vertex, vendor, ask, monkeypatch, tmp_path, private_key):
-    """The real google-auth, which asks its token server through requests."""
+async def test_a_service_account_file_signs_in(vertex, vendor, ask, monkeypatch, tmp_path, private_key):
+    """Use the real google-auth, which fetches tokens with requests."""
     token_uri = "https://oauth2.googleapis.com/token"
     account = {
         "type": "service_account",
@@ -280,7 +280,7 @@ async def test_a_service_accounts_file_is_enough(vertex, vendor, ask, monkeypatc
     assert vendor.headers["authorization"] == "Bearer real-2-0123456789"
 
 
-async def test_default_credentials_are_found_by_the_first_call(vertex, vendor, credentials, ask, monkeypatch):
+async def test_the_first_call_loads_the_default_credentials(vertex, vendor, credentials, ask, monkeypatch):
     asked = []
 
     def default(scopes):
@@ -315,7 +315,7 @@ async def test_the_project_comes_from_the_environment(vertex, vendor, ask, monke
     assert "/projects/house-of-the-environment/" in vendor.seen[-1].path
 
 
-async def test_a_sign_in_of_the_callers_own_replaces_it(vertex, vendor, credentials, ask):
+async def test_an_authorization_header_of_the_caller_replaces_the_sign_in(vertex, vendor, credentials, ask):
     vendor.script = server(refused={"mine-0123456789"})
     async with vertex(headers={"Authorization": "Bearer mine-0123456789"}) as provider:
         with pytest.raises(AuthenticationFailed):
@@ -354,7 +354,7 @@ async def test_a_sign_in_of_the_callers_own_replaces_it(vertex, vendor, credenti
         ),
     ],
 )
-async def test_refusals_of_the_platform_and_of_the_model(vertex, vendor, ask, model, status, body, cls, code):
+async def test_errors_of_google_and_of_anthropic_are_classified(vertex, vendor, ask, model, status, body, cls, code):
     vendor.script = lambda exchange: exchange.say(body, status)
     async with vertex(default_model=model) as provider:
         for ask_so in (call, lambda *both: anext(aiter(stream(*both)))):
@@ -363,7 +363,7 @@ async def test_refusals_of_the_platform_and_of_the_model(vertex, vendor, ask, mo
             assert (caught.value.code, caught.value.status, caught.value.provider) == (code, status, "vertex")
 
 
-async def test_the_doctor_signs_in(vertex, vendor, credentials):
+async def test_doctor_signs_in(vertex, vendor, credentials):
     async with vertex() as provider:
         result = await examine(provider)
         assert (result.ok, result.details["models"]) == (True, ["gemini-3.6-flash"])
@@ -378,7 +378,7 @@ async def test_the_doctor_signs_in(vertex, vendor, credentials):
         assert vendor.seen[-1].path.endswith(":rawPredict")
 
 
-async def test_no_credentials_are_pickled(vertex, vendor, credentials, ask):
+async def test_credentials_are_not_pickled(vertex, vendor, credentials, ask):
     async with vertex() as provider:
         await call(provider, ask)
         written = pickle.dumps(provider)
@@ -388,7 +388,7 @@ async def test_no_credentials_are_pickled(vertex, vendor, credentials, ask):
             await call(copy, ask)
 
 
-async def test_a_conversation_with_tools_goes_there_and_back(vertex, vendor):
+async def test_a_conversation_with_tools_is_sent_back(vertex, vendor):
     wish = {"functionCall": {"name": "clock", "args": {}, "id": "c-1"}, "thoughtSignature": "c2ln"}
     candidate = {"content": {"role": "model", "parts": [wish]}, "finishReason": "STOP"}
     vendor.script = lambda exchange: exchange.say({"candidates": [candidate]})

@@ -1,4 +1,4 @@
-"""Vertex AI: addresses, envelopes, Google's recorded replies, and what the official clients send there."""
+"""Vertex AI's dialect: URLs, errors, recorded replies, and requests compared with those of the official clients."""
 
 from __future__ import annotations
 
@@ -51,26 +51,26 @@ needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no wire sample
         ("a?b#c", False, "publishers/google/models/a%3Fb%23c"),
     ],
 )
-def test_a_model_has_a_place(model: str, claude: bool, path: str) -> None:
+def test_a_model_name_gives_its_publisher_and_path(model: str, claude: bool, path: str) -> None:
     assert is_claude(model) is claude
     assert resource(model, project="house-1", location="europe-west1") == (
         f"/projects/house-1/locations/europe-west1/{path}"
     )
 
 
-def test_other_publishers_are_not_spoken_to() -> None:
+def test_models_of_other_publishers_are_invalid() -> None:
     with pytest.raises(InvalidOption, match="'mistralai'"):
         resource("mistralai/mistral-large", project="p", location="l")
 
 
 @given(st.binary(max_size=80), st.integers(400, 599))
-def test_any_body_of_a_refusal_is_read(body: bytes, status: int) -> None:
+def test_any_error_body_becomes_an_api_error(body: bytes, status: int) -> None:
     error = decode_claude_error(status, {}, body)
     assert isinstance(error, ApiError)
     assert error.status == status
 
 
-def test_both_envelopes_are_known() -> None:
+def test_errors_for_claude_are_decoded_in_googles_and_anthropics_form() -> None:
     theirs = decode_claude_error(529, {}, dumps(claude_server.encode_error("busy", kind="overloaded_error")))
     assert (type(theirs), theirs.code, theirs.retryable) == (ServerFailed, "overloaded_error", True)
     details = [{"retryDelay": "7s"}]
@@ -80,7 +80,7 @@ def test_both_envelopes_are_known() -> None:
     assert googles.request_id == "r-1"
 
 
-# The collection of samples and captured requests.
+# Recorded replies and requests
 
 INDEX = json.loads((SAMPLES / "INDEX.json").read_text()) if SAMPLES.is_dir() else []
 EXPECTED = json.loads((ORACLES / "EXPECTED.json").read_text())["expected"] if SAMPLES.is_dir() else {}
@@ -114,7 +114,7 @@ def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> 
 
 @needs_samples
 @named([row for row in ROWS if row["status"] == 200 and not row["body_file"]])
-def test_a_whole_reply_of_gemini_reads_as_expected(row: dict[str, Any]) -> None:
+def test_a_whole_reply_of_gemini_is_decoded_as_expected(row: dict[str, Any]) -> None:
     assert_as_expected(_google.decode_response(reply(row)["body"]), EXPECTED[row["file"]])
 
 
@@ -126,7 +126,7 @@ def read(pieces: list[bytes]) -> GenerateResponse:
 
 @needs_samples
 @named([row for row in ROWS if row["body_file"]])
-def test_a_stream_of_gemini_reads_as_expected(row: dict[str, Any]) -> None:
+def test_a_stream_of_gemini_is_decoded_as_expected(row: dict[str, Any]) -> None:
     body = (SAMPLES / row["file"]).parent.joinpath(Path(row["body_file"]).name).read_bytes()
     whole = read([body])
     assert_as_expected(whole, EXPECTED[row["file"]])
@@ -137,7 +137,7 @@ def test_a_stream_of_gemini_reads_as_expected(row: dict[str, Any]) -> None:
 
 @needs_samples
 @named(ERRORS)
-def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
+def test_a_recorded_error_has_its_class_and_retryable_flag(row: dict[str, Any]) -> None:
     answer = reply(row)
     decode = decode_claude_error if row["file"].startswith("vertex_claude") else _google.decode_error
     error = decode(answer["status"], answer["headers"], dumps(answer["body"]))
@@ -188,7 +188,7 @@ def captured(vendor: str, name: str) -> dict[str, Any]:
 
 @needs_samples
 @pytest.mark.parametrize("name", CLAUDE)
-def test_a_request_to_claude_says_what_the_official_client_says(name: str) -> None:
+def test_a_request_to_claude_equals_that_of_the_official_client(name: str) -> None:
     asked = captured("vertex_claude", name)
     request = GenerateRequest(**{"model": "claude-sonnet-4-6", "messages": [ASK], "max_tokens": 100, **CLAUDE[name]})
     assert encode_claude(_anthropic.encode_request(request), version="2026-10-21") == asked["body"]
@@ -222,7 +222,7 @@ GEMINI: dict[str, dict[str, Any]] = {
 
 
 def plain(value: Any) -> Any:
-    """Write keys in one way, without the empty objects and the role of instructions that Google's client adds."""
+    """Write keys in camel case, without the empty objects and the role of instructions that Google's client adds."""
     if isinstance(value, list):
         return [plain(item) for item in value]
     if not isinstance(value, dict):
@@ -242,7 +242,7 @@ def checker() -> Any:
 
 @needs_samples
 @pytest.mark.parametrize("name", GEMINI)
-def test_a_request_to_gemini_says_what_the_official_client_says(name: str) -> None:
+def test_a_request_to_gemini_equals_that_of_the_official_client(name: str) -> None:
     asked = captured("vertex_gemini", name)
     options = _google.GeminiOptions(thinking="budget")
     payload = _google.encode_request(GenerateRequest(model="gemini-2.5-flash", **GEMINI[name]), options)
@@ -259,7 +259,7 @@ def test_a_request_to_gemini_says_what_the_official_client_says(name: str) -> No
 
 @examples(25)
 @given(st.dictionaries(st.sampled_from(["model", "messages", "anthropic_version", "stream"]), st.text(max_size=5)))
-def test_a_body_for_claude_names_the_version_and_no_model(payload: dict[str, str]) -> None:
+def test_a_body_for_claude_has_the_version_and_no_model(payload: dict[str, str]) -> None:
     body = encode_claude(payload, version="vertex-2023-10-16")
     assert "model" not in body
     assert body["anthropic_version"] == payload.get("anthropic_version", "vertex-2023-10-16")

@@ -1,4 +1,4 @@
-"""Ollama's chat dialect, case by case: the five laws are beside it, in ``test_ollama_laws``."""
+"""Ollama's dialect by example: payloads for requests, and responses for replies, streams and errors."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def read(*lines: Any, **options: Any) -> GenerateResponse:
     return join([*chunks, *stream.finish()])
 
 
-def test_limits_and_sampling_stand_in_the_options() -> None:
+def test_limits_and_sampling_are_sent_in_options() -> None:
     request = GenerateRequest(
         model="m",
         prompt="x",
@@ -71,7 +71,7 @@ def test_limits_and_sampling_stand_in_the_options() -> None:
     }
 
 
-def test_what_every_request_carries_is_not_read_as_the_requests_own() -> None:
+def test_the_body_of_every_request_is_not_decoded_as_extra() -> None:
     common = ChatOptions(body={"keep_alive": 0, "options": {"num_ctx": 8192, "temperature": 0.5}})
     request = GenerateRequest(model="m", messages=[Message("user", "x")], max_tokens=9, extra={"options": {"seed": 1}})
     assert decode_request(encode_request(request, common), common) == request
@@ -79,14 +79,14 @@ def test_what_every_request_carries_is_not_read_as_the_requests_own() -> None:
     assert decode_request(encode_request(warmer, common), common) == warmer
 
 
-def test_whether_to_stream_is_always_said() -> None:
+def test_stream_is_always_sent() -> None:
     request = GenerateRequest(model="m", prompt="x")
     assert encode_request(request)["stream"] is False
     assert encode_request(request, stream=True)["stream"] is True
     assert decode_request({"messages": [{"role": "user", "content": "x"}]}).stream is True  # the server's default
 
 
-def test_turns() -> None:
+def test_every_kind_of_turn_is_encoded() -> None:
     call = ToolCall(id="call_9", name="add", arguments={"a": 2})
     turns = [
         Message("developer", "Be terse."),
@@ -119,14 +119,14 @@ def test_turns() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", '"x"', '{"a": NaN}'])
-def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
+def test_arguments_that_are_not_an_object_raise_invalid_option(arguments: str) -> None:
     call = ToolCall(id="c", name="add", arguments=arguments)
     request = GenerateRequest(messages=[Message("assistant", "", tool_calls=[call])])
     with pytest.raises(InvalidOption, match="'add' are not a JSON object"):
         encode_request(request)
 
 
-def test_an_image_by_its_address_is_refused() -> None:
+def test_an_image_url_raises_invalid_option() -> None:
     request = GenerateRequest(messages=[Message("user", [ImagePart(url="https://example.com/a.png")])])
     with pytest.raises(InvalidOption, match="as data only"):
         encode_request(request)
@@ -145,12 +145,12 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
         ({}, None),
     ],
 )
-def test_formats(asked: dict[str, Any], sent: Any) -> None:
+def test_schemas_and_response_formats_become_the_format_field(asked: dict[str, Any], sent: Any) -> None:
     assert encode_request(GenerateRequest(prompt="x", **asked)).get("format") == sent
 
 
 @pytest.mark.parametrize("wanted", [{"type": "grammar"}, {"type": "json_schema"}, {}])
-def test_a_format_that_is_not_there_is_refused(wanted: dict[str, Any]) -> None:
+def test_an_unsupported_response_format_raises_invalid_option(wanted: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption, match="response_format"):
         encode_request(GenerateRequest(prompt="x", response_format=wanted))
 
@@ -167,14 +167,14 @@ def test_a_format_that_is_not_there_is_refused(wanted: dict[str, Any]) -> None:
         ("max", True, "max"),
     ],
 )
-def test_thinking_is_a_switch_or_a_level(effort: str, switch: bool, level: str | bool) -> None:
+def test_reasoning_becomes_a_boolean_or_a_level(effort: str, switch: bool, level: str | bool) -> None:
     request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(effort=effort))
     assert encode_request(request)["think"] is switch
     assert encode_request(request, ChatOptions(think_levels=True))["think"] == level
     assert "think" not in encode_request(GenerateRequest(prompt="x", reasoning=ReasoningConfig(budget_tokens=5)))
 
 
-def test_tools_are_offered_and_never_forced() -> None:
+def test_tools_are_sent_and_tool_choice_is_not() -> None:
     request = GenerateRequest(prompt="x", tools=[Tool(name="f", description="d", strict=True)], tool_choice="required")
     payload = encode_request(request)
     assert payload["tools"] == [
@@ -207,14 +207,14 @@ def test_finish_reasons(word: str | None, finish: str | None) -> None:
     assert called.finish_reason == ("length" if word == "length" else "tool_calls")
 
 
-def test_a_prompt_that_was_cached_is_not_counted() -> None:
+def test_usage_without_the_count_of_a_cached_prompt() -> None:
     usage = decode_response({"message": {"content": "x"}, "eval_count": 4}).usage
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens) == (None, 4)
     assert decode_response({"message": {"content": "x"}}).usage is None
 
 
-def test_tool_calls_come_before_the_end_and_ids_are_made() -> None:
+def test_tool_calls_on_an_earlier_line_get_generated_ids() -> None:
     def calls(*names: str, **more: Any) -> dict[str, Any]:
         return line(tool_calls=[{"function": {"name": name, "arguments": {"n": name}}, **more} for name in names])
 
@@ -227,7 +227,7 @@ def test_tool_calls_come_before_the_end_and_ids_are_made() -> None:
     assert (response.finish_reason, response.raw_finish_reason) == (FinishReason.TOOL_CALLS, "stop")
 
 
-def test_thoughts_between_tags_are_told_apart() -> None:
+def test_thoughts_between_think_tags_are_separated_from_the_text() -> None:
     pieces = [line(content=text) for text in ("<thi", "nk>hm</th", "ink>\n\n4", "2")]
     response = read(*pieces, LAST, think_tags=True)
     assert (response.text, response.reasoning) == ("42", "hm")
@@ -238,7 +238,7 @@ def test_thoughts_between_tags_are_told_apart() -> None:
     assert read(*pieces, LAST).text == "<think>hm</think>\n\n42"
 
 
-def test_what_follows_the_end_does_not_count() -> None:
+def test_lines_after_the_last_object_are_ignored() -> None:
     stream = ChatStream()
     stream.feed(frame(line(content="a")) + frame(LAST))
     assert (stream.done, stream.finished, stream.partial) == (True, True, "a")
@@ -246,14 +246,14 @@ def test_what_follows_the_end_does_not_count() -> None:
     assert stream.finish() == []
 
 
-def test_an_error_in_the_middle_keeps_what_had_arrived() -> None:
+def test_an_error_in_a_stream_has_the_partial_text() -> None:
     with pytest.raises(ServerFailed, match="unexpected EOF") as caught:
         read(line(content="Hel"), line(content="lo"), encode_error("unexpected EOF"))
     assert (caught.value.partial, caught.value.retryable) == ("Hello", True)
 
 
 @pytest.mark.parametrize("rest", [b"", b'{"model":"m","mess', frame(line(content="b")).rstrip()])
-def test_a_stream_that_ends_early_was_cut(rest: bytes) -> None:
+def test_a_stream_that_ends_early_is_truncated(rest: bytes) -> None:
     stream = ChatStream()
     stream.feed(frame(line(content="a")) + rest)
     with pytest.raises(TruncatedReply) as caught:
@@ -261,7 +261,7 @@ def test_a_stream_that_ends_early_was_cut(rest: bytes) -> None:
     assert caught.value.partial in ("a", "ab")
 
 
-def test_a_page_of_a_proxy_is_no_stream() -> None:
+def test_a_web_page_is_malformed() -> None:
     with pytest.raises(MalformedReply, match="not JSON"):
         ChatStream().feed(b"<html>\n<body>")
 
@@ -279,7 +279,7 @@ def test_a_page_of_a_proxy_is_no_stream() -> None:
         (503, "server busy, please try again.  maximum pending requests exceeded", ServerFailed),
     ],
 )
-def test_refusals(status: int, message: str, cls: type[ApiError]) -> None:
+def test_errors_are_classified_by_status_and_message(status: int, message: str, cls: type[ApiError]) -> None:
     error = decode_error(status, {}, dumps(encode_error(message)))
     assert type(error) is cls
     assert message in error.message

@@ -29,7 +29,7 @@ calls = st.builds(m.ToolCall, id=words, name=words, arguments=json_objects)
 
 @st.composite
 def requests(draw: st.DrawFn) -> m.GenerateRequest:
-    """Requests that the dialect carries: images as data, arguments that are objects."""
+    """Return requests that the dialect can express: images as data, arguments that are objects."""
     image = st.builds(m.ImagePart, data=st.just("iVBORw0KGgo="), media_type=st.just("image/png"))
     text = st.builds(m.TextPart, text=texts)
     thought = st.builds(m.ReasoningPart, text=texts, vendor=st.sampled_from(["ollama", "another"]))
@@ -70,7 +70,7 @@ def requests(draw: st.DrawFn) -> m.GenerateRequest:
 
 @st.composite
 def replies(draw: st.DrawFn) -> m.GenerateResponse:
-    """Answers that the dialect carries whole."""
+    """Return answers that the dialect can express completely."""
     called = draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id))
     word = draw(st.sampled_from(["stop", "length", "load", "novel_word"]))
     finish = m.FinishReason.of(word)
@@ -155,7 +155,7 @@ def wrapped(value: Any) -> list[Any]:
 
 
 def bodies(response: m.GenerateResponse, size: int) -> list[bytes]:
-    """With each kind of line end, and without the last."""
+    """Return the stream with each kind of line end, and without the last line end."""
     lines = b"".join(frame(event) for event in encode_chunks(response, size=size))
     return [*(lines.replace(b"\n", end) for end in (b"\n", b"\r\n", b"\n\n")), lines.rstrip()]
 

@@ -1,4 +1,4 @@
-"""Ollama by its own API, against a server on a real socket."""
+"""The Ollama provider over a real socket: payloads, answers, errors, doctor."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def _no_variables(monkeypatch):
 
 
 def server(answer=ANSWER, models=("qwen3:4b", "llama3.2:latest")):
-    """An Ollama that has these models and gives this answer, whole or in pieces."""
+    """Return a script of an Ollama with these models that gives this answer, whole or streamed."""
 
     def script(exchange):
         if exchange.path == "/api/version":
@@ -63,7 +63,7 @@ def ollama(vendor):
     return lambda **options: get_provider("ollama", base_url=vendor.url, **options)
 
 
-def test_where_it_is(monkeypatch):
+def test_default_address_and_suffixes_that_are_removed(monkeypatch):
     provider = get_provider("ollama")
     provider.check()  # no key is needed
     assert provider.base_url == "http://localhost:11434"
@@ -72,7 +72,7 @@ def test_where_it_is(monkeypatch):
         assert get_provider("ollama").base_url == "https://gpu.example.com"
 
 
-async def test_the_first_model_that_is_listed_is_the_default(ollama, vendor, ask):
+async def test_the_first_listed_model_is_the_default(ollama, vendor, ask):
     async with ollama() as provider:
         for _ in range(2):
             response = await call(provider, ask)
@@ -84,7 +84,7 @@ async def test_the_first_model_that_is_listed_is_the_default(ollama, vendor, ask
     assert vendor.headers["Authorization"] is None
 
 
-async def test_a_stream_is_the_whole(ollama, vendor, ask):
+async def test_a_stream_equals_the_whole_answer(ollama, vendor, ask):
     async with ollama(default_model="llama3.2") as provider:
         chunks = [chunk async for chunk in stream(provider, ask)]
         whole = await call(provider, ask)
@@ -95,14 +95,14 @@ async def test_a_stream_is_the_whole(ollama, vendor, ask):
     assert {exchange.path for exchange in vendor.seen} == {"/api/chat"}
 
 
-async def test_a_key_goes_where_one_was_set(ollama, vendor, monkeypatch, ask):
+async def test_a_key_in_the_environment_is_sent(ollama, vendor, monkeypatch, ask):
     monkeypatch.setenv("OLLAMA_API_KEY", "cloud-key-123456")
     async with ollama(default_model="gpt-oss:120b") as provider:
         await call(provider, ask)
     assert vendor.headers["Authorization"] == "Bearer cloud-key-123456"
 
 
-async def test_the_servers_own_fields_ride_along(ollama, vendor):
+async def test_extra_body_is_merged_into_every_request(ollama, vendor):
     request = GenerateRequest(prompt="x", model="m", max_tokens=9, extra={"options": {"seed": 7}, "keep_alive": 0})
     async with ollama(extra_body={"options": {"num_ctx": 8192}, "keep_alive": "5m"}) as provider:
         await call(provider, request)
@@ -121,7 +121,7 @@ async def test_the_servers_own_fields_ride_along(ollama, vendor):
         ("gpt-oss", "none", None, True),
     ],
 )
-async def test_thinking(ollama, vendor, model, effort, sent, adjusted):
+async def test_reasoning_is_fitted_to_the_model(ollama, vendor, model, effort, sent, adjusted):
     request = GenerateRequest(prompt="x", model=model, reasoning=ReasoningConfig(effort=effort))
     async with ollama() as provider:
         response = await call(provider, request)
@@ -129,7 +129,7 @@ async def test_thinking(ollama, vendor, model, effort, sent, adjusted):
     assert {change.field for change in response.adjustments} == ({"reasoning"} if adjusted else set())
 
 
-async def test_a_schema_is_the_format(ollama, vendor):
+async def test_a_schema_is_sent_as_format(ollama, vendor):
     schema = {"type": "integer"}
     request = GenerateRequest(prompt="x", model="m", structured_output=StructuredOutput(json_schema=schema))
     async with ollama() as provider:
@@ -138,7 +138,7 @@ async def test_a_schema_is_the_format(ollama, vendor):
     assert response.adjustments == ()
 
 
-async def test_tools_are_offered_and_answered(ollama, vendor):
+async def test_tool_calls_and_results_are_sent_back(ollama, vendor):
     wish = GenerateResponse(text="", tool_calls=[ToolCall(id="call_7", name="add", arguments={"a": 2})], model="m")
     vendor.script = server(wish)
     add = Tool(name="add")
@@ -153,7 +153,7 @@ async def test_tools_are_offered_and_answered(ollama, vendor):
     assert vendor.body["messages"][2] == {"role": "tool", "content": "5", "tool_name": "add"}
 
 
-async def test_an_image_by_its_address_is_refused_before_anything_is_sent(ollama, vendor):
+async def test_an_image_url_raises_before_anything_is_sent(ollama, vendor):
     image = Message("user", [ImagePart(url="https://example.com/a.png")])
     async with ollama(default_model="m") as provider:
         with pytest.raises(CapabilityMissing, match="as data only"):
@@ -161,7 +161,7 @@ async def test_an_image_by_its_address_is_refused_before_anything_is_sent(ollama
     assert vendor.seen == []
 
 
-async def test_an_unknown_model(ollama, vendor, ask):
+async def test_an_unknown_model_raises_model_not_found(ollama, vendor, ask):
     vendor.script = lambda exchange: exchange.say(encode_error("model 'm' not found"), 404)
     async with ollama(default_model="m") as provider:
         with pytest.raises(ModelNotFound, match="model 'm' not found") as caught:
@@ -172,7 +172,7 @@ async def test_an_unknown_model(ollama, vendor, ask):
 
 
 @pytest.mark.parametrize(("last", "error"), [(encode_error("unexpected EOF"), ServerFailed), (None, TruncatedReply)])
-async def test_a_stream_that_fails_keeps_what_had_arrived(ollama, vendor, ask, last, error):
+async def test_a_failed_or_cut_stream_raises_with_the_partial_text(ollama, vendor, ask, last, error):
     def script(exchange):
         exchange.begin_stream()
         exchange.send(frame({"model": "m", "message": {"role": "assistant", "content": "Hel"}, "done": False}))
@@ -187,7 +187,7 @@ async def test_a_stream_that_fails_keeps_what_had_arrived(ollama, vendor, ask, l
     assert caught.value.partial == "Hel"
 
 
-async def test_the_doctor_knows_version_and_models(ollama, vendor):
+async def test_doctor_reports_version_and_models(ollama, vendor):
     for model in (None, "llama3.2", "qwen3:4b"):
         async with ollama(default_model=model) as provider:
             result = await examine(provider)
@@ -202,7 +202,7 @@ async def test_the_doctor_knows_version_and_models(ollama, vendor):
     assert vendor.seen[-1].path == "/api/chat"
 
 
-async def test_the_doctor_finds_no_model_and_no_server(ollama, vendor, ask):
+async def test_doctor_fails_without_a_model_or_a_server(ollama, vendor, ask):
     vendor.script = server(models=())
     async with ollama() as provider:
         result = await examine(provider)

@@ -1,4 +1,4 @@
-"""Ollama's recorded replies and its own client's requests, against what that client makes of them."""
+"""Recorded replies of Ollama and requests of its client, compared with that client's own reading and writing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def assert_as_expected(response: GenerateResponse, expected: dict[str, Any]) -> 
 
 
 @named([row for row in ROWS if row["status"] == 200 and not row["body_file"]])
-def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
+def test_a_whole_reply_is_decoded_as_by_the_official_client(row: dict[str, Any]) -> None:
     body = reply(row)["body"]
     for options in (ChatOptions(), ChatOptions(think_tags=True)):
         response = decode_response(loads(dumps(body)), options)
@@ -62,7 +62,7 @@ def read(pieces: list[bytes]) -> GenerateResponse:
 
 
 @named([row for row in ROWS if row["body_file"]])
-def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> None:
+def test_a_stream_is_decoded_as_by_the_official_client(row: dict[str, Any]) -> None:
     body = body_of(row)
     whole = read([body])
     assert_as_expected(whole, EXPECTED[row["file"]])
@@ -72,7 +72,7 @@ def test_a_stream_reads_as_the_official_client_reads_it(row: dict[str, Any]) -> 
 
 
 @named([row for row in ROWS if row["status"] != 200])
-def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
+def test_a_recorded_error_has_its_class_and_retryable_flag(row: dict[str, Any]) -> None:
     answer = reply(row)
     error = decode_error(answer["status"], answer["headers"], dumps(answer["body"]))
     table: dict[int, type[ApiError]] = {400: RequestRejected, 404: ModelNotFound, 500: ServerFailed}
@@ -83,7 +83,7 @@ def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((SAMPLES / "_adversarial").glob("*.ndjson")), ids=lambda path: path.name)
-def test_framings_give_the_same_text_wherever_they_are_cut(path: Path) -> None:
+def test_a_stream_gives_the_same_text_wherever_it_is_cut(path: Path) -> None:
     body = path.read_bytes()
 
     def outcome(pieces: list[bytes]) -> Any:
@@ -104,8 +104,7 @@ def test_framings_give_the_same_text_wherever_they_are_cut(path: Path) -> None:
         assert outcome([body[:cut], body[cut:]]) == whole
 
 
-# What we send. The published schema leaves every level open and lacks fields that the official client has: both close
-# each other's gaps.
+# Requests. The published schema allows unknown keys and lacks some fields of the official client, so both are used.
 
 
 def refuse(uri: str) -> Any:
@@ -170,7 +169,7 @@ CAPTURED: dict[str, tuple[ChatOptions, GenerateRequest]] = {
 
 
 @pytest.mark.parametrize("name", CAPTURED)
-def test_a_request_says_what_the_official_client_says(name: str) -> None:
+def test_a_request_equals_that_of_the_official_client(name: str) -> None:
     options, request = CAPTURED[name]
     captured = wire_samples.captured("ollama", name)
     if not captured["tools"]:

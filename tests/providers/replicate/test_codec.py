@@ -1,4 +1,4 @@
-"""Replicate's dialect: the five laws, what models call their inputs, and the recorded predictions and streams."""
+"""Replicate's dialect: the five laws, the input names of models, errors, and recorded predictions and streams."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
 
 @examples(20)
 @given(strategies.requests(), inputs)
-def test_any_request_at_all_is_encoded_and_read_again(request: m.GenerateRequest, model: ModelInputs) -> None:
+def test_any_request_is_encoded_and_its_payload_decoded(request: m.GenerateRequest, model: ModelInputs) -> None:
     payload = encode_request(attrs.evolve(request, extra={}), model)
     try:
         again = decode_request(loads(dumps(payload)), model)
@@ -108,7 +108,9 @@ def split(body: bytes, cuts: list[int]) -> list[bytes]:
 
 @examples(20)
 @given(strategies.replies("replicate"), st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20))
-def test_a_stream_is_the_whole_wherever_it_is_cut(response: m.GenerateResponse, size: int, cuts: list[int]) -> None:
+def test_a_stream_equals_the_whole_answer_wherever_it_is_cut(
+    response: m.GenerateResponse, size: int, cuts: list[int]
+) -> None:
     body = b": hi\n\n" + b"".join(frame(event) for event in encode_events(response, size=size))
     facts = {"request_id": response.request_id, "model": response.model}
     joined = read(split(body, cuts), **facts)
@@ -118,7 +120,7 @@ def test_a_stream_is_the_whole_wherever_it_is_cut(response: m.GenerateResponse, 
     assert read([dumps(encode_response(response))], **facts).text == joined.text  # one that had ended already
 
 
-def test_spaces_and_line_ends_are_text() -> None:
+def test_spaces_and_line_ends_in_output_events_are_text() -> None:
     pieces = ["a", " ", "\n", "\n\n", " b", "", "\u2028c "]
     assert read([*(frame(("output", piece)) for piece in pieces), frame(("done", "{}"))]).text == "a \n\n\n b\u2028c "
 
@@ -149,7 +151,7 @@ def wrapped(value: Any) -> list[Any]:
 
 @examples(20)
 @given(lookalikes)
-def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
+def test_any_json_is_decoded_or_raises_a_provider_error(value: Any) -> None:
     for junk in wrapped(value):
         with suppress(ProviderError):
             decode_response(junk)
@@ -167,7 +169,7 @@ def test_junk_is_read_or_refused_and_nothing_else(value: Any) -> None:
 
 @examples(20)
 @given(st.sampled_from([b"", b"{", b"data: ", b"event: output\ndata:", b"event: done\n"]), st.binary(max_size=40))
-def test_any_bytes_are_a_stream_or_refused(head: bytes, body: bytes) -> None:
+def test_any_bytes_are_decoded_or_raise_a_provider_error(head: bytes, body: bytes) -> None:
     def outcome(pieces: list[bytes]) -> Any:
         try:
             return read(pieces)
@@ -178,7 +180,7 @@ def test_any_bytes_are_a_stream_or_refused(head: bytes, body: bytes) -> None:
     assert outcome([whole[at : at + 1] for at in range(len(whole))]) == outcome([whole])
 
 
-# What models call their inputs.
+# Input names of models
 
 
 def published(**properties: Any) -> dict[str, Any]:
@@ -221,7 +223,7 @@ TURNS = [
 ]
 
 
-def test_a_conversation_is_a_list_of_turns_or_written_out() -> None:
+def test_a_conversation_is_sent_as_turns_or_as_labelled_text() -> None:
     request = m.GenerateRequest(messages=TURNS)
     written = "User: Hi\n\nAssistant: Ho\n\nUser: ?\n\nAssistant:"
     assert encode_request(request)["input"] == {"prompt": written, "system_prompt": "Be terse."}
@@ -251,18 +253,20 @@ VERSION = "5c7d5dc6dd8bf75c1acaa8565735e7986bc5b66206b55cca93cb72c9bf15ccaa"
         ("a?b/c#d", "/v1/models/a%3Fb/c%23d/predictions", "/v1/models/a%3Fb/c%23d", None),
     ],
 )
-def test_a_model_has_an_address(model: str, path: str, schema: str | None, version: str | None) -> None:
+def test_a_model_name_gives_its_paths_and_version(
+    model: str, path: str, schema: str | None, version: str | None
+) -> None:
     assert (predictions_path(model), schema_path(model)) == (path, schema)
     assert encode_request(m.GenerateRequest(model=model, prompt="Hi")).get("version") == version
 
 
 @pytest.mark.parametrize("model", ["llama", "a/b/c", "/", "a/", ""])
-def test_a_name_that_is_none_is_refused(model: str) -> None:
+def test_an_invalid_model_name_raises(model: str) -> None:
     with pytest.raises(InvalidOption, match="owner/name"):
         predictions_path(model)
 
 
-# What goes wrong.
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -275,7 +279,9 @@ def test_a_name_that_is_none_is_refused(model: str) -> None:
         ("The input or output was flagged as sensitive. (E005)", ContentFiltered, None, False),
     ],
 )
-def test_a_prediction_that_failed(words: str, cls: type[ProviderError], code: str | None, retryable: bool) -> None:
+def test_a_failed_prediction_is_classified_by_its_error_code(
+    words: str, cls: type[ProviderError], code: str | None, retryable: bool
+) -> None:
     half = m.GenerateResponse(text="Hel", request_id="p-1")
     with pytest.raises(cls) as caught:
         decode_response(encode_response(half, status="failed", error=words))
@@ -303,14 +309,16 @@ def test_a_prediction_that_failed(words: str, cls: type[ProviderError], code: st
         ({"ratelimit-reset": "soon"}, {"retry_after": True}, None),
     ],
 )
-def test_a_throttled_request_says_how_long(headers: dict[str, str], body: dict[str, Any], delay: float | None) -> None:
+def test_a_rate_limit_gives_the_delay_of_body_or_header(
+    headers: dict[str, str], body: dict[str, Any], delay: float | None
+) -> None:
     error = decode_error(429, headers, dumps({"detail": "Request was throttled.", "status": 429, **body}))
     assert (type(error), error.retryable, error.retry_after) == (RateLimited, True, delay)
     assert decode_error(404, headers, b"{}").retry_after == (3.0 if "Retry-After" in headers else None)
 
 
 @pytest.mark.parametrize("word", ["canceled", "aborted"])
-def test_a_prediction_that_was_cancelled(word: str) -> None:
+def test_a_cancelled_prediction_is_truncated_and_not_retryable(word: str) -> None:
     half = m.GenerateResponse(text="Hel", request_id="p-1")
     with pytest.raises(TruncatedReply, match=word) as caught:
         decode_response(encode_response(half, status=word))
@@ -320,7 +328,7 @@ def test_a_prediction_that_was_cancelled(word: str) -> None:
     assert (caught.value.partial, caught.value.retryable) == ("Hel", False)
 
 
-def test_an_answer_that_was_cut_is_told_by_its_tokens() -> None:
+def test_an_answer_of_max_tokens_has_the_finish_reason_length() -> None:
     answer = m.GenerateResponse(text="One two", request_id="p", usage=m.Usage(input_tokens=3, output_tokens=2))
     payload = encode_response(answer)
     assert decode_response(payload).finish_reason == "stop"
@@ -328,7 +336,7 @@ def test_an_answer_that_was_cut_is_told_by_its_tokens() -> None:
     assert decode_response(payload, max_tokens=2).finish_reason == "length"
 
 
-# The collection of samples.
+# Recorded predictions
 
 INDEX = json.loads((SAMPLES / "INDEX.json").read_text()) if SAMPLES.is_dir() else []
 ROWS = [row for row in INDEX if row["file"].startswith("replicate/")]
@@ -344,7 +352,7 @@ def reply(row: dict[str, Any]) -> dict[str, Any]:
 
 @needs_samples
 @named([row for row in ROWS if row["status"] < 400 and not row["body_file"] and "error_in_200" not in row["kinds"]])
-def test_a_recorded_prediction_is_read(row: dict[str, Any]) -> None:
+def test_a_recorded_prediction_is_decoded(row: dict[str, Any]) -> None:
     body = reply(row)["body"]
     found = read_prediction(loads(dumps(body)))
     kind = row["kinds"][0].removeprefix("prediction_")
@@ -363,7 +371,7 @@ def test_a_recorded_prediction_is_read(row: dict[str, Any]) -> None:
 
 @needs_samples
 @named([row for row in ROWS if row["body_file"]])
-def test_a_recorded_stream_is_read_wherever_it_is_cut(row: dict[str, Any]) -> None:
+def test_a_recorded_stream_is_decoded_wherever_it_is_cut(row: dict[str, Any]) -> None:
     body = (SAMPLES / row["file"]).parent.joinpath(Path(row["body_file"]).name).read_bytes()
     whole = read([body])
     assert whole.text is not None
@@ -378,7 +386,7 @@ def test_a_recorded_stream_is_read_wherever_it_is_cut(row: dict[str, Any]) -> No
 
 @needs_samples
 @named([row for row in ROWS if row["status"] >= 400 or "error_in_200" in row["kinds"]])
-def test_a_refusal_has_the_right_class_flag_and_delay(row: dict[str, Any]) -> None:
+def test_a_recorded_error_has_its_class_retryable_flag_and_delay(row: dict[str, Any]) -> None:
     answer = reply(row)
     if row["status"] < 400:
         with pytest.raises(ServerFailed, match="E6716") as caught:
@@ -416,7 +424,7 @@ def test_any_request_meets_the_schema(request: m.GenerateRequest, model: ModelIn
 
 
 @needs_samples
-def test_a_request_says_what_the_official_client_says() -> None:
+def test_a_request_equals_that_of_the_official_client() -> None:
     asked = json.loads((ORACLES / "sdk_requests" / "replicate" / "version.json").read_text())["request"]
     request = m.GenerateRequest(model=f"any/body:{asked['body']['version']}", prompt="Hi")
     assert (predictions_path(request.model or ""), encode_request(request)) == (asked["path"], asked["body"])

@@ -71,7 +71,7 @@ def test_a_request_with_every_field() -> None:
     }
 
 
-def test_a_request_for_a_model_with_names_of_its_own() -> None:
+def test_a_request_uses_the_input_names_of_the_model() -> None:
     inputs = ModelInputs(
         prompt="text",
         system=None,
@@ -140,7 +140,7 @@ def test_a_conversation() -> None:
         ("budget", ["thinking_budget", "thinking_budget_tokens", "thinking_token_budget"]),
     ],
 )
-def test_the_names_that_published_models_give_their_inputs(field: str, names: list[str]) -> None:
+def test_input_names_of_published_models_are_known(field: str, names: list[str]) -> None:
     """The first of several names counts, in the order of this table."""
     listed: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
     none = dict.fromkeys(("system", "max_tokens", "temperature", "top_p", "stop"))
@@ -152,7 +152,7 @@ def test_the_names_that_published_models_give_their_inputs(field: str, names: li
         names = names[1:]
 
 
-def test_the_words_that_an_effort_takes() -> None:
+def test_the_efforts_of_a_model_are_read_from_its_schema() -> None:
     enum = {"type": "string", "enum": ["low", "high"]}
     reference = {"$ref": "#/components/schemas/effort"}
     for written in (enum, reference, {"allOf": [reference], "default": "low"}):
@@ -162,7 +162,7 @@ def test_the_words_that_an_effort_takes() -> None:
         assert (found.effort, found.efforts) == ("effort", ("low", "high"))
 
 
-def test_a_conversation_that_is_a_text_is_not_sent_as_a_list() -> None:
+def test_messages_are_not_used_if_the_model_takes_them_as_text() -> None:
     properties = {"prompt": {"type": "string"}, "messages": {"type": "string"}}
     found = read_inputs({"openapi_schema": {"components": {"schemas": {"Input": {"properties": properties}}}}})
     assert found is not None
@@ -186,7 +186,7 @@ def test_paths(model: str, predictions: str, schema: str | None) -> None:
 @pytest.mark.parametrize(
     ("model", "version"), [(f"meta/llama:{VERSION}", VERSION), ("meta/llama:v2", "v2"), (VERSION, VERSION)]
 )
-def test_the_version_of_a_model_stands_beside_its_inputs(model: str, version: str) -> None:
+def test_the_version_of_a_model_is_sent_beside_its_inputs(model: str, version: str) -> None:
     payload = encode_request(GenerateRequest(model=model, prompt="Hi"))
     assert payload == {"version": version, "input": {"prompt": "Hi"}}
 
@@ -252,7 +252,7 @@ def test_statuses(status: str, ended: bool) -> None:
     assert read_prediction({"id": "p", "status": status}).ended is ended
 
 
-def test_predictions_that_failed_or_were_stopped() -> None:
+def test_failed_and_cancelled_predictions_raise() -> None:
     with pytest.raises(ServerFailed, match="E6716: Unexpected error") as failed:
         decode_response({**PREDICTION, "status": "failed", "error": "E6716: Unexpected error"})
     error = failed.value

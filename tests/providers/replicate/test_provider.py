@@ -1,4 +1,4 @@
-"""Replicate over a real socket: predictions are created once, looked at until they end, and cancelled when given up."""
+"""The Replicate provider over a real socket: predictions are created once, polled, streamed, and cancelled."""
 
 import threading
 from contextlib import aclosing
@@ -56,11 +56,11 @@ ANSWER = GenerateResponse(
 
 
 class Replicate:
-    """A Replicate whose predictions take some looks to end, each of which may be answered by a script."""
+    """A fake Replicate. Each poll of a prediction takes the next of ``polls``: a status, or a script that answers."""
 
-    def __init__(self, vendor, *, looks=("processing", "succeeded"), properties=PROPERTIES, answer=ANSWER):
+    def __init__(self, vendor, *, polls=("processing", "succeeded"), properties=PROPERTIES, answer=ANSWER):
         self.vendor, self.answer, self.properties = vendor, answer, properties
-        self.looks = list(looks)
+        self.polls = list(polls)
         self.created = 0
         self.cancelled = threading.Event()
         self.at_create = self.at_cancel = self.at_stream = None
@@ -91,11 +91,11 @@ class Replicate:
         elif path.startswith("/v1/streams/"):
             (self.at_stream or self.whole_stream)(exchange)
         else:
-            look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-            if callable(look):
-                look(exchange)
+            poll = self.polls.pop(0) if len(self.polls) > 1 else self.polls[0]
+            if callable(poll):
+                poll(exchange)
             else:
-                exchange.say(self.prediction(look))
+                exchange.say(self.prediction(poll))
 
     def whole_stream(self, exchange):
         exchange.begin_stream()
@@ -106,16 +106,16 @@ class Replicate:
 
 
 @pytest.fixture
-def house(vendor, monkeypatch):
+def server(vendor, monkeypatch):
     monkeypatch.delenv("REPLICATE_API_BASE_URL", raising=False)
     monkeypatch.setenv("REPLICATE_API_TOKEN", KEY)
-    monkeypatch.setattr(predictions, "_CANCEL_TIMEOUT", 10.0)  # a busy machine takes its time
+    monkeypatch.setattr(predictions, "_CANCEL_TIMEOUT", 10.0)  # more time for a busy machine
     vendor.script = Replicate(vendor)
     return vendor.script
 
 
 @pytest.fixture
-def replicate(vendor, house):
+def replicate(vendor, server):
     return lambda **options: get_provider(
         "replicate", **{"base_url": vendor.url, "default_model": MODEL, "poll": 0.01, **options}
     )
@@ -129,12 +129,12 @@ def paths(vendor):
     return [(exchange.command, exchange.path) for exchange in vendor.seen]
 
 
-async def heard(event):
-    """Wait for something to happen in the server."""
+async def was_set(event):
+    """Wait until the server has set an event."""
     return await anyio.to_thread.run_sync(event.wait, 10)
 
 
-def test_where_it_is(monkeypatch):
+def test_default_address_and_missing_key(monkeypatch):
     monkeypatch.delenv("REPLICATE_API_TOKEN", raising=False)
     monkeypatch.delenv("REPLICATE_API_BASE_URL", raising=False)
     provider = get_provider("replicate")
@@ -144,93 +144,94 @@ def test_where_it_is(monkeypatch):
         provider.check()
 
 
-async def test_a_prediction_is_created_once_and_looked_at_until_it_ends(replicate, vendor, house, ask):
+async def test_a_prediction_is_created_once_and_polled_until_it_ends(replicate, vendor, server, ask):
     async with replicate() as provider:
         for _ in range(2):
-            house.looks = ["starting", "processing", "succeeded"]
+            server.polls = ["starting", "processing", "succeeded"]
             response = await call(provider, ask)
             assert (response.text, response.finish_reason, response.usage) == (ANSWER.text, "stop", ANSWER.usage)
             assert (response.model, response.request_id, response.extra["version"]) == (MODEL, "p-1", "v")
     create = ("POST", "/v1/models/meta/llama/predictions")
-    looks = [("GET", "/v1/predictions/p-1")] * 3
-    assert paths(vendor) == [("GET", "/v1/models/meta/llama"), create, *looks, create, *looks]  # inputs are asked once
+    polls = [("GET", "/v1/predictions/p-1")] * 3
+    schema = ("GET", "/v1/models/meta/llama")  # requested once
+    assert paths(vendor) == [schema, create, *polls, create, *polls]
     asked = vendor.seen[1]
     assert asked.body == {"input": {"prompt": ask.prompt}}
     assert asked.headers["Authorization"] == f"Bearer {KEY}"
-    assert asked.headers["Cancel-After"] == "600s"  # should nobody hear of it any more
-    assert not house.cancelled.is_set()
+    assert asked.headers["Cancel-After"] == "600s"  # ends the prediction if nobody polls it
+    assert not server.cancelled.is_set()
 
 
-async def test_one_that_has_ended_at_once_is_not_looked_at(replicate, vendor, house, ask):
-    house.at_create = lambda exchange: exchange.say(house.prediction("succeeded"), 201)
+async def test_a_prediction_that_has_ended_at_once_is_not_polled(replicate, vendor, server, ask):
+    server.at_create = lambda exchange: exchange.say(server.prediction("succeeded"), 201)
     async with replicate(inputs={}) as provider:
         assert (await call(provider, ask)).text == ANSWER.text
         assert join([chunk async for chunk in stream(provider, ask)]).text == ANSWER.text
     assert {path for _, path in paths(vendor)} == {"/v1/models/meta/llama/predictions"}
 
 
-async def test_a_stream_brings_its_pieces_and_then_the_count(replicate, vendor, house, ask):
-    house.looks = ["succeeded"]
+async def test_a_stream_yields_the_text_and_then_the_usage(replicate, vendor, server, ask):
+    server.polls = ["succeeded"]
     async with replicate() as provider:
         chunks = [chunk async for chunk in stream(provider, ask)]
     joined = join(chunks)
     assert (joined.text, joined.finish_reason, joined.usage) == (ANSWER.text, "stop", ANSWER.usage)
     assert (joined.model, joined.request_id) == (MODEL, "p-1")
-    _, created, streamed, looked = vendor.seen
+    _, created, streamed, polled = vendor.seen
     assert created.body["stream"] is True
     assert created.headers["Accept"] == "application/json"
     assert (streamed.path, streamed.headers["Accept"]) == ("/v1/streams/abc", "text/event-stream")
-    assert streamed.headers["Authorization"] is None  # it is another host: the key is not its business
-    assert looked.path == "/v1/predictions/p-1"
-    assert not house.cancelled.is_set()
+    assert streamed.headers["Authorization"] is None  # another host must not get the key
+    assert polled.path == "/v1/predictions/p-1"
+    assert not server.cancelled.is_set()
 
 
-async def test_at_its_own_address_a_stream_gets_the_key(replicate, vendor, house, ask):
-    house.root = vendor.url.removesuffix("/v1").replace("127.0.0.1", "localhost")
-    async with replicate(base_url=house.root) as provider:
+async def test_the_key_is_sent_to_a_stream_on_the_providers_own_host(replicate, vendor, server, ask):
+    server.root = vendor.url.removesuffix("/v1").replace("127.0.0.1", "localhost")
+    async with replicate(base_url=server.root) as provider:
         assert [chunk async for chunk in stream(provider, ask)]
     assert next(seen for seen in vendor.seen if "streams" in seen.path).headers["Authorization"] == f"Bearer {KEY}"
 
 
-async def test_a_model_that_does_not_stream_is_waited_for(replicate, house, ask):
-    house.streams = False
+async def test_a_model_without_a_stream_is_polled(replicate, server, ask):
+    server.streams = False
     async with replicate() as provider:
         (chunk,) = [chunk async for chunk in stream(provider, ask)]
     assert (chunk.text, chunk.usage) == (ANSWER.text, ANSWER.usage)
 
 
-# Given up.
+# Cancellation
 
 
-async def test_a_cancelled_call_cancels_its_prediction(replicate, vendor, house, ask):
-    looked = threading.Event()
-    house.looks = [lambda exchange: (looked.set(), exchange.say(house.prediction("processing")))]
+async def test_a_cancelled_call_cancels_its_prediction(replicate, vendor, server, ask):
+    polled = threading.Event()
+    server.polls = [lambda exchange: (polled.set(), exchange.say(server.prediction("processing")))]
     async with replicate() as provider:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call, provider, ask)
-            assert await heard(looked)
+            assert await was_set(polled)
             tasks.cancel_scope.cancel()
-        assert await heard(house.cancelled)
+        assert await was_set(server.cancelled)
     assert vendor.seen[-1].path == "/v1/predictions/p-1/cancel"
     assert vendor.seen[-1].command == "POST"
     assert vendor.seen[-1].headers["Authorization"] == f"Bearer {KEY}"
-    assert house.created == 1
+    assert server.created == 1
 
 
-async def test_a_call_whose_time_is_up_cancels_its_prediction(replicate, vendor, house):
-    looked = threading.Event()
-    house.looks = [lambda exchange: (looked.set(), exchange.say(house.prediction("processing")))]
+async def test_a_call_that_times_out_cancels_its_prediction(replicate, vendor, server):
+    polled = threading.Event()
+    server.polls = [lambda exchange: (polled.set(), exchange.say(server.prediction("processing")))]
     async with replicate(inputs={}) as provider:
         for seconds in (0.5, 2.0, 8.0):  # on a busy machine the time may be up before there is a prediction
             with pytest.raises(TimedOut):
                 await call(provider, GenerateRequest(prompt="x", timeout_seconds=seconds))
-            if looked.is_set():
+            if polled.is_set():
                 break
-        assert await heard(house.cancelled)
-    assert vendor.seen[0].headers["Cancel-After"] == "5s"  # the least there is
+        assert await was_set(server.cancelled)
+    assert vendor.seen[0].headers["Cancel-After"] == "5s"  # the smallest value that the API accepts
 
 
-async def test_a_stream_that_is_closed_early_cancels_its_prediction(replicate, house, ask):
+async def test_a_stream_that_is_closed_early_cancels_its_prediction(replicate, server, ask):
     left = threading.Event()
 
     def endless(exchange):
@@ -238,13 +239,13 @@ async def test_a_stream_that_is_closed_early_cancels_its_prediction(replicate, h
         exchange.send(frame(("output", "first")))
         left.wait(10)
 
-    house.at_stream = endless
+    server.at_stream = endless
     async with replicate() as provider:
         async with aclosing(stream(provider, ask)) as chunks:
             async for chunk in chunks:
                 assert chunk.text == "first"
                 break
-        assert await heard(house.cancelled)
+        assert await was_set(server.cancelled)
         left.set()
 
 
@@ -267,37 +268,37 @@ def ending_after(*pieces):
         hang_up,
     ],
 )
-async def test_a_stream_that_breaks_off_is_read_to_its_end_by_looking(replicate, house, ask, at_stream):
-    house.at_stream = at_stream
+async def test_a_broken_stream_is_completed_by_polling(replicate, server, ask, at_stream):
+    server.at_stream = at_stream
     async with replicate() as provider:
         joined = join([chunk async for chunk in stream(provider, ask)])
     assert (joined.text, joined.finish_reason, joined.usage) == (ANSWER.text, "stop", ANSWER.usage)
-    assert (house.created, house.cancelled.is_set()) == (1, False)
+    assert (server.created, server.cancelled.is_set()) == (1, False)
 
 
-async def test_at_no_address_that_is_none_a_stream_is_read(replicate, vendor, house, ask):
-    house.root = "ftp://127.0.0.1"
+async def test_a_stream_at_an_invalid_url_is_replaced_by_polling(replicate, vendor, server, ask):
+    server.root = "ftp://127.0.0.1"
     async with replicate() as provider:
         assert join([chunk async for chunk in stream(provider, ask)]).text == ANSWER.text
     assert not any("streams" in seen.path for seen in vendor.seen)
 
 
-async def test_a_stream_that_is_lost_for_good_cancels_its_prediction_and_keeps_the_text(replicate, house, ask):
-    house.at_stream = ending_after("first")
-    house.looks = [lambda exchange: exchange.say(encode_error("no", status=400), 400)]
+async def test_a_lost_stream_cancels_its_prediction_and_raises_with_the_partial_text(replicate, server, ask):
+    server.at_stream = ending_after("first")
+    server.polls = [lambda exchange: exchange.say(encode_error("no", status=400), 400)]
     async with replicate() as provider:
         with pytest.raises(RequestRejected) as caught:
             [chunk async for chunk in stream(provider, ask)]
-        assert (caught.value.partial, house.cancelled.is_set()) == ("first", True)
-        house.looks = ["succeeded"]  # with another text: nobody knows what to make of that
+        assert (caught.value.partial, server.cancelled.is_set()) == ("first", True)
+        server.polls = ["succeeded"]  # with a text that does not begin with the streamed one
         with pytest.raises(TruncatedReply) as caught:
             [chunk async for chunk in stream(provider, ask)]
         assert caught.value.partial == "first"
 
 
-async def test_a_prediction_that_failed_is_not_cancelled(replicate, house, ask):
-    house.error = "E6716: Unexpected error"
-    house.looks = ["failed"]
+async def test_a_prediction_that_failed_is_not_cancelled(replicate, server, ask):
+    server.error = "E6716: Unexpected error"
+    server.polls = ["failed"]
     body = frame(("output", "Hel")) + frame(("error", '{"detail": "E6716: Unexpected error"}'))
 
     def fail(exchange):
@@ -305,7 +306,7 @@ async def test_a_prediction_that_failed_is_not_cancelled(replicate, house, ask):
         exchange.send(body)
         exchange.wfile.write(b"0\r\n\r\n")
 
-    house.at_stream = fail
+    server.at_stream = fail
     async with replicate() as provider:
         with pytest.raises(ServerFailed, match="E6716") as caught:
             await call(provider, ask)
@@ -313,10 +314,10 @@ async def test_a_prediction_that_failed_is_not_cancelled(replicate, house, ask):
         with pytest.raises(ServerFailed, match="E6716") as caught:
             [chunk async for chunk in stream(provider, ask)]
         assert (caught.value.partial, caught.value.retryable) == ("Hel", True)
-    assert not house.cancelled.is_set()
+    assert not server.cancelled.is_set()
 
 
-# Never a blind second one.
+# Retries: creating a prediction is never repeated blindly
 
 
 @pytest.mark.parametrize(
@@ -331,51 +332,53 @@ async def test_a_prediction_that_failed_is_not_cancelled(replicate, house, ask):
         (lambda exchange: exchange.say(encode_error("no credit", status=402), 402), OutOfCredit, False),
     ],
 )
-async def test_what_may_have_been_created_is_not_created_again(replicate, house, ask, at_create, cls, retryable):
-    house.at_create = at_create
+async def test_an_error_is_not_retryable_if_the_prediction_may_have_been_created(
+    replicate, server, ask, at_create, cls, retryable
+):
+    server.at_create = at_create
     async with replicate(inputs={}) as provider:
         for ask_so in (call, lambda *both: anext(aiter(stream(*both)))):
             with pytest.raises(cls) as caught:
                 await ask_so(provider, ask)
             assert caught.value.retryable is retryable
             assert caught.value.retry_after == (4.0 if cls is RateLimited else None)
-    assert house.created == 2
+    assert server.created == 2
 
 
-async def test_the_council_does_not_create_it_again_either(replicate, house, ask):
-    house.at_create = hang_up
+async def test_a_council_does_not_retry_an_uncertain_creation(replicate, server, ask):
+    server.at_create = hang_up
     async with Retry(replicate(inputs={}), RetryPolicy(max_retries=3)) as provider:
         with pytest.raises(ConnectionLost):
             await call(provider, ask)
-    assert house.created == 1
+    assert server.created == 1
 
 
-async def test_a_look_that_fails_is_repeated(replicate, house, ask):
+async def test_a_failed_poll_is_repeated(replicate, server, ask):
     busy = [lambda exchange: exchange.say(encode_error("busy", status=503), 503), hang_up]
-    house.looks = [*busy, "processing", *busy, "succeeded"]
+    server.polls = [*busy, "processing", *busy, "succeeded"]
     async with replicate() as provider:
         assert (await call(provider, ask)).text == ANSWER.text
-    assert house.created == 1
+    assert server.created == 1
 
 
-async def test_looks_that_go_on_failing_end_the_call_and_the_prediction(replicate, house, ask):
-    house.looks = [lambda exchange: exchange.say(encode_error("busy", status=503), 503)]
+async def test_repeated_failures_of_polls_end_the_call_and_cancel_the_prediction(replicate, server, ask):
+    server.polls = [lambda exchange: exchange.say(encode_error("busy", status=503), 503)]
     async with replicate() as provider:
         with pytest.raises(ServerFailed, match="busy") as caught:
             await call(provider, ask)
-        assert (caught.value.retryable, house.cancelled.is_set()) == (True, True)
-        house.looks = [lambda exchange: exchange.say(encode_error("gone", status=404), 404)]
-        house.at_cancel = hang_up
+        assert (caught.value.retryable, server.cancelled.is_set()) == (True, True)
+        server.polls = [lambda exchange: exchange.say(encode_error("gone", status=404), 404)]
+        server.at_cancel = hang_up
         with pytest.raises(Exception, match="gone") as caught:
             await call(provider, ask)
         assert caught.value.retryable is False
-    assert house.created == 2
+    assert server.created == 2
 
 
-# What a model takes.
+# Inputs of models
 
 
-async def test_inputs_have_the_names_that_the_model_gives_them(replicate, vendor):
+async def test_input_names_are_read_from_the_models_schema(replicate, vendor):
     request = GenerateRequest(
         messages=[Message("system", "Be terse."), Message("user", "Hi")],
         max_tokens=7,
@@ -400,8 +403,8 @@ async def test_inputs_have_the_names_that_the_model_gives_them(replicate, vendor
     assert [(one.field, one.action) for one in response.adjustments] == [("top_p", "dropped")]
 
 
-async def test_what_it_has_no_input_for_is_told(replicate, vendor, house):
-    house.properties = {"prompt": {"type": "string"}}
+async def test_fields_without_an_input_are_dropped_and_reported(replicate, vendor, server):
+    server.properties = {"prompt": {"type": "string"}}
     request = GenerateRequest(
         messages=[Message("system", "Be terse."), Message("user", "Hi")],
         max_tokens=7,
@@ -431,17 +434,17 @@ async def test_what_it_has_no_input_for_is_told(replicate, vendor, house):
         ({"reasoning": {"budget_tokens": 9}}, {"budget": "thinking_budget"}, None),
     ],
 )
-async def test_the_caller_may_say_what_the_inputs_are_called(replicate, vendor, asked, inputs, dropped):
+async def test_the_input_names_can_be_set_by_the_caller(replicate, vendor, asked, inputs, dropped):
     if "reasoning" in asked:
         asked = {"reasoning": ReasoningConfig(**asked["reasoning"])}
     async with replicate(inputs=inputs) as provider:
         response = await call(provider, GenerateRequest(prompt="x", **asked))
-    assert vendor.seen[0].command == "POST"  # nobody asks the model
+    assert vendor.seen[0].command == "POST"  # the schema is not requested
     assert [one.field for one in response.adjustments] == ([dropped] if dropped else [])
     assert len(vendor.seen[0].body["input"]) == (1 if dropped else 2)
 
 
-async def test_images_go_where_there_is_an_input_for_them(replicate, vendor, house):
+async def test_images_are_sent_to_models_with_an_input_for_them(replicate, vendor, server):
     pixel = ImagePart(data="iVBORw0KGgo=", media_type="image/png")
     request = GenerateRequest(messages=[Message("user", [pixel, ImagePart(url="https://example.com/b.png")])])
     async with replicate() as provider:
@@ -453,18 +456,18 @@ async def test_images_go_where_there_is_an_input_for_them(replicate, vendor, hou
         await call(provider, request)
         asked = [seen.body["input"] for seen in vendor.seen if seen.command == "POST"][-1]
         assert asked["images"] == ["data:image/png;base64,iVBORw0KGgo=", "https://example.com/b.png"]
-    created = house.created
+    created = server.created
     async with replicate(inputs={}) as provider:
         with pytest.raises(CapabilityMissing, match="no input for images"):
             await call(provider, request)
     async with replicate(profile={"tools": False}) as provider:
         with pytest.raises(CapabilityMissing, match="takes no tools"):
             await call(provider, GenerateRequest(prompt="x", tools=[Tool(name="add")]))
-    assert house.created == created
+    assert server.created == created
 
 
-async def test_a_model_that_publishes_nothing_is_taken_for_a_usual_one(replicate, vendor, house):
-    house.properties = None
+async def test_a_model_without_a_schema_gets_the_default_input_names(replicate, vendor, server):
+    server.properties = None
     async with replicate() as provider:
         await call(provider, GenerateRequest(prompt="x", max_tokens=7))
         version = "0" * 64
@@ -478,15 +481,15 @@ async def test_a_model_that_publishes_nothing_is_taken_for_a_usual_one(replicate
     ]
 
 
-async def test_an_answer_that_was_cut_says_so(replicate, house):
-    house.looks = ["succeeded"]
+async def test_an_answer_that_reaches_max_tokens_has_the_finish_reason_length(replicate, server):
+    server.polls = ["succeeded"]
     async with replicate() as provider:
         request = GenerateRequest(prompt="x", max_tokens=2)
         assert (await call(provider, request)).finish_reason == "length"
         assert join([chunk async for chunk in stream(provider, request)]).finish_reason == "length"
 
 
-async def test_the_doctor_asks_whose_key_it_is(replicate, vendor):
+async def test_doctor_names_the_account_of_the_key(replicate, vendor):
     async with replicate() as provider:
         result = await examine(provider)
         assert (result.ok, result.details) == (True, {"account": "house"})
@@ -515,23 +518,23 @@ async def streamed(provider, request):
     return join([chunk async for chunk in stream(provider, request)])
 
 
-@pytest.mark.parametrize("way", ["whole", "streams", "looks", "breaks off"])
-async def test_a_tool_stands_in_the_prompt_and_its_call_in_the_answer(replicate, vendor, house, way):
-    house.streams = way != "looks"
-    house.at_stream = break_off if way == "breaks off" else None
+@pytest.mark.parametrize("way", ["whole", "streams", "polls", "breaks off"])
+async def test_tools_are_described_in_the_prompt_and_calls_are_parsed_from_the_answer(replicate, vendor, server, way):
+    server.streams = way != "polls"
+    server.at_stream = break_off if way == "breaks off" else None
     ask = call if way == "whole" else streamed
     turns = [Message("user", "Where?")]
     async with replicate() as provider:
-        house.looks = ["processing", "succeeded"] if way != "streams" else ["succeeded"]
-        house.answer = attrs.evolve(ANSWER, text=f"I look.\n{CALLED}", content=None)
+        server.polls = ["processing", "succeeded"] if way != "streams" else ["succeeded"]
+        server.answer = attrs.evolve(ANSWER, text=f"I look.\n{CALLED}", content=None)
         found = await ask(provider, GenerateRequest(messages=turns, tools=[LOOK]))
         assert [(one.name, one.parse()) for one in found.tool_calls] == [("look", {"at": "Oslo"})]
         assert (found.text.strip(), found.finish_reason) == ("I look.", "tool_calls")
         assert [(one.field, one.action) for one in found.adjustments] == [("tools", "emulated")]
         turn = found.to_message()
         result = Message("tool", "Rain", tool_call_id=turn.tool_calls[0].id)
-        house.looks, house.at_stream = ["succeeded"], None
-        house.answer = attrs.evolve(ANSWER, text="It rains.", content=None)
+        server.polls, server.at_stream = ["succeeded"], None
+        server.answer = attrs.evolve(ANSWER, text="It rains.", content=None)
         found = await ask(provider, GenerateRequest(messages=[*turns, turn, result], tools=[LOOK]))
         assert (found.text, found.tool_calls, found.finish_reason) == ("It rains.", (), "stop")
     first, second = (seen.body["input"] for seen in vendor.seen if seen.command == "POST")
@@ -541,8 +544,8 @@ async def test_a_tool_stands_in_the_prompt_and_its_call_in_the_answer(replicate,
     assert '{"tool_results": [{"id": "call_0", "name": "look", "content": "Rain"}]}' in second["prompt"]
 
 
-async def test_a_tool_that_had_to_be_called_and_was_not_is_told(replicate, house):
-    house.looks = ["succeeded"]
+async def test_a_required_tool_call_that_is_missing_is_reported(replicate, server):
+    server.polls = ["succeeded"]
     request = GenerateRequest(prompt="Where?", tools=[LOOK], tool_choice="required")
     async with replicate() as provider:
         for ask in (call, streamed):

@@ -106,7 +106,7 @@ def test_the_data_of_output_events_is_raw_text():
         (("", ""), TruncatedReply, True),
     ],
 )
-def test_streams_that_fail_are_cancelled_or_break_off(end, error, again):
+def test_failed_cancelled_and_broken_streams_raise(end, error, again):
     with pytest.raises(ProviderError) as caught:
         read(predicted, stream(("output", " It"), end=end))
     assert (type(caught.value), caught.value.partial, caught.value.retryable) == (error, " It", again)
@@ -134,11 +134,11 @@ def test_streams_that_fail_are_cancelled_or_break_off(end, error, again):
         (429, {"detail": "Request was throttled.", "status": 429, "retry_after": None}, RateLimited, None),
     ],
 )
-def test_refusals(status, body, error, delay):
+def test_errors_are_classified_by_status(status, body, error, delay):
     found = _replicate.decode_error(status, {"content-type": "application/problem+json"}, json.dumps(body).encode())
     assert (type(found), found.retry_after) == (error, delay)
     assert body.get("title", "") in found.message
 
 
-def test_a_refusal_with_a_body_of_no_dialect_is_classified_by_its_status():
+def test_an_error_body_in_another_form_is_classified_by_its_status():
     assert_class_of_odd_bodies(_replicate.decode_error)
