@@ -35,6 +35,7 @@ _BEGINNING = 80  # characters of an unexpected body that a message shows
 
 
 def _refuse_constant(word: str) -> NoReturn:
+    # RFC 8259, section 6, excludes NaN and Infinity, which Python's decoder accepts by default.
     raise ValueError(f"{word} is not JSON")
 
 
@@ -135,6 +136,7 @@ def well_formed(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
+        # In UTF-16 two halves of a pair are one character, and a half without its partner cannot be decoded.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
@@ -165,6 +167,7 @@ def dumps(value: Any, *, sort: bool = False) -> bytes:
 
 
 def _plain(value: object) -> Any:
+    # Requests are frozen, so their mappings may be of types that json does not know.
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is not JSON")

@@ -100,7 +100,7 @@ class Decoder(ABC):
         for event in events:
             try:
                 chunk = self.feed(event)
-            except MalformedReply:
+            except MalformedReply:  # the body ended inside this event
                 self.cut()
             if chunk is not None:
                 chunks.append(GenerateChunk(text=chunk) if isinstance(chunk, str) else chunk)
@@ -209,6 +209,8 @@ class BodyReader:
         """
         self._raise_fault()
         if self._head is not None:
+            # The first visible character decides. A byte order mark and blank lines may stand before it (WHATWG HTML,
+            # section 9.2.6).
             data = self._head + data
             beginning = data.removeprefix(_BOM).lstrip()
             if not beginning or (len(data) < len(_BOM) and _BOM.startswith(data)):
@@ -244,14 +246,14 @@ class BodyReader:
                 pieces.append(piece)
                 if not isinstance(piece, str) and piece.usage is not None:
                     self.counted = True
-        except ProviderError as error:
+        except ProviderError as error:  # stored until the pieces before it have been returned
             self._fault = error
         return pieces
 
     def _raise_fault(self) -> None:
         fault, self._fault = self._fault, None
         if fault is not None:
-            raise fault.with_traceback(None)
+            raise fault.with_traceback(None)  # the old traceback keeps the frames of an earlier call alive
 
     def finish(self) -> list[GenerateChunk]:
         """Return what the end of the body adds.

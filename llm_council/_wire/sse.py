@@ -150,6 +150,8 @@ class SseSplitter(LineSplitter):
                     self._data = []
                     self._data_size = 0
                 self._event = None
+            # WHATWG HTML, section 9.2.6: one space after the colon is no part of the value, and a line without a colon
+            # is a field without a value. The fields "id" and "retry" are ignored, since a stream is never resumed.
             elif line.startswith(b"data:"):
                 self._add(line[6:] if line[5:6] == b" " else line[5:])
             elif line.startswith(b":"):

@@ -89,7 +89,7 @@ class Gateway(OpenAICompatibleProvider):
         """Return the headers of every request, with the key in the header that the gateway reads."""
         headers = super().headers()
         if self.ROW.key_header and self._key and headers.get("Authorization") == f"Bearer {self._key.reveal()}":
-            del headers["Authorization"]
+            del headers["Authorization"]  # at Azure, the header of an Entra token
             headers[self.ROW.key_header] = self._key.reveal()
         return headers
 
@@ -117,7 +117,7 @@ def __dir__() -> list[str]:
 def _make(name: str, row: Row) -> type[Gateway]:
     body = {
         "__doc__": row.doc,
-        "__module__": __name__,
+        "__module__": __name__,  # pickle finds the class by module and name
         "ROW": row,
         "name": name,
         "capabilities": attrs.evolve(Gateway.capabilities, **dict.fromkeys(row.without, False)),

@@ -53,6 +53,7 @@ class OpenAIProvider(OpenAICompatibleProvider):
             )
         self._summary = reasoning_summary
         host = urlsplit(self.base_url).hostname or ""
+        # Regional addresses are eu.api.openai.com and the like (guide "Your data", data residency).
         self._is_own = host == "api.openai.com" or host.endswith(".api.openai.com")
 
     def _identity_extras(self) -> tuple[object, ...]:

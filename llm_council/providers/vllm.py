@@ -35,6 +35,7 @@ class VLLMProvider(OpenAICompatibleProvider):
             InvalidOption: the body has a ``guided_*`` field, which current servers ignore.
         """
         payload = super().build_payload(request)
+        # vLLM's documentation, "Structured outputs": version 0.12 removed these fields for structured_outputs.
         ignored = sorted(key for key in payload if key.startswith("guided_"))
         if ignored:
             raise InvalidOption(

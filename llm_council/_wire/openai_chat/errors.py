@@ -228,13 +228,13 @@ def _detail(detail: Any) -> str:
         return str(detail.get("message") or detail.get("msg") or "")
     if not isinstance(detail, list):
         return ""
-    said = []
+    reasons = []
     for item in detail[:5]:
         if isinstance(item, dict):
             where = item.get("loc")
             path = ".".join(str(step) for step in where) if isinstance(where, list) else ""
-            said.append(": ".join(word for word in (path, str(item.get("msg") or "")) if word))
-    return "; ".join(said)
+            reasons.append(": ".join(word for word in (path, str(item.get("msg") or "")) if word))
+    return "; ".join(reasons)
 
 
 def _status_in(*values: Any) -> int | None:

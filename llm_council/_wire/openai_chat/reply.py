@@ -27,6 +27,7 @@ __all__ = ["decode_response"]
 REPLY_EXTRA = ("provider", "service_tier", "system_fingerprint")
 CHOICE_EXTRA = ("native_finish_reason",)
 MESSAGE_EXTRA = ("annotations", "images")
+# The keys of a call that ToolCall holds. Others are the vendor's own, such as Google's extra_content.
 _OURS = ("id", "type", "function", "index", CUSTOM)
 _UNKNOWN = Usage()
 _TICKS = 1e10  # ticks of a US dollar, xAI's unit of cost
@@ -56,7 +57,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
     choices = need_list(reply.get("choices"), "$.choices")
     if not choices:
         raise malformed("$.choices", "at least one choice", choices)
-    choice = need_object(choices[0], "$.choices[0]")
+    choice = need_object(choices[0], "$.choices[0]")  # extra={"n": 2} adds further choices, which stay in raw
     message = choice.get("message")
     if message is None and choice.get("finish_reason"):
         message = {}  # some servers leave out a message that was filtered

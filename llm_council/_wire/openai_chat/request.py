@@ -233,12 +233,12 @@ def _thinking_block(part: ReasoningPart, options: ChatOptions) -> dict[str, Any]
 
 
 def _encode_call(call: ToolCall, options: ChatOptions) -> dict[str, Any]:
-    kept = {key: call.extra[key] for key in options.tool_call_keys if key in call.extra}
+    vendor_keys = {key: call.extra[key] for key in options.tool_call_keys if key in call.extra}
     if call.extra.get("type") == CUSTOM:
-        return {**kept, "id": call.id, "type": CUSTOM, CUSTOM: {"name": call.name, "input": call.arguments}}
+        return {**vendor_keys, "id": call.id, "type": CUSTOM, CUSTOM: {"name": call.name, "input": call.arguments}}
     # Chat templates parse the arguments: a call without any must still read as an object.
     function = {"name": call.name, "arguments": call.arguments if call.arguments.strip() else "{}"}
-    return {**kept, "id": call.id, "type": "function", "function": function}
+    return {**vendor_keys, "id": call.id, "type": "function", "function": function}
 
 
 def encode_tool(tool: Tool) -> dict[str, Any]:

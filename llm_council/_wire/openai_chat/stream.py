@@ -40,6 +40,7 @@ from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
 __all__ = ["ChatStream", "ChunkDecoder"]
 
 _LIMITS = Limits()
+# The keys of nearly every delta. A burst of such events is a goal of tests/benchmarks (stream CPU per chunk).
 _PLAIN = frozenset({"role", "content"})
 
 
@@ -167,9 +168,9 @@ class ChunkDecoder(Decoder):
         self._splitter = ThoughtSplitter() if options.think_tags else None
         self._calls = CallPieces()
         self._blocks: list[dict[str, Any]] = []
-        self._told: dict[str, Any] = {}
-        self._about: list[Any] = []
-        self._kept: dict[str, list[Any]] = {}
+        self._reported: dict[str, Any] = {}
+        self._last_extra: list[Any] = []
+        self._listed: dict[str, list[Any]] = {}
 
     def is_whole(self) -> bool:
         """Return True if a stream that ends now holds the whole answer."""
@@ -177,6 +178,7 @@ class ChunkDecoder(Decoder):
 
     def _read(self, event: SseEvent) -> GenerateChunk | str | None:
         data = event.data
+        # API reference, "Streaming": this text, which is not JSON, ends a stream.
         if len(data) < 20 and data.strip() == "[DONE]":
             self.done = True
             return None
@@ -193,18 +195,20 @@ class ChunkDecoder(Decoder):
         choices = value.get("choices")
         if choices is not None and need_list(choices, "$.choices"):
             choice = need_object(choices[0], "$.choices[0]")
+            # Answers that extra={"n": 2} adds arrive between the pieces of the first.
             if choice.get("index") in (0, None):
-                self._choose(choice, facts)
+                self._read_choice(choice, facts)
+        # API reference, stream_options.include_usage: the usage comes in a last event, whose choices are empty.
         usage = usage_in(value)
         counted, cost = read_usage(usage), read_cost(usage)
         if counted is not None:
             facts["usage"] = counted
         if cost is not None:
             facts["cost"] = cost
-        about = [value.get(key) for key in REPLY_EXTRA]
-        if about != self._about:  # nearly every event repeats these facts
-            self._about = about
-            self._tell(picked(value, REPLY_EXTRA), facts)
+        extra = [value.get(key) for key in REPLY_EXTRA]
+        if extra != self._last_extra:  # nearly every event repeats these facts
+            self._last_extra = extra
+            self._report_extra(picked(value, REPLY_EXTRA), facts)
         if len(facts) == 1 and "text" in facts:
             return self._texts[-1]
         return GenerateChunk(**facts) if facts else None
@@ -232,20 +236,20 @@ class ChunkDecoder(Decoder):
         if model:
             self._model = facts["model"] = model
 
-    def _choose(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
+    def _read_choice(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
         delta = choice.get("delta")
         if delta is None:
             delta = self._rest_of(choice.get("message"))
         delta = need_object(delta, "$.choices[0].delta")
         content = delta.get("content")
         if content:
-            self._say(content, facts)
+            self._add_content(content, facts)
         if not delta.keys() <= _PLAIN:
-            self._more(delta, facts)
+            self._read_rare_keys(delta, facts)
         word = choice.get("finish_reason")
         if word or choice.get("error"):
-            self._stop(choice, facts)
-        self._tell(picked(choice, CHOICE_EXTRA), facts)
+            self._read_finish(choice, facts)
+        self._report_extra(picked(choice, CHOICE_EXTRA), facts)
 
     def _rest_of(self, message: Any) -> dict[str, Any]:
         """Return what a whole message adds to the pieces; some servers send one instead of the last piece."""
@@ -254,13 +258,13 @@ class ChunkDecoder(Decoder):
         content = message.get("content")
         return {**message, "content": content.removeprefix(self.partial)} if isinstance(content, str) else message
 
-    def _say(self, content: Any, facts: dict[str, Any]) -> None:
+    def _add_content(self, content: Any, facts: dict[str, Any]) -> None:
         if not isinstance(content, str):
             if self._options.echo == "content":
                 for piece in reasoning_parts_of(content):
                     _add_thinking(self._blocks, piece)
             content, refusal, thoughts = read_content(content, "$.choices[0].delta.content")
-            self._think(thoughts, facts)
+            self._add_thoughts(thoughts, facts)
             if refusal:
                 self._refused = True
                 facts["refusal"] = refusal
@@ -268,19 +272,20 @@ class ChunkDecoder(Decoder):
                 return
         if self._splitter is not None:
             thoughts, content = self._splitter.feed(content)
-            self._think(thoughts, facts)
+            self._add_thoughts(thoughts, facts)
         if content:
             self._texts.append(content)
             facts["text"] = content
 
-    def _think(self, thoughts: str, facts: dict[str, Any]) -> None:
+    def _add_thoughts(self, thoughts: str, facts: dict[str, Any]) -> None:
         if thoughts:
             self._thoughts.append(thoughts)
             facts["reasoning"] = facts.get("reasoning", "") + thoughts
 
-    def _more(self, delta: dict[str, Any], facts: dict[str, Any]) -> None:
+    def _read_rare_keys(self, delta: dict[str, Any], facts: dict[str, Any]) -> None:
         path = "$.choices[0].delta"
-        self._think(get_text(delta, "reasoning", path) or get_text(delta, "reasoning_content", path) or "", facts)
+        thoughts = get_text(delta, "reasoning", path) or get_text(delta, "reasoning_content", path)
+        self._add_thoughts(thoughts or "", facts)
         refusal = get_text(delta, "refusal", path)
         if refusal:
             self._refused = True
@@ -291,7 +296,7 @@ class ChunkDecoder(Decoder):
                 if isinstance(block, dict):
                     _add_block(self._blocks, block)
         calls = delta.get("tool_calls")
-        legacy = delta.get("function_call")
+        legacy = delta.get("function_call")  # deprecated (API reference); a message holds one at most
         if calls is None and legacy is not None:
             calls = [{"index": 0, "function": legacy}]
         deltas = self._calls.add(need_list(calls, f"{path}.tool_calls"), f"{path}.tool_calls") if calls else ()
@@ -300,9 +305,9 @@ class ChunkDecoder(Decoder):
         for key in MESSAGE_EXTRA:
             found = delta.get(key)
             if isinstance(found, list) and found:
-                self._kept.setdefault(key, []).extend(found)
+                self._listed.setdefault(key, []).extend(found)
 
-    def _stop(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
+    def _read_finish(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
         error = choice_error(choice, request_id=self._request_id, partial=self.partial or None)
         if error is not None:
             raise error
@@ -310,14 +315,15 @@ class ChunkDecoder(Decoder):
         if word is not None:
             self.finished = True
             facts["raw_finish_reason"] = word
+            # OpenAI ends a refusal with "stop" (guide "Structured model outputs", refusals).
             finish = FinishReason.CONTENT_FILTER if self._refused else FinishReason.of(word)
             if finish is not None:
                 facts["finish_reason"] = finish
 
-    def _tell(self, extra: dict[str, Any], facts: dict[str, Any]) -> None:
+    def _report_extra(self, extra: dict[str, Any], facts: dict[str, Any]) -> None:
         for key, value in extra.items():
-            if self._told.get(key) != value:
-                self._told[key] = value
+            if self._reported.get(key) != value:
+                self._reported[key] = value
                 facts.setdefault("extra", {})[key] = value
 
     def close(self) -> list[GenerateChunk]:
@@ -329,7 +335,7 @@ class ChunkDecoder(Decoder):
         facts: dict[str, Any] = {}
         if self._splitter is not None:
             thoughts, content = self._splitter.finish()
-            self._think(thoughts, facts)
+            self._add_thoughts(thoughts, facts)
             if content:
                 self._texts.append(content)
                 facts["text"] = content
@@ -344,8 +350,8 @@ class ChunkDecoder(Decoder):
         parts = parts or thoughts_to_echo("".join(self._thoughts), self._options)
         if parts:
             facts["reasoning_parts"] = parts
-        if self._kept:
-            facts["extra"] = dict(self._kept)
+        if self._listed:
+            facts["extra"] = dict(self._listed)
         return [GenerateChunk(**facts)] if facts else []
 
 
@@ -365,13 +371,13 @@ def _add_block(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
 
 def _add_thinking(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:
     """Join neighbouring pieces of one ``thinking`` part; its last signature counts."""
-    said = piece.get(THINKING)
-    if isinstance(said, str):
-        said = [{"type": "text", "text": said}]
+    texts = piece.get(THINKING)
+    if isinstance(texts, str):
+        texts = [{"type": "text", "text": texts}]
     if not blocks or blocks[-1].get("signature"):  # a signature ends a part
         blocks.append({"type": THINKING, THINKING: []})
     block = blocks[-1]
-    for item in said if isinstance(said, list) else ():
+    for item in texts if isinstance(texts, list) else ():
         last = block[THINKING][-1] if block[THINKING] else {}
         if isinstance(item, dict) and _is_words(item) and _is_words(last):
             last["text"] += item["text"]

@@ -19,6 +19,7 @@ __all__ = ["decode_response"]
 REPLY_EXTRA = ("service_tier",)
 TOKENS = ("input_tokens", "output_tokens")
 """The keys of the tokens, see ``read_usage``."""
+# The keys of a call's item that ToolCall holds, and its status; the others go into ``extra``.
 CALL = ("type", "call_id", "name", "arguments", "input", "status")
 _BARREN = ("cancelled", "queued", "in_progress", "incomplete")
 _PARAGRAPH = "\n\n"  # paragraphs of reasoning
@@ -81,8 +82,8 @@ def failure_in(
     if reply.get("error"):
         return error_inside(reply, request_id=request_id, partial=partial)
     if reply.get("status") == "failed":
-        said = {"error": {"message": "the model's server failed while it answered", "code": "server_error"}}
-        return error_inside({**reply, **said}, request_id=request_id, partial=partial)
+        stand_in = {"error": {"message": "the model's server failed while it answered", "code": "server_error"}}
+        return error_inside({**reply, **stand_in}, request_id=request_id, partial=partial)
     return None
 
 
@@ -117,6 +118,7 @@ def message_texts(items: Sequence[dict[str, Any]], word: str, key: str) -> list[
 
 def reasoning_texts(item: Mapping[str, Any]) -> list[str]:
     """Return the paragraphs of a reasoning item: the reasoning itself if the server shows it, else its summary."""
+    # OpenAI shows summaries alone; servers of open models show the reasoning itself, as parts of type reasoning_text.
     for key in ("content", "summary"):
         listed = item.get(key)
         found = [part.get("text") for part in listed if isinstance(part, dict)] if isinstance(listed, list) else []
@@ -155,11 +157,13 @@ def call_extra(item: Mapping[str, Any]) -> dict[str, Any]:
 def read_finish(reply: Mapping[str, Any], *, called: bool, refused: bool) -> tuple[str | None, FinishReason | None]:
     """Return the finish reason, as the vendor names it and as a ``FinishReason``."""
     status = reply.get("status")
+    # API reference, incomplete_details.reason: max_output_tokens or content_filter.
     reason = text_or_none(get_object(reply, "incomplete_details").get("reason")) if status == "incomplete" else None
     word = reason or text_or_none(status)
     if refused:
         return word, FinishReason.CONTENT_FILTER
     finish = FinishReason.of(word)
+    # The status of a reply that ends with calls is "completed", as of any other.
     return word, FinishReason.TOOL_CALLS if called and finish is FinishReason.STOP else finish
 
 

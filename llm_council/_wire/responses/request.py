@@ -101,6 +101,8 @@ def encode_request(
         "tool_choice": encode_choice(request.tool_choice),
         "text": None if wanted is None else {"format": wanted},
         "reasoning": reasoning or None,
+        # API reference, store and include: the vendor keeps a reply unless store is false, and reasoning of a reply
+        # that it does not keep can come back in encrypted form only.
         "store": options.store,
         "include": [ENCRYPTED] if options.store is False and reasons else None,
     }
@@ -124,17 +126,17 @@ def _encode_turns(turns: Sequence[Message], options: ResponsesOptions) -> tuple[
     """Return the instructions at the beginning of a conversation, and its other turns, which are never empty."""
     custom = {call.id for turn in turns for call in turn.tool_calls if call.extra.get("type") == CUSTOM}
     written = [(turn, items) for turn in turns if (items := _encode_turn(turn, options, custom))]
-    said: list[str] = []
+    instructions: list[str] = []
     for turn, _ in written[:-1]:
         if turn.role not in _INSTRUCTIONS or not turn.text or not _is_text(turn.content):
             break
-        said.append(turn.text)
-    items = [item for _, found in written[len(said) :] for item in found]
+        instructions.append(turn.text)
+    items = [item for _, found in written[len(instructions) :] for item in found]
     if not items:
         raise InvalidOption("the request holds nothing but empty turns: it needs a user's turn")
     if len(items) == 1 and items[0].get("role") == Role.USER and isinstance(items[0]["content"], str):
-        return "\n\n".join(said), items[0]["content"]
-    return "\n\n".join(said), items
+        return "\n\n".join(instructions), items[0]["content"]
+    return "\n\n".join(instructions), items
 
 
 def _encode_turn(turn: Message, options: ResponsesOptions, custom: Collection[Any]) -> list[Item]:
@@ -186,16 +188,17 @@ def _encode_content(content: str | tuple[Part, ...]) -> str | list[Item]:
 def _encode_part(part: Part) -> Item:
     if isinstance(part, ImagePart):
         url = part.url or f"data:{part.media_type};base64,{part.data}"
+        # The SDK's type ResponseInputImageParam requires detail.
         return {"type": "input_image", "image_url": url, "detail": part.detail or "auto"}
     return {"type": "input_text", "text": part.text}
 
 
 def _encode_call(call: ToolCall, *, beside: bool) -> Item:
-    kept = {key: call.extra[key] for key in _SENT_BACK if key in call.extra} if beside else {}
+    own = {key: call.extra[key] for key in _SENT_BACK if key in call.extra} if beside else {}
     if call.extra.get("type") == CUSTOM:
-        return {**kept, "type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": call.arguments}
+        return {**own, "type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": call.arguments}
     arguments = call.arguments if call.arguments.strip() else "{}"
-    return {**kept, "type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments}
+    return {**own, "type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments}
 
 
 def encode_tool(tool: Tool) -> dict[str, Any]:

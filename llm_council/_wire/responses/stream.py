@@ -46,13 +46,13 @@ class _Item:
     """An output item that is arriving.
 
     Attributes:
-        said: the pieces so far, by kind (``text``, ``refusal``, ``summary``, ``content``, ``arguments``) and index.
+        pieces: the pieces so far, by kind (``text``, ``refusal``, ``summary``, ``content``, ``arguments``) and index.
         call: the index of its tool call; None for other items.
         thoughts: the kind of reasoning that is read from it, ``summary`` or ``content``.
     """
 
     def __init__(self) -> None:
-        self.said: dict[tuple[str, int], list[str]] = {}
+        self.pieces: dict[tuple[str, int], list[str]] = {}
         self.call: int | None = None
         self.thoughts: str | None = None
 
@@ -85,7 +85,7 @@ class EventDecoder(Decoder):
         self._by_type: dict[str, Callable[[dict[str, Any], Facts], None]] = {
             "response.created": self._begin,
             "response.in_progress": self._begin,
-            "response.queued": self._begin,
+            "response.queued": self._begin,  # of a reply in the background
             "response.output_item.added": self._open,
             "response.output_item.done": self._close,
             "response.output_text.delta": partial(self._add, "text", "content_index"),
@@ -109,8 +109,8 @@ class EventDecoder(Decoder):
         facts: Facts = {}
         if word in _ENDS:
             reply = need_object(value.get("response"), "$.response")
-            told = reply.get("status") is not None  # else the event's name is the status
-            self._end(reply if told else {**reply, "status": word.removeprefix("response.")}, facts)
+            has_status = reply.get("status") is not None  # some servers leave it to the event's name
+            self._end(reply if has_status else {**reply, "status": word.removeprefix("response.")}, facts)
         else:
             read = self._by_type.get(word)
             if read is not None:
@@ -139,9 +139,9 @@ class EventDecoder(Decoder):
     def _begin(self, value: dict[str, Any], facts: Facts) -> None:
         reply = value.get("response")
         if reply is not None:
-            self._name(need_object(reply, "$.response"), facts)
+            self._read_head(need_object(reply, "$.response"), facts)
 
-    def _name(self, reply: dict[str, Any], facts: Facts) -> None:
+    def _read_head(self, reply: dict[str, Any], facts: Facts) -> None:
         if not self._begun:
             self._begun = True
             self._request_id = self._request_id or text_or_none(reply.get("id"))
@@ -187,7 +187,7 @@ class EventDecoder(Decoder):
             known.call = len(self._called)
             own = call_id(item.get("call_id") or item.get("id"), known.call)
             self._called.append(own)
-            early = "".join(known.said.get(("arguments", 0), ()))
+            early = "".join(known.pieces.get(("arguments", 0), ()))
             begun = ToolCallDelta(index=known.call, id=own, name=name, arguments=early, extra=call_extra(item))
             facts["tool_calls"] = (*facts.get("tool_calls", ()), begun)
         self._catch_up(known, "arguments", 0, call_arguments(item, "$.item"), facts)
@@ -216,25 +216,26 @@ class EventDecoder(Decoder):
         words = get_text(value, "delta", "$")
         if words:
             place = value.get(key, 0)
-            self._say(self._item(value), kind, place if isinstance(place, int) else 0, words, facts)
+            self._add_text(self._item(value), kind, place if isinstance(place, int) else 0, words, facts)
 
     def _catch_up(self, item: _Item, kind: str, index: int, whole: str, facts: Facts) -> None:
         """Add the part of a text that no piece has brought."""
-        so_far = "".join(item.said.get((kind, index), ()))
+        so_far = "".join(item.pieces.get((kind, index), ()))
         if len(whole) > len(so_far) and whole.startswith(so_far):
-            self._say(item, kind, index, whole[len(so_far) :], facts)
+            self._add_text(item, kind, index, whole[len(so_far) :], facts)
 
-    def _say(self, item: _Item, kind: str, index: int, words: str, facts: Facts) -> None:
-        pieces = item.said.get((kind, index))
+    def _add_text(self, item: _Item, kind: str, index: int, words: str, facts: Facts) -> None:
+        pieces = item.pieces.get((kind, index))
         if kind in _THOUGHTS:
             item.thoughts = item.thoughts or kind
             if item.thoughts != kind:
                 return
+            # Each index is a paragraph of its own ("summary_index", "content_index").
             if pieces is None and self._thought:
                 facts["reasoning"] = facts.get("reasoning", "") + "\n\n"
             self._thought = True
         if pieces is None:
-            pieces = item.said[kind, index] = []
+            pieces = item.pieces[kind, index] = []
         pieces.append(words)
         if kind == "arguments":
             if item.call is not None:
@@ -249,7 +250,7 @@ class EventDecoder(Decoder):
     # The end
 
     def _end(self, reply: dict[str, Any], facts: Facts) -> None:
-        self._name(reply, facts)
+        self._read_head(reply, facts)
         error = failure_in(reply, request_id=self._request_id, partial=self.partial or None)
         if error is not None:
             raise error
@@ -257,7 +258,7 @@ class EventDecoder(Decoder):
         items = read_items({"output": reply.get("output") or []})
         self._catch_up_all(items, facts)
         word, finish = read_finish(reply, called=bool(self._called), refused=self._refused)
-        told = {
+        last = {
             "raw_finish_reason": word,
             "finish_reason": finish,
             "usage": read_usage(reply.get("usage"), *TOKENS),
@@ -265,20 +266,20 @@ class EventDecoder(Decoder):
             "reasoning_parts": parts_to_echo(items, self._options) or None,
             "extra": reply_extra(reply, items) or None,
         }
-        facts.update((key, fact) for key, fact in told.items() if fact is not None)
+        facts.update((key, fact) for key, fact in last.items() if fact is not None)
 
     def _catch_up_all(self, items: list[dict[str, Any]], facts: Facts) -> None:
         """Add the texts that only the whole reply holds."""
-        text, said = "".join(message_texts(items, "output_text", "text")), self.partial
-        if len(text) > len(said) and text.startswith(said):
-            self._say(_Item(), "text", 0, text[len(said) :], facts)
+        text, so_far = "".join(message_texts(items, "output_text", "text")), self.partial
+        if len(text) > len(so_far) and text.startswith(so_far):
+            self._add_text(_Item(), "text", 0, text[len(so_far) :], facts)
         if not self._refused:
             for words in message_texts(items, "refusal", "refusal"):
-                self._say(_Item(), "refusal", 0, words, facts)
+                self._add_text(_Item(), "refusal", 0, words, facts)
         if not self._thought:
             for _, item in of_type(items, "reasoning"):
                 for words in reasoning_texts(item):
-                    self._say(_Item(), "content", 0, words, facts)
+                    self._add_text(_Item(), "content", 0, words, facts)
         calls = of_type(items, *CALLS)
         for at, item in calls[: len(self._called)]:
             known = self._by_index.get(at)

@@ -37,7 +37,6 @@ LONGEST_SCHEMA = 96 * 1024
 """Bytes of a schema that an argument can carry: Linux takes 128 KiB."""
 
 _LIMITS = Limits()
-_SETTINGS = {"disableAllHooks": True}
 _EXTRA = ("num_turns", "permission_denials", "terminal_reason", "service_tier")
 
 
@@ -58,7 +57,7 @@ def encode_request(request: GenerateRequest, *, live: bool = False) -> Invocatio
         arguments.append("--include-partial-messages")
     # Turn off tools, MCP servers, hooks, project settings and history: only the model's answer is wanted.
     arguments += ["--tools", "", "--strict-mcp-config", "--disable-slash-commands", "--no-session-persistence"]
-    arguments += ["--setting-sources", "user", "--settings", dumps(_SETTINGS).decode()]
+    arguments += ["--setting-sources", "user", "--settings", '{"disableAllHooks":true}']
     if request.model:
         arguments += ["--model", request.model]
     if request.reasoning is not None and request.reasoning.effort is not None:
@@ -74,6 +73,7 @@ def encode_request(request: GenerateRequest, *, live: bool = False) -> Invocatio
     if images:
         arguments += ["--input-format", "stream-json"]
         stdin = _with_images(stdin.decode(), images)
+    # Claude Code's documentation, "Settings", environment variables. No option of the program limits tokens.
     variables = {"DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
     if request.max_tokens is not None:
         variables["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(request.max_tokens)
@@ -110,19 +110,18 @@ class ClaudeCodeEvents(AgentEvents):
         match event.get("type"):
             case "system":
                 return self._system(event)
+            # Events of the program's own subagents name the call that began them; they are no part of the answer.
             case "stream_event" if event.get("parent_tool_use_id") is None:
                 return self._piece(need_object(event.get("event"), "$.event"))
             case "assistant" if event.get("parent_tool_use_id") is None:
                 return self._message(need_object(event.get("message"), "$.message"))
             case "rate_limit_event":
-                self._limit(event.get("rate_limit_info"))
+                info = event.get("rate_limit_info")
+                if isinstance(info, dict) and info.get("status") == "rejected":
+                    self._resets = amount(info.get("resetsAt"))
             case "result":
                 self._result = event
         return None
-
-    def _limit(self, info: Any) -> None:
-        if isinstance(info, dict) and info.get("status") == "rejected":
-            self._resets = amount(info.get("resetsAt"))
 
     def _system(self, event: dict[str, Any]) -> GenerateChunk | None:
         if event.get("subtype") == "api_retry":
@@ -152,6 +151,7 @@ class ClaudeCodeEvents(AgentEvents):
 
     def _message(self, message: dict[str, Any]) -> GenerateChunk | None:
         model = get_text(message, "model", "$.message")
+        # Messages that the program writes itself, about errors for example, carry this name instead of a model's.
         if model and model != "<synthetic>":
             self._model = model
         content = message.get("content")
@@ -170,22 +170,22 @@ class ClaudeCodeEvents(AgentEvents):
         if ended.exit_code:
             raise failed(self.note, ended, "claude", REMEDY)
         shown = self.partial
-        said = get_text(result, "result", "$")
-        text = shown if said is None else said
+        whole = get_text(result, "result", "$")
+        text = shown if whole is None else whole
         word = get_text(result, "stop_reason", "$")
         if not text.startswith(shown):
             raise TruncatedReply("claude began its answer anew after a part of it had been shown", partial=shown)
-        structured = result.get("structured_output")
+        usd = amount(result.get("total_cost_usd"))
         extra = {key: result[key] for key in _EXTRA if result.get(key) not in (None, "", [], {})}
         if self._retries:
             extra["retries"] = self._retries
         return GenerateChunk(
             text=text[len(shown) :],
-            structured=structured,
+            structured=result.get("structured_output"),
             finish_reason=FinishReason.STOP if word == "tool_use" else FinishReason.of(word),  # of its own tools
             raw_finish_reason=word,
             usage=_usage(result),
-            cost=_cost(result),
+            cost=None if usd is None else Cost(usd=usd, source=CostSource.REPORTED, complete=True),
             model=self._model or _only_model(result),
             request_id=get_text(result, "session_id", "$"),
             extra=extra,
@@ -194,8 +194,8 @@ class ClaudeCodeEvents(AgentEvents):
     def _refusal(self, result: dict[str, Any], ended: Ended) -> Exception:
         listed = result.get("errors")
         errors = "; ".join(item for item in listed if isinstance(item, str)) if isinstance(listed, list) else ""
-        said = result.get("result")
-        message = (said if isinstance(said, str) else "") or errors or str(result.get("subtype") or "it failed")
+        text = result.get("result")
+        message = (text if isinstance(text, str) else "") or errors or str(result.get("subtype") or "it failed")
         status = result.get("api_error_status")
         partial = self.partial or None
         if result.get("stop_reason") == "refusal":
@@ -221,6 +221,7 @@ def _models(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _only_model(result: dict[str, Any]) -> str | None:
     names = list(_models(result))
+    # The name may end with the size of the context window: "claude-sonnet-4-5[1m]".
     return names[0].partition("[")[0] if len(names) == 1 else None
 
 
@@ -240,8 +241,3 @@ def _usage(result: dict[str, Any]) -> Usage | None:
         one = read_usage({key: tokens(value) for key, value in renamed.items()})
         total = one if total is None else total + one if one is not None else total
     return total or usage
-
-
-def _cost(result: dict[str, Any]) -> Cost | None:
-    usd = amount(result.get("total_cost_usd"))
-    return None if usd is None else Cost(usd=usd, source=CostSource.REPORTED, complete=True)

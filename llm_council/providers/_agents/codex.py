@@ -11,7 +11,6 @@ from typing import Any
 
 from llm_council._wire.payloads import dumps, get_text, need_object, tokens
 from llm_council.errors import CommandFailed
-from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, Usage
 from llm_council.models.request import GenerateRequest
@@ -22,6 +21,7 @@ from llm_council.providers._agents.invocation import (
     Attached,
     Invocation,
     attached_images,
+    message_of,
     prompt,
 )
 
@@ -77,7 +77,7 @@ def encode_request(request: GenerateRequest) -> Invocation:
     if request.structured_output is not None:
         schema = Attached(name="schema.json", content=dumps(request.structured_output.json_schema))
         arguments += ["--output-schema", schema]
-    arguments += ["--", "-"]
+    arguments += ["--", "-"]  # the prompt comes from stdin: "--image" takes every word that follows up to "--"
     return Invocation(arguments=tuple(arguments), stdin=prompt(request.turns()).encode())
 
 
@@ -102,11 +102,6 @@ class CodexEvents(AgentEvents):
         """True once the agent has reported the end of its turn."""
         return self._completed or self._failure is not None
 
-    @property
-    def words(self) -> MaskedText | None:
-        """The same."""
-        return MaskedText([self.partial]) or None
-
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
         match event.get("type"):
             case "thread.started":
@@ -117,16 +112,16 @@ class CodexEvents(AgentEvents):
                 self._completed = True
                 self._usage = _usage(event.get("usage"))
             case "turn.failed":
-                self._failure = _message(event.get("error")) or self.note or "the turn failed"
+                self._failure = message_of(event.get("error")) or self.note or "the turn failed"
             case "error":
-                self.note = _message(event) or self.note
+                self.note = message_of(event) or self.note
         return None
 
     def _item(self, item: dict[str, Any]) -> GenerateChunk | None:
         word = item.get("type")
         if word == "agent_message":
-            said, self._answer = self._answer, get_text(item, "text", "$.item") or ""
-            return GenerateChunk(reasoning=f"{said}\n\n") if said else None  # said on the way: not the answer
+            earlier, self._answer = self._answer, get_text(item, "text", "$.item") or ""
+            return GenerateChunk(reasoning=f"{earlier}\n\n") if earlier else None  # a comment before the answer
         if word == "reasoning":
             text = get_text(item, "text", "$.item")
             return GenerateChunk(reasoning=f"{text}\n\n") if text else None
@@ -159,11 +154,6 @@ class CodexEvents(AgentEvents):
             usage=self._usage,
             extra={"steps": self._steps} if self._steps else {},
         )
-
-
-def _message(value: Any) -> str:
-    found = value.get("message") if isinstance(value, dict) else value
-    return found if isinstance(found, str) else ""
 
 
 def _usage(value: Any) -> Usage | None:

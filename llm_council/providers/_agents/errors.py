@@ -136,15 +136,15 @@ def error_from_text(
     return None
 
 
-def failed(said: str, ended: Ended, name: str, remedy: str) -> CouncilError:
+def failed(text: str, ended: Ended, name: str, remedy: str) -> CouncilError:
     """Return the error of a program that ended with a non-zero exit status."""
     tail = ended.stderr.strip()
     # Only the end of stderr: earlier lines may hold unrelated warnings that match a pattern.
-    known = error_from_text(said or tail[-2048:], remedy=remedy, at=ended.at)
+    known = error_from_text(text or tail[-2048:], remedy=remedy, at=ended.at)
     if known is not None:
         return known
     how = f"was killed by signal {-ended.exit_code}" if ended.exit_code < 0 else f"ended with {ended.exit_code}"
-    words = f": {said[:_SHOWN]}" if said else stderr_suffix(tail)
+    words = f": {text[:_SHOWN]}" if text else stderr_suffix(tail)
     return CommandFailed(f"{name} {how}{words}", exit_code=ended.exit_code, stderr_tail=ended.stderr)
 
 

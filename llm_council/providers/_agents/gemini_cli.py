@@ -23,6 +23,7 @@ from llm_council.providers._agents.invocation import (
     Invocation,
     flags,
     instructions,
+    message_of,
     prompt,
 )
 from llm_council.providers._google import errors as gemini_errors
@@ -32,6 +33,7 @@ __all__ = ["GeminiCliEvents", "encode_request", "status_of"]
 REMEDY = "run `gemini` and sign in, or set GEMINI_API_KEY"
 
 _LIMITS = Limits()
+# Gemini CLI's documentation, "Policy engine": the rule with the highest priority decides, and 999 is the highest.
 _NO_TOOLS = b'[[rule]]\ntoolName = "*"\ndecision = "deny"\npriority = 999\n'
 _NO_SIGN_IN = 41
 _TRACE = 4096  # characters of stderr among which the program writes how long it would have waited
@@ -56,6 +58,7 @@ def encode_request(request: GenerateRequest) -> Invocation:
     variables: dict[str, Argument] = {"GEMINI_TELEMETRY_ENABLED": "false"}
     system = instructions(request.turns())
     if system:
+        # Documentation, "System prompt override": this file replaces the program's own system prompt.
         variables["GEMINI_SYSTEM_MD"] = Attached(name="system.md", content=system.encode())
     stdin = prompt(request.turns(), system=False).encode()
     return Invocation(arguments=tuple(arguments), stdin=stdin, variables=variables)
@@ -63,6 +66,7 @@ def encode_request(request: GenerateRequest) -> Invocation:
 
 def status_of(exit_code: int) -> int | None:
     """Return the HTTP status that an exit status encodes; None if it encodes none."""
+    # A process's exit status has eight bits: of 429, 173 is left.
     status = exit_code + 256
     return status if status in (400, 401, 403, 404, 408, 413, 429, 500, 502, 503, 504) else None
 
@@ -96,7 +100,7 @@ class GeminiCliEvents(AgentEvents):
                 self._steps += 1
             case "error":
                 if event.get("severity") == "error":
-                    self.note = _message(event) or self.note
+                    self.note = message_of(event) or self.note
                 else:
                     self._warn(event.get("message"))
             case "result":
@@ -138,7 +142,7 @@ class GeminiCliEvents(AgentEvents):
         )
 
     def _refusal(self, result: dict[str, Any], ended: Ended, withheld: str) -> CouncilError:
-        message = _message(result.get("error")) or self.note or "it failed"
+        message = message_of(result.get("error")) or self.note or "it failed"
         if withheld or (not self.partial and "without a finish reason" in message):
             return ContentFiltered(f"gemini withheld its answer ({withheld or 'blocked'}): {message}")
         return _meaning(message, status_of(ended.exit_code), ended, self.partial or None)
@@ -151,14 +155,14 @@ class GeminiCliEvents(AgentEvents):
             status = code if isinstance(code, int) and 400 <= code <= 599 else status_of(ended.exit_code)
             if ended.exit_code == _NO_SIGN_IN:
                 status = 401
-            return _meaning(_message(error), status, ended, self.partial or None)
+            return _meaning(message_of(error), status, ended, self.partial or None)
         if ended.exit_code == _NO_SIGN_IN:
             return AuthenticationFailed(f"gemini is not signed in ({REMEDY})", status=401)
         status = status_of(ended.exit_code)
-        said = self.note or self._noise
-        if status is not None and not said:
+        text = self.note or self._noise
+        if status is not None and not text:
             return failures.failure("gemini passed on a refusal", status=status)
-        return failed(said or _MEANT.get(ended.exit_code, ""), ended, "gemini", REMEDY)
+        return failed(text or _MEANT.get(ended.exit_code, ""), ended, "gemini", REMEDY)
 
 
 def _meaning(message: str, status: int | None, ended: Ended, partial: str | None) -> CouncilError:
@@ -173,16 +177,12 @@ def _meaning(message: str, status: int | None, ended: Ended, partial: str | None
             return AuthenticationFailed(f"{error.message}; {REMEDY}", status=error.status, code=error.code)
         if error is not None:
             return error
+    # The message names no time; the program's log of its retries, on stderr, may.
     wait = wait_from_text(ended.stderr[-_TRACE:], ended.at)
     known = error_from_text(message, remedy=REMEDY, status=status, at=ended.at, wait=wait, partial=partial)
     return known or CommandFailed(
         f"gemini: {message}", exit_code=ended.exit_code, stderr_tail=ended.stderr, retryable=False
     )
-
-
-def _message(value: Any) -> str:
-    found = value.get("message") if isinstance(value, dict) else value
-    return found if isinstance(found, str) else ""
 
 
 def _withheld(rows: dict[str, dict[str, Any]]) -> str:
@@ -207,14 +207,14 @@ def _main_model(rows: dict[str, dict[str, Any]]) -> str | None:
 def _usage(stats: Any, rows: dict[str, dict[str, Any]]) -> Usage | None:
     """Return the token counts: a sum in a stream, one row per model in the single object."""
     if isinstance(stats, dict) and "total_tokens" in stats:
-        asked, said = tokens(stats.get("input_tokens")), tokens(stats.get("output_tokens"))
+        sent, received = tokens(stats.get("input_tokens")), tokens(stats.get("output_tokens"))
         total = tokens(stats.get("total_tokens"))
-        if asked is None or said is None:
+        if sent is None or received is None:
             return None
-        thoughts = max(total - asked - said, 0) if total is not None else 0  # in the total alone
+        thoughts = max(total - sent - received, 0) if total is not None else 0  # in the total alone
         return Usage(
-            input_tokens=asked,
-            output_tokens=said + thoughts,
+            input_tokens=sent,
+            output_tokens=received + thoughts,
             cached_tokens=tokens(stats.get("cached")),
             reasoning_tokens=thoughts if total is not None else None,
         )
@@ -223,10 +223,10 @@ def _usage(stats: Any, rows: dict[str, dict[str, Any]]) -> Usage | None:
         counts = row.get("tokens")
         if isinstance(counts, dict):
             thoughts = tokens(counts.get("thoughts")) or 0
-            said = tokens(counts.get("candidates"))
+            received = tokens(counts.get("candidates"))
             one = Usage(
                 input_tokens=tokens(counts.get("prompt", counts.get("input"))),
-                output_tokens=None if said is None else said + thoughts,
+                output_tokens=None if received is None else received + thoughts,
                 cached_tokens=tokens(counts.get("cached")),
                 reasoning_tokens=tokens(counts.get("thoughts")),
             )

@@ -35,6 +35,7 @@ __all__ = [
     "flags",
     "images_of",
     "instructions",
+    "message_of",
     "prompt",
 ]
 
@@ -91,12 +92,12 @@ def prompt(turns: Sequence[Message], *, system: bool = True) -> str:
     rest = [turn for turn in turns if turn.role not in _INSTRUCTING]
     if not rest:
         return instructions(turns)
-    said = rest[0].text
+    text = rest[0].text
     if len(rest) > 1 or rest[0].role != "user":
         rows = json.dumps([_row(turn) for turn in rest], ensure_ascii=False, indent=1)
-        said = f"{_CONTINUE}\n\n{rows}"
+        text = f"{_CONTINUE}\n\n{rows}"
     head = instructions(turns) if system else ""
-    return well_formed(f"{head}\n\n{said}" if head else said)
+    return well_formed(f"{head}\n\n{text}" if head else text)
 
 
 def instructions(turns: Sequence[Message]) -> str:
@@ -156,11 +157,19 @@ def flags(extra: Mapping[str, Any]) -> list[str]:
             if item is True:
                 words.append(option)
             elif item is not None and item is not False:
+                # Joined by "=": a value of its own that begins with a dash would be read as another option.
                 words.append(f"{option}={item if isinstance(item, str) else dumps(item).decode()}")
     return words
 
 
 # Reading.
+
+
+def message_of(value: Any) -> str:
+    """Return the message of an event or error, which may be a text itself; empty if it has none."""
+    found = value.get("message") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else ""
+
 
 # ECMA-48: control sequences, operating system commands, and the two-character escapes.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -202,8 +211,8 @@ class AgentEvents(ABC):
 
     @property
     def words(self) -> MaskedText | None:
-        """The answer's text so far, in pieces not yet joined; None if there is none."""
-        return MaskedText(self._texts) or None
+        """The answer's text so far, as errors carry it; None if there is none."""
+        return MaskedText([self.partial]) or None
 
     @abstractmethod
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:

@@ -188,6 +188,7 @@ class CommandLineProvider(ProviderAdapter):
                 if not reader.finished:
                     raise self._timeout_error(reader, process.tail(), total) from None
                 code = 0  # the answer is complete but the program did not exit: end it and use the answer
+            # Local time: agents name the hour at which a limit ends in the machine's time zone.
             ended = Ended(exit_code=code, stderr=process.tail(), at=datetime.now().astimezone())
         for piece in reader.finish(ended):
             yield piece
@@ -202,9 +203,9 @@ class CommandLineProvider(ProviderAdapter):
         raise TimedOut(f"{self.name} waited too long for its turn: {self._at_once} run at once", phase="pool")
 
     def _timeout_error(self, reader: AgentEvents, stderr: str, seconds: float | None) -> TimedOut:
-        said = reader.note or _last_words(stderr)
-        heard = f"; it last said: {said[:300]}" if said else f"; if it waits for a sign-in: {self.SIGN_IN}"
-        message = f"{self.name} did not answer within {seconds or 0:.3g} s{heard}"
+        last = reader.note or _last_words(stderr)
+        hint = f"; it last said: {last[:300]}" if last else f"; if it waits for a sign-in: {self.SIGN_IN}"
+        message = f"{self.name} did not answer within {seconds or 0:.3g} s{hint}"
         return TimedOut(message, phase="deadline").fill(partial=reader.words)
 
     def _fit(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
@@ -245,6 +246,7 @@ class CommandLineProvider(ProviderAdapter):
             for name, value in os.environ.items()
             if name in own or name in _MACHINE or name.startswith(_MACHINE_PREFIXES)
         }
+        # A relative entry of PATH would be searched in the program's working folder.
         found |= {"PATH": absolute_path(os.environ.get("PATH")), **_NON_INTERACTIVE}
         for name, value in self._variables.items():
             if value is None:
@@ -261,11 +263,11 @@ class CommandLineProvider(ProviderAdapter):
     async def _probe(self, *arguments: str) -> tuple[int, str]:
         """Run the program with these arguments; return its exit status and its stdout, redacted."""
         command = Command(program=self._find_program(), arguments=arguments, environment=self._environment())
-        said = b""
+        output = b""
         async with running(command, limits=self._limits, seconds=_PROBE_SECONDS) as process:
             while data := await process.read():
-                said += data
-            return await process.wait(), clean(said.decode("utf-8", "replace").strip(), limit=16 * 1024)
+                output += data
+            return await process.wait(), clean(output.decode("utf-8", "replace").strip(), limit=16 * 1024)
 
     def check(self) -> None:
         """Check that the program is installed.
@@ -281,8 +283,8 @@ class CommandLineProvider(ProviderAdapter):
         details: dict[str, Any] = {}
         try:
             details["program"] = self._find_program()
-            code, said = await self._probe("--version")
-            version = re.search(r"\d+(?:\.\d+)+", said)
+            code, output = await self._probe("--version")
+            version = re.search(r"\d+(?:\.\d+)+", output)
             details |= {"version": version[0] if version else None, "tried_with": self.TRIED}
             signed_in = None if code else await self._sign_in()
             details["sign_in"] = signed_in
@@ -292,7 +294,7 @@ class CommandLineProvider(ProviderAdapter):
             )
         latency = (time.monotonic() - began) * 1000
         if code:
-            message = f"{details['program']} --version ended with {code}: {said[:200]}"
+            message = f"{details['program']} --version ended with {code}: {output[:200]}"
             return DoctorResult(ok=False, message=message, latency_ms=latency, details=details)
         if deep:
             called = await try_out(self)
@@ -326,6 +328,7 @@ async def _close_nothing(_: anyio.Semaphore) -> None:
 
 def _as_secret(name: str, value: str | Secret | None) -> str | Secret | None:
     """Wrap the value of a variable whose name suggests a credential in ``Secret``."""
+    # A Secret is masked in messages and logs; a path or a language beside it must stay readable.
     if not isinstance(value, str) or not _CREDENTIAL.search(name):
         return value
     try:

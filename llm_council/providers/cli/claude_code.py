@@ -58,9 +58,9 @@ class ClaudeCodeProvider(CommandLineProvider):
         return ClaudeCodeEvents(self._limits)
 
     async def _sign_in(self) -> str | None:
-        _, said = await self._probe("auth", "status")
+        _, output = await self._probe("auth", "status")
         try:
-            status = json.loads(said)
+            status = json.loads(output)
         except ValueError:
             return self._has_key()  # an older version does not have this command
         if not isinstance(status, dict) or not isinstance(status.get("loggedIn"), bool):

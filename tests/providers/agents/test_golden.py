@@ -25,7 +25,7 @@ from llm_council.errors import (
     ServerFailed,
     TruncatedReply,
 )
-from llm_council.models import Cost, FinishReason, GenerateRequest, GenerateResponse, Message, Usage
+from llm_council.models import Cost, FinishReason, GenerateRequest, GenerateResponse, ImagePart, Message, Usage
 from llm_council.providers._agents import claude_code, codex, gemini_cli
 from llm_council.providers._agents.errors import Ended
 from llm_council.providers._agents.invocation import Attached, Invocation
@@ -459,6 +459,24 @@ def test_gemini_that_reports_or_exits_with_a_failure_has_failed() -> None:
     for line in ({"type": "result", "status": "error"}, {"error": {"message": "Odd."}, "response": ""}):
         assert type(error_of(gemini_cli, line, exit_code=0)) is CommandFailed
     assert type(error_of(gemini_cli, {"type": "result"}, exit_code=1)) is CommandFailed
+
+
+def test_an_error_carries_the_text_that_arrived_before_it() -> None:
+    begun = {"type": "message", "role": "assistant", "content": "Par", "delta": True}
+    models = {"gemini-x": gemini_model(api={"errorsByType": {"SAFETY_BLOCKED": 1}})}
+    last = {"type": "result", "status": "error", "error": {"message": "Blocked."}, "stats": {"models": models}}
+    error = error_of(gemini_cli, begun, last)
+    assert (type(error), str(error.partial)) == (ContentFiltered, "Par")  # type: ignore[attr-defined]
+
+
+def test_an_image_without_a_known_kind_is_sent_as_png() -> None:
+    for media_type, name in (
+        ("image/", "image-0.png"),
+        ("image/JPEG", "image-0.jpeg"),
+        ("image/svg+xml", "image-0.svgxml"),
+    ):
+        request = GenerateRequest(messages=[Message("user", [ImagePart(data="aGk=", media_type=media_type)])])
+        assert Attached(name=name, content=b"hi") in codex.encode_request(request).arguments
 
 
 def test_gemini_failures() -> None:

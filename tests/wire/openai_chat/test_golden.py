@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from llm_council._wire.openai_chat import ChatOptions, ChatStream, decode_error, decode_response, encode_request
+from llm_council._wire.openai_chat.errors import error_inside
 from llm_council._wire.payloads import dumps
-from llm_council.errors import ApiError, MalformedReply, RateLimited, ServerFailed
+from llm_council.errors import ApiError, MalformedReply, ModelNotFound, RateLimited, ServerFailed
 from llm_council.models import (
     Cost,
     CostSource,
@@ -574,3 +575,68 @@ def test_pieces_of_a_thought_are_joined_until_its_signature() -> None:
             "thinking": [{"type": "reference", "reference_ids": [1]}, {"type": "text", "text": "c"}],
         },
     ]
+
+
+UPSTREAM = {"raw": '{"error": {"message": "Slow.", "code": "queue_full"}}', "provider_name": "Groq"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": {"message": "Odd.", "code": "c", "type": "t"}}, "Odd. (HTTP 400 c)"),
+        ({"error": {"message": "Odd.", "type": "t"}}, "Odd. (HTTP 400 t)"),
+        (
+            [{"error": {"message": "Odd.", "code": 400, "status": "INVALID_ARGUMENT"}}],
+            "Odd. (HTTP 400 INVALID_ARGUMENT)",
+        ),
+        ({"error": "Odd.", "error_type": "validation"}, "Odd. (HTTP 400 validation)"),
+        ({"error": "Odd.", "code": "c"}, "Odd. (HTTP 400 c)"),
+        ({"error": {"error": {"message": "Odd."}}}, "Odd. (HTTP 400)"),
+        ({"errors": [{"message": "Odd."}]}, "Odd. (HTTP 400)"),
+        ({"detail": {"error": {"message": "Odd."}}}, "Odd. (HTTP 400)"),
+        ({"detail": {"message": "Odd."}}, "Odd. (HTTP 400)"),
+        ({"detail": {"msg": "Odd."}}, "Odd. (HTTP 400)"),
+        ({"detail": "Odd."}, "Odd. (HTTP 400)"),
+        ({"detail": [{"loc": ["body", "n"], "msg": "Odd."}, {"msg": "Bad."}]}, "body.n: Odd.; Bad. (HTTP 400)"),
+        ({"message": {"detail": [{"loc": ["n"], "msg": "Odd."}]}}, "n: Odd. (HTTP 400)"),
+        ({"msg": "Odd."}, "Odd. (HTTP 400)"),
+        ("Odd.", "Odd. (HTTP 400)"),
+        ({"error": {"message": "Failed", "metadata": UPSTREAM}}, "Failed: Groq: Slow. (HTTP 400 queue_full)"),
+        ({"error": {"message": "Odd.", "metadata": {"error_type": "t"}, "code": "c"}}, "Odd. (HTTP 400 t)"),
+    ],
+    ids=str,
+)
+def test_every_shape_of_an_error_is_read(body: Any, message: str) -> None:
+    """OpenAI, Google's compatible endpoint, Hugging Face, FastAPI's ``detail``, Mistral, OpenRouter's ``metadata``."""
+    assert decode_error(400, {}, dumps(body)).message == message
+
+
+def test_an_errors_parameter_and_the_id_beside_it_are_read() -> None:
+    found = decode_error(404, {}, dumps({"error": {"message": "Odd.", "param": "model"}, "request_id": "req_1"}))
+    assert (type(found), found.request_id) == (ModelNotFound, "req_1")
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        ({"object": "error", "message": "Odd."}, 500),
+        ({"success": False, "message": "Odd."}, 500),
+        ({"errors": [{"message": "Odd."}]}, 500),
+        ({"message": "Odd.", "code": 429}, 429),
+        ({"message": "Odd.", "status": "429"}, 429),
+        ({"msg": "Odd.", "statusCode": 429}, 429),
+        ({"message": "Odd.", "type": "some_error"}, 500),
+        ({"message": "Odd.", "type": "insufficient_quota"}, 402),
+        ({"error": {"message": "Odd.", "status_code": 429}}, 429),
+    ],
+    ids=str,
+)
+def test_an_error_in_a_reply_with_status_200_is_raised(reply: dict[str, Any], status: int) -> None:
+    with pytest.raises(ApiError, match=r"Odd\.") as caught:
+        decode_response(reply)
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize("answer", [{"choices": []}, {"output": []}, {"message": {}}, {"response": {}}], ids=str)
+def test_a_reply_that_holds_an_answer_is_no_error(answer: dict[str, Any]) -> None:
+    assert error_inside({**answer, "success": False}) is None

@@ -397,3 +397,21 @@ def test_an_incomplete_reply_gives_its_reason() -> None:
     details = {"reason": "max_output_tokens"}
     answer = decode_response({**REPLY, "output": [MESSAGE], "status": "incomplete", "incomplete_details": details})
     assert (answer.finish_reason, answer.raw_finish_reason) == (FinishReason.LENGTH, "max_output_tokens")
+
+
+@pytest.mark.parametrize(("kind", "key"), [("output_text", "text"), ("refusal", "refusal")])
+def test_parts_of_a_message_are_distinguished_by_their_content_index(kind: str, key: str) -> None:
+    place = {"type": f"response.{kind}.delta", "output_index": 0, "item_id": "msg_1"}
+    parts = [{"type": kind, key: "One."}, {"type": kind, key: "Two."}]
+    stream = ResponseStream()
+    events: list[dict[str, Any]] = [
+        {**place, "content_index": 0, "delta": "One"},
+        {**place, "content_index": 1, "delta": "Two"},
+        {
+            "type": "response.output_item.done",
+            "output_index": 0,
+            "item": {"type": "message", "id": "msg_1", "content": parts},
+        },
+    ]
+    chunks = [found for event in events for found in stream.feed(b"data: " + dumps(event) + b"\n\n")]
+    assert [getattr(chunk, key) for chunk in chunks] == ["One", "Two", ".."]
