@@ -121,7 +121,7 @@ class EventDecoder(Decoder):
         """Raise the error of an event: flat as the API reference says, or nested as servers send it."""
         inner = value.get("error")
         if not inner:
-            inner = {key: value.get(key) for key in ("message", "code", "param")}
+            inner = {key: value.get(key) for key in ("message", "code")}
         error = error_inside({**value, "error": inner}, request_id=self._request_id, partial=self.partial or None)
         if error is not None:
             raise error

@@ -628,6 +628,8 @@ def test_an_errors_parameter_and_the_id_beside_it_are_read() -> None:
         ({"message": "Odd.", "type": "some_error"}, 500),
         ({"message": "Odd.", "type": "insufficient_quota"}, 402),
         ({"error": {"message": "Odd.", "status_code": 429}}, 429),
+        ({"error": {"message": "Odd.", "statusCode": 429}}, 429),
+        ({"error": {"message": "Odd.", "status": 429}}, 429),
     ],
     ids=str,
 )

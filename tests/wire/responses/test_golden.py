@@ -8,7 +8,7 @@ import pytest
 
 from llm_council._wire.payloads import dumps
 from llm_council._wire.responses import ResponsesOptions, ResponseStream, decode_error, decode_response, encode_request
-from llm_council.errors import RateLimited, ServerFailed
+from llm_council.errors import ApiError, RateLimited, ServerFailed
 from llm_council.models import (
     Cost,
     CostSource,
@@ -415,3 +415,45 @@ def test_parts_of_a_message_are_distinguished_by_their_content_index(kind: str, 
     ]
     chunks = [found for event in events for found in stream.feed(b"data: " + dumps(event) + b"\n\n")]
     assert [getattr(chunk, key) for chunk in chunks] == ["One", "Two", ".."]
+
+
+def test_paragraphs_of_shown_reasoning_are_separated_by_their_content_index() -> None:
+    place = {"type": "response.reasoning_text.delta", "output_index": 0, "item_id": "rs_1"}
+    stream = ResponseStream()
+    events: list[dict[str, Any]] = [{**place, "content_index": at, "delta": word} for at, word in enumerate("ab")]
+    chunks = [found for event in events for found in stream.feed(b"data: " + dumps(event) + b"\n\n")]
+    assert "".join(chunk.reasoning for chunk in chunks) == "a\n\nb"
+
+
+def test_the_status_of_the_last_reply_wins_over_the_name_of_its_event() -> None:
+    reply = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "output": []}
+    (chunk,) = ResponseStream().feed(b"data: " + dumps({"type": "response.completed", "response": reply}) + b"\n\n")
+    assert chunk.raw_finish_reason == "max_output_tokens"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [{"type": "error", "message": "Odd."}, {"error": {"message": "Odd."}}],
+    ids=["flat, as the API reference says", "nested, as servers send it"],
+)
+def test_an_error_is_raised_as_an_event_and_after_the_last_event(error: dict[str, Any]) -> None:
+    with pytest.raises(ApiError, match=r"Odd\."):
+        ResponseStream().feed(b"data: " + dumps(error) + b"\n\n")
+    stream = ResponseStream()
+    stream.feed(b'data: {"type": "response.created", "response": {"id": "resp_1"}}\n\n' + dumps(error) + b"\n")
+    with pytest.raises(ApiError, match=r"Odd\."):
+        stream.finish()
+
+
+def test_an_item_without_an_index_is_found_by_its_id() -> None:
+    part = {"type": "output_text", "text": "One."}
+    events: list[dict[str, Any]] = [
+        {"type": "response.output_item.added", "item": {"type": "message", "id": "msg_1"}},
+        {"type": "response.output_item.added", "item": {"type": "message", "id": "msg_2"}},
+        {"type": "response.output_text.delta", "item_id": "msg_1", "content_index": 0, "delta": "One"},
+        {"type": "response.output_text.delta", "item_id": "msg_2", "content_index": 0, "delta": "Two"},
+        {"type": "response.output_item.done", "item": {"type": "message", "id": "msg_1", "content": [part]}},
+    ]
+    stream = ResponseStream()
+    chunks = [found for event in events for found in stream.feed(b"data: " + dumps(event) + b"\n\n")]
+    assert [chunk.text for chunk in chunks] == ["One", "Two", "."]
