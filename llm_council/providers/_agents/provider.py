@@ -62,15 +62,17 @@ class CommandLineProvider(ProviderAdapter):
         name: the name of this instance; None is the class's.
         program: the program's name, looked for on ``PATH``, or its absolute path; None is ``PROGRAM``.
         default_model: the model for requests that name none; None leaves the choice to the program.
-        folder: where it works: it reads what it finds there, instructions and hooks included. None is an empty folder.
-        variables: further variables of its environment, such as a cloud's credentials; ``None`` takes one away.
-        at_once: how many of its processes run at the same time in one event loop.
-        timeout: ``total`` is what counts.
-        limits: ``stream`` bounds its stdout, ``event`` one line of it, ``error_body`` what is kept of its stderr.
-        profile: what its models take, as a ``ModelProfile`` or a mapping of its fields; None looks it up.
+        folder: the program's working folder, whose files it may read, instructions and hooks included. None is an empty
+            folder.
+        variables: further environment variables, such as a cloud's credentials; a value of ``None`` removes one.
+        at_once: how many processes of the program may run at the same time in one event loop.
+        timeout: only ``total`` is used.
+        limits: ``stream`` bounds stdout, ``event`` one line of it, ``error_body`` the stored end of stderr.
+        profile: the facts about the program's models, as a ``ModelProfile`` or a mapping of its fields; None looks them
+            up.
 
     Raises:
-        InvalidOption: an argument will not do.
+        InvalidOption: an argument is invalid.
     """
 
     PROGRAM: ClassVar[str]
@@ -300,7 +302,7 @@ class CommandLineProvider(ProviderAdapter):
             called = await try_out(self)
             return attrs.evolve(called, details={**details, **called.details})
         words = [f"{self.PROGRAM} {details['version'] or 'of an unknown version'}"]
-        words.append(f"signed in by {signed_in}" if signed_in else "whether it is signed in, a deep check tells")
+        words.append(f"signed in by {signed_in}" if signed_in else "a deep check shows whether it is signed in")
         if _release_line(details["version"]) != _release_line(self.TRIED):
             words.append(f"this library was tried with {self.TRIED}")
         return DoctorResult(ok=True, message="; ".join(words), latency_ms=latency, details=details)

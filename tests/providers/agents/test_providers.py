@@ -129,7 +129,7 @@ async def test_doctor_of_gemini_knows_google(scene):
     assert result.ok
     assert "signed in by Google" in result.message
     cloud = scene.make("gemini", variables={"GOOGLE_GENAI_USE_VERTEXAI": "true", "HOME": str(scene.bin)})
-    assert "a deep check tells" in (await examine(cloud)).message
+    assert "a deep check shows" in (await examine(cloud)).message
 
 
 def test_a_council_of_agents(scene):

@@ -457,3 +457,24 @@ def test_an_item_without_an_index_is_found_by_its_id() -> None:
     stream = ResponseStream()
     chunks = [found for event in events for found in stream.feed(b"data: " + dumps(event) + b"\n\n")]
     assert [chunk.text for chunk in chunks] == ["One", "Two", "."]
+
+
+def test_arguments_that_arrive_before_their_call_are_a_part_of_it() -> None:
+    call = {"type": "function_call", "id": "fc_1", "name": "add", "arguments": '{"a":2}'}
+    events: list[dict[str, Any]] = [
+        {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": '{"a"'},
+        {"type": "response.output_item.done", "output_index": 0, "item": call},
+    ]
+    stream = ResponseStream()
+    chunks = [found for event in events for found in stream.feed(b"data: " + dumps(event) + b"\n\n")]
+    assert [delta for chunk in chunks for delta in chunk.tool_calls] == [
+        ToolCallDelta(index=0, id="fc_1", name="add", arguments='{"a"', extra={"id": "fc_1"}),
+        ToolCallDelta(index=0, arguments=":2}"),
+    ]
+
+
+def test_calls_that_only_the_whole_reply_holds_are_read() -> None:
+    calls = [{"type": "function_call", "call_id": f"call_{at}", "name": "add", "arguments": "{}"} for at in (1, 2)]
+    event = {"type": "response.completed", "response": {"status": "completed", "output": calls}}
+    (chunk,) = ResponseStream().feed(b"data: " + dumps(event) + b"\n\n")
+    assert [delta.id for delta in chunk.tool_calls if delta.id] == ["call_1", "call_2"]
