@@ -213,6 +213,21 @@ def test_an_unknown_price_is_assumed_and_the_seat_named():
         ledger.reserve(SEAT, REQUEST)
 
 
+@pytest.mark.parametrize(
+    ("usage", "usd"),
+    [
+        (Usage(input_tokens=1_000_000, output_tokens=0), 5.0),
+        (Usage(input_tokens=0, output_tokens=1_000_000), 15.0),
+        (Usage(output_tokens=2_000_000), 30.0),
+        (Usage(input_tokens=2_000_000), 10.0),
+    ],
+)
+def test_an_unknown_price_is_assumed_for_tokens_in_and_out(usage, usd):
+    ledger = Ledger(Budget())
+    ledger.settle(ledger.reserve(SEAT, REQUEST), GenerateResponse(text="x", usage=usage))
+    assert ledger.usd == usd
+
+
 def test_the_cost_of_a_seat_without_a_price_is_unknown_until_its_first_answer():
     assert not Ledger(Budget()).has_unknown_cost(SEAT)
     assert not Ledger(Budget(usd=1.0), a_dollar_a_token).has_unknown_cost(SEAT)
@@ -276,6 +291,8 @@ def test_a_call_that_may_have_been_billed_counts_whole_and_a_refused_one_nothing
     assert (ledger.tokens, ledger.estimated) == (151, True)
     ledger.settle(ledger.reserve(SEAT, REQUEST), None, billed=False)
     assert (ledger.tokens, ledger.calls) == (151, 2)
+    ledger.settle(ledger.reserve(SEAT, REQUEST), None)
+    assert (ledger.tokens, ledger.calls) == (302, 3)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +324,19 @@ def test_retries_count_as_calls_and_billed_ones_as_money():
     ledger.settle(held, answer(tokens=7), tries=2)
     ledger.settle(other, None, billed=False)
     assert ledger.spent == {"calls": 3, "tokens": 151 + 7, "usd": ledger.usd}
+
+
+def test_each_retry_counts_as_one_call_however_it_was_made():
+    ledger = Ledger(Budget())
+    held = ledger.reserve(SEAT, REQUEST)
+    assert ledger.retry(held, billed=False)
+    assert ledger.retry(held, billed=False)
+    ledger.settle(held, answer(tokens=7), tries=3)
+    assert ledger.calls == 3
+    held = ledger.reserve(SEAT, REQUEST)
+    assert ledger.retry(held, billed=False)
+    ledger.settle(held, answer(tokens=7), tries=3)  # one more retry within the adapter
+    assert ledger.calls == 3 + 3
 
 
 def test_a_billed_attempt_is_retried_only_if_the_budget_has_room():

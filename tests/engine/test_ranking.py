@@ -74,6 +74,14 @@ def test_two_tied_seats_keep_their_order_whichever_others_are_ranked() -> None:
         assert by_seed(("bob", "dot"), seed) == [seat for seat in everyone if seat in ("bob", "dot")]
 
 
+@pytest.mark.parametrize(
+    ("seed", "order"), [("a seed", "bob ann cid dot"), ("another", "cid ann dot bob"), ("third", "ann dot cid bob")]
+)
+def test_a_seed_breaks_ties_alike_in_every_release(seed: str, order: str) -> None:
+    # Stored runs are replayed by later releases.
+    assert by_seed(SEATS, seed) == order.split()
+
+
 def test_a_plan_without_the_rule_keeps_the_order_of_its_seats() -> None:
     plan = Plan(run_id="1", task="A task", subagent="tester", seed="a seed")
     assert tie_order(plan, SEATS) == list(SEATS)
@@ -132,6 +140,12 @@ def test_with_nobody_missing_a_tie_is_decided_by_the_seed() -> None:
     tied = [("bob", "ann"), ("ann", "bob")]
     leaders = {decided_winner(tied, by_seed(("ann", "bob"), seed), {}) for seed in map(str, range(20))}
     assert leaders == {"ann", "bob"}
+
+
+def test_without_any_ranking_the_first_seat_wins() -> None:
+    assert decided_winner([], ("bob", "ann"), {}) == "bob"
+    assert decided_winner([], ("bob", "ann"), {"cid": ("ann", "bob")}) is None
+    assert decided_winner([], (), {}) is None
 
 
 def test_with_nobody_missing_the_winner_is_decided() -> None:

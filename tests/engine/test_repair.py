@@ -1,10 +1,13 @@
 """The chair's answer is validated here, and repaired in a conversation that says what is wrong."""
 
+from math import inf
+
 import pytest
 
 from llm_council import _schema
 from llm_council._engine.repair import read
 from llm_council.errors import InvalidOutput, ServerFailed
+from llm_council.events import Degraded, PhaseFinished
 from llm_council.models import Budget, GenerateResponse, Phase, Status
 from llm_council.testing.fakes import ScriptedProvider
 
@@ -46,6 +49,7 @@ def test_the_answer_is_read_from_structured_value_or_text(response, output):
         (GenerateResponse(text="prose", structured={"product": -1}), "$.product"),
         (GenerateResponse(text='{"product": 39'), "$"),
         (GenerateResponse(text=None, structured={"product": -1}), "$.product"),
+        (GenerateResponse(text='{"product": "x"}', structured={}), "$.product"),  # JSON in the text says more
     ],
 )
 def test_problems_name_the_path(response, path):
@@ -56,6 +60,10 @@ def test_problems_name_the_path(response, path):
 
 def test_without_a_schema_the_text_is_the_answer():
     assert read(None, GenerateResponse(text="<think>hm</think>\n It is 391. ")) == ("It is 391.", ())
+
+
+def test_a_response_without_text_is_an_empty_answer():
+    assert read(None, GenerateResponse(text=None)) == ("", ())
 
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +138,63 @@ async def test_when_the_chair_fails_to_repair_the_next_seat_repairs(table):
     (request,) = council.seats["ann"].asked("repair")
     assert [turn.role for turn in request.messages] == ["system", "user", "assistant", "user"]
     assert request.messages[2].content == '{"product": "many"}'
+
+
+async def test_seats_take_over_a_repair_in_the_order_of_their_drafts(table):
+    council = table(
+        ann=seat(repair=['{"product": 391}']),
+        bob=seat(repair=[DOWN]),
+        cid=seat("one", repair=["two", DOWN]),
+    )
+    result = await council.run(schema=SCHEMA, config={"max_repairs": 5})
+    assert result.output == {"product": 391}
+    assert [warning for warning in result.warnings if "chair" in warning] == [
+        "bob took the chair",
+        "ann took the chair",
+    ]
+    assert [(event.reason, event.seats) for event in council.heard(Degraded)] == [
+        ("bob took the chair", ("cid",)),
+        ("ann took the chair", ("bob",)),
+    ]
+    (request,) = council.seats["ann"].asked("repair")
+    assert [turn.content for turn in request.messages if turn.role == "assistant"] == ["one", "two"]
+
+
+async def test_a_repair_that_hangs_leaves_time_for_the_next_seat(table):
+    slow = seat("no", repair=["never"])
+    slow._delay = {"repair": inf}
+    council = table(ann=seat(repair=['{"product": 391}']), bob=slow)
+    result = await council.run(schema=SCHEMA, budget=Budget(deadline=1.5), config={"chair": "bob"})
+    assert result.output == {"product": 391}
+    assert result.chair == "ann"
+
+
+async def test_the_end_of_the_repairs_is_reported(table):
+    council = table(ann=seat("no", repair=['{"product": 391}']))
+    result = await council.run(schema=SCHEMA)
+    assert [event.phase for event in council.heard(PhaseFinished)] == ["draft", "synthesise", "repair"]
+    assert result.phases[-1].elapsed > 0
+
+
+async def test_an_answer_in_prose_that_was_cut_off_degrades_the_run(table):
+    council = table(ann=seat(GenerateResponse(text="It is", finish_reason="length")))
+    result = await council.run()
+    assert (result.output, result.status) == ("It is", Status.DEGRADED)
+    assert "the answer was cut off at max_tokens" in result.warnings
+    assert council.heard(Degraded)[0].seats == ("ann",)
+
+
+@pytest.mark.parametrize(
+    ("response", "schema"),
+    [
+        (GenerateResponse(text="It is 391.", finish_reason="stop"), None),
+        (GenerateResponse(text='{"product": 391}', finish_reason="length"), SCHEMA),
+    ],
+)
+async def test_a_whole_answer_is_not_called_cut_off(table, response, schema):
+    result = await table(ann=seat(response)).run(schema=schema)
+    assert result.status is Status.COMPLETED
+    assert "the answer was cut off at max_tokens" not in result.warnings
 
 
 async def test_when_no_seat_can_repair_the_invalid_answer_is_reported(table):
