@@ -22,7 +22,7 @@ CHAIR_SHARE = 2 / 3
 """Share of the remaining time that a chair may use while another seat could still replace it."""
 
 ANSWER_TOKENS = 1000
-"""Estimated tokens of an answer if the request sets no limit. The seat's longest answer so far replaces it."""
+"""Estimated tokens of an answer if the request sets no limit. A longer answer of the same model replaces it."""
 
 ASSUMED = (5.0, 15.0)
 """US dollars per million tokens in and out if the price is unknown and the budget is in dollars. Nine of ten models of
@@ -202,7 +202,7 @@ class Ledger:
             usage = Usage(input_tokens=held.usage.input_tokens, output_tokens=len(response.text or "") // 4 + 1)
         key = _key(held.seat)
         self.tokens += usage.total_tokens or 0
-        self._longest_answer[key] = max(self._longest_answer.get(key, 0), usage.output_tokens or 0)
+        self._longest_answer[key] = max(self._longest_answer.get(key, ANSWER_TOKENS), usage.output_tokens or 0)
         return self._count_cost(held, response, usage)
 
     def _count_cost(self, held: Reservation, response: GenerateResponse, usage: Usage) -> Cost | None:
@@ -211,7 +211,7 @@ class Ledger:
         if reported is not None and 0 <= reported < inf:  # negative and infinite costs are errors of the vendor
             self.usd += reported
             if reported or "cache" not in response.extra:  # a cached answer says nothing about the next call
-                rate = reported / max(1, held.tokens)
+                rate = reported / held.tokens
                 self._highest_rate[key] = max(self._highest_rate.get(key, 0.0), rate)
             return None
         self._reports_no_cost.add(key)
@@ -238,15 +238,17 @@ class Ledger:
     def _estimated(self, seat: SeatSpec, request: GenerateRequest) -> Reservation:
         """Estimate a call: a token for four characters in; ``max_tokens`` out, or the seat's longest answer so far."""
         characters = sum(len(turn.text) for turn in request.turns())
-        out = request.max_tokens or max(ANSWER_TOKENS, self._longest_answer.get(_key(seat), 0))
-        usage = Usage(input_tokens=characters // 4 + 1, output_tokens=out)
+        out = request.max_tokens or self._longest_answer.get(_key(seat), ANSWER_TOKENS)
+        held = Reservation(seat, Usage(input_tokens=characters // 4 + 1, output_tokens=out), 0.0)
         if self._budget.usd is None:  # the price does not matter
-            return Reservation(seat, usage, 0.0)
+            return held
         rate = self._highest_rate.get(_key(seat))
-        price = self._priced(seat, usage)
+        price = self._priced(seat, held.usage)
         if rate is None and price is None:
-            return Reservation(seat, usage, _assumed(usage))
-        return Reservation(seat, usage, max(price or 0.0, (rate or 0.0) * (usage.total_tokens or 0)))
+            held.usd = _assumed(held.usage)
+        else:
+            held.usd = max(price or 0.0, (rate or 0.0) * held.tokens)
+        return held
 
     def _refusal(self, call: Reservation, times: int) -> BudgetExceeded | None:
         """Return the error if ``times`` calls of this size would exceed a limit."""

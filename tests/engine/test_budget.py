@@ -147,6 +147,13 @@ def test_calls_are_kept_for_the_chair():
     ledger.reserve(SEAT, REQUEST)
 
 
+def test_the_first_call_of_a_run_needs_no_room_for_the_chair():
+    ledger = Ledger(Budget(calls=1))
+    ledger.reserve(SEAT, REQUEST, keep=1)
+    with pytest.raises(BudgetExceeded, match="1 calls"):
+        ledger.reserve(SEAT, REQUEST)
+
+
 @pytest.mark.parametrize("budget", [Budget(tokens=2 * 151), Budget(usd=2 * 151.0)])
 def test_money_and_tokens_are_kept_for_the_chair_too(budget):
     ledger = Ledger(budget, a_dollar_a_token)
@@ -185,6 +192,39 @@ def test_the_price_is_that_of_the_model_that_answered():
     assert ledger.settle(ledger.reserve(seat, REQUEST), told).usd == 2.0
 
 
+def test_an_answer_that_names_no_model_has_the_price_of_the_seats_model():
+    ledger = Ledger(Budget(), lambda seat, usage: {"dear": 2.0, None: 9.0}[seat.model])
+    seat = SeatSpec(name="ann", provider="scripted", model="dear")
+    assert ledger.settle(ledger.reserve(seat, REQUEST), answer(tokens=7)).usd == 2.0
+
+
+def test_seats_are_priced_one_by_one():
+    prices = {"ann": 0.25, "bob": 0.5}
+    ledger = Ledger(Budget(usd=9.0), lambda seat, usage: prices[seat.name])
+    assert ledger.reserve(SEAT, REQUEST).usd == 0.25
+    assert ledger.reserve(OTHER, REQUEST).usd == 0.5
+    assert not ledger.has_unknown_cost(OTHER)
+
+
+def test_a_price_is_always_asked_for_with_tokens_in_and_out():
+    ledger = Ledger(Budget(usd=9.0), lambda seat, usage: (usage.input_tokens + 2 * usage.output_tokens) / 1000)
+    assert not ledger.has_unknown_cost(SEAT)
+    assert ledger.reserve(SEAT, REQUEST).usd == pytest.approx(0.201)
+
+
+def test_a_call_that_is_free_has_no_cost_from_the_table():
+    ledger = Ledger(Budget(usd=1.0), lambda *_: 0.0)
+    assert ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7)) is None
+    assert not ledger.unpriced
+
+
+def test_the_highest_reported_cost_is_the_next_estimate():
+    ledger = Ledger(Budget(usd=200.0))
+    for usd in (0.25, 0.5, 0.125):
+        ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7, usd=usd))
+    assert ledger.reserve(SEAT, REQUEST).usd == pytest.approx(0.5)
+
+
 def test_a_reported_cost_goes_before_a_price_and_makes_the_next_estimate_no_lower():
     ledger = Ledger(Budget(usd=200.0), lambda *_: 0.25)
     assert ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=7, usd=0.5)) is None
@@ -199,6 +239,8 @@ def test_a_longer_answer_makes_the_next_estimate_longer():
     held = ledger.reserve(SEAT, asked)
     assert held.tokens == 101 + 1000
     ledger.settle(held, GenerateResponse(text="x", usage=Usage(input_tokens=101, output_tokens=5000)))
+    assert ledger.reserve(SEAT, asked).tokens == 101 + 5000
+    ledger.settle(ledger.reserve(SEAT, asked), GenerateResponse(text="x", usage=Usage(output_tokens=10)))
     assert ledger.reserve(SEAT, asked).tokens == 101 + 5000
     assert ledger.reserve(OTHER, asked).tokens == 101 + 1000
 
@@ -269,6 +311,12 @@ def test_a_call_of_unknown_cost_is_made_while_there_is_money():
     Ledger(Budget(usd=0.0), lambda *_: 0.0).reserve(SEAT, REQUEST)  # an engine of one's own
 
 
+def test_an_assumed_price_leaves_the_room_that_is_kept_for_the_chair():
+    ledger = Ledger(Budget(usd=0.001))
+    ledger.settle(ledger.reserve(SEAT, REQUEST), None, billed=False)
+    assert ledger.reserve(SEAT, REQUEST, keep=3).usd == 0.00025
+
+
 def test_sums_of_cents_come_out_even():
     ledger = Ledger(Budget(usd=1.0), lambda *_: 0.1)
     held = [ledger.reserve(SEAT, REQUEST) for _ in range(10)]
@@ -285,6 +333,19 @@ def test_missing_usage_is_estimated_and_flagged():
     assert ledger.tokens == 101 + 2
 
 
+def test_an_answer_of_no_tokens_counts_none():
+    ledger = Ledger(Budget())
+    ledger.settle(ledger.reserve(SEAT, REQUEST), answer(tokens=0))
+    assert (ledger.tokens, ledger.estimated) == (0, False)
+
+
+def test_lost_calls_count_at_their_price():
+    ledger = Ledger(Budget(usd=1000.0), a_dollar_a_token)
+    for _ in range(2):
+        ledger.settle(ledger.reserve(SEAT, REQUEST), None)
+    assert ledger.usd == 302.0
+
+
 def test_a_call_that_may_have_been_billed_counts_whole_and_a_refused_one_nothing():
     ledger = Ledger(Budget())
     ledger.settle(ledger.reserve(SEAT, REQUEST), None)
@@ -292,7 +353,7 @@ def test_a_call_that_may_have_been_billed_counts_whole_and_a_refused_one_nothing
     ledger.settle(ledger.reserve(SEAT, REQUEST), None, billed=False)
     assert (ledger.tokens, ledger.calls) == (151, 2)
     ledger.settle(ledger.reserve(SEAT, REQUEST), None)
-    assert (ledger.tokens, ledger.calls) == (302, 3)
+    assert ledger.spent == {"tokens": 302, "calls": 3, "usd": 0.0}
 
 
 @pytest.mark.parametrize(

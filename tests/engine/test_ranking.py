@@ -37,11 +37,17 @@ def by_seed(seats: Iterable[str], seed: str) -> list[str]:
         ("A is a better draft than B.", ""),
         ("My ranking would change nothing", ""),
         ('{"ranking": [', ""),
+        ('{"ranking": ["C", "A"]}, and not "ranking": [oops]', "CA"),
+        ("**RANKING:**\n\nB > A\nC was close.\nIt is long, though.", "BA"),
         ("", ""),
     ],
 )
 def test_a_ranking_is_read_from_text(text: str, order: str) -> None:
     assert read_ranking(text, {"A", "B", "C"}) == tuple(order)
+
+
+def test_a_label_may_be_any_letter() -> None:
+    assert read_ranking("RANKING: X", {"W", "X"}) == ("X",)
 
 
 @given(st.text(), st.sets(st.sampled_from("ABCDEFG")))
