@@ -179,6 +179,7 @@ class Council(_runtime.Closing):
         self, task: str, subagent: str, options: RunOptions, keep: Callable[[CouncilResult], None]
     ) -> AsyncIterator[Event]:
         plan = await self._prepared(task, subagent, options)
+        # Without a bound: a slow reader must not delay the run, and an event must not be lost.
         sender, receiver = anyio.create_memory_object_stream[Event](math.inf)
 
         def send(event: Event) -> None:
@@ -202,12 +203,9 @@ class Council(_runtime.Closing):
     @_spelled_out
     def plan(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> Plan:
         """Return what a run would do, without sending anything. Arguments and errors are those of ``run``."""
-        return self._planned(task, subagent, options)
-
-    def _planned(self, task: str, subagent: str, options: RunOptions) -> Plan:
         from llm_council import subagents  # imported by the first run, like the engine: making a council stays fast
 
-        for name in options:
+        for name in options:  # Python checks no names of a TypedDict
             if name not in _OPTIONS:
                 raise UnknownOption(f"a run takes no option {name!r}{near(name, _OPTIONS)}")
         rest: dict[str, Any] = dict(options)
@@ -218,12 +216,10 @@ class Council(_runtime.Closing):
 
     async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
         """Make the plan, and check the providers before anything is sent. Files are read in a worker thread."""
-        plan = (
-            await anyio.to_thread.run_sync(self._planned, task, subagent, options)
-            if options.get("files")
-            else self._planned(task, subagent, options)
-        )
+        make_plan = partial(self.plan, task, subagent, **options)
+        plan = await anyio.to_thread.run_sync(make_plan) if options.get("files") else make_plan()
         self._seating.check()
+        # Loading the price table takes a moment, which would block the event loop.
         if pricing.must_load(self._seating.providers.values()):
             await anyio.to_thread.run_sync(pricing.load)
         return plan
@@ -292,7 +288,7 @@ class Council(_runtime.Closing):
     def _store(self, options: RunOptions) -> Store | None:
         named = options.get("store")
         path = self._config.store if named is None else named
-        if path is None or path is False:
+        if path is None or path is False:  # False is for one run: do not use the council's store
             return None
         from llm_council.store import Store  # imports SQLite
 
@@ -326,6 +322,7 @@ class Council(_runtime.Closing):
             blocked = DoctorResult(ok=False, message="no answer: something blocks the event loop")
             return {name: found.get(name, blocked) for name in self._seating.providers}
 
+        # A blocked event loop cannot time out by itself: after the limit, `report` is called in another thread.
         with _runtime.Fallback(120.0 if deep else 15.0, report):
             async with anyio.create_task_group() as group:
                 for name, adapter in self._seating.providers.items():

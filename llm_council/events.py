@@ -44,7 +44,7 @@ class Event:
     _is_tagged: ClassVar[bool] = True  # the JSON converter writes the class name of an event
 
     run_id: str
-    at: float
+    at: float  # not the time of day, which a clock may set back
 
 
 @attrs.frozen(kw_only=True)
@@ -132,6 +132,7 @@ class RunFinished(Event):
     elapsed: float
 
 
+# Listeners are not async: an event must not make the run wait.
 Listener: TypeAlias = Callable[[Event], None]
 
 _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("llm_council_listeners", default=())
@@ -153,6 +154,7 @@ def emit(event: Event) -> None:
 @contextmanager
 def listening(*listeners: Listener) -> Iterator[None]:
     """Call the listeners for the events of this context and of the tasks that it starts."""
+    # A context variable: the listeners of one run do not receive the events of another that runs at the same time.
     token = _listeners.set((*_listeners.get(), *listeners))
     try:
         yield

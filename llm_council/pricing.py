@@ -101,6 +101,7 @@ def _known(address: str, model: str) -> str | None:
     table = load()
     if table is None:
         return None
+    # The table is asked by URL: a model's name alone may stand in the table of several vendors, at different prices.
     address = _OTHER_URLS.get(urlsplit(address).hostname or "", address)
     try:
         table.find_provider_model(model, None, None, address)

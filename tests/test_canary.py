@@ -1,4 +1,4 @@
-"""A key that the vendor repeats wherever it can is found nowhere in what a whole run leaves behind."""
+"""A vendor repeats the API key in every part of its replies; no result, event, log or output of the run contains it."""
 
 from __future__ import annotations
 
@@ -42,35 +42,39 @@ def events(*texts: str, end: bool = True) -> bytes:
     return lines + (b"data: [DONE]\n\n" if end else b"")
 
 
-SAID = f"I was called with {KEY} and {TOKEN}."
-ANSWER = json.dumps({"answer": SAID, "reasoning": KEY, KEY: TOKEN})
+REPEATED = f"I was called with {KEY} and {TOKEN}."
+ANSWER = json.dumps({"answer": REPEATED, "reasoning": KEY, KEY: TOKEN})
 JSON, SSE, HTML = "application/json", "text/event-stream", "text/html"
 
 REPLIES: dict[str, tuple[int, str, bytes]] = {
     "answer": (200, JSON, json.dumps(chat(ANSWER, system_fingerprint=KEY)).encode()),
-    "text": (200, JSON, json.dumps(chat(SAID)).encode()),
-    "refused": (401, JSON, json.dumps({"error": {"message": SAID, "code": KEY, "type": TOKEN}}).encode()),
-    "failed": (500, HTML, f"<h1>{SAID}</h1>".encode()),
-    "rejected": (400, JSON, json.dumps({"error": SAID}).encode()),
-    "html": (200, HTML, f"{KEY} {SAID}".encode()),
+    "text": (200, JSON, json.dumps(chat(REPEATED)).encode()),
+    "refused": (401, JSON, json.dumps({"error": {"message": REPEATED, "code": KEY, "type": TOKEN}}).encode()),
+    "failed": (500, HTML, f"<h1>{REPEATED}</h1>".encode()),
+    "rejected": (400, JSON, json.dumps({"error": REPEATED}).encode()),
+    "html": (200, HTML, f"{KEY} {REPEATED}".encode()),
     "junk": (200, JSON, f'{{"choices": "{KEY}", "x": "{TOKEN}"'.encode()),
     "odd": (200, JSON, json.dumps({"choices": [{"message": {"content": [KEY]}}]}).encode()),
-    "error in 200": (200, JSON, json.dumps({"error": {"message": SAID, "code": KEY}}).encode()),
+    "error in 200": (200, JSON, json.dumps({"error": {"message": REPEATED, "code": KEY}}).encode()),
     "stream": (200, SSE, events(*ANSWER)),
-    "cut stream": (200, SSE, events(*SAID, end=False)),
-    "error in stream": (200, SSE, events(SAID, end=False) + f'data: {{"error": {{"message": "{KEY}"}}}}\n\n'.encode()),
-    "withheld": (200, JSON, json.dumps(chat(SAID)).replace('"stop"', '"content_filter"').encode()),
+    "cut stream": (200, SSE, events(*REPEATED, end=False)),
+    "error in stream": (
+        200,
+        SSE,
+        events(REPEATED, end=False) + f'data: {{"error": {{"message": "{KEY}"}}}}\n\n'.encode(),
+    ),
+    "withheld": (200, JSON, json.dumps(chat(REPEATED)).replace('"stop"', '"content_filter"').encode()),
     "tools": (200, JSON, json.dumps(chat("")).replace('"content": ""', f'"refusal": "{KEY}"').encode()),
 }
 
 
-class Parrot(BaseHTTPRequestHandler):
+class RepeatingVendor(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Any
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.heard.append(str(self.headers))
+        self.server.request_headers.append(str(self.headers))
         status, kind, body = REPLIES[self.server.mode]
         self.send_response(status)
         for name, value in {
@@ -88,10 +92,10 @@ class Parrot(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def parrot() -> Iterator[Any]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Parrot) as server:
+def vendor() -> Iterator[Any]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), RepeatingVendor) as server:
         server.daemon_threads = True
-        server.heard = []  # type: ignore[attr-defined]
+        server.request_headers = []  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -113,8 +117,8 @@ def logged() -> Iterator[io.StringIO]:
     root.removeHandler(handler)
 
 
-def told(value: Any) -> Iterator[tuple[str, str]]:
-    """Yield every way in which a value can be shown or kept."""
+def representations(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield each text form of a value that could be printed, logged or stored, with the name of the form."""
     yield "repr", repr(value)
     yield "str", str(value)
     yield "pickle", pickle.dumps(value).decode("latin-1")
@@ -130,30 +134,30 @@ def told(value: Any) -> Iterator[tuple[str, str]]:
         yield "result", json.dumps(value.to_dict())
 
 
-def leaks(values: list[Any]) -> list[str]:
+def find_leaks(values: list[Any]) -> list[str]:
     found = []
     for value in values:
-        for way, text in told(value):
+        for way, text in representations(value):
             found += [f"{type(value).__name__}: {way}: {text}" for canary in (KEY, TOKEN) if canary in text]
     return found
 
 
 @pytest.mark.parametrize("mode", REPLIES)
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-def test_a_run_shows_no_key(
-    parrot: Any, logged: io.StringIO, mode: str, streamed: bool, capfd: pytest.CaptureFixture[str]
+def test_no_output_of_a_run_contains_the_key(
+    vendor: Any, logged: io.StringIO, mode: str, streamed: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    parrot.mode = mode
+    vendor.mode = mode
     seat = OpenAICompatibleProvider(
-        name="parrot",
-        base_url=f"http://127.0.0.1:{parrot.server_address[1]}/v1",
+        name="repeating",
+        base_url=f"http://127.0.0.1:{vendor.server_address[1]}/v1",
         api_key=KEY,
         headers={"X-Extra-Token": TOKEN},
         default_model="a-model",
     )
-    heard: list[Event] = []
+    received: list[Event] = []
     config = CouncilConfig(retry=RetryPolicy(max_retries=1, base=0.0), max_repairs=1)
-    with Council([seat, seat], config=config, listeners=[heard.append]) as council:
+    with Council([seat, seat], config=config, listeners=[received.append]) as council:
         if streamed:
             with council.stream("What was I called with?") as stream:
                 words = "".join(getattr(event, "text", "") or "" for event in stream)
@@ -162,12 +166,12 @@ def test_a_run_shows_no_key(
             assert TOKEN not in words
         else:
             result = council.run_sync("What was I called with?")
-        assert KEY in parrot.heard[0], "the key goes where it belongs"
-        assert TOKEN in parrot.heard[0]
-        values: list[Any] = [result, council, council.config, seat, *heard, *result.errors.values()]
+        assert KEY in vendor.request_headers[0], "the key is sent to the vendor"
+        assert TOKEN in vendor.request_headers[0]
+        values: list[Any] = [result, council, council.config, seat, *received, *result.errors.values()]
         values += [error for error in (result.error,) if error is not None]
         values = [value for value in values if value is not council]
-        assert leaks(values) == []
+        assert find_leaks(values) == []
         assert KEY not in repr(council)
     out, err = capfd.readouterr()
     for text in (logged.getvalue(), out, err):

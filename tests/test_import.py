@@ -1,4 +1,4 @@
-"""What an import costs and promises: the public names, nothing heavy loaded, no thread started, no socket opened."""
+"""`import llm_council` offers the public names; it loads no large dependency, starts no thread and opens no socket."""
 
 import ast
 import json
@@ -11,7 +11,7 @@ import pytest
 
 import llm_council
 
-# A name added here is a promise made to users; a name taken away is a promise broken (see the deprecation policy).
+# Users depend on every name here: removing one needs a deprecation first (see the deprecation policy).
 PUBLIC = """
 AdapterFailed ApiError Budget ConfigurationError Council CouncilConfig CouncilError CouncilResult CouncilStream
 DeadlineExceeded DoctorResult Event GenerateChunk GenerateRequest GenerateResponse InvalidOutput Limits Message Plan
@@ -57,7 +57,7 @@ def probe(statement: str) -> tuple[set[str], int]:
         "from llm_council import Budget, CouncilError, GenerateRequest",
     ],
 )
-def test_import_is_light(statement: str) -> None:
+def test_importing_a_module_loads_no_large_dependency_and_starts_no_thread(statement: str) -> None:
     loaded, threads = probe(statement)
     tops = {name.partition(".")[0] for name in loaded}
     assert not tops & HEAVY
@@ -65,7 +65,7 @@ def test_import_is_light(statement: str) -> None:
     assert threads == 1
 
 
-def test_a_first_council_loads_no_http_client() -> None:
+def test_creating_a_council_loads_no_http_client() -> None:
     loaded, threads = probe(
         "from llm_council import Council, CouncilConfig; Council(['ollama', 'vllm'], config=CouncilConfig())"
     )
@@ -74,12 +74,12 @@ def test_a_first_council_loads_no_http_client() -> None:
     assert threads == 1
 
 
-def test_the_package_itself_loads_only_itself_and_the_lazy_loader() -> None:
+def test_importing_the_package_loads_only_the_lazy_loader() -> None:
     loaded, _ = probe("import llm_council")
     assert {name for name in loaded if name.startswith("llm_council")} == {"llm_council", "llm_council._lazy"}
 
 
-def test_the_probe_sees_what_is_loaded() -> None:
+def test_the_probe_reports_loaded_modules_and_threads() -> None:
     loaded, threads = probe(
         "import httpx, threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
     )
@@ -87,17 +87,17 @@ def test_the_probe_sees_what_is_loaded() -> None:
     assert threads == 2
 
 
-def test_public_names_are_the_promised_ones() -> None:
+def test_the_package_exports_exactly_the_public_names() -> None:
     assert sorted(llm_council.__all__) == sorted(PUBLIC)
     assert set(PUBLIC) <= set(dir(llm_council))
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_public_name_resolves(name: str) -> None:
+def test_each_public_name_can_be_imported(name: str) -> None:
     assert getattr(llm_council, name) is not None
 
 
-def test_type_checkers_see_what_runs() -> None:
+def test_names_for_type_checkers_are_the_names_at_run_time() -> None:
     """The names imported for type checkers are the lazily loaded ones, from the same modules."""
     tree = ast.parse(Path(llm_council.__file__).read_text())
     seen = {
@@ -113,7 +113,7 @@ def test_type_checkers_see_what_runs() -> None:
         assert getattr(import_module(str(module)), name) is getattr(llm_council, name)
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_an_unknown_name_raises_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Concil'"):
         llm_council.Concil  # noqa: B018
 

@@ -30,8 +30,8 @@ def read_files(paths: Sequence[str | PathLike[str]], limits: Limits) -> tuple[At
 def _read_one(path: Path, limits: Limits) -> Attachment:
     try:
         with path.open("rb") as file:
-            data = file.read(limits.body + 1)
-        text = data.decode("utf-8-sig")
+            data = file.read(limits.body + 1)  # one more byte than allowed shows that the file is too large
+        text = data.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except OSError as error:
         raise InvalidOption(f"files: cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -60,16 +60,17 @@ class ConfiguredProviders:
         self._tables = tables
         self._created: dict[str, ProviderAdapter] = {}
 
-    def get(self, name: str) -> ProviderAdapter:
+    def get(self, name: str, above: tuple[str, ...] = ()) -> ProviderAdapter:
         """Return the provider of this name.
+
+        Args:
+            name: the name.
+            above: the tables that lead to it, from the outermost; empty for a seat.
 
         Raises:
             ConfigurationError: the name is unknown, or its table is invalid; the message names the table.
         """
-        return self._get(name, ())
-
-    def _get(self, name: str, above: tuple[str, ...]) -> ProviderAdapter:
-        """Return a provider; ``above`` are the tables that lead to it, from the outermost."""
+        # Without this check, two tables that name each other would end in a RecursionError.
         if name in above:
             circle = " -> ".join([*above[above.index(name) :], name])
             raise InvalidOption(f"[providers.{name}] holds itself: {circle}; give one of these tables another name")
@@ -85,7 +86,7 @@ class ConfiguredProviders:
             return registry.get_provider(name)
         except UnknownProvider as error:
             hint = near(name, self._tables)
-            if not hint:
+            if not hint:  # the registry's own message suggests a built-in name
                 raise
             raise UnknownProvider(f"no provider is named {name!r:.80}{hint}") from error
 
@@ -117,21 +118,18 @@ class ConfiguredProviders:
         wrapped = self._wrapped(kind, options.pop("of", None), above)
         parameters = inspect.signature(RetryPolicy if kind == "retry" else cls).parameters
         known = [option for option in parameters if option not in _NOT_IN_FILES]
+        listed = f"; it takes {', '.join(known) or 'no options'}"
         for option in options:
             if option not in known:
-                raise UnknownOption(f"kind {kind!r} takes no {option!r:.80}{near(option, known) or _list(known)}")
+                raise UnknownOption(f"kind {kind!r} takes no {option!r:.80}{near(option, known) or listed}")
         if "backup" in options:
             options["backup"] = self._wrapped_one(options["backup"], above)
         if "shared" in options:
             options["shared"] = _redis_url(options["shared"])
-        adapter: Any
+        inner = wrapped if kind in _SEVERAL else wrapped[0]
         try:
-            if kind == "retry":
-                adapter = cls(wrapped[0], RetryPolicy(**options))
-            elif kind in _SEVERAL:
-                adapter = cls(wrapped, **options)
-            else:
-                adapter = cls(wrapped[0], **options)
+            # Retry takes its settings as one object, which a file spells out as options.
+            adapter: Any = cls(inner, RetryPolicy(**options)) if kind == "retry" else cls(inner, **options)
         except ConfigurationError:
             raise
         except (TypeError, ValueError) as error:  # the class compared or converted a value that is not a number
@@ -153,20 +151,17 @@ class ConfiguredProviders:
         if not isinstance(text, str):
             raise InvalidOption(f"expected the name of a provider, got {text!r:.80}")
         name, _, model = text.strip().partition("/")
-        adapter = self._get(name, above)
+        adapter = self.get(name, above)
         if not model:
             return adapter
-        from llm_council.middleware.pinned import Pinned
+        from llm_council.middleware.pinned import Pinned  # only a table with NAME/MODEL needs it
 
         return Pinned(adapter, model)
 
 
-def _list(known: list[str]) -> str:
-    return f"; it takes {', '.join(known)}" if known else "; it takes no options"
-
-
 def _key(value: str | Secret) -> Secret:
     """Return a key of a configuration. ``${VARIABLE}`` is replaced by the variable, in this field only."""
+    # In other fields, such as a URL, a project's file could send any variable of the user to a stranger.
     if isinstance(value, Secret):
         return value
     matched = _VARIABLE.fullmatch(value)

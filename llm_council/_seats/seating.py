@@ -61,6 +61,7 @@ class Seating:
                 adapter = pool.adapters[provider]
                 if name in adapters:
                     raise InvalidOption(f"two seats would be named {name!r:.80}: write 'name:2' to seat one twice")
+                # Stored with the plan: a resumed run must ask in the same way, even if the profiles have changed.
                 profile = adapter._profile_of(model)
                 prose_first = profile is not None and profile.prose_first
                 specs.append(SeatSpec(name=name, provider=provider, model=model, prose_first=prose_first))
@@ -82,7 +83,7 @@ class Seating:
         adapters: dict[str, ProviderAdapter] = {}
         here = {spec.name: spec.provider for spec in self.specs}
         for spec in specs:
-            if spec.provider not in providers:
+            if spec.provider not in providers:  # the run had another set of providers than this council
                 pool.seats(spec.provider)
                 providers[spec.provider] = pool.adapters[spec.provider]
             same = here.get(spec.name) == spec.provider
@@ -113,6 +114,7 @@ def _wanted(sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Sequence
 def _available_providers() -> list[str]:
     """Return the default providers: those whose keys are set, else the embedded engine."""
     keyed = registry.with_keys()
+    # A council needs drafts to compare: one provider alone fills three seats.
     if keyed:
         chosen = [f"{keyed[0]}:3"] if len(keyed) == 1 else list(keyed)
     elif registry.can_embed():
@@ -170,6 +172,7 @@ class _Pool:
         name = getattr(adapter, "name", None)
         if not isinstance(name, str) or not name:
             raise InvalidOption(f'providers: {type(adapter).__qualname__} has no name: set name = "..." on the class')
+        # By identity: the same instance may sit twice, and another one of the same name may have other settings.
         free, number = name, 1
         while self._raw.get(free, adapter) is not adapter:
             number += 1

@@ -36,5 +36,6 @@ def leaving_at_once() -> Iterator[None]:
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    # No exception: raised in the middle of an import, it could be caught there, or leave a traceback.
     os.write(2, b"interrupted\n")
     os._exit(130)

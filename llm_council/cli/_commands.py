@@ -60,6 +60,7 @@ def check_installation() -> list[str]:
 
     Other projects use the import name ``llm_council`` too, and their distributions overwrite our files.
     """
+    # Those that are installed now; `_foreign_files` finds what an earlier one left behind.
     others = sorted(set(packages_distributions().get("llm_council", ())) - {_DISTRIBUTION})
     if others:
         cure = f"pip uninstall {' '.join(others)}; pip install --force-reinstall {_DISTRIBUTION}"
@@ -68,15 +69,15 @@ def check_installation() -> list[str]:
         ours = distribution(_DISTRIBUTION)
     except PackageNotFoundError:
         return [f"{_DISTRIBUTION} is not installed, so its providers are not found; run: pip install {_DISTRIBUTION}"]
-    foreign = sorted(_foreign(ours))
+    foreign = sorted(_foreign_files(ours))
     if foreign:
-        shown = ", ".join([*foreign[:5], *(["..."] if len(foreign) > 5 else [])])
+        shown = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         cure = f"delete them, then run: pip install --force-reinstall {_DISTRIBUTION}"
         return [f"llm_council/ holds files that {_DISTRIBUTION} did not install: {shown}; {cure}"]
     return []
 
 
-def _foreign(ours: Distribution) -> Iterator[str]:
+def _foreign_files(ours: Distribution) -> Iterator[str]:
     """Yield the files in our package folder that this distribution did not install."""
     if ours.read_text("RECORD") is None:  # metadata of a source tree, without a list of installed files
         return
@@ -258,9 +259,10 @@ def trust(folder: str, *, remove: bool) -> int:
     """
     from llm_council.config import PROJECT_FILE, _trust, project_file, reaches, trust_project
 
+    # The argument may be the file itself: shells complete a path to its end.
     place = Path(folder) if Path(folder).name == PROJECT_FILE else Path(folder) / PROJECT_FILE
     path = project_file(place.parent)
-    if remove:
+    if remove:  # also for a file that was deleted
         click.echo("no longer trusted" if _trust.forget(place) else "it was not trusted")
         return 0
     if path is None:

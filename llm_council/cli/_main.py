@@ -21,31 +21,19 @@ USAGE: Final = 2
 DEGRADED: Final = 3
 INTERRUPTED: Final = 130
 
-# Command -> its module. A module is imported when its command is used: `council --help` must not import the engine.
+# Command -> its module and its line in --help. A module is imported when its command is used, so the lines stand here:
+# click would import every command to ask for its help, and `council --help` would take as long as the engine's import.
 _COMMANDS = {
-    "run": "_run",
-    "runs": "_runs",
-    "resume": "_runs",
-    "replay": "_runs",
-    "doctor": "_commands",
-    "providers": "_commands",
-    "subagents": "_commands",
-    "models": "_commands",
-    "config": "_commands",
-    "version": "_commands",
-}
-
-_SUMMARIES = {
-    "run": "Run a council on a task and print its answer.",
-    "runs": "List, show, export and delete stored runs.",
-    "resume": "Continue a run that was interrupted.",
-    "replay": "Print a stored run again, without any call.",
-    "doctor": "Check providers and this installation.",
-    "providers": "List the providers.",
-    "subagents": "List the subagents.",
-    "models": "List, fetch and locate the models of the embedded engine.",
-    "config": "Show the configuration; trust a project's configuration file.",
-    "version": "Show the version.",
+    "run": ("_run", "Run a council on a task and print its answer."),
+    "runs": ("_runs", "List, show, export and delete stored runs."),
+    "resume": ("_runs", "Continue a run that was interrupted."),
+    "replay": ("_runs", "Print a stored run again, without any call."),
+    "doctor": ("_commands", "Check providers and this installation."),
+    "providers": ("_commands", "List the providers."),
+    "subagents": ("_commands", "List the subagents."),
+    "models": ("_commands", "List, fetch and locate the models of the embedded engine."),
+    "config": ("_commands", "Show the configuration; trust a project's configuration file."),
+    "version": ("_commands", "Show the version."),
 }
 
 
@@ -58,16 +46,18 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
+        module, _ = _COMMANDS[name]
         with leaving_at_once():
-            command: click.Command = getattr(importlib.import_module(f"llm_council.cli.{_COMMANDS[name]}"), name)
+            command: click.Command = getattr(importlib.import_module(f"llm_council.cli.{module}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_SUMMARIES.items()))
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name = args[0] if args else ""
+        # The usual mistake is a task without a command, as in `council "What is ...?"`.
         if name and not name.startswith("-") and name not in _COMMANDS:
             hint = near(name, _COMMANDS) or f'; to ask a question: council run "{clean(name, limit=60)}"'
             ctx.fail(f"there is no command {name!r}{hint}")
@@ -90,14 +80,12 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         code = INTERRUPTED
-    except ConfigurationError as error:
-        click.echo(f"council: {error}", err=True)
-        code = USAGE
     except CouncilError as error:
         click.echo(f"council: {error}", err=True)
-        code = FAILED
+        code = USAGE if isinstance(error, ConfigurationError) else FAILED
     except BrokenPipeError:
         # The reader has closed stdout, as in `council ... | head`. Python would flush stdout at exit and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
+    # Without standalone mode, click returns what the command returns: None from one that cannot fail.
     sys.exit(code if isinstance(code, int) else 0)

@@ -34,7 +34,7 @@ __all__ = [
 json_option = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_FORMATS = ("text", "json", "markdown", "html")
+_FORMATS = click.Choice(["text", "json", "markdown", "html"])
 
 
 def output_options(command: F) -> F:
@@ -44,9 +44,7 @@ def output_options(command: F) -> F:
         click.option("--strict", is_flag=True, help="Exit with 3 if the answer is degraded."),
         click.option("--raw", is_flag=True, help="Do not replace control characters on a terminal."),
         click.option("--output", "-o", type=click.Path(readable=False), help="Write the answer to a file."),
-        click.option(
-            "--format", "format_", type=click.Choice(_FORMATS), help="What to print; text is the answer only."
-        ),
+        click.option("--format", "format_", type=_FORMATS, help="What to print; text is the answer only."),
         click.option("--json", "json_", is_flag=True, help="Print the whole result; the same as --format json."),
     ):
         command = option(command)  # the last one added is the first in --help
@@ -149,6 +147,7 @@ def _scalar(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    # Only empty ones reach this function: an answer without findings reads "findings: none".
     if isinstance(value, Mapping | list | tuple):
         return "none"
     return str(value)
@@ -173,6 +172,7 @@ def check_output(path: str | None) -> None:
 
 def _output_fault(path: str) -> str | None:
     """Return why a file cannot be written, with the remedy; None if it can."""
+    # Checked by permission, without opening the file: opening could create it, or block on a named pipe.
     target = Path(os.path.realpath(path))  # a symbolic link may point to a file that does not exist yet
     folder = target.parent
     try:

@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llm_council import events
 from llm_council.cli._output import print_note, visible
-from llm_council.events import (
-    Degraded,
-    Event,
-    PhaseStarted,
-    RunFinished,
-    RunStarted,
-    SeatFinished,
-    SeatReset,
-    SeatStarted,
-    TextDelta,
-)
+from llm_council.events import Degraded, Event, RunFinished, RunStarted, SeatFinished, SeatReset, TextDelta
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,6 +61,7 @@ class _StreamedText:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, TextDelta | SeatReset | SeatFinished):
+            # Seats answer at once: their texts would be mixed up, so one is shown and the others are stored.
             key = (event.phase, event.seat)
             if self._current in (None, key):
                 self._show(event, key)
@@ -97,6 +89,7 @@ class _StreamedText:
             if self._current is None:
                 print_note(f"\n[{event.phase} {event.seat}]")
                 self._current = key
+            # Not `print_note`: it would end the line after every piece.
             text = visible(event.text) if sys.stderr.isatty() else event.text
             click.echo(text, nl=False, err=True, color=True)
         elif isinstance(event, SeatReset):
@@ -114,6 +107,7 @@ class _StreamedText:
 
 @contextmanager
 def _live_table() -> Iterator[Callable[[Event], None]]:
+    # Imported here: without a terminal, Rich is not needed.
     from rich.console import Console
     from rich.live import Live
 
@@ -127,9 +121,9 @@ def _live_table() -> Iterator[Callable[[Event], None]]:
         if isinstance(event, RunStarted):
             seats.extend(seat.name for seat in event.plan.seats)
             phases.extend(event.plan.phases)
-        elif isinstance(event, PhaseStarted) and event.phase not in phases:
+        elif isinstance(event, events.PhaseStarted) and event.phase not in phases:
             phases.append(event.phase)
-        elif isinstance(event, SeatStarted):
+        elif isinstance(event, events.SeatStarted):
             cells[event.seat, event.phase] = "…"
         elif isinstance(event, SeatFinished):
             mark = "✗" if event.error else "✓"

@@ -98,6 +98,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
             return 0 if _output.write_answer(text, flags) else FAILED
         _fetch_weights(council.plan(task, subagent, **options))
         run_id: list[str] = []
+        # A program that asks for JSON gets no lines of progress; a person at a terminal does.
         quiet = output_format(flags) == "json" and not sys.stderr.isatty()
         with (
             resume_hint(run_id, flags["store"], stored=config.store is not None),
@@ -125,9 +126,8 @@ def resume_hint(run_id: list[str], store: str | None, *, stored: bool) -> Iterat
     except KeyboardInterrupt:
         if stored and run_id:
             option = f" --store {shlex.quote(store)}" if store else ""
-            click.echo(
-                f"council: all answers so far are stored; to continue: council resume {run_id[0]}{option}", err=True
-            )
+            remedy = f"council resume {run_id[0]}{option}"
+            click.echo(f"council: all answers so far are stored; to continue: {remedy}", err=True)
         raise
 
 
@@ -154,6 +154,7 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
         if not rest:
             raise click.UsageError('no task given; try: council run "What is ...?", or council run - for stdin')
         last = rest.pop()
+        # A single word that names a subagent: the task after it was forgotten.
         if not rest and last in (*subagents.BUILT_IN, *subagents.ALIASES):
             raise click.UsageError(f'no task given; try: council run {last} "..."')
         text = sys.stdin.read() if last == "-" else last
@@ -198,9 +199,10 @@ def _split(values: tuple[str, ...]) -> list[str]:
 def _budget(flags: Mapping[str, Any]) -> Budget | None:
     from llm_council.models import Budget
 
-    chosen = {"deadline": flags["deadline"], "quorum": flags["quorum"], "usd": flags["budget_usd"]}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    return Budget(**chosen) if chosen else None
+    # Only the given limits: an explicit None would remove the default deadline.
+    options = {"deadline": flags["deadline"], "quorum": flags["quorum"], "usd": flags["budget_usd"]}
+    given = {name: value for name, value in options.items() if value is not None}
+    return Budget(**given) if given else None
 
 
 def _schema(path: str | None) -> dict[str, Any] | None:
@@ -212,9 +214,8 @@ def _schema(path: str | None) -> dict[str, Any] | None:
     except ValueError as error:
         raise InvalidOption(f"--schema: {path} is not JSON: {error}") from None
     if not isinstance(schema, dict):
-        raise InvalidOption(
-            f"--schema: {path} is not a JSON Schema: expected a JSON object, got {type(schema).__name__}"
-        )
+        kind = type(schema).__name__
+        raise InvalidOption(f"--schema: {path} is not a JSON Schema: expected a JSON object, got {kind}")
     return schema
 
 
@@ -229,7 +230,7 @@ def _read(path: str) -> str:
 def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
     """Print a result and its notes; return the exit status."""
     format_ = output_format(flags)
-    text = None
+    text = None  # a failed run has no text to print, but a report in the other formats
     if format_ == "json":
         text = _output.as_json(result.to_dict())
     elif format_ == "markdown":
@@ -246,7 +247,7 @@ def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
 
 
 def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
-    """Print on stderr what went wrong and, with ``--verbose``, what was adjusted and spent."""
+    """Print the error or the warnings on stderr and, with ``--verbose``, adjustments, tokens and cost."""
     say = partial(_output.print_note, raw=flags["raw"])
     if result.error is not None:
         say(f"council: {result.error}")

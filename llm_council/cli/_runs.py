@@ -29,9 +29,8 @@ def _configured(store: str | None) -> tuple[CouncilConfig, Store]:
     config = CouncilConfig.discover()
     path = store or config.store
     if path is None:
-        raise InvalidOption(
-            "no run store is configured: pass --store PATH, set LLM_COUNCIL_STORE, or set store in your own file"
-        )
+        remedy = "pass --store PATH, set LLM_COUNCIL_STORE, or set store in your own file"
+        raise InvalidOption(f"no run store is configured: {remedy}")
     return config, Store(path)
 
 
@@ -61,6 +60,7 @@ def list_runs(*, limit: int | None, store: str | None, json_: bool) -> None:
 def _info(info: RunInfo) -> dict[str, Any]:
     import attrs
 
+    # The converter would write the time as its `str`, which is not ISO 8601.
     return {**attrs.asdict(info), "started": info.started.isoformat()}
 
 
@@ -105,7 +105,7 @@ def _show(found: StoredRun) -> None:
 
 def _note(call: Any) -> str:
     again = f"repeated {call.repeats} times: it was interrupted" if call.repeats else ""
-    return "; ".join(filter(None, (call.error or "", again)))
+    return "; ".join(filter(None, (call.error, again)))
 
 
 @runs.command(short_help="Print all stored data of a run as JSON.")
@@ -149,6 +149,7 @@ def resume(run: str, **flags: Any) -> int:
     config, place = _configured(flags["store"])
     plan = place.show_sync(run).plan
     quiet = output_format(flags) == "json" and not sys.stderr.isatty()
+    # The council gets the run's own providers: those of the configuration may need keys that are not set here.
     providers = list(dict.fromkeys(seat.provider for seat in plan.seats))
     with (
         resume_hint([run], flags["store"], stored=True),

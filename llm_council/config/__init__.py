@@ -120,11 +120,16 @@ class CouncilConfig:
         path = Path(folder) / PROJECT_FILE
         values = _read_user_file()
         if path.is_file():
-            data = _read_bytes(path)
+            data = _read_bytes(path)  # read once: what is checked for trust must be what is used
             project = _parse(data, path)
             restricted = _restricted(project, path)
-            if restricted:
-                _require_trust(restricted, path, data)
+            if restricted and not _trust.contains(path, data):
+                raise UntrustedConfig(
+                    f"{path}: a project's file may not set {restricted[0]} before you trust it: read it, then run"
+                    f" `council config trust`; or move that to your own file, {user_file()}",
+                    path=str(path),
+                    field=restricted[0],
+                )
             _lower_limits(project, cls._build(values, str(user_file())))
             if isinstance(project.get("subagent_paths"), list):
                 project["subagent_paths"] = [str(_absolute(path, entry)) for entry in project["subagent_paths"]]
@@ -153,20 +158,10 @@ _TABLES: dict[str, Callable[..., Any]] = {
     "reasoning": ReasoningConfig,
 }
 
-# What a project's file may set in [council] without trust.
+# What a project's file may set in [council] without trust. A list of what is allowed, so that a new setting needs trust
+# until somebody has judged it.
 _PROJECT_KEYS = frozenset(
-    [
-        "providers",
-        "chair",
-        "strategy",
-        "budget",
-        "max_repairs",
-        "temperature",
-        "max_tokens",
-        "reasoning",
-        "system_context",
-        "subagent_paths",
-    ]
+    "providers chair strategy budget max_repairs temperature max_tokens reasoning system_context subagent_paths".split()
 )
 
 # Variable -> path of its setting, and how its text is converted.
@@ -274,6 +269,7 @@ def _environment() -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, (path, read) in _VARIABLES.items():
         text = os.environ.get(variable, "").strip()
+        # Empty counts as unset: a CI system passes a secret that is not defined as an empty variable.
         if not text:
             continue
         try:
@@ -331,6 +327,7 @@ def _restricted(values: Mapping[str, Any], path: Path) -> list[str]:
     seats = sum(_seat_count(name) for name in names) if isinstance(names, list) else 0
     if seats > _MAX_UNTRUSTED_SEATS:
         found.append(f"{seats} seats, more than {_MAX_UNTRUSTED_SEATS}")
+    # Resolved, so that neither `..` nor a symbolic link leads to files elsewhere.
     folder = path.parent.resolve()
     for entry in values.get("subagent_paths") or ():
         if not _absolute(path, entry).resolve().is_relative_to(folder):
@@ -350,16 +347,6 @@ def _absolute(path: Path, entry: object) -> Path:
         return path.parent.absolute() / Path(str(entry)).expanduser()
     except RuntimeError:  # ~name of a user that does not exist
         raise InvalidOption(f"{path}: subagent_paths: {entry!r}: there is no user of this name") from None
-
-
-def _require_trust(restricted: list[str], path: Path, data: bytes) -> None:
-    if not _trust.contains(path, data):
-        raise UntrustedConfig(
-            f"{path}: a project's file may not set {restricted[0]} before you trust it: read it, then run"
-            f" `council config trust`; or move that to your own file, {user_file()}",
-            path=str(path),
-            field=restricted[0],
-        )
 
 
 def _lower_limits(project: dict[str, Any], mine: CouncilConfig) -> None:

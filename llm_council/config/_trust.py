@@ -33,6 +33,7 @@ def contains(path: Path, data: bytes) -> bool:
     Raises:
         UntrustedConfig: other users can write the record, so it proves nothing.
     """
+    # A file that was never trusted gets "", which is the digest of no content.
     return hmac.compare_digest(_read().get(_place(path), ""), _digest(data))
 
 
@@ -68,10 +69,10 @@ def _read() -> dict[str, str]:
         return {}
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    # The rule of OpenSSH for its own files: a record that others can write would let them trust for the user.
     if owner not in (os.geteuid(), 0) or mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UntrustedConfig(
-            f"{path}: other users can write it, so it proves nothing: delete it, and trust projects again"
-        )
+        remedy = "delete it, and trust projects again"
+        raise UntrustedConfig(f"{path}: other users can write it, so it proves nothing: {remedy}")
     try:
         known = json.loads(data)
     except (ValueError, RecursionError):

@@ -33,6 +33,7 @@ def strict_init(cls: C) -> C:
 
     Goes above ``@attrs.frozen``.
     """
+    # Python's own TypeError names the unknown keyword, but not the one that was meant.
     init: Callable[..., None] = cls.__init__  # type: ignore[misc]
     known = tuple(field.alias or field.name for field in attrs.fields(cls) if field.init)
 
@@ -170,6 +171,7 @@ def must_be(expected: str, is_valid: Callable[[Any], bool]) -> Callable[[Any, An
 
 def is_number(value: Any) -> bool:
     """Return True for a finite int or float; bool does not count."""
+    # Infinity and nan minus themselves are nan. `math.isfinite` would raise for an int beyond the range of floats.
     return isinstance(value, int | float) and not isinstance(value, bool) and value - value == 0
 
 

@@ -49,7 +49,7 @@ def dump(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
-    if isinstance(value, Enum):
+    if isinstance(value, Enum):  # before the others: a StrEnum is a str, too
         return value.value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
@@ -59,11 +59,11 @@ def dump(value: Any) -> Any:
         return [dump(item) for item in value]
     if attrs.has(kind) or isinstance(value, CouncilError):
         return _converter.unstructure(value)
-    if isinstance(value, int):
+    if isinstance(value, int):  # a subclass of int, whose own text could be anything
         return int(value)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
         return [dump(item) for item in value]
-    if isinstance(value, AbstractSet):
+    if isinstance(value, AbstractSet):  # sorted: the order of a set differs from run to run
         return sorted((dump(item) for item in value), key=str)
     return str(value)
 
@@ -125,7 +125,7 @@ def _explain(error: BaseException) -> _Wrong:
         if not by_field:
             return _explain(others[0])
         cause, note = by_field[0]
-        if isinstance(cause, KeyError):
+        if isinstance(cause, KeyError):  # the generated code of cattrs reads the key of a required field
             return _Wrong("is missing", f".{note.name}")
         return _below(f".{note.name}", cause)
     if isinstance(error, ForbiddenExtraKeysError):
@@ -155,6 +155,7 @@ def _structure_part(step: str, structure: Structure, value: Any, kind: Any) -> A
 
 def _exactly(kind: type, expected: str) -> Structure:
     def structure(value: Any, _: Any) -> Any:
+        # Not `isinstance`: True is an int, and 1 would be read for it.
         if type(value) is not kind:
             raise _Mismatch(expected, value)
         return value
@@ -313,7 +314,9 @@ def _tagged_classes(cls: type) -> dict[str, type]:
     return found
 
 
-def _structure_tagged(value: Mapping[str, Any], classes: Mapping[str, type]) -> Any:
+def _structure_tagged(value: Any, classes: Mapping[str, type]) -> Any:
+    if not isinstance(value, Mapping):
+        raise _Mismatch("an object", value)
     tag = value.get(_TAG)
     if not isinstance(tag, str) or tag not in classes:
         hint = near(tag, classes) if isinstance(tag, str) else ""
@@ -335,12 +338,8 @@ def _class_structure(cls: Any) -> Structure:
 
 
 def _event_structure(cls: type) -> Structure:
-    def structure(value: Any, _: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise _Mismatch("an object", value)
-        return _structure_tagged(value, _tagged_classes(cls))
-
-    return structure
+    # Subclasses are looked up with each value: a plugin may define one after this hook was made.
+    return lambda value, _: _structure_tagged(value, _tagged_classes(cls))
 
 
 def _event_unstructure(cls: type) -> Unstructure:

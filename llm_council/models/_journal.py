@@ -59,6 +59,7 @@ class Ending:
     sent: bool = True
     cut: bool = False
     spent: Mapping[str, Any] = attrs.field(factory=dict)
+    # Runs that 0.1.0 stored are read and replayed, so its fields stay.
     problem: Problem | None = None
     kept: int | None = None
 
@@ -69,6 +70,7 @@ class Journal:
     No method raises: a journal that cannot write says so in its warnings.
     """
 
+    # In a replay the clock must not decide again: a call that was in time would be late on a slower machine.
     def record_moment(self, moment: str, now: float) -> float:
         """Record an event of the run, and return the time that the run must use for it.
 

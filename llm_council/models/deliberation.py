@@ -35,6 +35,7 @@ class Status(StrEnum):
     ``degraded`` means that there is an answer, but something is missing: a seat, the critique, the chair's synthesis.
     """
 
+    # Stored in run files and printed by --json: the words are an interface.
     COMPLETED = "completed"
     DEGRADED = "degraded"
     FAILED = "failed"
@@ -47,7 +48,7 @@ class Phase(StrEnum):
     DRAFT = "draft"
     CRITIQUE = "critique"
     RANK = "rank"
-    SYNTHESISE = "synthesise"
+    SYNTHESISE = "synthesise"  # the strategy is spelled "synthesize"; stored runs hold both words
     REPAIR = "repair"
 
 
@@ -175,7 +176,7 @@ class Plan:
     max_tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
     reasoning: ReasoningConfig | None = None
     seed: str = ""
-    ties_by_seed: bool = False
+    ties_by_seed: bool = False  # a stored plan without this field must be replayed as it ran
     notes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 

@@ -27,6 +27,7 @@ class Timeouts:
         total: the whole call, if neither the request nor the run sets a limit.
     """
 
+    # The SDKs of OpenAI and Anthropic have a default of 600 s in total, too.
     connect: float | None = attrs.field(default=10.0, validator=optional(positive))
     read: float | None = attrs.field(default=None, validator=optional(positive))
     idle: float | None = attrs.field(default=120.0, validator=optional(positive))
@@ -54,6 +55,7 @@ class Limits:
     error_body: int = attrs.field(default=64 * KIB, validator=positive_int)
     header_block: int = attrs.field(default=64 * KIB, validator=positive_int)
     json_depth: int = attrs.field(default=200, validator=positive_int)
+    # About 6000 tokens of English: several drafts have to fit into the context of a model.
     peer_text: int = attrs.field(default=24_000, validator=positive_int)
 
 
@@ -108,6 +110,7 @@ class Budget:
             return self
         if not isinstance(other, Budget):
             raise InvalidOption(f"budget: expected a Budget, such as Budget(usd=0.5), got {type(other).__name__}")
+        # attrs does not record which arguments were given: a value that equals the default counts as not given.
         default = Budget()
         changes = {name: value for name, value in _fields(other) if value != getattr(default, name)}
         return attrs.evolve(self, **changes)

@@ -57,12 +57,13 @@ class ImagePart:
     detail: str | None = None
 
     def __attrs_post_init__(self) -> None:
+        # Vendors take an image's data in a field of its own; only OpenAI's dialects take it in a URL.
         if self.url is not None and self.url.startswith("data:") and self.data is None:
             head, comma, data = self.url[5:].partition(",")
             media_type, *options = head.split(";")
             if not comma or "base64" not in options:
                 raise InvalidOption("ImagePart.url: a data: URL must read data:<media type>;base64,<data>")
-            object.__setattr__(self, "url", None)
+            object.__setattr__(self, "url", None)  # attrs' own way to finish a frozen instance
             object.__setattr__(self, "data", data)
             object.__setattr__(self, "media_type", media_type or "image/png")
         if (self.url is None) == (self.data is None):
@@ -168,6 +169,7 @@ class Message:
 
     role: str = attrs.field(converter=_role)
     content: str | tuple[Part, ...] = attrs.field(default="", converter=_content)
+    # Role and content may be positional, so the others are marked one by one.
     name: str | None = attrs.field(default=None, kw_only=True)
     tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=as_tuple, kw_only=True)
     tool_call_id: str | None = attrs.field(default=None, kw_only=True)

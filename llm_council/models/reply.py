@@ -114,15 +114,11 @@ class Usage:
         return _sum(self.input_tokens, self.output_tokens)
 
     def __add__(self, other: Usage) -> Usage:
-        return copy_with(
-            self,
-            input_tokens=_sum(self.input_tokens, other.input_tokens),
-            output_tokens=_sum(self.output_tokens, other.output_tokens),
-            cached_tokens=_sum(self.cached_tokens, other.cached_tokens),
-            cache_write_tokens=_sum(self.cache_write_tokens, other.cache_write_tokens),
-            reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
-            estimated=self.estimated or other.estimated,
-        )
+        counts = {name: _sum(getattr(self, name), getattr(other, name)) for name in _COUNTS}
+        return copy_with(self, **counts, estimated=self.estimated or other.estimated)
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
 class CostSource(StrEnum):
@@ -151,6 +147,7 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         if self.usd is None and other.usd is None:
             return Cost()
+        # Of two sources, the less certain one is named: a sum with a price from a table is not a reported cost.
         sources = {cost.source for cost in (self, other) if cost.usd is not None}
         return Cost(
             usd=(self.usd or 0.0) + (other.usd or 0.0),
@@ -346,6 +343,7 @@ def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
     extra: dict[str, Any] = {}
     facts: dict[str, Any] = {"reasoning_parts": (), "adjustments": ()}
     for chunk in chunks:
+        # A retry or another provider starts from the beginning: nothing of the first attempt may stay.
         if chunk.reset is not None:
             texts, reasonings, refusals, calls, extra = [], [], [], {}, {}
             facts = {"reasoning_parts": (), "adjustments": ()}
@@ -354,7 +352,7 @@ def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
         refusals.append(chunk.refusal)
         for delta in chunk.tool_calls:
             calls.setdefault(delta.index, []).append(delta)
-        for name in _LAST_COUNTS:
+        for name in _LAST_VALUE_COUNTS:
             value = getattr(chunk, name)
             if value is not None:
                 facts[name] = value
@@ -371,7 +369,7 @@ def join(chunks: Iterable[GenerateChunk]) -> GenerateResponse:
     )
 
 
-_LAST_COUNTS = ("finish_reason", "raw_finish_reason", "usage", "cost", "model", "request_id", "structured")
+_LAST_VALUE_COUNTS = ("finish_reason", "raw_finish_reason", "usage", "cost", "model", "request_id", "structured")
 
 
 def _call(deltas: list[ToolCallDelta]) -> ToolCall:
@@ -382,6 +380,7 @@ def _call(deltas: list[ToolCallDelta]) -> ToolCall:
     for delta in deltas:
         extra.update(delta.extra)
     return ToolCall(
+        # Ids are optional in Gemini's dialect and missing from some compatible servers, but tool results refer to them.
         id=next((delta.id for delta in deltas if delta.id), "") or f"call_{deltas[0].index}",
         name=name,
         arguments="".join(delta.arguments for delta in deltas),

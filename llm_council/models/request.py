@@ -117,6 +117,7 @@ class Tool:
         """Return a tool from a ``Tool``, or from the mapping that chat APIs use: flat, or under ``"function"``."""
         if isinstance(value, Tool):
             return value
+        # Chat completions nest a tool under "function"; OpenAI's responses API writes the same keys flat.
         inner = value.get("function", value) if isinstance(value, Mapping) else None
         if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
             raise InvalidOption(f"GenerateRequest.tools: a Tool, or a mapping with a name, got {value!r:.80}")
@@ -131,6 +132,7 @@ def _tools(value: Iterable[Tool | Mapping[str, Any]] | None) -> tuple[Tool, ...]
 def _tool_choice(value: str | Mapping[str, Any] | None) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    # OpenAI nests the name, {"type": "function", "function": {"name": ...}}; Anthropic does not.
     function = value.get("function", value)
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str):
@@ -151,6 +153,7 @@ def _messages(value: Iterable[Message | Mapping[str, Any]] | None) -> tuple[Mess
 
 
 def _stop(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    # A string is one stop word, as in OpenAI's API; read as a sequence, it would stop at each of its letters.
     return (value,) if isinstance(value, str) else as_tuple(value)
 
 
@@ -195,7 +198,7 @@ class GenerateRequest:
     response_format: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
     structured_output: StructuredOutput | None = None
     reasoning: ReasoningConfig | None = None
-    prompt_cache: bool | str | None = None
+    prompt_cache: bool | str | None = None  # the lifetimes are those of Anthropic's cache_control
     cache: CacheMode | None = attrs.field(default=None, converter=cache_mode)
     idempotency_key: str | None = None
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)

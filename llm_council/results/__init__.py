@@ -92,6 +92,7 @@ class SeatReport:
 
 def total_cost(calls: tuple[CallReport, ...]) -> Cost:
     """Return the cost of all calls. It is not complete if the cost of a call is unknown, as for one that failed."""
+    # A call that failed may have cost money too, and nobody reports how much.
     known = [call.response.cost for call in calls if call.response and call.response.cost]
     if not known:
         return Cost()
@@ -169,7 +170,7 @@ class CouncilResult(AwaitableRecord):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain JSON values; ``from_dict`` reads them back."""
-        from llm_council.models._convert import dump
+        from llm_council.models._convert import dump  # imports cattrs, which a run does not need
 
         data: dict[str, Any] = dump(self)
         return {**data, "success": self.success}

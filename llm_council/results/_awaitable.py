@@ -8,6 +8,7 @@ that was never awaited. Awaiting a finished result returns it.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import attrs
@@ -44,6 +45,7 @@ class _Pending:
 
     async def finish(self, target: A) -> A:
         """Run the coroutine and fill the target in. Tasks that await at the same time or later get the same outcome."""
+        # A coroutine can be awaited once: the first task takes it, further tasks wait for its event.
         coroutine, self.coroutine = self.coroutine, None
         if coroutine is not None:
             await self._run(coroutine, target)
@@ -63,7 +65,7 @@ class _Pending:
             raise
         except (
             BaseException
-        ):  # the first task was cancelled, or the program is ending: the waiting tasks must hear of it
+        ):  # cancellation of the first task, or the end of the program: other tasks wait for this one
             self.error = CouncilError(f"the task that awaited this {type(target).__name__} first was cancelled")
             raise
         else:
@@ -100,6 +102,7 @@ class _Awaitable:
     @property
     def _pending_state(self) -> _Pending | None:
         """The state of a pending instance; None once it is finished, or if it was never pending."""
+        # Not `self._state`: a missing attribute would lead to `__getattr__`, which reads this property.
         try:
             state: _Pending | None = object.__getattribute__(self, "_state")
         except AttributeError:
@@ -123,7 +126,7 @@ class _Awaitable:
 
     def __hash__(self) -> int:
         # By identity: asyncio.gather and asyncio.wait put awaitables into sets before there is content to hash.
-        return id(self) >> 4
+        return id(self) >> 4  # CPython aligns objects at 16 bytes, so the lowest bits of an id are always 0
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self._pending_state is not None:
@@ -187,7 +190,7 @@ class AwaitableDict(_Awaitable, dict[K, V]):
             return self is other
         return dict.__eq__(self, other)
 
-    def __ne__(self, other: object) -> bool:
+    def __ne__(self, other: object) -> bool:  # dict has one of its own, which does not call `__eq__`
         return not self == other
 
     def __repr__(self) -> str:
@@ -195,15 +198,16 @@ class AwaitableDict(_Awaitable, dict[K, V]):
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
     def guarded(self: AwaitableDict[Any, Any], *args: Any, **kwargs: Any) -> Any:
         self._require_finished()
         return method(self, *args, **kwargs)
 
-    guarded.__name__ = method.__name__
-    guarded.__doc__ = method.__doc__
     return guarded
 
 
+# Python looks these up on the class and not on the instance, so each needs a method here. `dict` is written in C: its
+# own methods would read the empty dict of a pending result.
 for _name in (
     *("__contains__", "__delitem__", "__getitem__", "__ior__", "__iter__", "__len__", "__or__", "__reversed__"),
     *("__ror__", "__setitem__", "clear", "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update"),

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 _DEPTH = 8  # deeper levels of an answer are shown as JSON
-_NO_LIMIT = 1 << 32
+_NO_LIMIT = 1 << 32  # `clean` shortens its text by default, which suits messages and not reports
 
 
 class _Markup(str):
@@ -39,7 +38,8 @@ def report(result: CouncilResult) -> str:
     Args:
         result: the run's result.
     """
-    style = _style()
+    style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    # The policy names the style sheet by its hash: other markup in the page can neither style it nor load anything.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     title = f"Council: {' '.join(clean(result.task, limit=80).split())}"
@@ -55,11 +55,6 @@ def report(result: CouncilResult) -> str:
     )
     page = _tag("html", head, _tag("body", _tag("main", *_parts(result))), lang="en")
     return f"<!doctype html>\n{page}\n"
-
-
-@cache
-def _style() -> str:
-    return resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
 
 
 def _tag(name: str, /, *children: str, **attributes: str) -> _Markup:
@@ -149,6 +144,7 @@ def _timeline(phases: tuple[PhaseTiming, ...], duration: float) -> str:
     whole = max([duration, *(phase.started + phase.elapsed for phase in phases)]) or 1.0
     rows = []
     for phase in phases:
+        # At least 4 thousandths: a bar of a fraction of a pixel would not be seen.
         start, length = 1000 * phase.started / whole, max(4.0, 1000 * phase.elapsed / whole)
         bar = _tag("rect", x=f"{min(start, 996):.0f}", y="0", width=f"{length:.0f}", height="14", rx="3")
         drawing = _tag("svg", bar, viewBox="0 0 1000 14", preserveAspectRatio="none", role="img")
@@ -159,6 +155,7 @@ def _timeline(phases: tuple[PhaseTiming, ...], duration: float) -> str:
 
 def _seats(result: CouncilResult) -> str:
     columns = ("seat", "provider", "model", "calls", "seconds", "tokens", "outcome")
+    # Without votes, every draft has 0 points, and the order says nothing.
     ranked = any(result.ranking.points.values())
     rank = {seat: place for place, seat in enumerate(result.ranking.order, 1)} if ranked else {}
     head = _tag("tr", *(_tag("th", column) for column in columns))

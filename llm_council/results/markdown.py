@@ -16,7 +16,7 @@ __all__ = ["report"]
 
 _SHORT = 300  # a longer text is shown as a block of its own
 _DEPTH = 8  # deeper levels of an answer are shown as JSON
-_NO_LIMIT = 1 << 32
+_NO_LIMIT = 1 << 32  # `clean` shortens its text by default, which suits messages and not reports
 
 # The markup of Markdown and its common dialects. GitHub makes links of `www.` and of URLs, hence the dot and the colon.
 _MARKUP = re.compile(r"[\\`*_\[\]{}<>&|~!#$@^=:]|(?<=www)\.|^[-+](?=\s)|^\d+(?=[.)]\s)", re.IGNORECASE)
@@ -80,10 +80,10 @@ def _answer(result: CouncilResult) -> Iterator[str]:
 
 def _field(name: str, value: Any) -> str:
     title = _inline(name.replace("_", " "))
-    if isinstance(value, dict | list) and value:
-        return f"**{title}:**\n\n{_value(value, 0)}"
     text = _value(value, 0)
-    return f"**{title}:**\n\n{text}" if "\n" in text else f"**{title}:** {text}"
+    if "\n" in text or (isinstance(value, dict | list) and value):
+        return f"**{title}:**\n\n{text}"
+    return f"**{title}:** {text}"
 
 
 def _value(value: Any, depth: int) -> str:
@@ -113,6 +113,7 @@ def _item(head: str, value: Any, depth: int) -> str:
 def _table(result: CouncilResult) -> Iterator[str]:
     yield "| seat | provider | model | calls | seconds | tokens | outcome |"
     yield "| --- | --- | --- | ---: | ---: | ---: | --- |"
+    # Without votes, every draft has 0 points, and the order says nothing.
     ranked = any(result.ranking.points.values())
     rank = {seat: place for place, seat in enumerate(result.ranking.order, 1)} if ranked else {}
     for seat in result.seats:
@@ -138,10 +139,14 @@ def _outcome(seat: SeatReport, rank: dict[str, int]) -> str:
 def _inline(text: str) -> str:
     """Return text for use within a line, with markup escaped."""
     line = " ".join(clean(text, limit=_NO_LIMIT).split())
-    return _MARKUP.sub(lambda mark: _ENTITIES.get(mark[0]) or _escaped(mark[0]), line)
+    return _MARKUP.sub(_escape, line)
 
 
-def _escaped(mark: str) -> str:
+def _escape(found: re.Match[str]) -> str:
+    mark = found[0]
+    if mark in _ENTITIES:
+        return _ENTITIES[mark]
+    # "1." begins a list. A backslash before a digit would be shown, so it stands before the dot.
     return f"{mark}\\" if mark.isdigit() else f"\\{mark}"
 
 

@@ -133,10 +133,8 @@ class Definition:
         if mode not in self._tables:
             if not self.modes:
                 raise UnknownSubagent(f"{self.name} has no modes; leave out mode={mode!r:.80}")
-            known = ", ".join(self.modes)
-            raise UnknownSubagent(
-                f"{self.name} has no mode {mode!r:.80}{near(str(mode), self.modes)} (it has: {known})"
-            )
+            hint = f"{near(str(mode), self.modes)} (it has: {', '.join(self.modes)})"
+            raise UnknownSubagent(f"{self.name} has no mode {mode!r:.80}{hint}")
         table, schema = self._tables[mode], self._schemas[mode]
         system, instructions, critique, synthesise, brief = (
             table.get(key, "").strip() for key in ("system", "instructions", "critique", "synthesise", "brief")
@@ -152,7 +150,7 @@ class Definition:
                 synthesise=synthesise,
                 brief=brief,
             ),
-            schema=None if schema is None else json.loads(schema),  # a dict of its own for each caller
+            schema=None if schema is None else json.loads(schema),
             preferences=Preferences(**table.get("preferences", {})),
             source=self.source,
         )
@@ -194,6 +192,7 @@ class _Reader:
         tables: dict[str | None, dict[str, Any]] = {mode: _merge(shared, own) for mode, own in modes.items()}
         if not tables:
             tables = {None: shared}
+        # Every mode is checked at once: the file of a mode that is seldom used must not fail later.
         for mode, merged in tables.items():
             self._check_values(merged, mode)
         return Definition(
@@ -245,9 +244,8 @@ class _Reader:
                 raise self._wrong(key, f"{key} must be text, got {table[key]!r:.80}")
         if not table.get("system", "").strip() and not table.get("instructions", "").strip():
             where = f" of mode {mode}" if mode else ""
-            raise InvalidOption(
-                f'{self._file}: system{where} is missing: say who the model is, as in system = "You ..."'
-            )
+            remedy = 'say who the model is, as in system = "You ..."'
+            raise InvalidOption(f"{self._file}: system{where} is missing: {remedy}")
         preferences = table.get("preferences", {})
         if not isinstance(preferences, dict):
             raise self._wrong("preferences", "expected a table [preferences]")
@@ -262,22 +260,22 @@ class _Reader:
         """Return the schema as JSON text, from a table or from the named file."""
         if named is None:
             return None
-        place: object = self._where("schema")
+        place = self._where("schema")
+        schema: Any = named
         if isinstance(named, str):
             file = self._beside(named)
-            place = file
+            place = str(file)
             try:
-                schema: Any = json.loads(_text_of(file))
+                schema = json.loads(_text_of(file))
             except json.JSONDecodeError as error:
                 raise InvalidOption(f"{file}, line {error.lineno}, column {error.colno}: {error.msg}") from None
             except (ValueError, RecursionError) as error:
                 raise InvalidOption(f"{file}: {error}") from None
-        else:
-            schema = named
         try:
-            _schema.compile(schema)
+            _schema.compile(schema)  # compiled once here, so that a wrong schema is reported before a run
         except InvalidOption as error:
             raise InvalidOption(f"{place}: {error}") from None
+        # As text: each call of `Definition.subagent` parses a dict of its own, which its caller may change.
         return json.dumps(schema)
 
     def _beside(self, named: str) -> Traversable:
@@ -320,7 +318,7 @@ def _text_of(file: Traversable) -> str:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise InvalidOption(f"{file}: larger than {MAX_BYTES // 1024} KiB")
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except OSError as error:
         raise InvalidOption(f"{file}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:

@@ -56,7 +56,9 @@ def load(name: str, mode: str | None = None, paths: Iterable[str | os.PathLike[s
         InvalidOption, UnknownOption: a path or its file is wrong; names file and line.
         PluginLoadError: the subagent of another distribution cannot be loaded.
     """
-    _check_name(name)
+    # Names become file names: a name with a slash or a dot could reach another file.
+    if not isinstance(name, str) or not NAME.fullmatch(name):  # type: ignore[redundant-expr]
+        raise UnknownSubagent(f"the name of a subagent is 1 to 64 letters, digits, '-' or '_', not {name!r:.80}")
     custom = _files(paths)
     if name in custom:
         return _read_file(custom[name]).subagent(mode)
@@ -64,6 +66,7 @@ def load(name: str, mode: str | None = None, paths: Iterable[str | os.PathLike[s
         return _built_in(name).subagent(mode)
     if name in ALIASES:
         return _alias(name, mode)
+    # Last, so that no distribution can replace a built-in subagent.
     plugins = _plugins()
     if name in plugins:
         return _plugged(name, plugins[name], mode)
@@ -84,7 +87,8 @@ def names(paths: Iterable[str | os.PathLike[str]] = ()) -> tuple[SubagentInfo, .
         InvalidOption: a path does not exist, or two files have the same name.
     """
     custom = _files(paths)
-    return (*_custom_entries(custom), *_built_in_entries(custom), *_plugin_entries({*custom, *BUILT_IN, *ALIASES}))
+    own = (_info(name, str(file)) for name, file in custom.items())
+    return (*own, *_built_in_entries(custom), *_plugin_entries({*custom, *BUILT_IN, *ALIASES}))
 
 
 def from_file(path: str | os.PathLike[str], mode: str | None = None) -> Subagent:
@@ -99,11 +103,6 @@ def from_file(path: str | os.PathLike[str], mode: str | None = None) -> Subagent
         UnknownSubagent: it has no such mode.
     """
     return _read_file(Path(path).expanduser()).subagent(mode)
-
-
-def _custom_entries(custom: Mapping[str, Path]) -> Iterator[SubagentInfo]:
-    for name, file in custom.items():
-        yield _info(name, str(file))
 
 
 def _built_in_entries(custom: Mapping[str, Path]) -> Iterator[SubagentInfo]:
@@ -145,7 +144,7 @@ def _read_file(path: Path) -> Definition:
     return read(path.parent, path.name, name=path.stem, source=str(path))
 
 
-@cache
+@cache  # the files of the package do not change while it runs
 def _built_in(name: str) -> Definition:
     return read(files("llm_council.subagents"), f"{name}.toml", name=name, source=_BUILT_IN_SOURCE)
 
@@ -160,12 +159,6 @@ def _alias(name: str, mode: str | None) -> Subagent:
     return _built_in(subagent).subagent(own_mode)
 
 
-def _check_name(name: object) -> None:
-    # Names become file names: a name with a slash or a dot could reach another file.
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise UnknownSubagent(f"the name of a subagent is 1 to 64 letters, digits, '-' or '_', not {name!r:.80}")
-
-
 def _files(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
     """Return the caller's files by subagent name, without reading them."""
     if isinstance(paths, str | os.PathLike):
@@ -175,6 +168,7 @@ def _files(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
         path = Path(entry).expanduser()
         if not path.exists():
             raise InvalidOption(f"{str(path)!r:.200}: there is no such file or folder of subagents")
+        # Like the schemas of a subagent, the files of a folder stay in it: a link must not reach others.
         for file in sorted(path.glob("*.toml")) if path.is_dir() else [path]:
             if path.is_dir() and not file.resolve().is_relative_to(path.resolve()):
                 raise InvalidOption(f"{str(file)!r:.200}: leads out of its folder; name the file itself")
@@ -212,12 +206,14 @@ def _definition_of(name: str, points: list[EntryPoint]) -> Definition | Subagent
         raise PluginLoadError(
             f"the subagent {name!r} is defined more than once, by {' and '.join(distributions)}; uninstall one of them"
         )
-    (source,) = distributions
+    (source,) = distributions  # one entry point has one distribution
     try:
         found: Any = points[0].load()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - importing foreign code may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        # Without its traceback, which would hold the frames of the foreign module in memory.
         raise PluginLoadError(
-            f"the subagent {name!r} of {source} cannot be loaded: {type(error).__name__}: {error}"
+            f"the subagent {name!r} of {source} cannot be loaded: {reason}"
         ) from error.with_traceback(None)
     if isinstance(found, Subagent):
         return attrs.evolve(found, name=name, source=source)

@@ -17,7 +17,6 @@ import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,22 +132,25 @@ class Cassette:
                 out.write(text.encode("utf-8", "surrogatepass"))
             Path(name).replace(self.path)
         except BaseException:  # cancellation included: no temporary file may stay
-            with suppress(FileNotFoundError):
-                Path(name).unlink()
+            Path(name).unlink(missing_ok=True)
             raise
 
 
-class Recorder(Wrapper):
+class _Taped(Wrapper):
+    """A provider with a cassette."""
+
+    def __init__(self, inner: ProviderAdapter | str, cassette: Cassette | str | os.PathLike[str]) -> None:
+        super().__init__(get_provider(inner) if isinstance(inner, str) else inner)
+        self.cassette = cassette if isinstance(cassette, Cassette) else Cassette(cassette)
+
+
+class Recorder(_Taped):
     """Calls a provider and records its answers.
 
     Args:
         inner: the provider, or its name.
         cassette: the cassette, or the path of its file.
     """
-
-    def __init__(self, inner: ProviderAdapter | str, cassette: Cassette | str | os.PathLike[str]) -> None:
-        super().__init__(get_provider(inner) if isinstance(inner, str) else inner)
-        self.cassette = cassette if isinstance(cassette, Cassette) else Cassette(cassette)
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call the inner provider, and record its answer or error."""
@@ -173,17 +175,13 @@ class Recorder(Wrapper):
         self.cassette.record(self.name, request, join(chunks))
 
 
-class Replay(Wrapper):
+class Replay(_Taped):
     """Returns recorded answers. The provider itself is never called, and needs no key.
 
     Args:
         inner: the provider, or its name.
         cassette: the cassette, or the path of its file.
     """
-
-    def __init__(self, inner: ProviderAdapter | str, cassette: Cassette | str | os.PathLike[str]) -> None:
-        super().__init__(get_provider(inner) if isinstance(inner, str) else inner)
-        self.cassette = cassette if isinstance(cassette, Cassette) else Cassette(cassette)
 
     def check(self) -> None:
         """Accept every configuration: a replay needs no key."""

@@ -298,67 +298,67 @@ class Proud(Honest):
 
 PROMISED = {
     "returns": "generate returns a response, a string, or an async iterator of these",
-    "conversation": "every turn of a conversation, the system's too, reaches the vendor",
+    "conversation": "every message of a conversation reaches the vendor, the system message too",
     "cancellation": "a cancelled call ends at once and closes its connection; the next call works",
-    "timeouts": "a call whose time is up raises TimedOut and closes its connection",
-    "errors": "a refusal is the error of its status, with the vendor's words and the delay that it asks for",
-    "loops": "one instance serves one event loop after another",
-    "concurrency": "calls at the same time get their own answers",
-    "secrets": "its key goes to the vendor in a header, and stands in no text, log, error, address or pickle",
-    "retries": "one call asks the vendor once: trying again is the council's part",
+    "timeouts": "a call that exceeds its deadline raises TimedOut and closes its connection",
+    "errors": "an error status raises the matching error, with the vendor's message and Retry-After",
+    "loops": "one instance can be used in several event loops, one after another",
+    "concurrency": "concurrent calls get their own answers",
+    "secrets": "the key is sent in a header, and is in no text, log, error, URL or pickle",
+    "retries": "one call sends one request to the vendor: the council retries",
     "images": "images reach the vendor; without multimodal nothing is sent",
-    "tools": "tools and their results reach the vendor, and its calls come back; without tool_use nothing is sent",
-    "streaming": "a declared stream arrives while the vendor writes, and closing it early closes its connection",
+    "tools": "tools and their results reach the vendor, and its calls are returned; without tool_use nothing is sent",
+    "streaming": "if streaming is declared, chunks arrive while the vendor writes; closing early closes the connection",
     "answers": "the vendor's text is the answer, whole and as a stream",
-    "odd_usage": "odd counts of tokens spoil no answer, and none becomes 0",
-    "doctor": "its doctor is cheap and honest: well with the vendor, ill without, and deep it makes a call",
-    "pickling": "a pickled adapter, answer and error come back whole",
-    "knobs": "knobs are sent when they are set, or an adjustment says what became of them; none is sent unset",
-    "extra": "what a request's extra holds is sent as it is, and what its metadata holds is not",
-    "identity": "it has a name and capabilities, supports() agrees with these, and an unknown word is no",
+    "odd_usage": "unexpected token counts do not fail the call, and are reported as unknown, not as 0",
+    "doctor": "the doctor is free unless deep, and reports whether the vendor works; if deep, it makes a call",
+    "pickling": "an adapter, an answer and an error survive pickling",
+    "knobs": "a sampling parameter is sent if it is set, or an adjustment reports why not; none is sent unset",
+    "extra": "the fields of a request's extra are sent unchanged, and its metadata is not sent",
+    "identity": "it has a name and capabilities, and supports() agrees with them; an unknown capability is False",
     "cut": "a reply whose connection ends too early is an error, never an answer",
 }
 BROKEN = [
     (Dict, "returns", "generate returned dict: return a GenerateResponse, a string, or an async iterator of these"),
     (Deaf, "conversation", "the turn with 'turn-one' did not reach the vendor"),
-    (Stubborn, "cancellation", "it does not heed its cancellation"),
-    (Leaky, "cancellation", "the call was cancelled, and its connection to the vendor stayed open"),
-    (Leaky, "timeouts", "the call's time was up, and its connection to the vendor stayed open"),
-    (Glib, "errors", "the vendor refused with 400, and that was taken for an answer"),
+    (Stubborn, "cancellation", "the adapter went on after its call was cancelled"),
+    (Leaky, "cancellation", "the call was cancelled, but its connection to the vendor stayed open"),
+    (Leaky, "timeouts", "the call exceeded its deadline, but its connection to the vendor stayed open"),
+    (Glib, "errors", "the vendor refused with status 400, but the adapter returned an answer"),
     (OneLoop, "loops", "AdapterFailed: this pool belongs to another event loop (RuntimeError)"),
-    (Crossed, "concurrency", "a call about number-0 got the answer 'you said: say number-7.'"),
-    (Talkative, "secrets", "the key stands in an address"),
-    (Eager, "retries", "a failed call asked the vendor 3 times"),
+    (Crossed, "concurrency", "the call with number-0 got the answer of another call: 'you said: say number-7.'"),
+    (Talkative, "secrets", "the key is in an address"),
+    (Eager, "retries", "a failed call sent 3 requests to the vendor"),
     (Boastful, "images", "the image did not reach the vendor"),
     (Boastful, "tools", "EmptyReply: honest answered with nothing"),
     (
         Boastful,
         "streaming",
-        "no piece came before the vendor had finished: TimedOut: honest did not answer within 0.4 s",
+        "no chunk arrived before the vendor had finished: TimedOut: honest did not answer within 0.4 s",
     ),
-    (Rounded, "odd_usage", "usage of 'gone' was counted as 0 tokens: unknown is None"),
+    (Rounded, "odd_usage", "the token count 'missing' was reported as 0: report an unknown count as None"),
     (
         Trusting,
         "odd_usage",
         (
-            "usage of -1 is an error, 'Usage.input_tokens: a whole number of 0 or more, got -1': "
-            "Usage.counted() reads what vendors write"
+            "the token count -1 raised an error, 'Usage.input_tokens: a whole number of 0 or more, got -1': "
+            "read counts with Usage.counted()"
         ),
     ),
     (
         Splitting,
         "answers",
         (
-            f"the vendor said {ODD!r}, with U+2028 in it, and it was read as {ODD.replace(chr(0x2028), '')!r}: "
-            "lines end at \\n alone, and httpx's aiter_lines() ends them there too"
+            f"the vendor sent {ODD!r}, with U+2028 in it, but the adapter returned {ODD.replace(chr(0x2028), '')!r}: "
+            "split lines at \\n only; httpx's aiter_lines() also splits them at U+2028"
         ),
     ),
-    (Cheerful, "doctor", "the vendor refused the key, and its doctor says: never better"),
-    (Locked, "pickling", "TypeError: cannot pickle '_thread.lock' object"),
-    (Default, "knobs", "temperature was sent although nobody set it"),
+    (Cheerful, "doctor", "the vendor refused the key, but the doctor reports ok: never better"),
+    (Locked, "pickling", "the adapter cannot be pickled: TypeError: cannot pickle '_thread.lock' object"),
+    (Default, "knobs", "temperature was sent, but the request does not set it"),
     (Nosy, "extra", "the request's metadata was sent"),
-    (Proud, "identity", "supports('streaming') is True, and its capabilities say False"),
-    (Hurried, "cut", "the reply was cut after 20%, and the answer is 'TEXT'"),
+    (Proud, "identity", "supports('streaming') returned True, but capabilities has False"),
+    (Hurried, "cut", "the vendor cut its reply after 20%, but the adapter returned 'TEXT'"),
 ]
 
 
@@ -368,9 +368,9 @@ def test_a_broken_adapter_fails_with_a_line_that_says_what_is_wrong(adapter, nam
     cls.make = lambda self, url, key: adapter(key, url)
     (outcome,) = outcomes(cls(), (name,))
     assert outcome.verdict is Verdict.BROKEN
-    line = re.sub(r" in test_conformance\.py:\d+|(?<=the answer is ')\{.*(?=' \[)", "", outcome.line)
-    line = line.replace("the answer is ''", "the answer is 'TEXT'")
-    assert line == f"{adapter.__name__} breaks {name!r}: {found} [promised: {PROMISED[name]}]"
+    line = re.sub(r" in test_conformance\.py:\d+|(?<=the adapter returned ')\{.*(?=' \[)", "", outcome.line)
+    line = line.replace("the adapter returned ''", "the adapter returned 'TEXT'")
+    assert line == f"{adapter.__name__} fails {name!r}: {found} [expected: {PROMISED[name]}]"
 
 
 @pytest.mark.parametrize(("adapter", "kept"), [(InWords, True), (InPieces, True), (Silent, False)])
@@ -463,9 +463,9 @@ def test_an_adapter_without_http_provides_its_own_player():
     found = {outcome.name: outcome for outcome in outcomes(Stands())}
     assert found["cancellation"].verdict is Verdict.KEPT
     assert found["cut"] == Outcome(name="cut", verdict=Verdict.SKIPPED, line="cut: a script has no Cut")
-    known = "knobs: a script takes no knobs (temperature, top_p was sent although nobody set it)"
+    known = "knobs: a script takes no knobs (temperature, top_p was sent, but the request does not set it)"
     assert found["knobs"] == Outcome(name="knobs", verdict=Verdict.KNOWN, line=known)
-    wrong = "ScriptedProvider keeps 'answers' after all: take it out of not_kept"
+    wrong = "ScriptedProvider passes 'answers', but not_kept lists it: remove it there"
     assert found["answers"] == Outcome(name="answers", verdict=Verdict.BROKEN, line=wrong)
     assert [name for name, outcome in found.items() if outcome.verdict is Verdict.BROKEN] == ["answers"]
 
@@ -479,7 +479,7 @@ def test_a_subclass_can_add_a_promise():
                 raise BrokenPromise("it\nsaid no thanks")
 
     (outcome,) = outcomes(Mine(), ("polite",))
-    assert outcome.line == "Honest breaks 'polite': it said no thanks [promised: it is polite]"
+    assert outcome.line == "Honest fails 'polite': it said no thanks [expected: it is polite]"
 
 
 def test_a_check_that_hangs_fails_after_the_patience():
@@ -492,7 +492,7 @@ def test_a_check_that_hangs_fails_after_the_patience():
             await anyio.sleep_forever()
 
     (outcome,) = outcomes(Mine(), ("ends",))
-    assert outcome.line == "Honest breaks 'ends': it did not end within 0.1 s [promised: it ends]"
+    assert outcome.line == "Honest fails 'ends': the check did not end within 0.1 s [expected: it ends]"
 
 
 def run(*arguments, **options):
@@ -503,7 +503,7 @@ def run(*arguments, **options):
 def test_the_command_prints_a_line_for_each_promise(tmp_path):
     here = {"cwd": Path(__file__).parent}
     done = run("llm_council.testing", "test_conformance:Dict", "--only", "returns", "--only", "answers", **here)
-    assert done.stdout.splitlines()[0].startswith("broken   Dict breaks 'returns': generate returned dict: ")
+    assert done.stdout.splitlines()[0].startswith("broken   Dict fails 'returns': generate returned dict: ")
     assert done.stdout.splitlines()[2] == "2 broken"
     assert (done.returncode, done.stderr) == (1, "")
 
@@ -537,7 +537,7 @@ def test_every_line_names_the_wrong_dialect_if_the_vendor_speaks_another(name):
     cls = type("Stranger", (TestHonest,), {"speaks": "gemini", "backends": ("asyncio",)})
     (outcome,) = outcomes(cls(), (name,))
     assert outcome.verdict is Verdict.BROKEN
-    assert "it asked for POST /chat/completions, which no vendor has that speaks 'gemini'" in outcome.line
+    assert "the adapter requested POST /chat/completions, which the dialect 'gemini' does not have" in outcome.line
 
 
 def test_an_unknown_promise_on_the_command_line_is_refused(capsys):
@@ -586,7 +586,7 @@ def test_pytest_prints_one_line_and_has_the_fixtures(tmp_path):
     ]
     done = run("pytest", *options, "-k", wanted, cwd=tmp_path, env=environment)
     lines = done.stdout.splitlines()
-    assert lines[3].startswith("Dict breaks 'returns': generate returned dict: return a GenerateResponse, a string, or")
+    assert lines[3].startswith("Dict fails 'returns': generate returned dict: return a GenerateResponse, a string, or")
     assert lines[4].startswith("====")  # one line, and no traceback
     assert any(line.startswith("XFAIL test_suite.py::TestDict::test_answers - answers: it cannot (") for line in lines)
     assert lines[-1].startswith("1 failed, 2 passed, "), done.stdout

@@ -170,11 +170,8 @@ class Text:
         most = self._most(bounds)
         # Without a minimum, small models write an empty text.
         least = max(self.least, min(1, most)) if self.pattern is None else self.least
-        return {
-            "type": "string",
-            **_without_none({"minLength": least or None, "pattern": self.pattern}),
-            "maxLength": most,
-        }
+        pattern = {} if self.pattern is None else {"pattern": self.pattern}
+        return {"type": "string", **({"minLength": least} if least else {}), **pattern, "maxLength": most}
 
 
 @attrs.frozen
@@ -223,12 +220,8 @@ class Listing:
         count = len(self.first) + further
         if not self.first:
             items = self.item.schema(bounds) if self.item is not None and further else {"type": "null"}
-            return {
-                "type": "array",
-                "items": items,
-                **_without_none({"minItems": self.least or None}),
-                "maxItems": count,
-            }
+            minimum = {"minItems": self.least} if self.least else {}
+            return {"type": "array", "items": items, **minimum, "maxItems": count}
         first = [shape.schema(bounds) for shape in self.first]
         if self.item is not None:
             first += [self.item.schema(bounds)] * further
@@ -321,7 +314,3 @@ def _longest_text(shape: Shape, characters: int, *, items: int, optional: bool) 
 def _json_length(value: Any) -> int:
     """Return the length as JSON in bytes: a character that is rare may take one token per byte."""
     return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-
-
-def _without_none(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if value is not None}

@@ -247,9 +247,8 @@ class _Reader:
             allowed = tuple(value for value in values if not kinds or any(_is(value, kind) for kind in kinds))
             return Fixed(allowed) if allowed else None
         if not kinds:
-            kinds = [kind for kind, words in _TYPE_KEYWORDS.items() if any(word in node for word in words)][:1] or [
-                "string"
-            ]
+            implied = [kind for kind, words in _TYPE_KEYWORDS.items() if any(word in node for word in words)]
+            kinds = implied[:1] or ["string"]
         shapes = [self._read_type(node, kind, path, refs) for kind in kinds]
         known = tuple(shape for shape in shapes if shape is not None)
         if not known:
@@ -344,10 +343,6 @@ _ANNOTATIONS = frozenset(
 )
 
 
-def _union(one: list[Any], two: list[Any]) -> list[Any]:
-    return [*one, *(item for item in two if item not in one)]
-
-
 def _shared_kinds(one: Any, two: Any) -> list[Any]:
     left, right = _listed(one), _listed(two)
     shared = [kind for kind in left if kind in right]
@@ -367,7 +362,7 @@ def _schemas(one: Any, two: Any) -> Any:
 _MERGE: dict[str, Callable[[Any, Any], Any]] = {
     **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
     **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
-    **dict.fromkeys(("required", "allOf"), _union),
+    **dict.fromkeys(("required", "allOf"), lambda one, two: [*one, *(item for item in two if item not in one)]),
     **dict.fromkeys(("items", "additionalProperties"), _schemas),
     "properties": _properties,
     "type": _shared_kinds,

@@ -157,9 +157,9 @@ class Engine:
     @property
     def usable(self) -> bool:
         """Whether a new caller may wait for this engine or call it."""
-        return (
-            not self._stopping and not self.ended.is_set() and (self._process is None or self._process.poll() is None)
-        )
+        if self._stopping or self.ended.is_set():
+            return False
+        return self._process is None or self._process.poll() is None
 
     def start(self) -> None:
         """Start the process, without waiting for it."""
@@ -221,10 +221,7 @@ class Engine:
         process = self._process
         if process is None:
             return
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        _close_pipes(process)
         process.returncode = 0  # else its finalizer would warn of, and wait for, a process that is not ours
 
     def _supervise(self) -> None:
@@ -246,10 +243,7 @@ class Engine:
         watchdog.cancel()
         process.wait()
         drain.join(1.0)
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        _close_pipes(process)
         self.ended.set()
         self.settled.set()
 
@@ -271,13 +265,7 @@ class Engine:
         settings = {**attrs.asdict(self.spec), "packages": self._packages, "api_key": self.key.reveal()}
         try:
             process.stdin.write(json.dumps(settings).encode() + b"\n")
-            line = b""
-            while not line.endswith(b"\n"):
-                piece = process.stdout.read(4096)
-                if not piece:
-                    break
-                line += piece
-            answer = json.loads(line or b"{}")
+            answer = json.loads(process.stdout.readline() or b"{}")
         except (OSError, ValueError) as exc:
             answer = {"error": f"{type(exc).__name__}: {exc}"}
         if "address" in answer:
@@ -306,11 +294,17 @@ class Engine:
                 self._process.kill()
 
 
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
 _lock = threading.Lock()
 _engines: dict[EngineSpec, Engine] = {}
 _dropped: deque[int] = deque()  # holders that ended and whose engines are still to be given up
 _finalizers: dict[int, weakref.finalize[Any, Any]] = {}
-_registered = False
 
 
 async def running(spec: EngineSpec, holder: object) -> Engine:
@@ -338,7 +332,8 @@ async def running(spec: EngineSpec, holder: object) -> Engine:
             holders = engine.holders if engine else set()
             engine = _engines[spec] = Engine(spec, packages)
             engine.holders |= holders
-            _stop_at_exit()
+            atexit.unregister(_stop_all)  # so that it is registered once, whatever the number of engines
+            atexit.register(_stop_all)
             engine.start()
         engine.holders.add(id(holder))
         if id(holder) not in _finalizers:
@@ -370,7 +365,7 @@ def _drop(holder: int) -> None:
 
     The garbage collector may call this in any thread, even in one that holds the lock: it must not wait for it.
     """
-    _dropped.append(holder)
+    _dropped.append(holder)  # a deque, whose `append` needs no lock
     _stop([])
 
 
@@ -413,25 +408,19 @@ def state(spec: EngineSpec) -> str:
     return f"running at {engine.address}, process {engine.pid}" if engine.address else "starting"
 
 
-def _stop_at_exit() -> None:
-    global _registered
-    if not _registered:
-        _registered = True
-        atexit.register(_stop_all)
-
-
 def _stop_all() -> None:
     engines = tuple(_engines.values())
     _engines.clear()
     for engine in engines:
         engine.stop()
-    end = time.monotonic() + 2.0
+    end = time.monotonic() + 2.0  # for all together: a program should not take long to exit
     for engine in engines:
         engine.join(max(0.1, end - time.monotonic()))
 
 
 def _forget_after_fork() -> None:
     global _lock
+    # A new lock: another thread of the parent, which the child does not have, may have held the old one.
     _lock = threading.Lock()
     _dropped.clear()
     engines = tuple(_engines.values())

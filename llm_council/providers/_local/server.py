@@ -31,13 +31,11 @@ def main() -> None:
     try:
         server, facts = _serve(settings)
     except (ImportError, RuntimeError, ValueError, AttributeError, OSError) as exc:
-        json.dump({"error": f"{type(exc).__name__}: {exc}"}, answers)
-        answers.write("\n")
-        answers.flush()
-        os._exit(1)
-    json.dump(facts, answers)
-    answers.write("\n")
+        server, facts = None, {"error": f"{type(exc).__name__}: {exc}"}
+    answers.write(json.dumps(facts) + "\n")
     answers.flush()
+    if server is None:
+        os._exit(1)
     while sys.stdin.read(4096):
         pass
     # Exit without an orderly shutdown: nothing here needs one, and it would wait for the batch that is computed.

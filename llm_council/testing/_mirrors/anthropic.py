@@ -44,7 +44,7 @@ def decode_request(payload: Any, options: MessagesOptions = DEFAULT) -> Generate
         MalformedReply: the payload is not a request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
-    turns = [*_decode_system(rest.pop("system", None))]
+    turns = list(_decode_system(rest.pop("system", None)))
     for message, path in _shared.enumerate_paths(rest.pop("messages", None), "$.messages"):
         turns += _decode_message(message, path, options)
     max_tokens = rest.pop("max_tokens", None)
@@ -52,7 +52,7 @@ def decode_request(payload: Any, options: MessagesOptions = DEFAULT) -> Generate
         rest["output_config"] = dict(rest["output_config"])
     facts: dict[str, Any] = {
         "messages": turns,
-        "model": get_text(rest, "model", "$"),
+        "model": _shared.take_text(rest, "model"),
         "stream": rest.pop("stream", False) is True,
         "max_tokens": max_tokens,
         **{key: rest.pop(key) for key in ("temperature", "top_p") if rest.get(key) is not None},
@@ -62,10 +62,7 @@ def decode_request(payload: Any, options: MessagesOptions = DEFAULT) -> Generate
         **_decode_format(rest),
         **(_shared.take_cache(rest) if options.cache_control else {}),
     }
-    rest.pop("model", None)
-    for key, value in options.body.items():
-        if key in rest and rest[key] == value:
-            del rest[key]
+    _shared.drop_common(rest, options.body)
     return _shared.build_request(facts, rest)
 
 
@@ -74,11 +71,8 @@ def _decode_system(value: Any) -> Iterable[Message]:
         return ()
     if isinstance(value, str):
         return (Message("system", value),)
-    return (
-        Message(
-            "system", [_decode_part(block, path, "") for block, path in _shared.enumerate_paths(value, "$.system")]
-        ),
-    )
+    parts = [_decode_part(block, path, "") for block, path in _shared.enumerate_paths(value, "$.system")]
+    return (Message("system", parts),)
 
 
 def _decode_tools(rest: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def decode_request(payload: Any) -> GenerateRequest:
     rest = dict(need_object(payload, "$"))
     facts: dict[str, Any] = {
         "messages": [_decode_turn(*item) for item in _shared.enumerate_paths(rest.pop("messages", None), "$.messages")],
-        "model": get_text(rest, "model", "$"),
+        "model": _shared.take_text(rest, "model"),
         "stream": rest.pop("stream", False) is True,
         **_shared.take(rest, "max_tokens"),
         **_shared.take(rest, "temperature"),
@@ -48,7 +48,6 @@ def decode_request(payload: Any) -> GenerateRequest:
         **_decode_format(rest),
         **_decode_thinking(rest),
     }
-    rest.pop("model", None)
     return _shared.build_request(facts, rest)
 
 

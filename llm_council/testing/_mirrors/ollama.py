@@ -37,17 +37,14 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
     rest = dict(need_object(payload, "$"))
     facts: dict[str, Any] = {
         "messages": [_decode_turn(*item) for item in _shared.enumerate_paths(rest.pop("messages", None), "$.messages")],
-        "model": get_text(rest, "model", "$"),
+        "model": _shared.take_text(rest, "model"),
         "stream": rest.pop("stream", True) is True,  # unlike elsewhere, a stream is the default
         **_decode_options(rest, options),
         **_shared.take_tools(rest, lambda tool: Tool.of(tool["function"]), _shared.write_function),
         **_decode_format(rest),
         **_decode_think(rest, options),
     }
-    for key, value in options.body.items():
-        if key != "options" and key in rest and rest[key] == value:
-            del rest[key]
-    rest.pop("model", None)
+    _shared.drop_common(rest, {key: value for key, value in options.body.items() if key != "options"})
     return _shared.build_request(facts, rest)
 
 

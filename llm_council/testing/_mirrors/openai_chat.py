@@ -50,7 +50,7 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
         rest["stop"] = [rest["stop"]]
     facts: dict[str, Any] = {
         "messages": [_decode_turn(turn, path, options) for turn, path in turns],
-        "model": rest.pop("model", None),
+        "model": _shared.take_text(rest, "model"),
         "stream": rest.pop("stream", False) is True,
         **_shared.take(rest, options.max_tokens_field, "max_tokens"),
         **_shared.take(rest, "temperature"),
@@ -64,11 +64,7 @@ def decode_request(payload: Any, options: ChatOptions = DEFAULT) -> GenerateRequ
     # The encoder adds this to every stream, so it is not a wish of the caller.
     if facts["stream"] and options.stream_usage and rest.get("stream_options") == USAGE_IN_STREAM:
         del rest["stream_options"]
-    for key, value in options.body.items():
-        if key in rest and rest[key] == value:
-            del rest[key]
-    if facts["model"] is not None and not isinstance(facts["model"], str):
-        raise malformed("$.model", "a string", facts["model"])
+    _shared.drop_common(rest, options.body)
     return _shared.build_request(facts, rest)
 
 

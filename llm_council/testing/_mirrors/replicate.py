@@ -35,10 +35,8 @@ def decode_request(payload: Any, inputs: ModelInputs = DEFAULT, *, model: str | 
     rest = dict(need_object(payload, "$"))
     asked = dict(need_object(rest.pop("input", None), "$.input"))
     # A community model is called by its version, an official one by its name in the URL.
-    version = get_text(rest, "version", "$")
-    rest.pop("version", None)
     facts: dict[str, Any] = {
-        "model": version or model,
+        "model": _shared.take_text(rest, "version") or model,
         "messages": _decode_turns(asked, inputs),
         "stream": rest.pop("stream", False) is True,
     }

@@ -51,18 +51,16 @@ def decode_request(payload: Any, options: ResponsesOptions = DEFAULT) -> Generat
         MalformedReply: the payload is not a request of this dialect.
     """
     rest = dict(need_object(payload, "$"))
-    for key, value in options.body.items():
-        if key in rest and rest[key] == value:
-            del rest[key]
+    _shared.drop_common(rest, options.body)
     turns = _decode_input(rest.pop("input", None), options)
     # ``instructions`` is the system prompt of this API, and not an item of the input.
     instructions = get_text(rest, "instructions", "$")
     if instructions:
-        del rest["instructions"]
+        del rest["instructions"]  # an empty text stays in `extra`
         turns = [Message(Role.SYSTEM, instructions), *turns]
     facts: dict[str, Any] = {
         "messages": turns,
-        "model": get_text(rest, "model", "$"),
+        "model": _shared.take_text(rest, "model"),
         "stream": rest.pop("stream", False) is True,
         **_shared.take(rest, "max_output_tokens", "max_tokens"),
         **_shared.take(rest, "temperature"),
@@ -70,7 +68,6 @@ def decode_request(payload: Any, options: ResponsesOptions = DEFAULT) -> Generat
         **_decode_tools(rest),
         **_decode_format(rest),
     }
-    rest.pop("model", None)
     facts.update(_decode_reasoning(rest, options))
     return _shared.build_request(facts, rest)
 

@@ -69,7 +69,7 @@ class Answers(ConformanceBase):
         async with self.stage(TEXT) as stage:
             for response in await both_ways(stage.adapter):
                 if response.text != TEXT:
-                    fail(f"the vendor said {TEXT!r}, and the answer is {response.text!r}")
+                    fail(f"the vendor sent {TEXT!r}, but the adapter returned {response.text!r}")
             stage.vendor.said = ODD_TEXT
             for ask in (call, call_streamed):
                 try:
@@ -77,10 +77,10 @@ class Answers(ConformanceBase):
                 except ProviderError as error:
                     found = f"{type(error).__name__}: {error.message}"
                 if found != repr(ODD_TEXT):
-                    hint = "lines end at \\n alone, and httpx's aiter_lines() ends them there too"
-                    fail(f"the vendor said {ODD_TEXT!r}, with U+2028 in it, and it was read as {found}: {hint}")
+                    hint = "split lines at \\n only; httpx's aiter_lines() also splits them at U+2028"
+                    fail(f"the vendor sent {ODD_TEXT!r}, with U+2028 in it, but the adapter returned {found}: {hint}")
 
-    @promise("every turn of a conversation, the system's too, reaches the vendor")
+    @promise("every message of a conversation reaches the vendor, the system message too")
     async def test_conversation(self) -> None:
         """Send four turns."""
         # Words that no vendor's default prompt contains, so that finding them means that the turn was sent.
@@ -95,7 +95,7 @@ class Answers(ConformanceBase):
             for word in ("turn-one", "turn-two", "turn-three", "turn-four"):
                 _require_sent(stage.vendor, word, f"the turn with {word!r}")
 
-    @promise("knobs are sent when they are set, or an adjustment says what became of them; none is sent unset")
+    @promise("a sampling parameter is sent if it is set, or an adjustment reports why not; none is sent unset")
     async def test_knobs(self) -> None:
         """Call with no sampling parameter, then with all of them."""
         values: dict[str, Any] = {"temperature": 0.25, "top_p": 0.75, "max_tokens": 77, "stop": "HALT7"}
@@ -103,14 +103,14 @@ class Answers(ConformanceBase):
             await call(stage.adapter, ASK)
             unset = _SAMPLING & _keys(stage.vendor.calls[-1].json)
             if unset:
-                fail(f"{', '.join(sorted(unset))} was sent although nobody set it")
+                fail(f"{', '.join(sorted(unset))} was sent, but the request does not set it")
             response = await call(stage.adapter, attrs.evolve(ASK, **values))
             adjusted = {change.field for change in response.adjustments}
             for field, value in values.items():
                 if field not in adjusted:
                     _require_sent(stage.vendor, value, f"{field}={value!r}")
 
-    @promise("what a request's extra holds is sent as it is, and what its metadata holds is not")
+    @promise("the fields of a request's extra are sent unchanged, and its metadata is not sent")
     async def test_extra(self) -> None:
         """Send one ``extra`` field and one ``metadata`` field."""
         async with self.stage(TEXT) as stage:
@@ -119,7 +119,7 @@ class Answers(ConformanceBase):
             if stage.vendor.calls[-1].holds("meta-7"):
                 fail("the request's metadata was sent")
 
-    @promise("tools and their results reach the vendor, and its calls come back; without tool_use nothing is sent")
+    @promise("tools and their results reach the vendor, and its calls are returned; without tool_use nothing is sent")
     async def test_tools(self) -> None:
         """Offer a tool, let the vendor call it, and send its result."""
         calls = [ToolCall(id="call_7", name="get_weather", arguments='{"city": "Oslo"}')]
@@ -134,14 +134,14 @@ class Answers(ConformanceBase):
                 _require_sent(stage.vendor, "get_weather", "the tool 'get_weather'")
                 back = [(found.name, found.parse()) for found in response.tool_calls]
                 if back != [("get_weather", {"city": "Oslo"})]:
-                    fail(f"the vendor called get_weather(city='Oslo'), and what came back is {back!r}")
+                    fail(f"the vendor called get_weather(city='Oslo'), but the adapter returned the calls {back!r}")
             turn = response.to_message()
             result = Message("tool", "Rain, 7 degrees", tool_call_id=turn.tool_calls[0].id, name="get_weather")
             stage.vendor.said = TEXT
             await call(stage.adapter, GenerateRequest(messages=[*ASK.turns(), turn, result], tools=[_WEATHER]))
             _require_sent(stage.vendor, "Rain, 7 degrees", "the tool's result")
 
-    @promise("a schema reaches the vendor, natively or in the prompt, and the JSON comes back")
+    @promise("a schema reaches the vendor, natively or in the prompt, and the JSON is returned")
     async def test_schema(self) -> None:
         """Call with a schema."""
         async with self.stage('{"verdict_word": "yes"}') as stage:
@@ -153,7 +153,7 @@ class Answers(ConformanceBase):
             if value is None:
                 value = json.loads(response.text or "null")
             if value != {"verdict_word": "yes"}:
-                fail(f"the vendor said {{'verdict_word': 'yes'}}, and the answer is {value!r}")
+                fail(f"the vendor sent {{'verdict_word': 'yes'}}, but the adapter returned {value!r}")
 
     @promise("images reach the vendor; without multimodal nothing is sent")
     async def test_images(self) -> None:
@@ -167,7 +167,7 @@ class Answers(ConformanceBase):
             await call(stage.adapter, request)
             _require_sent(stage.vendor, _PIXEL, "the image")
 
-    @promise("a wish for reasoning changes what is sent, or an adjustment says what became of it")
+    @promise("a reasoning effort changes the request to the vendor, or an adjustment reports why not")
     async def test_reasoning(self) -> None:
         """Compare a request that asks for reasoning with one that does not."""
         async with self.stage(TEXT) as stage:
@@ -176,9 +176,9 @@ class Answers(ConformanceBase):
             adjusted = any(change.field == "reasoning" for change in response.adjustments)
             plain, reasoning = ((asked.path, asked.query, asked.body) for asked in stage.vendor.calls[-2:])
             if plain == reasoning and not adjusted:
-                fail("the wish for reasoning changed nothing, and no adjustment says so")
+                fail("the reasoning effort changed nothing in the request to the vendor, and no adjustment reports it")
 
-    @promise("a declared stream arrives while the vendor writes, and closing it early closes its connection")
+    @promise("if streaming is declared, chunks arrive while the vendor writes; closing early closes the connection")
     async def test_streaming(self) -> None:
         """Read the first chunk from a vendor that has not finished, and close the stream."""
         long = " ".join(f"word{number}" for number in range(60))
@@ -194,12 +194,12 @@ class Answers(ConformanceBase):
                     if piece.text:
                         break
             except ProviderError as error:
-                fail(f"no piece came before the vendor had finished: {type(error).__name__}: {error.message}")
+                fail(f"no chunk arrived before the vendor had finished: {type(error).__name__}: {error.message}")
             finally:
                 await pieces.aclose()
             await self.left(stage.vendor, "the stream was closed early")
 
-    @promise("tokens are counted as the vendor counts them, or not at all")
+    @promise("usage has the vendor's token counts, or None")
     async def test_usage(self) -> None:
         """Compare the counts of the answer with the vendor's."""
         said = GenerateResponse(text=TEXT, usage=Usage(input_tokens=31, output_tokens=17))
@@ -207,9 +207,9 @@ class Answers(ConformanceBase):
             for response in await both_ways(stage.adapter):
                 usage = response.usage
                 if usage is not None and not (usage.input_tokens in (31, None) and usage.output_tokens in (17, None)):
-                    fail(f"the vendor counted 31 in and 17 out, and the answer says {usage!r}")
+                    fail(f"the vendor counted 31 input and 17 output tokens, but the adapter returned {usage!r}")
 
-    @promise("an answer that was cut at max_tokens says so")
+    @promise("an answer that was cut at max_tokens has the finish reason 'length'")
     async def test_finish(self) -> None:
         """Let the vendor end the answer at the limit."""
         said = GenerateResponse(text="Half of an", finish_reason=FinishReason.LENGTH)
@@ -222,24 +222,24 @@ class Answers(ConformanceBase):
                 if response.finish_reason is None and await _yields_only_strings(stage.adapter):
                     continue
                 if response.finish_reason != FinishReason.LENGTH:
-                    fail(f"its finish_reason is {response.finish_reason!r}, not 'length'")
+                    fail(f"the finish_reason is {response.finish_reason!r}, not 'length'")
 
-    @promise("it has a name and capabilities, supports() agrees with these, and an unknown word is no")
+    @promise("it has a name and capabilities, and supports() agrees with them; an unknown capability is False")
     async def test_identity(self) -> None:
         """Ask for every capability, and for one that does not exist."""
         async with self.stage(TEXT) as stage:
             adapter = stage.adapter
             name = getattr(adapter, "name", None)
             if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_." for c in name):
-                fail(f"its name is {name!r}: letters, digits, '-', '_' and '.'")
+                fail(f"its name is {name!r}: use letters, digits, '-', '_' and '.'")
             if not isinstance(getattr(adapter, "capabilities", None), ProviderCapabilities):
-                fail("its capabilities are no ProviderCapabilities")
+                fail("its capabilities are not a ProviderCapabilities")
             for word in ("streaming", "tool_use", "structured_output", "multimodal", "reasoning", "telepathy"):
                 said = await adapter.supports(word)
                 if said is not adapter.capabilities.has(word):
-                    fail(f"supports({word!r}) is {said!r}, and its capabilities say {not said}")
+                    fail(f"supports({word!r}) returned {said!r}, but capabilities has {not said}")
             if adapter.cache_identity() != adapter.cache_identity():
-                fail("cache_identity() gives two answers")
+                fail("cache_identity() returned two different values")
 
 
 def _require_answer(value: Any, did: str) -> None:
@@ -274,6 +274,6 @@ async def _require_refusal(adapter: ProviderAdapter, vendor: Player, request: Ge
         await call(adapter, request)
     except CapabilityMissing:
         if vendor.calls:
-            fail(f"{what} were refused after a call was sent")
+            fail(f"CapabilityMissing was raised for {what}, but only after a request was sent")
         return
-    fail(f"{what} were taken although its capabilities say no")
+    fail(f"the adapter accepted {what}, but its capabilities do not declare them: raise CapabilityMissing")

@@ -73,8 +73,8 @@ class ConformanceBase:
                 # In ``finally``: a wrong dialect explains every other error, so it is reported in their place.
                 for asked in vendor.strange[:1]:
                     fail(
-                        f"it asked for {asked.method} {asked.path}, which no vendor has that speaks"
-                        f" {vendor.dialect.name!r}: say which dialect it speaks, or give one of its own"
+                        f"the adapter requested {asked.method} {asked.path}, which the dialect"
+                        f" {vendor.dialect.name!r} does not have: set `speaks` to its dialect, or to one of your own"
                     )
 
     @contextmanager
@@ -97,7 +97,7 @@ class ConformanceBase:
     async def left(self, vendor: Player, what: str) -> None:
         """Fail unless the vendor sees its client leave within ``quick`` seconds."""
         if not await anyio.to_thread.run_sync(vendor.wait_left, self.quick):
-            fail(f"{what}, and its connection to the vendor stayed open")
+            fail(f"{what}, but its connection to the vendor stayed open")
 
     def who(self) -> str:
         """Return the name of the adapter's class, or of this class if it makes several adapters."""

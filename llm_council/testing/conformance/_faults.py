@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from llm_council.errors import (
     TimedOut,
 )
 from llm_council.models import GenerateResponse
-from llm_council.providers.base import call
+from llm_council.providers.base import ProviderAdapter, call
 from llm_council.testing.conformance._base import ASK, TEXT, ConformanceBase, both_ways, call_streamed, captured_logs
 from llm_council.testing.conformance._promises import fail, promise
 from llm_council.testing.servers import Cut, Edited, Hang, Raw, Refuse, Said
@@ -64,7 +65,7 @@ class Faults(ConformanceBase):
                     except ProviderError:
                         continue
                     if ask is call or response.text or response.tool_calls:
-                        fail(f"the vendor said nothing ({shown}), and the answer is {response.text!r}")
+                        fail(f"the vendor's reply has no answer ({shown}), but the adapter returned {response.text!r}")
 
     @promise("a reply whose connection ends too early is an error, never an answer")
     async def test_cut(self) -> None:
@@ -73,25 +74,17 @@ class Faults(ConformanceBase):
             # At 20 % the text has hardly begun; at 70 % a stream has text, and JSON lacks its end.
             for share in (0.2, 0.7):
                 stage.vendor.said = Cut(TEXT, share)
-                for ask in (call, call_streamed):
-                    try:
-                        response = await ask(stage.adapter, ASK)
-                    except ProviderError:
-                        continue
-                    fail(f"the reply was cut after {share:.0%}, and the answer is {response.text!r}")
+                for response in await _answers(stage.adapter):
+                    fail(f"the vendor cut its reply after {share:.0%}, but the adapter returned {response.text!r}")
 
     @promise("an error in the middle of a stream is an error, never the end of an answer")
     async def test_midway(self) -> None:
         """Fail after the first words."""
         async with self.stage(Refuse(status=503, message="words-of-503", after="The first words")) as stage:
-            for ask in (call, call_streamed):
-                try:
-                    response = await ask(stage.adapter, ASK)
-                except ProviderError:
-                    continue
-                fail(f"the vendor failed, and the answer is {response.text!r}")
+            for response in await _answers(stage.adapter):
+                fail(f"the vendor sent an error after the first words, but the adapter returned {response.text!r}")
 
-    @promise("a refusal is the error of its status, with the vendor's words and the delay that it asks for")
+    @promise("an error status raises the matching error, with the vendor's message and Retry-After")
     async def test_errors(self) -> None:
         """Refuse by status."""
         async with self.stage(TEXT) as stage:
@@ -103,9 +96,9 @@ class Faults(ConformanceBase):
                     except ProviderError as error:
                         _check_error(error, refuse, kind, retryable=retryable)
                     else:
-                        fail(f"the vendor refused with {refuse.status}, and that was taken for an answer")
+                        fail(f"the vendor refused with status {refuse.status}, but the adapter returned an answer")
 
-    @promise("one call asks the vendor once: trying again is the council's part")
+    @promise("one call sends one request to the vendor: the council retries")
     async def test_retries(self) -> None:
         """Count the calls after a failure that may be tried again."""
         async with self.stage(Refuse(status=503, message="busy")) as stage:
@@ -116,36 +109,35 @@ class Faults(ConformanceBase):
                 except ProviderError:
                     made = len(stage.vendor.calls) - before
                     if made > 1:
-                        fail(f"a failed call asked the vendor {made} times")
+                        fail(f"a failed call sent {made} requests to the vendor")
 
-    @promise("odd counts of tokens spoil no answer, and none becomes 0")
+    @promise("unexpected token counts do not fail the call, and are reported as unknown, not as 0")
     async def test_odd_usage(self) -> None:
         """Replace the counts of tokens by values that no one expects."""
         keys = self._usage_keys()
         async with self.stage(TEXT) as stage:
-            for odd in ("gone", *_ODD_COUNTS):
+            for odd in ("missing", *_ODD_COUNTS):
                 for inside in (False, True):
                     stage.vendor.said = Edited(TEXT, partial(_with_counts, keys=keys, odd=odd, inside=inside))
                     try:
                         responses = await both_ways(stage.adapter)
                     except CouncilError as error:
-                        fail(
-                            f"usage of {odd!r} is an error, {error.message!r}: Usage.counted() reads what vendors write"
-                        )
+                        remedy = "read counts with Usage.counted()"
+                        fail(f"the token count {odd!r} raised an error, {error.message!r}: {remedy}")
                     for response in responses:
                         if response.text != TEXT:
-                            fail(f"usage of {odd!r} made the answer {response.text!r}")
+                            fail(f"the token count {odd!r} changed the answer to {response.text!r}")
                         usage = response.usage
                         if usage is not None and 0 in (usage.input_tokens, usage.output_tokens):
-                            fail(f"usage of {odd!r} was counted as 0 tokens: unknown is None")
+                            fail(f"the token count {odd!r} was reported as 0: report an unknown count as None")
 
-    @promise("fields that nobody knows yet change nothing")
+    @promise("unknown fields in a reply do not change the answer")
     async def test_unknown_fields(self) -> None:
         """Add a field to every object of the reply."""
         async with self.stage(Edited(TEXT, _with_unknown_fields)) as stage:
             for response in await both_ways(stage.adapter):
                 if response.text != TEXT:
-                    fail(f"with unknown fields beside it, the answer became {response.text!r}")
+                    fail(f"unknown fields in the reply changed the answer to {response.text!r}")
 
     @promise("a cancelled call ends at once and closes its connection; the next call works")
     async def test_cancellation(self) -> None:
@@ -159,16 +151,16 @@ class Faults(ConformanceBase):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(call, stage.adapter, ASK)
                     if not await anyio.to_thread.run_sync(stage.vendor.wait_asked, wanted, self.patience / 2):
-                        fail("a call did not reach the vendor")
+                        fail("the call sent no request to the vendor")
                     tasks.cancel_scope.cancel()
             if any("does not heed its cancellation" in line for line in warned):
-                fail("it does not heed its cancellation")
+                fail("the adapter went on after its call was cancelled")
             await self.left(stage.vendor, "the call was cancelled")
             stage.vendor.said = TEXT
             if (await call(stage.adapter, ASK)).text != TEXT:
-                fail("the call after a cancelled one got another answer")
+                fail("the call after the cancelled one returned a wrong answer")
 
-    @promise("a call whose time is up raises TimedOut and closes its connection")
+    @promise("a call that exceeds its deadline raises TimedOut and closes its connection")
     async def test_timeouts(self) -> None:
         """Ask a vendor that hangs, for a short time."""
         async with self.stage(TEXT) as stage:
@@ -183,25 +175,34 @@ class Faults(ConformanceBase):
                     if len(stage.vendor.asked) > before:  # else the time was too short to reach the vendor
                         break
                 except ProviderError as error:
-                    fail(f"time was up, and what came is {type(error).__name__}: {error.message}")
+                    fail(f"after the deadline the call raised {type(error).__name__}, not TimedOut: {error.message}")
                 else:
-                    fail("the vendor hung, and there is an answer")
-            await self.left(stage.vendor, "the call's time was up")
+                    fail("the vendor sent no reply, but the adapter returned an answer")
+            await self.left(stage.vendor, "the call exceeded its deadline")
+
+
+async def _answers(adapter: ProviderAdapter) -> list[GenerateResponse]:
+    """Call twice, without and with a stream; return the answers of the calls that raise no ``ProviderError``."""
+    answers = []
+    for ask in (call, call_streamed):
+        with suppress(ProviderError):
+            answers.append(await ask(adapter, ASK))
+    return answers
 
 
 def _check_error(error: ProviderError, refuse: Refuse, kind: type[ApiError], *, retryable: bool) -> None:
     if not isinstance(error, kind):
-        fail(f"status {refuse.status} became {type(error).__name__} ({error.message}), not {kind.__name__}")
+        fail(f"status {refuse.status} raised {type(error).__name__} ({error.message}), not {kind.__name__}")
     if error.retryable is not retryable:
-        fail(f"status {refuse.status} is {'not ' * (not error.retryable)}retryable")
+        fail(f"the error of status {refuse.status} has retryable={error.retryable}, expected {retryable}")
     if refuse.message not in f"{error.message} {error.body}":
-        fail(f"the error of status {refuse.status} lost the vendor's words: {error.message}")
+        fail(f"the error of status {refuse.status} does not contain the vendor's message: {error.message}")
     if refuse.retry_after is not None and error.retry_after != refuse.retry_after:
-        fail(f"the vendor asked to wait {refuse.retry_after:g} s, and retry_after is {error.retry_after!r}")
+        fail(f"the vendor sent Retry-After: {refuse.retry_after:g}, but retry_after is {error.retry_after!r}")
 
 
 def _with_counts(value: Any, *, keys: tuple[str, ...], odd: Any, inside: bool) -> Any:
-    """Return JSON with its counts of tokens replaced by ``odd``, or removed if that is ``"gone"``.
+    """Return JSON with its counts of tokens replaced by ``odd``, or removed if that is ``"missing"``.
 
     Args:
         value: the JSON of a reply or an event.
@@ -219,7 +220,7 @@ def _with_counts(value: Any, *, keys: tuple[str, ...], odd: Any, inside: bool) -
             changed[key] = _with_counts(item, keys=keys, odd=odd, inside=inside)
         elif inside and isinstance(item, dict):
             changed[key] = _replace_leaves(item, odd)
-        elif odd != "gone":
+        elif odd != "missing":
             changed[key] = odd
     return changed
 
@@ -227,7 +228,7 @@ def _with_counts(value: Any, *, keys: tuple[str, ...], odd: Any, inside: bool) -
 def _replace_leaves(value: Any, odd: Any) -> Any:
     if not isinstance(value, dict):
         return odd
-    return {} if odd == "gone" else {key: _replace_leaves(item, odd) for key, item in value.items()}
+    return {} if odd == "missing" else {key: _replace_leaves(item, odd) for key, item in value.items()}
 
 
 def _with_unknown_fields(value: Any) -> Any:

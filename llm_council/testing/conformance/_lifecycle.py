@@ -25,7 +25,7 @@ _CALLS_AT_ONCE = 8
 class Lifecycle(ConformanceBase):
     """Event loops, threads, blocking twins, closing, pickling, secrets and the doctor."""
 
-    @promise("calls at the same time get their own answers")
+    @promise("concurrent calls get their own answers")
     async def test_concurrency(self) -> None:
         """Make several calls at once, in one event loop."""
         answers: dict[int, str | None] = {}
@@ -39,42 +39,42 @@ class Lifecycle(ConformanceBase):
                     tasks.start_soon(ask, number)
         _require_own_answers(answers)
 
-    @promise("one instance serves one event loop after another")
+    @promise("one instance can be used in several event loops, one after another")
     def test_loops(self) -> None:
         """Call in two event loops, and through the blocking twin between them."""
         with self.playing(TEXT) as stage, stage.adapter:
 
             async def ask() -> None:
                 if (await call(stage.adapter, ASK)).text != TEXT:
-                    fail("another answer came in the second event loop")
+                    fail("a call returned a wrong answer when the adapter was used in several event loops")
 
             # The blocking call between them runs in a third loop. A client that is shared between loops fails here.
             for backend in (*self.backends, *self.backends):
                 anyio.run(ask, backend=backend)
                 stage.adapter.generate_sync(ASK)
 
-    @promise("one instance serves several threads, and each gets its own answer")
+    @promise("one instance can be used in several threads, and each gets its own answer")
     def test_threads(self) -> None:
         """Make calls from several threads at once."""
         with self.playing(_echo) as stage, stage.adapter, ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
             texts = pool.map(lambda number: stage.adapter.generate_sync(_numbered(number)).text, range(_CALLS_AT_ONCE))
             _require_own_answers(dict(enumerate(texts)))
 
-    @promise("the blocking twins say what the coroutines say")
+    @promise("the blocking twins return what the coroutines return")
     def test_twins(self) -> None:
         """Compare generate_sync, stream_sync, doctor_sync and supports_sync."""
         with self.playing(TEXT) as stage, stage.adapter:
             adapter = stage.adapter
             if adapter.generate_sync(ASK).text != TEXT:
-                fail("generate_sync gave another answer")
+                fail("generate_sync returned a wrong answer")
             if "".join(piece.text for piece in adapter.stream_sync(ASK)) != TEXT:
-                fail("stream_sync gave another answer")
+                fail("stream_sync returned a wrong answer")
             if not adapter.doctor_sync().ok:
-                fail("doctor_sync says that it is not well")
+                fail("doctor_sync reports a fault, but the vendor works")
             if adapter.supports_sync("streaming") is not adapter.capabilities.streaming:
-                fail("supports_sync('streaming') is not what its capabilities say")
+                fail("supports_sync('streaming') differs from its capabilities")
 
-    @promise("after aclose the next call works, and closing twice is no error")
+    @promise("a call works after aclose, and aclose may be called twice")
     async def test_closing(self) -> None:
         """Close, call, and close twice."""
         async with self.stage(TEXT) as stage:
@@ -83,7 +83,7 @@ class Lifecycle(ConformanceBase):
                 await stage.adapter.aclose()
             await stage.adapter.aclose()
 
-    @promise("a pickled adapter, answer and error come back whole")
+    @promise("an adapter, an answer and an error survive pickling")
     async def test_pickling(self) -> None:
         """Pickle all three, and call the copy."""
         async with self.stage(TEXT) as stage:
@@ -91,7 +91,7 @@ class Lifecycle(ConformanceBase):
             # ``raw`` may be an object of a vendor's SDK, which need not be picklable.
             response = attrs.evolve(await call(stage.adapter, ASK), raw=None)
             if pickle.loads(pickle.dumps(response)) != response:  # noqa: S301 - our own bytes
-                fail("an answer's copy is another answer")
+                fail("an unpickled answer differs from the original")
             async with _pickle_copy(stage.adapter) as copy:
                 try:
                     text = (await call(copy, ASK)).text
@@ -100,13 +100,13 @@ class Lifecycle(ConformanceBase):
                         raise
                     text = TEXT  # a key that was passed as an argument is not pickled, and the copy may say so
                 if text != TEXT:
-                    fail("a pickled adapter gives another answer")
+                    fail("an unpickled adapter returned a wrong answer")
             stage.vendor.said = Refuse(status=429, message="slow down")
             error = await _raised_error(stage.adapter)
             if str(pickle.loads(pickle.dumps(error))) != str(error):  # noqa: S301
-                fail("an error's copy says something else")
+                fail("an unpickled error has another message")
 
-    @promise("its key goes to the vendor in a header, and stands in no text, log, error, address or pickle")
+    @promise("the key is sent in a header, and is in no text, log, error, URL or pickle")
     async def test_secrets(self) -> None:
         """Look for the key wherever it could be read."""
         with captured_logs() as logged:
@@ -129,29 +129,29 @@ class Lifecycle(ConformanceBase):
         shown["a log"] = " ".join(logged)
         found = [where for where, text in shown.items() if KEY in text]
         if found:
-            fail(f"the key stands in {' and in '.join(found)}")
+            fail(f"the key is in {' and in '.join(found)}")
 
-    @promise("its doctor is cheap and honest: well with the vendor, ill without, and deep it makes a call")
+    @promise("the doctor is free unless deep, and reports whether the vendor works; if deep, it makes a call")
     async def test_doctor(self) -> None:
         """Examine it with a vendor that answers, and with one that refuses."""
         async with self.stage(TEXT) as stage:
             adapter, vendor = stage.adapter, stage.vendor
             result = await examine(adapter)
             if not result.ok:
-                fail(f"the vendor is well, and the doctor says: {result.message}")
+                fail(f"the vendor works, but the doctor reports: {result.message}")
             if vendor.calls:
-                fail("its doctor makes a model work without being asked for it")
+                fail("the doctor called a model, but deep=True was not given")
             # A plain examination may list models, which is free; a deep one proves that a model answers.
             deep = await examine(adapter, deep=True)
             if not (deep.ok and vendor.calls):
-                fail(f"deep, its doctor made {len(vendor.calls)} calls and says: {deep.message}")
+                fail(f"with deep=True, the doctor made {len(vendor.calls)} calls and reports: {deep.message}")
             vendor.said = Refuse(status=401, message="this key is not known")
             before = len(vendor.asked)
             result = await examine(adapter)
             if result.ok and len(vendor.asked) > before:
-                fail(f"the vendor refused the key, and its doctor says: {result.message}")
+                fail(f"the vendor refused the key, but the doctor reports ok: {result.message}")
             if (await examine(adapter, deep=True)).ok:
-                fail("every call is refused, and its doctor says, deep, that it is well")
+                fail("the vendor refuses every call, but the doctor with deep=True reports ok")
 
 
 def _numbered(number: int) -> GenerateRequest:
@@ -165,7 +165,7 @@ def _echo(request: GenerateRequest) -> str:
 def _require_own_answers(answers: dict[int, str | None]) -> None:
     for number, text in sorted(answers.items()):
         if f"number-{number}." not in (text or ""):
-            fail(f"a call about number-{number} got the answer {text!r}")
+            fail(f"the call with number-{number} got the answer of another call: {text!r}")
 
 
 async def _raised_error(adapter: ProviderAdapter) -> ProviderError:
@@ -174,7 +174,7 @@ async def _raised_error(adapter: ProviderAdapter) -> ProviderError:
     except ProviderError as error:
         found = error
     else:
-        fail("the vendor refused, and that was taken for an answer")
+        fail("the vendor refused the call, but the adapter returned an answer")
     return found
 
 
@@ -191,22 +191,22 @@ def _traceback_text(error: BaseException) -> str:
 def _require_importable(adapter: ProviderAdapter) -> None:
     cls = type(adapter)
     if "<locals>" in cls.__qualname__:
-        raise CannotPlay(f"{cls.__name__} is defined inside a function, where pickle does not find it")
+        raise CannotPlay(f"{cls.__name__} is defined inside a function, so pickle cannot find it")
     try:
         known = importlib.util.find_spec(cls.__module__) is not None
     except (ImportError, ValueError):
         known = cls.__module__ == "__main__"
     if not known:
-        raise CannotPlay(f"{cls.__name__} stands in no module that can be imported")
+        raise CannotPlay(f"{cls.__name__} is in a module that cannot be imported")
 
 
 def _pickle_copy(adapter: ProviderAdapter) -> ProviderAdapter:
     try:
         copy: ProviderAdapter = pickle.loads(pickle.dumps(adapter))  # noqa: S301 - our own bytes
     except Exception as error:  # noqa: BLE001 - pickling may raise anything
-        fail(f"{type(error).__name__}: {error}")
+        fail(f"the adapter cannot be pickled: {type(error).__name__}: {error}")
     if type(copy) is not type(adapter):
-        fail(f"its copy is of class {type(copy).__name__}")
+        fail(f"unpickling returned a {type(copy).__name__}")
     return copy
 
 

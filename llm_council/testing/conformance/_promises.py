@@ -163,11 +163,11 @@ def check(stand: Any, declared: Promise) -> Outcome:
         found = _describe(error)
     else:
         if known is not None:
-            return _outcome(name, Verdict.BROKEN, f"{who} keeps {name!r} after all: take it out of not_kept")
+            return _outcome(name, Verdict.BROKEN, f"{who} passes {name!r}, but not_kept lists it: remove it there")
         return _outcome(name, Verdict.KEPT, f"{name}: {declared.sentence}")
     if known is not None:
         return _outcome(name, Verdict.KNOWN, f"{name}: {known} ({found})")
-    return _outcome(name, Verdict.BROKEN, f"{who} breaks {name!r}: {found} [promised: {declared.sentence}]")
+    return _outcome(name, Verdict.BROKEN, f"{who} fails {name!r}: {found} [expected: {declared.sentence}]")
 
 
 def _outcome(name: str, verdict: Verdict, text: str) -> Outcome:
@@ -183,7 +183,7 @@ def _run(stand: Any, declared: Promise) -> None:
         with anyio.move_on_after(stand.patience) as scope:
             await declared.check(stand)
         if scope.cancelled_caught:
-            fail(f"it did not end within {stand.patience:g} s")
+            fail(f"the check did not end within {stand.patience:g} s")
 
     for backend in stand.backends:
         anyio.run(bounded, backend=backend)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -30,10 +30,12 @@ class _Mirrored(Dialect):
     Attributes:
         codec: the module.
         endpoint: how the path ends to which calls are posted.
+        pages: the JSON of each page that runs no model, by the end of its path.
     """
 
     codec: ClassVar[ModuleType]
     endpoint: ClassVar[str]
+    pages: ClassVar[Mapping[str, Any]] = {}
 
     def read(self, asked: Asked) -> GenerateRequest | None:
         """Decode a call."""
@@ -56,6 +58,12 @@ class _Mirrored(Dialect):
         frame: bytes = self.codec.frame(event)
         return frame
 
+    def facts(self, asked: Asked) -> Any:
+        """Return a page; None for a call."""
+        if asked.method != "GET":
+            return None
+        return next((page for end, page in self.pages.items() if asked.path.endswith(end)), None)
+
 
 class _OpenAI(_Mirrored):
     """Chat completions, a list with one model, and OpenRouter's address that checks a key."""
@@ -65,6 +73,11 @@ class _OpenAI(_Mirrored):
     stream_end: ClassVar[bytes] = openai_chat.DONE
     codec: ClassVar[ModuleType] = openai_chat
     endpoint: ClassVar[str] = "/chat/completions"
+    pages: ClassVar[Mapping[str, Any]] = {
+        # OpenRouter: https://openrouter.ai/docs/api-reference/limits
+        "/key": {"data": {"label": "a key", "limit_remaining": None, "usage": 0.0}},
+        "/models": {"object": "list", "data": [{"id": "fake-model", "object": "model", "created": 0, "owned_by": "x"}]},
+    }
     # https://platform.openai.com/docs/guides/error-codes
     codes: ClassVar[dict[int, str]] = {
         401: "invalid_api_key",
@@ -88,18 +101,6 @@ class _OpenAI(_Mirrored):
         """Encode an error."""
         code = refuse.code or self.codes.get(refuse.status)
         return openai_chat.encode_error(refuse.message, code=code, kind="error")
-
-    def facts(self, asked: Asked) -> Any:
-        """List one model; accept the key."""
-        if asked.method != "GET":
-            return None
-        # OpenRouter: https://openrouter.ai/docs/api-reference/limits
-        if asked.path.endswith("/key"):
-            return {"data": {"label": "a key", "limit_remaining": None, "usage": 0.0}}
-        if asked.path.endswith("/models"):
-            row = {"id": "fake-model", "object": "model", "created": 0, "owned_by": "nobody"}
-            return {"object": "list", "data": [row]}
-        return None
 
 
 # Fields that the schema of OpenAI requires in a response object and that no answer needs.
@@ -154,12 +155,24 @@ def _as_openai_reports(response: GenerateResponse) -> GenerateResponse:
     return attrs.evolve(response, raw_finish_reason=reason, usage=usage, extra=extra)
 
 
+# https://docs.claude.com/en/api/models-list
+_CLAUDE = {"type": "model", "id": "fake-model", "display_name": "Fake", "created_at": "2026-01-01T00:00:00Z"}
+
+
 class Anthropic(_Mirrored):
     """Anthropic's Messages, and a list with one model."""
 
     name = "anthropic"
     codec: ClassVar[ModuleType] = anthropic
     endpoint: ClassVar[str] = "/v1/messages"
+    pages: ClassVar[Mapping[str, Any]] = {
+        "/v1/models": {
+            "data": [{**_CLAUDE, "lifecycle": "active"}],
+            "has_more": False,
+            "first_id": "fake-model",
+            "last_id": "fake-model",
+        }
+    }
     # https://docs.claude.com/en/api/errors
     error_types: ClassVar[dict[int, str]] = {
         401: "authentication_error",
@@ -175,20 +188,12 @@ class Anthropic(_Mirrored):
         default = "invalid_request_error" if refuse.status < 500 else "api_error"
         return anthropic.encode_error(refuse.message, kind=refuse.code or self.error_types.get(refuse.status, default))
 
-    def facts(self, asked: Asked) -> Any:
-        """List one model."""
-        if asked.method == "GET" and asked.path.endswith("/v1/models"):
-            # https://docs.claude.com/en/api/models-list
-            row = {"type": "model", "id": "fake-model", "display_name": "Fake", "lifecycle": "active"}
-            row["created_at"] = "2026-01-01T00:00:00Z"
-            return {"data": [row], "has_more": False, "first_id": "fake-model", "last_id": "fake-model"}
-        return None
-
 
 class ClaudeOnVertex(Anthropic):
     """Anthropic's models on Vertex AI: the address names the model, and there is no list of models."""
 
     name = "vertex-claude"
+    pages: ClassVar[Mapping[str, Any]] = {}
     address: ClassVar[re.Pattern[str]] = re.compile(
         r"/publishers/anthropic/models/([^/:]+):(rawPredict|streamRawPredict)$"
     )
@@ -201,10 +206,6 @@ class ClaudeOnVertex(Anthropic):
         body = asked.json
         return anthropic.decode_request({**body, "model": found[1]} if isinstance(body, dict) else body)
 
-    def facts(self, asked: Asked) -> Any:
-        """Return None: every request is a call."""
-        return None
-
 
 class _Gemini(_Mirrored):
     """Google's ``generateContent``, its stream, and a list with one model."""
@@ -212,6 +213,9 @@ class _Gemini(_Mirrored):
     name = "gemini"
     usage: ClassVar[tuple[str, ...]] = ("usageMetadata",)
     codec: ClassVar[ModuleType] = gemini
+    pages: ClassVar[Mapping[str, Any]] = {
+        "/models": {"models": [{"name": "models/fake-model", "supportedGenerationMethods": ["generateContent"]}]}
+    }
     address: ClassVar[re.Pattern[str]] = re.compile(r"/([^/:]+):(generateContent|streamGenerateContent)$")
     # https://ai.google.dev/gemini-api/docs/troubleshooting
     statuses: ClassVar[dict[int, str]] = {
@@ -239,24 +243,15 @@ class _Gemini(_Mirrored):
         status = refuse.code or self.statuses.get(refuse.status, "INTERNAL")
         return gemini.encode_error(refuse.message, code=refuse.status, status=status)
 
-    def facts(self, asked: Asked) -> Any:
-        """List one model."""
-        if asked.method == "GET" and asked.path.endswith("/models"):
-            return {"models": [{"name": "models/fake-model", "supportedGenerationMethods": ["generateContent"]}]}
-        return None
-
 
 class _Vertex(_Gemini):
     """Google's models on Vertex AI."""
 
     name = "vertex"
-
-    def facts(self, asked: Asked) -> Any:
-        """List one model."""
-        # Part of Vertex AI's Model Garden: ``publishers.models.list``.
-        if asked.method == "GET" and asked.path.endswith("/publishers/google/models"):
-            return {"publisherModels": [{"name": "publishers/google/models/fake-model"}]}
-        return None
+    # Part of Vertex AI's Model Garden: ``publishers.models.list``.
+    pages: ClassVar[Mapping[str, Any]] = {
+        "/publishers/google/models": {"publisherModels": [{"name": "publishers/google/models/fake-model"}]}
+    }
 
 
 class _Cohere(_Mirrored):
@@ -266,16 +261,11 @@ class _Cohere(_Mirrored):
     stream_end: ClassVar[bytes] = cohere.DONE
     codec: ClassVar[ModuleType] = cohere
     endpoint: ClassVar[str] = "/v2/chat"
+    pages: ClassVar[Mapping[str, Any]] = {"/v1/models": {"models": [{"name": "fake-model", "endpoints": ["chat"]}]}}
 
     def refusal(self, refuse: Refuse) -> Any:
         """Encode an error."""
         return cohere.encode_error(refuse.message, request_id="refused-1")
-
-    def facts(self, asked: Asked) -> Any:
-        """List one model."""
-        if asked.method == "GET" and asked.path.endswith("/v1/models"):
-            return {"models": [{"name": "fake-model", "endpoints": ["chat"]}]}
-        return None
 
 
 class _Ollama(_Mirrored):
@@ -286,6 +276,10 @@ class _Ollama(_Mirrored):
     usage: ClassVar[tuple[str, ...]] = ("prompt_eval_count", "eval_count")
     codec: ClassVar[ModuleType] = ollama
     endpoint: ClassVar[str] = "/api/chat"
+    pages: ClassVar[Mapping[str, Any]] = {
+        "/api/version": {"version": "0.12.0"},
+        "/api/tags": {"models": [{"name": "fake-model:latest", "model": "fake-model:latest"}]},
+    }
 
     def events(self, response: GenerateResponse, request: GenerateRequest) -> Iterable[Any]:
         """Encode the objects of a stream."""
@@ -294,16 +288,6 @@ class _Ollama(_Mirrored):
     def refusal(self, refuse: Refuse) -> Any:
         """Encode an error: this dialect has a message and no code."""
         return ollama.encode_error(refuse.message)
-
-    def facts(self, asked: Asked) -> Any:
-        """List one model; return the version."""
-        if asked.method != "GET":
-            return None
-        if asked.path.endswith("/api/version"):
-            return {"version": "0.12.0"}
-        if asked.path.endswith("/api/tags"):
-            return {"models": [{"name": "fake-model:latest", "model": "fake-model:latest"}]}
-        return None
 
 
 # Addresses of Replicate's API: https://replicate.com/docs/reference/http

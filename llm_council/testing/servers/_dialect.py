@@ -93,7 +93,7 @@ class Dialect(ABC):
         if request is None:
             missing = Refuse(status=404, message=f"no such address: {asked.method} {asked.path}")
             return self._error(said if isinstance(said, Refuse) else missing)
-        return self.spoken(said, request, _unchanged)
+        return self.spoken(said, request, lambda value: value)
 
     def spoken(self, said: Said, request: GenerateRequest, change: Change) -> Sent:
         """Return the reply to a call; ``change`` is applied to the JSON of the reply and of each event."""
@@ -136,10 +136,6 @@ class Dialect(ABC):
             return self._stream([*frames[: first_text + 1], self.frame(self.refusal(refuse))])
         headers = {} if refuse.retry_after is None else {"retry_after": f"{refuse.retry_after:g}"}
         return Sent.of(dumps(self.refusal(refuse)), status=refuse.status, x_request_id="req-refused", **headers)
-
-
-def _unchanged(value: Any) -> Any:
-    return value
 
 
 def _complete(said: str | GenerateResponse, request: GenerateRequest) -> GenerateResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llm_council.errors import InvalidOption, MalformedReply
@@ -160,10 +160,8 @@ class FakeVendor:
 
         return Mock(self)
 
-    @contextmanager
-    def mocked(self) -> Iterator[responses.RequestsMock]:
+    def mocked(self) -> AbstractContextManager[responses.RequestsMock]:
         """Answer everything that ``requests`` sends inside the block, to any address."""
         from llm_council.testing.servers._mocks import mocked
 
-        with mocked(self) as mock:
-            yield mock
+        return mocked(self)
