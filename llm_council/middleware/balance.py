@@ -123,6 +123,7 @@ class Balance(ProviderGroup):
             case "least-busy":
                 return min(ready, key=lambda member: (member.busy / member.weight, member.chosen / member.weight))
             case "round-robin":
+                # The first one at or after the turn; members that may not be called are passed over.
                 member = min(ready, key=lambda member: (member.place - self._turn) % len(self._members))
                 self._turn = member.place + 1
                 return member

@@ -126,7 +126,7 @@ class _Attempts:
         self._began = self._start = self._clock()
         bounds = [seconds for seconds in (request.timeout_seconds, self._scope.left()) if seconds is not None]
         self._end = self._scope.clock() + min(bounds) if bounds else math.inf
-        self._left = list(reversed(failover._members))
+        self._left = list(reversed(failover._members))  # ``pop`` takes the last one
         self._attempts: list[Attempt] = []
         self._best: CouncilError | None = None
 

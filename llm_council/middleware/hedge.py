@@ -206,6 +206,7 @@ class _Race(Generic[T]):
                 await make(1, second)
 
         async with anyio.create_task_group() as group:
+            # Only the second call needs a task of its own; the first one stays in the caller's.
             group.start_soon(make_second)
             await make(0, first)
         if not self._values:

@@ -172,6 +172,7 @@ class _Attempts:
         """Return the seconds to wait before a retry; None if there is to be none."""
         policy = self._policy
         most = policy.max_retries
+        # A vendor may bill an answer that came too late or cannot be read.
         if isinstance(error, TimedOut | ReplyError):
             most = min(1, most)
         if not error.retryable or self._retries >= most:

@@ -140,6 +140,7 @@ class _CallSpan:
 
     def _end(self, **how: Any) -> None:
         self._span.end()
+        # ``trace_runs`` records the calls of a council: to record them here too would count them twice.
         if not self._traced._context.get_value(_otel.OBSERVED):
             elapsed = self._traced._clock() - self._began
             self._traced._metrics.record(self._attributes, elapsed, first=self._first, **how)
