@@ -200,6 +200,8 @@ class HttpProvider(ProviderAdapter):
         opened = self._transport.stream(
             self._post(asked, stream=True), limits=self._limits, timeouts=self._timeouts, deadline=total
         )
+        # Neither the consumer's pause nor the import of the HTTP library, on first use, is silence of the vendor.
+        limits.content_arrived()
         async with AsyncExitStack() as stack:
             reply = await limits.wait(partial(stack.enter_async_context, opened))
             if reply.status >= 400:

@@ -120,6 +120,20 @@ async def test_the_pauses_of_a_consumer_are_not_idle_time_of_the_vendor():
     assert join(pieces).text == "It is the number 42."
 
 
+async def test_a_pause_before_the_request_is_not_idle_time_of_the_vendor():
+    vendor = FakeVendor("openai", "42")
+    request = GenerateRequest(prompt="What is 6 times 7?", model="m", stop=["43"])
+    async with provider_of(vendor, timeout=Timeouts(idle=0.2), profile={"stop": False}) as provider:
+        chunks = []
+        async for chunk in provider.stream(request):
+            chunks.append(chunk)
+            if len(chunks) == 1:
+                assert chunk.adjustments
+                assert not vendor.calls
+                await anyio.sleep(0.3)
+    assert join(chunks).text == "42"
+
+
 async def test_a_cancellation_passes_through_a_bounded_stream():
     cleaned_up = anyio.Event()
 
