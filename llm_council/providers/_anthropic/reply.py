@@ -52,6 +52,7 @@ def decode_response(
     blocks = _read_blocks(reply)  # by path, which errors name
     kinds = {path: text_or_none(block.get("type")) for path, block in blocks.items()}
     texts = {path: block for path, block in blocks.items() if kinds[path] == "text"}
+    calls = [path for path in blocks if kinds[path] == "tool_use"]
     thoughts = [block.get("thinking") for path, block in blocks.items() if kinds[path] in THINKING]
     others = [block for path, block in blocks.items() if kinds[path] not in (*EXPRESSIBLE, *THINKING)]
     citations = [block["citations"] for block in texts.values() if isinstance(block.get("citations"), list)]
@@ -62,7 +63,7 @@ def decode_response(
         reasoning="".join(thought for thought in thoughts if isinstance(thought, str)) or None,
         reasoning_parts=parts_to_echo(blocks.values(), options.vendor),
         refusal=read_refusal(reply.get("stop_details")),
-        tool_calls=[read_call(block, path) for path, block in blocks.items() if kinds[path] == "tool_use"],
+        tool_calls=[read_call(blocks[path], index, path) for index, path in enumerate(calls)],
         usage=read_usage(usage),
         model=get_text(reply, "model", "$") or None,
         finish_reason=FinishReason.of(word),
@@ -135,14 +136,14 @@ def content_extra(others: list[Any], citations: list[Any]) -> dict[str, Any]:
     return pick_non_empty({"blocks": others, "citations": citations}, ("blocks", "citations"))
 
 
-def read_call(block: Mapping[str, Any], path: str) -> ToolCall:
-    """Decode a ``tool_use`` block, whose input is an object."""
+def read_call(block: Mapping[str, Any], index: int, path: str) -> ToolCall:
+    """Decode the ``tool_use`` block with this index among the calls; its input is an object."""
     name = get_text(block, "name", path)
     if not name:
         raise malformed(f"{path}.name", "a name", block.get("name"))
     value = block.get("input")
     return ToolCall(
-        id=get_text(block, "id", path) or f"call_{name}",
+        id=get_text(block, "id", path) or f"call_{index}",
         name=name,
         arguments=dumps({} if value is None else need_object(value, f"{path}.input")).decode(),
         extra=call_extra(block),

@@ -159,7 +159,7 @@ class EventDecoder(Decoder):
             name = get_text(data, "name", path)
             if not name:
                 raise malformed(f"{path}.name", "a name", data.get("name"))
-            call_id = get_text(data, "id", path) or f"call_{name}"
+            call_id = get_text(data, "id", path) or f"call_{block.call}"
             delta = ToolCallDelta(index=block.call, id=call_id, name=name, extra=call_extra(data))
             facts["tool_calls"] = (*facts.get("tool_calls", ()), delta)
         elif kind == "text":  # blocks start empty, but some servers put the first words here

@@ -169,7 +169,7 @@ def _decode_message(value: Any, path: str, options: MessagesOptions) -> Iterable
         if word == "tool_result":
             results.append(_decode_result(block, here, options))
         elif word == "tool_use":
-            turns[-1].calls.append(read_call(block, here))
+            turns[-1].calls.append(read_call(block, len(turns[-1].calls), here))
         else:
             # Blocks of the model that we do not model, and texts with citations, go back to it unchanged.
             own = role == Role.ASSISTANT and (word != "text" or "citations" in block)

@@ -339,3 +339,9 @@ def test_errors_are_classified_by_type_and_message(status, kind, words, error):
 
 def test_an_error_body_in_another_form_is_classified_by_its_status():
     assert_class_of_odd_bodies(_anthropic.decode_error)
+
+
+def test_calls_without_ids_get_different_ids() -> None:
+    blocks = [{"type": "tool_use", "name": "weather", "input": {"city": city}} for city in ("Lyon", "Rome")]
+    whole = _anthropic.decode_response(message(*blocks, stop="tool_use"))
+    assert [call.id for call in whole.tool_calls] == ["call_0", "call_1"]
