@@ -17,7 +17,7 @@ from llm_council._engine.budget import Reservation, may_be_billed
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
-from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut
+from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, failed_attempt
 from llm_council.errors._secrets import StreamMask
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
 from llm_council.models import (
@@ -93,25 +93,20 @@ async def ask(
     at = state.at(f"settled:{asked.name}")
     report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed)
     state.calls.setdefault(seat.name, []).append(report)
-    emit(
-        SeatFinished(
-            run_id=state.plan.run_id,
-            at=at,
-            phase=phase,
-            seat=seat.name,
-            response=response,
-            error=error,
-            elapsed=elapsed,
-        )
-    )
+    emit(SeatFinished(at=at, response=response, error=error, elapsed=elapsed, **_call_facts(state, asked)))
     return Outcome(response, error, elapsed, ending.cut)
 
 
 def _report_start(state: RunState, asked: Call) -> float:
     """Emit ``SeatStarted``, and return its time in seconds since the start of the run."""
     at = state.at(f"asked:{asked.name}")
-    emit(SeatStarted(run_id=state.plan.run_id, at=at, phase=asked.phase, seat=asked.seat))
+    emit(SeatStarted(at=at, **_call_facts(state, asked)))
     return at
+
+
+def _call_facts(state: RunState, asked: Call) -> dict[str, Any]:
+    """Return the fields that all events of a call share."""
+    return {"run_id": state.plan.run_id, "phase": asked.phase, "seat": asked.seat}
 
 
 async def run_call(
@@ -128,7 +123,7 @@ async def run_call(
                 began = state.at()
                 reserved = state.ledger.reserve(seat, asked.request, keep=spare_calls)
                 began, sent = _report_start(state, asked), True
-                response = await fetch(_CallAttempts(state, asked, seat, began, reserved), deadline)
+                response = await fetch(_CallAttempts(state, asked, began, reserved), deadline)
         cut = deadline.scope.cancelled_caught
         error = None if response is None else invalid_answer(response)
     except CouncilError as failure:
@@ -183,15 +178,7 @@ async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> G
             chunks.append(chunk)
             if chunk.reset is not None:
                 mask = StreamMask()
-                emit(
-                    SeatReset(
-                        run_id=state.plan.run_id,
-                        at=state.at(),
-                        phase=asked.phase,
-                        seat=asked.seat,
-                        reason=chunk.reset,
-                    )
-                )
+                emit(SeatReset(at=state.at(), reason=chunk.reset, **_call_facts(state, asked)))
             if chunk.text:
                 attempts.report_text(mask.feed(chunk.text))
     attempts.report_text(mask.rest())
@@ -236,7 +223,6 @@ class _CallAttempts:
     Attributes:
         state: the run.
         asked: the call.
-        seat: the seat that is asked.
         began: start of the call, in seconds since the start of the run.
         reserved: the call's reservation in the ledger.
         last: start of the current attempt, likewise.
@@ -245,7 +231,6 @@ class _CallAttempts:
 
     state: RunState
     asked: Call
-    seat: SeatSpec
     began: float
     reserved: Reservation
     last: float = attrs.field(default=attrs.Factory(lambda self: self.began, takes_self=True))
@@ -254,8 +239,7 @@ class _CallAttempts:
     def report_text(self, text: str) -> None:
         """Emit the next characters of the answer."""
         if text:
-            state, phase = self.state, self.asked.phase
-            emit(TextDelta(run_id=state.plan.run_id, at=state.at(), phase=phase, seat=self.seat.name, text=text))
+            emit(TextDelta(at=self.state.at(), text=text, **_call_facts(self.state, self.asked)))
 
     def reserve_retry(self, error: CouncilError) -> bool:
         """Reserve another attempt after this error; return False if the budget has no room for it."""
@@ -269,28 +253,10 @@ class _CallAttempts:
             retry_in: seconds until the next attempt; None if there is none.
         """
         now = self.state.at()
-        self.failed.append(
-            Attempt(
-                at=self.last - self.began,
-                elapsed=now - self.last,
-                error=type(error).__name__,
-                message=error.message,
-                status=getattr(error, "status", None),
-                request_id=error.request_id,
-                retry_in=retry_in,
-            )
-        )
+        at, elapsed = self.last - self.began, now - self.last
+        self.failed.append(failed_attempt(error, at=at, elapsed=elapsed, retry_in=retry_in))
         self.last = now + (retry_in or 0.0)
-        emit(
-            AttemptFailed(
-                run_id=self.state.plan.run_id,
-                at=now,
-                phase=self.asked.phase,
-                seat=self.seat.name,
-                error=error,
-                retry_in=retry_in,
-            )
-        )
+        emit(AttemptFailed(at=now, error=error, retry_in=retry_in, **_call_facts(self.state, self.asked)))
 
     def all(self, response: GenerateResponse) -> tuple[Attempt, ...]:
         """Return every attempt of a call that succeeded in the end."""

@@ -42,17 +42,12 @@ class _Holding:
             key, (resource, close) = self.resources.popitem()
             try:
                 with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
-                    await _close(resource, close)
+                    await close(resource)
+            except Exception:  # noqa: BLE001 - a library may raise anything when its peer or its loop is gone
+                _log.debug("closing %r failed", resource, exc_info=True)
             except BaseException:  # cancelled because the loop ends: its keeper tries again
                 self.resources[key] = resource, close
                 raise
-
-
-async def _close(resource: Any, close: Callable[[Any], Awaitable[None]]) -> None:
-    try:
-        await close(resource)
-    except Exception:  # noqa: BLE001 - a library may raise anything when its peer or its loop is gone
-        _log.debug("closing %r failed", resource, exc_info=True)
 
 
 class _Table:

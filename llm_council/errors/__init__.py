@@ -189,6 +189,21 @@ def _restore(cls: type[CouncilError], args: tuple[Any, ...]) -> CouncilError:
     return error
 
 
+def failed_attempt(
+    error: CouncilError, *, at: float, elapsed: float, retry_in: float | None = None, message: str | None = None
+) -> Attempt:
+    """Return the attempt that ended with an error; ``message`` replaces the error's own."""
+    return Attempt(
+        at=at,
+        elapsed=elapsed,
+        error=type(error).__name__,
+        message=message or error.message,
+        status=getattr(error, "status", None),
+        request_id=error.request_id,
+        retry_in=retry_in,
+    )
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the most similar known word, or an empty string if none is similar."""
     # 0.6 is difflib's own limit for a similar word.
@@ -535,12 +550,7 @@ class BudgetExceeded(RunError):
     """
 
     def __init__(
-        self,
-        message: str = "",
-        *,
-        spent: Mapping[str, float] | None = None,
-        partial: str | None = None,
-        **facts: Any,
+        self, message: str = "", *, spent: Mapping[str, float] | None = None, partial: str | None = None, **facts: Any
     ) -> None:
         super().__init__(message, **facts)
         self.spent = dict(spent or {})

@@ -16,6 +16,7 @@ from llm_council.errors import (
     InvalidOption,
     RequestRejected,
     RequestTooLarge,
+    failed_attempt,
 )
 from llm_council.middleware._group import FAILURES, Member, ProviderGroup
 from llm_council.middleware._wrapper import shift_attempts
@@ -197,15 +198,9 @@ class _Attempts:
         return None
 
     def _attempt(self, error: CouncilError, wait: float | None) -> Attempt:
-        return Attempt(
-            at=self._start - self._began,
-            elapsed=self._clock() - self._start,
-            error=type(error).__name__,
-            message=f"{error.provider or self._failover.name}: {error.message}",
-            status=getattr(error, "status", None),
-            request_id=error.request_id,
-            retry_in=wait,
-        )
+        at, elapsed = self._start - self._began, self._clock() - self._start
+        message = f"{error.provider or self._failover.name}: {error.message}"
+        return failed_attempt(error, at=at, elapsed=elapsed, retry_in=wait, message=message)
 
 
 def _may_differ_elsewhere(error: CouncilError) -> bool:

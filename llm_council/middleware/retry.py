@@ -14,7 +14,7 @@ from contextlib import aclosing
 import anyio
 
 from llm_council._runtime import call_context
-from llm_council.errors import Attempt, ProviderError, ReplyError, TimedOut
+from llm_council.errors import Attempt, ProviderError, ReplyError, TimedOut, failed_attempt
 from llm_council.middleware._wrapper import Wrapper, shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.limits import RetryPolicy
@@ -123,7 +123,9 @@ class _Attempts:
         if self._scope.tokens is not None:
             self._scope.tokens.give_back()
         if response is None or not self._inner_reports_attempts or len(response.attempts) < 2:
-            self._attempts.append(self._attempt(request_id=response.request_id if response else None))
+            at, elapsed = self._start - self._began, self._scope.clock() - self._start
+            request_id = response.request_id if response else None
+            self._attempts.append(Attempt(at=at, elapsed=elapsed, request_id=request_id))
         else:
             self._attempts += shift_attempts(response.attempts, self._start - self._began)
         return tuple(self._attempts)
@@ -153,20 +155,10 @@ class _Attempts:
             *earlier, last = shift_attempts(error.attempts, self._start - self._began)
             self._attempts += [*earlier, copy_with(last, retry_in=wait)]
         else:
-            attempt = self._attempt(
-                error=type(error).__name__,
-                message=error.message,
-                status=getattr(error, "status", None),
-                request_id=error.request_id,
-                retry_in=wait,
-            )
-            self._attempts.append(attempt)
+            at, elapsed = self._start - self._began, self._scope.clock() - self._start
+            self._attempts.append(failed_attempt(error, at=at, elapsed=elapsed, retry_in=wait))
         if self._scope.tried is not None:
             self._scope.tried(error, wait)
-
-    def _attempt(self, **facts: object) -> Attempt:
-        at = self._start - self._began
-        return Attempt(at=at, elapsed=self._scope.clock() - self._start, **facts)  # type: ignore[arg-type]
 
     def _wait(self, error: ProviderError) -> float | None:
         """Return the seconds to wait before a retry; None if there is to be none."""

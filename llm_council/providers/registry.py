@@ -113,11 +113,12 @@ def register_provider(name: str, cls: type[ProviderAdapter], *, replace: bool = 
     if known is cls:
         return
     if not replace:
+        owner = None if known is None else known.__qualname__
         entry = _entries().get(name)
-        if known is None and entry is not None and not _points_to(entry, cls):
-            raise InvalidOption(f"the name {name!r} belongs to {entry.whose}; pass replace=True to take it over")
-        if known is not None:
-            raise InvalidOption(f"the name {name!r} belongs to {known.__qualname__}; pass replace=True to take it over")
+        if owner is None and entry is not None and entry.point.value != f"{cls.__module__}:{cls.__qualname__}":
+            owner = entry.whose
+        if owner is not None:
+            raise InvalidOption(f"the name {name!r} belongs to {owner}; pass replace=True to take it over")
     _registered[name] = cls
 
 
@@ -301,10 +302,6 @@ def _refuse_other_than_adapter(cls: Any, what: str) -> None:
     missing += [name for name in ("name", "capabilities") if not hasattr(cls, name)]
     if missing:
         raise NotAnAdapter(f"{what}: {cls.__qualname__} lacks {', '.join(missing)}")
-
-
-def _points_to(entry: _Entry, cls: type) -> bool:
-    return entry.point.value == f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter] | None:

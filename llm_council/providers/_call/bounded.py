@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
@@ -134,8 +134,6 @@ class DetachedCall(Generic[T]):
         name: the provider's name.
     """
 
-    __slots__ = ("_core", "_done", "_error", "_name", "_scope", "_value", "_work")
-
     def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
         self._core = core
         self._name = name
@@ -165,9 +163,13 @@ class DetachedCall(Generic[T]):
         if not self._done.is_set():
             await self._cancel()
             raise timeout_error(self._name, seconds)
-        if self._error is not None:
-            raise error_for_caller(self._take_error(self._error))
-        return self._value
+        # Forgotten here: an error whose traceback leads back to this object would be part of a reference cycle.
+        error, self._error = self._error, None
+        if error is None:
+            return self._value
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            error = AdapterFailed(f"{self._name} was cancelled from within: nobody here asked for it")
+        raise error_for_caller(error)
 
     async def _run_task(self) -> None:
         try:
@@ -180,13 +182,6 @@ class DetachedCall(Generic[T]):
             self._error = error
         except BaseException as error:  # noqa: BLE001 - ``run`` raises it; here it would end the event loop
             self._error = error
-
-    def _take_error(self, error: BaseException) -> BaseException:
-        """Forget what the coroutine raised: an error whose traceback leads back to it would be a reference cycle."""
-        self._error = None
-        if isinstance(error, anyio.get_cancelled_exc_class()):
-            return AdapterFailed(f"{self._name} was cancelled from within: nobody here asked for it")
-        return error
 
     async def _cancel(self) -> None:
         self._scope.cancel()
@@ -204,8 +199,6 @@ class StreamLimits:
         total: seconds for the whole stream, from now on, with the pauses of its consumer; None is no limit.
         idle: seconds without content; None is no limit.
     """
-
-    __slots__ = ("_content_at", "_ends", "_idle", "_name", "_total")
 
     def __init__(self, name: str, total: float | None, idle: float | None = None) -> None:
         self._name = name
@@ -245,12 +238,12 @@ class BoundedStream(AsyncIterator[T]):
     own: a cancel scope around each step would overlap with a scope that the iterator holds across a ``yield``.
 
     Args:
-        iterator: the iterator.
+        iterator: the iterator, an async generator.
         seconds: the limit for all items together, with the pauses of the consumer; None is no limit.
         name: the provider's name.
     """
 
-    def __init__(self, iterator: AsyncIterator[T], seconds: float | None, name: str) -> None:
+    def __init__(self, iterator: AsyncGenerator[T, None], seconds: float | None, name: str) -> None:
         self._name = name
         self._limits = StreamLimits(name, seconds)
         self._stream = AwaitedStream(lambda: _Watched(iterator, name), grace=GRACE)
@@ -270,7 +263,7 @@ class BoundedStream(AsyncIterator[T]):
 class _Watched(AsyncIterator[T]):
     """An iterator whose steps are timed, to warn about those that block the event loop."""
 
-    def __init__(self, iterator: AsyncIterator[T], name: str) -> None:
+    def __init__(self, iterator: AsyncGenerator[T, None], name: str) -> None:
         self._iterator = iterator
         self._name = name
 
@@ -280,6 +273,4 @@ class _Watched(AsyncIterator[T]):
         return value
 
     async def aclose(self) -> None:
-        aclose = getattr(self._iterator, "aclose", None)
-        if aclose is not None:
-            await aclose()
+        await self._iterator.aclose()

@@ -13,7 +13,7 @@ import anyio
 from llm_council import _runtime
 from llm_council._runtime import call_context
 from llm_council._runtime.frames import user_traceback
-from llm_council.errors import AdapterFailed, Attempt, CouncilError, ProviderError
+from llm_council.errors import AdapterFailed, CouncilError, ProviderError, failed_attempt
 from llm_council.errors._secrets import redact
 from llm_council.transports import translate
 
@@ -89,15 +89,7 @@ def annotate(error: CouncilError, name: str, request: Any, began: float, partial
     model = getattr(request, "model", None)
     error.fill(provider=name, model=model, run_id=call_context.current().run_id, elapsed=elapsed)
     if isinstance(error, ProviderError):
-        attempt = Attempt(
-            at=0.0,
-            elapsed=elapsed,
-            error=type(error).__name__,
-            message=error.message,
-            status=getattr(error, "status", None),
-            request_id=error.request_id,
-        )
-        error.fill(attempts=(attempt,))
+        error.fill(attempts=(failed_attempt(error, at=0.0, elapsed=elapsed),))
         if partial is not None and vars(error).get("partial", "") is None:
             error.fill(partial=partial())
 

@@ -24,8 +24,6 @@ class ChunkMask:
     Nothing is held back once the model has stopped, so that a consumer that reads no further has the whole answer.
     """
 
-    __slots__ = ("_clean_facts", "_masks", "_secrets")
-
     def __init__(self) -> None:
         self._masks: dict[str | int, StreamMask] = {}  # by the name of a text field, or by the index of a tool call
         self._secrets: list[str] = []

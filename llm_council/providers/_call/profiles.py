@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -120,19 +120,10 @@ def profile_for(provider: str, model: str | None) -> ModelProfile:
         model: the vendor's name of the model; None merges the provider's general rows only.
     """
     name = (model or "").lower()
-    rows = [
-        (len(row.get("prefix", "")), index)
-        for index, row in enumerate(_table()["profile"])
-        if row["provider"] == provider and _begins(name, row.get("prefix", ""))
-    ]
-    return _merged(provider, tuple(index for _, index in sorted(rows)))
-
-
-@cache
-def _merged(provider: str, rows: tuple[int, ...]) -> ModelProfile:
+    rows = [row for row in _table()["profile"] if row["provider"] == provider and _begins(name, row.get("prefix", ""))]
     facts: dict[str, Any] = {"provider": provider}
-    for index in rows:
-        facts.update(_table()["profile"][index])
+    for row in sorted(rows, key=lambda row: len(row.get("prefix", ""))):
+        facts |= row
     return ModelProfile(**facts)
 
 

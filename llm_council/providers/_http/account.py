@@ -7,7 +7,6 @@ import ipaddress
 import json
 import os
 import re
-from typing import Any
 from urllib.parse import urlsplit
 
 from llm_council.errors import InvalidKey, InvalidOption, MissingCredentials
@@ -89,12 +88,12 @@ def mark(*extras: object) -> str:
     present = {place: extra for place, extra in enumerate(extras) if extra}
     if not present:
         return ""
-    text = json.dumps(present, sort_keys=True, separators=(",", ":"), default=_plain)
+
+    def plain_form(extra: object) -> str:
+        return extra.fingerprint() if isinstance(extra, Secret) else repr(extra)
+
+    text = json.dumps(present, sort_keys=True, separators=(",", ":"), default=plain_form)
     return f":{hashlib.blake2b(text.encode(), digest_size=6, person=b'llm-council').hexdigest()}"
-
-
-def _plain(value: Any) -> str:
-    return value.fingerprint() if isinstance(value, Secret) else repr(value)
 
 
 def address(url: str, *, allow_http: bool) -> str:

@@ -387,8 +387,6 @@ class HttpProvider(ProviderAdapter):
         return any(not isinstance(value, str) for value in self._headers.values())
 
     def _url(self, path: str) -> str:
-        if not self.base_url:
-            raise InvalidOption(f"{self.name} has no address: pass base_url", provider=self.name)
         return f"{self.base_url}{path}"
 
 
