@@ -147,10 +147,10 @@ async def fetch(attempts: _CallAttempts, deadline: CallDeadline) -> GenerateResp
     The answer is streamed only when somebody listens to its text.
     """
     state, asked = attempts.state, attempts.asked
-    response: GenerateResponse | None = None
+    response: GenerateResponse | None = None  # still None if the call is cancelled, for ``finally``
     tries, billed = 1, True  # a cancelled call may have been billed
     try:
-        await state.journal.record_call(asked)
+        await state.journal.record_call(asked)  # before it is sent: a killed run shows what may have been billed
         with call_context.entered(_scope_of(attempts, deadline)):
             adapter = state.adapters[asked.seat]
             if state.deltas:
@@ -172,7 +172,7 @@ async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> G
     """Stream the answer, and emit its text as it arrives."""
     state, asked = attempts.state, attempts.asked
     chunks: list[GenerateChunk] = []
-    mask = StreamMask()
+    mask = StreamMask()  # events reach logs and terminals
     async with aclosing(stream(adapter, asked.request)) as arriving:
         async for chunk in arriving:
             chunks.append(chunk)

@@ -150,6 +150,7 @@ class CouncilError(Exception):
         elapsed: float | None = None,
         retryable: bool | None = None,
     ) -> None:
+        # Messages quote vendors and authors, who may quote a key.
         super().__init__(clean(message))
         self.provider = provider
         self.model = model
@@ -184,6 +185,7 @@ class CouncilError(Exception):
 
 
 def _restore(cls: type[CouncilError], args: tuple[Any, ...]) -> CouncilError:
+    # Without the constructor, whose required keywords are not in ``args``; the state follows from ``__reduce__``.
     error = cls.__new__(cls, *args)
     error.args = args
     return error
@@ -522,7 +524,7 @@ class QuorumLost(RunError):
         self, message: str = "", *, outcomes: Mapping[str, CouncilError | None] | None = None, **facts: Any
     ) -> None:
         super().__init__(message, **facts)
-        self.outcomes = dict(outcomes or {})
+        self.outcomes = dict(outcomes or {})  # a copy: the run's own table may still change
 
 
 class InvalidOutput(RunError):

@@ -104,7 +104,8 @@ __all__ = [
     "stream",
     "try_out",
 ]
-__all__ += ["ApiError", "MalformedReply", "MissingCredentials", "RateLimited", "ServerFailed"]  # what authors raise
+# The errors that authors raise.
+__all__ += ["ApiError", "MalformedReply", "MissingCredentials", "RateLimited", "ServerFailed"]
 
 GenerateResult: TypeAlias = GenerateResponse | AsyncIterator[GenerateResponse]
 """What ``generate`` may return. The items of an iterator are deltas; the last one may have no text."""
@@ -324,6 +325,7 @@ async def stream(
             pieces = BoundedStream(returns.iterate(adapter.stream, fitted), seconds, name)
         with fallback_for(name, seconds):
             async with aclosing(pieces):
+                # Not ``async for``: an exception of the consumer, thrown in at ``yield``, is not the adapter's.
                 while True:
                     try:
                         piece = await anext(pieces)
@@ -357,8 +359,12 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
         deep: also make a real call, which may cost money.
         deadline: a time limit in seconds; None is 15, or 120 for a deep check.
     """
-    began, seconds = time.monotonic(), (120.0 if deep else 15.0) if deadline is None else deadline
+    began = time.monotonic()
+    seconds = deadline
+    if seconds is None:
+        seconds = 120.0 if deep else 15.0
     try:
+        # In a task of its own: the ``doctor`` of an author may ignore its cancellation.
         call_doctor = DetachedCall(partial(_ask_doctor, adapter, deep=deep), _name_of(adapter))
         with _runtime.Fallback(seconds, partial(DoctorResult, ok=False, message="something blocks the event loop")):
             result = await call_doctor.run(seconds)
@@ -366,6 +372,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
         if isinstance(error, TimedOut) and time.monotonic() - began >= seconds:
             return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
         return DoctorResult(ok=False, message=f"{type(error).__name__}: {error.message}")
+    # Authors also return a plain bool.
     result = DoctorResult(ok=result) if isinstance(result, bool) else result
     if not isinstance(result, DoctorResult):
         return DoctorResult(ok=False, message=f"its doctor returned {type(result).__name__}, not a DoctorResult")
@@ -375,6 +382,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
 
 
 async def _ask_doctor(adapter: ProviderAdapter, *, deep: bool) -> Any:
+    # An author may have written ``doctor`` without ``deep``; then a deep check makes the call here.
     parameters = inspect.signature(adapter.doctor).parameters.values()
     takes_deep = any(p.name == "deep" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     result: Any = await returns.invoke(partial(adapter.doctor, deep=deep) if takes_deep else adapter.doctor)
@@ -387,9 +395,11 @@ async def _ask_doctor(adapter: ProviderAdapter, *, deep: bool) -> Any:
 
 async def try_out(adapter: ProviderAdapter) -> DoctorResult:
     """Make a short call of the kind that a run makes, and return its result."""
-    asked, began = GenerateRequest(prompt="Answer with the one word: ready", max_tokens=256), time.monotonic()
-    response = await call(adapter, asked)
-    latency, model = (time.monotonic() - began) * 1000, response.model
+    request = GenerateRequest(prompt="Answer with the one word: ready", max_tokens=256)
+    began = time.monotonic()
+    response = await call(adapter, request)
+    latency = (time.monotonic() - began) * 1000
+    model = response.model
     message = f"{model or adapter.name} answered in {latency:.0f} ms"
     return DoctorResult(ok=True, message=message, latency_ms=latency, details={"model": model})
 

@@ -203,6 +203,7 @@ _PATHS = {Api.CHAT: "/chat/completions", Api.RESPONSES: "/responses"}
 
 def _is_response(data: dict[str, Any]) -> bool:
     """Return True for a reply of the Responses API; not every server sends ``object``."""
+    # A failed response may lack ``output``; a reply of the chat API has ``choices``.
     if data.get("object") == "response":
         return True
     return "choices" not in data and ("output" in data or data.get("status") == "failed")

@@ -105,7 +105,7 @@ def __getattr__(name: str) -> type[Gateway]:
     for gateway, row in rows().items():
         if row.class_name == name:
             made = _make(gateway, row)
-            globals()[name] = made
+            globals()[name] = made  # Python calls ``__getattr__`` for missing names only, so the class stays the same
             return made
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -262,6 +262,7 @@ def _scan(path: tuple[str, ...], without_plugins: bool) -> Mapping[str, _Entry]:
         elif not without_plugins:
             rival = theirs.get(point.name)
             theirs[point.name] = attrs.evolve(entry, rivals=(*rival.rivals, rival.whose)) if rival else entry
+    # A plugin that took a built-in name would get the prompts and the key that are meant for the vendor.
     for name in theirs.keys() & ours.keys():
         warnings.warn(
             f"{theirs[name].whose} offers a provider named {name!r}, which is one of {OURS}'s own: theirs is not used",

@@ -185,6 +185,7 @@ class DetachedCall(Generic[T]):
 
     async def _cancel(self) -> None:
         self._scope.cancel()
+        # Shielded, because the caller may be cancelled itself, and its wait would end at once.
         with anyio.move_on_after(GRACE, shield=True):
             await self._done.wait()
         if not self._done.is_set():
@@ -223,6 +224,7 @@ class StreamLimits:
         """
         idle_ends = self._content_at + min(self._idle, idle)
         now = time.monotonic()
+        # A step is not begun after the total limit, even if its item has arrived already.
         if now < self._ends:
             with anyio.move_on_after(min(self._ends, idle_ends) - now):
                 return await step()

@@ -28,6 +28,7 @@ def as_council_error(exc: BaseException) -> CouncilError:
     A ``CouncilError`` is returned as it is, an HTTP library's exception as the error class that stands for it, anything
     else as ``AdapterFailed`` with the adapter's own message. The original is the cause, without traceback and causes.
     """
+    # A task group wraps even a single error of its tasks.
     leaf = exc
     while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
         leaf = leaf.exceptions[0]

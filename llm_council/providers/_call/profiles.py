@@ -122,6 +122,7 @@ def profile_for(provider: str, model: str | None) -> ModelProfile:
     name = (model or "").lower()
     rows = [row for row in _table()["profile"] if row["provider"] == provider and _begins(name, row.get("prefix", ""))]
     facts: dict[str, Any] = {"provider": provider}
+    # ``sorted`` is stable: of two rows with equal prefixes, the later one in the file wins.
     for row in sorted(rows, key=lambda row: len(row.get("prefix", ""))):
         facts |= row
     return ModelProfile(**facts)

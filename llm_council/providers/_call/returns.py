@@ -84,7 +84,7 @@ async def iterate(method: Callable[..., Any], request: GenerateRequest) -> Async
                 shown = mask.apply(chunk)
                 if shown is not None:
                     yield shown
-        except Exception:
+        except Exception:  # raised again below; not for a cancellation, whose reader takes no more text
             if (rest := mask.rest()) is not None:  # it arrived before the error
                 yield rest
             raise
@@ -118,11 +118,13 @@ def require_answer(response: GenerateResponse, *, name: str) -> GenerateResponse
         EmptyReply: there is no text, no tool call and no structured value.
     """
     text = response.text
+    # A subclass of str may carry attributes, and override methods that are called later: only its characters are taken.
     if text is not None and type(text) is not str:
         if not isinstance(text, str):
             raise AdapterFailed(f"{name} answered with a text of type {type(text).__name__}, not a string")
         text = str.__str__(text)
     if text is not None:
+        # A lone surrogate cannot be encoded as UTF-8, and would fail in a store or a terminal.
         text = masked(text if text.isascii() else well_formed(text))
     response = mask_secrets(response)  # a server may repeat a key in its answer
     if response.finish_reason == FinishReason.ERROR:

@@ -17,6 +17,7 @@ __all__ = ["Header", "address", "mark", "read_key", "revealed", "sealed"]
 Header = str | tuple[Secret, ...]
 """The value of a header: text, or for a credential its words as secrets."""
 
+# Broad on purpose: a hidden header is still sent as it is.
 _CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -66,6 +67,7 @@ def sealed(name: str, value: str | Secret | tuple[Secret, ...]) -> Header:
     if not _CREDENTIAL.search(name):
         return value
     try:
+        # Word by word, as a Secret holds no space: "Bearer KEY" is two.
         return tuple(Secret(word) for word in value.split(" "))
     except ValueError:
         raise InvalidKey(f"the value of header {name!r} has a character that no header can carry") from None
@@ -112,6 +114,7 @@ def address(url: str, *, allow_http: bool) -> str:
         raise InvalidOption("base_url is not a URL") from None
     if parts.scheme not in ("http", "https") or not host:
         raise InvalidOption("base_url must begin with https:// (or http:// on this machine) and name a host")
+    # Addresses appear in messages, logs and cache keys, so they must hold no credentials.
     if "@" in parts.netloc:
         raise InvalidOption(f"base_url of {host} holds a user or a password: pass api_key or headers instead")
     if parts.query or parts.fragment:
