@@ -391,7 +391,7 @@ def test_the_class_follows_from_code_status_parameter_and_text(
 ) -> None:
     found = failures.classify(status, codes, **facts)
     assert (found.cls, found.status, found.is_known) == (cls, expected_status, True)
-    error = failures.failure(facts.pop("message", ""), status=status, codes=codes, **facts)
+    error = failures.failure(**{"message": "", **facts}, status=status, codes=codes)
     assert (type(error), error.status) == (cls, expected_status)
 
 

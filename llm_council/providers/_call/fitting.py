@@ -158,9 +158,9 @@ class _Fitting:
         self.changes[field] = sent if value is None else value
         self.adjustments.append(Adjustment(field=field, action=action, asked=asked, sent=sent, reason=reason))
 
-    def drop(self, field: str, reason: str, *, empty: Any = None) -> None:
+    def drop(self, field: str, reason: str) -> None:
         """Remove a field from the request."""
-        self.change(field, None, "dropped", reason, value=empty)
+        self.change(field, None, "dropped", reason)
 
     @property
     def reasoning(self) -> ReasoningConfig | None:
@@ -254,7 +254,7 @@ def _fit_sampling(fitting: _Fitting) -> None:
 def _fit_stop(fitting: _Fitting) -> None:
     stop, profile = fitting.request.stop, fitting.profile
     if stop and not profile.stop:
-        fitting.drop("stop", "it takes no stop texts", empty=())
+        fitting.drop("stop", "it takes no stop texts")
     elif profile.max_stops is not None and len(stop) > profile.max_stops:
         fitting.change("stop", stop[: profile.max_stops], "lowered", f"it takes {profile.max_stops} stop texts")
 
@@ -266,7 +266,7 @@ def _fit_tool_choice(fitting: _Fitting) -> None:
         return
     if not profile.tool_choice and choice == "none":
         # Offering no tools is the only way left to forbid them.
-        fitting.drop("tools", "it cannot be told not to use them", empty=())
+        fitting.drop("tools", "it cannot be told not to use them")
         fitting.drop("tool_choice", "no tools are offered instead")
     elif not profile.tool_choice:
         fitting.drop("tool_choice", "it decides about tools by itself")

@@ -558,10 +558,6 @@ class Adapter:
     def generate(self, request):
         """Leave the fitting to the caller."""
 
-    @fits_requests
-    def stream(self, request):
-        """Fit the request by itself."""
-
 
 class OwnMiddleware(Adapter):
     _is_own_middleware = True
@@ -573,7 +569,7 @@ def test_a_request_is_fitted_for_an_adapter_that_does_not_fit_it_by_itself():
     assert (fitted.max_tokens, change.sent) == (5, 5)
     assert fit_for(adapter, adapter.generate, attrs.evolve(request, model="large"))[0].max_tokens == 10
     for unchanged, adjustments in (
-        fit_for(adapter, adapter.stream, request),
+        fit_for(adapter, fits_requests(lambda request: None), request),
         fit_for(OwnMiddleware(), adapter.generate, request),
     ):
         assert unchanged is request
