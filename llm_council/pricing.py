@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "look_up", "must_load", "price_of"]
 
-# Class names of providers that run on the user's own machines: their calls cost nothing.
+# The class attribute ``name`` of providers that run on the user's own machines: their calls cost nothing.
 _SELF_HOSTED = frozenset({"local", "lmstudio", "ollama", "ollama-openai", "vllm"})
 _HOSTED_DOMAINS = ("ollama.com",)  # the paid service of such a provider
 
@@ -79,7 +79,7 @@ def look_up(address: str, model: str, usage: Usage) -> float | None:
         return None
     from genai_prices import Usage as Tokens
 
-    known = _known(address, model)
+    known = _address_in_table(address, model)
     if known is None:
         return None
     tokens = Tokens(
@@ -96,7 +96,7 @@ def look_up(address: str, model: str, usage: Usage) -> float | None:
 
 
 @lru_cache(maxsize=512)
-def _known(address: str, model: str) -> str | None:
+def _address_in_table(address: str, model: str) -> str | None:
     """Return the URL by which the table finds a model; None if it does not know the model."""
     table = load()
     if table is None:

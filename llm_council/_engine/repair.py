@@ -14,11 +14,11 @@ from llm_council._engine.state import RunState
 from llm_council.errors import InvalidOutput, RunError
 from llm_council.models import FinishReason, GenerateResponse, Phase, Problem
 
-__all__ = ["Final", "read", "until_valid"]
+__all__ = ["FinalAnswer", "read", "until_valid"]
 
 
 @attrs.frozen(kw_only=True)
-class Final:
+class FinalAnswer:
     """The final answer of a run.
 
     Attributes:
@@ -56,7 +56,7 @@ def read(validator: _schema.Validator | None, response: GenerateResponse) -> tup
     return None, answer.problems
 
 
-async def until_valid(state: RunState, written: Written) -> Final:
+async def until_valid(state: RunState, written: Written) -> FinalAnswer:
     """Validate the chair's answer, and ask for a repair while it does not meet the schema.
 
     The seat that wrote the answer is asked to repair it. If that call fails, the next seat that could take the chair is
@@ -95,4 +95,4 @@ async def until_valid(state: RunState, written: Written) -> Final:
         error = InvalidOutput(message, problems=problems, text=response.text, run_id=plan.run_id)
     elif response.finish_reason == FinishReason.LENGTH and validator is None:
         state.degrade("the answer was cut off at max_tokens", name)
-    return Final(chair=name, text=response.text, output=output, problems=problems, error=error)
+    return FinalAnswer(chair=name, text=response.text, output=output, problems=problems, error=error)

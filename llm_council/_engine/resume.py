@@ -20,18 +20,20 @@ from llm_council.store._replay import PastRun, ReplayJournal
 __all__ = ["replay", "resume"]
 
 
-async def resume(store: Store, run_id: str, seat: Callable[[Plan], Mapping[str, ProviderAdapter]]) -> CouncilResult:
+async def resume(
+    store: Store, run_id: str, seat_plan: Callable[[Plan], Mapping[str, ProviderAdapter]]
+) -> CouncilResult:
     """Continue a run where its process left it. If the run already has an answer, its result is returned.
 
     Args:
         store: the store that holds the run.
         run_id: the run.
-        seat: returns the provider of each seat of a plan, by the seat's name, and refuses seats that cannot work.
+        seat_plan: returns the provider of each seat of a plan, by the seat's name, and refuses seats that cannot work.
     """
     stored = await store.show(run_id)
     if stored.result is not None and stored.info.status in (Status.COMPLETED, Status.DEGRADED):
         return CouncilResult.from_dict(stored.result)
-    adapters = seat(stored.plan)
+    adapters = seat_plan(stored.plan)
     journal = await store._resumed(run_id)
     return await _engine.run_plan(stored.plan, adapters, price=pricing.price_of(adapters), journal=journal)
 
@@ -55,6 +57,7 @@ async def _replay(past: PastRun) -> CouncilResult:
     with journal.scope:
         return await _engine.run_plan(past.plan, seats, journal=journal)
     # Reached only if the journal has cancelled its scope.
+    # The journal cancels the scope when the run diverges from what is stored.
     raise journal.error or StoreError(f"the run {past.plan.run_id} could not be replayed", kind="diverged")
 
 

@@ -11,7 +11,7 @@ import attrs
 
 from llm_council import _runtime
 from llm_council._engine.budget import ASSUMED, Ledger, Price
-from llm_council._engine.repair import Final
+from llm_council._engine.repair import FinalAnswer
 from llm_council._engine.state import RunState
 from llm_council._engine.strategies import STRATEGIES, last_resort
 from llm_council._runtime import call_context
@@ -24,6 +24,9 @@ from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CouncilResult, SeatReport, total_cost
 
 __all__ = ["run_plan"]
+
+_ORDER = {phase: place for place, phase in enumerate(Phase)}
+_LABEL = re.compile(r"\b[Dd]raft ([A-Z]{1,3})\b")
 
 
 async def run_plan(
@@ -45,8 +48,8 @@ async def run_plan(
         adapters: the provider of each seat, by the seat's name.
         clock: returns monotonic seconds, for events, reports and adapters.
         deltas: stream the seats' answers, and emit their text as it arrives.
-        price: US dollars of a call, for adapters that do not report them.
-        on_result: called with the result however the run ended; nothing else receives that of a cancelled run.
+        price: returns the price of a call in US dollars, for adapters that report no cost.
+        on_result: called with the result however the run ends; the only way to get the result of a cancelled run.
         journal: records the run.
 
     Returns:
@@ -64,13 +67,14 @@ async def run_plan(
         emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
         try:
             with _runtime.Fallback(plan.budget.deadline, partial(_blocked_result, state, on_result)):
+                # The draft phase frees the place once its first calls are sent; this frees it if the phase never does.
                 async with state.start_gate:
-                    final: Final | RunError = await STRATEGIES[plan.strategy](state)
+                    final: FinalAnswer | RunError = await STRATEGIES[plan.strategy](state)
         except RunError as error:
             final = error.with_traceback(None)  # its frames hold the result that it becomes part of
         except BaseException:  # cancellation or Ctrl-C: report the partial result, and re-raise
             # The thread that waits for a blocked event loop has published the result already.
-            if state.abandoned:
+            if state.abandoned:  # the waiting thread has published a result already
                 raise
             result = _result(state, None)
             # A cancelled task must not wait for the disk.
@@ -80,8 +84,9 @@ async def run_plan(
         result = _result(state, final)
         # The result is published even if this wait is cancelled: its answer was paid for.
         try:
-            further = await journal.record_result(result.status, result.to_dict)
-            result = attrs.evolve(result, warnings=(*result.warnings, *further)) if further else result
+            more_warnings = await journal.record_result(result.status, result.to_dict)
+            if more_warnings:
+                result = attrs.evolve(result, warnings=(*result.warnings, *more_warnings))
         finally:
             _publish(result, on_result)
         return result
@@ -101,10 +106,11 @@ def _publish(result: CouncilResult, on_result: Callable[[CouncilResult], None] |
     emit(RunFinished(run_id=result.run_id, at=result.duration, status=result.status, elapsed=result.duration))
 
 
-def _result(state: RunState, final: Final | RunError | None) -> CouncilResult:
+def _result(state: RunState, final: FinalAnswer | RunError | None) -> CouncilResult:
+    """Make the result of a run from its answer or its error; None means that it was cancelled."""
     plan = state.plan
-    answer = final if isinstance(final, Final) else None
-    error = final.error if isinstance(final, Final) else final
+    answer = final if isinstance(final, FinalAnswer) else None
+    error = final.error if isinstance(final, FinalAnswer) else final
     if final is None:
         status = Status.CANCELLED
     elif error is not None:
@@ -152,10 +158,6 @@ def _seat_report(state: RunState, seat: SeatSpec) -> SeatReport:
     calls = sorted(state.calls.get(seat.name, ()), key=lambda call: _ORDER[call.phase])
     answered = (call.response.model for call in calls if call.response is not None and call.response.model)
     return SeatReport(name=seat.name, provider=seat.provider, model=next(answered, seat.model), calls=calls)
-
-
-_ORDER = {phase: place for place, phase in enumerate(Phase)}
-_LABEL = re.compile(r"\b[Dd]raft ([A-Z]{1,3})\b")
 
 
 def _with_authors(review: Critique) -> str:

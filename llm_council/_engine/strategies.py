@@ -10,7 +10,7 @@ import anyio
 from llm_council._engine import phases
 from llm_council._engine.budget import quorum_of
 from llm_council._engine.ranking import decided_winner, tally, tie_order
-from llm_council._engine.repair import Final, until_valid
+from llm_council._engine.repair import FinalAnswer, until_valid
 from llm_council._engine.state import RunState
 from llm_council._schema import drop_thinking
 from llm_council.errors import DeadlineExceeded, QuorumLost, RunError, TimedOut
@@ -19,10 +19,10 @@ from llm_council.results import CallReport
 
 __all__ = ["STRATEGIES", "Strategy", "last_resort"]
 
-Strategy = Callable[[RunState], Awaitable[Final]]
+Strategy = Callable[[RunState], Awaitable[FinalAnswer]]
 
 
-async def synthesize(state: RunState) -> Final:
+async def synthesize(state: RunState) -> FinalAnswer:
     """Draft, criticise the drafts of others, and let the chair write the answer from drafts and critiques."""
     await _deliberate(state, Phase.CRITIQUE)
     written = await phases.synthesise(state)
@@ -31,7 +31,7 @@ async def synthesize(state: RunState) -> Final:
     return await until_valid(state, written)
 
 
-async def vote(state: RunState) -> Final:
+async def vote(state: RunState) -> FinalAnswer:
     """Draft, rank the drafts of others, and return the winning draft unchanged.
 
     Reviews are cancelled once the leader cannot be overtaken. With a schema, the author of the winning draft brings it
@@ -87,7 +87,7 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
         state.ranking = tally((), tie_order(plan, [draft.seat for draft in state.finished()]))
 
 
-def last_resort(state: RunState) -> Final | RunError:
+def last_resort(state: RunState) -> FinalAnswer | RunError:
     """Return the outcome of a run whose event loop is blocked: its best draft, or the error of too few drafts.
 
     This is called in another thread, so nothing here may use the event loop.
@@ -113,18 +113,18 @@ def last_resort(state: RunState) -> Final | RunError:
     return _best_draft(state, f"{reason}: this is the best draft")
 
 
-def _best_draft(state: RunState, reason: str) -> Final:
+def _best_draft(state: RunState, reason: str) -> FinalAnswer:
     """Return the best-ranked draft as the answer of a degraded run; with a schema it has no output."""
     best = state.drafts[state.ranking.order[0]]
     state.degrade(reason, best.seat)
     if state.plan.schema is None:
         return _draft_as_answer(state, best)
     problem = Problem(path="$", message="this is a draft in prose: no seat could bring it into the form of the schema")
-    return Final(chair=best.seat, text=best.text, problems=(problem,))
+    return FinalAnswer(chair=best.seat, text=best.text, problems=(problem,))
 
 
-def _draft_as_answer(state: RunState, draft: Draft) -> Final:
+def _draft_as_answer(state: RunState, draft: Draft) -> FinalAnswer:
     if draft.response is not None and draft.response.finish_reason == FinishReason.LENGTH:
         state.degrade("the answer was cut off at max_tokens", draft.seat)
     # Local models such as DeepSeek-R1 write their thoughts into the text, between tags.
-    return Final(chair=draft.seat, text=draft.text, output=drop_thinking(draft.text).strip())
+    return FinalAnswer(chair=draft.seat, text=draft.text, output=drop_thinking(draft.text).strip())

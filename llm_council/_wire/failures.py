@@ -31,15 +31,15 @@ from llm_council.errors import (
 from llm_council.errors._secrets import clean
 
 __all__ = [
-    "KEPT",
+    "MAX_ERROR_BODY",
     "REQUEST_ID_HEADERS",
     "Classified",
-    "DecodeError",
+    "ErrorDecoder",
     "Rows",
     "TextRow",
     "classify",
     "code_rows",
-    "failure",
+    "error_of",
     "looks_like_html",
     "lowered",
     "names_failure",
@@ -50,7 +50,7 @@ __all__ = [
     "text_of",
 ]
 
-KEPT = 64 * 1024
+MAX_ERROR_BODY = 64 * 1024
 """The most bytes of an error body that are read and stored."""
 
 # RFC 9110, section 10.2.3 allows whole seconds only; vendors send fractions, and proxies send anything.
@@ -71,7 +71,7 @@ REQUEST_ID_HEADERS = (
 """Headers in which vendors send the id of a request, the most specific first."""
 
 
-class DecodeError(Protocol):
+class ErrorDecoder(Protocol):
     """Decodes the reply to a refused request; every dialect's ``decode_error`` has this signature."""
 
     def __call__(
@@ -95,8 +95,8 @@ class DecodeError(Protocol):
 
 
 def text_of(body: bytes | str) -> str:
-    """Return the text of an error body, at most ``KEPT`` bytes; bytes that are not UTF-8 become U+FFFD."""
-    return body if isinstance(body, str) else bytes(body[:KEPT]).decode(errors="replace")
+    """Return the text of an error body, at most ``MAX_ERROR_BODY`` bytes; bytes that are not UTF-8 become U+FFFD."""
+    return body if isinstance(body, str) else bytes(body[:MAX_ERROR_BODY]).decode(errors="replace")
 
 
 def lowered(headers: Mapping[str, str]) -> dict[str, str]:
@@ -277,7 +277,7 @@ _STATUSES: dict[int, type[ApiError]] = {
     413: RequestTooLarge,
     429: RateLimited,
 }
-_STANDS_FOR: dict[type[ApiError], int] = {
+_USUAL_STATUS: dict[type[ApiError], int] = {
     OutOfCredit: 402,
     ContextTooLong: 400,
     ModelNotFound: 404,
@@ -289,7 +289,7 @@ _STANDS_FOR: dict[type[ApiError], int] = {
     ServerFailed: 500,
 }
 _PHRASES: dict[int | None, str] = {status.value: status.phrase for status in HTTPStatus}
-_FINAL = frozenset({501, 505, 510, 511})  # server errors that a retry cannot cure
+_PERMANENT = frozenset({501, 505, 510, 511})  # server errors that a retry cannot cure
 
 
 def names_failure(word: str, rows: Rows = NO_ROWS, *, broadly: bool = False) -> bool:
@@ -360,7 +360,7 @@ def classify(
     named = _class_of(status, codes, param, message, rows)
     cls = ServerFailed if named is None else named
     if status is None:
-        status = _STANDS_FOR.get(cls)
+        status = _USUAL_STATUS.get(cls)
     wait = retry_after(headers, now)
     if wait is None and delay is not None and delay > 0:
         wait = delay
@@ -409,7 +409,7 @@ def _is_retryable(cls: type[ApiError], status: int | None, codes: Sequence[str],
     wish = should_retry(headers)
     if wish is not None and cls is not OutOfCredit:  # waiting does not refill an account
         return wish
-    if cls is ServerFailed and status in _FINAL:
+    if cls is ServerFailed and status in _PERMANENT:
         return False
     if cls is RequestRejected and status == 409:
         # A conflict is temporary only if its code names a lock; two contradicting requests stay contradicting.
@@ -423,7 +423,7 @@ def looks_like_html(text: str) -> bool:
     return beginning.startswith(("<!doctype", "<html", "<head", "<body", "<?xml", "<h1", "<title", "<center"))
 
 
-def failure(
+def error_of(
     message: str,
     *,
     status: int | None,

@@ -19,6 +19,10 @@ __all__ = ["Wrapper", "shift_attempts"]
 class Wrapper(ProviderAdapter):
     """Wrap a provider, and pass everything on to it.
 
+    Class attributes tell ``providers.base.call`` about a middleware of this package; subclasses by others inherit
+    neither of the first two: ``_is_own_middleware`` (every class here sets it: its methods end when cancelled) and
+    ``_keeps_time_limits`` (it awaits nothing but calls within the time of its own call).
+
     Args:
         inner: the provider.
 
@@ -26,8 +30,7 @@ class Wrapper(ProviderAdapter):
         inner: the provider.
     """
 
-    # A subclass sets ``_keeps_time_limits`` if it awaits nothing but calls that end within the time of its own call.
-    _makes_several_calls = False  # True if one call of it, or of a provider inside, makes several
+    _makes_several_calls = False  # True if one call may lead to several calls of vendors
     _retries = False  # True if it, or a provider inside, repeats failed calls
 
     def __init__(self, inner: ProviderAdapter) -> None:
@@ -66,11 +69,11 @@ class Wrapper(ProviderAdapter):
         return self.inner._profile_of(model)
 
     def cache_identity(self) -> str:
-        """Return the wrapped provider's: middleware changes how a call is made, not what is asked."""
+        """Return the wrapped provider's identity: middleware changes how a call is made, not what is asked."""
         return self.inner.cache_identity()
 
     def account_identity(self) -> str | None:
-        """Return the wrapped provider's."""
+        """Return the identity of the wrapped provider's account."""
         return self.inner.account_identity()
 
     async def aclose(self) -> None:
@@ -82,5 +85,5 @@ class Wrapper(ProviderAdapter):
 
 
 def shift_attempts(attempts: Iterable[Attempt], seconds: float) -> tuple[Attempt, ...]:
-    """Return attempts with their start moved by some seconds: that of an outer call is earlier than the inner one's."""
+    """Return attempts whose ``at`` counts from the start of an outer call, which began ``seconds`` earlier."""
     return tuple(copy_with(attempt, at=attempt.at + seconds) for attempt in attempts)

@@ -123,9 +123,10 @@ class VertexProvider(ProviderAdapter):
 
     def cache_identity(self) -> str:
         """Return the name, the address, the project and the location."""
-        place, beside = self._place, account.mark(*self._gemini._identity_extras(), *self._claude._identity_extras())
+        place = self._place
+        extras = account.hash_of_extras(*self._gemini._identity_extras(), *self._claude._identity_extras())
         where = f"{self._gemini.base_url}:{place.project}:{place.location}"
-        return f"{super().cache_identity()}:{where}:{self.default_model}{beside}"
+        return f"{super().cache_identity()}:{where}:{self.default_model}{extras}"
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
@@ -326,7 +327,7 @@ def decode_claude_error(
 ) -> ApiError:
     """Decode the reply to a refused request for Claude, in Google's form or in Anthropic's.
 
-    Arguments are those of ``failures.DecodeError``.
+    Arguments are those of ``failures.ErrorDecoder``.
     """
     value = loads_object(body) or {}
     decode = _anthropic.decode_error if value.get("type") == "error" else _google.decode_error

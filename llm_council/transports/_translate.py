@@ -78,7 +78,7 @@ def api_error(reply: HttpReply, *, message: str = "", code: str | None = None) -
     else:
         headers = failures.lowered(reply.headers)
         body = failures.text_of(reply.body)
-        error = failures.failure(message, status=reply.status, code=code, headers=headers, now=now, body=body)
+        error = failures.error_of(message, status=reply.status, code=code, headers=headers, now=now, body=body)
     # A 404 mostly means that base_url has a wrong path, so the message shows it.
     address = reply.url if reply.status == 404 else host_of(reply.url)
     if address:
@@ -161,7 +161,7 @@ def _status(exc: BaseException, target: str) -> Error:
     headers = {str(name).lower(): str(value) for name, value in dict(getattr(source, "headers", None) or {}).items()}
     url = getattr(source, "url", None) or getattr(getattr(exc, "request_info", None), "real_url", "")
     try:
-        body = bytes(response.content)[: failures.KEPT]
+        body = bytes(response.content)[: failures.MAX_ERROR_BODY]
     except (
         AttributeError,
         RuntimeError,

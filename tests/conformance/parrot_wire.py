@@ -60,7 +60,7 @@ def decode_error(status: int | None, headers: Mapping[str, str], body: bytes | s
     code = code if isinstance(code, str) else None
     named = {name.lower(): value for name, value in headers.items()}
     message = why if isinstance(why, str) else ""
-    return failures.failure(message, status=status, code=code, headers=named, body=str(body), **facts)
+    return failures.error_of(message, status=status, code=code, headers=named, body=str(body), **facts)
 
 
 def raise_error(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llm_council._wire.failures import DecodeError
+from llm_council._wire.failures import ErrorDecoder
 from llm_council._wire.payloads import dumps
 from llm_council.errors import AuthenticationFailed, ProviderError, RateLimited, RequestRejected, ServerFailed
 from llm_council.models import GenerateResponse, join
@@ -64,7 +64,7 @@ def read_every_way(reader: Callable[[], Any], body: bytes) -> GenerateResponse:
     return answer
 
 
-def assert_class_of_odd_bodies(decode: DecodeError) -> None:
+def assert_class_of_odd_bodies(decode: ErrorDecoder) -> None:
     """Assert that a refusal with a body of no dialect gets its class from its status."""
     for body in ODD_BODIES:
         for status, cls in STATUSES.items():

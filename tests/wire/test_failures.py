@@ -293,7 +293,7 @@ def test_an_error_that_nothing_names_is_a_server_failure_and_marked_as_a_guess()
 def test_the_text_of_a_body_is_cut_in_bytes_and_survives_broken_utf8() -> None:
     assert failures.text_of("h\u00e9") == "h\u00e9"
     assert failures.text_of(b"h\xc3\xa9\xff") == "h\u00e9\ufffd"
-    assert failures.text_of(b"x" * (failures.KEPT + 1)) == "x" * failures.KEPT
+    assert failures.text_of(b"x" * (failures.MAX_ERROR_BODY + 1)) == "x" * failures.MAX_ERROR_BODY
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_the_class_follows_from_code_status_parameter_and_text(
 ) -> None:
     found = failures.classify(status, codes, **facts)
     assert (found.cls, found.status, found.is_known) == (cls, expected_status, True)
-    error = failures.failure(**{"message": "", **facts}, status=status, codes=codes)
+    error = failures.error_of(**{"message": "", **facts}, status=status, codes=codes)
     assert (type(error), error.status) == (cls, expected_status)
 
 
@@ -419,7 +419,7 @@ def test_a_wait_in_the_body_counts_if_the_headers_name_none(
     headers: dict[str, str], delay: float | None, wait: float | None
 ) -> None:
     assert failures.classify(429, headers=headers, delay=delay, now=NOW).retry_after == wait
-    assert failures.failure("x", status=429, headers=headers, delay=delay, now=NOW).retry_after == wait
+    assert failures.error_of("x", status=429, headers=headers, delay=delay, now=NOW).retry_after == wait
 
 
 @pytest.mark.parametrize(
@@ -446,8 +446,8 @@ def test_whether_another_try_may_succeed(
     status: int, codes: list[str], headers: dict[str, str], retryable: bool
 ) -> None:
     assert failures.classify(status, codes, headers=headers).retryable is retryable
-    assert failures.failure("x", status=status, codes=codes, headers=headers).retryable is retryable
-    overruled = failures.failure("x", status=status, codes=codes, headers=headers, retryable=not retryable)
+    assert failures.error_of("x", status=status, codes=codes, headers=headers).retryable is retryable
+    overruled = failures.error_of("x", status=status, codes=codes, headers=headers, retryable=not retryable)
     assert overruled.retryable is not retryable
 
 
@@ -478,18 +478,18 @@ def test_a_web_page_is_looked_for_in_the_first_1024_characters() -> None:
 )
 def test_the_message_names_status_and_code(message: str, facts: dict[str, Any], text: str) -> None:
     rows = failures.Rows(codes={"strange": ApiError})
-    assert failures.failure(message, rows=rows, **facts).message == text
+    assert failures.error_of(message, rows=rows, **facts).message == text
 
 
 def test_the_shown_code_decides_the_class_if_no_other_codes_are_given() -> None:
-    alone = failures.failure("x", status=400, code="insufficient_quota")
+    alone = failures.error_of("x", status=400, code="insufficient_quota")
     assert (type(alone), alone.code) == (OutOfCredit, "insufficient_quota")
-    among = failures.failure("x", status=400, code="insufficient_quota", codes=["odd"])
+    among = failures.error_of("x", status=400, code="insufficient_quota", codes=["odd"])
     assert (type(among), among.code) == (RequestRejected, "insufficient_quota")
 
 
 def test_the_callers_request_id_wins_over_the_header() -> None:
     headers = {"x-request-id": "header"}
-    assert failures.failure("x", status=400, headers=headers).request_id == "header"
-    assert failures.failure("x", status=400, headers=headers, request_id=None).request_id == "header"
-    assert failures.failure("x", status=400, headers=headers, request_id="own").request_id == "own"
+    assert failures.error_of("x", status=400, headers=headers).request_id == "header"
+    assert failures.error_of("x", status=400, headers=headers, request_id=None).request_id == "header"
+    assert failures.error_of("x", status=400, headers=headers, request_id="own").request_id == "own"

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import STEADY, number_of_examples
 
-from llm_council._wire.failures import DecodeError
+from llm_council._wire.failures import ErrorDecoder
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import ApiError, InvalidOption, MalformedReply, ProviderError, TruncatedReply
 from llm_council.models import GenerateRequest, GenerateResponse, Message, join
@@ -221,7 +221,7 @@ class DialectLaws:
         dialect.tried(dialect.alike)(law)
 
     def test_any_body_of_a_refusal_is_read(self) -> None:
-        read: DecodeError = self.dialect.codec.decode_error
+        read: ErrorDecoder = self.dialect.codec.decode_error
 
         @self.dialect.tried(st.binary(max_size=80), st.integers(400, 599))
         def law(body: bytes, status: int) -> None:

@@ -76,7 +76,7 @@ def decode_error(
     """
     text = failures.text_of(body)
     refusal = _read(_parsed(text), text)
-    return failures.failure(
+    return failures.error_of(
         refusal.message if message is None else message,
         status=status,
         code=next(iter(refusal.codes), None),
@@ -133,14 +133,14 @@ def choice_error(
 
 
 def _inside(refusal: _Refusal, where: Mapping[str, Any], request_id: str | None, partial: str | None) -> ApiError:
-    return failures.failure(
+    return failures.error_of(
         refusal.message,
         status=refusal.status,
         code=next(iter(refusal.codes), None),
         codes=refusal.codes,
         param=refusal.param,
         rows=ROWS,
-        body=json.dumps(where, ensure_ascii=False, default=str)[: failures.KEPT],
+        body=json.dumps(where, ensure_ascii=False, default=str)[: failures.MAX_ERROR_BODY],
         request_id=request_id or refusal.request_id,
         partial=partial,
     )

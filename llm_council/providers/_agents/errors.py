@@ -126,7 +126,7 @@ def error_from_text(
     if classified.is_known:
         if classified.cls is AuthenticationFailed:
             message = f"{message} ({remedy})"
-        return failures.failure(message, status=status, rows=ROWS, delay=seconds, **facts)
+        return failures.error_of(message, status=status, rows=ROWS, delay=seconds, **facts)
     if _FILTERED.search(message):
         return ContentFiltered(message, partial=facts.get("partial"))
     if _CONNECTION.search(message):

@@ -161,7 +161,7 @@ class GeminiCliEvents(AgentEvents):
         status = status_of(ended.exit_code)
         text = self.note or self._noise
         if status is not None and not text:
-            return failures.failure("gemini passed on a refusal", status=status)
+            return failures.error_of("gemini passed on a refusal", status=status)
         return failed(text or _MEANT.get(ended.exit_code, ""), ended, "gemini", REMEDY)
 
 

@@ -75,7 +75,7 @@ def decode_error(
     Errors of Bedrock and Vertex AI are decoded in the form of these platforms. Bodies of any other form, such as those
     of proxies, are decoded as in the OpenAI dialect.
 
-    Arguments are those of ``failures.DecodeError``.
+    Arguments are those of ``failures.ErrorDecoder``.
     """
     text = failures.text_of(body)
     value = loads_object(text) or {}
@@ -87,7 +87,7 @@ def decode_error(
         decode = gemini_errors.decode_error if _is_google(value) else openai_errors.decode_error
         return decode(status, headers, text, now=now, request_id=request_id)
     found = request_id or value.get("request_id")
-    return failures.failure(
+    return failures.error_of(
         message,
         status=status,
         code=kind,
@@ -111,12 +111,12 @@ def error_inside(
     if not is_known and value.get("error"):  # a gateway's form, whose code may be an HTTP status
         return openai_errors.error_inside(value, request_id=request_id, partial=partial)
     found = value.get("request_id")
-    return failures.failure(
+    return failures.error_of(
         message,
         status=None,
         code=kind,
         rows=ROWS,
-        body=json.dumps(value, ensure_ascii=False, default=str)[: failures.KEPT],
+        body=json.dumps(value, ensure_ascii=False, default=str)[: failures.MAX_ERROR_BODY],
         request_id=found if isinstance(found, str) and found else request_id,
         partial=partial,
     )

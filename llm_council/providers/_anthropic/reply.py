@@ -20,7 +20,7 @@ USAGE_EXTRA = ("service_tier",)
 THINKING = frozenset({"thinking", "redacted_thinking"})
 """The types of content blocks that hold thinking."""
 
-EXPRESSIBLE = ("text", "tool_use")
+PLAIN_BLOCKS = ("text", "tool_use")
 """The types of content blocks that an assistant's message can express without reasoning parts."""
 
 
@@ -54,7 +54,7 @@ def decode_response(
     texts = {path: block for path, block in blocks.items() if kinds[path] == "text"}
     calls = [path for path in blocks if kinds[path] == "tool_use"]
     thoughts = [block.get("thinking") for path, block in blocks.items() if kinds[path] in THINKING]
-    others = [block for path, block in blocks.items() if kinds[path] not in (*EXPRESSIBLE, *THINKING)]
+    others = [block for path, block in blocks.items() if kinds[path] not in (*PLAIN_BLOCKS, *THINKING)]
     citations = [block["citations"] for block in texts.values() if isinstance(block.get("citations"), list)]
     word = text_or_none(reply.get("stop_reason"))
     usage = reply.get("usage")
@@ -92,7 +92,7 @@ def parts_to_echo(blocks: Iterable[Mapping[str, Any]], vendor: str) -> tuple[Rea
     parts: list[ReasoningPart] = []
     pending: list[ReasoningPart] = []
     for block in blocks:
-        if block.get("type") not in EXPRESSIBLE:
+        if block.get("type") not in PLAIN_BLOCKS:
             parts += [*pending, reasoning_part(block, vendor)]
             pending = []
         elif block.get("type") != "text" or block.get("text"):  # the API rejects empty text

@@ -15,7 +15,7 @@ from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
 from llm_council.providers._anthropic.errors import error_inside
 from llm_council.providers._anthropic.reply import (
-    EXPRESSIBLE,
+    PLAIN_BLOCKS,
     THINKING,
     call_extra,
     content_extra,
@@ -227,7 +227,7 @@ class EventDecoder(Decoder):
         elif not (isinstance(kind, str) and kind in THINKING):
             self._others.append(data)
         self._pending.append(data)
-        if kind not in EXPRESSIBLE:
+        if kind not in PLAIN_BLOCKS:
             parts = parts_to_echo(self._pending, self._options.vendor)
             facts["reasoning_parts"] = (*facts.get("reasoning_parts", ()), *parts)
             self._pending = []

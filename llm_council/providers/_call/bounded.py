@@ -75,7 +75,7 @@ def timeout_error(name: str, seconds: float | None) -> TimedOut:
 
 
 def fallback_for(name: str, seconds: float | None) -> Fallback:
-    """Return a context in which a blocking caller gets ``TimedOut`` even if something blocks the event loop."""
+    """Return a context in which a synchronous caller gets ``TimedOut`` even if something blocks the event loop."""
     return Fallback(seconds, partial(_raise_blocked, name, seconds))
 
 
@@ -87,7 +87,7 @@ def _raise_blocked(name: str, seconds: float | None) -> NoReturn:
 def cancellable(method: F) -> F:
     """Mark a method of ours that ends when it is cancelled, so that it needs no task that could be left behind.
 
-    A ``stream`` that is marked also keeps its own time limits.
+    A marked ``stream`` also enforces the time limits of its request itself.
     """
     vars(method)["_is_cancellable"] = True
     return method
@@ -99,7 +99,7 @@ def is_cancellable(method: Callable[..., Any]) -> bool:
 
 
 def is_own_middleware(adapter: object) -> bool:
-    """Return True for a middleware of ours, which is cancellable; a subclass of one belongs to its author."""
+    """Return True for a middleware of this library, which is cancellable; a subclass of one belongs to its author."""
     return "_is_own_middleware" in vars(type(adapter))
 
 
@@ -113,7 +113,7 @@ async def run_inline(core: Callable[[], Coroutine[Any, Any, T]], seconds: float 
 
     Raises:
         TimedOut: the seconds are over.
-        CouncilError: the coroutine raised it, or something that it stands for.
+        CouncilError: the coroutine raised it; other exceptions are converted by ``error_for_caller``.
     """
     with fallback_for(name, seconds), anyio.move_on_after(seconds):
         try:
@@ -151,7 +151,7 @@ class DetachedCall(Generic[T]):
 
         Raises:
             TimedOut: the seconds are over.
-            CouncilError: the coroutine raised it, or something that it stands for.
+            CouncilError: the coroutine raised it; other exceptions are converted by ``error_for_caller``.
         """
         loops.current().spawn(self._run_task, self._done.set)
         try:
@@ -168,7 +168,7 @@ class DetachedCall(Generic[T]):
         if error is None:
             return self._value
         if isinstance(error, anyio.get_cancelled_exc_class()):
-            error = AdapterFailed(f"{self._name} was cancelled from within: nobody here asked for it")
+            error = AdapterFailed(f"{self._name} raised a cancellation that nobody had asked for")
         raise error_for_caller(error)
 
     async def _run_task(self) -> None:

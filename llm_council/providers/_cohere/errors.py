@@ -29,7 +29,7 @@ def decode_error(
 ) -> ProviderError:
     """Decode the reply to a refused request.
 
-    Arguments are those of ``failures.DecodeError``.
+    Arguments are those of ``failures.ErrorDecoder``.
 
     Returns:
         ``ContentFiltered`` for a withheld prompt or answer, else an ``ApiError``.

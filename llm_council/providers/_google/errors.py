@@ -97,7 +97,7 @@ def decode_error(
     A wrong key has status 400; only the details tell it from other rejected requests. The name of a quota tells a daily
     one from one per minute. The delay before a retry is in the body.
 
-    Arguments are those of ``failures.DecodeError``.
+    Arguments are those of ``failures.ErrorDecoder``.
     """
     text = failures.text_of(body)
     try:
@@ -114,7 +114,7 @@ def error_inside(value: Any, *, request_id: str | None = None, partial: str | No
         return None
     refusal = _read(value, "")
     status = refusal.number if refusal.number is not None and 400 <= refusal.number <= 599 else None
-    body = json.dumps(value, ensure_ascii=False, default=str)[: failures.KEPT]
+    body = json.dumps(value, ensure_ascii=False, default=str)[: failures.MAX_ERROR_BODY]
     return _failure(refusal, status, body, headers={}, request_id=request_id, partial=partial)
 
 
@@ -127,7 +127,7 @@ def _failure(
     now: float | None = None,
     **facts: Any,
 ) -> ApiError:
-    return failures.failure(
+    return failures.error_of(
         refusal.message,
         status=status,
         code=refusal.code,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from llm_council.errors import InvalidKey, InvalidOption, MissingCredentials
 from llm_council.errors._secrets import Secret
 
-__all__ = ["Header", "address", "mark", "read_key", "revealed", "sealed"]
+__all__ = ["Header", "address", "hash_of_extras", "read_key", "revealed", "sealed"]
 
 Header = str | tuple[Secret, ...]
 """The value of a header: text, or for a credential its words as secrets."""
@@ -47,7 +47,8 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
     if not text.strip():
         if given is None:
             return None, None
-        raise MissingCredentials(f"{name} needs a key: {source or 'api_key'} is empty", provider=name)
+        remedy = f"set {source}" if source else "api_key is empty"
+        raise MissingCredentials(f"{name} needs a key: {remedy}", provider=name)
     try:
         return Secret(text, env=source), None
     except ValueError as error:
@@ -78,7 +79,7 @@ def revealed(value: Header) -> str:
     return value if isinstance(value, str) else " ".join(word.reveal() for word in value)
 
 
-def mark(*extras: object) -> str:
+def hash_of_extras(*extras: object) -> str:
     """Return a hash of what a provider sends beside a request, for ``cache_identity``.
 
     Args:

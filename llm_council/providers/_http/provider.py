@@ -41,7 +41,6 @@ from llm_council.providers._call.bounded import StreamLimits, cancellable, time_
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import default_model_of, family_of, profile_for
 from llm_council.providers._http import account
-from llm_council.providers._http.account import mark
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.transports import HttpReply, HttpRequest, Transport
 
@@ -329,8 +328,9 @@ class HttpProvider(ProviderAdapter):
 
     def cache_identity(self) -> str:
         """Return the name, the address, the account's fingerprint, and a hash of ``_identity_extras``."""
-        account = self.account_identity() or f"{self.base_url}:"
-        return f"{super().cache_identity()}:{account}:{self.default_model or ''}{mark(*self._identity_extras())}"
+        identity = self.account_identity() or f"{self.base_url}:"
+        extras = account.hash_of_extras(*self._identity_extras())
+        return f"{super().cache_identity()}:{identity}:{self.default_model or ''}{extras}"
 
     def _identity_extras(self) -> tuple[object, ...]:
         """Return what shapes the answers of this instance but stands in no request: headers, the profile."""

@@ -28,7 +28,7 @@ def decode_error(
 ) -> ProviderError:
     """Decode the reply to a refused request. The body holds the delay before a retry.
 
-    Arguments are those of ``failures.DecodeError``.
+    Arguments are those of ``failures.ErrorDecoder``.
     """
     headers = failures.lowered(headers)
     text = failures.text_of(body)
@@ -61,7 +61,7 @@ def prediction_error(message: str, *, request_id: str | None = None, partial: st
     code = found[0] if found else None
     if code == _FLAGGED:
         return ContentFiltered(message, request_id=request_id, partial=partial)
-    return failures.failure(
+    return failures.error_of(
         message or "the prediction failed",
         status=None,
         code=code,
