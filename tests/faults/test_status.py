@@ -330,7 +330,7 @@ def test_unknown_status(mock, status):
 def test_same_idempotency_key(mock):
     """Every attempt of a call has the same idempotency key, if the vendor supports one."""
     seat = mock.mocked((503, b""), (503, b""), mock.dialect.body())
-    inner = seat.inner._speaker(mock.dialect.model) if mock.dialect.name == "vertex" else seat.inner
+    inner = seat.inner._provider_for(mock.dialect.model) if mock.dialect.name == "vertex" else seat.inner
     inner.IDEMPOTENCY_HEADER = "Idempotency-Key"
     mock.ask(seat, idempotency_key="one-key")
     keys = {call.headers["idempotency-key"] for call in mock.calls}

@@ -143,7 +143,7 @@ def asked() -> Any:
 def provider(name: str) -> HttpProvider:
     key = {"api_key": "house-key-1"}
     if name == "vertex":
-        made = VertexProvider(project="house-1")._speaker("gemini-3-pro")
+        made = VertexProvider(project="house-1")._provider_for("gemini-3-pro")
         assert isinstance(made, GeminiOnVertex)
         return made
     if name == "azure-openai":

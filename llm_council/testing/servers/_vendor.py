@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llm_council.errors import InvalidOption, MalformedReply
@@ -160,8 +160,10 @@ class FakeVendor:
 
         return Mock(self)
 
-    def mocked(self) -> AbstractContextManager[responses.RequestsMock]:
+    @contextmanager
+    def mocked(self) -> Iterator[responses.RequestsMock]:
         """Answer everything that ``requests`` sends inside the block, to any address."""
         from llm_council.testing.servers._mocks import mocked
 
-        return mocked(self)
+        with mocked(self) as mock:
+            yield mock

@@ -390,5 +390,5 @@ async def test_an_sdk_that_cannot_be_imported_raises_with_the_name_of_the_extra(
 
 @pytest.mark.parametrize("client", [object(), httpx.AsyncClient, "sdk"])
 def test_a_client_must_be_an_asynchronous_client_of_anthropic(client):
-    with pytest.raises(InvalidOption, match="client: an anthropic"):
+    with pytest.raises(InvalidOption, match="client: expected an anthropic"):
         AnthropicProvider(client=client)
