@@ -83,7 +83,7 @@ class Stage:
 class Verdict(StrEnum):
     """The result of checking a promise."""
 
-    MAX_ERROR_BODY = "kept"
+    KEPT = "kept"
     BROKEN = "broken"
     KNOWN = "known"  # broken, and listed in ``not_kept``
     SKIPPED = "skipped"
@@ -164,7 +164,7 @@ def check(stand: Any, declared: Promise) -> Outcome:
     else:
         if known is not None:
             return _outcome(name, Verdict.BROKEN, f"{who} passes {name!r}, but not_kept lists it: remove it there")
-        return _outcome(name, Verdict.MAX_ERROR_BODY, f"{name}: {declared.sentence}")
+        return _outcome(name, Verdict.KEPT, f"{name}: {declared.sentence}")
     if known is not None:
         return _outcome(name, Verdict.KNOWN, f"{name}: {known} ({found})")
     return _outcome(name, Verdict.BROKEN, f"{who} fails {name!r}: {found} [expected: {declared.sentence}]")
@@ -213,5 +213,5 @@ def _report_to_pytest(outcome: Outcome) -> None:
             pytest.xfail(outcome.line)
         case Verdict.SKIPPED:
             pytest.skip(outcome.line)
-        case Verdict.MAX_ERROR_BODY:
+        case Verdict.KEPT:
             return
