@@ -39,7 +39,7 @@ from llm_council.errors import MalformedReply, ProviderError, ReplyError, Trunca
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 
-__all__ = ["BodyReader", "Decoder", "Splitter", "join_texts"]
+__all__ = ["BodyReader", "Decoder", "Splitter", "join_texts", "share_texts"]
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
@@ -226,7 +226,9 @@ class BodyReader:
             events = self._splitter.feed(data)
         except ReplyError as error:
             events, split_fault = self._splitter.before, error
+        known = len(self._decoder._texts)
         chunks = join_texts(self._pieces(events))
+        share_texts(self._decoder._texts, known, chunks)
         self._fault = self._fault or split_fault  # an event before the place where splitting failed comes first
         if self._fault is not None:
             if isinstance(self._fault, ReplyError):
@@ -252,8 +254,14 @@ class BodyReader:
 
     def _raise_fault(self) -> None:
         fault, self._fault = self._fault, None
-        if fault is not None:
+        if fault is None:
+            return
+        try:
             raise fault.with_traceback(None)  # the old traceback keeps the frames of an earlier call alive
+        finally:
+            # The error's traceback holds this frame: as long as the frame held the error, its text of many MiB would
+            # stay in memory until the garbage collector runs (tests/faults/test_memory.py).
+            del fault
 
     def finish(self) -> list[GenerateChunk]:
         """Return what the end of the body adds.
@@ -305,6 +313,24 @@ def join_texts(pieces: Iterable[GenerateChunk | str]) -> list[GenerateChunk]:
     if texts:
         joined.append(GenerateChunk(text="".join(texts)))
     return joined
+
+
+def share_texts(texts: list[str], known: int, chunks: list[GenerateChunk]) -> None:
+    """Replace the texts of single events by those of the joined pieces if both are the same words.
+
+    A reader of the stream collects the pieces, and the decoder collects the texts, for a partial answer. Sharing the
+    strings keeps a long answer in memory once (tests/faults/test_memory.py).
+
+    Args:
+        texts: the answer's texts so far; changed in place.
+        known: how many of them there were before these pieces.
+        chunks: the pieces that were made of the texts since then.
+    """
+    new = texts[known:]
+    if len(new) > 1:
+        words = [chunk.text for chunk in chunks if chunk.text]
+        if len(words) < len(new) and "".join(words) == "".join(new):
+            texts[known:] = words
 
 
 _beside_text = attrgetter(*(field.name for field in attrs.fields(GenerateChunk) if field.name != "text"))

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeAlias
 import attrs
 
 from llm_council._wire.payloads import dumps, loads, well_formed
-from llm_council._wire.reading import join_texts
+from llm_council._wire.reading import join_texts, share_texts
 from llm_council._wire.sse import LineSplitter
 from llm_council.errors import CouncilError, EmptyReply, InvalidOption, MalformedReply, TruncatedReply
 from llm_council.errors._secrets import MaskedText
@@ -229,7 +229,10 @@ class AgentEvents(ABC):
             ReplyTooLarge: a line is too long.
             MalformedReply: an event breaks the dialect.
         """
-        return join_texts(self._pieces(self._lines.lines(data)))
+        known = len(self._texts)
+        pieces = join_texts(self._pieces(self._lines.lines(data)))
+        share_texts(self._texts, known, pieces)
+        return pieces
 
     def finish(self, ended: Ended) -> list[GenerateChunk]:
         """Return the last pieces of the answer, after the program has ended.
