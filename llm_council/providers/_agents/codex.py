@@ -11,6 +11,7 @@ from typing import Any
 
 from llm_council._wire.payloads import dumps, get_text, need_object, tokens
 from llm_council.errors import CommandFailed
+from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, Usage
 from llm_council.models.request import GenerateRequest
@@ -96,6 +97,11 @@ class CodexEvents(AgentEvents):
     def partial(self) -> str:
         """The agent's last message so far."""
         return self._answer or ""
+
+    @property
+    def words(self) -> MaskedText | None:
+        """The agent's last message so far, as errors carry it; None if there is none."""
+        return MaskedText([self.partial]) or None
 
     @property
     def finished(self) -> bool:

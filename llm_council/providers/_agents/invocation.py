@@ -212,7 +212,7 @@ class AgentEvents(ABC):
     @property
     def words(self) -> MaskedText | None:
         """The answer's text so far, as errors carry it; None if there is none."""
-        return MaskedText([self.partial]) or None
+        return MaskedText(self._texts) or None
 
     @abstractmethod
     def _event(self, event: dict[str, Any]) -> GenerateChunk | None:
