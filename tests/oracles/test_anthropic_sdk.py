@@ -255,7 +255,7 @@ async def test_credentials_come_from_the_client_or_the_adapter(monkeypatch, capl
 async def test_a_client_of_an_old_release_is_refused(monkeypatch):
     monkeypatch.setattr(anthropic, "__version__", "0.40.0")
     async with anthropic.AsyncAnthropic(api_key="k") as client:
-        with pytest.raises(InvalidOption, match=r"anthropic 0\.40\.0; 1\.0 or later"):
+        with pytest.raises(InvalidOption, match=r"anthropic 0\.40\.0 cannot refuse redirects: install 1\.0 or later"):
             AnthropicProvider(client=client)
 
 
