@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 import time
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Final, Generic, TypeVar
 
@@ -78,8 +79,8 @@ class Hedge(Wrapper):
         self._most = most
         self._allowed = 1.0  # second calls that may be made now; each call adds ``most`` to it
         self._clock = clock
-        self._answer_times: deque[float] = deque(maxlen=_MAX_SAMPLES)
-        self._first_text_times: deque[float] = deque(maxlen=_MAX_SAMPLES)
+        self._answer_times = _LatestTimes()
+        self._first_text_times = _LatestTimes()
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call the wrapped provider, and make a second call if there is no answer in time."""
@@ -87,7 +88,7 @@ class Hedge(Wrapper):
         delay = self._delay(self._answer_times)
         if delay is None:
             response = await call(self.inner, request)
-            self._answer_times.append(self._clock() - began)
+            self._answer_times.add(self._clock() - began)
             return response
         seconds = seconds_for(self, request, None)
 
@@ -97,7 +98,7 @@ class Hedge(Wrapper):
 
         race: _Race[GenerateResponse] = _Race(self, second, began, delay)
         response = await race.run(call(self.inner, request))
-        self._answer_times.append(self._clock() - began)
+        self._answer_times.add(self._clock() - began)
         if not race.has_second:
             return response
         usage, cost = race.add_loser(response.usage, response.cost)
@@ -115,7 +116,7 @@ class Hedge(Wrapper):
         cost: Cost | None = None
         try:
             won = await (first.begin() if delay is None else race.run(first.begin()))
-            self._first_text_times.append(self._clock() - began)
+            self._first_text_times.add(self._clock() - began)
             # The slower stream is closed first: a vendor goes on generating, and billing, until then.
             if race.has_second:
                 await (second if won is first else first).aclose()
@@ -141,17 +142,15 @@ class Hedge(Wrapper):
         own = super().cache_identity()
         return own if self.backup is self.inner else f"Hedge({own}, {self.backup.cache_identity()})"
 
-    def _delay(self, times: Collection[float]) -> float | None:
+    def _delay(self, times: _LatestTimes) -> float | None:
         """Return the seconds until a second call; None if there is to be none."""
         self._allowed = min(_MAX_SAVED, self._allowed + self._most)
         if self._allowed < 1.0:
             return None
         if self._percentile is None:
             return self._seconds
-        if len(times) < _MIN_SAMPLES:
-            return None
-        index = min(len(times), math.ceil(self._percentile * len(times))) - 1
-        return max(_MIN_DELAY, sorted(times)[index])
+        found = times.percentile(self._percentile)
+        return None if found is None else max(_MIN_DELAY, found)
 
     def _may_begin(self, seconds: float) -> bool:
         """Count a second call, and return True, if it fits into ``most`` and into the run's budget."""
@@ -163,6 +162,26 @@ class Hedge(Wrapper):
         self._allowed -= 1.0
         self.hedged += 1
         return True
+
+
+class _LatestTimes:
+    """The seconds of the latest calls, also in order: sorting all of them for every call took as long as a timer."""
+
+    def __init__(self) -> None:
+        self._latest: deque[float] = deque()
+        self._ordered: list[float] = []
+
+    def add(self, seconds: float) -> None:
+        """Add a call, and drop the oldest if there are more than ``_MAX_SAMPLES``."""
+        self._latest.append(seconds)
+        insort(self._ordered, seconds)
+        if len(self._latest) > _MAX_SAMPLES:
+            del self._ordered[bisect_left(self._ordered, self._latest.popleft())]
+
+    def percentile(self, share: float) -> float | None:
+        """Return the seconds within which this share of the calls ended; None before ``_MIN_SAMPLES`` calls."""
+        count = len(self._ordered)
+        return None if count < _MIN_SAMPLES else self._ordered[math.ceil(share * count) - 1]
 
 
 class _Race(Generic[T]):
