@@ -74,7 +74,7 @@ async def run_plan(
             final = error.with_traceback(None)  # its frames hold the result that it becomes part of
         except BaseException:  # cancellation or Ctrl-C: report the partial result, and re-raise
             # The thread that waits for a blocked event loop has published the result already.
-            if state.abandoned:  # the waiting thread has published a result already
+            if state.abandoned:
                 raise
             result = _result(state, None)
             # A cancelled task must not wait for the disk.

@@ -19,9 +19,9 @@ __all__ = ["Wrapper", "shift_attempts"]
 class Wrapper(ProviderAdapter):
     """Wrap a provider, and pass everything on to it.
 
-    Class attributes tell ``providers.base.call`` about a middleware of this package; subclasses by others inherit
-    neither of the first two: ``_is_own_middleware`` (every class here sets it: its methods end when cancelled) and
-    ``_keeps_time_limits`` (it awaits nothing but calls within the time of its own call).
+    A middleware of this package sets two class attributes for ``providers.base.call``. ``_is_own_middleware``: its
+    methods end when they are cancelled. ``_keeps_time_limits``: it awaits nothing but calls within the time of its own
+    call. Each class sets them itself, because they must not hold for a subclass by another author.
 
     Args:
         inner: the provider.

@@ -52,9 +52,9 @@ so that every answer ends; a real one holds three or four."""
 class LocalProvider(ProviderAdapter):
     """Runs models on this machine in an embedded engine: no key, no server, no GPU.
 
-    One engine runs for each program and model. It starts with the first call, is shared by all adapters and event
-    loops, and ends with the last ``close`` or ``aclose`` of an adapter that used it, with that adapter itself, or with
-    the program; the next call starts it again.
+    One engine runs for each program and model; all adapters and event loops share it. It starts with the first call.
+    It ends when the last adapter that used it is closed or no longer exists, or when the program ends. The next call
+    starts it again.
 
     Args:
         default_model: a name from ``list_models``; None for the first.

@@ -4,8 +4,8 @@
 The fixture ``cassette`` chooses between them: tests replay, unless the environment variable ``LLM_COUNCIL_RECORD`` is
 ``missing`` (record if the file does not exist) or ``all`` (record again).
 
-A cassette is JSON made for reading and for diffs: calls in the order of a run's phases, long texts as lists of lines,
-and no timings or ids, so that a new recording changes only where an answer changes. Credentials are masked.
+A cassette is JSON for people and for diffs. Calls stand in the order of a run's phases, and long texts are lists of
+lines. There are no timings and no ids, so a new recording changes only where an answer changes. Credentials are masked.
 """
 
 from __future__ import annotations
