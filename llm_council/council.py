@@ -308,7 +308,7 @@ class Council(_runtime.Closing):
             The results by provider name.
         """
         if _runtime.running_inside_loop():
-            return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event)  # type: ignore[arg-type]  # a dict will do
+            return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event)
         return AwaitableDict(_runtime.call(self.adoctor, deep=deep))
 
     async def adoctor(self, *, deep: bool = False) -> dict[str, DoctorResult]:

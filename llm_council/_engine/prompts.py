@@ -69,7 +69,7 @@ def labelled(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[str, D
     """
     others = [draft for draft in drafts if draft.error is None and draft.seat != seat.name]
     _random(plan, "order", seat.name).shuffle(others)
-    # Each reviewer has a range of labels of its own, so that a label names one draft in all reviews.
+    # A reviewer's range begins after that of the seat before it.
     first = [spec.name for spec in plan.seats].index(seat.name) * len(plan.seats)
     return {_label(first + index): draft for index, draft in enumerate(others)}
 

@@ -56,7 +56,6 @@ async def _replay(past: PastRun) -> CouncilResult:
     seats = {seat.name: _NoProvider() for seat in past.plan.seats}
     with journal.scope:
         return await _engine.run_plan(past.plan, seats, journal=journal)
-    # Reached only if the journal has cancelled its scope.
     # The journal cancels the scope when the run diverges from what is stored.
     raise journal.error or StoreError(f"the run {past.plan.run_id} could not be replayed", kind="diverged")
 

@@ -318,15 +318,17 @@ _fork = threading.local()  # the locks that a forking thread holds between the h
 def _before_fork() -> None:
     # The child gets copies of all locks but no loop thread: one that this thread holds, such as the import lock or a
     # logger's, would stay locked there for ever.
+    # A Ctrl-C may end this hook half-way; Python prints it, and forks all the same.
+    _fork.lock = _fork.released = None
     _fork.lock = _lock if _lock.acquire(timeout=FORK_TIMEOUT) else None
     _fork.released = _current.park(FORK_TIMEOUT) if _current is not None else None
 
 
 def _after_fork_in_parent() -> None:
-    if _fork.released is not None:
-        _fork.released.set()
     if _fork.lock is not None:
         _fork.lock.release()
+    if _fork.released is not None:
+        _fork.released.set()
 
 
 def _after_fork_in_child() -> None:

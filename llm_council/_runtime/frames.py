@@ -27,7 +27,7 @@ def is_internal(frame: FrameType) -> bool:
 def user_traceback(error: BaseException) -> TracebackType | None:
     """Return an error's traceback without internal frames, cut where it enters an adapter of ours.
 
-    The frames of an adapter's author stay. So do those of the engine and of the council.
+    Frames above the first one of our own adapters or wire formats stay; those from there on are cut.
     """
     entries = []
     entry = error.__traceback__

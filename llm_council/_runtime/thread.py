@@ -359,7 +359,11 @@ class LoopThread:
             released.wait()
 
         if self.call_soon(wait):
-            parked.wait(timeout)
+            try:
+                parked.wait(timeout)
+            except BaseException:  # a Ctrl-C: nobody would get the event that lets the loop go on
+                released.set()
+                raise
         return released
 
 

@@ -162,12 +162,12 @@ def should_retry(headers: Mapping[str, str]) -> bool | None:
 
 @attrs.frozen
 class TextRow:
-    """A text that refines the class of a rejected request, for a dialect without a code for the case.
+    """A text that gives an error its class, for a dialect without a code for the case; see ``Rows`` for when it counts.
 
     Attributes:
         cls: the class of an error whose message matches.
         pattern: the pattern to search for in the message.
-        code: the code that must accompany the message; None accepts any.
+        code: the code that must accompany the message; None accepts any. Not used where texts decide.
     """
 
     cls: type[ApiError]
@@ -397,7 +397,8 @@ def _refined(status: int | None, codes: Sequence[str], param: str | None, messag
     # vLLM and Ollama send this type for an unknown model, vLLM the parameter too. Their unknown routes send neither.
     if status == 404 and (_by_type(codes, rows) is ModelNotFound or param == "model"):
         return ModelNotFound
-    if not message.startswith("<"):
+    # Texts that decide were searched before the status; those that may not overrule it must not refine it either.
+    if not rows.texts_decide and not message.startswith("<"):
         for row in rows.texts:
             if (row.code is None or row.code in codes) and row.pattern.search(message):
                 return row.cls
@@ -434,6 +435,7 @@ def error_of(
     rows: Rows = NO_ROWS,
     delay: float | None = None,
     now: float | None = None,
+    remedy: str = "",
     **facts: Any,
 ) -> ApiError:
     """Build the error of a refusal, with the class that ``classify`` gives it.
@@ -448,6 +450,7 @@ def error_of(
         rows: see ``classify``.
         delay: see ``classify``.
         now: Unix seconds, see ``retry_after``.
+        remedy: how to sign in; added to the message of an authentication error.
         **facts: further facts of the error; a ``request_id`` wins over the header's.
     """
     if not codes and code:
@@ -456,6 +459,8 @@ def error_of(
     if not facts.get("request_id"):
         facts["request_id"] = found.request_id
     facts.setdefault("retryable", found.retryable)
+    if remedy and found.cls is AuthenticationFailed:
+        message = f"{message} ({remedy})"
     return found.cls(
         _sentence(message, found.status, code),
         status=found.status,

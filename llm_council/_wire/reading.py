@@ -229,7 +229,9 @@ class BodyReader:
         known = len(self._decoder._texts)
         chunks = join_texts(self._pieces(events))
         share_texts(self._decoder._texts, known, chunks)
-        self._fault = self._fault or split_fault  # an event before the place where splitting failed comes first
+        # An event before the place where splitting failed comes first. The frame must not hold the error: see
+        # ``_raise_fault``.
+        self._fault, split_fault = self._fault or split_fault, None
         if self._fault is not None:
             if isinstance(self._fault, ReplyError):
                 self._fault.fill(partial=self.partial or None)

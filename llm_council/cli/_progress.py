@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llm_council import events
 from llm_council.cli._output import print_note, visible
-from llm_council.events import Degraded, Event, RunFinished, RunStarted, SeatFinished, SeatReset, TextDelta
+from llm_council.events import (
+    Degraded,
+    Event,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+    SeatFinished,
+    SeatReset,
+    SeatStarted,
+    TextDelta,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -121,9 +130,9 @@ def _live_table() -> Iterator[Callable[[Event], None]]:
         if isinstance(event, RunStarted):
             seats.extend(seat.name for seat in event.plan.seats)
             phases.extend(event.plan.phases)
-        elif isinstance(event, events.PhaseStarted) and event.phase not in phases:
+        elif isinstance(event, PhaseStarted) and event.phase not in phases:
             phases.append(event.phase)
-        elif isinstance(event, events.SeatStarted):
+        elif isinstance(event, SeatStarted):
             cells[event.seat, event.phase] = "…"
         elif isinstance(event, SeatFinished):
             mark = "✗" if event.error else "✓"

@@ -181,12 +181,9 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
 
 
 def user_file() -> Path:
-    """Return the user's file: ``LLM_COUNCIL_CONFIG``, else ``llm-council/config.toml`` below ``~/.config``."""
+    """Return the user's file: ``LLM_COUNCIL_CONFIG``, else ``config.toml`` in the user's configuration folder."""
     named = os.environ.get("LLM_COUNCIL_CONFIG")
-    if named:
-        return Path(named)
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    return home / "llm-council" / "config.toml"
+    return Path(named) if named else _trust.folder() / "config.toml"
 
 
 def _read_user_file() -> dict[str, Any]:

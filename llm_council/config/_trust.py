@@ -16,15 +16,19 @@ from pathlib import Path
 
 from llm_council.errors import ConfigurationError, UntrustedConfig
 
-__all__ = ["add", "contains", "forget", "record"]
+__all__ = ["add", "contains", "folder", "forget", "record"]
 
 _MAX_BYTES = 1 << 20  # of the record: enough for thousands of projects
 
 
+def folder() -> Path:
+    """Return the user's configuration folder: ``llm-council`` in ``$XDG_CONFIG_HOME``, else in ``~/.config``."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "llm-council"
+
+
 def record() -> Path:
-    """Return the path of the record: ``llm-council/trusted.json`` in the XDG configuration folder."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    return home / "llm-council" / "trusted.json"
+    """Return the path of the record: ``trusted.json`` in the user's configuration folder."""
+    return folder() / "trusted.json"
 
 
 def contains(path: Path, data: bytes) -> bool:
@@ -33,7 +37,7 @@ def contains(path: Path, data: bytes) -> bool:
     Raises:
         UntrustedConfig: other users can write the record, so it proves nothing.
     """
-    # A file that was never trusted gets "", which is the digest of no content.
+    # An unknown file gets "", which no digest equals.
     return hmac.compare_digest(_read().get(_place(path), ""), _digest(data))
 
 

@@ -14,6 +14,7 @@ from llm_council.errors import CapabilityMissing, InvalidOption, near
 from llm_council.middleware._group import Member, ProviderGroup
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter
 
 __all__ = ["Balance"]
@@ -73,6 +74,7 @@ class Balance(ProviderGroup):
         self._lock = threading.Lock()
         self._makes_several_calls = any(getattr(provider, "_makes_several_calls", False) for provider in providers)
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call one of the providers."""
         unable: list[Member] = []
@@ -85,6 +87,7 @@ class Balance(ProviderGroup):
                 if len(unable) == len(self._members):
                     raise
 
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the answer of one of the providers."""
         unable: list[Member] = []

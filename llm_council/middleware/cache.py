@@ -25,6 +25,7 @@ from llm_council.middleware._wrapper import Wrapper
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage, join
 from llm_council.models.request import CacheMode, GenerateRequest, cache_mode
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["CacheStore", "Cached", "Entry", "MemoryStore", "SQLiteStore"]
@@ -85,6 +86,7 @@ class Cached(Wrapper):
         self._shared_calls: dict[str, _SharedCall] = {}
         self._lock = threading.Lock()
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Return the stored answer, or call the wrapped provider."""
         found = await self._find(request)
@@ -97,6 +99,7 @@ class Cached(Wrapper):
             await found.finish(response)
         return response
 
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the stored answer, or the wrapped provider's as it arrives."""
         found = await self._find(request)

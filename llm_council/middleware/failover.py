@@ -23,6 +23,7 @@ from llm_council.middleware._wrapper import shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter
 
 __all__ = ["Failover"]
@@ -74,6 +75,7 @@ class Failover(ProviderGroup):
         self._restarts = mid_stream == "restart"
         self._patience = patience
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call one provider after the other, until one answers."""
         attempts = _Attempts(self, request)
@@ -86,6 +88,7 @@ class Failover(ProviderGroup):
             else:
                 return attempts.with_attempts(response)
 
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the answer of the first provider that gives one."""
         attempts = _Attempts(self, request)

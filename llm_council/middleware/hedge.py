@@ -21,6 +21,7 @@ from llm_council.models._attrs import copy_with
 from llm_council.models.reply import Cost, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.bounded import seconds_for
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Hedge"]
@@ -82,6 +83,7 @@ class Hedge(Wrapper):
         self._answer_times = _LatestTimes()
         self._first_text_times = _LatestTimes()
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call the wrapped provider, and make a second call if there is no answer in time."""
         began = self._clock()
@@ -105,6 +107,7 @@ class Hedge(Wrapper):
         attempts = shift_attempts(response.attempts, race.winner * race.delay)
         return copy_with(response, usage=usage, cost=cost, attempts=(*race.loser_attempts(), *attempts))
 
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the wrapped provider's answer, or that of a second call if its first text arrives earlier."""
         began = self._clock()
@@ -165,7 +168,10 @@ class Hedge(Wrapper):
 
 
 class _LatestTimes:
-    """The seconds of the latest calls, also in order: sorting all of them for every call took as long as a timer."""
+    """The seconds of the latest calls.
+
+    They are kept in order, because sorting them for every call cost more CPU than the timer of the second call.
+    """
 
     def __init__(self) -> None:
         self._latest: deque[float] = deque()
@@ -255,7 +261,7 @@ class _Race(Generic[T]):
         if self._hedge._may_begin(self._after):
             self.has_second, self.delay = True, self._hedge._clock() - self._began
             self._second_scope, self._second_ended = anyio.CancelScope(), anyio.Event()
-            self._loop.spawn(self._run_second, self._on_second_ended)
+            self._loop.spawn(self._run_second, self._second_ended.set)
 
     async def _run_second(self) -> None:
         """Make the second call in a task of its own, and cancel the first one once there is an answer."""
@@ -266,9 +272,6 @@ class _Race(Generic[T]):
                 self._errors[1] = error
         if self._values:  # after an error the first call goes on: it may still answer
             self._first.cancel()
-
-    def _on_second_ended(self) -> None:
-        self._second_ended.set()
 
     def add_loser(self, usage: Usage | None, cost: Cost | None) -> tuple[Usage | None, Cost | None]:
         """Return the answer's usage and cost plus those of the other call, estimated if it was cancelled."""

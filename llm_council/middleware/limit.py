@@ -21,6 +21,7 @@ from llm_council.middleware._wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.bounded import seconds_for, timeout_error
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Limit"]
@@ -122,6 +123,7 @@ class Limit(Wrapper):
                 gate = _gates.setdefault(figures, gate)
         self._gate = gate
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call the wrapped provider once the limits have room."""
         seconds, began = seconds_for(self, request, None), self._clock()
@@ -141,6 +143,7 @@ class Limit(Wrapper):
             self._gate.leave(used, tokens)
         return response
 
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the wrapped provider's answer once the limits have room."""
         used = await self._enter(request, inf)

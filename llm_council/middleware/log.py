@@ -14,6 +14,7 @@ from llm_council.errors._secrets import redact
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Logged"]
@@ -50,6 +51,7 @@ class Logged(Wrapper):
         self._content = content
         self._clock = clock
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call the wrapped provider, and log the outcome."""
         began = self._clock()
@@ -62,6 +64,7 @@ class Logged(Wrapper):
         self._log_answer(request, response, began, streamed=False)
         return response
 
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the wrapped provider's answer as it arrives, and log the outcome."""
         began = self._clock()

@@ -9,6 +9,7 @@ from llm_council.middleware._wrapper import Wrapper
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, stream
 
 __all__ = ["Pinned"]
@@ -30,10 +31,12 @@ class Pinned(Wrapper):
         self.name = f"{inner.name}/{model}"  # type: ignore[misc]
         self.model = model
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call the model."""
         return await call(self.inner, copy_with(request, model=self.model))
 
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the model's answer as it arrives."""
         async with aclosing(stream(self.inner, copy_with(request, model=self.model))) as chunks:

@@ -60,6 +60,7 @@ class Retry(Wrapper):
         self._sleep = sleep
         self._rng = rng or random.Random()
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call the wrapped provider, and repeat the call if that may help."""
         attempts = _Attempts(self, request)
@@ -68,7 +69,10 @@ class Retry(Wrapper):
             try:
                 response = await call(self.inner, request, deadline=attempts.left())
             except ProviderError as error:
-                await self._sleep(attempts.failed(error))
+                wait = attempts.failed(error)
+                if wait is None:
+                    raise
+                await self._sleep(wait)
             else:
                 return copy_with(response, attempts=attempts.succeeded(response))
 
@@ -89,7 +93,10 @@ class Retry(Wrapper):
                 if shown:
                     attempts.give_up(error)
                     raise
-                await self._sleep(attempts.failed(error))
+                wait = attempts.failed(error)
+                if wait is None:
+                    raise
+                await self._sleep(wait)
             else:
                 attempts.succeeded()
                 return
@@ -130,16 +137,12 @@ class _Attempts:
             self._attempts += shift_attempts(response.attempts, self._start - self._began)
         return tuple(self._attempts)
 
-    def failed(self, error: ProviderError) -> float:
-        """Return the seconds to wait before the next attempt.
-
-        Raises:
-            ProviderError: the same error, with all attempts, if there is no next one.
-        """
+    def failed(self, error: ProviderError) -> float | None:
+        """Return the seconds to wait before the next attempt; None if the error, now with all attempts, is final."""
         wait = self._wait(error)
         if wait is None:
             self.give_up(error)
-            raise error
+            return None
         self._record(error, wait)
         self._retries += 1
         return wait

@@ -13,6 +13,7 @@ from llm_council.middleware import _otel
 from llm_council.middleware._wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Traced"]
@@ -55,6 +56,7 @@ class Traced(Wrapper):
         self._content = content
         self._clock = clock
 
+    @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Call the wrapped provider in a span."""
         span = _CallSpan(self, request)
@@ -67,6 +69,7 @@ class Traced(Wrapper):
         span.answered(response)
         return response
 
+    @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Yield the wrapped provider's answer as it arrives; the span ends with it."""
         span = _CallSpan(self, request)

@@ -379,7 +379,7 @@ def _load_error(value: Any, cls: type[CouncilError]) -> CouncilError:
     found = _tagged_classes(CouncilError).get(tag, cls) if isinstance(tag, str) else cls
     if not issubclass(found, cls):
         raise _Wrong(f"expected a {cls.__name__}, got {tag!r:.80}", f".{_TAG}")
-    ours = next(base for base in found.__mro__ if base.__module__.partition("._")[0] == errors.__name__)
+    ours = next(base for base in found.__mro__ if base.__module__ == errors.__name__)
     defaults = vars(ours(message))
     # As unpickling does, without __init__: a plugin's error may take arguments that are not among its attributes.
     error = found.__new__(found, message)

@@ -1,9 +1,9 @@
 """The interface between the engine and a journal, which records a run and may replay an earlier one.
 
-The engine and the store depend on this module alone, not on each other. The engine reports each call before it is sent,
-each call's ending before it uses the answer, and each reading of its clock. It sends a call, and returns a result, only
-after the journal has stored it. A journal that holds an earlier run returns that run's endings and times in place of
-new ones: this is how a run is resumed and replayed.
+A running engine knows the store through this module alone; only ``_engine/resume.py`` opens the store. The engine
+reports each call before it is sent, each call's ending before it uses the answer, and each reading of its clock. It
+sends a call, and returns a result, only after the journal has stored it. A journal that holds an earlier run returns
+that run's endings and times in place of new ones: this is how a run is resumed and replayed.
 """
 
 from __future__ import annotations

@@ -63,9 +63,8 @@ class _Pending:
         except Exception as error:
             self.error = error
             raise
-        except (
-            BaseException
-        ):  # cancellation of the first task, or the end of the program: other tasks wait for this one
+        except BaseException:
+            # Cancellation of the first task, or the end of the program: other tasks wait for this one.
             self.error = CouncilError(f"the task that awaited this {type(target).__name__} first was cancelled")
             raise
         else:
@@ -82,7 +81,7 @@ class _Awaitable:
     __slots__ = ()
 
     @classmethod
-    def pending(cls, coroutine: Coroutine[Any, Any, Self], event: Callable[[], Event]) -> Self:
+    def pending(cls, coroutine: Coroutine[Any, Any, Any], event: Callable[[], Event]) -> Self:
         """Return an instance that is filled in when it is awaited.
 
         Args:

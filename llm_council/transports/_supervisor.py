@@ -118,7 +118,7 @@ class _Supervisor:
             os.write(self.status, f"{line}\n".encode())
 
     def remove_folder(self) -> None:
-        """Remove the temporary folder, in which the program may have made files of any mode."""
+        """Remove the temporary folder, as far as the permissions that the program has set allow it."""
         import shutil  # takes 16 ms, so it must not delay the start of the program
 
         os.chdir("/")

@@ -375,3 +375,22 @@ for thread in threads:
 assert statuses == [0] * 60, statuses
 """,
     )
+
+
+def test_a_ctrl_c_in_the_hook_before_a_fork_leaves_no_lock_behind(python):
+    """Python prints the exception of such a hook, and forks all the same."""
+    run(
+        python,
+        """
+from llm_council._runtime import calls
+check_echo()
+def interrupted(timeout):
+    raise KeyboardInterrupt
+calls._current.park = interrupted
+sys.unraisablehook = lambda _: None
+assert child(lambda: None) == 0
+del calls._current.park
+check_echo()
+assert _runtime.shutdown(timeout=10)
+""",
+    )

@@ -275,6 +275,9 @@ SENTENCES = failures.Rows(
         (429, [], "quota", OutOfCredit),
         (None, [], "slow", RateLimited),
         (503, [], "slow", ServerFailed),
+        (400, [], "slow", RequestRejected),
+        (404, [], "slow", RequestRejected),
+        (422, [], "slow", RequestRejected),
         (None, ["invalid_api_key"], "quota", AuthenticationFailed),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from functools import partial
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from llm_council._wire.payloads import get_text, loads, need_object
 from llm_council._wire.reading import BodyReader, Decoder, join_texts
 from llm_council._wire.sse import NdjsonSplitter, SseEvent, SseSplitter
-from llm_council.errors import MalformedReply, TruncatedReply
+from llm_council.errors import MalformedReply, ReplyTooLarge, TruncatedReply
 from llm_council.models import FinishReason, GenerateChunk, GenerateResponse, Limits, Usage, join
 
 
@@ -110,3 +112,18 @@ def test_texts_that_arrive_at_once_are_one_piece():
     assert join_texts(words[1:]) == [GenerateChunk(text="bc")]
     assert join_texts(words[:1]) == words[:1]
     assert join_texts([]) == []
+
+
+def test_an_error_of_a_stream_is_freed_without_the_garbage_collector() -> None:
+    """Its partial text may hold many MiB."""
+    stream = ChatStream(limits=Limits(event=100))
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(ReplyTooLarge) as caught:
+            stream.feed(b"data: " + b"x" * 5000)
+        freed = weakref.ref(caught.value)
+        del caught
+        assert freed() is None
+    finally:
+        gc.enable()

@@ -124,7 +124,10 @@ def _is_text(content: str | tuple[Part, ...]) -> bool:
 
 def _encode_turns(turns: Sequence[Message], options: ResponsesOptions) -> tuple[str, str | list[Item]]:
     """Return the instructions at the beginning of a conversation, and its other turns, which are never empty."""
-    custom = {call.id for turn in turns for call in turn.tool_calls if call.extra.get("type") == CUSTOM}
+    custom: set[Any] = {call.id for turn in turns for call in turn.tool_calls if call.extra.get("type") == CUSTOM}
+    # A turn of the caller's own making may hold the echoed item beside a call without ``extra``, or without a call.
+    echoed = [item for turn in turns for item in _echoed(turn, options)]
+    custom |= {item.get("call_id") for item in echoed if item.get("type") == "custom_tool_call"}
     written = [(turn, items) for turn in turns if (items := _encode_turn(turn, options, custom))]
     instructions: list[str] = []
     for turn, _ in written[:-1]:

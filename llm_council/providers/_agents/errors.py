@@ -122,11 +122,8 @@ def error_from_text(
     if status is None and found:
         status = int(found[1] or found[2])
     seconds = wait_from_text(message, at) or wait
-    classified = failures.classify(status, message=message, rows=ROWS)
-    if classified.is_known:
-        if classified.cls is AuthenticationFailed:
-            message = f"{message} ({remedy})"
-        return failures.error_of(message, status=status, rows=ROWS, delay=seconds, **facts)
+    if failures.classify(status, message=message, rows=ROWS).is_known:
+        return failures.error_of(message, status=status, rows=ROWS, delay=seconds, remedy=remedy, **facts)
     if _FILTERED.search(message):
         return ContentFiltered(message, partial=facts.get("partial"))
     if _CONNECTION.search(message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import attrs
@@ -125,18 +126,14 @@ def _is_recursive(schema: dict[str, Any]) -> bool:
     Recursive schemas are not supported (Anthropic's docs, "Structured outputs").
     """
     definitions = {f"#/{key}/{name}": item for key in _DEFINITIONS for name, item in schema.get(key, {}).items()}
-    finished: set[str] = set()
-
-    def has_cycle(node: Any, parents: tuple[str, ...]) -> bool:
-        for reference in _references(node) - finished:
-            if reference in parents or not reference.startswith(("#/$defs/", "#/definitions/")):
-                return True
-            if has_cycle(definitions.get(reference), (*parents, reference)):
-                return True
-            finished.add(reference)
-        return False
-
-    return has_cycle(schema, ()) or any(has_cycle(item, (name,)) for name, item in definitions.items())
+    graph = {"": _references(schema)} | {name: _references(item) for name, item in definitions.items()}
+    if not all(name.startswith(("#/$defs/", "#/definitions/")) for names in graph.values() for name in names):
+        return True
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def _references(node: Any) -> set[str]:

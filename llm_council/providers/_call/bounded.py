@@ -163,13 +163,17 @@ class DetachedCall(Generic[T]):
         if not self._done.is_set():
             await self._cancel()
             raise timeout_error(self._name, seconds)
-        # Forgotten here: an error whose traceback leads back to this object would be part of a reference cycle.
         error, self._error = self._error, None
         if error is None:
             return self._value
         if isinstance(error, anyio.get_cancelled_exc_class()):
             error = AdapterFailed(f"{self._name} raised a cancellation that nobody had asked for")
-        raise error_for_caller(error)
+        try:
+            raise error_for_caller(error)
+        finally:
+            # The traceback holds this frame: if the frame held the error, a partial text of many MiB would stay in
+            # memory until the garbage collector runs.
+            del error
 
     async def _run_task(self) -> None:
         try:

@@ -16,7 +16,6 @@ from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import ImagePart, Message, TextPart
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
-from llm_council.providers._call.bounded import is_own_middleware
 from llm_council.providers._call.profiles import ModelProfile, Sampling
 
 __all__ = ["emulate_schema", "fit", "fit_for", "fits_requests", "fitted", "is_emulated", "missed", "unmet"]
@@ -64,13 +63,12 @@ def fit_for(
 ) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
     """Fit a request for the method of an adapter that is about to be called.
 
-    A method marked with ``fits_requests`` gets the request as it is, and so does a middleware of ours: a request is
-    fitted once per adapter.
+    A method marked with ``fits_requests`` gets the request as it is: a request is fitted once per adapter.
 
     Raises:
         InvalidOption: the adapter has no ``capabilities``.
     """
-    if getattr(method, "_fits_requests", False) or is_own_middleware(adapter):
+    if getattr(method, "_fits_requests", False):
         return request, ()
     return fitted(adapter, request)
 

@@ -261,6 +261,17 @@ async def test_a_schema_that_cannot_be_enforced_is_put_into_the_prompt(at, vendo
     assert "emulated" in [change.action for change in response.adjustments]
 
 
+def chain_of_definitions(length, last):
+    links = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(length)}
+    return {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {**links, f"d{length}": last}}
+
+
+def test_a_long_chain_of_definitions_is_projected_and_a_circle_is_not():
+    assert enforceable(chain_of_definitions(1500, {"type": "string"})) is not None
+    assert enforceable(chain_of_definitions(1500, {"$ref": "#/$defs/d3"})) is None
+    assert enforceable({"type": "object", "properties": {"a": {"$ref": "#"}}}) is None
+
+
 def test_schemas_of_the_built_in_roles_are_enforceable():
     roles = [load(info.name, mode=mode) for info in names() for mode in info.modes or (None,)]
     schemas = [role.schema for role in roles if role.schema]

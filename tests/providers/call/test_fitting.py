@@ -6,6 +6,7 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_council import middleware
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models import (
     Adjustment,
@@ -29,6 +30,7 @@ from llm_council.providers._call.fitting import (
     unmet,
 )
 from llm_council.providers._call.profiles import ModelProfile, profile_for
+from llm_council.providers.base import ProviderAdapter
 
 ALL = ProviderCapabilities(streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True)
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
@@ -559,21 +561,22 @@ class Adapter:
         """Leave the fitting to the caller."""
 
 
-class OwnMiddleware(Adapter):
-    _is_own_middleware = True
-
-
 def test_a_request_is_fitted_for_an_adapter_that_does_not_fit_it_by_itself():
     adapter, request = Adapter(), GenerateRequest(prompt="x", model="small", max_tokens=20)
     fitted, (change,) = fit_for(adapter, adapter.generate, request)
     assert (fitted.max_tokens, change.sent) == (5, 5)
     assert fit_for(adapter, adapter.generate, attrs.evolve(request, model="large"))[0].max_tokens == 10
-    for unchanged, adjustments in (
-        fit_for(adapter, fits_requests(lambda request: None), request),
-        fit_for(OwnMiddleware(), adapter.generate, request),
-    ):
-        assert unchanged is request
-        assert adjustments == ()
+    unchanged, adjustments = fit_for(adapter, fits_requests(lambda request: None), request)
+    assert unchanged is request
+    assert adjustments == ()
+
+
+@pytest.mark.parametrize("name", middleware.__all__)
+def test_every_middleware_leaves_fitting_to_the_adapters_that_it_calls(name):
+    cls = getattr(middleware, name)
+    if isinstance(cls, type) and issubclass(cls, ProviderAdapter):
+        assert cls.generate._fits_requests
+        assert cls.stream._fits_requests
 
 
 def test_an_adapter_without_capabilities_is_refused_by_its_name():

@@ -1,14 +1,16 @@
 """The limits of a stream, which hold without the way in as well."""
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import anyio
 import pytest
 
-from llm_council.errors import TimedOut
+from llm_council.errors import ServerFailed, TimedOut
 from llm_council.models import Timeouts, join
 from llm_council.providers._call import bounded
-from llm_council.providers._call.bounded import BoundedStream, StreamLimits
+from llm_council.providers._call.bounded import BoundedStream, DetachedCall, StreamLimits
 from llm_council.providers.base import GenerateRequest, stream
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.testing.servers import FakeVendor, Hang
@@ -151,3 +153,20 @@ async def test_a_cancellation_passes_through_a_bounded_stream():
     assert scope.cancelled_caught
     assert cleaned_up.is_set()
     await pieces.aclose()
+
+
+async def test_the_error_of_a_detached_call_is_freed_without_the_garbage_collector():
+    async def fail():
+        raise ServerFailed("down", partial="x" * 1000)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(ServerFailed) as caught:
+            await DetachedCall(fail, "made").run(5)
+        freed = weakref.ref(caught.value)
+        del caught
+        await anyio.lowlevel.checkpoint()
+        assert freed() is None
+    finally:
+        gc.enable()

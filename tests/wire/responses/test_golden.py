@@ -478,3 +478,13 @@ def test_calls_that_only_the_whole_reply_holds_are_read() -> None:
     event = {"type": "response.completed", "response": {"status": "completed", "output": calls}}
     (chunk,) = ResponseStream().feed(b"data: " + dumps(event) + b"\n\n")
     assert [delta.id for delta in chunk.tool_calls if delta.id] == ["call_1", "call_2"]
+
+
+def test_the_result_of_an_echoed_custom_call_keeps_its_type_without_the_calls_extra() -> None:
+    turns = [
+        Message("user", "Hi"),
+        Message("assistant", [ReasoningPart(vendor="openai", data=CUSTOM)]),
+        Message("tool", "5", tool_call_id="call_2"),
+    ]
+    payload = encode_request(GenerateRequest(messages=turns, model="m"))
+    assert payload["input"][-1] == {"type": "custom_tool_call_output", "call_id": "call_2", "output": "5"}
