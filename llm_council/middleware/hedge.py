@@ -216,9 +216,9 @@ class _Race(Generic[T]):
         self._loop = loops.current()
         self._values: dict[int, T] = {}
         self._errors: dict[int, CouncilError] = {}
-        self._first = anyio.CancelScope()
-        self._second_scope: anyio.CancelScope  # both set when the second call starts
-        self._second_ended: anyio.Event
+        # The timer's callback cannot make these: outside a task anyio does not know the event loop.
+        self._first, self._second_scope = anyio.CancelScope(), anyio.CancelScope()
+        self._second_ended = anyio.Event()
         self.has_second = False
         self.delay = 0.0
         self.winner = 0
@@ -260,7 +260,6 @@ class _Race(Generic[T]):
         """Start the second call; the timer calls this if the first one has no answer yet."""
         if self._hedge._may_begin(self._after):
             self.has_second, self.delay = True, self._hedge._clock() - self._began
-            self._second_scope, self._second_ended = anyio.CancelScope(), anyio.Event()
             self._loop.spawn(self._run_second, self._second_ended.set)
 
     async def _run_second(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import AsyncIterator
@@ -83,6 +84,13 @@ async def test_a_quick_answer_makes_no_second_call() -> None:
     response = await call(Hedge(paced, after=5.0), REQUEST)
     assert (response.text, len(paced.asked), len(response.attempts)) == ("paced 1", 1, 1)
     assert response.usage == Usage(input_tokens=10, output_tokens=5)
+
+
+def test_a_second_call_starts_in_a_loop_that_anyio_did_not_start() -> None:
+    async def main() -> str | None:
+        return (await call(Hedge(Paced(5.0, 0.0), after=0.01), REQUEST)).text
+
+    assert asyncio.run(main()) == "paced 2"
 
 
 async def test_usage_includes_the_cancelled_first_call() -> None:
