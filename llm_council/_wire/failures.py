@@ -1,4 +1,4 @@
-"""Classify a vendor's refusal: the one place that turns status, codes and headers into an error.
+"""Classify a vendor's error reply: the one place that turns status, codes and headers into an error.
 
 ``classify`` serves the built-in providers and, through ``llm_council.transports``, the adapters of third parties. A
 vendor whose codes or texts have a meaning of their own passes them as ``Rows``; nothing else maps a status.
@@ -72,7 +72,7 @@ REQUEST_ID_HEADERS = (
 
 
 class ErrorDecoder(Protocol):
-    """Decodes the reply to a refused request; every dialect's ``decode_error`` has this signature."""
+    """Decodes an error reply; every dialect's ``decode_error`` has this signature."""
 
     def __call__(
         self,
@@ -83,7 +83,7 @@ class ErrorDecoder(Protocol):
         now: float | None = None,
         request_id: str | None = None,
     ) -> ProviderError:
-        """Return the error of a refused request, whatever its body holds. Never raises.
+        """Return the error that a reply reports, whatever its body holds. Never raises.
 
         Args:
             status: the HTTP status, 400 or more.
@@ -201,7 +201,7 @@ NO_ROWS = Rows()
 
 @attrs.frozen(kw_only=True)
 class Classified:
-    """The meaning of a refusal's status, codes and headers.
+    """The meaning of an error reply's status, codes and headers.
 
     Attributes:
         cls: the class of the error; ``ServerFailed`` if nothing names one.
@@ -220,13 +220,13 @@ class Classified:
     request_id: str | None
 
 
-def _squashed(word: str) -> str:
+def _normalised(word: str) -> str:
     return re.sub("[^a-z0-9]", "", word.lower())
 
 
 def code_rows(rows: Mapping[type[ApiError], str]) -> dict[str, type[ApiError]]:
     """Return a table from code to class; codes are separated by spaces, and case and punctuation are ignored."""
-    return {_squashed(word): cls for cls, words in rows.items() for word in words.split()}
+    return {_normalised(word): cls for cls, words in rows.items() for word in words.split()}
 
 
 # Machine codes that decide whatever the status is (vendors' API references and recorded replies).
@@ -304,7 +304,7 @@ def names_failure(word: str, rows: Rows = NO_ROWS, *, broadly: bool = False) -> 
 
 
 def _by_code(codes: Iterable[str], rows: Rows) -> type[ApiError] | None:
-    for word in map(_squashed, codes):
+    for word in map(_normalised, codes):
         if word.endswith("spendlimitexceeded"):
             return OutOfCredit
         if found := rows.codes.get(word) or _CODES.get(word):
@@ -313,7 +313,7 @@ def _by_code(codes: Iterable[str], rows: Rows) -> type[ApiError] | None:
 
 
 def _by_type(codes: Iterable[str], rows: Rows) -> type[ApiError] | None:
-    for word in map(_squashed, codes):
+    for word in map(_normalised, codes):
         if found := rows.types.get(word) or _TYPES.get(word):
             return found
     return None
@@ -339,7 +339,7 @@ def classify(
     delay: float | None = None,
     now: float | None = None,
 ) -> Classified:
-    """Classify a refusal.
+    """Classify an error reply.
 
     The vendor's code decides the class, else the status, else the broader type. The class of a rejected request is
     refined by the parameter at fault and by the vendor's texts.
@@ -377,7 +377,7 @@ def classify(
 def _class_of(
     status: int | None, codes: Sequence[str], param: str | None, message: str, rows: Rows
 ) -> type[ApiError] | None:
-    """Return the class of a refusal; None where neither a code, a status nor a text names one."""
+    """Return the class of an error reply; None where neither a code, a status nor a text names one."""
     cls = _by_code(codes, rows)
     # Groq sends this code with 413 for one request over the limit of tokens per minute.
     if cls is RateLimited and status == 413:
@@ -397,7 +397,8 @@ def _refined(status: int | None, codes: Sequence[str], param: str | None, messag
     # vLLM and Ollama send this type for an unknown model, vLLM the parameter too. Their unknown routes send neither.
     if status == 404 and (_by_type(codes, rows) is ModelNotFound or param == "model"):
         return ModelNotFound
-    # Texts that decide were searched before the status; those that may not overrule it must not refine it either.
+    # With ``texts_decide``, ``_class_of`` has searched the texts already, and those of retryable classes must not count
+    # against a status: do not search them again.
     if not rows.texts_decide and not message.startswith("<"):
         for row in rows.texts:
             if (row.code is None or row.code in codes) and row.pattern.search(message):
@@ -407,9 +408,9 @@ def _refined(status: int | None, codes: Sequence[str], param: str | None, messag
 
 def _is_retryable(cls: type[ApiError], status: int | None, codes: Sequence[str], headers: Mapping[str, str]) -> bool:
     # OpenAI's and Anthropic's own clients obey this header before any status.
-    wish = should_retry(headers)
-    if wish is not None and cls is not OutOfCredit:  # waiting does not refill an account
-        return wish
+    vendor_retry = should_retry(headers)
+    if vendor_retry is not None and cls is not OutOfCredit:  # waiting does not refill an account
+        return vendor_retry
     if cls is ServerFailed and status in _PERMANENT:
         return False
     if cls is RequestRejected and status == 409:
@@ -438,7 +439,7 @@ def error_of(
     remedy: str = "",
     **facts: Any,
 ) -> ApiError:
-    """Build the error of a refusal, with the class that ``classify`` gives it.
+    """Build the error of an error reply, with the class that ``classify`` gives it.
 
     Args:
         message: the vendor's message; for an empty text or a web page the status's name is used.
@@ -474,5 +475,5 @@ def _sentence(message: str, status: int | None, code: str | None) -> str:
     message = message.strip()
     if not message or looks_like_html(message):
         message = _PHRASES.get(status, "the vendor gave no reason")
-    said = " ".join(word for word in (f"HTTP {status}" if status else "", code or "") if word)
-    return f"{message} ({said})" if said else message
+    details = " ".join(word for word in (f"HTTP {status}" if status else "", code or "") if word)
+    return f"{message} ({details})" if details else message

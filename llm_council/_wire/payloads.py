@@ -23,7 +23,7 @@ __all__ = [
     "malformed",
     "need_list",
     "need_object",
-    "refuse_page",
+    "raise_if_html",
     "text_or_none",
     "tokens",
     "well_formed",
@@ -97,11 +97,11 @@ def _not_json(text: str, error: ValueError, content_type: str | None) -> str:
     return f"the reply{called} is not JSON: {why}; it begins {text[:_BEGINNING]!r}"
 
 
-def refuse_page(beginning: bytes, content_type: str) -> bool:
-    """Refuse a stream that begins as a web page, whatever its content type.
+def raise_if_html(beginning: bytes, content_type: str) -> bool:
+    """Raise the error of a stream that begins as a web page, whatever its content type.
 
     Returns:
-        True if the first visible character has not arrived yet.
+        undecided: True if the first visible character has not arrived yet.
 
     Raises:
         MalformedReply: the message shows the content type and the first 80 characters.

@@ -1,8 +1,8 @@
-"""Read a stream: bytes to events, events to pieces of an answer. Base classes for every dialect.
+"""Read a stream: bytes to events, events to chunks of an answer. Base classes for every dialect.
 
 A new dialect writes one subclass of each::
 
-    class EventDecoder(Decoder):  # events in, pieces out
+    class EventDecoder(Decoder):  # events in, chunks out
         def _read(self, event: SseEvent) -> GenerateChunk | None:
             value = need_object(loads(event.data, self._limits), "$")
             if value.get("type") == "end":
@@ -19,7 +19,7 @@ A new dialect writes one subclass of each::
             whole = partial(decode_response, request_id=request_id)
             super().__init__(events, SseSplitter(limits), limits, whole=whole)
 
-The base classes handle keep-alives, pieces cut anywhere, a body that ends too early, a whole reply or a proxy's page
+The base classes handle keep-alives, bytes cut anywhere, a body that ends too early, a whole reply or a proxy's page
 instead of a stream, and the partial answer that an error carries.
 """
 
@@ -73,7 +73,7 @@ class Decoder(ABC):
         return "".join(self._texts)
 
     def feed(self, event: SseEvent) -> GenerateChunk | str | None:
-        """Return what an event adds to the answer: a piece, or a plain text if it adds nothing else; None for nothing.
+        """Return what an event adds to the answer: a chunk, or a plain text if it adds nothing else; None for nothing.
 
         Raises:
             ApiError: the event is an error.
@@ -122,11 +122,13 @@ class Decoder(ABC):
         """Return what only the end of a stream completes, such as blocks of thinking that are sent back."""
         return []
 
-    def refuse(self, value: Any) -> Any:
-        """Return a JSON value that stands between the events and is not an event.
+    def raise_if_error(self, value: Any) -> Any:
+        """Raise the error that a JSON value holds; return a value that holds none.
+
+        The value may stand between the events and be none itself.
 
         Raises:
-            ApiError: it is an error of this dialect.
+            ApiError: the value is an error of this dialect.
         """
         return value
 
@@ -138,11 +140,11 @@ class Decoder(ABC):
 class Splitter(Protocol):
     """Splits bytes into events, see ``llm_council._wire.sse``."""
 
-    before: list[SseEvent]
+    events_before_error: list[SseEvent]
     stray: list[bytes]
 
     def feed(self, data: bytes) -> list[SseEvent]:
-        """Return the events that end within this piece."""
+        """Return the events that end within these bytes."""
         ...
 
     def finish(self) -> list[SseEvent]:
@@ -151,7 +153,7 @@ class Splitter(Protocol):
 
 
 class BodyReader:
-    """Base class: reads the body of a stream as it arrives, bytes in, pieces of the answer out.
+    """Base class: reads the body of a stream as it arrives, bytes in, chunks of the answer out.
 
     Args:
         decoder: reads the events.
@@ -161,7 +163,7 @@ class BodyReader:
             itself a stream of the dialect.
 
     Attributes:
-        counted: True once usage has arrived.
+        has_usage: True once usage has arrived.
     """
 
     def __init__(
@@ -178,8 +180,8 @@ class BodyReader:
         self._decode_whole = whole
         self._head: bytes | None = None if whole is None else b""  # until the first character
         self._whole: list[bytes] | None = None
-        self._fault: ProviderError | None = None  # raised after the pieces before it were returned
-        self.counted = False
+        self._fault: ProviderError | None = None  # raised after the chunks before it were returned
+        self.has_usage = False
 
     @property
     def done(self) -> bool:
@@ -197,9 +199,9 @@ class BodyReader:
         return self._decoder.partial
 
     def feed(self, data: bytes) -> list[GenerateChunk]:
-        """Return what these bytes add to the answer; texts that arrive at once are one piece.
+        """Return what these bytes add to the answer; texts that arrive at once are one chunk.
 
-        Pieces before a fault are returned first, however the bytes are cut. The reader is then ``done``, and the next
+        Chunks before a fault are returned first, however the bytes are cut. The reader is then ``done``, and the next
         call or ``finish`` raises.
 
         Raises:
@@ -225,9 +227,9 @@ class BodyReader:
         try:
             events = self._splitter.feed(data)
         except ReplyError as error:
-            events, split_fault = self._splitter.before, error
+            events, split_fault = self._splitter.events_before_error, error
         known = len(self._decoder._texts)
-        chunks = join_texts(self._pieces(events))
+        chunks = join_texts(self._read_events(events))
         share_texts(self._decoder._texts, known, chunks)
         # An event before the place where splitting failed comes first. The frame must not hold the error: see
         # ``_raise_fault``.
@@ -239,20 +241,20 @@ class BodyReader:
                 self._raise_fault()
         return chunks
 
-    def _pieces(self, events: Iterable[SseEvent]) -> list[GenerateChunk | str]:
+    def _read_events(self, events: Iterable[SseEvent]) -> list[GenerateChunk | str]:
         """Return what events add to the answer, up to a fault."""
-        pieces: list[GenerateChunk | str] = []
+        chunks: list[GenerateChunk | str] = []
         try:
             for event in events:
-                piece = self._decoder.feed(event)
-                if piece is None:
+                chunk = self._decoder.feed(event)
+                if chunk is None:
                     continue
-                pieces.append(piece)
-                if not isinstance(piece, str) and piece.usage is not None:
-                    self.counted = True
-        except ProviderError as error:  # stored until the pieces before it have been returned
+                chunks.append(chunk)
+                if not isinstance(chunk, str) and chunk.usage is not None:
+                    self.has_usage = True
+        except ProviderError as error:  # stored until the chunks before it have been returned
             self._fault = error
-        return pieces
+        return chunks
 
     def _raise_fault(self) -> None:
         fault, self._fault = self._fault, None
@@ -286,47 +288,47 @@ class BodyReader:
         except TruncatedReply:
             if self._splitter.stray:  # some servers write an error after the last event as plain JSON
                 with suppress(MalformedReply):
-                    self._decoder.refuse(loads(b"\n".join(self._splitter.stray), self._limits))
+                    self._decoder.raise_if_error(loads(b"\n".join(self._splitter.stray), self._limits))
             raise
 
-    def _begin(self, sign: bytes) -> None:
-        """Choose how to read the body by its first character."""
-        if sign in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
+    def _begin(self, first_byte: bytes) -> None:
+        """Choose how to read the body by its first visible byte."""
+        if first_byte in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
             self._whole = []
 
 
-def join_texts(pieces: Iterable[GenerateChunk | str]) -> list[GenerateChunk]:
-    """Join neighbouring pieces that hold nothing but text.
+def join_texts(chunks: Iterable[GenerateChunk | str]) -> list[GenerateChunk]:
+    """Join neighbouring chunks that hold nothing but text.
 
-    Every piece costs each of its readers a step, so pieces that arrive at once become one.
+    Every chunk costs each of its readers a step, so chunks that arrive at once become one.
     """
     joined: list[GenerateChunk] = []
     texts: list[str] = []
-    for piece in pieces:
-        if isinstance(piece, str):
-            texts.append(piece)
-        elif piece.text and _beside_text(piece) == _NOTHING:
-            texts.append(piece.text)
+    for chunk in chunks:
+        if isinstance(chunk, str):
+            texts.append(chunk)
+        elif chunk.text and _fields_except_text(chunk) == _NOTHING:
+            texts.append(chunk.text)
         else:
             if texts:
                 joined.append(GenerateChunk(text="".join(texts)))
                 texts = []
-            joined.append(piece)
+            joined.append(chunk)
     if texts:
         joined.append(GenerateChunk(text="".join(texts)))
     return joined
 
 
 def share_texts(texts: list[str], known: int, chunks: list[GenerateChunk]) -> None:
-    """Replace the texts of single events by those of the joined pieces if both are the same words.
+    """Replace the texts of single events by those of the joined chunks if both are the same words.
 
-    A reader of the stream collects the pieces, and the decoder collects the texts, for a partial answer. Sharing the
+    A reader of the stream collects the chunks, and the decoder collects the texts, for a partial answer. Sharing the
     strings keeps a long answer in memory once (tests/faults/test_memory.py).
 
     Args:
         texts: the answer's texts so far; changed in place.
-        known: how many of them there were before these pieces.
-        chunks: the pieces that were made of the texts since then.
+        known: how many of them there were before these chunks.
+        chunks: the chunks that were made of the texts since then.
     """
     new = texts[known:]
     if len(new) > 1:
@@ -335,5 +337,5 @@ def share_texts(texts: list[str], known: int, chunks: list[GenerateChunk]) -> No
             texts[known:] = words
 
 
-_beside_text = attrgetter(*(field.name for field in attrs.fields(GenerateChunk) if field.name != "text"))
-_NOTHING = _beside_text(GenerateChunk())
+_fields_except_text = attrgetter(*(field.name for field in attrs.fields(GenerateChunk) if field.name != "text"))
+_NOTHING = _fields_except_text(GenerateChunk())

@@ -37,17 +37,17 @@ class LineSplitter:
         limits: no unfinished line is longer than ``event`` bytes.
 
     Attributes:
-        before: after ``feed`` raised, the events of the same bytes before the fault.
+        events_before_error: after ``feed`` raised, the events of the same bytes before the error.
         stray: lines that belong to no event, from the first line that begins as JSON.
     """
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         self._limit = limits.event
-        self._rest: list[bytes] = []  # pieces of the unfinished line, joined once it ends
+        self._rest: list[bytes] = []  # parts of the unfinished line, joined once it ends
         self._size = 0
         self._head: bytes | None = b""  # until the byte order mark is ruled out
         self._after_cr = False
-        self.before: list[SseEvent] = []
+        self.events_before_error: list[SseEvent] = []
         self.stray: list[bytes] = []
 
     def lines(self, data: bytes) -> list[bytes]:
@@ -73,7 +73,7 @@ class LineSplitter:
             self._after_cr = False
             data = data.removeprefix(b"\n")
         if b"\r" in data:
-            self._after_cr = data.endswith(b"\r")  # its LF may come first in the next piece
+            self._after_cr = data.endswith(b"\r")  # its LF may come first in the next bytes
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = data.split(b"\n")
         rest = lines.pop()
@@ -129,7 +129,7 @@ class SseSplitter(LineSplitter):
             ReplyTooLarge: an event is too large.
             MalformedReply: an event is not UTF-8.
         """
-        events = self.before = list[SseEvent]()
+        events = self.events_before_error = list[SseEvent]()
         self._events(self._cut(data), events)
         if self._size > self._limit:
             raise self.too_large()
@@ -185,7 +185,7 @@ class NdjsonSplitter(LineSplitter):
             ReplyTooLarge: a line is too long.
             MalformedReply: a line is not UTF-8.
         """
-        events = self.before = list[SseEvent]()
+        events = self.events_before_error = list[SseEvent]()
         for line in self._cut(data):
             if len(line) > self._limit:
                 raise self.too_large()

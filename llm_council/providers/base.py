@@ -262,7 +262,7 @@ async def call(
     arrived: list[GenerateChunk] = []
     try:
         _refuse_other_than_request(request)
-        fitted, adjustments = fitting.fit_for(adapter, adapter.generate, request)
+        fitted, adjustments = fitting.fit_unless_marked(adapter, adapter.generate, request)
         seconds = seconds_for(adapter, request, deadline)
         core = partial(returns.collect, adapter.generate, fitted, arrived)
         if is_cancellable(adapter.generate):
@@ -273,12 +273,12 @@ async def call(
     except CouncilError as error:
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise
-    missed = fitting.missed(request, response, adjustments)
+    violations = fitting.unreported_violations(request, response, adjustments)
     elapsed = time.monotonic() - began
     return copy_with(
         response,
         model=response.model or request.model,
-        adjustments=adjustments + response.adjustments + missed,
+        adjustments=adjustments + response.adjustments + violations,
         attempts=response.attempts or (Attempt(at=0.0, elapsed=elapsed, request_id=response.request_id),),
     )
 
@@ -315,7 +315,7 @@ async def stream(
     arrived: list[GenerateChunk] = []
     try:
         _refuse_other_than_request(request)
-        fitted, adjustments = fitting.fit_for(adapter, adapter.stream, request)
+        fitted, adjustments = fitting.fit_unless_marked(adapter, adapter.stream, request)
         seconds = seconds_for(adapter, request, deadline)
         pieces: AsyncIterator[GenerateChunk]
         if is_cancellable(adapter.stream):  # it keeps its own time limits; the request carries a further one
@@ -343,9 +343,9 @@ async def stream(
                     arrived.append(piece)
                     yield piece
         response = returns.require_answer(returns.join_chunks(arrived), name=name)
-        missed = fitting.missed(request, response)
-        if missed:
-            yield GenerateChunk(adjustments=missed)
+        violations = fitting.unreported_violations(request, response)
+        if violations:
+            yield GenerateChunk(adjustments=violations)
     except CouncilError as error:
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise

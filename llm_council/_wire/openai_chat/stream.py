@@ -184,11 +184,11 @@ class ChunkDecoder(Decoder):
             return None
         value = need_object(loads(data, self._limits), "$")
         if value.get("error") or "choices" not in value:
-            self.refuse({"error": value} if event.event == "error" and not value.get("error") else value)
+            self.raise_if_error({"error": value} if event.event == "error" and not value.get("error") else value)
         # Groq's API reference: a stream's events may hold usage and errors under x_groq.
         failed = get_object(value, "x_groq").get("error")
         if failed:
-            self.refuse({"error": failed})
+            self.raise_if_error({"error": failed})
         facts: dict[str, Any] = {}
         if not self._begun or self._model is None:
             self._begin(value, facts)
@@ -213,7 +213,7 @@ class ChunkDecoder(Decoder):
             return self._texts[-1]
         return GenerateChunk(**facts) if facts else None
 
-    def refuse(self, value: Any) -> Any:
+    def raise_if_error(self, value: Any) -> Any:
         """Return a JSON value that is not a part of an answer.
 
         Raises:

@@ -126,7 +126,7 @@ class EventDecoder(Decoder):
         if error is not None:
             raise error
 
-    def refuse(self, value: Any) -> Any:
+    def raise_if_error(self, value: Any) -> Any:
         """Return a JSON value that is not an event.
 
         Raises:

@@ -18,7 +18,16 @@ from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
 from llm_council.providers._call.profiles import ModelProfile, Sampling
 
-__all__ = ["emulate_schema", "fit", "fit_for", "fits_requests", "fitted", "is_emulated", "missed", "unmet"]
+__all__ = [
+    "emulate_schema",
+    "fit",
+    "fit_to_adapter",
+    "fit_unless_marked",
+    "fits_requests",
+    "is_emulated",
+    "schema_violations",
+    "unreported_violations",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,7 +67,7 @@ def fits_requests(method: F) -> F:
     return method
 
 
-def fit_for(
+def fit_unless_marked(
     adapter: Any, method: Callable[..., Any], request: GenerateRequest
 ) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
     """Fit a request for the method of an adapter that is about to be called.
@@ -70,10 +79,10 @@ def fit_for(
     """
     if getattr(method, "_fits_requests", False):
         return request, ()
-    return fitted(adapter, request)
+    return fit_to_adapter(adapter, request)
 
 
-def fitted(adapter: Any, request: Any) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+def fit_to_adapter(adapter: Any, request: Any) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
     """Fit a request to an adapter; see ``fit``.
 
     Raises:
@@ -99,7 +108,7 @@ def is_emulated(adjustments: tuple[Adjustment, ...]) -> bool:
     )
 
 
-def unmet(request: GenerateRequest, text: str | None) -> tuple[Adjustment, ...]:
+def schema_violations(request: GenerateRequest, text: str | None) -> tuple[Adjustment, ...]:
     """Return the adjustment that reports where an answer violates its schema; nothing if it meets it."""
     wanted = request.structured_output
     if wanted is None:
@@ -111,7 +120,7 @@ def unmet(request: GenerateRequest, text: str | None) -> tuple[Adjustment, ...]:
     return (Adjustment(field="structured_output", action="emulated", reason=f"the answer does not meet it: {reason}"),)
 
 
-def missed(
+def unreported_violations(
     request: GenerateRequest, response: GenerateResponse, adjustments: tuple[Adjustment, ...] = ()
 ) -> tuple[Adjustment, ...]:
     """Return the adjustment that reports where an answer violates a schema that stands in the prompt alone.
@@ -125,7 +134,7 @@ def missed(
     """
     if response.tool_calls or not is_emulated(adjustments + response.adjustments):
         return ()
-    return tuple(found for found in unmet(request, response.text) if found not in response.adjustments)
+    return tuple(found for found in schema_violations(request, response.text) if found not in response.adjustments)
 
 
 _UNKNOWN = ModelProfile()

@@ -229,7 +229,7 @@ class FrameDecoder(Decoder):
 
     def read(self, value: Any) -> GenerateChunk | None:
         """Return the chunk of an event's JSON value; see ``feed``."""
-        value = need_object(self.refuse(value), "$")
+        value = need_object(self.raise_if_error(value), "$")
         facts: dict[str, Any] = {}
         self._add_names(value, facts)
         usage = read_usage(value.get("usageMetadata"))
@@ -250,7 +250,7 @@ class FrameDecoder(Decoder):
                 break
         return GenerateChunk(**facts) if facts else None
 
-    def refuse(self, value: Any) -> Any:
+    def raise_if_error(self, value: Any) -> Any:
         """Return an event's JSON value, without the array around it.
 
         Raises:

@@ -26,13 +26,13 @@ class ArraySplitter:
 
     Attributes:
         closed: the array has ended.
-        before: after ``feed`` has raised, the objects of the same bytes that ended before the fault.
+        events_before_error: after ``feed`` has raised, the objects of the same bytes that ended before the fault.
         stray: always empty; bytes between the objects are ignored.
     """
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         self.closed = False
-        self.before: list[SseEvent] = []
+        self.events_before_error: list[SseEvent] = []
         self.stray: list[bytes] = []
         self._limit = limits.event
         self._buffer = bytearray()  # from the start of the object that has not ended yet
@@ -78,7 +78,7 @@ class ArraySplitter:
                     del buffer[:end]
                     self._position = self._start = 0
                 self.closed = self._depth <= 0
-        events = self.before = list[SseEvent]()
+        events = self.events_before_error = list[SseEvent]()
         for found in objects:
             self._check_size(found)
             events.append(SseEvent(event_text(found)))

@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from llm_council import transports
-from llm_council._wire.payloads import dumps, loads, refuse_page
+from llm_council._wire.payloads import dumps, loads, raise_if_html
 from llm_council.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -62,7 +62,7 @@ class StreamReader(Protocol):
     @property
     def finished(self) -> bool: ...
 
-    counted: bool
+    has_usage: bool
 
     @property
     def partial(self) -> str: ...
@@ -206,12 +206,12 @@ class HttpProvider(ProviderAdapter):
             if reply.status >= 400:
                 raise self._refusal(await limits.wait(reply.read))
             # Some servers answer a request for a stream with one JSON body, others with a proxy's HTML page.
-            reader, arriving, first = self._reader(asked, reply.head), aiter(reply), True
+            reader, arriving, undecided = self._reader(asked, reply.head), aiter(reply), True
             while not reader.done:
                 data = await self._next(arriving, reader, limits)
                 if data is None:
                     break
-                first = first and refuse_page(data, reply.head.content_type)
+                undecided = undecided and raise_if_html(data, reply.head.content_type)
                 pieces = reader.feed(data)
                 for piece in pieces:
                     yield piece
@@ -229,7 +229,7 @@ class HttpProvider(ProviderAdapter):
         """Return the next bytes; None at the end of the answer."""
         idle = math.inf
         if reader.finished:
-            idle = _LINGER if reader.counted else _AFTER_FINISH
+            idle = _LINGER if reader.has_usage else _AFTER_FINISH
         try:
             return await limits.wait(partial(anext, arriving, None), idle=idle)
         except TransportError as error:

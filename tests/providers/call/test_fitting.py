@@ -23,11 +23,11 @@ from llm_council.models import (
 from llm_council.providers._call.fitting import (
     emulate_schema,
     fit,
-    fit_for,
+    fit_unless_marked,
     fits_requests,
     is_emulated,
-    missed,
-    unmet,
+    schema_violations,
+    unreported_violations,
 )
 from llm_council.providers._call.profiles import ModelProfile, profile_for
 from llm_council.providers.base import ProviderAdapter
@@ -229,10 +229,10 @@ def test_strict_mode_gets_the_schema_in_its_subset():
 
 def test_where_an_answer_misses_an_emulated_schema_is_said():
     request = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=SCHEMA))
-    assert unmet(request, 'Here: {"answer": "42"}') == ()
-    (missed,) = unmet(request, '{"answer": 42}')
-    assert "$.answer" in missed.reason
-    assert unmet(GenerateRequest(prompt="x"), "anything") == ()
+    assert schema_violations(request, 'Here: {"answer": "42"}') == ()
+    (violation,) = schema_violations(request, '{"answer": 42}')
+    assert "$.answer" in violation.reason
+    assert schema_violations(GenerateRequest(prompt="x"), "anything") == ()
 
 
 def effort(word, budget=None):
@@ -529,26 +529,26 @@ def test_a_schema_that_the_vendor_refuses_moves_into_the_prompt():
 def test_at_most_three_violations_of_a_schema_are_reported():
     schema = {"type": "object", "properties": {name: {"type": "string"} for name in "abcd"}}
     request = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=schema))
-    (found,) = unmet(request, '{"a": 1, "b": 1, "c": 1, "d": 1}')
+    (found,) = schema_violations(request, '{"a": 1, "b": 1, "c": 1, "d": 1}')
     assert (found.field, found.action, found.asked, found.sent) == ("structured_output", "emulated", None, None)
     violations = found.reason.removeprefix("the answer does not meet it: ").split("; ")
     assert [violation.partition(":")[0] for violation in violations] == ["$.a", "$.b", "$.c"]
-    assert unmet(request, None) == unmet(request, "") != ()
+    assert schema_violations(request, None) == schema_violations(request, "") != ()
 
 
 def test_a_violation_is_reported_once_and_only_for_an_answer_to_an_emulated_schema():
     request = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=SCHEMA))
     emulated = (Adjustment(field="structured_output", action="emulated"),)
     bad = GenerateResponse(text='{"answer": 42}')
-    violation = unmet(request, bad.text)
+    violation = schema_violations(request, bad.text)
     assert len(violation) == 1
-    assert missed(request, bad, emulated) == violation
-    assert missed(request, attrs.evolve(bad, adjustments=emulated)) == violation
-    assert missed(request, attrs.evolve(bad, adjustments=violation)) == ()
-    assert missed(request, bad) == ()
-    assert missed(request, GenerateResponse(text='{"answer": "42"}'), emulated) == ()
+    assert unreported_violations(request, bad, emulated) == violation
+    assert unreported_violations(request, attrs.evolve(bad, adjustments=emulated)) == violation
+    assert unreported_violations(request, attrs.evolve(bad, adjustments=violation)) == ()
+    assert unreported_violations(request, bad) == ()
+    assert unreported_violations(request, GenerateResponse(text='{"answer": "42"}'), emulated) == ()
     calls = attrs.evolve(bad, tool_calls=[ToolCall(id="1", name="add", arguments="{}")])
-    assert missed(request, calls, emulated) == ()
+    assert unreported_violations(request, calls, emulated) == ()
 
 
 class Adapter:
@@ -563,10 +563,10 @@ class Adapter:
 
 def test_a_request_is_fitted_for_an_adapter_that_does_not_fit_it_by_itself():
     adapter, request = Adapter(), GenerateRequest(prompt="x", model="small", max_tokens=20)
-    fitted, (change,) = fit_for(adapter, adapter.generate, request)
+    fitted, (change,) = fit_unless_marked(adapter, adapter.generate, request)
     assert (fitted.max_tokens, change.sent) == (5, 5)
-    assert fit_for(adapter, adapter.generate, attrs.evolve(request, model="large"))[0].max_tokens == 10
-    unchanged, adjustments = fit_for(adapter, fits_requests(lambda request: None), request)
+    assert fit_unless_marked(adapter, adapter.generate, attrs.evolve(request, model="large"))[0].max_tokens == 10
+    unchanged, adjustments = fit_unless_marked(adapter, fits_requests(lambda request: None), request)
     assert unchanged is request
     assert adjustments == ()
 
@@ -581,4 +581,4 @@ def test_every_middleware_leaves_fitting_to_the_adapters_that_it_calls(name):
 
 def test_an_adapter_without_capabilities_is_refused_by_its_name():
     with pytest.raises(InvalidOption, match=r"str .*capabilities"):
-        fit_for("bare", Adapter().generate, GenerateRequest(prompt="x"))
+        fit_unless_marked("bare", Adapter().generate, GenerateRequest(prompt="x"))
