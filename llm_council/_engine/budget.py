@@ -135,30 +135,30 @@ class Ledger:
             return False
         return self._priced(seat, Usage(input_tokens=1, output_tokens=1)) is None
 
-    def reserve(self, seat: SeatSpec, request: GenerateRequest, *, keep: int = 0) -> Reservation:
+    def reserve(self, seat: SeatSpec, request: GenerateRequest, *, spare_calls: int = 0) -> Reservation:
         """Reserve the estimate of a call before it is made.
 
         Args:
             seat: the seat.
             request: the request.
-            keep: number of calls of this size that must still fit afterwards, such as the chair's. The first call of a
-                run is exempt.
+            spare_calls: number of calls of this size that must still fit afterwards, such as the chair's. The first
+                call of a run is exempt.
 
         Raises:
             BudgetExceeded: the call does not fit; nothing is reserved.
         """
         held = self._estimated(seat, request)
-        times = 1 + keep if self.calls or self._held else 1
+        times = 1 + spare_calls if self.calls or self._held else 1
         if self.has_unknown_cost(seat):  # an assumed price refuses no call while there is money
             held.usd = min(held.usd, max(0.0, self._left()) / times)
-        refusal = self._refusal(held, times)
-        if refusal is not None:
-            raise refusal
+        error = self._budget_error(held, times)
+        if error is not None:
+            raise error
         self._held.append(held)
         return held
 
     def retry(self, held: Reservation, *, billed: bool) -> bool:
-        """Count a retry of a call, and return True, if it fits into the budget.
+        """Count a retry of a call if it fits into the budget; return whether it fits.
 
         Args:
             held: the call's reservation, which the retry keeps.
@@ -167,7 +167,7 @@ class Ledger:
         if self._budget.calls is not None and self.calls + len(self._held) + 1 > self._budget.calls:
             return False
         # The failed attempt uses up the reservation, so the retry needs room of its own.
-        if billed and self._refusal(held, 1) is not None:
+        if billed and self._budget_error(held, 1) is not None:
             return False
         held.retries += 1
         self.calls += 1
@@ -250,7 +250,7 @@ class Ledger:
             held.usd = max(price or 0.0, (rate or 0.0) * held.tokens)
         return held
 
-    def _refusal(self, call: Reservation, times: int) -> BudgetExceeded | None:
+    def _budget_error(self, call: Reservation, times: int) -> BudgetExceeded | None:
         """Return the error if ``times`` calls of this size would exceed a limit."""
         budget = self._budget
         if budget.calls is not None and self.calls + len(self._held) + times > budget.calls:

@@ -1,7 +1,7 @@
 """Ask a seat. This is the only way from the engine to a provider.
 
 ``ask`` replays the call from the journal or makes it, and reports it; ``run_call`` bounds it in time and turns its end
-into an ``Ending``; ``fetch`` calls the provider and accounts for what that took.
+into a ``CallRecord``; ``fetch`` calls the provider and accounts for what that took.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from llm_council.models import (
     join,
 )
 from llm_council.models._attrs import copy_with, mask_secrets
-from llm_council.models._journal import Call, Ending
+from llm_council.models._journal import Call, CallRecord
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.results import CallReport
 
-__all__ = ["Outcome", "ask", "invalid_answer"]
+__all__ = ["CallOutcome", "ask", "invalid_answer"]
 
 
 @attrs.frozen
-class Outcome:
+class CallOutcome:
     """The result of a call: an answer or an error, never both.
 
     Attributes:
@@ -63,7 +63,7 @@ async def ask(
     deadline: CallDeadline,
     *,
     spare_calls: int = 0,
-) -> Outcome:
+) -> CallOutcome:
     """Ask a seat once, and record the call in the run's state, journal and events.
 
     Args:
@@ -90,16 +90,16 @@ async def ask(
         await state.journal.record_ending(asked, ending)
     error, elapsed = ending.error, ending.elapsed
     response = ending.response if error is None else None
-    at = state.at(f"settled:{asked.name}")
+    at = state.elapsed(f"settled:{asked.name}")
     report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed)
     state.calls.setdefault(seat.name, []).append(report)
     emit(SeatFinished(at=at, response=response, error=error, elapsed=elapsed, **_call_facts(state, asked)))
-    return Outcome(response, error, elapsed, ending.cut)
+    return CallOutcome(response, error, elapsed, ending.cut)
 
 
 def _report_start(state: RunState, asked: Call) -> float:
     """Emit ``SeatStarted``, and return its time in seconds since the start of the run."""
-    at = state.at(f"asked:{asked.name}")
+    at = state.elapsed(f"asked:{asked.name}")
     emit(SeatStarted(at=at, **_call_facts(state, asked)))
     return at
 
@@ -111,17 +111,17 @@ def _call_facts(state: RunState, asked: Call) -> dict[str, Any]:
 
 async def run_call(
     state: RunState, seat: SeatSpec, asked: Call, deadline: CallDeadline, *, spare_calls: int = 0
-) -> Ending:
+) -> CallRecord:
     """Make a call within its deadline once the budget allows it, and return how it ended."""
-    began = state.at()
+    began = state.elapsed()
     response: GenerateResponse | None = None
     error: CouncilError | None = None
     cut = sent = False
     try:
         with deadline.scope:
             async with state.wait_turn(seat, deadline.scope.deadline):
-                began = state.at()
-                reserved = state.ledger.reserve(seat, asked.request, keep=spare_calls)
+                began = state.elapsed()
+                reserved = state.ledger.reserve(seat, asked.request, spare_calls=spare_calls)
                 began, sent = _report_start(state, asked), True
                 response = await fetch(_CallAttempts(state, asked, began, reserved), deadline)
         cut = deadline.scope.cancelled_caught
@@ -130,7 +130,7 @@ async def run_call(
         error = failure.with_traceback(None)  # it becomes part of the result; its frames hold requests and replies
         # The call's own timeout equals the scope's deadline: either of the two clocks may be the first to notice.
         cut = isinstance(failure, TimedOut) and anyio.current_time() >= deadline.scope.deadline
-    elapsed = state.at() - began
+    elapsed = state.elapsed() - began
     if cut:
         partial = getattr(error, "partial", None)
         message = f"{seat.name} was cut after {elapsed:.1f} s: {deadline.reason}"
@@ -138,7 +138,9 @@ async def run_call(
     if error is not None:
         run_id, phase = state.plan.run_id, str(asked.phase)
         error.fill(provider=seat.provider, model=seat.model, run_id=run_id, elapsed=elapsed, phase=phase)
-    return Ending(response=response, error=error, elapsed=elapsed, sent=sent, cut=cut, spent=state.ledger.snapshot())
+    return CallRecord(
+        response=response, error=error, elapsed=elapsed, sent=sent, cut=cut, spent=state.ledger.snapshot()
+    )
 
 
 async def fetch(attempts: _CallAttempts, deadline: CallDeadline) -> GenerateResponse:
@@ -178,7 +180,7 @@ async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> G
             chunks.append(chunk)
             if chunk.reset is not None:
                 mask = StreamMask()
-                emit(SeatReset(at=state.at(), reason=chunk.reset, **_call_facts(state, asked)))
+                emit(SeatReset(at=state.elapsed(), reason=chunk.reset, **_call_facts(state, asked)))
             if chunk.text:
                 attempts.report_text(mask.feed(chunk.text))
     attempts.report_text(mask.rest())
@@ -239,7 +241,7 @@ class _CallAttempts:
     def report_text(self, text: str) -> None:
         """Emit the next characters of the answer."""
         if text:
-            emit(TextDelta(at=self.state.at(), text=text, **_call_facts(self.state, self.asked)))
+            emit(TextDelta(at=self.state.elapsed(), text=text, **_call_facts(self.state, self.asked)))
 
     def reserve_retry(self, error: CouncilError) -> bool:
         """Reserve another attempt after this error; return False if the budget has no room for it."""
@@ -252,7 +254,7 @@ class _CallAttempts:
             error: its error.
             retry_in: seconds until the next attempt; None if there is none.
         """
-        now = self.state.at()
+        now = self.state.elapsed()
         at, elapsed = self.last - self.began, now - self.last
         self.failed.append(failed_attempt(error, at=at, elapsed=elapsed, retry_in=retry_in))
         self.last = now + (retry_in or 0.0)
@@ -260,5 +262,5 @@ class _CallAttempts:
 
     def all(self, response: GenerateResponse) -> tuple[Attempt, ...]:
         """Return every attempt of a call that succeeded in the end."""
-        elapsed = self.state.at() - self.last
+        elapsed = self.state.elapsed() - self.last
         return (*self.failed, Attempt(at=self.last - self.began, elapsed=elapsed, request_id=response.request_id))

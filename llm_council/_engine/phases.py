@@ -1,8 +1,8 @@
 """The phases of a run: draft, critique (or rank) and synthesise. The seats of a phase are asked concurrently.
 
-There is no barrier between phases: a reviewer starts as soon as the drafts that it will see have arrived or failed,
-even while its own is still being written. A seat whose draft failed is asked again only as the last choice for the
-chair.
+There is no barrier between draft and critique: a reviewer starts as soon as the drafts that it will see have arrived
+or failed, even while its own is still being written. The chair is asked once all reviews have ended. A seat whose draft
+failed is asked again only as the last choice for the chair.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ from llm_council._schema import drop_thinking
 from llm_council.errors import BudgetExceeded, ContextTooLong, CouncilError, DeadlineExceeded, QuorumLost, RunError
 from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase
 
-__all__ = ["DraftBoard", "Written", "chair_deadline", "chairs_of", "critique", "draft", "synthesise", "unmet_quorum"]
+__all__ = [
+    "ChairAnswer",
+    "DraftBoard",
+    "chair_deadline",
+    "chairs_of",
+    "critique",
+    "draft",
+    "synthesise",
+    "unmet_quorum",
+]
 
 CHAIR_CALLS = 1
 """Calls of the budget that drafts and critiques must leave for the chair."""
@@ -48,13 +57,13 @@ class DraftBoard:
         if draft.error is not None and reviewing is not None:
             reviewing.cancel("its own draft had failed")
 
-    async def others(self, reviewer: str) -> None:
+    async def wait_for_others(self, reviewer: str) -> None:
         """Wait until every registered draft except the reviewer's own has arrived or failed."""
         # The list is made again after each wait, because a reserve may start to draft meanwhile.
         while waiting := [event for seat, event in self._settled.items() if seat != reviewer and not event.is_set()]:
             await waiting[0].wait()
 
-    def reviews(self, seat: str, deadline: CallDeadline) -> None:
+    def register_review(self, seat: str, deadline: CallDeadline) -> None:
         """Register the deadline of a seat's review, so that the review can be cancelled."""
         self._reviewing[seat] = deadline
 
@@ -68,14 +77,14 @@ class QuorumWait:
         quorum: answers needed.
         grace: seconds for the remaining calls once the quorum is reached; None sets no limit.
         end: end of the phase's share of the run's time, on the event loop's clock.
-        hard: deadline while the quorum is not reached, likewise.
+        end_without_quorum: when the calls must end while the quorum is not reached, likewise.
     """
 
     phase: Phase
     quorum: int
     grace: float | None
     end: float
-    hard: float
+    end_without_quorum: float
     _deadlines: list[CallDeadline] = attrs.field(factory=list)
     _answers: int = 0
 
@@ -86,9 +95,9 @@ class QuorumWait:
 
     def new_deadline(self) -> CallDeadline:
         """Return the deadline of one more call."""
-        deadline = CallDeadline.at(self.hard, "the time of the run was over")
+        deadline = CallDeadline.at(self.end_without_quorum, "the time of the run was over")
         self._deadlines.append(deadline)
-        if self.met or self.hard <= self.end:
+        if self.met or self.end_without_quorum <= self.end:
             self._tighten(deadline)
         return deadline
 
@@ -121,7 +130,7 @@ async def draft(state: RunState, board: DraftBoard) -> None:
         drafting = _Drafting(state, board, wait, reserves, group)
         for name in plan.drafters:
             drafting.start(name)
-        await state.start_gate.wait_started()
+        await state.start_slot.wait_started()
     state.close(Phase.DRAFT)
 
 
@@ -155,7 +164,7 @@ class _Drafting:
     async def _draft(self, name: str) -> None:
         state = self.state
         seat = state.plan.seat(name)
-        request, deadline = prompts.draft(state.plan, seat), self.wait.new_deadline()
+        request, deadline = prompts.draft_request(state.plan, seat), self.wait.new_deadline()
         outcome = await ask(state, Phase.DRAFT, seat, request, deadline, spare_calls=CHAIR_CALLS)
         self.waiting.discard(name)
         draft = Draft(seat=name, response=outcome.response, error=outcome.error, elapsed=outcome.elapsed)
@@ -164,7 +173,7 @@ class _Drafting:
             self.wait.answered()
         else:
             state.degrade(f"{name} gave no draft: {draft.error}", name)
-            if self.reserves and len(state.finished()) + len(self.waiting) < self.wait.quorum:
+            if self.reserves and len(state.successful_drafts()) + len(self.waiting) < self.wait.quorum:
                 self.start(self.reserves.pop(0))
         # Last, because reviewers read ``state.drafts`` as soon as they are woken.
         self.board.put(draft)
@@ -173,7 +182,7 @@ class _Drafting:
 def unmet_quorum(state: RunState) -> RunError | None:
     """Return the error of a run with too few drafts; None if there are enough."""
     need = quorum_of(state.plan, len(state.plan.seats))
-    finished = state.finished()
+    finished = state.successful_drafts()
     if len(finished) >= need:
         return None
     best = drop_thinking(finished[0].text) if finished else None
@@ -213,18 +222,18 @@ async def critique(
     wait = QuorumWait(phase, quorum_of(plan, len(plan.reviewers)), plan.budget.grace, end, end)
     running: dict[str, CallDeadline] = {}
 
-    async def one(name: str) -> None:
-        await board.others(name)
+    async def review(name: str) -> None:
+        await board.wait_for_others(name)
         own = state.drafts.get(name)
         seat = plan.seat(name)
-        shown = prompts.labelled(plan, seat, state.finished())
+        shown = prompts.label_drafts(plan, seat, state.successful_drafts())
         # A seat whose draft failed would fail again, and a decided vote needs no more reviews.
         if not shown or (own is not None and own.error is not None) or (enough is not None and enough()):
             return
         state.open(phase)
         running[name] = deadline = wait.new_deadline()
-        board.reviews(name, deadline)
-        request = prompts.critique(plan, seat, shown, phase=phase)
+        board.register_review(name, deadline)
+        request = prompts.critique_request(plan, seat, shown, phase=phase)
         outcome = await ask(state, phase, seat, request, deadline, spare_calls=CHAIR_CALLS)
         del running[name]
         text = drop_thinking(outcome.response.text or "") if outcome.response else ""
@@ -245,11 +254,11 @@ async def critique(
     try:
         async with anyio.create_task_group() as group:
             for name in plan.reviewers:
-                group.start_soon(one, name)
+                group.start_soon(review, name)
     # Also when the run is given up for want of drafts, which cancels this task.
     finally:
         state.close(phase)
-    drafted = tie_order(plan, [draft.seat for draft in state.finished()])
+    drafted = tie_order(plan, [draft.seat for draft in state.successful_drafts()])
     state.ranking = tally([review.ranking for review in state.critiques.values()], drafted)
     _missing_reviews(state, decided=enough is not None and enough())
 
@@ -271,7 +280,7 @@ def _missing_reviews(state: RunState, *, decided: bool) -> None:
 
 
 @attrs.frozen
-class Written:
+class ChairAnswer:
     """The chair's answer before it is validated.
 
     Attributes:
@@ -309,7 +318,7 @@ def _failed(state: RunState, name: str) -> bool:
     return draft is not None and draft.error is not None
 
 
-async def synthesise(state: RunState, *, only: str | None = None) -> Written | None:
+async def synthesise(state: RunState, *, only: str | None = None) -> ChairAnswer | None:
     """Ask the chair for the final answer; if it fails, the next seat takes the chair.
 
     Args:
@@ -322,22 +331,24 @@ async def synthesise(state: RunState, *, only: str | None = None) -> Written | N
     plan = state.plan
     chairs = chairs_of(state)
     state.open(Phase.SYNTHESISE)
-    drafts = [draft for draft in state.finished() if only is None or draft.seat == only]
+    drafts = [draft for draft in state.successful_drafts() if only is None or draft.seat == only]
     reviews = [state.critiques[name] for name in plan.reviewers if name in state.critiques] if only is None else []
     written = None
     for place, name in enumerate(chairs):
         seat = plan.seat(name)
-        request = prompts.synthesise(plan, seat, drafts, reviews, state.ranking)
+        request = prompts.synthesis_request(plan, seat, drafts, reviews, state.ranking)
         deadline = chair_deadline(state, len(chairs) - place - 1)
         outcome = await ask(state, Phase.SYNTHESISE, seat, request, deadline)
         if isinstance(outcome.error, ContextTooLong):  # the same seat again, with shorter quotations
-            request = prompts.synthesise(prompts.shorter(plan, request), seat, drafts, reviews, state.ranking)
+            request = prompts.synthesis_request(
+                prompts.shorten_quotations(plan, request), seat, drafts, reviews, state.ranking
+            )
             state.warnings.append(f"{name} was shown the drafts cut to its context")
             outcome = await ask(state, Phase.SYNTHESISE, seat, request, deadline.renew())
         if outcome.response is not None:
             if place:
                 state.degrade(f"{name} took the chair", *chairs[:place])
-            written = Written(name, request, outcome.response, tuple(chairs[place + 1 :]))
+            written = ChairAnswer(name, request, outcome.response, tuple(chairs[place + 1 :]))
             break
         state.warnings.append(f"{name} could not write the answer: {outcome.error}")
     state.close(Phase.SYNTHESISE)

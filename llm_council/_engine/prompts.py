@@ -37,7 +37,14 @@ from llm_council.models import (
 )
 from llm_council.models._attrs import copy_with
 
-__all__ = ["critique", "draft", "labelled", "repair", "shorter", "synthesise"]
+__all__ = [
+    "critique_request",
+    "draft_request",
+    "label_drafts",
+    "repair_request",
+    "shorten_quotations",
+    "synthesis_request",
+]
 
 # Models that answer in prose first are small, and lose track of long texts.
 _SMALL_TOKENS = {Phase.DRAFT: 120, Phase.CRITIQUE: 60, Phase.RANK: 40, Phase.SYNTHESISE: 160, Phase.REPAIR: 160}
@@ -50,7 +57,7 @@ That drafts agree proves nothing."""
 _MAX_PROBLEMS = 12  # in one repair prompt
 
 
-def draft(plan: Plan, seat: SeatSpec) -> GenerateRequest:
+def draft_request(plan: Plan, seat: SeatSpec) -> GenerateRequest:
     """Ask a seat for its own answer."""
     codes = _codes(plan, seat, Phase.DRAFT)
     if seat.prose_first:
@@ -59,7 +66,7 @@ def draft(plan: Plan, seat: SeatSpec) -> GenerateRequest:
     return _request(plan, seat, Phase.DRAFT, codes, (words,))
 
 
-def labelled(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[str, Draft]:
+def label_drafts(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[str, Draft]:
     """Label the successful drafts of other seats for one reviewer, in the order in which it sees them.
 
     Each reviewer has its own order and its own labels: a label means the same draft wherever a review is quoted.
@@ -84,7 +91,7 @@ def _label(index: int) -> str:
     return label
 
 
-def critique(
+def critique_request(
     plan: Plan, seat: SeatSpec, shown: Mapping[str, Draft], *, phase: Phase = Phase.CRITIQUE
 ) -> GenerateRequest:
     """Ask for a critique and a ranking of drafts with hidden authors; in the rank phase for the ranking only."""
@@ -104,7 +111,7 @@ def critique(
     return _request(plan, seat, phase, codes, (*peers, "\n".join(filter(None, words))))
 
 
-def shorter(plan: Plan, request: GenerateRequest) -> Plan:
+def shorten_quotations(plan: Plan, request: GenerateRequest) -> Plan:
     """Return the plan with a lower limit of quotations, which makes a request about a quarter as long."""
     longest = max(len(turn.text) for turn in request.turns())
     quotations = 2 * len(plan.seats)  # at most a draft and a review from each
@@ -112,7 +119,7 @@ def shorter(plan: Plan, request: GenerateRequest) -> Plan:
     return attrs.evolve(plan, limits=attrs.evolve(plan.limits, peer_text=most))
 
 
-def synthesise(
+def synthesis_request(
     plan: Plan, seat: SeatSpec, drafts: Sequence[Draft], critiques: Sequence[Critique], ranking: Ranking
 ) -> GenerateRequest:
     """Ask the chair for the final answer from drafts and reviews."""
@@ -148,7 +155,7 @@ def synthesise(
     return copy_with(request, structured_output=StructuredOutput(json_schema=plan.schema))
 
 
-def repair(
+def repair_request(
     plan: Plan,
     seat: SeatSpec,
     request: GenerateRequest,

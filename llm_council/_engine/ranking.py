@@ -52,10 +52,10 @@ def _labels_in(texts: Iterable[str], labels: Collection[str]) -> tuple[str, ...]
 
 
 def tie_order(plan: Plan, seats: Iterable[str]) -> list[str]:
-    """Sort seats by the run's seed: of tied seats, the first one wins, whatever order they are given in.
+    """Sort seats by a hash of the run's seed and the seat's name. Of tied seats, the first in this order wins.
 
-    Two seats have the same order whichever other seats are ranked. A plan from before this rule keeps the given order,
-    so that its run can be replayed.
+    The order in which the seats are given does not matter, nor which other seats are ranked. A plan from before this
+    rule keeps the given order, so that its run can be replayed.
     """
     if not plan.ties_by_seed:
         return list(seats)

@@ -9,7 +9,7 @@ import attrs
 from llm_council import _schema
 from llm_council._engine import prompts
 from llm_council._engine.calls import ask
-from llm_council._engine.phases import Written, chair_deadline
+from llm_council._engine.phases import ChairAnswer, chair_deadline
 from llm_council._engine.state import RunState
 from llm_council.errors import InvalidOutput, RunError
 from llm_council.models import FinishReason, GenerateResponse, Phase, Problem
@@ -56,7 +56,7 @@ def read(validator: _schema.Validator | None, response: GenerateResponse) -> tup
     return None, answer.problems
 
 
-async def until_valid(state: RunState, written: Written) -> FinalAnswer:
+async def until_valid(state: RunState, written: ChairAnswer) -> FinalAnswer:
     """Validate the chair's answer, and ask for a repair while it does not meet the schema.
 
     The seat that wrote the answer is asked to repair it. If that call fails, the next seat that could take the chair is
@@ -72,7 +72,7 @@ async def until_valid(state: RunState, written: Written) -> FinalAnswer:
         state.open(Phase.REPAIR)
         calls += 1
         seat = plan.seat(name)
-        request = prompts.repair(plan, seat, request, response, problems, number=calls)
+        request = prompts.repair_request(plan, seat, request, response, problems, number=calls)
         outcome = await ask(state, Phase.REPAIR, seat, request, chair_deadline(state, len(left)))
         if outcome.response is None:
             state.warnings.append(f"{name} could not repair the answer: {outcome.error}")

@@ -67,8 +67,8 @@ async def run_plan(
         emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
         try:
             with _runtime.Fallback(plan.budget.deadline, partial(_blocked_result, state, on_result)):
-                # The draft phase frees the place once its first calls are sent; this frees it if the phase never does.
-                async with state.start_gate:
+                # The draft phase frees the slot once its first calls are sent; this frees it if the phase never does.
+                async with state.start_slot:
                     final: FinalAnswer | RunError = await STRATEGIES[plan.strategy](state)
         except RunError as error:
             final = error.with_traceback(None)  # its frames hold the result that it becomes part of
@@ -129,7 +129,7 @@ def _result(state: RunState, final: FinalAnswer | RunError | None) -> CouncilRes
         output=answer.output if answer else None,
         # ``BudgetExceeded`` has the best draft so far.
         text=answer.text if answer else getattr(error, "partial", None),
-        drafts={draft.seat: drop_thinking(draft.text) for draft in state.finished()},
+        drafts={draft.seat: drop_thinking(draft.text) for draft in state.successful_drafts()},
         critiques={review.seat: _with_authors(review) for review in reviews if review.error is None},
         ranking=state.ranking,
         seats=seats,
@@ -147,7 +147,7 @@ def _result(state: RunState, final: FinalAnswer | RunError | None) -> CouncilRes
         usage=sum((seat.usage for seat in seats), Usage()),
         cost=total_cost(calls) if calls else Cost(),
         phases=tuple(state.timings[phase] for phase in plan.phases if phase in state.timings),
-        duration=state.at("finished"),
+        duration=state.elapsed("finished"),
         plan=plan,
         metadata=plan.metadata,
     )

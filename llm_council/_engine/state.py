@@ -1,4 +1,4 @@
-"""The state of one run: its progress so far, its deadlines, and the gates that its calls pass."""
+"""The state of one run: its progress so far, its deadlines, and what its calls wait for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CallReport
 
-__all__ = ["CallDeadline", "RunState", "StartGate"]
+__all__ = ["CallDeadline", "RunState", "StartSlot"]
 
 MAX_STARTING: Final = 4
 """Runs of one event loop that may start at the same time."""
@@ -34,12 +34,12 @@ MAX_WAIT_SHARE: Final = 1 / 3
 _starting: RunVar[anyio.Semaphore] = RunVar("llm_council.starting")
 
 
-class StartGate:
+class StartSlot:
     """Limits how many runs of an event loop start at the same time.
 
-    Runs that start together advance together: all would be planned before the first one has sent anything, and all
-    answers would arrive at the same moment. A few at a time, they overlap, the last one ends sooner, and a waiting run
-    holds little memory. A run passes the gate on once its first calls are sent; it never waits for a model here.
+    Without a limit, all runs would be planned before the first one sends a request. Starting four at a time saves
+    memory, and the last run ends sooner. A run gives its slot back once its first calls are sent; it never waits for a
+    model here.
 
     Args:
         end: when the run must end, on the event loop's clock. A run that waits until then starts without its slot.
@@ -49,7 +49,7 @@ class StartGate:
         self._end = end
         self._held: anyio.Semaphore | None = None
 
-    async def __aenter__(self) -> StartGate:
+    async def __aenter__(self) -> StartSlot:
         slots = _starting.get(None)
         if slots is None:
             slots = anyio.Semaphore(MAX_STARTING)
@@ -91,7 +91,7 @@ class RunState:
         clock: returns monotonic seconds, for events and reports.
         deltas: True if somebody listens to the seats' text as it arrives.
         journal: records the run.
-        start_gate: the run's slot at the start.
+        start_slot: the slot that the run needs to start.
         started: the clock's reading at the start.
         ends: when each phase must end, on the event loop's clock.
         end: when the run must end, on the event loop's clock; infinite without a deadline.
@@ -111,7 +111,7 @@ class RunState:
     clock: Callable[[], float]
     deltas: bool = False
     journal: Journal = NO_JOURNAL
-    start_gate: StartGate = attrs.field(init=False)
+    start_slot: StartSlot = attrs.field(init=False)
     started: float = attrs.field(init=False)
     ends: dict[Phase, float] = attrs.field(init=False)
     end: float = attrs.field(init=False)
@@ -131,10 +131,10 @@ class RunState:
         now = anyio.current_time()
         self.ends = phase_ends(self.plan, now)
         self.end = inf if self.plan.budget.deadline is None else now + self.plan.budget.deadline
-        self.start_gate = StartGate(self.end)
+        self.start_slot = StartSlot(self.end)
 
-    def at(self, moment: str = "") -> float:
-        """Return the seconds since the start of the run; for a named moment, those that the journal has for it."""
+    def elapsed(self, moment: str = "") -> float:
+        """Return the seconds since the start of the run; for a named moment, a replay returns the stored time."""
         return self.journal.record_moment(moment, self.clock() - self.started)
 
     def overdue(self) -> bool:
@@ -145,7 +145,7 @@ class RunState:
         """Record that a phase has started; a second call does nothing."""
         if phase not in self.timings:
             # The names of moments are part of stored runs: a replay looks its times up by them.
-            at = self.at(f"opened:{phase}")
+            at = self.elapsed(f"opened:{phase}")
             self.timings[phase] = PhaseTiming(phase=phase, started=at, elapsed=0.0)
             emit(PhaseStarted(run_id=self.plan.run_id, at=at, phase=phase))
 
@@ -153,7 +153,7 @@ class RunState:
         """Record that a phase has ended; does nothing for a phase that never started."""
         timing = self.timings.get(phase)
         if timing is not None:
-            at = self.at(f"closed:{phase}")
+            at = self.elapsed(f"closed:{phase}")
             self.timings[phase] = copy_with(timing, elapsed=at - timing.started)
             emit(PhaseFinished(run_id=self.plan.run_id, at=at, phase=phase, elapsed=at - timing.started))
 
@@ -161,9 +161,9 @@ class RunState:
         """Record that the run continues with something missing."""
         self.degraded = True
         self.warnings.append(reason)
-        emit(Degraded(run_id=self.plan.run_id, at=self.at("degraded"), reason=reason, seats=seats))
+        emit(Degraded(run_id=self.plan.run_id, at=self.elapsed("degraded"), reason=reason, seats=seats))
 
-    def finished(self) -> list[Draft]:
+    def successful_drafts(self) -> list[Draft]:
         """Return the successful drafts in the order of the seats, independent of the order of arrival."""
         drafts = (self.drafts.get(seat.name) for seat in self.plan.seats)
         return [draft for draft in drafts if draft is not None and draft.error is None]
@@ -216,7 +216,7 @@ class CallDeadline:
         return CallDeadline.at(self.scope.deadline, self.reason)
 
     def tighten(self, end: float, reason: str) -> None:
-        """Move the deadline forward; a later end changes nothing."""
+        """Make the deadline earlier; a later end changes nothing."""
         if end < self.scope.deadline:
             self.scope.deadline = end
             self.reason = reason

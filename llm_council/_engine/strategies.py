@@ -22,7 +22,7 @@ __all__ = ["STRATEGIES", "Strategy", "last_resort"]
 Strategy = Callable[[RunState], Awaitable[FinalAnswer]]
 
 
-async def synthesize(state: RunState) -> FinalAnswer:
+async def synthesise(state: RunState) -> FinalAnswer:
     """Draft, criticise the drafts of others, and let the chair write the answer from drafts and critiques."""
     await _deliberate(state, Phase.CRITIQUE)
     written = await phases.synthesise(state)
@@ -47,7 +47,7 @@ async def vote(state: RunState) -> FinalAnswer:
     return await until_valid(state, written)
 
 
-STRATEGIES: dict[str, Strategy] = {"synthesize": synthesize, "vote": vote}
+STRATEGIES: dict[str, Strategy] = {"synthesize": synthesise, "vote": vote}
 
 
 async def _deliberate(state: RunState, phase: Phase) -> None:
@@ -64,7 +64,7 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
         if any(name not in state.drafts for name in plan.drafters):
             return False
         rankings = {name: review.ranking for name, review in state.critiques.items()}
-        drafts = tie_order(plan, [draft.seat for draft in state.finished()])
+        drafts = tie_order(plan, [draft.seat for draft in state.successful_drafts()])
         missing = {}
         for name in plan.reviewers:
             if name not in rankings:
@@ -84,7 +84,7 @@ async def _deliberate(state: RunState, phase: Phase) -> None:
     if error is not None:
         raise error.fill(run_id=plan.run_id)
     if not state.ranking.order:
-        state.ranking = tally((), tie_order(plan, [draft.seat for draft in state.finished()]))
+        state.ranking = tally((), tie_order(plan, [draft.seat for draft in state.successful_drafts()]))
 
 
 def last_resort(state: RunState) -> FinalAnswer | RunError:
@@ -97,10 +97,10 @@ def last_resort(state: RunState) -> FinalAnswer | RunError:
     for name in state.plan.drafters:
         if name not in state.drafts:
             error = TimedOut(f"{name} had not answered: {reason}", provider=state.plan.seat(name).provider)
-            state.drafts[name] = Draft(seat=name, error=error, elapsed=state.at())
-            report = CallReport(phase=Phase.DRAFT, error=error, elapsed=state.at())
+            state.drafts[name] = Draft(seat=name, error=error, elapsed=state.elapsed())
+            report = CallReport(phase=Phase.DRAFT, error=error, elapsed=state.elapsed())
             state.calls.setdefault(name, []).append(report)
-    finished = state.finished()
+    finished = state.successful_drafts()
     need = quorum_of(state.plan, len(state.plan.seats))
     if not finished:
         return DeadlineExceeded(f"no seat answered: {reason}", run_id=state.plan.run_id)

@@ -18,7 +18,7 @@ from llm_council.models.deliberation import Phase, Problem, Status
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
 
-__all__ = ["NO_JOURNAL", "Call", "Ending", "Journal"]
+__all__ = ["NO_JOURNAL", "Call", "CallRecord", "Journal"]
 
 
 @attrs.frozen(kw_only=True)
@@ -39,8 +39,8 @@ class Call:
 
 
 @attrs.frozen(kw_only=True)
-class Ending:
-    """How a call ended.
+class CallRecord:
+    """How a call ended, as the journal stores it.
 
     Attributes:
         response: the answer. Set beside an error if there was a reply that is not an answer.
@@ -92,7 +92,7 @@ class Journal:
         """
         return now
 
-    def stored_ending(self, call: Call) -> Ending | None:
+    def stored_ending(self, call: Call) -> CallRecord | None:
         """Return the ending of an earlier run's call, to be used in place of the call; None if it must be made."""
         return None
 
@@ -102,7 +102,7 @@ class Journal:
     async def record_call(self, call: Call) -> None:
         """Record a call, and return once it and all earlier records are stored. It must not be sent before."""
 
-    async def record_ending(self, call: Call, ending: Ending) -> None:
+    async def record_ending(self, call: Call, ending: CallRecord) -> None:
         """Record how a call ended. It may be stored later, but before ``record_call`` or ``record_result`` returns."""
 
     def warnings(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from llm_council.errors import StoreError
 from llm_council.errors._secrets import may_hold_keys, redact
 from llm_council.models import GenerateRequest
 from llm_council.models._convert import dump, load
-from llm_council.models._journal import Ending
+from llm_council.models._journal import CallRecord
 
 __all__ = ["MAX_LENGTH", "decode_ending", "encode", "encode_ending", "mask", "request_digest"]
 
@@ -53,7 +53,7 @@ def encode(value: Any) -> str:
     return text
 
 
-def encode_ending(ending: Ending) -> str:
+def encode_ending(ending: CallRecord) -> str:
     """Encode an ending. If it is too long, the vendor's raw reply is left out.
 
     Raises:
@@ -72,9 +72,9 @@ def encode_ending(ending: Ending) -> str:
         return encode(value)
 
 
-def decode_ending(text: str) -> Ending:
+def decode_ending(text: str) -> CallRecord:
     """Decode the text of ``encode_ending``."""
-    return load(Ending, json.loads(text))
+    return load(CallRecord, json.loads(text))
 
 
 def request_digest(request: GenerateRequest) -> str:

@@ -12,7 +12,7 @@ import attrs
 
 from llm_council.errors import StoreError
 from llm_council.models import GenerateRequest, Plan, Status
-from llm_council.models._journal import Call, Ending, Journal
+from llm_council.models._journal import Call, CallRecord, Journal
 from llm_council.store._encoding import request_digest
 
 __all__ = ["PastCall", "PastRun", "Replay", "ReplayJournal", "repeat_warnings"]
@@ -33,7 +33,7 @@ class PastCall:
     """
 
     digest: str
-    ending: Ending | None
+    ending: CallRecord | None
     repeats: int = 0
     must_repeat: bool = False
 
@@ -106,7 +106,7 @@ class Replay:
         """Return True if the stored run has this moment."""
         return moment in self._times
 
-    def ending(self, name: str, request: GenerateRequest) -> Ending | None:
+    def ending(self, name: str, request: GenerateRequest) -> CallRecord | None:
         """Return the stored ending of a call; None if there is none for this request."""
         call = self._past.calls.get(name)
         if call is None or call.ending is None or call.must_repeat:
@@ -185,7 +185,7 @@ class ReplayJournal(Journal):
         self._replay.take_time(moment)
         return True
 
-    def stored_ending(self, call: Call) -> Ending | None:
+    def stored_ending(self, call: Call) -> CallRecord | None:
         """Return a stored ending; a call without one ends the replay."""
         ending = self._replay.ending(call.name, call.request)
         if ending is not None:
@@ -194,7 +194,7 @@ class ReplayJournal(Journal):
         reason = "was never answered" if past is None or past.ending is None else "was asked otherwise"
         self.error = StoreError(f"the run {self._past.plan.run_id}: {call.name} {reason}", kind="diverged")
         self.scope.cancel()
-        return Ending(error=self.error, sent=False)
+        return CallRecord(error=self.error, sent=False)
 
     async def wait_in_order(self, call: Call) -> None:
         """Wait until everything before a call's ending has happened again."""

@@ -17,7 +17,7 @@ from llm_council.errors import StoreError
 from llm_council.errors._secrets import clean
 from llm_council.models import Plan, Status
 from llm_council.models._convert import dump
-from llm_council.models._journal import Call, Ending, Journal
+from llm_council.models._journal import Call, CallRecord, Journal
 from llm_council.store._encoding import encode, encode_ending, request_digest
 from llm_council.store._replay import PastRun, Replay, repeat_warnings
 from llm_council.store._writer import Write, WriteJob, Writer, process_name
@@ -79,7 +79,7 @@ class RunJournal(Journal):
             self.record_moment(moment, 0.0)
         return decision
 
-    def stored_ending(self, call: Call) -> Ending | None:
+    def stored_ending(self, call: Call) -> CallRecord | None:
         """Return the ending that the earlier process stored."""
         return self._replay.ending(call.name, call.request) if self._replay is not None else None
 
@@ -95,7 +95,7 @@ class RunJournal(Journal):
             self._repeats[call.name] = past.repeats + 1
         await self._commit(partial(self._write_call, call, self._repeats.get(call.name, 0)))
 
-    async def record_ending(self, call: Call, ending: Ending) -> None:
+    async def record_ending(self, call: Call, ending: CallRecord) -> None:
         """Store an ending, in one transaction with the next record if that comes at once."""
         self._submit_soon(self._job(partial(self._write_ending, call, ending)))
 
@@ -217,7 +217,7 @@ class RunJournal(Journal):
             (self._run, call.name, call.request.idempotency_key, request_digest(call.request), repeats),
         )
 
-    def _write_ending(self, call: Call, ending: Ending, connection: sqlite3.Connection) -> None:
+    def _write_ending(self, call: Call, ending: CallRecord, connection: sqlite3.Connection) -> None:
         if not ending.sent:  # ``record_call`` was never called
             self._write_call(call, 0, connection)
         connection.execute(

@@ -10,7 +10,7 @@ from unittest import mock
 
 from llm_council import store
 from llm_council.models import Status
-from llm_council.models._journal import Call, Ending, Journal
+from llm_council.models._journal import Call, CallRecord, Journal
 from llm_council.store._encoding import encode, request_digest
 
 Rows = Callable[[], list[tuple[str, str]]]
@@ -70,7 +70,7 @@ class _BareJournal(Journal):
     def __init__(self, work: queue.SimpleQueue[Handed | None]) -> None:
         self._work = work
         self._calls: list[Call] = []
-        self._endings: list[tuple[str, Ending]] = []
+        self._endings: list[tuple[str, CallRecord]] = []
         self._committed: asyncio.Future[None] | None = None
 
     async def record_call(self, call: Call) -> None:
@@ -81,7 +81,7 @@ class _BareJournal(Journal):
             loop.call_soon(self._hand_over, loop, list)
         await self._committed
 
-    async def record_ending(self, call: Call, ending: Ending) -> None:
+    async def record_ending(self, call: Call, ending: CallRecord) -> None:
         self._endings.append((call.name, ending))
 
     async def record_result(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:

@@ -141,15 +141,15 @@ def test_calls_reserve_first_so_that_concurrent_ones_cannot_overshoot():
 
 def test_calls_are_kept_for_the_chair():
     ledger = Ledger(Budget(calls=2))
-    ledger.reserve(SEAT, REQUEST, keep=1)
+    ledger.reserve(SEAT, REQUEST, spare_calls=1)
     with pytest.raises(BudgetExceeded, match="2 calls"):
-        ledger.reserve(SEAT, REQUEST, keep=1)
+        ledger.reserve(SEAT, REQUEST, spare_calls=1)
     ledger.reserve(SEAT, REQUEST)
 
 
 def test_the_first_call_of_a_run_needs_no_room_for_the_chair():
     ledger = Ledger(Budget(calls=1))
-    ledger.reserve(SEAT, REQUEST, keep=1)
+    ledger.reserve(SEAT, REQUEST, spare_calls=1)
     with pytest.raises(BudgetExceeded, match="1 calls"):
         ledger.reserve(SEAT, REQUEST)
 
@@ -157,9 +157,9 @@ def test_the_first_call_of_a_run_needs_no_room_for_the_chair():
 @pytest.mark.parametrize("budget", [Budget(tokens=2 * 151), Budget(usd=2 * 151.0)])
 def test_money_and_tokens_are_kept_for_the_chair_too(budget):
     ledger = Ledger(budget, a_dollar_a_token)
-    ledger.reserve(SEAT, REQUEST, keep=1)
+    ledger.reserve(SEAT, REQUEST, spare_calls=1)
     with pytest.raises(BudgetExceeded):
-        ledger.reserve(SEAT, REQUEST, keep=1)
+        ledger.reserve(SEAT, REQUEST, spare_calls=1)
     ledger.reserve(SEAT, REQUEST)
 
 
@@ -303,7 +303,7 @@ def test_an_invalid_reported_cost_is_ignored(usd):
 
 def test_a_call_of_unknown_cost_is_made_while_there_is_money():
     ledger = Ledger(Budget(usd=1e-6))
-    ledger.settle(ledger.reserve(SEAT, REQUEST, keep=1), answer(tokens=7, usd=1e-6))
+    ledger.settle(ledger.reserve(SEAT, REQUEST, spare_calls=1), answer(tokens=7, usd=1e-6))
     with pytest.raises(BudgetExceeded):
         ledger.reserve(OTHER, REQUEST)
     with pytest.raises(BudgetExceeded):
@@ -314,7 +314,7 @@ def test_a_call_of_unknown_cost_is_made_while_there_is_money():
 def test_an_assumed_price_leaves_the_room_that_is_kept_for_the_chair():
     ledger = Ledger(Budget(usd=0.001))
     ledger.settle(ledger.reserve(SEAT, REQUEST), None, billed=False)
-    assert ledger.reserve(SEAT, REQUEST, keep=3).usd == 0.00025
+    assert ledger.reserve(SEAT, REQUEST, spare_calls=3).usd == 0.00025
 
 
 def test_sums_of_cents_come_out_even():
@@ -453,7 +453,7 @@ def test_no_order_of_calls_answers_tries_and_losses_overshoots(budget, steps):
         if step in ("reserve", "keep"):
             request = GenerateRequest(prompt="x" * (length + 1), max_tokens=most)
             with suppress(BudgetExceeded):
-                run.held.append(run.ledger.reserve(SEAT, request, keep=int(step == "keep")))
+                run.held.append(run.ledger.reserve(SEAT, request, spare_calls=int(step == "keep")))
         elif run.held:
             held = run.held[which % len(run.held)]
             if step.endswith("again"):

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from llm_council.models import Budget, GenerateResponse, Phase, Status
-from llm_council.models._journal import Call, Ending, Journal
+from llm_council.models._journal import Call, CallRecord, Journal
 from llm_council.testing.fakes import ScriptedProvider
 
 SCRIPT = {"draft": "a draft", "critique": "RANKING: A", "synthesise": "the answer"}
@@ -18,17 +18,17 @@ SCRIPT = {"draft": "a draft", "critique": "RANKING: A", "synthesise": "the answe
 class ListJournal(Journal):
     """A journal that records everything in a list."""
 
-    def __init__(self, known: Mapping[str, Ending] | None = None) -> None:
+    def __init__(self, known: Mapping[str, CallRecord] | None = None) -> None:
         self.known = dict(known or {})
         self.notes: list[str] = []
-        self.endings: dict[str, Ending] = {}
+        self.endings: dict[str, CallRecord] = {}
 
     def record_moment(self, moment: str, now: float) -> float:
         if moment:
             self.notes.append(moment)
         return now
 
-    def stored_ending(self, call: Call) -> Ending | None:
+    def stored_ending(self, call: Call) -> CallRecord | None:
         return self.known.get(call.name)
 
     async def wait_in_order(self, call: Call) -> None:
@@ -38,7 +38,7 @@ class ListJournal(Journal):
         await anyio.sleep(0)
         self.notes.append(f"call:{call.name}")
 
-    async def record_ending(self, call: Call, ending: Ending) -> None:
+    async def record_ending(self, call: Call, ending: CallRecord) -> None:
         self.notes.append(f"ending:{call.name}")
         self.endings[call.name] = ending
         await anyio.sleep(0)
@@ -72,7 +72,7 @@ async def test_a_call_is_recorded_before_it_is_sent_and_its_ending_before_the_an
 
 @pytest.mark.anyio
 async def test_a_call_whose_ending_the_journal_holds_is_not_sent(table: Any) -> None:
-    known = Ending(response=GenerateResponse(text="from the journal"), elapsed=3.0, spent={"calls": 7})
+    known = CallRecord(response=GenerateResponse(text="from the journal"), elapsed=3.0, spent={"calls": 7})
     seats = table(a=ScriptedProvider(SCRIPT), b=ScriptedProvider(SCRIPT), c=ScriptedProvider(SCRIPT))
     result = await seats.run(journal=ListJournal({"draft/a/1": known}))
     assert result.drafts["a"] == "from the journal"

@@ -58,7 +58,7 @@ def user(request):
 
 
 def test_a_draft_is_asked_for_in_plain_text_without_the_schema():
-    request = prompts.draft(PLAN, SEATS[0])
+    request = prompts.draft_request(PLAN, SEATS[0])
     assert request.structured_output is None
     assert "properties" not in user(request)
     assert "Cover: plan title." in user(request)
@@ -68,11 +68,11 @@ def test_a_draft_is_asked_for_in_plain_text_without_the_schema():
 
 
 def test_the_stable_part_comes_first_and_is_the_same_in_every_phase():
-    shown = prompts.labelled(PLAN, SEATS[0], DRAFTS)
+    shown = prompts.label_drafts(PLAN, SEATS[0], DRAFTS)
     asked = [
-        prompts.draft(PLAN, SEATS[0]),
-        prompts.critique(PLAN, SEATS[0], shown),
-        prompts.synthesise(PLAN, SEATS[0], DRAFTS, (), Ranking()),
+        prompts.draft_request(PLAN, SEATS[0]),
+        prompts.critique_request(PLAN, SEATS[0], shown),
+        prompts.synthesis_request(PLAN, SEATS[0], DRAFTS, (), Ranking()),
     ]
     assert len({request.messages[0].content for request in asked}) == 1
     stable = user(asked[0])[: user(asked[0]).index("Answer the task")]
@@ -84,13 +84,13 @@ def test_the_stable_part_comes_first_and_is_the_same_in_every_phase():
 
 def test_a_reviewer_never_sees_its_own_draft_nor_a_failed_one():
     drafts = (*DRAFTS[:2], Draft(seat="cid", error=ServerFailed("down")))
-    shown = prompts.labelled(PLAN, SEATS[0], drafts)
+    shown = prompts.label_drafts(PLAN, SEATS[0], drafts)
     assert [draft.seat for draft in shown.values()] == ["bob"]
-    assert "words of 0" not in user(prompts.critique(PLAN, SEATS[0], shown))
+    assert "words of 0" not in user(prompts.critique_request(PLAN, SEATS[0], shown))
 
 
 def test_no_two_reviewers_share_a_label():
-    labels = [label for seat in SEATS for label in prompts.labelled(PLAN, seat, DRAFTS)]
+    labels = [label for seat in SEATS for label in prompts.label_drafts(PLAN, seat, DRAFTS)]
     assert len(labels) == len(set(labels)) == 2 + 2 + 2 + 3
 
 
@@ -100,14 +100,14 @@ def test_labels_of_many_seats():
 
 def test_order_is_shuffled_afresh_for_each_reviewer_and_run():
     def first(seed, seat):
-        shown = prompts.labelled(attrs.evolve(PLAN, seed=seed), seat, DRAFTS)
+        shown = prompts.label_drafts(attrs.evolve(PLAN, seed=seed), seat, DRAFTS)
         return next(iter(shown.values())).seat
 
     counts = Counter(first(str(seed), SEATS[3]) for seed in range(600))
     assert set(counts) == set(NAMES[:3])
     assert min(counts.values()) > 140  # 200 each on average, 12 the standard deviation
     differing = sum(
-        next(d.seat for d in prompts.labelled(attrs.evolve(PLAN, seed=str(s)), SEATS[0], DRAFTS).values()) == "cid"
+        next(d.seat for d in prompts.label_drafts(attrs.evolve(PLAN, seed=str(s)), SEATS[0], DRAFTS).values()) == "cid"
         for s in range(600)
     )
     assert 200 < differing < 400
@@ -117,26 +117,26 @@ def test_order_is_shuffled_afresh_for_each_reviewer_and_run():
 def test_the_same_seed_gives_the_same_prompts_whatever_came_first(drafts, seed):
     plan = attrs.evolve(PLAN, seed=seed)
     ordered = sorted(drafts, key=lambda draft: NAMES.index(draft.seat))
-    assert prompts.labelled(plan, SEATS[3], ordered) == prompts.labelled(plan, SEATS[3], DRAFTS)
+    assert prompts.label_drafts(plan, SEATS[3], ordered) == prompts.label_drafts(plan, SEATS[3], DRAFTS)
 
 
 def test_labels_hide_the_authors():
     for seat in SEATS:
-        text = user(prompts.critique(PLAN, seat, prompts.labelled(PLAN, seat, DRAFTS)))
+        text = user(prompts.critique_request(PLAN, seat, prompts.label_drafts(PLAN, seat, DRAFTS)))
         assert not any(name in text for name in NAMES)
 
 
 def test_a_ranking_is_asked_for_where_there_is_something_to_rank():
-    both = prompts.labelled(PLAN, SEATS[0], DRAFTS)
+    both = prompts.label_drafts(PLAN, SEATS[0], DRAFTS)
     one = dict(list(both.items())[:1])
-    assert "RANKING" in user(prompts.critique(PLAN, SEATS[0], both))
-    assert "RANKING" not in user(prompts.critique(PLAN, SEATS[0], one))
+    assert "RANKING" in user(prompts.critique_request(PLAN, SEATS[0], both))
+    assert "RANKING" not in user(prompts.critique_request(PLAN, SEATS[0], one))
 
 
 def reviews(plan=PLAN):
     said = []
     for seat in plan.seats:
-        shown = prompts.labelled(plan, seat, DRAFTS)
+        shown = prompts.label_drafts(plan, seat, DRAFTS)
         order = [draft.seat for draft in shown.values()]
         text = " ".join(f"Draft {label} is about {draft.text[-1]}." for label, draft in shown.items())
         labels = {label: draft.seat for label, draft in shown.items()}
@@ -146,7 +146,7 @@ def reviews(plan=PLAN):
 
 def test_the_chair_can_tell_which_draft_a_review_speaks_of():
     said = reviews()
-    text = user(prompts.synthesise(PLAN, SEATS[3], DRAFTS, said, Ranking()))
+    text = user(prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, said, Ranking()))
     for draft in DRAFTS:
         end = text.index(draft.text)
         title = text[text.rindex("[[[", 0, end) : end]
@@ -159,32 +159,32 @@ def test_the_chair_can_tell_which_draft_a_review_speaks_of():
 def test_the_chair_sees_drafts_by_rank_and_reviews_without_names():
     said = reviews()
     ranking = tally([("cid", "ann", "bob")], NAMES[:3])
-    text = user(prompts.synthesise(PLAN, SEATS[3], DRAFTS, said, ranking))
+    text = user(prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, said, ranking))
     places = [text.index(f"Draft words of {number}") for number in (2, 0, 1)]
     assert places == sorted(places)
     assert "the best first" in text
     assert not any(name in text for name in NAMES)
-    assert "the best first" not in user(prompts.synthesise(PLAN, SEATS[3], DRAFTS, said, Ranking()))
+    assert "the best first" not in user(prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, said, Ranking()))
 
 
 def test_the_final_answer_is_asked_for_by_schema_twice():
-    request = prompts.synthesise(PLAN, SEATS[3], DRAFTS, (), Ranking())
+    request = prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, (), Ranking())
     assert request.structured_output.json_schema == SCHEMA
     assert json.dumps(SCHEMA, separators=(",", ":")) in user(request)
-    free = prompts.synthesise(attrs.evolve(PLAN, schema=None), SEATS[3], DRAFTS, (), Ranking())
+    free = prompts.synthesis_request(attrs.evolve(PLAN, schema=None), SEATS[3], DRAFTS, (), Ranking())
     assert free.structured_output is None
     assert "JSON" not in user(free)
 
 
 def test_a_cut_draft_is_marked_as_incomplete():
     cut = Draft(seat="ann", response=GenerateResponse(text="half", finish_reason="length"))
-    text = user(prompts.synthesise(PLAN, SEATS[3], [cut], (), Ranking()))
+    text = user(prompts.synthesis_request(PLAN, SEATS[3], [cut], (), Ranking()))
     assert "Draft 1, incomplete: it was cut off at its end\nhalf" in text
 
 
 def test_thinking_is_not_shown_to_peers():
     draft = Draft(seat="ann", response=GenerateResponse(text="<think>secret</think>The answer"))
-    text = user(prompts.critique(PLAN, SEATS[1], prompts.labelled(PLAN, SEATS[1], [draft])))
+    text = user(prompts.critique_request(PLAN, SEATS[1], prompts.label_drafts(PLAN, SEATS[1], [draft])))
     assert "secret" not in text
     assert "The answer" in text
 
@@ -198,9 +198,9 @@ def test_small_models_get_short_prompts_and_are_asked_for_short_answers():
     seat = plan.seats[3]
     long = [Draft(seat=name, response=GenerateResponse(text="word " * 5000)) for name in NAMES[:2]]
     asked = [
-        prompts.draft(plan, seat),
-        prompts.critique(plan, seat, prompts.labelled(plan, seat, long)),
-        prompts.synthesise(plan, seat, long, (), Ranking()),
+        prompts.draft_request(plan, seat),
+        prompts.critique_request(plan, seat, prompts.label_drafts(plan, seat, long)),
+        prompts.synthesis_request(plan, seat, long, (), Ranking()),
     ]
     assert [request.max_tokens for request in asked] == [120, 60, 160]
     assert len(user(asked[0])) < 100
@@ -208,7 +208,7 @@ def test_small_models_get_short_prompts_and_are_asked_for_short_answers():
 
 
 def test_a_small_model_is_shaped_by_its_adapter_and_not_shown_the_schema():
-    request = prompts.synthesise(small(), small().seats[3], DRAFTS, (), Ranking())
+    request = prompts.synthesis_request(small(), small().seats[3], DRAFTS, (), Ranking())
     assert request.structured_output.json_schema == SCHEMA
     assert "properties" not in user(request)
 
@@ -220,24 +220,24 @@ def test_the_engines_own_text_is_short(little):
     empty = [Draft(seat=name, response=GenerateResponse(text="x")) for name in NAMES[:3]]
     seat = plan.seats[3]
     for request in (
-        prompts.draft(plan, seat),
-        prompts.critique(plan, seat, prompts.labelled(plan, seat, empty)),
-        prompts.synthesise(plan, seat, empty, (), tally([("ann", "bob")], NAMES[:3])),
+        prompts.draft_request(plan, seat),
+        prompts.critique_request(plan, seat, prompts.label_drafts(plan, seat, empty)),
+        prompts.synthesis_request(plan, seat, empty, (), tally([("ann", "bob")], NAMES[:3])),
     ):
         assert sum(len(turn.content.split()) for turn in request.messages) < 120
 
 
 def test_every_call_has_a_key_of_its_own_that_a_retry_keeps():
     def keys(plan):
-        shown = prompts.labelled(plan, SEATS[0], DRAFTS)
-        first = prompts.synthesise(plan, SEATS[0], DRAFTS, (), Ranking())
-        asked = [prompts.draft(plan, seat) for seat in SEATS]
-        asked += [prompts.critique(plan, SEATS[0], shown), first]
+        shown = prompts.label_drafts(plan, SEATS[0], DRAFTS)
+        first = prompts.synthesis_request(plan, SEATS[0], DRAFTS, (), Ranking())
+        asked = [prompts.draft_request(plan, seat) for seat in SEATS]
+        asked += [prompts.critique_request(plan, SEATS[0], shown), first]
         asked += [repaired(first, number=number) for number in (1, 2)]
         return [request.idempotency_key for request in asked]
 
     def repaired(first, number):
-        return prompts.repair(
+        return prompts.repair_request(
             PLAN, SEATS[0], first, GenerateResponse(text="{}"), [Problem(path="$", message="x")], number=number
         )
 
@@ -248,10 +248,10 @@ def test_every_call_has_a_key_of_its_own_that_a_retry_keeps():
 
 
 def test_a_repair_has_the_previous_answer_and_the_failing_paths():
-    first = prompts.synthesise(PLAN, SEATS[3], DRAFTS, (), Ranking())
+    first = prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, (), Ranking())
     problems = [Problem(path=f"$.items[{n}]", message="this value is too short") for n in range(20)]
     response = GenerateResponse(text='{"items": []', finish_reason=FinishReason.LENGTH)
-    request = prompts.repair(PLAN, SEATS[3], first, response, problems, number=1)
+    request = prompts.repair_request(PLAN, SEATS[3], first, response, problems, number=1)
     assert request.messages[:2] == first.messages
     assert (request.messages[2].role, request.messages[2].content) == ("assistant", '{"items": []')
     assert "- $.items[0]: this value is too short" in user(request)
@@ -262,10 +262,10 @@ def test_a_repair_has_the_previous_answer_and_the_failing_paths():
 
 
 def test_a_repair_sends_signed_reasoning_back():
-    first = prompts.synthesise(PLAN, SEATS[3], DRAFTS, (), Ranking())
+    first = prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, (), Ranking())
     part = ReasoningPart(text="hm", signature="s", vendor="anthropic")
     response = GenerateResponse(text="{}", reasoning_parts=[part])
-    request = prompts.repair(PLAN, SEATS[3], first, response, [Problem(path="$", message="x")], number=1)
+    request = prompts.repair_request(PLAN, SEATS[3], first, response, [Problem(path="$", message="x")], number=1)
     assert request.messages[2].content[0] == part
 
 
@@ -273,11 +273,11 @@ def test_a_repair_sends_signed_reasoning_back():
 def test_drafts_and_syntheses_of_built_in_subagents_use_their_schema(name):
     role = load(name)
     plan = attrs.evolve(PLAN, prompts=role.prompts, schema=role.schema)
-    assert "reasoning" not in user(prompts.draft(plan, SEATS[0])).partition("Cover:")[2]
-    assert prompts.synthesise(plan, SEATS[0], DRAFTS, (), Ranking()).structured_output.json_schema == role.schema
+    assert "reasoning" not in user(prompts.draft_request(plan, SEATS[0])).partition("Cover:")[2]
+    assert prompts.synthesis_request(plan, SEATS[0], DRAFTS, (), Ranking()).structured_output.json_schema == role.schema
 
 
 def test_any_text_may_be_a_seed():
     plan = attrs.evolve(PLAN, seed="\ud800 \x00")
-    assert prompts.labelled(plan, SEATS[3], DRAFTS)
-    assert prompts.draft(plan, SEATS[0]).idempotency_key
+    assert prompts.label_drafts(plan, SEATS[3], DRAFTS)
+    assert prompts.draft_request(plan, SEATS[0]).idempotency_key

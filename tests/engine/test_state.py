@@ -5,7 +5,7 @@ import math
 import anyio
 import pytest
 
-from llm_council._engine.state import MAX_STARTING, StartGate
+from llm_council._engine.state import MAX_STARTING, StartSlot
 from llm_council.errors import DeadlineExceeded, QuorumLost, ServerFailed
 from llm_council.events import PhaseStarted, RunStarted, SeatStarted
 from llm_council.models import Budget, Phase, Status
@@ -56,7 +56,7 @@ async def test_runs_start_in_the_order_of_their_arrival(council):
 
 async def _entered(group, entered):
     async def stay(number):
-        async with StartGate(math.inf):
+        async with StartSlot(math.inf):
             entered.append(number)
             await anyio.sleep_forever()
 

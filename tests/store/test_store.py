@@ -27,7 +27,7 @@ from llm_council.errors._secrets import Secret
 from llm_council.events import Event, SeatFinished
 from llm_council.models import GenerateRequest, Phase
 from llm_council.models._convert import dump
-from llm_council.models._journal import Call, Ending
+from llm_council.models._journal import Call, CallRecord
 from llm_council.results import CouncilResult
 from llm_council.store import Store, _encoding
 from llm_council.store._run_journal import RunJournal
@@ -411,7 +411,7 @@ async def test_a_process_whose_run_was_taken_over_writes_no_more_of_it(path: Pat
 
 
 ENDINGS = st.builds(
-    Ending,
+    CallRecord,
     response=st.none() | strategies.responses(),
     error=st.none() | strategies.errors(),
     elapsed=st.floats(0, 1e6),
@@ -425,7 +425,7 @@ ENDINGS = st.builds(
 
 @examples(30)
 @given(ENDINGS)
-def test_an_ending_is_decoded_as_it_was_encoded_with_secrets_masked(ending: Ending) -> None:
+def test_an_ending_is_decoded_as_it_was_encoded_with_secrets_masked(ending: CallRecord) -> None:
     text = _encoding.encode_ending(ending)
     assert text.isascii()
     assert dump(_encoding.decode_ending(text)) == _encoding.mask(dump(ending))
@@ -458,10 +458,10 @@ def test_an_ending_that_is_too_large_is_stored_without_the_raw_reply(monkeypatch
     from llm_council.models import GenerateResponse
 
     monkeypatch.setattr(_encoding, "MAX_LENGTH", 2000)
-    ending = Ending(response=GenerateResponse(text="words", raw={"long": "x" * 3000}))
+    ending = CallRecord(response=GenerateResponse(text="words", raw={"long": "x" * 3000}))
     assert _encoding.decode_ending(_encoding.encode_ending(ending)).response == GenerateResponse(text="words")
     with pytest.raises(errors.StoreError, match="larger"):
-        _encoding.encode_ending(Ending(response=GenerateResponse(text="x" * 3000)))
+        _encoding.encode_ending(CallRecord(response=GenerateResponse(text="x" * 3000)))
 
 
 def test_many_councils_write_one_store(path: Path) -> None:
