@@ -2,7 +2,7 @@
 
 from llm_council import Council
 
-result = Council().run("What is the capital of France?")          # a script blocks
+result = Council().run("What is the capital of France?")          # a script blocks; seats the providers with a key
 result = await Council().run("What is the capital of France?")    # an asyncio or trio program awaits
 """
 

@@ -91,7 +91,7 @@ class Council(_runtime.Closing):
     Args:
         providers: the seats: names (``"openrouter"``), models (``"openrouter/anthropic/claude-sonnet-4.6"``), counts
             (``"local:3"``), adapter instances or classes. None uses the configuration's, else one seat for each
-            provider whose key is set, or three seats if there is only one, or ``local:3`` if there is none.
+            provider whose key is set, else one for each configured provider; a single one gets three seats.
         config: the configuration; None reads the user's file and the environment.
         chair: name of the seat that writes the final answer; None uses the configuration's, else the plan decides.
         strategy: how the seats deliberate.
@@ -100,7 +100,8 @@ class Council(_runtime.Closing):
         store: path of the file in which runs are stored; None uses the configuration's, else nothing is stored.
 
     Raises:
-        ConfigurationError: an unknown provider, no available provider, or an unreadable configuration.
+        ConfigurationError: an unknown provider, no available provider (the message lists the ways on), or an
+            unreadable configuration.
     """
 
     def __init__(

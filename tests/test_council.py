@@ -343,18 +343,6 @@ def test_without_providers_those_with_keys_are_used(
     assert Council(config=CouncilConfig()).providers == seats
 
 
-def test_without_any_available_provider_the_message_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm_council.providers import registry
-
-    for key in KEYS:
-        monkeypatch.delenv(key, raising=False)
-    monkeypatch.setattr(registry, "can_embed", lambda: True)
-    assert Council(config=CouncilConfig()).providers == ("local-1", "local-2", "local-3")
-    monkeypatch.setattr(registry, "can_embed", lambda: False)
-    with pytest.raises(errors.ConfigurationError, match=r"llm-council-sdk\[local\]"):
-        Council(config=CouncilConfig())
-
-
 def test_a_configured_instance_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = {"kind": "openai-compatible", "base_url": "https://llm.example.com/v1", "api_key": "${GATEWAY_KEY}"}
     config = CouncilConfig(instances={"gateway": {**gateway, "default_model": "house-70b"}}, providers=("gateway:2",))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from llm_council import middleware
 from llm_council.errors import (
@@ -23,7 +23,10 @@ from llm_council.models import RetryPolicy
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
 
-__all__ = ["MIDDLEWARE", "REDIS_URL", "ConfiguredProviders"]
+__all__ = ["MIDDLEWARE", "REDIS_URL", "ConfiguredProviders", "for_each", "wrapped_names"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 MIDDLEWARE: Final = {
     "balance": "Balance",
@@ -99,7 +102,7 @@ class ConfiguredProviders:
         except ConfigurationError as error:
             if "[providers." in error.message:  # an inner table is already named
                 raise
-            raise type(error)(f"[providers.{name}] {error.message}") from None
+            raise error._reword(f"[providers.{name}] {error.message}").fill(provider=name) from None
 
     def _adapter(self, name: str, kind: str, options: dict[str, Any]) -> ProviderAdapter:
         """Create an adapter with a name of its own."""
@@ -145,7 +148,7 @@ class ConfiguredProviders:
             raise InvalidOption(f"kind {kind!r} needs {example}: the providers to wrap, as NAME or NAME/MODEL")
         if kind not in _SEVERAL and len(names) > 1:
             raise InvalidOption(f"kind {kind!r} wraps one provider: name a failover or balance of several")
-        return [self._wrapped_one(name, above) for name in names]
+        return for_each(lambda name: self._wrapped_one(name, above), names)
 
     def _wrapped_one(self, text: Any, above: tuple[str, ...]) -> ProviderAdapter:
         if not isinstance(text, str):
@@ -159,6 +162,33 @@ class ConfiguredProviders:
         return Pinned(adapter, model)
 
 
+def for_each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return what a function returns for each item.
+
+    Raises:
+        MissingCredentials: at the end, if items lack keys; names the variables of all of them.
+    """
+    results, missing = [], []
+    for item in items:
+        try:
+            results.append(function(item))
+        except MissingCredentials as error:
+            missing.append(error)
+    if missing:
+        raise MissingCredentials.joined(missing)
+    return results
+
+
+def wrapped_names(tables: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the names of all providers that a table of middleware wraps, without their models."""
+    found = set()
+    for table in tables.values():
+        inner = table.get("of", ())
+        for text in [*([inner] if isinstance(inner, str) else inner), table.get("backup", "")]:
+            found.add(str(text).partition("/")[0].strip())
+    return found
+
+
 def _key(value: str | Secret) -> Secret:
     """Return a key of a configuration. ``${VARIABLE}`` is replaced by the variable, in this field only."""
     # In other fields, such as a URL, a project's file could send any variable of the user to a stranger.
@@ -168,7 +198,8 @@ def _key(value: str | Secret) -> Secret:
     variable = matched["name"] if matched else None
     text = os.environ.get(variable, "") if variable else value
     if not text.strip():
-        raise MissingCredentials(f"needs a key: set {variable or 'api_key'}")
+        variables = (variable,) if variable else ()
+        raise MissingCredentials(f"needs a key: set {variable or 'api_key'}", variables=variables)
     try:
         return Secret(text, env=variable)
     except ValueError as error:
@@ -183,5 +214,7 @@ def _redis_url(shared: Any) -> Any:
         return shared
     url = os.environ.get(REDIS_URL, "").strip()
     if not url:
-        raise MissingCredentials(f"shared = true needs the URL of a Redis server: set {REDIS_URL}")
+        raise MissingCredentials(
+            f"shared = true needs the URL of a Redis server: set {REDIS_URL}", variables=(REDIS_URL,)
+        )
     return url

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self, TypeAlias
 
 import attrs
 
-from llm_council._seats.configured import ConfiguredProviders
+from llm_council._seats.configured import ConfiguredProviders, for_each, wrapped_names
 from llm_council.config import CouncilConfig
-from llm_council.errors import ConfigurationError, InvalidOption
+from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials
 from llm_council.middleware import Retry
 from llm_council.models import SeatSpec
 from llm_council.providers import registry
@@ -56,8 +57,8 @@ class Seating:
         pool = _Pool(config)
         specs: list[SeatSpec] = []
         adapters: dict[str, ProviderAdapter] = {}
-        for sitter in wanted:
-            for name, provider, model in pool.seats(sitter):
+        for seats in pool.all_seats(wanted):
+            for name, provider, model in seats:
                 adapter = pool.adapters[provider]
                 if name in adapters:
                     raise InvalidOption(f"two seats would be named {name!r:.80}: write 'name:2' to seat one twice")
@@ -96,10 +97,10 @@ class Seating:
         """Check that every provider can start: its key is set, its extra is installed.
 
         Raises:
+            MissingCredentials: keys are missing; the message names the variables of all of them.
             ConfigurationError: a provider is not ready; the message says what is missing.
         """
-        for adapter in self.providers.values():
-            adapter.check()
+        for_each(lambda adapter: adapter.check(), self.providers.values())
 
 
 def _wanted(sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Sequence[Sitter]:
@@ -108,24 +109,62 @@ def _wanted(sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Sequence
     wanted: Sequence[Sitter] = config.providers if sitters is None else sitters
     if sitters is not None and not wanted:
         raise InvalidOption("a council needs a seat: name a provider, such as Council(['local:3'])")
-    return wanted or _available_providers()
+    return wanted or _available_providers(config)
 
 
-def _available_providers() -> list[str]:
-    """Return the default providers: those whose keys are set, else the embedded engine."""
-    keyed = registry.with_keys()
+def _available_providers(config: CouncilConfig) -> list[str]:
+    """Return the default providers: those whose keys are set, else those of the configuration's tables.
+
+    Raises:
+        ConfigurationError: there is none; the message lists the shortest ways on.
+    """
+    # The embedded model is not among them: its answers are often wrong, and nobody asked for it.
+    notes: list[str] = []
+    found = list(registry.with_keys()) or _ready(config, notes)
+    if not found:
+        raise ConfigurationError(_ways_on(notes))
     # A council needs drafts to compare: one provider alone fills three seats.
-    if keyed:
-        chosen = [f"{keyed[0]}:3"] if len(keyed) == 1 else list(keyed)
-    elif registry.can_embed():
-        chosen = ["local:3"]
-    else:
-        raise ConfigurationError(
-            "no provider is available: no key is set and the embedded engine is not installed; set a key, such as"
-            " OPENAI_API_KEY or OPENROUTER_API_KEY, or run: pip install 'llm-council-sdk[local]'"
-        )
+    chosen = [f"{found[0]}:3"] if len(found) == 1 else found
     _log.info("no providers were named; seating %s", ", ".join(chosen))
     return chosen
+
+
+def _ready(config: CouncilConfig, notes: list[str]) -> list[str]:
+    """Return the configured providers that can start, except those that another one wraps.
+
+    Args:
+        config: the configuration.
+        notes: gets a line for each provider that cannot start.
+    """
+    configured, wrapped, ready = ConfiguredProviders(config.instances), wrapped_names(config.instances), []
+    for name in config.instances:
+        if name in wrapped:
+            continue
+        try:
+            configured.get(name).check()
+        except ConfigurationError as error:
+            notes.append(error.message if "[providers." in error.message else f"[providers.{name}] {error.message}")
+        else:
+            ready.append(name)
+    return ready
+
+
+def _ways_on(notes: list[str]) -> str:
+    """Return the message for a council without a provider.
+
+    Args:
+        notes: further lines about providers that cannot start.
+    """
+    for name, variable in registry.with_keys_but_no_model().items():
+        notes.append(f"{variable} is set, but {name} has no default model: name one, as {name}/MODEL")
+    embedded = "-p local" if registry.can_embed() else "pip install 'llm-council-sdk[local]', then -p local"
+    lines = [
+        "no provider is named or configured, and no key is set. The shortest ways on:",
+        "  set a key:      OPENROUTER_API_KEY, or another one that `council providers` lists",
+        '  name a server:  -p ollama, or in Python Council(["ollama"])',
+        f'  try it out:     {embedded}, or in Python Council(["local"]); a small model, often wrong',
+    ]
+    return "\n".join([*lines, *(f"  note: {note}" for note in notes)])
 
 
 class _Pool:
@@ -137,6 +176,24 @@ class _Pool:
         self._raw: dict[str, ProviderAdapter] = {}
         self._counts: dict[str, int] = {}
         self.adapters: dict[str, ProviderAdapter] = {}
+
+    def all_seats(self, sitters: Iterable[Sitter]) -> list[Iterable[tuple[str, str, str | None]]]:
+        """Return the seats of each item of ``providers``.
+
+        Raises:
+            MissingCredentials: keys that adapters read at once are missing; names all missing variables of all items.
+        """
+        try:
+            return for_each(self.seats, sitters)
+        except MissingCredentials as error:
+            missing = [error]
+        for adapter in self.adapters.values():
+            with suppress(ConfigurationError):
+                try:
+                    adapter.check()
+                except MissingCredentials as error:
+                    missing.append(error)
+        raise MissingCredentials.joined(missing)
 
     def seats(self, sitter: Sitter) -> Iterable[tuple[str, str, str | None]]:
         """Return name, provider and model of each seat that an item of ``providers`` stands for."""

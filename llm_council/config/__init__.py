@@ -58,7 +58,8 @@ class CouncilConfig:
     """The configuration of a council.
 
     Attributes:
-        providers: the seats: ``"name"``, ``"name/model"`` or ``"name:count"``; empty selects those whose keys are set.
+        providers: the seats: ``"name"``, ``"name/model"`` or ``"name:count"``; empty selects those whose keys
+            are set, else those of ``instances``.
         chair: name of the seat that writes the final answer; None selects one, see ``Plan.chairs``.
         strategy: how the seats deliberate.
         budget: limits of a run.

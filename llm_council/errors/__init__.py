@@ -32,7 +32,7 @@ Every error can be pickled: the copy has its facts and no traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Self
 
@@ -176,6 +176,11 @@ class CouncilError(Exception):
                 setattr(self, name, clean(value, limit=_ID_LIMIT) if name == "request_id" and value else value)
         return self
 
+    def _reword(self, message: str) -> Self:
+        """Replace the message, redacted and cut like every message, and return this error."""
+        self.args = (clean(message), *self.args[1:])
+        return self
+
     def __str__(self) -> str:
         return self.message
 
@@ -239,7 +244,31 @@ class UnknownSubagent(ConfigurationError):
 
 
 class MissingCredentials(ConfigurationError):
-    """A provider needs a key that is not set; the message names the environment variable."""
+    """One or more providers need keys that are not set; the message names each environment variable.
+
+    Args:
+        variables: the environment variables to set; empty for a key that has none.
+    """
+
+    def __init__(self, message: str = "", *, variables: Iterable[str] = (), **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.variables = tuple(variables)
+        self._joined: tuple[MissingCredentials, ...] = ()
+
+    @classmethod
+    def joined(cls, errors: Sequence[MissingCredentials]) -> MissingCredentials:
+        """Return one error for all of them, so that every variable can be set at once; a single one is unchanged."""
+        single = {part.message: part for error in errors for part in error._joined or (error,)}
+        if len(single) == 1:
+            return next(iter(single.values()))
+        needs = []
+        for part in single.values():
+            whose = f" ({part.provider})" if part.provider else ""
+            needs.append(f"{', '.join(part.variables)}{whose}" if part.variables else part.message)
+        variables = dict.fromkeys(name for part in single.values() for name in part.variables)
+        error = cls(f"{len(single)} keys are missing: set {', '.join(needs)}", variables=variables)
+        error._joined = tuple(single.values())
+        return error
 
 
 class InvalidKey(ConfigurationError):

@@ -78,6 +78,11 @@ class Secret:
         """Return twelve hexadecimal digits that differ between credentials and do not reveal them."""
         return hashlib.blake2b(self._value.encode(), digest_size=6, person=b"llm-council").hexdigest()
 
+    @property
+    def variable(self) -> str | None:
+        """The environment variable that it came from, if any."""
+        return self._env
+
     def __repr__(self) -> str:
         return f"'{MASK}'"
 

@@ -121,7 +121,7 @@ class ProviderGroup(ProviderAdapter):
         return DoctorResult(ok=healthy > 0, message=message, details=details)
 
     def check(self) -> None:
-        """Raise the first provider's error if every provider's check fails."""
+        """Raise the first provider's error if every provider's check fails, or one for all if only keys are missing."""
         errors: list[ConfigurationError] = []
         for provider in self.providers:
             try:
@@ -130,7 +130,8 @@ class ProviderGroup(ProviderAdapter):
                 errors.append(error)
             else:
                 return
-        raise errors[0]
+        missing = [error for error in errors if isinstance(error, MissingCredentials)]
+        raise MissingCredentials.joined(missing) if len(missing) == len(errors) else errors[0]
 
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         """Return only whether all models are small: each provider fits the request to its own profile."""

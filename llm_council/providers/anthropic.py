@@ -166,6 +166,10 @@ class AnthropicProvider(HttpProvider):
             cache_control=profile.prompt_cache == "marks",
         )
 
+    def _key_advice(self) -> str:
+        """Return which key was sent, and from where it came."""
+        return super()._key_advice() if self._client is None else "check the credentials of the client"
+
     def _is_signed(self) -> bool:
         return self._client is not None or super()._is_signed()
 

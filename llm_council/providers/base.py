@@ -120,10 +120,14 @@ class ProviderAdapter(_runtime.Closing):
     Attributes:
         name: the provider's name; letters, digits, ``-``, ``_`` and ``.``.
         capabilities: what the provider can do; requests are fitted to it.
+        API_KEY_ENV: the environment variable that makes the provider available, usually that of its key; None if there
+            is none. While it is set, a ``Council()`` without named seats seats the provider. An error about the key
+            names it.
     """
 
     name: ClassVar[str]
     capabilities: ClassVar[ProviderCapabilities]
+    API_KEY_ENV: ClassVar[str | None] = None
 
     _timeouts: Timeouts = Timeouts()
 
@@ -169,6 +173,10 @@ class ProviderAdapter(_runtime.Closing):
         Raises:
             ConfigurationError: something is missing; the message names the remedy.
         """
+
+    def _key_advice(self) -> str:
+        """Return what to check after the vendor refused the key, in words; empty if that is unknown."""
+        return f"check the key in {self.API_KEY_ENV}" if self.API_KEY_ENV else ""
 
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         """Return the facts about a model of this provider; None leaves a request's parameters as they are."""
@@ -271,6 +279,7 @@ async def call(
             response = await DetachedCall(core, name).run(seconds)
         response = returns.require_answer(response, name=name)
     except CouncilError as error:
+        error_mapping.advise_on_key(error, adapter._key_advice)
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise
     violations = fitting.unreported_violations(request, response, adjustments)
@@ -347,6 +356,7 @@ async def stream(
         if violations:
             yield GenerateChunk(adjustments=violations)
     except CouncilError as error:
+        error_mapping.advise_on_key(error, adapter._key_advice)
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise
 
@@ -371,6 +381,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
     except CouncilError as error:
         if isinstance(error, TimedOut) and time.monotonic() - began >= seconds:
             return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
+        error_mapping.advise_on_key(error, adapter._key_advice)
         return DoctorResult(ok=False, message=f"{type(error).__name__}: {error.message}")
     # Authors also return a plain bool.
     result = DoctorResult(ok=result) if isinstance(result, bool) else result

@@ -7,6 +7,7 @@ reports it in the list, and does not affect other providers. Another distributio
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 import sys
@@ -39,10 +40,12 @@ __all__ = [
     "can_embed",
     "get_class",
     "get_provider",
+    "is_set",
     "list_providers",
     "overriding",
     "register_provider",
     "with_keys",
+    "with_keys_but_no_model",
 ]
 
 GROUP = "llm_council.providers"
@@ -50,6 +53,8 @@ OURS = "llm-council-sdk"
 NO_PLUGINS = "LLM_COUNCIL_NO_PLUGINS"
 
 _EMBEDDED = "local"  # the provider that needs neither a key nor a server
+
+_log = logging.getLogger("llm_council")
 
 _registered: dict[str, type[ProviderAdapter]] = {}
 _overrides: dict[str, ProviderAdapter] = {}
@@ -186,24 +191,51 @@ def list_providers() -> tuple[ProviderInfo, ...]:
             facts["error"] = error.message
         else:
             facts["capabilities"] = getattr(provider, "capabilities", None)
-            facts["key_variable"] = getattr(provider, "API_KEY_ENV", None)
+            facts["key_variable"] = provider.API_KEY_ENV
         found.append(ProviderInfo(name=name, **facts))
     return tuple(found)
 
 
 def with_keys() -> tuple[str, ...]:
-    """Return the built-in providers that a council may seat by itself: their key is set, and they have a default model.
+    """Return the providers that a council may seat by itself: the variable ``API_KEY_ENV`` of their class is set.
 
-    A provider whose token usually serves another purpose, such as GitHub's, has no default model, so that its seats
-    must be named.
+    Those of other distributions and registered ones count too, unless their variable already stands for a built-in
+    provider of the list. A built-in provider needs a default model: one whose token usually serves another purpose,
+    such as GitHub's, has none, so that its seats must be named.
     """
-    found = []
+    found: dict[str, str] = {}
     for name, entry in sorted(_entries().items()):
         if entry.is_ours and name not in _registered and default_model(name):  # the others need not be imported
-            variable = getattr(get_class(name), "API_KEY_ENV", None)
-            if variable and os.environ.get(variable, "").strip():
-                found.append(name)
-    return tuple(found)
+            variable = get_class(name).API_KEY_ENV
+            if is_set(variable):
+                found[name] = variable or ""
+    built_in = set(found.values())
+    for name in sorted({*_registered, *(name for name, entry in _entries().items() if not entry.is_ours)}):
+        try:
+            variable = get_class(name).API_KEY_ENV
+        except ConfigurationError as error:  # a broken plugin must not stop a council that does not name it
+            _log.warning("%s", error.message)
+            continue
+        if is_set(variable) and variable not in built_in:
+            found[name] = variable or ""
+    return tuple(sorted(found))
+
+
+def with_keys_but_no_model() -> dict[str, str]:
+    """Return the built-in providers whose key is set, but which have no default model, each with its variable."""
+    found: dict[str, str] = {}
+    for name, entry in sorted(_entries().items()):
+        if not entry.is_ours or name in _registered or default_model(name):
+            continue
+        cls = get_class(name)
+        if cls.API_KEY_ENV and is_set(cls.API_KEY_ENV) and getattr(cls, "NEEDS_KEY", False):
+            found[name] = cls.API_KEY_ENV
+    return found
+
+
+def is_set(variable: str | None) -> bool:
+    """Return True if an environment variable holds something besides spaces; None is no variable."""
+    return bool(variable and os.environ.get(variable, "").strip())
 
 
 def can_embed() -> bool:

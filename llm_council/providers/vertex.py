@@ -24,7 +24,7 @@ from llm_council.providers._call import error_mapping, profiles
 from llm_council.providers._call.bounded import cancellable
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import ModelProfile
-from llm_council.providers._google.sign_in import SignedTransport, SignIn
+from llm_council.providers._google.sign_in import REMEDY, SignedTransport, SignIn
 from llm_council.providers._http import account
 from llm_council.providers._http.provider import HttpProvider
 from llm_council.providers.anthropic import AnthropicProvider
@@ -120,6 +120,10 @@ class VertexProvider(ProviderAdapter):
         """
         if not self._place.is_signed:
             self._place.sign_in.check()
+
+    def _key_advice(self) -> str:
+        """Return where Google's credentials come from."""
+        return "check the credentials in the headers" if self._place.is_signed else REMEDY
 
     def cache_identity(self) -> str:
         """Return the name, the address, the project and the location."""

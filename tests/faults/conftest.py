@@ -218,7 +218,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     for dialect in VENDORS.values():
-        if hasattr(dialect.cls, "API_KEY_ENV"):  # Google's cloud has tokens
+        if dialect.cls.API_KEY_ENV:  # Google's cloud has tokens
             monkeypatch.setenv(dialect.cls.API_KEY_ENV, KEY)
 
 

@@ -13,13 +13,23 @@ import anyio
 from llm_council import _runtime
 from llm_council._runtime import call_context
 from llm_council._runtime.frames import user_traceback
-from llm_council.errors import AdapterFailed, CouncilError, ProviderError, failed_attempt
+from llm_council.errors import AdapterFailed, AuthenticationFailed, CouncilError, ProviderError, failed_attempt
 from llm_council.errors._secrets import redact
 from llm_council.transports import translate
 
 F = TypeVar("F", bound=Callable[..., None])
 
-__all__ = ["annotate", "as_council_error", "error_for_caller", "hide_frames", "message_of", "strip_secrets"]
+_VENDOR_WORDS = 800  # characters of a vendor's message that stand before an advice
+
+__all__ = [
+    "advise_on_key",
+    "annotate",
+    "as_council_error",
+    "error_for_caller",
+    "hide_frames",
+    "message_of",
+    "strip_secrets",
+]
 
 
 def as_council_error(exc: BaseException) -> CouncilError:
@@ -93,6 +103,21 @@ def annotate(error: CouncilError, name: str, request: Any, began: float, partial
         error.fill(attempts=(failed_attempt(error, at=0.0, elapsed=elapsed),))
         if partial is not None and vars(error).get("partial", "") is None:
             error.fill(partial=partial())
+
+
+def advise_on_key(error: CouncilError, advice: Callable[[], str]) -> None:
+    """Add to an authentication error which key to check; other errors stay as they are.
+
+    Args:
+        error: the error.
+        advice: returns the words, such as "check the key in OPENAI_API_KEY"; called only if they are needed.
+    """
+    if not isinstance(error, AuthenticationFailed):
+        return
+    words = advice()
+    if words and words not in error.message:
+        # A message is cut at its end, and the advice must stay.
+        error._reword(f"{error.message[:_VENDOR_WORDS]} ({words})")
 
 
 def hide_frames(init: F) -> F:

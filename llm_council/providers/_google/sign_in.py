@@ -28,7 +28,7 @@ from llm_council.transports import HttpReply, HttpRequest, ReplyStream, Transpor
 __all__ = ["SignIn", "SignedTransport"]
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_REMEDY = (
+REMEDY = (
     "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a service"
     " account, or pass credentials"
 )
@@ -130,7 +130,7 @@ class SignIn:
                 exc
             )
         except exceptions.GoogleAuthError as exc:
-            what = f"Google gives no token for these credentials: {_REMEDY} ({_message(exc)})"
+            what = f"Google gives no token for these credentials: {REMEDY} ({_message(exc)})"
             raise AuthenticationFailed(what, retryable=bool(exc.retryable)) from error_mapping.strip_secrets(exc)
         finally:
             request.session.close()
@@ -147,7 +147,7 @@ class SignIn:
                 try:
                     self._credentials, self._project = default(scopes=[_SCOPE])
                 except exceptions.GoogleAuthError as exc:
-                    what = f"there are no Google credentials: {_REMEDY} ({_message(exc)})"
+                    what = f"there are no Google credentials: {REMEDY} ({_message(exc)})"
                     raise MissingCredentials(what) from error_mapping.strip_secrets(exc)
             elif _is_installed():
                 from google.auth import credentials

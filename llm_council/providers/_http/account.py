@@ -48,7 +48,8 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
         if given is None:
             return None, None
         remedy = f"set {source}" if source else "api_key is empty"
-        raise MissingCredentials(f"{name} needs a key: {remedy}", provider=name)
+        variables = (source,) if source else ()
+        raise MissingCredentials(f"{name} needs a key: {remedy}", provider=name, variables=variables)
     try:
         return Secret(text, env=source), None
     except ValueError as error:

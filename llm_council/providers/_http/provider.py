@@ -85,7 +85,6 @@ class HttpProvider(ProviderAdapter):
 
     BASE_URL: ClassVar[str] = ""
     BASE_URL_ENV: ClassVar[str | None] = None
-    API_KEY_ENV: ClassVar[str | None] = None
     NEEDS_KEY: ClassVar[bool] = True
     DEFAULT_MODEL: ClassVar[str | None] = None
     IDEMPOTENCY_HEADER: ClassVar[str | None] = None
@@ -250,6 +249,7 @@ class HttpProvider(ProviderAdapter):
             self.check()
             message, details = await self._inspect()
         except CouncilError as error:
+            error_mapping.advise_on_key(error, self._key_advice)
             return DoctorResult(ok=False, message=error.message, latency_ms=(time.monotonic() - began) * 1000)
         latency = (time.monotonic() - began) * 1000
         if deep:
@@ -323,7 +323,9 @@ class HttpProvider(ProviderAdapter):
             raise InvalidKey(self._bad_key, provider=self.name)
         if not self._key and self.API_KEY_ENV and self.NEEDS_KEY and not self._is_signed():
             raise MissingCredentials(
-                f"{self.name} needs a key: set {self.API_KEY_ENV}, or pass api_key", provider=self.name
+                f"{self.name} needs a key: set {self.API_KEY_ENV}, or pass api_key",
+                provider=self.name,
+                variables=(self.API_KEY_ENV,),
             )
 
     def cache_identity(self) -> str:
@@ -381,6 +383,17 @@ class HttpProvider(ProviderAdapter):
 
     def _signed(self, plain: dict[str, str]) -> dict[str, str]:
         return {"Accept": "application/json", **plain, **self.headers()}
+
+    def _key_advice(self) -> str:
+        """Return which key was sent, and from where it came."""
+        own = self.API_KEY_ENV
+        if self._key is None:
+            if self._is_signed():
+                return "check the credentials in the headers"
+            return f"no key was sent: set {own}" if own else "no key was sent: pass api_key"
+        if self._key.variable:
+            return f"check the key in {self._key.variable}"
+        return "check the key in api_key" + (f"; without api_key, {own} is read" if own else "")
 
     def _is_signed(self) -> bool:
         """Return True if one of the caller's headers carries a credential."""
