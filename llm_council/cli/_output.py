@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import sys
 import textwrap
@@ -16,6 +15,7 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from llm_council.errors import InvalidOption
+from llm_council.errors._visible import visible
 
 __all__ = [
     "as_json",
@@ -54,30 +54,6 @@ def output_options(command: F) -> F:
 def output_format(flags: Mapping[str, Any]) -> str:
     """Return the format that ``--json`` and ``--format`` select."""
     return "json" if flags["json_"] else flags["format_"] or "text"
-
-
-# C0 except newline and tab, DEL, C1, and the Unicode controls that change the direction of text.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-
-def visible(text: str) -> str:
-    """Replace control characters by visible ones: ESC becomes ``␛``, a right-to-left override ``<U+202E>``.
-
-    Args:
-        text: text from a model, a file or a server. It may contain terminal commands.
-
-    Returns:
-        The text without terminal commands; line ends become newlines.
-    """
-    text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
-    return _UNSAFE.sub(_picture, text)
-
-
-def _picture(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)  # the block "Control Pictures" has one for each C0 control, in the same order
-    return "\u2421" if code == 0x7F else f"<U+{code:04X}>"
 
 
 def print_note(line: str, *, raw: bool = False) -> None:
