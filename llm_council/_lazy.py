@@ -35,17 +35,21 @@ def lazy_names(
     return load, lambda: sorted(sys.modules[package].__all__)
 
 
-def deprecated_module(old: str, target: ModuleType, instead: str) -> Callable[[str], Any]:
+def deprecated_module(
+    old: str, target: ModuleType, instead: str, *, renamed: Mapping[str, str] | None = None
+) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a deprecated module: it warns and takes the name from ``target``.
 
     Args:
         old: the ``__name__`` of the deprecated module.
         target: the module that defines the names now.
         instead: the public module that the warning names.
+        renamed: names of the deprecated module whose objects have another name in ``target``.
     """
+    names = renamed or {}
 
     def load(name: str) -> Any:
-        value = getattr(target, name)
+        value = getattr(target, names.get(name, name))
         message = f"{old} will be removed in 0.3.0: import from {instead}"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
         return value

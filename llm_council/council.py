@@ -85,7 +85,7 @@ class CouncilStream(_runtime.DualStream[Event, CouncilResult]):
     """The events of one run, for ``for`` and ``async for``. ``result`` is set once the run has ended."""
 
 
-class Council(_runtime.Closing):
+class Council(_runtime.Closeable):
     """Several language models that work on one task. One council may serve any number of runs at once.
 
     Args:
@@ -309,7 +309,7 @@ class Council(_runtime.Closing):
             The results by provider name.
         """
         if _runtime.running_inside_loop():
-            return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event)
+            return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event)  # type: ignore[arg-type]  # a dict will do
         return AwaitableDict(_runtime.call(self.adoctor, deep=deep))
 
     async def adoctor(self, *, deep: bool = False) -> dict[str, DoctorResult]:

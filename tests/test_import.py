@@ -137,3 +137,11 @@ def test_a_deprecated_module_warns_the_importing_file_and_names_the_new_place(na
         profile = import_module(f"llm_council.providers.{name}").ModelProfile
     assert found[0].filename == __file__
     assert profile is import_module("llm_council.providers.base").ModelProfile
+
+
+def test_a_deprecated_module_has_its_old_names_of_renamed_functions() -> None:
+    negotiate = import_module("llm_council.providers.negotiate")
+    fitting = import_module("llm_council.providers._call.fitting")
+    with pytest.warns(DeprecationWarning, match="removed in 0"):
+        old = (negotiate.fit, negotiate.fitted, negotiate.unmet, negotiate.missed)
+    assert old == (fitting.fit, fitting.fit_to_adapter, fitting.schema_violations, fitting.unreported_violations)

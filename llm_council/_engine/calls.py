@@ -195,7 +195,7 @@ def _scope_of(attempts: _CallAttempts, deadline: CallDeadline) -> call_context.R
         call_context.current(),
         deadline=None if left == inf else clock() + left,
         clock=clock,
-        tried=attempts.record_failure,
+        on_failed_attempt=attempts.record_failure,
         afford=attempts.reserve_retry,
     )
 

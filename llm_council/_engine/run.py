@@ -59,7 +59,6 @@ async def run_plan(
         run_id=plan.run_id,
         deadline=None if plan.budget.deadline is None else clock() + plan.budget.deadline,
         clock=clock,
-        seed=plan.seed,
         tokens=call_context.RetryTokens(),
     )
     with call_context.entered(scope):

@@ -6,7 +6,7 @@ dual). ``per_loop`` stores resources per event loop; ``call_context`` has the fa
 """
 
 from llm_council._runtime.calls import (
-    Closing,
+    Closeable,
     blocking,
     call,
     is_started,
@@ -20,7 +20,7 @@ from llm_council._runtime.thread import Fallback
 __all__ = [
     "AwaitedStream",
     "BlockingStream",
-    "Closing",
+    "Closeable",
     "DualStream",
     "Fallback",
     "blocking",

@@ -51,18 +51,17 @@ class RunScope:
         run_id: the run's id; None for a call outside any run.
         deadline: when the run must end, as a reading of ``clock``; None sets no deadline.
         clock: returns monotonic seconds.
-        seed: the seed of shuffles, fences and tie-breaks.
         tokens: the run's retry tokens; None sets no limit.
-        tried: called after each failed try that is retried, with the error and the seconds until the next try.
-        afford: called after a failed try; returns True if the run's budget has room for another, and reserves it.
+        on_failed_attempt: called after each failed attempt, with the error and the seconds until the next attempt; None
+            if there is none.
+        afford: called after a failed attempt; returns True if the run's budget has room for another, and reserves it.
     """
 
     run_id: str | None = None
     deadline: float | None = None
     clock: Callable[[], float] = time.monotonic
-    seed: str = ""
     tokens: RetryTokens | None = None
-    tried: Callable[[CouncilError, float | None], None] | None = None
+    on_failed_attempt: Callable[[CouncilError, float | None], None] | None = None
     afford: Callable[[CouncilError], bool] | None = None
 
     def left(self) -> float | None:

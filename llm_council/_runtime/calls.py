@@ -26,7 +26,7 @@ from llm_council._runtime.thread import Job, LoopThread, current_steps
 from llm_council.errors import InsideEventLoopError, RuntimeShutdownError, UnsupportedEnvironmentError
 
 __all__ = [
-    "Closing",
+    "Closeable",
     "blocking",
     "call",
     "is_started",
@@ -56,35 +56,35 @@ _exiting = False
 _inherited: list[LoopThread | None] = []  # a forked child leaves its parent's loop and sockets open
 
 
-def call(core: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+def call(function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a coroutine function in the loop thread and wait for its result.
 
     The caller's context variables are copied in. An exception in the waiting thread, ``KeyboardInterrupt`` above all,
     cancels the task and waits at most 5 s for its clean-up; a second one ends that wait.
 
     Args:
-        core: the coroutine function.
+        function: the coroutine function.
         *args: its positional arguments.
         **kwargs: its keyword arguments.
 
     Raises:
-        InsideEventLoopError: an event loop runs in this thread; await the core there.
+        InsideEventLoopError: an event loop runs in this thread; await the function there.
         UnsupportedEnvironmentError: gevent or eventlet has replaced the threads.
         RuntimeShutdownError: the process is exiting, or ``shutdown`` ended the call.
-        BaseException: whatever the core raises.
+        BaseException: whatever the function raises.
     """
     if running_inside_loop():
-        # The caller is the blocking twin, which the message names.
-        refuse_inside_loop(core, sys._getframe(1).f_code.co_qualname)
-    job = Job(core, args, kwargs)
+        # The caller is the blocking version of the function; the message names it.
+        refuse_inside_loop(function, sys._getframe(1).f_code.co_qualname)
+    job = Job(function, args, kwargs)
     try:
         submit(job)
-        otherwise = wait_for(job, job.done)
+        fallback = wait_for(job, job.done)
     except BaseException:  # also a Ctrl-C in this thread
         job.interrupt()
         raise
-    if otherwise is not None:
-        return otherwise()
+    if fallback is not None:
+        return fallback()
     if job.error is not None:
         raise job.take_error()
     return job.value
@@ -122,9 +122,9 @@ def wait_for(job: Job[T], flag: threading.Lock) -> Callable[[], T] | None:
             thread.remove(job)
             submit(job)
         elif overdue and job.fallback is not None and not job.finished:
-            otherwise = job.fallback[1]
+            fallback = job.fallback[1]
             job.abandon()
-            return partial(job.context.copy().run, otherwise)
+            return partial(job.context.copy().run, fallback)
     return None
 
 
@@ -153,7 +153,7 @@ def _retire(thread: LoopThread, stalled: float) -> None:
 
 
 def blocking(core: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
-    """Return the blocking twin of a coroutine function or method, fully typed.
+    """Return the blocking version of a coroutine function or method, fully typed.
 
     ::
 
@@ -162,7 +162,10 @@ def blocking(core: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
             models_sync = blocking(models)
 
-    A method is looked up by name at call time, so the core of a subclass runs.
+    A method is looked up by name at call time, so the method of a subclass runs.
+
+    Args:
+        core: the coroutine function or method.
 
     Raises:
         TypeError: ``core`` is not a coroutine function.
@@ -172,19 +175,19 @@ def blocking(core: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     name = core.__name__
     is_method = "." in core.__qualname__.rpartition("<locals>.")[2]
 
-    def twin(*args: P.args, **kwargs: P.kwargs) -> T:
+    def blocking_version(*args: P.args, **kwargs: P.kwargs) -> T:
         if is_method and args:
             bound: Callable[..., Coroutine[Any, Any, T]] = getattr(args[0], name)
             return call(bound, *args[1:], **kwargs)
         return call(core, *args, **kwargs)
 
-    functools.update_wrapper(twin, core, updated=())  # __dict__ would carry __isabstractmethod__ over
-    twin.__name__ = f"{name}_sync"
-    twin.__qualname__ = f"{core.__qualname__}_sync"
-    return twin
+    functools.update_wrapper(blocking_version, core, updated=())  # __dict__ would carry __isabstractmethod__ over
+    blocking_version.__name__ = f"{name}_sync"
+    blocking_version.__qualname__ = f"{core.__qualname__}_sync"
+    return blocking_version
 
 
-class Closing(ABC):
+class Closeable(ABC):
     """Base of objects that ``with`` closes in plain code and ``async with`` in an event loop."""
 
     @abstractmethod
@@ -239,22 +242,23 @@ def is_started() -> bool:
     return _current is not None
 
 
-def refuse_inside_loop(core: Callable[..., Any], caller: str) -> None:
+def refuse_inside_loop(function: Callable[..., Any], caller: str) -> None:
     """Raise ``InsideEventLoopError``; the message names the called function and what to do instead.
 
     Args:
-        core: the function that would have run in the loop thread.
-        caller: the qualified name of the blocking function; if it is no twin, the message names the core.
+        function: the function that would have run in the loop thread.
+        caller: the qualified name of the blocking function; if its name does not
+            end in ``_sync``, the message names the coroutine function.
     """
     name = caller.rpartition(".")[2]
     remedy = _REMEDIES.get(name)
     if name.endswith("_sync"):
         plain = name.removesuffix("_sync")
-        if getattr(core, "__name__", "") == f"a{plain}":
+        if getattr(function, "__name__", "") == f"a{plain}":
             plain = f"a{plain}"
         remedy = f"await {plain}() instead"
     if remedy is None:
-        caller, remedy = getattr(core, "__qualname__", repr(core)), "await it directly"
+        caller, remedy = getattr(function, "__qualname__", repr(function)), "await it directly"
     raise InsideEventLoopError(
         f"{caller}() blocks, and an event loop is running in this thread: {remedy}, or call it in a worker thread"
     )

@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["is_internal", "user_traceback"]
 
 # These packages stand between a caller and an adapter. Their frames explain nothing to the author of an adapter.
-_WAY_IN: Final = (
+_CALL_PATH_PACKAGES: Final = (
     "llm_council._runtime",
     "llm_council.middleware",
     "llm_council.providers._call",
@@ -16,12 +16,12 @@ _WAY_IN: Final = (
 )
 
 # Frames of our own adapters, and all frames below them, hold keys and what a vendor sent, word for word.
-_SEALED: Final = ("llm_council._wire", "llm_council.providers", "llm_council.transports")
+_ADAPTER_PACKAGES: Final = ("llm_council._wire", "llm_council.providers", "llm_council.transports")
 
 
 def is_internal(frame: FrameType) -> bool:
     """Return True for a frame of the code that leads from a caller to an adapter."""
-    return _is_in(frame, _WAY_IN)
+    return _is_in(frame, _CALL_PATH_PACKAGES)
 
 
 def user_traceback(error: BaseException) -> TracebackType | None:
@@ -33,7 +33,7 @@ def user_traceback(error: BaseException) -> TracebackType | None:
     entry = error.__traceback__
     while entry is not None:
         internal = is_internal(entry.tb_frame)
-        if not internal and _is_in(entry.tb_frame, _SEALED):
+        if not internal and _is_in(entry.tb_frame, _ADAPTER_PACKAGES):
             break
         if not internal:
             entries.append(entry)

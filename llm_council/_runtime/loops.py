@@ -28,11 +28,11 @@ class Loop(Protocol):
         """Run the callback in the loop, from any thread; return False if the loop has ended or is a parent's."""
         ...
 
-    def spawn(self, core: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
         """Start a task of its own, from inside the loop, in a copy of the caller's context.
 
         Args:
-            core: the coroutine function that the task runs; it raises nothing but its cancellation.
+            function: the coroutine function that the task runs; it raises nothing but its cancellation.
             ended: called in the loop when the task has ended, even if it was cancelled before its first step.
 
         Raises:
@@ -65,8 +65,8 @@ class AsyncioLoop:
             return False
         return True
 
-    def spawn(self, core: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
-        task = asyncio.get_running_loop().create_task(core())
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
+        task = asyncio.get_running_loop().create_task(function())
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
         task.add_done_callback(lambda _: ended())
@@ -95,10 +95,10 @@ class _TrioLoop:
             return False
         return True
 
-    def spawn(self, core: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
         async def task() -> None:
             try:
-                await core()
+                await function()
             finally:
                 ended()
 

@@ -29,7 +29,7 @@ CLOSE_TIMEOUT = 2.0  # seconds that one resource may take to close
 _log = logging.getLogger(__name__)
 
 
-class _Holding:
+class _OwnerResources:
     """The resources of one owner in one loop."""
 
     def __init__(self, owner: Callable[[], object]) -> None:
@@ -45,7 +45,7 @@ class _Holding:
                     await close(resource)
             except Exception:  # noqa: BLE001 - a library may raise anything when its peer or its loop is gone
                 _log.debug("closing %r failed", resource, exc_info=True)
-            except BaseException:  # cancelled because the loop ends: its keeper tries again
+            except BaseException:  # cancelled because the loop ends: ``_close_at_loop_end`` tries again
                 self.resources[key] = resource, close
                 raise
 
@@ -55,25 +55,25 @@ class _Table:
 
     def __init__(self) -> None:
         self.loop = loops.current()
-        self._holdings: dict[int, _Holding] = {}
-        self._closing: set[_Holding] = set()  # their owners have been collected
-        self._keeper: AsyncGenerator[None, None] | None = _keep(self)
+        self._by_owner: dict[int, _OwnerResources] = {}
+        self._closing: set[_OwnerResources] = set()  # their owners have been collected
+        self._end_watcher: AsyncGenerator[None, None] | None = _close_at_loop_end(self)
         with suppress(StopIteration):
             # The first step awaits nothing, and registers the generator with the loop.
-            self._keeper.asend(None).send(None)
+            self._end_watcher.asend(None).send(None)
 
-    def find(self, owner: object) -> _Holding | None:
+    def find(self, owner: object) -> _OwnerResources | None:
         """Return the owner's resources, or None."""
         # A new object may have got the id of a collected owner.
-        holding = self._holdings.get(id(owner))
-        return holding if holding is not None and holding.owner() is owner else None
+        owned = self._by_owner.get(id(owner))
+        return owned if owned is not None and owned.owner() is owner else None
 
-    def open(self, owner: object) -> _Holding:
+    def open(self, owner: object) -> _OwnerResources:
         """Return the owner's resources; there may be none yet."""
-        holding = self.find(owner)
-        if holding is None:
-            holding = self._holdings[id(owner)] = _Holding(self._remember(owner))
-        return holding
+        owned = self.find(owner)
+        if owned is None:
+            owned = self._by_owner[id(owner)] = _OwnerResources(self._remember(owner))
+        return owned
 
     def _remember(self, owner: object) -> Callable[[], object]:
         try:
@@ -81,33 +81,33 @@ class _Table:
         except TypeError:  # the owner takes no weak references: it lives until it is closed or the loop ends
             return lambda: owner
 
-    def take(self, owner: object) -> _Holding | None:
+    def take(self, owner: object) -> _OwnerResources | None:
         """Remove and return the owner's resources."""
-        return self._holdings.pop(id(owner), None) if self.find(owner) is not None else None
+        return self._by_owner.pop(id(owner), None) if self.find(owner) is not None else None
 
     def close_orphan(self, number: int) -> None:
         """Close, in a task, the resources of a collected owner."""
-        holding = self._holdings.get(number)
-        if holding is not None and holding.owner() is None:
-            self._closing.add(self._holdings.pop(number))
-            with suppress(RuntimeError):  # an ending trio loop starts no tasks; then the keeper closes them
-                self.loop.spawn(holding.aclose, partial(self._forget, holding))
+        owned = self._by_owner.get(number)
+        if owned is not None and owned.owner() is None:
+            self._closing.add(self._by_owner.pop(number))
+            with suppress(RuntimeError):  # an ending trio loop starts no tasks; then ``_close_at_loop_end`` closes them
+                self.loop.spawn(owned.aclose, partial(self._forget, owned))
 
-    def _forget(self, holding: _Holding) -> None:
-        if not holding.resources:
-            self._closing.discard(holding)
+    def _forget(self, owned: _OwnerResources) -> None:
+        if not owned.resources:
+            self._closing.discard(owned)
 
     async def aclose(self) -> None:
         """Close everything, at the end of the loop."""
-        self._keeper = None  # the generator refers to the loop, whose RunVar refers to this table
-        while self._holdings or self._closing:
-            holding = self._holdings.popitem()[1] if self._holdings else self._closing.pop()
-            await holding.aclose()
+        self._end_watcher = None  # the generator refers to the loop, whose RunVar refers to this table
+        while self._by_owner or self._closing:
+            owned = self._by_owner.popitem()[1] if self._by_owner else self._closing.pop()
+            await owned.aclose()
 
     def abandon(self) -> None:
         """Drop everything; the loop has ended and can close nothing."""
-        self._keeper = None
-        self._holdings.clear()
+        self._end_watcher = None
+        self._by_owner.clear()
         self._closing.clear()
 
 
@@ -116,7 +116,7 @@ _table: RunVar[_Table] = RunVar("llm_council._runtime.per_loop")
 _tables: weakref.WeakSet[_Table] = weakref.WeakSet()
 
 
-async def _keep(table: _Table) -> AsyncGenerator[None, None]:
+async def _close_at_loop_end(table: _Table) -> AsyncGenerator[None, None]:
     """Wait for the end of the loop: asyncio.run and trio.run close all remaining async generators."""
     try:
         yield
@@ -159,9 +159,9 @@ async def get(owner: object, key: Hashable, factory: Callable[[], T], close: Cal
 async def aclose(owner: object) -> None:
     """Close the owner's resources in the running event loop; it may make new ones afterwards."""
     table = _table.get(None)
-    holding = table.take(owner) if table is not None else None
-    if holding is not None:
-        await holding.aclose()
+    owned = table.take(owner) if table is not None else None
+    if owned is not None:
+        await owned.aclose()
 
 
 def close(owner: object) -> None:

@@ -16,8 +16,8 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 import anyio
 
 from llm_council._runtime import loops
-from llm_council._runtime.calls import Closing, refuse_at_exit, refuse_inside_loop, submit, wait_for
-from llm_council._runtime.thread import Failing, Job, shutdown_error
+from llm_council._runtime.calls import Closeable, refuse_at_exit, refuse_inside_loop, submit, wait_for
+from llm_council._runtime.thread import ErrorHolder, Job, shutdown_error
 from llm_council.errors import ConfigurationError, RuntimeShutdownError
 
 __all__ = ["AwaitedStream", "BlockingStream", "DualStream", "iterate"]
@@ -200,16 +200,16 @@ class BlockingStream(Iterator[T]):
             if self._ended:
                 raise StopIteration
             try:
-                otherwise = self._pull(job)
+                fallback = self._pull(job)
             except BaseException:  # also a Ctrl-C in this thread
                 self._ended = True
                 job.interrupt()
                 raise
-            if otherwise is None and job.items:
+            if fallback is None and job.items:
                 return job.items.pop()
             self._ended = True
-            if otherwise is not None:
-                otherwise()
+            if fallback is not None:
+                fallback()
             elif job.error is not None:
                 raise job.take_error()
         raise StopIteration
@@ -261,12 +261,12 @@ class BlockingStream(Iterator[T]):
 
 
 def iterate(
-    core: Callable[P, AsyncIterator[T] | Awaitable[AsyncIterator[T]]], /, *args: P.args, **kwargs: P.kwargs
+    function: Callable[P, AsyncIterator[T] | Awaitable[AsyncIterator[T]]], /, *args: P.args, **kwargs: P.kwargs
 ) -> BlockingStream[T]:
     """Iterate in blocking code over the items of an async iterator, which runs in the loop thread.
 
     Args:
-        core: an async generator function, or a function that returns or awaits to an async iterator.
+        function: an async generator function, or a function that returns or awaits to an async iterator.
         *args: its positional arguments.
         **kwargs: its keyword arguments.
 
@@ -274,14 +274,14 @@ def iterate(
         InsideEventLoopError: an event loop runs in this thread; use ``async for`` there.
     """
     if loops.is_running():
-        refuse_inside_loop(core, sys._getframe(1).f_code.co_qualname)
-    if inspect.isasyncgenfunction(core):
-        generator = core(*args, **kwargs)  # runs nothing yet, but refuses wrong arguments here
+        refuse_inside_loop(function, sys._getframe(1).f_code.co_qualname)
+    if inspect.isasyncgenfunction(function):
+        generator = function(*args, **kwargs)  # runs nothing yet, but refuses wrong arguments here
         return BlockingStream(lambda: generator)
-    return BlockingStream(functools.partial(core, *args, **kwargs))
+    return BlockingStream(functools.partial(function, *args, **kwargs))
 
 
-class _StreamTask(Failing, Generic[T]):
+class _StreamTask(ErrorHolder, Generic[T]):
     """The task of an awaited stream, in its consumer's loop.
 
     Attributes:
@@ -403,7 +403,7 @@ class AwaitedStream(AsyncIterator[T]):
             task.loop.call_soon(task.pump.close)
 
 
-class DualStream(Closing, Generic[T, R]):
+class DualStream(Closeable, Generic[T, R]):
     """One stream for ``for`` and ``async for``, ``with`` and ``async with``, and its ``result``.
 
     It is consumed once. Leaving the loop early closes it soon after; leaving a ``with`` block waits for that.

@@ -2,6 +2,27 @@
 
 A ``Job`` is one blocking call: a coroutine function with a task, a cancel scope and a lock of its own. Whatever it
 raises, ``SystemExit`` included, reaches the thread that waits for it and nobody else.
+
+What ends a job, a stream or the thread:
+
+==========================  ===============================  =================================  ========================
+method                      called by                        ends                               who waits
+==========================  ===============================  =================================  ========================
+``Job.cancel``              the loop thread                  the task, by cancellation          nobody
+``Job.interrupt``           the waiting thread, on Ctrl-C    the task, by ``cancel``            the caller, 5 s at most
+``Job.abandon``             the waiting thread, if the loop  the wait; the task too, once the   nobody
+                            is blocked                       loop goes on
+``Job.wind_down``           the loop thread, as it ends      the task; a stream after its item  the loop thread
+``_StreamJob.close``        the consumer of a stream         the stream, with its clean-up      the consumer
+``_StreamJob.drop``         the loop thread, for a stream    the stream, with its clean-up      nobody
+                            that was collected
+``LoopThread.withdraw``     either thread                    nothing: takes back a job that     nobody
+                                                             has not started
+``LoopThread.retire``       the waiting thread, if the loop  the thread, with its last job      nobody
+                            is blocked
+``LoopThread.stop``         ``shutdown``, and the exit of    all jobs, then the thread          the caller, ``timeout``
+                            the process
+==========================  ===============================  =================================  ========================
 """
 
 from __future__ import annotations
@@ -31,7 +52,7 @@ from llm_council.errors import RuntimeShutdownError
 __all__ = [
     "CLEANUP_TIMEOUT",
     "SLOW_STEP",
-    "Failing",
+    "ErrorHolder",
     "Fallback",
     "Job",
     "LoopThread",
@@ -49,8 +70,8 @@ SLOW_STEP: Final = 1.0  # seconds; a step of an adapter's coroutine that takes l
 _log = logging.getLogger("llm_council")
 
 
-class Failing:
-    """Base of what runs in one place and raises its error in another.
+class ErrorHolder:
+    """Base of an object whose work fails in one thread or task, and whose error is raised in another.
 
     Attributes:
         error: what was raised and is to be raised again.
@@ -69,10 +90,11 @@ class Failing:
         return error.with_traceback(user_traceback(error))
 
 
-class Job(Failing, Generic[T]):
+class Job(ErrorHolder, Generic[T]):
     """A call of a coroutine function in the loop thread.
 
-    ``start``, ``cancel``, ``wind_down`` and ``finish`` run in the loop thread, the other methods in the waiting thread.
+    ``start``, ``cancel``, ``wind_down``, ``fail`` and ``finish`` run in the loop thread; ``abandon`` and ``interrupt``
+    run in the waiting thread. If a new loop thread cannot start, ``fail`` runs in the thread that tried to start it.
 
     Attributes:
         done: a lock that the loop thread releases when the job has finished.
@@ -81,9 +103,9 @@ class Job(Failing, Generic[T]):
     """
 
     def __init__(
-        self, core: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        self._core, self._args, self._kwargs = core, args, kwargs
+        self._function, self._args, self._kwargs = function, args, kwargs
         self._scope: anyio.CancelScope | None = None
         self.context = contextvars.copy_context()
         # The caller may be a worker thread of trio, whose context names trio.
@@ -112,7 +134,7 @@ class Job(Failing, Generic[T]):
                 self._scope = scope
                 if self.cancelled:
                     scope.cancel()
-                self.value = await self._core(*self._args, **self._kwargs)
+                self.value = await self._function(*self._args, **self._kwargs)
             if scope.cancelled_caught:
                 self.error = shutdown_error()
         except BaseException as error:  # noqa: BLE001 - the waiting thread raises it; here it would end the loop
@@ -169,22 +191,22 @@ class Fallback:
     """Within a ``with`` block, let the thread that waits for this task give up when the event loop is blocked.
 
     A coroutine that blocks the loop also blocks every timeout in it. When ``seconds`` have passed and the loop does
-    not react, the waiting thread calls ``otherwise`` and returns or raises what that does. The outermost block counts.
+    not react, the waiting thread calls ``fallback`` and returns or raises what that does. The outermost block counts.
 
     Args:
         seconds: from now; None sets no limit.
-        otherwise: returns the result or raises the error; called in the waiting thread.
+        fallback: returns the result or raises the error; called in the waiting thread.
     """
 
-    def __init__(self, seconds: float | None, otherwise: Callable[[], Any]) -> None:
-        self._seconds, self._otherwise = seconds, otherwise
+    def __init__(self, seconds: float | None, fallback: Callable[[], Any]) -> None:
+        self._seconds, self._fallback = seconds, fallback
         self._job: Job[Any] | None = None
 
     def __enter__(self) -> None:
         reference = _job.get(None)
         job = None if reference is None else reference()
         if job is not None and job.fallback is None and self._seconds is not None:
-            job.fallback = (time.monotonic() + self._seconds, self._otherwise)
+            job.fallback = (time.monotonic() + self._seconds, self._fallback)
             self._job = job
 
     def __exit__(self, *_: object) -> None:
@@ -203,7 +225,7 @@ else:
     _EventLoop = asyncio.SelectorEventLoop
 
 
-class _EnduringLoop(_EventLoop):
+class _UninterruptibleLoop(_EventLoop):
     """An event loop that goes on after a ``SystemExit`` or ``KeyboardInterrupt`` of one of its tasks.
 
     asyncio lets these two out of ``run_forever``, which would end the loop for every caller. The task holds its
@@ -238,7 +260,7 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop = _EnduringLoop()
+        self.loop: asyncio.AbstractEventLoop = _UninterruptibleLoop()
         self.call_soon = AsyncioLoop(self.loop).call_soon
         self.jobs: set[Job[Any]] = set()
         self.unstarted: set[Job[Any]] = set()

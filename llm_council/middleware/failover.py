@@ -168,8 +168,8 @@ class _Attempts:
         self._attempts.append(self._attempt(error, 0.0))
         if self._best is None or error.retryable:
             self._best = error
-        if self._scope.tried is not None:
-            self._scope.tried(error, 0.0)
+        if self._scope.on_failed_attempt is not None:
+            self._scope.on_failed_attempt(error, 0.0)
         self._start = self._clock()
         return member
 

@@ -160,8 +160,8 @@ class _Attempts:
         else:
             at, elapsed = self._start - self._began, self._scope.clock() - self._start
             self._attempts.append(failed_attempt(error, at=at, elapsed=elapsed, retry_in=wait))
-        if self._scope.tried is not None:
-            self._scope.tried(error, wait)
+        if self._scope.on_failed_attempt is not None:
+            self._scope.on_failed_attempt(error, wait)
 
     def _wait(self, error: ProviderError) -> float | None:
         """Return the seconds to wait before a retry; None if there is to be none."""

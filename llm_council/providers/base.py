@@ -111,7 +111,7 @@ GenerateResult: TypeAlias = GenerateResponse | AsyncIterator[GenerateResponse]
 """What ``generate`` may return. The items of an iterator are deltas; the last one may have no text."""
 
 
-class ProviderAdapter(_runtime.Closing):
+class ProviderAdapter(_runtime.Closeable):
     """Base of all providers. One instance serves concurrent calls, in any number of event loops.
 
     A subclass sets ``name`` and ``capabilities`` and writes ``generate``. It may override ``stream``, ``supports``,

@@ -81,7 +81,7 @@ class _Awaitable:
     __slots__ = ()
 
     @classmethod
-    def pending(cls, coroutine: Coroutine[Any, Any, Any], event: Callable[[], Event]) -> Self:
+    def pending(cls, coroutine: Coroutine[Any, Any, Self], event: Callable[[], Event]) -> Self:
         """Return an instance that is filled in when it is awaited.
 
         Args:

@@ -222,7 +222,7 @@ def test_swallows_its_cancellation(where, caplog, monkeypatch):
             adapter.generate_sync(request) if where == "generate" else list(adapter.stream_sync(request))
     finally:
         go.set()
-    assert "made does not heed its cancellation" in caplog.text
+    assert "made ignores its cancellation" in caplog.text
 
 
 async def _text(text):

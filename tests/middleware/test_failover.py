@@ -42,7 +42,7 @@ async def collected(
 async def test_the_next_provider_answers_and_all_attempts_are_reported(turns: Any) -> None:
     told: list[tuple[str, float | None]] = []
     a, b = turns("a", ServerFailed("down", status=503, request_id="r-1")), turns("b")
-    scope = call_context.RunScope(tried=lambda error, wait: told.append((error.message, wait)))
+    scope = call_context.RunScope(on_failed_attempt=lambda error, wait: told.append((error.message, wait)))
     with call_context.entered(scope):
         response = await call(Failover([a, b]), REQUEST)
     assert response.text == "b answers"

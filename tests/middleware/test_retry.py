@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -201,10 +201,13 @@ async def test_no_retry_is_made_for_which_a_token_is_missing(error: CouncilError
 async def test_every_failed_attempt_is_reported() -> None:
     clock = Clock()
     told: list[tuple[str, float | None]] = []
-    tried: Callable[[CouncilError, float | None], None] = lambda error, wait: told.append((error.message, wait))  # noqa: E731
+
+    def on_failed_attempt(error: CouncilError, wait: float | None) -> None:
+        told.append((error.message, wait))
+
     flaky = Flaky(ServerFailed("one"), AuthenticationFailed("two"))
     with pytest.raises(AuthenticationFailed):
-        await ask(retrying(flaky, clock), clock, tried=tried)
+        await ask(retrying(flaky, clock), clock, on_failed_attempt=on_failed_attempt)
     assert [message for message, _ in told] == ["one", "two"]
     assert told[0][1] == clock.slept[0]
     assert told[1][1] is None
@@ -306,7 +309,7 @@ async def test_a_subclass_that_ignores_its_cancellation_is_left_behind(
     monkeypatch.setattr("llm_council.providers._call.bounded.GRACE", 0.02)
     with pytest.raises(TimedOut):
         await call(Stubborn(Silent()), REQUEST, deadline=0.02)
-    assert "left behind" in caplog.text
+    assert "was abandoned" in caplog.text
     let_go.set()
     await anyio.sleep(0.01)
 

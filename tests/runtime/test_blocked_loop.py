@@ -195,7 +195,7 @@ def test_a_doctor_that_blocks_the_loop_is_reported_as_failed(
 
 
 def shortened(made):
-    return lambda self, seconds, otherwise: made(self, min(seconds, 0.2), otherwise)
+    return lambda self, seconds, fallback: made(self, min(seconds, 0.2), fallback)
 
 
 @pytest.mark.anyio
@@ -228,7 +228,7 @@ async def test_a_stream_that_ignores_cancellation_is_abandoned(soon: None, caplo
         async for _ in stream(deaf, ASK):
             pass
     assert caught.value.partial == "some"
-    assert "deaf does not heed its cancellation" in caplog.text
+    assert "deaf ignores its cancellation" in caplog.text
     with anyio.fail_after(10):
         with anyio.move_on_after(0.1) as scope:
             async for _ in stream(deaf, GenerateRequest(prompt="?")):

@@ -97,9 +97,9 @@ def test_the_fallback_answers_one_second_after_the_call_should_have_ended(clock:
     blocked = BlockedThread(clock, blocked_since=100.0)
     job = started(blocked)
     job.fallback = (102.0, lambda: "from the fallback")
-    otherwise = calls.wait_for(job, Flag(clock, released_at=130.0))
-    assert otherwise is not None
-    assert otherwise() == "from the fallback"
+    fallback = calls.wait_for(job, Flag(clock, released_at=130.0))
+    assert fallback is not None
+    assert fallback() == "from the fallback"
     assert clock.now == blocked.retired_at == 103.0
     assert job.abandoned
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 GRACE: Final = 1.0
-"""Seconds that a cancelled adapter has for its clean-up before it is left behind."""
+"""Seconds that a cancelled adapter has for its clean-up before it is abandoned."""
 
 _log = logging.getLogger("llm_council")
 
@@ -85,7 +85,7 @@ def _raise_blocked(name: str, seconds: float | None) -> NoReturn:
 
 
 def cancellable(method: F) -> F:
-    """Mark a method of ours that ends when it is cancelled, so that it needs no task that could be left behind.
+    """Mark a method of ours that ends when it is cancelled, so that it needs no task that could be abandoned.
 
     A marked ``stream`` also enforces the time limits of its request itself.
     """
@@ -103,11 +103,11 @@ def is_own_middleware(adapter: object) -> bool:
     return "_is_own_middleware" in vars(type(adapter))
 
 
-async def run_inline(core: Callable[[], Coroutine[Any, Any, T]], seconds: float | None, name: str) -> T:
+async def run_inline(function: Callable[[], Coroutine[Any, Any, T]], seconds: float | None, name: str) -> T:
     """Await a cancellable coroutine in the caller's task.
 
     Args:
-        core: makes the coroutine.
+        function: makes the coroutine.
         seconds: the longest wait; None is no limit.
         name: the provider's name.
 
@@ -117,7 +117,7 @@ async def run_inline(core: Callable[[], Coroutine[Any, Any, T]], seconds: float 
     """
     with fallback_for(name, seconds), anyio.move_on_after(seconds):
         try:
-            return await core()
+            return await function()
         except Exception as exc:  # noqa: BLE001 - a caller's transport or an author's hook may raise anything
             raise error_for_caller(exc)  # noqa: B904 - it has a cause of its own
     raise timeout_error(name, seconds)
@@ -127,15 +127,15 @@ class DetachedCall(Generic[T]):
     """A coroutine that runs in its own task while its caller waits for a limited time.
 
     The caller's cancellation is passed on to the task. A task that has not ended ``GRACE`` seconds after its
-    cancellation is left behind, and a warning names the line where it stands.
+    cancellation is abandoned, and a warning names the line where it stands.
 
     Args:
-        core: makes the coroutine.
+        function: makes the coroutine.
         name: the provider's name.
     """
 
-    def __init__(self, core: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
-        self._core = core
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
+        self._function = function
         self._name = name
         self._value: T
         self._error: BaseException | None = None
@@ -178,7 +178,7 @@ class DetachedCall(Generic[T]):
     async def _run_task(self) -> None:
         try:
             with self._scope:
-                self._work = self._core()
+                self._work = self._function()
                 self._value = await watched(self._work, self._name)
         except GeneratorExit as error:
             if not loops.is_running():  # the event loop has ended, and this coroutine is being finalised
@@ -193,7 +193,7 @@ class DetachedCall(Generic[T]):
         with anyio.move_on_after(GRACE, shield=True):
             await self._done.wait()
         if not self._done.is_set():
-            _log.warning("%s does not heed its cancellation and is left behind%s", self._name, suspended_at(self._work))
+            _log.warning("%s ignores its cancellation and was abandoned%s", self._name, suspended_at(self._work))
 
 
 class StreamLimits:
@@ -240,7 +240,7 @@ class StreamLimits:
 class BoundedStream(AsyncIterator[T]):
     """An author's async iterator in a task of its own, within a limited time.
 
-    The task is left behind when it does not end ``GRACE`` seconds after its cancellation. It has to be a task of its
+    The task is abandoned when it does not end ``GRACE`` seconds after its cancellation. It has to be a task of its
     own: a cancel scope around each step would overlap with a scope that the iterator holds across a ``yield``.
 
     Args:
@@ -259,7 +259,7 @@ class BoundedStream(AsyncIterator[T]):
             return await self._limits.wait(partial(anext, self._stream))
         finally:
             if self._stream.abandoned:
-                _log.warning("%s does not heed its cancellation: its stream is left behind", self._name)
+                _log.warning("%s ignores its cancellation: its stream was abandoned", self._name)
 
     async def aclose(self) -> None:
         """End the iterator; its clean-up runs."""

@@ -153,7 +153,7 @@ class Faults(ConformanceBase):
                     if not await anyio.to_thread.run_sync(stage.vendor.wait_asked, wanted, self.patience / 2):
                         fail("the call sent no request to the vendor")
                     tasks.cancel_scope.cancel()
-            if any("does not heed its cancellation" in line for line in warned):
+            if any("ignores its cancellation" in line for line in warned):
                 fail("the adapter went on after its call was cancelled")
             await self.left(stage.vendor, "the call was cancelled")
             stage.vendor.said = TEXT

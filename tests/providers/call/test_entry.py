@@ -518,7 +518,7 @@ async def test_cancelling_the_caller_cancels_the_adapter_and_passes(made, ask):
         seen.clear()
 
 
-async def test_an_adapter_that_does_not_heed_its_end_is_left_behind(made, ask, monkeypatch, caplog):
+async def test_an_adapter_that_ignores_its_cancellation_is_abandoned(made, ask, monkeypatch, caplog):
     monkeypatch.setattr(bounded, "GRACE", 0.1)
     release = anyio.Event()
 
@@ -532,7 +532,7 @@ async def test_an_adapter_that_does_not_heed_its_end_is_left_behind(made, ask, m
 
     with caplog.at_level(logging.WARNING, "llm_council"), pytest.raises(TimedOut):
         await call(made(generate), ask, deadline=0.05)
-    assert "made does not heed its cancellation" in caplog.text
+    assert "made ignores its cancellation" in caplog.text
     assert "test_entry.py" in caplog.text
     release.set()
     await anyio.sleep(0.05)
