@@ -1,1 +1,1 @@
-"""Adapters to models, and the one door to them; ``llm_council.providers.base`` is the import an author needs."""
+"""Adapters to models. ``llm_council.providers.base`` is the single entry point: callers and authors import from it."""

@@ -1,1 +1,1 @@
-"""The way into an adapter: fit the request, bound the call, check what comes back, map the errors."""
+"""What every call of an adapter passes: fit the request, bound the call, check what comes back, map the errors."""
