@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Never, TypedDict, TypeVar, Unpack
 
 import anyio
 import attrs
@@ -34,20 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class RunOptions(TypedDict, total=False):
-    """The options of ``run``, ``stream`` and ``plan``, besides the task and the subagent. None means the default.
-
-    Attributes:
-        mode: a mode of the subagent; None selects its default mode.
-        context: further text for every seat.
-        files: paths of UTF-8 text files for every seat; no other file is read.
-        schema: JSON Schema of the answer; None uses the subagent's.
-        budget: limits of this run; they override the council's one by one.
-        strategy: ``"synthesize"`` or ``"vote"``; None uses the council's.
-        temperature: sampling temperature, 0 or more.
-        max_tokens: maximum tokens of one answer, 1 or more.
-        metadata: data of the caller, returned as ``CouncilResult.metadata``.
-        store: path of the file in which the run is stored; None uses the council's store, False stores nothing.
-    """
+    """The options of ``run``, ``stream`` and ``plan`` in one dict; ``Council.run`` explains each."""
 
     mode: str | None
     context: str | None
@@ -61,24 +48,23 @@ class RunOptions(TypedDict, total=False):
     store: str | PathLike[str] | Literal[False] | None
 
 
-_OPTIONS = tuple(RunOptions.__annotations__)
-
-
-def _spelled_out(method: F) -> F:
-    """Show every option in the signature for ``help()`` and notebooks. Type checkers read ``RunOptions``."""
+def _known_options(method: F) -> F:
+    """Leave ``**unknown`` out of the signature that ``help()`` shows. It is there to name the option that was meant."""
     shown = inspect.signature(method)
-    keywords = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=() if name == "files" else None,
-            annotation=getattr(kind, "__forward_arg__", kind),  # as text, like the annotations of the other parameters
-        )
-        for name, kind in RunOptions.__annotations__.items()
-    ]
-    fixed = [p for p in shown.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    method.__signature__ = shown.replace(parameters=[*fixed, *keywords])  # type: ignore[attr-defined]
+    known = [parameter for parameter in shown.parameters.values() if parameter.name != "unknown"]
+    method.__signature__ = shown.replace(parameters=known)  # type: ignore[attr-defined]
     return method
+
+
+def _options(unknown: Mapping[str, Never], **options: Unpack[RunOptions]) -> RunOptions:
+    """Return the options of a run in one dict.
+
+    Raises:
+        UnknownOption: there is an unknown one; the message names the nearest known one.
+    """
+    for name in unknown:
+        raise UnknownOption(f"a run takes no option {name!r}{near(name, RunOptions.__annotations__)}")
+    return options
 
 
 class CouncilStream(_runtime.DualStream[Event, CouncilResult]):
@@ -139,14 +125,42 @@ class Council(_runtime.Closeable):
         """The configuration, overridden by the arguments of this council."""
         return self._config
 
-    @_spelled_out
-    def run(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilResult:
+    @_known_options
+    def run(
+        self,
+        task: str,
+        subagent: str = "advisor",
+        *,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str]] = (),
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+        **unknown: Never,
+    ) -> CouncilResult:
         """Run the council on a task. Blocks in plain code; must be awaited in a running event loop.
+
+        Under IPython, a function that is no coroutine, or a script started with ``%run``, blocks too.
 
         Args:
             task: the task.
             subagent: the role; ``council subagents`` lists them.
-            **options: see ``RunOptions``.
+            mode: a mode of the subagent; None selects its default mode.
+            context: further text for every seat.
+            files: paths of UTF-8 text files for every seat; no other file is read.
+            schema: JSON Schema of the answer; None uses the subagent's.
+            budget: limits of this run; they override the council's one by one.
+            strategy: ``"synthesize"`` or ``"vote"``; None uses the council's.
+            temperature: sampling temperature, 0 or more; None uses the configuration's, then the subagent's.
+            max_tokens: maximum tokens of one answer, 1 or more; None likewise.
+            metadata: data of the caller, returned as ``CouncilResult.metadata``.
+            store: path of the file in which the run is stored; None uses the council's store, False stores nothing.
+            **unknown: there are no further options; any raises ``UnknownOption``.
 
         Returns:
             The result; in a running event loop, one that must be awaited first. A failed run also returns a result, see
@@ -155,25 +169,96 @@ class Council(_runtime.Closeable):
         Raises:
             ConfigurationError: an argument or a setting is wrong; nothing was sent.
         """
-        if _runtime.running_inside_loop():
+        options = _options(
+            unknown,
+            mode=mode,
+            context=context,
+            files=files,
+            schema=schema,
+            budget=budget,
+            strategy=strategy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            metadata=metadata,
+            store=store,
+        )
+        if _runtime.must_await():
             return CouncilResult.pending(self.arun(task, subagent, **options), anyio.Event)
         return _runtime.call(self.arun, task, subagent, **options)
 
-    @_spelled_out
-    async def arun(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilResult:
+    @_known_options
+    async def arun(
+        self,
+        task: str,
+        subagent: str = "advisor",
+        *,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str]] = (),
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+        **unknown: Never,
+    ) -> CouncilResult:
         """Run the council on a task; see ``run``."""
+        options = _options(
+            unknown,
+            mode=mode,
+            context=context,
+            files=files,
+            schema=schema,
+            budget=budget,
+            strategy=strategy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            metadata=metadata,
+            store=store,
+        )
         plan = await self._prepared(task, subagent, options)
         with listening(*self._listeners):
             journal = self._journal(plan, options)
             return await _engine.run_plan(plan, self._seating.adapters, price=self._price, journal=journal)
 
-    @_spelled_out
-    def stream(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilStream:
+    @_known_options
+    def stream(
+        self,
+        task: str,
+        subagent: str = "advisor",
+        *,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str]] = (),
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+        **unknown: Never,
+    ) -> CouncilStream:
         """Run the council on a task and yield its events as they happen, including the text of the seats.
 
         Arguments and errors are those of ``run``. The run starts when the first event is requested. Closing the stream
         cancels the run.
         """
+        options = _options(
+            unknown,
+            mode=mode,
+            context=context,
+            files=files,
+            schema=schema,
+            budget=budget,
+            strategy=strategy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            metadata=metadata,
+            store=store,
+        )
         return CouncilStream(partial(self._events, task, subagent, options))
 
     async def _events(
@@ -201,14 +286,43 @@ class Council(_runtime.Closeable):
             except GeneratorExit:  # the stream was closed: cancel the run
                 group.cancel_scope.cancel()
 
-    @_spelled_out
-    def plan(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> Plan:
+    @_known_options
+    def plan(
+        self,
+        task: str,
+        subagent: str = "advisor",
+        *,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str]] = (),
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+        **unknown: Never,
+    ) -> Plan:
         """Return what a run would do, without sending anything. Arguments and errors are those of ``run``."""
+        options = _options(
+            unknown,
+            mode=mode,
+            context=context,
+            files=files,
+            schema=schema,
+            budget=budget,
+            strategy=strategy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            metadata=metadata,
+            store=store,
+        )
+        return self._plan(task, subagent, options)
+
+    def _plan(self, task: str, subagent: str, options: RunOptions) -> Plan:
         from llm_council import subagents  # imported by the first run, like the engine: making a council stays fast
 
-        for name in options:  # Python checks no names of a TypedDict
-            if name not in _OPTIONS:
-                raise UnknownOption(f"a run takes no option {name!r}{near(name, _OPTIONS)}")
         rest: dict[str, Any] = dict(options)
         rest.pop("store", None)
         role = subagents.load(subagent, rest.pop("mode", None), paths=self._config.subagent_paths)
@@ -217,7 +331,7 @@ class Council(_runtime.Closeable):
 
     async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
         """Make the plan, and check the providers before anything is sent. Files are read in a worker thread."""
-        make_plan = partial(self.plan, task, subagent, **options)
+        make_plan = partial(self._plan, task, subagent, options)
         plan = await anyio.to_thread.run_sync(make_plan) if options.get("files") else make_plan()
         self._seating.check()
         # Loading the price table takes a moment, which would block the event loop.
@@ -243,8 +357,8 @@ class Council(_runtime.Closeable):
             StoreError: there is no such run, it is running elsewhere, or the store cannot be used.
             ConfigurationError: the provider of a seat is not available.
         """
-        if _runtime.running_inside_loop():
-            return CouncilResult.pending(self.aresume(run_id, store=store), anyio.Event)
+        if _runtime.must_await():
+            return CouncilResult.pending(self.aresume(run_id, store=store), anyio.Event, "resume")
         return _runtime.call(self.aresume, run_id, store=store)
 
     async def aresume(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
@@ -269,8 +383,8 @@ class Council(_runtime.Closeable):
         Raises:
             StoreError: there is no such run, it has no result, or it was recorded by a version with other prompts.
         """
-        if _runtime.running_inside_loop():
-            return CouncilResult.pending(self.areplay(run_id, store=store), anyio.Event)
+        if _runtime.must_await():
+            return CouncilResult.pending(self.areplay(run_id, store=store), anyio.Event, "replay")
         return _runtime.call(self.areplay, run_id, store=store)
 
     async def areplay(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
@@ -308,8 +422,8 @@ class Council(_runtime.Closeable):
         Returns:
             The results by provider name.
         """
-        if _runtime.running_inside_loop():
-            return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event)  # type: ignore[arg-type]  # a dict will do
+        if _runtime.must_await():
+            return AwaitableDict.pending(self.adoctor(deep=deep), anyio.Event, "doctor")  # type: ignore[arg-type]  # a dict will do
         return AwaitableDict(_runtime.call(self.adoctor, deep=deep))
 
     async def adoctor(self, *, deep: bool = False) -> dict[str, DoctorResult]:
@@ -339,14 +453,45 @@ class Council(_runtime.Closeable):
         return f"Council({list(self.providers)!r})"
 
     # --- blocking twins: generated by tools.generate_sync ---
-    # keeps: _spelled_out
-    @_spelled_out
-    def run_sync(self, task: str, subagent: str = "advisor", **options: Unpack[RunOptions]) -> CouncilResult:
+    # keeps: _known_options
+    @_known_options
+    def run_sync(
+        self,
+        task: str,
+        subagent: str = "advisor",
+        *,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str]] = (),
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+        **unknown: Never,
+    ) -> CouncilResult:
         """Run the council on a task; see ``run``.
 
         The blocking twin of ``arun``; it raises ``InsideEventLoopError`` in a running event loop.
         """
-        return _runtime.call(self.arun, task, subagent, **options)
+        return _runtime.call(
+            self.arun,
+            task,
+            subagent,
+            mode=mode,
+            context=context,
+            files=files,
+            schema=schema,
+            budget=budget,
+            strategy=strategy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            metadata=metadata,
+            store=store,
+            **unknown,
+        )
 
     def resume_sync(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
         """Continue a stored run; see ``resume``.

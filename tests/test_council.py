@@ -231,7 +231,8 @@ def test_a_wrong_type_of_budget_or_config_is_refused() -> None:
 @pytest.mark.anyio
 async def test_a_result_is_a_line_in_a_terminal_and_a_report_in_a_notebook(council: Council) -> None:
     pending = council.run("Where?")
-    assert (pending._repr_markdown_(), repr(pending)) == (None, "<CouncilResult, pending: await it>")
+    assert pending._repr_markdown_() is None
+    assert repr(pending) == "<CouncilResult, not started: write 'await council.run(...)'>"
     result = await pending
     assert re.fullmatch(
         r"<CouncilResult [0-9a-f]{16}: advisor by scripted-0, scripted-1, scripted-2, completed in \d+\.\d s>",

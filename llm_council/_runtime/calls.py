@@ -24,12 +24,14 @@ from typing import Any, Final, NoReturn, ParamSpec, Self, TypeVar
 from llm_council._runtime.loops import is_running as running_inside_loop
 from llm_council._runtime.thread import Job, LoopThread, current_steps
 from llm_council.errors import InsideEventLoopError, RuntimeShutdownError, UnsupportedEnvironmentError
+from llm_council.errors._callers import find_caller, is_under_ipython, thread_remedy
 
 __all__ = [
     "Closeable",
     "blocking",
     "call",
     "is_started",
+    "must_await",
     "refuse_at_exit",
     "refuse_inside_loop",
     "running_inside_loop",
@@ -73,9 +75,7 @@ def call(function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwar
         RuntimeShutdownError: the process is exiting, or ``shutdown`` ended the call.
         BaseException: whatever the function raises.
     """
-    if running_inside_loop():
-        # The caller is the blocking version of the function; the message names it.
-        refuse_inside_loop(function, sys._getframe(1).f_code.co_qualname)
+    refuse_inside_loop(function)
     job = Job(function, args, kwargs)
     try:
         submit(job)
@@ -230,8 +230,7 @@ def shutdown(timeout: float = 5.0) -> bool:
         InsideEventLoopError: an event loop runs in this thread.
     """
     global _current
-    if running_inside_loop():
-        refuse_inside_loop(shutdown, "shutdown")
+    refuse_inside_loop(shutdown)
     with _lock:
         thread, _current = _current, None
     return thread is None or thread.stop(timeout)
@@ -242,26 +241,45 @@ def is_started() -> bool:
     return _current is not None
 
 
-def refuse_inside_loop(function: Callable[..., Any], caller: str) -> None:
-    """Raise ``InsideEventLoopError``; the message names the called function and what to do instead.
+def must_await() -> bool:
+    """Return True where a call that blocks or is awaited must be awaited: in a running event loop.
+
+    Under IPython, only coroutines and the cell itself can await; plain functions and scripts that ``%run`` started may
+    block there.
+    """
+    return running_inside_loop() and (not is_under_ipython() or find_caller().can_await)
+
+
+def refuse_inside_loop(function: Callable[..., Any], name: str | None = None) -> None:
+    """Raise ``InsideEventLoopError`` if an event loop runs in this thread, unless IPython or its kernel runs it.
+
+    The message names the called function and what to do instead.
 
     Args:
-        function: the function that would have run in the loop thread.
-        caller: the qualified name of the blocking function; if its name does not
+        function: the function that would run in the loop thread.
+        name: the qualified name of the blocking function; None is that of the function that called the caller of this
+            one. If that does not
             end in ``_sync``, the message names the coroutine function.
     """
-    name = caller.rpartition(".")[2]
-    remedy = _REMEDIES.get(name)
-    if name.endswith("_sync"):
-        plain = name.removesuffix("_sync")
+    # A cell of a notebook may block: its kernel waits for it anyway, and the work is done in the loop thread.
+    if not running_inside_loop() or is_under_ipython():
+        return
+    frame = sys._getframe(2)
+    name = name or frame.f_code.co_qualname
+    method = name.rpartition(".")[2]
+    remedy = _REMEDIES.get(method)
+    if method.endswith("_sync"):
+        plain = method.removesuffix("_sync")
         if getattr(function, "__name__", "") == f"a{plain}":
             plain = f"a{plain}"
         remedy = f"await {plain}() instead"
     if remedy is None:
-        caller, remedy = getattr(function, "__qualname__", repr(function)), "await it directly"
-    raise InsideEventLoopError(
-        f"{caller}() blocks, and an event loop is running in this thread: {remedy}, or call it in a worker thread"
-    )
+        name, remedy = getattr(function, "__qualname__", repr(function)), "await it directly"
+    elif frame.f_back is not None:
+        frame = frame.f_back  # the blocking version itself, which may stand in an author's module
+    place = find_caller(frame)
+    remedy = f"{remedy}, or call it in a worker thread" if place.can_await else thread_remedy(place)
+    raise InsideEventLoopError(f"{name}() blocks, and an event loop is running in this thread: {remedy}")
 
 
 _REMEDIES: Final = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Generic, ParamSpec, Self, TypeVar
@@ -193,8 +192,7 @@ class BlockingStream(Iterator[T]):
         return self
 
     def __next__(self) -> T:
-        if loops.is_running():
-            refuse_inside_loop(self.__next__, "BlockingStream.__next__")
+        refuse_inside_loop(self.__next__, "BlockingStream.__next__")
         job = self._job
         with self._lock:
             if self._ended:
@@ -236,8 +234,7 @@ class BlockingStream(Iterator[T]):
             InsideEventLoopError: an event loop runs in this thread.
             BaseException: whatever the clean-up raises.
         """
-        if loops.is_running():
-            refuse_inside_loop(self.close, "BlockingStream.close")
+        refuse_inside_loop(self.close, "BlockingStream.close")
         self._ended = True
         self._job.close()
 
@@ -273,8 +270,7 @@ def iterate(
     Raises:
         InsideEventLoopError: an event loop runs in this thread; use ``async for`` there.
     """
-    if loops.is_running():
-        refuse_inside_loop(function, sys._getframe(1).f_code.co_qualname)
+    refuse_inside_loop(function)
     if inspect.isasyncgenfunction(function):
         generator = function(*args, **kwargs)  # runs nothing yet, but refuses wrong arguments here
         return BlockingStream(lambda: generator)
@@ -438,8 +434,7 @@ class DualStream(Closeable, Generic[T, R]):
         return functools.partial(self._core, self._results.append)
 
     def _refuse_inside_loop(self, method: str) -> None:
-        if loops.is_running():
-            refuse_inside_loop(self.__iter__, f"{type(self).__name__}.{method}")
+        refuse_inside_loop(self.__iter__, f"{type(self).__name__}.{method}")
 
     def __iter__(self) -> Iterator[T]:
         self._refuse_inside_loop("__iter__")

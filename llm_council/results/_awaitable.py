@@ -1,19 +1,22 @@
 """Results that may be awaited: in a running event loop, ``Council.run`` returns a result that is still pending.
 
 Awaiting a pending result runs its coroutine and fills the same object in. Reading a field before that raises
-``InsideEventLoopError``, which names the missing ``await``. A pending result that is dropped warns like every coroutine
-that was never awaited. Awaiting a finished result returns it.
+``InsideEventLoopError``, which names the missing ``await``. A pending result that is dropped warns, and the warning
+names the line that made it. Awaiting a finished result returns it.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Coroutine, Generator
 from functools import wraps
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import attrs
 
 from llm_council.errors import CouncilError, InsideEventLoopError
+from llm_council.errors._callers import find_caller, is_under_ipython, thread_remedy
 
 __all__ = ["AwaitableDict", "AwaitableRecord"]
 
@@ -35,13 +38,34 @@ class Event(Protocol):
 class _Pending:
     """The coroutine of a pending result and its outcome."""
 
-    __slots__ = ("coroutine", "done", "error", "event")
+    __slots__ = ("call", "caller", "coroutine", "done", "error", "event")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], event: Callable[[], Event]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], event: Callable[[], Event], call: str) -> None:
         self.coroutine: Coroutine[Any, Any, Any] | None = coroutine
         self.event = event
+        self.call = call
+        self.caller = find_caller()
         self.done: Event | None = None  # made by the second task that awaits, in the event loop
         self.error: CouncilError | Exception | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the call was made."""
+        return f"{PurePath(self.caller.file).name}, line {self.caller.line}"
+
+    def remedy(self) -> str:
+        """Return what to write instead: what fits the place of the call, and the one where this is asked."""
+        if not (self.caller.can_await or find_caller().can_await):
+            return thread_remedy(self.caller)
+        blocking = f", or 'council.{self.call}_sync(...)'" if is_under_ipython() else ""
+        return f"write 'await council.{self.call}(...)'{blocking}"
+
+    def __del__(self) -> None:
+        if self.coroutine is not None:
+            name = getattr(self.coroutine, "__qualname__", "run")
+            self.coroutine.close()  # it would warn too, with the line that happened to run when it was collected
+            message = f"coroutine '{name}' was never awaited: {self.place}, has started no run; {self.remedy()}"
+            warnings.warn_explicit(message, RuntimeWarning, self.caller.file, self.caller.line, self.caller.module)
 
     async def finish(self, target: A) -> A:
         """Run the coroutine and fill the target in. Tasks that await at the same time or later get the same outcome."""
@@ -81,15 +105,16 @@ class _Awaitable:
     __slots__ = ()
 
     @classmethod
-    def pending(cls, coroutine: Coroutine[Any, Any, Self], event: Callable[[], Event]) -> Self:
+    def pending(cls, coroutine: Coroutine[Any, Any, Self], event: Callable[[], Event], call: str = "run") -> Self:
         """Return an instance that is filled in when it is awaited.
 
         Args:
             coroutine: returns the content.
             event: makes the event on which further tasks wait that await at the same time; ``anyio.Event``.
+            call: the name of the method that was called, for messages.
         """
         instance = cls.__new__(cls)
-        instance._set_state(_Pending(coroutine, event))
+        instance._set_state(_Pending(coroutine, event, call))
         return instance
 
     def _set_state(self, state: _Pending | None) -> None:
@@ -112,9 +137,9 @@ class _Awaitable:
         """Raise an error if this instance is pending."""
         state = self._pending_state
         if state is not None:
-            name = type(self).__name__
             raise state.error or InsideEventLoopError(
-                f"this {name} has not been awaited: in a running event loop, write 'await' before the call that made it"
+                f"this {type(self).__name__} is not ready: an event loop runs in this thread, so the call in"
+                f" {state.place}, has not started; {state.remedy()}"
             )
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -133,7 +158,9 @@ class _Awaitable:
         return super().__reduce_ex__(protocol)
 
     def _pending_repr(self) -> str:
-        return f"<{type(self).__name__}, pending: await it>"
+        state = self._pending_state
+        remedy = "" if state is None else f": {state.remedy()}"
+        return f"<{type(self).__name__}, not started{remedy}>"
 
 
 class AwaitableRecord(_Awaitable):
