@@ -15,7 +15,7 @@ import attrs
 
 from llm_council import _engine, _runtime, pricing
 from llm_council._seats.attachments import read_files
-from llm_council._seats.seating import Seating
+from llm_council._seats.seating import Seating, variable_at_fault
 from llm_council.config import CouncilConfig
 from llm_council.errors import InvalidOption, UnknownOption, near
 from llm_council.events import Event, Listener, listening
@@ -327,7 +327,12 @@ class Council(_runtime.Closeable):
         rest.pop("store", None)
         role = subagents.load(subagent, rest.pop("mode", None), paths=self._config.subagent_paths)
         files = read_files(rest.pop("files", None) or (), self._config.limits)
-        return _engine.make_plan(task, role, self._config, self._seating.specs, _engine.RunRequest(files=files, **rest))
+        request = _engine.RunRequest(files=files, **rest)
+        try:
+            return _engine.make_plan(task, role, self._config, self._seating.specs, request)
+        except InvalidOption as error:
+            variable = variable_at_fault(self._config, self.providers)
+            raise error._reword(f"{variable}: {error.message}") if variable else error from None
 
     async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
         """Make the plan, and check the providers before anything is sent. Files are read in a worker thread."""

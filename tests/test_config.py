@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_council import Council
 from llm_council.config import CouncilConfig, _trust, reaches, trust_project, user_file
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig
 from llm_council.models import Budget
@@ -287,3 +288,82 @@ def test_variables_are_replaced_in_api_key_only(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("CANARY", "canary-value")
     path = write(tmp_path / "c.toml", '[council]\nsystem_context = "${CANARY}"\n')
     assert CouncilConfig.from_file(path).system_context == "${CANARY}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("DEADLINE", "soon", "LLM_COUNCIL_DEADLINE: expected a number, got 'soon'"),
+        ("DEADLINE", "-1", "LLM_COUNCIL_DEADLINE: budget.deadline: a number above 0, got -1.0"),
+        ("QUORUM", "1.5", "LLM_COUNCIL_QUORUM: expected a whole number, got '1.5'"),
+        ("QUORUM", "0", "LLM_COUNCIL_QUORUM: budget.quorum: a whole number of 1 or more, got 0"),
+        ("BUDGET_USD", "$5", "LLM_COUNCIL_BUDGET_USD: expected a number, got '$5'"),
+        ("MAX_TOKENS", "0", "LLM_COUNCIL_MAX_TOKENS: max_tokens: a whole number of 1 or more, got 0"),
+        ("TEMPERATURE", "nan", "LLM_COUNCIL_TEMPERATURE: temperature: a number of 0 or more, got nan"),
+        ("STRATEGY", "votee", "LLM_COUNCIL_STRATEGY: expected synthesize or vote, got 'votee'"),
+        ("SUBAGENT_PATHS", "/no/such", "LLM_COUNCIL_SUBAGENT_PATHS: there is no such file or folder of subagents"),
+        ("CONFIG", "/no/such", "LLM_COUNCIL_CONFIG: there is no file /no/such"),
+        ("ALLOW_HTTP", "yes", "LLM_COUNCIL_ALLOW_HTTP: expected 1 or 0, got 'yes'"),
+        ("PROVIDER", "openai", "no environment variable LLM_COUNCIL_PROVIDER; did you mean LLM_COUNCIL_PROVIDERS?"),
+        ("BUDGET", "3", "no environment variable LLM_COUNCIL_BUDGET; did you mean LLM_COUNCIL_BUDGET_USD?"),
+    ],
+)
+def test_an_error_about_a_variable_names_it(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(f"LLM_COUNCIL_{variable}", value)
+    with pytest.raises(ConfigurationError) as caught:
+        CouncilConfig.load()
+    assert message in caught.value.message
+
+
+def test_a_variable_unlike_any_of_ours_is_ignored_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLM_COUNCIL_TEAM", "search")
+    assert CouncilConfig.load() == CouncilConfig()
+    assert "LLM_COUNCIL_TEAM is ignored" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("PROVIDERS", "opnai"), ("CHAIR", "nobody"), ("QUORUM", "9"), ("PROVIDERS", "gpt-5")]
+)
+def test_a_variable_that_does_not_fit_the_seats_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv("LLM_COUNCIL_PROVIDERS", "vllm:2")
+    monkeypatch.setenv(f"LLM_COUNCIL_{variable}", value)
+    with pytest.raises(ConfigurationError, match=rf"^LLM_COUNCIL_{variable}: "):
+        Council().plan("Where?")
+
+
+def test_an_argument_in_the_place_of_a_variable_is_not_blamed_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_COUNCIL_CHAIR", "vllm-1")
+    with pytest.raises(ConfigurationError, match=r"^no seat is named 'nobody'"):
+        Council(["vllm:2"], chair="nobody").plan("Where?")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[council]\nbudget = { deadline = '60' }", "budget.deadline: a number above 0, got '60'"),
+        ("[council]\nretry = { max_retries = 'x' }", "retry.max_retries: a whole number of 0 or more, got 'x'"),
+        ("[council]\nreasoning = { effort = 3 }", "reasoning.effort: one of none, minimal"),
+        ("[council]\nchair = 3", "chair: text, got 3"),
+        ("[council]\nstore = true", "store: a path, got True"),
+        ("[council]\nproviders = 'openai'", "providers: expected a list, got 'openai'; put it in a list"),
+        ("[council]\nproviders = [3]", "providers: a list of provider names, got (3,)"),
+        ("[subagents]\npaths = 'roles'", "subagent_paths: expected a list, got 'roles'"),
+        ("[providers.x]\nkind = 3", "[providers.x] needs kind"),
+        ("[providers.x]\nkind = 'vllm'\nheaders = { a = 1 }", "[providers.x] headers: the value of header 'a' must"),
+    ],
+)
+def test_a_wrong_type_names_the_file_and_the_field_even_if_another_source_is_read_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, message: str
+) -> None:
+    home = write(user_file(), text)
+    write(tmp_path / "council.toml", "[council]\nmax_tokens = 20\n")
+    monkeypatch.setenv("LLM_COUNCIL_SEED", "7")
+    with pytest.raises(ConfigurationError) as caught:
+        CouncilConfig.discover(tmp_path)
+    assert caught.value.message.startswith(f"{home}: {message}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from llm_council import middleware
+from llm_council._seats.option_types import check_types
 from llm_council.errors import (
     ConfigurationError,
     InvalidKey,
@@ -108,9 +109,10 @@ class ConfiguredProviders:
         """Create an adapter with a name of its own."""
         if "of" in options:
             raise InvalidOption(f"kind {kind!r:.80} wraps no other provider: remove 'of'{near(kind, MIDDLEWARE)}")
-        if "api_key" in options:
-            options["api_key"] = _key(options["api_key"])
         try:
+            check_types(registry.get_class(kind), options)
+            if "api_key" in options:
+                options["api_key"] = _key(options["api_key"])
             return registry.get_provider(kind, **{"name": name, **options})
         except UnknownProvider as error:
             raise UnknownProvider(f"{error.message}{near(kind, MIDDLEWARE)}") from None
@@ -125,6 +127,8 @@ class ConfiguredProviders:
         for option in options:
             if option not in known:
                 raise UnknownOption(f"kind {kind!r} takes no {option!r:.80}{near(option, known) or listed}")
+        if kind != "retry":  # RetryPolicy checks its values
+            check_types(cls, {name: value for name, value in options.items() if name not in ("backup", "shared")})
         if "backup" in options:
             options["backup"] = self._wrapped_one(options["backup"], above)
         if "shared" in options:

@@ -11,14 +11,15 @@ from typing import Any, Self, TypeAlias
 import attrs
 
 from llm_council._seats.configured import ConfiguredProviders, for_each, wrapped_names
-from llm_council.config import CouncilConfig
-from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials
+from llm_council._seats.hints import hint_for
+from llm_council.config import CouncilConfig, variable_of
+from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials, UnknownProvider
 from llm_council.middleware import Retry
 from llm_council.models import SeatSpec
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
 
-__all__ = ["Seating", "Sitter"]
+__all__ = ["Seating", "Sitter", "variable_at_fault"]
 
 Sitter: TypeAlias = str | ProviderAdapter | type[ProviderAdapter]
 """An item of ``Council(providers=...)``: one seat, or several for ``name:count``."""
@@ -57,7 +58,12 @@ class Seating:
         pool = _Pool(config)
         specs: list[SeatSpec] = []
         adapters: dict[str, ProviderAdapter] = {}
-        for seats in pool.all_seats(wanted):
+        try:
+            all_seats = pool.all_seats(wanted)
+        except ConfigurationError as error:
+            variable = variable_of("providers", wanted) if sitters is None else None
+            raise error._reword(f"{variable}: {error.message}") if variable else error from None
+        for seats in all_seats:
             for name, provider, model in seats:
                 adapter = pool.adapters[provider]
                 if name in adapters:
@@ -101,6 +107,15 @@ class Seating:
             ConfigurationError: a provider is not ready; the message says what is missing.
         """
         for_each(lambda adapter: adapter.check(), self.providers.values())
+
+
+def variable_at_fault(config: CouncilConfig, names: Sequence[str]) -> str | None:
+    """Return the environment variable whose value does not fit the seats; None if there is none."""
+    if config.chair is not None and config.chair not in names:
+        return variable_of("chair", config.chair)
+    if config.budget.quorum is not None and config.budget.quorum > len(names):
+        return variable_of("budget.quorum", config.budget.quorum)
+    return None
 
 
 def _wanted(sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Sequence[Sitter]:
@@ -208,11 +223,15 @@ class _Pool:
     def _by_name(self, text: str) -> Iterable[tuple[str, str, str | None]]:
         matched = _COUNT.fullmatch(text.strip())
         seat, count = (matched["name"], int(matched["count"])) if matched else (text.strip(), None)
-        provider, _, model = seat.partition("/")
-        if not provider or count == 0:
+        provider, slash, model = seat.partition("/")
+        if not provider or count == 0 or (slash and not model):
             raise InvalidOption(f"providers: expected name, name/model or name:count, got {text!r:.80}")
         if provider not in self.adapters:
-            self._put(provider, self._configured.get(provider))
+            try:
+                self._put(provider, self._configured.get(provider))
+            except UnknownProvider as error:
+                hint = hint_for(text.strip(), {*registry.provider_names(), *self._config.instances})
+                raise error._reword(f"no provider is named {provider!r:.80}; {hint}") if hint else error from None
         names = [self._unique(seat)] if count is None else [f"{seat}-{number}" for number in range(1, count + 1)]
         return [(name, provider, model or None) for name in names]
 

@@ -170,10 +170,11 @@ def _seats(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | None:
 
     A count applies to the seat with its model: ``local:3`` and one model make three seats of that model.
     """
-    names = _split(flags["providers"]) or list(config.providers)
+    given = _split(flags["providers"])
     models = _split(flags["models"])
     if not models:
-        return names or None
+        return given or None
+    names = given or list(config.providers)
     if not names:
         raise click.UsageError("--models needs --providers: name the providers of these models")
     if len(names) == 1:

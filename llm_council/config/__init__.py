@@ -18,6 +18,7 @@ from typing import Any, Self
 import attrs
 
 from llm_council.config import _trust
+from llm_council.config._environment import read_environment, variable_of
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
 from llm_council.errors._secrets import Secret
 from llm_council.models._attrs import (
@@ -35,7 +36,7 @@ from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.request import ReasoningConfig
 from llm_council.providers._http.account import sealed
 
-__all__ = ["PROJECT_FILE", "CouncilConfig", "project_file", "reaches", "trust_project", "user_file"]
+__all__ = ["PROJECT_FILE", "CouncilConfig", "project_file", "reaches", "trust_project", "user_file", "variable_of"]
 
 PROJECT_FILE = "council.toml"
 """Name of the project's file. It is read from the current folder only, not from the folders above."""
@@ -139,16 +140,29 @@ class CouncilConfig:
 
     @classmethod
     def _build(cls, values: Mapping[str, Any], source: str) -> Self:
+        """Make a configuration of the fields of one source; an error names the source and the field."""
+        for name in ("providers", "subagent_paths"):
+            if not isinstance(values.get(name, ()), list | tuple):
+                raise InvalidOption(f"{source}: {name}: expected a list, got {values[name]!r:.80}; put it in a list")
         try:
             built = dict(values)
             for name, table in _TABLES.items():
                 if name in values:
-                    built[name] = table(**values[name])
+                    built[name] = _make_table(name, table, values[name])
             return cls(**built)
         except (InvalidOption, UnknownOption) as error:
-            raise type(error)(f"{source}: {error.message}") from None
+            raise type(error)(f"{source}: {error.message.removeprefix('CouncilConfig.')}") from None
         except TypeError as error:
             raise InvalidOption(f"{source}: {error}") from None
+
+
+def _make_table(name: str, table: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Make the object of a table in [council]; an error names the field as the file does."""
+    try:
+        return table(**values)
+    except InvalidOption as error:
+        field = error.message.removeprefix(f"{getattr(table, '__name__', '')}.")
+        raise InvalidOption(f"{name}.{field}") from None
 
 
 # Settings that are tables in [council] -> their classes.
@@ -165,21 +179,6 @@ _PROJECT_KEYS = frozenset(
     "providers chair strategy budget max_repairs temperature max_tokens reasoning system_context subagent_paths".split()
 )
 
-# Variable -> path of its setting, and how its text is converted.
-_VARIABLES: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
-    "LLM_COUNCIL_PROVIDERS": (("providers",), lambda text: [name.strip() for name in text.split(",") if name.strip()]),
-    "LLM_COUNCIL_CHAIR": (("chair",), str),
-    "LLM_COUNCIL_STRATEGY": (("strategy",), str),
-    "LLM_COUNCIL_DEADLINE": (("budget", "deadline"), float),
-    "LLM_COUNCIL_QUORUM": (("budget", "quorum"), int),
-    "LLM_COUNCIL_BUDGET_USD": (("budget", "usd"), float),
-    "LLM_COUNCIL_TEMPERATURE": (("temperature",), float),
-    "LLM_COUNCIL_MAX_TOKENS": (("max_tokens",), int),
-    "LLM_COUNCIL_SUBAGENT_PATHS": (("subagent_paths",), lambda text: [p for p in text.split(os.pathsep) if p]),
-    "LLM_COUNCIL_STORE": (("store",), str),
-    "LLM_COUNCIL_SEED": (("seed",), str),
-}
-
 
 def user_file() -> Path:
     """Return the user's file: ``LLM_COUNCIL_CONFIG``, else ``config.toml`` in the user's configuration folder."""
@@ -190,9 +189,10 @@ def user_file() -> Path:
 def _read_user_file() -> dict[str, Any]:
     path = user_file()
     # A file that the variable names must exist; the default one need not.
-    if not os.environ.get("LLM_COUNCIL_CONFIG") and not path.is_file():
-        return {}
-    return _read(path)
+    named = os.environ.get("LLM_COUNCIL_CONFIG")
+    if named and not path.is_file():
+        raise ConfigurationError(f"LLM_COUNCIL_CONFIG: there is no file {named}; correct or unset the variable")
+    return _read(path) if named or path.is_file() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -219,7 +219,9 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
-    return _flatten(data, str(path))
+    values = _flatten(data, str(path))
+    CouncilConfig._build(values, str(path))  # here, because an error after merging could not name the file
+    return values
 
 
 def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -252,7 +254,10 @@ def _instance(name: str, table: Any, source: str) -> dict[str, Any]:
         raise InvalidOption(f'{source}: [providers.{name}] needs kind = "...", the name of a provider')
     options = dict(table)
     if isinstance(options.get("headers"), dict):
-        options["headers"] = {header: sealed(header, value) for header, value in options["headers"].items()}
+        try:
+            options["headers"] = {header: sealed(header, value) for header, value in options["headers"].items()}
+        except ConfigurationError as error:
+            raise error._reword(f"{source}: [providers.{name}] headers: {error.message}") from None
     for field in ("api_key", "shared"):  # `shared` is a URL that may contain a password
         text = options.get(field)
         if isinstance(text, str) and not text.startswith("${"):
@@ -264,22 +269,7 @@ def _instance(name: str, table: Any, source: str) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for variable, (path, read) in _VARIABLES.items():
-        text = os.environ.get(variable, "").strip()
-        # Empty counts as unset: a CI system passes a secret that is not defined as an empty variable.
-        if not text:
-            continue
-        try:
-            value = read(text)
-        except ValueError:
-            kind = "a whole number" if read is int else "a number"
-            raise InvalidOption(f"{variable}: expected {kind}, got {text!r}") from None
-        target = values
-        for key in path[:-1]:
-            target = target.setdefault(key, {})
-        target[path[-1]] = value
-    return values
+    return read_environment(CouncilConfig._build)
 
 
 def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
@@ -313,7 +303,7 @@ def trust_project(path: Path) -> None:
         ConfigurationError: the file has an unknown or invalid entry.
     """
     data = _read_bytes(path)
-    CouncilConfig._build(_parse(data, path), str(path))
+    _parse(data, path)
     _trust.add(path, data)
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "is_set",
     "list_providers",
     "overriding",
+    "provider_names",
     "register_provider",
     "with_keys",
     "with_keys_but_no_model",
@@ -175,11 +176,16 @@ def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
         raise _load_error(name, f"{cls.__qualname__}() failed", exc) from error_mapping.strip_secrets(exc)
 
 
+def provider_names() -> tuple[str, ...]:
+    """Return the names of all available providers, without importing any of them."""
+    return tuple(sorted({*_entries(), *_registered, *_overrides}))
+
+
 def list_providers() -> tuple[ProviderInfo, ...]:
     """Import every available provider, and return them by name; ``error`` says why one cannot be loaded."""
     entries = _entries()
     found = []
-    for name in sorted({*entries, *_registered, *_overrides}):
+    for name in provider_names():
         entry = entries.get(name) if name not in _registered else None
         facts: dict[str, Any] = {"kind": "registered"}
         if entry is not None:

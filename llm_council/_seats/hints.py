@@ -1,0 +1,62 @@
+"""Suggest how to write a seat that was written in another way: a colon before the model, or a model alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+
+__all__ = ["hint_for"]
+
+# The letters that a model's name begins with -> the providers that have such models, and the vendor's name at
+# OpenRouter, which puts it before the model (openrouter.ai, "Models").
+_FAMILIES = {
+    "gpt": (("openai",), "openai"),
+    "chatgpt": (("openai",), "openai"),
+    "o": (("openai",), "openai"),
+    "claude": (("anthropic", "vertex"), "anthropic"),
+    "gemini": (("gemini", "vertex"), "google"),
+    "command": (("cohere",), "cohere"),
+    "jamba": (("ai21",), "ai21"),
+    "grok": (("xai",), "x-ai"),
+    "deepseek": (("deepseek",), "deepseek"),
+    "mistral": (("mistral",), "mistralai"),
+    "magistral": (("mistral",), "mistralai"),
+    "ministral": (("mistral",), "mistralai"),
+    "codestral": (("mistral",), "mistralai"),
+}
+
+# Open models, which servers on the user's own machine run.
+_OPEN = re.compile(r"llama|qwen|gemma|phi|mistral|mixtral|deepseek|smollm|gpt-oss|granite", re.IGNORECASE)
+
+_TYPING_ERROR = 0.8  # a similarity of difflib; at its usual 0.6, "llama3.2" would be taken for "ollama"
+
+
+def hint_for(seat: str, known: Collection[str]) -> str:
+    """Return what was probably meant by a seat whose provider does not exist; empty if there is no idea.
+
+    Args:
+        seat: an item of ``providers``, such as ``"openai:gpt-5"`` or ``"gpt-5"``.
+        known: the names of all providers.
+    """
+    before, _, rest = seat.partition(":")
+    if rest and not rest.isdecimal() and "/" not in before:
+        similar = [before] if before in known else get_close_matches(before, known, n=1, cutoff=_TYPING_ERROR)
+        if similar:
+            return f"did you mean '{similar[0]}/{rest}'?"
+    model = before if rest.isdecimal() else seat
+    vendor, slash, _ = model.partition("/")
+    if slash:
+        similar = get_close_matches(vendor, known, n=1, cutoff=_TYPING_ERROR)
+        return "" if similar else f"OpenRouter has models of that form: 'openrouter/{model}'"
+    letters = re.match(r"[a-z]*", model.lower())
+    word = letters[0] if letters else ""
+    providers, at_openrouter = _FAMILIES.get(word, ((), ""))
+    if word == model.lower():  # the family alone, such as "claude": the provider's default model will do
+        return f"did you mean {' or '.join(map(repr, providers))}?" if len(word) > 1 and providers else ""
+    ways = [f"'{provider}/{model}'" for provider in providers]
+    if at_openrouter:
+        ways.append(f"'openrouter/{at_openrouter}/{model}'")
+    if _OPEN.match(model):
+        ways.append(f"'ollama/{model}'")
+    return f"a model needs its provider: {' or '.join(ways)}" if ways else ""
