@@ -5,7 +5,8 @@ files, which are the same in all phases of a run; the fenced texts of other seat
 
 Drafts and critiques are free text: models deliberate better, and at less cost, in prose, and people can read it. Only
 the last phase has the schema, both as ``structured_output`` and in the prompt, because an adapter may ignore the
-former. The prompt for a small model (``prose_first``) never holds the schema: its adapter converts its prose.
+former. The prompt for a small model (``prose_first``) never holds the schema: its adapter converts its prose. Models
+that repeat the marks in a prompt (``plain_prompts``) get none; a stored run from before that rule is asked as it was.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from string import ascii_uppercase
 
 import attrs
 
+from llm_council._engine import plain_prompts as plain
 from llm_council._engine.fences import RULE, derive_code, hide_names, neutralise, quote, to_bytes
 from llm_council._schema import drop_thinking
 from llm_council.models import (
@@ -48,7 +50,6 @@ __all__ = [
 
 # Models that answer in prose first are small, and lose track of long texts.
 _SMALL_TOKENS = {Phase.DRAFT: 120, Phase.CRITIQUE: 60, Phase.RANK: 40, Phase.SYNTHESISE: 160, Phase.REPAIR: 160}
-_SMALL_QUOTE = 900  # characters of one quotation
 
 _CRITIQUE = """\
 For each draft, check every claim and calculation yourself, and name what is wrong and what is right. \
@@ -59,6 +60,8 @@ _MAX_PROBLEMS = 12  # in one repair prompt
 
 def draft_request(plan: Plan, seat: SeatSpec) -> GenerateRequest:
     """Ask a seat for its own answer."""
+    if seat.plain_prompts:
+        return _build(plan, seat, Phase.DRAFT, plain.ask(plan))
     codes = _codes(plan, seat, Phase.DRAFT)
     if seat.prose_first:
         return _small_request(plan, seat, Phase.DRAFT, codes, (), plan.task.strip())
@@ -95,6 +98,11 @@ def critique_request(
     plan: Plan, seat: SeatSpec, shown: Mapping[str, Draft], *, phase: Phase = Phase.CRITIQUE
 ) -> GenerateRequest:
     """Ask for a critique and a ranking of drafts with hidden authors; in the rank phase for the ranking only."""
+    if seat.plain_prompts:
+        answers = {label: _plain_answer(plan, draft) for label, draft in shown.items()}
+        if phase == Phase.RANK:
+            return _build(plan, seat, phase, plain.ask_to_rank(plan, answers))
+        return _build(plan, seat, phase, plain.ask_to_review(plan, tuple(answers.values())))
     codes = _codes(plan, seat, phase)
     peers = [_quote_seat(plan, seat, codes, f"Draft {label}", draft) for label, draft in shown.items()]
     words = [plan.prompts.critique, _CRITIQUE]
@@ -126,6 +134,10 @@ def synthesis_request(
     finished = [draft for draft in drafts if draft.error is None]
     _random(plan, "chair", seat.name).shuffle(finished)  # the order of equally ranked drafts
     finished.sort(key=lambda draft: -ranking.points.get(draft.seat, 0.0))
+    if seat.plain_prompts:
+        # Without the reviews: those of such models are noise, and others' name drafts by their labels.
+        answers = [_plain_answer(plan, draft) for draft in finished]
+        return _with_schema(plan, _build(plan, seat, Phase.SYNTHESISE, plain.ask_again(plan, answers)))
     reviews = [review for review in critiques if review.error is None and review.text]
     _random(plan, "reviews", seat.name).shuffle(reviews)
     codes = _codes(plan, seat, Phase.SYNTHESISE)
@@ -150,9 +162,17 @@ def synthesis_request(
             schema = json.dumps(plan.schema, ensure_ascii=False, separators=(",", ":"))
             words.append(f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{schema}")
         request = _request(plan, seat, Phase.SYNTHESISE, codes, (*quotes, "\n".join(filter(None, words))))
+    return _with_schema(plan, request)
+
+
+def _with_schema(plan: Plan, request: GenerateRequest) -> GenerateRequest:
     if plan.schema is None:
         return request
     return copy_with(request, structured_output=StructuredOutput(json_schema=plan.schema))
+
+
+def _plain_answer(plan: Plan, draft: Draft) -> str:
+    return plain.shown_answer(drop_thinking(draft.text), min(plan.limits.peer_text, plain.MOST_SHOWN))
 
 
 def repair_request(
@@ -209,9 +229,7 @@ def _small_request(
     """
     # Without the task, which the last turn holds.
     read = [*_common_parts(plan, codes)[1:], *material]
-    first, dot, _ = " ".join(plan.prompts.system.split()).partition(". ")
-    role = plan.prompts.brief.strip() or first + dot.strip()
-    rules = (role, (plan.system_context or "").strip(), RULE if read else "")
+    rules = (plain.role_sentence(plan), (plan.system_context or "").strip(), RULE if read else "")
     turns = [Message("system", "\n".join(filter(None, rules)))]
     if read:
         # The chat templates of Gemma and Mistral refuse two turns of the user in a row.
@@ -271,7 +289,7 @@ def _common_parts(plan: Plan, codes: Sequence[str]) -> list[str]:
 
 
 def _quote_seat(plan: Plan, seat: SeatSpec, codes: Sequence[str], title: str, peer: Draft | Critique) -> str:
-    limit = min(plan.limits.peer_text, _SMALL_QUOTE) if seat.prose_first else plan.limits.peer_text
+    limit = min(plan.limits.peer_text, plain.MOST_SHOWN) if seat.prose_first else plan.limits.peer_text
     text = drop_thinking(peer.text)
     if len(text) > 8 * limit:  # only the ends of so long a text are quoted: bound the work on the rest
         text = text[: 4 * limit] + text[-4 * limit :]

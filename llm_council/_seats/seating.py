@@ -26,6 +26,9 @@ Sitter: TypeAlias = str | ProviderAdapter | type[ProviderAdapter]
 
 _COUNT = re.compile(r"(?P<name>.+):(?P<count>[0-9]{1,3})")
 
+# Fields of ``ModelProfile`` that a seat has too.
+_STORED_FACTS = ("prose_first", "plain_prompts", "warning")
+
 _log = logging.getLogger("llm_council")
 
 
@@ -70,8 +73,10 @@ class Seating:
                     raise InvalidOption(f"two seats would be named {name!r:.80}: write 'name:2' to seat one twice")
                 # Stored with the plan: a resumed run must ask in the same way, even if the profiles have changed.
                 profile = adapter._profile_of(model)
-                prose_first = profile is not None and profile.prose_first
-                specs.append(SeatSpec(name=name, provider=provider, model=model, prose_first=prose_first))
+                facts: dict[str, Any] = {}
+                if profile is not None:
+                    facts = {field: getattr(profile, field) for field in _STORED_FACTS}
+                specs.append(SeatSpec(name=name, provider=provider, model=model, **facts))
                 adapters[name] = adapter
         return cls(specs=tuple(specs), adapters=adapters, providers=pool.adapters)
 
@@ -107,6 +112,8 @@ class Seating:
             ConfigurationError: a provider is not ready; the message says what is missing.
         """
         for_each(lambda adapter: adapter.check(), self.providers.values())
+        for spec in self.specs:
+            self.adapters[spec.name]._check_model(spec.model)
 
 
 def variable_at_fault(config: CouncilConfig, names: Sequence[str]) -> str | None:

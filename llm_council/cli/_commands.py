@@ -1,9 +1,8 @@
-"""The commands that inspect and set up: providers, subagents, models, config, doctor and version."""
+"""The commands that inspect and set up: providers, subagents, config, doctor and version."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
@@ -15,7 +14,7 @@ import llm_council
 from llm_council.cli._main import FAILED
 from llm_council.cli._output import json_option, print_json, print_table, visible
 
-__all__ = ["check_installation", "config", "doctor", "fetch_weights", "models", "providers", "subagents", "version"]
+__all__ = ["check_installation", "config", "doctor", "providers", "subagents", "version"]
 
 _DISTRIBUTION = "llm-council-sdk"
 
@@ -142,59 +141,6 @@ def subagents(*, json_: bool) -> None:
         return
     rows = [(i.name, ", ".join(i.modes), ", ".join(i.aliases), str(i.error or i.description)) for i in found]
     print_table(rows, ("subagent", "modes", "also called", "for"))
-
-
-@click.group()
-def models() -> None:
-    """List, fetch and locate the models of the embedded engine."""
-
-
-@models.command("list")
-@json_option
-def list_models(*, json_: bool) -> None:
-    """List the models, with the path of those that are fetched."""
-    from llm_council.providers import local
-
-    found = local.list_models()
-    if json_:
-        print_json(found)
-        return
-    rows = [(m.name, f"{m.size_bytes / 1e6:.0f} MB", m.license, str(m.path or "not fetched")) for m in found]
-    print_table(rows, ("model", "size", "licence", "where"))
-
-
-@models.command(short_help="Fetch the weights of a model.")
-@click.argument("name", required=False)
-def pull(name: str | None) -> None:
-    """Fetch the weights of a model, unless they are there already.
-
-    Without a name, fetch the default model.
-    """
-    from llm_council.providers import local
-
-    click.echo(str(local.model_path(name) or fetch_weights(name)))
-
-
-def fetch_weights(name: str | None) -> str | None:
-    """Fetch the weights of a model with a progress bar on stderr, and return their path."""
-    from llm_council.providers import local
-
-    with click.progressbar(length=100, label="fetching the weights", file=sys.stderr) as bar:
-        return local.pull(name, progress=lambda done, whole: bar.update(100 * done // whole - bar.pos)).path
-
-
-@models.command(short_help="Print the path of a model's weights.")
-@click.argument("name", required=False)
-def path(name: str | None) -> int:
-    """Print the path of a model's weights; exit with 1 if they are not fetched."""
-    from llm_council.providers import local
-
-    found = local.model_path(name)
-    if found is None:
-        click.echo("not fetched; run: council models pull", err=True)
-        return FAILED
-    click.echo(str(found))
-    return 0
 
 
 @click.group()

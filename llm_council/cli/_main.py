@@ -31,7 +31,7 @@ _COMMANDS = {
     "doctor": ("_commands", "Check providers and this installation."),
     "providers": ("_commands", "List the providers."),
     "subagents": ("_commands", "List the subagents."),
-    "models": ("_commands", "List, fetch and locate the models of the embedded engine."),
+    "models": ("_models", "List, fetch and locate the models of the embedded engine."),
     "config": ("_commands", "Show the configuration; trust a project's configuration file."),
     "version": ("_commands", "Show the version."),
 }

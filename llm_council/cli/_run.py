@@ -20,7 +20,7 @@ from llm_council.errors import InvalidOption
 
 if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
-    from llm_council.models import Budget, Plan
+    from llm_council.models import Budget
     from llm_council.results import CouncilResult
 
 __all__ = ["print_result", "resume_hint", "run"]
@@ -76,6 +76,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     """
     import attrs
 
+    from llm_council.cli._models import prepare_models
     from llm_council.cli._progress import progress
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
@@ -96,7 +97,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
             plan = council.plan(task, subagent, **options)
             text = _output.as_json(plan) if output_format(flags) == "json" else _output.as_text(plan)
             return 0 if _output.write_answer(text, flags) else FAILED
-        _fetch_weights(council.plan(task, subagent, **options))
+        prepare_models(council.plan(task, subagent, **options))
         run_id: list[str] = []
         # A program that asks for JSON gets no lines of progress; a person at a terminal does.
         quiet = output_format(flags) == "json" and not sys.stderr.isatty()
@@ -129,20 +130,6 @@ def resume_hint(run_id: list[str], store: str | None, *, stored: bool) -> Iterat
             remedy = f"council resume {run_id[0]}{option}"
             click.echo(f"council: all answers so far are stored; to continue: {remedy}", err=True)
         raise
-
-
-def _fetch_weights(plan: Plan) -> None:
-    """Fetch missing models of the embedded engine before the run's deadline starts, with a progress bar."""
-    from llm_council.cli._commands import fetch_weights
-    from llm_council.providers import registry
-
-    models = {seat.model for seat in plan.seats if seat.provider == "local"}
-    if models and registry.can_embed():
-        from llm_council.providers import local
-
-        for model in models:
-            if local.model_path(model) is None:
-                fetch_weights(model)
 
 
 def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
@@ -260,8 +247,10 @@ def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
         or flags["store"]  # a warning may say that the run is not stored completely
         or result.plan.budget.usd is not None  # a warning may say that the cost of a call is unknown
     ):
+        said = {seat.warning for seat in result.plan.seats}  # before the run
         for warning in result.warnings:
-            say(f"council: {warning}")
+            if warning not in said:
+                say(f"council: {warning}")
     if flags["verbose"]:
         for report in result.seats:
             for adjustment in report.adjustments:

@@ -136,7 +136,12 @@ class ProviderGroup(ProviderAdapter):
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         """Return only whether all models are small: each provider fits the request to its own profile."""
         profiles = [provider._profile_of(model) for provider in self.providers]
-        return ModelProfile(prose_first=True) if all(p is not None and p.prose_first for p in profiles) else None
+        small = [profile for profile in profiles if profile is not None and profile.prose_first]
+        if len(small) < len(profiles):
+            return None
+        plain_prompts = all(profile.plain_prompts for profile in small)
+        warning = next((profile.warning for profile in small if profile.warning), "")
+        return ModelProfile(prose_first=True, plain_prompts=plain_prompts, warning=warning)
 
     def cache_identity(self) -> str:
         """Return the class name and the providers' identities."""

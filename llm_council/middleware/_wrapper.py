@@ -65,6 +65,9 @@ class Wrapper(ProviderAdapter):
         """Raise what the wrapped provider's check raises."""
         self.inner.check()
 
+    def _check_model(self, model: str | None) -> None:
+        self.inner._check_model(model)
+
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         return self.inner._profile_of(model)
 

@@ -43,6 +43,9 @@ class Pinned(Wrapper):
             async for chunk in chunks:
                 yield chunk
 
+    def _check_model(self, model: str | None) -> None:
+        self.inner._check_model(self.model)
+
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         return self.inner._profile_of(self.model)
 

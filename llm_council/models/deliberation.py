@@ -76,12 +76,16 @@ class SeatSpec:
         provider: the provider's name.
         model: the model's name; None means the provider's default.
         prose_first: the seat answers in prose first, and converts it to the schema in a second call.
+        plain_prompts: the seat's prompts hold no fences, labels or names of roles, which its model would repeat.
+        warning: a sentence about its model for the warnings of the result; empty for none.
     """
 
     name: str
     provider: str
     model: str | None = None
     prose_first: bool = False
+    plain_prompts: bool = False
+    warning: str = ""
 
 
 @strict_init

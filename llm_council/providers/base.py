@@ -178,6 +178,9 @@ class ProviderAdapter(_runtime.Closeable):
         """Return what to check after the vendor refused the key, in words; empty if that is unknown."""
         return f"check the key in {self.API_KEY_ENV}" if self.API_KEY_ENV else ""
 
+    def _check_model(self, model: str | None) -> None:
+        """Raise ``ConfigurationError`` if a model of this provider is known not to be there; None is the default."""
+
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         """Return the facts about a model of this provider; None leaves a request's parameters as they are."""
         return None

