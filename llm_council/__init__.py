@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdapterFailed",
     "ApiError",
+    "AttemptFailed",
     "Budget",
     "ConfigurationError",
     "Council",
@@ -25,6 +26,7 @@ __all__ = [
     "CouncilResult",
     "CouncilStream",
     "DeadlineExceeded",
+    "Degraded",
     "DoctorResult",
     "Event",
     "GenerateChunk",
@@ -33,6 +35,8 @@ __all__ = [
     "InvalidOutput",
     "Limits",
     "Message",
+    "PhaseFinished",
+    "PhaseStarted",
     "Plan",
     "ProviderAdapter",
     "ProviderCapabilities",
@@ -42,9 +46,16 @@ __all__ = [
     "ReasoningConfig",
     "RetryPolicy",
     "RunError",
+    "RunFinished",
+    "RunOptions",
+    "RunStarted",
+    "SeatFinished",
     "SeatReport",
+    "SeatReset",
+    "SeatStarted",
     "Status",
     "StructuredOutput",
+    "TextDelta",
     "Timeouts",
     "Tool",
     "ToolCall",
@@ -62,7 +73,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "_runtime": ["blocking", "shutdown"],
         "config": ["CouncilConfig"],
-        "council": ["Council", "CouncilStream"],
+        "council": ["Council", "CouncilStream", "RunOptions"],
         "errors": [
             "AdapterFailed",
             "ApiError",
@@ -74,7 +85,19 @@ __getattr__, __dir__ = lazy_names(
             "QuorumLost",
             "RunError",
         ],
-        "events": ["Event"],
+        "events": [
+            "AttemptFailed",
+            "Degraded",
+            "Event",
+            "PhaseFinished",
+            "PhaseStarted",
+            "RunFinished",
+            "RunStarted",
+            "SeatFinished",
+            "SeatReset",
+            "SeatStarted",
+            "TextDelta",
+        ],
         "models": [
             "Budget",
             "DoctorResult",
@@ -102,7 +125,7 @@ __getattr__, __dir__ = lazy_names(
 if TYPE_CHECKING:
     from llm_council._runtime import blocking, shutdown
     from llm_council.config import CouncilConfig
-    from llm_council.council import Council, CouncilStream
+    from llm_council.council import Council, CouncilStream, RunOptions
     from llm_council.errors import (
         AdapterFailed,
         ApiError,
@@ -114,7 +137,19 @@ if TYPE_CHECKING:
         QuorumLost,
         RunError,
     )
-    from llm_council.events import Event
+    from llm_council.events import (
+        AttemptFailed,
+        Degraded,
+        Event,
+        PhaseFinished,
+        PhaseStarted,
+        RunFinished,
+        RunStarted,
+        SeatFinished,
+        SeatReset,
+        SeatStarted,
+        TextDelta,
+    )
     from llm_council.models import (
         Budget,
         DoctorResult,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import attrs
 
 from llm_council.errors import CouncilError
+from llm_council.errors._secrets import clean
 from llm_council.models.deliberation import Phase, Plan, Status
 from llm_council.models.reply import GenerateResponse
 
 __all__ = [
+    "AnyEvent",
     "AttemptFailed",
     "Degraded",
     "Event",
@@ -32,65 +34,128 @@ __all__ = [
 ]
 
 
+_MAX_LINE = 200  # characters of the line that ``str`` returns
+
+
 @attrs.frozen(kw_only=True)
 class Event:
-    """Base of all events.
+    """Base of all events. ``str`` returns one line for people.
 
     Attributes:
+        type: the name of the class, such as ``"TextDelta"``.
         run_id: the run's id.
         at: seconds since the start of the run, on a monotonic clock.
     """
 
     _is_tagged: ClassVar[bool] = True  # the JSON converter writes the class name of an event
+    type: ClassVar[str] = "Event"
 
     run_id: str
     at: float  # not the time of day, which a clock may set back
+
+    def __init_subclass__(cls) -> None:
+        if "type" not in vars(cls):  # an event of a plugin
+            cls.type = cls.__name__
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as plain JSON values, its ``type`` among them; ``from_dict`` reads them back."""
+        from llm_council.models._convert import dump  # imports cattrs, which a run does not need
+
+        data: dict[str, Any] = dump(self)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Event:
+        """Return the event that ``to_dict`` wrote, as an instance of its own class.
+
+        Raises:
+            InvalidOption: the data does not fit; the message names the path.
+        """
+        from llm_council.models._convert import load
+
+        return load(Event, data)
+
+    def __str__(self) -> str:
+        """Return the event as one line: seconds since the start of the run, and what happened."""
+        # Texts of models and vendors may contain line breaks and terminal commands.
+        return f"{self.at:.1f} s: {' '.join(clean(self._summary(), limit=_MAX_LINE).split())}"
+
+    def _summary(self) -> str:
+        return self.type
 
 
 @attrs.frozen(kw_only=True)
 class RunStarted(Event):
     """A run starts with this plan."""
 
+    type: ClassVar[Literal["RunStarted"]] = "RunStarted"
+
     plan: Plan
+
+    def _summary(self) -> str:
+        return f"run started: {self.plan.subagent} with {', '.join(seat.name for seat in self.plan.seats)}"
 
 
 @attrs.frozen(kw_only=True)
 class PhaseStarted(Event):
     """A phase starts."""
 
+    type: ClassVar[Literal["PhaseStarted"]] = "PhaseStarted"
+
     phase: Phase
+
+    def _summary(self) -> str:
+        return f"{self.phase} started"
 
 
 @attrs.frozen(kw_only=True)
 class SeatStarted(Event):
     """The call of a seat starts in a phase; ``seat`` is its name."""
 
+    type: ClassVar[Literal["SeatStarted"]] = "SeatStarted"
+
     phase: Phase
     seat: str
+
+    def _summary(self) -> str:
+        return f"{self.phase} {self.seat}: asked"
 
 
 @attrs.frozen(kw_only=True)
 class TextDelta(Event):
     """The next characters of a seat's answer in a phase. ``SeatReset`` voids the text before it."""
 
+    type: ClassVar[Literal["TextDelta"]] = "TextDelta"
+
     phase: Phase
     seat: str
     text: str
+
+    def _summary(self) -> str:
+        return f"{self.phase} {self.seat}: {self.text!r}"
 
 
 @attrs.frozen(kw_only=True)
 class AttemptFailed(Event):
     """An attempt of a seat's call failed; ``retry_in`` is the seconds until the next attempt, None without one."""
 
+    type: ClassVar[Literal["AttemptFailed"]] = "AttemptFailed"
+
     phase: Phase
     seat: str
     error: CouncilError
     retry_in: float | None = None
 
+    def _summary(self) -> str:
+        then = "" if self.retry_in is None else f"; next attempt in {self.retry_in:.1f} s"
+        return f"{self.phase} {self.seat}: {type(self.error).__name__}: {self.error}{then}"
+
 
 @attrs.frozen(kw_only=True)
 class SeatFinished(Event):
     """A seat has answered (``response``) or failed (``error``), ``elapsed`` seconds after its call started."""
+
+    type: ClassVar[Literal["SeatFinished"]] = "SeatFinished"
 
     phase: Phase
     seat: str
@@ -98,39 +163,77 @@ class SeatFinished(Event):
     error: CouncilError | None = None
     elapsed: float = 0.0
 
+    def _summary(self) -> str:
+        outcome = "answered" if self.error is None else f"failed with {type(self.error).__name__}: {self.error},"
+        return f"{self.phase} {self.seat}: {outcome} after {self.elapsed:.1f} s"
+
 
 @attrs.frozen(kw_only=True)
 class SeatReset(Event):
     """The answer of a seat starts again: its text of this phase so far is void. ``reason`` is for people."""
 
+    type: ClassVar[Literal["SeatReset"]] = "SeatReset"
+
     phase: Phase
     seat: str
     reason: str
+
+    def _summary(self) -> str:
+        return f"{self.phase} {self.seat}: starts again: {self.reason}"
 
 
 @attrs.frozen(kw_only=True)
 class PhaseFinished(Event):
     """A phase has ended after ``elapsed`` seconds."""
 
+    type: ClassVar[Literal["PhaseFinished"]] = "PhaseFinished"
+
     phase: Phase
     elapsed: float
+
+    def _summary(self) -> str:
+        return f"{self.phase} ended after {self.elapsed:.1f} s"
 
 
 @attrs.frozen(kw_only=True)
 class Degraded(Event):
     """The run continues with something missing. ``reason`` is for people; ``seats`` are the names of the seats."""
 
+    type: ClassVar[Literal["Degraded"]] = "Degraded"
+
     reason: str
     seats: tuple[str, ...] = ()
+
+    def _summary(self) -> str:
+        return f"degraded: {self.reason}"
 
 
 @attrs.frozen(kw_only=True)
 class RunFinished(Event):
     """A run has ended after ``elapsed`` seconds. Its result is ``CouncilStream.result``."""
 
+    type: ClassVar[Literal["RunFinished"]] = "RunFinished"
+
     status: Status
     elapsed: float
 
+    def _summary(self) -> str:
+        return f"run {self.status} after {self.elapsed:.1f} s"
+
+
+AnyEvent: TypeAlias = (
+    AttemptFailed
+    | Degraded
+    | PhaseFinished
+    | PhaseStarted
+    | RunFinished
+    | RunStarted
+    | SeatFinished
+    | SeatReset
+    | SeatStarted
+    | TextDelta
+)
+"""Any event that a run emits; type checkers narrow it by class and by ``type``."""
 
 # Listeners are not async: an event must not make the run wait.
 Listener: TypeAlias = Callable[[Event], None]

@@ -6,10 +6,13 @@ import contextvars
 import logging
 
 import anyio
+import attrs
 import pytest
 
+import llm_council
+from llm_council import errors, events
 from llm_council.events import Event, PhaseStarted, TextDelta, emit, listening
-from llm_council.models import Phase
+from llm_council.models import GenerateResponse, Phase, Plan, SeatSpec
 
 
 def phase() -> Event:
@@ -99,3 +102,65 @@ def test_listeners_do_not_affect_other_contexts() -> None:
     with listening(heard.append):
         outside.run(emit, phase())
     assert heard == []
+
+
+PLAN = Plan(run_id="r", task="Where?", subagent="advisor", seats=[SeatSpec(name="a", provider="p")])
+LINES = {
+    "1.5 s: run started: advisor with a": events.RunStarted(run_id="r", at=1.5, plan=PLAN),
+    "0.5 s: draft started": PhaseStarted(run_id="r", at=0.5, phase=Phase.DRAFT),
+    "2.0 s: draft a: asked": events.SeatStarted(run_id="r", at=2.0, phase=Phase.DRAFT, seat="a"),
+    "2.0 s: draft a: 'two\\nlines'": TextDelta(run_id="r", at=2.0, phase=Phase.DRAFT, seat="a", text="two\nlines"),
+    "2.0 s: draft a: TimedOut: too slow; next attempt in 1.0 s": events.AttemptFailed(
+        run_id="r", at=2.0, phase=Phase.DRAFT, seat="a", error=errors.TimedOut("too slow"), retry_in=1.0
+    ),
+    "3.0 s: draft a: answered after 1.0 s": events.SeatFinished(
+        run_id="r", at=3.0, phase=Phase.DRAFT, seat="a", response=GenerateResponse(text="x"), elapsed=1.0
+    ),
+    "3.0 s: draft a: failed with TimedOut: too slow, after 1.0 s": events.SeatFinished(
+        run_id="r", at=3.0, phase=Phase.DRAFT, seat="a", error=errors.TimedOut("too slow"), elapsed=1.0
+    ),
+    "3.0 s: draft a: starts again: elsewhere": events.SeatReset(
+        run_id="r", at=3.0, phase=Phase.DRAFT, seat="a", reason="elsewhere"
+    ),
+    "3.0 s: draft ended after 2.5 s": events.PhaseFinished(run_id="r", at=3.0, phase=Phase.DRAFT, elapsed=2.5),
+    "3.0 s: degraded: a is missing": events.Degraded(run_id="r", at=3.0, reason="a is missing", seats=("a",)),
+    "9.0 s: run failed after 9.0 s": events.RunFinished(run_id="r", at=9.0, status="failed", elapsed=9.0),
+}
+
+
+@pytest.mark.parametrize(("line", "event"), LINES.items())
+def test_an_event_is_a_line_for_people_and_a_dict_for_programs(line: str, event: Event) -> None:
+    assert str(event) == line
+    assert event.type == type(event).__name__
+    data = event.to_dict()
+    assert (data["type"], data["run_id"], data["at"]) == (event.type, "r", event.at)
+    again = Event.from_dict(data)
+    assert str(again) == line
+    assert type(again) is type(event)
+
+
+def test_every_kind_of_event_is_public_and_shown_above() -> None:
+    kinds = {kind for kind in Event.__subclasses__() if kind.__module__ == events.__name__ and "run_id" in dir(kind)}
+    assert {kind.__name__ for kind in kinds} == {event.type for event in LINES.values()}
+    for kind in kinds:
+        assert getattr(llm_council, kind.__name__) is kind
+        assert kind.__name__ in events.__all__
+
+
+@pytest.mark.parametrize("text", ["a\nb\r\n\u2028c", "\x1b[2Jred\x07", "x" * 5000, "\u202egnp.exe"])
+def test_the_line_of_an_event_is_one_short_line_without_terminal_commands(text: str) -> None:
+    event = events.Degraded(run_id="r", at=0.0, reason=text)
+    line = str(event)
+    assert len(line.splitlines()) == 1
+    assert len(line) < 250
+    assert not set(line) & set("\x1b\x07\u202e\r")
+
+
+def test_the_event_of_a_plugin_has_a_type_and_a_line_too() -> None:
+    @attrs.frozen(kw_only=True)
+    class Warmed(Event):
+        degrees: int
+
+    event = Warmed(run_id="r", at=0.0, degrees=3)
+    assert (event.type, str(event)) == ("Warmed", "0.0 s: Warmed")
+    assert event.to_dict()["degrees"] == 3

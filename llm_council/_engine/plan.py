@@ -140,7 +140,10 @@ def _schema_of(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None
 
 
 def _check(task: str, run_id: str | None, names: list[str], strategy: str, budget: Budget) -> None:
-    if not isinstance(task, str) or not task.strip():  # type: ignore[redundant-expr]
+    if not isinstance(task, str):
+        several = "; call run once for each task" if isinstance(task, list | tuple) else ""  # type: ignore[unreachable]
+        raise InvalidOption(f"a task is text, got {type(task).__name__}: {task!r:.80}{several}")
+    if not task.strip():
         raise InvalidOption("the task is empty: say what the council is to do")
     if run_id is not None and not _RUN_ID.fullmatch(run_id):
         raise InvalidOption(f"run_id: 1 to 64 letters, digits, '_' or '-', got {run_id!r:.80}")

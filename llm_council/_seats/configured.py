@@ -197,6 +197,8 @@ def _key(value: str | Secret) -> Secret:
     """Return a key of a configuration. ``${VARIABLE}`` is replaced by the variable, in this field only."""
     # In other fields, such as a URL, a project's file could send any variable of the user to a stranger.
     if isinstance(value, Secret):
+        if not value:
+            raise MissingCredentials('a pickle does not contain the key: write api_key = "${VARIABLE}" to have it read')
         return value
     matched = _VARIABLE.fullmatch(value)
     variable = matched["name"] if matched else None

@@ -6,8 +6,7 @@ import json
 import os
 import stat
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -19,7 +18,6 @@ from llm_council.errors._visible import visible
 
 __all__ = [
     "as_json",
-    "as_text",
     "check_output",
     "json_option",
     "output_format",
@@ -80,53 +78,6 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo(line.rstrip())
-
-
-# A JSON answer as plain text
-
-
-def as_text(value: Any) -> str:
-    """Return a JSON value or one of our data types as indented plain text, without quotes and braces."""
-    from llm_council.models._convert import dump
-
-    return value if isinstance(value, str) else "\n".join(_lines(dump(value)))
-
-
-def _lines(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _entry(f"{str(name).replace('_', ' ')}:", item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            first, *rest = list(_lines(item)) or ["-"]
-            yield f"- {first}"
-            yield from (f"  {line}" for line in rest)
-    else:
-        yield from _scalar(value).splitlines() or [""]
-
-
-def _entry(label: str, item: Any) -> Iterator[str]:
-    if isinstance(item, Mapping | list | tuple) and item:
-        yield label
-        yield from (f"  {line}" for line in _lines(item))
-        return
-    text = _scalar(item)
-    if "\n" in text:
-        yield label
-        yield from textwrap.indent(text, "  ").splitlines()
-    else:
-        yield f"{label} {text}".rstrip()
-
-
-def _scalar(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    # Only empty ones reach this function: an answer without findings reads "findings: none".
-    if isinstance(value, Mapping | list | tuple):
-        return "none"
-    return str(value)
 
 
 # The answer of a run

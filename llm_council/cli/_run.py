@@ -94,8 +94,10 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     }
     with Council(_seats(config, flags), config=config) as council:
         if flags["dry_run"]:
+            from llm_council.results.plain import as_text
+
             plan = council.plan(task, subagent, **options)
-            text = _output.as_json(plan) if output_format(flags) == "json" else _output.as_text(plan)
+            text = _output.as_json(plan) if output_format(flags) == "json" else as_text(plan)
             return 0 if _output.write_answer(text, flags) else FAILED
         prepare_models(council.plan(task, subagent, **options))
         run_id: list[str] = []
@@ -217,6 +219,8 @@ def _read(path: str) -> str:
 
 def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
     """Print a result and its notes; return the exit status."""
+    from llm_council.results.plain import as_text
+
     format_ = output_format(flags)
     text = None  # a failed run has no text to print, but a report in the other formats
     if format_ == "json":
@@ -226,7 +230,7 @@ def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
     elif format_ == "html":
         text = result.to_html()
     elif result.success:
-        text = _output.as_text(result.output if result.output is not None else result.text or "")
+        text = as_text(result.output if result.output is not None else result.text or "")
     written = text is None or _output.write_answer(text, flags)
     _notes(result, flags)
     if not result.success or not written:

@@ -50,7 +50,21 @@ _path = must_be("a path", lambda v: isinstance(v, str) and bool(v.strip()))
 
 
 def _copy_tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    return {name: as_dict(table) for name, table in as_dict(value).items()}
+    return {name: _seal(name, as_dict(table)) for name, table in as_dict(value).items()}
+
+
+def _seal(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a provider with its credentials as secrets, which are neither shown nor pickled."""
+    if isinstance(table.get("headers"), dict):
+        table["headers"] = {header: sealed(header, value) for header, value in table["headers"].items()}
+    for field in ("api_key", "shared"):  # `shared` is a URL that may contain a password
+        text = table.get(field)
+        if isinstance(text, str) and text.strip() and not text.startswith("${"):
+            try:
+                table[field] = Secret(text)
+            except ValueError as error:
+                raise InvalidOption(f"[providers.{name}] {error}") from None
+    return table
 
 
 @strict_init

@@ -199,6 +199,14 @@ class CouncilResult(AwaitableRecord):
         by = ", ".join(seat.name for seat in self.seats) or "nobody"
         return f"<CouncilResult {self.run_id}: {self.subagent} by {by}, {self.status} in {self.duration:.1f} s>"
 
+    def __str__(self) -> str:
+        """Return the answer as text, with control characters made visible; for a failed run, its error."""
+        if self._pending_state is not None:
+            return self._pending_repr()
+        from llm_council.results.plain import answer
+
+        return answer(self)
+
     def _repr_markdown_(self) -> str | None:
         """Return the report for notebooks; None for a pending result, which makes the notebook show its ``repr``."""
         return self.to_markdown() if self._pending_state is None else None

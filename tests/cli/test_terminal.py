@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council.cli._output import as_text, visible
+from llm_council.cli._output import visible
+from llm_council.results.plain import as_text
 
 
 @given(st.text(alphabet=st.characters(codec=None)))

@@ -74,6 +74,19 @@ def show(event: Event) -> None:
         assert_type(event.elapsed, float)
 
 
+def narrowed(council: Council) -> None:
+    for event in council.stream("Plan the move"):
+        match event:
+            case TextDelta(text=text):
+                assert_type(text, str)
+            case RunFinished():
+                assert_type(event.elapsed, float)
+            case _:
+                pass
+        if event.type == "TextDelta":
+            assert_type(event, TextDelta)
+
+
 class MyProvider(ProviderAdapter):
     name: ClassVar[str] = "myprovider"
     capabilities: ClassVar[ProviderCapabilities] = ProviderCapabilities(

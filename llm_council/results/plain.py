@@ -1,0 +1,74 @@
+"""The answer of a run as plain text, for ``print`` and the command line."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from llm_council.errors._visible import visible
+
+if TYPE_CHECKING:
+    from llm_council.results import CouncilResult
+
+__all__ = ["answer", "as_text"]
+
+
+def answer(result: CouncilResult) -> str:
+    """Return the answer of a run, with control characters made visible; the error of a run that has none.
+
+    Args:
+        result: the run's result. Of an object with a text named ``answer``, as the role ``advisor`` gives, only that
+            text is returned.
+    """
+    if not result.success:
+        why = f"{type(result.error).__name__}: {result.error}" if result.error is not None else f"run {result.run_id}"
+        return visible(f"{result.status}: {why}")
+    output = result.output if result.output is not None else result.text or ""
+    if isinstance(output, Mapping) and isinstance(output.get("answer"), str):
+        output = output["answer"]
+    return visible(as_text(output))
+
+
+def as_text(value: Any) -> str:
+    """Return a JSON value or one of our data types as indented plain text, without quotes and braces."""
+    from llm_council.models._convert import dump
+
+    return value if isinstance(value, str) else "\n".join(_lines(dump(value)))
+
+
+def _lines(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _entry(f"{str(name).replace('_', ' ')}:", item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            first, *rest = list(_lines(item)) or ["-"]
+            yield f"- {first}"
+            yield from (f"  {line}" for line in rest)
+    else:
+        yield from _scalar(value).splitlines() or [""]
+
+
+def _entry(label: str, item: Any) -> Iterator[str]:
+    if isinstance(item, Mapping | list | tuple) and item:
+        yield label
+        yield from (f"  {line}" for line in _lines(item))
+        return
+    text = _scalar(item)
+    if "\n" in text:
+        yield label
+        yield from textwrap.indent(text, "  ").splitlines()
+    else:
+        yield f"{label} {text}".rstrip()
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    # Only empty ones reach this function: an answer without findings reads "findings: none".
+    if isinstance(value, Mapping | list | tuple):
+        return "none"
+    return str(value)
