@@ -15,9 +15,24 @@ from typing import Any, Protocol
 
 import attrs
 
+from llm_council._wire.failure_rows import (
+    CODES,
+    DAILY_TEXT,
+    NO_ROWS,
+    STATUSES,
+    TEXTS,
+    TYPES,
+    USUAL_STATUS,
+    Rows,
+    TextRow,
+    code_rows,
+    normalised,
+)
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
+    CapabilityMissing,
+    ContentFiltered,
     ContextTooLong,
     ModelNotFound,
     OutOfCredit,
@@ -25,7 +40,6 @@ from llm_council.errors import (
     ProviderError,
     RateLimited,
     RequestRejected,
-    RequestTooLarge,
     ServerFailed,
 )
 from llm_council.errors._secrets import clean
@@ -160,45 +174,6 @@ def should_retry(headers: Mapping[str, str]) -> bool | None:
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
-@attrs.frozen
-class TextRow:
-    """A text that gives an error its class, for a dialect without a code for the case; see ``Rows`` for when it counts.
-
-    Attributes:
-        cls: the class of an error whose message matches.
-        pattern: the pattern to search for in the message.
-        code: the code that must accompany the message; None accepts any. Not used where texts decide.
-    """
-
-    cls: type[ApiError]
-    pattern: re.Pattern[str]
-    code: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Rows:
-    """A vendor's additions to the shared tables; they win over the shared rows.
-
-    Attributes:
-        codes: machine codes that decide the class whatever the status is, as ``code_rows`` builds them.
-        types: broader codes, which decide if there is no status.
-        texts: texts that refine a rejected request.
-        texts_decide: texts decide if no code does, for programs that report failures in sentences alone. Against a
-            status only texts of a class that is not retryable count; without a status all texts count.
-        statuses: the status of a code, for an error inside a reply with status 200, if it differs from the usual
-            status of its class.
-    """
-
-    codes: Mapping[str, type[ApiError]] = attrs.field(factory=dict)
-    types: Mapping[str, type[ApiError]] = attrs.field(factory=dict)
-    texts: Sequence[TextRow] = ()
-    texts_decide: bool = False
-    statuses: Mapping[str, int] = attrs.field(factory=dict)
-
-
-NO_ROWS = Rows()
-
-
 @attrs.frozen(kw_only=True)
 class Classified:
     """The meaning of an error reply's status, codes and headers.
@@ -210,84 +185,18 @@ class Classified:
         retryable: True if another try may succeed.
         retry_after: the seconds to wait that the vendor asks for, if any.
         request_id: the vendor's id of the request.
+        capability: the missing capability, if the class is ``CapabilityMissing`` and the text names one.
     """
 
-    cls: type[ApiError]
+    cls: type[ProviderError]
     is_known: bool
     status: int | None
     retryable: bool
     retry_after: float | None
     request_id: str | None
+    capability: str | None = None
 
 
-def _normalised(word: str) -> str:
-    return re.sub("[^a-z0-9]", "", word.lower())
-
-
-def code_rows(rows: Mapping[type[ApiError], str]) -> dict[str, type[ApiError]]:
-    """Return a table from code to class; codes are separated by spaces, and case and punctuation are ignored."""
-    return {_normalised(word): cls for cls, words in rows.items() for word in words.split()}
-
-
-# Machine codes that decide whatever the status is (vendors' API references and recorded replies).
-_CODES = code_rows(
-    {
-        OutOfCredit: "insufficient_quota billing_hard_limit_reached billing_not_active billing_error payment_required"
-        " credit_balance_exhausted insufficient_credits insufficient_balance exceeded_current_quota_error",
-        ContextTooLong: "context_length_exceeded context_window_exceeded exceed_context_size_error prompt_too_long"
-        " context_length_error string_above_max_length model_context_window_exceeded input_too_long"
-        " tokens_limit_reached",
-        ModelNotFound: "model_not_found model_not_exist model_not_available model_not_supported unknown_model"
-        " invalid_model deployment_not_found model_does_not_exist model_not_loaded",
-        AuthenticationFailed: "invalid_api_key incorrect_api_key authentication_error authentication unauthorized"
-        " invalid_authentication account_deactivated no_api_key missing_api_key expired_api_key",
-        PermissionRefused: "permission_denied permission_error insufficient_permissions forbidden"
-        " unsupported_country_region_territory",
-        RateLimited: "rate_limit_exceeded rate_limit_error rate_limited rate_limit_reached too_many_requests"
-        " rate_limit_reached_error",
-        RequestTooLarge: "request_too_large payload_too_large",
-        ServerFailed: "overloaded_error provider_overloaded provider_unavailable engine_overloaded model_overloaded"
-        " server_is_overloaded engine_overloaded_error slow_down",
-    }
-)
-
-# Broader codes, which vendors also send beside a more telling status: they count only without a status.
-_TYPES = code_rows(
-    {
-        ServerFailed: "server_error server internal_server_error internal_error api_error service_unavailable"
-        " service_unavailable_error timeout timeout_error bad_gateway upstream_error",
-        RequestRejected: "invalid_request invalid_request_error not_found precondition_failed unprocessable"
-        " content_policy_violation refusal max_tokens_exceeded token_limit_exceeded string_too_long"
-        " unsupported_image_format image_not_found image_download_failed bad_request_error bad_request validation_error"
-        " unprocessable_entity_error data_residency_mismatch bio_policy misalignment_policy_violation invalid_image"
-        " invalid_image_format invalid_base64_image invalid_image_url image_too_large image_too_small image_parse_error"
-        " image_content_policy_violation invalid_image_mode image_file_too_large unsupported_image_media_type"
-        " empty_image_file failed_to_download_image image_file_not_found invalid_prompt",
-        ModelNotFound: "not_found_error",
-        PermissionRefused: "permission moderation",
-        OutOfCredit: "quota_exceeded",
-    }
-)
-
-_STATUSES: dict[int, type[ApiError]] = {
-    401: AuthenticationFailed,
-    402: OutOfCredit,
-    403: PermissionRefused,
-    408: ServerFailed,
-    413: RequestTooLarge,
-    429: RateLimited,
-}
-_USUAL_STATUS: dict[type[ApiError], int] = {
-    OutOfCredit: 402,
-    ContextTooLong: 400,
-    ModelNotFound: 404,
-    AuthenticationFailed: 401,
-    PermissionRefused: 403,
-    RateLimited: 429,
-    RequestTooLarge: 413,
-    RequestRejected: 400,
-    ServerFailed: 500,
-}
 _PHRASES: dict[int | None, str] = {status.value: status.phrase for status in HTTPStatus}
 _PERMANENT = frozenset({501, 505, 510, 511})  # server errors that a retry cannot cure
 
@@ -303,24 +212,25 @@ def names_failure(word: str, rows: Rows = NO_ROWS, *, broadly: bool = False) -> 
     return _by_code([word], rows) is not None or (broadly and _by_type([word], rows) is not None)
 
 
-def _by_code(codes: Iterable[str], rows: Rows) -> type[ApiError] | None:
-    for word in map(_normalised, codes):
-        if word.endswith("spendlimitexceeded"):
+def _by_code(codes: Iterable[str], rows: Rows) -> type[ProviderError] | None:
+    for word in map(normalised, codes):
+        # The names of quotas by the day differ from vendor to vendor: a retry after seconds is useless for all.
+        if word.endswith("spendlimitexceeded") or "perday" in word:
             return OutOfCredit
-        if found := rows.codes.get(word) or _CODES.get(word):
+        if found := rows.codes.get(word) or CODES.get(word):
             return found
     return None
 
 
-def _by_type(codes: Iterable[str], rows: Rows) -> type[ApiError] | None:
-    for word in map(_normalised, codes):
-        if found := rows.types.get(word) or _TYPES.get(word):
+def _by_type(codes: Iterable[str], rows: Rows) -> type[ProviderError] | None:
+    for word in map(normalised, codes):
+        if found := rows.types.get(word) or TYPES.get(word):
             return found
     return None
 
 
-def _by_status(status: int) -> type[ApiError]:
-    known = _STATUSES.get(status)
+def _by_status(status: int, rows: Rows) -> type[ProviderError]:
+    known = rows.classes.get(status) or STATUSES.get(status)
     if known is not None:
         return known
     if status >= 500:
@@ -357,59 +267,99 @@ def classify(
     headers = headers or {}
     if status is None:
         status = next((rows.statuses[word] for word in codes if word in rows.statuses), None)
-    named = _class_of(status, codes, param, message, rows)
+    named, row = _class_of(status, codes, param, message, rows)
     cls = ServerFailed if named is None else named
     if status is None:
-        status = _USUAL_STATUS.get(cls)
+        status = USUAL_STATUS.get(cls)
     wait = retry_after(headers, now)
     if wait is None and delay is not None and delay > 0:
         wait = delay
+    if cls is RateLimited and wait is None and DAILY_TEXT.search(message):
+        cls = OutOfCredit
     return Classified(
         cls=cls,
         is_known=named is not None,
         status=status,
         retryable=_is_retryable(cls, status, codes, headers),
-        retry_after=wait,
+        retry_after=None if cls is ContentFiltered else wait,
         request_id=request_id(headers),
+        capability=None if row is None else row.capability,
     )
 
 
 def _class_of(
     status: int | None, codes: Sequence[str], param: str | None, message: str, rows: Rows
-) -> type[ApiError] | None:
-    """Return the class of an error reply; None where neither a code, a status nor a text names one."""
+) -> tuple[type[ProviderError] | None, TextRow | None]:
+    """Return the class of a refusal, and the text row that gave it; None where nothing names a class."""
     cls = _by_code(codes, rows)
     # Groq sends this code with 413 for one request over the limit of tokens per minute.
     if cls is RateLimited and status == 413:
         cls = None
+    # OpenAI sends this code for any field that is too long: an id, the description of a tool.
+    if cls is ContextTooLong and "string_above_max_length" in codes and not _is_conversation(param, message):
+        return RequestRejected, None
     if cls is None and rows.texts_decide:
         usable = [row for row in rows.texts if status is None or not row.cls.RETRYABLE]
-        cls = next((row.cls for row in usable if row.pattern.search(message)), None)
+        found = next((row for row in usable if row.pattern.search(message)), None)
+        if found is not None:
+            return found.cls, found
     if cls is not None:
-        return cls
-    cls = _by_type(codes, rows) if status is None else _by_status(status)
+        return cls, None
+    # The words of a refusal for another parameter may speak of the model too.
+    shared = TEXTS if param in (None, "", "model") else [row for row in TEXTS if row.cls is not ModelNotFound]
+    cls = _by_type(codes, rows) if status is None else _by_status(status, rows)
     if cls is RequestRejected and status in (None, 400, 404, 422):
-        return _refined(status, codes, param, message, rows)
-    return cls
+        # vLLM and Ollama send this type for an unknown model, vLLM the parameter too; for an unknown route neither.
+        if status == 404 and (_by_type(codes, rows) is ModelNotFound or param == "model"):
+            return ModelNotFound, None
+        return _refined(cls, codes, message, (*_own_texts(rows), *shared))
+    if cls is PermissionRefused:
+        return _refined(cls, codes, message, shared)
+    if cls is None:  # a bare sentence within a reply, perhaps after a part of the answer
+        return _refined(cls, codes, message, [row for row in TEXTS if row.cls is ContentFiltered])
+    if cls is ServerFailed and status in (500, 501):
+        return _refined(cls, codes, message, [row for row in TEXTS if row.cls is CapabilityMissing])
+    return cls, None
 
 
-def _refined(status: int | None, codes: Sequence[str], param: str | None, message: str, rows: Rows) -> type[ApiError]:
-    # vLLM and Ollama send this type for an unknown model, vLLM the parameter too. Their unknown routes send neither.
-    if status == 404 and (_by_type(codes, rows) is ModelNotFound or param == "model"):
-        return ModelNotFound
-    # With ``texts_decide``, ``_class_of`` has searched the texts already, and those of retryable classes must not count
-    # against a status: do not search them again.
-    if not rows.texts_decide and not message.startswith("<"):
-        for row in rows.texts:
-            if (row.code is None or row.code in codes) and row.pattern.search(message):
-                return row.cls
-    return RequestRejected
+def _own_texts(rows: Rows) -> Sequence[TextRow]:
+    # Texts that decide were searched before the status; those that may not overrule it must not refine it either.
+    return () if rows.texts_decide else rows.texts
 
 
-def _is_retryable(cls: type[ApiError], status: int | None, codes: Sequence[str], headers: Mapping[str, str]) -> bool:
+def _refined(
+    cls: type[ProviderError] | None, codes: Sequence[str], message: str, texts: Sequence[TextRow]
+) -> tuple[type[ProviderError] | None, TextRow | None]:
+    """Return the class of the first text that matches, and its row; the given class if none does."""
+    if message.startswith("<"):
+        return cls, None
+    for row in texts:
+        if (row.code is None or row.code in codes) and row.pattern.search(message):
+            return row.cls, row
+    return cls, None
+
+
+# "messages", "input", "messages[2].content", "input[0].content[1].text", "prompt" and the like.
+_CONVERSATION = re.compile(
+    r"(?:messages|input|prompt|instructions|contents|system)(?:\[\d+\]|\.(?:content|text|parts))*"
+)
+_FIELD = re.compile(r"^Invalid '([^']{1,200})'")
+
+
+def _is_conversation(param: str | None, message: str) -> bool:
+    """Return True if the parameter at fault is the text of the conversation, or if none is named."""
+    named = _FIELD.search(message)
+    field = param or (named[1] if named else None)
+    return field is None or _CONVERSATION.fullmatch(field) is not None
+
+
+def _is_retryable(
+    cls: type[ProviderError], status: int | None, codes: Sequence[str], headers: Mapping[str, str]
+) -> bool:
     # OpenAI's and Anthropic's own clients obey this header before any status.
     vendor_retry = should_retry(headers)
-    if vendor_retry is not None and cls is not OutOfCredit:  # waiting does not refill an account
+    # Waiting does not refill an account, and the same prompt is withheld again.
+    if vendor_retry is not None and cls not in (OutOfCredit, ContentFiltered):
         return vendor_retry
     if cls is ServerFailed and status in _PERMANENT:
         return False
@@ -438,8 +388,8 @@ def error_of(
     now: float | None = None,
     remedy: str = "",
     **facts: Any,
-) -> ApiError:
-    """Build the error of an error reply, with the class that ``classify`` gives it.
+) -> ProviderError:
+    """Build the error of a refusal, with the class that ``classify`` gives it.
 
     Args:
         message: the vendor's message; for an empty text or a web page the status's name is used.
@@ -462,6 +412,9 @@ def error_of(
     facts.setdefault("retryable", found.retryable)
     if remedy and found.cls is AuthenticationFailed:
         message = f"{message} ({remedy})"
+    if found.cls is CapabilityMissing:
+        facts["capability"] = found.capability
+        facts.pop("partial", None)
     return found.cls(
         _sentence(message, found.status, code),
         status=found.status,

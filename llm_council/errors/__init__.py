@@ -515,19 +515,56 @@ class ReplyTooLarge(ReplyError):
 
 
 class ContentFiltered(ReplyError):
-    """The vendor's filter blocked the answer, or the model refused."""
+    """The vendor's filter blocked the prompt or the answer, or the model refused.
+
+    Args:
+        status: the HTTP status, if the vendor refused the request.
+        code: the vendor's error code, if it sent one.
+        body: the vendor's body in that case, at most 64 KiB, redacted.
+        partial: the text that had arrived.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        body: str = "",
+        partial: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, partial=partial, **facts)
+        self.status = status
+        self.code = code and clean(code)
+        self.body = clean(body, limit=64 * 1024)
 
 
 class CapabilityMissing(ProviderError):
-    """The provider cannot do what the request needs.
+    """The provider or the model cannot do what the request needs.
 
     Args:
         capability: the missing capability, such as ``"tool_use"``.
+        status: the HTTP status, if the vendor said so; None if nothing was sent.
+        code: the vendor's error code, if it sent one.
+        body: the vendor's body in that case, at most 64 KiB, redacted.
     """
 
-    def __init__(self, message: str = "", *, capability: str | None = None, **facts: Any) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        capability: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        body: str = "",
+        **facts: Any,
+    ) -> None:
         super().__init__(message, **facts)
         self.capability = capability
+        self.status = status
+        self.code = code and clean(code)
+        self.body = clean(body, limit=64 * 1024)
 
 
 class NotCached(ProviderError):

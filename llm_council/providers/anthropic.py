@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llm_council.errors import ApiError, InvalidOption
+from llm_council.errors import InvalidOption, ProviderError
 from llm_council.models._attrs import as_tuple
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateResponse
@@ -151,7 +151,7 @@ class AnthropicProvider(HttpProvider):
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         return decode_response(data, self._options(request), request_id=reply.request_id)
 
-    def _refusal(self, reply: HttpReply) -> ApiError:
+    def _refusal(self, reply: HttpReply) -> ProviderError:
         return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
 
     def _reader(self, request: GenerateRequest, head: HttpReply) -> MessageStream:

@@ -11,7 +11,7 @@ import attrs
 from llm_council._wire import responses
 from llm_council._wire.openai_chat import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.responses import LEAST_TOKENS, ResponsesOptions, ResponseStream
-from llm_council.errors import ApiError, InvalidOption
+from llm_council.errors import InvalidOption, ProviderError
 from llm_council.errors._secrets import Secret
 from llm_council.models import Limits, Timeouts
 from llm_council.models._attrs import as_dict, copy_with
@@ -145,7 +145,7 @@ class OpenAICompatibleProvider(HttpProvider):
             return copy_with(response, request_id=reply.request_id)
         return response
 
-    def _refusal(self, reply: HttpReply) -> ApiError:
+    def _refusal(self, reply: HttpReply) -> ProviderError:
         return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
 
     def _reader(self, request: GenerateRequest, head: HttpReply) -> ChatStream | ResponseStream:

@@ -7,7 +7,7 @@ import time
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from llm_council.errors import ApiError, InvalidOption
+from llm_council.errors import InvalidOption, ProviderError
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -87,7 +87,7 @@ class GeminiProvider(HttpProvider):
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         return self.parse_response(data)
 
-    def _refusal(self, reply: HttpReply) -> ApiError:
+    def _refusal(self, reply: HttpReply) -> ProviderError:
         return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
 
     def _reader(self, request: GenerateRequest, head: HttpReply) -> GeminiStream:

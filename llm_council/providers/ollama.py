@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from llm_council.errors import ApiError
+from llm_council.errors import ProviderError
 from llm_council.models._attrs import as_dict
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import GenerateResponse
@@ -56,7 +56,7 @@ class OllamaProvider(HttpProvider):
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         return decode_response(data, self._options(request), request_id=reply.request_id)
 
-    def _refusal(self, reply: HttpReply) -> ApiError:
+    def _refusal(self, reply: HttpReply) -> ProviderError:
         return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
 
     def _reader(self, request: GenerateRequest, head: HttpReply) -> ChatStream:

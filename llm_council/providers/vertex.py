@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from llm_council._wire.payloads import loads_object
-from llm_council.errors import ApiError, InvalidOption
+from llm_council.errors import InvalidOption, ProviderError
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -255,7 +255,7 @@ class ClaudeOnVertex(AnthropicProvider):
         path = f"/{api_version}{self._place.path(request.model)}:{method}"
         return path, encode_claude(payload, version=anthropic_version)
 
-    def _refusal(self, reply: HttpReply) -> ApiError:
+    def _refusal(self, reply: HttpReply) -> ProviderError:
         now = time.time()
         return decode_claude_error(reply.status, reply.headers, reply.body, now=now, request_id=reply.request_id)
 
@@ -328,7 +328,7 @@ def decode_claude_error(
     *,
     now: float | None = None,
     request_id: str | None = None,
-) -> ApiError:
+) -> ProviderError:
     """Decode the reply to a refused request for Claude, in Google's form or in Anthropic's.
 
     Arguments are those of ``failures.ErrorDecoder``.

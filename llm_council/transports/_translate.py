@@ -10,7 +10,6 @@ from typing import Any
 from llm_council._wire import failures
 from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council.errors import (
-    ApiError,
     ConfigurationError,
     ConnectFailed,
     ConnectionLost,
@@ -57,7 +56,7 @@ def translate(exc: BaseException, target: str | None = None) -> Error | None:
     return error
 
 
-def api_error(reply: HttpReply, *, message: str = "", code: str | None = None) -> ApiError:
+def api_error(reply: HttpReply, *, message: str = "", code: str | None = None) -> ProviderError:
     """Return the error for a reply with status 400 or more.
 
     Built-in providers and third-party adapters get the same class: by the vendor's code, then by the status. If no code
@@ -70,7 +69,8 @@ def api_error(reply: HttpReply, *, message: str = "", code: str | None = None) -
         code: the vendor's error code, if the caller has read it; the body is not read then.
 
     Returns:
-        An ``ApiError`` with status, code, body, request id and the seconds to wait before a retry.
+        The error with status, code, body, request id and the seconds to wait before a retry: mostly an ``ApiError``;
+        ``ContentFiltered`` for a withheld prompt, ``CapabilityMissing`` for what the model cannot do.
     """
     now = time.time()
     if code is None:

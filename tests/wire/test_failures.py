@@ -17,6 +17,8 @@ from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
+    CapabilityMissing,
+    ContentFiltered,
     ContextTooLong,
     ModelNotFound,
     OutOfCredit,
@@ -343,6 +345,156 @@ def test_a_code_that_names_a_failure_is_known(word: str, exactly: bool, broadly:
     assert failures.names_failure(word, rows, broadly=True) is broadly
     if word in ("E1", "T1"):
         assert not failures.names_failure(word, broadly=True)
+
+
+# What vendors say where a prompt is withheld: (the vendor, the status, the body).
+WITHHELD: list[tuple[str, int, dict[str, Any]]] = [
+    ("Azure", 400, {"error": {"code": "content_filter", "message": "filtered", "param": "prompt", "status": 400}}),
+    ("Azure", 400, {"error": {"code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+    ("OpenAI", 400, {"error": {"code": "content_policy_violation", "type": "invalid_request_error"}}),
+    (
+        "OpenAI",
+        400,
+        {"error": {"code": "invalid_prompt", "message": "your prompt was flagged as potentially violating"}},
+    ),
+    ("OpenAI", 400, {"error": {"code": "cyber_policy", "message": "x"}}),
+    ("DeepSeek", 400, {"error": {"message": "Content Exists Risk", "code": "invalid_request_error"}}),
+    ("DashScope", 400, {"error": {"code": "data_inspection_failed", "message": "x"}}),
+    ("DashScope", 400, {"code": "DataInspectionFailed", "message": "x"}),
+    ("Moonshot", 400, {"error": {"code": 400, "type": "content_filter", "message": "considered high risk"}}),
+    ("Zhipu", 400, {"error": {"code": "1301", "message": "x"}, "contentFilter": [{"role": "user", "level": 1}]}),
+    ("xAI", 403, {"code": "The caller does not have permission", "error": "Content violates usage guidelines."}),
+    ("OpenRouter", 403, {"error": {"code": 403, "message": "x", "metadata": {"reasons": ["a"], "flagged_input": "b"}}}),
+    ("LiteLLM", 400, {"error": {"code": "400", "message": "litellm.ContentPolicyViolationError: no"}}),
+    (
+        "a vendor behind OpenRouter",
+        400,
+        {"error": {"message": "x", "metadata": {"raw": '{"error": {"code": "content_filter"}}'}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("vendor", "status", "body"), WITHHELD)
+def test_a_withheld_prompt_is_content_filtered_whatever_the_vendor_calls_it(
+    vendor: str, status: int, body: dict[str, Any]
+) -> None:
+    error = decode_error(status, {"x-should-retry": "true", "x-request-id": "r"}, dumps(body))
+    assert isinstance(error, ContentFiltered)
+    assert (error.status, error.retryable, error.request_id) == (status, False, "r")
+    assert error.body == dumps(body).decode()
+    with pytest.raises(ContentFiltered):
+        decode_response({"error": body, **body})
+
+
+# Models that are gone, or that cannot be reached through this vendor, and what a model cannot do.
+GONE: list[tuple[int, dict[str, Any]]] = [
+    (404, {"error": {"code": 404, "message": "Model four is deprecated. The vendor recommends model five"}}),
+    (400, {"error": {"message": "x", "type": "invalid_request_error", "code": "model_decommissioned"}}),
+    (410, {"status": 410, "title": "Gone", "detail": "The model 'm' has reached its end of life."}),
+    (410, {"error": "gone"}),
+    (404, {"error": {"code": 404, "message": "No endpoints found matching your data policy."}}),
+    (404, {"error": {"code": 404, "message": "No endpoints available matching your guardrail restrictions"}}),
+    (404, {"error": {"code": 404, "message": "No allowed providers are available for the selected model."}}),
+    (404, {"error": {"code": 404, "message": "All providers have been ignored."}}),
+    (404, {"message": "model 'command' was removed on September 15, 2025."}),
+    (400, {"error": {"message": "Model Not Exist", "code": "invalid_request_error"}}),
+    (400, {"message": "Invocation of model ID m with on-demand throughput isn\u2019t supported."}),
+    (403, {"error": {"message": "x", "code": "model_permission_blocked_project"}}),
+    (404, {"error": {"code": 404, "message": "This model models/m is no longer available to new users."}}),
+]
+LACKING: list[tuple[int, dict[str, Any], str | None]] = [
+    (404, {"error": {"code": 404, "message": "No endpoints found that support tool use."}}, "tool_use"),
+    (404, {"error": {"code": 404, "message": "No endpoints found that support image input"}}, "multimodal"),
+    (404, {"error": {"code": 404, "message": "No endpoints found that can handle the requested parameters."}}, None),
+    (400, {"error": "registry.ollama.ai/library/m does not support tools"}, "tool_use"),
+    (400, {"error": '"m" does not support thinking'}, "reasoning"),
+    (400, {"error": '"m" does not support chat'}, None),
+    (400, {"message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser'}, "tool_use"),
+    (400, {"message": "m is not a multimodal model"}, "multimodal"),
+    (500, {"error": {"code": 500, "message": "image input is not supported", "type": "server_error"}}, "multimodal"),
+    (422, {"error": {"code": "REASONING_UNSUPPORTED", "message": "x"}}, None),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), GONE)
+def test_a_model_that_is_gone_or_unroutable_is_not_found(status: int, body: dict[str, Any]) -> None:
+    error = decode_error(status, {}, dumps(body))
+    assert isinstance(error, ModelNotFound)
+    assert (error.status, error.retryable) == (status, False)
+
+
+@pytest.mark.parametrize(("status", "body", "capability"), LACKING)
+def test_what_a_model_cannot_do_is_a_missing_capability(
+    status: int, body: dict[str, Any], capability: str | None
+) -> None:
+    error = decode_error(status, {}, dumps(body))
+    assert isinstance(error, CapabilityMissing)
+    assert (error.capability, error.status, error.retryable) == (capability, status, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "With this model, 'n' is deprecated", "param": "n", "code": "unsupported_parameter"}),
+        (400, {"message": "Your account was flagged", "code": "x"}),
+        (404, {"message": "Not Found"}),
+        (400, {"message": "tools[0]: the description is empty", "param": "tools"}),
+    ],
+)
+def test_other_rejected_requests_stay_what_they_are(status: int, error: dict[str, Any]) -> None:
+    assert type(refused(status, **error)) is RequestRejected
+    assert type(refused(403, **error)) is PermissionRefused
+
+
+LONG = "Invalid '{}': string too long. Expected at most 40 characters, got 62."
+
+
+@pytest.mark.parametrize(
+    ("param", "cls"),
+    [
+        ("messages[1].tool_calls[0].id", RequestRejected),
+        ("tools[5].function.description", RequestRejected),
+        ("metadata.trace", RequestRejected),
+        ("input[2].call_id", RequestRejected),
+        ("user", RequestRejected),
+        ("messages[0].content", ContextTooLong),
+        ("input[0].content[1].text", ContextTooLong),
+        ("input", ContextTooLong),
+        ("instructions", ContextTooLong),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_field_that_is_too_long_is_no_long_prompt(param: str, cls: type[ApiError], named: bool) -> None:
+    # Gateways drop the parameter; then the message names it.
+    facts = {"param": param} if named else {}
+    assert type(refused(400, code="string_above_max_length", message=LONG.format(param), **facts)) is cls
+
+
+DAILY: list[tuple[dict[str, Any], type[ApiError]]] = [
+    ({"message": "Rate limit exceeded: free-models-per-day", "code": 429}, OutOfCredit),
+    ({"message": "Limit of requests per day (RPD) reached", "code": "rate_limit_exceeded"}, OutOfCredit),
+    ({"message": "on tokens per day (TPD): Limit 100000", "code": "rate_limit_exceeded"}, OutOfCredit),
+    ({"message": "Tokens per day limit exceeded", "code": "token_quota_exceeded"}, OutOfCredit),
+    ({"message": "Rate limit of 50 per 86400s exceeded for UserByModelByDay", "code": "RateLimitReached"}, OutOfCredit),
+    ({"message": "limited to 1000 API calls / month"}, OutOfCredit),
+    (
+        {"message": "x", "type": "RESOURCE_EXHAUSTED", "details": [{"violations": [{"quotaId": "XPerDay-Y"}]}]},
+        OutOfCredit,
+    ),
+    ({"message": "on tokens per minute (TPM): Limit 100000", "code": "rate_limit_exceeded"}, RateLimited),
+    ({"message": "x", "details": [{"violations": [{"quotaId": "XPerMinute-Y"}]}]}, RateLimited),
+    ({"message": "Too many requests"}, RateLimited),
+]
+
+
+@pytest.mark.parametrize(("error", "cls"), DAILY)
+def test_a_quota_by_the_day_is_not_retried_in_seconds(error: dict[str, Any], cls: type[ApiError]) -> None:
+    found = refused(429, **error)
+    assert (type(found), found.retryable) == (cls, cls is RateLimited)
+    # A vendor that says when it is over is believed; a wait of more than a minute is no retry.
+    if "code" in error:
+        told = decode_error(429, {"retry-after": "790"}, dumps({"error": error}))
+        assert (type(told), told.retry_after) == (RateLimited, 790.0)
 
 
 MODEL_TEXT = failures.TextRow(ModelNotFound, re.compile("no such model"))

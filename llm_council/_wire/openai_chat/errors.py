@@ -12,7 +12,7 @@ import attrs
 from llm_council._wire import failures
 from llm_council._wire.failures import Rows, TextRow
 from llm_council._wire.payloads import loads
-from llm_council.errors import ApiError, ContextTooLong, MalformedReply, ModelNotFound
+from llm_council.errors import ContextTooLong, MalformedReply, ModelNotFound, ProviderError
 
 __all__ = ["TEXTS", "choice_error", "decode_error", "error_inside"]
 
@@ -61,7 +61,7 @@ def decode_error(
     message: str | None = None,
     delay: float | None = None,
     rows: Rows = ROWS,
-) -> ApiError:
+) -> ProviderError:
     """Decode the reply to a refused request.
 
     Args:
@@ -93,7 +93,7 @@ def decode_error(
 
 def error_inside(
     reply: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
-) -> ApiError | None:
+) -> ProviderError | None:
     """Return the error at the top of a reply with status 200, or of a stream's event; None if there is none.
 
     Its code, type or number decides its class.
@@ -121,7 +121,7 @@ def _is_envelope(reply: Mapping[str, Any]) -> bool:
 
 def choice_error(
     choice: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
-) -> ApiError | None:
+) -> ProviderError | None:
     """Return the error in a choice, or of its finish reason ``"error"``; None if there is none."""
     if choice.get("error"):
         refusal = _read(choice, "")
@@ -132,7 +132,7 @@ def choice_error(
     return _inside(refusal, choice, request_id, partial)
 
 
-def _inside(refusal: _Refusal, where: Mapping[str, Any], request_id: str | None, partial: str | None) -> ApiError:
+def _inside(refusal: _Refusal, where: Mapping[str, Any], request_id: str | None, partial: str | None) -> ProviderError:
     return failures.error_of(
         refusal.message,
         status=refusal.status,
@@ -175,7 +175,8 @@ def _read(value: Any, text: str) -> _Refusal:
     metadata: Mapping[str, Any] = found if isinstance(found, dict) else {}
     upstream = _upstream(metadata)
     own = [inner.get(key) for key in ("code", "type", "status")]
-    codes = [metadata.get("error_type"), *(upstream.codes if upstream else ()), *own]
+    upstream_codes = upstream.codes if upstream else ()
+    codes = [metadata.get("error_type"), *upstream_codes, *own, *_codes_beside(value, inner, metadata)]
     param = inner.get("param")
     return _Refusal(
         message=_message(inner, metadata, upstream),
@@ -185,6 +186,27 @@ def _read(value: Any, text: str) -> _Refusal:
         status=_status_in(*(inner.get(key) for key in ("code", "status", "status_code", "statusCode"))),
         request_id=outer_id if isinstance(outer_id, str) else None,
     )
+
+
+def _codes_beside(value: Mapping[str, Any], inner: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Any]:
+    """Return what stands beside the error's own code and says more, where that code is a number or a broad one."""
+    codes: list[Any] = []
+    # OpenRouter's error of a moderated prompt has a number as its code (docs, "Errors", "Moderation errors"); Zhipu's
+    # has a digit code and this list (docs, "API code").
+    if "flagged_input" in metadata or isinstance(value.get("contentFilter"), list):
+        codes.append("moderation")
+    # Azure OpenAI: "innererror": {"code": "ResponsibleAIPolicyViolation"} (docs, "Content filtering").
+    deeper = inner.get("innererror")
+    if isinstance(deeper, dict):
+        codes.append(deeper.get("code"))
+    # Google's compatible address keeps google.rpc.QuotaFailure, whose quotaId names a limit by the day.
+    details = inner.get("details")
+    for detail in details if isinstance(details, list) else ():
+        violations = detail.get("violations") if isinstance(detail, dict) else None
+        for violation in violations if isinstance(violations, list) else ():
+            quota = violation.get("quotaId") if isinstance(violation, dict) else None
+            codes += [quota] if isinstance(quota, str) and "perday" in quota.lower() else []
+    return codes
 
 
 def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from llm_council._wire.openai_chat.reply import arguments_text, call_id, picked,
 from llm_council._wire.openai_chat.request import CUSTOM
 from llm_council._wire.payloads import get_object, get_text, malformed, need_list, need_object, text_or_none
 from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
-from llm_council.errors import ApiError
+from llm_council.errors import ProviderError
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse
 
@@ -74,7 +74,7 @@ def decode_response(
 
 def failure_in(
     reply: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
-) -> ApiError | None:
+) -> ProviderError | None:
     """Return the error in a reply with HTTP status 200, or of its status ``"failed"``; None if it has none.
 
     The error's own code decides its class.

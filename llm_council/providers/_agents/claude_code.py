@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llm_council._wire import failures
 from llm_council._wire.payloads import amount, dumps, get_text, need_object, tokens
 from llm_council.errors import CommandFailed, ContentFiltered, TruncatedReply
 from llm_council.models.limits import Limits
@@ -37,6 +38,15 @@ LONGEST_SCHEMA = 96 * 1024
 """Bytes of a schema that an argument can carry: Linux takes 128 KiB."""
 
 _LIMITS = Limits()
+_PROGRAM = "<synthetic>"
+# The program's words for the reason of a notice (@anthropic-ai/claude-agent-sdk, SDKAssistantMessageError).
+_NOTICES = {
+    "authentication_failed": 401,
+    "billing_error": 402,
+    "rate_limit": 429,
+    "invalid_request": 400,
+    "server_error": 500,
+}
 _EXTRA = ("num_turns", "permission_denials", "terminal_reason", "service_tier")
 
 
@@ -100,6 +110,8 @@ class ClaudeCodeEvents(AgentEvents):
         self._retries = 0
         self._wait: float | None = None  # seconds before its last try, at least what the vendor asked for
         self._resets: float | None = None  # the Unix time at which the limit of its plan ends
+        self._notice: str | None = None  # the last message, if the program wrote it and no model
+        self._notice_kind: str | None = None  # what such a message is about, in the program's own word
 
     @property
     def finished(self) -> bool:
@@ -114,6 +126,7 @@ class ClaudeCodeEvents(AgentEvents):
             case "stream_event" if event.get("parent_tool_use_id") is None:
                 return self._piece(need_object(event.get("event"), "$.event"))
             case "assistant" if event.get("parent_tool_use_id") is None:
+                self._notice_kind = get_text(event, "error", "$")
                 return self._message(need_object(event.get("message"), "$.message"))
             case "rate_limit_event":
                 info = event.get("rate_limit_info")
@@ -151,11 +164,14 @@ class ClaudeCodeEvents(AgentEvents):
 
     def _message(self, message: dict[str, Any]) -> GenerateChunk | None:
         model = get_text(message, "model", "$.message")
-        # Messages that the program writes itself, about errors for example, carry this name instead of a model's.
-        if model and model != "<synthetic>":
-            self._model = model
+        # Messages that the program writes itself, about a used-up plan for example, carry this name, not a model's.
         content = message.get("content")
         blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+        if model == _PROGRAM:
+            self._notice = "".join(block["text"] for block in blocks if isinstance(block.get("text"), str))
+        else:
+            self._notice = None
+            self._model = model or self._model
         thoughts = [block["thinking"] for block in blocks if isinstance(block.get("thinking"), str)]
         if thoughts and not self._thoughts:
             return GenerateChunk(reasoning="".join(thoughts))
@@ -165,13 +181,18 @@ class ClaudeCodeEvents(AgentEvents):
         result = self._result
         if result is None:
             self._broke_off(ended, "claude", REMEDY)
-        if result.get("is_error") is True:
+        whole = get_text(result, "result", "$")
+        is_notice = bool(self._notice) and whole == self._notice
+        if result.get("is_error") is True or is_notice:
             raise self._refusal(result, ended)
         if ended.exit_code:
             raise failed(self.note, ended, "claude", REMEDY)
         shown = self.partial
-        whole = get_text(result, "result", "$")
         text = shown if whole is None else whole
+        usage = _usage(result)
+        # Without the message's own event, as in ``--output-format json``: no model wrote a text of no tokens.
+        if usage is not None and usage.output_tokens == 0 and error_from_text(text, remedy=REMEDY) is not None:
+            raise self._refusal(result, ended)
         word = get_text(result, "stop_reason", "$")
         if not text.startswith(shown):
             raise TruncatedReply("claude began its answer anew after a part of it had been shown", partial=shown)
@@ -184,7 +205,7 @@ class ClaudeCodeEvents(AgentEvents):
             structured=result.get("structured_output"),
             finish_reason=FinishReason.STOP if word == "tool_use" else FinishReason.of(word),  # of its own tools
             raw_finish_reason=word,
-            usage=_usage(result),
+            usage=usage,
             cost=None if usd is None else Cost(usd=usd, source=CostSource.REPORTED, complete=True),
             model=self._model or _only_model(result),
             request_id=get_text(result, "session_id", "$"),
@@ -202,14 +223,21 @@ class ClaudeCodeEvents(AgentEvents):
             return ContentFiltered(f"claude withheld its answer: {message}", partial=partial)
         if result.get("stop_reason") == "max_tokens":
             return TruncatedReply(f"claude: {message}", partial=partial, retryable=False)
-        status = status if isinstance(status, int) and 400 <= status <= 599 else None
+        if not isinstance(status, int) or not 400 <= status <= 599:
+            status = None
         subtype = result.get("subtype")
         if subtype in (None, "success", "error_during_execution"):
             wait = self._wait if self._resets is None else wait_until(self._resets, ended.at)
             known = error_from_text(message, remedy=REMEDY, status=status, at=ended.at, wait=wait, partial=partial)
             if known is not None:
                 return known
-        message = f"claude failed ({subtype}): {message}"
+            if self._notice_kind in _NOTICES:
+                status = _NOTICES[self._notice_kind]
+                return failures.error_of(message, status=status, delay=wait, remedy=REMEDY, partial=partial)
+        if result.get("is_error") is not True:
+            message = f"claude gave no answer, but a notice of its own: {message}"
+        else:
+            message = f"claude failed ({subtype}): {message}"
         return CommandFailed(message, exit_code=ended.exit_code, stderr_tail=ended.stderr, retryable=False)
 
 

@@ -17,7 +17,6 @@ import attrs
 from llm_council._wire import failures
 from llm_council._wire.failures import Rows, TextRow
 from llm_council.errors import (
-    ApiError,
     AuthenticationFailed,
     CommandFailed,
     ConnectFailed,
@@ -27,6 +26,7 @@ from llm_council.errors import (
     ModelNotFound,
     OutOfCredit,
     PermissionRefused,
+    ProviderError,
     RateLimited,
     ServerFailed,
     TruncatedReply,
@@ -71,7 +71,7 @@ _STATUS = re.compile(r"(?i)\b(?:unexpected|last) status:? (\d{3})\b|\bAPI Error:
 # The agents' events carry no error codes, so these patterns match the texts that their terminals show to people. The
 # first class whose pattern matches counts: OutOfCredit stands before RateLimited, since the programs call the end of a
 # plan a limit too.
-_TEXTS: dict[type[ApiError], str] = {
+_TEXTS: dict[type[ProviderError], str] = {
     OutOfCredit: r"quota exceeded|(?:current|daily) quota|usage limit|credit balance|insufficient_quota|out of credits"
     r"|billing|(?:hit|reached) your (?!rate)[^\n]{0,30}limit|(?:hour|weekly|session|opus|sonnet|plan) limit reached"
     r"|out of (?:extra )?usage|spend[_ ]limit|upgrade to plus",
@@ -86,13 +86,14 @@ _TEXTS: dict[type[ApiError], str] = {
     PermissionRefused: r"organization has been disabled",
     ServerFailed: r"overloaded|at capacity|internal server error|service unavailable|bad gateway|high demand"
     r"|capacity is unavailable|request timed out",
+    ContentFiltered: r"content_filter|content filtering policy|(?:usage|misalignment) policy|safety_blocked|prohibited"
+    r"|flagged for|flagged as potentially",
 }
 ROWS = Rows(texts=[TextRow(cls, re.compile(f"(?i){text}")) for cls, text in _TEXTS.items()], texts_decide=True)
 _CONNECTION = re.compile(
     r"(?i)connection (?:failed|refused|error)|error sending request|failed to lookup|could not resolve|ENOTFOUND"
     r"|ECONNREFUSED|ETIMEDOUT|fetch failed|unable to connect"
 )
-_FILTERED = re.compile(r"(?i)content_filter|(?:usage|misalignment) policy|safety_blocked|prohibited|flagged for")
 _CUT = re.compile(
     r"(?i)max_output_tokens|output token maximum|stream (?:disconnected|closed) before|ended without a finish"
 )
@@ -124,8 +125,6 @@ def error_from_text(
     seconds = wait_from_text(message, at) or wait
     if failures.classify(status, message=message, rows=ROWS).is_known:
         return failures.error_of(message, status=status, rows=ROWS, delay=seconds, remedy=remedy, **facts)
-    if _FILTERED.search(message):
-        return ContentFiltered(message, partial=facts.get("partial"))
     if _CONNECTION.search(message):
         return ConnectFailed(message, kind="dns" if "lookup" in message or "ENOTFOUND" in message else "other")
     if _CUT.search(message):

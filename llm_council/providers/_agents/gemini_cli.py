@@ -7,6 +7,7 @@ program's own. After a blocked prompt it is 0.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from llm_council._wire import failures
@@ -36,6 +37,8 @@ _LIMITS = Limits()
 # Gemini CLI's documentation, "Policy engine": the rule with the highest priority decides, and 999 is the highest.
 _NO_TOOLS = b'[[rule]]\ntoolName = "*"\ndecision = "deny"\npriority = 999\n'
 _NO_SIGN_IN = 41
+_NO_METHOD = re.compile(r"(?i)set an auth method|specify the GEMINI_API_KEY")
+_REASON = 500  # characters of stderr that may hold the reason
 _TRACE = 4096  # characters of stderr among which the program writes how long it would have waited
 _MEANT = {42: "it refused its input", 52: "its configuration is wrong", 53: "it used up its turns"}
 _WITHHELD = ("NO_FINISH_REASON", "SAFETY_BLOCKED", "PROHIBITED_CONTENT", "RECITATION")
@@ -154,15 +157,28 @@ class GeminiCliEvents(AgentEvents):
             code = error.get("code")
             status = code if isinstance(code, int) and 400 <= code <= 599 else status_of(ended.exit_code)
             if ended.exit_code == _NO_SIGN_IN:
-                status = 401
+                return _no_sign_in(message_of(error))
             return _meaning(message_of(error), status, ended, self.partial or None)
         if ended.exit_code == _NO_SIGN_IN:
-            return AuthenticationFailed(f"gemini is not signed in ({REMEDY})", status=401)
+            return _no_sign_in(self.note or ended.stderr.strip()[-_REASON:])
         status = status_of(ended.exit_code)
         text = self.note or self._noise
         if status is not None and not text:
             return failures.error_of("gemini passed on a refusal", status=status)
         return failed(text or _MEANT.get(ended.exit_code, ""), ended, "gemini", REMEDY)
+
+
+def _no_sign_in(reason: str) -> AuthenticationFailed:
+    """Return the error of a program that ended before its first request, with the reason that it gave.
+
+    Only without a reason, or where the program found no way to sign in, the remedy is a key. The other reasons, such as
+    a kind of sign-in that is not allowed, or a missing project, name their own (packages/cli/src/config/auth.ts).
+    """
+    words = " ".join(reason.split())
+    if not words:
+        return AuthenticationFailed(f"gemini is not signed in ({REMEDY})", status=401)
+    remedy = REMEDY if _NO_METHOD.search(words) else "run `gemini` to choose another way to sign in"
+    return AuthenticationFailed(f"gemini could not sign in: {words} ({remedy})", status=401)
 
 
 def _meaning(message: str, status: int | None, ended: Ended, partial: str | None) -> CouncilError:

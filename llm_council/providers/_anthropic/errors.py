@@ -12,12 +12,12 @@ from llm_council._wire.failures import Rows, TextRow, code_rows
 from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads_object
 from llm_council.errors import (
-    ApiError,
     AuthenticationFailed,
     ContextTooLong,
     ModelNotFound,
     OutOfCredit,
     PermissionRefused,
+    ProviderError,
     RateLimited,
     RequestRejected,
     ServerFailed,
@@ -27,7 +27,7 @@ from llm_council.providers._google import errors as gemini_errors
 __all__ = ["decode_error", "error_inside"]
 
 # Exceptions of Amazon Bedrock, which serves Claude (Bedrock Runtime API reference, "InvokeModel" and "Common errors").
-_BEDROCK = {
+_BEDROCK: dict[type[ProviderError], str] = {
     ModelNotFound: "ResourceNotFoundException",
     AuthenticationFailed: "UnrecognizedClientException InvalidSignatureException IncompleteSignatureException"
     " ExpiredTokenException MissingAuthenticationTokenException",
@@ -69,7 +69,7 @@ def decode_error(
     *,
     now: float | None = None,
     request_id: str | None = None,
-) -> ApiError:
+) -> ProviderError:
     """Decode the reply to a refused request.
 
     Errors of Bedrock and Vertex AI are decoded in the form of these platforms. Bodies of any other form, such as those
@@ -101,7 +101,7 @@ def decode_error(
 
 def error_inside(
     value: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
-) -> ApiError | None:
+) -> ProviderError | None:
     """Return the error in a reply with status 200, or in an event of a stream; None if it is not an error."""
     if value.get("type") != "error" and not value.get("error"):
         return None

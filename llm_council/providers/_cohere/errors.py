@@ -10,13 +10,13 @@ from llm_council._wire import failures
 from llm_council._wire.failures import Rows, TextRow
 from llm_council._wire.openai_chat import errors as openai_errors
 from llm_council._wire.payloads import loads_object, text_or_none
-from llm_council.errors import ApiError, ContentFiltered, ContextTooLong, ProviderError
+from llm_council.errors import ContentFiltered, ContextTooLong, ProviderError
 
 __all__ = ["decode_error", "error_inside"]
 
-_BLOCKED = 498  # the prompt or the answer was withheld (Cohere's docs, "Errors"; cohere.errors.InvalidTokenError)
 _LONG = re.compile(r"(?i)too many tokens|number of tokens[^\n]{0,80}(?:exceed|too (?:long|large))")
-ROWS = Rows(texts=(*openai_errors.TEXTS, TextRow(ContextTooLong, _LONG)))  # the dialect has no codes
+# The dialect has no codes. 498: the prompt or the answer was withheld (Cohere's docs, "Errors"; InvalidTokenError).
+ROWS = Rows(texts=(*openai_errors.TEXTS, TextRow(ContextTooLong, _LONG)), classes={498: ContentFiltered})
 
 
 def decode_error(
@@ -30,16 +30,13 @@ def decode_error(
     """Decode the reply to a refused request.
 
     Arguments are those of ``failures.ErrorDecoder``.
-
-    Returns:
-        ``ContentFiltered`` for a withheld prompt or answer, else an ``ApiError``.
     """
     headers = failures.lowered(headers)
     # Unix seconds, as Cohere's own client reads it (cohere.core.http_client).
     reset = headers.get("x-ratelimit-reset", "")
     text = failures.text_of(body)
     found = text_or_none((loads_object(text) or {}).get("id"))
-    error = openai_errors.decode_error(
+    return openai_errors.decode_error(
         status,
         headers,
         text,
@@ -48,14 +45,11 @@ def decode_error(
         delay=float(reset[:15]) - now if now is not None and reset.isdecimal() else None,
         rows=ROWS,
     )
-    if status == _BLOCKED:
-        return ContentFiltered(error.message, request_id=error.request_id)
-    return error
 
 
 def error_inside(
     value: Mapping[str, Any], *, request_id: str | None = None, partial: str | None = None
-) -> ApiError | None:
+) -> ProviderError | None:
     """Return the error in a reply with status 200, or in an event of a stream; None if it is not an error.
 
     An error has a text as ``message``, where a reply has an object, and events have a ``delta``.

@@ -13,13 +13,13 @@ from llm_council._wire import failures
 from llm_council._wire.failures import Rows, TextRow, code_rows
 from llm_council._wire.payloads import loads, text_or_none
 from llm_council.errors import (
-    ApiError,
     AuthenticationFailed,
     ContextTooLong,
     MalformedReply,
     ModelNotFound,
     OutOfCredit,
     PermissionRefused,
+    ProviderError,
     RateLimited,
     RequestRejected,
 )
@@ -32,7 +32,7 @@ _DELAY = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)s", re.ASCII)  # a google.protobuf.
 _DAILY = "quota_per_day"  # our code for a daily quota, which has many names
 
 # Reasons of google.rpc.ErrorInfo (google/api/error_reason.proto). RATE_LIMIT_EXCEEDED is in the shared table.
-_REASONS = {
+_REASONS: dict[type[ProviderError], str] = {
     AuthenticationFailed: "API_KEY_INVALID CREDENTIALS_MISSING ACCESS_TOKEN_EXPIRED ACCESS_TOKEN_SCOPE_INSUFFICIENT"
     " ACCESS_TOKEN_TYPE_UNSUPPORTED ACCOUNT_STATE_INVALID",
     PermissionRefused: "API_KEY_SERVICE_BLOCKED API_KEY_HTTP_REFERRER_BLOCKED API_KEY_IP_ADDRESS_BLOCKED"
@@ -40,7 +40,7 @@ _REASONS = {
     OutOfCredit: f"BILLING_DISABLED {_DAILY}",  # a daily quota is refilled at midnight, so a retry is useless
 }
 # Codes of google.rpc.Code, for an error without a number inside a stream. The shared table has the others.
-_TYPES = {
+_TYPES: dict[type[ProviderError], str] = {
     RequestRejected: "INVALID_ARGUMENT FAILED_PRECONDITION OUT_OF_RANGE NOT_FOUND",
     AuthenticationFailed: "UNAUTHENTICATED",
     RateLimited: "RESOURCE_EXHAUSTED",
@@ -49,7 +49,7 @@ _TYPES = {
 _TEXTS = (
     TextRow(
         ModelNotFound,
-        re.compile(r"(?i)\bmodels?\b[^\n]{0,300}?(?:not found|not supported|does not exist)"),
+        re.compile(r"(?i)\bmodels?\b[^\n]{0,300}?(?:not found|not supported|does not exist|no longer available)"),
         code="NOT_FOUND",
     ),
     # For proxies that drop the details.
@@ -91,7 +91,7 @@ def decode_error(
     *,
     now: float | None = None,
     request_id: str | None = None,
-) -> ApiError:
+) -> ProviderError:
     """Decode the reply to a refused request.
 
     A wrong key has status 400; only the details tell it from other rejected requests. The name of a quota tells a daily
@@ -108,7 +108,7 @@ def decode_error(
     return _failure(refusal, status, text, headers=failures.lowered(headers), now=now, request_id=request_id)
 
 
-def error_inside(value: Any, *, request_id: str | None = None, partial: str | None = None) -> ApiError | None:
+def error_inside(value: Any, *, request_id: str | None = None, partial: str | None = None) -> ProviderError | None:
     """Return the error in a reply with status 200, or in an event of a stream; None if it is not an error."""
     if not isinstance(value, dict) or not value.get("error"):
         return None
@@ -126,7 +126,7 @@ def _failure(
     headers: Mapping[str, str],
     now: float | None = None,
     **facts: Any,
-) -> ApiError:
+) -> ProviderError:
     return failures.error_of(
         refusal.message,
         status=status,

@@ -357,8 +357,83 @@ def test_gemini_errors_stand_on_stderr_among_other_things() -> None:
     said = json.dumps({"session_id": "s", "error": {"type": "Error", "message": "slow down", "code": 429}}, indent=2)
     with pytest.raises(RateLimited):
         read("gemini", exit_code=173, stderr=f"{noise}{said}\nbye\n")
-    with pytest.raises(AuthenticationFailed, match="GEMINI_API_KEY"):
-        read("gemini", exit_code=41, stderr="no auth")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "said", "advice"),
+    [
+        ("", "not signed in", "GEMINI_API_KEY"),
+        ("Please set an Auth method in your /home/x/.gemini/settings.json", "Please set an Auth", "GEMINI_API_KEY"),
+        ("Loaded.\nInvalid auth method selected.", "Loaded. Invalid auth method selected.", "another way"),
+        (
+            '{"error": {"type": "Error", "message": "not this kind of sign-in", "code": 41}}',
+            "not this kind",
+            "another way",
+        ),
+        ("When using Vertex AI, you must specify either:\n- a project\n- GOOGLE_API_KEY", "- a project", "another way"),
+    ],
+)
+def test_geminis_reason_for_no_sign_in_is_shown_and_a_key_is_advised_only_where_it_is_missing(
+    stderr: str, said: str, advice: str
+) -> None:
+    with pytest.raises(AuthenticationFailed) as caught:
+        read("gemini", exit_code=41, stderr=stderr)
+    assert said in caught.value.message
+    assert advice in caught.value.message
+    assert ("GEMINI_API_KEY" in caught.value.message) is (advice == "GEMINI_API_KEY")
+
+
+LIMITS = [
+    ("You've hit your session limit \u00b7 resets 3pm (Europe/Paris)", "rate_limit", OutOfCredit, False),
+    ("Claude AI usage limit reached|1899999999", None, OutOfCredit, False),
+    ("API Error: Rate limit reached", "rate_limit", RateLimited, True),
+]
+NOTHING = {"input_tokens": 0, "output_tokens": 0}
+
+
+def claude_notice(said: str, kind: str | None) -> list[dict[str, Any]]:
+    """A message that the program wrote itself, and the result that repeats it, as if it were an answer."""
+    message = {"model": "<synthetic>", "content": [{"type": "text", "text": said}], "usage": NOTHING}
+    result = {"type": "result", "subtype": "success", "is_error": False, "result": said, "usage": NOTHING}
+    return [{"type": "assistant", "message": message, "error": kind}, result]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "cls", "retryable"),
+    [
+        *LIMITS,
+        ("Please wait a little.", "rate_limit", RateLimited, True),
+        ("Credit is needed.", "billing_error", OutOfCredit, False),
+        ("Something odd.", "server_error", ServerFailed, True),
+        ("Your words are not accepted.", None, CommandFailed, False),
+    ],
+)
+def test_a_notice_that_no_model_wrote_is_no_answer_of_claude(
+    said: str, kind: str | None, cls: type[ProviderError], retryable: bool
+) -> None:
+    with pytest.raises(cls) as caught:
+        read("claude", *claude_notice(said, kind))
+    assert type(caught.value) is cls
+    assert said in str(caught.value)
+    assert caught.value.retryable is retryable
+
+
+@pytest.mark.parametrize(("said", "kind", "cls", "retryable"), LIMITS)
+def test_a_limit_is_no_answer_of_claude_where_the_result_is_the_only_event(
+    said: str, kind: str | None, cls: type[ProviderError], retryable: bool
+) -> None:
+    with pytest.raises(cls) as caught:
+        read("claude", claude_notice(said, kind)[1])
+    assert caught.value.retryable is retryable
+
+
+def test_claudes_answer_about_a_rate_limit_is_an_answer() -> None:
+    words = "A rate limit is a bound on requests; a 429 says that it was reached."
+    result = {"type": "result", "subtype": "success", "is_error": False, "result": words}
+    used = {"input_tokens": 9, "output_tokens": 17}
+    assert read("claude", {**result, "usage": used}).text == words
+    wrote = {"type": "assistant", "message": {"model": "claude-x", "content": [{"type": "text", "text": words}]}}
+    assert read("claude", wrote, {**result, "usage": used}).text == words
 
 
 @pytest.mark.parametrize(

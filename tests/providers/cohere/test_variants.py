@@ -124,7 +124,7 @@ COHERE_REFUSALS = [
     (400, "too many tokens: total number of tokens in the prompt cannot exceed 128000", ContextTooLong),
     (402, "please add a payment method", OutOfCredit),
     (404, "model 'command-nope' not found, make sure the correct model ID was used", ModelNotFound),
-    (404, "model 'command' was removed on September 15, 2025", RequestRejected),
+    (404, "model 'command' was removed on September 15, 2025", ModelNotFound),
     (422, "unknown field: parameter 'x' is not a valid field", RequestRejected),
     (498, "blocked input: the prompt was flagged", ContentFiltered),
     (499, "request cancelled", RequestRejected),

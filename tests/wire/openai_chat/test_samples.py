@@ -18,10 +18,11 @@ from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
+    ContentFiltered,
     ContextTooLong,
     ModelNotFound,
     OutOfCredit,
-    PermissionRefused,
+    ProviderError,
     RateLimited,
     RequestRejected,
     ServerFailed,
@@ -120,18 +121,18 @@ def test_an_error_in_a_stream_has_its_class_and_the_partial_text(row: dict[str, 
             assert found == expected[row["file"]]
 
 
-def by_hand(row: dict[str, Any]) -> tuple[type[ApiError], bool]:
+def by_hand(row: dict[str, Any]) -> tuple[type[ProviderError], bool]:
     """What a refusal must be, from its kinds alone."""
     body = json.dumps(reply(row)["body"])
     if "context_length" in row["kinds"]:
         return ContextTooLong, False
     if row["status"] == 404 and ("model_not_found" in body or "exist" in body or "not found" in body):
         return ModelNotFound, False
-    table: dict[int, tuple[type[ApiError], bool]] = {
+    table: dict[int, tuple[type[ProviderError], bool]] = {
         400: (RequestRejected, False),
         401: (AuthenticationFailed, False),
         402: (OutOfCredit, False),
-        403: (PermissionRefused, False),
+        403: (ContentFiltered, False),  # OpenRouter's, of a moderated prompt
         404: (RequestRejected, False),
         429: (RateLimited, True),
         500: (ServerFailed, True),
@@ -144,7 +145,7 @@ def by_hand(row: dict[str, Any]) -> tuple[type[ApiError], bool]:
 def test_a_refusal_has_the_right_class_flag_and_delay(row: dict[str, Any]) -> None:
     response = reply(row)
     headers = response["headers"]
-    error = decode_error(response["status"], headers, dumps(response["body"]))
+    error: Any = decode_error(response["status"], headers, dumps(response["body"]))
     cls, retryable = by_hand(row)
     assert type(error) is cls
     assert error.retryable is retryable

@@ -16,6 +16,8 @@ from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
+    CapabilityMissing,
+    ContentFiltered,
     ContextTooLong,
     MalformedReply,
     ModelNotFound,
@@ -390,7 +392,7 @@ REFUSALS: list[tuple[int, Any, type[ApiError], bool, str]] = [
                 "innererror": {"code": "ResponsibleAIPolicyViolation"},
             }
         },
-        RequestRejected,
+        ContentFiltered,
         False,
         "content_filter",
     ),
@@ -407,9 +409,9 @@ REFUSALS: list[tuple[int, Any, type[ApiError], bool, str]] = [
 
 @pytest.mark.parametrize(("status", "body", "cls", "retryable", "words"), REFUSALS)
 def test_envelopes_of_gateways_are_opened(
-    status: int, body: Any, cls: type[ApiError], retryable: bool, words: str
+    status: int, body: Any, cls: type[ProviderError], retryable: bool, words: str
 ) -> None:
-    error = openai_chat.decode_error(status, {}, dumps(body))
+    error: Any = openai_chat.decode_error(status, {}, dumps(body))
     assert isinstance(error, cls)
     assert (error.status, error.retryable) == (status, retryable)
     assert words in str(error)
@@ -453,7 +455,7 @@ def test_a_refusal_with_status_200_is_an_error(body: Any, cls: type[ProviderErro
 
 
 # OpenRouter's own words for what went wrong ("Errors and Debugging"), in a reply whose status says nothing.
-TYPES: dict[str, tuple[type[ApiError], bool]] = {
+TYPES: dict[str, tuple[type[ProviderError], bool]] = {
     **dict.fromkeys(("context_length_exceeded",), (ContextTooLong, False)),
     **dict.fromkeys(("authentication",), (AuthenticationFailed, False)),
     **dict.fromkeys(("permission_denied",), (PermissionRefused, False)),
@@ -465,10 +467,11 @@ TYPES: dict[str, tuple[type[ApiError], bool]] = {
     ),
     **dict.fromkeys(
         ("max_tokens_exceeded", "token_limit_exceeded", "string_too_long", "invalid_request", "invalid_prompt",
-         "not_found", "precondition_failed", "unprocessable", "content_policy_violation", "refusal", "invalid_image",
-         "image_too_large", "image_too_small", "unsupported_image_format", "image_not_found", "image_download_failed"),
+         "not_found", "precondition_failed", "unprocessable", "invalid_image", "image_too_large",
+         "image_too_small", "unsupported_image_format", "image_not_found", "image_download_failed"),
         (RequestRejected, False),
     ),
+    **dict.fromkeys(("content_policy_violation", "refusal"), (ContentFiltered, False)),
 }  # fmt: skip
 
 
@@ -476,11 +479,11 @@ TYPES: dict[str, tuple[type[ApiError], bool]] = {
 def test_openrouters_types_of_errors_have_one_meaning(word: str) -> None:
     cls, retryable = TYPES[word]
     body = {"error": {"message": "Provider returned error", "metadata": {"error_type": word, "provider_name": "P"}}}
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(cls) as caught:
         openai_chat.decode_response(body)
-    assert (type(caught.value), caught.value.retryable, caught.value.code) == (cls, retryable, word)
+    assert (type(caught.value), caught.value.retryable, caught.value.code) == (cls, retryable, word)  # type: ignore[attr-defined]
     answer, fault = everywhere("chat", events(BEFORE, {**delta(""), **body}))
-    assert (answer.text, fault) == ("Hel", (cls, caught.value.status, "Hel"))
+    assert (answer.text, fault) == ("Hel", (cls, caught.value.status, "Hel"))  # type: ignore[attr-defined]
 
 
 # Responses.
@@ -508,8 +511,6 @@ CODES = {
         (
             "invalid_prompt",
             "data_residency_mismatch",
-            "bio_policy",
-            "misalignment_policy_violation",
             "invalid_image",
             "invalid_image_format",
             "invalid_base64_image",
@@ -517,7 +518,6 @@ CODES = {
             "image_too_large",
             "image_too_small",
             "image_parse_error",
-            "image_content_policy_violation",
             "invalid_image_mode",
             "image_file_too_large",
             "unsupported_image_media_type",
@@ -526,6 +526,10 @@ CODES = {
             "image_file_not_found",
         ),
         (RequestRejected, False),
+    ),
+    **dict.fromkeys(
+        ("bio_policy", "cyber_policy", "misalignment_policy_violation", "image_content_policy_violation"),
+        (ContentFiltered, False),
     ),
 }
 
@@ -868,15 +872,15 @@ def test_ollamas_words_about_the_server_mean_nothing_about_the_answer(word: str 
     ("status", "words", "cls", "retryable"),
     [
         (404, 'model "x" not found, try pulling it first', ModelNotFound, False),
-        (400, "registry.ollama.ai/library/x does not support tools", RequestRejected, False),
+        (400, "registry.ollama.ai/library/x does not support tools", CapabilityMissing, False),
         (401, "unauthorized", AuthenticationFailed, False),
         (429, "you've reached your hourly usage limit", RateLimited, True),
         (500, "model requires more system memory (8 GiB) than is available (4 GiB)", ServerFailed, True),
         (503, "server busy, please try again. maximum pending requests exceeded", ServerFailed, True),
     ],
 )
-def test_ollamas_refusals_are_typed(status: int, words: str, cls: type[ApiError], retryable: bool) -> None:
-    error = _ollama.decode_error(status, {}, dumps({"error": words}))
+def test_ollamas_refusals_are_typed(status: int, words: str, cls: type[ProviderError], retryable: bool) -> None:
+    error: Any = _ollama.decode_error(status, {}, dumps({"error": words}))
     assert (type(error), error.status, error.retryable) == (cls, status, retryable)
     begun = line(message={"role": "assistant", "content": "Hel"})
     answer, fault = everywhere("ollama", lines(begun, {"error": words}))
