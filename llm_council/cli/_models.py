@@ -69,7 +69,11 @@ def pull(name: str | None) -> None:
     if known.path is not None and not known.repository:
         click.echo(known.path)
         return
-    pulled = _pull(known.name)
+    if known.path is not None:
+        click.echo("council: it is here; checking the hash", err=True)
+        pulled = local.pull(name)
+    else:
+        pulled = _pull(known.name)
     if pulled.repository:
         facts = f"{pulled.license}, commit {pulled.revision[:12]}, sha256 {pulled.sha256}"
         click.echo(f"{pulled.name}: {facts}", err=True)
