@@ -446,7 +446,8 @@ class Council(_runtime.Closeable):
         found: dict[str, DoctorResult] = {}
 
         async def check(name: str, adapter: ProviderAdapter) -> None:
-            found[name] = await examine(adapter, deep=deep)
+            fault = self._seating.model_fault(name)
+            found[name] = await examine(adapter, deep=deep) if fault is None else DoctorResult(ok=False, message=fault)
 
         def report() -> dict[str, DoctorResult]:
             blocked = DoctorResult(ok=False, message="no answer: something blocks the event loop")

@@ -115,6 +115,16 @@ class Seating:
         for spec in self.specs:
             self.adapters[spec.name]._check_model(spec.model)
 
+    def model_fault(self, provider: str) -> str | None:
+        """Return why a model of a provider's seats is known not to be there; None if all may be."""
+        for spec in self.specs:
+            if spec.provider == provider:
+                try:
+                    self.adapters[spec.name]._check_model(spec.model)
+                except ConfigurationError as error:
+                    return error.message
+        return None
+
 
 def variable_at_fault(config: CouncilConfig, names: Sequence[str]) -> str | None:
     """Return the environment variable whose value does not fit the seats; None if there is none."""

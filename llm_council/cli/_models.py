@@ -22,7 +22,7 @@ def models() -> None:
     """List, fetch and locate the models of the embedded engine."""
 
 
-@models.command("list")
+@models.command("list", short_help="List the models, and which are fetched.")
 @json_option
 def list_models(*, json_: bool) -> None:
     """List the models: licence, size, memory, where their files come from, and which are fetched.

@@ -137,8 +137,8 @@ def model(name: str | None = None) -> LocalModel:
     for known in models:
         if name in (None, known.name):
             return known
-    names = [known.name for known in models]
-    raise InvalidOption(f"no local model is called {name!r:.80}{near(str(name), names)}; there are: {', '.join(names)}")
+    suggestion = near(str(name), [known.name for known in models])
+    raise InvalidOption(f"no local model is called {name!r:.80}{suggestion} (council models list shows all)")
 
 
 def request_defaults(name: str) -> dict[str, Any]:

@@ -244,6 +244,15 @@ def test_a_seat_of_a_model_that_is_not_fetched_is_refused_before_a_call(server):
         Council(["local/tyny"])
 
 
+def test_the_doctor_says_that_a_model_is_not_fetched():
+    with Council(["local/tiny:2", "local"]) as council:
+        found = council.doctor()["local"]
+        assert not found.ok
+        assert "run: council models pull tiny" in found.message
+        weights.pull("tiny", say=[].append)
+        assert "council models pull tiny" not in council.doctor()["local"].message
+
+
 def test_a_request_tells_the_template_not_to_think():
     assert weights.request_defaults("tiny") == {"chat_template_kwargs": {"enable_thinking": False}}
     assert LocalProvider()._profile_of("tiny").prose_first is False
