@@ -111,6 +111,7 @@ def make_plan(
         **roles,
         prompts=subagent.prompts,
         schema=schema,
+        headings=subagent.headings and options.schema is None,
         context=options.context,
         system_context=config.system_context,
         files=options.files,

@@ -21,7 +21,7 @@ import attrs
 
 from llm_council._engine import plain_prompts as plain
 from llm_council._engine.fences import RULE, derive_code, hide_names, neutralise, quote, to_bytes
-from llm_council._schema import drop_thinking
+from llm_council._schema import drop_thinking, heading_of
 from llm_council.models import (
     Critique,
     Draft,
@@ -137,7 +137,7 @@ def synthesis_request(
     if seat.plain_prompts:
         # Without the reviews: those of such models are noise, and others' name drafts by their labels.
         answers = [_plain_answer(plan, draft) for draft in finished]
-        return _with_schema(plan, _build(plan, seat, Phase.SYNTHESISE, plain.ask_again(plan, answers)))
+        return _with_schema(plan, seat, _build(plan, seat, Phase.SYNTHESISE, plain.ask_again(plan, answers)))
     reviews = [review for review in critiques if review.error is None and review.text]
     _random(plan, "reviews", seat.name).shuffle(reviews)
     codes = _codes(plan, seat, Phase.SYNTHESISE)
@@ -158,15 +158,18 @@ def synthesis_request(
     if seat.prose_first:
         request = _small_request(plan, seat, Phase.SYNTHESISE, codes, quotes, plan.task.strip())
     else:
-        if plan.schema is not None:
+        if plan.headings:
+            words.append(_headings_sentence(plan))
+        elif plan.schema is not None:
             schema = json.dumps(plan.schema, ensure_ascii=False, separators=(",", ":"))
             words.append(f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{schema}")
         request = _request(plan, seat, Phase.SYNTHESISE, codes, (*quotes, "\n".join(filter(None, words))))
-    return _with_schema(plan, request)
+    return _with_schema(plan, seat, request)
 
 
-def _with_schema(plan: Plan, request: GenerateRequest) -> GenerateRequest:
-    if plan.schema is None:
+def _with_schema(plan: Plan, seat: SeatSpec, request: GenerateRequest) -> GenerateRequest:
+    # A small model's adapter converts its prose, also where others write under headings.
+    if plan.schema is None or (plan.headings and not seat.prose_first):
         return request
     return copy_with(request, structured_output=StructuredOutput(json_schema=plan.schema))
 
@@ -205,14 +208,17 @@ def repair_request(
     more = f"\n- and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
     cut = " It was cut off at the end: be shorter." if response.finish_reason == FinishReason.LENGTH else ""
     ask = "Give the whole answer again, corrected."
-    if not seat.prose_first:
+    if plan.headings and not seat.prose_first:
+        ask = _headings_sentence(plan)
+    elif not seat.prose_first:
         ask = "Reply with the whole corrected JSON value and nothing else."
+    fault = "lacks a part" if plan.headings and not seat.prose_first else "does not meet the schema"
     turns = (
         *request.messages,
         # Anthropic refuses signed thinking that was changed, so it goes back as it came.
         Message("assistant", (*response.reasoning_parts, TextPart(text=previous))),
         # ``cut`` may be empty, which would leave an empty line.
-        Message("user", f"That answer does not meet the schema:\n{listed}{more}\n{cut}\n{ask}".replace("\n\n", "\n")),
+        Message("user", f"That answer {fault}:\n{listed}{more}\n{cut}\n{ask}".replace("\n\n", "\n")),
     )
     facts = {**request.metadata, "phase": str(Phase.REPAIR), "seat": seat.name}
     key = _key(plan, Phase.REPAIR, seat.name, str(number))
@@ -305,6 +311,14 @@ def _cover_sentence(plan: Plan) -> str:
         return ""
     names = [str(name).replace("_", " ") for name in properties if name != "reasoning"]
     return f" Cover: {', '.join(names[:12])}." if names else ""
+
+
+def _headings_sentence(plan: Plan) -> str:
+    properties = plan.schema.get("properties", {}) if plan.schema else {}
+    parts = "\n".join(
+        f"{heading_of(name)}\n({described.get('description') or name})" for name, described in properties.items()
+    )
+    return f"Write prose, not JSON, under these headings, each once, on a line of its own and worded as here:\n{parts}"
 
 
 def _one_line(text: str) -> str:

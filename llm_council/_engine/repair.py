@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -36,10 +37,17 @@ class FinalAnswer:
     error: RunError | None = None
 
 
-def read(validator: _schema.Validator | None, response: GenerateResponse) -> tuple[Any, tuple[Problem, ...]]:
+def read(
+    validator: _schema.Validator | None, response: GenerateResponse, headings: Sequence[str] = ()
+) -> tuple[Any, tuple[Problem, ...]]:
     """Extract the answer from a response, and validate it against the original schema.
 
-    The adapter's structured value is preferred to JSON in the text.
+    The adapter's structured value is preferred to sections under headings, and these to JSON in the text.
+
+    Args:
+        validator: the compiled schema; None for free text.
+        response: the answer.
+        headings: the properties that the answer has as sections of prose; empty if it is JSON.
 
     Returns:
         The value, None if it is invalid, and its problems.
@@ -48,12 +56,28 @@ def read(validator: _schema.Validator | None, response: GenerateResponse) -> tup
         return _schema.drop_thinking(response.text or "").strip(), ()
     if response.structured is not None and validator.accepts(response.structured):
         return response.structured, ()
+    sections = _schema.read_sections(response.text or "", headings) if headings else {}
+    if headings and validator.accepts(sections) and sections.get(headings[0]):
+        return sections, ()
     answer = validator.read(response.text or "")
     if not answer.problems:
         return answer.value, ()
+    if headings:
+        return None, _missing_sections(headings, sections) or validator.problems(sections)
     if response.structured is not None and not answer.found:
         return None, validator.problems(response.structured)
     return None, answer.problems
+
+
+def _missing_sections(headings: Sequence[str], sections: Mapping[str, str]) -> tuple[Problem, ...]:
+    problems = []
+    for name in headings:
+        if name not in sections:
+            problems.append(Problem(path=f"$.{name}", message=f"there is no heading '{_schema.heading_of(name)}'"))
+        elif not sections[name] and name == headings[0]:
+            message = f"there is no text under '{_schema.heading_of(name)}'"
+            problems.append(Problem(path=f"$.{name}", message=message))
+    return tuple(problems)
 
 
 async def until_valid(state: RunState, written: ChairAnswer) -> FinalAnswer:
@@ -64,9 +88,10 @@ async def until_valid(state: RunState, written: ChairAnswer) -> FinalAnswer:
     """
     plan = state.plan
     validator = _schema.compile(plan.schema) if plan.schema is not None else None
+    headings = _schema.heading_names(plan.schema) if plan.headings else ()
     name, response, request = written.seat, written.response, written.request
     left = list(written.left)
-    output, problems = read(validator, response)
+    output, problems = read(validator, response, headings)
     repairs = calls = 0
     while problems and repairs < plan.max_repairs:
         state.open(Phase.REPAIR)
@@ -85,7 +110,7 @@ async def until_valid(state: RunState, written: ChairAnswer) -> FinalAnswer:
             continue
         repairs += 1
         response = outcome.response
-        output, problems = read(validator, response)
+        output, problems = read(validator, response, headings)
     state.close(Phase.REPAIR)
     error = None
     if problems:

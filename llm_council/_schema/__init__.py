@@ -7,6 +7,7 @@
 
 from llm_council._schema.extract import Extracted, drop_thinking, extract_json
 from llm_council._schema.project import Projection, project_strict
+from llm_council._schema.sections import heading_names, heading_of, read_sections
 from llm_council._schema.validate import WRAPPER, Answer, Validator, compile, json_path, plain_schema  # noqa: A004
 
 __all__ = [
@@ -18,7 +19,10 @@ __all__ = [
     "compile",
     "drop_thinking",
     "extract_json",
+    "heading_names",
+    "heading_of",
     "json_path",
     "plain_schema",
     "project_strict",
+    "read_sections",
 ]

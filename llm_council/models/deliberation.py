@@ -139,6 +139,8 @@ class Plan:
         chair_by_rank: True if the ranking of the drafts selects the chair instead of that order.
         prompts: the subagent's prompts.
         schema: the JSON Schema of the answer; None for free text.
+        headings: True if the chair writes prose under a heading for each property of the schema, and code builds the
+            object. False if the chair writes JSON, also in plans that were stored before this field existed.
         context: further text from the caller.
         system_context: text from the configuration for every seat's system message.
         files: files that the caller attached.
@@ -169,6 +171,7 @@ class Plan:
     chair_by_rank: bool = False
     prompts: RolePrompts = RolePrompts()
     schema: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
+    headings: bool = False
     context: str | None = attrs.field(default=None, validator=optional(string))
     system_context: str | None = None
     files: tuple[Attachment, ...] = attrs.field(default=(), converter=as_tuple)

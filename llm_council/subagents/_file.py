@@ -28,6 +28,15 @@ def _name(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None
         raise InvalidOption(f"Subagent.{attribute.name}: 1 to 64 letters, digits, '-' or '_', got {value!r:.80}")
 
 
+def _headings(instance: Subagent, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidOption(f"Subagent.headings: expected True or False, got {value!r:.80}")
+    if value and not _schema.heading_names(instance.schema):
+        raise InvalidOption(
+            "Subagent.headings: every property of the schema must be of type string; leave headings out, or change it"
+        )
+
+
 @strict_init
 @attrs.frozen(kw_only=True)
 class Preferences:
@@ -56,6 +65,8 @@ class Subagent:
         description: what it is for, in one sentence.
         prompts: its prompts for each phase, without the parts that all subagents share.
         schema: JSON Schema of the answer; None for free text.
+        headings: True if the models write prose under a heading for each property of the schema, which must all be
+            text, and code builds the object. False if they write JSON.
         preferences: defaults of the run.
         source: ``"built-in"``, the path of a file or the name of a distribution.
     """
@@ -66,6 +77,7 @@ class Subagent:
     description: str = ""
     prompts: RolePrompts = RolePrompts()
     schema: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
+    headings: bool = attrs.field(default=False, validator=_headings)
     preferences: Preferences = Preferences()
     source: str = ""
 
@@ -98,7 +110,7 @@ MAX_BYTES = 256 * 1024
 """Maximum size of a subagent's file and of a schema file."""
 
 _WORDS = ("title", "description", "system", "critique", "synthesise", "brief")
-_SHARED = (*_WORDS, "instructions", "schema", "preferences")
+_SHARED = (*_WORDS, "instructions", "schema", "headings", "preferences")
 _TOP = (*_SHARED, "default_mode", "modes")
 
 
@@ -151,6 +163,7 @@ class Definition:
                 brief=brief,
             ),
             schema=None if schema is None else json.loads(schema),
+            headings=table.get("headings", False),
             preferences=Preferences(**table.get("preferences", {})),
             source=self.source,
         )
@@ -195,6 +208,9 @@ class _Reader:
         # Every mode is checked at once: the file of a mode that is seldom used must not fail later.
         for mode, merged in tables.items():
             self._check_values(merged, mode)
+        schemas = {mode: self._schema(merged.get("schema"), mode) for mode, merged in tables.items()}
+        for mode, merged in tables.items():
+            self._check_headings(merged.get("headings", False), schemas[mode])
         return Definition(
             name=self._name,
             source=self._source,
@@ -202,7 +218,7 @@ class _Reader:
             description=table.get("description", ""),
             modes=tuple(modes),
             tables=tables,
-            schemas={mode: self._schema(merged.get("schema"), mode) for mode, merged in tables.items()},
+            schemas=schemas,
         )
 
     def _parsed(self) -> dict[str, Any]:
@@ -255,6 +271,12 @@ class _Reader:
             raise UnknownOption(f"{self._where('preferences')}: {error}") from None
         except (InvalidOption, TypeError) as error:
             raise self._wrong("preferences", str(error)) from None
+
+    def _check_headings(self, headings: object, schema: str | None) -> None:
+        if not isinstance(headings, bool):
+            raise self._wrong("headings", f"headings must be true or false, got {headings!r:.80}")
+        if headings and not _schema.heading_names(json.loads(schema or "{}")):
+            raise self._wrong("headings", "headings = true needs a schema whose properties are all of type string")
 
     def _schema(self, named: object, mode: str | None) -> str | None:
         """Return the schema as JSON text, from a table or from the named file."""

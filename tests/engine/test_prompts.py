@@ -274,7 +274,8 @@ def test_drafts_and_syntheses_of_built_in_subagents_use_their_schema(name):
     role = load(name)
     plan = attrs.evolve(PLAN, prompts=role.prompts, schema=role.schema)
     assert "reasoning" not in user(prompts.draft_request(plan, SEATS[0])).partition("Cover:")[2]
-    assert prompts.synthesis_request(plan, SEATS[0], DRAFTS, (), Ranking()).structured_output.json_schema == role.schema
+    asked = prompts.synthesis_request(plan, SEATS[0], DRAFTS, (), Ranking())
+    assert asked.structured_output.json_schema == role.schema
 
 
 def test_any_text_may_be_a_seed():

@@ -64,6 +64,14 @@ def written(folder: Path, text: str | bytes, name: str = "mine.toml") -> Path:
     return file
 
 
+def test_a_file_may_ask_for_prose_under_headings(tmp_path: Path) -> None:
+    path = tmp_path / "poet.toml"
+    path.write_text('system = "You write."\nheadings = true\n[schema.properties.poem]\ntype = "string"\n')
+    assert subagents.from_file(path).headings
+    with pytest.raises(InvalidOption, match="must be of type string"):
+        subagents.Subagent(name="poet", headings=True, schema={"properties": {"lines": {"type": "integer"}}})
+
+
 def test_a_file_with_a_root_array(folder: Path) -> None:
     poet = subagents.from_file(folder / "poet.toml")
     assert (poet.name, poet.mode, poet.title, poet.source) == ("poet", None, "Poet", str(folder / "poet.toml"))
@@ -169,6 +177,9 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         ('system = "x"\ndefault_mode = "a"', InvalidOption, "no mode 'a'"),
         ('system = "x"\ndefault_mode = 3\n[modes.a]\n', InvalidOption, "no mode 3"),
         ('system = "x"\nschema = 3', InvalidOption, "line 2"),
+        ('system = "x"\nheadings = "yes"', InvalidOption, "line 2: headings must be true or false"),
+        ('system = "x"\nheadings = true', InvalidOption, "line 2: headings = true needs a schema"),
+        ('system = "x"\nheadings = true\nschema = { type = "array" }', InvalidOption, "needs a schema"),
         ('system = "x"\n[schema]\ntype = "objekt"', InvalidOption, "line 2: not a JSON Schema: $.type"),
         ('system = "x"\nschema = { const = 1979-05-27 }', InvalidOption, "date is not a JSON value"),
         ('system = "x"\nschema = { "$ref" = "https://example.com/s.json" }', InvalidOption, "$defs"),

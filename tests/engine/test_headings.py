@@ -1,0 +1,105 @@
+"""A role whose models write prose under headings: the object is built here, and no JSON is asked for."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+import pytest
+
+from llm_council import Council, CouncilConfig, InvalidOutput
+from llm_council._engine import prompts
+from llm_council.models import GenerateResponse, Plan, Problem, Ranking, SeatSpec, Status
+from llm_council.subagents import load
+from llm_council.testing.fakes import ScriptedProvider
+
+PROSE = "## Answer\nThe **Loire** ends at Saint-Nazaire.\n\n## Reasoning\nThere it meets the Atlantic."
+OUTPUT = {"answer": "The **Loire** ends at Saint-Nazaire.", "reasoning": "There it meets the Atlantic."}
+
+
+def council(*answers: object, repair: tuple[object, ...] = ()) -> tuple[Council, ScriptedProvider]:
+    script = {"draft": "Saint-Nazaire.", "critique": "Right.", "synthesise": list(answers), "repair": list(repair)}
+    seat = ScriptedProvider(script, name="ann")
+    return Council([seat], config=CouncilConfig()), seat
+
+
+@pytest.mark.anyio
+async def test_the_advisor_writes_prose_and_its_keys_are_built() -> None:
+    made, seat = council(PROSE)
+    result = await made.arun("Where does the Loire end?")
+    assert (result.status, result.output, result.text) == (Status.COMPLETED, OUTPUT, PROSE)
+    (request,) = seat.asked("synthesise")
+    assert request.structured_output is None
+    words = request.messages[-1].text
+    assert "JSON Schema" not in words
+    assert [line for line in words.splitlines() if line.startswith("## ")] == ["## Answer", "## Reasoning"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json.dumps(OUTPUT),
+        f"```json\n{json.dumps(OUTPUT, indent=1)}\n```",
+        GenerateResponse(text="", structured=OUTPUT),
+    ],
+)
+async def test_an_answer_in_json_is_accepted_too(answer: object) -> None:
+    made, _ = council(answer)
+    assert (await made.arun("Where?")).output == OUTPUT
+
+
+@pytest.mark.anyio
+async def test_a_missing_heading_is_asked_for_again() -> None:
+    made, seat = council("## Answer\nSaint-Nazaire.", repair=(PROSE,))
+    result = await made.arun("Where?")
+    assert (result.status, result.output) == (Status.COMPLETED, OUTPUT)
+    (request,) = seat.asked("repair")
+    asked = request.messages[-1].text
+    assert "there is no heading '## Reasoning'" in asked
+    assert "## Answer" in asked.splitlines()
+    assert "JSON value" not in asked
+
+
+@pytest.mark.anyio
+async def test_an_answer_without_headings_fails_after_its_repairs_and_is_kept() -> None:
+    made, _ = council("Saint-Nazaire.", repair=("Saint-Nazaire!", "## Answer\n\n## Reasoning\nNone."))
+    result = await made.arun("Where?")
+    assert isinstance(result.error, InvalidOutput)
+    assert result.problems == (Problem(path="$.answer", message="there is no text under '## Answer'"),)
+    assert result.text == "## Answer\n\n## Reasoning\nNone."
+
+
+@pytest.mark.anyio
+async def test_a_schema_of_the_caller_is_answered_in_json() -> None:
+    schema = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
+    made, seat = council('{"town": "Saint-Nazaire"}')
+    result = await made.arun("Where?", schema=schema)
+    assert result.output == {"town": "Saint-Nazaire"}
+    (request,) = seat.asked("synthesise")
+    assert request.structured_output is not None
+    assert "JSON Schema" in request.messages[-1].text
+
+
+def test_a_small_model_is_still_shaped_by_its_adapter() -> None:
+    role = load("advisor")
+    seat = SeatSpec(name="local", provider="local", prose_first=True)
+    plan = Plan(
+        run_id="r", task="Where?", subagent="advisor", seats=[seat], schema=role.schema, headings=True, seed="s"
+    )
+    request = prompts.synthesis_request(plan, seat, (), (), Ranking())
+    assert request.structured_output is not None
+    assert "##" not in request.messages[-1].text
+
+
+def test_a_plan_stored_without_the_field_asks_for_json() -> None:
+    role = load("advisor")
+    assert role.headings
+    seat = SeatSpec(name="ann", provider="scripted")
+    plan = Plan(run_id="r", task="Where?", subagent="advisor", seats=[seat], schema=role.schema, seed="s")
+    assert not plan.headings
+    stored = prompts.synthesis_request(plan, seat, (), (), Ranking())
+    assert "JSON Schema" in stored.messages[-1].text
+    fresh = prompts.synthesis_request(attrs.evolve(plan, headings=True), seat, (), (), Ranking())
+    assert fresh.idempotency_key == stored.idempotency_key
+    assert fresh.messages[0] == stored.messages[0]
