@@ -335,10 +335,11 @@ class Council(_runtime.Closeable):
 
         rest: dict[str, Any] = dict(options)
         rest.pop("store", None)
-        role = subagents.load(subagent, rest.pop("mode", None), paths=self._config.subagent_paths)
+        mode = rest.pop("mode", None)
         files = read_files(rest.pop("files", None) or (), self._config.limits)
         request = _engine.RunRequest(files=files, **rest)
         try:
+            role = subagents.load(subagent, mode, paths=self._config.subagent_paths)
             return _engine.make_plan(task, role, self._config, self._seating.specs, request)
         except InvalidOption as error:
             variable = variable_at_fault(self._config, self.providers)

@@ -301,7 +301,6 @@ def test_variables_are_replaced_in_api_key_only(monkeypatch: pytest.MonkeyPatch,
         ("MAX_TOKENS", "0", "LLM_COUNCIL_MAX_TOKENS: max_tokens: a whole number of 1 or more, got 0"),
         ("TEMPERATURE", "nan", "LLM_COUNCIL_TEMPERATURE: temperature: a number of 0 or more, got nan"),
         ("STRATEGY", "votee", "LLM_COUNCIL_STRATEGY: expected synthesize or vote, got 'votee'"),
-        ("SUBAGENT_PATHS", "/no/such", "LLM_COUNCIL_SUBAGENT_PATHS: there is no such file or folder of subagents"),
         ("CONFIG", "/no/such", "LLM_COUNCIL_CONFIG: there is no file /no/such"),
         ("ALLOW_HTTP", "yes", "LLM_COUNCIL_ALLOW_HTTP: expected 1 or 0, got 'yes'"),
         ("PROVIDER", "openai", "no environment variable LLM_COUNCIL_PROVIDER; did you mean LLM_COUNCIL_PROVIDERS?"),
@@ -326,7 +325,8 @@ def test_a_variable_unlike_any_of_ours_is_ignored_with_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("PROVIDERS", "opnai"), ("CHAIR", "nobody"), ("QUORUM", "9"), ("PROVIDERS", "gpt-5")]
+    ("variable", "value"),
+    [("PROVIDERS", "opnai"), ("CHAIR", "nobody"), ("QUORUM", "9"), ("PROVIDERS", "gpt-5"), ("SUBAGENT_PATHS", "/no")],
 )
 def test_a_variable_that_does_not_fit_the_seats_is_named(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str

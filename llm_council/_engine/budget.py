@@ -229,6 +229,11 @@ class Ledger:
         counted = usd > 0 and response.usage is not None
         return Cost(usd=usd, source=CostSource.TABLE, complete=True) if counted else None
 
+    def is_free(self, seat: SeatSpec) -> bool:
+        """Return True if every call of a seat costs nothing, as those of models on the user's own machine."""
+        # With many tokens: a price of zero for zero tokens, which some vendors report for every call, proves nothing.
+        return self._priced(seat, Usage(input_tokens=1_000_000, output_tokens=1_000_000)) == 0
+
     def _count_lost(self, held: Reservation) -> None:
         """Count the estimate of a call whose answer was lost."""
         self.estimated = True

@@ -22,6 +22,8 @@ from llm_council.errors._secrets import StreamMask
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
 from llm_council.models import (
     Attempt,
+    Cost,
+    CostSource,
     FinishReason,
     GenerateChunk,
     GenerateRequest,
@@ -167,6 +169,8 @@ async def fetch(attempts: _CallAttempts, deadline: CallDeadline) -> GenerateResp
         raise
     finally:
         cost = state.ledger.settle(attempts.reserved, response, billed=billed, tries=tries)
+    if cost is None and response.cost is None and state.ledger.is_free(state.plan.seat(asked.seat)):
+        cost = Cost(usd=0.0, source=CostSource.TABLE, complete=True)
     return response if cost is None else copy_with(response, cost=cost)
 
 

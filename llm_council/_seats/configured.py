@@ -24,7 +24,7 @@ from llm_council.models import RetryPolicy
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
 
-__all__ = ["MIDDLEWARE", "REDIS_URL", "ConfiguredProviders", "for_each", "wrapped_names"]
+__all__ = ["MIDDLEWARE", "REDIS_URL", "ConfiguredProviders", "for_each", "list_configured", "wrapped_names"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -183,6 +183,37 @@ def for_each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     return results
 
 
+def list_configured(tables: Mapping[str, Mapping[str, Any]]) -> list[registry.ProviderInfo]:
+    """Return the providers of a configuration's tables, as ``list_providers`` returns the others."""
+    created = ConfiguredProviders(tables)
+    found = []
+    for name, table in tables.items():
+        matched = _VARIABLE.fullmatch(str(table.get("api_key", "")))
+        variable = matched["name"] if matched else None
+        capabilities, error, needs_key = None, None, variable is not None
+        try:
+            adapter = created.get(name)
+        except ConfigurationError as failure:
+            error = failure.message
+        else:
+            capabilities = adapter.capabilities
+            if "api_key" not in table:
+                variable = adapter.API_KEY_ENV
+                needs_key = bool(variable) and getattr(adapter, "NEEDS_KEY", True)
+        found.append(
+            registry.ProviderInfo(
+                name=name,
+                kind="configured",
+                capabilities=capabilities,
+                key_variable=variable,
+                key_is_set=registry.is_set(variable) if variable else None,
+                needs_key=needs_key,
+                error=error,
+            )
+        )
+    return found
+
+
 def wrapped_names(tables: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """Return the names of all providers that a table of middleware wraps, without their models."""
     found = set()
@@ -205,7 +236,7 @@ def _key(value: str | Secret) -> Secret:
     text = os.environ.get(variable, "") if variable else value
     if not text.strip():
         variables = (variable,) if variable else ()
-        raise MissingCredentials(f"needs a key: set {variable or 'api_key'}", variables=variables)
+        raise MissingCredentials(f"needs a key: set {variable or 'api_key'}").fill(variables=variables)
     try:
         return Secret(text, env=variable)
     except ValueError as error:
@@ -220,7 +251,6 @@ def _redis_url(shared: Any) -> Any:
         return shared
     url = os.environ.get(REDIS_URL, "").strip()
     if not url:
-        raise MissingCredentials(
-            f"shared = true needs the URL of a Redis server: set {REDIS_URL}", variables=(REDIS_URL,)
-        )
+        message = f"shared = true needs the URL of a Redis server: set {REDIS_URL}"
+        raise MissingCredentials(message).fill(variables=(REDIS_URL,))
     return url

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import attrs
@@ -127,7 +128,9 @@ class Seating:
 
 
 def variable_at_fault(config: CouncilConfig, names: Sequence[str]) -> str | None:
-    """Return the environment variable whose value does not fit the seats; None if there is none."""
+    """Return the environment variable whose value does not fit the seats or names no file; None if there is none."""
+    if any(not Path(path).expanduser().exists() for path in config.subagent_paths):
+        return variable_of("subagent_paths", config.subagent_paths)
     if config.chair is not None and config.chair not in names:
         return variable_of("chair", config.chair)
     if config.budget.quorum is not None and config.budget.quorum > len(names):

@@ -6,13 +6,17 @@ import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import llm_council
 from llm_council.cli._main import FAILED
 from llm_council.cli._output import json_option, print_json, print_table, visible
+from llm_council.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from llm_council.providers.registry import ProviderInfo
 
 __all__ = ["check_installation", "config", "doctor", "providers", "subagents", "version"]
 
@@ -38,7 +42,13 @@ def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
     from llm_council.council import Council
 
     faults = check_installation()
-    with Council(list(names) or None, config=CouncilConfig.discover()) as council:
+    try:
+        council = Council(list(names) or None, config=CouncilConfig.discover())
+    except ConfigurationError:
+        if not json_:  # the state of the installation matters the more
+            _print_faults(faults)
+        raise
+    with council:
         found = council.doctor_sync(deep=deep)
     if json_:
         seats = {name: {"ok": r.ok, "message": r.message, "latency_ms": r.latency_ms} for name, r in found.items()}
@@ -49,9 +59,13 @@ def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
             time = "" if result.latency_ms is None else f"{result.latency_ms:.0f} ms"
             rows.append((name, "ok" if result.ok else "FAULT", time, result.message))
         print_table(rows, ("seat", "state", "time", "what was found"))
-        for fault in faults:
-            click.echo(f"installation: {visible(fault)}")
+        _print_faults(faults)
     return 0 if not faults and all(result.ok for result in found.values()) else FAILED
+
+
+def _print_faults(faults: list[str]) -> None:
+    for fault in faults:
+        click.echo(f"installation: {visible(fault)}")
 
 
 def check_installation() -> list[str]:
@@ -103,26 +117,56 @@ _CAN = {
 @json_option
 @click.option("--markdown", is_flag=True, help="Print a Markdown table of the built-in providers.")
 def providers(*, json_: bool, markdown: bool) -> None:
-    """List every provider with its capabilities, the variable of its key, and its origin."""
+    """List every provider with its capabilities, the variable of its key, whether that is set, and its origin.
+
+    Those of your configuration come first.
+    """
+    from llm_council._seats.configured import list_configured
+    from llm_council.config import CouncilConfig
     from llm_council.providers.registry import list_providers
 
     found = list_providers()
-    if json_:
-        print_json(found)
-    elif markdown:
+    if markdown:
         rows = [_providers_row(info) for info in found if info.kind == "built-in"]
         heads = ("provider", *_CAN, "key")
         for cells in (heads, ["---"] * len(heads), *rows):
             click.echo(f"| {' | '.join(cells)} |")
+        return
+    try:
+        tables = CouncilConfig.discover().instances
+    except ConfigurationError as error:  # the other providers can be listed all the same
+        click.echo(f"council: the configuration is left out: {error}", err=True)
+        tables = {}
+    everything = [*list_configured(tables), *found]
+    if json_:
+        print_json(everything)
+        return
+    rows = []
+    for info in everything:
+        *cells, key = _providers_row(info)
+        rows.append([*cells, f"{key}{_state(info)}", _origin(info, tables)])
+    print_table(rows, ("provider", *_CAN, "key", "from"))
+
+
+def _state(info: ProviderInfo) -> str:
+    """Return whether the variable of a provider's key is set, to be put after its name."""
+    if info.key_is_set is None:
+        return ""
+    if info.key_is_set:
+        return ", set"
+    return ", not set" if info.needs_key else ", optional"
+
+
+def _origin(info: ProviderInfo, tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return where a provider comes from, and why it cannot be used."""
+    if info.kind == "configured":
+        origin = f"your configuration ({tables[info.name].get('kind')})"
     else:
-        rows = []
-        for info in found:
-            origin = f"{info.distribution or '-'} {info.version or ''} {info.error or ''}".strip()
-            rows.append([*_providers_row(info), origin])
-        print_table(rows, ("provider", *_CAN, "key", "from"))
+        origin = f"{info.distribution or 'this process'} {info.version or ''}".strip()
+    return f"{origin}: {info.error}" if info.error else origin
 
 
-def _providers_row(info: Any) -> list[str]:
+def _providers_row(info: ProviderInfo) -> list[str]:
     can = info.capabilities
     marks = ["?" if can is None else "yes" if can.has(capability) else "no" for capability in _CAN.values()]
     return [info.name, *marks, info.key_variable or "none"]

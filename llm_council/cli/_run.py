@@ -20,7 +20,8 @@ from llm_council.errors import InvalidOption
 
 if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
-    from llm_council.models import Budget
+    from llm_council.council import Council
+    from llm_council.models import Budget, Plan
     from llm_council.results import CouncilResult
 
 __all__ = ["print_result", "resume_hint", "run"]
@@ -66,7 +67,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--seed", help="Seed of shuffles and tie-breaks; random by default.")
 @click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Print calls, tokens and a cost bound; send nothing. --json for all.")
 @click.option("--stream", is_flag=True, help="Show the text of the seats on stderr while it arrives.")
 @output_options
 def run(words: tuple[str, ...], **flags: Any) -> int:
@@ -94,11 +95,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     }
     with Council(_seats(config, flags), config=config) as council:
         if flags["dry_run"]:
-            from llm_council.results.plain import as_text
-
-            plan = council.plan(task, subagent, **options)
-            text = _output.as_json(plan) if output_format(flags) == "json" else as_text(plan)
-            return 0 if _output.write_answer(text, flags) else FAILED
+            return _print_plan(council, council.plan(task, subagent, **options), flags)
         prepare_models(council.plan(task, subagent, **options))
         run_id: list[str] = []
         # A program that asks for JSON gets no lines of progress; a person at a terminal does.
@@ -113,6 +110,17 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
                 listener(event)
         result = events.result
     return print_result(result, {**flags, "store": config.store})
+
+
+def _print_plan(council: Council, plan: Plan, flags: Mapping[str, Any]) -> int:
+    """Print what a run would do; return the exit status."""
+    from llm_council._engine.estimate import estimate
+    from llm_council.cli import _plan
+
+    expected = estimate(plan, council._price)
+    as_json = output_format(flags) == "json"
+    text = _output.as_json(_plan.as_json_value(plan, expected)) if as_json else _plan.as_lines(plan, expected)
+    return 0 if _output.write_answer(text, flags) else FAILED
 
 
 @contextmanager
@@ -260,6 +268,8 @@ def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
             for adjustment in report.adjustments:
                 say(f"  {report.name}: {adjustment.field} {adjustment.action}: {adjustment.reason}")
         cost = "unknown" if result.cost.usd is None else f"${result.cost.usd:.4f}"
+        if result.cost.usd == 0 and result.cost.source == "table":
+            cost = "$0: local seats cost nothing"
         if flags["store"]:
             say(f"council: stored as {result.run_id}")
         say(f"council: {result.usage.total_tokens or 'unknown'} tokens, cost {cost}, {result.duration:.1f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["replay", "resume", "runs"]
 
 _store_option = click.option("--store", type=click.Path(), help="The run store; default: that of the configuration.")
+
+_run_argument = click.argument("run", metavar="RUN")
 
 
 def _configured(store: str | None) -> tuple[CouncilConfig, Store]:
@@ -51,7 +54,7 @@ def list_runs(*, limit: int | None, store: str | None, json_: bool) -> None:
         print_json([_info(info) for info in found])
         return
     rows = [
-        (info.run_id, f"{info.started.astimezone():%Y-%m-%d %H:%M:%S}", info.status, info.subagent, info.task)
+        (info.run_id, f"{info.started.astimezone():%Y-%m-%d %H:%M:%S}", info.status, info.subagent, _cut(info.task, 60))
         for info in found
     ]
     print_table(rows, ("run", "began", "status", "subagent", "task"))
@@ -64,14 +67,17 @@ def _info(info: RunInfo) -> dict[str, Any]:
     return {**attrs.asdict(info), "started": info.started.isoformat()}
 
 
-@runs.command()
-@click.argument("run")
+@runs.command(short_help="Show the seats, the calls and the answer of a run.")
+@_run_argument
 @_store_option
 @json_option
 def show(run: str, *, store: str | None, json_: bool) -> None:
-    """Show the calls and the result of a run."""
+    """Show the seats, the calls and the answer of a run.
+
+    RUN is the run's id, the beginning of it, or "last".
+    """
     _, place = _configured(store)
-    found = place.show_sync(run)
+    found = place.show_sync(place.find_sync(run))
     if json_:
         import attrs
 
@@ -82,10 +88,23 @@ def show(run: str, *, store: str | None, json_: bool) -> None:
 
 
 def _show(found: StoredRun) -> None:
-    info = found.info
-    click.echo(visible(f"run      {info.run_id}, {info.status}, begun {info.started.astimezone():%Y-%m-%d %H:%M:%S}"))
-    click.echo(visible(f"task     {' '.join(info.task.split())}"))
-    click.echo(visible(f"seats    {', '.join(seat.name for seat in found.plan.seats)}"))
+    from llm_council.results.plain import as_text
+
+    info, plan, result = found.info, found.plan, found.result
+    role = f"{plan.subagent} {plan.mode}" if plan.mode else plan.subagent
+    seats = [f"{seat.name} ({seat.model})" if seat.model else seat.name for seat in plan.seats]
+    lines = [
+        ("run", f"{info.run_id}, {info.status}, begun {info.started.astimezone():%Y-%m-%d %H:%M:%S}"),
+        ("task", f"{_cut(info.task)} (for {role})"),
+        ("seats", ", ".join(seats)),
+    ]
+    if result is not None:
+        lines.append(("took", _took(result)))
+        lines += [("warning", warning) for warning in result.get("warnings") or ()]
+        if result.get("error"):
+            lines.append(("error", str(result["error"].get("message") or result["error"])))
+    for name, text in lines:
+        click.echo(visible(f"{name:<8} {text}"))
     if found.calls:
         click.echo()
         rows = [
@@ -93,14 +112,28 @@ def _show(found: StoredRun) -> None:
             for call in found.calls
         ]
         print_table(rows, ("call", "state", "time", "note"))
-    if found.result is not None:
-        for warning in found.result.get("warnings", ()):
-            click.echo(visible(f"warning  {warning}"))
-        text = found.result.get("text")
-        if text:
-            click.echo(f"\n{visible(text)}")
-    elif info.status == "interrupted":
+    answer = None if result is None else result.get("output") or result.get("text")
+    if answer:
+        click.echo(f"\n{visible(as_text(answer))}")
+    elif result is None and info.status == "interrupted":
         click.echo(f"\nto continue it: council resume {info.run_id}")
+
+
+def _took(result: Mapping[str, Any]) -> str:
+    """Return the duration, the tokens and the cost of a result, as far as they are known."""
+    parts = [f"{result.get('duration') or 0:.1f} s"]
+    tokens = (result.get("usage") or {}).get("total_tokens")
+    if tokens:
+        parts.append(f"{tokens:,} tokens")
+    usd = (result.get("cost") or {}).get("usd")
+    parts.append("cost unknown" if usd is None else f"${usd:.4f}")
+    return ", ".join(parts)
+
+
+def _cut(text: str, most: int = 200) -> str:
+    """Return a text on one line, cut to a number of characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]}..."
 
 
 def _note(call: Any) -> str:
@@ -109,44 +142,52 @@ def _note(call: Any) -> str:
 
 
 @runs.command(short_help="Print all stored data of a run as JSON.")
-@click.argument("run")
+@_run_argument
 @_store_option
 def export(run: str, *, store: str | None) -> None:
-    """Print all stored data of a run as JSON: plan, calls with complete replies, result."""
+    """Print all stored data of a run as JSON: plan, calls with complete replies, result.
+
+    RUN is the run's id, the beginning of it, or "last".
+    """
     _, place = _configured(store)
-    print_json(place.export_sync(run))
+    print_json(place.export_sync(place.find_sync(run)))
 
 
 @runs.command()
-@click.argument("run", nargs=-1)
+@click.argument("run", nargs=-1, metavar="RUN...")
 @click.option(
     "--days", type=click.FloatRange(min=0), help="Also delete all runs that started more than this many days ago."
 )
 @_store_option
 def purge(run: tuple[str, ...], *, days: float | None, store: str | None) -> None:
-    """Delete runs. Their data is overwritten in the file. Runs that are still in progress are not deleted."""
+    """Delete runs. Their data is overwritten in the file. Runs that are still in progress are not deleted.
+
+    RUN is a run's id, the beginning of it, or "last".
+    """
     if not run and days is None:
         raise click.UsageError("name the runs to delete, or use --days; --days 0 deletes all")
     _, place = _configured(store)
     before = None if days is None else datetime.now(UTC) - timedelta(days=days)
-    click.echo(f"{len(place.purge_sync(*run, before=before))} forgotten")
+    runs = [place.find_sync(name) for name in run]
+    click.echo(f"{len(place.purge_sync(*runs, before=before))} forgotten")
 
 
 @click.command()
-@click.argument("run")
+@_run_argument
 @click.option("--stream", is_flag=True, help="Show a line on stderr for each seat that finishes.")
 @_store_option
 @output_options
 def resume(run: str, **flags: Any) -> int:
     """Continue a run that was interrupted, cancelled or failed.
 
-    Stored answers are used again; only the missing calls are made.
+    RUN is the run's id, the beginning of it, or "last". Stored answers are used again; only the missing calls are made.
     """
     from llm_council.cli._progress import progress
     from llm_council.council import Council
 
     _output.check_output(flags["output"])
     config, place = _configured(flags["store"])
+    run = place.find_sync(run)
     plan = place.show_sync(run).plan
     quiet = output_format(flags) == "json" and not sys.stderr.isatty()
     # The council gets the run's own providers: those of the configuration may need keys that are not set here.
@@ -161,15 +202,18 @@ def resume(run: str, **flags: Any) -> int:
 
 
 @click.command()
-@click.argument("run")
+@_run_argument
 @_store_option
 @output_options
 def replay(run: str, **flags: Any) -> int:
-    """Print a stored run again, exactly as it was; nothing is sent."""
+    """Print a stored run again, exactly as it was; nothing is sent.
+
+    RUN is the run's id, the beginning of it, or "last".
+    """
     from llm_council import _runtime
     from llm_council._engine import resume
 
     _output.check_output(flags["output"])
     _, place = _configured(flags["store"])
-    result = _runtime.call(resume.replay, place, run)
+    result = _runtime.call(resume.replay, place, place.find_sync(run))
     return print_result(result, flags)

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from llm_council.errors import InvalidOption, UnknownOption
@@ -85,10 +84,6 @@ def read_environment(check: Callable[[dict[str, Any], str], object]) -> dict[str
             raise InvalidOption(f"{variable}: expected {kind}, got {text!r:.80}") from None
         if variable == "LLM_COUNCIL_STRATEGY" and value not in STRATEGIES:
             raise InvalidOption(f"{variable}: expected {' or '.join(STRATEGIES)}, got {text!r:.80}")
-        if variable == "LLM_COUNCIL_SUBAGENT_PATHS":
-            for entry in value:
-                if not Path(entry).expanduser().exists():
-                    raise InvalidOption(f"{variable}: there is no such file or folder of subagents: {entry!r:.200}")
         check(_nested(path, value), variable)
         target = values
         for key in path[:-1]:

@@ -246,14 +246,12 @@ class UnknownSubagent(ConfigurationError):
 class MissingCredentials(ConfigurationError):
     """One or more providers need keys that are not set; the message names each environment variable.
 
-    Args:
+    Attributes:
         variables: the environment variables to set; empty for a key that has none.
     """
 
-    def __init__(self, message: str = "", *, variables: Iterable[str] = (), **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.variables = tuple(variables)
-        self._joined: tuple[MissingCredentials, ...] = ()
+    variables: tuple[str, ...] = ()
+    _joined: tuple[MissingCredentials, ...] = ()
 
     @classmethod
     def joined(cls, errors: Sequence[MissingCredentials]) -> MissingCredentials:
@@ -266,9 +264,8 @@ class MissingCredentials(ConfigurationError):
             whose = f" ({part.provider})" if part.provider else ""
             needs.append(f"{', '.join(part.variables)}{whose}" if part.variables else part.message)
         variables = dict.fromkeys(name for part in single.values() for name in part.variables)
-        error = cls(f"{len(single)} keys are missing: set {', '.join(needs)}", variables=variables)
-        error._joined = tuple(single.values())
-        return error
+        error = cls(f"{len(single)} keys are missing: set {', '.join(needs)}")
+        return error.fill(variables=tuple(variables), _joined=tuple(single.values()))
 
 
 class InvalidKey(ConfigurationError):

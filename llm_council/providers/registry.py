@@ -67,11 +67,13 @@ class ProviderInfo:
 
     Attributes:
         name: the name.
-        kind: ``"built-in"``, ``"plugin"`` or ``"registered"``.
+        kind: ``"built-in"``, ``"plugin"``, ``"registered"`` or ``"configured"``.
         distribution: the installed distribution that offers it.
         version: the version of that distribution.
         capabilities: what the provider can do; None if it cannot be loaded.
         key_variable: the environment variable of its key, if it has one.
+        key_is_set: whether that variable is set; None without a variable.
+        needs_key: False if it also works without a key, as a server on the user's own machine may.
         error: why it cannot be used; None if it can.
     """
 
@@ -81,6 +83,8 @@ class ProviderInfo:
     version: str | None = None
     capabilities: ProviderCapabilities | None = None
     key_variable: str | None = None
+    key_is_set: bool | None = None
+    needs_key: bool = False
     error: str | None = None
 
 
@@ -197,7 +201,9 @@ def list_providers() -> tuple[ProviderInfo, ...]:
             facts["error"] = error.message
         else:
             facts["capabilities"] = getattr(provider, "capabilities", None)
-            facts["key_variable"] = provider.API_KEY_ENV
+            facts["key_variable"] = variable = provider.API_KEY_ENV
+            facts["key_is_set"] = is_set(variable) if variable else None
+            facts["needs_key"] = bool(variable) and getattr(provider, "NEEDS_KEY", True)
         found.append(ProviderInfo(name=name, **facts))
     return tuple(found)
 

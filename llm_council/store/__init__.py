@@ -62,6 +62,17 @@ class Store:
                 return ()
             raise
 
+    async def find(self, run: str) -> str:
+        """Return the id of a stored run.
+
+        Args:
+            run: its id, the beginning of its id if no other run begins like it, or ``"last"`` for the latest run.
+
+        Raises:
+            StoreError: there is no such run, several begin like this, or the file cannot be read.
+        """
+        return await self._do(partial(_queries.find_run, run=checked_id(run)))
+
     async def show(self, run_id: str) -> StoredRun:
         """Return a stored run.
 
@@ -120,6 +131,13 @@ class Store:
         The blocking twin of ``runs``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.call(self.runs, limit=limit)
+
+    def find_sync(self, run: str) -> str:
+        """Return the id of a stored run.
+
+        The blocking twin of ``find``; it raises ``InsideEventLoopError`` in a running event loop.
+        """
+        return _runtime.call(self.find, run)
 
     def show_sync(self, run_id: str) -> StoredRun:
         """Return a stored run.

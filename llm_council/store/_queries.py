@@ -45,6 +45,8 @@ _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 RUNNING = "running"
 INTERRUPTED = "interrupted"
+LAST = "last"
+"""The name of the run that started last."""
 
 
 @attrs.frozen(kw_only=True)
@@ -155,6 +157,30 @@ def list_runs(connection: sqlite3.Connection, path: Path, limit: int | None) -> 
     """Return the runs, the latest first."""
     rows = connection.execute(f"{_RUNS} ORDER BY started DESC, id LIMIT ?", (-1 if limit is None else limit,))
     return tuple(_info(row, path) for row in rows)
+
+
+def find_run(connection: sqlite3.Connection, run: str) -> str:
+    """Return the id of a run that is named by its id, by the beginning of its id, or by ``"last"``.
+
+    Raises:
+        StoreError: there is no such run, or several begin like this.
+    """
+    # ``substr``, not LIKE, in which "_" stands for any character.
+    rows = connection.execute(
+        "SELECT id FROM runs WHERE substr(id, 1, ?) = ? ORDER BY started DESC, id", (len(run), run)
+    ).fetchall()
+    found = [row["id"] for row in rows]
+    if run in found or len(found) == 1:
+        return run if run in found else str(found[0])
+    if found:
+        listed = f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
+        raise StoreError(f"{len(found)} runs begin with {run}: {listed}; give more of the id", kind="unknown-run")
+    if run == LAST:
+        latest = connection.execute("SELECT id FROM runs ORDER BY started DESC, id LIMIT 1").fetchone()
+        if latest is None:
+            raise StoreError("no run is stored here yet", kind="unknown-run")
+        return str(latest["id"])
+    raise StoreError(f"no run {run} is stored here; `council runs list` lists them", kind="unknown-run")
 
 
 def _row(connection: sqlite3.Connection, run_id: str) -> sqlite3.Row:

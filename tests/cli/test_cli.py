@@ -225,7 +225,7 @@ def test_a_dry_run_sends_nothing(council: Council, seat: ScriptedProvider) -> No
     assert [spec["name"] for spec in plan["seats"]] == ["scripted-1", "scripted-2", "scripted-3"]
     assert plan["budget"]["deadline"] == 9
     assert seat.requests == []
-    assert council("run", "Where?", "-p", "scripted", "--dry-run")[1].startswith("run id: ")
+    assert council("run", "Where?", "-p", "scripted", "--dry-run")[1].startswith("task ")
 
 
 def test_models_give_one_model_for_all_providers_or_one_for_each(council: Council, seat: ScriptedProvider) -> None:

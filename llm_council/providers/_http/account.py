@@ -49,7 +49,7 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
             return None, None
         remedy = f"set {source}" if source else "api_key is empty"
         variables = (source,) if source else ()
-        raise MissingCredentials(f"{name} needs a key: {remedy}", provider=name, variables=variables)
+        raise MissingCredentials(f"{name} needs a key: {remedy}", provider=name).fill(variables=variables)
     try:
         return Secret(text, env=source), None
     except ValueError as error:

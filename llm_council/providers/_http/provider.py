@@ -322,11 +322,8 @@ class HttpProvider(ProviderAdapter):
         if self._bad_key is not None:
             raise InvalidKey(self._bad_key, provider=self.name)
         if not self._key and self.API_KEY_ENV and self.NEEDS_KEY and not self._is_signed():
-            raise MissingCredentials(
-                f"{self.name} needs a key: set {self.API_KEY_ENV}, or pass api_key",
-                provider=self.name,
-                variables=(self.API_KEY_ENV,),
-            )
+            message = f"{self.name} needs a key: set {self.API_KEY_ENV}, or pass api_key"
+            raise MissingCredentials(message, provider=self.name).fill(variables=(self.API_KEY_ENV,))
 
     def cache_identity(self) -> str:
         """Return the name, the address, the account's fingerprint, and a hash of ``_identity_extras``."""

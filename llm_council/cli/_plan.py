@@ -1,0 +1,93 @@
+"""What ``council run --dry-run`` prints: five lines about a plan, or everything as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llm_council._engine.estimate import Estimate
+    from llm_council.models import Plan
+
+__all__ = ["as_json_value", "as_lines"]
+
+_TASK = 70  # characters of the task that are shown
+
+
+def as_json_value(plan: Plan, estimate: Estimate) -> dict[str, Any]:
+    """Return the whole plan and its estimate as JSON values."""
+    from llm_council.models._convert import dump
+
+    return {**dump(plan), "estimate": dump(estimate)}
+
+
+def as_lines(plan: Plan, estimate: Estimate) -> str:
+    """Return the task, the seats, the calls, the tokens and a bound of the cost, one line each."""
+    lines = {
+        "task": _task(plan),
+        "seats": f"{', '.join(seat.name for seat in plan.seats)}; {'; '.join(plan.notes)}",
+        "calls": _calls(plan, estimate),
+        "tokens": _tokens(estimate),
+        "cost": _cost(plan, estimate),
+    }
+    return "\n".join(f"{name:<8}{line}" for name, line in lines.items())
+
+
+def _task(plan: Plan) -> str:
+    text = " ".join(plan.task.split())
+    if len(text) > _TASK:
+        text = f"{text[:_TASK]}..."
+    role = f"{plan.subagent} {plan.mode}" if plan.mode else plan.subagent
+    files = f", with {len(plan.files)} files" if plan.files else ""
+    return f"{text} (for {role}{files})"
+
+
+_PLURALS = {"draft": "drafts", "critique": "critiques", "rank": "rankings", "synthesise": "syntheses"}
+
+
+def _calls(plan: Plan, estimate: Estimate) -> str:
+    counts = {str(phase): number for phase, number in estimate.calls.items()}
+    repairs = counts.pop("repair", 0)
+    parts = []
+    for phase, number in counts.items():
+        word = "synthesis" if phase == "synthesise" else phase
+        parts.append(f"{number} {word if number == 1 else _PLURALS[phase]}")
+    text = f"{sum(counts.values())}: {', '.join(parts)}"
+    if repairs:
+        text += f"; up to {repairs} repairs"
+    if plan.retry.max_retries:
+        text += f"; up to {plan.retry.max_retries} retries of a failed call"
+    return text
+
+
+def _tokens(estimate: Estimate) -> str:
+    counts = f"up to {estimate.input_tokens:,} in and {estimate.output_tokens:,} out"
+    if estimate.is_limited:
+        return counts
+    return f"{counts}, if no answer is longer than {estimate.answer_tokens:,} tokens (max_tokens would limit them)"
+
+
+def _cost(plan: Plan, estimate: Estimate) -> str:
+    from llm_council import pricing
+
+    parts = []
+    if estimate.usd:
+        parts.append(f"at most ${_rounded_up(estimate.usd)} for these tokens")
+    elif estimate.usd == 0:
+        parts.append("nothing for seats on your own machines")
+    if estimate.unpriced:
+        table = "" if pricing.load() is not None else ": pip install 'llm-council-sdk[prices]'"
+        parts.append(f"unknown for {', '.join(estimate.unpriced)} (no price is known{table})")
+    if plan.budget.usd is not None:
+        parts.append(f"the run stops at ${plan.budget.usd:g}")
+    elif estimate.usd or estimate.unpriced:
+        parts.append("--budget-usd would set a limit")
+    return "; ".join(parts)
+
+
+def _rounded_up(usd: float) -> str:
+    """Return an amount with two significant digits or more, never less than the amount itself."""
+    for digits in range(2, 9):
+        rounded = f"{usd + 0.5 / 10**digits:.{digits}f}"
+        if float(rounded) > 0 and usd * 10**digits >= 10:
+            return rounded
+    return f"{usd:.8f}"

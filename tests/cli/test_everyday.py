@@ -1,0 +1,207 @@
+"""The commands of every day: dry runs, the list of providers, stored runs by short names."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llm_council.cli import main
+from llm_council.models import GenerateRequest, GenerateResponse
+from llm_council.providers import registry
+from llm_council.providers.base import ProviderAdapter, ProviderCapabilities
+from llm_council.testing.fakes import ScriptedProvider
+
+ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
+SCRIPT = {"draft": "I say Paris.", "critique": "All hold.\nRANKING: A > B", "*": ANSWER}
+
+Council = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _quiet_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in tuple(os.environ):
+        if (name.startswith("LLM_COUNCIL_") and name != "LLM_COUNCIL_SHARED") or name.endswith("_API_KEY"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def seat() -> Iterator[ScriptedProvider]:
+    provider = ScriptedProvider(SCRIPT, name="scripted")
+    with registry.overriding(scripted=provider):
+        yield provider
+
+
+@pytest.fixture
+def council(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Council:
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["council", *words])
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run
+
+
+def configure(text: str) -> None:
+    path = Path("home/llm-council/config.toml")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_dry_run_prints_five_lines_with_calls_tokens_and_a_cost_bound(council: Council, seat: object) -> None:
+    code, out, err = council("run", "--dry-run", "Where is it?", "-p", "scripted:3", "--budget-usd", "0.5")
+    assert (code, err) == (0, "")
+    lines = dict(line.split(None, 1) for line in out.splitlines())
+    assert list(lines) == ["task", "seats", "calls", "tokens", "cost"]
+    assert lines["task"] == "Where is it? (for advisor)"
+    assert lines["seats"].startswith("scripted-1, scripted-2, scripted-3; scripted-3 takes the chair")
+    assert lines["calls"].startswith("6: 2 drafts, 3 critiques, 1 synthesis; up to 2 repairs; up to 2 retries")
+    assert " in and 8,000 out, if no answer is longer than 1,000 tokens" in lines["tokens"]
+    assert lines["cost"].startswith("unknown for scripted-1, scripted-2, scripted-3 (no price is known")
+    assert lines["cost"].endswith("; the run stops at $0.5")
+
+
+def test_a_dry_run_as_json_holds_the_whole_plan_and_the_estimate(council: Council, seat: object) -> None:
+    _, out, _ = council("run", "--dry-run", "Where?", "-p", "scripted:3", "--json")
+    plan = json.loads(out)
+    assert plan["estimate"]["calls"] == {"draft": 2, "critique": 3, "synthesise": 1, "repair": 2}
+    assert plan["prompts"]["system"]
+
+
+def test_a_dry_run_of_local_seats_says_that_they_cost_nothing(council: Council) -> None:
+    _, out, _ = council("run", "--dry-run", "Where?", "-p", "ollama/a,local:2")
+    assert out.splitlines()[-1] == "cost    nothing for seats on your own machines"
+
+
+def test_the_bound_of_the_cost_is_never_rounded_down(council: Council) -> None:
+    pytest.importorskip("genai_prices")
+    code, out, _ = council("run", "--dry-run", "Where?", "-p", "openai/gpt-5-mini", "--json")
+    usd = json.loads(out)["estimate"]["usd"]
+    assert code == 0
+    line = council("run", "--dry-run", "Where?", "-p", "openai/gpt-5-mini")[1].splitlines()[-1]
+    shown = float(line.split("$")[1].split()[0])
+    assert usd <= shown <= usd * 1.1
+
+
+def test_local_seats_cost_nothing_and_verbose_says_so(council: Council) -> None:
+    class Server(ScriptedProvider):
+        name = "ollama"
+
+    with registry.overriding(ollama=Server(SCRIPT)):
+        code, out, err = council("run", "Where?", "-p", "ollama:3", "--json", "-v")
+    cost = json.loads(out)["cost"]
+    assert code == 0
+    assert (cost["usd"], cost["complete"]) == (0.0, True)
+    assert "cost $0: local seats cost nothing" in err
+
+
+class Plugin(ProviderAdapter):
+    name = "plugged"
+    capabilities = ProviderCapabilities()
+    API_KEY_ENV = "PLUGGED_KEY"
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        return GenerateResponse(text="yes")
+
+
+def test_providers_lists_configured_and_registered_ones_and_which_variables_are_set(
+    council: Council, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register_provider("plugged", Plugin)
+    monkeypatch.setenv("PLUGGED_KEY", "x")
+    configure('[providers.gateway]\nkind = "vllm"\napi_key = "${GATEWAY_KEY}"\n[providers.fast]\nkind = "vllm"\n')
+    code, out, err = council("providers")
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line.split() for line in out.splitlines()}
+    assert list(rows)[1:3] == ["gateway", "fast"]
+    assert rows["gateway"][6:9] == ["GATEWAY_KEY,", "not", "set"]
+    assert "set GATEWAY_KEY" in out
+    assert rows["fast"][6:8] == ["VLLM_API_KEY,", "optional"]
+    assert rows["plugged"][6:8] == ["PLUGGED_KEY,", "set"]
+    assert rows["openai"][6:9] == ["OPENAI_API_KEY,", "not", "set"]
+    found = {info["name"]: info for info in json.loads(council("providers", "--json")[1])}
+    assert found["gateway"]["kind"] == "configured"
+    assert "GATEWAY_KEY" in found["gateway"]["error"]
+    assert (found["plugged"]["key_is_set"], found["openai"]["key_is_set"]) == (True, False)
+
+
+def test_providers_are_listed_even_if_the_configuration_is_broken(council: Council) -> None:
+    configure("[council")
+    code, out, err = council("providers")
+    assert code == 0
+    assert "openai" in out
+    assert err.startswith("council: the configuration is left out: ")
+
+
+def test_stored_runs_are_found_by_last_and_by_a_unique_beginning(
+    council: Council, seat: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_COUNCIL_STORE", "runs.db")
+    code, _, err = council("runs", "show", "last")
+    assert code == 1
+    assert "there is no run store" in err or "no run" in err
+    first = json.loads(council("run", "First?", "-p", "scripted:3", "--json")[1])["run_id"]
+    second = json.loads(council("run", "Second?", "-p", "scripted:3", "--json")[1])["run_id"]
+    assert "Second?" in council("runs", "show", "last")[1]
+    for name, task in ((first, "First?"), (first[:8], "First?"), (second[:8], "Second?")):
+        assert json.loads(council("replay", name, "--json")[1])["task"] == task
+        assert json.loads(council("resume", name, "--json")[1])["task"] == task
+        assert json.loads(council("runs", "export", name)[1])["plan"]["task"] == task
+    code, _, err = council("runs", "show", "zz")
+    assert (code, "no run zz is stored here; `council runs list` lists them" in err) == (1, True)
+    assert council("runs", "purge", "last")[1] == "1 forgotten\n"
+    assert "First?" in council("runs", "show", "last")[1]
+
+
+def test_an_ambiguous_beginning_lists_the_runs(
+    council: Council, seat: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm_council._engine import plan
+
+    monkeypatch.setenv("LLM_COUNCIL_STORE", "runs.db")
+    for run_id in ("aa_1", "aax1", "aax"):
+        monkeypatch.setattr(plan.secrets, "token_hex", lambda _, run_id=run_id: run_id)
+        assert council("run", "Where?", "-p", "scripted")[0] == 0
+    code, _, err = council("runs", "show", "aa")
+    assert code == 1
+    assert "3 runs begin with aa: aax, aax1, aa_1; give more of the id" in err
+    assert council("runs", "show", "aax")[1].split()[1] == "aax,"
+    assert council("runs", "show", "aa_")[1].split()[1] == "aa_1,"
+
+
+def test_show_is_readable(council: Council, seat: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_COUNCIL_STORE", "runs.db")
+    council("run", "Where   is\nit?", "-p", "scripted/one,scripted/two,scripted")
+    code, out, _ = council("runs", "show", "last")
+    head, calls, answer = out.split("\n\n", 2)
+    assert code == 0
+    facts = dict(line.split(None, 1) for line in head.splitlines())
+    assert facts["task"] == "Where is it? (for advisor)"
+    assert facts["seats"] == "scripted/one (one), scripted/two (two), scripted"
+    assert facts["took"].endswith("cost unknown")
+    assert calls.splitlines()[0].split() == ["call", "state", "time", "note"]
+    assert calls.splitlines()[1].split()[:2] == ["draft/scripted/one/1", "answered"]
+    assert answer == "answer: Paris\nreasoning: It is the seat of government.\n"
+
+
+def test_doctor_without_any_provider_still_checks_the_installation(
+    council: Council, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm_council.cli import _commands
+
+    monkeypatch.setattr(_commands, "check_installation", lambda: ["something is broken"])
+    code, out, err = council("doctor")
+    assert (code, out) == (2, "installation: something is broken\n")
+    assert "set a key" in err
