@@ -173,9 +173,11 @@ class LocalProvider(ProviderAdapter):
             return await super().doctor(deep=True)
         known = model(self._default)
         running = engines.state(self._spec(known)) if known.path else "not started; the first call starts it"
-        where = (
-            known.path or f"not fetched ({known.size_bytes >> 20} MiB); the first call or `council models pull` does it"
-        )
+        where = known.path
+        if where is None and known.repository:
+            where = f"not fetched ({known.size_bytes / 1e9:.1f} GB); run: council models pull {known.name}"
+        elif where is None:
+            where = f"not fetched ({known.size_bytes >> 20} MiB); the first call or `council models pull` does it"
         details = {"model": known.name, "weights": known.path, "engine": running, "source": known.source}
         return DoctorResult(ok=True, message=f"{known.name}: weights {where}; engine {running}", details=details)
 

@@ -253,6 +253,11 @@ def test_the_doctor_says_that_a_model_is_not_fetched():
         assert "council models pull tiny" not in council.doctor()["local"].message
 
 
+def test_the_doctor_of_a_provider_names_the_command():
+    with LocalProvider(default_model="tiny") as provider:
+        assert "run: council models pull tiny" in provider.doctor_sync().message
+
+
 def test_a_request_tells_the_template_not_to_think():
     assert weights.request_defaults("tiny") == {"chat_template_kwargs": {"enable_thinking": False}}
     assert LocalProvider()._profile_of("tiny").prose_first is False
