@@ -20,7 +20,7 @@ _FENCE_LINE = re.compile(r"\s*\[\[\[\s+[0-9a-f]{4,}\b.*|.*\b[0-9a-f]{4,}\s+\]\]\
 _SPEAKER = re.compile(r"\s*(?:system|user|human|assistant)\s*:[ \t]*", re.IGNORECASE)
 _SPEAKER_LENGTH = 16
 """Characters of a line after which it does not begin with a speaker's name any more."""
-_LABEL = re.compile(r"\s*(?:(?:final )?answer|(?:draft|review) [A-Z0-9]{1,3})\s*:[ \t]*", re.IGNORECASE)
+_LABEL = re.compile(r"\s*(?:Draft|Review) [A-Z0-9]{1,3}\s*:[ \t]*")
 
 
 def fence_codes(request: GenerateRequest) -> frozenset[str]:
@@ -91,7 +91,10 @@ def clean(text: str, codes: Collection[str] = ()) -> str:
 
 
 def clean_value(value: Any, codes: Collection[str] = ()) -> Any:
-    """Clean every text in a JSON value; a label such as "Answer:" at its beginning is removed too."""
+    """Clean every text in a JSON value.
+
+    If the prompt had fences, their texts had labels: "Draft A:" at the beginning of a text is removed too.
+    """
     if isinstance(value, dict):
         return {key: clean_value(item, codes) for key, item in value.items()}
     if isinstance(value, list):
@@ -99,5 +102,5 @@ def clean_value(value: Any, codes: Collection[str] = ()) -> Any:
     if not isinstance(value, str):
         return value
     text = clean(value, codes)
-    label = _LABEL.match(text)
+    label = _LABEL.match(text) if codes else None
     return (text[label.end() :] if label else text) or value

@@ -71,7 +71,8 @@ def test_words_are_not_held_back_once_a_line_has_begun():
     assert cleaner.feed(" is") == " is"
 
 
-def test_every_text_of_a_value_is_cleaned_and_loses_its_label():
-    value = {"answer": "Answer: Paris", "list": [f"[[[ {CODE} Draft A\nParis", "Draft B: Rome", 7, None], "same": "No."}
-    assert clean_value(value, {CODE}) == {"answer": "Paris", "list": ["Paris", "Rome", 7, None], "same": "No."}
-    assert clean_value("Answer:") == "Answer:"
+def test_every_text_of_a_value_is_cleaned_and_loses_the_label_of_a_fence():
+    value = {"answer": "Draft A: Paris", "list": [f"[[[ {CODE} Draft A\nParis", "Review 2: Rome", 7, None], "b": "No."}
+    assert clean_value(value, {CODE}) == {"answer": "Paris", "list": ["Paris", "Rome", 7, None], "b": "No."}
+    assert clean_value("Draft A: Paris") == "Draft A: Paris"
+    assert clean_value("Draft A:", {CODE}) == "Draft A:"
