@@ -97,7 +97,12 @@ def _pull(name: str) -> LocalModel:
         def report(done: int, whole: int) -> None:
             bar.update(100 * done // max(whole, 1) - bar.pos)
 
-        return local.pull(name, progress=report, say=lambda words: click.echo(f"council: {words}", err=True))
+        def say(words: str) -> None:
+            # On a terminal, the bar stands on the current line.
+            start = "\n" if sys.stderr.isatty() else ""
+            click.echo(f"{start}council: {words}", err=True)
+
+        return local.pull(name, progress=report, say=say)
 
 
 @models.command(short_help="Print the path of a model's file.")
