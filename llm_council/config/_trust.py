@@ -73,8 +73,9 @@ def _read() -> dict[str, str]:
         return {}
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    # The rule of OpenSSH for its own files: a record that others can write would let them trust for the user.
-    if owner not in (os.geteuid(), 0) or mode & (stat.S_IWGRP | stat.S_IWOTH):
+    # The rule of OpenSSH for its own files: a record that others can write would let them trust for the user. Windows
+    # has no user ids, and its folders of a user are closed to other users.
+    if hasattr(os, "geteuid") and (owner not in (os.geteuid(), 0) or mode & (stat.S_IWGRP | stat.S_IWOTH)):
         remedy = "delete it, and trust projects again"
         raise UntrustedConfig(f"{path}: other users can write it, so it proves nothing: {remedy}")
     try:

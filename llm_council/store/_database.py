@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import stat
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from llm_council._runtime import posix
 from llm_council.errors import StoreError
 
 __all__ = [
@@ -26,6 +26,9 @@ __all__ = [
     "quarantine",
     "transaction",
 ]
+
+# Windows has neither of the last two.
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds that a statement waits for other processes."""
@@ -88,7 +91,8 @@ def _after_fork() -> None:
     _creating = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 _KINDS: Final = {
     sqlite3.SQLITE_ERROR: ("corrupt", "its tables are damaged"),  # our statements fit every intact file
@@ -176,7 +180,7 @@ def _prepare_file(path: Path, *, create: bool) -> None:
                 folder.chmod(0o700)
         if create:
             with suppress(FileExistsError):
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+                os.close(os.open(path, _CREATE, 0o600))
         try:
             found = path.lstat()
         except FileNotFoundError:
@@ -184,7 +188,8 @@ def _prepare_file(path: Path, *, create: bool) -> None:
         if not stat.S_ISREG(found.st_mode):
             what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a file"
             raise StoreError(f"the run store {path} is {what}: name the file itself", kind="denied")
-        if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
+        # Windows has no user ids, and no modes to set.
+        if hasattr(os, "geteuid") and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
             path.chmod(0o600)
 
 
@@ -264,9 +269,7 @@ def quarantine(path: Path) -> Path | None:
     Returns:
         The new path; None if the file is not damaged any more, because another process has moved it.
     """
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # so that of two processes that find the damage only one moves the file
+    with _locked(path.parent):
         if not _is_damaged(path):
             return None
         aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
@@ -274,8 +277,23 @@ def quarantine(path: Path) -> Path | None:
             with suppress(FileNotFoundError):
                 Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
         return aside
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, so that of two processes that find the damage only one moves the file."""
+    if "fcntl" in posix.missing():
+        # Windows lets nobody rename a file that another process has open, so two cannot move it there.
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def _is_damaged(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import re
 import sqlite3
 import time
@@ -214,7 +215,8 @@ def _is_alive(row: sqlite3.Row, path: Path) -> bool:
     host, _, process = row["owner"].rpartition(":")
     if row["owner"] == process_name():
         return writer_for(path).has_run(row["id"], row["session"])
-    if host == os.uname().nodename and process.isdigit():
+    # On Windows, signal 0 is Ctrl-C: there, the heartbeat alone decides.
+    if host == platform.node() and process.isdigit() and hasattr(os, "killpg"):
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:

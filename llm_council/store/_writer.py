@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import platform
 import sqlite3
 import threading
 import time
@@ -36,7 +37,7 @@ OnDone: TypeAlias = Callable[[StoreError | None], object]
 
 def process_name() -> str:
     """Return the name of this process in ``runs.owner``: host name and process id."""
-    return f"{os.uname().nodename}:{os.getpid()}"
+    return f"{platform.node()}:{os.getpid()}"
 
 
 @attrs.define(eq=False)
@@ -271,5 +272,6 @@ def stop_all() -> None:
         writer.stop(EXIT_TIMEOUT)
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_after_fork)
 atexit.register(stop_all)

@@ -30,6 +30,7 @@ from typing import Any, Final, Protocol
 import anyio
 import attrs
 
+from llm_council._runtime.posix import require_posix
 from llm_council.errors import (
     CommandFailed,
     CommandNotFound,
@@ -170,8 +171,7 @@ class Process:
     # Starting.
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
-        if sys.platform == "win32":
-            raise UnsupportedEnvironmentError("command-line agents need process groups, which Windows does not have")
+        require_posix("command-line agents need")
         if not sys.executable:
             raise UnsupportedEnvironmentError("sys.executable is empty, so the supervisor process cannot be started")
         folder = command.folder

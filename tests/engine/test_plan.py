@@ -118,7 +118,7 @@ def test_files_and_metadata_are_carried():
         ((), {}, "needs a seat"),
         (("ann", "ann"), {}, "two seats are named 'ann'"),
         (("ann",), {"task": " \n"}, "the task is empty"),
-        (("ann",), {"task": None}, "the task is empty"),
+        (("ann",), {"task": None}, "a task is text"),
         (("ann",), {"config": {"chair": "anne"}}, "did you mean 'ann'"),
         (("ann",), {"drafters": ["bob"]}, "seats: ann"),
         (("ann", "bob", "cid"), {"drafters": [], "config": {}}, "drafters"),

@@ -16,6 +16,7 @@ import anyio
 import attrs
 
 from llm_council._runtime import per_loop
+from llm_council._runtime.posix import require_posix
 from llm_council._wire import prompted_tools
 from llm_council.errors import CommandNotFound, CouncilError, InvalidOption, TimedOut
 from llm_council.errors._secrets import Secret, clean
@@ -272,11 +273,13 @@ class CommandLineProvider(ProviderAdapter):
             return await process.wait(), clean(output.decode("utf-8", "replace").strip(), limit=16 * 1024)
 
     def check(self) -> None:
-        """Check that the program is installed.
+        """Check that the platform can run programs in groups, and that the program is installed.
 
         Raises:
+            UnsupportedEnvironmentError: the platform cannot; the message names what is missing.
             CommandNotFound: it is not; the message names the command that installs it.
         """
+        require_posix("command-line agents need")
         self._find_program()
 
     async def doctor(self, *, deep: bool = False) -> DoctorResult:
@@ -284,6 +287,7 @@ class CommandLineProvider(ProviderAdapter):
         began = time.monotonic()
         details: dict[str, Any] = {}
         try:
+            require_posix("command-line agents need")
             details["program"] = self._find_program()
             code, output = await self._probe("--version")
             version = re.search(r"\d+(?:\.\d+)+", output)

@@ -32,6 +32,7 @@ from typing import Any
 import anyio
 import attrs
 
+from llm_council._runtime.posix import require_posix
 from llm_council.errors import CommandFailed, CouncilError, MissingDependency, TimedOut, UnsupportedEnvironmentError
 from llm_council.errors._secrets import Secret, clean
 
@@ -101,8 +102,10 @@ def installed() -> str:
     """Return the folder from which the engine's package is imported, without importing it.
 
     Raises:
+        UnsupportedEnvironmentError: the platform cannot run it.
         MissingDependency: it is not installed.
     """
+    require_posix("the embedded engine needs")
     spec = importlib.util.find_spec("xllamacpp")
     if spec is None or not spec.submodule_search_locations:
         raise MissingDependency(
