@@ -27,7 +27,7 @@ CHECKED = [cls for cls in MODELS if cls.__name__ not in ("GenerateChunk", "ToolC
 @given(st.data())
 @pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
 def test_every_model_can_be_pickled_and_copied(cls: type, data: st.DataObject) -> None:
-    model: Any = data.draw(strategies.of(cls))
+    model: Any = data.draw(strategies.instances_of(cls))
     for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model), attrs.evolve(model)):
         assert type(again) is type(model)
         assert repr(again) == repr(model)

@@ -12,7 +12,7 @@ import attrs
 import strategies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from strategies import STEADY, number_of_examples
+from strategies import DEFAULT_EXAMPLES, number_of_examples
 
 from llm_council._wire.failures import ErrorDecoder
 from llm_council._wire.payloads import dumps, loads
@@ -128,7 +128,7 @@ class Dialect:
 
     def tried(self, *drawn: Any, examples: int | None = None) -> Callable[[Callable[..., None]], None]:
         """Hold a law to what is drawn, at once."""
-        number = number_of_examples(examples or self.examples or STEADY)
+        number = number_of_examples(examples or self.examples or DEFAULT_EXAMPLES)
 
         def hold(law: Callable[..., None]) -> None:
             settings(max_examples=number)(given(*drawn)(law))()
