@@ -105,8 +105,8 @@ class Dialect:
         return self.mirror or self.codec
 
     def encode(self, request: GenerateRequest, options: Any, *, live: bool = False) -> dict[str, Any]:
-        said = {"stream": live} if self.flagged and live else {}
-        return self.codec.encode_request(request, *self._known(options), **said)
+        stream_option = {"stream": live} if self.flagged and live else {}
+        return self.codec.encode_request(request, *self._known(options), **stream_option)
 
     def decode(self, payload: Any, options: Any) -> GenerateRequest:
         return self.vendor.decode_request(payload, *self._known(options))
@@ -181,10 +181,10 @@ class DialectLaws:
         @dialect.tried(dialect.replies, st.integers(1, 9), st.lists(st.integers(0, 10**6), max_size=20))
         def law(response: GenerateResponse, size: int, cuts: list[int]) -> None:
             whole = dialect.codec.decode_response(dialect.vendor.encode_response(response))
-            said = attrs.evolve(whole, raw=None, text=whole.text or None, content=whole.text or None)
+            expected = attrs.evolve(whole, raw=None, text=whole.text or None, content=whole.text or None)
             for body in dialect.bodies(response, size):
-                assert dialect.read(split(body, cuts)) == said
-                assert dialect.read([body]) == said
+                assert dialect.read(split(body, cuts)) == expected
+                assert dialect.read([body]) == expected
 
     def test_any_bytes_are_a_stream_or_refused_wherever_they_are_cut(self) -> None:
         dialect = self.dialect
