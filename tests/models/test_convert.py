@@ -157,11 +157,11 @@ REFUSED: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("cls", "data", "said"), REFUSED)
-def test_an_invalid_value_is_refused_with_its_path(cls: Any, data: Any, said: str) -> None:
+@pytest.mark.parametrize(("cls", "data", "expected"), REFUSED)
+def test_an_invalid_value_is_refused_with_its_path(cls: Any, data: Any, expected: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         load(cls, data)
-    assert said in caught.value.message
+    assert expected in caught.value.message
 
 
 def test_an_unknown_key_is_refused_with_a_near_name() -> None:

@@ -114,11 +114,11 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("cls", "facts", "said"), REFUSED)
-def test_an_invalid_value_is_refused_with_class_and_field(cls: Any, facts: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("cls", "facts", "expected"), REFUSED)
+def test_an_invalid_value_is_refused_with_class_and_field(cls: Any, facts: dict[str, Any], expected: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         cls(**facts)
-    assert said in caught.value.message
+    assert expected in caught.value.message
 
 
 @FEW
