@@ -226,8 +226,8 @@ def test_everything_else_is_text_unchanged(answer):
 def test_text_streams_at_once_unless_it_may_open_a_call():
     parser = CallParser(ASK)
     for text in ("Hello", " {x} ", "line\n", "more `code`", "\n\n", "{", '"tool', "_kit"):
-        adjustments = [chunk.text for chunk in parser.feed(GenerateChunk(text=text))]
-        assert adjustments == {"\n\n": ["\n"], "{": [], '"tool': [], "_kit": ['\n{"tool_kit']}.get(text, [text])
+        texts = [chunk.text for chunk in parser.feed(GenerateChunk(text=text))]
+        assert texts == {"\n\n": ["\n"], "{": [], '"tool': [], "_kit": ['\n{"tool_kit']}.get(text, [text])
     assert parser.finish() == []
     held = "\n{" + " " * 300  # no opening is as long as that
     assert "".join(chunk.text for chunk in parser.feed(GenerateChunk(text=held))) == held
@@ -260,7 +260,7 @@ def test_ids_are_new_in_the_conversation():
 
 
 @pytest.mark.parametrize(
-    ("choice", "answer", "told"),
+    ("choice", "answer", "is_reported"),
     [
         ("required", "No.", True),
         ("add", CALL, True),
@@ -269,7 +269,7 @@ def test_ids_are_new_in_the_conversation():
         ("auto", "No.", False),
     ],
 )
-def test_an_answer_that_ignores_tool_choice_has_an_adjustment(choice, answer, adjustments):
+def test_an_answer_that_ignores_tool_choice_has_an_adjustment(choice, answer, is_reported):
     request = attrs.evolve(ASK, tool_choice=choice)
     for response in (join(listen([answer], request)), parse_calls(GenerateResponse(text=answer), request)):
-        assert [one.field for one in response.adjustments] == (["tool_choice"] if adjustments else [])
+        assert [one.field for one in response.adjustments] == (["tool_choice"] if is_reported else [])
