@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
+from llm_council._engine.author_names import hide_authors, spelled_freely
 from llm_council.models import Plan
 
 __all__ = ["RULE", "derive_code", "hide_names", "neutralise", "quote", "to_bytes"]
@@ -89,9 +91,16 @@ def _cut(text: str, limit: int) -> str:
 def hide_names(plan: Plan, text: str) -> str:
     """Replace the names of seats, providers and models, which would reveal the author of a text.
 
-    A name that the task mentions is kept, and so is the name of a provider that all seats share.
+    A name that the task mentions is kept, and so is the name of a provider that all seats share. If the seats have
+    different models, the words by which a text speaks of its author are replaced too; see ``author_names``.
     """
-    names, folded = _names(plan), text.lower()
+    subject = f"{plan.task}\n{plan.context or ''}".lower()
+    names, folded = _names(plan, subject), text.lower()
+    if plan.rules and len({(seat.provider, seat.model) for seat in plan.seats}) > 1:
+        free = tuple(sorted(filter(None, map(spelled_freely, names)), key=len, reverse=True))
+        if free:
+            text = _free_pattern(free).sub("[seat]", text)
+        text = hide_authors(text, keep=subject)
     # Most texts hold no name. Non-ASCII text needs the search, whose case folding differs from that of ``lower``.
     if not names or (text.isascii() and not any(name.lower() in folded for name in names)):
         return text
@@ -100,14 +109,18 @@ def hide_names(plan: Plan, text: str) -> str:
     return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", "[seat]", text, flags=re.IGNORECASE)
 
 
-def _names(plan: Plan) -> list[str]:
+@lru_cache(maxsize=32)
+def _free_pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w/])(?:{'|'.join(patterns)})(?!\w)", re.IGNORECASE)
+
+
+def _names(plan: Plan, subject: str) -> list[str]:
     providers = {seat.provider for seat in plan.seats}
     models = {seat.model for seat in plan.seats if seat.model}
     names = {seat.name for seat in plan.seats}
     names |= providers if len(providers) > 1 else set()
     # OpenRouter's names begin with the vendor and a slash; a text may name the model alone.
     names |= models | {model.rpartition("/")[2] for model in models} if len(models) > 1 else set()
-    subject = f"{plan.task}\n{plan.context or ''}".lower()
     return [name for name in names if _is_revealing(name) and name.lower() not in subject]
 
 

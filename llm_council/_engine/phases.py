@@ -7,7 +7,7 @@ failed is asked again only as the last choice for the chair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import anyio
@@ -240,7 +240,7 @@ async def critique(
         state.critiques[name] = Critique(
             seat=name,
             labels={label: draft.seat for label, draft in shown.items()},
-            ranking=[shown[label].seat for label in read_ranking(text, shown)],
+            ranking=[shown[label].seat for label in read_ranking(plan, text, shown)],
             response=outcome.response,
             error=outcome.error,
             elapsed=outcome.elapsed,
@@ -261,6 +261,7 @@ async def critique(
     drafted = tie_order(plan, [draft.seat for draft in state.successful_drafts()])
     state.ranking = tally([review.ranking for review in state.critiques.values()], drafted)
     _missing_reviews(state, decided=enough is not None and enough())
+    _unread_rankings(state, phase)
 
 
 def _missing_reviews(state: RunState, *, decided: bool) -> None:
@@ -279,6 +280,22 @@ def _missing_reviews(state: RunState, *, decided: bool) -> None:
         state.degrade("no draft was reviewed by another seat")
 
 
+def _unread_rankings(state: RunState, phase: Phase) -> None:
+    """Report the reviews whose ranking could not be read; a vote is degraded by them."""
+    if not state.plan.rules:
+        return
+    asked = [review for review in state.critiques.values() if review.error is None and len(review.labels) > 1]
+    unread = [review.seat for review in asked if len(review.ranking) < 2]
+    for name in unread:
+        reason = f"the ranking of {name} could not be read, and does not count"
+        if phase == Phase.RANK:
+            state.degrade(reason, name)
+        else:
+            state.warnings.append(reason)
+    if asked and len(unread) == len(asked) and phase == Phase.RANK:
+        state.degrade("no ranking could be read: the run's seed decided the vote")
+
+
 @attrs.frozen
 class ChairAnswer:
     """The chair's answer before it is validated.
@@ -288,12 +305,14 @@ class ChairAnswer:
         request: the chair's request.
         response: the chair's response.
         left: seats that could still take the chair, in order.
+        only: the seat whose draft alone was shown; None showed all drafts.
     """
 
     seat: str
     request: GenerateRequest
     response: GenerateResponse
     left: tuple[str, ...]
+    only: str | None = None
 
 
 def chairs_of(state: RunState) -> list[str]:
@@ -328,12 +347,37 @@ async def synthesise(state: RunState, *, only: str | None = None) -> ChairAnswer
     Returns:
         The answer; None if no seat could write one.
     """
-    plan = state.plan
     chairs = chairs_of(state)
     state.open(Phase.SYNTHESISE)
+    written = await _first_answer(state, chairs, only)
+    if written is not None and written.seat != chairs[0]:
+        state.degrade(f"{written.seat} took the chair", *chairs[: chairs.index(written.seat)])
+    state.close(Phase.SYNTHESISE)
+    return written
+
+
+async def replace_chair(state: RunState, invalid: ChairAnswer) -> ChairAnswer | None:
+    """Ask the seats that are left for the final answer, because the chair could not give it the form of the schema.
+
+    They write it anew: a conversation in which the form was missed again and again would mislead them too.
+
+    Returns:
+        The answer; None if no seat is left, or none could write one.
+    """
+    written = await _first_answer(state, invalid.left, invalid.only)
+    if written is not None:
+        state.degrade(
+            f"{written.seat} took the chair: {invalid.seat} did not give its answer the form of the schema",
+            invalid.seat,
+        )
+    return written
+
+
+async def _first_answer(state: RunState, chairs: Sequence[str], only: str | None) -> ChairAnswer | None:
+    """Ask one seat after the other for the final answer, until one gives it."""
+    plan = state.plan
     drafts = [draft for draft in state.successful_drafts() if only is None or draft.seat == only]
     reviews = [state.critiques[name] for name in plan.reviewers if name in state.critiques] if only is None else []
-    written = None
     for place, name in enumerate(chairs):
         seat = plan.seat(name)
         request = prompts.synthesis_request(plan, seat, drafts, reviews, state.ranking)
@@ -346,13 +390,9 @@ async def synthesise(state: RunState, *, only: str | None = None) -> ChairAnswer
             state.warnings.append(f"{name} was shown the drafts cut to its context")
             outcome = await ask(state, Phase.SYNTHESISE, seat, request, deadline.renew())
         if outcome.response is not None:
-            if place:
-                state.degrade(f"{name} took the chair", *chairs[:place])
-            written = ChairAnswer(name, request, outcome.response, tuple(chairs[place + 1 :]))
-            break
+            return ChairAnswer(name, request, outcome.response, tuple(chairs[place + 1 :]), only)
         state.warnings.append(f"{name} could not write the answer: {outcome.error}")
-    state.close(Phase.SYNTHESISE)
-    return written
+    return None
 
 
 def chair_deadline(state: RunState, others: int) -> CallDeadline:

@@ -126,6 +126,7 @@ def make_plan(
         seed=config.seed or secrets.token_hex(16),
         # A plan that 0.1.0 stored lacks this field, and its replay must break ties as 0.1.0 did.
         ties_by_seed=True,
+        rules=1,
         metadata=options.metadata or {},
     )
 

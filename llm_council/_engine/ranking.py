@@ -8,28 +8,33 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from llm_council._engine.fences import to_bytes
+from llm_council._engine.reading_rankings import find_ranking
 from llm_council.models import Plan, Ranking
 
 __all__ = ["decided_winner", "read_ranking", "tally", "tie_order"]
 
+# The forms that 0.1.0 read.
 _LINE = re.compile(r"^[\s>*_#\-]*(?:final\s+)?ranking\b[\s*_]*[:=\-]+(?P<rest>.*)$", re.IGNORECASE | re.MULTILINE)
 _LIST = re.compile(r'"ranking"\s*:\s*(\[[^\[\]]*\])', re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+")
 
 
-def read_ranking(text: str, labels: Collection[str]) -> tuple[str, ...]:
-    """Find the last readable ranking in a review.
-
-    A ranking is JSON ``"ranking": [...]`` or a line such as ``RANKING: B > A``. Words that are not labels are skipped,
-    repeated labels count once, and labels may be missing.
+def read_ranking(plan: Plan, text: str, labels: Collection[str]) -> tuple[str, ...]:
+    """Find the last readable ranking in a review, by the rules of the run's plan.
 
     Args:
+        plan: the run's plan.
         text: the review, without its thinking.
         labels: the labels of the drafts that the reviewer saw.
 
     Returns:
         Labels, the best first; empty if there is no readable ranking.
     """
+    return find_ranking(text, labels) if plan.rules else _read_by_0_1_0(text, labels)
+
+
+def _read_by_0_1_0(text: str, labels: Collection[str]) -> tuple[str, ...]:
+    """Read JSON ``"ranking": [...]`` or a line such as ``RANKING: B > A``, as 0.1.0 did, so that its runs replay."""
     for found in reversed([*_LIST.finditer(text)]):
         try:
             items = json.loads(found[1])

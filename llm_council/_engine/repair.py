@@ -10,7 +10,7 @@ import attrs
 from llm_council import _schema
 from llm_council._engine import prompts
 from llm_council._engine.calls import ask
-from llm_council._engine.phases import ChairAnswer, chair_deadline
+from llm_council._engine.phases import ChairAnswer, chair_deadline, replace_chair
 from llm_council._engine.state import RunState
 from llm_council.errors import InvalidOutput, RunError
 from llm_council.models import FinishReason, GenerateResponse, Phase, Problem
@@ -95,39 +95,81 @@ async def until_valid(state: RunState, written: ChairAnswer) -> FinalAnswer:
 
     The seat that wrote the answer is asked to repair it. If that call fails, the next seat that could take the chair is
     shown the same conversation. At most ``max_repairs`` repaired answers are read, and no more than the budget allows.
+    If the answer is invalid after them, the seats that are left write it anew, one after the other, until one is valid.
     """
     plan = state.plan
     validator = _schema.compile(plan.schema) if plan.schema is not None else None
     headings = _schema.heading_names(plan.schema) if plan.headings else ()
-    name, response, request = written.seat, written.response, written.request
-    left = list(written.left)
-    output, problems = read(validator, response, headings)
-    repairs = calls = 0
-    while problems and repairs < plan.max_repairs:
+    answer = _Answer(written, *read(validator, written.response, headings))
+    while answer.problems and answer.repairs < plan.max_repairs:
         state.open(Phase.REPAIR)
-        calls += 1
-        seat = plan.seat(name)
-        request = prompts.repair_request(plan, seat, request, response, problems, number=calls)
-        outcome = await ask(state, Phase.REPAIR, seat, request, chair_deadline(state, len(left)))
-        if outcome.response is None:
-            state.warnings.append(f"{name} could not repair the answer: {outcome.error}")
-            if not left:
-                break
-            name = left.pop(0)
-            state.degrade(f"{name} took the chair", seat.name)
-            # Drop the failed repair's two turns; the next seat's repair request adds its own.
-            request = attrs.evolve(request, messages=request.messages[:-2])
-            continue
-        repairs += 1
-        response = outcome.response
-        output, problems = read(validator, response, headings)
+        repaired = await _repair(state, answer)
+        if repaired is None:
+            break
+        if repaired:
+            answer.output, answer.problems = read(validator, answer.written.response, headings)
+    while answer.problems and plan.rules:  # a run that 0.1.0 stored ended here
+        another = await replace_chair(state, answer.written)
+        if another is None:
+            break
+        answer.written = another
+        answer.output, answer.problems = read(validator, another.response, headings)
     state.close(Phase.REPAIR)
+    name, response, problems = answer.written.seat, answer.written.response, answer.problems
     error = None
     if problems:
         first = problems[0]
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        message = f"the answer does not meet its schema after {repairs} repairs: {first.path}: {first.message}{more}"
+        message = f"the answer does not meet its schema after {answer.repairs} repairs: {first.path}: "
+        message += f"{first.message}{more}"
         error = InvalidOutput(message, problems=problems, text=response.text, run_id=plan.run_id)
     elif response.finish_reason == FinishReason.LENGTH and validator is None:
         state.degrade("the answer was cut off at max_tokens", name)
-    return FinalAnswer(chair=name, text=response.text, output=output, problems=problems, error=error)
+    return FinalAnswer(chair=name, text=response.text, output=answer.output, problems=problems, error=error)
+
+
+@attrs.define
+class _Answer:
+    """The final answer while it is repaired.
+
+    Attributes:
+        written: the answer, with the conversation that led to it.
+        output: the value; None if it is invalid.
+        problems: how it violates the schema.
+        repairs: how many repaired answers were read.
+        calls: how many repairs were asked for.
+    """
+
+    written: ChairAnswer
+    output: Any
+    problems: tuple[Problem, ...]
+    repairs: int = 0
+    calls: int = 0
+
+
+async def _repair(state: RunState, answer: _Answer) -> bool | None:
+    """Ask for one repair.
+
+    Returns:
+        True if there is a new text; False if the call failed and the next seat has the chair; None if no seat is left.
+    """
+    written = answer.written
+    answer.calls += 1
+    seat = state.plan.seat(written.seat)
+    request = prompts.repair_request(
+        state.plan, seat, written.request, written.response, answer.problems, number=answer.calls
+    )
+    outcome = await ask(state, Phase.REPAIR, seat, request, chair_deadline(state, len(written.left)))
+    if outcome.response is not None:
+        answer.repairs += 1
+        answer.written = attrs.evolve(written, request=request, response=outcome.response)
+        return True
+    state.warnings.append(f"{seat.name} could not repair the answer: {outcome.error}")
+    if not written.left:
+        return None
+    # Without the failed repair's two turns: the next seat's repair request adds its own.
+    request = attrs.evolve(request, messages=request.messages[:-2])
+    name, *left = written.left
+    state.degrade(f"{name} took the chair", seat.name)
+    answer.written = attrs.evolve(written, seat=name, request=request, left=tuple(left))
+    return False

@@ -154,6 +154,8 @@ class Plan:
         seed: the seed of shuffles, fences and tie-breaks.
         ties_by_seed: True if the seed breaks ties in the ranking, as in every new plan. False in plans that were stored
             before this field existed: there the first seat wins.
+        rules: the version of the rules by which rankings are read, authors are hidden and a chair is replaced: 1 in
+            every new plan. 0 in plans that were stored before this field existed, which are replayed as they ran.
         notes: decisions that the caller should know, such as a skipped critique.
         metadata: the caller's data.
     """
@@ -184,6 +186,7 @@ class Plan:
     reasoning: ReasoningConfig | None = None
     seed: str = ""
     ties_by_seed: bool = False  # a stored plan without this field must be replayed as it ran
+    rules: int = 0  # likewise
     notes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 

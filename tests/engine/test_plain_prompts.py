@@ -106,7 +106,7 @@ def test_a_vote_can_be_read():
     text = request.messages[-1].text
     assert all(f"{label}: {draft.text}" in text for label, draft in shown.items())
     assert "[[[" not in text
-    assert read_ranking(f"RANKING: {' > '.join(shown)}", shown) == tuple(shown)
+    assert read_ranking(plan(), f"RANKING: {' > '.join(shown)}", shown) == tuple(shown)
 
 
 def test_a_stored_seat_from_before_is_asked_as_it_was():

@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council._engine.ranking import decided_winner, read_ranking, tally, tie_order
+from llm_council._engine.ranking import decided_winner, tally, tie_order
+from llm_council._engine.ranking import read_ranking as read_by_plan
 from llm_council.models import Plan
 
 SEATS = ("ann", "bob", "cid", "dot")
+
+
+TODAY = Plan(run_id="1", task="A task", subagent="tester", rules=1)
+STORED = Plan(run_id="1", task="A task", subagent="tester")  # by 0.1.0
+
+
+def read_ranking(text: str, labels: Iterable[str]) -> tuple[str, ...]:
+    return read_by_plan(TODAY, text, set(labels))
 
 
 def by_seed(seats: Iterable[str], seed: str) -> list[str]:
@@ -44,6 +53,118 @@ def by_seed(seats: Iterable[str], seed: str) -> list[str]:
 )
 def test_a_ranking_is_read_from_text(text: str, order: str) -> None:
     assert read_ranking(text, {"A", "B", "C"}) == tuple(order)
+
+
+# Other forms that models write, and sentences that are no ranking.
+FORMS = [
+    ("Checked.\n\nFINAL RANKING:\n1. Draft C\n2. Draft A\n3. Draft B", "CAB"),
+    ("RANKING:\n1) **B** - clear\n2) A: fine\n3) C (wrong)\n\nThat is all. A was fine.", "BAC"),
+    ("Checked.\n\n**RANKING:**\n\n- **Draft B**\n- **Draft A**", "BA"),
+    ("RANKING:\nB\nA\nC", "BAC"),
+    ("RANKING:\n| rank | draft |\n|---|---|\n| 1 | B |\n| 2 | A |", "BA"),
+    ("RANKING:\n| draft | rank | why |\n|---|---|---|\n| A | 2 | ok |\n| B | 1 | good |", "BA"),
+    ("Checked.\n\n## Ranking\n\nC > B > A", "CBA"),
+    ("Checked.\n\n`RANKING: C > B > A`", "CBA"),
+    ("Ranking (best to worst): C > B", "CB"),
+    ("Ranking (worst to best): C > B", "BC"),
+    ("Ranking (worst to best): C, B, A", "ABC"),
+    ("RANKING: C < B", "BC"),
+    ("My ranking: C > B > A", "CBA"),
+    ("Checked.\n\nThe final ranking is: C > B > A", "CBA"),
+    ("The final ranking is C > B > A.", "CBA"),
+    ("ranking: c > b > a", "CBA"),
+    ('{"ranking": {"A": 2, "B": 1, "C": 3}}', "BAC"),
+    ('{"ranking": {"A": 8, "B": 9, "C": 3}}', ""),
+    ('{"ranking": {"1": "B", "2": "Draft A"}}', "BA"),
+    ('{"ranking": {"first": "B", "second": "Draft A"}}', "BA"),
+    ('{"ranking": [{"draft": "A", "rank": 2}, {"draft": "B", "rank": 1}]}', "BA"),
+    ('{"ranking": [["B"], ["A", "C"]]}', "BAC"),
+    ('{"final_ranking": "B > A > C"}', "BAC"),
+    ("I would not give a ranking: A is fine.", ""),
+    ("RANKING: I find A hard to read, so I give none.", ""),
+    ("RANKING: All are fine; I would not put one before another.", ""),
+    ("All are fine; I would not put one before another.", ""),
+    ("RANGLISTE: keine", ""),
+    ("Best to worst: B > A > C", "BAC"),
+    ("I checked it.\nB > A > C", "BAC"),
+    ("RANKING: B \u2192 A \u2192 C", "BAC"),
+    ("RANKING: B &gt; A", "BA"),
+    ("RANKING: B >> A", "BA"),
+    ("RANKING: B -> A", "BA"),
+    ("RANKING: I rank B > A > C", "BAC"),
+    ("RANKING: B > A > C because C is wrong", "BAC"),
+    ("RANKING: B > A = C", "BAC"),
+    ("RANKING: Draft B, Draft A, Draft C", "BAC"),
+    ("RANKING: B, A, and C", "BAC"),
+    ("RANKING: B A C", "BAC"),
+    ("RANKING: Draft B is best, then Draft A, then Draft C", "BAC"),
+    ("RANKING:\n1st: B\n2nd: A\n3rd: C", "BAC"),
+    ("RANKING:\nFirst: B\nSecond: A\nThird: C", "BAC"),
+    ("RANKING:\n1. B is right throughout.\n2. C errs once.\n3. A errs twice.", "BC"),
+    ("RANKING: [B, A, C]", "BAC"),
+    ("RANKING: [B] > [A]", "BA"),
+    ("RANKING: \\boxed{B > A > C}", "BAC"),
+    ("RANKING: **B** > **A**", "BA"),
+    ("RANKING: 'B' > 'A'", "BA"),
+    ("RANKING: B (strong) > A (weak, see I.2) > C", "BAC"),
+    ("### Final Ranking: Response B > Response A", "BA"),
+    ("FINAL RANKING:\n\n1. Response B\n2. Response A", "BA"),
+    ("Ranked from best to worst: B, A, C", "BAC"),
+    ("Ranked best to worst:\n1. B\n2. A", "BA"),
+    ("RANKING: 1. B 2. A 3. C", "BAC"),
+    ("RANKING: 1) B, 2) A, 3) C", "BAC"),
+    ("**Final ranking**\n1. B\n2. A", "BA"),
+    ("RANKING: none. A and B are both wrong.", ""),
+    ("RANKING: B only. A and C are wrong.", ""),
+    ("RANKING:\n1. A\n2. B\n\nRANKING: A > B", "AB"),
+    ("In my ranking, A comes first.", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "order"), FORMS)
+def test_a_ranking_is_read_in_any_usual_form(text: str, order: str) -> None:
+    assert "".join(read_ranking(text, "ABC")) == order
+
+
+@pytest.mark.parametrize("label", ["I", "A"])
+def test_the_words_of_a_sentence_are_no_labels(label: str) -> None:
+    for text in (
+        f"RANKING: {label} cannot be put in an order",
+        f"RANKING: none; {label} say no more",
+        f"My ranking: {label} would rather not.",
+        f"Ranking\n\n{label} find no order here.\n{label} gave up.",
+    ):
+        assert read_ranking(text, {"A", "I", "Q"}) == ()
+    assert read_ranking("RANKING: I > Q > A", {"A", "I", "Q"}) == ("I", "Q", "A")
+
+
+LABELS = st.lists(st.sampled_from(["A", "I", "Q", "Z", "AA", "AB"]), min_size=2, unique=True)
+SPELLINGS = {
+    "chain": lambda order: " > ".join(order),
+    "arrows": lambda order: " \u2192 ".join(f"**Draft {label}**" for label in order),
+    "commas": lambda order: ", ".join(f"Draft {label}" for label in order),
+    "bullets": lambda order: "\n" + "\n".join(f"- Draft {label}: a remark, and another" for label in order),
+    "numbers": lambda order: "\n\n" + "\n".join(f"{n}. **{label}** - it is so" for n, label in enumerate(order, 1)),
+    "reversed numbers": lambda order: (
+        "\n" + "\n".join(f"{n}) {label}" for n, label in reversed([*enumerate(order, 1)]))
+    ),
+    "table": lambda order: (
+        "\n| draft | rank |\n|---|---|\n" + "\n".join(f"| {label} | {n} |" for n, label in enumerate(order, 1))
+    ),
+    "worst first": lambda order: " < ".join(reversed(order)),
+}
+
+
+@given(LABELS, st.sampled_from(sorted(SPELLINGS)), st.sampled_from(["RANKING:", "## Final ranking:", "My ranking is:"]))
+def test_an_order_is_read_back_from_every_spelling(order: list[str], spelling: str, marker: str) -> None:
+    text = f"A remark. I > you.\n\n{marker} {SPELLINGS[spelling](order)}\n\nThat is all I have."
+    assert read_ranking(text, order) == tuple(order)
+
+
+def test_a_stored_run_of_0_1_0_is_read_as_it_was() -> None:
+    assert read_by_plan(STORED, "RANKING: I say B, then A", {"A", "B", "I"}) == ("I", "B", "A")
+    assert read_by_plan(STORED, "RANKING:\n1. B\n2. A", {"A", "B"}) == ("B",)
+    assert read_by_plan(STORED, '{"ranking": ["B", "A"]}', {"A", "B"}) == ("B", "A")
 
 
 def test_a_label_may_be_any_letter() -> None:

@@ -2,6 +2,7 @@
 
 from math import inf
 
+import attrs
 import pytest
 
 from llm_council import _schema
@@ -231,3 +232,48 @@ async def test_an_array_at_the_root_is_an_answer(table):
     council = table(ann=seat("[1, 2]"))
     result = await council.run(schema={"type": "array", "items": {"type": "integer"}})
     assert result.output == [1, 2]
+
+
+@pytest.mark.parametrize("said", ["391 it is.", "I'm sorry, but I can't help with that.", "{'product': 391}"])
+async def test_a_chair_that_never_gives_the_form_is_replaced_by_the_next_seat(table, said):
+    good = '{"product": 391}'
+    council = table(ann=seat(said, repair=[said, said]), bob=seat(good), cid=seat(good))
+    result = await council.run(schema=SCHEMA, config={"chair": "ann"})
+    assert (result.status, result.output, result.chair) == (Status.DEGRADED, {"product": 391}, "bob")
+    assert any("bob took the chair: ann did not give" in warning for warning in result.warnings)
+    asked = {report.name: [str(call.phase) for call in report.calls] for report in result.seats}
+    assert asked["ann"][-3:] == ["synthesise", "repair", "repair"]
+    assert asked["bob"][-1:] == ["synthesise"]
+    assert "synthesise" not in asked["cid"]
+
+
+async def test_each_seat_takes_the_chair_once_and_the_last_problem_is_reported(table):
+    council = table(ann=seat("no", repair=["no", "no"]), bob=seat("neither"), cid=seat("nor this"))
+    result = await council.run(schema=SCHEMA, config={"chair": "ann"})
+    assert isinstance(result.error, InvalidOutput)
+    assert result.error.text == "nor this"
+    calls = [str(call.phase) for report in result.seats for call in report.calls]
+    assert (calls.count("synthesise"), calls.count("repair")) == (3, 2)
+
+
+async def test_a_run_that_0_1_0_planned_fails_with_its_chair_as_it_did(table):
+    council = table(ann=seat("no", repair=["no", "no"]), bob=seat('{"product": 391}'))
+    plan = attrs.evolve(council.plan(schema=SCHEMA, config={"chair": "ann"}), rules=0)
+    result = await council.run(plan)
+    assert isinstance(result.error, InvalidOutput)
+    assert council.seats["bob"].asked("synthesise") == []
+
+
+@pytest.mark.parametrize("strategy", ["vote", "synthesize"])
+@pytest.mark.parametrize("words", ["All are fine; I would not put one before another.", "RANGLISTE: keine"])
+async def test_a_ranking_that_cannot_be_read_is_reported(table, strategy, words):
+    def judge():
+        return ScriptedProvider({"draft": "391", "critique": words, "rank": words, "synthesise": "391"})
+
+    council = table(ann=judge(), bob=judge(), cid=judge())
+    result = await council.run(strategy=strategy)
+    unread = [warning for warning in result.warnings if "ranking" in warning]
+    assert all(any(name in warning for warning in unread) for name in ("ann", "bob", "cid") if strategy == "vote")
+    assert unread
+    assert result.status is (Status.DEGRADED if strategy == "vote" else Status.COMPLETED)
+    assert any("seed" in warning for warning in unread) is (strategy == "vote")

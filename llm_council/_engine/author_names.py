@@ -1,0 +1,117 @@
+"""Hide the words by which a text says which model, or whose, has written it.
+
+Reviewers must not learn the authors of drafts, and models say their names in their own spelling: "I am Claude, made by
+Anthropic". A name alone says nothing: Claude Monet, the constellation Gemini and "Windows is developed by Microsoft"
+stay, because they may be the answer. A name is hidden where its sentence speaks of the author.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["hide_authors", "spelled_freely"]
+
+_MARK = "[seat]"
+
+# Names of model families and of their makers, as the models write them (the vendors' model pages, read 2026-11-30).
+_NAMES = (
+    r"Claude", r"Anthropic", r"Chat ?GPT", r"GPT", r"Open ?AI", r"Codex", r"Gemini", r"Gemma", r"Bard",
+    r"Google DeepMind", r"DeepMind", r"Google", r"Grok", r"xAI", r"x\.AI", r"Llama", r"Meta AI", r"Meta",
+    r"Mistral AI", r"Mistral", r"Mixtral", r"Ministral", r"Magistral", r"Codestral", r"Devstral", r"Le Chat",
+    r"Qwen", r"QwQ", r"Tongyi(?: Qianwen)?", r"Alibaba Cloud", r"Alibaba", r"DeepSeek", r"Command[- ][AR]\b\+?",
+    r"Cohere", r"Aya", r"Kimi", r"Moonshot AI", r"Moonshot", r"ChatGLM", r"GLM", r"Zhipu(?: AI)?", r"Z\.ai",
+    r"Phi(?=-\d)", r"Microsoft", r"Copilot", r"Amazon Nova", r"Amazon", r"Granite", r"IBM", r"MiniMax", r"Nemotron",
+    r"NVIDIA", r"Jamba", r"AI21(?: Labs)?", r"ERNIE(?: Bot)?", r"Baidu", r"Doubao", r"ByteDance", r"Hunyuan",
+    r"Tencent", r"SmolLM2?", r"Hugging Face", r"Perplexity", r"OLMo", r"Ai2", r"o[134](?:-mini|-pro)?",
+)  # fmt: skip
+_VERSION = (
+    r"(?:[ \-]?v?\d+(?:\.\d+)*[a-z]?\b|[ \-](?:Opus|Sonnet|Haiku|Fable|Mythos|mini|nano|pro|ultra|flash|lite|turbo"
+    r"|large|medium|small|max|plus|coder|codex|instruct|chat|thinking|preview|scout|maverick)\b)*"
+)
+_NAME = rf"(?P<name>(?:{'|'.join(sorted(_NAMES, key=len, reverse=True))})(?!\w){_VERSION})"
+_NAME = _NAME.replace("(?!\\w)", r"(?![a-z_])")  # "Qwen2.5": a version may follow at once
+_KIND = (
+    r"(?:(?:an?|the)\s+)?(?:(?:large|helpful|AI|artificial intelligence|language|general|virtual)[ \-]+)*"
+    r"(?:model|assistant|AI|LLM|chatbot)"
+)
+_MADE = (
+    r"(?:made|trained|created|developed|built|designed|provided|offered|powered|fine-tuned|entwickelt|trainiert"
+    r"|entra\u00een\u00e9e?|d\u00e9velopp\u00e9e?|cr\u00e9\u00e9e?|creado|entrenado|desarrollado)"
+    r"\s+(?:by|at|with|von|par|por)"
+)
+_OF = rf"(?:{_MADE}|by|of|from|at|von|de)"
+_GAP = r"[\s,:*_\"'`(\[]*(?:the\s+)?"
+_I_AM = (
+    r"(?:\b(?:I am|I'm|I\u2019m|this is|my name is|call me|here is|ich bin|mein Name ist|je suis|je m['\u2019]appelle"
+    r"|soy|me llamo|sou|sono|mi chiamo|ik ben)\b|\u6211\u662f|\u79c1\u306f)"
+)
+_AS = r"(?:^|[.!?]\s+)\W*(?:as|als|en tant que|como)"
+_NO_REPORT = r"(?!\s+(?:says|said|puts|states|notes|does|did|has|shows)\b)"  # of "As Google says, ..."
+_PATTERNS = tuple(
+    re.compile(pattern, re.IGNORECASE | re.MULTILINE)
+    for pattern in (
+        rf"{_I_AM}{_GAP}(?:{_KIND},?\s+(?:(?:named|called)|{_OF}){_GAP})?{_NAME}",  # I am Claude; I'm an AI by OpenAI
+        rf"{_AS}{_GAP}(?:{_KIND},?\s+(?:(?:named|called)|{_OF}){_GAP})?{_NAME}{_NO_REPORT}",  # As Gemini, I say
+        rf"\b(?:I|me|my|myself|we)\b[^.!?\n]{{0,80}}?\b{_MADE}{_GAP}{_NAME}",  # I was trained by OpenAI
+        rf"\bmy\s+(?:maker|creator|developer|training|company|vendor)s?\b\W*(?:is|are|at|by)?{_GAP}{_NAME}",
+        rf"\b(?:answer|response|draft|reply|text|output)\b[^.!?\n]{{0,30}}?\b(?:by|from){_GAP}{_NAME}",
+        rf"\A\W*{_NAME}(?=\W*:)",  # "Claude: It is 4."
+        rf"(?:^|[.!?]\s+|,\s+){_NAME}(?=\s+(?:here|speaking)\b)",
+        rf"{_NAME}(?=['\u2019]s\s+(?:answer|response|draft|reply|polic(?:y|ies)|guidelines)\b)",
+        # A signature: "-- Claude", "Signed, Grok", "Best regards,\nGemini", "Model: GPT-5", "(Claude Sonnet 4.6)".
+        rf"(?:\u2014|\u2013|--|~|\b(?:signed|sincerely|regards|yours|wishes|author|model)\b[:,]?)\s*{_GAP}{_NAME}(?=\W*$)",
+        rf"[(\[]\s*{_NAME}\s*(?=[)\]]\W*\Z)",
+    )
+)
+# Beside a name that is hidden already: "[seat] (Anthropic)", "[seat], a model of Google", "OpenAI's [seat]".
+_BESIDE = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"{re.escape(_MARK)}[\s,*_]*(?:\(|(?:{_KIND}\s*,?\s+)?{_OF}){_GAP}{_NAME}",
+        rf"{re.escape(_MARK)}[\s,*_]*{_KIND}\s*,?\s+(?:that|which|who)\s+[^.!?\n]{{0,30}}?{_MADE}{_GAP}{_NAME}",
+        rf"{_NAME}(?=(?:['\u2019]s)?\s+{re.escape(_MARK)})",
+    )
+)
+# Most texts hold no name, and need no search.
+_ANY_NAME = re.compile("|".join(_NAMES), re.IGNORECASE)
+
+
+def hide_authors(text: str, keep: str = "") -> str:
+    """Replace the names by which a text speaks of its own author.
+
+    Args:
+        text: the text.
+        keep: names that this text holds, such as the task, are not replaced.
+    """
+    if _ANY_NAME.search(text) is None:
+        return text
+    kept = keep.lower()
+
+    def hide(found: re.Match[str]) -> str:
+        if found["name"].lower() in kept:
+            return found[0]
+        before = found[0][: found.start("name") - found.start()]
+        after = found[0][found.end("name") - found.start() :]
+        return f"{before}{_MARK}{after}"
+
+    for pattern in _PATTERNS:
+        text = pattern.sub(hide, text)
+    if _MARK in text:
+        for pattern in _BESIDE:
+            text = pattern.sub(hide, text)
+    return text
+
+
+def spelled_freely(model: str) -> str | None:
+    """Return a pattern for a model's name as models spell it: "Claude Sonnet 4.6" for ``claude-sonnet-4-6-20260115``.
+
+    Args:
+        model: the vendor's name of the model.
+
+    Returns:
+        None for a name without two parts, which is matched as it is.
+    """
+    name = model.rpartition("/")[2].partition(":")[0].partition("@")[0]
+    name = re.sub(r"[-_.](?:\d{8}|\d{4}-\d{2}-\d{2}|latest|preview|exp|it|instruct)$", "", name)
+    parts = [re.escape(part) for part in re.split(r"[-_.\s]+", name) if part]
+    return r"[-_.\s]{0,2}".join(parts) if len(parts) > 1 else None
