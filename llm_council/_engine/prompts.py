@@ -158,7 +158,7 @@ def synthesis_request(
     if seat.prose_first:
         request = _small_request(plan, seat, Phase.SYNTHESISE, codes, quotes, plan.task.strip())
     else:
-        if plan.headings:
+        if _writes_headings(plan, seat):
             words.append(_headings_sentence(plan))
         elif plan.schema is not None:
             schema = json.dumps(plan.schema, ensure_ascii=False, separators=(",", ":"))
@@ -168,8 +168,7 @@ def synthesis_request(
 
 
 def _with_schema(plan: Plan, seat: SeatSpec, request: GenerateRequest) -> GenerateRequest:
-    # A small model's adapter converts its prose, also where others write under headings.
-    if plan.schema is None or (plan.headings and not seat.prose_first):
+    if plan.schema is None or _writes_headings(plan, seat):
         return request
     return copy_with(request, structured_output=StructuredOutput(json_schema=plan.schema))
 
@@ -208,11 +207,12 @@ def repair_request(
     more = f"\n- and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
     cut = " It was cut off at the end: be shorter." if response.finish_reason == FinishReason.LENGTH else ""
     ask = "Give the whole answer again, corrected."
-    if plan.headings and not seat.prose_first:
+    headings = _writes_headings(plan, seat)
+    if headings:
         ask = _headings_sentence(plan)
     elif not seat.prose_first:
         ask = "Reply with the whole corrected JSON value and nothing else."
-    fault = "lacks a part" if plan.headings and not seat.prose_first else "does not meet the schema"
+    fault = "lacks a part" if headings else "does not meet the schema"
     turns = (
         *request.messages,
         # Anthropic refuses signed thinking that was changed, so it goes back as it came.
@@ -311,6 +311,11 @@ def _cover_sentence(plan: Plan) -> str:
         return ""
     names = [str(name).replace("_", " ") for name in properties if name != "reasoning"]
     return f" Cover: {', '.join(names[:12])}." if names else ""
+
+
+def _writes_headings(plan: Plan, seat: SeatSpec) -> bool:
+    """Return True for a seat that writes under headings where the role allows it: whose adapter cannot do better."""
+    return plan.headings and not (seat.prose_first or seat.grammar)
 
 
 def _headings_sentence(plan: Plan) -> str:

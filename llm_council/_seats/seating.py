@@ -28,7 +28,7 @@ Sitter: TypeAlias = str | ProviderAdapter | type[ProviderAdapter]
 _COUNT = re.compile(r"(?P<name>.+):(?P<count>[0-9]{1,3})")
 
 # Fields of ``ModelProfile`` that a seat has too.
-_STORED_FACTS = ("prose_first", "plain_prompts", "warning")
+_STORED_FACTS = ("prose_first", "plain_prompts", "grammar", "warning")
 
 _log = logging.getLogger("llm_council")
 

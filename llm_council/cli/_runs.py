@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_council.cli import _output
-from llm_council.cli._completion import complete_runs
 from llm_council.cli._output import json_option, output_format, output_options, print_json, print_table, visible
 from llm_council.cli._run import print_result, resume_hint
 from llm_council.errors import InvalidOption
@@ -23,7 +22,7 @@ __all__ = ["replay", "resume", "runs"]
 
 _store_option = click.option("--store", type=click.Path(), help="The run store; default: that of the configuration.")
 
-_run_argument = click.argument("run", metavar="RUN", shell_complete=complete_runs)
+_run_argument = click.argument("run", metavar="RUN")
 
 
 def _configured(store: str | None) -> tuple[CouncilConfig, Store]:
@@ -155,7 +154,7 @@ def export(run: str, *, store: str | None) -> None:
 
 
 @runs.command()
-@click.argument("run", nargs=-1, metavar="RUN...", shell_complete=complete_runs)
+@click.argument("run", nargs=-1, metavar="RUN...")
 @click.option(
     "--days", type=click.FloatRange(min=0), help="Also delete all runs that started more than this many days ago."
 )

@@ -77,6 +77,7 @@ class SeatSpec:
         model: the model's name; None means the provider's default.
         prose_first: the seat answers in prose first, and converts it to the schema in a second call.
         plain_prompts: the seat's prompts hold no fences, labels or names of roles, which its model would repeat.
+        grammar: its provider writes no answer that does not meet the schema.
         warning: a sentence about its model for the warnings of the result; empty for none.
     """
 
@@ -85,6 +86,7 @@ class SeatSpec:
     model: str | None = None
     prose_first: bool = False
     plain_prompts: bool = False
+    grammar: bool = False
     warning: str = ""
 
 

@@ -76,4 +76,4 @@ def test_the_template_is_told_not_to_think(tiny_models, monkeypatch, tmp_path):
         told = {"chat_template_kwargs": {"enable_thinking": False}}
         short = provider.generate_sync(GenerateRequest(prompt="x", max_tokens=3, extra=told))
         long = provider.generate_sync(GenerateRequest(prompt="x", max_tokens=3))
-    assert long.usage.input_tokens - short.usage.input_tokens == len("think")
+    assert long.usage.input_tokens > short.usage.input_tokens

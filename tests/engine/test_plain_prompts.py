@@ -111,8 +111,16 @@ def test_a_vote_can_be_read():
 
 def test_a_stored_seat_from_before_is_asked_as_it_was():
     """A stored request that differs from the one made now would end a replay."""
-    stored = {key: value for key, value in dump(SEATS[0]).items() if key not in ("plain_prompts", "warning")}
+    stored = {key: value for key, value in dump(SEATS[0]).items() if key not in ("plain_prompts", "grammar", "warning")}
     seat = load(SeatSpec, stored)
     assert seat == attrs.evolve(SEATS[0], plain_prompts=False)
     old = plan(seats=tuple(attrs.evolve(seat, name=spec.name) for spec in SEATS))
     assert "[[[ " in requests(old)[1].messages[1].text
+
+
+@pytest.mark.parametrize("facts", [{"prose_first": True, "plain_prompts": True}, {"grammar": True}])
+def test_a_seat_whose_adapter_makes_the_object_is_not_asked_for_headings(facts):
+    changed = plan(headings=True, seats=tuple(SeatSpec(name=seat.name, provider="local", **facts) for seat in SEATS))
+    request = prompts.synthesis_request(changed, changed.seats[2], DRAFTS, (), Ranking())
+    assert request.structured_output.json_schema == changed.schema
+    assert "heading" not in request.messages[-1].text

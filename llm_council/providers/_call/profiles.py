@@ -77,6 +77,7 @@ class ModelProfile:
         prompt_cache: how the vendor caches a stable prefix: ``"marks"``, ``"automatic"`` or ``"none"``.
         prose_first: True if the model is so small that it must answer in prose before it answers in a schema.
         plain_prompts: True if the model is so small that it repeats fences, labels and names of roles from its prompt.
+        grammar: True if a grammar makes every answer meet its schema.
         warning: a sentence about the model for the warnings of a result; empty for none.
     """
 
@@ -105,6 +106,7 @@ class ModelProfile:
     prompt_cache: str = "marks"
     prose_first: bool = False
     plain_prompts: bool = False
+    grammar: bool = False
     warning: str = ""
 
 
