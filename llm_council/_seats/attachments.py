@@ -12,11 +12,11 @@ from llm_council.models import Attachment, Limits
 __all__ = ["read_files"]
 
 
-def read_files(paths: Sequence[str | PathLike[str]], limits: Limits) -> tuple[Attachment, ...]:
+def read_files(paths: Sequence[str | PathLike[str] | Attachment], limits: Limits) -> tuple[Attachment, ...]:
     """Return the contents of the files.
 
     Args:
-        paths: UTF-8 text files.
+        paths: UTF-8 text files; an ``Attachment`` holds its text already.
         limits: ``body`` is the maximum size of a file in bytes.
 
     Raises:
@@ -24,7 +24,7 @@ def read_files(paths: Sequence[str | PathLike[str]], limits: Limits) -> tuple[At
     """
     if isinstance(paths, str | bytes | PathLike):
         raise InvalidOption(f"files: expected a list of paths, got {paths!r:.80}; put it in a list")
-    return tuple(_read_one(Path(path), limits) for path in paths)
+    return tuple(path if isinstance(path, Attachment) else _read_one(Path(path), limits) for path in paths)
 
 
 def _read_one(path: Path, limits: Limits) -> Attachment:

@@ -72,6 +72,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit; see ``llm_council.cli.main``."""
+    if sys.stderr is None:  # the process was started with it closed, and what is said there is lost
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
         code = cli.main(prog_name="council", standalone_mode=False)
     except click.ClickException as error:

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from llm_council.errors._visible import visible
 __all__ = [
     "as_json",
     "check_output",
+    "discard",
     "json_option",
     "output_format",
     "output_options",
@@ -41,7 +43,12 @@ def output_options(command: F) -> F:
         click.option("--verbose", "-v", is_flag=True, help="Show adjustments, warnings and cost on stderr."),
         click.option("--strict", is_flag=True, help="Exit with 3 if the answer is degraded."),
         click.option("--raw", is_flag=True, help="Do not replace control characters on a terminal."),
-        click.option("--output", "-o", type=click.Path(readable=False), help="Write the answer to a file."),
+        click.option(
+            "--output",
+            "-o",
+            type=click.Path(readable=False),
+            help="Write the answer to a file; .json, .md and .html choose the format.",
+        ),
         click.option("--format", "format_", type=_FORMATS, help="What to print; text is the answer only."),
         click.option("--json", "json_", is_flag=True, help="Print the whole result; the same as --format json."),
     ):
@@ -49,14 +56,23 @@ def output_options(command: F) -> F:
     return command
 
 
+_EXTENSIONS = {".json": "json", ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html"}
+
+
 def output_format(flags: Mapping[str, Any]) -> str:
-    """Return the format that ``--json`` and ``--format`` select."""
-    return "json" if flags["json_"] else flags["format_"] or "text"
+    """Return the format that ``--json`` and ``--format`` select, else the one that fits the name of ``--output``."""
+    if flags["json_"]:
+        return "json"
+    extension = Path(flags["output"] or "").suffix.lower()
+    return flags["format_"] or _EXTENSIONS.get(extension, "text")
 
 
 def print_note(line: str, *, raw: bool = False) -> None:
     """Print a line on stderr; on a terminal with visible control characters, unless ``raw``."""
-    click.echo(line if raw or not sys.stderr.isatty() else visible(line), err=True)
+    try:
+        click.echo(line if raw or not sys.stderr.isatty() else visible(line), err=True)
+    except (OSError, ValueError, AttributeError):  # closed or full: notes must not end the run that is paid for
+        discard(sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -121,7 +137,7 @@ def _output_fault(path: str) -> str | None:
     return None
 
 
-def write_answer(text: str, flags: Mapping[str, Any]) -> bool:
+def write_answer(text: str, flags: Mapping[str, Any], *, rendered: str | None = None, stored: str = "") -> bool:
     """Write an answer to the file of ``--output``, else to stdout. An answer that was paid for is never lost.
 
     If the file cannot be written, the answer is printed on stdout; if that fails as well, on stderr. A message reports
@@ -130,6 +146,8 @@ def write_answer(text: str, flags: Mapping[str, Any]) -> bool:
     Args:
         text: the answer.
         flags: the options ``output``, ``raw``, ``json_`` and ``format_``.
+        rendered: the answer as a terminal shows it, without control characters of others; for stdout alone.
+        stored: how to print the answer again from the configured store; empty if the run is not stored.
 
     Returns:
         True if the answer was written where the caller asked for it.
@@ -141,54 +159,105 @@ def write_answer(text: str, flags: Mapping[str, Any]) -> bool:
         fault = _write_file(flags["output"], text)
         if fault is None:
             return True
-        click.echo(f"council: cannot write {flags['output']}: {fault}; the answer is printed instead", err=True)
+        print_note(f"council: cannot write {flags['output']}: {fault}; the answer is printed instead")
+    is_json = output_format(flags) == "json"
+    exact = flags["raw"] or is_json
+    if is_json and not _fits(text, sys.stdout):
+        text = json.dumps(json.loads(text), indent=2)  # every character beyond ASCII escaped
     try:
-        fault = _print(text, sys.stdout, flags)
+        if rendered is not None and not flags["output"]:
+            fault = _print(rendered, sys.stdout, exact=True)
+        else:
+            fault = _print(text, sys.stdout, exact=exact)
     except BrokenPipeError:
         if not flags["output"]:
             raise
         fault = "its reader has closed it"
     if fault is None:
         return not flags["output"]
-    _discard_stdout()
-    with suppress(OSError, ValueError):  # there is no other place to print
-        click.echo(f"council: cannot write to stdout: {fault}; the answer is printed here", err=True)
-        _print(text, sys.stderr, flags)
+    discard(sys.stdout)
+    again = f" (it is stored, too: {stored})" if stored else ""
+    print_note(f"council: cannot write to stdout: {fault}; the answer is printed here{again}")
+    with suppress(OSError):  # there is no other place to print
+        _print(text, sys.stderr, exact=exact)
     return False
 
 
 def _write_file(path: str, text: str) -> str | None:
-    """Write the file; return the reason if that fails."""
+    """Write the file; return the reason if that fails. A regular file is replaced as a whole, or stays as it is."""
+    target = Path(os.path.realpath(path))  # a symbolic link stays, and the file behind it is replaced
+    data = (text + "\n").encode("utf-8", "replace")
     try:
-        # Only the owner may read a new file, whatever the umask: answers are confidential.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text + "\n")
+        mode = target.stat().st_mode if target.exists() else None
+        if (mode is None or stat.S_ISREG(mode)) and os.access(target.parent, os.W_OK | os.X_OK):
+            _replace(target, data, None if mode is None else stat.S_IMODE(mode))
+        else:  # a device, a pipe, or a file in a folder where no other can be made
+            with target.open("wb") as file:
+                file.write(data)
     except OSError as error:
         return error.strerror or str(error)
     return None
 
 
-def _print(text: str, stream: TextIO | None, flags: Mapping[str, Any]) -> str | None:
-    """Print on a stream; return the reason if that fails. A closed pipe raises ``BrokenPipeError``."""
+def _replace(target: Path, data: bytes, mode: int | None) -> None:
+    # Only the owner may read a new file, whatever the umask, because answers are confidential: so `mkstemp` makes it.
+    handle, name = tempfile.mkstemp(prefix=".council-", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # a full disk may show here first
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _print(text: str, stream: TextIO | None, *, exact: bool) -> str | None:
+    """Print on a stream; return the reason if that fails. A closed pipe raises ``BrokenPipeError``.
+
+    Args:
+        text: the text.
+        stream: stdout or stderr.
+        exact: leave control characters on a terminal as they are.
+    """
     if stream is None:  # Python sets it to None if the process was started with the stream closed
         return "it is closed"
-    exact = flags["raw"] or flags["json_"] or flags["format_"] == "json" or not stream.isatty()
+    exact = exact or not stream.isatty()
     try:
         # color=True: by default click removes escape sequences from what it writes to a pipe. JSON must stay exact.
         click.echo(text.encode("utf-8", "replace").decode() if exact else visible(text), file=stream, color=True)
     except BrokenPipeError:
         raise
+    except UnicodeEncodeError as error:
+        return f"its encoding {error.encoding} has no {_character(error)}"
     except OSError as error:
         return error.strerror or str(error)
-    except ValueError as error:  # the stream is closed, or its encoding lacks a character
+    except ValueError as error:  # the stream is closed
         return str(error)
     return None
 
 
-def _discard_stdout() -> None:
-    """Drop the buffer of stdout: Python flushes it at exit, and would report the failure again."""
+def _fits(text: str, stream: TextIO | None) -> bool:
+    """Return True if the encoding of a stream has all characters of a text."""
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8", "strict")
+    except UnicodeEncodeError as error:
+        return 0xD800 <= ord(error.object[error.start]) <= 0xDFFF  # a lone surrogate is replaced later
+    return True
+
+
+def _character(error: UnicodeEncodeError) -> str:
+    """Return the first character that could not be encoded, such as ``U+00E9``."""
+    return f"U+{ord(error.object[error.start]):04X}"
+
+
+def discard(stream: TextIO | None) -> None:
+    """Drop the buffer of a stream that failed: Python flushes it at exit, and would report the failure again."""
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())  # type: ignore[union-attr]
         os.close(null)

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llm_council.cli import _output
+from llm_council.cli._input import STDIN, attached, read_file, read_stdin
 from llm_council.cli._main import DEGRADED, FAILED
 from llm_council.cli._output import output_format, output_options
 from llm_council.errors import InvalidOption
@@ -30,7 +30,7 @@ _EXAMPLES = """\b
 Examples:
   council run "What is the capital of France?" -p local:3
   council run reviewer "Is this ready to merge?" -f app.py
-  git diff | council run reviewer - --json
+  git diff | council run reviewer "Is this ready to merge?" --json
 """
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
@@ -45,7 +45,11 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option("--chair", help="The seat that writes the final answer.")
 @click.option("--strategy", help="How the seats deliberate: synthesize (default) or vote.")
 @click.option(
-    "--files", "-f", multiple=True, type=click.Path(), help="A text file for every seat to read; repeat for more."
+    "--files",
+    "-f",
+    multiple=True,
+    type=click.Path(),
+    help="A text file for every seat to read; repeat for more; - is standard input.",
 )
 @click.option("--input", "-i", "input_", type=click.Path(), help="Read the task from a file.")
 @click.option("--schema", type=click.Path(), help="File with a JSON Schema that the answer must match.")
@@ -73,7 +77,8 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 def run(words: tuple[str, ...], **flags: Any) -> int:
     """Run a council on a task and print its answer.
 
-    Without SUBAGENT, the task goes to the subagent "advisor". TASK - reads standard input.
+    Without SUBAGENT, the task goes to the subagent "advisor". TASK - reads the task from standard input. With another
+    TASK, the seats read what is piped into the command beside it.
     """
     import attrs
 
@@ -84,12 +89,13 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
 
     _output.check_output(flags["output"])
     subagent, task = _task(words, flags["input_"])
+    stdin_is_task = STDIN in (flags["input_"], *(() if flags["input_"] else words[-1:]))
     chosen = {name: flags[name] for name in ("chair", "strategy", "seed", "store") if flags[name] is not None}
     config = attrs.evolve(CouncilConfig.discover(), **chosen)
     options = {
         "mode": flags["mode"],
         "context": flags["context"],
-        "files": flags["files"],
+        "files": attached(flags["files"], stdin_is_task=stdin_is_task),
         "schema": _schema(flags["schema"]),
         "budget": _budget(flags),
     }
@@ -146,7 +152,7 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
     from llm_council import subagents
 
     rest = list(words)
-    text = _read(input_) if input_ else None
+    text = read_file(input_) if input_ else None
     if text is None:
         if not rest:
             raise click.UsageError('no task given; try: council run "What is ...?", or council run - for stdin')
@@ -154,9 +160,10 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
         # A single word that names a subagent: the task after it was forgotten.
         if not rest and last in (*subagents.BUILT_IN, *subagents.ALIASES):
             raise click.UsageError(f'no task given; try: council run {last} "..."')
-        text = sys.stdin.read() if last == "-" else last
+        text = read_stdin() if last == STDIN else last
     if not text.strip():
-        raise click.UsageError("the task is empty")
+        empty = ": standard input held no text" if STDIN in (input_, words[-1] if words else "") else ""
+        raise click.UsageError(f"the task is empty{empty}")
     if len(rest) > 1:
         raise click.UsageError("too many arguments; put the task in quotes")
     return (rest[0] if rest else "advisor"), text
@@ -206,7 +213,7 @@ def _budget(flags: Mapping[str, Any]) -> Budget | None:
 def _schema(path: str | None) -> dict[str, Any] | None:
     if path is None:
         return None
-    text = _read(path)
+    text = read_file(path)
     try:
         schema = json.loads(text)
     except ValueError as error:
@@ -215,14 +222,6 @@ def _schema(path: str | None) -> dict[str, Any] | None:
         kind = type(schema).__name__
         raise InvalidOption(f"--schema: {path} is not a JSON Schema: expected a JSON object, got {kind}")
     return schema
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise InvalidOption(f"cannot read {path}: {reason}") from None
 
 
 def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
@@ -239,7 +238,8 @@ def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
         text = result.to_html()
     elif result.success:
         text = as_text(result.output if result.output is not None else result.text or "")
-    written = text is None or _output.write_answer(text, flags)
+    stored = f"council replay {result.run_id}" if flags["store"] else ""
+    written = text is None or _output.write_answer(text, flags, stored=stored)
     _notes(result, flags)
     if not result.success or not written:
         return FAILED
