@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import llm_council
+from llm_council._plugins import broken_distributions
 from llm_council.cli._main import FAILED
 from llm_council.cli._output import json_option, print_json, print_table, visible
 from llm_council.errors import ConfigurationError
@@ -47,12 +48,13 @@ def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
     except ConfigurationError:
         if not json_:  # the state of the installation matters the more
             _print_faults(faults)
+            _print_broken_plugins()
         raise
     with council:
         found = council.doctor_sync(deep=deep)
     if json_:
         seats = {name: {"ok": r.ok, "message": r.message, "latency_ms": r.latency_ms} for name, r in found.items()}
-        print_json({"installation": faults, "seats": seats})
+        print_json({"installation": faults, "seats": seats, "plugins": broken_distributions()})
     else:
         rows = []
         for name, result in found.items():
@@ -60,6 +62,7 @@ def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
             rows.append((name, "ok" if result.ok else "FAULT", time, result.message))
         print_table(rows, ("seat", "state", "time", "what was found"))
         _print_faults(faults)
+        _print_broken_plugins()
     return 0 if not faults and all(result.ok for result in found.values()) else FAILED
 
 
@@ -68,13 +71,19 @@ def _print_faults(faults: list[str]) -> None:
         click.echo(f"installation: {visible(fault)}")
 
 
+def _print_broken_plugins() -> None:
+    """Print which distributions offer nothing because their metadata is broken; that is no fault of ours."""
+    for name, fault in broken_distributions().items():
+        click.echo(f"plugins: {visible(name)}: {visible(fault)}; reinstall it, or remove it")
+
+
 def check_installation() -> list[str]:
     """Return a message with a remedy for each fault of this installation.
 
     Other projects use the import name ``llm_council`` too, and their distributions overwrite our files.
     """
     # Those that are installed now; `_foreign_files` finds what an earlier one left behind.
-    others = sorted(set(packages_distributions().get("llm_council", ())) - {_DISTRIBUTION})
+    others = sorted(_owners() - {_DISTRIBUTION})
     if others:
         cure = f"pip uninstall {' '.join(others)}; pip install --force-reinstall {_DISTRIBUTION}"
         return [f"{', '.join(others)} installs into llm_council/ too, and one overwrites the other; run: {cure}"]
@@ -88,6 +97,14 @@ def check_installation() -> list[str]:
         cure = f"delete them, then run: pip install --force-reinstall {_DISTRIBUTION}"
         return [f"llm_council/ holds files that {_DISTRIBUTION} did not install: {shown}; {cure}"]
     return []
+
+
+def _owners() -> set[str]:
+    """Return the distributions that install into our package, except those whose metadata cannot be read."""
+    try:
+        return set(packages_distributions().get("llm_council", ()))
+    except Exception:  # noqa: BLE001 - one broken distribution fails the list of all; ``broken_distributions`` names it
+        return set()
 
 
 def _foreign_files(ours: Distribution) -> Iterator[str]:

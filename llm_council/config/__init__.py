@@ -226,7 +226,7 @@ def _read_bytes(path: Path) -> bytes:
 
 def _parse(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(content.decode("utf-8"))
+        data = tomllib.loads(content.decode("utf-8-sig"))  # some editors write a byte order mark
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: cannot be read: not UTF-8") from None
     except RecursionError:

@@ -15,11 +15,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint
 from typing import Any
 
 import attrs
 
+from llm_council._plugins import entry_points, identity
 from llm_council.errors import (
     ConfigurationError,
     CouncilError,
@@ -298,8 +299,8 @@ def _scan(path: tuple[str, ...], without_plugins: bool) -> Mapping[str, _Entry]:
     facts: dict[Distribution | None, tuple[str, str | None]] = {None: ("an unknown distribution", None)}
     for point in entry_points(group=GROUP):
         if point.dist is not None and point.dist not in facts:
-            metadata = point.dist.metadata  # a property that parses a file at each access
-            facts[point.dist] = (re.sub(r"[-_.]+", "-", metadata["Name"]).lower(), metadata["Version"])
+            name, version = identity(point.dist)
+            facts[point.dist] = (re.sub(r"[-_.]+", "-", name).lower(), version)
         entry = _Entry(point, *facts[point.dist])
         if entry.is_ours:
             ours[point.name] = entry

@@ -223,7 +223,7 @@ class _Reader:
 
     def _parsed(self) -> dict[str, Any]:
         try:
-            return tomllib.loads(self._text)
+            return tomllib.loads(self._text.removeprefix("\ufeff"))  # some editors write a byte order mark
         except RecursionError:
             raise InvalidOption(f"{self._file}: nested too deeply") from None
         except ValueError as error:  # TOMLDecodeError, or int() refuses a number with thousands of digits

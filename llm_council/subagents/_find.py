@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from llm_council._plugins import entry_points, identity
 from llm_council.errors import ConfigurationError, InvalidOption, PluginLoadError, UnknownSubagent, near
 from llm_council.subagents._file import NAME, Definition, Subagent, SubagentInfo, read
 
@@ -220,7 +221,7 @@ def _definition_of(name: str, points: list[EntryPoint]) -> Definition | Subagent
     if not isinstance(found, str | os.PathLike):
         kind = type(found).__name__
         raise PluginLoadError(f"the subagent {name!r} of {source} is of type {kind}; expected a Subagent or a path")
-    path = Path(found)
+    path = Path(found).expanduser()
     try:
         return read(path.parent, path.name, name=name, source=source)
     except ConfigurationError as error:
@@ -228,4 +229,4 @@ def _definition_of(name: str, points: list[EntryPoint]) -> Definition | Subagent
 
 
 def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else "an unnamed distribution"
+    return identity(point.dist)[0] if point.dist is not None else "an unnamed distribution"
