@@ -30,6 +30,7 @@ from llm_council.results._awaitable import AwaitableDict
 
 if TYPE_CHECKING:
     from llm_council.store import Store
+    from llm_council.subagents import Subagent
 
 __all__ = ["Council", "CouncilStream", "RunOptions"]
 
@@ -139,7 +140,7 @@ class Council(_runtime.Closeable):
     def run(
         self,
         task: str,
-        subagent: str = "advisor",
+        subagent: str | Subagent = "advisor",
         *,
         mode: str | None = None,
         context: str | None = None,
@@ -159,7 +160,8 @@ class Council(_runtime.Closeable):
 
         Args:
             task: the task.
-            subagent: the role; ``council subagents`` lists them.
+            subagent: the role: a name that ``council subagents`` lists, or a ``Subagent``, such as one of
+                ``subagents.from_file``.
             mode: a mode of the subagent; None selects its default mode.
             context: further text for every seat.
             files: paths of UTF-8 text files for every seat; no other file is read.
@@ -200,7 +202,7 @@ class Council(_runtime.Closeable):
     async def arun(
         self,
         task: str,
-        subagent: str = "advisor",
+        subagent: str | Subagent = "advisor",
         *,
         mode: str | None = None,
         context: str | None = None,
@@ -237,7 +239,7 @@ class Council(_runtime.Closeable):
     def stream(
         self,
         task: str,
-        subagent: str = "advisor",
+        subagent: str | Subagent = "advisor",
         *,
         mode: str | None = None,
         context: str | None = None,
@@ -272,7 +274,7 @@ class Council(_runtime.Closeable):
         return CouncilStream(partial(self._events, task, subagent, options))
 
     async def _events(
-        self, task: str, subagent: str, options: RunOptions, keep: Callable[[CouncilResult], None]
+        self, task: str, subagent: str | Subagent, options: RunOptions, keep: Callable[[CouncilResult], None]
     ) -> AsyncIterator[AnyEvent]:
         plan = await self._prepared(task, subagent, options)
         # Without a bound: a slow reader must not delay the run, and an event must not be lost.
@@ -300,7 +302,7 @@ class Council(_runtime.Closeable):
     def plan(
         self,
         task: str,
-        subagent: str = "advisor",
+        subagent: str | Subagent = "advisor",
         *,
         mode: str | None = None,
         context: str | None = None,
@@ -330,22 +332,37 @@ class Council(_runtime.Closeable):
         )
         return self._plan(task, subagent, options)
 
-    def _plan(self, task: str, subagent: str, options: RunOptions) -> Plan:
-        from llm_council import subagents  # imported by the first run, like the engine: making a council stays fast
-
+    def _plan(self, task: str, subagent: str | Subagent, options: RunOptions) -> Plan:
         rest: dict[str, Any] = dict(options)
         rest.pop("store", None)
         mode = rest.pop("mode", None)
         files = read_files(rest.pop("files", None) or (), self._config.limits)
         request = _engine.RunRequest(files=files, **rest)
         try:
-            role = subagents.load(subagent, mode, paths=self._config.subagent_paths)
-            return _engine.make_plan(task, role, self._config, self._seating.specs, request)
+            role, warnings = self._role(subagent, mode)
+            plan = _engine.make_plan(task, role, self._config, self._seating.specs, request)
         except InvalidOption as error:
             variable = variable_at_fault(self._config, self.providers)
             raise error._reword(f"{variable}: {error.message}") if variable else error from None
+        return attrs.evolve(plan, warnings=warnings) if warnings else plan
 
-    async def _prepared(self, task: str, subagent: str, options: RunOptions) -> Plan:
+    def _role(self, subagent: str | Subagent, mode: str | None) -> tuple[Subagent, tuple[str, ...]]:
+        """Return the role of a run, and what the caller should know about it."""
+        # Imported by the first run, like the engine: making a council stays fast.
+        from llm_council import subagents
+        from llm_council.subagents._find import shadow_warning
+
+        if isinstance(subagent, subagents.Subagent):
+            if mode not in (None, subagent.mode):
+                raise InvalidOption(
+                    f"mode: the Subagent {subagent.name!r} is in mode {subagent.mode!r}, not {mode!r:.80}"
+                )
+            return subagent, ()
+        role = subagents.load(subagent, mode, paths=self._config.subagent_paths)
+        warning = shadow_warning(subagent, role.source)
+        return role, (warning,) if warning else ()
+
+    async def _prepared(self, task: str, subagent: str | Subagent, options: RunOptions) -> Plan:
         """Make the plan, and check the providers before anything is sent. Files are read in a worker thread."""
         make_plan = partial(self._plan, task, subagent, options)
         plan = await anyio.to_thread.run_sync(make_plan) if options.get("files") else make_plan()
@@ -509,7 +526,7 @@ class Council(_runtime.Closeable):
     def run_sync(
         self,
         task: str,
-        subagent: str = "advisor",
+        subagent: str | Subagent = "advisor",
         *,
         mode: str | None = None,
         context: str | None = None,

@@ -137,6 +137,7 @@ def _result(state: RunState, final: FinalAnswer | RunError | None) -> CouncilRes
         problems=answer.problems if answer else (),
         errors={seat.name: seat.error for seat in seats if seat.error is not None},
         warnings=(
+            *plan.warnings,
             *dict.fromkeys(seat.warning for seat in plan.seats if seat.warning),
             # Without reviewers, the note says that nobody has checked the answer.
             *(plan.notes if not plan.reviewers else ()),

@@ -195,12 +195,17 @@ def subagents(*, json_: bool) -> None:
     """List every subagent with its modes and aliases."""
     from llm_council import subagents as roles
     from llm_council.config import CouncilConfig
+    from llm_council.subagents._find import shadow_warning
 
     found = roles.names(paths=CouncilConfig.discover().subagent_paths)
     if json_:
         print_json(found)
         return
-    rows = [(i.name, ", ".join(i.modes), ", ".join(i.aliases), str(i.error or i.description)) for i in found]
+    rows = []
+    for info in found:
+        shadows = shadow_warning(info.name, info.source) is not None and info.error is None
+        note = f"{info.description} (replaces the built-in one: {info.source})" if shadows else info.description
+        rows.append((info.name, ", ".join(info.modes), ", ".join(info.aliases), str(info.error or note)))
     print_table(rows, ("subagent", "modes", "also called", "for"))
 
 

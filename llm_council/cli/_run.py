@@ -77,8 +77,9 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 def run(words: tuple[str, ...], **flags: Any) -> int:
     """Run a council on a task and print its answer.
 
-    Without SUBAGENT, the task goes to the subagent "advisor". TASK - reads the task from standard input. With another
-    TASK, the seats read what is piped into the command beside it.
+    SUBAGENT is a name that "council subagents" lists, or the path of a role's file, such as ./editor.toml. Without it,
+    the task goes to the subagent "advisor". TASK - reads the task from standard input. With another TASK, the seats
+    read what is piped into the command beside it.
     """
     import attrs
 
@@ -86,10 +87,16 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     from llm_council.cli._progress import progress
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
+    from llm_council.subagents import from_file
 
     _output.check_output(flags["output"])
-    subagent, task = _task(words, flags["input_"])
+    name, task = _task(words, flags["input_"])
     stdin_is_task = STDIN in (flags["input_"], *(() if flags["input_"] else words[-1:]))
+    # A file brings its mode along: ``Council.run`` takes one with a name only.
+    subagent: Any = name
+    if name.endswith(".toml"):  # no name of a subagent has a dot
+        subagent = from_file(name, flags["mode"])
+        flags["mode"] = None
     chosen = {name: flags[name] for name in ("chair", "strategy", "seed", "store") if flags[name] is not None}
     config = attrs.evolve(CouncilConfig.discover(), **chosen)
     options = {
@@ -100,9 +107,13 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
         "budget": _budget(flags),
     }
     with Council(_seats(config, flags), config=config) as council:
+        plan = council.plan(task, subagent, **options)
+        for warning in plan.warnings:
+            _output.print_note(f"council: {warning}", raw=flags["raw"])
         if flags["dry_run"]:
-            return _print_plan(council, council.plan(task, subagent, **options), flags)
-        prepare_models(council.plan(task, subagent, **options))
+            return _print_plan(council, plan, flags)
+        council._seating.check()  # a missing key is named before a model is fetched
+        prepare_models(plan)
         run_id: list[str] = []
         # A program that asks for JSON gets no lines of progress; a person at a terminal does.
         quiet = output_format(flags) == "json" and not sys.stderr.isatty()
@@ -158,7 +169,7 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
             raise click.UsageError('no task given; try: council run "What is ...?", or council run - for stdin')
         last = rest.pop()
         # A single word that names a subagent: the task after it was forgotten.
-        if not rest and last in (*subagents.BUILT_IN, *subagents.ALIASES):
+        if not rest and (last in (*subagents.BUILT_IN, *subagents.ALIASES) or _is_file_name(last)):
             raise click.UsageError(f'no task given; try: council run {last} "..."')
         text = read_stdin() if last == STDIN else last
     if not text.strip():
@@ -167,6 +178,10 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
     if len(rest) > 1:
         raise click.UsageError("too many arguments; put the task in quotes")
     return (rest[0] if rest else "advisor"), text
+
+
+def _is_file_name(word: str) -> bool:
+    return word.endswith(".toml") and len(word.split()) == 1
 
 
 def _seats(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | None:

@@ -160,6 +160,7 @@ class Plan:
             every new plan. 0 in plans that were stored before this field existed, which are replayed as they ran.
         notes: decisions that the caller should know, such as a skipped critique.
         metadata: the caller's data.
+        warnings: what the caller should know before the run; they are in the result too.
     """
 
     run_id: str
@@ -191,6 +192,7 @@ class Plan:
     rules: int = 0  # likewise
     notes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
+    warnings: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
 
     def seat(self, name: str) -> SeatSpec:
         """Return the seat of this name."""

@@ -16,7 +16,7 @@ from llm_council._plugins import entry_points, identity
 from llm_council.errors import ConfigurationError, InvalidOption, PluginLoadError, UnknownSubagent, near
 from llm_council.subagents._file import NAME, Definition, Subagent, SubagentInfo, read
 
-__all__ = ["ALIASES", "BUILT_IN", "GROUP", "from_file", "load", "names"]
+__all__ = ["ALIASES", "BUILT_IN", "GROUP", "from_file", "load", "names", "shadow_warning"]
 
 GROUP = "llm_council.subagents"
 """The entry point group for subagents of other distributions."""
@@ -59,7 +59,8 @@ def load(name: str, mode: str | None = None, paths: Iterable[str | os.PathLike[s
     """
     # Names become file names: a name with a slash or a dot could reach another file.
     if not isinstance(name, str) or not NAME.fullmatch(name):  # type: ignore[redundant-expr]
-        raise UnknownSubagent(f"the name of a subagent is 1 to 64 letters, digits, '-' or '_', not {name!r:.80}")
+        hint = f"; for a file: subagent=subagents.from_file({str(name)!r:.80})" if _is_path(name) else ""
+        raise UnknownSubagent(f"the name of a subagent is 1 to 64 letters, digits, '-' or '_', not {name!r:.80}{hint}")
     custom = _files(paths)
     if name in custom:
         return _read_file(custom[name]).subagent(mode)
@@ -73,6 +74,22 @@ def load(name: str, mode: str | None = None, paths: Iterable[str | os.PathLike[s
         return _plugged(name, plugins[name], mode)
     known = [*custom, *BUILT_IN, *ALIASES, *plugins]
     raise UnknownSubagent(f"there is no subagent {name!r}{near(name, known)} (`council subagents` lists them all)")
+
+
+def _is_path(name: object) -> bool:
+    return isinstance(name, os.PathLike) or (isinstance(name, str) and name.endswith(".toml"))
+
+
+def shadow_warning(name: str, source: str) -> str | None:
+    """Return a sentence about a subagent that replaces a built-in one of the same name; None if it does not.
+
+    Args:
+        name: the name or the alias that was asked for.
+        source: where the subagent comes from; see ``Subagent.source``.
+    """
+    if source == _BUILT_IN_SOURCE or name not in (*BUILT_IN, *ALIASES):
+        return None
+    return f"the subagent {name} is that of {source}, not the built-in one; rename the file to use both"
 
 
 def names(paths: Iterable[str | os.PathLike[str]] = ()) -> tuple[SubagentInfo, ...]:

@@ -205,3 +205,44 @@ def test_doctor_without_any_provider_still_checks_the_installation(
     code, out, err = council("doctor")
     assert (code, out) == (2, "installation: something is broken\n")
     assert "set a key" in err
+
+
+def test_a_role_file_is_named_by_its_path(council: Council, seat: ScriptedProvider) -> None:
+    Path("my roles").mkdir()
+    Path("my roles/teacher.toml").write_text(
+        'system = "You teach."\n[modes.explain]\ninstructions = "Explain."\n[modes.quiz]\ninstructions = "Ask."\n'
+    )
+    code, out, _ = council("run", "./my roles/teacher.toml", "Bees", "-p", "scripted", "--mode", "quiz", "--json")
+    result = json.loads(out)
+    assert (code, result["subagent"], result["mode"]) == (0, "teacher", "quiz")
+    assert seat.requests[0].turns()[0].text.startswith("You teach.\n\nAsk.")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["./none.toml", "Bees"], "none.toml"),
+        (["./none.toml"], 'no task given; try: council run ./none.toml "..."'),
+        (["./broken.toml", "Bees"], "line 2"),
+    ],
+)
+def test_a_wrong_role_file_is_refused_before_anything_is_sent(
+    council: Council, seat: ScriptedProvider, words: list[str], message: str
+) -> None:
+    Path("broken.toml").write_text('system = "You edit."\ncritique =\n')
+    code, out, err = council("run", *words, "-p", "scripted")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert seat.requests == []
+
+
+def test_a_role_file_that_replaces_a_built_in_role_says_so(council: Council, seat: ScriptedProvider) -> None:
+    configure('[subagents]\npaths = ["roles"]\n')
+    Path("roles").mkdir()
+    Path("roles/advisor.toml").write_text('description = "Mine."\nsystem = "Mine."\n')
+    code, out, err = council("run", "Bees", "-p", "scripted")
+    assert code == 0
+    assert "council: the subagent advisor is that of roles/advisor.toml, not the built-in one" in err
+    assert "the subagent" not in out
+    (row,) = [line for line in council("subagents")[1].splitlines() if line.startswith("advisor ")]
+    assert row.endswith("Mine. (replaces the built-in one: roles/advisor.toml)")
