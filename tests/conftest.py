@@ -1,4 +1,4 @@
-"""What every test may ask for: both async worlds, and a Python of its own."""
+"""Fixtures for every test: asyncio and trio as backends, and a fresh interpreter for a script."""
 
 import os
 import signal
@@ -16,10 +16,15 @@ pytest.register_assert_rewrite("wire_laws")  # what a law found stands in its fa
 # The same examples on every run, and no clock: a law that fails must fail for everyone. HYPOTHESIS_PROFILE=explore
 # searches further, with new examples each time.
 settings.register_profile(
-    "steady", derandomize=True, deadline=None, max_examples=60, database=None, suppress_health_check=list(HealthCheck)
+    "deterministic",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
-settings.register_profile("explore", settings.get_profile("steady"), derandomize=False, max_examples=1000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+settings.register_profile("explore", settings.get_profile("deterministic"), derandomize=False, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))
 
 
 # Started in the background of a shell, a process ignores interrupts, and so do its children: those that the tests send.

@@ -146,15 +146,15 @@ async def test_leaving_a_stream_cancels_its_run_and_keeps_the_partial_result() -
 
 
 def test_listeners_get_the_events_of_every_run_and_cannot_break_it(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[tuple[Event, str]] = []
+    received: list[tuple[Event, str]] = []
 
     def broken(event: Event) -> None:
         raise ValueError("a listener's own trouble")
 
-    listeners = [broken, lambda event: heard.append((event, threading.current_thread().name))]
+    listeners = [broken, lambda event: received.append((event, threading.current_thread().name))]
     council = Council(scripted(), config=CouncilConfig(), listeners=listeners)
     first, second = council.run("One?"), council.run("Two?")
-    assert {event.run_id for event, _ in heard} == {first.run_id, second.run_id}
+    assert {event.run_id for event, _ in received} == {first.run_id, second.run_id}
     assert first.success
     assert "listener" in caplog.text
 
@@ -162,14 +162,14 @@ def test_listeners_get_the_events_of_every_run_and_cannot_break_it(caplog: pytes
 @pytest.mark.anyio
 async def test_cancellation_is_raised_and_cancels_the_seats() -> None:
     seats = scripted(delay=float("inf"))
-    heard: list[Event] = []
-    council = Council(seats, config=CouncilConfig(), listeners=[heard.append])
+    received: list[Event] = []
+    council = Council(seats, config=CouncilConfig(), listeners=[received.append])
     with anyio.move_on_after(0.2) as scope:
         await council.arun("Where?")
     assert scope.cancelled_caught
     assert [seat.cancelled for seat in seats] == [len(seat.requests) for seat in seats]
-    assert isinstance(heard[-1], RunFinished)
-    assert heard[-1].status == Status.CANCELLED
+    assert isinstance(received[-1], RunFinished)
+    assert received[-1].status == Status.CANCELLED
 
 
 def test_the_signature_shows_every_option() -> None:

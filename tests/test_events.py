@@ -20,37 +20,37 @@ def phase() -> Event:
 
 
 def test_an_event_without_listeners_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[Event] = []
+    received: list[Event] = []
     with caplog.at_level(logging.DEBUG, "llm_council"):
         emit(phase())
-    with listening(heard.append):
+    with listening(received.append):
         pass
-    assert heard == []
+    assert received == []
     assert caplog.records == []
 
 
 def test_listeners_are_called_in_order_and_only_inside_the_block() -> None:
-    heard: list[tuple[str, Event]] = []
+    received: list[tuple[str, Event]] = []
     event = phase()
-    with listening(lambda e: heard.append(("a", e)), lambda e: heard.append(("b", e))):
+    with listening(lambda e: received.append(("a", e)), lambda e: received.append(("b", e))):
         emit(event)
-        with listening(lambda e: heard.append(("c", e))):
+        with listening(lambda e: received.append(("c", e))):
             emit(event)
         emit(event)
     emit(event)
-    assert [name for name, _ in heard] == ["a", "b", "a", "b", "c", "a", "b"]
-    assert all(e is event for _, e in heard)
+    assert [name for name, _ in received] == ["a", "b", "a", "b", "c", "a", "b"]
+    assert all(e is event for _, e in received)
 
 
 def test_a_listener_that_raises_is_logged_and_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[Event] = []
+    received: list[Event] = []
 
     def broken(event: Event) -> None:
         raise RuntimeError("listener trouble")
 
-    with caplog.at_level(logging.ERROR, "llm_council"), listening(broken, heard.append):
+    with caplog.at_level(logging.ERROR, "llm_council"), listening(broken, received.append):
         emit(phase())
-    assert len(heard) == 1
+    assert len(received) == 1
     assert "failed on PhaseStarted" in caplog.text
     assert "listener trouble" in caplog.text
 
@@ -64,21 +64,21 @@ def test_a_cancellation_in_a_listener_is_raised() -> None:
 
 
 def test_an_exception_in_the_block_removes_the_listeners() -> None:
-    heard: list[Event] = []
-    with pytest.raises(ValueError, match="x"), listening(heard.append):
+    received: list[Event] = []
+    with pytest.raises(ValueError, match="x"), listening(received.append):
         raise ValueError("x")
     emit(phase())
-    assert heard == []
+    assert received == []
 
 
 @pytest.mark.anyio
 async def test_tasks_inherit_the_listeners_of_the_task_that_started_them() -> None:
-    heard: dict[str, list[str]] = {"a": [], "b": []}
+    received: dict[str, list[str]] = {"a": [], "b": []}
 
     async def run(name: str) -> None:
         def listen(event: Event) -> None:
             assert isinstance(event, TextDelta)
-            heard[name].append(event.text)
+            received[name].append(event.text)
 
         with listening(listen):
             async with anyio.create_task_group() as group:
@@ -92,16 +92,16 @@ async def test_tasks_inherit_the_listeners_of_the_task_that_started_them() -> No
     async with anyio.create_task_group() as group:
         group.start_soon(run, "a")
         group.start_soon(run, "b")
-    assert sorted(heard["a"]) == ["a0", "a1", "a2"]
-    assert sorted(heard["b"]) == ["b0", "b1", "b2"]
+    assert sorted(received["a"]) == ["a0", "a1", "a2"]
+    assert sorted(received["b"]) == ["b0", "b1", "b2"]
 
 
 def test_listeners_do_not_affect_other_contexts() -> None:
-    heard: list[Event] = []
+    received: list[Event] = []
     outside = contextvars.copy_context()
-    with listening(heard.append):
+    with listening(received.append):
         outside.run(emit, phase())
-    assert heard == []
+    assert received == []
 
 
 PLAN = Plan(run_id="r", task="Where?", subagent="advisor", seats=[SeatSpec(name="a", provider="p")])

@@ -52,10 +52,10 @@ class Vendor(BaseHTTPRequestHandler):
         if self.headers["Authorization"] != "Bearer my-key-123456":
             self.answer(401, {"error": {"message": f"who? {self.headers['Authorization']}"}})
             return
-        said = f"echo: {body['messages'][-1]['content']}"
-        if "JSON Schema" in said:  # the adapter ignores structured output, as the page's does: the prompt must say it
-            said = json.dumps(ANSWER)
-        choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        text = f"echo: {body['messages'][-1]['content']}"
+        if "JSON Schema" in text:  # the adapter ignores structured output, as the page's does: the prompt must say it
+            text = json.dumps(ANSWER)
+        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         self.answer(200, {"model": body["model"], "choices": [choice]})
 
     def answer(self, status, value):

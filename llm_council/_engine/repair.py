@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -56,28 +56,38 @@ def read(
         return _schema.drop_thinking(response.text or "").strip(), ()
     if response.structured is not None and validator.accepts(response.structured):
         return response.structured, ()
-    sections = _schema.read_sections(response.text or "", headings) if headings else {}
-    if headings and validator.accepts(sections) and sections.get(headings[0]):
-        return sections, ()
+    if headings:
+        return _read_prose(validator, response, headings)
     answer = validator.read(response.text or "")
     if not answer.problems:
         return answer.value, ()
-    if headings:
-        return None, _missing_sections(headings, sections) or validator.problems(sections)
     if response.structured is not None and not answer.found:
         return None, validator.problems(response.structured)
     return None, answer.problems
 
 
-def _missing_sections(headings: Sequence[str], sections: Mapping[str, str]) -> tuple[Problem, ...]:
-    problems = []
-    for name in headings:
-        if name not in sections:
-            problems.append(Problem(path=f"$.{name}", message=f"there is no heading '{_schema.heading_of(name)}'"))
-        elif not sections[name] and name == headings[0]:
-            message = f"there is no text under '{_schema.heading_of(name)}'"
-            problems.append(Problem(path=f"$.{name}", message=message))
-    return tuple(problems)
+def _read_prose(
+    validator: _schema.Validator, response: GenerateResponse, headings: Sequence[str]
+) -> tuple[Any, tuple[Problem, ...]]:
+    """Return the sections of an answer. Prose without headings is the first section, and the others are empty."""
+    text = _schema.drop_thinking(response.text or "").strip()
+    sections = _schema.read_sections(text, headings)
+    if not sections and text.startswith(("{", "```json")):  # JSON all the same
+        answer = validator.read(text)
+        return (None, answer.problems) if answer.problems else (answer.value, ())
+    if not sections and text:
+        sections = {headings[0]: text}
+    complete = {name: sections.get(name, "") for name in headings}
+    if not complete[headings[0]]:
+        message = f"there is no text under the heading '{_schema.heading_of(headings[0])}'"
+        return None, (Problem(path=f"$.{headings[0]}", message=message),)
+    # An answer that ended by itself is good without its reasons; one that was cut off may lack more.
+    missing = [name for name in headings if name not in sections]
+    if missing and response.finish_reason == FinishReason.LENGTH:
+        message = f"there is no heading '{_schema.heading_of(missing[0])}'"
+        return None, (Problem(path=f"$.{missing[0]}", message=message),)
+    problems = validator.problems(complete)
+    return (None, problems) if problems else (complete, ())
 
 
 async def until_valid(state: RunState, written: ChairAnswer) -> FinalAnswer:

@@ -12,6 +12,7 @@ import click
 
 import llm_council
 from llm_council._plugins import broken_distributions
+from llm_council.cli._completion import complete_providers
 from llm_council.cli._main import FAILED
 from llm_council.cli._output import json_option, print_json, print_table, visible
 from llm_council.errors import ConfigurationError
@@ -31,7 +32,7 @@ def version() -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[PROVIDER]...")
+@click.argument("names", nargs=-1, metavar="[PROVIDER]...", shell_complete=complete_providers)
 @click.option("--deep", is_flag=True, help="Make one real call to each provider, which may cost money.")
 @json_option
 def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:

@@ -8,6 +8,7 @@ import sys
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from llm_council import __version__
 from llm_council.cli import leaving_at_once
@@ -33,6 +34,7 @@ _COMMANDS = {
     "subagents": ("_commands", "List the subagents."),
     "models": ("_models", "List, fetch and locate the models of the embedded engine."),
     "config": ("_commands", "Show the configuration; trust a project's configuration file."),
+    "completion": ("_completion", "Print a script that completes commands, flags, providers, roles and runs."),
     "version": ("_commands", "Show the version."),
 }
 
@@ -54,6 +56,15 @@ class _Lazy(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands with their lines, without importing them, and the options."""
+        found = [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name = args[0] if args else ""

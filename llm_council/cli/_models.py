@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llm_council.cli._completion import complete_local_models
 from llm_council.cli._main import FAILED
 from llm_council.cli._output import json_option, print_json, print_table
 
@@ -55,7 +56,7 @@ def _gigabytes(size: int) -> str:
 
 
 @models.command(short_help="Fetch a model.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_local_models)
 def pull(name: str | None) -> None:
     """Fetch a model, unless it is there already, and print the path of its file.
 
@@ -106,7 +107,7 @@ def _pull(name: str) -> LocalModel:
 
 
 @models.command(short_help="Print the path of a model's file.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_local_models)
 def path(name: str | None) -> int:
     """Print the path of a model's file; exit with 1 if it is not fetched."""
     from llm_council.providers import local

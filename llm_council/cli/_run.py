@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_council.cli import _output
+from llm_council.cli._completion import complete_modes, complete_seats, complete_strategies, complete_words
 from llm_council.cli._input import STDIN, attached, read_file, read_stdin
 from llm_council.cli._main import DEGRADED, FAILED
 from llm_council.cli._output import output_format, output_options
@@ -36,14 +37,24 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("words", nargs=-1, metavar="[SUBAGENT] TASK|-")
-@click.option("--mode", help="Mode of the subagent.")
-@click.option("--providers", "-p", multiple=True, help="Seats: NAME, NAME/MODEL or NAME:COUNT; repeat, or use commas.")
+@click.argument("words", nargs=-1, metavar="[SUBAGENT] TASK|-", shell_complete=complete_words)
+@click.option("--mode", help="Mode of the subagent.", shell_complete=complete_modes)
+@click.option(
+    "--providers",
+    "-p",
+    multiple=True,
+    shell_complete=complete_seats,
+    help="Seats: NAME, NAME/MODEL or NAME:COUNT; repeat, or use commas.",
+)
 @click.option(
     "--models", "-m", multiple=True, help="Models: one for all seats, or one for each; repeat, or use commas."
 )
-@click.option("--chair", help="The seat that writes the final answer.")
-@click.option("--strategy", help="How the seats deliberate: synthesize (default) or vote.")
+@click.option("--chair", shell_complete=complete_seats, help="The seat that writes the final answer.")
+@click.option(
+    "--strategy",
+    shell_complete=complete_strategies,
+    help="How the seats deliberate: synthesize (default) or vote.",
+)
 @click.option(
     "--files",
     "-f",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_council.cli import _output
+from llm_council.cli._completion import complete_runs
 from llm_council.cli._output import json_option, output_format, output_options, print_json, print_table, visible
 from llm_council.cli._run import print_result, resume_hint
 from llm_council.errors import InvalidOption
@@ -22,7 +23,7 @@ __all__ = ["replay", "resume", "runs"]
 
 _store_option = click.option("--store", type=click.Path(), help="The run store; default: that of the configuration.")
 
-_run_argument = click.argument("run", metavar="RUN")
+_run_argument = click.argument("run", metavar="RUN", shell_complete=complete_runs)
 
 
 def _configured(store: str | None) -> tuple[CouncilConfig, Store]:
@@ -154,7 +155,7 @@ def export(run: str, *, store: str | None) -> None:
 
 
 @runs.command()
-@click.argument("run", nargs=-1, metavar="RUN...")
+@click.argument("run", nargs=-1, metavar="RUN...", shell_complete=complete_runs)
 @click.option(
     "--days", type=click.FloatRange(min=0), help="Also delete all runs that started more than this many days ago."
 )

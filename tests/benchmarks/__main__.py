@@ -1,6 +1,6 @@
 """Measure everything, print the table, and write it into a page: ``python tests/benchmarks --help``.
 
-Every group of figures is taken in a process of its own, so that none inherits another's memory and connections.
+Each group of figures is measured in a process of its own, so that none inherits another's memory and connections.
 """
 
 import argparse
@@ -90,8 +90,8 @@ def _peer_version() -> str | None:
     if not python.is_file():
         return None
     code = "from importlib.metadata import version; print(version('the-llm-council'))"
-    told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or None
+    output = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    return output.stdout.strip() or None
 
 
 if __name__ == "__main__":

@@ -19,7 +19,14 @@ from typing import Any, TypeVar
 
 import aiohttp
 from journals import BareJournals
-from measure import at_once, beside, in_turns, in_turns_async, resident, taken
+from measure import (
+    best_of_interleaved,
+    best_of_interleaved_async,
+    figure,
+    format_comparison,
+    resident,
+    run_concurrently,
+)
 
 from llm_council import Council, CouncilConfig
 from llm_council.providers.compatible import OpenAICompatibleProvider
@@ -46,7 +53,7 @@ def measured(url: str, *, short: bool) -> list[dict[str, Any]]:
     return [
         *asyncio.run(_against_the_critical_path(url, short=short)),
         *asyncio.run(_with_a_store(url, short=short)),
-        *asyncio.run(_a_thousand(url, 300 if short else 1000)),
+        *asyncio.run(_many_at_once(url, 300 if short else 1000)),
         *_memory(url, short=short),
     ]
 
@@ -59,22 +66,22 @@ async def _against_the_critical_path(url: str, *, short: bool) -> list[dict[str,
             (await seated.arun(TASK)).raise_for_failure()
 
         best = {}
-        for width in (64, 1):  # the many first: the one is taken in a process that has run the code before
-            await at_once(once, width, width)
+        for width in (64, 1):  # the 64 first, so that the single council runs in a process that has run the code before
+            await run_concurrently(once, width, width)
             rounds = 3 if short else 7 if width > 1 else 14
-            best[width] = min([(await at_once(once, width, width))[1] for _ in range(rounds)])
+            best[width] = min([(await run_concurrently(once, width, width))[1] for _ in range(rounds)])
         session = await opened.enter_async_context(aiohttp.ClientSession())
 
         async def in_a_row() -> None:
             for _ in range(3):
                 await _posted(session, url, LATENCY)
 
-        bare = min([(await at_once(in_a_row, 1, 1))[1] for _ in range(3 if short else 14)])
+        bare = min([(await run_concurrently(in_a_row, 1, 1))[1] for _ in range(3 if short else 14)])
     one, many = best[1], best[64]
     three = f"three calls of bare aiohttp in a row {bare / CRITICAL_PATH:.3f}x"
     return [
-        taken("critical-path", one / CRITICAL_PATH, f"{one:.3f} / {CRITICAL_PATH:.1f} s; {three}"),
-        taken("at-once-64", many / CRITICAL_PATH, f"{many:.3f} / {CRITICAL_PATH:.1f} s"),
+        figure("critical-path", one / CRITICAL_PATH, f"{one:.3f} / {CRITICAL_PATH:.1f} s; {three}"),
+        figure("at-once-64", many / CRITICAL_PATH, f"{many:.3f} / {CRITICAL_PATH:.1f} s"),
     ]
 
 
@@ -95,24 +102,29 @@ async def _with_a_store(url: str, *, short: bool) -> list[dict[str, Any]]:
                 (await seated.arun(TASK, store=store)).raise_for_failure()
 
             async def take() -> float:
-                return (await at_once(once, calls, 1))[figure]
+                return (await run_concurrently(once, calls, 1))[figure]
 
             return take
 
         file = str(Path(folder, "runs.db"))
-        wall = await in_turns_async({"kept": taking(slow, file, 1, 1), "plain": taking(slow, None, 1, 1)}, 2 * rounds)
+        wall = await best_of_interleaved_async(
+            {"stored": taking(slow, file, 1, 1), "plain": taking(slow, None, 1, 1)}, 2 * rounds
+        )
         bare = opened.enter_context(BareJournals(str(Path(folder, "bare.db"))))
-        ways = {"kept": taking(quick, file, runs, 0), "plain": taking(quick, None, runs, 0)}
-        cpu = await in_turns_async({**ways, "bare": bare.kept(taking(quick, file, runs, 0))}, rounds)
+        candidates = {"stored": taking(quick, file, runs, 0), "plain": taking(quick, None, runs, 0)}
+        cpu = await best_of_interleaved_async(
+            {**candidates, "bare": bare.with_bare_journal(taking(quick, file, runs, 0))}, rounds
+        )
     least = (cpu.pop("bare") - cpu["plain"]) * 1e3
-    how = f"{beside(cpu, 'kept', 'plain', 1e3, 'ms')}; the least that a journal in a thread adds here {least:.1f}"
+    compared = format_comparison(cpu, "stored", "plain", 1e3, "ms")
+    how = f"{compared}; the least that a journal in a thread adds here {least:.1f}"
     return [
-        taken("store-wall", wall["kept"] / wall["plain"], beside(wall, "kept", "plain", 1e3, "ms")),
-        taken("store-cpu", (cpu["kept"] - cpu["plain"]) * 1e3, how),
+        figure("store-wall", wall["stored"] / wall["plain"], format_comparison(wall, "stored", "plain", 1e3, "ms")),
+        figure("store-cpu", (cpu["stored"] - cpu["plain"]) * 1e3, how),
     ]
 
 
-async def _a_thousand(url: str, width: int) -> list[dict[str, Any]]:
+async def _many_at_once(url: str, width: int) -> list[dict[str, Any]]:
     """Run so many at once, with the garbage collector and without."""
     failed = 0
     async with council(url, LATENCY) as seated:
@@ -121,27 +133,28 @@ async def _a_thousand(url: str, width: int) -> list[dict[str, Any]]:
             nonlocal failed
             failed += (await seated.arun(TASK)).error is not None
 
-        await at_once(once, 64, 64)
-        few = min([(await at_once(once, 64, 64))[0] for _ in range(3)])
+        await run_concurrently(once, 64, 64)
+        few = min([(await run_concurrently(once, 64, 64))[0] for _ in range(3)])
         failed = 0
-        cold, wall = await at_once(once, width, width)
-        warm, _ = await at_once(once, width, width)  # the few had their connections, too
+        cold, wall = await run_concurrently(once, width, width)
+        warm, _ = await run_concurrently(once, width, width)  # the runs of 64 had open connections, too
         gc.disable()
         try:
-            few_uncollected = min([(await at_once(once, 64, 64))[0] for _ in range(3)])
-            many_uncollected, _ = await at_once(once, width, width)
+            few_uncollected = min([(await run_concurrently(once, 64, 64))[0] for _ in range(3)])
+            many_uncollected, _ = await run_concurrently(once, width, width)
         finally:
             gc.enable()
+    runs = 3 * width + 3 * 64  # those without the collector included; the count began after the first 3 * 64
     many = min(cold, warm)
     uncollected = many_uncollected / few_uncollected
     return [
-        taken(
+        figure(
             "cpu-1000",
             many / few,
             f"{many * 1e3:.2f} / {few * 1e3:.2f} ms; {uncollected:.2f}x without the garbage collector; "
             f"{width:,} runs took {wall:.1f} s",
         ),
-        taken("failed-1000", failed, f"{failed} of {3 * width:,}"),
+        figure("failed-1000", failed, f"{failed} of {runs:,}"),
     ]
 
 
@@ -151,11 +164,11 @@ def _memory(url: str, *, short: bool) -> list[dict[str, Any]]:
     A process that has done more before has memory to reuse, and would seem to need none.
     """
     width, waiting = (300, 100) if short else (1000, 300)
-    ours, bare = (_told(url, how, width, LATENCY) for how in ("councils", "connections"))
-    all_waiting = _told(url, "councils", waiting, WAITING)
+    ours, bare = (memory_per_run(url, how, width, LATENCY) for how in ("councils", "connections"))
+    all_waiting = memory_per_run(url, "councils", waiting, WAITING)
     return [
-        taken("memory-1000", ours, f"{LATENCY * 1e3:.0f} ms per call"),
-        taken(
+        figure("memory-1000", ours, f"{LATENCY * 1e3:.0f} ms per call"),
+        figure(
             "memory-waiting",
             all_waiting,
             f"{waiting} runs, {WAITING:g} s per call; their three connections alone, by bare aiohttp, {bare:.0f} KiB",
@@ -163,7 +176,7 @@ def _memory(url: str, *, short: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _told(url: str, how: str, width: int, delay: float) -> float:
+def memory_per_run(url: str, how: str, width: int, delay: float) -> float:
     """Return the KiB that one run of so many holds, or its three connections, in a process that does nothing else."""
     command = [sys.executable, __file__, url, how, str(width), str(delay)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -176,8 +189,8 @@ async def _held_by_councils(url: str, width: int, delay: float) -> int:
         async def once() -> None:
             (await seated.arun(TASK)).raise_for_failure()
 
-        await at_once(once, 16, 16)
-        return (await _peak(at_once(once, width, width)))[0]
+        await run_concurrently(once, 16, 16)
+        return (await _peak(run_concurrently(once, width, width)))[0]
 
 
 async def _peak(work: Awaitable[T]) -> tuple[int, T]:
@@ -206,8 +219,8 @@ async def _held_by_connections(url: str, width: int, delay: float) -> int:
         async def once() -> None:
             await _posted(session, url, delay)
 
-        await at_once(once, 48, 48)
-        return (await _peak(at_once(once, 3 * width, 3 * width)))[0]
+        await run_concurrently(once, 48, 48)
+        return (await _peak(run_concurrently(once, 3 * width, 3 * width)))[0]
 
 
 def against_the_peer(url: str, *, short: bool) -> list[dict[str, Any]]:
@@ -224,8 +237,8 @@ def against_the_peer(url: str, *, short: bool) -> list[dict[str, Any]]:
                 async def once() -> None:
                     (await seated.arun(TASK)).raise_for_failure()
 
-                await at_once(once, 5, 1)
-                return (await at_once(once, runs * 5, 1))[0]
+                await run_concurrently(once, 5, 1)
+                return (await run_concurrently(once, runs * 5, 1))[0]
 
         return asyncio.run(main())
 
@@ -233,19 +246,19 @@ def against_the_peer(url: str, *, short: bool) -> list[dict[str, Any]]:
 
     def peers() -> float:
         script = Path(__file__).with_name("peer.py")
-        told = subprocess.run(
+        output = subprocess.run(
             [python, "-I", script, url, str(runs)], capture_output=True, text=True, check=True, timeout=120
         )
-        last.update(json.loads(told.stdout.splitlines()[-1]))
+        last.update(json.loads(output.stdout.splitlines()[-1]))
         return last["cpu"]
 
-    best = in_turns({"ours": ours, "peer": peers}, rounds)
+    best = best_of_interleaved({"ours": ours, "peer": peers}, rounds)
     how = f"{best['ours'] * 1e3:.2f} / {best['peer'] * 1e3:.1f} ms; of 6 and {last['calls']:.0f} calls"
-    return [taken("cpu-run", best["ours"] / best["peer"], how)]
+    return [figure("cpu-run", best["ours"] / best["peer"], how)]
 
 
 async def soak(url: str, runs: int, *, width: int = 16) -> list[dict[str, Any]]:
-    """Run so many councils in one process; what they left behind after a fifth of them counts as warm-up."""
+    """Run so many councils in one process; the first fifth of them counts as warm-up."""
     failed = 0
     async with council(url) as seated:
 
@@ -254,9 +267,9 @@ async def soak(url: str, runs: int, *, width: int = 16) -> list[dict[str, Any]]:
             failed += (await seated.arun(TASK)).error is not None
 
         began = time.perf_counter()
-        await at_once(once, runs // 5, 2 * width)  # the pool is then as large as it will be
+        await run_concurrently(once, runs // 5, 2 * width)  # the pool is then as large as it will be
         before = _held()
-        await at_once(once, runs - runs // 5, width)
+        await run_concurrently(once, runs - runs // 5, width)
         after = _held()
         seconds = time.perf_counter() - began
     if failed:
@@ -264,9 +277,9 @@ async def soak(url: str, runs: int, *, width: int = 16) -> list[dict[str, Any]]:
     gained = {name: after[name] - before[name] for name in before}
     growth = gained["memory"] / 1024 / (runs * 0.8 / 1000)
     how = f"{before['memory'] / 2**20:.1f} to {after['memory'] / 2**20:.1f} MiB; {runs:,} runs in {seconds:.0f} s"
-    figures = [taken("soak-memory", growth, how)]
+    figures = [figure("soak-memory", growth, how)]
     for name in ("sockets", "threads", "tasks"):
-        figures.append(taken(f"soak-{name}", gained[name], f"{before[name]} to {after[name]}"))
+        figures.append(figure(f"soak-{name}", gained[name], f"{before[name]} to {after[name]}"))
     return figures
 
 

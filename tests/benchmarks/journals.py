@@ -1,4 +1,4 @@
-"""The least that a journal can do and be one: what the store's own is held against, in the same runs."""
+"""A minimal journal, in the same runs as the store's own: the lower limit of what storing a run costs."""
 
 import asyncio
 import queue
@@ -18,15 +18,15 @@ Handed = tuple[asyncio.AbstractEventLoop, asyncio.Future[None], Rows]
 
 
 class BareJournals:
-    """Bare journals in place of the store's, while it is entered and a run is ``kept`` by them.
+    """Bare journals, which replace the store's own in work that passes ``with_bare_journal``.
 
-    A thread commits plain rows, at the same places as the store, each transaction waited for: the calls, with what
-    tells their requests apart, and the JSON of replies before the next calls are sent, the JSON of the result before it
-    is told. All JSON is looked through for keys. Calls of one turn of the loop share a transaction. There are no typed
-    errors, no signs of life, and neither plan nor moments to resume or replay a run by.
+    A thread commits plain rows at the same points as the store, and the run waits for each transaction: calls with a
+    digest of their request, and the JSON of replies, before the next calls are sent; the JSON of the result before it
+    is returned. Keys are masked in all JSON. Calls of one iteration of the event loop share a transaction. There are no
+    typed errors and no heartbeat, and no plan or times from which a run could be resumed or replayed.
 
     Args:
-        file: where they write.
+        file: the path of the database.
     """
 
     def __init__(self, file: str) -> None:
@@ -42,8 +42,8 @@ class BareJournals:
         self._work.put(None)
         self._thread.join()
 
-    def kept(self, work: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float]]:
-        """Return work whose runs are kept by bare journals."""
+    def with_bare_journal(self, work: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float]]:
+        """Return work whose runs are recorded by bare journals."""
 
         async def take() -> float:
             with mock.patch.object(store, "RunJournal", self._journal):

@@ -1,6 +1,6 @@
-"""The server that everything is measured against: a process of its own, whose CPU is nobody's figure.
+"""The server that all clients call: a process of its own, whose CPU time is in no figure.
 
-The path says how it answers: ``/MILLISECONDS/KIND/...``, where the time is waited before the answer and the kind is
+The path says how it answers: ``/MILLISECONDS/KIND/...``: the delay before the answer, and the kind of answer, which is
 ``plain`` (an answer that fits our own advisor), ``peer`` (one that fits the peer's router), ``burst`` (a long stream
 all at once) or ``paced`` (a stream with a pause after each event). With ``"stream": true`` answers come word by word.
 """
@@ -115,12 +115,12 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)  # until whoever started it is gone
+    await loop.run_in_executor(None, sys.stdin.read)  # until the process that started it ends
 
 
 @contextmanager
 def running() -> Iterator[str]:
-    """Run the server and give its address."""
+    """Run the server and yield its address."""
     command = [sys.executable, __file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None

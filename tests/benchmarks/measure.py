@@ -1,4 +1,4 @@
-"""How figures are taken: the ways take turns, so that whatever else the machine does hits all of them alike."""
+"""Measure candidates in turns, so that other load on the machine affects all of them alike."""
 
 import asyncio
 import os
@@ -27,20 +27,22 @@ def cpu_of(command: list[str], env: Mapping[str, str] | None = None) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Take the ways' figures in turns, after a round that does not count, and return the best of each."""
-    for way in ways.values():
-        way()
-    taken = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
-    return {name: min(row[name] for row in taken) for name in ways}
+def best_of_interleaved(candidates: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Measure the candidates in turns, after a warm-up round, and return the best figure of each."""
+    for candidate in candidates.values():
+        candidate()
+    rows = [{name: candidate() for name, candidate in candidates.items()} for _ in range(rounds)]
+    return {name: min(row[name] for row in rows) for name in candidates}
 
 
-async def in_turns_async(ways: Mapping[str, Callable[[], Awaitable[float]]], rounds: int) -> dict[str, float]:
-    """Do as ``in_turns`` does, in an event loop."""
-    for way in ways.values():
-        await way()
-    taken = [{name: await way() for name, way in ways.items()} for _ in range(rounds)]
-    return {name: min(row[name] for row in taken) for name in ways}
+async def best_of_interleaved_async(
+    candidates: Mapping[str, Callable[[], Awaitable[float]]], rounds: int
+) -> dict[str, float]:
+    """Do as ``best_of_interleaved`` does, in an event loop."""
+    for candidate in candidates.values():
+        await candidate()
+    rows = [{name: await candidate() for name, candidate in candidates.items()} for _ in range(rounds)]
+    return {name: min(row[name] for row in rows) for name in candidates}
 
 
 def p50(work: Callable[[], object], calls: int) -> float:
@@ -53,7 +55,7 @@ def p50(work: Callable[[], object], calls: int) -> float:
     return median(times)
 
 
-async def at_once(work: Call, calls: int, width: int) -> tuple[float, float]:
+async def run_concurrently(work: Call, calls: int, width: int) -> tuple[float, float]:
     """Make so many calls, so many in flight, and return the CPU seconds of one and the wall seconds of all."""
     left = iter(range(calls))
 
@@ -67,18 +69,18 @@ async def at_once(work: Call, calls: int, width: int) -> tuple[float, float]:
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process holds."""
+    """Return the bytes of memory that this process has."""
     with open("/proc/self/statm") as file:  # noqa: PTH123  # read often: as plain as can be
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def taken(key: str, value: float, how: str) -> dict[str, Any]:
-    """Return one figure, to be held against the goal of that key."""
+def figure(key: str, value: float, how: str) -> dict[str, Any]:
+    """Return one figure, for the goal of that key."""
     return {"key": key, "value": value, "how": how}
 
 
-def beside(best: Mapping[str, float], ours: str, base: str, scale: float, unit: str) -> str:
-    """Say what was measured: ours over the base, then what the others took."""
+def format_comparison(best: Mapping[str, float], ours: str, base: str, scale: float, unit: str) -> str:
+    """Format what was measured: our figure, that of the base, then those of the others."""
     digits = 3 if best[base] * scale < 1 else 1
     others = [f"{name} {best[name] * scale:.{digits}f}" for name in best if name not in (ours, base)]
     rest = f"; {', '.join(others)}" if others else ""

@@ -1,4 +1,4 @@
-"""Where the CPU of a council run goes, and what holds its memory, each summed by what the code belongs to.
+"""Where the CPU time of a council run goes, and which code allocated its memory, summed by area of the code.
 
 The time of built-in functions counts for the Python function that called them.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from councils import TASK, council
-from measure import at_once
+from measure import run_concurrently
 
 import llm_council
 
@@ -25,17 +25,17 @@ STDLIB = sysconfig.get_path("stdlib")
 
 AREAS = {
     "_engine": "engine: phases, prompts, fences, tally",
-    "providers": "providers: the way in, fitting, adapters",
+    "providers": "providers: call entry, fitting, adapters",
     "_wire": "wire: requests encoded, replies decoded and checked",
     "transports": "transports: our part of HTTP",
     "models": "models: construction and validation",
     "results": "results",
-    "_schema": "schema: answers found and validated",
+    "_schema": "schema: answers extracted and validated",
     "subagents": "subagents",
 }
 
 MEMORY_LATENCY = 2.0
-"""Seconds that each call takes while memory is looked at: all runs must be in the same phase then."""
+"""Seconds that each call takes while memory is measured: all runs must then be in the same phase."""
 
 Function = tuple[str, int, str]
 
@@ -85,11 +85,11 @@ async def _held(url: str, runs: int) -> Counter[str]:
         async def once() -> None:
             (await seated.arun(TASK)).raise_for_failure()
 
-        await at_once(once, 4, 4)
+        await run_concurrently(once, 4, 4)
         gc.collect()
         tracemalloc.start(1)
         before = tracemalloc.take_snapshot()
-        running = asyncio.ensure_future(at_once(once, runs, runs))
+        running = asyncio.ensure_future(run_concurrently(once, runs, runs))
         await asyncio.sleep(1.5 * MEMORY_LATENCY)  # the drafts are there, the critics at work
         gc.collect()
         after = tracemalloc.take_snapshot()
@@ -105,7 +105,7 @@ async def _profile(url: str, runs: int) -> Any:
     async with council(url) as seated:
         for _ in range(20):
             (await seated.arun(TASK)).raise_for_failure()
-        profile = cProfile.Profile(time.thread_time)  # CPU: waiting for the server is nobody's
+        profile = cProfile.Profile(time.thread_time)  # CPU time, which does not count the wait for the server
         profile.enable()
         for _ in range(runs):
             await seated.arun(TASK)
@@ -128,7 +128,7 @@ def _own_time(stats: Any) -> Counter[Function]:
 def _area(file: str) -> str:
     if file.startswith(OURS):
         part = file[len(OURS) + 1 :].split("/")[0].removesuffix(".py")
-        return AREAS.get(part, "the rest of llm_council: scope, events, council")
+        return AREAS.get(part, "other llm_council modules")
     if file.startswith(SITE):
         return f"`{file[len(SITE) + 1 :].split('/')[0].removesuffix('.py')}`"
     if file.startswith("<attrs"):

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from measure import beside, cpu_of, in_turns, taken
+from measure import best_of_interleaved, cpu_of, figure, format_comparison
 
 HTTPX_CLIENT = "import httpx; httpx.Client()"
 COUNCIL = "from llm_council import Council; Council(['openai'])"
@@ -19,21 +19,21 @@ def measured(url: str, *, short: bool) -> list[dict[str, Any]]:
     rounds = 3 if short else 12
     peer = _peer()
     imports = _imports(rounds, peer, ("httpx",) if short else ("httpx", "aiohttp", "requests", "openai"))
-    first = in_turns({name: _python(sys.executable, code) for name, code in _FIRST.items()}, 2 * rounds)
+    first = best_of_interleaved({name: _python(sys.executable, code) for name, code in _FIRST.items()}, 2 * rounds)
     bare = first.pop("bare")
     first = {name: seconds - bare for name, seconds in first.items()}
     loaded = int(subprocess.check_output([sys.executable, "-P", "-c", COUNT]))
     figures = [
-        taken("import", imports["ours"] / imports["httpx"], beside(imports, "ours", "httpx", 1e3, "ms")),
-        taken("modules", loaded, f"{loaded}"),
-        taken("first-council", first["ours"] / first["httpx"], beside(first, "ours", "httpx", 1e3, "ms")),
+        figure("import", imports["ours"] / imports["httpx"], format_comparison(imports, "ours", "httpx", 1e3, "ms")),
+        figure("modules", loaded, f"{loaded}"),
+        figure("first-council", first["ours"] / first["httpx"], format_comparison(first, "ours", "httpx", 1e3, "ms")),
     ]
     if peer is None:
         return figures
     for key, argument in (("cli-version", "version"), ("cli-help", "--help")):
-        ways = {"ours": _command(sys.executable, argument), "peer": _command(str(peer), argument)}
-        best = in_turns(ways, rounds)
-        figures.append(taken(key, best["ours"] / best["peer"], beside(best, "ours", "peer", 1e3, "ms")))
+        candidates = {"ours": _command(sys.executable, argument), "peer": _command(str(peer), argument)}
+        best = best_of_interleaved(candidates, rounds)
+        figures.append(figure(key, best["ours"] / best["peer"], format_comparison(best, "ours", "peer", 1e3, "ms")))
     return figures
 
 
@@ -42,14 +42,14 @@ _FIRST = {"bare": "pass", "ours": COUNCIL, "httpx": HTTPX_CLIENT}
 
 def _imports(rounds: int, peer: Path | None, libraries: tuple[str, ...]) -> dict[str, float]:
     """Return the CPU seconds of importing each, over that of an interpreter that imports nothing."""
-    ways = {"bare": _python(sys.executable, "pass"), "ours": _python(sys.executable, "import llm_council")}
+    candidates = {"bare": _python(sys.executable, "pass"), "ours": _python(sys.executable, "import llm_council")}
     for name in libraries:
         if find_spec(name):
-            ways[name] = _python(sys.executable, f"import {name}")
+            candidates[name] = _python(sys.executable, f"import {name}")
     if peer is not None:
-        ways["bare peer"] = _python(str(peer), "pass")
-        ways["peer"] = _python(str(peer), "import llm_council")
-    best = in_turns(ways, rounds)
+        candidates["bare peer"] = _python(str(peer), "pass")
+        candidates["peer"] = _python(str(peer), "import llm_council")
+    best = best_of_interleaved(candidates, rounds)
     bare = best.pop("bare")
     bare_peer = best.pop("bare peer", 0.0)
     return {name: seconds - (bare_peer if name == "peer" else bare) for name, seconds in best.items()}

@@ -1,4 +1,4 @@
-"""A streamed answer, beside httpx's lines read by hand and the openai SDK."""
+"""A streamed answer, compared with lines that httpx reads, and with the openai SDK."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 from loopback import EVENTS, PACED_EVENTS
-from measure import beside, in_turns_async, taken
+from measure import best_of_interleaved_async, figure, format_comparison
 
 from llm_council.providers.base import GenerateRequest, stream
 from llm_council.providers.compatible import OpenAICompatibleProvider
@@ -35,16 +35,20 @@ async def _measured(url: str, *, short: bool) -> list[dict[str, Any]]:
     async with AsyncExitStack() as opened:
         client = await opened.enter_async_context(httpx.AsyncClient())
         for key, events in (("burst", EVENTS), ("paced", PACED_EVENTS)):
-            ways = _readers(f"{url}/0/{key}/v1", client, opened)
+            candidates = _readers(f"{url}/0/{key}/v1", client, opened)
             repeats = 3 if short else 10 if key == "burst" else 4
-            costs = {name: partial(_cpu, read, repeats, events) for name, read in ways.items()}
-            best = await in_turns_async(costs, 3 if short else 7)
-            figures.append(taken(key, best["ours"] / best["httpx"], beside(best, "ours", "httpx", 1e6, "µs")))
+            costs = {name: partial(_cpu, read, repeats, events) for name, read in candidates.items()}
+            best = await best_of_interleaved_async(costs, 3 if short else 7)
+            figures.append(
+                figure(key, best["ours"] / best["httpx"], format_comparison(best, "ours", "httpx", 1e6, "µs"))
+            )
         firsts: dict[str, Callable[[], Awaitable[float]]] = {
-            name: partial(_first, read, 5 if short else 15) for name, read in ways.items()
+            name: partial(_first, read, 5 if short else 15) for name, read in candidates.items()
         }
-        best = await in_turns_async(firsts, 3 if short else 7)
-        figures.append(taken("first-chunk", best["ours"] / best["httpx"], beside(best, "ours", "httpx", 1e3, "ms")))
+        best = await best_of_interleaved_async(firsts, 3 if short else 7)
+        figures.append(
+            figure("first-chunk", best["ours"] / best["httpx"], format_comparison(best, "ours", "httpx", 1e3, "ms"))
+        )
     return figures
 
 
@@ -53,13 +57,13 @@ def _readers(base: str, client: httpx.AsyncClient, opened: AsyncExitStack) -> di
     opened.push_async_callback(provider.aclose)
 
     async def by_hand() -> AsyncIterator[object]:
-        """Read as the least code would that still gets at the words."""
+        """Read the text with as little code as possible."""
         async with client.stream("POST", f"{base}/chat/completions", json=PAYLOAD) as reply:
             async for line in reply.aiter_lines():
                 if line.startswith("data: {"):
                     yield json.loads(line[6:])["choices"][0]["delta"].get("content")
 
-    ways: dict[str, Read] = {"ours": lambda: stream(provider, REQUEST), "httpx": by_hand}
+    candidates: dict[str, Read] = {"ours": lambda: stream(provider, REQUEST), "httpx": by_hand}
     if find_spec("openai"):
         sdk = import_module("openai").AsyncOpenAI(api_key="none", base_url=base, max_retries=0)
         opened.push_async_callback(sdk.close)
@@ -69,8 +73,8 @@ def _readers(base: str, client: httpx.AsyncClient, opened: AsyncExitStack) -> di
                 async for chunk in chunks:
                     yield chunk
 
-        ways["openai"] = by_openai
-    return ways
+        candidates["openai"] = by_openai
+    return candidates
 
 
 async def _cpu(read: Read, repeats: int, events: int) -> float:

@@ -14,11 +14,11 @@ LIBRARIES = ("llm-council-sdk", "httpx", "httpcore", "aiohttp", "anyio", "reques
 
 
 def rows(figures: Iterable[Mapping[str, Any]]) -> str:
-    """Return the Markdown table of all goals; one that nothing was measured for is told as such."""
-    taken = {figure["key"]: figure for figure in figures}
+    """Return the Markdown table of all goals; a goal without a figure is shown as not measured."""
+    by_key = {figure["key"]: figure for figure in figures}
     lines = ["| what | measured | goal | verdict |", "|---|---|---|---|"]
     for key, goal in GOALS.items():
-        figure = taken.get(key)
+        figure = by_key.get(key)
         if figure is None:
             measured, verdict = "-", "not measured"
         else:
@@ -29,7 +29,7 @@ def rows(figures: Iterable[Mapping[str, Any]]) -> str:
 
 
 def gross(figures: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what went wrong by so much that no noise explains it."""
+    """Return the figures that exceed their goal by more than noise explains."""
     found = []
     for figure in figures:
         goal = GOALS[figure["key"]]
@@ -39,7 +39,7 @@ def gross(figures: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def machine(peer: str | None) -> str:
-    """Say on what the figures were taken, and with which versions."""
+    """Return a sentence about the machine, the date and the versions of the libraries."""
     cores = len(os.sched_getaffinity(0))
     load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     python = f"{platform.python_implementation()} {platform.python_version()}"

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from measure import Call, at_once, in_turns_async, taken
+from measure import Call, best_of_interleaved_async, figure, run_concurrently
 
 from llm_council.middleware import Balance, Cached, Failover, Hedge, Limit, Logged, Pinned, Retry, Traced
 from llm_council.providers.base import GenerateRequest, GenerateResponse, ProviderAdapter, ProviderCapabilities, call
@@ -46,9 +46,9 @@ async def _measured(calls: int, rounds: int) -> list[dict[str, Any]]:
         "failover": Failover([bare, bare]),
         "balance": Balance([bare, bare]),
         "hedge": Hedge(bare),
-        "retry-alone": Retry(bare),
+        "retry-overhead": Retry(bare),
         "limit": Limit(bare, rate="10M/second", tokens="1000M/second", concurrency=8),
-        "miss": Cached(bare, mode="write"),
+        "cache-write": Cached(bare, mode="write"),
         "logged": Logged(bare),
         "pinned": Pinned(bare, "m"),
     }
@@ -65,20 +65,20 @@ async def _measured(calls: int, rounds: int) -> list[dict[str, Any]]:
         best = await _cpu({"bare": bare, **wrapped, **hits}, calls, rounds)
     base = best["bare"] * 1e6
     figures = [
-        taken(name, best[name] * 1e6 - base, f"{best[name] * 1e6:.1f} through it, {base:.1f} without")
+        figure(name, best[name] * 1e6 - base, f"{best[name] * 1e6:.1f} through it, {base:.1f} without")
         for name in wrapped
     ]
-    return [*figures, *(taken(name, best[name] * 1e6, "the whole call") for name in hits)]
+    return [*figures, *(figure(name, best[name] * 1e6, "the whole call") for name in hits)]
 
 
 async def _cpu(adapters: dict[str, ProviderAdapter], calls: int, rounds: int) -> dict[str, float]:
     def one(work: Call) -> Any:
         async def once() -> float:
-            return (await at_once(work, calls, 1))[0]
+            return (await run_concurrently(work, calls, 1))[0]
 
         return once
 
     def asking(adapter: ProviderAdapter) -> Call:
         return lambda: call(adapter, REQUEST)
 
-    return await in_turns_async({name: one(asking(adapter)) for name, adapter in adapters.items()}, rounds)
+    return await best_of_interleaved_async({name: one(asking(adapter)) for name, adapter in adapters.items()}, rounds)

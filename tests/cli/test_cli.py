@@ -262,8 +262,8 @@ def test_ctrl_c_prints_how_to_resume_a_stored_run(
         code, _, err = council("run", "-p", "scripted:3", "Where?", "--store", place)
         assert council("run", "-p", "scripted:3", "Where?")[2].split() == ["interrupted"]
     (run,) = json.loads(council("runs", "list", "--store", place, "--json")[1])
-    said = f"council: all answers so far are stored; to continue: council resume {run['run_id']} --store {place}"
-    assert (code, [line for line in err.splitlines() if line]) == (130, [said, "interrupted"])
+    hint = f"council: all answers so far are stored; to continue: council resume {run['run_id']} --store {place}"
+    assert (code, [line for line in err.splitlines() if line]) == (130, [hint, "interrupted"])
     assert council("resume", run["run_id"], "--store", place)[0] == 0
 
 

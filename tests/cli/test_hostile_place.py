@@ -34,9 +34,9 @@ class Vendor(BaseHTTPRequestHandler):
         asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.server.asked.append((self.path, str(self.headers), asked))
         shaped = "json_schema" in asked
-        said = json.dumps({"answer": EVIL, "reasoning": EVIL}) if shaped else EVIL
+        content = json.dumps({"answer": EVIL, "reasoning": EVIL}) if shaped else EVIL
         status = self.server.status
-        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
         reply = {"choices": [choice], "model": EVIL} if status == 200 else {"error": {"message": EVIL}}
         body = json.dumps(reply).encode()
         self.send_response(status)
@@ -69,8 +69,8 @@ def home(tmp_path: Path, vendor: Any) -> dict[str, str]:
     address = f"http://127.0.0.1:{vendor.server_address[1]}/v1"
     gateway = f'kind = "openai-compatible"\nbase_url = "{address}"\napi_key = "${{GATEWAY_KEY}}"\ndefault_model = "m"\n'
     (folder / "config.toml").write_text(f"[providers.gateway]\n{gateway}")
-    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return {**kept, "HOME": str(tmp_path / "home"), "GATEWAY_KEY": "canary-of-the-gateway", "TERM": "xterm"}
+    inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return {**inherited, "HOME": str(tmp_path / "home"), "GATEWAY_KEY": "canary-of-the-gateway", "TERM": "xterm"}
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_resume_of_a_run_that_fails_again_exits_with_1(council: Council, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "expected"),
     [
         (("runs", "show", "nothing"), 1, "no run store"),
         (("replay", "../x"), 2, "a run's id"),
@@ -132,10 +132,10 @@ def test_resume_of_a_run_that_fails_again_exits_with_1(council: Council, tmp_pat
         (("resume", "nothing"), 1, "no run store"),
     ],
 )
-def test_wrong_usage_exits_with_a_message(council: Council, words: tuple[str, ...], code: int, said: str) -> None:
+def test_wrong_usage_exits_with_a_message(council: Council, words: tuple[str, ...], code: int, expected: str) -> None:
     found, out, err = council(*words)
     assert (found, out) == (code, "")
-    assert said in err
+    assert expected in err
 
 
 def test_without_a_store_the_message_says_how_to_name_one(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def encode_gemini_events(response: GenerateResponse) -> bytes:
     """Return the lines that the program writes for an answer."""
     text, usage = response.text or "", response.usage or Usage()
     thoughts = usage.reasoning_tokens or 0
-    said = (usage.output_tokens or 0) - thoughts
+    answer_tokens = (usage.output_tokens or 0) - thoughts
     middle = len(text) // 2
     events: list[dict[str, Any]] = [
         {"type": "init", "session_id": response.request_id, "model": response.model},
@@ -103,9 +103,9 @@ def encode_gemini_events(response: GenerateResponse) -> bytes:
         if part
     ]
     stats = {
-        "total_tokens": (usage.input_tokens or 0) + said + thoughts,
+        "total_tokens": (usage.input_tokens or 0) + answer_tokens + thoughts,
         "input_tokens": usage.input_tokens,
-        "output_tokens": said,
+        "output_tokens": answer_tokens,
         "cached": usage.cached_tokens,
     }
     events.append({"type": "result", "status": "success", "stats": stats})

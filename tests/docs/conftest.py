@@ -1,4 +1,4 @@
-"""A world for the documentation's examples: real providers, no network.
+"""Replace the network for the documentation's examples; the providers are real.
 
 Requests of the built-in HTTP providers are answered where they would have left the machine, in the OpenAI dialect; the
 embedded engine is a scripted provider. Answers are the smallest ones that the request's schema allows.
@@ -38,7 +38,7 @@ def answer(schema: Mapping[str, Any] | None) -> str:
     return "The queue grows until memory is gone." if schema is None else json.dumps(smallest(schema))
 
 
-def reply_of_the_internet(request: httpx.Request) -> httpx.Response:
+def fake_reply(request: httpx.Request) -> httpx.Response:
     """Answer as OpenAI, or a service that is compatible with it, would."""
     from llm_council.models import FinishReason, GenerateResponse, Usage
     from llm_council.testing._mirrors import responses
@@ -68,7 +68,7 @@ def reply_of_the_internet(request: httpx.Request) -> httpx.Response:
 
 
 def is_here(url: str) -> bool:
-    """Tell whether an address is that of a fake vendor, which a page itself has started."""
+    """Return True for the address of a fake vendor that a page itself has started."""
     return url.startswith("http://127.0.0.1:")
 
 
@@ -85,16 +85,16 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         if is_here(str(request.url)):
             return await handles(transport, request)
         await request.aread()
-        return reply_of_the_internet(request)
+        return fake_reply(request)
 
-    async def without_a_pool(transport: HttpxTransport, request: HttpRequest, timeouts: Timeouts) -> ResponseHead:
+    async def open_offline(transport: HttpxTransport, request: HttpRequest, timeouts: Timeouts) -> ResponseHead:
         if transport._client or transport._transport or is_here(request.url):
             return await opens(transport, request, timeouts)
         asked = httpx.Request(request.method, request.url, headers=dict(request.headers), content=request.body)
-        return response_head(reply_of_the_internet(asked))
+        return response_head(fake_reply(asked))
 
     opens = HttpxTransport._open
-    monkeypatch.setattr(HttpxTransport, "_open", without_a_pool)
+    monkeypatch.setattr(HttpxTransport, "_open", open_offline)
 
     def say(request: GenerateRequest) -> str:
         shape = request.structured_output
@@ -103,6 +103,6 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     handles = PooledTransport.handle_async_request
     monkeypatch.setattr(PooledTransport, "handle_async_request", handle)
     monkeypatch.setattr(registry, "_registered", {})  # what a page registers goes with the page
-    surroundings = {"HOME": str(tmp_path), **dict.fromkeys(KEYS, "a-key-of-the-examples")}
-    with patch.dict(os.environ, surroundings), registry.overriding(local=ScriptedProvider(say, name="local")):
+    environment = {"HOME": str(tmp_path), **dict.fromkeys(KEYS, "a-key-of-the-examples")}
+    with patch.dict(os.environ, environment), registry.overriding(local=ScriptedProvider(say, name="local")):
         yield

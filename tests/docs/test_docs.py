@@ -47,8 +47,8 @@ def check_console(example: Example) -> None:
 def parse(command: click.Command, words: list[str]) -> None:
     context = command.make_context("council", words, resilient_parsing=False)
     if isinstance(command, click.Group):
-        kept = vars(context)  # click 8.2 renamed the list of words that name a subcommand
-        named = kept["_protected_args"] if "_protected_args" in kept else kept["protected_args"]
+        fields = vars(context)  # click 8.2 renamed the list of words that name a subcommand
+        named = fields["_protected_args"] if "_protected_args" in fields else fields["protected_args"]
         _, inner, rest = command.resolve_command(context, [*named, *context.args])
         assert inner is not None
         parse(inner, rest)

@@ -121,9 +121,9 @@ def test_omitted_keywords_are_reported(tiny):
     schema = {"type": "object", "properties": {"a": {"type": "string", "not": {"const": "x"}}}, "required": ["a"]}
 
     async def one(provider):
-        (told,) = (await call(provider, asked(schema))).adjustments
-        assert (told.field, told.action) == ("structured_output", "projected")
-        assert "$.properties.a: not" in told.reason
+        (adjustment,) = (await call(provider, asked(schema))).adjustments
+        assert (adjustment.field, adjustment.action) == ("structured_output", "projected")
+        assert "$.properties.a: not" in adjustment.reason
 
     in_loop(one)
 

@@ -17,7 +17,7 @@ from llm_council.testing.fakes import ScriptedProvider
 ROLE = RolePrompts(system="You answer.")
 
 
-class Table:
+class ScriptedCouncil:
     """A council of scripted seats that records the events and results of its runs."""
 
     def __init__(self, **seats: ScriptedProvider) -> None:
@@ -42,15 +42,15 @@ class Table:
         return make_plan(task, role, settings, seats, RunRequest(schema=schema, budget=budget, **options))
 
     async def run(self, plan: Plan | None = None, **options: Any) -> CouncilResult:
-        conducting = {key: options.pop(key) for key in ("deltas", "price", "clock", "journal") if key in options}
+        run_options = {key: options.pop(key) for key in ("deltas", "price", "clock", "journal") if key in options}
         plan = plan or self.plan(**options)
         with listening(self.events.append):
-            return await run_plan(plan, self.seats, on_result=self.results.append, **conducting)
+            return await run_plan(plan, self.seats, on_result=self.results.append, **run_options)
 
-    def heard(self, kind: type[Event]) -> list[Any]:
+    def events_of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
 
 @pytest.fixture
-def table() -> Callable[..., Table]:
-    return Table
+def table() -> Callable[..., ScriptedCouncil]:
+    return ScriptedCouncil

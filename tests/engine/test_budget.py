@@ -186,10 +186,10 @@ def test_without_a_limit_a_price_is_looked_up_for_answers_alone():
 def test_the_price_is_that_of_the_model_that_answered():
     ledger = Ledger(Budget(), lambda seat, usage: {"dear": 2.0, "cheap": 1.0}.get(seat.model))
     seat = SeatSpec(name="ann", provider="scripted", model="dear")
-    told = GenerateResponse(text="x", model="cheap", usage=Usage(input_tokens=1, output_tokens=1))
-    assert ledger.settle(ledger.reserve(seat, REQUEST), told).usd == 1.0
-    told = GenerateResponse(text="x", model="unheard-of", usage=Usage(input_tokens=1, output_tokens=1))
-    assert ledger.settle(ledger.reserve(seat, REQUEST), told).usd == 2.0
+    priced = GenerateResponse(text="x", model="cheap", usage=Usage(input_tokens=1, output_tokens=1))
+    assert ledger.settle(ledger.reserve(seat, REQUEST), priced).usd == 1.0
+    priced = GenerateResponse(text="x", model="unheard-of", usage=Usage(input_tokens=1, output_tokens=1))
+    assert ledger.settle(ledger.reserve(seat, REQUEST), priced).usd == 2.0
 
 
 def test_an_answer_that_names_no_model_has_the_price_of_the_seats_model():
@@ -273,12 +273,12 @@ def test_an_unknown_price_is_assumed_for_tokens_in_and_out(usage, usd):
 def test_the_cost_of_a_seat_without_a_price_is_unknown_until_its_first_answer():
     assert not Ledger(Budget()).has_unknown_cost(SEAT)
     assert not Ledger(Budget(usd=1.0), a_dollar_a_token).has_unknown_cost(SEAT)
-    for told in (answer(tokens=7, usd=0.9), answer(tokens=7)):
+    for priced in (answer(tokens=7, usd=0.9), answer(tokens=7)):
         ledger = Ledger(Budget(usd=1.0))
         assert ledger.has_unknown_cost(SEAT)
         ledger.settle(ledger.reserve(SEAT, REQUEST), None)
         assert ledger.has_unknown_cost(SEAT)
-        ledger.settle(ledger.reserve(SEAT, REQUEST), told)
+        ledger.settle(ledger.reserve(SEAT, REQUEST), priced)
         assert not ledger.has_unknown_cost(SEAT)
         assert ledger.has_unknown_cost(OTHER)
 
@@ -480,12 +480,12 @@ class TestRuns:
     def seats(self, number, **kind):
         from llm_council.testing.fakes import ScriptedProvider
 
-        said = GenerateResponse(
+        answer_of_each = GenerateResponse(
             text="391\nRANKING: A > B > C > D > E",
             usage=Usage(input_tokens=10, output_tokens=5),
             cost=Cost(usd=1.0, source="reported", complete=True),
         )
-        return {f"s{n}": ScriptedProvider(said, name=f"p{n}", delay=0.01, **kind) for n in range(number)}
+        return {f"s{n}": ScriptedProvider(answer_of_each, name=f"p{n}", delay=0.01, **kind) for n in range(number)}
 
     async def test_concurrent_calls_of_unknown_cost_cannot_exceed_the_budget(self, table):
         council = table(**self.seats(5))

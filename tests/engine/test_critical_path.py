@@ -112,7 +112,7 @@ async def test_an_invalid_answer_is_read_whole_then_repaired(run, streaming):
     council, result = await run(provider)
     assert result.output == json.loads(GOOD)
     assert provider.streams == 0
-    assert council.heard(SeatReset) == []
+    assert council.events_of(SeatReset) == []
     assert [call.response.text for call in result.seats[0].calls] == ["Yes.", BAD, GOOD]
     assert [call.stopped for call in result.seats[0].calls] == [None, None, None]
     assert result.duration == pytest.approx(seconds("Yes.") + seconds(BAD) + seconds(GOOD))
@@ -129,12 +129,12 @@ async def test_a_repair_is_told_every_problem_of_an_invalid_answer(run):
 
 
 async def test_the_chair_is_streamed_only_when_somebody_listens(run):
-    silent, heard = chair(GOOD), chair(GOOD)
+    silent, with_listener = chair(GOOD), chair(GOOD)
     council, result = await run(silent)
-    assert (silent.streams, council.heard(TextDelta)) == (0, [])
-    council, streamed = await run(heard, deltas=True)
-    assert heard.streams == 2  # the draft and the answer
-    words = "".join(event.text for event in council.heard(TextDelta) if event.phase == "synthesise")
+    assert (silent.streams, council.events_of(TextDelta)) == (0, [])
+    council, streamed = await run(with_listener, deltas=True)
+    assert with_listener.streams == 2  # the draft and the answer
+    words = "".join(event.text for event in council.events_of(TextDelta) if event.phase == "synthesise")
     assert words == GOOD
     assert streamed.output == result.output == json.loads(GOOD)
 
@@ -157,8 +157,8 @@ async def test_listeners_hear_an_invalid_answer_to_its_end(run):
     council, result = await run(chair(BAD), deltas=True)
     assert result.output == json.loads(GOOD)
     for phase, text in (("synthesise", BAD), ("repair", GOOD)):
-        assert "".join(event.text for event in council.heard(TextDelta) if event.phase == phase) == text
-    assert council.heard(SeatReset) == []
+        assert "".join(event.text for event in council.events_of(TextDelta) if event.phase == phase) == text
+    assert council.events_of(SeatReset) == []
 
 
 @pytest.mark.parametrize("options", [{}, {"config": {"retry": RetryPolicy(max_retries=0)}}])
@@ -198,7 +198,7 @@ async def test_measured_critiques_overlap_the_drafts(table):
     in_waves = max(drafts) + max(reviews) + 8
     assert result.status is Status.COMPLETED
     # cid, the slowest, judges the drafts of ann and bob while it still writes its own; they wait for cid's alone.
-    started = {event.seat: event.at for event in council.heard(SeatStarted) if event.phase == "critique"}
+    started = {event.seat: event.at for event in council.events_of(SeatStarted) if event.phase == "critique"}
     assert started == pytest.approx({"cid": 6, "ann": 12, "bob": 12})
     assert result.duration == pytest.approx(max(12 + 4, 6 + 9) + 8)
     assert result.duration < in_waves < one_by_one
@@ -206,8 +206,8 @@ async def test_measured_critiques_overlap_the_drafts(table):
 
 
 async def test_measured_the_stable_prefix_of_a_run(table):
-    said = "This is a sentence of a draft. " * 60
-    script = {"draft": said, "critique": "Right.", "synthesise": BAD, "repair": GOOD}
+    long_draft = "This is a sentence of a draft. " * 60
+    script = {"draft": long_draft, "critique": "Right.", "synthesise": BAD, "repair": GOOD}
     seats = {name: ScriptedProvider(script) for name in ("ann", "bob", "cid")}
     notes = Attachment(name="notes.txt", text="A line of the file that everybody reads.\n" * 300)
     council = table(**seats)

@@ -50,23 +50,43 @@ async def test_an_answer_in_json_is_accepted_too(answer: object) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_missing_heading_is_asked_for_again() -> None:
-    made, seat = council("## Answer\nSaint-Nazaire.", repair=(PROSE,))
+@pytest.mark.parametrize(
+    ("text", "output"),
+    [
+        ("It ends at Saint-Nazaire.", {"answer": "It ends at Saint-Nazaire.", "reasoning": ""}),
+        ("## Answer\nSaint-Nazaire.", {"answer": "Saint-Nazaire.", "reasoning": ""}),
+        ("Saint-Nazaire.\n\n**Reasoning:** The sea.", {"answer": "Saint-Nazaire.", "reasoning": "The sea."}),
+        ('Write `{"a": 1}`.', {"answer": 'Write `{"a": 1}`.', "reasoning": ""}),
+    ],
+)
+async def test_prose_without_headings_is_an_answer(text: str, output: object) -> None:
+    made, seat = council(text)
+    result = await made.arun("Where?")
+    assert (result.status, result.output) == (Status.COMPLETED, output)
+    assert not seat.asked("repair")
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_was_cut_off_before_its_end_is_asked_for_again() -> None:
+    cut = GenerateResponse(text="## Answer\nSaint-Naz", finish_reason="length")
+    made, seat = council(cut, repair=(PROSE,))
     result = await made.arun("Where?")
     assert (result.status, result.output) == (Status.COMPLETED, OUTPUT)
     (request,) = seat.asked("repair")
     asked = request.messages[-1].text
     assert "there is no heading '## Reasoning'" in asked
+    assert "be shorter" in asked
     assert "## Answer" in asked.splitlines()
     assert "JSON value" not in asked
 
 
 @pytest.mark.anyio
-async def test_an_answer_without_headings_fails_after_its_repairs_and_is_kept() -> None:
-    made, _ = council("Saint-Nazaire.", repair=("Saint-Nazaire!", "## Answer\n\n## Reasoning\nNone."))
+async def test_an_empty_answer_and_invalid_json_fail_after_their_repairs() -> None:
+    made, _ = council('{"answer": 3}', repair=('{"answer": 4, "reasoning": ""}', "## Answer\n\n## Reasoning\nNone."))
     result = await made.arun("Where?")
     assert isinstance(result.error, InvalidOutput)
-    assert result.problems == (Problem(path="$.answer", message="there is no text under '## Answer'"),)
+    problem = Problem(path="$.answer", message="there is no text under the heading '## Answer'")
+    assert result.problems == (problem,)
     assert result.text == "## Answer\n\n## Reasoning\nNone."
 
 

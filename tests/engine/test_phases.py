@@ -50,7 +50,7 @@ def seat(delay=0.0, **script):
 async def test_a_reviewer_starts_as_soon_as_the_drafts_of_others_have_arrived(run):
     seats = {"ann": seat({"draft": 1, "*": 3}), "bob": seat({"draft": 2, "*": 3}), "cid": seat({"draft": 10, "*": 3})}
     council, result = await run(seats=seats, drafters=["ann", "bob", "cid"])
-    started = {event.seat: event.at for event in council.heard(SeatStarted) if event.phase == "critique"}
+    started = {event.seat: event.at for event in council.events_of(SeatStarted) if event.phase == "critique"}
     assert started == pytest.approx({"cid": 2, "ann": 10, "bob": 10})
     assert result.duration == pytest.approx(10 + 3 + 3)
     assert result.status is Status.COMPLETED
@@ -59,7 +59,7 @@ async def test_a_reviewer_starts_as_soon_as_the_drafts_of_others_have_arrived(ru
 async def test_seats_are_asked_concurrently(run):
     council, result = await run(seats={"ann": seat(2), "bob": seat(2), "cid": seat(2)})
     assert result.duration == pytest.approx(6)
-    assert [event.elapsed for event in council.heard(PhaseFinished)] == pytest.approx([2, 2, 2])
+    assert [event.elapsed for event in council.events_of(PhaseFinished)] == pytest.approx([2, 2, 2])
 
 
 async def test_a_slow_seat_is_cut_at_the_end_of_the_phase_and_named(run):
@@ -69,7 +69,7 @@ async def test_a_slow_seat_is_cut_at_the_end_of_the_phase_and_named(run):
     assert isinstance(late, TimedOut)
     assert "bob was cut after 40.0 s: the time of the draft phase was over" in str(late)
     assert result.duration == pytest.approx(42)
-    assert council.heard(Degraded)[0].seats == ("bob",)
+    assert council.events_of(Degraded)[0].seats == ("bob",)
 
 
 async def test_grace_runs_from_the_quorum(run):
@@ -244,7 +244,7 @@ async def test_the_review_of_a_seat_whose_draft_fails_is_cancelled(run):
         },
         drafters=["ann", "bob", "cid"],
     )
-    (given_up,) = [e for e in council.heard(SeatFinished) if (e.phase, e.seat) == ("critique", "bob")]
+    (given_up,) = [e for e in council.events_of(SeatFinished) if (e.phase, e.seat) == ("critique", "bob")]
     assert "its own draft had failed" in str(given_up.error)
     assert result.duration == pytest.approx(5)
     assert not any("bob gave no critique" in warning for warning in result.warnings)
@@ -263,7 +263,7 @@ async def test_a_budget_without_room_for_a_call_sends_nothing(run):
     council, result = await run(seats={"ann": seat(), "bob": seat()}, budget=Budget(deadline=30, tokens=5))
     assert isinstance(result.error, BudgetExceeded)
     assert result.error.spent == {"usd": 0.0, "tokens": 0, "calls": 0}
-    assert council.heard(SeatStarted) == []
+    assert council.events_of(SeatStarted) == []
     assert not any(provider.requests for provider in council.seats.values())
 
 
@@ -289,7 +289,7 @@ async def test_phases_are_timed_even_when_they_overlap(run):
     timings = {timing.phase: (timing.started, timing.elapsed) for timing in result.phases}
     assert timings[Phase.DRAFT] == pytest.approx((0, 10))
     assert timings[Phase.CRITIQUE] == pytest.approx((1, 12))
-    assert [event.phase for event in council.heard(PhaseStarted)] == ["draft", "critique", "synthesise"]
+    assert [event.phase for event in council.events_of(PhaseStarted)] == ["draft", "critique", "synthesise"]
 
 
 async def test_an_answer_cut_at_max_tokens_degrades_the_run(run):

@@ -134,37 +134,37 @@ def test_a_ranking_is_asked_for_where_there_is_something_to_rank():
 
 
 def reviews(plan=PLAN):
-    said = []
+    critiques = []
     for seat in plan.seats:
         shown = prompts.label_drafts(plan, seat, DRAFTS)
         order = [draft.seat for draft in shown.values()]
         text = " ".join(f"Draft {label} is about {draft.text[-1]}." for label, draft in shown.items())
         labels = {label: draft.seat for label, draft in shown.items()}
-        said.append(Critique(seat=seat.name, labels=labels, ranking=order, response=GenerateResponse(text=text)))
-    return said
+        critiques.append(Critique(seat=seat.name, labels=labels, ranking=order, response=GenerateResponse(text=text)))
+    return critiques
 
 
 def test_the_chair_can_tell_which_draft_a_review_speaks_of():
-    said = reviews()
-    text = user(prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, said, Ranking()))
+    critiques = reviews()
+    text = user(prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, critiques, Ranking()))
     for draft in DRAFTS:
         end = text.index(draft.text)
         title = text[text.rindex("[[[", 0, end) : end]
-        for review in said:
+        for review in critiques:
             for label, author in review.labels.items():
                 called = label in title.partition("in reviews: Draft ")[2].split("\n")[0].rstrip(")").split(", ")
                 assert called == (author == draft.seat)
 
 
 def test_the_chair_sees_drafts_by_rank_and_reviews_without_names():
-    said = reviews()
+    critiques = reviews()
     ranking = tally([("cid", "ann", "bob")], NAMES[:3])
-    text = user(prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, said, ranking))
+    text = user(prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, critiques, ranking))
     places = [text.index(f"Draft words of {number}") for number in (2, 0, 1)]
     assert places == sorted(places)
     assert "the best first" in text
     assert not any(name in text for name in NAMES)
-    assert "the best first" not in user(prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, said, Ranking()))
+    assert "the best first" not in user(prompts.synthesis_request(PLAN, SEATS[3], DRAFTS, critiques, Ranking()))
 
 
 def test_the_final_answer_is_asked_for_by_schema_twice():

@@ -253,14 +253,14 @@ def test_the_order_of_reviewers_does_not_matter(rankings: list[tuple[str, ...]],
 
 @given(st.lists(partial, max_size=4), st.lists(partial, max_size=3), st.permutations(SEATS), st.text())
 def test_a_decided_lead_is_never_lost(
-    said: list[tuple[str, ...]], later: list[tuple[str, ...]], seats: list[str], seed: str
+    earlier: list[tuple[str, ...]], later: list[tuple[str, ...]], seats: list[str], seed: str
 ) -> None:
     missing = {f"reviewer {number}": seats for number, _ in enumerate(later)}
     order = by_seed(seats, seed)
-    leader = decided_winner(said, order, missing)
+    leader = decided_winner(earlier, order, missing)
     if leader is not None:
-        assert tally(said + later, order).order[0] == leader
-        assert tally(said, order).order[0] == leader
+        assert tally(earlier + later, order).order[0] == leader
+        assert tally(earlier, order).order[0] == leader
 
 
 def test_with_nobody_missing_a_tie_is_decided_by_the_seed() -> None:

@@ -113,8 +113,8 @@ async def test_an_answer_that_never_validates_fails_with_text_and_problems(table
     assert [problem.path for problem in result.problems] == ["$.product"]
     assert result.error.problems == result.problems
     assert len(council.seats["ann"].asked("repair")) == 2
-    said = [call.response.text for call in result.seats[0].calls if call.phase != "draft"]
-    assert said == ["no", "never", '{"product": -1}']
+    repairs = [call.response.text for call in result.seats[0].calls if call.phase != "draft"]
+    assert repairs == ["no", "never", '{"product": -1}']
     with pytest.raises(InvalidOutput, match=r"after 2 repairs: \$\.product"):
         result.raise_for_failure()
 
@@ -153,7 +153,7 @@ async def test_seats_take_over_a_repair_in_the_order_of_their_drafts(table):
         "bob took the chair",
         "ann took the chair",
     ]
-    assert [(event.reason, event.seats) for event in council.heard(Degraded)] == [
+    assert [(event.reason, event.seats) for event in council.events_of(Degraded)] == [
         ("bob took the chair", ("cid",)),
         ("ann took the chair", ("bob",)),
     ]
@@ -173,7 +173,7 @@ async def test_a_repair_that_hangs_leaves_time_for_the_next_seat(table):
 async def test_the_end_of_the_repairs_is_reported(table):
     council = table(ann=seat("no", repair=['{"product": 391}']))
     result = await council.run(schema=SCHEMA)
-    assert [event.phase for event in council.heard(PhaseFinished)] == ["draft", "synthesise", "repair"]
+    assert [event.phase for event in council.events_of(PhaseFinished)] == ["draft", "synthesise", "repair"]
     assert result.phases[-1].elapsed > 0
 
 
@@ -182,7 +182,7 @@ async def test_an_answer_in_prose_that_was_cut_off_degrades_the_run(table):
     result = await council.run()
     assert (result.output, result.status) == ("It is", Status.DEGRADED)
     assert "the answer was cut off at max_tokens" in result.warnings
-    assert council.heard(Degraded)[0].seats == ("ann",)
+    assert council.events_of(Degraded)[0].seats == ("ann",)
 
 
 @pytest.mark.parametrize(

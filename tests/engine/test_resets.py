@@ -33,7 +33,7 @@ async def test_a_reset_stream_emits_seat_reset(table: Any) -> None:
     result = await council.run(deltas=True)
     assert result.status is Status.COMPLETED
     assert result.drafts == {"ann": "The answer is 391."}
-    (reset, *_) = council.heard(SeatReset)
+    (reset, *_) = council.events_of(SeatReset)
     assert reset.seat == "ann"
     assert "a failed after its first words: gone" in reset.reason
     events = [event for event in council.events if isinstance(event, SeatReset | TextDelta)]
@@ -47,4 +47,4 @@ async def test_without_listeners_a_reset_leaves_the_new_answer_alone(table: Any)
     result = await council.run(schema=SCHEMA)
     assert result.status is Status.COMPLETED
     assert result.output == {"verdict": "approve"}
-    assert council.heard(SeatReset) == [], "nobody listens to the words"
+    assert council.events_of(SeatReset) == [], "nobody listens to the words"

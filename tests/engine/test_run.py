@@ -67,9 +67,9 @@ async def test_a_run_emits_its_events_in_order(table):
     assert isinstance(events[0], RunStarted)
     assert isinstance(events[-1], RunFinished)
     assert events[-1].status is Status.COMPLETED
-    assert [event.phase for event in council.heard(PhaseStarted)] == ["draft", "critique", "synthesise"]
-    assert len(council.heard(SeatFinished)) == 6
-    words = "".join(e.text for e in council.heard(TextDelta) if (e.phase, e.seat) == ("synthesise", "cid"))
+    assert [event.phase for event in council.events_of(PhaseStarted)] == ["draft", "critique", "synthesise"]
+    assert len(council.events_of(SeatFinished)) == 6
+    words = "".join(e.text for e in council.events_of(TextDelta) if (e.phase, e.seat) == ("synthesise", "cid"))
     assert words == result.text
     assert {event.run_id for event in events} == {result.run_id}
     assert [event.at for event in events] == sorted(event.at for event in events)
@@ -78,7 +78,7 @@ async def test_a_run_emits_its_events_in_order(table):
 async def test_without_deltas_no_answer_is_streamed(table):
     council = table(ann=seat(), bob=seat(), cid=seat())
     await council.run()
-    assert council.heard(TextDelta) == []
+    assert council.events_of(TextDelta) == []
 
 
 async def test_a_failed_seat_is_named_and_the_run_goes_on(table):
@@ -90,7 +90,7 @@ async def test_a_failed_seat_is_named_and_the_run_goes_on(table):
     assert isinstance(result.errors["ann"], ServerFailed)
     assert result.errors["ann"].provider == "scripted"
     assert result.errors["ann"].run_id == result.run_id
-    assert council.heard(Degraded)[0].seats == ("ann",)
+    assert council.events_of(Degraded)[0].seats == ("ann",)
     assert council.seats["ann"].asked("critique") == []  # a seat that failed is asked no more
 
 
@@ -117,14 +117,14 @@ async def test_a_cancelled_run_raises_and_reports_a_partial_result(table):
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
             group.start_soon(council.run)
-            while not council.heard(SeatFinished):
+            while not council.events_of(SeatFinished):
                 await anyio.sleep(0.001)
             group.cancel_scope.cancel()
     (result,) = council.results
     assert result.status is Status.CANCELLED
     assert result.drafts == {"ann": "391"}
     assert council.seats["bob"].cancelled == 2  # its draft, and its review of the draft that was there
-    assert council.heard(RunFinished)[0].status is Status.CANCELLED
+    assert council.events_of(RunFinished)[0].status is Status.CANCELLED
 
 
 async def test_ctrl_c_reports_a_partial_result_too(table):
@@ -183,17 +183,17 @@ async def test_two_hundred_runs_at_once_each_with_its_own_answer(table):
 
 async def test_a_listener_hears_its_own_run_alone(table):
     council = table(ann=marker_seat(), bob=marker_seat())
-    heard = {}
+    events_of_run = {}
 
     async def one(number):
-        heard[number] = []
-        with listening(heard[number].append):
+        events_of_run[number] = []
+        with listening(events_of_run[number].append):
             await run_plan(council.plan(run_id=f"r{number}"), council.seats)
 
     async with anyio.create_task_group() as group:
         for number in range(20):
             group.start_soon(one, number)
-    for number, events in heard.items():
+    for number, events in events_of_run.items():
         assert {event.run_id for event in events} == {f"r{number}"}
 
 
@@ -232,7 +232,7 @@ async def test_failed_attempts_are_reported_and_counted(table):
         council = table(ann=Retry(failing, RetryPolicy(base=0.0)))
         result = await council.run(deltas=deltas)
         assert result.status is Status.COMPLETED
-        (event,) = council.heard(AttemptFailed)
+        (event,) = council.events_of(AttemptFailed)
         assert (event.phase, event.seat, type(event.error)) == ("draft", "ann", ServerFailed)
         assert [attempt.error for attempt in result.seats[0].calls[0].response.attempts] == ["ServerFailed", None]
 

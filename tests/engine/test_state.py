@@ -47,8 +47,8 @@ async def test_runs_start_in_the_order_of_their_arrival(council):
     async with anyio.create_task_group() as group:
         for _ in range(RUNS):
             group.start_soon(council.run)
-    began = [event.run_id for event in council.heard(PhaseStarted) if event.phase == Phase.DRAFT]
-    came = [event.run_id for event in council.heard(RunStarted)]
+    began = [event.run_id for event in council.events_of(PhaseStarted) if event.phase == Phase.DRAFT]
+    came = [event.run_id for event in council.events_of(RunStarted)]
     assert len(began) == RUNS
     # Those that may begin together do so in any order: trio's own is left to chance.
     assert all(abs(began.index(run) - place) < MAX_STARTING for place, run in enumerate(came))
@@ -76,7 +76,7 @@ async def test_a_run_cancelled_while_it_waits_takes_no_slot(council):
                 await anyio.wait_all_tasks_blocked()
                 scope.cancel()
         assert [result.status for result in council.results] == [Status.CANCELLED]
-        assert not council.heard(SeatStarted)
+        assert not council.events_of(SeatStarted)
         stayers.cancel_scope.cancel()
     assert (await council.run()).status is Status.COMPLETED
 

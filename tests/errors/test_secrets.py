@@ -186,7 +186,7 @@ def test_a_data_object_with_a_key_is_masked_and_one_without_is_returned_unchange
     held = Secret(KEY)
     plain = GenerateResponse(text="four", raw={"a": [1, "b", None, {"c": 2.5}]}, attempts=[Attempt(at=0, elapsed=1)])
     assert mask_secrets(plain) is plain
-    said = GenerateResponse(
+    response = GenerateResponse(
         text=f"<{KEY}>",
         model=KEY,
         raw={KEY: [1, (KEY, None)], "b": True},
@@ -194,7 +194,7 @@ def test_a_data_object_with_a_key_is_masked_and_one_without_is_returned_unchange
         attempts=[Attempt(at=0, elapsed=1, message=KEY)],
         structured={"deep": [{"er": KEY}]},
     )
-    shown = mask_secrets(said)
+    shown = mask_secrets(response)
     assert KEY not in repr(shown) + repr(shown.raw)
     assert shown.text == f"<{MASK}>"
     assert shown.raw == {MASK: [1, (MASK, None)], "b": True}
@@ -226,5 +226,5 @@ def test_text_that_may_hold_no_keys_as_json_holds_none(text: str) -> None:
     from llm_council.errors import _secrets
 
     held = Secret('a"quoted\\key-of-some-length')
-    for said in (text, text + held.reveal()):
-        assert redact(said) == said or _secrets.may_hold_keys(json.dumps({"x": [said]}))
+    for spelling in (text, text + held.reveal()):
+        assert redact(spelling) == spelling or _secrets.may_hold_keys(json.dumps({"x": [spelling]}))

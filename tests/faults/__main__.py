@@ -63,7 +63,7 @@ def rows() -> str:
 
 
 def exceptions(test: ast.FunctionDef | ast.AsyncFunctionDef, module: ast.Module) -> Iterator[str]:
-    """Yield a sentence for each reason in the ``unlike`` marks of a test, with the providers it applies to."""
+    """Yield a sentence for each reason in the ``exempt`` marks of a test, with the providers it applies to."""
     names = {
         line.targets[0].id: line.value.value
         for line in module.body
@@ -73,7 +73,7 @@ def exceptions(test: ast.FunctionDef | ast.AsyncFunctionDef, module: ast.Module)
     }
     reasons: dict[str, list[str]] = {}
     for mark in test.decorator_list:
-        if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == "unlike":
+        if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == "exempt":
             who, why = (names[part.id] if isinstance(part, ast.Name) else ast.literal_eval(part) for part in mark.args)
             reasons.setdefault(why, []).append(TITLES[who])
     for why, whose in reasons.items():

@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from fault_canary import Watch, look, said_by
+from fault_canary import OutputCollector, assert_no_keys, texts_of_error
 from fault_dialects import VENDORS, Dialect
 from fault_keys import KEY, TOKEN
-from fault_rows import unlikes
+from fault_rows import exemptions
 from fault_server import Behaviour, FaultServer, Wire
 
 from llm_council import _runtime
@@ -32,26 +32,26 @@ ASK = GenerateRequest(prompt="What is 6 times 7?")
 @pytest.hookimpl(tryfirst=True)  # before the choice by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder, because these run in an environment of their own."""
-    kept, left_out = [], []
+    selected, left_out = [], []
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker("faults")
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         chosen = {params.get("mock"), params.get("vendor")}
-        (left_out if chosen & {*unlikes(getattr(item, "function", None))} else kept).append(item)
+        (left_out if chosen & {*exemptions(getattr(item, "function", None))} else selected).append(item)
     if left_out:
         left_out[0].config.hook.pytest_deselected(items=left_out)
-        items[:] = kept
+        items[:] = selected
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test for all dialects of a transport concurrently, because most of them wait most of the time."""
-    fleet = pyfuncitem.funcargs.get("vendor")
-    if not isinstance(fleet, Fleet):
+    group = pyfuncitem.funcargs.get("vendor")
+    if not isinstance(group, VendorGroup):
         return None
     given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    fleet.run(lambda bench: pyfuncitem.obj(**{**given, "vendor": bench}), unlikes(pyfuncitem.function))
+    group.run(lambda vendor: pyfuncitem.obj(**{**given, "vendor": vendor}), exemptions(pyfuncitem.function))
     return True
 
 
@@ -67,28 +67,28 @@ WORKERS = 10
 
 HERE = str(Path(__file__).parent)
 
-benches: list[Bench] = []  # of the test that runs
+vendors_of_test: list[VendorUnderTest] = []
 
 
-class Bench:
+class VendorUnderTest:
     """One dialect on one transport: its providers, their answers, and their errors."""
 
     def __init__(self, dialect: Dialect, transport: str) -> None:
         self.dialect = dialect
         self.transport = transport
-        self.told: list[CouncilError] = []
+        self.errors: list[CouncilError] = []
         self.answers: list[GenerateResponse] = []
-        self.made: list[Any] = []
+        self.resources: list[Any] = []
         self.calls: list[httpx.Request] = []
         self.waits: list[float] = []
-        benches.append(self)
+        vendors_of_test.append(self)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The ids by which ``unlike`` may name this bench."""
+        """The ids by which ``exempt`` may name this vendor."""
         return str(self.dialect), self.transport, f"{self.dialect} over {self.transport}"
 
-    def seat(self, url: str = "https://vendor.example/v1", *, retries: int = 2, **options: Any) -> Retry:
+    def provider(self, url: str = "https://vendor.example/v1", *, retries: int = 2, **options: Any) -> Retry:
         """Return a provider of this dialect that retries without waiting."""
         if self.transport != "sdk":
             options.setdefault("transport", self._transport())
@@ -96,18 +96,18 @@ class Bench:
         options.setdefault("api_key", KEY)
         options.setdefault("default_model", self.dialect.model)
         provider = self.dialect.make(url, **options)
-        self.made += [provider, options.get("transport")]
+        self.resources += [provider, options.get("transport")]
         return Retry(provider, RetryPolicy(max_retries=retries), sleep=self._sleep)
 
     def _transport(self) -> Any:
         if self.transport == "requests":
             return RequestsTransport()
         if self.transport == "httpcore":
-            self.made.append(HttpcoreTransport())
-            return HttpxTransport(transport=self.made[-1])
+            self.resources.append(HttpcoreTransport())
+            return HttpxTransport(transport=self.resources[-1])
         return HttpxTransport()
 
-    def tries(self, most: int) -> int:
+    def expected_attempts(self, most: int) -> int:
         """Return the number of attempts for a call that may have reached the vendor."""
         return 1 if self.dialect.once else most
 
@@ -115,41 +115,41 @@ class Bench:
         self.waits.append(seconds)
 
     def mocked(self, *answers: Any, **options: Any) -> Retry:
-        """Make a seat whose vendor gives these answers in turn, the last one for ever.
+        """Make a provider whose vendor gives these answers in turn, the last one for ever.
 
         An answer is bytes (200, JSON), a pair of status and bytes, or a triple with headers.
         """
 
         def handle(request: httpx.Request) -> httpx.Response:
-            said = answers[min(len(self.calls), len(answers) - 1)]
-            status, body, headers = (*said, {})[:3] if isinstance(said, tuple) else (200, said, {})
+            reply = answers[min(len(self.calls), len(answers) - 1)]
+            status, body, headers = (*reply, {})[:3] if isinstance(reply, tuple) else (200, reply, {})
             if status == 200 and headers.get("content-type") == self.dialect.stream_type:
-                aside = self.dialect.around(request.method, request.url.path, "https://vendor.example")
-                if aside is not None:
-                    return httpx.Response(201, headers={"content-type": "application/json"}, content=aside)
+                setup_reply = self.dialect.around(request.method, request.url.path, "https://vendor.example")
+                if setup_reply is not None:
+                    return httpx.Response(201, headers={"content-type": "application/json"}, content=setup_reply)
             self.calls.append(request)
             return httpx.Response(status, headers={"content-type": "application/json", **headers}, content=body)
 
-        return self.seat(transport=httpx.MockTransport(handle), **options)
+        return self.provider(transport=httpx.MockTransport(handle), **options)
 
-    def ask(self, seat: Any, mode: str = "whole", **facts: Any) -> GenerateResponse:
+    def ask(self, provider: Any, mode: str = "whole", **facts: Any) -> GenerateResponse:
         """Ask in this mode and return the whole answer."""
         request = GenerateRequest(**{"prompt": ASK.prompt, **facts})
         try:
-            answer = seat.generate_sync(request) if mode == "whole" else join(list(seat.stream_sync(request)))
+            answer = provider.generate_sync(request) if mode == "whole" else join(list(provider.stream_sync(request)))
         except CouncilError as error:
-            self.told.append(error)
+            self.errors.append(error)
             raise
         self.answers.append(answer)
         return answer
 
     def fails(
-        self, seat: Any, kind: type[CouncilError], mode: str = "whole", *, tries: int | None = None, **facts: Any
+        self, provider: Any, kind: type[CouncilError], mode: str = "whole", *, tries: int | None = None, **facts: Any
     ) -> Any:
         """Ask, and return the error, of exactly this kind and with all its facts."""
         began = time.monotonic()
         with pytest.raises(CouncilError) as caught:
-            self.ask(seat, mode, **facts)
+            self.ask(provider, mode, **facts)
         error = caught.value
         assert type(error) is kind, f"{type(error).__name__}: {error}"
         assert time.monotonic() - began < 20
@@ -164,13 +164,13 @@ class Bench:
 
     async def aclose(self) -> None:
         """Close what calls in this event loop opened."""
-        for thing in self.made:
+        for thing in self.resources:
             if thing is not None and not isinstance(thing, RequestsTransport):
                 await thing.aclose()
 
     def close(self) -> None:
         """Close what blocking calls opened."""
-        for thing in self.made:
+        for thing in self.resources:
             if isinstance(thing, RequestsTransport):
                 thing._session.close()
             elif isinstance(thing, HttpxTransport | HttpcoreTransport):
@@ -178,37 +178,37 @@ class Bench:
             elif thing is not None and hasattr(thing, "close"):
                 thing.close()
 
-    def shows(self) -> Iterator[tuple[str, str]]:
-        """Yield all that was told, with where it was."""
-        for error in self.told:
-            yield from said_by(error)
+    def shown_texts(self) -> Iterator[tuple[str, str]]:
+        """Yield every text that a caller can see, with its place."""
+        for error in self.errors:
+            yield from texts_of_error(error)
         for answer in self.answers:
             yield "an answer", repr(answer)
-        for thing in self.made:
+        for thing in self.resources:
             yield "a provider or its transport", f"{thing!r} {vars(thing) if hasattr(thing, '__dict__') else ''}"
 
 
-class Fleet:
-    """The benches of one transport, one for each dialect."""
+class VendorGroup:
+    """The vendors of one transport, one for each dialect."""
 
     def __init__(self, transport: str) -> None:
         if transport == "sdk":
             pytest.importorskip("anthropic")  # before a call's seconds run: it takes some to import
-        self.benches = [Bench(VENDORS[name], transport) for name in TRANSPORTS[transport]]
+        self.vendors = [VendorUnderTest(VENDORS[name], transport) for name in TRANSPORTS[transport]]
 
-    def run(self, row: Callable[[Bench], None], unlike: dict[str, str]) -> None:
-        """Run a test on each bench; the first failure is raised, with a note that names the bench."""
+    def run(self, row: Callable[[VendorUnderTest], None], exempt: dict[str, str]) -> None:
+        """Run a test for each vendor; the first failure is raised, with a note that names the vendor."""
 
-        def one(bench: Bench) -> None:
+        def run_one(vendor: VendorUnderTest) -> None:
             try:
-                row(bench)
+                row(vendor)
             except BaseException as error:
-                error.add_note(f"{bench.dialect} over {bench.transport}")
+                error.add_note(f"{vendor.dialect} over {vendor.transport}")
                 raise
 
-        kept = [bench for bench in self.benches if not {*bench.names} & {*unlike}]
+        included = [vendor for vendor in self.vendors if not {*vendor.names} & {*exempt}]
         with ThreadPoolExecutor(WORKERS) as pool:
-            for done in [pool.submit(one, bench) for bench in kept]:
+            for done in [pool.submit(run_one, vendor) for vendor in included]:
                 done.result()
 
 
@@ -225,37 +225,37 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _canary(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """After the test, search everything that was shown or written for the keys."""
-    watch = Watch(monkeypatch, tmp_path)
+    collector = OutputCollector(monkeypatch, tmp_path)
     try:
         yield
     finally:
-        watch.close()
-    made = [*benches]
-    benches.clear()
+        collector.close()
+    vendors = [*vendors_of_test]
+    vendors_of_test.clear()
     try:
         printed = ("what was printed", "".join(capfd.readouterr()))
-        look(chain([printed], watch.shows(), *(bench.shows() for bench in made)))
+        assert_no_keys(chain([printed], collector.shown_texts(), *(vendor.shown_texts() for vendor in vendors)))
     finally:
-        for bench in made:
-            bench.close()
+        for vendor in vendors:
+            vendor.close()
 
 
 @pytest.fixture
-def bench() -> Bench:
-    """Return a bench for tests that do not depend on the dialect."""
-    return Bench(VENDORS["openai"], "httpx")
+def one_vendor() -> VendorUnderTest:
+    """Return a vendor for tests that do not depend on the dialect."""
+    return VendorUnderTest(VENDORS["openai"], "httpx")
 
 
 @pytest.fixture(params=list(TRANSPORTS))
-def vendor(request: pytest.FixtureRequest) -> Fleet:
-    """Return the benches of each transport, for faults on real sockets; the test gets one ``Bench`` at a time."""
-    return Fleet(request.param)
+def vendor(request: pytest.FixtureRequest) -> VendorGroup:
+    """Return the vendors of each transport, for faults on real sockets; the test gets one at a time."""
+    return VendorGroup(request.param)
 
 
 @pytest.fixture(params=list(VENDORS))
-def mock(request: pytest.FixtureRequest) -> Bench:
-    """Return a bench for each dialect, for faults in the content of replies."""
-    return Bench(VENDORS[request.param], "mock")
+def mock(request: pytest.FixtureRequest) -> VendorUnderTest:
+    """Return a vendor for each dialect, for faults in the content of replies."""
+    return VendorUnderTest(VENDORS[request.param], "mock")
 
 
 @pytest.fixture(params=["whole", "stream"])

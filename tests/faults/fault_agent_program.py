@@ -114,9 +114,9 @@ def misbehave():
         for _ in range(100 if MODE == "flood-err" else 3200):
             os.write(2, b"e" * 65536)
     elif MODE == "words":
-        said = b"".join(json.dumps(event).encode() + b"\n" for event in pieces("word " * 500) * 25)
+        flood = b"".join(json.dumps(event).encode() + b"\n" for event in pieces("word " * 500) * 25)
         for _ in range(4000):
-            write(said)
+            write(flood)
     elif MODE == "flood-out":
         for _ in range(3200):
             write(b"o" * 65535 + b"\n")

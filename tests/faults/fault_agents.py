@@ -45,8 +45,8 @@ class Scene:
     def program(self, agent: str, mode: str = "", answer: str = "42", *, at: Path | None = None) -> Path:
         """Write an agent with this behaviour; an empty answer repeats the prompt."""
         path = (at or self.bin) / agent
-        told = (agent, mode, str(self.folder / f"seen-{agent}"), answer)
-        source = _SOURCE.read_text().replace('"", "", "", ""', repr(told)[1:-1])
+        script_arguments = (agent, mode, str(self.folder / f"seen-{agent}"), answer)
+        source = _SOURCE.read_text().replace('"", "", "", ""', repr(script_arguments)[1:-1])
         path.write_text(f"#!{sys.executable} -IS\n{source}")
         path.chmod(0o755)
         return path

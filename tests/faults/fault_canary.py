@@ -22,38 +22,38 @@ from llm_council import events
 from llm_council._engine import run
 from llm_council.errors import CouncilError
 
-__all__ = ["Watch", "look", "said_by", "watching"]
+__all__ = ["OutputCollector", "assert_no_keys", "collectors", "texts_of_error"]
 
 HERE = str(Path(__file__).parent)
-watching: list[Watch] = []
+collectors: list[OutputCollector] = []  # that of the test that runs
 MOST = 60  # of each kind that a test made are looked at, the newest: a loop makes many alike
 
 
-class Watch:
+class OutputCollector:
     """Errors, events, results, logs and files of one test, and the debug output of libraries."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        watching[:] = [self]
+        collectors[:] = [self]
         self.errors: list[CouncilError] = []
-        self.told: list[Any] = []
+        self.published: list[Any] = []
         self.logs = io.StringIO()
         self.folder = folder
         self._handler = logging.StreamHandler(self.logs)
-        born, emit, tell = CouncilError.__init__, events.emit, run._publish
+        initialise, emit, publish = CouncilError.__init__, events.emit, run._publish
 
-        def watched(error: CouncilError, *args: Any, **facts: Any) -> None:
-            born(error, *args, **facts)
+        def collect_error(error: CouncilError, *args: Any, **facts: Any) -> None:
+            initialise(error, *args, **facts)
             self.errors.append(error)
 
-        def told(result: Any, on_result: Any) -> None:
-            self.told.append(result)
-            tell(result, on_result)
+        def collect_result(result: Any, on_result: Any) -> None:
+            self.published.append(result)
+            publish(result, on_result)
 
-        monkeypatch.setattr(CouncilError, "__init__", watched)
-        monkeypatch.setattr(run, "_publish", told)
+        monkeypatch.setattr(CouncilError, "__init__", collect_error)
+        monkeypatch.setattr(run, "_publish", collect_result)
         for module in ("run", "calls", "phases", "repair", "state", "strategies"):
             if hasattr(found := getattr(__import__(f"llm_council._engine.{module}")._engine, module), "emit"):
-                monkeypatch.setattr(found, "emit", lambda event: (self.told.append(event), emit(event))[1])
+                monkeypatch.setattr(found, "emit", lambda event: (self.published.append(event), emit(event))[1])
         monkeypatch.setattr(HTTPConnection, "debuglevel", 1)
         monkeypatch.setattr(tempfile, "tempdir", str(folder))
         root = logging.getLogger()
@@ -67,31 +67,31 @@ class Watch:
     def forget(self) -> None:
         """Drop the collected texts, for a test of references."""
         self.errors.clear()
-        self.told.clear()
+        self.published.clear()
 
     def close(self) -> None:
         """Stop collecting."""
-        watching.clear()
+        collectors.clear()
         logging.getLogger().removeHandler(self._handler)
 
-    def shows(self) -> Iterator[tuple[str, str]]:
+    def shown_texts(self) -> Iterator[tuple[str, str]]:
         """Yield every collected text, with its place."""
         yield "the logs", self.logs.getvalue()
         for error in self.errors[-MOST:]:
-            yield from said_by(error)
-        for noun in self.told[-MOST:]:
-            yield f"a {type(noun).__name__}", _shown(noun)
-            if hasattr(noun, "to_dict"):
-                yield "a result", json.dumps(noun.to_dict(), default=repr)
-                yield "a report", noun.to_markdown()
+            yield from texts_of_error(error)
+        for published in self.published[-MOST:]:
+            yield f"a {type(published).__name__}", _shown(published)
+            if hasattr(published, "to_dict"):
+                yield "a result", json.dumps(published.to_dict(), default=repr)
+                yield "a report", published.to_markdown()
             with suppress(TypeError, AttributeError, pickle.PicklingError):  # it may hold an error of a test's own
-                yield "a pickle", pickle.dumps(noun).decode("latin-1")
+                yield "a pickle", pickle.dumps(published).decode("latin-1")
         for path in self.folder.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 yield f"the file {path.name}", path.read_bytes().decode("latin-1")
 
 
-def said_by(error: BaseException) -> Iterator[tuple[str, str]]:
+def texts_of_error(error: BaseException) -> Iterator[tuple[str, str]]:
     """Yield every text that an error shows, with its place."""
     with suppress(TypeError, AttributeError, pickle.PicklingError):  # its cause may be an exception of a test's own
         yield "a pickled error", pickle.dumps(error).decode("latin-1")
@@ -116,7 +116,7 @@ def _shown(value: object) -> str:
         return ""
 
 
-def look(shown: Iterator[tuple[str, str]]) -> None:
+def assert_no_keys(shown: Iterator[tuple[str, str]]) -> None:
     """Assert that no text contains one of the keys."""
     for where, text in shown:
         for key in (KEY, TOKEN):

@@ -98,8 +98,8 @@ def cohere_pieces(texts: Sequence[str]) -> list[bytes]:
 
 
 def cohere_end(finish: str) -> list[bytes]:
-    said = {key: value for key, value in cohere_reply("", finish).items() if key in ("finish_reason", "usage")}
-    return [named({"type": "content-end", "index": 0}), named({"type": "message-end", "delta": said})]
+    end_fields = {key: value for key, value in cohere_reply("", finish).items() if key in ("finish_reason", "usage")}
+    return [named({"type": "content-end", "index": 0}), named({"type": "message-end", "delta": end_fields})]
 
 
 COHERE = Dialect(

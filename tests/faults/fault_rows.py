@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["each", "unlike", "unlikes"]
+__all__ = ["each", "exempt", "exemptions"]
 
 Test = Callable[..., None]
 
@@ -19,10 +19,10 @@ def each(name: str, values: Iterable[Any]) -> Callable[[Callable[..., None]], Ca
         @functools.wraps(test)
         def all_of_them(**fixtures: Any) -> None:
             for value in values:
-                for bench in fixtures.values():
-                    if hasattr(bench, "waits"):
-                        bench.calls.clear()
-                        bench.waits.clear()
+                for vendor in fixtures.values():
+                    if hasattr(vendor, "waits"):
+                        vendor.calls.clear()
+                        vendor.waits.clear()
                 try:
                     test(**fixtures, **{name: value})
                 except BaseException as error:
@@ -30,14 +30,14 @@ def each(name: str, values: Iterable[Any]) -> Callable[[Callable[..., None]], Ca
                     raise
 
         shown = inspect.signature(test)
-        kept = [parameter for parameter in shown.parameters.values() if parameter.name != name]
-        all_of_them.__signature__ = shown.replace(parameters=kept)  # type: ignore[attr-defined]
+        others = [parameter for parameter in shown.parameters.values() if parameter.name != name]
+        all_of_them.__signature__ = shown.replace(parameters=others)  # type: ignore[attr-defined]
         return all_of_them
 
     return wrap
 
 
-def unlike(who: str, why: str) -> Callable[[Test], Test]:
+def exempt(who: str, why: str) -> Callable[[Test], Test]:
     """Mark a dialect or a transport to which a row does not apply; the reason becomes a footnote of the table.
 
     Args:
@@ -46,13 +46,13 @@ def unlike(who: str, why: str) -> Callable[[Test], Test]:
     """
 
     def mark(test: Test) -> Test:
-        vars(test)["unlike"] = {**unlikes(test), who: why}
+        vars(test)["exempt"] = {**exemptions(test), who: why}
         return test
 
     return mark
 
 
-def unlikes(test: object) -> dict[str, str]:
+def exemptions(test: object) -> dict[str, str]:
     """Return the dialects and transports to which a row does not apply, with the reasons."""
-    found: dict[str, str] = getattr(test, "unlike", {})
+    found: dict[str, str] = getattr(test, "exempt", {})
     return found

@@ -32,12 +32,12 @@ class Dialect:
     """One API of a vendor.
 
     Attributes:
-        id: the id in tests and in ``unlike``.
+        id: the id in tests and in ``exempt``.
         title: the name in the table.
         name: the name of the provider.
         kin: the id of the dialect whose refusals it shares.
         cls: the class of the provider.
-        options: arguments of the class in addition to those of the bench.
+        options: arguments of the class in addition to those that ``VendorUnderTest`` sets.
         model: the model of the requests.
         reply: the JSON of a whole answer, from a text or any value in its place.
         pieces: the frames of a stream up to its end, from the pieces of a text.

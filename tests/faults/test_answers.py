@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import pytest
 from fault_dialects import compact
-from fault_rows import each, unlike
+from fault_rows import each, exempt
 
 from llm_council import errors
 from llm_council.models import FinishReason, Limits
@@ -59,7 +59,7 @@ def test_error_inside(mock):
         assert error.status not in (None, 200)
 
 
-@unlike("replicate", "a prediction without an id and a status is invalid: `MalformedReply`, one attempt.")
+@exempt("replicate", "a prediction without an id and a status is invalid: `MalformedReply`, one attempt.")
 def test_error_of_a_gateway_inside(mock):
     """An error in the shape that gateways use, for any vendor: classified by its code or number as well."""
     for error, kind, tries in (
@@ -92,7 +92,7 @@ def test_html(mock, mode):
     assert "text/html" in error.message
     assert PAGE.decode()[:40] in error.message
     assert PAGE.decode()[85:] not in error.message
-    assert len(mock.calls) == mock.tries(2)
+    assert len(mock.calls) == mock.expected_attempts(2)
 
 
 @each("kind", ["text/plain", "application/octet-stream", "", "text/html", "APPLICATION/JSON; x=y"])
@@ -113,10 +113,10 @@ def test_empty(mock, mode, said):
     )
     with pytest.raises(kinds):
         mock.ask(mock.mocked(said), mode)
-    assert len(mock.calls) == mock.tries(2)
+    assert len(mock.calls) == mock.expected_attempts(2)
 
 
-@unlike("replicate", ONCE)
+@exempt("replicate", ONCE)
 def test_success_after_an_empty_reply(mock):
     """An empty reply before a success is not raised."""
     assert mock.ask(mock.mocked(b"", mock.dialect.body())).text == "fine"
@@ -128,7 +128,7 @@ def test_cut_json(mock, part):
     body = mock.dialect.body("words " * 50)
     error = mock.fails(mock.mocked(body[: int(len(body) * part) if part > 0 else part]), errors.MalformedReply)
     assert error.path == "$"
-    assert len(mock.calls) == mock.tries(2)
+    assert len(mock.calls) == mock.expected_attempts(2)
 
 
 def test_empty_answer(mock):
@@ -157,7 +157,7 @@ def test_every_value_of_a_wrong_type(mock):
             for key, inner in value.items():
                 for other in (None, 5, "x", [], {}, True, -1.5, [None]):
                     yield {**value, key: other}
-                yield {name: kept for name, kept in value.items() if name != key}
+                yield {name: field for name, field in value.items() if name != key}
                 for changed in spoiled(inner):
                     yield {**value, key: changed}
         elif isinstance(value, list):
@@ -177,24 +177,24 @@ def test_every_value_of_a_wrong_type(mock):
         assert answer.text.strip()
 
 
-@unlike("replicate", "it does not report why a model stopped; the token count shows it if `max_tokens` was set.")
+@exempt("replicate", "it does not report why a model stopped; the token count shows it if `max_tokens` was set.")
 def test_cut_at_the_limit(mock, mode):
     """An answer that reached its token limit has that `finish_reason`; one without text is `TruncatedReply`."""
     dialect = mock.dialect
     if mode == "stream":
         body = b"".join([*dialect.pieces(["part"]), *dialect.cut_end])
-        seat = mock.mocked((200, body, {"content-type": dialect.stream_type}))
+        provider = mock.mocked((200, body, {"content-type": dialect.stream_type}))
     else:
-        seat = mock.mocked(compact(dialect.finished("part", dialect.cut)))
-    answer = mock.ask(seat, mode)
+        provider = mock.mocked(compact(dialect.finished("part", dialect.cut)))
+    answer = mock.ask(provider, mode)
     assert (answer.text, answer.finish_reason) == ("part", FinishReason.LENGTH)
     mock.calls.clear()
     mock.fails(mock.mocked(compact(dialect.finished("", dialect.cut))), errors.TruncatedReply, tries=1)
 
 
-@unlike("ollama", "it withholds no answers.")
-@unlike("cohere", "it withholds answers by status 498 only, which is `ContentFiltered` as well.")
-@unlike(
+@exempt("ollama", "it withholds no answers.")
+@exempt("cohere", "it withholds answers by status 498 only, which is `ContentFiltered` as well.")
+@exempt(
     "replicate", "it withholds answers by the code E005 of a failed prediction, which is `ContentFiltered` as well."
 )
 def test_filtered(mock):
@@ -202,11 +202,11 @@ def test_filtered(mock):
     mock.fails(mock.mocked(compact(mock.dialect.finished("", mock.dialect.filtered))), errors.ContentFiltered, tries=1)
 
 
-@unlike("replicate", "its statuses are a closed set; with an unknown one, the call waits until the deadline.")
+@exempt("replicate", "its statuses are a closed set; with an unknown one, the call waits until the deadline.")
 def test_unknown_fields(mock):
     """Unknown fields, an unknown finish reason and missing usage are accepted; usage is then None, not 0."""
     value = mock.dialect.finished("fine", "new_reason_of_2027")
-    value = {name: kept for name, kept in value.items() if not any(word in name for word in ("usage", "count"))}
+    value = {name: field for name, field in value.items() if not any(word in name for word in ("usage", "count"))}
     answer = mock.ask(mock.mocked(compact({**value, "brand_new": {"a": [1, {"b": None}]}})))
     assert (answer.text, answer.usage) == ("fine", None)
     assert answer.finish_reason != FinishReason.STOP or answer.raw_finish_reason == "new_reason_of_2027"
@@ -241,7 +241,7 @@ def test_byte_order_mark(mock):
     assert mock.ask(mock.mocked(b"\xef\xbb\xbf" + mock.dialect.body())).text == "fine"
 
 
-@unlike("replicate", "the data of its streams is text, which has no surrogates.")
+@exempt("replicate", "the data of its streams is text, which has no surrogates.")
 def test_surrogates(mock, mode):
     """A lone surrogate in the text becomes U+FFFD; a pair becomes its character."""
     value = json.dumps(mock.dialect.reply("PLACE")).replace("PLACE", r"a\ud83d b\ud83d\ude00 c\ude00").encode()
@@ -292,7 +292,7 @@ def test_huge(vendor, serve, fault):
     """
     server = serve(HUGE[fault])
     server.drained = False
-    error = vendor.fails(vendor.seat(server.url, limits=Limits(body=2**20)), errors.ReplyTooLarge, tries=1)
+    error = vendor.fails(vendor.provider(server.url, limits=Limits(body=2**20)), errors.ReplyTooLarge, tries=1)
     assert error.limit == 2**20
     assert server.connections == 1
     assert not server.drained
@@ -301,14 +301,14 @@ def test_huge(vendor, serve, fault):
 def test_bomb_behind_a_redirect(vendor, serve):
     """A decompression bomb as the body of a redirect is not decompressed: `RedirectRefused`."""
     head = b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb())
-    vendor.fails(vendor.seat(serve(lambda wire: wire.answer(head, bomb())).url), errors.RedirectRefused, tries=1)
+    vendor.fails(vendor.provider(serve(lambda wire: wire.answer(head, bomb())).url), errors.RedirectRefused, tries=1)
 
 
 def test_bomb_of_an_error(vendor, serve):
     """A decompression bomb as the body of a 500: `ServerFailed`, cut at 64 KiB."""
     head = b"HTTP/1.1 500 Oops\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb())
-    seat = vendor.seat(serve(lambda wire: wire.answer(head, bomb())).url, retries=0)
-    assert len(vendor.fails(seat, errors.ServerFailed).body) <= 64 * 1024
+    provider = vendor.provider(serve(lambda wire: wire.answer(head, bomb())).url, retries=0)
+    assert len(vendor.fails(provider, errors.ServerFailed).body) <= 64 * 1024
 
 
 PACKED = {
@@ -326,15 +326,15 @@ def test_invalid_compression(vendor, serve, fault):
     """A compressed body that is damaged, cut, or in an encoding that was not requested: `MalformedReply`."""
     body, how = PACKED[fault]
     reply = plain(body, b"Content-Encoding: " + how, b"Content-Length: %d" % len(body))
-    seat = vendor.seat(serve(lambda wire: wire.answer(reply)).url)
-    vendor.fails(seat, errors.MalformedReply, tries=vendor.tries(2))
+    provider = vendor.provider(serve(lambda wire: wire.answer(reply)).url)
+    vendor.fails(provider, errors.MalformedReply, tries=vendor.expected_attempts(2))
 
 
 def test_gzip(vendor, serve):
     """A reply in gzip is read."""
     body = gzip.compress(vendor.dialect.body())
     reply = plain(body, b"Content-Encoding: gzip", b"Content-Length: %d" % len(body))
-    assert vendor.ask(vendor.seat(serve(lambda wire: wire.answer(reply)).url)).text == "fine"
+    assert vendor.ask(vendor.provider(serve(lambda wire: wire.answer(reply)).url)).text == "fine"
 
 
 NOT_HTTP = {
@@ -370,7 +370,7 @@ def test_not_http(vendor, serve, fault):
     Limits: many small headers that exceed 64 KiB together are refused, but over `httpx` the connection is kept if the
     whole reply has arrived. `requests` reads a bare CR in a header as the end of its line.
     """
-    kept = (vendor.transport, fault) in WELL_FORMED
+    inner = (vendor.transport, fault) in WELL_FORMED
     good = vendor.dialect.body()
 
     def misbehave(wire):
@@ -378,14 +378,14 @@ def test_not_http(vendor, serve, fault):
         try:
             wire.send(NOT_HTTP[fault])
         finally:
-            if kept:
+            if inner:
                 wire.keep_answering(wire.ok(good))
             wire.see_close()
 
     server = serve(misbehave, lambda wire: wire.keep_answering(wire.ok(good)))
-    seat = vendor.seat(server.url, retries=0)
+    provider = vendor.provider(server.url, retries=0)
     with pytest.raises((errors.TransportError, errors.ReplyError)) as caught:
-        vendor.ask(seat, timeout_seconds=5)
+        vendor.ask(provider, timeout_seconds=5)
     assert not isinstance(caught.value, errors.TimedOut)
-    assert vendor.ask(seat).text == "fine"
-    assert server.connections == (1 if kept else 2)
+    assert vendor.ask(provider).text == "fine"
+    assert server.connections == (1 if inner else 2)

@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 from fault_dialects import chunk
-from fault_rows import unlike
+from fault_rows import exempt
 from fault_server import OTHER_PEM
 
 from llm_council import errors
@@ -20,21 +20,21 @@ from llm_council.models import GenerateRequest, Timeouts
 from llm_council.transports import _pool
 
 
-def good(bench):
+def good(one_vendor):
     """Return the behaviour that answers every request."""
-    return lambda wire: wire.keep_answering(wire.ok(bench.dialect.body()))
+    return lambda wire: wire.keep_answering(wire.ok(one_vendor.dialect.body()))
 
 
 def test_refused(vendor, mode, closed_port):
     """A port that refuses: `ConnectFailed` of kind `refused`, retried; the message names host and port."""
-    error = vendor.fails(vendor.seat(f"http://127.0.0.1:{closed_port}/v1"), errors.ConnectFailed, mode, tries=3)
+    error = vendor.fails(vendor.provider(f"http://127.0.0.1:{closed_port}/v1"), errors.ConnectFailed, mode, tries=3)
     assert error.kind == "refused"
     assert f"127.0.0.1:{closed_port}" in error.message
 
 
 def test_dns(vendor):
     """A host name that does not resolve: `ConnectFailed` of kind `dns`; retried."""
-    error = vendor.fails(vendor.seat("https://no-such-host.invalid/v1", retries=1), errors.ConnectFailed, tries=2)
+    error = vendor.fails(vendor.provider("https://no-such-host.invalid/v1", retries=1), errors.ConnectFailed, tries=2)
     assert error.kind == "dns"
     assert "does not resolve" in error.message
     assert "no-such-host.invalid" in error.message
@@ -44,7 +44,7 @@ def test_dns(vendor):
 def test_invalid_host_name(vendor, host):
     """A host name with an empty label, or one that is too long: `InvalidOption`; nothing is sent."""
     with pytest.raises(errors.InvalidOption, match="not a host name"):
-        vendor.ask(vendor.seat(f"https://{host}/v1"))
+        vendor.ask(vendor.provider(f"https://{host}/v1"))
 
 
 def test_model_name_in_a_path(mock):
@@ -65,7 +65,7 @@ def test_tls_self_signed(vendor, serve):
     `SSL_CERT_FILE`.
     """
     server = serve(tls=True)
-    error = vendor.fails(vendor.seat(server.url), errors.ConnectFailed, tries=1)
+    error = vendor.fails(vendor.provider(server.url), errors.ConnectFailed, tries=1)
     assert (error.kind, error.retryable) == ("tls", False)
     assert "SSL_CERT_FILE" in error.message
     assert not server.requests
@@ -83,7 +83,7 @@ def trusted_elsewhere(monkeypatch):
 def test_tls_wrong_host(vendor, serve, trusted_elsewhere):
     """A trusted certificate for another host: the same, and no byte of the request is sent."""
     server = serve(tls=trusted_elsewhere)
-    error = vendor.fails(vendor.seat(server.url), errors.ConnectFailed, tries=1)
+    error = vendor.fails(vendor.provider(server.url), errors.ConnectFailed, tries=1)
     assert error.kind == "tls"
     assert not server.requests
 
@@ -91,7 +91,7 @@ def test_tls_wrong_host(vendor, serve, trusted_elsewhere):
 def test_tls_to_a_plain_port(vendor, serve):
     """TLS to a port that does not speak TLS: the same, at once."""
     server = serve(lambda wire: wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-    error = vendor.fails(vendor.seat(server.url.replace("http:", "https:")), errors.ConnectFailed, tries=1)
+    error = vendor.fails(vendor.provider(server.url.replace("http:", "https:")), errors.ConnectFailed, tries=1)
     assert error.kind == "tls"
     assert server.connections == 1
 
@@ -103,8 +103,8 @@ def test_tls_to_a_silent_port(vendor, serve):
     it.
     """
     server = serve(lambda wire: wire.see_close())
-    seat = vendor.seat(server.url.replace("http:", "https:"), retries=0, timeout=Timeouts(connect=0.3))
-    error = vendor.fails(seat, errors.TimedOut, timeout_seconds=8)
+    provider = vendor.provider(server.url.replace("http:", "https:"), retries=0, timeout=Timeouts(connect=0.3))
+    error = vendor.fails(provider, errors.TimedOut, timeout_seconds=8)
     assert error.phase == ("read" if vendor.transport == "requests" else "connect")
 
 
@@ -118,26 +118,28 @@ def test_connect_timeout(vendor):
             for filler in fillers:
                 filler.setblocking(False)
                 filler.connect_ex(listener.getsockname())
-            seat = vendor.seat(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout=Timeouts(connect=0.2))
-            error = vendor.fails(seat, errors.TimedOut, tries=2)
+            provider = vendor.provider(
+                f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout=Timeouts(connect=0.2)
+            )
+            error = vendor.fails(provider, errors.TimedOut, tries=2)
         finally:
             for filler in fillers:
                 filler.close()
     assert (error.phase, error.retryable) == ("connect", True)
 
 
-@unlike("replicate", "not retried, because the prediction may have been created.")
+@exempt("replicate", "not retried, because the prediction may have been created.")
 def test_reset_on_accept(vendor, serve, mode):
     """A connection that is reset at once: retried, and the answer of the next connection is used."""
     server = serve(lambda wire: wire.answer_and_reset(), lambda wire: wire.answer(reply(vendor, mode, wire)))
-    assert vendor.ask(vendor.seat(server.url), mode).text == "fine"
+    assert vendor.ask(vendor.provider(server.url), mode).text == "fine"
     assert server.connections == 2
 
 
-def reply(bench, mode, wire):
+def reply(one_vendor, mode, wire):
     if mode == "whole":
-        return wire.ok(bench.dialect.body())
-    return bench.dialect.head() + b"".join(chunk(part) for part in bench.dialect.stream()) + b"0\r\n\r\n"
+        return wire.ok(one_vendor.dialect.body())
+    return one_vendor.dialect.head() + b"".join(chunk(part) for part in one_vendor.dialect.stream()) + b"0\r\n\r\n"
 
 
 def test_idle_connection_closed(vendor, serve):
@@ -154,12 +156,12 @@ def test_idle_connection_closed(vendor, serve):
         wire.request()
 
     server = serve(once, good(vendor))
-    seat = vendor.seat(server.url, retries=0)
-    assert [vendor.ask(seat).text for _ in range(2)] == ["fine", "fine"]
+    provider = vendor.provider(server.url, retries=0)
+    assert [vendor.ask(provider).text for _ in range(2)] == ["fine", "fine"]
     assert server.connections == 2
 
 
-@unlike("httpcore", "under asyncio it does not notice such bytes; our own pools use it under other event loops only.")
+@exempt("httpcore", "under asyncio it does not notice such bytes; our own pools use it under other event loops only.")
 def test_unsolicited_bytes(vendor, serve):
     """Bytes that a server sends on an idle connection are not used as the answer to the next request."""
     stray = vendor.dialect.body("stray")
@@ -174,11 +176,11 @@ def test_unsolicited_bytes(vendor, serve):
 
     server = serve(restless, good(vendor))
     server.said = threading.Event()
-    seat = vendor.seat(server.url, retries=0)
-    assert vendor.ask(seat).text == "fine"
+    provider = vendor.provider(server.url, retries=0)
+    assert vendor.ask(provider).text == "fine"
     assert server.said.wait(10)
     time.sleep(0.3)
-    assert vendor.ask(seat).text == "fine"
+    assert vendor.ask(provider).text == "fine"
 
 
 def test_interim_replies(vendor, serve):
@@ -186,15 +188,15 @@ def test_interim_replies(vendor, serve):
     interim = b"HTTP/1.1 100 Continue\r\n\r\n" + b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 3
     interim += b"HTTP/1.1 102 Processing\r\n\r\n"
     server = serve(lambda wire: wire.keep_answering(interim + wire.ok(vendor.dialect.body())))
-    seat = vendor.seat(server.url, retries=0)
-    assert [vendor.ask(seat).text for _ in range(2)] == ["fine", "fine"]
+    provider = vendor.provider(server.url, retries=0)
+    assert [vendor.ask(provider).text for _ in range(2)] == ["fine", "fine"]
 
     def endless(wire):
         wire.request()
         while True:
             wire.send(interim, pause=0.02)
 
-    error = vendor.fails(vendor.seat(serve(endless).url), errors.TimedOut, timeout_seconds=0.6)
+    error = vendor.fails(vendor.provider(serve(endless).url), errors.TimedOut, timeout_seconds=0.6)
     assert error.phase == "deadline"
 
 
@@ -207,18 +209,18 @@ def test_early_reply(vendor, serve):
         wire.sock.shutdown(socket.SHUT_WR)
         wire.see_close()
 
-    seat = vendor.seat(serve(impatient).url, retries=0)
-    error = vendor.fails(seat, errors.RequestTooLarge, prompt="words " * 700_000)
+    provider = vendor.provider(serve(impatient).url, retries=0)
+    error = vendor.fails(provider, errors.RequestTooLarge, prompt="words " * 700_000)
     assert error.status == 413
-    vendor.told.clear()  # frames with a prompt of megabytes take seconds to look through
+    vendor.errors.clear()  # frames with a prompt of megabytes take seconds to look through
 
 
 def test_read_timeout(vendor, serve):
     """A server that never answers: `TimedOut` of phase `read`, retried at most once; the connection is closed."""
     server = serve(lambda wire: wire.answer_and_wait())
-    error = vendor.fails(vendor.seat(server.url, timeout=Timeouts(read=0.2)), errors.TimedOut)
-    assert (error.phase, len(error.attempts)) == ("read", vendor.tries(2))
-    assert server.connections == vendor.tries(2)
+    error = vendor.fails(vendor.provider(server.url, timeout=Timeouts(read=0.2)), errors.TimedOut)
+    assert (error.phase, len(error.attempts)) == ("read", vendor.expected_attempts(2))
+    assert server.connections == vendor.expected_attempts(2)
     assert server.client_closed.wait(10)
 
 
@@ -227,7 +229,7 @@ def test_never_answers_deadline(vendor, serve, mode):
     closed.
     """
     server = serve(lambda wire: wire.answer_and_wait())
-    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.8)
+    error = vendor.fails(vendor.provider(server.url), errors.TimedOut, mode, timeout_seconds=0.8)
     assert (error.phase, error.retryable) == ("deadline", False)
     assert server.connections == 1
     assert server.client_closed.wait(10)
@@ -239,7 +241,7 @@ def test_slow_loris(vendor, serve, part, mode):
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
     slow = [head[i : i + 1] for i in range(len(head))] if part == "head" else [head, *[b" "] * 1000]
     server = serve(lambda wire: wire.answer(*slow, pause=0.05))
-    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, mode, timeout_seconds=0.8)
+    error = vendor.fails(vendor.provider(server.url), errors.TimedOut, mode, timeout_seconds=0.8)
     assert (error.phase, len(error.attempts)) == ("deadline", 1)
     assert server.connections == 1
 
@@ -266,9 +268,9 @@ def test_cut(vendor, serve, fault):
     """
     how, data = cuts(vendor.dialect.body())[fault]
     server = serve(lambda wire: getattr(wire, how)(data))
-    error = vendor.fails(vendor.seat(server.url), errors.ConnectionLost, tries=vendor.tries(3))
+    error = vendor.fails(vendor.provider(server.url), errors.ConnectionLost, tries=vendor.expected_attempts(3))
     assert error.retryable != vendor.dialect.once
-    assert server.connections == vendor.tries(3)
+    assert server.connections == vendor.expected_attempts(3)
 
 
 @pytest.mark.parametrize("fault", ["FIN in the body", "not HTTP", "never answers"])
@@ -286,18 +288,18 @@ def test_next_call_after_a_fault(vendor, serve, fault):
             wire.answer_and_wait()
 
     server = serve(behave)
-    seat = vendor.seat(server.url, retries=0)
+    provider = vendor.provider(server.url, retries=0)
     seconds = 0.6
     while not server.connections:  # on a busy machine the time may be over before the call has connected
         with pytest.raises(errors.ProviderError):
-            vendor.ask(seat, timeout_seconds=None if fault in data else seconds)
+            vendor.ask(provider, timeout_seconds=None if fault in data else seconds)
         seconds *= 2
     mended.set()
-    assert [vendor.ask(seat).text for _ in range(3)] == ["fine"] * 3
+    assert [vendor.ask(provider).text for _ in range(3)] == ["fine"] * 3
 
 
 @pytest.mark.anyio
-async def test_pool_exhausted(bench, serve):
+async def test_pool_exhausted(one_vendor, serve):
     """A pool of the caller without a free connection: `TimedOut` of phase `pool`, and the message says so.
 
     Limits: our own pools have no limit, and a `requests` session opens the connections it needs; only an
@@ -306,48 +308,48 @@ async def test_pool_exhausted(bench, serve):
     server = serve(lambda wire: wire.answer_and_wait())
     limits = httpx.Limits(max_connections=1)
     async with httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(None, pool=0.2)) as client:
-        seat = bench.seat(server.url, transport=client, retries=0)
+        provider = one_vendor.provider(server.url, transport=client, retries=0)
         async with anyio.create_task_group() as group:
             holder = anyio.CancelScope()
 
             async def hold():
                 with holder:
-                    await seat.generate(GenerateRequest(prompt="?"))
+                    await provider.generate(GenerateRequest(prompt="?"))
 
             group.start_soon(hold)
             while not server.connections:
                 await anyio.sleep(0.01)
             with pytest.raises(errors.TimedOut, match="pool") as caught:
-                await seat.generate(GenerateRequest(prompt="?"))
+                await provider.generate(GenerateRequest(prompt="?"))
             assert caught.value.phase == "pool"
             holder.cancel()
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["httpx", "requests"])
-async def test_cancelled_under_contention(bench, serve, kind):
+async def test_cancelled_under_contention(one_vendor, serve, kind):
     """After 200 calls that are cancelled at various moments, the pool answers the next five."""
-    body = bench.dialect.body()
+    body = one_vendor.dialect.body()
 
     def late(wire):
         while wire.request():
             time.sleep(0.02)
             wire.send(wire.ok(body))
 
-    bench.transport = kind
-    seat = bench.seat(serve(late).url, retries=0)
+    one_vendor.transport = kind
+    provider = one_vendor.provider(serve(late).url, retries=0)
 
     async def cancelled(seconds):
         with anyio.move_on_after(seconds):
-            await seat.generate(GenerateRequest(prompt="?"))
+            await provider.generate(GenerateRequest(prompt="?"))
 
     async with anyio.create_task_group() as group:
         for number in range(200):
             group.start_soon(cancelled, number % 20 / 200)
     with anyio.fail_after(30):
         for _ in range(5):
-            assert (await seat.generate(GenerateRequest(prompt="?"))).text == "fine"
-    await seat.aclose()
+            assert (await provider.generate(GenerateRequest(prompt="?"))).text == "fine"
+    await provider.aclose()
 
 
 def test_proxy_of_the_environment(vendor, serve, monkeypatch, closed_port):
@@ -357,17 +359,17 @@ def test_proxy_of_the_environment(vendor, serve, monkeypatch, closed_port):
     `refused` or `other`.
     """
     monkeypatch.setenv("HTTP_PROXY", f"http://user:proxy-word-7@127.0.0.1:{closed_port}")
-    seat = vendor.seat("http://vendor.example/v1", allow_http=True, retries=0)
-    error = vendor.fails(seat, errors.ConnectFailed)
+    provider = vendor.provider("http://vendor.example/v1", allow_http=True, retries=0)
+    error = vendor.fails(provider, errors.ConnectFailed)
     assert error.kind == "proxy"
-    assert all("proxy-word-7" not in text for _, text in vendor.shows())
+    assert all("proxy-word-7" not in text for _, text in vendor.shown_texts())
 
 
-def test_proxy_name_does_not_resolve(bench, monkeypatch):
+def test_proxy_name_does_not_resolve(one_vendor, monkeypatch):
     """A proxy whose host name does not resolve: kind `proxy`, not `dns`."""
     monkeypatch.setenv("HTTP_PROXY", "http://no-such-proxy.invalid:3128")
-    seat = bench.seat("http://vendor.example/v1", allow_http=True, retries=0)
-    assert bench.fails(seat, errors.ConnectFailed).kind == "proxy"
+    provider = one_vendor.provider("http://vendor.example/v1", allow_http=True, retries=0)
+    assert one_vendor.fails(provider, errors.ConnectFailed).kind == "proxy"
 
 
 def test_other_calls_are_not_affected(vendor, serve):
@@ -383,11 +385,11 @@ def test_other_calls_are_not_affected(vendor, serve):
                 return
             wire.send(wire.ok(vendor.dialect.body()))
 
-    seat = vendor.seat(serve(mixed).url, retries=0)
+    provider = vendor.provider(serve(mixed).url, retries=0)
 
     async def many():
         answers = await asyncio.gather(
-            *(seat.generate(GenerateRequest(prompt="?")) for _ in range(20)), return_exceptions=True
+            *(provider.generate(GenerateRequest(prompt="?")) for _ in range(20)), return_exceptions=True
         )
         await vendor.aclose()
         return answers

@@ -141,10 +141,10 @@ HOSTILE = {
 @pytest.mark.parametrize("fault", HOSTILE)
 def test_hostile_schema(fault):
     """A schema with loops, remote references, catastrophic patterns or endless nesting: bounded; nothing is fetched."""
-    said = seat(json.dumps({"a": "a" * 40 + "!"}), name="a")
+    hostile_seat = seat(json.dumps({"a": "a" * 40 + "!"}), name="a")
     began = time.monotonic()
     try:
-        result = council(said).run("?", schema=HOSTILE[fault])
+        result = council(hostile_seat).run("?", schema=HOSTILE[fault])
         assert result.error is None or isinstance(result.error, errors.CouncilError)
     except errors.ConfigurationError:
         pass

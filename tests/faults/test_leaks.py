@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from fault_agents import CLASSES, await_death, scene
-from fault_canary import watching
+from fault_canary import collectors
 from fault_dialects import DIALECTS, chunk
 
 from llm_council import Council, CouncilConfig, errors
@@ -218,7 +218,7 @@ def test_failed_calls_are_forgotten(serve, kind):
                 wait_for(lambda: held() is None)
             finally:
                 gc.enable()
-        watching[0].forget()
+        collectors[0].forget()
         gc.collect()
         wait_for(lambda: held() is None)
 
@@ -228,5 +228,5 @@ def wait_for(condition):
     ends = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < ends
-        watching[0].forget()  # the search for keys holds every error of a test
+        collectors[0].forget()  # the search for keys holds every error of a test
         time.sleep(0.01)

@@ -17,7 +17,7 @@ import anyio
 import pytest
 from fault_dialects import DIALECTS, chunk
 from fault_keys import KEY
-from fault_rows import unlike
+from fault_rows import exempt
 
 from llm_council import Council, errors
 from llm_council.config import CouncilConfig
@@ -42,12 +42,12 @@ def script(text, *args, env=None, timeout=60):
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", ["httpx", "requests"])
-async def test_cancelled(bench, serve, kind, how):
+async def test_cancelled(one_vendor, serve, kind, how):
     """A call that is cancelled while it waits, reads, streams or backs off: the cancellation is raised; the connection
     is closed.
     """
-    dialect = bench.dialect
-    bench.transport = kind
+    dialect = one_vendor.dialect
+    one_vendor.transport = kind
     behaviour = {
         "waiting": lambda wire: wire.answer_and_wait(),
         "reading": lambda wire: wire.answer_and_wait(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"),
@@ -57,7 +57,7 @@ async def test_cancelled(bench, serve, kind, how):
         "in backoff": lambda wire: wire.answer(b"HTTP/1.1 503 Busy\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n"),
     }[how]
     server = serve(behaviour)
-    seat = bench.seat(server.url)
+    seat = one_vendor.provider(server.url)
     seat = Retry(seat.inner, RetryPolicy())  # one that really waits
     began = None
     with anyio.fail_after(20):
@@ -88,10 +88,10 @@ async def test_cancelled(bench, serve, kind, how):
 
 
 @pytest.mark.anyio
-async def test_cancelled_run(bench, serve):
+async def test_cancelled_run(one_vendor, serve):
     """A run that is cancelled: the call of every seat is cancelled, and every connection is closed."""
     server = serve(lambda wire: wire.answer_and_wait())
-    council = Council([bench.seat(server.url) for _ in range(3)], config=CouncilConfig())
+    council = Council([one_vendor.provider(server.url) for _ in range(3)], config=CouncilConfig())
     with anyio.fail_after(20), anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
             group.start_soon(council.arun, "?")
@@ -103,10 +103,10 @@ async def test_cancelled_run(bench, serve):
     await council.aclose()
 
 
-def test_cancelled_twice(bench, serve):
+def test_cancelled_twice(one_vendor, serve):
     """A second cancellation during clean-up: nothing hangs, and the cancellation is raised."""
     server = serve(lambda wire: wire.answer_and_wait())
-    seat = bench.seat(server.url)
+    seat = one_vendor.provider(server.url)
 
     async def main():
         task = asyncio.create_task(seat.generate(ASK))
@@ -124,11 +124,11 @@ def test_cancelled_twice(bench, serve):
     assert server.client_closed.wait(10)
 
 
-def test_deadline_in_a_phase(bench, serve):
+def test_deadline_in_a_phase(one_vendor, serve):
     """A deadline inside a phase: finished drafts are used, and the result names the late seats."""
-    slow = bench.seat(serve(lambda wire: wire.answer_and_wait()).url, name="slow")
-    body = bench.dialect.body('{"a": 1}')
-    quick = bench.seat(serve(lambda wire: wire.keep_answering(wire.ok(body))).url, name="quick")
+    slow = one_vendor.provider(serve(lambda wire: wire.answer_and_wait()).url, name="slow")
+    body = one_vendor.dialect.body('{"a": 1}')
+    quick = one_vendor.provider(serve(lambda wire: wire.keep_answering(wire.ok(body))).url, name="quick")
     council = Council([quick, slow], config=CouncilConfig(), budget=Budget(deadline=2.0))
     result = council.run("?", schema={"type": "object"})
     assert result.drafts == {"quick": '{"a": 1}'}
@@ -137,11 +137,11 @@ def test_deadline_in_a_phase(bench, serve):
     assert result.status == "degraded"
 
 
-def test_deadline_of_all(bench, serve):
+def test_deadline_of_all(one_vendor, serve):
     """A deadline that no seat meets: `DeadlineExceeded` as the error of a returned result, in time."""
     server = serve(lambda wire: wire.answer_and_wait())
     began = time.monotonic()
-    result = Council([bench.seat(server.url)], config=CouncilConfig(), budget=Budget(deadline=0.5)).run("?")
+    result = Council([one_vendor.provider(server.url)], config=CouncilConfig(), budget=Budget(deadline=0.5)).run("?")
     assert time.monotonic() - began < 10
     assert isinstance(result.error, errors.DeadlineExceeded)
 
@@ -158,11 +158,11 @@ async def test_blocking_call_in_a_loop(mock):
         council.run_sync("?")
 
 
-@unlike("httpcore", "a transport of the caller belongs to the event loop that first used it.")
+@exempt("httpcore", "a transport of the caller belongs to the event loop that first used it.")
 def test_two_loops(vendor, serve):
     """One client in several event loops, in turn and behind blocking calls: works in each."""
     body = vendor.dialect.body()
-    seat = vendor.seat(serve(lambda wire: wire.keep_answering(wire.ok(body))).url)
+    seat = vendor.provider(serve(lambda wire: wire.keep_answering(wire.ok(body))).url)
 
     async def once():
         answer = await seat.generate(ASK)
@@ -178,7 +178,7 @@ def test_many_threads(vendor, serve):
     """32 threads on one client: every call gets its own answer."""
     body = vendor.dialect.body()
     server = serve(lambda wire: wire.keep_answering(wire.ok(body)))
-    seat = vendor.seat(server.url)
+    seat = vendor.provider(server.url)
     with ThreadPoolExecutor(32) as pool:
         texts = list(pool.map(lambda _: vendor.ask(seat).text, range(64)))
     assert texts == ["fine"] * 64
@@ -317,10 +317,10 @@ def test_logs_at_debug(vendor, serve):
     logging.getLogger().addHandler(handler)
     try:
         request = GenerateRequest(prompt="the word is plover")
-        vendor.seat(server.url).generate_sync(request)
+        vendor.provider(server.url).generate_sync(request)
     finally:
         logging.getLogger().removeHandler(handler)
-    said = " ".join(record.getMessage() for record in records)
-    assert "plover" not in said
-    assert KEY not in said
+    messages = " ".join(record.getMessage() for record in records)
+    assert "plover" not in messages
+    assert KEY not in messages
     assert len(DIALECTS) >= 4

@@ -75,8 +75,8 @@ def calls(kind, mode, warm, cold, more):
     What is bounded is its address space, so that nothing hides in what happens not to be touched. One arena for all
     threads: each further one reserves 64 MiB of addresses, which it may never use.
     """
-    told = json.dumps([kind, mode, warm, cold, more])
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(CLIENT), str(Path(__file__).parent), told]
+    arguments = json.dumps([kind, mode, warm, cold, more])
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(CLIENT), str(Path(__file__).parent), arguments]
     env = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=env)
     assert done.returncode == 0, done.stderr

@@ -153,9 +153,9 @@ def test_parent_ended(scene, number, status):
     with subprocess.Popen([sys.executable, str(script), str(scene.temporary)], stderr=subprocess.PIPE) as process:
         pids = scene.await_hanging("codex")
         process.send_signal(number)
-        _, told = process.communicate(timeout=LONG)
+        _, printed = process.communicate(timeout=LONG)
     assert process.returncode in (status, -number)
-    assert told.count(b"Traceback") <= 1
+    assert printed.count(b"Traceback") <= 1
     await_death(pids)
     scene.await_tidiness()
 

@@ -10,10 +10,10 @@ import traceback
 
 import pytest
 from fault_agents import OWN_KEY, scene
-from fault_canary import look, said_by
+from fault_canary import assert_no_keys, texts_of_error
 from fault_dialects import DIALECTS, compact
 from fault_keys import KEY, TOKEN
-from fault_rows import each, unlike
+from fault_rows import each, exempt
 
 from llm_council import Council, errors
 from llm_council.config import CouncilConfig
@@ -34,8 +34,8 @@ BAD_KEYS = [
 ]
 
 
-@unlike("vertex-gemini", SIGNS_IN)
-@unlike("vertex-claude", SIGNS_IN)
+@exempt("vertex-gemini", SIGNS_IN)
+@exempt("vertex-claude", SIGNS_IN)
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_invalid_key(mock, key):
     """A key with a line break, a space or non-ASCII characters: `InvalidKey` before any socket opens; it is not
@@ -52,8 +52,8 @@ def test_invalid_key(mock, key):
     assert not mock.calls
 
 
-@unlike("vertex-gemini", SIGNS_IN)
-@unlike("vertex-claude", SIGNS_IN)
+@exempt("vertex-gemini", SIGNS_IN)
+@exempt("vertex-claude", SIGNS_IN)
 def test_key_missing(mock, monkeypatch):
     """No key: `MissingCredentials` with the name of the variable, before anything is sent."""
     monkeypatch.delenv(mock.dialect.cls.API_KEY_ENV)
@@ -100,7 +100,7 @@ def test_nowhere_in_a_run(vendor, serve, tmp_path, monkeypatch):
     )
     bad = serve(lambda wire: wire.keep_answering(refused))
     events = []
-    seats = [vendor.seat(good.url), vendor.seat(bad.url), vendor.seat(good.url)]
+    seats = [vendor.provider(good.url), vendor.provider(bad.url), vendor.provider(good.url)]
     council = Council(seats, config=CouncilConfig(), listeners=[events.append])
     result = council.run("?", schema={"type": "object"})
     assert result.success
@@ -253,9 +253,9 @@ def test_canary_can_be_found():
     error = errors.ServerFailed("x")
     error.args = (f"the key is {KEY}",)
     with pytest.raises(AssertionError, match="in a pickled error"):
-        look(said_by(error))
+        assert_no_keys(texts_of_error(error))
     error.args = ("x",)
-    look(said_by(error))
+    assert_no_keys(texts_of_error(error))
 
 
 @pytest.mark.parametrize("agent", ["codex", "claude", "gemini"])

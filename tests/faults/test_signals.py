@@ -84,10 +84,10 @@ def ended(command, number, env=None, *, within, begun=lambda: True):
                 time.sleep(0.02)
             time.sleep(rng.uniform(0.0, within))
             program.send_signal(number)
-            told = program.communicate(timeout=30)[1].splitlines()
+            stderr_lines = program.communicate(timeout=30)[1].splitlines()
             # On a machine that stands still, two are right to say so.
             slow = ("Executing <", "something has blocked the event loop")
-            ends.append((program.returncode, [line for line in told if not line.startswith(slow)]))
+            ends.append((program.returncode, [line for line in stderr_lines if not line.startswith(slow)]))
     return ends
 
 

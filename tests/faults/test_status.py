@@ -253,7 +253,7 @@ def test_server_errors(mock, status, body):
 
     Limits: Replicate: one attempt for 502 and 504, which a gateway sends, because the prediction may have been created.
     """
-    tries = mock.tries(3) if status in (502, 504) else 3
+    tries = mock.expected_attempts(3) if status in (502, 504) else 3
     error = mock.fails(mock.mocked((status, body, {"content-type": "text/html"})), errors.ServerFailed, tries=tries)
     assert error.status == status
     assert "<" not in error.message
@@ -264,7 +264,7 @@ def test_error_without_a_body(vendor, serve):
     """An error that is a status line only, on a connection that then ends: classified by its status."""
     for status, kind in ((401, errors.AuthenticationFailed), (503, errors.ServerFailed)):
         server = serve(lambda wire, status=status: wire.answer(b"HTTP/1.1 %d Oops\r\n\r\n" % status))
-        assert vendor.fails(vendor.seat(server.url, retries=0), kind).status == status
+        assert vendor.fails(vendor.provider(server.url, retries=0), kind).status == status
 
 
 def test_success_after_a_server_error(mock, mode):
@@ -291,7 +291,7 @@ def test_huge_error(vendor, serve):
             wire.send(b"x" * 2**20)
             sent.append(1)
 
-    error = vendor.fails(vendor.seat(serve(flood).url, retries=0), errors.ServerFailed)
+    error = vendor.fails(vendor.provider(serve(flood).url, retries=0), errors.ServerFailed)
     assert len(error.body) <= 64 * 1024
     assert len(sent) < 60
 
@@ -313,7 +313,7 @@ def test_redirect(vendor, serve, status):
     server = serve(
         lambda wire: wire.answer(b"HTTP/1.1 %d Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, place))
     )
-    error = vendor.fails(vendor.seat(server.url), errors.RedirectRefused, tries=1)
+    error = vendor.fails(vendor.provider(server.url), errors.RedirectRefused, tries=1)
     assert other.connections == 0
     assert len(server.requests) == 1
     assert KEY.encode() in server.requests[0]

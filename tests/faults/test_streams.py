@@ -10,7 +10,7 @@ import zlib
 import anyio
 import pytest
 from fault_dialects import chunk, compact
-from fault_rows import unlike
+from fault_rows import exempt
 
 from llm_council import errors
 from llm_council.models import FinishReason, GenerateRequest, Limits, Timeouts
@@ -21,24 +21,24 @@ LINES = "its events are lines of JSON."
 POLLED = "the prediction goes on without its stream: it is polled until it ends, and its answer is used."
 
 
-def sent(bench, parts, *, last=LAST, then="answer"):
+def sent(one_vendor, parts, *, last=LAST, then="answer"):
     """Return a behaviour: the parts as chunks, then the end of the body, FIN, RST or silence."""
-    data = [bench.dialect.head(), *(chunk(part) for part in parts), last]
-    return streaming(bench, lambda wire: getattr(wire, then)(*data))
+    data = [one_vendor.dialect.head(), *(chunk(part) for part in parts), last]
+    return streaming(one_vendor, lambda wire: getattr(wire, then)(*data))
 
 
-def streaming(bench, behaviour):
+def streaming(one_vendor, behaviour):
     """Return a behaviour that answers first what comes before a stream."""
 
     def behave(wire):
-        wire.around = bench.dialect.around
+        wire.around = one_vendor.dialect.around
         behaviour(wire)
 
     return behave
 
 
-def begun(bench):
-    return bench.dialect.pieces(["fi", "ne"])
+def begun(one_vendor):
+    return one_vendor.dialect.pieces(["fi", "ne"])
 
 
 @pytest.mark.parametrize("how", ["whole", "few bytes", "one event"])
@@ -47,11 +47,11 @@ def test_good(vendor, serve, how):
     parts = vendor.dialect.stream()
     data = b"".join(parts)
     cut = {"whole": parts, "one event": [data], "few bytes": [data[i : i + 3] for i in range(0, len(data), 3)]}[how]
-    answer = vendor.ask(vendor.seat(serve(sent(vendor, cut)).url), "stream")
+    answer = vendor.ask(vendor.provider(serve(sent(vendor, cut)).url), "stream")
     assert (answer.text, answer.finish_reason) == ("fine", FinishReason.STOP)
 
 
-@unlike("replicate", POLLED)
+@exempt("replicate", POLLED)
 @pytest.mark.parametrize(
     ("last", "then"),
     [(LAST, "answer"), (b"", "answer"), (b"", "answer_and_reset"), (b"5\r\nhe", "answer"), (b"", "half an event")],
@@ -65,28 +65,28 @@ def test_no_end_mark(vendor, serve, last, then):
     if then == "half an event":
         parts, then = [*parts, vendor.dialect.end[0][:-9]], "answer"
     server = serve(sent(vendor, parts, last=last, then=then))
-    error = vendor.fails(vendor.seat(server.url), errors.TruncatedReply, "stream")
+    error = vendor.fails(vendor.provider(server.url), errors.TruncatedReply, "stream")
     assert error.partial == "fine"
     assert len(server.requests) == 1
 
 
-@unlike("replicate", POLLED)
+@exempt("replicate", POLLED)
 @pytest.mark.parametrize("then", ["answer", "answer_and_reset"])
 def test_end_before_the_first_text(vendor, serve, then):
     """An end before the first text: the request is sent again, and its answer is used."""
     good = sent(vendor, vendor.dialect.stream())
     server = serve(sent(vendor, [], last=b"", then=then), good)
-    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    assert vendor.ask(vendor.provider(server.url), "stream").text == "fine"
     assert len(server.requests) == 2
 
 
 def test_error_first(vendor, serve):
     """An error event before the first text: classified by its content, not by status 200; the request is sent again."""
     server = serve(sent(vendor, [vendor.dialect.broken]), sent(vendor, vendor.dialect.stream()))
-    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    assert vendor.ask(vendor.provider(server.url), "stream").text == "fine"
     assert len(server.requests) == 2
     server = serve(sent(vendor, [vendor.dialect.broken]))
-    error = vendor.fails(vendor.seat(server.url), errors.ServerFailed, "stream", tries=3)
+    error = vendor.fails(vendor.provider(server.url), errors.ServerFailed, "stream", tries=3)
     assert error.status != 200
 
 
@@ -95,7 +95,7 @@ def test_error_in_the_middle(vendor, serve):
     text.
     """
     server = serve(sent(vendor, [*begun(vendor), vendor.dialect.broken]))
-    error = vendor.fails(vendor.seat(server.url), errors.ServerFailed, "stream")
+    error = vendor.fails(vendor.provider(server.url), errors.ServerFailed, "stream")
     assert error.partial == "fine"
     assert len(server.requests) == 1
 
@@ -106,7 +106,7 @@ def test_comments(vendor, serve):
     parts = [note]
     for part in vendor.dialect.stream():
         parts += [part, note, note]
-    assert vendor.ask(vendor.seat(serve(sent(vendor, parts)).url), "stream").text == "fine"
+    assert vendor.ask(vendor.provider(serve(sent(vendor, parts)).url), "stream").text == "fine"
 
 
 @pytest.mark.parametrize("begins", [True, False])
@@ -125,8 +125,8 @@ def test_endless_comments(vendor, serve, begins):
             raise
 
     server = serve(streaming(vendor, keep_alive))
-    seat = vendor.seat(server.url, retries=0, timeout=Timeouts(idle=0.5))
-    error = vendor.fails(seat, errors.TimedOut, "stream")
+    provider = vendor.provider(server.url, retries=0, timeout=Timeouts(idle=0.5))
+    error = vendor.fails(provider, errors.TimedOut, "stream")
     assert (error.phase, error.partial) == ("idle", "fine" if begins else None)
     assert server.client_closed.wait(10)
 
@@ -137,8 +137,8 @@ def test_silence(vendor, serve, limit, phase):
     closed.
     """
     server = serve(sent(vendor, begun(vendor), last=b"", then="answer_and_wait"))
-    seat = vendor.seat(server.url, **limit)
-    error = vendor.fails(seat, errors.TimedOut, "stream", **({"timeout_seconds": 0.6} if not limit else {}))
+    provider = vendor.provider(server.url, **limit)
+    error = vendor.fails(provider, errors.TimedOut, "stream", **({"timeout_seconds": 0.6} if not limit else {}))
     assert (error.phase, error.partial) == (phase, "fine")
     assert len(server.requests) == 1
     assert server.client_closed.wait(10)
@@ -161,7 +161,7 @@ def test_slow_endless_text(vendor, serve):
     """Slow text without end: `TimedOut` by the deadline, with the text so far; the connection is closed."""
     part = vendor.dialect.pieces(["word "])[-1]
     server = serve(endless(vendor, part, pause=0.02))
-    error = vendor.fails(vendor.seat(server.url), errors.TimedOut, "stream", timeout_seconds=0.8)
+    error = vendor.fails(vendor.provider(server.url), errors.TimedOut, "stream", timeout_seconds=0.8)
     assert error.phase == "deadline"
     assert error.partial.startswith("word word")
     assert server.client_closed.wait(10)
@@ -171,7 +171,7 @@ def test_flood(vendor, serve):
     """Fast text without end: `ReplyTooLarge` with the stream limit and the text so far; the connection is closed."""
     part = vendor.dialect.pieces(["word " * 1000])[-1]
     server = serve(endless(vendor, part))
-    error = vendor.fails(vendor.seat(server.url, limits=Limits(stream=200_000)), errors.ReplyTooLarge, "stream")
+    error = vendor.fails(vendor.provider(server.url, limits=Limits(stream=200_000)), errors.ReplyTooLarge, "stream")
     assert error.limit == 200_000
     assert error.partial.startswith("word word")
     assert server.client_closed.wait(10)
@@ -182,7 +182,7 @@ def test_giant_event(vendor, serve, ends):
     """One event over its limit, complete or not: `ReplyTooLarge` with the event limit."""
     giant = vendor.dialect.pieces(["x" * 100_000])[-1]
     server = serve(sent(vendor, [giant if ends else giant[:-2]], last=b"" if not ends else LAST))
-    error = vendor.fails(vendor.seat(server.url, limits=Limits(event=50_000)), errors.ReplyTooLarge, "stream")
+    error = vendor.fails(vendor.provider(server.url, limits=Limits(event=50_000)), errors.ReplyTooLarge, "stream")
     assert error.limit == 50_000
 
 
@@ -193,11 +193,11 @@ def test_lines_without_content(vendor, serve, extra):
     """Blank lines, empty data, names, ids and retry fields without a number: no content, and bounded like all else."""
     if vendor.dialect.ndjson:
         extra = b"\n" * len(extra)
-    seat = vendor.seat(
+    provider = vendor.provider(
         serve(sent(vendor, [extra, *vendor.dialect.stream()])).url, limits=Limits(event=2**20), retries=0
     )
     try:
-        answer = vendor.ask(seat, "stream")
+        answer = vendor.ask(provider, "stream")
     except errors.ReplyError:
         assert b"data:" in extra
     else:
@@ -208,7 +208,7 @@ def test_end_mark_but_no_end(vendor, serve):
     """The vendor's end mark on a connection that stays open: the answer is returned at the mark."""
     server = serve(sent(vendor, vendor.dialect.stream(), last=b"", then="answer_and_wait"))
     began = time.monotonic()
-    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    assert vendor.ask(vendor.provider(server.url), "stream").text == "fine"
     assert time.monotonic() - began < 9
 
 
@@ -229,7 +229,7 @@ def test_text_is_exact(vendor, serve, cut):
     if cut == "no space":
         whole = whole.replace(b"data: ", b"data:").replace(b"event: ", b"event:")
     parts = [whole[i : i + 3] for i in range(0, len(whole), 3)] if cut == "bytes" else [whole]
-    assert vendor.ask(vendor.seat(serve(sent(vendor, parts)).url), "stream").text == TEXT
+    assert vendor.ask(vendor.provider(serve(sent(vendor, parts)).url), "stream").text == TEXT
 
 
 def test_unknown_events(vendor, serve):
@@ -237,21 +237,21 @@ def test_unknown_events(vendor, serve):
     parts = []
     for part in vendor.dialect.stream():
         parts += [part, vendor.dialect.news] if part not in vendor.dialect.end else [part]
-    assert vendor.ask(vendor.seat(serve(sent(vendor, parts)).url), "stream").text == "fine"
+    assert vendor.ask(vendor.provider(serve(sent(vendor, parts)).url), "stream").text == "fine"
 
 
-@unlike("ollama", LINES)
-@unlike("replicate", "its data is text, and these are its lines.")
+@exempt("ollama", LINES)
+@exempt("replicate", "its data is text, and these are its lines.")
 def test_several_data_lines(vendor, serve):
     """The `data:` lines of one event are joined by line feeds."""
     parts = [
         part.replace(b'{"', b'{\ndata: "', 1) if part.count(b"data: {") == 1 else part
         for part in vendor.dialect.stream()
     ]
-    assert vendor.ask(vendor.seat(serve(sent(vendor, parts)).url), "stream").text == "fine"
+    assert vendor.ask(vendor.provider(serve(sent(vendor, parts)).url), "stream").text == "fine"
 
 
-@unlike("replicate", "its data is text, and any text is valid.")
+@exempt("replicate", "its data is text, and any text is valid.")
 @pytest.mark.parametrize("bad", [b"{not json}", b"\xff\xfe", b'"text"', b"[1]", b"5", b"null"])
 def test_malformed_event(vendor, serve, bad):
     """An event that is not JSON, not UTF-8 or of a wrong type: `MalformedReply` with the text so far; it is not
@@ -259,7 +259,7 @@ def test_malformed_event(vendor, serve, bad):
     """
     event = bad + b"\n" if vendor.dialect.ndjson else b"data: " + bad + b"\n\n"
     server = serve(sent(vendor, [*begun(vendor), event, *vendor.dialect.end]))
-    error = vendor.fails(vendor.seat(server.url), errors.MalformedReply, "stream")
+    error = vendor.fails(vendor.provider(server.url), errors.MalformedReply, "stream")
     assert error.partial == "fine"
     assert len(server.requests) == 1
 
@@ -267,14 +267,14 @@ def test_malformed_event(vendor, serve, bad):
 def test_json_in_place_of_a_stream(vendor, serve):
     """A whole answer in place of a stream is read as one piece; an error as that error."""
     server = serve(lambda wire: wire.answer(wire.ok(vendor.dialect.body())))
-    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    assert vendor.ask(vendor.provider(server.url), "stream").text == "fine"
     body = compact(vendor.dialect.refusal(429, None, "slow down"))
     refusal = b"HTTP/1.1 429 Busy\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     server = serve(lambda wire: wire.answer(refusal))
-    vendor.fails(vendor.seat(server.url), errors.RateLimited, "stream", tries=3)
+    vendor.fails(vendor.provider(server.url), errors.RateLimited, "stream", tries=3)
 
 
-@unlike("ollama", LINES)
+@exempt("ollama", LINES)
 def test_pretty_json_in_place_of_a_stream(mock):
     """The same over several lines, as some proxies write it."""
     body = json.dumps(mock.dialect.reply("fine"), indent=2).encode()
@@ -285,7 +285,7 @@ def test_pretty_json_in_place_of_a_stream(mock):
 def test_html_in_place_of_a_stream(vendor, serve, page):
     """A web page with any content type: `MalformedReply` with its type and beginning; never an empty answer."""
     server = serve(sent(vendor, [page]))
-    error = vendor.fails(vendor.seat(server.url, retries=0), errors.MalformedReply, "stream")
+    error = vendor.fails(vendor.provider(server.url, retries=0), errors.MalformedReply, "stream")
     assert page.strip()[:20].decode() in error.message
     assert vendor.dialect.stream_type in error.message
 
@@ -296,7 +296,7 @@ def test_wrong_content_type(vendor, serve):
     head = vendor.dialect.head().replace(kind, b"text/plain")
     data = b"".join(chunk(part) for part in vendor.dialect.stream())
     server = serve(streaming(vendor, lambda wire: wire.answer(head, data, LAST)))
-    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    assert vendor.ask(vendor.provider(server.url), "stream").text == "fine"
 
 
 def test_odd_fields(mock):
@@ -318,27 +318,27 @@ def test_compressed_stream(vendor, serve):
     head = vendor.dialect.head(b"Content-Encoding: gzip\r\n")
     data = [head, *(chunk(part) for part in [*parts, packer.flush()])]
     server = serve(streaming(vendor, lambda wire: wire.answer_and_wait(*data)))
-    assert vendor.ask(vendor.seat(server.url), "stream").text == "fine"
+    assert vendor.ask(vendor.provider(server.url), "stream").text == "fine"
     bomb = gzip.compress(b"".join(vendor.dialect.pieces([])) + vendor.dialect.pieces(["x" * 2**21])[-1])
     server = serve(streaming(vendor, lambda wire: wire.answer(head, chunk(bomb), LAST)))
-    seat = vendor.seat(server.url, retries=0, limits=Limits(stream=2**20, event=2**22))
-    vendor.fails(seat, errors.ReplyTooLarge, "stream")
+    provider = vendor.provider(server.url, retries=0, limits=Limits(stream=2**20, event=2**22))
+    vendor.fails(provider, errors.ReplyTooLarge, "stream")
 
 
 def test_empty_deltas(vendor, serve):
     """A stream that ends properly without text: `EmptyReply`, not an empty answer."""
     parts = [*vendor.dialect.pieces([""]), *vendor.dialect.end]
-    vendor.fails(vendor.seat(serve(sent(vendor, parts)).url, retries=0), errors.EmptyReply, "stream")
+    vendor.fails(vendor.provider(serve(sent(vendor, parts)).url, retries=0), errors.EmptyReply, "stream")
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["break", "aclose", "cancel"])
-async def test_consumer_leaves(bench, serve, how):
+async def test_consumer_leaves(one_vendor, serve, how):
     """A consumer that leaves early: the connection is closed at once, and the next call works."""
-    endless_words = sent(bench, bench.dialect.pieces(["word "] * 3), last=b"", then="answer_and_wait")
-    server = serve(endless_words, lambda wire: wire.keep_answering(wire.ok(bench.dialect.body())))
-    seat = bench.seat(server.url, retries=0)
-    pieces = stream(seat, GenerateRequest(prompt="?"))
+    endless_words = sent(one_vendor, one_vendor.dialect.pieces(["word "] * 3), last=b"", then="answer_and_wait")
+    server = serve(endless_words, lambda wire: wire.keep_answering(wire.ok(one_vendor.dialect.body())))
+    provider = one_vendor.provider(server.url, retries=0)
+    pieces = stream(provider, GenerateRequest(prompt="?"))
     with anyio.move_on_after(0.5 if how == "cancel" else 20):
         async for _ in pieces:
             if how != "cancel":
@@ -346,5 +346,5 @@ async def test_consumer_leaves(bench, serve, how):
     if how != "cancel":
         await pieces.aclose()
     assert await anyio.to_thread.run_sync(server.client_closed.wait, 10)
-    assert (await seat.generate(GenerateRequest(prompt="?"))).text == "fine"
-    await seat.aclose()
+    assert (await provider.generate(GenerateRequest(prompt="?"))).text == "fine"
+    await provider.aclose()

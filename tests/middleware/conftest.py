@@ -26,7 +26,7 @@ class Clock:
         self.now += seconds
 
 
-class Turns(ProviderAdapter):
+class SequenceProvider(ProviderAdapter):
     """Follows a script, one item a call: an error is raised, a float advances the clock, a text is the answer.
 
     A list of texts and errors is a stream; the last item is repeated for all further calls.
@@ -79,5 +79,5 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def turns() -> type[Turns]:
-    return Turns
+def turns() -> type[SequenceProvider]:
+    return SequenceProvider

@@ -33,8 +33,8 @@ async def spread(balance: Balance, calls: int) -> list[int]:
 
 async def test_round_robin_calls_the_providers_in_turn(turns: Any) -> None:
     balance = Balance([turns("a"), turns("b"), turns("c")], strategy="round-robin")
-    said = [(await call(balance, REQUEST)).text for _ in range(7)]
-    assert "".join(text[0] for text in said if text) == "abcabca"
+    texts = [(await call(balance, REQUEST)).text for _ in range(7)]
+    assert "".join(text[0] for text in texts if text) == "abcabca"
 
 
 async def test_round_robin_skips_a_provider_whose_breaker_is_open(turns: Any, clock: Any) -> None:
@@ -43,11 +43,11 @@ async def test_round_robin_skips_a_provider_whose_breaker_is_open(turns: Any, cl
     await call(balance, REQUEST)
     with pytest.raises(RateLimited):
         await call(balance, REQUEST)
-    said = [(await call(balance, REQUEST)).text for _ in range(4)]
-    assert "".join(text[0] for text in said if text) == "caca"
+    texts = [(await call(balance, REQUEST)).text for _ in range(4)]
+    assert "".join(text[0] for text in texts if text) == "caca"
     clock.now += 5.0
-    said = [(await call(balance, REQUEST)).text for _ in range(3)]
-    assert "".join(text[0] for text in said if text) == "bca"
+    texts = [(await call(balance, REQUEST)).text for _ in range(3)]
+    assert "".join(text[0] for text in texts if text) == "bca"
 
 
 @examples(15)

@@ -95,8 +95,8 @@ async def test_a_cached_answer_has_all_fields_of_the_original(store: Any, turns:
     cached = Cached(turns("a", whole), store=store)
     await call(cached, REQUEST)
     again = await call(cached, REQUEST)
-    kept = attrs.evolve(again, usage=None, cost=None, attempts=(), extra={"logprobs": [0.1]})
-    assert kept == attrs.evolve(whole, raw=None, text=again.text, content=again.text)
+    stored_answer = attrs.evolve(again, usage=None, cost=None, attempts=(), extra={"logprobs": [0.1]})
+    assert stored_answer == attrs.evolve(whole, raw=None, text=again.text, content=again.text)
     again.structured["a"].append("spoilt")
     assert (await call(cached, REQUEST)).structured == {"a": [1, {"b": None}]}
     await cached.aclose()
@@ -127,8 +127,8 @@ def test_equal_requests_of_ten_threads_make_one_call() -> None:
             counted.append(self.path)
             self.rfile.read(int(self.headers["Content-Length"]))
             go_on.wait(30)
-            said = {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}]}
-            body = json.dumps(said).encode()
+            reply = {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}]}
+            body = json.dumps(reply).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

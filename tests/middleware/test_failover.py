@@ -40,9 +40,9 @@ async def collected(
 
 
 async def test_the_next_provider_answers_and_all_attempts_are_reported(turns: Any) -> None:
-    told: list[tuple[str, float | None]] = []
+    failures: list[tuple[str, float | None]] = []
     a, b = turns("a", ServerFailed("down", status=503, request_id="r-1")), turns("b")
-    scope = call_context.RunScope(on_failed_attempt=lambda error, wait: told.append((error.message, wait)))
+    scope = call_context.RunScope(on_failed_attempt=lambda error, wait: failures.append((error.message, wait)))
     with call_context.entered(scope):
         response = await call(Failover([a, b]), REQUEST)
     assert response.text == "b answers"
@@ -51,7 +51,7 @@ async def test_the_next_provider_answers_and_all_attempts_are_reported(turns: An
         (None, None, None),
     ]
     assert response.attempts[0].message == "a: down"
-    assert told == [("down", 0.0)]
+    assert failures == [("down", 0.0)]
 
 
 @pytest.mark.parametrize(

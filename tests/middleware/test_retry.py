@@ -141,19 +141,19 @@ async def test_retry_waits_as_long_as_the_vendor_asks() -> None:
     assert clock.slept == [7.5]
 
 
-@pytest.mark.parametrize("wish", [61.0, 3e7, math.inf])
-async def test_a_retry_after_beyond_the_limit_fails_at_once(wish: float) -> None:
-    clock, flaky = Clock(), Flaky(RateLimited("wait", retry_after=wish))
+@pytest.mark.parametrize("retry_after", [61.0, 3e7, math.inf])
+async def test_a_retry_after_beyond_the_limit_fails_at_once(retry_after: float) -> None:
+    clock, flaky = Clock(), Flaky(RateLimited("wait", retry_after=retry_after))
     with pytest.raises(RateLimited) as caught:
         await ask(retrying(flaky, clock), clock)
-    assert caught.value.retry_after == wish
+    assert caught.value.retry_after == retry_after
     assert clock.slept == []
 
 
-@pytest.mark.parametrize("wish", [0.0, -5.0])
-async def test_an_invalid_retry_after_is_ignored(wish: float) -> None:
+@pytest.mark.parametrize("retry_after", [0.0, -5.0])
+async def test_an_invalid_retry_after_is_ignored(retry_after: float) -> None:
     clock = Clock()
-    await ask(retrying(Flaky(RateLimited("wait", retry_after=wish)), clock), clock)
+    await ask(retrying(Flaky(RateLimited("wait", retry_after=retry_after)), clock), clock)
     assert len(clock.slept) == 1
     assert 0 <= clock.slept[0] <= 0.5
 
@@ -200,17 +200,17 @@ async def test_no_retry_is_made_for_which_a_token_is_missing(error: CouncilError
 
 async def test_every_failed_attempt_is_reported() -> None:
     clock = Clock()
-    told: list[tuple[str, float | None]] = []
+    failures: list[tuple[str, float | None]] = []
 
     def on_failed_attempt(error: CouncilError, wait: float | None) -> None:
-        told.append((error.message, wait))
+        failures.append((error.message, wait))
 
     flaky = Flaky(ServerFailed("one"), AuthenticationFailed("two"))
     with pytest.raises(AuthenticationFailed):
         await ask(retrying(flaky, clock), clock, on_failed_attempt=on_failed_attempt)
-    assert [message for message, _ in told] == ["one", "two"]
-    assert told[0][1] == clock.slept[0]
-    assert told[1][1] is None
+    assert [message for message, _ in failures] == ["one", "two"]
+    assert failures[0][1] == clock.slept[0]
+    assert failures[1][1] is None
 
 
 async def test_a_stream_is_restarted_only_before_its_first_content() -> None:

@@ -83,7 +83,7 @@ class Redis:
             self.process.wait(30)
             self.process = None
 
-    def said(self, *words: str) -> bytes:
+    def send_command(self, *words: str) -> bytes:
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
             client.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
             return client.recv(65536)
@@ -263,7 +263,7 @@ async def test_neither_api_key_nor_password_is_shown(redis: Redis) -> None:
     shared = limit._gate._shared
     assert shared is not None
     assert await shared.take({"calls": 1}) == 0.0
-    keys = redis.said("KEYS", "*")
+    keys = redis.send_command("KEYS", "*")
     assert b"llm_council/calls" in keys
     assert b"canary" not in keys
     secret = Limit(gateway, rate="5/hour", shared=url)

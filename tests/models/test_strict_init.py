@@ -27,7 +27,7 @@ CHECKED = [cls for cls in MODELS if cls.__name__ not in ("GenerateChunk", "ToolC
 @given(st.data())
 @pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
 def test_every_model_can_be_pickled_and_copied(cls: type, data: st.DataObject) -> None:
-    model: Any = data.draw(strategies.of(cls))
+    model: Any = data.draw(strategies.instances_of(cls))
     for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model), attrs.evolve(model)):
         assert type(again) is type(model)
         assert repr(again) == repr(model)
@@ -114,11 +114,11 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("cls", "facts", "said"), REFUSED)
-def test_an_invalid_value_is_refused_with_class_and_field(cls: Any, facts: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("cls", "facts", "expected"), REFUSED)
+def test_an_invalid_value_is_refused_with_class_and_field(cls: Any, facts: dict[str, Any], expected: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         cls(**facts)
-    assert said in caught.value.message
+    assert expected in caught.value.message
 
 
 @FEW

@@ -184,13 +184,13 @@ async def test_a_run_is_logged_without_tasks_and_answers(caplog: pytest.LogCaptu
     records = [record for record in caplog.records if record.name == "llm_council.runs"]
     assert {record.run_id for record in records} == {result.run_id}  # type: ignore[attr-defined]
     assert CANARY not in "".join(record.getMessage() + repr(vars(record)) for record in records)
-    said = [(record.levelname, record.event) for record in records]  # type: ignore[attr-defined]
-    assert said[0] == ("INFO", "RunStarted")
-    assert said[-1] == ("WARNING", "RunFinished")
-    assert ("WARNING", "AttemptFailed") in said
-    assert ("WARNING", "SeatFinished") in said
-    assert ("WARNING", "Degraded") in said
-    assert ("DEBUG", "PhaseFinished") in said
+    logged = [(record.levelname, record.event) for record in records]  # type: ignore[attr-defined]
+    assert logged[0] == ("INFO", "RunStarted")
+    assert logged[-1] == ("WARNING", "RunFinished")
+    assert ("WARNING", "AttemptFailed") in logged
+    assert ("WARNING", "SeatFinished") in logged
+    assert ("WARNING", "Degraded") in logged
+    assert ("DEBUG", "PhaseFinished") in logged
     caplog.clear()
     good = ScriptedProvider(SCRIPT, name="ann")
     await council(good, listeners=[log_runs("mine")], budget=Budget(deadline=30)).arun("?", schema=SCHEMA)

@@ -59,8 +59,8 @@ class OpenAIResponses(OpenAI):
         with client.responses.create(model="m", input="What is 6 times 7?", stream=True) as events:
             *deltas, last = events
         text, calls, finish = self.read(last.response)
-        said = "".join(event.delta for event in deltas if event.type == "response.output_text.delta")
-        assert said == (text or "")
+        streamed = "".join(event.delta for event in deltas if event.type == "response.output_text.delta")
+        assert streamed == (text or "")
         return text, calls, finish
 
     def read(self, reply):
@@ -158,9 +158,9 @@ class Cohere:
         text = "".join(e.delta.message.content.text for e in events if e.type == "content-delta") or None
         names = [e.delta.message.tool_calls.function.name for e in events if e.type == "tool-call-start"]
         calls = [e for e in events if e.type in ("tool-call-start", "tool-call-delta")]
-        told = "".join(e.delta.message.tool_calls.function.arguments or "" for e in calls)
+        arguments = "".join(e.delta.message.tool_calls.function.arguments or "" for e in calls)
         (last,) = [event for event in events if event.type == "message-end"]
-        return text, [(name, loads(told)) for name in names], last.delta.finish_reason
+        return text, [(name, loads(arguments)) for name in names], last.delta.finish_reason
 
     def models(self, client):
         return [model.name for model in client.models.list().models]

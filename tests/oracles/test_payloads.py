@@ -114,7 +114,7 @@ class Judge:
         reached = {"base_url": vendor.url, "transport": vendor.transport()}
         return vendor, cls.provider(api_key="house-key-1", **reached, **cls.options)
 
-    def told(self, payload):
+    def comparable(self, payload):
         """Return what a payload says, as far as the SDK can carry it."""
         return facts(payload, self.lost)
 
@@ -170,9 +170,9 @@ class OpenRouter(Judge):
     def types(self, payload):
         from openrouter.components import ChatRequest
 
-        assert self.told(dumped(ChatRequest.model_validate(payload))) == self.told(payload)
+        assert self.comparable(dumped(ChatRequest.model_validate(payload))) == self.comparable(payload)
 
-    def told(self, payload):
+    def comparable(self, payload):
         """Leave out a budget of reasoning tokens, which its documentation has and its SDK's types lose."""
         return facts({**payload, "reasoning": facts(payload.get("reasoning"), ("max_tokens",))})
 
@@ -331,14 +331,14 @@ async def test_our_payload_is_valid_for_the_sdk_and_equals_its_own(judge, model,
         sitting.types(asked.json)
         if sitting.send is not None:
             sent = sitting.sent(FakeVendor(judge.speaks, "It is so."), asked.json)
-            assert sitting.told(sent) == sitting.told(asked.json)
+            assert sitting.comparable(sent) == sitting.comparable(asked.json)
 
 
 def facts(value, without=()):
     """Return a payload without what is said by leaving it out: nulls, no tools, ``stream: false``."""
     if isinstance(value, dict):
-        kept = {key: facts(item, without) for key, item in value.items() if item is not None and key not in without}
-        return {key: item for key, item in kept.items() if (key, item) not in (("stream", False), ("tools", []))}
+        present = {key: facts(item, without) for key, item in value.items() if item is not None and key not in without}
+        return {key: item for key, item in present.items() if (key, item) not in (("stream", False), ("tools", []))}
     return [facts(item, without) for item in value] if isinstance(value, list) else value
 
 
@@ -349,9 +349,9 @@ async def test_a_field_that_no_vendor_has_is_found(judge):
     payload = vendor.calls[-1].json
     assert payload["no_such_field"] == 7
     with pytest.raises((ValueError, TypeError, AssertionError, KeyError)):
-        heard(judge(), vendor, payload)
+        check_with_sdk(judge(), vendor, payload)
 
 
-def heard(judge, vendor, payload):
+def check_with_sdk(judge, vendor, payload):
     judge.types(payload)
     judge.sent(vendor, payload)

@@ -65,9 +65,9 @@ class Clean:
 @pytest.fixture
 def version(clean: Clean) -> str:
     """The metadata of the installed package."""
-    said = clean.python("import json, llm_council; print(json.dumps(llm_council.__version__))")
-    assert isinstance(said, str)
-    return said
+    printed = clean.python("import json, llm_council; print(json.dumps(llm_council.__version__))")
+    assert isinstance(printed, str)
+    return printed
 
 
 def tracked(*suffixes: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Adapters to call through the door, and a vendor on a real socket that says what it is told."""
+"""Adapters to call through ``call``, and a vendor on a real socket that answers by a script."""
 
 import json
 import threading
@@ -37,7 +37,7 @@ def ask() -> GenerateRequest:
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """One request and what is said to it."""
+    """One request and its answer."""
 
     protocol_version = "HTTP/1.1"
     server: Any

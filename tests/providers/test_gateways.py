@@ -246,7 +246,7 @@ async def test_a_budget_of_reasoning_that_is_not_sent_is_told(name, vendor):
     async with get_provider(name, base_url=vendor.url, api_key=KEY) as provider:
         response = await call(provider, asked)
     assert "2048" not in str(vendor.body)
-    assert [(told.field, told.action) for told in response.adjustments] == [("reasoning", "dropped")]
+    assert [(change.field, change.action) for change in response.adjustments] == [("reasoning", "dropped")]
 
 
 @pytest.mark.anyio

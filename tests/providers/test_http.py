@@ -582,7 +582,7 @@ async def test_json_in_place_of_a_stream_is_one_piece(vendor):
         assert join(await gathered(provider)).text == "42"
 
 
-# Those who come past the door.
+# Direct calls of an adapter's methods.
 
 
 @pytest.mark.anyio
@@ -596,11 +596,11 @@ async def test_generate_itself_fits_the_request_too(vendor):
         request = GenerateRequest(prompt="x", model="o3", temperature=0.5)
         chunks = [chunk async for chunk in provider.stream(request)]
         assert [change.field for change in join(chunks).adjustments] == ["temperature"]
-        told = (await call(provider, request)).adjustments
-        assert [change.field for change in told] == ["temperature"]
+        adjustments = (await call(provider, request)).adjustments
+        assert [change.field for change in adjustments] == ["temperature"]
 
 
-def test_configuration_may_write_nouns_as_tables(vendor):
+def test_configuration_may_write_data_types_as_tables(vendor):
     options = {
         "timeout": {"idle": 3.0},
         "limits": {"body": 99},

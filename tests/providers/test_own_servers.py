@@ -99,10 +99,10 @@ async def test_vllm_thinks_by_its_own_words(vendor):
 
 
 async def test_vllm_is_not_sent_what_it_ignores_silently(vendor):
-    for said in ({"extra": {"guided_json": {}}}, {"extra": {"guided_choice": ["a"], "top_k": 1}}):
+    for options in ({"extra": {"guided_json": {}}}, {"extra": {"guided_choice": ["a"], "top_k": 1}}):
         async with get_provider("vllm", base_url=vendor.url) as provider:
             with pytest.raises(InvalidOption, match=r"guided_(json|choice).*structured_output"):
-                await call(provider, GenerateRequest(prompt="x", model="m", **said))
+                await call(provider, GenerateRequest(prompt="x", model="m", **options))
     async with get_provider("vllm", base_url=vendor.url, extra_body={"guided_regex": "a"}) as provider:
         with pytest.raises(InvalidOption, match="guided_regex"):
             await call(provider, GenerateRequest(prompt="x", model="m", stream=True))

@@ -106,8 +106,8 @@ def conversations(draw: st.DrawFn) -> dict[str, Any]:
         calls = [
             ToolCall(id=f"call_{number}_{at}", name=tool.name, arguments={"x": at}) for at, tool in enumerate(called)
         ]
-        said = [TextPart(text=draw(texts()))] if not calls or draw(st.booleans()) else []
-        turns.append(Message("assistant", [*thoughts, *said], tool_calls=calls))
+        text_parts = [TextPart(text=draw(texts()))] if not calls or draw(st.booleans()) else []
+        turns.append(Message("assistant", [*thoughts, *text_parts], tool_calls=calls))
         shot = [ImagePart(data=PIXEL, media_type="image/png")] if draw(st.booleans()) else []
         turns += [Message("tool", [draw(texts()), *shot], tool_call_id=call.id) for call in calls]
     image = ImagePart(data=PIXEL, media_type="image/png", detail=draw(st.sampled_from([None, "low", "auto", "high"])))

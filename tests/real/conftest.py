@@ -88,17 +88,17 @@ def mock_server(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], 
         command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
         assert server.stdout is not None
-        said: list[str] = []
+        output_lines: list[str] = []
         found = None
         for line in server.stdout:
-            said.append(line)
+            output_lines.append(line)
             found = re.search(r"http://127\.0\.0\.1:\d+", line)
             if found:
                 break
         drain = threading.Thread(target=server.stdout.read)  # a full pipe would stop it
         drain.start()
         try:
-            assert found, "".join(said)
+            assert found, "".join(output_lines)
             yield found[0]
         finally:
             server.terminate()

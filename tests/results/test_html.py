@@ -141,8 +141,8 @@ def test_any_text_leaves_the_structure_of_the_page_unchanged(text: str) -> None:
 @given(hostile)
 def test_the_page_shows_all_text(text: str) -> None:
     shown = Page(result(drafts={"ann": text}).to_html()).texts
-    said = clean(text, limit=1 << 32).strip("\n")
-    assert not said or said in shown
+    cleaned = clean(text, limit=1 << 32).strip("\n")
+    assert not cleaned or cleaned in shown
 
 
 def test_the_page_loads_and_runs_nothing() -> None:
@@ -189,8 +189,8 @@ def test_the_page_shows_status_chair_time_tokens_and_cost() -> None:
     }
     page = Page(result(**facts).to_html())
     text = "".join(page.texts)
-    for said in ("degraded", "chair ann", "2.5 s", "1,234 tokens", "at least 0.0123 USD", "all good—", "score3"):
-        assert said in text
+    for cleaned in ("degraded", "chair ann", "2.5 s", "1,234 tokens", "at least 0.0123 USD", "all good—", "score3"):
+        assert cleaned in text
     assert "draft ranked 1, chair" in text
     assert "not asked" in text
     bar = next(dict(attributes) for tag, attributes in page.elements if tag == "rect")

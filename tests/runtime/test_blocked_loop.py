@@ -104,9 +104,9 @@ def test_the_caller_of_a_blocking_adapter_gets_a_timeout_and_the_next_call_runs_
     assert time.monotonic() - began < 10
     assert caught.value.phase == "deadline"
     assert caught.value.provider == "blocking"
-    (said,) = [record.getMessage() for record in caplog.records if "retired" in record.getMessage()]
-    assert said.startswith("blocking has blocked the event loop")
-    assert "threading.py" in said
+    (message,) = [record.getMessage() for record in caplog.records if "retired" in record.getMessage()]
+    assert message.startswith("blocking has blocked the event loop")
+    assert "threading.py" in message
     assert Quick().generate_sync(ASK).text == "42"
 
 
@@ -215,9 +215,9 @@ async def test_a_slow_step_logs_a_warning_with_its_line(
             return GenerateResponse(text="42")
 
     assert (await call(Sleeper(), ASK)).text == "42"
-    (said,) = [text for record in caplog.records if "sleeper" in (text := record.getMessage())]
-    assert said.startswith("sleeper has blocked the event loop for 0.")
-    assert ", at test_blocked_loop.py:" in said
+    (message,) = [text for record in caplog.records if "sleeper" in (text := record.getMessage())]
+    assert message.startswith("sleeper has blocked the event loop for 0.")
+    assert ", at test_blocked_loop.py:" in message
 
 
 @pytest.mark.anyio

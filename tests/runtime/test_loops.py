@@ -27,11 +27,11 @@ word: ContextVar[str] = ContextVar("word", default="")
 
 
 async def test_delayed_callbacks_run_in_order_each_in_the_context_of_its_caller() -> None:
-    loop, told, last = loops.current(), [], anyio.Event()
+    loop, calls, last = loops.current(), [], anyio.Event()
 
     def later(seconds: float, name: str) -> None:
         word.set(name)
-        loop.call_later(seconds, lambda: told.append(word.get()))
+        loop.call_later(seconds, lambda: calls.append(word.get()))
 
     loop.call_later(0.06, last.set)
     later(0.03, "third")
@@ -40,25 +40,25 @@ async def test_delayed_callbacks_run_in_order_each_in_the_context_of_its_caller(
     word.set("nobody's")
     with anyio.fail_after(10):
         await last.wait()
-    assert told == ["first", "second", "third"]
+    assert calls == ["first", "second", "third"]
 
 
 async def test_a_cancelled_callback_does_not_run() -> None:
-    loop, told, last = loops.current(), [], anyio.Event()
-    off = [loop.call_later(seconds, lambda: told.append("called off")) for seconds in (0.0, 0.01, 0.02)]
+    loop, calls, last = loops.current(), [], anyio.Event()
+    off = [loop.call_later(seconds, lambda: calls.append("called off")) for seconds in (0.0, 0.01, 0.02)]
     loop.call_later(0.03, last.set)
     for call_off in off:
         call_off()
         call_off()
     with anyio.fail_after(10):
         await last.wait()
-    assert not told
+    assert not calls
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_failing_callback_is_reported_and_the_others_run() -> None:
-    loop, last, told = loops.current(), anyio.Event(), []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    loop, last, calls = loops.current(), anyio.Event(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: calls.append(context["exception"]))
     failure = ValueError("mine")
 
     def fail() -> None:
@@ -68,4 +68,4 @@ async def test_a_failing_callback_is_reported_and_the_others_run() -> None:
     loop.call_later(0.01, last.set)
     with anyio.fail_after(10):
         await last.wait()
-    assert told == [failure]
+    assert calls == [failure]

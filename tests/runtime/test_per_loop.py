@@ -93,11 +93,11 @@ class TestOneLoop:
         owner, other = kind(), kind()
         await per_loop.aclose(owner)
         first = await client_of(owner, journal)
-        kept = await client_of(other, journal)
+        open_client = await client_of(other, journal)
         await per_loop.aclose(owner)
         await per_loop.aclose(owner)
         assert first.closed_in == first.loop
-        assert kept.closed_in is None
+        assert open_client.closed_in is None
         again = await client_of(owner, journal)
         assert again is not first
         assert again.closed_in is None

@@ -174,10 +174,10 @@ class TestBlocking:
         stream.close()
 
     def test_an_error_in_the_clean_up_of_a_dropped_stream_goes_to_the_exception_handler_of_the_loop(self, journal):
-        told, come = [], threading.Event()
+        reports, come = [], threading.Event()
 
         def handler(_, context):
-            told.append(context)
+            reports.append(context)
             come.set()
 
         stream = _runtime.iterate(failing_clean_up, journal)
@@ -189,8 +189,8 @@ class TestBlocking:
             come.wait(20)
         finally:
             loop.set_exception_handler(None)
-        assert [context["message"] for context in told] == ["the clean-up of a dropped stream failed"]
-        assert str(told[0]["exception"]) == "in clean-up"
+        assert [context["message"] for context in reports] == ["the clean-up of a dropped stream failed"]
+        assert str(reports[0]["exception"]) == "in clean-up"
 
     def test_wrong_arguments_fail_at_the_call_and_name_the_core(self):
         with pytest.raises(TypeError, match=r"numbers\(\) missing 1 required positional argument: 'journal'"):
@@ -468,7 +468,7 @@ class TestDualAwaited:
 
 @pytest.mark.parametrize("run", [asyncio.run, trio.run])
 def test_the_end_of_a_loop_closes_its_open_streams(run, journal):
-    kept = []
+    iterators = []
 
     async def core():
         try:
@@ -479,25 +479,25 @@ def test_the_end_of_a_loop_closes_its_open_streams(run, journal):
             journal.append("clean")
 
     async def main():
-        kept.append(aiter(Stream(core)))
-        await anext(kept[0])
+        iterators.append(aiter(Stream(core)))
+        await anext(iterators[0])
 
     run(main) if run is trio.run else run(main())
     assert journal == ["clean"]
-    kept.clear()
+    iterators.clear()
 
 
 def test_a_stream_that_is_dropped_after_its_loop_ended_prints_nothing(journal, monkeypatch):
     unraisable = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    kept = []
+    iterators = []
 
     async def main():
-        kept.append(aiter(Stream(numbers, journal)))
-        await anext(kept[0])
+        iterators.append(aiter(Stream(numbers, journal)))
+        await anext(iterators[0])
 
     asyncio.run(main())
-    kept.clear()
+    iterators.clear()
     gc.collect()
     assert journal == ["open", 0, "clean"]
     assert unraisable == []

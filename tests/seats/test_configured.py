@@ -284,10 +284,10 @@ def test_the_command_line_uses_a_configured_gateway_and_middleware(
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
-    said = capsys.readouterr()
-    result = json.loads(said.out)
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
     assert result["status"] == "completed"
     assert [seat["provider"] for seat in result["seats"]] == ["fast"]
     assert {seen["authorization"] for seen in gateway.seen} == {"Bearer canary-key"}
     assert {(seen["x-team"], seen["model"]) for seen in gateway.seen} == {("research", "house-70b")}
-    assert "canary" not in said.out + said.err
+    assert "canary" not in printed.out + printed.err

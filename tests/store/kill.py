@@ -104,10 +104,10 @@ def run(folder: Path, seed: int, commit: int | None, late: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if commit == done:  # committed, and nobody is told of it any more
             batch = [_writer.WriteJob(entry.write, lambda fault: None) for entry in batch]
-        told = real(self, connection, batch)
+        result = real(self, connection, batch)
         if commit == done:
             os.kill(os.getpid(), signal.SIGKILL)
-        return told
+        return result
 
     _writer.Writer._commit = commits  # type: ignore[method-assign]
     config = CouncilConfig(seed="a seed", store=str(folder / "runs.db"))

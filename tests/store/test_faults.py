@@ -130,7 +130,7 @@ def test_links_are_not_followed(council: Council, path: Path) -> None:
 
 def test_a_full_disk_becomes_a_warning(council: Council, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     council.run("Where?")
-    kept = Store(path).runs_sync()
+    stored_runs = Store(path).runs_sync()
     monkeypatch.setattr(_writer, "_writers", {})
     connect = _writer.connect
 
@@ -142,8 +142,8 @@ def test_a_full_disk_becomes_a_warning(council: Council, path: Path, monkeypatch
 
     monkeypatch.setattr(_writer, "connect", full)
     assert "the disk is full" in warned(council)
-    assert Store(path).runs_sync()[-1] == kept[0]
-    assert council.replay(kept[0].run_id).success
+    assert Store(path).runs_sync()[-1] == stored_runs[0]
+    assert council.replay(stored_runs[0].run_id).success
 
 
 def test_a_limit_on_file_sizes_becomes_a_warning(path: Path, python: Callable[..., Any]) -> None:
@@ -302,10 +302,10 @@ def test_a_run_is_resumed_in_the_file_that_was_put_in_place(council: Council, pa
     broken = ScriptedProvider(errors.AuthenticationFailed("no", status=401), name="ada")
     failed = Council([broken], config=CouncilConfig(), store=path).run("Where?")
     _writer.stop_all()
-    kept = path.read_bytes()
+    backup = path.read_bytes()
     assert warned(council) == ""  # which leaves the file open
     delete(path)
-    path.write_bytes(kept)
+    path.write_bytes(backup)
     result = council.resume(failed.run_id)
     assert not any("not stored" in warning for warning in result.warnings)
     assert Store(path).show_sync(failed.run_id).result == result.to_dict()
@@ -313,12 +313,12 @@ def test_a_run_is_resumed_in_the_file_that_was_put_in_place(council: Council, pa
 
 def test_a_record_that_cannot_be_written_does_not_affect_the_others_of_its_batch(path: Path) -> None:
     writer = _writer.Writer(path)
-    told: dict[str, errors.StoreError | None] = {}
+    found: dict[str, errors.StoreError | None] = {}
     done = threading.Semaphore(0)
 
     def entry(name: str, statement: str) -> _writer.WriteJob:
         def tell(fault: errors.StoreError | None) -> None:
-            told[name] = fault
+            found[name] = fault
             done.release()
 
         return _writer.WriteJob(lambda connection: connection.execute(statement), tell, creates_file=True)
@@ -328,7 +328,7 @@ def test_a_record_that_cannot_be_written_does_not_affect_the_others_of_its_batch
     writer.put(*(entry(name, run.format(row)) for name, row in together.items()))
     for _ in range(4):
         assert done.acquire(timeout=10)
-    assert [name for name, fault in told.items() if fault is not None] == ["c"]
+    assert [name for name, fault in found.items() if fault is not None] == ["c"]
     assert len(Store(path).runs_sync()) == 3
     writer.stop(10)
 
@@ -357,8 +357,10 @@ def test_without_a_write_ahead_log_every_commit_is_synced(
 def test_a_run_is_stored_whole_when_every_transaction_is_retried(
     council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches, told = _writer.Writer._next_batch, []
-    wrong = _writer.WriteJob(lambda connection: connection.execute("INSERT INTO runs (id) VALUES ('x')"), told.append)
+    batches, reported = _writer.Writer._next_batch, []
+    wrong = _writer.WriteJob(
+        lambda connection: connection.execute("INSERT INTO runs (id) VALUES ('x')"), reported.append
+    )
 
     def batch(self: _writer.Writer, beat: float) -> list[_writer.WriteJob] | None:
         found = batches(self, beat)
@@ -367,8 +369,8 @@ def test_a_run_is_stored_whole_when_every_transaction_is_retried(
     monkeypatch.setattr(_writer.Writer, "_next_batch", batch)
     result = council.run("Where?")
     assert (result.status, result.warnings) == ("completed", ())
-    assert None not in told
-    assert told
+    assert None not in reported
+    assert reported
     assert council.replay(result.run_id).to_dict() == result.to_dict()
     moments = [moment["moment"] for moment in Store(path).export_sync(result.run_id)["moments"]]
     assert len(moments) == len(set(moments))

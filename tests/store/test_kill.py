@@ -95,6 +95,6 @@ def a_resumed_run_replays_bit_for_bit(killed: Path, facts: list[dict[str, Any]])
     for number, fact in list(enumerate(facts))[::3]:
         if fact["runs"]:
             path = killed / str(number) / "runs.db"
-            told = council.replay(fact["run"], store=path)
-            assert told.to_dict() == json.loads((killed / str(number) / "result.json").read_text())
-            assert Store(path).show_sync(fact["run"]).result == told.to_dict()
+            replayed = council.replay(fact["run"], store=path)
+            assert replayed.to_dict() == json.loads((killed / str(number) / "result.json").read_text())
+            assert Store(path).show_sync(fact["run"]).result == replayed.to_dict()

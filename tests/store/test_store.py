@@ -207,20 +207,24 @@ async def test_the_awaited_methods_return_what_the_blocking_ones_do(council: Cou
 )
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_replay_returns_the_same_result_and_events_as_the_run(path: Path, script: Any, streamed: bool) -> None:
-    heard: list[Event] = []
-    council = Council(seats(script), config=CouncilConfig(), store=path, listeners=[heard.append])
+    received: list[Event] = []
+    council = Council(seats(script), config=CouncilConfig(), store=path, listeners=[received.append])
     if streamed:
         with council.stream("Where?") as events:
             list(events)
         result = events.result
     else:
         result = council.run("Where?")
-    ended = [(event.seat, event.phase, event.at, event.elapsed) for event in heard if isinstance(event, SeatFinished)]
-    heard.clear()
+    ended = [
+        (event.seat, event.phase, event.at, event.elapsed) for event in received if isinstance(event, SeatFinished)
+    ]
+    received.clear()
     asked = len([request for seat in council._seating.providers.values() for request in seat.inner.requests])
-    told = council.replay(result.run_id)
-    assert json.dumps(told.to_dict(), sort_keys=True) == json.dumps(result.to_dict(), sort_keys=True)
-    again = [(event.seat, event.phase, event.at, event.elapsed) for event in heard if isinstance(event, SeatFinished)]
+    replayed = council.replay(result.run_id)
+    assert json.dumps(replayed.to_dict(), sort_keys=True) == json.dumps(result.to_dict(), sort_keys=True)
+    again = [
+        (event.seat, event.phase, event.at, event.elapsed) for event in received if isinstance(event, SeatFinished)
+    ]
     assert again == ended
     assert asked == len([r for seat in council._seating.providers.values() for r in seat.inner.requests])
 
@@ -236,8 +240,8 @@ async def test_a_replay_keeps_the_order_of_answers_and_the_calls_that_were_cut(
     result = await council.arun("Where?")
     assert (result.status == "completed") == (grace is None)
     other = "trio" if anyio_backend == "asyncio" else "asyncio"
-    told = await anyio.to_thread.run_sync(lambda: anyio.run(council.areplay, result.run_id, backend=other))
-    assert told.to_dict() == result.to_dict()
+    replayed = await anyio.to_thread.run_sync(lambda: anyio.run(council.areplay, result.run_id, backend=other))
+    assert replayed.to_dict() == result.to_dict()
 
 
 def test_a_replay_breaks_ties_by_the_seed_of_the_run(path: Path) -> None:
@@ -245,8 +249,8 @@ def test_a_replay_breaks_ties_by_the_seed_of_the_run(path: Path) -> None:
     winners = set()
     for seed in ("one", "two", "three", "four", "five", "six"):
         result = Council(voters, config=CouncilConfig(seed=seed), store=path, strategy="vote").run("Where?")
-        told = Council(voters[::-1], config=CouncilConfig(seed="another")).replay(result.run_id, store=path)
-        assert told.to_dict() == result.to_dict()
+        replayed = Council(voters[::-1], config=CouncilConfig(seed="another")).replay(result.run_id, store=path)
+        assert replayed.to_dict() == result.to_dict()
         winners.add(result.chair)
     assert winners == {"ada", "bob", "cyd"}
 
@@ -280,30 +284,30 @@ def test_replay_refuses_an_unknown_run_an_invalid_id_and_a_changed_call(council:
 
 def test_no_secret_is_stored(path: Path) -> None:
     key = Secret('canary-"quoted\\key-0123456789')
-    said = f"the key is {key.reveal()} and sk-another0123456789abcdef"
-    council = Council(seats({**SCRIPT, "draft": said}), config=CouncilConfig(), store=path)
-    result = council.run(f"Where? {key.reveal()}", metadata={"note": said, key.reveal(): 1})
+    text_with_keys = f"the key is {key.reveal()} and sk-another0123456789abcdef"
+    council = Council(seats({**SCRIPT, "draft": text_with_keys}), config=CouncilConfig(), store=path)
+    result = council.run(f"Where? {key.reveal()}", metadata={"note": text_with_keys, key.reveal(): 1})
     held = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert len(held) > 10_000
     for trace in (key.reveal(), json.dumps(key.reveal())[1:-1], "sk-another"):
         assert trace.encode() not in held
-    told = council.replay(result.run_id)
-    assert told.drafts["ada"] == "the key is *** and ***"
+    replayed = council.replay(result.run_id)
+    assert replayed.drafts["ada"] == "the key is *** and ***"
 
 
 def test_purge_removes_the_runs_text_from_the_files(council: Council, path: Path) -> None:
-    kept = council.run("Where is the kept one?")
+    kept_run = council.run("Where is the kept one?")
     gone = council.run("Where is the CANARY-OF-THE-TASK?")
     store = Store(path)
     assert store.purge_sync(gone.run_id) == (gone.run_id,)
     held = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert b"CANARY-OF-THE-TASK" not in held
     assert gone.run_id.encode() not in held
-    assert [info.run_id for info in store.runs_sync()] == [kept.run_id]
+    assert [info.run_id for info in store.runs_sync()] == [kept_run.run_id]
     with pytest.raises(errors.StoreError, match="no run"):
         store.purge_sync(gone.run_id)
     assert store.purge_sync(before=datetime.now(UTC) - timedelta(days=1)) == ()
-    assert store.purge_sync(before=datetime.now(UTC) + timedelta(days=1)) == (kept.run_id,)
+    assert store.purge_sync(before=datetime.now(UTC) + timedelta(days=1)) == (kept_run.run_id,)
 
 
 @pytest.mark.anyio

@@ -1,7 +1,7 @@
 """Hypothesis strategies for every data class of the library.
 
-``nouns()`` is any of them. ``representable(dialect)`` gives the requests, and ``replies(dialect)`` the answers, that a
-dialect carries whole: the ones for which round trips are laws.
+``any_model()`` draws from all of them. ``representable(dialect)`` gives the requests, and ``replies(dialect)`` the
+answers, that a dialect carries whole: the ones for which round trips are laws.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ except ModuleNotFoundError:
     raise MissingDependency("strategies need hypothesis: pip install 'llm-council-sdk[testing]'") from None
 
 from strategies._dialects import replies, representable
-from strategies._examples import STEADY, examples, number_of_examples
+from strategies._examples import DEFAULT_EXAMPLES, examples, number_of_examples
 from strategies._models import (
     adjustments,
     attempts,
@@ -62,8 +62,9 @@ from strategies._runs import (
 from strategies._values import json_values
 
 __all__ = [
-    "STEADY",
+    "DEFAULT_EXAMPLES",
     "adjustments",
+    "any_model",
     "attachments",
     "attempts",
     "budgets",
@@ -77,12 +78,11 @@ __all__ = [
     "events",
     "examples",
     "images",
+    "instances_of",
     "json_values",
     "limits",
     "messages",
-    "nouns",
     "number_of_examples",
-    "of",
     "parts",
     "phases",
     "plans",
@@ -109,7 +109,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_BY_NOUN: dict[type, Callable[[], SearchStrategy[Any]]] = {
+_BY_CLASS: dict[type, Callable[[], SearchStrategy[Any]]] = {
     m.Adjustment: adjustments,
     m.Attachment: attachments,
     m.Attempt: attempts,
@@ -144,15 +144,15 @@ _BY_NOUN: dict[type, Callable[[], SearchStrategy[Any]]] = {
 }
 
 
-def of(noun: type[T]) -> SearchStrategy[T]:
+def instances_of(cls: type[T]) -> SearchStrategy[T]:
     """Return the strategy of a class of ``llm_council.models``.
 
     Raises:
         KeyError: the class is none of them.
     """
-    return _BY_NOUN[noun]()
+    return _BY_CLASS[cls]()
 
 
-def nouns() -> SearchStrategy[Any]:
+def any_model() -> SearchStrategy[Any]:
     """Return any object of ``llm_council.models``; events and errors have their own strategies."""
-    return st.one_of(*(strategy() for strategy in _BY_NOUN.values()))
+    return st.one_of(*(strategy() for strategy in _BY_CLASS.values()))

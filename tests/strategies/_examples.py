@@ -6,17 +6,17 @@ from typing import Any
 
 from hypothesis import settings
 
-STEADY = 60
-"""The examples of a law without a share of its own, in the profile ``steady``."""
+DEFAULT_EXAMPLES = 60
+"""The examples of a law without a share of its own, in the profile ``deterministic``."""
 
 
 def number_of_examples(share: int) -> int:
-    """Return ``share`` in the profile ``steady``, and as many times more as the profile in force has more."""
-    return max(1, share * settings().max_examples // STEADY)
+    """Return ``share`` in the profile ``deterministic``, and as many times more as the profile in force has more."""
+    return max(1, share * settings().max_examples // DEFAULT_EXAMPLES)
 
 
 def examples(share: int, **options: Any) -> settings:
-    """Return the settings of a law that runs ``share`` examples in the profile ``steady``.
+    """Return the settings of a law that runs ``share`` examples in the profile ``deterministic``.
 
     A plain ``settings(max_examples=...)`` would hold in every profile, so that ``HYPOTHESIS_PROFILE=explore`` would
     search no deeper.

@@ -26,13 +26,13 @@ def cohere_requests() -> SearchStrategy[m.GenerateRequest]:
     thought = st.builds(m.ReasoningPart, text=some_text, vendor=st.just("cohere"))
     plan = some_text.map(lambda text: m.ReasoningPart(vendor="cohere", data={"tool_plan": text}))
     user = st.lists(st.builds(m.TextPart, text=texts) | images(), min_size=1, max_size=3)
-    said = st.tuples(st.lists(plan, max_size=1), st.lists(thought, max_size=2), _text_parts())
+    parts_of_answer = st.tuples(st.lists(plan, max_size=1), st.lists(thought, max_size=2), _text_parts())
     turns = st.one_of(
         st.builds(m.Message, st.just("user"), texts | user),
         st.builds(
             m.Message,
             st.just("assistant"),
-            said.map(lambda found: [*found[0], *found[1], *found[2]]),
+            parts_of_answer.map(lambda found: [*found[0], *found[1], *found[2]]),
             tool_calls=st.lists(calls, max_size=2),
         ),
         st.builds(m.Message, st.just("tool"), texts, tool_call_id=words),

@@ -81,11 +81,11 @@ def test_errors_are_recorded_with_their_facts(path: Path) -> None:
 async def test_streams_are_recorded_whole_and_replayed(path: Path) -> None:
     inner = ScriptedProvider("In Paris, of course.")
     request = GenerateRequest(prompt="Where?")
-    said = [chunk.text async for chunk in stream(Recorder(inner, path), request)]
-    assert len([text for text in said if text]) == 3
+    streamed = [chunk.text async for chunk in stream(Recorder(inner, path), request)]
+    assert len([text for text in streamed if text]) == 3
     replay = Replay(inner, path)
     again = [chunk.text async for chunk in stream(replay, request)]
-    assert "".join(again) == "".join(said)
+    assert "".join(again) == "".join(streamed)
     with pytest.raises(errors.AdapterFailed):
         await call(replay, request)
 
@@ -108,7 +108,7 @@ def test_a_whole_council_replays_and_its_cassette_never_changes(path: Path) -> N
         *(recorded.output, recorded.drafts, recorded.critiques),
     )
     data = json.loads(texts[0])
-    assert [said["for"] for said in data["calls"]][:3] == ["draft ada", "draft bob", "critique ada"]
+    assert [streamed["for"] for streamed in data["calls"]][:3] == ["draft ada", "draft bob", "critique ada"]
     assert data["calls"][0]["response"]["text"] == {"$lines": ["It is Paris.", "I am sure."]}
     assert "elapsed" not in texts[0]
     assert recorded.run_id not in texts[0]

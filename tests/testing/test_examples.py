@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from strategies import STEADY, examples, number_of_examples
+from strategies import DEFAULT_EXAMPLES, examples, number_of_examples
 
 TESTS = Path(__file__).parents[1]
 
@@ -13,18 +13,18 @@ TESTS = Path(__file__).parents[1]
 @pytest.fixture
 def profile():
     """Load a profile for one test."""
-    before = settings.get_profile("steady") if settings().derandomize else settings.get_profile("explore")
-    name = "steady" if before.derandomize else "explore"
+    before = settings.get_profile("deterministic") if settings().derandomize else settings.get_profile("explore")
+    name = "deterministic" if before.derandomize else "explore"
     yield settings.load_profile
     settings.load_profile(name)
 
 
 def test_explore_runs_every_law_with_more_examples(profile) -> None:
-    profile("steady")
-    assert number_of_examples(STEADY) == STEADY
+    profile("deterministic")
+    assert number_of_examples(DEFAULT_EXAMPLES) == DEFAULT_EXAMPLES
     assert examples(20).max_examples == 20
     profile("explore")
-    assert number_of_examples(STEADY) == 1000
+    assert number_of_examples(DEFAULT_EXAMPLES) == 1000
     assert examples(20).max_examples == 333
     assert not examples(20).derandomize
 

@@ -197,11 +197,11 @@ SHAPES: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "said"), SHAPES, ids=[said for _, said in SHAPES])
-def test_every_shape_of_an_error_is_read(body: object, said: str) -> None:
+@pytest.mark.parametrize(("body", "expected"), SHAPES, ids=[expected for _, expected in SHAPES])
+def test_every_shape_of_an_error_is_read(body: object, expected: str) -> None:
     error = decode_error(401, {}, dumps(body))
     assert type(error) is AuthenticationFailed
-    assert error.message.startswith(said)
+    assert error.message.startswith(expected)
 
 
 def test_the_error_of_the_vendor_behind_a_gateway_is_read() -> None:

@@ -37,11 +37,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("body", "said"), REFUSED, ids=[said for _, said in REFUSED])
-def test_invalid_json_is_refused(body: bytes, said: str) -> None:
+@pytest.mark.parametrize(("body", "expected"), REFUSED, ids=[expected for _, expected in REFUSED])
+def test_invalid_json_is_refused(body: bytes, expected: str) -> None:
     with pytest.raises(MalformedReply) as caught:
         loads(body)
-    assert said in caught.value.message
+    assert expected in caught.value.message
     assert caught.value.path == "$"
     assert caught.value.retryable
 

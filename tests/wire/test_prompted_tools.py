@@ -73,21 +73,21 @@ def requests(draw):
 
 @given(requests())
 def test_describing_tools_twice_changes_nothing_more(request):
-    plain, told = describe_tools(request)
+    plain, adjustments = describe_tools(request)
     assert not plain.tools
     assert not any(turn.tool_calls or turn.role == "tool" for turn in plain.turns())
     assert describe_tools(plain) == (plain, ())
-    assert bool(told) is (plain is not request)
+    assert bool(adjustments) is (plain is not request)
 
 
 def test_tools_stand_after_the_leading_instructions():
     turns = [Message("system", "Be brief."), Message("user", "Where?")]
-    plain, told = describe_tools(attrs.evolve(ASK, prompt=None, messages=turns))
+    plain, adjustments = describe_tools(attrs.evolve(ASK, prompt=None, messages=turns))
     assert [turn.role for turn in plain.messages] == ["system", "system", "user"]
     assert plain.messages[0].text == "Be brief."
     rows = [json.loads(line) for line in plain.messages[1].text.splitlines()[-2:]]
     assert rows[0] == {"name": "look", "description": "Look it up.", "parameters": dict(LOOK.parameters)}
-    assert [(one.field, one.action, one.asked) for one in told] == [("tools", "emulated", ("look", "add"))]
+    assert [(one.field, one.action, one.asked) for one in adjustments] == [("tools", "emulated", ("look", "add"))]
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_tools_stand_after_the_leading_instructions():
     ],
 )
 def test_tool_choice_stands_in_the_prompt(choice, words, fields):
-    plain, told = describe_tools(attrs.evolve(ASK, tool_choice=choice))
+    plain, adjustments = describe_tools(attrs.evolve(ASK, tool_choice=choice))
     assert plain.tool_choice is None
-    assert [one.field for one in told] == fields
+    assert [one.field for one in adjustments] == fields
     if words is None:
         assert [turn.text for turn in plain.messages] == ["Where?"]
     else:
@@ -120,8 +120,8 @@ def test_calls_and_results_are_turns_of_text():
         Message("tool", (TextPart(text="see"), pixel), tool_call_id="b", name="adder"),
         Message("user", "And?"),
     ]
-    plain, told = describe_tools(GenerateRequest(messages=turns))
-    assert [one.field for one in told] == ["messages"]
+    plain, adjustments = describe_tools(GenerateRequest(messages=turns))
+    assert [one.field for one in adjustments] == ["messages"]
     _, called, results, last = plain.messages
     assert (called.name, called.text.partition("\n")[0]) == ("me", "I look.")
     assert json.loads(called.text.partition("\n")[2]) == {
@@ -226,8 +226,8 @@ def test_everything_else_is_text_unchanged(answer):
 def test_text_streams_at_once_unless_it_may_open_a_call():
     parser = CallParser(ASK)
     for text in ("Hello", " {x} ", "line\n", "more `code`", "\n\n", "{", '"tool', "_kit"):
-        told = [chunk.text for chunk in parser.feed(GenerateChunk(text=text))]
-        assert told == {"\n\n": ["\n"], "{": [], '"tool': [], "_kit": ['\n{"tool_kit']}.get(text, [text])
+        texts = [chunk.text for chunk in parser.feed(GenerateChunk(text=text))]
+        assert texts == {"\n\n": ["\n"], "{": [], '"tool': [], "_kit": ['\n{"tool_kit']}.get(text, [text])
     assert parser.finish() == []
     held = "\n{" + " " * 300  # no opening is as long as that
     assert "".join(chunk.text for chunk in parser.feed(GenerateChunk(text=held))) == held
@@ -260,7 +260,7 @@ def test_ids_are_new_in_the_conversation():
 
 
 @pytest.mark.parametrize(
-    ("choice", "answer", "told"),
+    ("choice", "answer", "is_reported"),
     [
         ("required", "No.", True),
         ("add", CALL, True),
@@ -269,7 +269,7 @@ def test_ids_are_new_in_the_conversation():
         ("auto", "No.", False),
     ],
 )
-def test_an_answer_that_ignores_tool_choice_has_an_adjustment(choice, answer, told):
+def test_an_answer_that_ignores_tool_choice_has_an_adjustment(choice, answer, is_reported):
     request = attrs.evolve(ASK, tool_choice=choice)
     for response in (join(listen([answer], request)), parse_calls(GenerateResponse(text=answer), request)):
-        assert [one.field for one in response.adjustments] == (["tool_choice"] if told else [])
+        assert [one.field for one in response.adjustments] == (["tool_choice"] if is_reported else [])

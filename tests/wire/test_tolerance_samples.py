@@ -68,7 +68,7 @@ def without(value: Any, key: str, instead: Any) -> Any:
     return [without(item, key, instead) for item in value] if isinstance(value, list) else value
 
 
-def said(response: GenerateResponse) -> Any:
+def answer_fields(response: GenerateResponse) -> Any:
     calls = [(call.name, call.arguments) for call in response.tool_calls]
     return response.text or "", (response.reasoning or "").strip(), response.refusal, response.finish_reason, calls
 
@@ -83,11 +83,11 @@ def arguments_of(value: Any) -> set[str]:
 
 def assert_tolerant(row: Any, value: Any, read: Callable[[Any], GenerateResponse]) -> None:
     words = WORDS[DIALECTS[row["api"]]] | arguments_of(value)
-    before = said(read(value))
+    before = answer_fields(read(value))
     for key in sorted(keys(value)):
         for instead in (GONE, None, "zork", 7, [], {"zork": [None]}):
             try:
-                after = said(read(without(value, key, instead)))
+                after = answer_fields(read(without(value, key, instead)))
             except ProviderError:
                 assert key in words or instead not in (GONE, None), (key, instead)
             else:

@@ -130,8 +130,8 @@ def claude_limit(status, resets):
 def test_claude_code_passes_on_when_its_limit_ends():
     limit = claude_limit("rejected", int(AT.timestamp()) + 900)
     words = "You've hit your session limit"
-    for said in (words, f"{words} · resets 2:45pm (America/New_York)"):
-        kind, wait, again = refused(claude_code, lines(limit, claude_failed(429, said)))
+    for text_of_limit in (words, f"{words} · resets 2:45pm (America/New_York)"):
+        kind, wait, again = refused(claude_code, lines(limit, claude_failed(429, text_of_limit)))
         assert (kind, again) == (OutOfCredit, False)
         assert wait == pytest.approx(900, abs=60)
 
@@ -160,9 +160,9 @@ def test_gemini_cli_passes_on_googles_delay():
 
 
 def test_gemini_cli_passes_on_what_it_wrote_of_its_own_error():
-    said = {"session_id": "s", "error": {"type": "Error", "message": "Too many requests: slow down", "code": 429}}
+    reply = {"session_id": "s", "error": {"type": "Error", "message": "Too many requests: slow down", "code": 429}}
     trace = "RetryableQuotaError: slow down\n    at f (x.js:1:1) {\n  retryDelayMs: 34400,\n  reason: undefined\n}\n"
-    assert refused(gemini_cli, b"", stderr=trace + json.dumps(said, indent=2))[1] == 34.4
+    assert refused(gemini_cli, b"", stderr=trace + json.dumps(reply, indent=2))[1] == 34.4
     full = "You have exhausted your capacity on this model. Your quota will reset after 1h0m9s."
-    said["error"]["message"] = full
-    assert refused(gemini_cli, b"", stderr=json.dumps(said, indent=2))[1] == 3609
+    reply["error"]["message"] = full
+    assert refused(gemini_cli, b"", stderr=json.dumps(reply, indent=2))[1] == 3609

@@ -492,8 +492,8 @@ def test_gemini_failures() -> None:
     assert type(error_of(gemini_cli, noted)) is ServerFailed
     whole = {"session_id": "s", "error": {"type": "Error", "message": "unforeseen", "code": 1}}
     assert error_of(gemini_cli, whole).message == "gemini: unforeseen"
-    said = {"session_id": "s", "error": {"type": "Error", "message": "slow down", "code": 429}}
-    error = error_of(gemini_cli, exit_code=1, stderr=f"Warning\n{json.dumps(said, indent=2)}\n")
+    reply = {"session_id": "s", "error": {"type": "Error", "message": "slow down", "code": 429}}
+    error = error_of(gemini_cli, exit_code=1, stderr=f"Warning\n{json.dumps(reply, indent=2)}\n")
     assert (type(error), error.message) == (RateLimited, "slow down (HTTP 429)")
     google = {"error": {"code": 400, "message": "Bad field", "status": "INVALID_ARGUMENT"}}
     error = error_of(gemini_cli, failed(f"[API Error: {json.dumps(google)}]"))

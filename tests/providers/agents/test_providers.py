@@ -75,8 +75,8 @@ def test_no_copy_holds_a_key(scene, agent, monkeypatch):
 def test_what_it_cannot_be_told_is_said(scene, agent):
     adapter = scene.make(agent)
     request = GenerateRequest(prompt="Why?", temperature=0.5, top_p=0.5, stop="x", max_tokens=100)
-    told = {change.field for change in adapter.generate_sync(request).adjustments}
-    assert told == {"temperature", "top_p", "stop"} | ({"max_tokens"} if agent != "claude" else set())
+    dropped = {change.field for change in adapter.generate_sync(request).adjustments}
+    assert dropped == {"temperature", "top_p", "stop"} | ({"max_tokens"} if agent != "claude" else set())
     image = ImagePart(data="iVBORw0KGgo=", media_type="image/png")
     with_image = GenerateRequest(messages=[Message("user", ("What?", image))])
     if agent != "gemini":
@@ -166,9 +166,11 @@ def test_a_tool_is_offered_called_and_answered(scene, agent, live):
     found = ask(scene.make(agent, answer="It rains."), request)
     assert (found.text, found.tool_calls, found.finish_reason) == ("It rains.", (), "stop")
     (seen,) = scene.seen(agent)
-    told = json.loads(seen["stdin"][seen["stdin"].index("[\n") :])
-    assert [row["role"] for row in told] == ["user", "assistant", "user"]
-    assert json.loads(told[2]["content"]) == {"tool_results": [{"id": "call_0", "name": "look", "content": "Rain"}]}
+    sent_turns = json.loads(seen["stdin"][seen["stdin"].index("[\n") :])
+    assert [row["role"] for row in sent_turns] == ["user", "assistant", "user"]
+    assert json.loads(sent_turns[2]["content"]) == {
+        "tool_results": [{"id": "call_0", "name": "look", "content": "Rain"}]
+    }
     assert not any("look" in word for word in seen["argv"])
 
 

@@ -92,12 +92,12 @@ async def test_what_it_does_not_take_is_told(ai21, vendor):
 
 
 async def test_tools_are_offered_and_answered(ai21, vendor):
-    wish = ToolCall(id="call_7", name="add", arguments={"a": 2})
-    vendor.script = server(GenerateResponse(tool_calls=[wish], finish_reason="tool_calls"))
+    tool_call = ToolCall(id="call_7", name="add", arguments={"a": 2})
+    vendor.script = server(GenerateResponse(tool_calls=[tool_call], finish_reason="tool_calls"))
     async with ai21() as provider:
         turns = [Message("user", "2+3?")]
         asked = await call(provider, GenerateRequest(messages=turns, tools=[Tool(name="add")]))
-        assert asked.tool_calls == (wish,)
+        assert asked.tool_calls == (tool_call,)
         turns += [asked.to_message(), Message("tool", "5", tool_call_id="call_7")]
         await call(provider, GenerateRequest(messages=turns, tools=[Tool(name="add")]))
     function = {"name": "add", "arguments": '{"a": 2}'}

@@ -25,22 +25,22 @@ def test_streams_with_and_without_usage():
     head = [chunk({"role": "assistant", "content": ""}), chunk({"content": "4"}), chunk({"content": "2\u2028 🗼"})]
     last = chunk({}, "stop", usage={"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8})
     for end in ([last], [chunk({"content": None}, "stop")], [chunk({"content": ""}, "length")]):
-        said = read_every_way(jamba, b"\n\n".join([*head, *end, b"data: [DONE]", b""]))
-        assert (said.text, said.model) == ("42\u2028 🗼", "jamba-large")
-        assert said.finish_reason == ("length" if b"length" in end[0] else "stop")
-        assert (said.usage is None) is (end != [last])
+        response = read_every_way(jamba, b"\n\n".join([*head, *end, b"data: [DONE]", b""]))
+        assert (response.text, response.model) == ("42\u2028 🗼", "jamba-large")
+        assert response.finish_reason == ("length" if b"length" in end[0] else "stop")
+        assert (response.usage is None) is (end != [last])
 
 
 def test_calls_without_text():
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
     for words in (None, "", "missing"):
-        told = {"role": "assistant", "content": words, "reasoning_content": "hm", "tool_calls": [call]}
+        message = {"role": "assistant", "content": words, "reasoning_content": "hm", "tool_calls": [call]}
         if words == "missing":
-            del told["content"]
-        said = decode_response(
-            {"id": "j", "choices": [{"index": 0, "message": told, "finish_reason": "tool_calls"}]}, CHAT
+            del message["content"]
+        response = decode_response(
+            {"id": "j", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}, CHAT
         )
-        assert (said.text or None, said.reasoning, said.tool_calls[0].parse()) == (None, "hm", {"x": 1})
+        assert (response.text or None, response.reasoning, response.tool_calls[0].parse()) == (None, "hm", {"x": 1})
 
 
 @pytest.mark.parametrize(

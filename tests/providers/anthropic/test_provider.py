@@ -239,8 +239,8 @@ async def test_a_schema_is_projected_and_reported_as_an_adjustment(at, vendor):
     assert schema["properties"]["several"] == {"type": ["array", "null"], "items": {"type": "string"}}
     assert schema["properties"]["named"]["properties"] == {"minimum": {"type": "number"}}
     assert (schema["additionalProperties"], schema["required"]) == (False, ["n", "s", "several", "named"])
-    told = [change.reason for change in response.adjustments if change.field == "structured_output"]
-    assert "$.properties.n: minimum is checked here" in " ".join(told)
+    reasons = [change.reason for change in response.adjustments if change.field == "structured_output"]
+    assert "$.properties.n: minimum is checked here" in " ".join(reasons)
 
 
 @pytest.mark.parametrize(

@@ -49,18 +49,20 @@ CALL = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}}
 
 
 def test_texts_around_server_tools_are_joined_and_their_citations_collected():
-    said = _anthropic.decode_response(message(SEARCH, FOUND, text("It is "), text("42", citations=[CITED]), text(".")))
-    assert (said.text, said.tool_calls, said.finish_reason) == ("It is 42.", (), "stop")
-    assert said.extra["blocks"] == [SEARCH, FOUND]
-    assert said.extra["citations"] == [CITED]
+    response = _anthropic.decode_response(
+        message(SEARCH, FOUND, text("It is "), text("42", citations=[CITED]), text("."))
+    )
+    assert (response.text, response.tool_calls, response.finish_reason) == ("It is 42.", (), "stop")
+    assert response.extra["blocks"] == [SEARCH, FOUND]
+    assert response.extra["citations"] == [CITED]
 
 
 def test_thinking_and_redacted_thinking_are_sent_back_in_order():
-    said = _anthropic.decode_response(message(THOUGHT, HIDDEN, text("42"), CALL, stop="tool_use"))
-    assert (said.reasoning, said.text, said.finish_reason) == ("hm", "42", "tool_calls")
-    assert [part.data for part in said.reasoning_parts] == [THOUGHT, HIDDEN]
+    response = _anthropic.decode_response(message(THOUGHT, HIDDEN, text("42"), CALL, stop="tool_use"))
+    assert (response.reasoning, response.text, response.finish_reason) == ("hm", "42", "tool_calls")
+    assert [part.data for part in response.reasoning_parts] == [THOUGHT, HIDDEN]
     request = decode_request({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]})
-    asked = type(request)(messages=[*request.messages, said.to_message()])
+    asked = type(request)(messages=[*request.messages, response.to_message()])
     back = _anthropic.encode_request(asked)["messages"][-1]["content"]
     assert back == [THOUGHT, HIDDEN, text("42"), CALL]
 
@@ -80,8 +82,8 @@ def test_thinking_and_redacted_thinking_are_sent_back_in_order():
     ],
 )
 def test_stop_reasons(word, finish):
-    said = _anthropic.decode_response(message(text("4"), stop=word))
-    assert (said.finish_reason, said.raw_finish_reason) == (finish, word)
+    response = _anthropic.decode_response(message(text("4"), stop=word))
+    assert (response.finish_reason, response.raw_finish_reason) == (finish, word)
     delta = {"type": "message_delta", "delta": {"stop_reason": word, "stop_sequence": "END"}}
     streamed = read(_anthropic.MessageStream, opened(text("4")) + named(delta, STOP))
     assert (streamed.finish_reason, streamed.raw_finish_reason) == (finish, word)
@@ -94,8 +96,8 @@ def test_a_refusal_without_content(content):
     reply["content"] = content
     if content == "missing":
         del reply["content"]
-    said = _anthropic.decode_response(reply)
-    assert (said.text, said.refusal, said.finish_reason) == (None, None, "content_filter")
+    response = _anthropic.decode_response(reply)
+    assert (response.text, response.refusal, response.finish_reason) == (None, None, "content_filter")
 
 
 @pytest.mark.parametrize("reply", [{}, {"content": None}, {"content": "x", "type": "message"}, [], None, "x"])
@@ -125,14 +127,14 @@ def test_usage_with_missing_null_and_invalid_counts(usage, counted):
 
 
 def test_unknown_blocks_and_fields_are_kept_or_ignored():
-    said = _anthropic.decode_response(
+    response = _anthropic.decode_response(
         message(
             {"type": "compaction", "content": "…"}, {"type": 7}, {}, text("42", parsed_output=None),
             container={"id": "c", "expires_at": "2026"}, context_management={"applied_edits": []}, novel=[1],
         )
     )  # fmt: skip
-    assert (said.text, len(said.extra["blocks"])) == ("42", 3)
-    assert said.extra["container"]["id"] == "c"
+    assert (response.text, len(response.extra["blocks"])) == ("42", 3)
+    assert response.extra["container"]["id"] == "c"
 
 
 def opened(*blocks):
@@ -176,10 +178,10 @@ def test_a_streamed_search_with_citations_and_pings():
         END,
         STOP,
     ]
-    said = read_every_way(_anthropic.MessageStream, opened() + named(*values))
-    assert (said.text, said.tool_calls, said.finish_reason) == ("It is 42\u2028 🗼", (), "stop")
-    assert said.extra["blocks"] == [{**SEARCH, "input": {"query": "naïve 🗼"}}, FOUND]
-    assert said.extra["citations"] == [CITED]
+    response = read_every_way(_anthropic.MessageStream, opened() + named(*values))
+    assert (response.text, response.tool_calls, response.finish_reason) == ("It is 42\u2028 🗼", (), "stop")
+    assert response.extra["blocks"] == [{**SEARCH, "input": {"query": "naïve 🗼"}}, FOUND]
+    assert response.extra["citations"] == [CITED]
 
 
 def test_streamed_thinking_that_is_signed_redacted_or_omitted():
@@ -198,9 +200,9 @@ def test_streamed_thinking_that_is_signed_redacted_or_omitted():
         END,
         STOP,
     )
-    said = read_every_way(_anthropic.MessageStream, body)
-    assert (said.text, said.reasoning) == ("42", "six sevens")
-    assert [part.data for part in said.reasoning_parts] == [
+    response = read_every_way(_anthropic.MessageStream, body)
+    assert (response.text, response.reasoning) == ("42", "six sevens")
+    assert [part.data for part in response.reasoning_parts] == [
         {"type": "thinking", "thinking": "six sevens", "signature": "c2ln"},
         HIDDEN,
         {"type": "thinking", "thinking": "", "signature": "b21pdA=="},
@@ -219,9 +221,9 @@ def test_streamed_calls_with_input_in_pieces_whole_or_missing():
         {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},
         STOP,
     )
-    said = read_every_way(_anthropic.MessageStream, body)
-    assert [call.parse() for call in said.tool_calls] == [{"city": "Liège"}, {"b": [None]}, {"a": 1}]
-    assert (said.finish_reason, said.usage.output_tokens, said.usage.input_tokens) == ("tool_calls", 9, 5)
+    response = read_every_way(_anthropic.MessageStream, body)
+    assert [call.parse() for call in response.tool_calls] == [{"city": "Liège"}, {"b": [None]}, {"a": 1}]
+    assert (response.finish_reason, response.usage.output_tokens, response.usage.input_tokens) == ("tool_calls", 9, 5)
 
 
 def test_message_start_that_holds_the_whole_content():
@@ -229,10 +231,10 @@ def test_message_start_that_holds_the_whole_content():
     caller = {"type": "code_execution_20250825", "tool_id": "srvtoolu_9"}
     result = {"type": "code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": {"stdout": "x"}}
     start = message(result, THOUGHT, text("I "), HIDDEN, text("see."), {**CALL, "caller": caller}, stop="tool_use")
-    said = read_every_way(_anthropic.MessageStream, named({"type": "message_start", "message": start}, STOP))
+    response = read_every_way(_anthropic.MessageStream, named({"type": "message_start", "message": start}, STOP))
     whole = _anthropic.decode_response(start)
-    assert (said.text, said.tool_calls, said.finish_reason) == ("I see.", whole.tool_calls, "tool_calls")
-    assert (said.reasoning_parts, said.extra["blocks"]) == (whole.reasoning_parts, [result])
+    assert (response.text, response.tool_calls, response.finish_reason) == ("I see.", whole.tool_calls, "tool_calls")
+    assert (response.reasoning_parts, response.extra["blocks"]) == (whole.reasoning_parts, [result])
     cut = named({"type": "message_start", "message": start})
     with pytest.raises(TruncatedReply):
         read(_anthropic.MessageStream, cut)
@@ -251,8 +253,8 @@ def test_message_delta_fields_are_in_extra():
     dropped = [{"type": "thinking_dropped", "path": "messages.0.content.0", "reason": "model_binding_mismatch"}]
     last = {**END, "context_management": edits, "input_transformations": dropped}
     last["delta"] = {**END["delta"], "container": {"id": "c", "expires_at": "2027"}}
-    said = read_every_way(_anthropic.MessageStream, opened(text("42")) + named(last, STOP))
-    assert said.extra == {
+    response = read_every_way(_anthropic.MessageStream, opened(text("42")) + named(last, STOP))
+    assert response.extra == {
         "context_management": edits,
         "input_transformations": dropped,
         "container": {"id": "c", "expires_at": "2027"},
@@ -267,9 +269,9 @@ def test_null_and_missing_fields_of_events():
         {"type": "content_block_stop"}, {"type": "message_delta", "delta": None, "usage": {"output_tokens": None}},
         END, STOP,
     ]  # fmt: skip
-    said = read_every_way(_anthropic.MessageStream, opened() + named(*values))
-    assert (said.text, said.finish_reason) == ("42", "stop")
-    assert (said.usage.input_tokens, said.usage.output_tokens) == (5, None)
+    response = read_every_way(_anthropic.MessageStream, opened() + named(*values))
+    assert (response.text, response.finish_reason) == ("42", "stop")
+    assert (response.usage.input_tokens, response.usage.output_tokens) == (5, None)
 
 
 TOO_LONG = "prompt is too long: 215000 tokens > 200000 maximum"

@@ -101,7 +101,7 @@ async def test_adjustments_of_a_stream_come_with_the_first_piece_of_the_vendor()
 
 
 async def test_a_retried_stream_reports_its_adjustments_once():
-    said = iter([Refuse(status=500, message="down"), "42"])
-    vendor = FakeVendor("openai", lambda request: next(said))
+    replies = iter([Refuse(status=500, message="down"), "42"])
+    vendor = FakeVendor("openai", lambda request: next(replies))
     chunks = await pieces(Retry(provider_of(vendor, profile={"max_output": 10})))
     assert [adjustment.field for chunk in chunks for adjustment in chunk.adjustments] == ["max_tokens"]

@@ -43,7 +43,7 @@ PROFILES = [
 ]
 
 
-def told(adjustments):
+def changes_of(adjustments):
     return [(a.field, a.action) for a in adjustments]
 
 
@@ -64,14 +64,14 @@ def test_what_is_fitted_fits(request_, capabilities, profile):
         for field in attrs.fields(GenerateRequest)
         if getattr(fitted, field.name) != getattr(request_, field.name)
     }
-    said = {a.field for a in adjustments}
-    if "structured_output" in said:  # the schema goes into the prompt, or into the older field
-        said |= {"messages", "prompt", "response_format"}
-    assert touched <= said
+    fields = {a.field for a in adjustments}
+    if "structured_output" in fields:  # the schema goes into the prompt, or into the older field
+        fields |= {"messages", "prompt", "response_format"}
+    assert touched <= fields
 
 
 @pytest.mark.parametrize(
-    ("model", "effort", "kept"),
+    ("model", "effort", "accepted"),
     [
         ("gpt-4o", None, True),
         ("o3", None, False),
@@ -85,13 +85,13 @@ def test_what_is_fitted_fits(request_, capabilities, profile):
         ("gpt-5.6-sol", "none", True),
     ],
 )
-def test_sampling_depends_on_the_model_and_its_reasoning(model, effort, kept):
+def test_sampling_depends_on_the_model_and_its_reasoning(model, effort, accepted):
     reasoning = ReasoningConfig(effort=effort) if effort else None
     request = GenerateRequest(prompt="x", temperature=0.5, top_p=0.9, reasoning=reasoning)
     fitted, adjustments = fit(request, ALL, profile_for("openai", model))
-    assert (fitted.temperature, fitted.top_p) == ((0.5, 0.9) if kept else (None, None))
-    dropped = [change for change in told(adjustments) if change[0] != "reasoning"]  # some know no word for "none"
-    assert dropped == ([] if kept else [("temperature", "dropped"), ("top_p", "dropped")])
+    assert (fitted.temperature, fitted.top_p) == ((0.5, 0.9) if accepted else (None, None))
+    dropped = [change for change in changes_of(adjustments) if change[0] != "reasoning"]  # some know no word for "none"
+    assert dropped == ([] if accepted else [("temperature", "dropped"), ("top_p", "dropped")])
 
 
 def test_max_tokens_is_lowered_to_what_an_answer_can_have():
@@ -128,21 +128,21 @@ def test_a_budget_of_thinking_goes_where_only_words_are_taken():
     request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(effort="low", budget_tokens=500))
     fitted, adjustments = fit(request, ALL, profile_for("openai", "gpt-5"))
     assert fitted.reasoning == ReasoningConfig(effort="low")
-    assert told(adjustments) == [("reasoning", "lowered")]
+    assert changes_of(adjustments) == [("reasoning", "lowered")]
 
 
 def test_reasoning_goes_where_it_cannot_be_controlled():
     request = GenerateRequest(prompt="x", reasoning=ReasoningConfig(effort="low"))
     fitted, adjustments = fit(request, attrs.evolve(ALL, reasoning=False))
     assert fitted.reasoning is None
-    assert told(adjustments) == [("reasoning", "dropped")]
+    assert changes_of(adjustments) == [("reasoning", "dropped")]
 
 
 def test_stop_texts_are_cut_to_as_many_as_are_taken():
     request = GenerateRequest(prompt="x", stop=list("abcdef"))
     fitted, adjustments = fit(request, ALL, profile_for("openai", "gpt-4o"))
     assert fitted.stop == tuple("abcd")
-    assert told(adjustments) == [("stop", "lowered")]
+    assert changes_of(adjustments) == [("stop", "lowered")]
     assert fit(request, ALL, profile_for("openai", "o3"))[0].stop == ()
 
 
@@ -201,16 +201,16 @@ def test_a_schema_that_cannot_be_enforced_is_said_in_the_prompt(turns):
 
 
 def test_a_schema_that_the_prompt_says_already_is_not_said_twice():
-    said = 'Answer by {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]} please'
-    request = GenerateRequest(prompt=said, structured_output=StructuredOutput(json_schema=SCHEMA))
-    assert fit(request, attrs.evolve(ALL, structured_output=False))[0].prompt == said
+    prompt = 'Answer by {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]} please'
+    request = GenerateRequest(prompt=prompt, structured_output=StructuredOutput(json_schema=SCHEMA))
+    assert fit(request, attrs.evolve(ALL, structured_output=False))[0].prompt == prompt
 
 
 def test_a_server_that_takes_the_word_json_alone_gets_it():
     request = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=SCHEMA))
     fitted, adjustments = fit(request, ALL, ModelProfile(structured="json_object"))
     assert fitted.response_format == {"type": "json_object"}
-    assert told(adjustments) == [("structured_output", "emulated")]
+    assert changes_of(adjustments) == [("structured_output", "emulated")]
 
 
 def test_strict_mode_gets_the_schema_in_its_subset():
@@ -219,12 +219,12 @@ def test_strict_mode_gets_the_schema_in_its_subset():
     fitted, adjustments = fit(request, ALL, profile_for("openai", "gpt-5.4"))
     assert fitted.structured_output.json_schema["required"] == ["a", "b"]
     assert fitted.structured_output.strict
-    assert told(adjustments) == [("structured_output", "projected")]
+    assert changes_of(adjustments) == [("structured_output", "projected")]
     free = {"type": "object"}
     request = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=free))
     fitted, adjustments = fit(request, ALL, profile_for("openai", "gpt-5.4"))
     assert not fitted.structured_output.strict
-    assert told(adjustments) == [("structured_output", "lowered")]
+    assert changes_of(adjustments) == [("structured_output", "lowered")]
 
 
 def test_where_an_answer_misses_an_emulated_schema_is_said():
@@ -376,7 +376,7 @@ def test_the_only_tool_is_offered_as_it_is_when_it_cannot_be_named():
     request = GenerateRequest(prompt="x", tools=TOOLS[:1], tool_choice="add")
     fitted, adjustments = fit(request, ALL, ModelProfile(named_tool_choice=False))
     assert (fitted.tools, fitted.tool_choice) == (TOOLS[:1], "required")
-    assert told(adjustments) == [("tool_choice", "renamed")]
+    assert changes_of(adjustments) == [("tool_choice", "renamed")]
 
 
 LINK = ImagePart(url="https://example.com/cat.png")

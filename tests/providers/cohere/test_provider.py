@@ -214,9 +214,9 @@ async def test_images_are_sent_to_vision_models_only(cohere, vendor):
 async def test_refused_requests_raise_the_class_of_their_error(cohere, vendor, ask, status, words, cls, retryable):
     vendor.script = lambda exchange: exchange.say(encode_error(words, request_id="r-9"), status, Retry_After="3")
     async with cohere() as provider:
-        for ask_so in (call, lambda *both: anext(aiter(stream(*both)))):
+        for ask_by in (call, lambda *both: anext(aiter(stream(*both)))):
             with pytest.raises(cls, match=words[:20]) as caught:
-                await ask_so(provider, ask)
+                await ask_by(provider, ask)
             error = caught.value
             assert (type(error), error.retryable, error.request_id, error.provider) == (cls, retryable, "r-9", "cohere")
             assert error.retry_after == (None if status == 498 else 3.0)
@@ -235,9 +235,9 @@ async def test_a_failed_or_cut_answer_raises_with_the_partial_text(cohere, vendo
     failed = GenerateResponse(text="Hel", finish_reason="error", raw_finish_reason="ERROR", extra={"error": "no way"})
     vendor.script = server(failed)
     async with cohere() as provider:
-        for ask_so in (call, lambda *both: drain(stream(*both))):
+        for ask_by in (call, lambda *both: drain(stream(*both))):
             with pytest.raises(TruncatedReply, match="no way") as caught:
-                await ask_so(provider, ask)
+                await ask_by(provider, ask)
             assert caught.value.partial == "Hel"
 
         def script(exchange):

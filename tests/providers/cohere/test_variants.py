@@ -59,9 +59,9 @@ def test_a_stream_with_thinking_text_and_citations():
         {"type": "debug", "prompt": "…"},
     ]
     for done in (True, False):
-        said = read_every_way(chat, spoken(rest=rest, done=done))
-        assert (said.text, said.reasoning, said.finish_reason) == ("42\u2028 🗼", "six sevens", "stop")
-        assert (said.extra["citations"], said.model, said.usage) == ([cited], "command-x", None)
+        response = read_every_way(chat, spoken(rest=rest, done=done))
+        assert (response.text, response.reasoning, response.finish_reason) == ("42\u2028 🗼", "six sevens", "stop")
+        assert (response.extra["citations"], response.model, response.usage) == ([cited], "command-x", None)
 
 
 def test_streamed_calls_with_and_without_arguments():
@@ -78,9 +78,16 @@ def test_streamed_calls_with_and_without_arguments():
         {"type": "tool-call-end", "index": 1},
     ]
     end = {"type": "message-end", "delta": {"finish_reason": "TOOL_CALL", "usage": {"tokens": {"input_tokens": 5.0}}}}
-    said = read_every_way(chat, spoken(rest=rest, end=end))
-    assert [(call.id, call.name, call.parse()) for call in said.tool_calls] == [("a", "f", {"x": 1}), ("b", "g", {})]
-    assert (said.finish_reason, said.extra["tool_plan"], said.usage.input_tokens) == ("tool_calls", "I will look.", 5)
+    response = read_every_way(chat, spoken(rest=rest, end=end))
+    assert [(call.id, call.name, call.parse()) for call in response.tool_calls] == [
+        ("a", "f", {"x": 1}),
+        ("b", "g", {}),
+    ]
+    assert (response.finish_reason, response.extra["tool_plan"], response.usage.input_tokens) == (
+        "tool_calls",
+        "I will look.",
+        5,
+    )
 
 
 def test_events_without_a_type_are_read_by_their_name():
@@ -100,8 +107,8 @@ def test_events_without_a_type_are_read_by_their_name():
     ],
 )  # fmt: skip
 def test_finish_reasons(word, finish):
-    said = _cohere.decode_response({"id": "c", "finish_reason": word, "message": {"content": [text("4")]}})
-    assert (said.finish_reason, said.raw_finish_reason) == (finish, word)
+    response = _cohere.decode_response({"id": "c", "finish_reason": word, "message": {"content": [text("4")]}})
+    assert (response.finish_reason, response.raw_finish_reason) == (finish, word)
 
 
 @pytest.mark.parametrize(

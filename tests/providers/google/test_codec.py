@@ -163,7 +163,7 @@ def test_results_of_parallel_calls_are_sent_in_one_content() -> None:
         ToolCall(id="", name="h", arguments="not JSON"),
     ]
     image = ImagePart(data="AA==", media_type="image/png")
-    said = contents(
+    encoded = contents(
         Message("user", "x"),
         Message("assistant", tool_calls=calls),
         Message("tool", '{"deg": 18}', tool_call_id="b"),
@@ -171,7 +171,7 @@ def test_results_of_parallel_calls_are_sent_in_one_content() -> None:
         Message("tool", "[1]", name="h"),
         Message("user", "y"),
     )
-    assert said[1] == {
+    assert encoded[1] == {
         "role": "model",
         "parts": [
             {"functionCall": {"id": "a", "name": "f", "args": {"x": 1}}, "thoughtSignature": "s"},
@@ -179,7 +179,7 @@ def test_results_of_parallel_calls_are_sent_in_one_content() -> None:
             {"functionCall": {"name": "h", "args": {"arguments": "not JSON"}}},
         ],
     }
-    assert said[2] == {
+    assert encoded[2] == {
         "role": "user",
         "parts": [
             {"functionResponse": {"id": "b", "name": "g", "response": {"deg": 18}}},
@@ -188,7 +188,7 @@ def test_results_of_parallel_calls_are_sent_in_one_content() -> None:
             {"functionResponse": {"name": "h", "response": {"result": "[1]"}}},
         ],
     }
-    assert said[3] == {"role": "user", "parts": [{"text": "y"}]}
+    assert encoded[3] == {"role": "user", "parts": [{"text": "y"}]}
 
 
 def test_only_signed_reasoning_of_this_vendor_is_sent_back() -> None:
@@ -209,8 +209,8 @@ def test_only_signed_reasoning_of_this_vendor_is_sent_back() -> None:
 
 
 def test_an_empty_turn_of_the_model_is_dropped() -> None:
-    said = contents(Message("user", "x"), Message("assistant", ""), Message("user", "y"))
-    assert [turn["role"] for turn in said] == ["user", "user"]
+    encoded = contents(Message("user", "x"), Message("assistant", ""), Message("user", "y"))
+    assert [turn["role"] for turn in encoded] == ["user", "user"]
 
 
 # Replies

@@ -118,8 +118,8 @@ async def test_fields_above_the_vendors_limits_are_lowered(at, vendor):
 
 
 async def test_a_tool_call_is_sent_back_with_its_signature(at, vendor):
-    wish = {"functionCall": {"name": "clock", "args": {"zone": "UTC"}}, "thoughtSignature": "c2ln"}
-    vendor.script = lambda exchange: exchange.say(reply(wish))
+    call_part = {"functionCall": {"name": "clock", "args": {"zone": "UTC"}}, "thoughtSignature": "c2ln"}
+    vendor.script = lambda exchange: exchange.say(reply(call_part))
     ask = Message("user", "time?")
     async with at() as provider:
         response = await call(provider, GenerateRequest(messages=[ask], tools=[Tool(name="clock")]))
@@ -128,7 +128,7 @@ async def test_a_tool_call_is_sent_back_with_its_signature(at, vendor):
         result = Message("tool", "12:00", tool_call_id=wished.id)
         await call(provider, GenerateRequest(messages=[ask, response.to_message(), result], tools=[Tool(name="clock")]))
     model, user = vendor.body["contents"][1:]
-    assert model["parts"] == [{**wish, "functionCall": {**wish["functionCall"], "id": wished.id}}]
+    assert model["parts"] == [{**call_part, "functionCall": {**call_part["functionCall"], "id": wished.id}}]
     answer = {"id": wished.id, "name": "clock", "response": {"result": "12:00"}}
     assert user == {"role": "user", "parts": [{"functionResponse": answer}]}
 
@@ -201,9 +201,9 @@ async def test_errors_have_the_delay_in_the_body(at, vendor, ask):
     body = {"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED", "details": details}}
     vendor.script = lambda exchange: exchange.say(body, 429)
     async with at() as provider:
-        for ask_so in (call, lambda *both: anext(aiter(stream(*both)))):
+        for ask_by in (call, lambda *both: anext(aiter(stream(*both)))):
             with pytest.raises(RateLimited) as caught:
-                await ask_so(provider, ask)
+                await ask_by(provider, ask)
             assert (caught.value.retry_after, caught.value.provider) == (34.4, "gemini")
 
 

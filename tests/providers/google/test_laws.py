@@ -66,8 +66,8 @@ def requests(draw: st.DrawFn) -> m.GenerateRequest:
         if draw(st.booleans()):
             thoughts = draw(st.lists(signed, max_size=3))
             wished = draw(st.lists(calls, max_size=3, unique_by=lambda call: call.id))
-            said = [*thoughts, m.TextPart(text=draw(some_text))]
-            turns.append(m.Message("assistant", said, tool_calls=wished))
+            answer_parts = [*thoughts, m.TextPart(text=draw(some_text))]
+            turns.append(m.Message("assistant", answer_parts, tool_calls=wished))
             results = some_text | objects.map(called)
             turns += [m.Message("tool", draw(results), name=call.name, tool_call_id=call.id) for call in wished]
     offered = draw(st.lists(strategies.tools(), max_size=2))
@@ -163,11 +163,11 @@ def replies(draw: st.DrawFn) -> m.GenerateResponse:
     finishes = {"STOP": "tool_calls" if wished else "stop", "MAX_TOKENS": "length", "OTHER": "error"}
     finishes |= {"SAFETY": "content_filter", "IMAGE_SAFETY": "content_filter"}
     counted = st.integers(0, 10**9)
-    thoughts, said = draw(st.none() | counted), draw(counted)
+    thoughts, answer_tokens = draw(st.none() | counted), draw(counted)
     usage = st.builds(
         m.Usage,
         input_tokens=st.none() | counted,
-        output_tokens=st.just(said + (thoughts or 0)),
+        output_tokens=st.just(answer_tokens + (thoughts or 0)),
         cached_tokens=st.none() | counted,
         reasoning_tokens=st.just(thoughts),
     )

@@ -122,8 +122,8 @@ def test_a_recorded_error_has_its_class_and_retryable_flag(row: dict[str, Any]) 
     error = decode_error(response["status"], response["headers"], dumps(response["body"]))
     assert (type(error), error.retryable) == CLASSES[row["status"]]
     assert (error.status, error.retry_after) == (row["status"], None)
-    said = response["body"][0] if isinstance(response["body"], list) else response["body"]
-    assert said["error"]["message"][:40] in error.message
+    error_body = response["body"][0] if isinstance(response["body"], list) else response["body"]
+    assert error_body["error"]["message"][:40] in error.message
     with pytest.raises(ApiError) as caught:  # the same inside a stream that had begun well
         read_stream([dumps(response["body"])])
     assert type(caught.value) is CLASSES[row["status"]][0]

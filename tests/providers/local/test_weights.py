@@ -74,10 +74,10 @@ def test_weights_are_fetched_once_into_a_private_folder_with_progress(home, pip)
     pip()
     old = os.umask(0)
     try:
-        told = []
+        reports = []
         assert weights.model().path is None
         assert weights.model_path("tiny") is None
-        model = weights.pull("tiny", progress=lambda done, whole: told.append((done, whole)))
+        model = weights.pull("tiny", progress=lambda done, whole: reports.append((done, whole)))
     finally:
         os.umask(old)
     path = Path(model.path)
@@ -87,7 +87,7 @@ def test_weights_are_fetched_once_into_a_private_folder_with_progress(home, pip)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o700
     assert sorted(item.name for item in path.parent.iterdir()) == [".lock", "tiny.gguf"]
-    assert told == [(0, len(CONTENT)), (0, 100), (100, 100), (len(CONTENT), len(CONTENT))]
+    assert reports == [(0, len(CONTENT)), (0, 100), (100, 100), (len(CONTENT), len(CONTENT))]
     assert weights.pull("tiny") == model == weights.model()
     assert requests(home) == [f"tiny-weights==1 --hash=sha256:{'ab' * 32}"]
 

@@ -139,8 +139,8 @@ async def test_a_schema_is_sent_as_format(ollama, vendor):
 
 
 async def test_tool_calls_and_results_are_sent_back(ollama, vendor):
-    wish = GenerateResponse(text="", tool_calls=[ToolCall(id="call_7", name="add", arguments={"a": 2})], model="m")
-    vendor.script = server(wish)
+    tool_call = GenerateResponse(text="", tool_calls=[ToolCall(id="call_7", name="add", arguments={"a": 2})], model="m")
+    vendor.script = server(tool_call)
     add = Tool(name="add")
     async with ollama(default_model="m") as provider:
         turns = [Message("user", "2+3?")]

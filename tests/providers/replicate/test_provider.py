@@ -337,9 +337,9 @@ async def test_an_error_is_not_retryable_if_the_prediction_may_have_been_created
 ):
     server.at_create = at_create
     async with replicate(inputs={}) as provider:
-        for ask_so in (call, lambda *both: anext(aiter(stream(*both)))):
+        for ask_by in (call, lambda *both: anext(aiter(stream(*both)))):
             with pytest.raises(cls) as caught:
-                await ask_so(provider, ask)
+                await ask_by(provider, ask)
             assert caught.value.retryable is retryable
             assert caught.value.retry_after == (4.0 if cls is RateLimited else None)
     assert server.created == 2

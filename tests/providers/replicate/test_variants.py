@@ -72,8 +72,8 @@ def test_failed_and_cancelled_predictions_raise(facts, error, again):
 
 def test_a_running_prediction_has_no_finish_reason():
     for status in ("starting", "processing", "queued", "novel"):
-        said = _replicate.decode_response(prediction(status=status))
-        assert (said.text, said.finish_reason) == ("42", None)
+        response = _replicate.decode_response(prediction(status=status))
+        assert (response.text, response.finish_reason) == ("42", None)
 
 
 def stream(*pairs, end=("done", "{}")):
@@ -88,11 +88,11 @@ def test_the_data_of_output_events_is_raw_text():
     body = stream(
         ("output", " It"), ("logs", "x"), ("output", "\n"), ("output", ""), ("output", ' {"a": 1}'), ("novel", "?")
     )
-    said = read(predicted, body + b": 408: 408 Request Timeout\n\n")
-    assert (said.text, said.finish_reason) == (' It\n {"a": 1}', "stop")
+    response = read(predicted, body + b": 408: 408 Request Timeout\n\n")
+    assert (response.text, response.finish_reason) == (' It\n {"a": 1}', "stop")
     for step in (1, 2, 5):
-        assert read(predicted, body, step) == said
-    assert read(predicted, b": hi\n\n" + body.replace(b"\n", b"\r\n")) == said
+        assert read(predicted, body, step) == response
+    assert read(predicted, b": hi\n\n" + body.replace(b"\n", b"\r\n")) == response
 
 
 @pytest.mark.parametrize(

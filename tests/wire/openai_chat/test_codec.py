@@ -262,8 +262,10 @@ def test_an_unknown_finish_reason_stays_raw_only() -> None:
 def test_reasoning_is_read_under_both_names() -> None:
     assert whole({"content": "x", "reasoning": "a"}).reasoning == "a"
     assert whole({"content": "x", "reasoning_content": "b"}).reasoning == "b"
-    kept = whole({"content": "x", "reasoning_content": "b"}, options=ChatOptions(echo="reasoning_content", vendor="v"))
-    assert kept.reasoning_parts == (ReasoningPart(text="b", vendor="v"),)
+    answer = whole(
+        {"content": "x", "reasoning_content": "b"}, options=ChatOptions(echo="reasoning_content", vendor="v")
+    )
+    assert answer.reasoning_parts == (ReasoningPart(text="b", vendor="v"),)
 
 
 def test_think_tags_are_split_from_the_text_if_the_profile_says_so() -> None:

@@ -157,8 +157,8 @@ def test_a_refusal_has_the_right_class_flag_and_delay(row: dict[str, Any]) -> No
         assert error.retry_after == float(headers["retry-after"])
     else:
         assert error.retry_after is None
-    said = response["body"]["error"] if "error" in response["body"] else response["body"]
-    words = said if isinstance(said, str) else said["message"]
+    error_body = response["body"]["error"] if "error" in response["body"] else response["body"]
+    words = error_body if isinstance(error_body, str) else error_body["message"]
     assert words.replace("sk-fake-key", "")[:20] in error.message.replace("sk-fake-key", "")
 
 
@@ -197,13 +197,13 @@ def test_framings_give_the_same_text_wherever_they_are_cut(name: str) -> None:
 def said_by_hand(name: str) -> str:
     """Fold the events that an official decoder found; what follows ``[DONE]`` does not count."""
     case = next(case for case in ADVERSARIAL["cases"] if case["file"] == name)
-    said = ""
+    error_body = ""
     for event in case["sdk_decoded_events"]:
         if event["data"].strip() == "[DONE]":
             break
         for choice in json.loads(event["data"])["choices"]:
-            said += choice["delta"].get("content") or ""
-    return said
+            error_body += choice["delta"].get("content") or ""
+    return error_body
 
 
 def outcome(pieces: list[bytes]) -> tuple[type, str | None]:

@@ -617,8 +617,8 @@ def test_a_call_of_a_custom_tool_is_the_callers_and_its_result_has_a_type_of_its
     assert again["input"][1:] == [sent, output]
     thought = {"type": "reasoning", "id": "rs_1", "summary": []}
     after = responses.decode_response(reply(output=[item, thought, {**item, "call_id": "c2", "input": "pwd"}]))
-    told = [Message("user", "x"), after.to_message(), result, Message("tool", "/", tool_call_id="c2")]
-    again = responses.encode_request(GenerateRequest(messages=told))
+    turns = [Message("user", "x"), after.to_message(), result, Message("tool", "/", tool_call_id="c2")]
+    again = responses.encode_request(GenerateRequest(messages=turns))
     later = {"id": "ctc_1", **sent, "call_id": "c2", "input": "pwd"}
     assert again["input"][1:] == [item, thought, later, output, {**output, "call_id": "c2", "output": "/"}]
 

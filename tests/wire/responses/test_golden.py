@@ -320,21 +320,21 @@ def test_a_failed_reply_is_an_error() -> None:
 
 
 def test_items_that_go_back_unchanged_are_not_written_twice() -> None:
-    kept = [
+    items = [
         THOUGHT,
         {**MESSAGE, "phase": "commentary", "content": [{"type": "output_text", "text": "Adding.", "annotations": []}]},
         {**CALL, "namespace": "ns"},
         {**CUSTOM, "id": "ctc_1"},
         {"type": "reasoning", "id": "rs_2", "summary": [], "status": None},
     ]
-    answer = decode_response({**REPLY, "output": [*kept, {**CALL, "id": "fc_2", "call_id": "call_3",
+    answer = decode_response({**REPLY, "output": [*items, {**CALL, "id": "fc_2", "call_id": "call_3",
                                                           "namespace": "ns"}]})  # fmt: skip
     turn = Message("assistant", [*answer.reasoning_parts, TextPart(text="Adding.")], tool_calls=answer.tool_calls)
     results = [Message("tool", "5", tool_call_id=call.id) for call in answer.tool_calls]
     payload = encode_request(GenerateRequest(messages=[Message("user", "Hi"), turn, *results]))
     assert payload["input"] == [
         {"role": "user", "content": "Hi"},
-        *kept[:4],
+        *items[:4],
         {"type": "reasoning", "id": "rs_2", "summary": []},
         {
             "type": "function_call",

@@ -52,12 +52,12 @@ def facts_of(turns: Sequence[Message]) -> list[Any]:
     for turn in turns:
         parts = [turn.content] if isinstance(turn.content, str) else turn.content
         images = [(part.url, part.data, part.detail or "auto") for part in parts if isinstance(part, ImagePart)]
-        kept = [part.data for part in parts if isinstance(part, ReasoningPart)]
+        reasoning = [part.data for part in parts if isinstance(part, ReasoningPart)]
         calls = [(call.id, call.name, call.arguments) for call in turn.tool_calls]
         if turn.role in ("system", "developer"):
             instructions += turn.text
-        elif turn.role == "tool" or turn.text or images or kept or calls:
-            found.append((turn.role, turn.text, images, kept, calls, turn.tool_call_id))
+        elif turn.role == "tool" or turn.text or images or reasoning or calls:
+            found.append((turn.role, turn.text, images, reasoning, calls, turn.tool_call_id))
     return [instructions.replace("\n\n", ""), found]
 
 
@@ -72,8 +72,8 @@ def test_texts_that_no_piece_brought_are_taken_from_the_end(response: GenerateRe
     events = list(encode_events(response, size=4))
     whole = read([b"".join(map(frame, events))])
     for left_out in (".delta", ".done", "output_item.added", "output_item"):
-        kept = [event for event in events[:-1] if left_out not in event["type"]]
-        assert read([b"".join(map(frame, [*kept, events[-1]]))]) == whole
+        reasoning = [event for event in events[:-1] if left_out not in event["type"]]
+        assert read([b"".join(map(frame, [*reasoning, events[-1]]))]) == whole
     assert read([frame(events[-1])]) == whole
 
 

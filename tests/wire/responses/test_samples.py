@@ -69,10 +69,10 @@ def test_a_whole_reply_reads_as_the_official_client_reads_it(row: dict[str, Any]
     response = decode_response(loads(dumps(body)))
     assert_as_expected(response, EXPECTED[row["file"]])
     assert response.raw == body
-    kept = [part.data for part in response.reasoning_parts]
-    assert kept == body["output"][: len(kept)]
+    reasoning_items = [part.data for part in response.reasoning_parts]
+    assert reasoning_items == body["output"][: len(reasoning_items)]
     assert [item for item in body["output"] if item["type"] == "reasoning"] == [
-        item for item in kept if item and item["type"] == "reasoning"
+        item for item in reasoning_items if item and item["type"] == "reasoning"
     ]
 
 
@@ -85,13 +85,13 @@ def test_an_answer_goes_back_as_the_vendor_takes_it(row: dict[str, Any]) -> None
     request = GenerateRequest(model="m", messages=[Message("user", "go"), response.to_message(), *results])
     payload = loads(dumps(encode_request(request)))
     assert_valid(payload)
-    said = "".join(
+    streamed_text = "".join(
         part["text"]
         for item in payload["input"]
         if item.get("role") == "assistant"
         for part in ([{"text": item["content"]}] if isinstance(item["content"], str) else item["content"])
     )
-    assert said == (response.text or "")
+    assert streamed_text == (response.text or "")
     calls = [item["call_id"] for item in payload["input"] if item.get("type") == "function_call"]
     assert calls == [call.id for call in response.tool_calls]
 
@@ -130,11 +130,11 @@ def test_the_last_event_of_a_stream_equals_the_joined_stream(row: dict[str, Any]
 def test_a_refusal_has_the_right_class_and_flag(row: dict[str, Any]) -> None:
     response = reply(row)
     error = decode_error(response["status"], response["headers"], dumps(response["body"]))
-    said = response["body"]["error"]
+    error_body = response["body"]["error"]
     by_code = {"model_not_found": ModelNotFound, "insufficient_quota": OutOfCredit}
-    assert type(error) is by_code.get(said["code"], RequestRejected)
+    assert type(error) is by_code.get(error_body["code"], RequestRejected)
     assert (error.status, error.retryable) == (row["status"], False)
-    assert said["message"] in error.message
+    assert error_body["message"] in error.message
 
 
 # What we send.

@@ -1,0 +1,173 @@
+"""``council completion``, and what the shell offers for seats, roles, modes and stored runs.
+
+click writes the scripts for the shells and finds the option that is being completed. Its scripts call ``council`` with
+a variable set. The functions here then return the candidates. They read the configuration, the list of installed
+providers and the run store; they import no provider and send nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import TypeAlias
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+__all__ = [
+    "complete_local_models",
+    "complete_modes",
+    "complete_providers",
+    "complete_runs",
+    "complete_seats",
+    "complete_strategies",
+    "complete_words",
+    "completion",
+]
+
+Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+_VARIABLE = "_COUNCIL_COMPLETE"  # the name that click derives from the program's name
+_SHELLS = ("bash", "zsh", "fish")
+_MOST_RUNS = 50  # runs that are offered, the latest first
+
+
+@click.command(short_help="Print a script that completes commands, flags, providers, roles and runs.")
+@click.argument("shell", type=click.Choice(_SHELLS), required=False)
+def completion(shell: str | None) -> None:
+    r"""Print a script that lets the shell complete commands, flags, providers, seats, roles and run ids.
+
+    Without SHELL, the script is for the shell in $SHELL.
+
+    \b
+    bash: add to ~/.bashrc   eval "$(council completion bash)"
+    zsh:  add to ~/.zshrc    eval "$(council completion zsh)"
+    fish: add to ~/.config/fish/config.fish   council completion fish | source
+    """
+    from llm_council.cli._main import cli
+
+    name = shell or Path(os.environ.get("SHELL", "")).name
+    kind = get_completion_class(name) if name in _SHELLS else None
+    if kind is None:
+        raise click.UsageError(f"name the shell: council completion {'|'.join(_SHELLS)}")
+    click.echo(kind(cli, {}, "council", _VARIABLE).source())
+
+
+def _quietly(completer: Completer) -> Completer:
+    """Make a completer that returns nothing where it would fail or print: the line that is typed must stay readable."""
+
+    @wraps(completer)
+    def candidates(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        logging.disable()  # this process only completes
+        try:
+            return completer(ctx, param, incomplete)
+        except Exception:  # noqa: BLE001 - a broken file or store leaves the line without candidates
+            return []
+
+    return candidates
+
+
+def _matching(candidates: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+    """Return the candidates that begin like the text, each with its help."""
+    return [CompletionItem(name, help=text) for name, text in candidates if name.startswith(incomplete)]
+
+
+@_quietly
+def complete_providers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the names of providers."""
+    return _matching(_providers(), incomplete)
+
+
+@_quietly
+def complete_seats(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer seats: providers, and known models after a slash. Several are separated by commas."""
+    before, comma, last = incomplete.rpartition(",")
+    provider, slash, _ = last.partition("/")
+    found = _matching(_models(provider) if slash else _providers(), last)
+    return [CompletionItem(f"{before}{comma}{item.value}", help=item.help) for item in found]
+
+
+def _providers() -> list[tuple[str, str]]:
+    from llm_council.config import CouncilConfig
+    from llm_council.providers import registry
+
+    tables = CouncilConfig.discover().instances
+    own = [(name, f"your configuration ({table.get('kind')})") for name, table in tables.items()]
+    return own + [(name, "") for name in registry.provider_names() if name not in tables]
+
+
+def _models(provider: str) -> list[tuple[str, str]]:
+    from llm_council.providers._call.profiles import default_model
+
+    if provider == "local":
+        from llm_council.providers import local
+
+        return [(f"local/{model.name}", model.license) for model in local.list_models()]
+    model = default_model(provider)
+    return [(f"{provider}/{model}", "the default model")] if model else []
+
+
+@_quietly
+def complete_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer roles for the first word of ``council run``; a word with a slash is the path of a role's file."""
+    if ctx.params.get("words"):
+        return []
+    if "/" in incomplete or incomplete.startswith("."):
+        return [CompletionItem(incomplete, type="file")]
+    return _matching(_roles(), incomplete)
+
+
+def _roles() -> list[tuple[str, str]]:
+    from llm_council import subagents
+    from llm_council.config import CouncilConfig
+
+    found = []
+    for info in subagents.names(paths=CouncilConfig.discover().subagent_paths):
+        found += [(name, info.description) for name in (info.name, *info.aliases)]
+    return found
+
+
+@_quietly
+def complete_modes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the modes of the role that is named on the line; without one, those of all roles."""
+    from llm_council import subagents
+    from llm_council.config import CouncilConfig
+
+    # While the value of --mode is missing, click has not sorted the other words yet.
+    words = [*(ctx.params.get("words") or ()), *ctx.args]
+    found: dict[str, str] = {}
+    for info in subagents.names(paths=CouncilConfig.discover().subagent_paths):
+        if not words or {info.name, *info.aliases} & set(words):
+            found |= dict.fromkeys(info.modes, info.name)
+    return _matching(found.items(), incomplete)
+
+
+@_quietly
+def complete_strategies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the strategies."""
+    from llm_council.config._environment import STRATEGIES
+
+    return _matching([(name, "") for name in STRATEGIES], incomplete)
+
+
+@_quietly
+def complete_local_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the models of the embedded engine."""
+    return _matching([(name.removeprefix("local/"), text) for name, text in _models("local")], incomplete)
+
+
+@_quietly
+def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the ids of stored runs, and ``last``."""
+    from llm_council.config import CouncilConfig
+    from llm_council.store import Store
+
+    path = ctx.params.get("store") or CouncilConfig.discover().store
+    if not path:
+        return []
+    runs = Store(path).runs_sync(limit=_MOST_RUNS)
+    listed = [(info.run_id, f"{info.status}: {' '.join(info.task.split())[:40]}") for info in runs]
+    return _matching([("last", "the latest run"), *listed] if listed else [], incomplete)

@@ -1,0 +1,142 @@
+"""The shell completes commands, flags, providers, seats, roles, modes and stored runs; offline, and without noise."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from llm_council import Council, CouncilConfig
+from llm_council.cli._main import cli
+from llm_council.testing.fakes import ScriptedProvider
+
+ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
+
+
+@pytest.fixture(autouse=True)
+def _quiet_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in tuple(os.environ):
+        if name.startswith("LLM_COUNCIL_") and name != "LLM_COUNCIL_SHARED":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("logging.disable", lambda: None)  # for the whole process: here, that of all tests
+    monkeypatch.chdir(tmp_path)
+
+
+def offered(*words: str) -> list[str]:
+    """Return what the shell offers for the last word."""
+    *before, last = words
+    return [item.value for item in ShellComplete(cli, {}, "council", "_X").get_completions(before, last)]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["ru"], ["run", "runs"]),
+        (["runs", ""], ["list", "show", "export", "purge"]),
+        (["completion", ""], ["bash", "zsh", "fish"]),
+        (["run", "--budget"], ["--budget-usd"]),
+        (["run", "-p", "openr"], ["openrouter"]),
+        (["run", "-p", "openai,anth"], ["openai,anthropic"]),
+        (["run", "-p", "openrouter/"], ["openrouter/anthropic/claude-sonnet-4.6"]),
+        (["run", "--chair", "verte"], ["vertex"]),
+        (["run", "--strategy", ""], ["synthesize", "vote"]),
+        (["run", "--format", "mark"], ["markdown"]),
+        (["run", "imp"], ["implementer"]),
+        (["run", "advisor", ""], []),
+        (["run", "drafter", "--mode", ""], ["impl", "arch", "test"]),
+        (["run", "--mode", "rev"], ["review"]),
+        (["doctor", "openai", "anth"], ["anthropic"]),
+        (["runs", "show", ""], []),
+    ],
+)
+def test_the_word_is_completed(words: list[str], found: list[str]) -> None:
+    assert sorted(offered(*words)) == sorted(found)
+
+
+def test_a_seat_of_the_embedded_engine_offers_its_models() -> None:
+    models = offered("models", "pull", "")
+    assert "smollm2-135m-instruct" in models
+    assert offered("run", "-p", "local/") == [f"local/{name}" for name in models]
+
+
+def test_configured_providers_and_roles_of_the_user_are_offered(tmp_path: Path) -> None:
+    home = tmp_path / "home" / "llm-council"
+    (home / "roles").mkdir(parents=True)
+    (home / "roles" / "editor.toml").write_text('system = "You edit."\n')
+    (home / "config.toml").write_text(f'[providers.gateway]\nkind = "vllm"\n[subagents]\npaths = ["{home}/roles"]\n')
+    assert offered("run", "-p", "gatew") == ["gateway"]
+    assert offered("run", "edi") == ["editor"]
+
+
+def test_stored_runs_are_offered_the_latest_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = str(tmp_path / "runs.db")
+    council = Council([ScriptedProvider(ANSWER)], config=CouncilConfig(store=path))
+    first, second = (council.run(task).run_id for task in ("First?", "Second?"))
+    assert offered("runs", "show", "--store", path, "") == ["last", second, first]
+    monkeypatch.setenv("LLM_COUNCIL_STORE", path)
+    assert offered("resume", first[:6]) == [first]
+
+
+@pytest.mark.parametrize("text", ["[council", "[council]\nproviders = 5\n"])
+def test_a_broken_configuration_or_store_offers_nothing_and_raises_nothing(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "council.toml").write_text(text)
+    assert offered("run", "-p", "open") == []
+    (tmp_path / "council.toml").unlink()
+    (tmp_path / "runs.db").write_text("no database")
+    monkeypatch.setenv("LLM_COUNCIL_STORE", str(tmp_path / "runs.db"))
+    assert offered("replay", "") == []
+
+
+def test_completing_imports_no_provider(python) -> None:  # type: ignore[no-untyped-def]
+    script = """
+        import sys
+        from click.shell_completion import ShellComplete
+        from llm_council.cli._main import cli
+        complete = ShellComplete(cli, {}, "council", "_X").get_completions
+        assert [item.value for item in complete([], "provid")] == ["providers"]
+        assert "llm_council.cli._commands" not in sys.modules
+        assert [item.value for item in complete(["run", "-p"], "openr")] == ["openrouter"]
+        loaded = [name for name in sys.modules if name.startswith("llm_council.providers.o")]
+        assert not loaded and "httpx" not in sys.modules, loaded
+        """
+    done = python(script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_with_the_printed_script() -> None:
+    script = """
+        eval "$(council completion bash)" || exit 1
+        COMP_WORDS=(council run -p openai,anth); COMP_CWORD=3
+        _council_completion council
+        echo "${COMPREPLY[@]}"
+        """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert (done.stdout, done.stderr) == ("openai,anthropic\n", "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "word"), [("zsh", "#compdef council"), ("fish", "complete --no-files --command council")]
+)
+def test_the_scripts_of_the_other_shells_are_printed(
+    shell: str, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["completion", shell], prog_name="council", standalone_mode=False)
+    named = capsys.readouterr().out
+    assert word in named
+    monkeypatch.setenv("SHELL", f"/usr/bin/{shell}")
+    cli.main(["completion"], prog_name="council", standalone_mode=False)
+    assert capsys.readouterr().out == named
