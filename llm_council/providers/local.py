@@ -259,7 +259,9 @@ class LocalProvider(ProviderAdapter):
         shaped = response
         usage = response.usage
         if self._profile_of(request.model).prose_first and response.text:
-            turns = (*request.turns(), Message("assistant", response.text), Message("user", _ask_for_json(wanted)))
+            # A model that copies a quotation mark into JSON ends its text there.
+            prose = response.text.replace('"', "'")
+            turns = (*request.turns(), Message("assistant", prose), Message("user", _ask_for_json(wanted)))
             # The JSON repeats the answer: sample without randomness, and do not penalise repetition.
             extra = {**request.extra, "repeat_penalty": 1.0}
             if request.temperature is None:

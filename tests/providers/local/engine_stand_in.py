@@ -41,6 +41,8 @@ class Chat(BaseHTTPRequestHandler):
             text = f"{FENCE}Assistant: {text}"
         if text == "It is Paris." and "only-fence" in alias and not answered:
             text = FENCE
+        if "quotes" in alias and text == "It is Paris.":
+            text = 'It is "Paris".'
         answered.append(text)
         message = {"role": "assistant", "content": text}
         usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}

@@ -130,6 +130,16 @@ async def test_a_prose_first_model_answers_in_prose_and_a_second_call_makes_it_j
 
 
 @pytest.mark.anyio
+async def test_prose_that_becomes_json_has_no_quotation_mark_that_would_end_a_text(weigh):
+    weigh("smollm2-quotes")
+    async with LocalProvider() as provider:
+        response = await call(provider, GenerateRequest(prompt="Which city?", structured_output=WANTED))
+        _, second = await logged(2)
+    assert response.text == 'It is "Paris".'
+    assert second["messages"][1] == {"role": "assistant", "content": "It is 'Paris'."}
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("name", ["plain", "smollm2-tiny"])
 async def test_a_stream_ends_with_the_json_value(weigh, name):
     weigh(name)
