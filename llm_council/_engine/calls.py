@@ -17,6 +17,7 @@ from llm_council._engine.budget import Reservation, may_be_billed
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
+from llm_council._wire.other_content import other_content
 from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, failed_attempt
 from llm_council.errors._secrets import StreamMask
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
@@ -218,6 +219,9 @@ def invalid_answer(response: GenerateResponse) -> CouncilError | None:
     if response.structured is None and not drop_thinking(text).strip():
         words = "nothing but thinking" if text.strip() else "nothing"
         cut = "; max_tokens cut it off" if response.finish_reason == FinishReason.LENGTH else ""
+        instead = other_content(response)
+        if instead is not None:  # another call would bring and cost the same
+            return EmptyReply(f"the model wrote no text, but {instead}", retryable=False, **facts)
         return EmptyReply(f"the model wrote {words}{cut}", **facts)
     return None
 

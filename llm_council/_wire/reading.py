@@ -25,6 +25,7 @@ instead of a stream, and the partial answer that an error carries.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -35,14 +36,18 @@ import attrs
 
 from llm_council._wire.payloads import loads
 from llm_council._wire.sse import SseEvent
-from llm_council.errors import MalformedReply, ProviderError, ReplyError, TruncatedReply
+from llm_council.errors import MalformedReply, ProviderError, ReplyError, ReplyTooLarge, TruncatedReply
 from llm_council.models.limits import Limits
-from llm_council.models.reply import GenerateChunk, GenerateResponse
+from llm_council.models.reply import GenerateChunk, GenerateResponse, Usage
 
-__all__ = ["BodyReader", "Decoder", "Splitter", "join_texts", "share_texts"]
+__all__ = ["BodyReader", "Decoder", "Splitter", "join_texts", "later_usage", "looks_like_stream", "share_texts"]
 
 _LIMITS = Limits()
 _BOM = b"\xef\xbb\xbf"
+_SHOWN = 300  # characters of a server's own words in a message
+_HEAD = 64 * 1024  # bytes in which a stream shows that it is one
+_FIELD = re.compile(rb"^(?:data|event|id|retry|error)?:", re.MULTILINE)
+_COUNTS = tuple(field.name for field in attrs.fields(Usage) if field.name != "estimated")
 
 
 class Decoder(ABC):
@@ -66,6 +71,7 @@ class Decoder(ABC):
         self._limits = limits
         self._request_id = request_id
         self._texts: list[str] = []
+        self._usage_so_far: Usage | None = None
 
     @property
     def partial(self) -> str:
@@ -81,10 +87,38 @@ class Decoder(ABC):
         """
         if self.done or not event.data or event.data.isspace():
             return None
+        if event.event == "error":
+            self._refuse_named(event)
         try:
-            return self._read(event)
+            piece = self._read(event)
         except MalformedReply as error:
             raise error.fill(partial=self.partial or None, request_id=self._request_id) from None
+        if isinstance(piece, GenerateChunk) and piece.usage is not None:
+            self._usage_so_far = usage = later_usage(self._usage_so_far, piece.usage, answered=bool(self._texts))
+            return piece if usage == piece.usage else attrs.evolve(piece, usage=usage)
+        return piece
+
+    def _refuse_named(self, event: SseEvent) -> None:
+        """Raise the error of an event named ``error`` whose data is plain text, or the bare inside of an error."""
+        try:
+            value = loads(event.data, self._limits)
+        except MalformedReply:
+            value = {"message": event.data[:_SHOWN]}
+        if isinstance(value, dict) and not value.get("error") and value.get("type") != "error":
+            self.raise_if_error({"error": value})
+
+    def take_whole(self, response: GenerateResponse) -> GenerateChunk:
+        """Return what a whole reply adds that arrives as one event of a stream; it ends the stream.
+
+        After pieces of the answer, a whole reply repeats them: only the rest of its text and its end are new.
+        """
+        self.finished = self.done = True
+        chunk = GenerateChunk.whole(response)
+        shown = self.partial
+        if shown:
+            chunk = attrs.evolve(chunk, text=chunk.text.removeprefix(shown), reasoning="", refusal="", tool_calls=())
+        self._texts.append(chunk.text)
+        return chunk
 
     def finish(self, events: Iterable[SseEvent] = ()) -> list[GenerateChunk]:
         """Return what the end of the stream adds.
@@ -125,7 +159,7 @@ class Decoder(ABC):
     def raise_if_error(self, value: Any) -> Any:
         """Raise the error that a JSON value holds; return a value that holds none.
 
-        The value may stand between the events and be none itself.
+        The value may stand between the events and be none itself, or be that of an event named ``error``.
 
         Raises:
             ApiError: the value is an error of this dialect.
@@ -211,15 +245,19 @@ class BodyReader:
         """
         self._raise_fault()
         if self._head is not None:
-            # The first visible character decides. A byte order mark and blank lines may stand before it (WHATWG HTML,
-            # section 9.2.6).
+            # The first visible character decides. A byte order mark, blank lines and comments may stand before it
+            # (WHATWG HTML, section 9.2.6); OpenRouter writes comments before a whole reply, too.
             data = self._head + data
-            beginning = data.removeprefix(_BOM).lstrip()
+            beginning = _after_comments(data.removeprefix(_BOM))
             if not beginning or (len(data) < len(_BOM) and _BOM.startswith(data)):
+                if len(data) > self._limits.event:
+                    raise ReplyTooLarge("the stream holds nothing but comments", limit=self._limits.event)
                 self._head = data
                 return []
             self._head = None
             self._begin(beginning[:1])
+            if self._whole is not None:
+                data = beginning
         if self._whole is not None:
             self._whole.append(data)
             return []
@@ -277,24 +315,70 @@ class BodyReader:
         """
         self._raise_fault()
         if self._whole is not None and self._decode_whole is not None:
-            reply = loads(b"".join(self._whole), self._limits)
+            reply = loads(without_end_mark(b"".join(self._whole)), self._limits)
             return [GenerateChunk.whole(self._decode_whole(reply))]
         try:
             events = self._splitter.finish()
         except MalformedReply:  # cut inside a character
             events = []
-        try:
-            return self._decoder.finish(events)
-        except TruncatedReply:
-            if self._splitter.stray:  # some servers write an error after the last event as plain JSON
-                with suppress(MalformedReply):
-                    self._decoder.raise_if_error(loads(b"\n".join(self._splitter.stray), self._limits))
-            raise
+        if self._splitter.stray:  # some servers write an error between or after the events as plain JSON
+            with suppress(MalformedReply):
+                self._decoder.raise_if_error(loads(b"\n".join(self._splitter.stray), self._limits))
+        return self._decoder.finish(events)
 
     def _begin(self, first_byte: bytes) -> None:
         """Choose how to read the body by its first visible byte."""
         if first_byte in (b"{", b"<"):  # no line of an event stream begins so: a reply, or a proxy's page
             self._whole = []
+
+
+def later_usage(known: Usage | None, new: Usage, *, answered: bool) -> Usage:
+    """Return the counts after a later report in one stream: a count is cumulative, so that 0 does not replace a number.
+
+    Servers of several dialects count the input at the beginning and write 0 for it at the end, or leave it out. Only
+    the tokens of an answer that has no text may become 0: a refusal that is not charged.
+
+    Args:
+        known: the counts so far.
+        new: the later report.
+        answered: whether text of the answer has arrived.
+    """
+    if known is None:
+        return new
+    counts = {}
+    for name in _COUNTS:
+        before, now = getattr(known, name), getattr(new, name)
+        is_final = now == 0 and not answered and name in ("output_tokens", "reasoning_tokens")
+        counts[name] = now if now or is_final or before is None else before
+    return Usage(**counts, estimated=new.estimated)
+
+
+def looks_like_stream(body: bytes) -> bool:
+    """Return True for a body that is no JSON value by itself but may be a stream: of events, or of JSON lines."""
+    start = body[:_HEAD].removeprefix(_BOM).lstrip()
+    if _FIELD.search(start):
+        return True
+    first, _, rest = start.partition(b"\n")
+    return first.rstrip().endswith((b"}", b"]")) and rest.lstrip().startswith((b"{", b"data:"))
+
+
+def without_end_mark(body: bytes) -> bytes:
+    """Return the bytes of a whole reply without what the end of a stream adds: ``data: [DONE]``, and comments."""
+    lines = body.rstrip().split(b"\n")
+    while len(lines) > 1 and (lines[-1].strip() in (b"", b"data: [DONE]", b"data:[DONE]") or lines[-1][:1] == b":"):
+        lines.pop()
+    return b"\n".join(lines)
+
+
+def _after_comments(data: bytes) -> bytes:
+    """Return the bytes after blank lines and whole comments; nothing while a comment has not ended."""
+    data = data.lstrip()
+    while data.startswith(b":"):
+        end = re.search(rb"[\r\n]", data)
+        if end is None:
+            return b""
+        data = data[end.end() :].lstrip()
+    return data
 
 
 def join_texts(chunks: Iterable[GenerateChunk | str]) -> list[GenerateChunk]:

@@ -6,6 +6,7 @@ Lines end at LF, CRLF or CR and nowhere else (WHATWG HTML, section 9.2.6). ``str
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 from llm_council.errors import MalformedReply, ReplyTooLarge
@@ -101,11 +102,22 @@ class LineSplitter:
         return ReplyTooLarge(f"one event of the stream is larger than {self._limit} bytes", limit=self._limit)
 
 
+def _is_object(line: bytes) -> bool:
+    """Return True for a line that is a JSON object by itself: an event, or an error, that lacks its ``data:``."""
+    if not (line.startswith(b"{") and line.endswith(b"}")):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 class SseSplitter(LineSplitter):
     """Splits bytes into server-sent events.
 
     ``feed`` does not return comments and events without data, so that a timer that restarts on events counts content
-    alone.
+    alone. Servers also fail outside the standard: a line ``error: ...`` is an event with that name, and a line that is
+    a JSON object is an event without a name.
 
     Args:
         limits: no event is larger than ``event`` bytes.
@@ -160,6 +172,12 @@ class SseSplitter(LineSplitter):
                 self._add(b"")
             elif line.startswith(b"event:"):
                 self._event = event_text(line[7:] if line[6:7] == b" " else line[6:]) or None
+            elif line.startswith(b"error:"):
+                # Not a field of the standard: llama.cpp's server wrote failures so until its pull request 16109
+                # (2025-09).
+                events.append(SseEvent(event_text(line[6:].strip()), "error"))
+            elif not self.stray and not self._data and _is_object(line):
+                events.append(SseEvent(event_text(line)))
             elif (self.stray or line[:1] in (b"{", b"[")) and self._stray_size < _STRAY:
                 self._stray_size += len(line) + 1
                 self.stray.append(line)

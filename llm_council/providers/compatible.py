@@ -137,7 +137,8 @@ class OpenAICompatibleProvider(HttpProvider):
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         asked = request if request.stream == stream else copy_with(request, stream=stream)
-        return _PATHS[self._api_of(request.model)], self.build_payload(asked)
+        # Some gateways stream unless they are told not to.
+        return _PATHS[self._api_of(request.model)], {"stream": False, **self.build_payload(asked)}
 
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         response = self.parse_response(data)

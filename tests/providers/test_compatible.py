@@ -44,6 +44,7 @@ async def test_hooks_of_a_subclass(vendor, monkeypatch):
         response = await call(provider, GenerateRequest(prompt="x", idempotency_key="k-1", stream=True))
         assert (response.text, response.model, response.request_id) == ("<42>", "house-70b", "req-1")
         assert vendor.body == {
+            "stream": False,
             "model": "house-70b",
             "messages": [{"role": "user", "content": "x"}],
             "tenant": "research",
@@ -65,7 +66,8 @@ def test_an_instance_needs_no_subclass(vendor):
         assert provider.name == "gateway"
         response = provider.generate_sync(GenerateRequest(prompt="x", extra={"mode": "b"}))
     assert response.usage.total_tokens == 7
-    assert vendor.body == {"model": "m", "messages": [{"role": "user", "content": "x"}], "top_k": 5, "mode": "b"}
+    messages = [{"role": "user", "content": "x"}]
+    assert vendor.body == {"model": "m", "messages": messages, "stream": False, "top_k": 5, "mode": "b"}
 
 
 @pytest.mark.anyio
@@ -107,6 +109,7 @@ async def test_everything_that_a_request_can_say(vendor):
         response = await call(provider, request)
     assert response.adjustments == ()
     assert vendor.body == {
+        "stream": False,
         "model": "m",
         "messages": [
             {"role": "system", "content": "Be brief."},
@@ -153,7 +156,8 @@ async def test_everything_that_a_request_can_say(vendor):
 async def test_what_is_not_set_is_not_sent(vendor):
     async with OpenAICompatibleProvider(base_url=vendor.url, default_model="m") as provider:
         await call(provider, ASK)
-    assert vendor.body.keys() == {"model", "messages"}
+    assert vendor.body.keys() == {"model", "messages", "stream"}
+    assert vendor.body["stream"] is False  # some gateways stream unless they are told not to
 
 
 @pytest.mark.anyio

@@ -26,11 +26,21 @@ TEXTS = [
     (" " * 1001 + "<think>a</think>b", "", " " * 1001 + "<think>a</think>b"),
     ("<thinking>x", "", "<thinking>x"),
     ("say <think>x</think>", "", "say <think>x</think>"),
+    ("they ask\n</think>\n\ntwo", "they ask", "two"),
+    ("they ask</think>two", "they ask", "two"),
+    ("they ask</think>", "they ask", ""),
+    ("</think>two", "", "two"),
+    ("a</think>b</think>c", "a", "b</think>c"),
+    ("it ends with `</think>`, then the answer", "", "it ends with `</think>`, then the answer"),
+    ('it ends with "</think>"', "", 'it ends with "</think>"'),
+    ("see:\n```\n</think>\n```\n", "", "see:\n```\n</think>\n```\n"),
+    ("use `a </think> b` there", "", "use `a </think> b` there"),
+    ("a" * (1 << 20) + "b</think>c", "", "a" * (1 << 20) + "b</think>c"),
 ]
 
 
 @pytest.mark.parametrize(("text", "thoughts", "answer"), TEXTS)
-def test_only_a_tag_at_the_beginning_opens_thoughts(text: str, thoughts: str, answer: str) -> None:
+def test_thoughts_open_at_the_beginning_or_end_with_a_lone_tag(text: str, thoughts: str, answer: str) -> None:
     assert split_thoughts(text) == (thoughts, answer)
 
 
@@ -43,6 +53,10 @@ def test_the_cuts_do_not_matter(words: list[str], cuts: list[int]) -> None:
     text = "".join(words)
     splitter = ThoughtSplitter()
     places = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    found = [splitter.feed(text[start:end]) for start, end in pairwise(places)]
-    found.append(splitter.finish())
+    found: list[tuple[str, str]] = []
+    for start, end in pairwise(places):
+        pair = splitter.feed(text[start:end])
+        found = [pair] if splitter.restarted else [*found, pair]
+    pair = splitter.finish()
+    found = [pair] if splitter.restarted else [*found, pair]
     assert ("".join(a for a, _ in found), "".join(b for _, b in found)) == split_thoughts(text)

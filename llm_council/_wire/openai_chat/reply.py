@@ -24,11 +24,27 @@ from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateRes
 
 __all__ = ["decode_response"]
 
-REPLY_EXTRA = ("provider", "service_tier", "system_fingerprint")
+# "citations" and "search_results" are Perplexity's and xAI's.
+REPLY_EXTRA = ("provider", "service_tier", "system_fingerprint", "citations", "search_results")
 CHOICE_EXTRA = ("native_finish_reason",)
-MESSAGE_EXTRA = ("annotations", "images")
+# What a stream brings in pieces: of the choice, and of its message. "executed_tools" are the calls of Groq's own tools.
+CHOICE_PIECES = ("logprobs",)
+MESSAGE_EXTRA = ("annotations", "images", "executed_tools", "audio")
+# Counts of the server's own tools: OpenRouter's, Perplexity's and xAI's.
+USAGE_EXTRA = (
+    "server_tool_use",
+    "server_tool_use_details",
+    "server_side_tool_usage_details",
+    "num_search_queries",
+    "num_sources_used",
+    "num_server_side_tools_used",
+)
+PARTS = "parts"
+"""The key in ``extra`` of content parts that are neither text, refusal nor reasoning."""
 # The keys of a call that ToolCall holds. Others are the vendor's own, such as Google's extra_content.
 _OURS = ("id", "type", "function", "index", CUSTOM)
+_TEXTS = (None, "text", "output_text")
+_PARTS = (*_TEXTS, "refusal", THINKING)
 _UNKNOWN = Usage()
 _TICKS = 1e10  # ticks of a US dollar, xAI's unit of cost
 
@@ -76,7 +92,14 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
             text, reasoning = answer or None, f"{reasoning or ''}{found}" or None
     word = text_or_none(choice.get("finish_reason"))
     finish = FinishReason.CONTENT_FILTER if refusal else FinishReason.of(word)
-    usage = usage_in(reply)
+    usage = usage_in(reply, choice, message)
+    parts = other_parts(message.get("content"))
+    extra = {
+        **picked(reply, REPLY_EXTRA),
+        **usage_extra(usage),
+        **picked(choice, (*CHOICE_EXTRA, *CHOICE_PIECES)),
+        **picked(message, MESSAGE_EXTRA),
+    }
     return GenerateResponse(
         text=text,
         reasoning=reasoning,
@@ -89,7 +112,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
         finish_reason=finish,
         raw_finish_reason=word,
         request_id=request_id,
-        extra={**picked(reply, REPLY_EXTRA), **picked(choice, CHOICE_EXTRA), **picked(message, MESSAGE_EXTRA)},
+        extra={**extra, PARTS: parts} if parts else extra,
         raw=data,
     )
 
@@ -102,24 +125,47 @@ def picked(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 def read_content(value: Any, path: str) -> tuple[str | None, str | None, str]:
     """Return text, refusal and reasoning of a reply's content: a string, null, or a list of parts.
 
-    Mistral's reasoning models write their reasoning as parts of the content.
+    Mistral's reasoning models write their reasoning as parts of the content. An object is an answer that the server
+    has decoded already, as Cloudflare's Workers AI does for a schema: the text is its JSON.
     """
     # Nearly every server sends a string; parts come from Mistral, and from gateways that pass on their own format.
     if value is None or isinstance(value, str):
         return value, None, ""
+    listed = _listed_parts(value)
+    if listed is None and isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False), None, ""
     texts: list[str] = []
     refusals: list[str] = []
     thoughts: list[str] = []
-    for index, part in enumerate(need_list(value, path)):
+    for index, part in enumerate(need_list(value if listed is None else listed, path)):
         here = f"{path}[{index}]"
         part = need_object(part, here)
-        if part.get("type") in ("text", "output_text"):
-            texts.append(get_text(part, "text", here) or "")
-        elif part.get("type") == "refusal":
+        if part.get("type") == "refusal":
             refusals.append(get_text(part, "refusal", here) or "")
         elif part.get("type") == "thinking" and part.get("thinking") is not None:
             thoughts.append(read_content(part["thinking"], f"{here}.thinking")[0] or "")
+        elif part.get("type") in _TEXTS:
+            texts.append(get_text(part, "text", here) or "")
     return "".join(texts) if texts else None, "".join(refusals) or None, "".join(thoughts)
+
+
+def _listed_parts(value: Any) -> list[Any] | None:
+    """Return the parts of a content that is not a string; None for a JSON value of another kind."""
+    if isinstance(value, dict):
+        return [value] if value.get("type") in _PARTS[1:] else None
+    # A part names its type, or has nothing but a text: a list of other objects is an answer.
+    is_answer = isinstance(value, list) and bool(value) and all(_is_plain_object(part) for part in value)
+    return value if isinstance(value, list) and not is_answer else None
+
+
+def _is_plain_object(value: Any) -> bool:
+    return isinstance(value, dict) and "type" not in value and value.keys() != {"text"}
+
+
+def other_parts(content: Any) -> list[dict[str, Any]]:
+    """Return the content parts that ``read_content`` does not read, such as references and pictures."""
+    listed = None if isinstance(content, str) else _listed_parts(content)
+    return [part for part in listed or () if isinstance(part, dict) and part.get("type") not in _PARTS]
 
 
 def reasoning_parts_of(content: Any) -> list[dict[str, Any]]:
@@ -170,16 +216,16 @@ def _tool_calls(message: Mapping[str, Any], path: str) -> list[ToolCall]:
         MalformedReply: a call has the wrong type, or no name.
     """
     values, path_of_calls = message.get("tool_calls"), f"{path}.tool_calls"
-    if values is None and message.get("function_call") is not None:
+    if not values and not is_empty_call(message.get("function_call")):
         # The only form before 2023-11; some servers still write it.
         values, path_of_calls = [{"function": message["function_call"]}], f"{path}.function_call"
     calls = []
     for index, value in enumerate([] if values is None else need_list(values, path_of_calls)):
         here = f"{path_of_calls}[{index}]"
         call = need_object(value, here)
-        if is_foreign(call):
-            continue
         key = call_key(call)
+        if is_foreign(call) or (not call.get("id") and is_empty_call(call.get(key))):
+            continue
         inner = need_object(call.get(key), f"{here}.{key}")
         name = get_text(inner, "name", f"{here}.{key}")
         if not name:
@@ -207,6 +253,13 @@ def read_call(value: Any, index: int, path: str) -> ToolCall:
         raise malformed(f"{path}.function.name", "a name", function.get("name"))
     arguments = arguments_text(function.get("arguments"), f"{path}.function.arguments")
     return ToolCall(id=call_id(call.get("id"), index), name=name, arguments=arguments)
+
+
+def is_empty_call(inner: Any) -> bool:
+    """Return True for a call without name and arguments: servers write one beside an answer that calls nothing."""
+    if not isinstance(inner, dict):
+        return not inner
+    return not inner.get("name") and str(inner.get("arguments") or inner.get("input") or "").strip() in ("", "{}")
 
 
 def call_key(call: Mapping[str, Any]) -> str:
@@ -250,10 +303,34 @@ def call_extra(call: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in call.items() if key not in _OURS}
 
 
-def usage_in(reply: Mapping[str, Any]) -> Any:
-    """Return the usage of a reply or event; Groq's streams may write it under ``x_groq``."""
-    usage = reply.get("usage")
-    return get_object(reply, "x_groq").get("usage") if usage is None else usage
+def usage_in(reply: Mapping[str, Any], *inner: Mapping[str, Any]) -> Any:
+    """Return the usage of a reply or event: the first of its places that counts anything.
+
+    Groq's streams may write it under ``x_groq``, Moonshot's into the choice. llama.cpp's ``timings`` (its server's
+    README, "Timings and context usage") count only where there is no usage.
+
+    Args:
+        reply: the reply or event.
+        inner: its choice, and the message or delta in it.
+    """
+    places = (reply, get_object(reply, "x_groq"), *inner)
+    found = [place["usage"] for place in places if isinstance(place.get("usage"), dict)]
+    timings = get_object(reply, "timings")
+    if timings.get("prompt_n") is not None and timings.get("predicted_n") is not None:
+        cached = tokens(timings.get("cache_n"))
+        sent = (tokens(timings["prompt_n"]) or 0) + (cached or 0)
+        counts = {"prompt_tokens": sent, "completion_tokens": timings["predicted_n"], "cached_tokens": cached}
+        found.append(counts)
+    return next((usage for usage in found if _counts_anything(usage)), found[0] if found else None)
+
+
+def _counts_anything(usage: Mapping[str, Any]) -> bool:
+    return any(tokens(usage.get(key)) for key in ("prompt_tokens", "completion_tokens", "total_tokens", "cost"))
+
+
+def usage_extra(usage: Any) -> dict[str, Any]:
+    """Return what a usage tells beside tokens and cost: how often the server's own tools were used."""
+    return picked(usage, USAGE_EXTRA) if isinstance(usage, dict) else {}
 
 
 def read_usage(value: Any, sent: str = "prompt_tokens", received: str = "completion_tokens") -> Usage | None:

@@ -11,14 +11,18 @@ import attrs
 from llm_council._wire.openai_chat.errors import choice_error, error_inside
 from llm_council._wire.openai_chat.reply import (
     CHOICE_EXTRA,
+    CHOICE_PIECES,
     MESSAGE_EXTRA,
+    PARTS,
     REPLY_EXTRA,
     all_extra,
     call_extra,
     call_input,
     call_key,
     decode_response,
+    is_empty_call,
     is_foreign,
+    other_parts,
     picked,
     read_content,
     read_cost,
@@ -26,13 +30,14 @@ from llm_council._wire.openai_chat.reply import (
     reasoning_part,
     reasoning_parts_of,
     thoughts_to_echo,
+    usage_extra,
     usage_in,
 )
 from llm_council._wire.openai_chat.request import CUSTOM, DEFAULT, THINKING, ChatOptions
 from llm_council._wire.payloads import get_object, get_text, loads, need_list, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
-from llm_council._wire.think import ThoughtSplitter
+from llm_council._wire.think import LONE_TAG, ThoughtSplitter
 from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
@@ -107,6 +112,8 @@ class CallPieces:
         arguments = call_input(inner, key, f"{path}.{key}")
         call = self._find(piece.get("index"), own_id, name, arguments, begun)
         is_new = call is None
+        if is_new and not own_id and not is_foreign(piece) and is_empty_call(inner):
+            return None
         if call is None:
             place = None if is_foreign(piece) else sum(known.place is not None for known in self._calls)
             call = _Call(piece.get("index"), own_id, place, is_custom=key == CUSTOM)
@@ -170,7 +177,8 @@ class ChunkDecoder(Decoder):
         self._blocks: list[dict[str, Any]] = []
         self._reported: dict[str, Any] = {}
         self._last_extra: list[Any] = []
-        self._listed: dict[str, list[Any]] = {}
+        self._pieces: dict[str, Any] = {}  # facts that arrive in pieces
+        self._first_id: str | None = None
 
     def is_whole(self) -> bool:
         """Return True if a stream that ends now holds the whole answer."""
@@ -193,18 +201,17 @@ class ChunkDecoder(Decoder):
         if not self._begun or self._model is None:
             self._begin(value, facts)
         choices = value.get("choices")
+        choice: dict[str, Any] = {}
         if choices is not None and need_list(choices, "$.choices"):
             choice = need_object(choices[0], "$.choices[0]")
             # Answers that extra={"n": 2} adds arrive between the pieces of the first.
             if choice.get("index") in (0, None):
+                self._refuse_second(value, choice)
                 self._read_choice(choice, facts)
         # API reference, stream_options.include_usage: the usage comes in a last event, whose choices are empty.
-        usage = usage_in(value)
-        counted, cost = read_usage(usage), read_cost(usage)
-        if counted is not None:
-            facts["usage"] = counted
-        if cost is not None:
-            facts["cost"] = cost
+        usage = usage_in(value, choice, get_object(choice, "delta"), get_object(choice, "message"))
+        if usage is not None:
+            self._read_usage(usage, facts)
         extra = [value.get(key) for key in REPLY_EXTRA]
         if extra != self._last_extra:  # nearly every event repeats these facts
             self._last_extra = extra
@@ -212,6 +219,22 @@ class ChunkDecoder(Decoder):
         if len(facts) == 1 and "text" in facts:
             return self._texts[-1]
         return GenerateChunk(**facts) if facts else None
+
+    def _read_usage(self, usage: Any, facts: dict[str, Any]) -> None:
+        counted, cost = read_usage(usage), read_cost(usage)
+        if counted is not None:
+            facts["usage"] = counted
+        if cost is not None:
+            facts["cost"] = cost
+        self._report_extra(usage_extra(usage), facts)
+
+    def _refuse_second(self, value: dict[str, Any], choice: dict[str, Any]) -> None:
+        """Raise if an answer that has ended is followed by the pieces of another one."""
+        if self._first_id is None:
+            self._first_id = text_or_none(value.get("id"))
+        # Some servers change the id from event to event, some repeat the finish reason: together they tell.
+        if self.finished and get_object(choice, "delta").get("content") and value.get("id") != self._first_id:
+            raise MalformedReply("a second answer begins in the middle of the stream", path="$.choices[0]")
 
     def raise_if_error(self, value: Any) -> Any:
         """Return a JSON value that is not a part of an answer.
@@ -250,6 +273,9 @@ class ChunkDecoder(Decoder):
         if word or choice.get("error"):
             self._read_finish(choice, facts)
         self._report_extra(picked(choice, CHOICE_EXTRA), facts)
+        for key in CHOICE_PIECES:
+            if choice.get(key):
+                self._pieces[key] = join_pieces(self._pieces.get(key), choice[key])
 
     def _rest_of(self, message: Any) -> dict[str, Any]:
         """Return what a whole message adds to the pieces; some servers send one instead of the last piece."""
@@ -260,6 +286,9 @@ class ChunkDecoder(Decoder):
 
     def _add_content(self, content: Any, facts: dict[str, Any]) -> None:
         if not isinstance(content, str):
+            parts = other_parts(content)
+            if parts:
+                self._pieces.setdefault(PARTS, []).extend(parts)
             if self._options.echo == "content":
                 for piece in reasoning_parts_of(content):
                     _add_thinking(self._blocks, piece)
@@ -272,10 +301,23 @@ class ChunkDecoder(Decoder):
                 return
         if self._splitter is not None:
             thoughts, content = self._splitter.feed(content)
+            self._restart(self._splitter, facts)
             self._add_thoughts(thoughts, facts)
         if content:
             self._texts.append(content)
             facts["text"] = content
+
+    def _restart(self, splitter: ThoughtSplitter, facts: dict[str, Any]) -> None:
+        """Begin the answer anew if its text so far turns out to be reasoning; what else was reported is repeated."""
+        if not splitter.restarted or not self.partial:
+            return
+        self._texts.clear()
+        again = {"reset": LONE_TAG, "request_id": self._request_id, "model": self._model}
+        facts.update((key, fact) for key, fact in again.items() if fact is not None)
+        if self._thoughts:
+            facts["reasoning"] = "".join(self._thoughts)
+        if self._reported:
+            facts["extra"] = {**facts.get("extra", {}), **self._reported}
 
     def _add_thoughts(self, thoughts: str, facts: dict[str, Any]) -> None:
         if thoughts:
@@ -303,9 +345,8 @@ class ChunkDecoder(Decoder):
         if deltas:
             facts["tool_calls"] = deltas
         for key in MESSAGE_EXTRA:
-            found = delta.get(key)
-            if isinstance(found, list) and found:
-                self._listed.setdefault(key, []).extend(found)
+            if delta.get(key):
+                self._pieces[key] = join_pieces(self._pieces.get(key), delta[key])
 
     def _read_finish(self, choice: dict[str, Any], facts: dict[str, Any]) -> None:
         error = choice_error(choice, request_id=self._request_id, partial=self.partial or None)
@@ -335,6 +376,7 @@ class ChunkDecoder(Decoder):
         facts: dict[str, Any] = {}
         if self._splitter is not None:
             thoughts, content = self._splitter.finish()
+            self._restart(self._splitter, facts)
             self._add_thoughts(thoughts, facts)
             if content:
                 self._texts.append(content)
@@ -350,9 +392,47 @@ class ChunkDecoder(Decoder):
         parts = parts or thoughts_to_echo("".join(self._thoughts), self._options)
         if parts:
             facts["reasoning_parts"] = parts
-        if self._listed:
-            facts["extra"] = dict(self._listed)
+        if self._pieces:
+            facts["extra"] = dict(self._pieces)
         return [GenerateChunk(**facts)] if facts else []
+
+
+def join_pieces(known: Any, piece: Any) -> Any:
+    """Join a fact that arrives in pieces: lists are concatenated, objects joined key by key.
+
+    An item with the index of an earlier one, as of Groq's executed tools, adds to it. Of an object, the texts ``data``
+    and ``transcript``, which are those of a sound, are concatenated; of any other key, the last value counts.
+    """
+    if isinstance(known, list) and isinstance(piece, list):
+        joined = list(known)
+        for item in piece:
+            place = _place_of(joined, item)
+            if place is None:
+                joined.append(item)
+            else:
+                joined[place] = {**joined[place], **{key: value for key, value in item.items() if value is not None}}
+        return joined
+    if isinstance(known, dict) and isinstance(piece, dict):
+        both = dict(known)
+        for key, value in piece.items():
+            if key in _CONCATENATED and isinstance(value, str) and isinstance(both.get(key), str):
+                both[key] += value
+            elif value is not None or key not in both:
+                both[key] = join_pieces(both.get(key), value)
+        return both
+    return piece
+
+
+_CONCATENATED = ("data", "transcript")
+
+
+def _place_of(items: list[Any], item: Any) -> int | None:
+    """Return the place of the item with the same index; None if there is none."""
+    index = item.get("index") if isinstance(item, dict) else None
+    if index is None:
+        return None
+    places = [place for place, known in enumerate(items) if isinstance(known, dict) and known.get("index") == index]
+    return places[0] if places else None
 
 
 def _add_block(blocks: list[dict[str, Any]], piece: dict[str, Any]) -> None:

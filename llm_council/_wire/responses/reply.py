@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import arguments_text, call_id, picked, read_cost, read_usage
+from llm_council._wire.openai_chat.reply import (
+    arguments_text,
+    call_id,
+    picked,
+    read_cost,
+    read_usage,
+    usage_extra,
+)
 from llm_council._wire.openai_chat.request import CUSTOM
 from llm_council._wire.payloads import get_object, get_text, malformed, need_list, need_object, text_or_none
 from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
@@ -189,14 +196,12 @@ def parts_to_echo(items: Sequence[dict[str, Any]], options: ResponsesOptions) ->
 
 def reply_extra(reply: Mapping[str, Any], items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the facts of a reply beside its answer, for ``extra``."""
-    extra = picked(reply, REPLY_EXTRA)
+    extra = {**picked(reply, REPLY_EXTRA), **usage_extra(reply.get("usage"))}
     if text_or_none(reply.get("id")):
         extra["response_id"] = reply["id"]
-    notes = [
-        note
-        for at, item in of_type(items, "message")
-        for part in message_parts(item, f"$.output[{at}]")
-        if isinstance(part.get("annotations"), list)
-        for note in part["annotations"]
-    ]
-    return {**extra, "annotations": notes} if notes else extra
+    parts = [part for at, item in of_type(items, "message") for part in message_parts(item, f"$.output[{at}]")]
+    for key in ("annotations", "logprobs"):
+        listed = [note for part in parts if isinstance(part.get(key), list) for note in part[key]]
+        if listed:
+            extra[key] = listed
+    return extra

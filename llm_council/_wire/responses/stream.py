@@ -30,6 +30,7 @@ from llm_council._wire.responses.reply import (
 )
 from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
 from llm_council._wire.sse import SseEvent, SseSplitter
+from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
 
@@ -80,6 +81,8 @@ class EventDecoder(Decoder):
         self._by_id: dict[str, _Item] = {}
         self._latest = _Item()
         self._called: list[str] = []  # the ids of the calls, by index
+        self._own_id: str | None = None  # the id of the reply that has begun
+        self._closed: dict[int, dict[str, Any]] = {}  # whole items, by their place in the output
         self._refused = False
         self._thought = False
         self._by_type: dict[str, Callable[[dict[str, Any], Facts], None]] = {
@@ -102,6 +105,8 @@ class EventDecoder(Decoder):
             self.done = True
             return None
         value = need_object(loads(data, self._limits), "$")
+        if "type" not in value and value.get("object") == "response":
+            return self.take_whole(decode_response(value, self._options, request_id=self._request_id))
         word = text_or_none(value.get("type") or event.event) or ""
         # The API reference has a flat event of type "error"; servers also send the chat dialect's nested object.
         if word == "error" or value.get("error"):
@@ -139,9 +144,14 @@ class EventDecoder(Decoder):
     def _begin(self, value: dict[str, Any], facts: Facts) -> None:
         reply = value.get("response")
         if reply is not None:
-            self._read_head(need_object(reply, "$.response"), facts)
+            begins = value.get("type") == "response.created"
+            self._read_head(need_object(reply, "$.response"), facts, begins=begins)
 
-    def _read_head(self, reply: dict[str, Any], facts: Facts) -> None:
+    def _read_head(self, reply: dict[str, Any], facts: Facts, *, begins: bool = False) -> None:
+        own = text_or_none(reply.get("id"))
+        if begins and self._own_id is not None and own not in (None, self._own_id):
+            raise MalformedReply("a second reply begins in the middle of the stream", path="$.response.id")
+        self._own_id = self._own_id or own
         if not self._begun:
             self._begun = True
             self._request_id = self._request_id or text_or_none(reply.get("id"))
@@ -195,6 +205,8 @@ class EventDecoder(Decoder):
     def _close(self, value: dict[str, Any], facts: Facts) -> None:
         item = need_object(value.get("item"), "$.item")
         known = self._item(value, item)
+        place = value.get("output_index")
+        self._closed[place if isinstance(place, int) else len(self._closed)] = item
         word = item.get("type")
         if word in CALLS:
             self._call(known, item, facts)
@@ -255,7 +267,7 @@ class EventDecoder(Decoder):
         if error is not None:
             raise error
         self.finished = self.done = True
-        items = read_items({"output": reply.get("output") or []})
+        items = self._whole_items(read_items({"output": reply.get("output") or []}))
         self._catch_up_all(items, facts)
         word, finish = read_finish(reply, called=bool(self._called), refused=self._refused)
         last = {
@@ -267,6 +279,22 @@ class EventDecoder(Decoder):
             "extra": reply_extra(reply, items) or None,
         }
         facts.update((key, fact) for key, fact in last.items() if fact is not None)
+
+    def _whole_items(self, listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the items of the whole reply, with what only their own events brought.
+
+        Codex's server and some gateways end a stream with an empty output, or leave encrypted reasoning out of it.
+        """
+        closed = [self._closed[place] for place in sorted(self._closed)]
+        if not listed:
+            return closed
+        by_id = {item["id"]: item for item in closed if text_or_none(item.get("id"))}
+        return [
+            {**by_id.get(item.get("id"), {}), **{key: value for key, value in item.items() if value is not None}}
+            if text_or_none(item.get("id")) in by_id
+            else item
+            for item in listed
+        ]
 
     def _catch_up_all(self, items: list[dict[str, Any]], facts: Facts) -> None:
         """Add the texts that only the whole reply holds."""

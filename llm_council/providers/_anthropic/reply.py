@@ -15,7 +15,7 @@ from llm_council.providers._anthropic.request import DEFAULT, MessagesOptions
 __all__ = ["decode_response"]
 
 REPLY_EXTRA = ("container", "context_management", "input_transformations", "stop_details", "stop_sequence")
-USAGE_EXTRA = ("service_tier",)
+USAGE_EXTRA = ("service_tier", "server_tool_use", "iterations")
 
 THINKING = frozenset({"thinking", "redacted_thinking"})
 """The types of content blocks that hold thinking."""
@@ -157,19 +157,56 @@ def call_extra(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_usage(value: Any) -> Usage | None:
-    """Return the token counts; None when the reply has none."""
+    """Return the token counts; None when the reply has none.
+
+    Where the vendor samples several times for one answer, the top-level counts leave those of a compaction out. All
+    that the model took in and wrote is the sum over ``iterations`` (Anthropic's docs, "Compaction at a token
+    threshold", usage). Tokens of an advisor are those of another model, with other prices; ``extra`` keeps them.
+    """
     if not isinstance(value, dict):
         return None
     details = value.get("output_tokens_details")
+    usage = _read_counts(value, tokens(details.get("thinking_tokens")) if isinstance(details, dict) else None)
+    iterations = value.get("iterations")
+    rows = [row for row in iterations if isinstance(row, dict)] if isinstance(iterations, list) else []
+    rows = [row for row in rows if row.get("type") != _ADVISOR]
+    if rows:
+        total = sum((_read_counts(row) for row in rows), Usage())
+        # Programs that add up several turns list the iterations of the last turn only.
+        usage = Usage(**{name: _larger(getattr(usage, name), getattr(total, name)) for name in _COUNTS})
+    return None if usage == Usage() else usage
+
+
+_ADVISOR = "advisor_message"  # anthropic.types.beta.BetaAdvisorMessageIterationUsage
+_COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def _read_counts(value: Mapping[str, Any], reasoning: int | None = None) -> Usage:
     uncached = tokens(value.get("input_tokens"))
     written = tokens(value.get("cache_creation_input_tokens"))
     cached = tokens(value.get("cache_read_input_tokens"))
-    usage = Usage(
+    return Usage(
         # The API's input_tokens excludes cached tokens; Usage counts them (anthropic.types.Message, "usage").
         input_tokens=None if uncached is None else uncached + (written or 0) + (cached or 0),
         output_tokens=tokens(value.get("output_tokens")),
         cached_tokens=cached,
         cache_write_tokens=written,
-        reasoning_tokens=tokens(details.get("thinking_tokens")) if isinstance(details, dict) else None,
+        reasoning_tokens=reasoning,
     )
-    return None if usage == Usage() else usage
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    known = [count for count in (one, other) if count is not None]
+    return max(known, default=None)
+
+
+def later_counts(known: dict[str, Any], usage: Mapping[str, Any], *, answered: bool) -> dict[str, Any]:
+    """Return the usage of a stream after another report; see ``reading.later_usage``, which does so for one sum.
+
+    Servers of the dialect count the input in ``message_start`` and write 0 for it in ``message_delta``, or the reverse.
+    """
+
+    def replaces(key: str, value: Any) -> bool:
+        return value != 0 or not known.get(key) or (key == "output_tokens" and not answered)
+
+    return {**known, **{key: value for key, value in usage.items() if value is not None and replaces(key, value)}}

@@ -20,6 +20,7 @@ from llm_council.providers._anthropic.reply import (
     call_extra,
     content_extra,
     decode_response,
+    later_counts,
     message_extra,
     parts_to_echo,
     read_refusal,
@@ -64,6 +65,8 @@ class EventDecoder(Decoder):
         super().__init__(limits, request_id=request_id)
         self._options = options
         self._started = False
+        self._own_id: str | None = None  # the id of the message that has begun
+        self._blocks_seen = False
         self._blocks: dict[int, _Block] = {}  # the open blocks, by index
         self._calls = 0
         self._pending: list[dict[str, Any]] = []  # text and calls, echoed only if another type of block follows
@@ -97,10 +100,9 @@ class EventDecoder(Decoder):
         if kind == "message_stop":
             self.done = True
             return None
-        if kind == "error" or value.get("error"):
-            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
-            if error is not None:
-                raise error
+        if kind == "message" and "content" in value:
+            return self.take_whole(decode_response(value, self._options, request_id=self._request_id))
+        self.raise_if_error({**value, "type": "error"} if kind == "error" else value)
         # New event types may be added at any time and are skipped (Anthropic's docs, "Streaming messages").
         read = self._by_type.get(kind) if isinstance(kind, str) else None
         facts: dict[str, Any] = {}
@@ -108,10 +110,26 @@ class EventDecoder(Decoder):
             read(value, facts)
         return GenerateChunk(**facts) if facts else None
 
+    def raise_if_error(self, value: Any) -> Any:
+        """Return a JSON value that is not an error.
+
+        Raises:
+            ApiError: it is one.
+        """
+        if isinstance(value, dict):
+            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
+            if error is not None:
+                raise error
+        return value
+
     def _start(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         message = need_object(value.get("message"), "$.message")
         is_first = not self._started
         self._started = True
+        own = text_or_none(message.get("id"))
+        if not is_first and (self.finished or (self._blocks_seen and own != self._own_id)):
+            raise MalformedReply("a second message begins in the middle of the stream", path="$.message")
+        self._own_id = own
         if is_first:
             self._request_id = self._request_id or text_or_none(message.get("id"))
             if self._request_id is not None:
@@ -134,10 +152,10 @@ class EventDecoder(Decoder):
             facts.update(finish_reason=FinishReason.of(word), raw_finish_reason=word)
 
     def _count(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Read usage and extra fields. Counts are cumulative: later numbers replace earlier ones."""
+        """Read usage and extra fields."""
         usage = value.get("usage")
         if isinstance(usage, dict):
-            self._usage.update((key, found) for key, found in usage.items() if found is not None)
+            self._usage = later_counts(self._usage, usage, answered=bool(self._texts or self._calls))
             counted = read_usage(self._usage)
             if counted is not None:
                 facts["usage"] = counted
@@ -152,6 +170,7 @@ class EventDecoder(Decoder):
         path = "$.content_block"
         data = need_object(value.get("content_block"), path)
         kind = data.get("type")
+        self._blocks_seen = True
         self._blocks[index] = block = _Block(dict(data), len(self._texts))
         if kind == "tool_use":
             block.call = self._calls
@@ -203,6 +222,8 @@ class EventDecoder(Decoder):
         elif kind == "signature_delta":
             signature = get_text(delta, "signature", path) or ""
             block.data["signature"] = (get_text(block.data, "signature", "$.content_block") or "") + signature
+        else:
+            _add_fields(block.data, delta)
 
     def _close(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         block = self._blocks.pop(_read_index(value), None)
@@ -246,6 +267,22 @@ class EventDecoder(Decoder):
         if refusal is not None:
             facts["refusal"] = refusal
         self._count({**delta, **value}, facts)
+
+
+def _add_fields(data: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Add the fields of a delta of another type to its block: texts and lists are continued, other values replaced.
+
+    ``compaction_delta``, for one, brings the summary of a block that begins with null (Anthropic's docs, "Compaction",
+    streaming).
+    """
+    for key, value in delta.items():
+        known = data.get(key)
+        if key == "type" or value is None:
+            continue
+        both = (isinstance(known, str) and isinstance(value, str)) or (
+            isinstance(known, list) and isinstance(value, list)
+        )
+        data[key] = known + value if both else value
 
 
 def _add_thinking(thinking: str, facts: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import anyio.to_thread
 import attrs
 
+from llm_council._wire.other_content import is_unfinished, other_content
 from llm_council._wire.payloads import well_formed
 from llm_council.errors import (
     AdapterFailed,
@@ -115,7 +116,8 @@ def require_answer(response: GenerateResponse, *, name: str) -> GenerateResponse
         AdapterFailed: the text is no string.
         ContentFiltered: the vendor withheld the whole answer, or the model refused.
         TruncatedReply: the model used up its tokens before its answer began, or stopped with an error.
-        EmptyReply: there is no text, no tool call and no structured value.
+        EmptyReply: there is no text, no tool call, no structured value, and nothing else that is an answer. It is not
+            retryable for a reply that the vendor still makes in the background.
     """
     text = response.text
     # A subclass of str may carry attributes, and override methods that are called later: only its characters are taken.
@@ -134,7 +136,8 @@ def require_answer(response: GenerateResponse, *, name: str) -> GenerateResponse
         word = response.raw_finish_reason
         named = f" ({word})" if word and FinishReason.of(word) is None else ""
         raise TruncatedReply(f"{name} stopped with an error in the middle of its answer{named}{reason}", partial=text)
-    if (text and not text.isspace()) or response.tool_calls or response.structured is not None:
+    has_text = bool(text) and not str(text).isspace()
+    if has_text or response.tool_calls or response.structured is not None or other_content(response) is not None:
         return response if text is response.text else attrs.evolve(response, text=text, content=text)
     if response.refusal or response.finish_reason == FinishReason.CONTENT_FILTER:
         word = f" ({response.raw_finish_reason})" if response.raw_finish_reason else ""
@@ -144,6 +147,12 @@ def require_answer(response: GenerateResponse, *, name: str) -> GenerateResponse
         raise TruncatedReply(
             f"{name} used up max_tokens before its answer began, on reasoning perhaps: raise max_tokens",
             partial=text,
+            retryable=False,
+        )
+    if is_unfinished(response):
+        raise EmptyReply(
+            f"{name} makes the answer in the background (status {response.raw_finish_reason}): ask for the reply "
+            f"{response.request_id}, since another call starts another job",
             retryable=False,
         )
     raise EmptyReply(f"{name} answered with nothing")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import picked, read_call
+from llm_council._wire.openai_chat.reply import is_empty_call, picked, read_call
 from llm_council._wire.payloads import get_object, get_text, need_list, need_object, text_or_none, tokens
 from llm_council.models.messages import ReasoningPart
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
@@ -43,8 +44,9 @@ def decode_response(data: Any, *, request_id: str | None = None, model: str | No
     plan = get_text(message, PLAN, "$.message") or ""
     calls = message.get("tool_calls")
     listed = [] if calls is None else need_list(calls, "$.message.tool_calls")
+    listed = [call for call in listed if not (isinstance(call, dict) and is_empty_call(call.get("function")))]
     facts = end_facts(reply)
-    extra = {**picked(message, (PLAN, "citations")), **facts.pop("extra", {})}
+    extra = {**picked(message, (PLAN, "citations")), **picked(reply, ("logprobs",)), **facts.pop("extra", {})}
     return GenerateResponse(
         text="".join(texts) if texts else None,
         reasoning="".join(thoughts) or None,
@@ -65,7 +67,12 @@ def _read_content(value: Any) -> tuple[list[str], list[str]]:
     if isinstance(value, str):
         return [value], []
     found: dict[str, list[str]] = {"text": [], "thinking": []}
-    for index, item in enumerate(need_list(value, "$.message.content")):
+    listed = value
+    if isinstance(value, dict):  # one block alone, or an answer that a gateway has decoded already
+        if value.get("type") not in found:
+            return [json.dumps(value, ensure_ascii=False)], []
+        listed = [value]
+    for index, item in enumerate(need_list(listed, "$.message.content")):
         path = f"$.message.content[{index}]"
         block = need_object(item, path)
         kind = block.get("type")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import arguments_text, picked, read_call
+from llm_council._wire.openai_chat.reply import arguments_text, is_empty_call, picked, read_call
 from llm_council._wire.payloads import get_text, loads, malformed, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
+from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
 from llm_council.providers._cohere.errors import error_inside
@@ -36,6 +37,8 @@ class EventDecoder(Decoder):
     def __init__(self, limits: Limits = _LIMITS, *, request_id: str | None = None, model: str | None = None) -> None:
         super().__init__(limits, request_id=request_id)
         self._model = model
+        self._own_id: str | None = None  # the id of the message that has begun
+        self._logprobs: list[Any] = []
         self._thoughts: dict[Any, list[str]] = {}  # by the index of the content block
         self._plan: list[str] = []
         self._call_indexes: list[Any] = []  # the server's index of each call, in order of arrival
@@ -44,15 +47,18 @@ class EventDecoder(Decoder):
     def _read(self, event: SseEvent) -> GenerateChunk | None:
         if event.data.strip() == "[DONE]":
             return None
-        value = need_object(loads(event.data, self._limits), "$")
-        error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
-        if error is not None:
-            raise error
+        value = need_object(self.raise_if_error(loads(event.data, self._limits)), "$")
         kind = value.get("type") or event.event
+        if "delta" not in value and isinstance(value.get("message"), dict) and value.get("finish_reason"):
+            return self.take_whole(decode_response(value, request_id=self._request_id, model=self._model))
         delta = value.get("delta")
         delta = {} if delta is None else need_object(delta, "$.delta")
         if kind == "message-start":
-            self._request_id = self._request_id or text_or_none(value.get("id"))
+            own = text_or_none(value.get("id"))
+            if self._own_id not in (None, own):
+                raise MalformedReply("a second message begins in the middle of the stream", path="$.type")
+            self._own_id = own
+            self._request_id = self._request_id or own
             return GenerateChunk(request_id=self._request_id, model=self._model)
         if kind == "message-end":
             self.finished = self.done = True
@@ -60,6 +66,8 @@ class EventDecoder(Decoder):
         message = delta.get("message")
         message = {} if message is None else need_object(message, _PATH)
         if kind in ("content-start", "content-delta"):
+            if value.get("logprobs"):
+                self._logprobs.append(value["logprobs"])
             return self._content(value.get("index"), message)
         if kind == "tool-plan-delta":
             plan = get_text(message, PLAN, _PATH)
@@ -74,11 +82,24 @@ class EventDecoder(Decoder):
             return GenerateChunk()
         return None
 
+    def raise_if_error(self, value: Any) -> Any:
+        """Return a JSON value that is not an error.
+
+        Raises:
+            ApiError: it is one.
+        """
+        if isinstance(value, dict):
+            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
+            if error is not None:
+                raise error
+        return value
+
     def close(self) -> list[GenerateChunk]:
         """Return the collected thinking, plan and citations in one last chunk."""
         plan = "".join(self._plan)
         parts = parts_to_echo(("".join(texts) for texts in self._thoughts.values()), plan)
-        extra = picked({PLAN: plan, "citations": self._citations}, (PLAN, "citations"))
+        collected = {PLAN: plan, "citations": self._citations, "logprobs": self._logprobs}
+        extra = picked(collected, tuple(collected))
         return [GenerateChunk(reasoning_parts=parts, extra=extra)] if parts or extra else []
 
     def _content(self, index: Any, message: dict[str, Any]) -> GenerateChunk | None:
@@ -92,9 +113,12 @@ class EventDecoder(Decoder):
             self._thoughts.setdefault(str(index), []).append(thoughts)
         return GenerateChunk(text=text, reasoning=thoughts) if text or thoughts else None
 
-    def _call(self, index: Any, message: dict[str, Any]) -> GenerateChunk:
+    def _call(self, index: Any, message: dict[str, Any]) -> GenerateChunk | None:
+        begun = _single(message.get("tool_calls"))
+        if isinstance(begun, dict) and not begun.get("id") and is_empty_call(begun.get("function")):
+            return None
         place = len(self._call_indexes)
-        call = read_call(_single(message.get("tool_calls")), place, f"{_PATH}.tool_calls")
+        call = read_call(begun, place, f"{_PATH}.tool_calls")
         self._call_indexes.append(index)
         delta = ToolCallDelta(index=place, id=call.id, name=call.name, arguments=call.arguments)
         return GenerateChunk(tool_calls=(delta,))

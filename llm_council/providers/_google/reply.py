@@ -24,7 +24,16 @@ from llm_council.providers._google.request import SIGNATURE, VENDOR
 __all__ = ["FrameDecoder", "decode_response", "read_finish", "reasoning_part"]
 
 REPLY_EXTRA = ("promptFeedback",)
-CANDIDATE_EXTRA = ("finishMessage", "safetyRatings", "citationMetadata", "groundingMetadata", "urlContextMetadata")
+CANDIDATE_EXTRA = (
+    "finishMessage",
+    "safetyRatings",
+    "citationMetadata",
+    "groundingMetadata",
+    "urlContextMetadata",
+    "avgLogprobs",
+)
+LOGPROBS = "logprobsResult"
+"""The key of the candidate's log probabilities; a stream brings those of each event's tokens."""
 
 # Values of FinishReason (Gemini API reference, "Candidate"); MODEL_ARMOR is of Vertex AI.
 _FILTERS = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR")
@@ -219,6 +228,9 @@ class FrameDecoder(Decoder):
         super().__init__(limits, request_id=request_id)
         self.begun = False
         self._reported: dict[str, Any] = {}  # facts that every event repeats
+        self._logprobs: dict[str, list[Any]] = {}
+        self._first_id: str | None = None  # the reply's own id, and that of the current event
+        self._current_id: str | None = None
         self._calls = 0
         self._open_call: _PartialCall | None = None
 
@@ -231,6 +243,8 @@ class FrameDecoder(Decoder):
         """Return the chunk of an event's JSON value; see ``feed``."""
         value = need_object(self.raise_if_error(value), "$")
         facts: dict[str, Any] = {}
+        self._current_id = get_text(value, "responseId", "$")
+        self._first_id = self._first_id or self._current_id
         self._add_names(value, facts)
         usage = read_usage(value.get("usageMetadata"))
         if usage is not None:
@@ -265,10 +279,11 @@ class FrameDecoder(Decoder):
         return value
 
     def close(self) -> list[GenerateChunk]:
-        """Return a call that arrived in pieces and was not ended."""
+        """Return a call that arrived in pieces and was not ended, and the collected log probabilities."""
         calls: list[ToolCallDelta] = []
         self._end_call(calls)
-        return [GenerateChunk(tool_calls=tuple(calls))] if calls else []
+        extra = {LOGPROBS: self._logprobs} if self._logprobs else {}
+        return [GenerateChunk(tool_calls=tuple(calls), extra=extra)] if calls or extra else []
 
     def _add_names(self, value: dict[str, Any], facts: dict[str, Any]) -> None:
         if self._request_id is None:
@@ -289,6 +304,8 @@ class FrameDecoder(Decoder):
         content = need_object({} if content is None else content, f"{path}.content")
         listed = content.get("parts")
         calls: list[ToolCallDelta] = []
+        if self.finished and listed and self._current_id != self._first_id:
+            raise MalformedReply("a second answer begins in the middle of the stream", path=path)
         for index, found in enumerate([] if listed is None else need_list(listed, f"{path}.content.parts")):
             part_path = f"{path}.content.parts[{index}]"
             self._add_part(need_object(found, part_path), part_path, facts, calls)
@@ -303,6 +320,10 @@ class FrameDecoder(Decoder):
         if calls:
             facts["tool_calls"] = tuple(calls)
         self._add_extra(candidate, CANDIDATE_EXTRA, facts)
+        logprobs = candidate.get(LOGPROBS)
+        for key, listed in logprobs.items() if isinstance(logprobs, dict) else ():
+            if isinstance(listed, list):  # chosenCandidates and topCandidates, one for each token
+                self._logprobs.setdefault(key, []).extend(listed)
 
     def _add_part(self, part: dict[str, Any], path: str, facts: dict[str, Any], calls: list[ToolCallDelta]) -> None:
         if part.get("functionCall") is not None:
@@ -333,6 +354,8 @@ class FrameDecoder(Decoder):
             self._open_call = _PartialCall(self._calls, call_id, name, extra)
             self._calls += 1
         elif self._open_call is None:
+            if not call.get("args") and not call.get("partialArgs"):
+                return  # a call without name and arguments calls nothing
             raise malformed(f"{path}.name", "a name", call.get("name"))
         arguments = call.get("args")
         if arguments is not None:

@@ -16,6 +16,7 @@ import attrs
 
 from llm_council import transports
 from llm_council._wire.payloads import dumps, loads, raise_if_html
+from llm_council._wire.reading import looks_like_stream
 from llm_council.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -23,6 +24,7 @@ from llm_council.errors import (
     EmptyReply,
     InvalidKey,
     InvalidOption,
+    MalformedReply,
     MissingCredentials,
     ProviderError,
     TimedOut,
@@ -34,7 +36,7 @@ from llm_council.errors._secrets import Secret
 from llm_council.models import Limits, Timeouts
 from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import DoctorResult
-from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
+from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call import error_mapping, fitting
 from llm_council.providers._call.bounded import StreamLimits, cancellable, time_left
@@ -177,14 +179,24 @@ class HttpProvider(ProviderAdapter):
         if not reply.body.strip():
             raise EmptyReply(f"{self.name} sent an empty reply (HTTP {reply.status})", request_id=reply.request_id)
         try:
-            data = loads(reply.body, self._limits, content_type=reply.content_type)
-            response = self._decode(data, asked, reply)
+            response = self._decode_body(asked, reply)
         except ProviderError as error:
             error.fill(request_id=reply.request_id)
             raise
         if adjustments:
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
         return response
+
+    def _decode_body(self, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
+        """Return the response in a reply's body, which at some gateways is a stream that nobody asked for."""
+        try:
+            data = loads(reply.body, self._limits, content_type=reply.content_type)
+        except MalformedReply:
+            if not looks_like_stream(reply.body):
+                raise
+            reader = self._reader(request, reply)
+            return join([*reader.feed(reply.body), *reader.finish()])
+        return self._decode(data, request, reply)
 
     @cancellable
     @fits_requests
@@ -213,7 +225,8 @@ class HttpProvider(ProviderAdapter):
                 undecided = undecided and raise_if_html(data, reply.head.content_type)
                 pieces = reader.feed(data)
                 for piece in pieces:
-                    yield piece
+                    # A piece that begins the answer anew voids those before it.
+                    yield piece if piece.reset is None else attrs.evolve(piece, adjustments=adjustments)
                 # Comments and keep-alive events give no pieces. After the loop, so that the consumer's pauses do not
                 # count as silence of the vendor.
                 if pieces:

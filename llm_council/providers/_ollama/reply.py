@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import picked, read_call
+from llm_council._wire.openai_chat.reply import is_empty_call, picked, read_call
 from llm_council._wire.payloads import get_text, need_list, need_object, text_or_none, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._ollama.request import DEFAULT, VENDOR, ChatOptions
 
-__all__ = ["EXTRA", "decode_response", "read_calls", "read_finish", "read_usage", "thoughts_to_echo"]
+__all__ = ["EXTRA", "decode_response", "read_calls", "read_finish", "read_text", "read_usage", "thoughts_to_echo"]
 
 _DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")  # nanoseconds
 # "remote_model" and "remote_host" are the upstream model and server of a cloud model (api.ChatResponse in its source).
@@ -42,7 +43,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
         raise error
     message = need_object(reply.get("message"), "$.message")
     # "thinking" is set by servers that know the model's template; older ones leave <think> tags in the text.
-    text = get_text(message, "content", "$.message")
+    text = read_text(message)
     thoughts = get_text(message, "thinking", "$.message") or ""
     if options.think_tags and text:
         inside, answer = split_thoughts(text)
@@ -65,6 +66,14 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
     )
 
 
+def read_text(message: Mapping[str, Any]) -> str | None:
+    """Return the text of a message; for a content that a gateway has decoded already, its JSON."""
+    content = message.get("content")
+    if isinstance(content, dict | list):
+        return json.dumps(content, ensure_ascii=False)
+    return get_text(message, "content", "$.message")
+
+
 def thoughts_to_echo(thoughts: str) -> tuple[ReasoningPart, ...]:
     """Return the reasoning as parts of the assistant's message in a later request."""
     return (ReasoningPart(text=thoughts, vendor=VENDOR),) if thoughts else ()
@@ -74,6 +83,7 @@ def read_calls(value: Any, first: int = 0) -> tuple[ToolCall, ...]:
     """Decode tool calls, which always arrive whole. A missing id becomes ``call_N``, counted from ``first``."""
     path = "$.message.tool_calls"
     listed = [] if value is None else need_list(value, path)
+    listed = [call for call in listed if not (isinstance(call, dict) and is_empty_call(call.get("function")))]
     return tuple(read_call(call, first + index, f"{path}[{index}]") for index, call in enumerate(listed))
 
 

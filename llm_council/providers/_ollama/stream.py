@@ -9,10 +9,10 @@ from llm_council._wire.openai_chat.reply import picked
 from llm_council._wire.payloads import get_text, loads, need_object, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import NdjsonSplitter, SseEvent
-from llm_council._wire.think import ThoughtSplitter
+from llm_council._wire.think import LONE_TAG, ThoughtSplitter
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
-from llm_council.providers._ollama.reply import EXTRA, read_calls, read_finish, read_usage, thoughts_to_echo
+from llm_council.providers._ollama.reply import EXTRA, read_calls, read_finish, read_text, read_usage, thoughts_to_echo
 from llm_council.providers._ollama.request import DEFAULT, ChatOptions
 
 __all__ = ["ChatStream", "LineDecoder"]
@@ -38,13 +38,11 @@ class LineDecoder(Decoder):
         self._thoughts: list[str] = []
         self._calls = 0
         self._model: str | None = None
+        self._logprobs: list[Any] = []
 
     def _read(self, event: SseEvent) -> GenerateChunk | None:
-        value = need_object(loads(event.data, self._limits), "$")
         # A server that fails midway writes {"error": ...} on a line of its own (Ollama's docs, "Errors").
-        error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
-        if error is not None:
-            raise error
+        value = need_object(self.raise_if_error(loads(event.data, self._limits)), "$")
         found = value.get("message")
         message = {} if found is None else need_object(found, "$.message")
         facts: dict[str, Any] = {}
@@ -55,7 +53,7 @@ class LineDecoder(Decoder):
         if model and model != self._model:  # every line repeats it
             self._model = facts["model"] = model
         self._add_thoughts(get_text(message, "thinking", "$.message") or "", facts)
-        self._add_text(get_text(message, "content", "$.message") or "", facts)
+        self._add_text(read_text(message) or "", facts)
         # A call arrives whole, usually on a line before the last one.
         calls = read_calls(message.get("tool_calls"), self._calls)
         if calls:
@@ -64,17 +62,42 @@ class LineDecoder(Decoder):
                 for place, call in enumerate(calls)
             )
             self._calls += len(calls)
+        if isinstance(value.get("logprobs"), list):
+            self._logprobs += value["logprobs"]  # those of this line's tokens
         if value.get("done") is True:
             self._end(value, facts)
         return GenerateChunk(**facts) if facts else None
 
+    def raise_if_error(self, value: Any) -> Any:
+        """Return a JSON value that is not an error.
+
+        Raises:
+            ApiError: it is one.
+        """
+        if isinstance(value, dict):
+            error = error_inside(value, request_id=self._request_id, partial=self.partial or None)
+            if error is not None:
+                raise error
+        return value
+
     def _add_text(self, content: str, facts: dict[str, Any]) -> None:
         if content and self._splitter is not None:
             thoughts, content = self._splitter.feed(content)
+            self._restart(self._splitter, facts)
             self._add_thoughts(thoughts, facts)
         if content:
             self._texts.append(content)
             facts["text"] = content
+
+    def _restart(self, splitter: ThoughtSplitter, facts: dict[str, Any]) -> None:
+        """Begin the answer anew if its text so far turns out to be reasoning; what else was reported is repeated."""
+        if not splitter.restarted or not self.partial:
+            return
+        self._texts.clear()
+        again = {"reset": LONE_TAG, "request_id": self._request_id, "model": self._model}
+        facts.update((key, fact) for key, fact in again.items() if fact is not None)
+        if self._thoughts:
+            facts["reasoning"] = "".join(self._thoughts)
 
     def _add_thoughts(self, thoughts: str, facts: dict[str, Any]) -> None:
         if thoughts:
@@ -85,10 +108,11 @@ class LineDecoder(Decoder):
         self.done = self.finished = True
         if self._splitter is not None:
             thoughts, rest = self._splitter.finish()
+            self._restart(self._splitter, facts)
             self._add_thoughts(thoughts, facts)
             if rest:
                 self._texts.append(rest)
-                facts["text"] = rest  # text is held back only before any other text
+                facts["text"] = facts.get("text", "") + rest
         parts = thoughts_to_echo("".join(self._thoughts))
         if parts:
             facts["reasoning_parts"] = parts
@@ -96,7 +120,7 @@ class LineDecoder(Decoder):
         finish = read_finish(word, has_calls=self._calls > 0)
         optional = {"raw_finish_reason": word, "finish_reason": finish, "usage": read_usage(value)}
         facts.update((key, fact) for key, fact in optional.items() if fact is not None)
-        extra = picked(value, EXTRA)
+        extra = {**picked(value, EXTRA), **picked({"logprobs": self._logprobs}, ("logprobs",))}
         if extra:
             facts["extra"] = extra
 

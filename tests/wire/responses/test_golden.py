@@ -306,9 +306,8 @@ def test_an_error_after_the_last_event_is_raised() -> None:
     """Some servers write an error as bare JSON where an event belongs."""
     stream = ResponseStream()
     stream.feed(b'data: {"type": "response.created", "response": {"id": "resp_1"}}\n\n')
-    stream.feed(b'{"type": "error", "message": "Slow down.", "code": "rate_limit_exceeded"}\n')
     with pytest.raises(RateLimited, match="Slow down"):
-        stream.finish()
+        stream.feed(b'{"type": "error", "message": "Slow down.", "code": "rate_limit_exceeded"}\n')
 
 
 def test_a_failed_reply_is_an_error() -> None:

@@ -1,0 +1,73 @@
+"""What a reply holds beside text, so that a reply without text is not taken for an empty one."""
+
+from __future__ import annotations
+
+from llm_council.models.reply import GenerateResponse
+
+__all__ = ["is_unfinished", "other_content"]
+
+# Keys of ``extra`` whose values are an answer: pictures and sound of OpenAI's chat dialect, parts of other types.
+_ANSWERS = {"images": "pictures", "audio": "sound", "parts": "parts that are no text"}
+# A turn that the caller is to send back, to continue it: Anthropic's stop reasons.
+_CONTINUED = ("pause_turn", "compaction")
+# Items and blocks that prepare an answer; a reply that ends after them is empty.
+_PREPARING = {
+    # reasoning, in several dialects
+    "reasoning",
+    "thinking",
+    "redacted_thinking",
+    "reasoning.text",
+    "reasoning.summary",
+    "reasoning.encrypted",
+    # Responses: the message itself, tools that the vendor runs, and compactions
+    "message",
+    "web_search_call",
+    "file_search_call",
+    "code_interpreter_call",
+    "mcp_list_tools",
+    "mcp_call",
+    "compaction",
+    "tool_search_output",
+    # Anthropic: text and calls between such blocks, and tools that the vendor runs
+    "text",
+    "tool_use",
+    "server_tool_use",
+    "mcp_tool_use",
+    "fallback",
+}
+_RESULT = "_tool_result"  # the end of the types of Anthropic's results, such as "web_search_tool_result"
+# Google's parts have no type: these keys hold an answer.
+_MEDIA = ("inlineData", "fileData")
+_WAITING = ("queued", "in_progress")  # Responses: the reply is made in the background
+
+
+def other_content(response: GenerateResponse) -> str | None:
+    """Name what a reply holds that is an answer, or asks the caller to act, and is neither text nor a tool call.
+
+    Asking again would not bring text, but pay for the same again: pictures, sound, calls of tools that the caller runs
+    by other rules, a turn that waits to be continued.
+
+    Returns:
+        A few words for a message; None if there is nothing of the kind.
+    """
+    for key, words in _ANSWERS.items():
+        if response.extra.get(key):
+            return words
+    if response.raw_finish_reason in _CONTINUED:
+        return f"a turn to continue ({response.raw_finish_reason})"
+    for part in response.reasoning_parts:
+        data = part.data or {}
+        if any(data.get(key) for key in _MEDIA):
+            return "pictures or sound"
+        word = data.get("type")
+        if not isinstance(word, str) or word in _PREPARING or word.endswith(_RESULT):
+            continue
+        if word == "tool_search_call" and data.get("execution") != "client":
+            continue
+        return f"a part of type {word!r:.60}"
+    return None
+
+
+def is_unfinished(response: GenerateResponse) -> bool:
+    """Return True for a reply that the vendor still makes in the background."""
+    return response.raw_finish_reason in _WAITING
