@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import attrs
 
 from llm_council.errors import InvalidOutput
+from llm_council.models._lenient_json import mend
 from llm_council.models.deliberation import Problem
 
 __all__ = ["MAX_CANDIDATES", "MAX_DEPTH", "MAX_DIGITS", "Extracted", "drop_thinking", "extract_json"]
@@ -112,11 +113,13 @@ class _DecodeFailure:
         reason: the reason, for the user and the repair prompt.
         reached: the index up to which the text was read.
         surely_json: the text at the index can only be JSON, so its failure is worth reporting.
+        work: what an attempt to mend it cost, in characters that the decoder reads in the same time.
     """
 
     reason: str
     reached: int
     surely_json: bool
+    work: int = 0
 
 
 class _InvalidNumber(ValueError):
@@ -140,6 +143,8 @@ def _parse_float(digits: str) -> float:
     return value
 
 
+# What the decoder says of a lone backslash, and of a trailing comma.
+_MENDABLE = ("Invalid \\", "Illegal trailing comma", "Expecting property name", "Expecting value")
 # Not strict: models often write line breaks inside JSON strings, and their meaning is clear.
 _DECODER = json.JSONDecoder(
     strict=False, parse_constant=_reject_constant, parse_int=_parse_int, parse_float=_parse_float
@@ -152,11 +157,17 @@ def _decode(text: str, start: int, length: int) -> Extracted | _DecodeFailure:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
         surely_json = _SURELY_JSON.match(text, start) is not None
+        work = 0
+        if surely_json and error.msg.startswith(_MENDABLE):
+            mended = _decode_mended(text, start)
+            if mended is not None:
+                return mended
+            work = 4 * (length - start)  # it reads slower than the decoder
         if error.pos >= length or error.msg.startswith("Unterminated"):
             surely_json = surely_json or start + 1 < length <= error.pos
             return _DecodeFailure("the JSON ends before it is complete", length, surely_json)
         where = f"line {error.lineno}, column {error.colno}"
-        return _DecodeFailure(f"not valid JSON at {where}: {error.msg}", error.pos, surely_json)
+        return _DecodeFailure(f"not valid JSON at {where}: {error.msg}", error.pos, surely_json, work)
     except _InvalidNumber as error:
         return _DecodeFailure(str(error), length, surely_json=True)
     except RecursionError:
@@ -165,6 +176,18 @@ def _decode(text: str, start: int, length: int) -> Extracted | _DecodeFailure:
     if _is_too_deep(source):
         return _DecodeFailure(f"nested deeper than {MAX_DEPTH} levels", length, surely_json=True)
     return Extracted(value=_replace_surrogates(value) if "\\u" in source else value, start=start, end=end)
+
+
+def _decode_mended(text: str, start: int) -> Extracted | None:
+    """Decode a value with lone backslashes or trailing commas; None if there is another fault, or two meanings."""
+    mended = mend(text, start)
+    if mended is None or _is_too_deep(mended[0]):
+        return None
+    try:
+        value = _DECODER.decode(mended[0])
+    except (ValueError, RecursionError):
+        return None
+    return Extracted(value=_replace_surrogates(value), start=start, end=mended[1])
 
 
 def _is_too_deep(source: str) -> bool:
@@ -238,7 +261,7 @@ class _Scanner:
         outcome = _decode(self._text, start, self._length)
         if isinstance(outcome, _DecodeFailure):
             # JSONDecodeError counts the lines before its position, so late failures in a long text take longer.
-            self._budget -= max(64, outcome.reached - start) + outcome.reached // 64
+            self._budget -= max(64, outcome.reached - start) + outcome.reached // 64 + outcome.work
             if outcome.surely_json:
                 self._invalid_until = max(self._invalid_until, outcome.reached)
             if self._failure is None or (outcome.surely_json and not self._failure.surely_json):

@@ -10,10 +10,12 @@ from typing import Any, NoReturn
 
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models._attrs import MAX_AMOUNT, tokens
+from llm_council.models._lenient_json import read_arguments
 from llm_council.models.limits import Limits
 
 __all__ = [
     "amount",
+    "arguments_object",
     "dumps",
     "get_object",
     "get_text",
@@ -87,6 +89,14 @@ def loads_object(data: bytes | str) -> dict[str, Any] | None:
     except MalformedReply:
         return None
     return value if isinstance(value, dict) else None
+
+
+def arguments_object(text: str) -> dict[str, Any] | None:
+    """Return the arguments of a tool call as an object; None if they are not one. See ``ToolCall.parse``."""
+    try:
+        return read_arguments(text)
+    except ValueError:
+        return None
 
 
 def _not_json(text: str, error: ValueError, content_type: str | None) -> str:

@@ -92,6 +92,8 @@ class Decoder(ABC):
         try:
             piece = self._read(event)
         except MalformedReply as error:
+            if event.data.strip() == "[DONE]":  # gateways end streams of every dialect with OpenAI's mark
+                return None
             raise error.fill(partial=self.partial or None, request_id=self._request_id) from None
         if isinstance(piece, GenerateChunk) and piece.usage is not None:
             self._usage_so_far = usage = later_usage(self._usage_so_far, piece.usage, answered=bool(self._texts))

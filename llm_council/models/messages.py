@@ -11,6 +11,7 @@ import attrs
 
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, strict_init, string
+from llm_council.models._lenient_json import read_arguments
 
 __all__ = ["ImagePart", "Message", "Part", "ReasoningPart", "Role", "TextPart", "ToolCall"]
 
@@ -119,15 +120,15 @@ class ToolCall:
     def parse(self) -> dict[str, Any]:
         """Return the arguments as a dict; empty text is an empty dict.
 
+        A placeholder before the arguments, lone backslashes and trailing commas are read as they were meant.
+
         Raises:
-            ValueError: the arguments are not a JSON object.
+            ValueError: the arguments are not a JSON object, or can be read in two ways.
         """
-        value = json.loads(self.arguments) if self.arguments.strip() else {}
-        if value is None:  # some models write null for "no arguments"
-            value = {}
-        if not isinstance(value, dict):
-            raise ValueError(f"the arguments of {self.name!r} are not a JSON object")
-        return value
+        try:
+            return read_arguments(self.arguments)
+        except ValueError:
+            raise ValueError(f"the arguments of {self.name!r} are not a JSON object") from None
 
 
 def _content(value: str | Iterable[Part] | None) -> str | tuple[Part, ...]:

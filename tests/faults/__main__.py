@@ -16,6 +16,7 @@ ORDER = (
     "status",
     "answers",
     "streams",
+    "forms",
     "life",
     "processes",
     "plugins",

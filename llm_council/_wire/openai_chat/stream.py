@@ -339,7 +339,7 @@ class ChunkDecoder(Decoder):
                     _add_block(self._blocks, block)
         calls = delta.get("tool_calls")
         legacy = delta.get("function_call")  # deprecated (API reference); a message holds one at most
-        if calls is None and legacy is not None:
+        if not calls and legacy:
             calls = [{"index": 0, "function": legacy}]
         deltas = self._calls.add(need_list(calls, f"{path}.tool_calls"), f"{path}.tool_calls") if calls else ()
         if deltas:

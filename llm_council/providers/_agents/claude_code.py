@@ -107,6 +107,8 @@ class ClaudeCodeEvents(AgentEvents):
         self._result: dict[str, Any] | None = None
         self._model: str | None = None
         self._thoughts = False
+        self._message_id: str | None = None
+        self._written: list[str] = []  # the texts of the last whole message
         self._retries = 0
         self._wait: float | None = None  # seconds before its last try, at least what the vendor asked for
         self._resets: float | None = None  # the Unix time at which the limit of its plan ends
@@ -167,11 +169,17 @@ class ClaudeCodeEvents(AgentEvents):
         # Messages that the program writes itself, about a used-up plan for example, carry this name, not a model's.
         content = message.get("content")
         blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+        # Each block arrives in an event of its own, with the id of its message.
+        own_id = get_text(message, "id", "$.message")
+        if own_id is None or own_id != self._message_id:
+            self._message_id, self._written = own_id, []
+        texts = [block["text"] for block in blocks if isinstance(block.get("text"), str)]
         if model == _PROGRAM:
-            self._notice = "".join(block["text"] for block in blocks if isinstance(block.get("text"), str))
+            self._notice = "".join(texts)
         else:
             self._notice = None
             self._model = model or self._model
+            self._written += texts
         thoughts = [block["thinking"] for block in blocks if isinstance(block.get("thinking"), str)]
         if thoughts and not self._thoughts:
             return GenerateChunk(reasoning="".join(thoughts))
@@ -188,7 +196,8 @@ class ClaudeCodeEvents(AgentEvents):
         if ended.exit_code:
             raise failed(self.note, ended, "claude", REMEDY)
         shown = self.partial
-        text = shown if whole is None else whole
+        # The last event may hold no text, although the events of the message did.
+        text = whole or shown or "".join(self._written)
         usage = _usage(result)
         # Without the message's own event, as in ``--output-format json``: no model wrote a text of no tokens.
         if usage is not None and usage.output_tokens == 0 and error_from_text(text, remedy=REMEDY) is not None:

@@ -173,7 +173,7 @@ def read_usage(value: Any) -> Usage | None:
     if rows:
         total = sum((_read_counts(row) for row in rows), Usage())
         # Programs that add up several turns list the iterations of the last turn only.
-        usage = Usage(**{name: _larger(getattr(usage, name), getattr(total, name)) for name in _COUNTS})
+        usage = Usage.counted(**{name: _larger(getattr(usage, name), getattr(total, name)) for name in _COUNTS})
     return None if usage == Usage() else usage
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.payloads import loads_object
+from llm_council._wire.payloads import arguments_object
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, optional, positive_int, strict_init
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
@@ -307,7 +307,7 @@ def _encode_id(call_id: str) -> str:
 
 
 def _encode_call(call: ToolCall) -> Block:
-    arguments = loads_object(call.arguments) if call.arguments.strip() else {}
+    arguments = arguments_object(call.arguments)
     if arguments is None:  # the API takes objects only, and the model may have written anything
         arguments = {"invalid_json": call.arguments}
     block = {"type": "tool_use", "id": _encode_id(call.id), "name": call.name, "input": arguments}

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llm_council._wire.openai_chat import SchemaStyle
-from llm_council._wire.payloads import loads_object
+from llm_council._wire.payloads import arguments_object, loads_object
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import strict_init
 from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, TextPart, ToolCall
@@ -314,7 +314,7 @@ def _encode_call(call: ToolCall) -> dict[str, Any]:
     function: dict[str, Any] = {"id": call.id} if call.id else {}
     function["name"] = call.name
     if call.arguments.strip():
-        arguments = loads_object(call.arguments)
+        arguments = arguments_object(call.arguments)
         # The API takes objects only, and the model may have written anything.
         function["args"] = {"arguments": call.arguments} if arguments is None else arguments
     part: dict[str, Any] = {"functionCall": function}

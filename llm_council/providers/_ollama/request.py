@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from llm_council._wire.openai_chat.request import encode_tool
-from llm_council._wire.payloads import loads_object
+from llm_council._wire.payloads import arguments_object
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, ToolCall
@@ -140,7 +140,7 @@ def _encode_turn(turn: Message, tool_names: Mapping[str, str]) -> dict[str, Any]
 
 
 def _encode_call(call: ToolCall) -> dict[str, Any]:
-    arguments = loads_object(call.arguments) if call.arguments.strip() else {}
+    arguments = arguments_object(call.arguments)
     if arguments is None:
         raise InvalidOption(
             f"the arguments of tool call {call.name!r:.80} are not a JSON object, which Ollama requires"

@@ -1,0 +1,117 @@
+r"""Read JSON as models write it: with lone backslashes, trailing commas, and a placeholder before a call's arguments.
+
+Only what has one meaning is read. A backslash before ``(``, ``d`` or ``W`` can only mean itself, as LaTeX, a regular
+expression or a Windows path has it. Beside such a backslash, ``\n`` before a letter may be a line break or the
+beginning of ``\nu``: such a string is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+__all__ = ["mend", "read_arguments"]
+
+_STRING = r'"(?:[^"\\]|\\.)*+"'
+_TOKEN = re.compile(rf'{_STRING}|[\[\]{{}}]|,(?=\s*[\]}}])|"', re.DOTALL)
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_PLACEHOLDER = re.compile(r'\s*(?:\{\s*\}|null|"")\s*(?=\{)')
+_MAX_TEXT = 1 << 20  # characters
+
+
+def mend(text: str, start: int = 0) -> tuple[str, int] | None:
+    """Return the object or list that begins at an index as strict JSON, and the index after its end.
+
+    Returns:
+        None if it has no end, nothing to mend, or a place with more than one meaning.
+    """
+    pieces: list[str] = []
+    depth = 0
+    done = start
+    is_mended = False
+    for token in _TOKEN.finditer(text, start, start + _MAX_TEXT):
+        word = token[0]
+        pieces.append(text[done : token.start()])
+        done = token.end()
+        if word in "[{":
+            depth += 1
+        elif word in "]}":
+            depth -= 1
+        elif word == ",":
+            word, is_mended = "", True
+        elif word == '"':  # a string that has no end
+            return None
+        elif "\\" in word:
+            mended = _mend_string(word)
+            if mended is None:
+                return None
+            is_mended = is_mended or mended != word
+            word = mended
+        pieces.append(word)
+        if depth == 0:
+            break
+    return ("".join(pieces), done) if is_mended and depth == 0 and pieces else None
+
+
+def _mend_string(literal: str) -> str | None:
+    """Return a string literal with its lone backslashes doubled; None if it can be read in two ways."""
+    is_alone = is_ambiguous = False
+
+    def write(found: re.Match[str]) -> str:
+        nonlocal is_alone, is_ambiguous
+        word = found[1]
+        if word in '"\\/' or len(word) > 1:
+            return found[0]
+        if word == "'":  # no escape of JSON, but of every language that models write beside it
+            return word
+        following = literal[found.end() : found.end() + 1]
+        if word in "bfnrt":
+            is_ambiguous = is_ambiguous or (following.isascii() and following.isalpha())
+            return found[0]
+        if word in "\n\r" or (word == "x" and re.match("[0-9a-fA-F]{2}", literal[found.end() :])):
+            is_ambiguous = True  # a continued line, and the code of a character, in other languages
+        is_alone = True
+        return f"\\\\{word}"
+
+    mended = _ESCAPE.sub(write, literal)
+    return None if is_alone and is_ambiguous else mended
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """Return the arguments of a tool call; empty text, and null, are no arguments.
+
+    Servers write ``{}`` or ``null`` as a placeholder before the arguments of a call that arrives in pieces, or encode
+    the arguments twice.
+
+    Raises:
+        ValueError: the text is not a JSON object, or more than one.
+    """
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = _read_mended(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if value is None:
+        return {}
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = json.loads(value)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _read_mended(text: str) -> Any:
+    while placeholder := _PLACEHOLDER.match(text):
+        text = text[placeholder.end() :]
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        start = len(text) - len(text.lstrip())
+        mended = mend(text, start) if text[start : start + 1] == "{" else None
+        if mended is None or text[mended[1] :].strip():
+            raise error from None
+        return json.loads(mended[0])
