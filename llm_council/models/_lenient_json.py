@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["mend", "read_arguments"]
 
@@ -18,6 +18,13 @@ _TOKEN = re.compile(rf'{_STRING}|[\[\]{{}}]|,(?=\s*[\]}}])|"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _PLACEHOLDER = re.compile(r'\s*(?:\{\s*\}|null|"")\s*(?=\{)')
 _MAX_TEXT = 1 << 20  # characters
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def mend(text: str, start: int = 0) -> tuple[str, int] | None:
@@ -90,7 +97,7 @@ def read_arguments(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        value = json.loads(text)
+        value = _DECODER.decode(text)
     except ValueError:
         value = _read_mended(text)
     except RecursionError:
@@ -98,7 +105,7 @@ def read_arguments(text: str) -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, str) and value.lstrip().startswith("{"):
-        value = json.loads(value)
+        value = _DECODER.decode(value)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
@@ -108,10 +115,10 @@ def _read_mended(text: str) -> Any:
     while placeholder := _PLACEHOLDER.match(text):
         text = text[placeholder.end() :]
     try:
-        return json.loads(text)
+        return _DECODER.decode(text)
     except ValueError as error:
         start = len(text) - len(text.lstrip())
         mended = mend(text, start) if text[start : start + 1] == "{" else None
         if mended is None or text[mended[1] :].strip():
             raise error from None
-        return json.loads(mended[0])
+        return _DECODER.decode(mended[0])
