@@ -16,7 +16,7 @@ ORDER = (
     "status",
     "answers",
     "streams",
-    "forms",
+    "reply_forms",
     "life",
     "processes",
     "plugins",

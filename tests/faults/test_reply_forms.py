@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from fault_rows import unlike
+from fault_rows import exempt
 
 from llm_council import errors
 
@@ -19,7 +19,7 @@ def streamed(bench, *parts):
     return 200, b"".join(parts), {"content-type": bench.dialect.stream_type}
 
 
-@unlike("replicate", POLLED)
+@exempt("replicate", POLLED)
 def test_stream_unasked(mock):
     """A stream where a whole reply was asked for, under any content type: it is read to its end."""
     body = b"".join(mock.dialect.stream())
@@ -27,7 +27,7 @@ def test_stream_unasked(mock):
         assert mock.ask(mock.mocked((200, body, {"content-type": kind}))).text == "fine"
 
 
-@unlike("replicate", POLLED)
+@exempt("replicate", POLLED)
 def test_whole_reply_unasked(mock):
     """A whole reply where a stream was asked for, alone, after comments, or before the end mark: it is the answer."""
     whole = mock.dialect.body()
@@ -38,8 +38,8 @@ def test_whole_reply_unasked(mock):
         assert mock.ask(mock.mocked(streamed(mock, form)), "stream").text == "fine"
 
 
-@unlike("replicate", POLLED)
-@unlike("ollama", LINES)
+@exempt("replicate", POLLED)
+@exempt("ollama", LINES)
 @pytest.mark.parametrize("end", [b"", b"data: [DONE]\n\n"])
 def test_error_outside_events(mock, end):
     """An error in a field `error:`, in an event of that name, or in a bare line: raised with the server's own words and
