@@ -13,7 +13,7 @@ import attrs
 
 from llm_council.errors import (
     AuthenticationFailed,
-    CapabilityMissing,
+    CapabilityRefused,
     ContentFiltered,
     ContextTooLong,
     ModelNotFound,
@@ -49,7 +49,7 @@ class TextRow:
         cls: the class of an error whose message matches.
         pattern: the pattern to search for in the message.
         code: the code that must accompany the message; None accepts any. Not used where texts decide.
-        capability: the missing capability, for ``CapabilityMissing``.
+        capability: the missing capability, for ``CapabilityRefused``.
     """
 
     cls: type[ProviderError]
@@ -108,7 +108,7 @@ CODES = code_rows(
         " invalid_model deployment_not_found model_does_not_exist model_not_loaded model_decommissioned"
         " model_deprecated model_retired model_terms_required model_permission_blocked_project"
         " model_permission_blocked_org unavailable_model",
-        CapabilityMissing: "tool_calling_unsupported reasoning_unsupported",  # MWS GPT Model Hub, "Error codes"
+        CapabilityRefused: "tool_calling_unsupported reasoning_unsupported",  # MWS GPT Model Hub, "Error codes"
         # Azure OpenAI ("Content filtering": content_filter, innererror ResponsibleAIPolicyViolation), OpenAI
         # (content_policy_violation, moderation_blocked, and the policies of openai.types.responses.ResponseError),
         # Moonshot (docs, "Errors": type content_filter), DashScope (docs, "Error codes": data_inspection_failed),
@@ -208,7 +208,7 @@ _LACKS = {
 }
 TEXTS: Sequence[TextRow] = (
     TextRow(ContentFiltered, re.compile(_WITHHELD)),
-    *(TextRow(CapabilityMissing, re.compile(text), capability=word or None) for word, text in _LACKS.items()),
+    *(TextRow(CapabilityRefused, re.compile(text), capability=word or None) for word, text in _LACKS.items()),
     TextRow(ModelNotFound, re.compile(_GONE)),
     # OpenRouter, 403: a key with a limit of its own (docs, "Limits").
     TextRow(OutOfCredit, re.compile(r"(?i)\bkey limit exceeded")),

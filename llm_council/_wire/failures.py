@@ -31,7 +31,7 @@ from llm_council._wire.failure_rows import (
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
-    CapabilityMissing,
+    CapabilityRefused,
     ContentFiltered,
     ContextTooLong,
     ModelNotFound,
@@ -185,7 +185,7 @@ class Classified:
         retryable: True if another try may succeed.
         retry_after: the seconds to wait that the vendor asks for, if any.
         request_id: the vendor's id of the request.
-        capability: the missing capability, if the class is ``CapabilityMissing`` and the text names one.
+        capability: the missing capability, if the class is ``CapabilityRefused`` and the text names one.
     """
 
     cls: type[ProviderError]
@@ -318,7 +318,7 @@ def _class_of(
     if cls is None:  # a bare sentence within a reply, perhaps after a part of the answer
         return _refined(cls, codes, message, [row for row in TEXTS if row.cls is ContentFiltered])
     if cls is ServerFailed and status in (500, 501):
-        return _refined(cls, codes, message, [row for row in TEXTS if row.cls is CapabilityMissing])
+        return _refined(cls, codes, message, [row for row in TEXTS if row.cls is CapabilityRefused])
     return cls, None
 
 
@@ -412,9 +412,8 @@ def error_of(
     facts.setdefault("retryable", found.retryable)
     if remedy and found.cls is AuthenticationFailed:
         message = f"{message} ({remedy})"
-    if found.cls is CapabilityMissing:
+    if found.cls is CapabilityRefused:
         facts["capability"] = found.capability
-        facts.pop("partial", None)
     return found.cls(
         _sentence(message, found.status, code),
         status=found.status,

@@ -20,7 +20,7 @@
     │  │     └─ ModelNotFound, ContextTooLong, RequestTooLarge
     │  ├─ ReplyError                 the vendor replied, but the reply holds no usable answer
     │  │  └─ MalformedReply, EmptyReply, TruncatedReply, ReplyTooLarge, ContentFiltered
-    │  ├─ CapabilityMissing, NotCached
+    │  ├─ CapabilityMissing (CapabilityRefused is a RequestRejected too), NotCached
     │  └─ AdapterFailed              an adapter raised an error of its own, or returned an invalid value
     ├─ RunError                      why a started run failed; on ``CouncilResult.error``
     │  ├─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded
@@ -47,6 +47,7 @@ __all__ = [
     "AuthenticationFailed",
     "BudgetExceeded",
     "CapabilityMissing",
+    "CapabilityRefused",
     "CommandFailed",
     "CommandNotFound",
     "ConfigurationError",
@@ -541,27 +542,17 @@ class CapabilityMissing(ProviderError):
     """The provider or the model cannot do what the request needs.
 
     Args:
-        capability: the missing capability, such as ``"tool_use"``.
-        status: the HTTP status, if the vendor said so; None if nothing was sent.
-        code: the vendor's error code, if it sent one.
-        body: the vendor's body in that case, at most 64 KiB, redacted.
+        capability: the missing capability, such as ``"tool_use"``; None if the vendor does not say which.
     """
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        capability: str | None = None,
-        status: int | None = None,
-        code: str | None = None,
-        body: str = "",
-        **facts: Any,
-    ) -> None:
+    def __init__(self, message: str = "", *, capability: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.capability = capability
-        self.status = status
-        self.code = code and clean(code)
-        self.body = clean(body, limit=64 * 1024)
+
+
+# Both, because the vendor rejected the request, and another provider may accept it.
+class CapabilityRefused(RequestRejected, CapabilityMissing):
+    """The vendor rejects the request, because the model cannot do what it needs."""
 
 
 class NotCached(ProviderError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -67,6 +68,8 @@ class AnthropicProvider(HttpProvider):
     )
 
     BASE_URL: ClassVar[str] = "https://api.anthropic.com"
+
+    _ENDPOINTS = re.compile(r"/v1(?:/(?:messages(?:/count_tokens)?|models|complete))?$")
     BASE_URL_ENV: ClassVar[str | None] = "ANTHROPIC_BASE_URL"
     API_KEY_ENV: ClassVar[str | None] = "ANTHROPIC_API_KEY"
 

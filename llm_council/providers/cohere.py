@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Any, ClassVar
 
@@ -41,6 +42,8 @@ class CohereProvider(HttpProvider):
     )
 
     BASE_URL: ClassVar[str] = "https://api.cohere.com"
+
+    _ENDPOINTS = re.compile(r"/v[12](?:/(?:chat|models))?$")
     BASE_URL_ENV: ClassVar[str | None] = "COHERE_BASE_URL"
     API_KEY_ENV: ClassVar[str | None] = "COHERE_API_KEY"
 

@@ -81,8 +81,7 @@ class Gateway(OpenAICompatibleProvider):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        if self.base_url and not urlsplit(self.base_url).path:
-            self.base_url += self.ROW.path
+        self.base_url = _with_path(self.base_url, self.ROW.path)
         self._family = self.ROW.family or self._family
 
     def headers(self) -> dict[str, str]:
@@ -92,6 +91,20 @@ class Gateway(OpenAICompatibleProvider):
             del headers["Authorization"]  # at Azure, the header of an Entra token
             headers[self.ROW.key_header] = self._key.reveal()
         return headers
+
+
+def _with_path(url: str, path: str) -> str:
+    """Return an address with the path that the gateway serves, if it has none, or only the beginning of it.
+
+    Azure's portal also shows the address of one deployment, ``/openai/deployments/NAME``, of the older API.
+    """
+    parts = urlsplit(url)
+    if not url or not path:
+        return url
+    begun = parts.path.rstrip("/")
+    if path.startswith(f"{begun}/") or begun.startswith(f"/{path.split('/')[1]}/deployments/"):
+        return url[: len(url) - len(parts.path)] + path
+    return url
 
 
 @lru_cache(maxsize=1)

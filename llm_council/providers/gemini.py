@@ -44,6 +44,8 @@ class GeminiProvider(HttpProvider):
     )
 
     BASE_URL: ClassVar[str] = "https://generativelanguage.googleapis.com"
+
+    _ENDPOINTS = re.compile(r"/models(?:/[^/]+:\w+)?$")
     BASE_URL_ENV: ClassVar[str | None] = "GOOGLE_GEMINI_BASE_URL"
     API_KEY_ENV: ClassVar[str | None] = "GEMINI_API_KEY"
 
@@ -52,6 +54,8 @@ class GeminiProvider(HttpProvider):
         if not re.fullmatch(r"[A-Za-z0-9]*", str(api_version)):
             raise InvalidOption(f'GeminiProvider.api_version: a word such as "v1beta", got {api_version!r:.80}')
         self.api_version = api_version
+        if api_version:
+            self.base_url = self.base_url.removesuffix(f"/{api_version}")
 
     def _identity_extras(self) -> tuple[object, ...]:
         return *super()._identity_extras(), self.api_version

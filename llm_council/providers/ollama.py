@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -36,6 +37,9 @@ class OllamaProvider(HttpProvider):
     )
 
     BASE_URL: ClassVar[str] = "http://localhost:11434"
+
+    # The adapter ollama-openai reads the same variable, where the address ends in /v1.
+    _ENDPOINTS = re.compile(r"/(?:v1|api)(?:/(?:chat|generate|tags|models|chat/completions|completions))?$")
     BASE_URL_ENV: ClassVar[str | None] = "OLLAMA_BASE_URL"
     API_KEY_ENV: ClassVar[str | None] = "OLLAMA_API_KEY"
     NEEDS_KEY: ClassVar[bool] = False
@@ -43,8 +47,6 @@ class OllamaProvider(HttpProvider):
 
     def __init__(self, *, extra_body: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(**options)
-        # The adapter ollama-openai reads the same variable, where the address ends in /v1.
-        self.base_url = self.base_url.removesuffix("/v1").removesuffix("/api")
         self._extra_body = as_dict(extra_body)
 
     def _identity_extras(self) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
@@ -54,6 +55,8 @@ class ReplicateProvider(HttpProvider):
     capabilities = ProviderCapabilities(streaming=True, tool_use=True, multimodal=True, reasoning=True)
 
     BASE_URL: ClassVar[str] = "https://api.replicate.com"
+
+    _ENDPOINTS = re.compile(r"/v1(?:/(?:predictions|models|deployments)(?:/.*)?)?$")
     BASE_URL_ENV: ClassVar[str | None] = "REPLICATE_API_BASE_URL"
     API_KEY_ENV: ClassVar[str | None] = "REPLICATE_API_TOKEN"
 
@@ -61,7 +64,6 @@ class ReplicateProvider(HttpProvider):
         self, *, inputs: ModelInputs | Mapping[str, Any] | None = None, poll: float = 0.5, **options: Any
     ) -> None:
         super().__init__(**options)
-        self.base_url = self.base_url.removesuffix("/v1")
         self._inputs = ModelInputs(**inputs) if isinstance(inputs, Mapping) else inputs
         self._known: dict[str, ModelInputs] = {}
         self._poll = poll

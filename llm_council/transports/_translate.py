@@ -69,8 +69,8 @@ def api_error(reply: HttpReply, *, message: str = "", code: str | None = None) -
         code: the vendor's error code, if the caller has read it; the body is not read then.
 
     Returns:
-        The error with status, code, body, request id and the seconds to wait before a retry: mostly an ``ApiError``;
-        ``ContentFiltered`` for a withheld prompt, ``CapabilityMissing`` for what the model cannot do.
+        The error with status, code, body, request id and the seconds to wait before a retry: an ``ApiError``, or
+        ``ContentFiltered`` for a withheld prompt.
     """
     now = time.time()
     if code is None:

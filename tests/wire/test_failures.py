@@ -17,7 +17,7 @@ from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
-    CapabilityMissing,
+    CapabilityRefused,
     ContentFiltered,
     ContextTooLong,
     ModelNotFound,
@@ -428,7 +428,7 @@ def test_what_a_model_cannot_do_is_a_missing_capability(
     status: int, body: dict[str, Any], capability: str | None
 ) -> None:
     error = decode_error(status, {}, dumps(body))
-    assert isinstance(error, CapabilityMissing)
+    assert isinstance(error, CapabilityRefused)
     assert (error.capability, error.status, error.retryable) == (capability, status, False)
 
 

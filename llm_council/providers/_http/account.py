@@ -12,13 +12,15 @@ from urllib.parse import urlsplit
 from llm_council.errors import InvalidKey, InvalidOption, MissingCredentials
 from llm_council.errors._secrets import Secret
 
-__all__ = ["Header", "address", "hash_of_extras", "read_key", "revealed", "sealed"]
+__all__ = ["Header", "address", "hash_of_extras", "read_key", "revealed", "sealed", "without_endpoint"]
 
 Header = str | tuple[Secret, ...]
 """The value of a header: text, or for a credential its words as secrets."""
 
 # Broad on purpose: a hidden header is still sent as it is.
 _CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_QUOTES = "'\"`\u2018\u2019\u201c\u201d"
+_ASSIGNED = re.compile(r"[A-Z][A-Z0-9_]{3,}=")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -51,11 +53,34 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
         variables = (source,) if source else ()
         raise MissingCredentials(f"{name} needs a key: {remedy}", provider=name).fill(variables=variables)
     try:
+        _refuse_wrapped(text.strip())
         return Secret(text, env=source), None
     except ValueError as error:
         if given is None:
             return None, str(error)
         raise InvalidKey(str(error), provider=name) from None
+
+
+def _refuse_wrapped(key: str) -> None:
+    """Raise ValueError for a key that was copied with what stood around it."""
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        raise ValueError("the key stands in quotation marks: remove them")
+    if _ASSIGNED.match(key):
+        raise ValueError("the key begins with the name of a variable and '=': give what stands behind it")
+    if key.lower().startswith("bearer "):
+        raise ValueError("the key begins with 'Bearer': give what stands behind it")
+
+
+def without_endpoint(url: str, endpoints: re.Pattern[str]) -> str:
+    """Return a base address without the endpoint that was copied with it.
+
+    Args:
+        url: the address, as ``address`` returns it.
+        endpoints: matches the paths of the vendor's endpoints at the end of an address.
+    """
+    parts = urlsplit(url)
+    found = endpoints.search(parts.path)
+    return url if found is None else url[: len(url) - len(parts.path) + found.start()].rstrip("/")
 
 
 def sealed(name: str, value: str | Secret | tuple[Secret, ...]) -> Header:
@@ -109,6 +134,8 @@ def address(url: str, *, allow_http: bool) -> str:
     url = url.strip().rstrip("/")
     if not url:
         return ""
+    if url[0] in _QUOTES or url[-1] in _QUOTES:
+        raise InvalidOption("base_url stands in quotation marks: remove them")
     try:
         parts = urlsplit(url)
         host = parts.hostname

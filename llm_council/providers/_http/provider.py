@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
@@ -92,6 +93,10 @@ class HttpProvider(ProviderAdapter):
     IDEMPOTENCY_HEADER: ClassVar[str | None] = None
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = False
 
+    _ENDPOINTS: ClassVar[re.Pattern[str]] = re.compile(
+        r"/(?:(?:chat/)?completions|responses|embeddings|(?<=/v1/)models)$"
+    )
+
     @error_mapping.hide_frames
     def __init__(
         self,
@@ -111,7 +116,9 @@ class HttpProvider(ProviderAdapter):
             self.name = name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
         allow_http = allow_http or os.environ.get(ALLOW_HTTP, "").strip() == "1"
         address = base_url or (os.environ.get(self.BASE_URL_ENV, "").strip() if self.BASE_URL_ENV else "")
-        self.base_url = account.address(address or self.BASE_URL, allow_http=allow_http)
+        address = account.address(address or self.BASE_URL, allow_http=allow_http)
+        # People copy addresses from examples of requests, with the endpoint at their end.
+        self.base_url = account.without_endpoint(address, self._ENDPOINTS)
         self.default_model = default_model or self.DEFAULT_MODEL or default_model_of(type(self))
         self._key, self._bad_key = account.read_key(api_key, self.API_KEY_ENV, self.name)
         self._headers = {key: account.sealed(key, value) for key, value in (headers or {}).items()}

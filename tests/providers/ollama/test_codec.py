@@ -9,6 +9,7 @@ from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
+    CapabilityRefused,
     ContextTooLong,
     InvalidOption,
     MalformedReply,
@@ -269,7 +270,7 @@ def test_a_web_page_is_malformed() -> None:
 @pytest.mark.parametrize(
     ("status", "message", "cls"),
     [
-        (400, "registry.ollama.ai/library/gemma:latest does not support tools", RequestRejected),
+        (400, "registry.ollama.ai/library/gemma:latest does not support tools", CapabilityRefused),
         (400, "the input length exceeds the context length", ContextTooLong),
         (401, "unauthorized", AuthenticationFailed),
         (404, "model 'x' not found", ModelNotFound),

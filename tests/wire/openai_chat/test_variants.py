@@ -16,7 +16,7 @@ from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
     AuthenticationFailed,
-    CapabilityMissing,
+    CapabilityRefused,
     ContentFiltered,
     ContextTooLong,
     MalformedReply,
@@ -872,7 +872,7 @@ def test_ollamas_words_about_the_server_mean_nothing_about_the_answer(word: str 
     ("status", "words", "cls", "retryable"),
     [
         (404, 'model "x" not found, try pulling it first', ModelNotFound, False),
-        (400, "registry.ollama.ai/library/x does not support tools", CapabilityMissing, False),
+        (400, "registry.ollama.ai/library/x does not support tools", CapabilityRefused, False),
         (401, "unauthorized", AuthenticationFailed, False),
         (429, "you've reached your hourly usage limit", RateLimited, True),
         (500, "model requires more system memory (8 GiB) than is available (4 GiB)", ServerFailed, True),
