@@ -42,6 +42,9 @@ def output_options(command: F) -> F:
     for option in (
         click.option("--verbose", "-v", is_flag=True, help="Show adjustments, warnings and cost on stderr."),
         click.option("--strict", is_flag=True, help="Exit with 3 if the answer is degraded."),
+        click.option(
+            "--plain", is_flag=True, help="Print the models' text as it came, without rendering its Markdown."
+        ),
         click.option("--raw", is_flag=True, help="Do not replace control characters on a terminal."),
         click.option(
             "--output",
@@ -67,10 +70,11 @@ def output_format(flags: Mapping[str, Any]) -> str:
     return flags["format_"] or _EXTENSIONS.get(extension, "text")
 
 
-def print_note(line: str, *, raw: bool = False) -> None:
+def print_note(line: str, *, raw: bool = False, newline: bool = True) -> None:
     """Print a line on stderr; on a terminal with visible control characters, unless ``raw``."""
     try:
-        click.echo(line if raw or not sys.stderr.isatty() else visible(line), err=True)
+        shown = line if raw or not sys.stderr.isatty() else visible(line)
+        click.echo(shown, nl=newline, err=True, color=None if newline else True)
     except (OSError, ValueError, AttributeError):  # closed or full: notes must not end the run that is paid for
         discard(sys.stderr)
 

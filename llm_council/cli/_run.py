@@ -1,4 +1,4 @@
-"""``council run``, and the report of a result that ``resume`` and ``replay`` share."""
+"""``council run``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,17 +14,17 @@ import click
 from llm_council.cli import _output
 from llm_council.cli._completion import complete_modes, complete_seats, complete_strategies, complete_words
 from llm_council.cli._input import STDIN, attached, read_file, read_stdin
-from llm_council.cli._main import DEGRADED, FAILED
+from llm_council.cli._main import FAILED
 from llm_council.cli._output import output_format, output_options
+from llm_council.cli._result import print_result
 from llm_council.errors import InvalidOption
 
 if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
     from llm_council.models import Budget, Plan
-    from llm_council.results import CouncilResult
 
-__all__ = ["print_result", "resume_hint", "run"]
+__all__ = ["resume_hint", "run"]
 
 _EXAMPLES = """\b
 Examples:
@@ -248,54 +247,3 @@ def _schema(path: str | None) -> dict[str, Any] | None:
         kind = type(schema).__name__
         raise InvalidOption(f"--schema: {path} is not a JSON Schema: expected a JSON object, got {kind}")
     return schema
-
-
-def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
-    """Print a result and its notes; return the exit status."""
-    from llm_council.results.plain import as_text
-
-    format_ = output_format(flags)
-    text = None  # a failed run has no text to print, but a report in the other formats
-    if format_ == "json":
-        text = _output.as_json(result.to_dict())
-    elif format_ == "markdown":
-        text = result.to_markdown()
-    elif format_ == "html":
-        text = result.to_html()
-    elif result.success:
-        text = as_text(result.output if result.output is not None else result.text or "")
-    stored = f"council replay {result.run_id}" if flags["store"] else ""
-    written = text is None or _output.write_answer(text, flags, stored=stored)
-    _notes(result, flags)
-    if not result.success or not written:
-        return FAILED
-    return DEGRADED if flags["strict"] and result.status == "degraded" else 0
-
-
-def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
-    """Print the error or the warnings on stderr and, with ``--verbose``, adjustments, tokens and cost."""
-    say = partial(_output.print_note, raw=flags["raw"])
-    if result.error is not None:
-        say(f"council: {result.error}")
-        for seat, error in result.errors.items():
-            say(f"  {seat}: {error}")
-    elif (
-        result.status == "degraded"
-        or flags["verbose"]
-        or flags["store"]  # a warning may say that the run is not stored completely
-        or result.plan.budget.usd is not None  # a warning may say that the cost of a call is unknown
-    ):
-        said = {seat.warning for seat in result.plan.seats}  # before the run
-        for warning in result.warnings:
-            if warning not in said:
-                say(f"council: {warning}")
-    if flags["verbose"]:
-        for report in result.seats:
-            for adjustment in report.adjustments:
-                say(f"  {report.name}: {adjustment.field} {adjustment.action}: {adjustment.reason}")
-        cost = "unknown" if result.cost.usd is None else f"${result.cost.usd:.4f}"
-        if result.cost.usd == 0 and result.cost.source == "table":
-            cost = "$0: local seats cost nothing"
-        if flags["store"]:
-            say(f"council: stored as {result.run_id}")
-        say(f"council: {result.usage.total_tokens or 'unknown'} tokens, cost {cost}, {result.duration:.1f} s")

@@ -12,7 +12,8 @@ import click
 from llm_council.cli import _output
 from llm_council.cli._completion import complete_runs
 from llm_council.cli._output import json_option, output_format, output_options, print_json, print_table, visible
-from llm_council.cli._run import print_result, resume_hint
+from llm_council.cli._result import print_result
+from llm_council.cli._run import resume_hint
 from llm_council.errors import InvalidOption
 
 if TYPE_CHECKING:
