@@ -2,15 +2,16 @@
 
 The engine serves the OpenAI chat dialect on a loopback address and is called like any gateway. Three things are
 special, because the models are small. A schema is bounded before it is sent, so that every answer ends within its
-tokens. A model with ``prose_first`` in its profile answers in prose first; a second call turns its answer into JSON.
-And what an answer repeats of its prompt is removed; if nothing is left, the model is asked once more.
+tokens. A model with ``prose_first`` in its profile answers in prose first; a second call turns its answer into JSON, or
+asks for the reasons, if an answer and its reasons are all that the schema wants. And what an answer repeats of its
+prompt is removed; if nothing is left, the model is asked once more.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -64,6 +65,10 @@ TEXT_TOKENS = 512
 SHAPED_TOKENS = 1024
 """The maximum tokens of an answer with a schema and without ``max_tokens``. A token is assumed to hold one character,
 so that every answer ends; a real one holds three or four."""
+
+
+REASON_TOKENS = 80
+"""The maximum tokens of a small model's reasons for an answer."""
 
 
 class LocalProvider(ProviderAdapter):
@@ -259,6 +264,8 @@ class LocalProvider(ProviderAdapter):
         shaped = response
         usage = response.usage
         if self._profile_of(request.model).prose_first and response.text:
+            if _is_answer_with_reasoning(wanted.json_schema):
+                return await self._add_reasoning(request, engine, response)
             # A model that copies a quotation mark into JSON ends its text there.
             prose = response.text.replace('"', "'")
             turns = (*request.turns(), Message("assistant", prose), Message("user", _ask_for_json(wanted)))
@@ -273,6 +280,22 @@ class LocalProvider(ProviderAdapter):
             usage = usage + shaped.usage if usage and shaped.usage else usage
         value = clean_value(_value(shaped), fence_codes(request))
         return attrs.evolve(response, structured=value, usage=usage, adjustments=(*response.adjustments, *adjustments))
+
+    async def _add_reasoning(
+        self, request: GenerateRequest, engine: Engine, response: GenerateResponse
+    ) -> GenerateResponse:
+        """Build the object of an answer and its reasons from prose: a small model would write noise as JSON."""
+        turns = (*request.turns(), Message("assistant", response.text or ""), Message("user", "Why?"))
+        most = min(request.max_tokens or REASON_TOKENS, REASON_TOKENS)
+        again = attrs.evolve(
+            request, prompt=None, messages=turns, structured_output=None, stop=(), stream=False, max_tokens=most
+        )
+        sent, _ = self._prepare(again, engine)
+        async with _watched(engine):
+            reason = await self._ask(again, engine, sent)
+        usage = response.usage + reason.usage if response.usage and reason.usage else response.usage
+        value = {"answer": _whole_sentences(response), "reasoning": _whole_sentences(reason)}
+        return attrs.evolve(response, structured=value, usage=usage)
 
 
 def announce(name: str | None = None) -> str | None:
@@ -312,6 +335,26 @@ def _constrain(
     action = "dropped" if bounded.schema is None else "projected"
     reason = f"left to the check of the answer: {'; '.join(reasons)}"
     return sent, (Adjustment(field="structured_output", action=action, asked=wanted.name, reason=reason),)
+
+
+def _is_answer_with_reasoning(schema: Mapping[str, Any]) -> bool:
+    """Return True if a schema is that of the role ``advisor``: two plain texts, an answer and its reasoning."""
+    properties = schema.get("properties")
+    if not isinstance(properties, dict) or [*properties] != ["answer", "reasoning"]:
+        return False
+    return all(
+        isinstance(facts, dict) and facts.get("type") == "string" and not facts.keys() - {"type", "description"}
+        for facts in properties.values()
+    )
+
+
+def _whole_sentences(response: GenerateResponse) -> str:
+    """Return an answer; of one that was cut, the sentences that are whole, if there are any."""
+    text = (response.text or "").strip()
+    if response.finish_reason != FinishReason.LENGTH or text.endswith((".", "!", "?")):
+        return text
+    end = max(text.rfind(mark) for mark in (". ", "! ", "? ", ".\n", ":\n"))
+    return text[: end + 1] if end > 0 else text
 
 
 def _ask_for_json(wanted: StructuredOutput) -> str:

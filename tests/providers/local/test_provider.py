@@ -10,11 +10,18 @@ import anyio
 import pytest
 
 from llm_council.errors import CommandFailed, InvalidOption, MissingDependency
-from llm_council.models import GenerateRequest, Message, StructuredOutput
+from llm_council.models import GenerateRequest, GenerateResponse, Message, StructuredOutput
 from llm_council.providers._local import engine as local_engine
 from llm_council.providers._local import weights as weights
 from llm_council.providers.base import call, examine, stream
-from llm_council.providers.local import SHAPED_TOKENS, TEXT_TOKENS, LocalProvider, list_models, model_path
+from llm_council.providers.local import (
+    SHAPED_TOKENS,
+    TEXT_TOKENS,
+    LocalProvider,
+    _whole_sentences,
+    list_models,
+    model_path,
+)
 
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 WANTED = StructuredOutput(json_schema=SCHEMA)
@@ -127,6 +134,41 @@ async def test_a_prose_first_model_answers_in_prose_and_a_second_call_makes_it_j
     assert "answer" in second["messages"][3]["content"]
     assert second["max_tokens"] == SHAPED_TOKENS
     assert second["temperature"] == first["temperature"] == 0.1
+
+
+ANSWER_AND_REASONING = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}, "reasoning": {"type": "string", "description": "The grounds"}},
+    "required": ["answer", "reasoning"],
+}
+
+
+@pytest.mark.anyio
+async def test_an_answer_with_reasoning_is_built_from_prose(weigh):
+    weigh("smollm2-tiny")
+    wanted = StructuredOutput(json_schema=ANSWER_AND_REASONING)
+    async with LocalProvider() as provider:
+        response = await call(provider, GenerateRequest(prompt="Which city?", structured_output=wanted, max_tokens=50))
+        first, second = await logged(2)
+    assert response.structured == {"answer": "It is Paris.", "reasoning": "It is Paris."}
+    assert response.text == "It is Paris."
+    assert (response.usage.input_tokens, response.usage.output_tokens) == (10, 6)
+    assert [turn["content"] for turn in second["messages"]] == ["Which city?", "It is Paris.", "Why?"]
+    assert "grammar" not in first
+    assert "grammar" not in second
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "kept"),
+    [
+        ("One. Two", "length", "One."),
+        ("One. Two", "stop", "One. Two"),
+        ("One and two", "length", "One and two"),
+        ("Is it? No! Yes, 3.5", "length", "Is it? No!"),
+    ],
+)
+def test_of_prose_that_was_cut_whole_sentences_are_kept(text, reason, kept):
+    assert _whole_sentences(GenerateResponse(text=text, finish_reason=reason)) == kept
 
 
 @pytest.mark.anyio
