@@ -231,7 +231,7 @@ def test_a_wrong_type_of_budget_or_config_is_refused() -> None:
 @pytest.mark.anyio
 async def test_a_result_is_a_line_in_a_terminal_and_a_report_in_a_notebook(council: Council) -> None:
     pending = council.run("Where?")
-    assert pending._repr_markdown_() is None
+    assert (pending._repr_markdown_(), pending._repr_html_()) == (None, None)
     assert repr(pending) == "<CouncilResult, not started: write 'await council.run(...)'>"
     result = await pending
     assert re.fullmatch(
@@ -239,6 +239,7 @@ async def test_a_result_is_a_line_in_a_terminal_and_a_report_in_a_notebook(counc
         repr(result),
     )
     assert result._repr_markdown_() == result.to_markdown()
+    assert "Where?" in (result._repr_html_() or "")
 
 
 def test_only_the_named_files_are_read_into_the_plan(council: Council, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import attrs
@@ -127,6 +128,7 @@ def make_plan(
         # A plan that 0.1.0 stored lacks this field, and its replay must break ties as 0.1.0 did.
         ties_by_seed=True,
         rules=1,
+        created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         metadata=options.metadata or {},
     )
 

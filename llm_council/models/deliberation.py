@@ -159,6 +159,8 @@ class Plan:
         rules: the version of the rules by which rankings are read, authors are hidden and a chair is replaced: 1 in
             every new plan. 0 in plans that were stored before this field existed, which are replayed as they ran.
         notes: decisions that the caller should know, such as a skipped critique.
+        created: when the plan was made, as ``2026-11-30T12:29:02Z``; None in plans that were stored before this field
+            existed.
         metadata: the caller's data.
         warnings: what the caller should know before the run; they are in the result too.
     """
@@ -191,6 +193,7 @@ class Plan:
     ties_by_seed: bool = False  # a stored plan without this field must be replayed as it ran
     rules: int = 0  # likewise
     notes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    created: str | None = None
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
     warnings: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
 

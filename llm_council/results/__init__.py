@@ -207,6 +207,14 @@ class CouncilResult(AwaitableRecord):
 
         return answer(self)
 
+    def _repr_html_(self) -> str | None:
+        """Return the card that notebooks show; None for a pending result, which makes them show its ``repr``."""
+        if self._pending_state is not None:
+            return None
+        from llm_council.results.card import card
+
+        return card(self)
+
     def _repr_markdown_(self) -> str | None:
         """Return the report for notebooks; None for a pending result, which makes the notebook show its ``repr``."""
         return self.to_markdown() if self._pending_state is None else None

@@ -1,35 +1,31 @@
-"""The HTML report of a run: one page without scripts that loads nothing, with all foreign text escaped.
+"""The HTML report of a run: one page without scripts and links that loads nothing.
 
-Only ``_tag`` makes markup; every other string in the page is escaped as text. The page's content security policy allows
-nothing but its one style sheet, by hash.
+Texts of models are rendered as Markdown by ``_untrusted``; every other text is escaped by ``_markup``. The page's
+content security policy allows nothing but its one style sheet, by hash.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from html import escape
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llm_council.errors._secrets import clean
+from llm_council.errors._secrets import clean, redact
+from llm_council.errors._visible import visible
+from llm_council.results._markup import Markup, block, fold, markdown, tag, value
+from llm_council.results.differences import compare
 
 if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming
     from llm_council.results import CouncilResult, SeatReport
 
-__all__ = ["report"]
+__all__ = ["answer", "differences", "facts", "report", "title"]
 
-_DEPTH = 8  # deeper levels of an answer are shown as JSON
-_NO_LIMIT = 1 << 32  # `clean` shortens its text by default, which suits messages and not reports
-
-
-class _Markup(str):
-    """Escaped markup. Only ``_tag`` makes it."""
-
-    __slots__ = ()
+_TITLE = 140  # characters of the task that are its title
+_MODELS = 4  # models that are named at the top; the table of seats has all
+_SHOWN = 6  # statements of a draft that are shown at once; the others are folded
 
 
 def report(result: CouncilResult) -> str:
@@ -42,128 +38,153 @@ def report(result: CouncilResult) -> str:
     # The policy names the style sheet by its hash: other markup in the page can neither style it nor load anything.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    title = f"Council: {' '.join(clean(result.task, limit=80).split())}"
-    head = _tag(
+    head = tag(
         "head",
-        _tag("meta", charset="utf-8"),
-        _tag("meta", **{"http-equiv": "Content-Security-Policy", "content": policy}),
-        _tag("meta", name="referrer", content="no-referrer"),
-        _tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        _tag("meta", name="color-scheme", content="light dark"),
-        _tag("title", title),
-        _tag("style", _Markup(style)),
+        tag("meta", charset="utf-8"),
+        tag("meta", **{"http-equiv": "Content-Security-Policy", "content": policy}),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title(result)),
+        tag("style", Markup(style)),
     )
-    page = _tag("html", head, _tag("body", _tag("main", *_parts(result))), lang="en")
+    page = tag("html", head, tag("body", tag("main", *_parts(result))), lang="en")
     return f"<!doctype html>\n{page}\n"
 
 
-def _tag(name: str, /, *children: str, **attributes: str) -> _Markup:
-    """Return an element. Children that are not markup, and values of attributes, are escaped."""
-    shown = "".join(f' {key.rstrip("_")}="{_text(value)}"' for key, value in attributes.items())
-    if name == "meta":  # HTML allows no end tag here; SVG requires one for `rect`
-        return _Markup(f"<meta{shown}>")
-    return _Markup(f"<{name}{shown}>{''.join(map(_text, children))}</{name}>")
-
-
-def _text(value: str) -> str:
-    """Return text as HTML: secrets masked, control characters removed, markup escaped."""
-    return value if isinstance(value, _Markup) else escape(clean(value, limit=_NO_LIMIT))
+def title(result: CouncilResult) -> str:
+    """Return the first words of the task, on one line."""
+    words = " ".join(visible(redact(result.task)).split())
+    if len(words) <= _TITLE:
+        return words
+    return f"{words[:_TITLE].rsplit(' ', 1)[0]}…"
 
 
 def _parts(result: CouncilResult) -> Iterator[str]:
     mode = f" · {result.mode}" if result.mode else ""
-    yield _tag(
+    yield tag(
         "header",
-        _tag("p", f"{result.subagent}{mode}", class_="role"),
-        _tag("h1", "Council"),
-        _tag("ul", *(_tag("li", *fact) for fact in _facts(result)), class_="facts"),
+        tag("p", f"{result.subagent}{mode}", class_="role"),
+        tag("h1", title(result), dir="auto"),
+        tag("ul", *(tag("li", *fact) for fact in facts(result)), class_="facts"),
     )
-    yield _section("Task", _block(result.task))
+    if result.task.strip() != title(result):
+        yield fold("The whole task", block(result.task))
     if result.error is not None:
-        name = _tag("strong", f"{type(result.error).__name__}: ")
-        yield _tag("p", name, str(result.error), class_="error", dir="auto")
+        name = tag("strong", f"{type(result.error).__name__}: ")
+        yield tag("p", name, str(result.error), class_="error", dir="auto")
     if result.output is not None or result.text is not None:
-        yield _section("Answer", _block(result.text or "") if result.output is None else _value(result.output))
+        yield _section("Answer", answer(result))
+    if len(result.drafts) > 1:
+        yield _section("Where the drafts differ", *differences(result.drafts))
+    if result.drafts:
+        yield _section("Drafts", *(fold(_name(result, seat), markdown(text)) for seat, text in result.drafts.items()))
+    if result.critiques:
+        reviews = (fold(f"{seat} reviews", markdown(text)) for seat, text in result.critiques.items())
+        yield _section("Reviews", *reviews)
     yield from _list("Problems", [f"{problem.path}: {problem.message}" for problem in result.problems])
     yield from _list("Warnings", list(result.warnings))
+    yield _section("Seats", _seats(result))
     if result.phases:
         yield _section("Time", _timeline(result.phases, result.duration))
-    yield _section("Seats", _seats(result))
-    for title, texts in (("Drafts", result.drafts), ("Critiques", result.critiques)):
-        if texts:
-            yield _section(title, *(_folded(seat, text) for seat, text in texts.items()))
-    yield _tag("footer", "Run ", _tag("code", result.run_id), " · ", result.plan.strategy)
+    yield tag("footer", "Run ", tag("code", result.run_id), " · ", result.plan.strategy)
 
 
-def _facts(result: CouncilResult) -> Iterator[tuple[str, ...]]:
-    yield (_tag("span", str(result.status), class_=f"status {result.status.value}"),)
-    if result.chair:
-        yield "chair ", _tag("strong", result.chair)
-    yield _tag("strong", f"{result.duration:.1f}"), " s"
-    if result.usage.total_tokens is not None:
-        yield _tag("strong", f"{result.usage.total_tokens:,}"), " tokens"
+def facts(result: CouncilResult) -> Iterator[tuple[str, ...]]:
+    """Yield status, date, models, cost, tokens, duration and chair, each as the content of one element."""
+    yield (tag("span", str(result.status), class_=f"status {result.status.value}"),)
+    if result.plan.created:
+        day, _, time = result.plan.created.partition("T")
+        yield (tag("span", f"{day} {time[:5]} UTC" if time.endswith("Z") else result.plan.created),)
+    models = list(dict.fromkeys(seat.model or seat.provider for seat in result.seats))
+    if models:
+        more = f" and {len(models) - _MODELS} more" if len(models) > _MODELS else ""
+        named = ", ".join(clean(model, limit=60) for model in models[:_MODELS])
+        yield (tag("strong", f"{named}{more}", dir="auto"),)
     if result.cost.usd is not None:
-        yield "" if result.cost.complete else "at least ", _tag("strong", f"{result.cost.usd:.4f}"), " USD"
+        yield "" if result.cost.complete else "at least ", tag("strong", f"{result.cost.usd:.4f}"), " USD"
+    else:
+        yield ("cost unknown",)
+    if result.usage.total_tokens is not None:
+        yield tag("strong", f"{result.usage.total_tokens:,}"), " tokens"
+    yield tag("strong", f"{result.duration:.1f}"), " s"
+    if result.chair:
+        yield "chair ", tag("strong", result.chair, dir="auto")
 
 
-def _section(title: str, *content: str) -> str:
-    return _tag("section", _tag("h2", title), *content)
+def answer(result: CouncilResult) -> Markup:
+    """Return the answer; of an object with a text named ``answer``, that text first and the other fields below."""
+    output = result.output
+    if output is None:
+        return markdown(result.text or "")
+    if not isinstance(output, Mapping) or not isinstance(output.get("answer"), str):
+        return value(output)
+    rest = {name: item for name, item in output.items() if name != "answer"}
+    below = (tag("div", value(rest), class_="rest"),) if rest else ()
+    return tag("div", markdown(output["answer"]), *below, class_="answer")
 
 
-def _list(title: str, lines: list[str]) -> Iterator[str]:
+def differences(drafts: Mapping[str, str]) -> Iterator[Markup]:
+    """Yield what only one draft says, by seat."""
+    found = compare(drafts)
+    if not any(found.only.values()):
+        yield tag("p", "Every statement of each draft is in another draft, too.")
+        return
+    number = "One statement is" if found.shared == 1 else f"{found.shared or 'No'} statements are"
+    yield tag("p", f"{number} in all drafts, in similar words.", class_="hint")
+    for seat, statements in found.only.items():
+        if not statements:
+            continue
+        shown, more = statements[:_SHOWN], statements[_SHOWN:]
+        yield tag("h3", f"Only {seat}", dir="auto")
+        yield tag("ul", *(tag("li", statement, dir="auto") for statement in shown), class_="only")
+        if more:
+            items = (tag("li", statement, dir="auto") for statement in more)
+            yield fold(f"{len(more)} more", tag("ul", *items, class_="only"))
+
+
+def _name(result: CouncilResult, seat: str) -> str:
+    """Return a seat's name and, unless the name has it, its model."""
+    model = next((report.model for report in result.seats if report.name == seat), None)
+    return seat if model is None or model in seat else f"{seat} · {model}"
+
+
+def _section(name: str, *content: str) -> Markup:
+    return tag("section", tag("h2", name), *content)
+
+
+def _list(name: str, lines: list[str]) -> Iterator[Markup]:
     if lines:
-        yield _section(title, _tag("ul", *(_tag("li", line, dir="auto") for line in lines), class_="notes"))
+        yield _section(name, tag("ul", *(tag("li", line, dir="auto") for line in lines), class_="notes"))
 
 
-def _block(text: str) -> str:
-    return _tag("pre", text.strip("\n"), dir="auto")
-
-
-def _folded(title: str, text: str) -> str:
-    return _tag("details", _tag("summary", title, dir="auto"), _block(text))
-
-
-def _value(value: Any, depth: int = 0) -> str:
-    """Show a JSON value: an object as a list of terms, a list as a list, text as a paragraph."""
-    if isinstance(value, Mapping | list) and value:
-        if depth >= _DEPTH:
-            return _block(json.dumps(value, ensure_ascii=False, indent=2))
-        if isinstance(value, list):
-            return _tag("ul", *(_tag("li", _value(item, depth + 1)) for item in value))
-        terms = (
-            (_tag("dt", str(name).replace("_", " ")), _tag("dd", _value(item, depth + 1)))
-            for name, item in value.items()
-        )
-        return _tag("dl", *(part for pair in terms for part in pair))
-    text = value if isinstance(value, str) else "—" if value is None else json.dumps(value, ensure_ascii=False)
-    return _tag("p", text.strip("\n"), dir="auto")
-
-
-def _timeline(phases: tuple[PhaseTiming, ...], duration: float) -> str:
+def _timeline(phases: tuple[PhaseTiming, ...], duration: float) -> Markup:
     """Draw a bar for each phase; the scale is thousandths of the run."""
     whole = max([duration, *(phase.started + phase.elapsed for phase in phases)]) or 1.0
     rows = []
     for phase in phases:
         # At least 4 thousandths: a bar of a fraction of a pixel would not be seen.
         start, length = 1000 * phase.started / whole, max(4.0, 1000 * phase.elapsed / whole)
-        bar = _tag("rect", x=f"{min(start, 996):.0f}", y="0", width=f"{length:.0f}", height="14", rx="3")
-        drawing = _tag("svg", bar, viewBox="0 0 1000 14", preserveAspectRatio="none", role="img")
+        bar = tag("rect", x=f"{min(start, 996):.0f}", y="0", width=f"{length:.0f}", height="14", rx="3")
+        drawing = tag("svg", bar, viewBox="0 0 1000 14", preserveAspectRatio="none", role="img")
         seconds = f"{phase.elapsed:.1f} s"
-        rows.append(_tag("tr", _tag("th", str(phase.phase)), _tag("td", drawing), _tag("td", seconds, class_="number")))
-    return _tag("table", *rows, class_="time")
+        rows.append(tag("tr", tag("th", str(phase.phase)), tag("td", drawing), tag("td", seconds, class_="number")))
+    return tag("table", *rows, class_="time")
 
 
-def _seats(result: CouncilResult) -> str:
-    columns = ("seat", "provider", "model", "calls", "seconds", "tokens", "outcome")
+def _seats(result: CouncilResult) -> Markup:
     # Without votes, every draft has 0 points, and the order says nothing.
     ranked = any(result.ranking.points.values())
     rank = {seat: place for place, seat in enumerate(result.ranking.order, 1)} if ranked else {}
-    head = _tag("tr", *(_tag("th", column) for column in columns))
+    head = tag("tr", *(tag("th", column) for column in _COLUMNS))
     rows = (_seat(seat, rank, chair=seat.name == result.chair) for seat in result.seats)
-    return _tag("div", _tag("table", _tag("thead", head), _tag("tbody", *rows)), class_="wide")
+    return tag("table", tag("thead", head), tag("tbody", *rows), class_="seats")
 
 
-def _seat(seat: SeatReport, rank: dict[str, int], *, chair: bool) -> str:
+_COLUMNS = ("seat", "provider", "model", "calls", "seconds", "tokens", "outcome")
+
+
+def _seat(seat: SeatReport, rank: dict[str, int], *, chair: bool) -> Markup:
     tokens = seat.usage.total_tokens
     outcome = f"draft ranked {rank[seat.name]}" if seat.name in rank else "done" if seat.calls else "not asked"
     if chair:
@@ -171,9 +192,13 @@ def _seat(seat: SeatReport, rank: dict[str, int], *, chair: bool) -> str:
     if seat.error is not None:
         outcome = f"{type(seat.error).__name__}: {seat.error}"
     numbers = (str(len(seat.calls)), f"{seat.elapsed:.1f}", "" if tokens is None else f"{tokens:,}")
-    return _tag(
+    cells = (seat.name, seat.provider, seat.model or "", *numbers, outcome)
+    kinds = ("name", "name", "name", "number", "number", "number", "failed" if seat.error is not None else "outcome")
+    # A narrow page shows each row as a list, with the names of the columns before the values.
+    return tag(
         "tr",
-        *(_tag("td", cell, dir="auto", class_="name") for cell in (seat.name, seat.provider, seat.model or "")),
-        *(_tag("td", cell, class_="number") for cell in numbers),
-        _tag("td", outcome, dir="auto", **({"class_": "failed"} if seat.error is not None else {})),
+        *(
+            tag("td", cell, data_label=column, class_=kind, dir="auto")
+            for cell, column, kind in zip(cells, _COLUMNS, kinds, strict=True)
+        ),
     )

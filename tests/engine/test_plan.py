@@ -1,5 +1,7 @@
 """Plans: the roles of seats, and invalid input refused before any call."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from llm_council._engine.plan import RunRequest, make_plan
@@ -138,3 +140,10 @@ def test_bad_input_is_refused_with_its_remedy(names, options, remedy):
 def test_every_strategy_that_can_be_planned_exists():
     for name in STRATEGIES:
         assert plan("ann", "bob", "cid", strategy=name).strategy == name
+
+
+def test_a_plan_says_when_it_was_made():
+    before = datetime.now(UTC).replace(microsecond=0)
+    made = plan("ann").created
+    assert made.endswith("Z")
+    assert before <= datetime.fromisoformat(made) <= datetime.now(UTC)
