@@ -17,7 +17,7 @@ import attrs
 from llm_council._wire.payloads import loads, well_formed
 from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import Message, Part, Role, TextPart, ToolCall
 from llm_council.models.reply import Adjustment, FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, join
 from llm_council.models.request import GenerateRequest, Tool
 
@@ -114,7 +114,7 @@ def _results(turns: Iterable[Message], names: dict[str, str]) -> Message:
         row = {"id": turn.tool_call_id, "name": name, "content": turn.text}
         rows.append({key: value for key, value in row.items() if value is not None})
         if not isinstance(turn.content, str):
-            beside += [part for part in turn.content if isinstance(part, ImagePart | ReasoningPart)]
+            beside += [part for part in turn.content if not isinstance(part, TextPart)]
     return Message(Role.USER, (TextPart(text=_json({"tool_results": rows})), *beside))
 
 

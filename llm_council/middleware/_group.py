@@ -231,7 +231,7 @@ def _unique_names(providers: Sequence[ProviderAdapter]) -> list[str]:
 
 def _union(every: Sequence[ProviderCapabilities]) -> ProviderCapabilities:
     """Return the capabilities that any of them has; ``max_tokens`` only if all have one."""
-    names = ("streaming", "tool_use", "structured_output", "multimodal", "reasoning")
+    names = ("streaming", "tool_use", "structured_output", "multimodal", "documents", "audio", "reasoning")
     flags = {name: any(capabilities.has(name) for capabilities in every) for name in names}
     limits = [capabilities.max_tokens for capabilities in every if capabilities.max_tokens is not None]
     return ProviderCapabilities(**flags, max_tokens=max(limits) if len(limits) == len(every) else None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from llm_council.errors import CouncilError, MissingDependency
 from llm_council.errors._secrets import redact
-from llm_council.models.messages import ImagePart, Message, ReasoningPart
+from llm_council.models.messages import AudioPart, DocumentPart, ImagePart, Message, ReasoningPart
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
 
@@ -129,8 +129,9 @@ def content_attributes(turns: tuple[Message, ...] = (), response: GenerateRespon
 def _parts(turn: Message) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     for part in (turn.content,) if isinstance(turn.content, str) else turn.content:
-        if isinstance(part, ImagePart):
-            parts.append({"type": "uri", "modality": "image", "uri": part.url or "data"})
+        if isinstance(part, ImagePart | DocumentPart | AudioPart):
+            modality = {ImagePart: "image", DocumentPart: "document", AudioPart: "audio"}[type(part)]
+            parts.append({"type": "uri", "modality": modality, "uri": part.url or "data"})
         elif isinstance(part, ReasoningPart):
             parts.append({"type": "reasoning", "content": part.text})
         else:

@@ -17,7 +17,17 @@ from llm_council.models.deliberation import (
     Status,
 )
 from llm_council.models.limits import Budget, Limits, RetryPolicy, Timeouts
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import (
+    AudioPart,
+    DocumentPart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCall,
+)
 from llm_council.models.reply import (
     Adjustment,
     Attempt,
@@ -36,12 +46,14 @@ __all__ = [
     "Adjustment",
     "Attachment",
     "Attempt",
+    "AudioPart",
     "Budget",
     "CacheMode",
     "Cost",
     "CostSource",
     "Critique",
     "DoctorResult",
+    "DocumentPart",
     "Draft",
     "Effort",
     "FinishReason",

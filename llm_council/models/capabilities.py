@@ -22,6 +22,8 @@ class ProviderCapabilities:
         tool_use: requests may offer tools.
         structured_output: answers can be constrained by a JSON Schema.
         multimodal: messages may contain images.
+        documents: messages may contain documents, such as PDF.
+        audio: messages may contain sound.
         reasoning: requests may set the reasoning effort.
         max_tokens: maximum tokens of an answer; None if unknown.
     """
@@ -30,6 +32,8 @@ class ProviderCapabilities:
     tool_use: bool = False
     structured_output: bool = False
     multimodal: bool = False
+    documents: bool = False
+    audio: bool = False
     reasoning: bool = False
     max_tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
 

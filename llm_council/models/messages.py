@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import mimetypes
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -13,7 +15,17 @@ from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, strict_init, string
 from llm_council.models._lenient_json import read_arguments
 
-__all__ = ["ImagePart", "Message", "Part", "ReasoningPart", "Role", "TextPart", "ToolCall"]
+__all__ = [
+    "AudioPart",
+    "DocumentPart",
+    "ImagePart",
+    "Message",
+    "Part",
+    "ReasoningPart",
+    "Role",
+    "TextPart",
+    "ToolCall",
+]
 
 
 class Role(StrEnum):
@@ -40,6 +52,67 @@ class TextPart:
     cache: bool = False
 
 
+def _as_base64(value: str | bytes | None) -> str | None:
+    """Return data in base64: bytes are encoded, a string is taken for base64."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode()
+    raise InvalidOption(f"data: bytes, or a string in base64, got {type(value).__name__}")
+
+
+# Names that are in use beside the registered ones (IANA, "Media Types").
+_MEDIA_TYPES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "application/x-pdf": "application/pdf",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-mp3": "audio/mpeg",
+    "audio/x-wav": "audio/wav",
+    "audio/wave": "audio/wav",
+    "audio/vnd.wave": "audio/wav",
+    "audio/x-flac": "audio/flac",
+    "audio/x-aiff": "audio/aiff",
+    "audio/x-m4a": "audio/mp4",
+    "audio/m4a": "audio/mp4",
+}
+
+
+def _as_media_type(value: str | None) -> str | None:
+    """Return the registered name of a media type, in lower case and without parameters."""
+    if not isinstance(value, str):
+        return value
+    name = value.partition(";")[0].strip().lower()
+    return _MEDIA_TYPES.get(name, name)
+
+
+def _check_source(part: Any, default: str | None) -> None:
+    """Split a ``data:`` URL into data and media type, and check that a part has one source.
+
+    Args:
+        part: the frozen part, which is completed.
+        default: the media type of a ``data:`` URL without one; None requires it.
+    """
+    name = type(part).__name__
+    # Vendors take data in a field of its own; only OpenAI's dialects take it in a URL.
+    if part.url is not None and part.url.startswith("data:") and part.data is None:
+        head, comma, data = part.url[5:].partition(",")
+        media_type, *options = head.split(";")
+        if not comma or "base64" not in options:
+            raise InvalidOption(f"{name}.url: a data: URL must read data:<media type>;base64,<data>")
+        object.__setattr__(part, "url", None)  # attrs' own way to finish a frozen instance
+        object.__setattr__(part, "data", data)
+        object.__setattr__(part, "media_type", _as_media_type(media_type) or default)
+    if (part.url is None) == (part.data is None):
+        raise InvalidOption(f"{name} takes either url or data")
+    if part.data is not None and not part.media_type:
+        raise InvalidOption(f'{name}.data needs media_type, such as "{_EXAMPLES[name]}"')
+
+
+_EXAMPLES = {"ImagePart": "image/png", "DocumentPart": "application/pdf", "AudioPart": "audio/wav"}
+
+
 @strict_init
 @attrs.frozen(kw_only=True)
 class ImagePart:
@@ -47,30 +120,74 @@ class ImagePart:
 
     Attributes:
         url: ``https://...``, or a ``data:`` URL, which is split into the next two fields.
-        data: the image in base64.
-        media_type: such as ``"image/png"``; required with ``data``.
+        data: the image: bytes, which are encoded, or a string in base64.
+        media_type: such as ``"image/png"``; required with ``data``. ``image/jpg`` is stored as ``image/jpeg``.
         detail: ``"auto"``, ``"low"`` or ``"high"``, where the vendor supports it.
     """
 
     url: str | None = None
-    data: str | None = attrs.field(default=None, repr=False)
-    media_type: str | None = None
+    data: str | None = attrs.field(default=None, converter=_as_base64, repr=False)
+    media_type: str | None = attrs.field(default=None, converter=_as_media_type)
     detail: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        # Vendors take an image's data in a field of its own; only OpenAI's dialects take it in a URL.
-        if self.url is not None and self.url.startswith("data:") and self.data is None:
-            head, comma, data = self.url[5:].partition(",")
-            media_type, *options = head.split(";")
-            if not comma or "base64" not in options:
-                raise InvalidOption("ImagePart.url: a data: URL must read data:<media type>;base64,<data>")
-            object.__setattr__(self, "url", None)  # attrs' own way to finish a frozen instance
-            object.__setattr__(self, "data", data)
-            object.__setattr__(self, "media_type", media_type or "image/png")
-        if (self.url is None) == (self.data is None):
-            raise InvalidOption("ImagePart takes either url or data")
-        if self.data is not None and not self.media_type:
-            raise InvalidOption('ImagePart.data needs media_type, such as "image/png"')
+        _check_source(self, "image/png")
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class DocumentPart:
+    """A document in a message, such as a PDF: a URL, or data with a media type. The library never fetches a URL.
+
+    Attributes:
+        url: ``https://...``, where the vendor takes addresses, or a ``data:`` URL.
+        data: the document: bytes, which are encoded, or a string in base64.
+        media_type: such as ``"application/pdf"`` or ``"text/plain"``; required with ``data``.
+        name: the file's name, where the vendor shows it to the model; None takes ``document`` with a fitting ending.
+    """
+
+    url: str | None = None
+    data: str | None = attrs.field(default=None, converter=_as_base64, repr=False)
+    media_type: str | None = attrs.field(default=None, converter=_as_media_type)
+    name: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        _check_source(self, "application/pdf")
+
+    @property
+    def filename(self) -> str:
+        """The file's name: the given one, that in the URL, or a made-up one with the ending of the media type."""
+        found = self.name or (self.url or "").partition("?")[0].rpartition("/")[2]
+        if found:
+            return found
+        ending = mimetypes.guess_extension(self.media_type or "") or ".bin"
+        return f"document{ending}"
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class AudioPart:
+    """Sound in a message: data with a media type, or a URL where the vendor takes addresses.
+
+    Attributes:
+        url: ``https://...``, or a ``data:`` URL.
+        data: the sound: bytes, which are encoded, or a string in base64.
+        media_type: such as ``"audio/wav"`` or ``"audio/mpeg"``; required with ``data``. ``audio/mp3`` is stored as
+            ``audio/mpeg``.
+    """
+
+    url: str | None = None
+    data: str | None = attrs.field(default=None, converter=_as_base64, repr=False)
+    media_type: str | None = attrs.field(default=None, converter=_as_media_type)
+
+    def __attrs_post_init__(self) -> None:
+        _check_source(self, None)
+
+    @property
+    def format(self) -> str:
+        """The short name of the format, such as ``wav`` or ``mp3``, as OpenAI's dialects write it."""
+        kind = (self.media_type or "").partition("/")[2]
+        return {"mpeg": "mp3", "mp4": "m4a"}.get(kind, kind)
 
 
 @strict_init
@@ -91,7 +208,8 @@ class ReasoningPart:
     data: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
 
 
-Part: TypeAlias = TextPart | ImagePart | ReasoningPart
+Part: TypeAlias = TextPart | ImagePart | DocumentPart | AudioPart | ReasoningPart
+_KINDS = (TextPart, ImagePart, DocumentPart, AudioPart, ReasoningPart)
 
 
 def _arguments(value: str | Mapping[str, Any] | None) -> str:
@@ -127,6 +245,8 @@ class ToolCall:
         """
         try:
             return read_arguments(self.arguments)
+        except json.JSONDecodeError:
+            raise
         except ValueError:
             raise ValueError(f"the arguments of {self.name!r} are not a JSON object") from None
 
@@ -139,8 +259,9 @@ def _content(value: str | Iterable[Part] | None) -> str | tuple[Part, ...]:
         return value
     parts = tuple(TextPart(text=part) if isinstance(part, str) else part for part in as_tuple(value))
     for part in parts:
-        if not isinstance(part, TextPart | ImagePart | ReasoningPart):
-            raise InvalidOption(f"Message.content: parts are TextPart, ImagePart or ReasoningPart, got {part!r:.80}")
+        if not isinstance(part, _KINDS):
+            known = ", ".join(kind.__name__ for kind in _KINDS)
+            raise InvalidOption(f"Message.content: parts are {known}, got {part!r:.80}")
     if all(isinstance(part, TextPart) and not part.cache for part in parts):
         return "".join(part.text for part in parts if isinstance(part, TextPart))
     return parts
@@ -177,7 +298,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text without images and reasoning."""
+        """The text without images, documents, sound and reasoning."""
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content if isinstance(part, TextPart))

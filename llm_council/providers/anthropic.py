@@ -64,7 +64,12 @@ class AnthropicProvider(HttpProvider):
 
     name = "anthropic"
     capabilities = ProviderCapabilities(
-        streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
+        streaming=True,
+        tool_use=True,
+        structured_output=True,
+        multimodal=True,
+        documents=True,
+        reasoning=True,
     )
 
     BASE_URL: ClassVar[str] = "https://api.anthropic.com"

@@ -39,7 +39,16 @@ from llm_council.errors._secrets import Secret
 from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.limits import Limits, Timeouts
-from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import (
+    AudioPart,
+    DocumentPart,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCall,
+)
 from llm_council.models.reply import (
     Adjustment,
     Cost,
@@ -70,11 +79,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AdapterFailed",
     "Adjustment",
+    "AudioPart",
     "CapabilityMissing",
     "ConfigurationError",
     "Cost",
     "CostSource",
     "DoctorResult",
+    "DocumentPart",
     "Effort",
     "FinishReason",
     "GenerateChunk",

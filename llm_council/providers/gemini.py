@@ -40,7 +40,13 @@ class GeminiProvider(HttpProvider):
 
     name = "gemini"
     capabilities = ProviderCapabilities(
-        streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
+        streaming=True,
+        tool_use=True,
+        structured_output=True,
+        multimodal=True,
+        documents=True,
+        audio=True,
+        reasoning=True,
     )
 
     BASE_URL: ClassVar[str] = "https://generativelanguage.googleapis.com"

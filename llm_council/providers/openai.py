@@ -39,6 +39,7 @@ class OpenAIProvider(OpenAICompatibleProvider):
     """
 
     name = "openai"
+    capabilities = attrs.evolve(OpenAICompatibleProvider.capabilities, documents=True, audio=True)
 
     BASE_URL: ClassVar[str] = "https://api.openai.com/v1"
     BASE_URL_ENV: ClassVar[str | None] = "OPENAI_BASE_URL"

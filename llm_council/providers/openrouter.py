@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import attrs
+
 from llm_council._wire.openai_chat import ChatOptions
 from llm_council.errors import OutOfCredit
 from llm_council.models._attrs import as_dict, as_tuple
@@ -28,6 +30,7 @@ class OpenRouterProvider(OpenAICompatibleProvider):
     """
 
     name = "openrouter"
+    capabilities = attrs.evolve(OpenAICompatibleProvider.capabilities, documents=True, audio=True)
 
     BASE_URL: ClassVar[str] = "https://openrouter.ai/api/v1"
     BASE_URL_ENV: ClassVar[str | None] = "OPENROUTER_BASE_URL"
@@ -36,6 +39,8 @@ class OpenRouterProvider(OpenAICompatibleProvider):
         vendor="openrouter",
         echo="reasoning_details",
         stream_usage=False,  # usage always comes; asking for it is deprecated
+        file_urls=True,  # OpenRouter, "PDF Inputs"
+        audio_formats=(),  # OpenRouter, "Audio Inputs": which ones depends on the model's vendor
     )
 
     def __init__(

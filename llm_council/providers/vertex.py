@@ -64,7 +64,13 @@ class VertexProvider(ProviderAdapter):
 
     name = "vertex"
     capabilities = ProviderCapabilities(
-        streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
+        streaming=True,
+        tool_use=True,
+        structured_output=True,
+        multimodal=True,
+        documents=True,
+        audio=True,
+        reasoning=True,
     )
 
     @error_mapping.hide_frames

@@ -9,9 +9,19 @@ from typing import Any
 
 import attrs
 
-from llm_council.errors import InvalidOption
+from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import (
+    AudioPart,
+    DocumentPart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCall,
+)
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 
 __all__ = [
@@ -77,6 +87,8 @@ class ChatOptions:
         tool_call_keys: the vendor's own keys of a tool call that must be sent back.
         think_tags: the model writes its reasoning into the answer, between ``<think>`` tags.
         finish_required: a stream without finish reason and ``[DONE]`` was cut; False for servers that send neither.
+        file_urls: documents may be addresses.
+        audio_formats: the formats of sound that it takes; empty takes all.
         body: further keys of every request; a request's ``extra`` overrides them.
     """
 
@@ -92,6 +104,8 @@ class ChatOptions:
     tool_call_keys: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     think_tags: bool = False
     finish_required: bool = True
+    file_urls: bool = False
+    audio_formats: tuple[str, ...] = attrs.field(default=("wav", "mp3"), converter=as_tuple)
     body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 
 
@@ -157,7 +171,8 @@ def _encode_turns(turns: Iterable[Message], options: ChatOptions) -> list[dict[s
             messages.append({"role": str(Role.USER), "content": shown})
             shown = []
         if turn.role == Role.TOOL and not isinstance(turn.content, str):
-            images = [_encode_part(part, options) for part in turn.content if isinstance(part, ImagePart)]
+            files = (ImagePart, DocumentPart, AudioPart)
+            images = [_encode_part(part, options) for part in turn.content if isinstance(part, files)]
             if images:
                 whose = {"type": "text", "text": f"Returned by the tool's call {turn.tool_call_id}:"}
                 shown += [whose, *images]
@@ -197,7 +212,28 @@ def _encode_content(content: str | tuple[Part, ...], options: ChatOptions) -> st
     return parts
 
 
-def _encode_part(part: TextPart | ImagePart, options: ChatOptions) -> dict[str, Any]:
+def _encode_file(part: DocumentPart | AudioPart, options: ChatOptions) -> dict[str, Any]:
+    """Encode a document or sound (API reference, "Create chat completion", content parts ``file``, ``input_audio``)."""
+    if isinstance(part, DocumentPart):
+        if part.url is not None and not options.file_urls:
+            raise CapabilityMissing(
+                "documents are taken as data only: pass DocumentPart(data=...); nothing was sent",
+                capability="documents",
+            )
+        data = part.url or f"data:{part.media_type};base64,{part.data}"
+        return {"type": "file", "file": {"filename": part.filename, "file_data": data}}
+    if part.data is None or (options.audio_formats and part.format not in options.audio_formats):
+        formats = ", ".join(options.audio_formats) or "any format"
+        raise CapabilityMissing(
+            f"sound is taken as data in {formats}: pass AudioPart(data=..., media_type=...); nothing was sent",
+            capability="audio",
+        )
+    return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
+
+
+def _encode_part(part: TextPart | ImagePart | DocumentPart | AudioPart, options: ChatOptions) -> dict[str, Any]:
+    if isinstance(part, DocumentPart | AudioPart):
+        return _encode_file(part, options)
     if isinstance(part, ImagePart):
         image: dict[str, Any] = {"url": part.url or f"data:{part.media_type};base64,{part.data}"}
         if part.detail is not None:

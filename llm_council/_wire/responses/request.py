@@ -8,9 +8,19 @@ from typing import Any
 import attrs
 
 from llm_council._wire.openai_chat.request import CUSTOM, schema_name
-from llm_council.errors import InvalidOption
+from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import (
+    AudioPart,
+    DocumentPart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCall,
+)
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
 
 __all__ = ["ENCRYPTED", "LEAST_TOKENS", "encode_choice", "encode_request", "encode_tool", "text_in", "thinks"]
@@ -188,11 +198,23 @@ def _encode_content(content: str | tuple[Part, ...]) -> str | list[Item]:
     return parts
 
 
-def _encode_part(part: Part) -> Item:
+def _encode_part(part: TextPart | ImagePart | DocumentPart | AudioPart) -> Item:
     if isinstance(part, ImagePart):
         url = part.url or f"data:{part.media_type};base64,{part.data}"
         # The SDK's type ResponseInputImageParam requires detail.
         return {"type": "input_image", "image_url": url, "detail": part.detail or "auto"}
+    if isinstance(part, DocumentPart):  # the SDK's type ResponseInputFileParam
+        if part.url is not None:
+            return {"type": "input_file", "file_url": part.url}
+        return {
+            "type": "input_file",
+            "filename": part.filename,
+            "file_data": f"data:{part.media_type};base64,{part.data}",
+        }
+    if isinstance(part, AudioPart):
+        raise CapabilityMissing(
+            'the Responses API takes no sound: use api="chat"; nothing was sent', capability="audio"
+        )
     return {"type": "input_text", "text": part.text}
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_council._wire.payloads import dumps, get_text, need_object, tokens
-from llm_council.errors import CommandFailed
+from llm_council._wire import failures
+from llm_council._wire.openai_chat.errors import error_inside
+from llm_council._wire.payloads import dumps, get_text, loads_object, need_object, tokens
+from llm_council.errors import AuthenticationFailed, CommandFailed, CouncilError
 from llm_council.errors._secrets import MaskedText
 from llm_council.models.limits import Limits
 from llm_council.models.reply import FinishReason, GenerateChunk, Usage
@@ -89,6 +91,7 @@ class CodexEvents(AgentEvents):
         super().__init__(limits)
         self._answer: str | None = None
         self._failure: str | None = None
+        self._failed: Any = None  # the error of the failed turn, in the program's form
         self._usage: Usage | None = None
         self._completed = False
         self._steps: dict[str, int] = {}
@@ -118,7 +121,9 @@ class CodexEvents(AgentEvents):
                 self._completed = True
                 self._usage = _usage(event.get("usage"))
             case "turn.failed":
-                self._failure = message_of(event.get("error")) or self.note or "the turn failed"
+                self._failed = event.get("error")
+                words = message_of(self._failed) or message_of(_inner(self._failed))
+                self._failure = words or self.note or "the turn failed"
             case "error":
                 self.note = message_of(event) or self.note
         return None
@@ -139,6 +144,9 @@ class CodexEvents(AgentEvents):
 
     def _end(self, ended: Ended) -> GenerateChunk:
         if self._failure is not None:
+            typed = _typed(self._failed, self._failure, self.partial or None)
+            if typed is not None:
+                raise typed
             known = error_from_text(
                 self._failure,
                 remedy=REMEDY,
@@ -160,6 +168,35 @@ class CodexEvents(AgentEvents):
             usage=self._usage,
             extra={"steps": self._steps} if self._steps else {},
         )
+
+
+def _inner(value: Any) -> Any:
+    """Return the error inside an error; None if there is none."""
+    return value.get("error") if isinstance(value, dict) else None
+
+
+def _typed(error: Any, message: str, partial: str | None) -> CouncilError | None:
+    """Return the error of the API that the program passes on, as an object or as JSON in a message.
+
+    Returns:
+        None if there is no such object, or one without a code that says anything.
+    """
+    start = message.find("{")
+    found = loads_object(message[start : message.rfind("}") + 1]) if start >= 0 else None
+    for value in (found, error.get("message") if isinstance(error, dict) else None, error):
+        body = value if isinstance(_inner(value), dict) else {"error": value}
+        inner = _inner(body)
+        if not isinstance(inner, dict):
+            continue
+        status = next((item.get("status") for item in (inner, body) if isinstance(item.get("status"), int)), None)
+        code = next((inner[key] for key in ("code", "type") if isinstance(inner.get(key), str)), None)
+        if status is not None or (code is not None and failures.names_failure(code)):
+            known = {**inner, "status": status} if status is not None else inner
+            typed = error_inside({"error": known}, partial=partial)
+            if isinstance(typed, AuthenticationFailed):
+                return AuthenticationFailed(f"{typed.message}; {REMEDY}", status=typed.status, code=typed.code)
+            return typed
+    return None
 
 
 def _usage(value: Any) -> Usage | None:

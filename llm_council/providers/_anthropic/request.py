@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -10,9 +11,19 @@ from typing import Any
 import attrs
 
 from llm_council._wire.payloads import arguments_object
-from llm_council.errors import InvalidOption
+from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, optional, positive_int, strict_init
-from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import (
+    AudioPart,
+    DocumentPart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCall,
+)
 from llm_council.models.request import Effort, GenerateRequest, Tool
 
 __all__ = [
@@ -269,12 +280,34 @@ def _encode_part(part: Part, options: MessagesOptions, mark: Mapping[str, Any]) 
         if part.url is not None:
             return {"type": "image", "source": {"type": "url", "url": part.url}}
         return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": part.data}}
+    if isinstance(part, DocumentPart):
+        return _encode_document(part)
+    if isinstance(part, AudioPart):
+        raise CapabilityMissing("Claude takes no sound; nothing was sent", capability="audio")
     if not part.text:
         return None
     block: Block = {"type": "text", "text": part.text}
     if part.cache and options.cache_control:
         block["cache_control"] = dict(mark)
     return block
+
+
+def _encode_document(part: DocumentPart) -> Block:
+    """Encode a document (anthropic.types.DocumentBlockParam): PDF as data or URL, plain text as text."""
+    source: dict[str, Any]
+    if part.url is not None:
+        source = {"type": "url", "url": part.url}
+    elif part.media_type == "application/pdf":
+        source = {"type": "base64", "media_type": part.media_type, "data": part.data}
+    elif (part.media_type or "").startswith("text/"):
+        text = base64.b64decode(part.data or "").decode("utf-8", "replace")
+        source = {"type": "text", "media_type": "text/plain", "data": text}
+    else:
+        raise CapabilityMissing(
+            f"Claude takes PDF and text, not {part.media_type}; nothing was sent", capability="documents"
+        )
+    block: Block = {"type": "document", "source": source}
+    return block if part.name is None else {**block, "title": part.name}
 
 
 def encode_block(part: ReasoningPart, vendor: str) -> Block | None:
@@ -295,7 +328,9 @@ def _encode_result(turn: Message, options: MessagesOptions, mark: Mapping[str, A
     if not turn.tool_call_id:
         raise InvalidOption("a message of role 'tool' needs tool_call_id: the id of the call that it answers")
     result: Block = {"type": "tool_result", "tool_use_id": _encode_id(turn.tool_call_id)}
-    blocks = [block for block in _encode_parts(turn.content, options, mark) if block["type"] in ("text", "image")]
+    blocks = [
+        block for block in _encode_parts(turn.content, options, mark) if block["type"] in ("text", "image", "document")
+    ]
     if blocks:
         result["content"] = _shorten(blocks)
     return result

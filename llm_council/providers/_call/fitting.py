@@ -13,7 +13,7 @@ from llm_council._schema import Projection, project_strict
 from llm_council._schema import compile as compile_schema
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models.capabilities import ProviderCapabilities
-from llm_council.models.messages import ImagePart, Message, TextPart
+from llm_council.models.messages import AudioPart, DocumentPart, ImagePart, Message, TextPart
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
 from llm_council.providers._call.profiles import ModelProfile, Sampling
@@ -48,7 +48,7 @@ def fit(
         The request to send, which is the same object if it fits, and the changes.
 
     Raises:
-        CapabilityMissing: the request has tools or images, and the provider or the model takes none.
+        CapabilityMissing: the request has tools, images, documents or sound, and the provider or the model takes none.
     """
     if profile is None:
         profile = _UNKNOWN
@@ -176,6 +176,9 @@ class _Fitting:
         return config
 
 
+_FILES = ((DocumentPart, "documents", "takes no documents"), (AudioPart, "audio", "takes no sound"))
+
+
 def _require(request: GenerateRequest, capabilities: ProviderCapabilities, profile: ModelProfile) -> None:
     if request.tools and not (capabilities.tool_use and profile.tools):
         raise _missing("tool_use", "takes no tools", request)
@@ -183,6 +186,9 @@ def _require(request: GenerateRequest, capabilities: ProviderCapabilities, profi
     images = [part for part in parts if isinstance(part, ImagePart)]
     if images and not (capabilities.multimodal and profile.images):
         raise _missing("multimodal", "takes no images", request)
+    for kind, capability, words in _FILES:
+        if any(isinstance(part, kind) for part in parts) and not capabilities.has(capability):
+            raise _missing(capability, words, request)
     if not profile.image_urls and any(image.url for image in images):
         raise _missing(
             "multimodal", "takes images as data only, no addresses: pass ImagePart(data=..., media_type=...)", request

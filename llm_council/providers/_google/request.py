@@ -12,7 +12,16 @@ from llm_council._wire.openai_chat import SchemaStyle
 from llm_council._wire.payloads import arguments_object, loads_object
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import strict_init
-from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import (
+    AudioPart,
+    DocumentPart,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCall,
+)
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, Tool
 
 __all__ = [
@@ -63,7 +72,15 @@ _MIME_TYPES = {
     "gif": "image/gif",
     "heic": "image/heic",
     "heif": "image/heif",
+    "pdf": "application/pdf",
+    "txt": "text/plain",
+    "wav": "audio/wav",
+    "mp3": "audio/mp3",
+    "flac": "audio/flac",
+    "ogg": "audio/ogg",
 }
+
+_OWN_TYPES = {"audio/mpeg": "audio/mp3"}  # Gemini API docs, "Audio understanding", supported formats
 
 
 class ThinkingStyle(StrEnum):
@@ -233,7 +250,7 @@ def _encode_result(turn: Message, tool_names: Mapping[str, str]) -> list[dict[st
     result: dict[str, Any] = {"id": turn.tool_call_id} if turn.tool_call_id else {}
     result.update(name=name, response=result_object(turn.text))
     parts = () if isinstance(turn.content, str) else turn.content
-    images = [_encode_image(part) for part in parts if isinstance(part, ImagePart)]
+    images = [_encode_file(part) for part in parts if isinstance(part, ImagePart | DocumentPart | AudioPart)]
     return [{"functionResponse": result}, *images]
 
 
@@ -248,8 +265,8 @@ def _encode_parts(turn: Message) -> list[dict[str, Any]]:
         return [{"text": turn.content}]
     parts: list[dict[str, Any]] = []
     for part in turn.content:
-        if isinstance(part, ImagePart):
-            parts.append(_encode_image(part))
+        if isinstance(part, ImagePart | DocumentPart | AudioPart):
+            parts.append(_encode_file(part))
         elif isinstance(part, TextPart):
             _add_text(parts, part.text)
     return parts
@@ -263,11 +280,12 @@ def _add_text(parts: list[dict[str, Any]], text: str) -> None:
         parts.append({"text": text})
 
 
-def _encode_image(part: ImagePart) -> dict[str, Any]:
+def _encode_file(part: ImagePart | DocumentPart | AudioPart) -> dict[str, Any]:
+    """Encode an image, a document or sound: the dialect has one form for all (google.genai.types.Part)."""
     if part.url is None:
-        return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
+        return {"inlineData": {"mimeType": _OWN_TYPES.get(part.media_type or "", part.media_type), "data": part.data}}
     extension = part.url.partition("?")[0].rpartition(".")[2].lower()
-    mime_type = part.media_type or _MIME_TYPES.get(extension)
+    mime_type = _OWN_TYPES.get(part.media_type or "", part.media_type) or _MIME_TYPES.get(extension)
     file = {"fileUri": part.url}
     if mime_type:
         file["mimeType"] = mime_type
@@ -294,8 +312,8 @@ def encode_model_parts(turn: Message) -> list[dict[str, Any]]:
         if isinstance(part, TextPart):
             if part.text:
                 _add_text(parts, part.text)
-        elif isinstance(part, ImagePart):
-            parts.append(_encode_image(part))
+        elif isinstance(part, ImagePart | DocumentPart | AudioPart):
+            parts.append(_encode_file(part))
         elif part.data is not None:
             parts.append(dict(part.data))
         elif part.text:

@@ -8,8 +8,17 @@ from agent_mirrors import decode_response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council.errors import OutOfCredit, RateLimited, ServerFailed
+from llm_council.errors import (
+    AuthenticationFailed,
+    CommandFailed,
+    ContextTooLong,
+    ModelNotFound,
+    OutOfCredit,
+    RateLimited,
+    ServerFailed,
+)
 from llm_council.providers._agents import claude_code, codex, gemini_cli
+from llm_council.providers._agents.codex import CodexEvents
 from llm_council.providers._agents.errors import Ended, wait_from_text, wait_until
 
 HERE = timezone(timedelta(hours=-5))
@@ -166,3 +175,30 @@ def test_gemini_cli_passes_on_what_it_wrote_of_its_own_error():
     full = "You have exhausted your capacity on this model. Your quota will reset after 1h0m9s."
     reply["error"]["message"] = full
     assert refused(gemini_cli, b"", stderr=json.dumps(reply, indent=2))[1] == 3609
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"error": {"code": "insufficient_quota", "message": "You are out of it."}}, OutOfCredit),
+        ({"code": "model_not_found", "message": "no such model"}, ModelNotFound),
+        ({"message": {"code": "context_length_exceeded", "message": "too long"}}, ContextTooLong),
+        (
+            {"message": json.dumps({"type": "error", "error": {"code": "rate_limit_exceeded", "message": "slow"}})},
+            RateLimited,
+        ),
+        (
+            {"message": json.dumps({"error": {"code": "invalid_api_key", "message": "no"}, "status": 401})},
+            AuthenticationFailed,
+        ),
+        ({"message": "boo"}, CommandFailed),
+    ],
+)
+def test_an_error_object_inside_a_failed_turn_of_codex_is_typed(
+    error: dict[str, object], kind: type[Exception]
+) -> None:
+    events = CodexEvents()
+    events.feed(json.dumps({"type": "turn.failed", "error": error}).encode() + b"\n")
+    with pytest.raises(kind) as caught:
+        events.finish(Ended(exit_code=1))
+    assert type(caught.value) is kind
