@@ -163,7 +163,7 @@ def test_other_gateways_speak_chat_unless_told(vendor):
     vendor.script = say_responses
     with OpenAICompatibleProvider(base_url=vendor.url, default_model="m", api="responses") as provider:
         assert provider.generate_sync(GenerateRequest(prompt="x")).text == "42"
-    assert (vendor.seen[-1].path, vendor.body) == ("/v1/responses", {"model": "m", "input": "x"})
+    assert (vendor.seen[-1].path, vendor.body) == ("/v1/responses", {"model": "m", "input": "x", "stream": False})
     with pytest.raises(InvalidOption, match="api: one of chat, responses"):
         OpenAICompatibleProvider(base_url=vendor.url, api="completions")
     with pytest.raises(InvalidOption, match="reasoning_summary"):
