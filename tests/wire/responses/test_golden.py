@@ -479,6 +479,34 @@ def test_calls_that_only_the_whole_reply_holds_are_read() -> None:
     assert [delta.id for delta in chunk.tool_calls if delta.id] == ["call_1", "call_2"]
 
 
+def test_refusals_and_reasoning_that_only_the_whole_reply_holds_are_read() -> None:
+    for item, field, words in (
+        (REFUSAL, "refusal", "No."),
+        (THOUGHT, "reasoning", "Hm"),
+        (RAW_THOUGHT, "reasoning", "So"),
+    ):
+        event = {"type": "response.completed", "response": {"status": "completed", "output": [item]}}
+        (chunk,) = ResponseStream().feed(b"data: " + dumps(event) + b"\n\n")
+        assert getattr(chunk, field) == words
+    event = {"type": "response.completed", "response": {"status": "completed", "output": [REFUSAL]}}
+    (chunk,) = ResponseStream().feed(b"data: " + dumps(event) + b"\n\n")
+    assert chunk.finish_reason is FinishReason.CONTENT_FILTER
+
+
+def test_paragraphs_that_only_the_end_of_an_item_holds_are_separated() -> None:
+    parts = [{"type": "summary_text", "text": word} for word in "ab"]
+    item = {"type": "reasoning", "id": "rs_1", "summary": parts}
+    event = {"type": "response.output_item.done", "output_index": 0, "item": item}
+    (chunk,) = ResponseStream().feed(b"data: " + dumps(event) + b"\n\n")
+    assert chunk.reasoning == "a\n\nb"
+
+
+def test_an_error_may_be_named_by_its_event_alone() -> None:
+    body = b'event: error\ndata: {"code": "rate_limit_exceeded", "message": "Odd."}\n\n'
+    with pytest.raises(RateLimited, match=r"Odd\."):
+        ResponseStream().feed(body)
+
+
 def test_the_result_of_an_echoed_custom_call_keeps_its_type_without_the_calls_extra() -> None:
     turns = [
         Message("user", "Hi"),
