@@ -109,7 +109,7 @@ def facts(result: CouncilResult) -> Iterator[tuple[str, ...]]:
         yield tag("strong", f"{result.usage.total_tokens:,}"), " tokens"
     yield tag("strong", f"{result.duration:.1f}"), " s"
     if result.chair:
-        yield "chair ", tag("strong", result.chair, dir="auto")
+        yield "chair ", tag("strong", clean(result.chair, limit=60), dir="auto")
 
 
 def answer(result: CouncilResult) -> Markup:
