@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -139,9 +141,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         fresh: bool,
     ) -> aiohttp.ClientResponse:
         proxy = self._proxies.find(url)
-        if proxy and not proxy.startswith(("http://", "https://")):
-            scheme = proxy.partition("://")[0]
-            raise httpx.UnsupportedProtocol(f"a proxy of the kind {scheme!r} needs an httpx client of your own")
         data: bytes | io.BytesIO | AsyncIterator[bytes] | None = body or None
         if isinstance(body, bytes) and len(body) > LARGE:
             data = io.BytesIO(body)
@@ -164,7 +163,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             reuse: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": IDLE}
             tracing = aiohttp.TraceConfig()
             tracing.on_connection_reuseconn.append(_note_reuse)
-            session = aiohttp.ClientSession(
+            session = _Session(
                 connector=_Connector(limit=0, **reuse),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(),
@@ -185,11 +184,38 @@ async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, 
     context.trace_request_ctx.reused = True
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Do not reuse a connection on which the server sent bytes while it was idle.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp discourages subclasses
 
-    aiohttp would take these bytes for the answer to the next request. ``_get`` and ``_conns`` are private to aiohttp.
+    class _Session(aiohttp.ClientSession):
+        """Do not complain of being left open by a loop that was closed: nobody could close the session in it any more.
+
+        A program that makes a loop for each call, and closes it, does nothing wrong; see ``per_loop``.
+        """
+
+        def __del__(self, _warnings: Any = warnings) -> None:
+            if not self._loop.is_closed():
+                super().__del__()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Do not reuse a connection on which the server sent bytes while it was idle, and end with its loop in silence.
+
+    aiohttp would take these bytes for the answer to the next request. ``_get``, ``_conns`` and ``_loop`` are private to
+    aiohttp, and ``_call_connection_lost`` to asyncio: a closed loop runs no callbacks, so that sockets are closed here.
     """
+
+    def __del__(self, _warnings: Any = warnings) -> None:
+        if self._loop.is_closed():
+            idle: Any = self._conns
+            for protocol, _ in [pair for pairs in idle.values() for pair in pairs]:
+                with suppress(Exception):
+                    transport = getattr(protocol, "transport", None)
+                    close = getattr(transport, "_call_connection_lost", None)
+                    if close is not None:
+                        close(None)
+            idle.clear()
+        super().__del__()
 
     async def _get(self, key: Any, traces: Any) -> Any:
         idle: Any = self._conns.get(key)

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -68,6 +69,7 @@ def new_client(*, trust_env: bool = True) -> httpx.AsyncClient:
         headers={"Accept-Encoding": ACCEPT_ENCODING, "User-Agent": USER_AGENT},
         timeout=httpx.Timeout(None, connect=DEFAULT_TIMEOUTS.connect),
         follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keeps none
         trust_env=False,  # PooledTransport reads the environment; httpx would make one more pool for each proxy
     )
 

@@ -97,11 +97,8 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
             limits = httpx.Limits(
                 max_connections=None, max_keepalive_connections=0 if fresh else None, keepalive_expiry=IDLE
             )
-            try:
-                via = httpx.Proxy(proxy, ssl_context=tls if proxy.startswith("https:") else None) if proxy else None
-                pool = httpx.AsyncHTTPTransport(verify=tls, proxy=via, limits=limits)
-            except (ImportError, ValueError):  # SOCKS needs a package that is not installed; other kinds are unknown
-                raise httpx.UnsupportedProtocol("this kind of proxy needs an httpx client of your own") from None
+            via = httpx.Proxy(proxy, ssl_context=tls if proxy.startswith("https:") else None) if proxy else None
+            pool = httpx.AsyncHTTPTransport(verify=tls, proxy=via, limits=limits)
             self._pools[key] = pool
         return pool
 

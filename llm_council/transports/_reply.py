@@ -26,7 +26,7 @@ from llm_council.transports._base import (
     refuse_redirect,
     strip_url,
 )
-from llm_council.transports._translate import translate
+from llm_council.transports._translate import proxy_refused, translate
 
 __all__ = [
     "BadEncoding",
@@ -164,6 +164,8 @@ def read_head(request: HttpRequest, status: int, headers: Iterable[tuple[bytes, 
     """
     if status < 200:
         raise MalformedReply(f"{host_of(request.url)} answered with status {status} and sent no final reply after it")
+    if status == 407:  # no vendor's: a proxy's, for a plain http:// address
+        raise proxy_refused(host_of(request.url))
     head = HttpReply(status=status, headers=parse_headers(headers, limits.header_block), url=strip_url(request.url))
     refuse_redirect(head)
     return head

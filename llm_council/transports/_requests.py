@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.util
 import os
 import socket
 import threading
@@ -13,6 +14,7 @@ from contextvars import ContextVar
 from functools import lru_cache, partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -23,6 +25,7 @@ import urllib3.util.response
 from requests.adapters import HTTPAdapter
 
 from llm_council._runtime import per_loop
+from llm_council.errors import ConnectFailed
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.transports._base import (
     HttpReply,
@@ -33,6 +36,7 @@ from llm_council.transports._base import (
     strip_url,
 )
 from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
+from llm_council.transports._surroundings import check_proxy, is_exempt, tls_context
 
 __all__ = ["RequestsTransport"]
 
@@ -71,8 +75,7 @@ class RequestsTransport(BaseTransport):
         if session is None:
             session = requests.Session()
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-            # requests itself reads REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE only.
-            session.verify = os.environ.get("SSL_CERT_FILE") or True
+            session.mount("https://", _TlsAdapter(pool_maxsize=max_workers))
         self._session = session
         self._timeout = timeout
         self._max_workers = max_workers
@@ -93,7 +96,7 @@ class RequestsTransport(BaseTransport):
             for adapter in self._session.adapters.values():
                 adapter.close()
         limiter = await per_loop.get(self, "limiter", partial(anyio.CapacityLimiter, self._max_workers), _do_nothing)
-        call = _Call(self._session, request, self._socket_timeouts(timeouts, deadline), limiter)
+        call = _Call(self._session, request, self._socket_timeouts(timeouts, deadline), limiter, self._owned)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:
             response = await call.run(call.open)
@@ -124,6 +127,7 @@ class _Call:
     _request: HttpRequest
     _timeouts: tuple[float | None, float]
     _limiter: anyio.CapacityLimiter
+    _owned: bool
     _lock: threading.Lock = attrs.field(factory=threading.Lock)  # guards the fields that thread and event loop share
     _response: requests.Response | None = None
     _connection: Any = None
@@ -140,7 +144,14 @@ class _Call:
         try:
             return await anyio.to_thread.run_sync(self._run_step, step, abandon_on_cancel=True, limiter=self._limiter)
         except _REQUESTS_ERRORS as exc:
-            raise_translated(exc, self._request)
+            try:
+                raise_translated(exc, self._request)
+            except ConnectFailed as error:
+                if error.kind == "tls" and not self._owned:
+                    # The caller's session does not read our variables.
+                    said = error.message.partition("; ")[0]
+                    error.args = (f"{said}; a session of your own trusts what its verify or REQUESTS_CA_BUNDLE names",)
+                raise
 
     def open(self) -> requests.Response:
         """Send the request and return the response with its body unread."""
@@ -160,6 +171,7 @@ class _Call:
             **self._session.merge_environment_settings(prepared.url or "", {}, stream=True, verify=None, cert=None)
         }
         settings.update(timeout=self._timeouts, allow_redirects=False)
+        self._check_proxy(prepared.url or "", settings)
         # The server may close a reused connection before it answers. The request is then sent once more; on a new
         # connection it is not.
         connections = self._count_connections(prepared, settings)
@@ -247,6 +259,17 @@ class _Call:
             response.close()
             refuse_redirect(HttpReply(status=response.status_code, headers=location, url=strip_url(self._request.url)))
 
+    def _check_proxy(self, url: str, settings: dict[str, Any]) -> None:
+        """Name a proxy that requests cannot use; its own errors do not say which setting it comes from."""
+        host = urlsplit(url).hostname or ""
+        if is_exempt(urlsplit(url).netloc) and not self._session.proxies:  # requests knows no networks of IPv6
+            settings["proxies"] = {}
+        proxy = requests.utils.select_proxy(url, settings["proxies"])
+        if proxy:
+            kind = "all" if proxy == settings["proxies"].get("all") else urlsplit(url).scheme
+            has_socks = importlib.util.find_spec("socks") is not None
+            check_proxy(proxy if "://" in proxy else f"http://{proxy}", host, kind=kind, socks=has_socks)
+
     def _count_connections(self, prepared: requests.PreparedRequest, settings: dict[str, Any]) -> int | None:
         """Return how many connections the pool for this request has opened; None for an adapter without pools."""
         adapter = self._session.get_adapter(prepared.url or "")
@@ -264,6 +287,16 @@ class _Call:
 
 
 _current_call: ContextVar[_Call] = ContextVar("llm_council_requests_call")
+
+
+class _TlsAdapter(HTTPAdapter):
+    """Trust the authorities that our other transports trust; requests reads ``REQUESTS_CA_BUNDLE`` alone."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=tls_context(), **options)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=tls_context(), **options)
 
 
 class _Response(http.client.HTTPResponse):

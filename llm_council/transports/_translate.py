@@ -1,8 +1,9 @@
-"""Convert the exceptions of HTTP libraries and vendors' SDKs to our errors, by type and never by message."""
+"""Convert the exceptions of HTTP libraries and vendors' SDKs to our errors, by type."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,8 +25,9 @@ from llm_council.errors import (
 )
 from llm_council.errors._secrets import clean, redact
 from llm_council.transports._base import HttpReply, host_of, refuse_redirect
+from llm_council.transports._surroundings import trusted_authorities
 
-__all__ = ["api_error", "translate"]
+__all__ = ["api_error", "proxy_refused", "translate"]
 
 Error = ProviderError | ConfigurationError
 Rule = Callable[[BaseException, str], Error]
@@ -104,21 +106,40 @@ _connecting = _always(TimedOut, "{target} did not accept the connection in time"
 _reading = _always(TimedOut, "{target} sent nothing in time", phase="read")
 _queueing = _always(TimedOut, "{target}: no connection became free in the client's pool in time", phase="pool")
 _CONNECT_TEXTS = {
-    "tls": "no TLS connection to {target}: its certificate is not trusted, or the port does not speak TLS; "
-    "set SSL_CERT_FILE to trust another authority",
+    "tls": "no TLS connection to {target}: its certificate is not trusted, or the port does not speak TLS",
     "proxy": "the proxy for {target} failed or refused; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY",
     "dns": "{target} does not resolve: check the name, and the name server of this machine",
     "refused": "{target} refused the connection: no server listens there",
     "other": "cannot connect to {target}",
 }
-_proxy = _always(ConnectFailed, _CONNECT_TEXTS["proxy"], kind="proxy")
+
+
+def _proxy(exc: BaseException, target: str) -> Error:
+    # Of the libraries, only aiohttp gives the proxy's status as a number.
+    refused = any(getattr(link, "status", None) == 407 or _HTTP_407.search(str(link)) for link in _chain(exc))
+    return (
+        proxy_refused(target) if refused else ConnectFailed(_CONNECT_TEXTS["proxy"].format(target=target), kind="proxy")
+    )
+
+
+def proxy_refused(target: str) -> ConnectFailed:
+    """Return the error for a proxy that answered with status 407."""
+    return ConnectFailed(
+        f"the proxy for {target} wants a user and a password, or refuses them (HTTP 407): write them into HTTP_PROXY "
+        "or HTTPS_PROXY, as http://USER:PASSWORD@HOST:PORT",
+        kind="proxy",
+        retryable=False,
+    )
 
 
 def _connect(exc: BaseException, target: str) -> Error:
     # The outer exception is the same for all kinds; one of the exceptions that led to it tells the kind.
     names = (name for link in _chain(exc) for name in _names(link))
     kind = next((_CONNECT_KINDS[name] for name in names if name in _CONNECT_KINDS), "other")
-    return ConnectFailed(_CONNECT_TEXTS[kind].format(target=target), kind=kind)
+    if kind == "proxy":
+        return _proxy(exc, target)
+    text = _CONNECT_TEXTS[kind].format(target=target)
+    return ConnectFailed(f"{text}; {trusted_authorities()}" if kind == "tls" else text, kind=kind)
 
 
 def _wrapped(exc: BaseException, target: str) -> Error:
@@ -189,6 +210,7 @@ def _sdk_connection_error(exc: BaseException, target: str) -> Error:
     return _lost(exc, target) if cause is None or rule is None else rule(cause, target)
 
 
+_HTTP_407 = re.compile(r"\b407\b")
 _CONNECT_KINDS = {
     "ssl.SSLError": "tls",
     "ssl.CertificateError": "tls",
