@@ -9,7 +9,7 @@ from pathlib import Path
 from llm_council.errors import InvalidOption
 from llm_council.models import Attachment, Limits
 
-__all__ = ["read_files"]
+__all__ = ["read_fault", "read_files"]
 
 
 def read_files(paths: Sequence[str | PathLike[str] | Attachment], limits: Limits) -> tuple[Attachment, ...]:
@@ -27,13 +27,23 @@ def read_files(paths: Sequence[str | PathLike[str] | Attachment], limits: Limits
     return tuple(path if isinstance(path, Attachment) else _read_one(Path(path), limits) for path in paths)
 
 
+def read_fault(error: OSError) -> str:
+    """Return why a file cannot be read, with the remedy."""
+    remedy = "check the path"
+    if isinstance(error, IsADirectoryError):
+        remedy = "name a file in it"
+    elif isinstance(error, PermissionError):
+        remedy = "change its permissions, or name another file"
+    return f"{error.strerror}; {remedy}"
+
+
 def _read_one(path: Path, limits: Limits) -> Attachment:
     try:
         with path.open("rb") as file:
             data = file.read(limits.body + 1)  # one more byte than allowed shows that the file is too large
         text = data.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except OSError as error:
-        raise InvalidOption(f"files: cannot read {path}: {error.strerror}") from None
+        raise InvalidOption(f"files: cannot read {path}: {read_fault(error)}") from None
     except UnicodeDecodeError:
         raise InvalidOption(f"files: {path} is not UTF-8 text") from None
     if len(data) > limits.body:

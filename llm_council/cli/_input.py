@@ -40,7 +40,9 @@ def read_file(path: str) -> str:
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise InvalidOption(f"cannot read {path}: {error.strerror}") from None
+        from llm_council._seats.attachments import read_fault
+
+        raise InvalidOption(f"cannot read {path}: {read_fault(error)}") from None
     return _text(data, path)
 
 

@@ -32,7 +32,17 @@ Examples:
   council run reviewer "Is this ready to merge?" -f app.py
   git diff | council run reviewer "Is this ready to merge?" --json
 """
-_ABOVE_0 = click.FloatRange(min=0, min_open=True)
+
+
+class _Number(click.FloatRange):
+    name = "number"  # click's own name, "float range", stands in its message about a wrong value
+
+
+class _WholeNumber(click.IntRange):
+    name = "whole number"
+
+
+_ABOVE_0 = _Number(min=0, min_open=True)
 
 
 @click.command(epilog=_EXAMPLES)
@@ -69,13 +79,13 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 )
 @click.option(
     "--quorum",
-    type=click.IntRange(min=1),
+    type=_WholeNumber(min=1),
     metavar="SEATS",
     help="Seats that must answer in each phase; 1 unless configured.",
 )
 @click.option(
     "--budget-usd",
-    type=click.FloatRange(min=0),
+    type=_Number(min=0),
     metavar="USD",
     help="Spending limit of the whole run; none unless configured.",
 )
@@ -113,7 +123,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
         "mode": flags["mode"],
         "context": flags["context"],
         "files": attached(flags["files"], stdin_is_task=stdin_is_task),
-        "schema": _schema(flags["schema"]),
+        "schema": _read_schema(flags["schema"]),
         "budget": _budget(flags),
     }
     with Council(_seats(config, flags), config=config) as council:
@@ -184,7 +194,7 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
         text = read_stdin() if last == STDIN else last
     if not text.strip():
         empty = ": standard input held no text" if STDIN in (input_, words[-1] if words else "") else ""
-        raise click.UsageError(f"the task is empty{empty}")
+        raise click.UsageError(f'the task is empty{empty}; try: council run "What is ...?"')
     if len(rest) > 1:
         raise click.UsageError("too many arguments; put the task in quotes")
     return (rest[0] if rest else "advisor"), text
@@ -235,7 +245,9 @@ def _budget(flags: Mapping[str, Any]) -> Budget | None:
     return Budget(**given) if given else None
 
 
-def _schema(path: str | None) -> dict[str, Any] | None:
+def _read_schema(path: str | None) -> dict[str, Any] | None:
+    from llm_council import _schema
+
     if path is None:
         return None
     text = read_file(path)
@@ -246,4 +258,8 @@ def _schema(path: str | None) -> dict[str, Any] | None:
     if not isinstance(schema, dict):
         kind = type(schema).__name__
         raise InvalidOption(f"--schema: {path} is not a JSON Schema: expected a JSON object, got {kind}")
+    try:
+        _schema.compile(_schema.plain_schema(schema))
+    except InvalidOption as error:  # the run would say the same, without the name of the file
+        raise error._reword(f"--schema: {path} is {error.message}") from None
     return schema

@@ -192,6 +192,10 @@ class ProviderAdapter(_runtime.Closeable):
     def _check_model(self, model: str | None) -> None:
         """Raise ``ConfigurationError`` if a model of this provider is known not to be there; None is the default."""
 
+    def _model_advice(self) -> str:
+        """Return what to check after the vendor did not know the model, in words."""
+        return f"check the name of the model, in {self.name}/MODEL or default_model"
+
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         """Return the facts about a model of this provider; None leaves a request's parameters as they are."""
         return None
@@ -293,7 +297,7 @@ async def call(
             response = await DetachedCall(core, name).run(seconds)
         response = returns.require_answer(response, name=name)
     except CouncilError as error:
-        error_mapping.advise_on_key(error, adapter._key_advice)
+        error_mapping.advise(error, adapter._key_advice, adapter._model_advice)
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise
     violations = fitting.unreported_violations(request, response, adjustments)
@@ -370,7 +374,7 @@ async def stream(
         if violations:
             yield GenerateChunk(adjustments=violations)
     except CouncilError as error:
-        error_mapping.advise_on_key(error, adapter._key_advice)
+        error_mapping.advise(error, adapter._key_advice, adapter._model_advice)
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise
 
@@ -395,7 +399,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
     except CouncilError as error:
         if isinstance(error, TimedOut) and time.monotonic() - began >= seconds:
             return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
-        error_mapping.advise_on_key(error, adapter._key_advice)
+        error_mapping.advise(error, adapter._key_advice, adapter._model_advice)
         return DoctorResult(ok=False, message=f"{type(error).__name__}: {error.message}")
     # Authors also return a plain bool.
     result = DoctorResult(ok=result) if isinstance(result, bool) else result

@@ -13,7 +13,14 @@ import anyio
 from llm_council import _runtime
 from llm_council._runtime import call_context
 from llm_council._runtime.frames import user_traceback
-from llm_council.errors import AdapterFailed, AuthenticationFailed, CouncilError, ProviderError, failed_attempt
+from llm_council.errors import (
+    AdapterFailed,
+    AuthenticationFailed,
+    CouncilError,
+    ModelNotFound,
+    ProviderError,
+    failed_attempt,
+)
 from llm_council.errors._secrets import redact
 from llm_council.transports import translate
 
@@ -22,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., None])
 _VENDOR_WORDS = 800  # characters of a vendor's message that stand before an advice
 
 __all__ = [
-    "advise_on_key",
+    "advise",
     "annotate",
     "as_council_error",
     "error_for_caller",
@@ -105,16 +112,19 @@ def annotate(error: CouncilError, name: str, request: Any, began: float, partial
             error.fill(partial=partial())
 
 
-def advise_on_key(error: CouncilError, advice: Callable[[], str]) -> None:
-    """Add to an authentication error which key to check; other errors stay as they are.
+def advise(error: CouncilError, on_key: Callable[[], str], on_model: Callable[[], str]) -> None:
+    """Add to an error about the key or the model what to check; other errors stay as they are.
 
     Args:
         error: the error.
-        advice: returns the words, such as "check the key in OPENAI_API_KEY"; called only if they are needed.
+        on_key: returns the words about a key, such as "check the key in OPENAI_API_KEY"; called only if needed.
+        on_model: returns the words about the name of a model; likewise.
     """
-    if not isinstance(error, AuthenticationFailed):
-        return
-    words = advice()
+    words = ""
+    if isinstance(error, AuthenticationFailed):
+        words = on_key()
+    elif isinstance(error, ModelNotFound):
+        words = on_model()
     if words and words not in error.message:
         # A message is cut at its end, and the advice must stay.
         error._reword(f"{error.message[:_VENDOR_WORDS]} ({words})")

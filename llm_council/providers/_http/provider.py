@@ -269,7 +269,7 @@ class HttpProvider(ProviderAdapter):
             self.check()
             message, details = await self._inspect()
         except CouncilError as error:
-            error_mapping.advise_on_key(error, self._key_advice)
+            error_mapping.advise(error, self._key_advice, self._model_advice)
             return DoctorResult(ok=False, message=error.message, latency_ms=(time.monotonic() - began) * 1000)
         latency = (time.monotonic() - began) * 1000
         if deep:
