@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -256,6 +257,7 @@ def gateway() -> Iterator[Gateway]:
 def test_the_command_line_uses_a_configured_gateway_and_middleware(
     gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     path = tmp_path / "config.toml"
     path.write_text(
         f"""
