@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from llm_council.errors import ContentFiltered, OutOfCredit, RateLimited, RequestRejected, ServerFailed, TruncatedReply
+from llm_council.errors import (
+    CapabilityMissing,
+    ContentFiltered,
+    OutOfCredit,
+    RateLimited,
+    RequestRejected,
+    ServerFailed,
+    TruncatedReply,
+)
 from llm_council.models import (
     FinishReason,
     GenerateChunk,
@@ -29,7 +37,7 @@ from llm_council.providers._replicate import (
     encode_request,
 )
 from llm_council.providers._replicate.reply import read_prediction
-from llm_council.providers._replicate.request import predictions_path, read_inputs, schema_path
+from llm_council.providers._replicate.request import fit, predictions_path, read_inputs, schema_path
 
 VERSION = "5c7d5dc6dd8bf75c1acaa8565735e7986bc5b66206b55cca93cb72c9bf15ccaa"
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -326,3 +334,43 @@ def test_errors() -> None:
     assert (error.retry_after, error.message.count("Request was throttled.")) == (5.0, 1)
     error = decode_error(429, {"RateLimit-Reset": "7"}, json.dumps({"detail": "Request was throttled."}))
     assert error.retry_after == 7.0
+
+
+def changes(request: GenerateRequest, inputs: ModelInputs) -> list[tuple[str, str, Any, Any]]:
+    _, adjustments = fit(request, inputs)
+    return [(change.field, change.action, change.asked, change.sent) for change in adjustments]
+
+
+def test_fields_without_an_input_are_dropped_and_reported() -> None:
+    none = ModelInputs(system=None, max_tokens=None, temperature=None, top_p=None, stop=None)
+    request = GenerateRequest(prompt="Hi", **ASKED, reasoning=ReasoningConfig(effort="low"))
+    fitted, _ = fit(request, none)
+    assert fitted == GenerateRequest(prompt="Hi")
+    assert changes(request, none) == [
+        ("max_tokens", "dropped", 7, None),
+        ("temperature", "dropped", 0.3, None),
+        ("top_p", "dropped", 0.9, None),
+        ("stop", "dropped", ("END", "STOP"), None),
+        ("reasoning", "dropped", request.reasoning, None),
+    ]
+    assert changes(GenerateRequest(prompt="Hi", **ASKED), ModelInputs()) == []
+
+
+def test_values_that_an_input_cannot_take_are_dropped_and_reported() -> None:
+    stop = GenerateRequest(prompt="Hi", stop=["a,b"])
+    assert changes(stop, ModelInputs()) == [("stop", "dropped", ("a,b",), None)]
+    assert changes(stop, ModelInputs(lists=("stop_sequences",))) == []
+    image = ImagePart(data="iVBORw0KGgo=", media_type="image/png")
+    images = GenerateRequest(messages=[Message("user", [TextPart(text="Which?"), image, image])])
+    assert changes(images, ModelInputs(images="image")) == [("messages", "lowered", 2, 1)]
+    assert changes(images, ModelInputs(images="images", lists=("images",))) == []
+    effort = GenerateRequest(prompt="Hi", reasoning=ReasoningConfig(effort="minimal"))
+    words = ModelInputs(effort="reasoning_effort", efforts=("low", "high"))
+    assert changes(effort, words) == [("reasoning", "dropped", effort.reasoning, None)]
+    assert changes(effort, ModelInputs(effort="reasoning_effort")) == []
+
+
+def test_images_for_a_model_without_an_input_for_them_are_refused() -> None:
+    with pytest.raises(CapabilityMissing) as caught:
+        fit(GenerateRequest(messages=TURNS), ModelInputs())
+    assert caught.value.capability == "multimodal"
