@@ -120,7 +120,7 @@ class OpenAICompatibleProvider(HttpProvider):
 
         If ``request.stream`` is set, the body has ``stream`` and ``stream_options`` too.
         """
-        if self._api_of(request.model) is Api.RESPONSES:
+        if self._api_for(request) is Api.RESPONSES:
             return responses.encode_request(request, self._responses_options(self._profile_of(request.model)))
         return encode_request(request, self._options(request))
 
@@ -138,7 +138,7 @@ class OpenAICompatibleProvider(HttpProvider):
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         asked = request if request.stream == stream else copy_with(request, stream=stream)
         # Some gateways stream unless they are told not to.
-        return _PATHS[self._api_of(request.model)], {"stream": False, **self.build_payload(asked)}
+        return _PATHS[self._api_for(request)], {"stream": False, **self.build_payload(asked)}
 
     def _decode(self, data: Any, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         response = self.parse_response(data)
@@ -150,7 +150,7 @@ class OpenAICompatibleProvider(HttpProvider):
         return decode_error(reply.status, reply.headers, reply.body, now=time.time(), request_id=reply.request_id)
 
     def _reader(self, request: GenerateRequest, head: HttpReply) -> ChatStream | ResponseStream:
-        if self._api_of(request.model) is Api.RESPONSES:
+        if self._api_for(request) is Api.RESPONSES:
             options = self._responses_options(self._profile_of(request.model))
             return ResponseStream(options, self._limits, request_id=head.request_id)
         return ChatStream(self._options(request), self._limits, request_id=head.request_id)
@@ -158,6 +158,10 @@ class OpenAICompatibleProvider(HttpProvider):
     def _api_of(self, model: str | None) -> Api:
         """Return the API to use for a model."""
         return self._api or Api.CHAT
+
+    def _api_for(self, request: GenerateRequest) -> Api:
+        """Return the API to use for a fitted request."""
+        return self._api_of(request.model)
 
     def _profile_of(self, model: str | None) -> ModelProfile:
         profile = super()._profile_of(model)
@@ -167,8 +171,14 @@ class OpenAICompatibleProvider(HttpProvider):
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         fitted, adjustments = await super()._prepared(request)
+        if self._api_for(fitted) is Api.CHAT:
+            return fitted, adjustments
+        if fitted.stop:  # of a request that only its tools send there; see ``_profile_of``
+            reason = "the Responses API has no stop sequences"
+            dropped = Adjustment(field="stop", action="dropped", asked=fitted.stop, reason=reason)
+            fitted, adjustments = copy_with(fitted, stop=()), (*adjustments, dropped)
         limit = fitted.max_tokens
-        if limit is None or limit >= LEAST_TOKENS or self._api_of(fitted.model) is Api.CHAT:
+        if limit is None or limit >= LEAST_TOKENS:
             return fitted, adjustments
         reason = "the fewest tokens that it takes"
         raised = Adjustment(field="max_tokens", action="raised", asked=limit, sent=LEAST_TOKENS, reason=reason)

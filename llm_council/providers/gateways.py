@@ -20,7 +20,10 @@ import attrs
 
 from llm_council._wire.openai_chat import ChatOptions
 from llm_council.models._attrs import as_tuple
+from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.profiles import Api
 from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.providers.openai import api_for_tools
 
 __all__ = ["Gateway", "Row", "entry_points", "rows"]
 
@@ -50,6 +53,8 @@ class Row:
         echo: the key under which reasoning is sent back.
         stream_usage: request the usage of a stream.
         think_tags: models may write their reasoning into the answer.
+        tools_need_responses: it serves OpenAI's models, some of which take tools and an effort by the Responses API
+            alone.
     """
 
     class_name: str
@@ -68,6 +73,7 @@ class Row:
     echo: str | None = None
     stream_usage: bool = True
     think_tags: bool = False
+    tools_need_responses: bool = False
 
 
 class Gateway(OpenAICompatibleProvider):
@@ -91,6 +97,10 @@ class Gateway(OpenAICompatibleProvider):
             del headers["Authorization"]  # at Azure, the header of an Entra token
             headers[self.ROW.key_header] = self._key.reveal()
         return headers
+
+    def _api_for(self, request: GenerateRequest) -> Api:
+        api = super()._api_for(request)
+        return api_for_tools(request, api, chosen=self._api) if self.ROW.tools_need_responses else api
 
 
 def _with_path(url: str, path: str) -> str:

@@ -71,10 +71,11 @@ def test_the_role_of_instructions(openai, vendor):
 @pytest.mark.parametrize("model", ["gpt-4o", "o3", "gpt-5.4-mini", None])
 @pytest.mark.parametrize("streams", [False, True])
 def test_payloads_are_what_the_vendor_specifies(openai, vendor, model, streams):
+    effort = "low" if model in ("gpt-4o", "o3") else "none"  # newer models take tools with an effort elsewhere
     request = GenerateRequest(
         model=model, messages=[Message("system", "s"), Message("user", "u")], max_tokens=5, temperature=0.3, stop=["x"],
         structured_output=StructuredOutput(json_schema=OPTIONAL), tools=[Tool(name="f", strict=True)],
-        tool_choice="auto", reasoning=ReasoningConfig(effort="low"), prompt_cache=True,
+        tool_choice="auto", reasoning=ReasoningConfig(effort=effort), prompt_cache=True,
     )  # fmt: skip
     if streams:
         list(openai.stream_sync(request))

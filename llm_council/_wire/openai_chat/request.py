@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.prompt_cache import prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 from llm_council.models.messages import (
@@ -36,6 +37,7 @@ __all__ = [
     "encode_reasoning",
     "encode_request",
     "encode_tool",
+    "schema_description",
     "schema_name",
 ]
 
@@ -84,6 +86,7 @@ class ChatOptions:
         schema: how a structured output is requested.
         stream_usage: request the usage of a stream.
         cache_control: send cache marks; most servers cache without marks and refuse them.
+        cache_key: send ``prompt_cache_key``, where the server knows it.
         tool_call_keys: the vendor's own keys of a tool call that must be sent back.
         think_tags: the model writes its reasoning into the answer, between ``<think>`` tags.
         finish_required: a stream without finish reason and ``[DONE]`` was cut; False for servers that send neither.
@@ -101,6 +104,7 @@ class ChatOptions:
     schema: SchemaStyle = attrs.field(default=SchemaStyle.JSON_SCHEMA, converter=SchemaStyle)
     stream_usage: bool = True
     cache_control: bool = False
+    cache_key: bool = False
     tool_call_keys: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     think_tags: bool = False
     finish_required: bool = True
@@ -147,6 +151,7 @@ def encode_request(
         "tool_choice": encode_choice(request.tool_choice),
         "response_format": _encode_format(request, options),
         "cache_control": cache,
+        "prompt_cache_key": prefix_key(request, name) if request.prompt_cache and options.cache_key else None,
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.reasoning is not None:
@@ -303,7 +308,13 @@ def _encode_format(request: GenerateRequest, options: ChatOptions) -> dict[str, 
     if options.schema is SchemaStyle.JSON_OBJECT:
         return {"type": "json_object"}
     schema = {"name": schema_name(wanted), "schema": dict(wanted.json_schema), "strict": wanted.strict}
-    return {"type": "json_schema", "json_schema": schema}
+    return {"type": "json_schema", "json_schema": {**schema, **schema_description(wanted)}}
+
+
+def schema_description(wanted: StructuredOutput) -> dict[str, str]:
+    """Return the schema's own description, for which the vendor has a field beside the name; empty if it has none."""
+    found = wanted.json_schema.get("description")
+    return {"description": found} if isinstance(found, str) and found else {}
 
 
 def schema_name(wanted: StructuredOutput) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.openai_chat.request import CUSTOM, schema_name
+from llm_council._wire.openai_chat.request import CUSTOM, schema_description, schema_name
+from llm_council._wire.prompt_cache import prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import (
@@ -51,6 +52,7 @@ class ResponsesOptions:
         reasons: the model reasons by default. With ``store`` False its reasoning is requested in encrypted form, since
             it cannot be sent back otherwise.
         effort: send the effort; False for servers that take none.
+        cache_key: send ``prompt_cache_key``, where the server knows it.
         summary: the summary of reasoning to request: ``"auto"``, ``"concise"``, ``"detailed"``, or None for none.
         body: further keys of every request; a request's ``extra`` overrides them.
     """
@@ -60,6 +62,7 @@ class ResponsesOptions:
     store: bool | None = None
     reasons: bool = False
     effort: bool = True
+    cache_key: bool = False
     summary: str | None = None
     body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 
@@ -78,8 +81,8 @@ def encode_request(
     """Encode a request. Fields that the request leaves out are left out.
 
     System and developer turns at the beginning become ``instructions``; a limit under 16 tokens becomes 16. The dialect
-    has no stop texts and no cache marks; repeated prefixes are cached without marks. ``extra`` is merged into ``text``
-    and ``reasoning``, and replaces every other field.
+    has no stop texts and no cache marks; repeated prefixes are cached, and found by ``prompt_cache_key``. ``extra`` is
+    merged into ``text`` and ``reasoning``, and replaces every other field.
 
     Args:
         request: the request, already fitted to the model.
@@ -115,6 +118,7 @@ def encode_request(
         # that it does not keep can come back in encrypted form only.
         "store": options.store,
         "include": [ENCRYPTED] if options.store is False and reasons else None,
+        "prompt_cache_key": prefix_key(request, name) if request.prompt_cache and options.cache_key else None,
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.stream if stream is None else stream:
@@ -250,7 +254,8 @@ def _encode_format(request: GenerateRequest) -> dict[str, Any] | None:
     wanted = request.structured_output
     if wanted is not None:
         schema = dict(wanted.json_schema)
-        return {"type": "json_schema", "name": schema_name(wanted), "schema": schema, "strict": wanted.strict}
+        named = {"type": "json_schema", "name": schema_name(wanted), "schema": schema, "strict": wanted.strict}
+        return {**named, **schema_description(wanted)}
     given = request.response_format  # in the shape of the chat APIs, which nest the schema under json_schema
     inner = None if given is None else given.get("json_schema")
     if isinstance(inner, Mapping):

@@ -188,7 +188,8 @@ def _typed(error: Any, message: str, partial: str | None) -> CouncilError | None
         inner = _inner(body)
         if not isinstance(inner, dict):
             continue
-        status = next((item.get("status") for item in (inner, body) if isinstance(item.get("status"), int)), None)
+        rows = [row for row in (inner, body) if isinstance(row, dict)]
+        status = next((row["status"] for row in rows if isinstance(row.get("status"), int)), None)
         code = next((inner[key] for key in ("code", "type") if isinstance(inner.get(key), str)), None)
         if status is not None or (code is not None and failures.names_failure(code)):
             known = {**inner, "status": status} if status is not None else inner

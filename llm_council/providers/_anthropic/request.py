@@ -138,7 +138,7 @@ def encode_request(
     payload["messages"] = _encode_turns(request.turns(), options, mark)
     output = {"effort": effort, "format": _encode_format(request)}
     optional = {
-        "system": _encode_system(request.turns(), options, mark),
+        "system": _mark_system(_encode_system(request.turns(), options, mark), request, options, mark),
         "temperature": request.temperature,
         "top_p": request.top_p,
         "stop_sequences": list(request.stop) or None,
@@ -216,6 +216,22 @@ def _encode_system(
     if all(map(_is_plain, blocks)):
         return "\n\n".join(block["text"] for block in blocks) or None
     return blocks  # cache marks need blocks
+
+
+def _mark_system(
+    system: str | list[Block] | None, request: GenerateRequest, options: MessagesOptions, mark: Mapping[str, Any]
+) -> str | list[Block] | None:
+    """Mark the end of the instructions: requests that share tools and instructions, and no more, find them cached.
+
+    The mark at the top of the request is moved to the end of the conversation (Anthropic's docs, "Prompt caching",
+    automatic caching), where another conversation does not find it.
+    """
+    if not system or not request.prompt_cache or not options.cache_control:
+        return system
+    blocks: list[Block] = [{"type": "text", "text": system}] if isinstance(system, str) else system
+    if any("cache_control" in block for block in blocks):  # the caller has marked the prefix; four marks are allowed
+        return blocks
+    return [*blocks[:-1], {**blocks[-1], "cache_control": dict(mark)}]
 
 
 def _encode_turns(turns: Iterable[Message], options: MessagesOptions, mark: Mapping[str, Any]) -> list[dict[str, Any]]:

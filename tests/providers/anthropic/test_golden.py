@@ -107,7 +107,13 @@ def test_a_request_with_every_field() -> None:
         "service_tier": "auto",
         "model": "claude-opus-4-6",
         "max_tokens": 2000,
-        "system": "Be terse.\n\nAnswer in French.",
+        "system": [
+            {
+                "type": "text",
+                "text": "Be terse.\n\nAnswer in French.",
+                "cache_control": {"type": "ephemeral", "ttl": "1h"},
+            }
+        ],
         "messages": [
             {
                 "role": "user",
