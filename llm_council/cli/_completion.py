@@ -35,18 +35,21 @@ _SHELLS = ("bash", "zsh", "fish")
 _MOST_RUNS = 50  # runs that are offered, the latest first
 
 
-@click.command(short_help="Print a script that completes commands, flags, providers, roles and runs.")
+_HELP = """Print a script that lets the shell complete commands, flags, providers, seats, roles and run ids.
+
+Without SHELL, the script is for the shell in $SHELL. Add the line to the shell's start file:
+
+\b
+  ~/.bashrc                   eval "$(council completion bash)"
+  ~/.zshrc, after compinit    eval "$(council completion zsh)"
+  ~/.config/fish/config.fish  council completion fish | source
+"""
+
+
+@click.command(help=_HELP, short_help="Print a completion script for bash, zsh or fish.")
 @click.argument("shell", type=click.Choice(_SHELLS), required=False)
 def completion(shell: str | None) -> None:
-    r"""Print a script that lets the shell complete commands, flags, providers, seats, roles and run ids.
-
-    Without SHELL, the script is for the shell in $SHELL.
-
-    \b
-    bash: add to ~/.bashrc   eval "$(council completion bash)"
-    zsh:  add to ~/.zshrc    eval "$(council completion zsh)"
-    fish: add to ~/.config/fish/config.fish   council completion fish | source
-    """
+    """Print the completion script of a shell."""
     from llm_council.cli._main import cli
 
     name = shell or Path(os.environ.get("SHELL", "")).name

@@ -34,7 +34,7 @@ _COMMANDS = {
     "subagents": ("_commands", "List the subagents."),
     "models": ("_models", "List, fetch and locate the models of the embedded engine."),
     "config": ("_commands", "Show the configuration; trust a project's configuration file."),
-    "completion": ("_completion", "Print a script that completes commands, flags, providers, roles and runs."),
+    "completion": ("_completion", "Print a completion script for bash, zsh or fish."),
     "version": ("_commands", "Show the version."),
 }
 

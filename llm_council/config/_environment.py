@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from llm_council.errors import InvalidOption, UnknownOption
@@ -84,6 +85,8 @@ def read_environment(check: Callable[[dict[str, Any], str], object]) -> dict[str
             raise InvalidOption(f"{variable}: expected {kind}, got {text!r:.80}") from None
         if variable == "LLM_COUNCIL_STRATEGY" and value not in STRATEGIES:
             raise InvalidOption(f"{variable}: expected {' or '.join(STRATEGIES)}, got {text!r:.80}")
+        if variable == "LLM_COUNCIL_STORE" and Path(value).expanduser().is_dir():
+            raise InvalidOption(f"{variable}: {value} is a folder: name a file in it")
         check(_nested(path, value), variable)
         target = values
         for key in path[:-1]:
