@@ -115,7 +115,8 @@ def _run_all() -> tuple[dict[str, int], dict[str, Any]]:
     council = ("run", "Where?", "--json", "--strict", *stored)
     completed, result = run_command(*council, "-p", "ada,bob")
     degraded, lesser = run_command(*council, "-p", "ada,down")
-    failed, lost = run_command(*council, "-p", "invalid")
+    # A planner, since an advisor's answer may be prose.
+    failed, lost = run_command("run", "planner", "Where?", "--json", "--strict", *stored, "-p", "invalid")
     printed = {"run": [json.loads(text) for text in (result, lesser, lost)]}
     run_id = printed["run"][0]["run_id"]
     for name, arguments in {

@@ -17,7 +17,6 @@ from llm_council._engine.budget import Reservation, may_be_billed
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
-from llm_council._wire.other_content import other_content
 from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, failed_attempt
 from llm_council.errors._secrets import StreamMask
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
@@ -35,6 +34,7 @@ from llm_council.models import (
 )
 from llm_council.models._attrs import copy_with, mask_secrets
 from llm_council.models._journal import Call, CallRecord
+from llm_council.providers._call.other_content import other_content
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.results import CallReport
 

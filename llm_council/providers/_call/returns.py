@@ -10,7 +10,6 @@ from typing import Any
 import anyio.to_thread
 import attrs
 
-from llm_council._wire.other_content import is_unfinished, other_content
 from llm_council._wire.payloads import well_formed
 from llm_council.errors import (
     AdapterFailed,
@@ -25,6 +24,7 @@ from llm_council.models._attrs import mask_secrets
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.mask import ChunkMask
+from llm_council.providers._call.other_content import is_unfinished, other_content
 
 __all__ = ["collect", "invoke", "iterate", "join_chunks", "partial_text", "require_answer"]
 
