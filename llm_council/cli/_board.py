@@ -132,6 +132,8 @@ class Board:
     def picture(self) -> RenderableType:
         """Return what the terminal shows now."""
         with self._lock:
+            if not self._seats:  # the plan is not known yet
+                return Text()
             table = Group(self._table(), *self._notes(), self._sum())
             if not self._words:
                 return table
