@@ -21,9 +21,8 @@ import attrs
 from llm_council._wire.openai_chat import ChatOptions
 from llm_council.models._attrs import as_tuple
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._call.profiles import Api
+from llm_council.providers._call.profiles import Api, api_for_tools
 from llm_council.providers.compatible import OpenAICompatibleProvider
-from llm_council.providers.openai import api_for_tools
 
 __all__ = ["Gateway", "Row", "entry_points", "rows"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -11,16 +10,12 @@ import attrs
 from llm_council._wire.openai_chat import ChatOptions
 from llm_council._wire.responses import ResponsesOptions
 from llm_council.errors import InvalidOption
-from llm_council.models.request import Effort, GenerateRequest
-from llm_council.providers._call.profiles import Api, ModelProfile, profile_for
+from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.profiles import Api, ModelProfile, api_for_tools, profile_for
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 __all__ = ["OpenAIProvider"]
 
-# OpenAI's answer for these models over Chat Completions: "Function tools with reasoning_effort are not supported ...
-# use /v1/responses or set reasoning_effort to 'none'" (openai/openai-openapi#541; BerriAI/litellm#34569: also where the
-# model reasons by default).
-_TOOLS_NEED_RESPONSES = re.compile(r"(?:gpt-5\.[4-9]|gpt-[6-9])(?!\d)")
 _SUMMARIES = (None, "auto", "concise", "detailed")
 
 
@@ -83,19 +78,3 @@ class OpenAIProvider(OpenAICompatibleProvider):
 
     def _options(self, request: GenerateRequest) -> ChatOptions:
         return attrs.evolve(super()._options(request), cache_key=self._is_own)
-
-
-def api_for_tools(request: GenerateRequest, api: Api, *, chosen: Api | None) -> Api:
-    """Return the API for a request to OpenAI's models at an address that speaks Chat Completions by default.
-
-    Args:
-        request: the fitted request.
-        api: the API that the model is used by otherwise.
-        chosen: the API that the user chose, which always holds.
-    """
-    model = request.model or ""
-    if chosen is not None or not request.tools or _TOOLS_NEED_RESPONSES.match(model) is None:
-        return api
-    effort = None if request.reasoning is None else request.reasoning.effort
-    reasons = profile_for(OpenAIProvider.name, model).reasons if effort is None else effort is not Effort.NONE
-    return Api.RESPONSES if reasons else api

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,18 +13,24 @@ from typing import Any
 import attrs
 
 from llm_council.models._attrs import as_tuple, strict_init
-from llm_council.models.request import Effort
+from llm_council.models.request import Effort, GenerateRequest
 
 __all__ = [
     "Api",
     "ModelProfile",
     "Sampling",
+    "api_for_tools",
     "default_model",
     "default_model_of",
     "family_of",
     "is_known",
     "profile_for",
 ]
+
+# OpenAI's answer for these models over Chat Completions: "Function tools with reasoning_effort are not supported ...
+# use /v1/responses or set reasoning_effort to 'none'" (openai/openai-openapi#541; BerriAI/litellm#34569: also where the
+# model reasons by default).
+_TOOLS_NEED_RESPONSES = re.compile(r"(?:gpt-5\.[4-9]|gpt-[6-9])(?!\d)")
 
 
 class Api(StrEnum):
@@ -132,6 +139,22 @@ def profile_for(provider: str, model: str | None) -> ModelProfile:
     for row in sorted(rows, key=lambda row: len(row.get("prefix", ""))):
         facts |= row
     return ModelProfile(**facts)
+
+
+def api_for_tools(request: GenerateRequest, api: Api, *, chosen: Api | None) -> Api:
+    """Return the API for a request to OpenAI's models at an address that speaks Chat Completions by default.
+
+    Args:
+        request: the fitted request.
+        api: the API that the model is used by otherwise.
+        chosen: the API that the user chose, which always holds.
+    """
+    model = request.model or ""
+    if chosen is not None or not request.tools or _TOOLS_NEED_RESPONSES.match(model) is None:
+        return api
+    effort = None if request.reasoning is None else request.reasoning.effort
+    reasons = profile_for("openai", model).reasons if effort is None else effort is not Effort.NONE
+    return Api.RESPONSES if reasons else api
 
 
 def is_known(provider: str) -> bool:
