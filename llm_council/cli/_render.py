@@ -87,7 +87,7 @@ def _value(value: Any, depth: int) -> RenderableType:
         return Text(visible(as_text(value)), overflow="fold")
     if isinstance(value, Mapping):
         return Group(*(part for name, item in value.items() for part in _entry(name, item, depth)))
-    grid = Table.grid(padding=(0, 1))
+    grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=1)
     grid.add_column(overflow="fold")
     for item in value:
