@@ -57,7 +57,7 @@ MARKS = re.compile(
     r"\[\[\[|\]\]\]|[0-9a-f]{16}"  # fences
     r"|\b(?-i:(?:Draft|Review) (?:[A-Z]|\d))\b|RANKING|I have read it"  # labels, and our own turns
     r"|^\s*(?:system|user|assistant)\s*:"  # speakers
-    r"|\b(?:advisor|reviewer|chair|council|peer|seat)s?\b",  # roles
+    r"|\b(?:advisor|local-[123])\b",  # our role, and the names of our seats
     re.IGNORECASE | re.MULTILINE,
 )
 
