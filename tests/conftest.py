@@ -46,6 +46,14 @@ def _runtime_ends() -> Iterator[None]:
         assert runtime.shutdown(timeout=10)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plain_call_ids() -> Iterator[None]:
+    """Number the ids of calls that have none, so that tests can name them, and compare two readings of one reply."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm_council.models.messages._distinct", str)
+        yield
+
+
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a script in a fresh interpreter, warnings being errors there, with a hard time limit in seconds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +17,8 @@ from llm_council.models.deliberation import Problem
 
 if TYPE_CHECKING:
     import jsonschema_rs
+
+    from llm_council._schema.project import Projection
 
 __all__ = ["MAX_PROBLEMS", "WRAPPER", "Answer", "Validator", "compile", "json_path", "plain_schema"]
 
@@ -59,6 +60,7 @@ class Validator:
     """A compiled schema: immutable, and safe to share between threads and runs."""
 
     _compiled: jsonschema_rs.Validator = attrs.field(repr=False, alias="compiled")
+    _text: str = attrs.field(repr=False, alias="text")  # the schema
 
     def accepts(self, value: Any) -> bool:
         """Return True if a value is valid."""
@@ -80,43 +82,24 @@ class Validator:
         """Find the answer in a model's text and validate it; never raises.
 
         Of several JSON values, a valid one is preferred. A model that was given a projected schema may wrap an answer
-        that is not an object, and may write null for an optional property. Both are undone where the original schema
-        does not allow them.
+        that is not an object, and may write null for an optional property; so do models that have the schema in their
+        prompt. Both are undone in an answer that is not valid otherwise.
         """
         try:
-            value = extract_json(text, accepts=lambda value: self.accepts(self._undo_projection(value))).value
+            value = extract_json(text, accepts=lambda value: self.accepts(self._restored(value))).value
         except InvalidOutput as failure:
             return Answer(problems=failure.problems, found=False)
-        value = self._undo_projection(value)
+        value = self._restored(value)
         return Answer(value=value, problems=self.problems(value))
 
-    def _undo_projection(self, value: Any) -> Any:
-        """Return the value without the wrapper and without nulls, as far as that removes errors."""
-        errors = self._error_paths(value)
-        if errors and isinstance(value, dict) and value.keys() == {WRAPPER} and any(not path for path in errors):
-            value = value[WRAPPER]
-            errors = self._error_paths(value)
-        for path in dict.fromkeys(map(tuple, errors)):
-            if path and isinstance(path[-1], str) and _get(value, path) is None:
-                without = deepcopy(value)
-                del _get(without, path[:-1])[path[-1]]
-                remaining = self._error_paths(without)
-                if len(remaining) < len(errors):
-                    value, errors = without, remaining
-        return value
-
-    def _error_paths(self, value: Any) -> list[list[str | int]]:
-        """Return the path of each error; the empty path if the value is not JSON."""
-        try:
-            return [list(error.instance_path) for error in islice(self._compiled.iter_errors(value), MAX_PROBLEMS)]
-        except ValueError:
-            return [[]]
-
-
-def _get(value: Any, path: Iterable[Any]) -> Any:
-    for part in path:
-        value = value[part]
-    return value
+    def _restored(self, value: Any) -> Any:
+        """Return a valid value as it is; another one as it was before any projection, if it is not worse then."""
+        if self.accepts(value):
+            return value
+        restored = _reading_of(self._text).restore(value)
+        if restored is value or len(self.problems(restored)) > len(self.problems(value)):
+            return value
+        return restored
 
 
 def compile(schema: Mapping[str, Any]) -> Validator:  # noqa: A001 - as in re.compile
@@ -159,7 +142,16 @@ def _compile_text(text: str) -> Validator:
         raise InvalidOption(f"not a JSON Schema: {json_path(path)}: {message}") from None
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise InvalidOption(f"not a JSON Schema: {error}") from None
-    return Validator(compiled=compiled)
+    return Validator(compiled=compiled, text=text)
+
+
+@lru_cache(maxsize=128)
+def _reading_of(text: str) -> Projection:
+    """Return the projection whose inverse reads the answers of any vendor: optional properties may be null."""
+    from llm_council._schema.project import project_strict  # it compiles the branches of unions with this module
+    from llm_council._schema.subsets import ANY
+
+    return project_strict(json.loads(text), ANY)
 
 
 def _refuse_reference(uri: str) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from llm_council.errors import InvalidOption, MalformedReply
@@ -29,6 +29,7 @@ __all__ = [
     "text_or_none",
     "tokens",
     "well_formed",
+    "with_extra",
 ]
 
 _LIMITS = Limits()
@@ -181,6 +182,41 @@ def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def with_extra(
+    payload: Mapping[str, Any], extra: Mapping[str, Any], *, merged: Collection[str] = (), deep: bool = False
+) -> dict[str, Any]:
+    """Return a payload with the fields of a request's ``extra``, which win.
+
+    The lists under ``tools`` are joined: vendors take their own tools, such as a web search, and functions in one list.
+    A function that ``extra`` names again replaces the request's.
+
+    Args:
+        payload: the payload without ``extra``.
+        extra: the fields.
+        merged: keys whose objects are merged, and not replaced.
+        deep: merge all objects, at any depth.
+    """
+    found = dict(payload)
+    for key, value in extra.items():
+        known = found.get(key)
+        if key == "tools" and isinstance(known, list) and isinstance(value, list | tuple):
+            again = {_tool_name(tool) for tool in value} - {None}
+            value = [*(tool for tool in known if _tool_name(tool) not in again), *value]
+        elif (deep or key in merged) and isinstance(known, Mapping) and isinstance(value, Mapping):
+            value = with_extra(known, value, deep=True) if deep else {**known, **value}
+        found[key] = value
+    return found
+
+
+def _tool_name(tool: Any) -> str | None:
+    """Return the name of a tool in a payload: beside its type, or inside the object of a function."""
+    if not isinstance(tool, Mapping):
+        return None
+    inner = tool.get("function")
+    name = tool.get("name") or (inner.get("name") if isinstance(inner, Mapping) else None)
+    return name if isinstance(name, str) else None
 
 
 def kind(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import mimetypes
+import secrets
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -25,6 +26,7 @@ __all__ = [
     "Role",
     "TextPart",
     "ToolCall",
+    "new_call_id",
 ]
 
 
@@ -249,6 +251,21 @@ class ToolCall:
             raise
         except ValueError:
             raise ValueError(f"the arguments of {self.name!r} are not a JSON object") from None
+
+
+def new_call_id(index: int) -> str:
+    """Return an id for a tool call of a server that gives none.
+
+    It differs from those of other turns and other servers: Anthropic refuses a conversation in which an id repeats.
+
+    Args:
+        index: which call of the answer it is, from 0.
+    """
+    return f"call_{index}{_distinct()}"
+
+
+def _distinct() -> str:
+    return f"_{secrets.token_hex(8)}"
 
 
 def _content(value: str | Iterable[Part] | None) -> str | tuple[Part, ...]:

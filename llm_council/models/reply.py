@@ -10,7 +10,7 @@ import attrs
 
 from llm_council.errors import Attempt, InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, copy_with, non_negative_int, optional, strict_init, tokens
-from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
+from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall, new_call_id
 
 __all__ = [
     "Adjustment",
@@ -163,7 +163,8 @@ class Adjustment:
 
     Attributes:
         field: the request's field, such as ``"temperature"`` or ``"structured_output"``.
-        action: ``"dropped"``, ``"lowered"``, ``"raised"``, ``"renamed"``, ``"projected"`` or ``"emulated"``.
+        action: ``"dropped"``, ``"lowered"``, ``"raised"``, ``"renamed"``, ``"moved"``, ``"projected"``,
+            ``"emulated"``, or ``"ignored"`` for what the vendor was asked for and did not do.
         asked: the value in the request.
         sent: the value that was sent; None if the field was left out.
         reason: why, in words for people.
@@ -381,7 +382,7 @@ def _call(deltas: list[ToolCallDelta]) -> ToolCall:
         extra.update(delta.extra)
     return ToolCall(
         # Ids are optional in Gemini's dialect and missing from some compatible servers, but tool results refer to them.
-        id=next((delta.id for delta in deltas if delta.id), "") or f"call_{deltas[0].index}",
+        id=next((delta.id for delta in deltas if delta.id), "") or new_call_id(deltas[0].index),
         name=name,
         arguments="".join(delta.arguments for delta in deltas),
         extra=extra,

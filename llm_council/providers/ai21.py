@@ -44,17 +44,16 @@ def encode_request(request: GenerateRequest, options: ChatOptions = CHAT) -> dic
     Raises:
         InvalidOption: a tool's result without ``tool_call_id``.
     """
-    payload = _encode_for_openai(request, options)
+    tools = [
+        attrs.evolve(tool, strict=None, parameters={"properties": {}, **tool.parameters}) for tool in request.tools
+    ]
+    payload = _encode_for_openai(attrs.evolve(request, tools=tools) if tools else request, options)
     if request.tool_choice is not None and "tool_choice" not in request.extra:
         del payload["tool_choice"]
     for turn in payload["messages"]:
         turn.pop("name", None)
         if turn["content"] is None:  # of a turn with tool calls; AI21 requires a string
             turn["content"] = ""
-    if request.tools and "tools" not in request.extra:
-        for tool in payload["tools"]:
-            tool["function"].pop("strict", None)
-            tool["function"]["parameters"].setdefault("properties", {})
     return payload
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from llm_council._wire.history import InstructionPlace
 from llm_council.errors import InvalidOption, ProviderError
 from llm_council.models._attrs import as_tuple
 from llm_council.models.capabilities import ProviderCapabilities
@@ -21,9 +22,8 @@ from llm_council.providers._anthropic import (
     decode_response,
     encode_request,
 )
-from llm_council.providers._anthropic.fit import enforceable, fit
+from llm_council.providers._anthropic.fit import fit
 from llm_council.providers._anthropic.sdk import SdkTransport, address_of, is_installed, versions_in_body
-from llm_council.providers._call import fitting
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._http import account
 from llm_council.providers._http.provider import HttpProvider
@@ -101,6 +101,7 @@ class AnthropicProvider(HttpProvider):
         # ANTHROPIC_BASE_URL has no /v1, unlike the variables of other vendors, but users write it all the same.
         self.base_url = self.base_url.removesuffix("/v1")
         self._client = client
+        self._on_cloud = client is not None and versions_in_body(client)
         self._key_header = key_header
         self._fixed_headers = {"anthropic-beta": ",".join(as_tuple(betas))} if betas else {}
         body: dict[str, Any] = {}
@@ -129,29 +130,8 @@ class AnthropicProvider(HttpProvider):
 
     async def _prepared(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
         fitted, adjustments = await super()._prepared(request)
-        fitted, of_schema = self._fit_schema(fitted)
         fitted, of_fields = fit(fitted, self._options(fitted))
-        return fitted, adjustments + of_schema + of_fields
-
-    def _fit_schema(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-        """Reduce the schema to what the API enforces; ask for it in words if it cannot be reduced."""
-        wanted = request.structured_output
-        if wanted is None:
-            return request, ()
-        found = enforceable(wanted.json_schema)
-        if found is None:
-            return fitting.emulate_schema(request)
-        schema, left_out = found
-        if schema == wanted.json_schema:
-            return request, ()
-        adjustment = Adjustment(
-            field="structured_output",
-            action="projected",
-            asked=wanted.name,
-            sent=wanted.name,
-            reason="; ".join(left_out) or "the API takes closed objects",
-        )
-        return attrs.evolve(request, structured_output=attrs.evolve(wanted, json_schema=schema)), (adjustment,)
+        return fitted, adjustments + of_fields
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
         return "/v1/messages", encode_request(request, self._options(request), stream=stream)
@@ -172,6 +152,7 @@ class AnthropicProvider(HttpProvider):
             max_output=profile.max_output,
             thinking="budget" if profile.reasoning_style == "budget" else "adaptive",
             cache_control=profile.prompt_cache == "marks",
+            instructions_in_place=profile.instruction_place is InstructionPlace.AFTER_USER,
         )
 
     def _key_advice(self) -> str:
@@ -184,7 +165,11 @@ class AnthropicProvider(HttpProvider):
     def _profile_of(self, model: str | None) -> ModelProfile:
         """Look up a model by Anthropic's name, which clouds put a prefix before: ``us.anthropic.claude-...``."""
         name = model or self.default_model or ""
-        return super()._profile_of(name[max(name.lower().rfind("claude-"), 0) :])
+        profile = super()._profile_of(name[max(name.lower().rfind("claude-"), 0) :])
+        # Clouds took the role later than Anthropic's own address (Claude API docs, "Mid-conversation system messages").
+        if self._on_cloud and self._profile is None:
+            return attrs.evolve(profile, instruction_place=InstructionPlace.FIRST)
+        return profile
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
         if self._client is None or getattr(self._client, "models", None) is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -20,6 +20,7 @@ import attrs
 
 from llm_council import _runtime, transports
 from llm_council._runtime import per_loop
+from llm_council._runtime.frames import user_traceback
 from llm_council.errors import (
     AdapterFailed,
     ApiError,
@@ -60,7 +61,7 @@ from llm_council.models.reply import (
     Usage,
 )
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.providers._call import error_mapping, fitting, returns
+from llm_council.providers._call import error_mapping, fitting, returns, second_way
 from llm_council.providers._call.bounded import (
     BoundedStream,
     DetachedCall,
@@ -288,26 +289,58 @@ async def call(
     arrived: list[GenerateChunk] = []
     try:
         _refuse_other_than_request(request)
-        fitted, adjustments = fitting.fit_unless_marked(adapter, adapter.generate, request)
         seconds = seconds_for(adapter, request, deadline)
-        core = partial(returns.collect, adapter.generate, fitted, arrived)
-        if is_cancellable(adapter.generate):
-            response = await run_inline(core, seconds, name)
+        limit = _TimeLimit(seconds)
+        attempt = partial(_attempt, adapter, arrived=arrived, limit=limit)
+        if fitting.fits_itself(adapter.generate):  # and gives a refused schema its second way
+            response = await attempt(request)
         else:
-            response = await DetachedCall(core, name).run(seconds)
-        response = returns.require_answer(response, name=name)
+            response = await second_way.ask(adapter, request, attempt)
     except CouncilError as error:
         error_mapping.advise(error, adapter._key_advice, adapter._model_advice)
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
+        error.__traceback__ = user_traceback(error)  # without the frames between here and the adapter
         raise
-    violations = fitting.unreported_violations(request, response, adjustments)
+    violations = fitting.unreported_violations(request, response)
     elapsed = time.monotonic() - began
     return copy_with(
         response,
         model=response.model or request.model,
-        adjustments=adjustments + response.adjustments + violations,
+        adjustments=response.adjustments + violations,
         attempts=response.attempts or (Attempt(at=0.0, elapsed=elapsed, request_id=response.request_id),),
     )
+
+
+class _TimeLimit:
+    """The seconds of a call, which its attempts share: the first gets them all, a second what is left."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._began: float | None = None
+
+    def left(self) -> float | None:
+        now = time.monotonic()
+        if self._began is None or self._seconds is None:
+            self._began = now
+            return self._seconds
+        return max(self._seconds - (now - self._began), 0.0)
+
+
+async def _attempt(
+    adapter: ProviderAdapter, request: GenerateRequest, *, arrived: list[GenerateChunk], limit: _TimeLimit
+) -> GenerateResponse:
+    """Call an adapter once; ``arrived`` receives the pieces of its answer."""
+    name = _name_of(adapter)
+    fitted, adjustments = fitting.fit_unless_marked(adapter, adapter.generate, request)
+    arrived.clear()
+    core = partial(returns.collect, adapter.generate, fitted, arrived)
+    seconds = limit.left()
+    if is_cancellable(adapter.generate):
+        response = await run_inline(core, seconds, name)
+    else:
+        response = await DetachedCall(core, name).run(seconds)
+    response = returns.require_answer(response, name=name)
+    return copy_with(response, adjustments=adjustments + response.adjustments) if adjustments else response
 
 
 async def _passed_on(adapter: ProviderAdapter, request: GenerateRequest, deadline: float | None) -> GenerateResponse:
@@ -342,14 +375,15 @@ async def stream(
     arrived: list[GenerateChunk] = []
     try:
         _refuse_other_than_request(request)
-        fitted, adjustments = fitting.fit_unless_marked(adapter, adapter.stream, request)
         seconds = seconds_for(adapter, request, deadline)
-        pieces: AsyncIterator[GenerateChunk]
-        if is_cancellable(adapter.stream):  # it keeps its own time limits; the request carries a further one
-            asked = fitted if deadline is None else copy_with(fitted, timeout_seconds=seconds)
-            pieces = returns.iterate(adapter.stream, asked)
+        open_stream = partial(_open_stream, adapter, seconds=seconds, deadline=deadline)
+        adjustments: tuple[Adjustment, ...] = ()
+        pieces: Any  # an iterator with ``aclose``
+        if request.structured_output is None or fitting.fits_itself(adapter.stream):
+            fitted, adjustments = fitting.fit_unless_marked(adapter, adapter.stream, request)
+            pieces = open_stream(fitted)
         else:
-            pieces = BoundedStream(returns.iterate(adapter.stream, fitted), seconds, name)
+            pieces = second_way.ask_streamed(adapter, request, partial(_fitted_stream, adapter, open_stream))
         with fallback_for(name, seconds):
             async with aclosing(pieces):
                 # Not ``async for``: an exception of the consumer, thrown in at ``yield``, is not the adapter's.
@@ -377,6 +411,37 @@ async def stream(
         error_mapping.advise(error, adapter._key_advice, adapter._model_advice)
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise
+
+
+def _open_stream(
+    adapter: ProviderAdapter, request: GenerateRequest, *, seconds: float | None, deadline: float | None
+) -> AsyncIterator[GenerateChunk]:
+    """Begin the stream of a fitted request."""
+    if is_cancellable(adapter.stream):  # it keeps its own time limits; the request carries a further one
+        asked = request if deadline is None else copy_with(request, timeout_seconds=seconds)
+        return returns.iterate(adapter.stream, asked)
+    return BoundedStream(returns.iterate(adapter.stream, request), seconds, _name_of(adapter))
+
+
+async def _fitted_stream(
+    adapter: ProviderAdapter,
+    open_stream: Callable[[GenerateRequest], AsyncIterator[GenerateChunk]],
+    request: GenerateRequest,
+) -> AsyncGenerator[GenerateChunk, None]:
+    """Fit a request, and yield its stream with the changes first; raise typed errors only."""
+    fitted, adjustments = fitting.fit_unless_marked(adapter, adapter.stream, request)
+    if adjustments:
+        yield GenerateChunk(adjustments=adjustments)
+    pieces: Any = open_stream(fitted)
+    async with aclosing(pieces):
+        while True:
+            try:
+                piece = await anext(pieces)
+            except StopAsyncIteration:
+                return
+            except BaseException as exc:  # noqa: BLE001 - an author's adapter may raise anything
+                raise error_mapping.error_for_caller(exc)  # noqa: B904 - it has a cause of its own
+            yield piece
 
 
 async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: float | None = None) -> DoctorResult:

@@ -54,6 +54,8 @@ class Row:
         think_tags: models may write their reasoning into the answer.
         tools_need_responses: it serves OpenAI's models, some of which take tools and an effort by the Responses API
             alone.
+        longest_call_id: the most characters of the id of a call; None is unlimited.
+        call_id_length: the number of letters and digits that the id of a call must have; None is any.
     """
 
     class_name: str
@@ -73,6 +75,8 @@ class Row:
     stream_usage: bool = True
     think_tags: bool = False
     tools_need_responses: bool = False
+    longest_call_id: int | None = None
+    call_id_length: int | None = None
 
 
 class Gateway(OpenAICompatibleProvider):
@@ -154,6 +158,8 @@ def _make(name: str, row: Row) -> type[Gateway]:
             echo=row.echo,
             stream_usage=row.stream_usage,
             think_tags=row.think_tags,
+            longest_call_id=row.longest_call_id,
+            call_id_length=row.call_id_length,
         ),
     }
     return type(row.class_name, (Gateway,), body)

@@ -45,7 +45,11 @@ class OpenAIProvider(OpenAICompatibleProvider):
     BASE_URL: ClassVar[str] = "https://api.openai.com/v1"
     BASE_URL_ENV: ClassVar[str | None] = "OPENAI_BASE_URL"
     API_KEY_ENV: ClassVar[str | None] = "OPENAI_API_KEY"
-    CHAT: ClassVar[ChatOptions] = ChatOptions(vendor="openai", developer_role="developer")
+    CHAT: ClassVar[ChatOptions] = ChatOptions(
+        vendor="openai",
+        developer_role="developer",
+        longest_call_id=40,  # its answer to a longer one: 400, string_above_max_length, "maximum length 40"
+    )
 
     def __init__(self, *, reasoning_summary: str | None = None, **options: Any) -> None:
         super().__init__(**options)

@@ -38,6 +38,7 @@ class OpenRouterProvider(OpenAICompatibleProvider):
     CHAT: ClassVar[ChatOptions] = ChatOptions(
         vendor="openrouter",
         echo="reasoning_details",
+        longest_call_id=40,  # OpenAI's limit, whose models it serves beside others
         stream_usage=False,  # usage always comes; asking for it is deprecated
         file_urls=True,  # OpenRouter, "PDF Inputs"
         audio_formats=(),  # OpenRouter, "Audio Inputs": which ones depends on the model's vendor

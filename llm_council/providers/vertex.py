@@ -243,6 +243,7 @@ class ClaudeOnVertex(AnthropicProvider):
     def __init__(self, place: Place, *, api_version: str, version: str, **options: Any) -> None:
         self._place = place
         super().__init__(version=version, **options)
+        self._on_cloud = True
         self._versions = (api_version, version)
 
     def headers(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ ORDER = (
     "connection",
     "status",
     "answers",
+    "requests",
     "streams",
     "reply_forms",
     "life",

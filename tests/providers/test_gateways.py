@@ -296,7 +296,7 @@ async def test_mistral_gets_its_thoughts_back_as_they_came(vendor):
     thinking = thought("Let me see.", closed=True, signature="sig-1")
     thinking["thinking"].append({"type": "tool_reference", "tool": "web_search", "title": "t"})
     content = [thinking, {"type": "text", "text": "42"}]
-    requested = {"id": "c1", "function": {"name": "f", "arguments": "{}"}}
+    requested = {"id": "D681PevKs", "function": {"name": "f", "arguments": "{}"}}
     message = {"role": "assistant", "content": content, "tool_calls": [requested]}
     vendor.script = lambda exchange: exchange.answer(choices=[{"message": message, "finish_reason": "tool_calls"}])
     async with get_provider("mistral", base_url=vendor.url, api_key=KEY, default_model="m") as provider:
@@ -306,7 +306,7 @@ async def test_mistral_gets_its_thoughts_back_as_they_came(vendor):
         await told_again(provider, first)
     turn = vendor.body["messages"][1]
     assert turn["content"] == content
-    assert [call["id"] for call in turn["tool_calls"]] == ["c1"]
+    assert [call["id"] for call in turn["tool_calls"]] == ["D681PevKs"]
     assert turn.keys() == {"role", "content", "tool_calls"}
 
 

@@ -418,7 +418,7 @@ def assert_strict(schema: dict[str, Any]) -> None:
     assert schema["type"] == "object"
     _schema.compile(schema)
     for node in nodes(schema):
-        assert not node.keys() & {"allOf", "oneOf", "not", "default", "minLength", "patternProperties", "title"}
+        assert not node.keys() & {"allOf", "oneOf", "not", "default", "minLength", "patternProperties"}
         if "$ref" in node:
             assert node.keys() == {"$ref"}
         if "properties" in node:

@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError:
     raise MissingDependency("strategies need hypothesis: pip install 'llm-council-sdk[testing]'") from None
 
-from strategies._dialects import replies, representable
+from strategies._dialects import as_sent, replies, representable
 from strategies._examples import DEFAULT_EXAMPLES, examples, number_of_examples
 from strategies._models import (
     adjustments,
@@ -65,6 +65,7 @@ __all__ = [
     "DEFAULT_EXAMPLES",
     "adjustments",
     "any_model",
+    "as_sent",
     "attachments",
     "attempts",
     "budgets",

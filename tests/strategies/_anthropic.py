@@ -15,7 +15,7 @@ from strategies._values import maybe, words
 _SEARCH = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": "x"}}
 
 _texts = st.text(max_size=20)
-_said = st.text(min_size=1, max_size=20)
+_said = st.text(min_size=1, max_size=20).filter(str.strip)
 _calls = st.builds(
     m.ToolCall,
     id=words,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
+from llm_council._wire.history import CallIds, fit_history
 from strategies._anthropic import anthropic_replies, anthropic_requests
 from strategies._hosted import REPLIES, REQUESTS
 from strategies._models import (
@@ -27,6 +29,12 @@ from strategies._values import (
 
 _REQUESTS = {**REQUESTS, "anthropic": anthropic_requests, "responses": responses_requests}
 _REPLIES = {**REPLIES, "anthropic": anthropic_replies, "responses": responses_replies}
+
+
+def as_sent(request: m.GenerateRequest, vendor: str, ids: CallIds | None = None) -> m.GenerateRequest:
+    """Return a request with the turns that are sent: every id is unique, and no answer is blank."""
+    turns = fit_history(request.turns(), vendor=vendor, ids=ids or CallIds())
+    return attrs.evolve(request, messages=turns or [m.Message("user", "x")])
 
 
 def reasoning_details(vendor: str) -> SearchStrategy[list[m.ReasoningPart]]:
@@ -88,7 +96,7 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
     extra = st.fixed_dictionaries(
         {}, optional={"seed": st.integers(0, 2**31), "parallel_tool_calls": st.booleans(), "user": words}
     )
-    return draw(
+    request = draw(
         st.builds(
             m.GenerateRequest,
             model=words,
@@ -103,6 +111,7 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
             **bounds(),
         )
     )
+    return as_sent(request, vendor)
 
 
 @st.composite

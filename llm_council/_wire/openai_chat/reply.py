@@ -19,7 +19,7 @@ from llm_council._wire.payloads import (
     tokens,
 )
 from llm_council._wire.think import split_thoughts
-from llm_council.models.messages import ReasoningPart, ToolCall
+from llm_council.models.messages import ReasoningPart, ToolCall, new_call_id
 from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateResponse, Usage
 
 __all__ = ["decode_response"]
@@ -239,7 +239,7 @@ def read_call(value: Any, index: int, path: str) -> ToolCall:
     """Decode a function call of a dialect that has no other kind of call, such as Cohere's and Ollama's.
 
     Args:
-        value: the call; a missing id becomes ``call_<index>``, missing arguments an empty text.
+        value: the call; a missing id becomes a new one, missing arguments an empty text.
         index: the index of the call in the answer.
         path: where the call is in the reply.
 
@@ -285,8 +285,8 @@ def all_extra(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def call_id(value: Any, index: int) -> str:
-    """Return the id of a call; ``call_<index>`` if the server gave none."""
-    return str(value) if isinstance(value, str | int) and value != "" else f"call_{index}"
+    """Return the id of a call; a new one if the server gave none."""
+    return str(value) if isinstance(value, str | int) and value != "" else new_call_id(index)
 
 
 def arguments_text(value: Any, path: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.history import CallIds, fit_history
+from llm_council._wire.payloads import with_extra
 from llm_council._wire.prompt_cache import prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
@@ -87,6 +89,8 @@ class ChatOptions:
         stream_usage: request the usage of a stream.
         cache_control: send cache marks; most servers cache without marks and refuse them.
         cache_key: send ``prompt_cache_key``, where the server knows it.
+        longest_call_id: the most characters of the id of a call; None is unlimited.
+        call_id_length: the number of characters that such an id must have, all letters and digits; None is any.
         tool_call_keys: the vendor's own keys of a tool call that must be sent back.
         think_tags: the model writes its reasoning into the answer, between ``<think>`` tags.
         finish_required: a stream without finish reason and ``[DONE]`` was cut; False for servers that send neither.
@@ -105,6 +109,8 @@ class ChatOptions:
     stream_usage: bool = True
     cache_control: bool = False
     cache_key: bool = False
+    longest_call_id: int | None = None
+    call_id_length: int | None = None
     tool_call_keys: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     think_tags: bool = False
     finish_required: bool = True
@@ -120,7 +126,7 @@ DEFAULT = ChatOptions()
 def encode_request(
     request: GenerateRequest, options: ChatOptions = DEFAULT, *, model: str | None = None, stream: bool | None = None
 ) -> dict[str, Any]:
-    """Encode a request. Fields that the request leaves out are left out.
+    """Encode a request. Fields that the request leaves out are left out; ``extra`` is added, see ``with_extra``.
 
     Args:
         request: the request, already fitted to the model.
@@ -135,7 +141,8 @@ def encode_request(
     name = model or request.model
     if name:
         payload["model"] = name
-    payload["messages"] = _encode_turns(request.turns(), options)
+    ids = CallIds(longest=options.longest_call_id, exactly=options.call_id_length)
+    payload["messages"] = _encode_turns(fit_history(request.turns(), vendor=options.vendor, ids=ids), options)
     cache = None
     if request.prompt_cache and options.cache_control:
         # OpenRouter, "Prompt caching": the mark at the top of the request; ttl is "5m" (the default) or "1h".
@@ -160,8 +167,7 @@ def encode_request(
         payload["stream"] = True
         if options.stream_usage:
             payload["stream_options"] = dict(USAGE_IN_STREAM)
-    payload.update(request.extra)
-    return payload
+    return with_extra(payload, request.extra)
 
 
 def _encode_turns(turns: Iterable[Message], options: ChatOptions) -> list[dict[str, Any]]:

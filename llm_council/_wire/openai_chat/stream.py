@@ -40,6 +40,7 @@ from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council._wire.think import LONE_TAG, ThoughtSplitter
 from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
+from llm_council.models.messages import new_call_id
 from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
 
 __all__ = ["ChatStream", "ChunkDecoder"]
@@ -127,7 +128,7 @@ class CallPieces:
         call.arguments.append(arguments)
         return ToolCallDelta(
             index=call.place,
-            id=(own_id or f"call_{call.place}") if is_new else None,
+            id=(own_id or new_call_id(call.place)) if is_new else None,
             name=name,
             arguments=arguments,
             extra=all_extra(piece) if is_new or not call.is_custom else call_extra(piece),

@@ -7,7 +7,9 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.history import CallIds, fit_history
 from llm_council._wire.openai_chat.request import CUSTOM, schema_description, schema_name
+from llm_council._wire.payloads import with_extra
 from llm_council._wire.prompt_cache import prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
@@ -35,7 +37,12 @@ LEAST_TOKENS = 16
 CALLS = ("function_call", "custom_tool_call")
 """The types of the items that ask for a call of the caller's: with JSON, and with free text."""
 
-_SENT_BACK = ("id", "namespace")  # the vendor's own keys of a call that it wants back beside its reasoning
+_NAMESPACE = "namespace"
+"""The key of the tool's namespace, which a call is refused without (API reference, "Tool search")."""
+
+_IDS = CallIds(longest=64)
+"""``call_id`` is a string of at most 64 characters (OpenAI's OpenAPI description, ``FunctionCallItemParam``)."""
+
 _INSTRUCTIONS = (Role.SYSTEM, Role.DEVELOPER)
 _MERGED = ("text", "reasoning")  # objects that a request's ``extra`` adds to, and does not replace
 
@@ -82,7 +89,7 @@ def encode_request(
 
     System and developer turns at the beginning become ``instructions``; a limit under 16 tokens becomes 16. The dialect
     has no stop texts and no cache marks; repeated prefixes are cached, and found by ``prompt_cache_key``. ``extra`` is
-    merged into ``text`` and ``reasoning``, and replaces every other field.
+    merged into ``text`` and ``reasoning``, its tools join the request's, and it replaces every other field.
 
     Args:
         request: the request, already fitted to the model.
@@ -97,7 +104,8 @@ def encode_request(
     name = model or request.model
     if name:
         payload["model"] = name
-    instructions, payload["input"] = _encode_turns(request.turns(), options)
+    turns = fit_history(request.turns(), vendor=options.vendor, ids=_IDS)
+    instructions, payload["input"] = _encode_turns(turns, options)
     wanted = _encode_format(request)
     reasons = thinks(request.reasoning, options)
     reasoning: dict[str, Any] = {}
@@ -124,12 +132,7 @@ def encode_request(
     if request.stream if stream is None else stream:
         payload["stream"] = True
     # Users set text.verbosity and reasoning.summary in extra, beside the format and the effort of the request.
-    for key, value in request.extra.items():
-        ours = payload.get(key)
-        if key in _MERGED and isinstance(ours, Mapping) and isinstance(value, Mapping):
-            value = {**ours, **value}
-        payload[key] = value
-    return payload
+    return with_extra(payload, request.extra, merged=_MERGED)
 
 
 def _is_text(content: str | tuple[Part, ...]) -> bool:
@@ -223,7 +226,9 @@ def _encode_part(part: TextPart | ImagePart | DocumentPart | AudioPart) -> Item:
 
 
 def _encode_call(call: ToolCall, *, beside: bool) -> Item:
-    own = {key: call.extra[key] for key in _SENT_BACK if key in call.extra} if beside else {}
+    own = {_NAMESPACE: call.extra[_NAMESPACE]} if _NAMESPACE in call.extra else {}
+    if beside and "id" in call.extra:  # without its reasoning, an item with an id of the vendor's is refused
+        own["id"] = call.extra["id"]
     if call.extra.get("type") == CUSTOM:
         return {**own, "type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": call.arguments}
     arguments = call.arguments if call.arguments.strip() else "{}"

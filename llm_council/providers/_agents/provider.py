@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,10 +28,11 @@ from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._agents.errors import Ended
 from llm_council.providers._agents.invocation import AgentEvents, Invocation
-from llm_council.providers._call import error_mapping, fitting
+from llm_council.providers._call import error_mapping, fitting, second_way
 from llm_council.providers._call.bounded import time_left
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import profile_for
+from llm_council.providers._call.projecting import Restorer
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.transports._process import Command, absolute_path, find_program, running
 
@@ -136,24 +138,42 @@ class CommandLineProvider(ProviderAdapter):
     @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Run the program for a request, and return its answer."""
+        response = await second_way.ask(self, request, self._answer)
+        ignored = fitting.unreported_violations(request, response)
+        return attrs.evolve(response, adjustments=response.adjustments + ignored) if ignored else response
+
+    async def _answer(self, request: GenerateRequest) -> GenerateResponse:
         async with aclosing(self._pieces(request, live=False)) as pieces:
             return join([piece async for piece in pieces])
 
     @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Run the program for a request, and yield pieces of its answer as they arrive."""
-        async with aclosing(self._pieces(request, live=True)) as pieces:
+        attempt = partial(self._pieces, live=True)
+        arrived: list[GenerateChunk] = []
+        async with aclosing(second_way.ask_streamed(self, request, attempt)) as pieces:
             async for piece in pieces:
+                if fitting.may_be_ignored(request):
+                    arrived.append(piece)
                 yield piece
+        ignored = fitting.unreported_violations(request, join(arrived)) if arrived else ()
+        if ignored:
+            yield GenerateChunk(adjustments=ignored)
 
     async def _pieces(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
         parser = prompted_tools.CallParser(request, self._limits)
+        fitted, _ = self._fit(request)
+        restorer = Restorer(request, fitted, self._abilities(request), self._profile_of(request.model))
         async with aclosing(self._raw_pieces(request, live=live)) as pieces:
             async for piece in pieces:
                 for found in parser.feed(piece):
-                    yield found
+                    for restored in restorer.feed(found):
+                        yield restored
         for found in parser.finish():
-            yield found
+            for restored in restorer.feed(found):
+                yield restored
+        for restored in restorer.finish():
+            yield restored
 
     async def _raw_pieces(self, request: GenerateRequest, *, live: bool) -> AsyncGenerator[GenerateChunk, None]:
         """Yield the program's answer; calls of tools are still part of its text."""

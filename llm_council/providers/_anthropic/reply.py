@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, text_or_none, tokens
-from llm_council.models.messages import ReasoningPart, ToolCall
+from llm_council.models.messages import ReasoningPart, ToolCall, new_call_id
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._anthropic.errors import error_inside
 from llm_council.providers._anthropic.request import DEFAULT, MessagesOptions
@@ -143,7 +143,7 @@ def read_call(block: Mapping[str, Any], index: int, path: str) -> ToolCall:
         raise malformed(f"{path}.name", "a name", block.get("name"))
     value = block.get("input")
     return ToolCall(
-        id=get_text(block, "id", path) or f"call_{index}",
+        id=get_text(block, "id", path) or new_call_id(index),
         name=name,
         arguments=dumps({} if value is None else need_object(value, f"{path}.input")).decode(),
         extra=call_extra(block),

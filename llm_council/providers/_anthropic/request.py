@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any
 
 import attrs
 
-from llm_council._wire.payloads import arguments_object
+from llm_council._wire.history import (
+    CallIds,
+    InstructionPlace,
+    fit_history,
+    is_blank,
+    is_instruction,
+    move_instructions,
+)
+from llm_council._wire.payloads import arguments_object, with_extra
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, optional, positive_int, strict_init
 from llm_council.models.messages import (
@@ -35,14 +43,15 @@ __all__ = [
     "encode_request",
     "encode_thinking",
     "encode_tool",
+    "offers_tools",
     "thinking_budget",
 ]
 
 Block = dict[str, Any]
 
-# The pattern of tool call ids is ^[a-zA-Z0-9_-]+$ (Messages API reference, "tool_use_id").
-_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")
-_INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
+# The pattern of tool call ids is ^[a-zA-Z0-9_-]+$ (Messages API reference, "tool_use_id"). Bedrock, which serves the
+# same models, takes at most 64 characters (Converse API reference, ``ToolUseBlock.toolUseId``).
+_IDS = CallIds(refused="^A-Za-z0-9_-", longest=64)
 _CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
 
 # The smallest ``budget_tokens`` that the API accepts (anthropic.types.ThinkingConfigEnabledParam).
@@ -80,6 +89,7 @@ class MessagesOptions:
         max_tokens: the limit on answer tokens for requests without one, since the API requires a number.
         max_output: the largest limit that the model accepts; None means unknown.
         thinking: how the model is asked to think.
+        instructions_in_place: the model takes instructions between the turns, see ``InstructionPlace``.
         display: ``"summarized"`` or ``"omitted"`` thinking, for adaptive thinking; None leaves it to the model.
         cache_control: send cache marks.
         body: fields that every request carries; fields of the request replace them.
@@ -89,6 +99,7 @@ class MessagesOptions:
     max_tokens: int = attrs.field(default=16_000, validator=positive_int)
     max_output: int | None = attrs.field(default=None, validator=optional(positive_int))
     thinking: ThinkingStyle = attrs.field(default=ThinkingStyle.ADAPTIVE, converter=ThinkingStyle)
+    instructions_in_place: bool = False
     display: str | None = None
     cache_control: bool = True
     body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
@@ -107,8 +118,9 @@ def encode_request(
 ) -> dict[str, Any]:
     """Encode a request as the payload of ``POST /v1/messages``. Keys of ``request.extra`` are added unchanged.
 
-    All instructions are joined into ``system``. Consecutive turns of one role become one message, in which tool results
-    come first. Empty texts are dropped, since the API rejects them.
+    The instructions at the beginning are joined into ``system``, and later ones too unless the model takes them in
+    their place. Consecutive turns of one role become one message, in which tool results come first. Blank texts are
+    dropped, since the API rejects them.
 
     Args:
         request: the request, already fitted to the model.
@@ -135,15 +147,18 @@ def encode_request(
         if options.max_output is not None:
             max_tokens = min(max_tokens, options.max_output)
     payload["max_tokens"] = max_tokens
-    payload["messages"] = _encode_turns(request.turns(), options, mark)
+    place = InstructionPlace.AFTER_USER if options.instructions_in_place else InstructionPlace.FIRST
+    turns = move_instructions(fit_history(request.turns(), vendor=options.vendor, ids=_IDS), place)
+    front = list(takewhile(is_instruction, turns))
+    payload["messages"] = _encode_turns(turns[len(front) :], options, mark)
     output = {"effort": effort, "format": _encode_format(request)}
     optional = {
-        "system": _mark_system(_encode_system(request.turns(), options, mark), request, options, mark),
+        "system": _mark_system(_encode_system(front, options, mark), request, options, mark),
         "temperature": request.temperature,
         "top_p": request.top_p,
         "stop_sequences": list(request.stop) or None,
         "tools": [encode_tool(tool) for tool in request.tools] or None,
-        "tool_choice": encode_choice(request.tool_choice) if request.tools else None,
+        "tool_choice": encode_choice(request.tool_choice) if offers_tools(request) else None,
         "thinking": thinking,
         "output_config": {key: value for key, value in output.items() if value is not None} or None,
         "cache_control": mark if request.prompt_cache and options.cache_control else None,
@@ -151,12 +166,12 @@ def encode_request(
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.stream if stream is None else stream:
         payload["stream"] = True
-    for key, value in request.extra.items():
-        encoded = payload.get(key)
-        if key == "output_config" and isinstance(encoded, dict) and isinstance(value, Mapping):
-            value = {**encoded, **value}
-        payload[key] = value
-    return payload
+    return with_extra(payload, request.extra, merged=("output_config",))
+
+
+def offers_tools(request: GenerateRequest) -> bool:
+    """Return True if a request offers a function, or a tool of the vendor's in ``extra``."""
+    return bool(request.tools or request.extra.get("tools"))
 
 
 def thinking_budget(request: GenerateRequest, options: MessagesOptions) -> int | None:
@@ -211,8 +226,7 @@ def _encode_system(
 ) -> str | list[Block] | None:
     blocks: list[Block] = []
     for turn in turns:
-        if turn.role in _INSTRUCTIONS:
-            blocks += [block for block in _encode_parts(turn.content, options, mark) if block["type"] == "text"]
+        blocks += [block for block in _encode_parts(turn.content, options, mark) if block["type"] == "text"]
     if all(map(_is_plain, blocks)):
         return "\n\n".join(block["text"] for block in blocks) or None
     return blocks  # cache marks need blocks
@@ -237,10 +251,12 @@ def _mark_system(
 def _encode_turns(turns: Iterable[Message], options: MessagesOptions, mark: Mapping[str, Any]) -> list[dict[str, Any]]:
     merged: list[tuple[str, list[Block]]] = []
     for turn in turns:
-        if turn.role in _INSTRUCTIONS:
-            continue
         if turn.role == Role.TOOL:
             role, blocks = str(Role.USER), [_encode_result(turn, options, mark)]
+        elif is_instruction(turn):
+            # The role's content is text alone (anthropic.types.SystemMessageParam).
+            found = _encode_parts(turn.content, options, mark)
+            role, blocks = str(Role.SYSTEM), [block for block in found if block["type"] == "text"]
         else:
             role, blocks = str(turn.role), _encode_parts(turn.content, options, mark)
             # Reasoning parts may echo a call as the vendor wrote it.
@@ -278,15 +294,21 @@ def _encode_parts(content: str | tuple[Part, ...], options: MessagesOptions, mar
     for part in parts:
         if echoed and isinstance(part, TextPart):
             part, echoed = attrs.evolve(part, text=part.text.removeprefix(echoed)), ""
+        echoed += _text_of(part, options.vendor)
         block = _encode_part(part, options, mark)
-        if block is None:
-            continue
-        if isinstance(part, ReasoningPart) and block["type"] == "text":
-            echoed += block["text"]
-        blocks.append(block)
+        if block is not None:
+            blocks.append(block)
     if len(blocks) > 1 and all(map(_is_plain, blocks)):
         return [{"type": "text", "text": "".join(block["text"] for block in blocks)}]
     return blocks
+
+
+def _text_of(part: Part, vendor: str) -> str:
+    """Return the text of a block that goes back unchanged, or would if it were not blank."""
+    if not isinstance(part, ReasoningPart) or part.vendor != vendor or part.data is None:
+        return ""
+    text = part.data.get("text") if part.data.get("type") == "text" else None
+    return text if isinstance(text, str) else ""
 
 
 def _encode_part(part: Part, options: MessagesOptions, mark: Mapping[str, Any]) -> Block | None:
@@ -300,7 +322,7 @@ def _encode_part(part: Part, options: MessagesOptions, mark: Mapping[str, Any]) 
         return _encode_document(part)
     if isinstance(part, AudioPart):
         raise CapabilityMissing("Claude takes no sound; nothing was sent", capability="audio")
-    if not part.text:
+    if is_blank(part.text):
         return None
     block: Block = {"type": "text", "text": part.text}
     if part.cache and options.cache_control:
@@ -334,7 +356,10 @@ def encode_block(part: ReasoningPart, vendor: str) -> Block | None:
     if part.vendor != vendor:
         return None
     if part.data is not None:
-        return dict(part.data) if isinstance(part.data.get("type"), str) else None
+        kind, text = part.data.get("type"), part.data.get("text")
+        # Claude itself writes blank texts between blocks, and rejects them when they come back.
+        is_refused = not isinstance(kind, str) or (kind == "text" and isinstance(text, str) and is_blank(text))
+        return None if is_refused else dict(part.data)
     if part.signature is None:
         return None
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
@@ -343,7 +368,7 @@ def encode_block(part: ReasoningPart, vendor: str) -> Block | None:
 def _encode_result(turn: Message, options: MessagesOptions, mark: Mapping[str, Any]) -> Block:
     if not turn.tool_call_id:
         raise InvalidOption("a message of role 'tool' needs tool_call_id: the id of the call that it answers")
-    result: Block = {"type": "tool_result", "tool_use_id": _encode_id(turn.tool_call_id)}
+    result: Block = {"type": "tool_result", "tool_use_id": turn.tool_call_id}
     blocks = [
         block for block in _encode_parts(turn.content, options, mark) if block["type"] in ("text", "image", "document")
     ]
@@ -352,16 +377,11 @@ def _encode_result(turn: Message, options: MessagesOptions, mark: Mapping[str, A
     return result
 
 
-def _encode_id(call_id: str) -> str:
-    """Replace the characters that the API rejects: ids that other vendors made contain dots and colons."""
-    return _NOT_IN_IDS.sub("_", call_id) or "call"
-
-
 def _encode_call(call: ToolCall) -> Block:
     arguments = arguments_object(call.arguments)
     if arguments is None:  # the API takes objects only, and the model may have written anything
         arguments = {"invalid_json": call.arguments}
-    block = {"type": "tool_use", "id": _encode_id(call.id), "name": call.name, "input": arguments}
+    block = {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
     if "caller" in call.extra:
         block["caller"] = call.extra["caller"]
     return block

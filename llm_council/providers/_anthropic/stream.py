@@ -12,6 +12,7 @@ from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
+from llm_council.models.messages import new_call_id
 from llm_council.models.reply import FinishReason, GenerateChunk, ToolCallDelta
 from llm_council.providers._anthropic.errors import error_inside
 from llm_council.providers._anthropic.reply import (
@@ -178,7 +179,7 @@ class EventDecoder(Decoder):
             name = get_text(data, "name", path)
             if not name:
                 raise malformed(f"{path}.name", "a name", data.get("name"))
-            call_id = get_text(data, "id", path) or f"call_{block.call}"
+            call_id = get_text(data, "id", path) or new_call_id(block.call)
             delta = ToolCallDelta(index=block.call, id=call_id, name=name, extra=call_extra(data))
             facts["tool_calls"] = (*facts.get("tool_calls", ()), delta)
         elif kind == "text":  # blocks start empty, but some servers put the first words here

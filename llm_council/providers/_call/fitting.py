@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import attrs
 
-from llm_council._schema import Projection, project_strict
+from llm_council._schema import Projection
 from llm_council._schema import compile as compile_schema
+from llm_council._wire.history import InstructionPlace, move_instructions
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.messages import AudioPart, DocumentPart, ImagePart, Message, TextPart
-from llm_council.models.reply import Adjustment, GenerateResponse
-from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput
+from llm_council.models.reply import Adjustment, FinishReason, GenerateResponse
+from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._call.profiles import ModelProfile, Sampling
+from llm_council.providers._call.projecting import project_schemas, subset_of
 
 __all__ = [
     "emulate_schema",
     "fit",
     "fit_to_adapter",
     "fit_unless_marked",
+    "fits_itself",
     "fits_requests",
     "is_emulated",
+    "may_be_ignored",
     "schema_violations",
     "unreported_violations",
 ]
@@ -67,6 +70,11 @@ def fits_requests(method: F) -> F:
     return method
 
 
+def fits_itself(method: Callable[..., Any]) -> bool:
+    """Return True for a method that is marked with ``fits_requests``."""
+    return getattr(method, "_fits_requests", False) is True
+
+
 def fit_unless_marked(
     adapter: Any, method: Callable[..., Any], request: GenerateRequest
 ) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
@@ -77,7 +85,7 @@ def fit_unless_marked(
     Raises:
         InvalidOption: the adapter has no ``capabilities``.
     """
-    if getattr(method, "_fits_requests", False):
+    if fits_itself(method):
         return request, ()
     return fit_to_adapter(adapter, request)
 
@@ -108,33 +116,77 @@ def is_emulated(adjustments: tuple[Adjustment, ...]) -> bool:
     )
 
 
-def schema_violations(request: GenerateRequest, text: str | None) -> tuple[Adjustment, ...]:
-    """Return the adjustment that reports where an answer violates its schema; nothing if it meets it."""
+def schema_violations(
+    request: GenerateRequest, text: str | None, *, structured: Any = None, action: str = "emulated"
+) -> tuple[Adjustment, ...]:
+    """Return the adjustment that reports where an answer violates its schema; nothing if it meets it.
+
+    Args:
+        request: the request.
+        text: the answer's text.
+        structured: the answer's value, if it stands apart from the text.
+        action: ``"ignored"`` for a vendor that was to enforce the schema.
+    """
     wanted = request.structured_output
     if wanted is None:
         return ()
-    problems = compile_schema(wanted.json_schema).read(text or "").problems
+    validator = compile_schema(wanted.json_schema)
+    if structured is not None and validator.accepts(structured):
+        return ()
+    problems = validator.read(text or "").problems
     if not problems:
         return ()
     reason = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:3])
-    return (Adjustment(field="structured_output", action="emulated", reason=f"the answer does not meet it: {reason}"),)
+    return (Adjustment(field="structured_output", action=action, reason=f"the answer does not meet it: {reason}"),)
+
+
+def may_be_ignored(request: GenerateRequest) -> bool:
+    """Return True if a request asks for something that ``unreported_violations`` looks for in its answer."""
+    return request.structured_output is not None or request.tool_choice not in (None, "auto")
 
 
 def unreported_violations(
     request: GenerateRequest, response: GenerateResponse, adjustments: tuple[Adjustment, ...] = ()
 ) -> tuple[Adjustment, ...]:
-    """Return the adjustment that reports where an answer violates a schema that stands in the prompt alone.
+    """Return adjustments for what an answer ignores of its request: the schema, and the choice of a tool.
 
-    An answer that calls tools is not checked, and a violation that the adapter reported is not repeated.
+    A schema is not looked for in an answer that calls tools, nor in one that was cut or withheld unless the schema
+    stands in the prompt alone. What the adapter reported is not repeated.
 
     Args:
-        request: the request.
+        request: the request as the caller made it.
         response: the response, with the adapter's own adjustments.
         adjustments: the changes that were made before the adapter was called.
     """
-    if response.tool_calls or not is_emulated(adjustments + response.adjustments):
+    reported = adjustments + response.adjustments
+    is_cut = response.finish_reason in (FinishReason.LENGTH, FinishReason.CONTENT_FILTER) or bool(response.refusal)
+    found: tuple[Adjustment, ...] = ()
+    if not response.tool_calls and is_emulated(reported):
+        found = schema_violations(request, response.text, structured=response.structured)
+    elif not response.tool_calls and not is_cut:
+        found = schema_violations(request, response.text, structured=response.structured, action="ignored")
+    if not is_cut:
+        found += _ignored_tool_choice(request, response, reported)
+    return tuple(adjustment for adjustment in found if adjustment not in response.adjustments)
+
+
+def _ignored_tool_choice(
+    request: GenerateRequest, response: GenerateResponse, reported: tuple[Adjustment, ...]
+) -> tuple[Adjustment, ...]:
+    choice = request.tool_choice
+    # A tool of the vendor's, named in ``extra``, is called without a trace among the tool calls.
+    if choice in (None, "auto") or not request.tools or request.extra.get("tools"):
         return ()
-    return tuple(found for found in schema_violations(request, response.text) if found not in response.adjustments)
+    if any(known.field == "tool_choice" and known.action != "renamed" for known in reported):
+        return ()
+    names = {call.name for call in response.tool_calls}
+    if choice == "none":
+        reason = "the answer calls a tool" if names else ""
+    elif choice == "required":
+        reason = "" if names else "the answer calls no tool"
+    else:
+        reason = "" if names == {choice} else "the answer calls another tool, or none"
+    return (Adjustment(field="tool_choice", action="ignored", asked=choice, reason=reason),) if reason else ()
 
 
 _UNKNOWN = ModelProfile()
@@ -147,6 +199,7 @@ class _Fitting:
         self.request = request
         self.capabilities = capabilities
         self.profile = profile
+        self.schemas = project_schemas(request, capabilities, profile)
         self.changes: dict[str, Any] = {}
         self.adjustments: list[Adjustment] = []
 
@@ -295,8 +348,9 @@ def _fit_structured_output(fitting: _Fitting) -> None:
     if wanted is None:
         return
     if fitting.capabilities.structured_output and profile.structured == "json_schema":
-        if wanted.strict and profile.strict_schema:
-            _project(fitting, wanted)
+        projection = fitting.schemas.output
+        if projection is not None:
+            _send_projection(fitting, wanted, projection)
         return
     _write_schema_into_prompt(fitting, wanted)
     if fitting.capabilities.structured_output and profile.structured == "json_object":
@@ -309,10 +363,15 @@ def _fit_structured_output(fitting: _Fitting) -> None:
     fitting.changes["structured_output"] = None
 
 
-def _project(fitting: _Fitting, wanted: StructuredOutput) -> None:
-    """Project a schema to the subset that strict mode enforces, or turn strict mode off if it does not fit."""
-    projection = _projection_of(json.dumps(wanted.json_schema))
+def _send_projection(fitting: _Fitting, wanted: StructuredOutput, projection: Projection) -> None:
+    """Send what the vendor enforces of a schema, or the whole schema where it does not: loosely, or in the prompt."""
     if projection.strict and projection.schema == wanted.json_schema:
+        return
+    subset = subset_of(fitting.profile)
+    if not projection.strict and subset is not None and not subset.has_loose_mode:
+        _write_schema_into_prompt(fitting, wanted)
+        reason = "; ".join((*projection.adjustments, "the schema stands in the prompt"))
+        fitting.change("structured_output", None, "emulated", reason, asked=wanted.name)
         return
     sent = attrs.evolve(wanted, json_schema=projection.schema, strict=projection.strict)
     reason = "; ".join(projection.adjustments) or "strict mode takes closed objects with every property required"
@@ -320,15 +379,33 @@ def _project(fitting: _Fitting, wanted: StructuredOutput) -> None:
     fitting.change("structured_output", wanted.name, action, reason, value=sent, asked=wanted.name)
 
 
-# Calls of a run share a schema. Projecting one with six objects takes 2 ms, the rest of a fit 0.3 ms.
-@lru_cache(maxsize=128)
-def _projection_of(schema: str) -> Projection:
-    return project_strict(json.loads(schema))
+def _fit_strict_tools(fitting: _Fitting) -> None:
+    """Project the schemas of strict tools as those of answers are; a tool that cannot be strict is offered loosely."""
+    tools: tuple[Tool, ...] = fitting.changes.get("tools", fitting.request.tools) or ()
+    fitted = []
+    for tool in tools:
+        projection = fitting.schemas.tools.get(tool.name)
+        if projection is None or (projection.strict and projection.schema == tool.parameters):
+            fitted.append(tool)
+            continue
+        words = projection.adjustments
+        if projection.strict:
+            fitted.append(attrs.evolve(tool, parameters=projection.schema))
+            action, words = "projected", words or ("strict tools take closed objects",)
+        else:
+            fitted.append(attrs.evolve(tool, strict=False))
+            action = "lowered"
+        reason = "; ".join(words)
+        fitting.adjustments.append(
+            Adjustment(field="tools", action=action, asked=tool.name, sent=tool.name, reason=reason)
+        )
+    if tuple(fitted) != tools:
+        fitting.changes["tools"] = tuple(fitted)
 
 
 def _write_schema_into_prompt(fitting: _Fitting, wanted: StructuredOutput) -> None:
     """Append the schema to the last user turn, unless the conversation holds it already."""
-    request = fitting.request
+    request, messages = fitting.request, fitting.changes.get("messages", fitting.request.messages)
     schema = json.dumps(wanted.json_schema, ensure_ascii=False)
     indented = json.dumps(wanted.json_schema, ensure_ascii=False, indent=2)
     if any(schema in turn.text or indented in turn.text for turn in request.turns()):
@@ -337,13 +414,25 @@ def _write_schema_into_prompt(fitting: _Fitting, wanted: StructuredOutput) -> No
     if not request.messages:
         fitting.changes["prompt"] = f"{request.prompt}\n\n{instruction}"
         return
-    *before, last = request.messages
+    *before, last = messages
     if last.role != "user":
-        fitting.changes["messages"] = (*request.messages, Message("user", instruction))
+        fitting.changes["messages"] = (*messages, Message("user", instruction))
     elif isinstance(last.content, str):
         fitting.changes["messages"] = (*before, attrs.evolve(last, content=f"{last.content}\n\n{instruction}"))
     else:
         fitting.changes["messages"] = (*before, attrs.evolve(last, content=(*last.content, TextPart(text=instruction))))
+
+
+def _fit_instructions(fitting: _Fitting) -> None:
+    place, turns = fitting.profile.instruction_place, fitting.request.messages
+    moved = move_instructions(turns, place)
+    if moved == turns:
+        return
+    where = "at the beginning" if place is InstructionPlace.FIRST else "between a user's turn and the answer to it"
+    fitting.changes["messages"] = moved
+    fitting.adjustments.append(
+        Adjustment(field="messages", action="moved", reason=f"it takes system and developer turns {where} only")
+    )
 
 
 def _fit_prompt_cache(fitting: _Fitting) -> None:
@@ -352,11 +441,13 @@ def _fit_prompt_cache(fitting: _Fitting) -> None:
 
 
 _STEPS: tuple[Callable[[_Fitting], None], ...] = (
+    _fit_instructions,
     _fit_max_tokens,
     _fit_reasoning,  # before sampling, which depends on what became of it
     _fit_sampling,
     _fit_stop,
     _fit_tool_choice,
+    _fit_strict_tools,
     _fit_structured_output,
     _fit_prompt_cache,
 )

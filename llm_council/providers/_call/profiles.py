@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.history import InstructionPlace
 from llm_council.models._attrs import as_tuple, strict_init
 from llm_council.models.request import Effort, GenerateRequest
 
@@ -75,7 +76,12 @@ class ModelProfile:
             where ``"effort"`` is ``reasoning_effort``; Ollama's is ``"switch"`` or ``"level"``.
         system_role: the role of instructions: ``"system"``, ``"developer"``, or ``"user"`` if there is none.
         structured: the strongest constraint on answers: ``"json_schema"``, ``"json_object"`` or ``"none"``.
-        strict_schema: True if a schema must be projected to the vendor's strict subset to be enforced.
+        strict_schema: True if a schema must be projected to OpenAI's strict subset to be enforced.
+        schema_subset: the vendor's own subset of JSON Schema, to which schemas of answers and strict tools are
+            projected: ``"openai"``, ``"codex"``, ``"anthropic"``, ``"gemini"`` or ``"cohere"``; empty is that of
+            ``strict_schema``, or none.
+        instruction_place: where system and developer turns are taken: ``"anywhere"``, ``"after-user"`` (between a
+            user's turn and the answer) or ``"first"``. Others are moved there.
         images: True if turns may hold images.
         image_urls: True if an image may be an address.
         tools: True if tools may be offered.
@@ -105,6 +111,8 @@ class ModelProfile:
     system_role: str = "system"
     structured: str = "json_schema"
     strict_schema: bool = False
+    schema_subset: str = ""
+    instruction_place: InstructionPlace = attrs.field(default=InstructionPlace.ANYWHERE, converter=InstructionPlace)
     images: bool = True
     image_urls: bool = True
     tools: bool = True

@@ -7,7 +7,9 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.history import fit_history, is_instruction
 from llm_council._wire.openai_chat.request import encode_tool
+from llm_council._wire.payloads import with_extra
 from llm_council.errors import InvalidOption
 from llm_council.models.messages import ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig
@@ -17,8 +19,6 @@ __all__ = ["PLAN", "VENDOR", "encode_request"]
 VENDOR = "cohere"
 PLAN = "tool_plan"
 """The text in which a model plans its tool calls. It is sent back together with the calls."""
-
-_INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
 
 
 def encode_request(request: GenerateRequest, *, model: str | None = None, stream: bool | None = None) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def encode_request(request: GenerateRequest, *, model: str | None = None, stream
     name = model or request.model
     if name:
         payload["model"] = name
-    payload["messages"] = _encode_turns(request.turns())
+    payload["messages"] = _encode_turns(fit_history(request.turns(), vendor=VENDOR))
     optional = {
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
@@ -54,23 +54,37 @@ def encode_request(request: GenerateRequest, *, model: str | None = None, stream
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.stream if stream is None else stream:
         payload["stream"] = True
-    payload.update(request.extra)
-    return payload
+    return with_extra(payload, request.extra)
 
 
 def _encode_turns(turns: Iterable[Message]) -> list[dict[str, Any]]:
     instructions: list[str] = []
     messages: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []  # the images that tools returned
     for turn in turns:
-        if turn.role in _INSTRUCTIONS:
+        if is_instruction(turn):
             if turn.text:
                 instructions.append(turn.text)
-        else:
-            messages.append(_encode_turn(turn))
+            continue
+        if turn.role == Role.TOOL:
+            shown += _images_of_result(turn)
+        elif shown:
+            messages.append({"role": str(Role.USER), "content": shown})
+            shown = []
+        messages.append(_encode_turn(turn))
+    if shown:
+        messages.append({"role": str(Role.USER), "content": shown})
     if instructions:
         # Elsewhere the API rejects it: "system turn must be the first in the list".
         messages.insert(0, {"role": "system", "content": "\n\n".join(instructions)})
     return messages
+
+
+def _images_of_result(turn: Message) -> list[dict[str, Any]]:
+    """Return a tool's images as parts of a user's turn, after a line that names the call: a result takes text alone."""
+    parts = () if isinstance(turn.content, str) else turn.content
+    images = [_encode_image(part) for part in parts if isinstance(part, ImagePart)]
+    return [{"type": "text", "text": f"Returned by the tool's call {turn.tool_call_id}:"}, *images] if images else []
 
 
 def _encode_turn(turn: Message) -> dict[str, Any]:
@@ -89,15 +103,19 @@ def _encode_content(content: str | tuple[Part, ...]) -> str | list[dict[str, Any
     parts: list[dict[str, Any]] = []
     for part in content:
         if isinstance(part, ImagePart):
-            image = {"url": part.url or f"data:{part.media_type};base64,{part.data}"}
-            if part.detail:
-                image["detail"] = part.detail
-            parts.append({"type": "image_url", "image_url": image})
+            parts.append(_encode_image(part))
         elif isinstance(part, TextPart):
             parts.append({"type": "text", "text": part.text})
     if all(part["type"] == "text" for part in parts):
         return "".join(part["text"] for part in parts)
     return parts
+
+
+def _encode_image(part: ImagePart) -> dict[str, Any]:
+    image = {"url": part.url or f"data:{part.media_type};base64,{part.data}"}
+    if part.detail:
+        image["detail"] = part.detail
+    return {"type": "image_url", "image_url": image}
 
 
 def _encode_answer(turn: Message) -> dict[str, Any]:
@@ -129,7 +147,7 @@ def _encode_call(call: ToolCall) -> dict[str, Any]:
 
 
 def _encode_choice(request: GenerateRequest) -> str | None:
-    if not request.tools or request.tool_choice in (None, "auto"):
+    if not (request.tools or request.extra.get("tools")) or request.tool_choice in (None, "auto"):
         return None
     return "NONE" if request.tool_choice == "none" else "REQUIRED"  # no named tool (cohere.V2ChatRequestToolChoice)
 

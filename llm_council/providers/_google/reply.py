@@ -16,7 +16,7 @@ from llm_council._wire.sse import SseEvent
 from llm_council.errors import MalformedReply
 from llm_council.models._attrs import copy_with
 from llm_council.models.limits import Limits
-from llm_council.models.messages import ReasoningPart
+from llm_council.models.messages import ReasoningPart, new_call_id
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, Usage, join
 from llm_council.providers._google.errors import error_inside
 from llm_council.providers._google.request import SIGNATURE, VENDOR
@@ -349,7 +349,8 @@ class FrameDecoder(Decoder):
             self._end_call(calls)
             call_id = get_text(call, "id", path)
             if not call_id:  # the API sends ids to newer models only
-                call_id = "_".join(filter(None, ("call", self._request_id, str(self._calls))))
+                own = self._request_id
+                call_id = f"call_{own}_{self._calls}" if own else new_call_id(self._calls)
             extra = {SIGNATURE: part[SIGNATURE]} if part.get(SIGNATURE) else {}
             self._open_call = _PartialCall(self._calls, call_id, name, extra)
             self._calls += 1

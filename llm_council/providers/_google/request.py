@@ -8,8 +8,9 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.history import CallIds, fit_history
 from llm_council._wire.openai_chat import SchemaStyle
-from llm_council._wire.payloads import arguments_object, loads_object
+from llm_council._wire.payloads import arguments_object, loads_object, with_extra
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import strict_init
 from llm_council.models.messages import (
@@ -39,6 +40,10 @@ __all__ = [
 VENDOR = "gemini"
 MODEL = "model"  # the role of an assistant's turn
 SIGNATURE = "thoughtSignature"
+
+NO_SIGNATURE = "skip_thought_signature_validator"
+"""Stands for the signature of a call that another model made, or the caller wrote: Gemini 3 and later refuse the first
+call of a step without one (Gemini API docs, "Thought signatures", FAQ on history of other models)."""
 
 SCALARS = {"max_tokens": "maxOutputTokens", "temperature": "temperature", "top_p": "topP"}
 MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
@@ -121,7 +126,8 @@ def encode_request(request: GenerateRequest, options: GeminiOptions = DEFAULT) -
     Raises:
         InvalidOption: a tool's result names neither the tool nor an earlier call of the conversation.
     """
-    instructions, contents = _encode_turns(request.turns())
+    turns = fit_history(request.turns(), vendor=VENDOR, ids=CallIds(may_be_empty=True))
+    instructions, contents = _encode_turns(turns, signed=options.thinking is ThinkingStyle.LEVEL)
     payload: dict[str, Any] = {"systemInstruction": {"parts": instructions}} if instructions else {}
     payload["contents"] = contents
     if request.tools:
@@ -131,21 +137,7 @@ def encode_request(request: GenerateRequest, options: GeminiOptions = DEFAULT) -
     config = _encode_config(request, options)
     if config:
         payload["generationConfig"] = config
-    extra = dict(request.extra)
-    if isinstance(extra.get("tools"), list) and "tools" in payload:
-        payload["tools"] += extra.pop("tools")  # Google's own tools, such as googleSearch, beside functions
-    return _merge(payload, extra)
-
-
-def _merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overlay.items():
-        known = merged.get(key)
-        if isinstance(known, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merge(known, value)
-        else:
-            merged[key] = value
-    return merged
+    return with_extra(payload, request.extra, deep=True)
 
 
 def encode_tool(tool: Tool) -> dict[str, Any]:
@@ -210,8 +202,8 @@ def encode_thinking(config: ReasoningConfig, options: GeminiOptions) -> dict[str
     return thinking
 
 
-def _encode_turns(turns: Iterable[Message]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the parts of the instructions, and the contents.
+def _encode_turns(turns: Iterable[Message], *, signed: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the parts of the instructions, and the contents; ``signed`` gives every step of calls a signature.
 
     The API takes instructions in one place only, and the results of parallel calls in one content. Turns of the model
     without parts are dropped, since the API rejects an empty content.
@@ -235,7 +227,7 @@ def _encode_turns(turns: Iterable[Message]) -> tuple[list[dict[str, Any]], list[
             results = None
             tool_names.update((call.id, call.name) for call in turn.tool_calls)
             is_model = turn.role == Role.ASSISTANT
-            parts = encode_model_parts(turn) if is_model else _encode_parts(turn)
+            parts = encode_model_parts(turn, signed=signed) if is_model else _encode_parts(turn)
             if parts:
                 contents.append({"role": MODEL if is_model else str(turn.role), "parts": parts})
     return instructions, contents
@@ -255,14 +247,24 @@ def _encode_result(turn: Message, tool_names: Mapping[str, str]) -> list[dict[st
 
 
 def result_object(text: str) -> dict[str, Any]:
-    """Return a tool's result as the object that the API requires: a JSON object as it is, other text as ``result``."""
+    """Return a tool's result as the object that the API requires: a JSON object as it is, other text as ``result``.
+
+    An object with ``$ref`` in it is sent as text: the API looks such references up among the parts of the result, and
+    refuses those that it does not find (Gemini API docs, "Function calling", multimodal function responses).
+    """
     value = loads_object(text)
-    return {"result": text} if value is None else value
+    return {"result": text} if value is None or _has_reference(value) else value
+
+
+def _has_reference(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "$ref" in value or any(map(_has_reference, value.values()))
+    return isinstance(value, list) and any(map(_has_reference, value))
 
 
 def _encode_parts(turn: Message) -> list[dict[str, Any]]:
     if isinstance(turn.content, str):
-        return [{"text": turn.content}]
+        return [{"text": turn.content}] if turn.content else []  # the API refuses a part without text
     parts: list[dict[str, Any]] = []
     for part in turn.content:
         if isinstance(part, ImagePart | DocumentPart | AudioPart):
@@ -292,11 +294,12 @@ def _encode_file(part: ImagePart | DocumentPart | AudioPart) -> dict[str, Any]:
     return {"fileData": file}
 
 
-def encode_model_parts(turn: Message) -> list[dict[str, Any]]:
+def encode_model_parts(turn: Message, *, signed: bool = False) -> list[dict[str, Any]]:
     """Encode the parts of a model's turn: reasoning of this vendor with its signatures, text, images and calls.
 
     A signature must go back on the part that carried it (Gemini API docs, "Thought signatures"): a reasoning part with
-    a signature and no text signs the text that follows.
+    a signature and no text signs the text that follows. With ``signed``, a first call without one gets
+    ``NO_SIGNATURE``; of parallel calls, the model signs the first alone.
     """
     parts: list[dict[str, Any]] = []
     signature: str | None = None
@@ -325,7 +328,16 @@ def encode_model_parts(turn: Message) -> list[dict[str, Any]]:
             signature = part.signature
     if signature is not None:
         parts.append({"text": "", SIGNATURE: signature})
-    return [*parts, *(_encode_call(call) for call in turn.tool_calls)]
+    parts += [_encode_call(call) for call in turn.tool_calls]
+    return _with_signature(parts) if signed else parts
+
+
+def _with_signature(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts of a step with a signature on one of its calls, if it has calls."""
+    calls = [part for part in parts if "functionCall" in part]
+    if calls and not any(part.get(SIGNATURE) for part in calls):
+        calls[0][SIGNATURE] = NO_SIGNATURE
+    return parts
 
 
 def _encode_call(call: ToolCall) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -39,10 +39,12 @@ from llm_council.models._attrs import copy_with
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._call import error_mapping, fitting
+from llm_council.providers._call import error_mapping, fitting, second_way
 from llm_council.providers._call.bounded import StreamLimits, cancellable, time_left
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import default_model_of, family_of, profile_for
+from llm_council.providers._call.projecting import Restorer
+from llm_council.providers._call.returns import join_chunks
 from llm_council.providers._http import account
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.transports import HttpReply, HttpRequest, Transport
@@ -176,6 +178,11 @@ class HttpProvider(ProviderAdapter):
     @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
+        response = await second_way.ask(self, request, self._answer)
+        ignored = fitting.unreported_violations(request, response)
+        return attrs.evolve(response, adjustments=response.adjustments + ignored) if ignored else response
+
+    async def _answer(self, request: GenerateRequest) -> GenerateResponse:
         asked, adjustments = await self._prepared(request)
         http = self._post(asked, stream=False)
         reply = await self._transport.send(
@@ -190,6 +197,7 @@ class HttpProvider(ProviderAdapter):
         except ProviderError as error:
             error.fill(request_id=reply.request_id)
             raise
+        response = self._restorer(request, asked).restore(response)
         if adjustments:
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
         return response
@@ -205,10 +213,24 @@ class HttpProvider(ProviderAdapter):
             return join([*reader.feed(reply.body), *reader.finish()])
         return self._decode(data, request, reply)
 
+    def _restorer(self, request: GenerateRequest, asked: GenerateRequest) -> Restorer:
+        return Restorer(request, asked, self.capabilities, self._profile_of(asked.model))
+
     @cancellable
     @fits_requests
     async def stream(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Send a request, and yield the answer as it arrives."""
+        arrived: list[GenerateChunk] = []
+        async with aclosing(second_way.ask_streamed(self, request, self._pieces)) as pieces:
+            async for piece in pieces:
+                if fitting.may_be_ignored(request):
+                    arrived.append(piece)
+                yield piece
+        ignored = fitting.unreported_violations(request, join_chunks(arrived)) if arrived else ()
+        if ignored:
+            yield GenerateChunk(adjustments=ignored)
+
+    async def _pieces(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         total = time_left(request, self._timeouts.total)
         limits = StreamLimits(self.name, total, self._timeouts.idle)
         asked, adjustments = await limits.wait(partial(self._prepared, request))
@@ -225,6 +247,7 @@ class HttpProvider(ProviderAdapter):
                 raise self._refusal(await limits.wait(reply.read))
             # Some servers answer a request for a stream with one JSON body, others with a proxy's HTML page.
             reader, arriving, undecided = self._reader(asked, reply.head), aiter(reply), True
+            restorer = self._restorer(request, asked)
             while not reader.done:
                 data = await self._next(arriving, reader, limits)
                 if data is None:
@@ -232,13 +255,18 @@ class HttpProvider(ProviderAdapter):
                 undecided = undecided and raise_if_html(data, reply.head.content_type)
                 pieces = reader.feed(data)
                 for piece in pieces:
-                    # A piece that begins the answer anew voids those before it.
-                    yield piece if piece.reset is None else attrs.evolve(piece, adjustments=adjustments)
+                    if piece.reset is not None:  # it begins the answer anew, and voids the pieces before it
+                        piece = attrs.evolve(piece, adjustments=adjustments)
+                    for restored in restorer.feed(piece):
+                        yield restored
                 # Comments and keep-alive events give no pieces. After the loop, so that the consumer's pauses do not
                 # count as silence of the vendor.
                 if pieces:
                     limits.content_arrived()
             for piece in reader.finish():
+                for restored in restorer.feed(piece):
+                    yield restored
+            for piece in restorer.finish():
                 yield piece
             # Reading up to the end of the body lets the pool reuse the connection; closing it early drops it.
             with anyio.move_on_after(_LINGER):

@@ -80,7 +80,12 @@ def thoughts_to_echo(thoughts: str) -> tuple[ReasoningPart, ...]:
 
 
 def read_calls(value: Any, first: int = 0) -> tuple[ToolCall, ...]:
-    """Decode tool calls, which always arrive whole. A missing id becomes ``call_N``, counted from ``first``."""
+    """Decode tool calls, which always arrive whole. A missing id becomes a new one.
+
+    Args:
+        value: the calls.
+        first: the index of the first one in the answer.
+    """
     path = "$.message.tool_calls"
     listed = [] if value is None else need_list(value, path)
     listed = [call for call in listed if not (isinstance(call, dict) and is_empty_call(call.get("function")))]

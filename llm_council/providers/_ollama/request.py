@@ -7,8 +7,9 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.history import CallIds, fit_history
 from llm_council._wire.openai_chat.request import encode_tool
-from llm_council._wire.payloads import arguments_object
+from llm_council._wire.payloads import arguments_object, with_extra
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, ToolCall
@@ -75,7 +76,7 @@ def encode_request(
     name = model or request.model
     if name:
         payload["model"] = name
-    turns = request.turns()
+    turns = fit_history(request.turns(), vendor=VENDOR, ids=CallIds(may_be_empty=True))
     tool_names = {call.id: call.name for turn in turns for call in turn.tool_calls}
     payload["messages"] = [_encode_turn(turn, tool_names) for turn in turns]
     # The server's default is true (Ollama's docs, "Generate a chat completion").
@@ -86,7 +87,7 @@ def encode_request(
         "think": _encode_think(request.reasoning, options),
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
-    payload.update(request.extra)
+    payload = with_extra(payload, request.extra)
     merged = _encode_options(request, options)
     if merged:
         payload["options"] = merged

@@ -19,6 +19,7 @@ from llm_council.providers._google.request import (
     DEFAULT,
     MODEL,
     MODES,
+    NO_SIGNATURE,
     SCALARS,
     SIGNATURE,
     VENDOR,
@@ -198,7 +199,8 @@ def _read_call(part: Mapping[str, Any], path: str) -> ToolCall:
     if call.get("args") is not None:
         arguments = json.dumps(need_object(call["args"], f"{path}.functionCall.args"), ensure_ascii=False)
     call_id = get_text(call, "id", f"{path}.functionCall") or ""
-    extra = {SIGNATURE: part[SIGNATURE]} if part.get(SIGNATURE) else {}
+    signature = part.get(SIGNATURE)
+    extra = {} if signature in (None, "", NO_SIGNATURE) else {SIGNATURE: signature}
     return ToolCall(id=call_id, name=name, arguments=arguments, extra=extra)
 
 

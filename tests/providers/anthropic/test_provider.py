@@ -12,6 +12,7 @@ import jsonschema_rs
 import pytest
 
 from llm_council import get_provider
+from llm_council._schema import SUBSETS, project_strict
 from llm_council.errors import (
     ContentFiltered,
     InvalidOption,
@@ -35,7 +36,6 @@ from llm_council.models import (
 )
 from llm_council.models.messages import ReasoningPart
 from llm_council.providers._anthropic import sdk
-from llm_council.providers._anthropic.fit import enforceable
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.subagents import load, names
@@ -236,9 +236,9 @@ async def test_a_schema_is_projected_and_reported_as_an_adjustment(at, vendor):
         response = await call(provider, GenerateRequest(prompt="x", structured_output=shape))
     schema = vendor.body["output_config"]["format"]["schema"]
     assert schema["properties"]["n"] == {"type": "integer"}
-    assert schema["properties"]["several"] == {"type": ["array", "null"], "items": {"type": "string"}}
+    assert schema["properties"]["several"] == {"type": "array", "items": {"type": "string"}}
     assert schema["properties"]["named"]["properties"] == {"minimum": {"type": "number"}}
-    assert (schema["additionalProperties"], schema["required"]) == (False, ["n", "s", "several", "named"])
+    assert (schema["additionalProperties"], schema["required"]) == (False, ["n"])
     reasons = [change.reason for change in response.adjustments if change.field == "structured_output"]
     assert "$.properties.n: minimum is checked here" in " ".join(reasons)
 
@@ -267,9 +267,9 @@ def chain_of_definitions(length, last):
 
 
 def test_a_long_chain_of_definitions_is_projected_and_a_circle_is_not():
-    assert enforceable(chain_of_definitions(1500, {"type": "string"})) is not None
-    assert enforceable(chain_of_definitions(1500, {"$ref": "#/$defs/d3"})) is None
-    assert enforceable({"type": "object", "properties": {"a": {"$ref": "#"}}}) is None
+    assert project_strict(chain_of_definitions(1500, {"type": "string"}), SUBSETS["anthropic"]).strict
+    assert not project_strict(chain_of_definitions(1500, {"$ref": "#/$defs/d3"}), SUBSETS["anthropic"]).strict
+    assert not project_strict({"type": "object", "properties": {"a": {"$ref": "#"}}}, SUBSETS["anthropic"]).strict
 
 
 def test_schemas_of_the_built_in_roles_are_enforceable():
@@ -277,7 +277,7 @@ def test_schemas_of_the_built_in_roles_are_enforceable():
     schemas = [role.schema for role in roles if role.schema]
     assert schemas
     for schema in schemas:
-        assert enforceable(schema) is not None
+        assert project_strict(schema, SUBSETS["anthropic"]).strict
 
 
 @pytest.mark.skipif(not SCHEMA.is_file(), reason=f"no request schema at {SCHEMA}: set LLM_COUNCIL_SHARED")

@@ -80,14 +80,16 @@ def test_a_whole_reply_is_decoded_as_by_the_official_client(row: dict[str, Any])
 
 
 def as_said(content: Any) -> list[Any]:
-    """Return a message's content with neighbouring texts joined, and without empty values."""
+    """Return a message's content with neighbouring texts joined, and without blank texts, which the vendor refuses."""
     found: list[Any] = []
     for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
         if block["type"] != "text":
             found.append({key: value for key, value in block.items() if key in ("type", "id", "name", "input", "data")})
+        elif not block["text"].strip():
+            continue
         elif found and isinstance(found[-1], str):
             found[-1] += block["text"]
-        elif block["text"]:
+        else:
             found.append(block["text"])
     return found
 

@@ -536,7 +536,7 @@ def test_at_most_three_violations_of_a_schema_are_reported():
     assert schema_violations(request, None) == schema_violations(request, "") != ()
 
 
-def test_a_violation_is_reported_once_and_only_for_an_answer_to_an_emulated_schema():
+def test_a_violation_is_reported_once_and_as_ignored_where_the_vendor_was_to_enforce_the_schema():
     request = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema=SCHEMA))
     emulated = (Adjustment(field="structured_output", action="emulated"),)
     bad = GenerateResponse(text='{"answer": 42}')
@@ -545,7 +545,10 @@ def test_a_violation_is_reported_once_and_only_for_an_answer_to_an_emulated_sche
     assert unreported_violations(request, bad, emulated) == violation
     assert unreported_violations(request, attrs.evolve(bad, adjustments=emulated)) == violation
     assert unreported_violations(request, attrs.evolve(bad, adjustments=violation)) == ()
-    assert unreported_violations(request, bad) == ()
+    assert unreported_violations(request, bad) == schema_violations(request, bad.text, action="ignored")
+    assert unreported_violations(request, attrs.evolve(bad, structured={"answer": "42"})) == ()
+    for reason in ("length", "content_filter"):
+        assert unreported_violations(request, attrs.evolve(bad, finish_reason=reason)) == ()
     assert unreported_violations(request, GenerateResponse(text='{"answer": "42"}'), emulated) == ()
     calls = attrs.evolve(bad, tool_calls=[ToolCall(id="1", name="add", arguments="{}")])
     assert unreported_violations(request, calls, emulated) == ()

@@ -22,6 +22,7 @@ from llm_council.testing._mirrors.cohere import DONE, decode_request, encode_eve
 @given(strategies.representable("cohere"))
 def test_the_facts_of_a_request_come_back(request: m.GenerateRequest) -> None:
     again = decode_request(encode_request(request))
+    request = strategies.as_sent(request, "cohere")
     assert [(turn.role, turn.text) for turn in again.messages] == [(turn.role, turn.text) for turn in request.messages]
     assert [turn.tool_calls for turn in again.messages] == [turn.tool_calls for turn in request.messages]
     assert [turn.tool_call_id for turn in again.messages] == [turn.tool_call_id for turn in request.messages]

@@ -124,7 +124,7 @@ async def test_fields_are_renamed_and_limited_to_the_apis_ranges(cohere, vendor)
         "stop_sequences": list("abcde"),
         "k": 3,
     }
-    assert {one.field for one in response.adjustments} == {"temperature", "top_p", "stop"}
+    assert {one.field for one in response.adjustments} == {"temperature", "top_p", "stop", "messages"}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ async def test_a_schema_is_sent_as_response_format_and_beside_tools_in_words(coh
     async with cohere() as provider:
         response = await call(provider, GenerateRequest(prompt="x", structured_output=SCHEMA))
         assert vendor.body["response_format"] == {"type": "json_object", "json_schema": SCHEMA.json_schema}
-        assert response.adjustments == ()
+        assert [one.action for one in response.adjustments] == ["ignored"]  # the answer is no JSON
         asked = GenerateRequest(prompt="x", structured_output=SCHEMA, tools=[Tool(name="add")])
         response = await call(provider, asked)
     assert "response_format" not in vendor.body

@@ -114,7 +114,8 @@ async def test_fields_above_the_vendors_limits_are_lowered(at, vendor):
     config = vendor.body["generationConfig"]
     assert (config["temperature"], config["stopSequences"]) == (2.0, list("abcde"))
     assert config["responseJsonSchema"] == SHAPED.json_schema
-    assert {one.field for one in response.adjustments} == {"temperature", "stop"}
+    changed = {(one.field, one.action) for one in response.adjustments}
+    assert changed == {("temperature", "lowered"), ("stop", "lowered"), ("structured_output", "ignored")}
 
 
 async def test_a_tool_call_is_sent_back_with_its_signature(at, vendor):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from strategies import examples
 
 from llm_council import models as m
+from llm_council._wire.history import CallIds
 from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import InvalidOption
@@ -123,6 +124,7 @@ def parts_of(request: m.GenerateRequest, kind: type) -> list[Any]:
 def test_the_facts_of_a_request_come_back(request: m.GenerateRequest, style: Any) -> None:
     options = GeminiOptions(thinking=style)
     again = decode_request(encode_request(request, options), options, model="x", stream=True)
+    request = strategies.as_sent(request, "gemini", CallIds(may_be_empty=True))
     assert (again.model, again.stream) == ("x", True)
     for role in ("system", "user", "assistant", "tool"):
         texts = [[turn.text for turn in found.messages if turn.role == role] for found in (again, request)]

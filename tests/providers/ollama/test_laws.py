@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_council import models as m
+from llm_council._wire.history import CallIds, fit_history
 from llm_council.providers import _ollama
 from llm_council.providers._ollama import ChatOptions, ChatStream, encode_request
 from llm_council.testing._mirrors import ollama as mirror
@@ -98,8 +99,9 @@ def replies(draw: st.DrawFn) -> m.GenerateResponse:
 def test_the_facts_of_a_request_come_back(request: m.GenerateRequest, think_levels: bool) -> None:
     options = ChatOptions(think_levels=think_levels)
     again = mirror.decode_request(encode_request(request, options), options)
-    names = {call.id: call.name for turn in request.messages for call in turn.tool_calls}
-    for found, turn in zip(again.messages, request.messages, strict=True):
+    turns = fit_history(request.messages, vendor="ollama", ids=CallIds(may_be_empty=True))
+    names = {call.id: call.name for turn in turns for call in turn.tool_calls}
+    for found, turn in zip(again.messages, turns, strict=True):
         assert found.role == (m.Role.SYSTEM if turn.role == m.Role.DEVELOPER else turn.role)
         assert found.text == turn.text
         assert [call.parse() for call in found.tool_calls] == [call.parse() for call in turn.tool_calls]
