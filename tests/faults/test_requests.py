@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from fault_rows import unlike
+from fault_rows import exempt
 
 from llm_council import errors
 from llm_council.models import Message, StructuredOutput, Tool, ToolCall
@@ -34,8 +34,8 @@ def changes(answer: Any) -> list[tuple[str, str]]:
     return [(change.field, change.action) for change in answer.adjustments]
 
 
-@unlike("ai21", IN_PROMPT)
-@unlike("replicate", IN_PROMPT)
+@exempt("ai21", IN_PROMPT)
+@exempt("replicate", IN_PROMPT)
 def test_refused_schema(mock):
     """A schema that the vendor refuses: asked for once more in the prompt, reported, and remembered."""
     seat = mock.mocked(refused(mock), mock.dialect.body(ANSWER))
@@ -49,8 +49,8 @@ def test_refused_schema(mock):
     assert len(mock.calls) == 3
 
 
-@unlike("ai21", IN_PROMPT)
-@unlike("replicate", IN_PROMPT)
+@exempt("ai21", IN_PROMPT)
+@exempt("replicate", IN_PROMPT)
 def test_refused_request_with_a_schema(mock):
     """A request that is refused without its schema as well: the first `RequestRejected`; nothing is remembered."""
     seat = mock.mocked(refused(mock))
@@ -59,8 +59,8 @@ def test_refused_request_with_a_schema(mock):
     assert not second_way._refused
 
 
-@unlike("ai21", IN_PROMPT)
-@unlike("replicate", IN_PROMPT)
+@exempt("ai21", IN_PROMPT)
+@exempt("replicate", IN_PROMPT)
 def test_ignored_schema(mock):
     """A reply that ignores its schema: the answer is returned, and `adjustments` says so, in streams too."""
     answer = mock.ask(mock.mocked(mock.dialect.body("I would say yes.")), structured_output=wanted())
@@ -69,9 +69,9 @@ def test_ignored_schema(mock):
     assert changes(mock.ask(seat, "stream", structured_output=wanted()))[-1] == ("structured_output", "ignored")
 
 
-@unlike("ai21", "it takes no `tool_choice`, which is reported as dropped.")
-@unlike("ollama", "it takes no `tool_choice`, which is reported as dropped.")
-@unlike("replicate", "calls are part of the text, and a missing one is reported as emulated.")
+@exempt("ai21", "it takes no `tool_choice`, which is reported as dropped.")
+@exempt("ollama", "it takes no `tool_choice`, which is reported as dropped.")
+@exempt("replicate", "calls are part of the text, and a missing one is reported as emulated.")
 def test_ignored_tool_choice(mock):
     """A reply without a call although `tool_choice` is `required`: returned, and reported in `adjustments`."""
     seat = mock.mocked(mock.dialect.body())
@@ -79,7 +79,7 @@ def test_ignored_tool_choice(mock):
     assert changes(answer)[-1] == ("tool_choice", "ignored")
 
 
-@unlike("replicate", "a conversation is text there.")
+@exempt("replicate", "a conversation is text there.")
 def test_calls_of_other_vendors(mock):
     """Calls that other vendors made, with long, odd and repeated ids and blank texts: each call and result is sent with
     one id of its own that the vendor takes."""
@@ -107,10 +107,10 @@ def ids(node: Any) -> Any:
             yield from ids(item)
 
 
-@unlike("openai", "it takes instructions anywhere.")
-@unlike("responses", "it takes instructions anywhere.")
-@unlike("ai21", "it takes instructions anywhere.")
-@unlike("ollama", "it takes instructions anywhere.")
+@exempt("openai", "it takes instructions anywhere.")
+@exempt("responses", "it takes instructions anywhere.")
+@exempt("ai21", "it takes instructions anywhere.")
+@exempt("ollama", "it takes instructions anywhere.")
 def test_instruction_between_the_turns(mock):
     """A system turn in the middle, where the vendor takes none: moved to where it takes it, and reported."""
     turns = [Message("user", "a"), Message("assistant", "b"), Message("system", "In French."), Message("user", "c")]
