@@ -35,11 +35,14 @@ Examples:
 
 
 class _Number(click.FloatRange):
-    name = "number"  # click's own name, "float range", stands in its message about a wrong value
+    """A number in a range; click's own message about another text speaks of a "float range"."""
 
-
-class _WholeNumber(click.IntRange):
-    name = "whole number"
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 _ABOVE_0 = _Number(min=0, min_open=True)
@@ -79,7 +82,7 @@ _ABOVE_0 = _Number(min=0, min_open=True)
 )
 @click.option(
     "--quorum",
-    type=_WholeNumber(min=1),
+    type=click.IntRange(min=1),
     metavar="SEATS",
     help="Seats that must answer in each phase; 1 unless configured.",
 )

@@ -82,7 +82,7 @@ MISTAKES = {
     "no task": (["run", *S], 'no task given; try: council run "What is ...?", or council run - for stdin'),
     "a role without a task": (["run", "reviewer", *S], 'no task given; try: council run reviewer "..."'),
     "a misspelt flag": (["run", "Hi", *S, "--deadlin", "5"], "--deadline"),
-    "a flag with a wrong value": (["run", "Hi", *S, "--deadline", "soon"], "'soon' is not a valid number"),
+    "a flag with a wrong value": (["run", "Hi", *S, "--deadline", "soon"], "'soon' is not a number"),
     "a misspelt command": (["runn", "Hi"], "there is no command 'runn'; did you mean 'run'?"),
     "a task without a command": (["Where is Paris?"], 'to ask a question: council run "Where is Paris?"'),
     "an unknown local model": (["run", "Hi", "-p", "local/nonsense"], "council models list"),
