@@ -201,7 +201,8 @@ _LACKS = {
     r"|--enable-auto-tool-choice|(?:tool use|tool calling|tools|function calling) (?:is|are) not supported",
     "multimodal": r"(?i)(?:does not|doesn.t|that) support (?:image|vision|multi-?modal|audio|file)"
     r"|(?:image|audio|vision) inputs? (?:is|are) not supported|not a multimodal model",
-    "reasoning": r"(?i)(?:does not|doesn.t|that) support (?:thinking|reasoning)",
+    "reasoning": r"(?i)(?:does not|doesn.t|that) support (?:parameter )?[`'\"]?(?:thinking|reasoning)"
+    r"|(?:reasoning[_. ]?effort|thinking(?:[_ ]?(?:level|budget|config))?)[`'\"]? is not supported",
     "structured_output": r"(?i)(?:does not|doesn.t|that) support (?:structured outputs?|json (?:schema|mode))",
     "": r"(?i)no endpoints found that can handle the requested parameters"
     r"|does not support (?:chat|completion|generate)\b",

@@ -19,6 +19,7 @@ from llm_council import transports
 from llm_council._wire.payloads import dumps, loads, raise_if_html
 from llm_council._wire.reading import looks_like_stream
 from llm_council.errors import (
+    CapabilityRefused,
     ConfigurationError,
     ConnectionLost,
     CouncilError,
@@ -47,7 +48,7 @@ from llm_council.providers._call.projecting import Restorer
 from llm_council.providers._call.returns import join_chunks
 from llm_council.providers._http import account
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
-from llm_council.transports import HttpReply, HttpRequest, Transport
+from llm_council.transports import HttpReply, HttpRequest, ReplyStream, Transport
 
 __all__ = ["HttpProvider", "StreamReader"]
 
@@ -131,6 +132,7 @@ class HttpProvider(ProviderAdapter):
         self._profile = None if profile is None else _as_instance(ModelProfile, profile)
         self._family = family_of(type(self))
         self._found_model: str | None = None
+        self._unreasoning: set[str | None] = set()  # models that refused a wish for reasoning
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Make a subclass that overrides ``generate`` stream by it too, unless it overrides ``stream``."""
@@ -184,10 +186,12 @@ class HttpProvider(ProviderAdapter):
 
     async def _answer(self, request: GenerateRequest) -> GenerateResponse:
         asked, adjustments = await self._prepared(request)
-        http = self._post(asked, stream=False)
-        reply = await self._transport.send(
-            http, limits=self._limits, timeouts=self._timeouts, deadline=time_left(request, self._timeouts.total)
-        )
+        reply = await self._send(asked, request)
+        if reply.status >= 400:
+            refusal = self._refusal(reply)
+            asked, dropped = self._without_reasoning(asked, refusal)
+            adjustments += dropped
+            reply = await self._send(asked, request)
         if reply.status >= 400:
             raise self._refusal(reply)
         if not reply.body.strip():
@@ -201,6 +205,33 @@ class HttpProvider(ProviderAdapter):
         if adjustments:
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
         return response
+
+    async def _send(self, asked: GenerateRequest, request: GenerateRequest) -> HttpReply:
+        """Send the fitted form of a request."""
+        http = self._post(asked, stream=False)
+        total = time_left(request, self._timeouts.total)
+        return await self._transport.send(http, limits=self._limits, timeouts=self._timeouts, deadline=total)
+
+    def _without_reasoning(
+        self, asked: GenerateRequest, refusal: ProviderError
+    ) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        """Return the request without its wish for reasoning, which this model was found not to have.
+
+        No profile knows all models of a user's own server. The finding is remembered for the life of the instance.
+
+        Raises:
+            ProviderError: the refusal, if it is about something else.
+        """
+        lacks = isinstance(refusal, CapabilityRefused) and refusal.capability == "reasoning"
+        if not lacks or asked.reasoning is None:
+            raise refusal
+        self._unreasoning.add(asked.model)
+        return self._drop_reasoning(asked)
+
+    def _drop_reasoning(self, asked: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+        reason = "the vendor refuses it for this model"
+        dropped = Adjustment(field="reasoning", action="dropped", asked=asked.reasoning, sent=None, reason=reason)
+        return copy_with(asked, reasoning=None), (dropped,)
 
     def _decode_body(self, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         """Return the response in a reply's body, which at some gateways is a stream that nobody asked for."""
@@ -236,13 +267,14 @@ class HttpProvider(ProviderAdapter):
         asked, adjustments = await limits.wait(partial(self._prepared, request))
         if adjustments:
             yield GenerateChunk(adjustments=adjustments)
-        opened = self._transport.stream(
-            self._post(asked, stream=True), limits=self._limits, timeouts=self._timeouts, deadline=total
-        )
-        # Neither the consumer's pause nor the import of the HTTP library, on first use, is silence of the vendor.
-        limits.content_arrived()
         async with AsyncExitStack() as stack:
-            reply = await limits.wait(partial(stack.enter_async_context, opened))
+            reply = await self._opened(stack, asked, limits, total)
+            if reply.status >= 400:
+                refusal = self._refusal(await limits.wait(reply.read))
+                asked, dropped = self._without_reasoning(asked, refusal)
+                adjustments += dropped
+                yield GenerateChunk(adjustments=dropped)
+                reply = await self._opened(stack, asked, limits, total)
             if reply.status >= 400:
                 raise self._refusal(await limits.wait(reply.read))
             # Some servers answer a request for a stream with one JSON body, others with a proxy's HTML page.
@@ -271,6 +303,16 @@ class HttpProvider(ProviderAdapter):
             # Reading up to the end of the body lets the pool reuse the connection; closing it early drops it.
             with anyio.move_on_after(_LINGER):
                 await anext(arriving, None)
+
+    async def _opened(
+        self, stack: AsyncExitStack, asked: GenerateRequest, limits: StreamLimits, total: float | None
+    ) -> ReplyStream:
+        """Send the fitted form of a request, and return the reply once its head has arrived."""
+        http = self._post(asked, stream=True)
+        opened = self._transport.stream(http, limits=self._limits, timeouts=self._timeouts, deadline=total)
+        # Neither the consumer's pause nor the import of the HTTP library, on first use, is silence of the vendor.
+        limits.content_arrived()
+        return await limits.wait(partial(stack.enter_async_context, opened))
 
     async def _next(self, arriving: AsyncIterator[bytes], reader: StreamReader, limits: StreamLimits) -> bytes | None:
         """Return the next bytes; None at the end of the answer."""
@@ -404,7 +446,12 @@ class HttpProvider(ProviderAdapter):
         self.check()
         fitted, adjustments = fitting.fit(request, self.capabilities, self._profile_of(request.model))
         model = fitted.model or self.default_model or await self._only_model()
-        return (fitted if fitted.model == model else copy_with(fitted, model=model)), adjustments
+        if fitted.model != model:
+            fitted = copy_with(fitted, model=model)
+        if fitted.reasoning is not None and model in self._unreasoning:
+            fitted, dropped = self._drop_reasoning(fitted)
+            adjustments += dropped
+        return fitted, adjustments
 
     async def _only_model(self) -> str:
         """Return the first model that the user's own server serves; the server is asked once.

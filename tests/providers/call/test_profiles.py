@@ -4,11 +4,14 @@ import re
 
 import pytest
 
+from llm_council.models import GenerateRequest, ProviderCapabilities, ReasoningConfig
 from llm_council.providers import registry
+from llm_council.providers._call.fitting import fit
 from llm_council.providers._call.profiles import (
     ModelProfile,
     Sampling,
     _table,
+    deciding_prefix,
     default_model,
     family_of,
     is_known,
@@ -51,7 +54,13 @@ def test_a_prefix_ends_with_a_word(name):
         ("gpt-5.1-codex-max", "low medium high xhigh"),
         ("gpt-5.4-mini", "none low medium high xhigh"),
         ("gpt-5.6-sol", "none low medium high xhigh max"),
-        ("gpt-6-luna", "none minimal low medium high xhigh max"),  # unknown: as asked
+        ("gpt-5.3-codex", "low medium high xhigh"),
+        ("gpt-6-luna", "none low medium high xhigh max"),
+        ("gpt-6.1-terra", "none low medium high xhigh max"),
+        ("gpt-6-astra", "low medium high xhigh max"),
+        ("gpt-6.1-sol", "low medium high xhigh max"),
+        ("gpt-6.2-astra-law", "low medium high xhigh max"),
+        ("gpt-7", "none minimal low medium high xhigh max"),  # unknown: as asked
     ],
 )
 def test_openais_models_take_words_of_effort_of_their_own(model, efforts):
@@ -86,3 +95,44 @@ def test_what_a_provider_declares_one_of_its_models_can(name):
         "multimodal": any(row.images for row in rows),
     }
     assert [word for word, can in able.items() if cls.capabilities.has(word) and not can] == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "efforts"),
+    [
+        ("gemini", "gemini-3.6-flash", "minimal low medium high"),
+        ("gemini", "gemini-3.7-flash", "low medium high"),
+        ("gemini", "gemini-3.8-flash", "low medium high"),
+        ("gemini", "gemini-4-argon", "low medium high"),
+        ("xai", "grok-4.5", "low medium high"),
+        ("xai", "grok-4.6", "low medium high xhigh"),
+        ("xai", "grok-4.7", "low medium high xhigh"),
+        ("mistral", "mistral-large-2512", ""),
+        ("mistral", "mistral-large-4-0", "low medium high"),
+    ],
+)
+def test_newer_models_of_other_vendors_take_words_of_effort_of_their_own(provider, model, efforts):
+    assert " ".join(profile_for(provider, model).efforts) == efforts
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "sent"),
+    [
+        ("gpt-6-luna", "none", 0.5),
+        ("gpt-6-luna", "low", None),
+        ("gpt-6-luna", None, None),
+        ("gpt-6-astra", "low", None),
+    ],
+)
+def test_gpt_6_samples_only_while_it_does_not_reason(model, effort, sent):
+    reasoning = None if effort is None else ReasoningConfig(effort=effort)
+    request = GenerateRequest(prompt="x", model=model, temperature=0.5, reasoning=reasoning)
+    fitted, adjustments = fit(request, ProviderCapabilities(reasoning=True), profile_for("openai", model))
+    assert fitted.temperature == sent
+    assert bool(adjustments) is (sent is None)
+
+
+def test_the_row_that_decides_a_model_is_its_longest_prefix():
+    assert deciding_prefix("openai", "gpt-6.1-sol-2026-10-01") == "gpt-6.1-sol"
+    assert deciding_prefix("openai", "gpt-7") is None
+    assert deciding_prefix("nobody", "gpt-6") is None
