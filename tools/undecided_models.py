@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from llm_council.providers._call.profiles import deciding_prefix
+from llm_council.providers._call.profiles import _begins, _table
 
 # Provider -> the SDK's package, the folder or file in it that names models, and what a model's name looks like.
 SOURCES = {
@@ -32,6 +32,13 @@ OTHER = re.compile(
     r"audio|realtime|transcribe|tts|image|embed|moderation|search|live|ocr|voice|signature|client|-test$|deep-research"
     r"|computer-use|instruct|nightly|light|imagine|oss|python"
 )
+
+
+def deciding_prefix(provider: str, model: str) -> str | None:
+    """Return the longest prefix of a provider's rows that a model's name begins with; None if no row is about it."""
+    prefixes = [row.get("prefix", "") for row in _table()["profile"] if row["provider"] == provider]
+    found = [prefix for prefix in prefixes if prefix and _begins(model.lower(), prefix)]
+    return max(found, key=len, default=None)
 
 
 def named_models(provider: str) -> Iterator[str]:

@@ -152,7 +152,6 @@ STATUSES: Mapping[int, type[ProviderError]] = {
     402: OutOfCredit,
     403: PermissionRefused,
     408: ServerFailed,
-    410: ModelNotFound,  # NVIDIA and Hugging Face: a model, or the way to it, that is no longer served
     413: RequestTooLarge,
     429: RateLimited,
 }

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -164,11 +165,16 @@ def read_head(request: HttpRequest, status: int, headers: Iterable[tuple[bytes, 
     """
     if status < 200:
         raise MalformedReply(f"{host_of(request.url)} answered with status {status} and sent no final reply after it")
-    if status == 407:  # no vendor's: a proxy's, for a plain http:// address
+    # A proxy's answer, where no tunnel leads through it; a server on this machine may say so of itself.
+    if status == 407 and request.url.startswith("http://") and not _is_local(request.url):
         raise proxy_refused(host_of(request.url))
     head = HttpReply(status=status, headers=parse_headers(headers, limits.header_block), url=strip_url(request.url))
     refuse_redirect(head)
     return head
+
+
+def _is_local(url: str) -> bool:
+    return (urlsplit(url).hostname or "") in ("localhost", "127.0.0.1", "::1")
 
 
 async def read_body(

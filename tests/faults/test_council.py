@@ -240,3 +240,36 @@ def test_listener_fails():
         raise RuntimeError("mine")
 
     assert council(seat(name="a"), listeners=[broken]).run("?", schema=ANY).output == {"a": 1}
+
+
+def test_unreadable_ranking():
+    """A review whose ranking cannot be read: a warning that names the seat; a vote is degraded, since its order is then
+    that of the run's seed.
+    """
+    words = "All are fine; I would not put one before another."
+    for strategy, status in (("vote", "degraded"), ("synthesize", "completed")):
+        seats = [seat({"draft": name, "rank": words, "critique": words, "*": GOOD}, name) for name in "abc"]
+        result = council(*seats, strategy=strategy).run("?", schema=ANY)
+        assert (result.success, result.status) == (True, status)
+        assert any("could not be read" in warning for warning in result.warnings)
+
+
+def test_chair_without_form():
+    """A chair that does not give its answer the form of the schema, even after repairs: the next seat writes it anew;
+    the run is degraded.
+    """
+    bad = {"draft": "It is.", "critique": "RANKING: A > B", "*": "I'm sorry, but I can't help with that."}
+    good = {"draft": "It is.", "critique": "RANKING: A > B", "*": GOOD}
+    result = council(seat(bad, "a"), seat(good, "b"), seat(good, "c"), chair="a").run("?", schema=ANY)
+    assert (result.status, result.output) == ("degraded", {"a": 1})
+    assert result.chair in ("b", "c")
+
+
+def test_draft_that_names_its_author():
+    """A draft that says which model wrote it: reviewers see `[seat]` in place of the name."""
+    first = seat({"draft": "I am Claude, made by Anthropic. It is 4.", "critique": "RANKING: A > B", "*": GOOD}, "a")
+    others = [seat({"draft": "It is 4.", "critique": "RANKING: A > B", "*": GOOD}, name) for name in ("b", "c")]
+    council(first, *others).run("Two and two?", schema=ANY)
+    shown = "\n".join(request.turns()[-1].text for request in others[0].requests)
+    assert "I am [seat], made by [seat]. It is 4." in shown
+    assert "Claude" not in shown

@@ -285,3 +285,15 @@ def test_request_is_frozen():
         return "fine"
 
     assert made(generate).generate_sync(ASK).text == "fine"
+
+
+def test_malformed_metadata(install, tmp_path):
+    """A distribution whose `entry_points.txt` is malformed: it hides no other providers; its readable lines work."""
+    install("fine", "from llm_council.providers.ollama import OllamaProvider as Plugin")
+    for text in (b"[some.other.group]\nnonsense\n", b"\xff\xfe\x00"):
+        info = tmp_path / "elsewhere-1.0.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_bytes(b"Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_bytes(text)
+        registry._scan.cache_clear()
+        assert {"fine", "openai"} <= {info.name for info in registry.list_providers() if info.error is None}

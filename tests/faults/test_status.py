@@ -12,6 +12,7 @@ from fault_keys import KEY, TOKEN
 from fault_rows import each
 
 from llm_council import errors
+from llm_council.middleware._breaker import Breaker, State
 
 REFUSED = {
     400: errors.RequestRejected,
@@ -47,6 +48,56 @@ def test_other_client_errors(mock, status):
     """Any other status below 500 without a code: `RequestRejected` with that status, one attempt."""
     error = mock.fails(mock.mocked((status, b"")), errors.RequestRejected, tries=1)
     assert error.status == status
+
+
+WITHHELD = {
+    "openai": (400, "content_filter", "The prompt triggered the content management policy."),
+    "anthropic": (400, "invalid_request_error", "Output blocked by content filtering policy"),
+    "gemini": (400, "INVALID_ARGUMENT", "The input was flagged by the content policy: inappropriate content"),
+    "ollama": (400, None, "Content Exists Risk"),
+    "cohere": (498, None, "blocked input: please consider revising your input"),
+    "replicate": (422, None, "The prompt was flagged as sensitive"),
+}
+
+
+def test_withheld_prompt(mock, mode):
+    """A prompt that the vendor refuses for its content, by any of its codes, statuses or words: `ContentFiltered`, one
+    attempt, with status and body; it opens no breaker.
+    """
+    status, code, said = WITHHELD.get(mock.dialect.id) or WITHHELD[mock.dialect.kin]
+    body = compact(mock.dialect.refusal(status, code, said))
+    error = mock.fails(mock.mocked((status, body, ids())), errors.ContentFiltered, mode, tries=1)
+    assert (error.status, error.request_id, error.retryable) == (status, "req-77", False)
+    assert said in error.body
+    breaker = Breaker(failures=1)
+    breaker.failed(error, 0.0)
+    assert breaker.state is State.CLOSED
+
+
+GONE = {
+    "openai": (400, "model_decommissioned", "The model has been decommissioned."),
+    "anthropic": (404, "not_found_error", "model: claude-2 is no longer available"),
+    "gemini": (404, "NOT_FOUND", "This model models/m is no longer available to new users."),
+    "ollama": (410, None, "The model 'm' has reached its end of life."),
+    "cohere": (404, None, "model 'command' was removed on September 15, 2025"),
+    "replicate": (404, None, "The model has been retired"),
+}
+
+
+def test_retired_model(mock, mode):
+    """A model that its vendor has retired, or that a gateway cannot route to: `ModelNotFound`, one attempt; a failover
+    goes on to the next provider.
+    """
+    status, code, said = GONE.get(mock.dialect.id) or GONE[mock.dialect.kin]
+    body = compact(mock.dialect.refusal(status, code, said))
+    error = mock.fails(mock.mocked((status, body)), errors.ModelNotFound, mode, tries=1)
+    assert (error.status, error.retryable) == (status, False)
+
+
+def test_daily_quota(mock):
+    """A limit by the day, without a word on how long to wait: `OutOfCredit`, one attempt, not a retry in seconds."""
+    body = compact(mock.dialect.refusal(429, None, "Rate limit reached on requests per day (RPD): Limit 200."))
+    mock.fails(mock.mocked((429, body)), errors.OutOfCredit, tries=1)
 
 
 def test_long_message(mock):

@@ -34,3 +34,9 @@ def test_an_sdk_that_is_not_installed_is_no_error(
     monkeypatch.setattr(undecided_models, "SOURCES", {"nobody": ("no_such_sdk.types", "", "x")})
     assert undecided_models.main([]) == 0
     assert "not installed" in capsys.readouterr().out
+
+
+def test_the_row_that_decides_a_model_is_its_longest_prefix() -> None:
+    assert undecided_models.deciding_prefix("openai", "gpt-6.1-sol-2026-10-01") == "gpt-6.1-sol"
+    assert undecided_models.deciding_prefix("openai", "gpt-7") is None
+    assert undecided_models.deciding_prefix("nobody", "gpt-6") is None

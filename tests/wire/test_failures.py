@@ -391,7 +391,6 @@ GONE: list[tuple[int, dict[str, Any]]] = [
     (404, {"error": {"code": 404, "message": "Model four is deprecated. The vendor recommends model five"}}),
     (400, {"error": {"message": "x", "type": "invalid_request_error", "code": "model_decommissioned"}}),
     (410, {"status": 410, "title": "Gone", "detail": "The model 'm' has reached its end of life."}),
-    (410, {"error": "gone"}),
     (404, {"error": {"code": 404, "message": "No endpoints found matching your data policy."}}),
     (404, {"error": {"code": 404, "message": "No endpoints available matching your guardrail restrictions"}}),
     (404, {"error": {"code": 404, "message": "No allowed providers are available for the selected model."}}),

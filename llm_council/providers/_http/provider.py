@@ -268,15 +268,10 @@ class HttpProvider(ProviderAdapter):
         if adjustments:
             yield GenerateChunk(adjustments=adjustments)
         async with AsyncExitStack() as stack:
-            reply = await self._opened(stack, asked, limits, total)
-            if reply.status >= 400:
-                refusal = self._refusal(await limits.wait(reply.read))
-                asked, dropped = self._without_reasoning(asked, refusal)
+            reply, asked, dropped = await self._open(stack, asked, limits, total)
+            if dropped:
                 adjustments += dropped
                 yield GenerateChunk(adjustments=dropped)
-                reply = await self._opened(stack, asked, limits, total)
-            if reply.status >= 400:
-                raise self._refusal(await limits.wait(reply.read))
             # Some servers answer a request for a stream with one JSON body, others with a proxy's HTML page.
             reader, arriving, undecided = self._reader(asked, reply.head), aiter(reply), True
             restorer = self._restorer(request, asked)
@@ -304,15 +299,25 @@ class HttpProvider(ProviderAdapter):
             with anyio.move_on_after(_LINGER):
                 await anext(arriving, None)
 
-    async def _opened(
+    async def _open(
         self, stack: AsyncExitStack, asked: GenerateRequest, limits: StreamLimits, total: float | None
-    ) -> ReplyStream:
-        """Send the fitted form of a request, and return the reply once its head has arrived."""
-        http = self._post(asked, stream=True)
-        opened = self._transport.stream(http, limits=self._limits, timeouts=self._timeouts, deadline=total)
-        # Neither the consumer's pause nor the import of the HTTP library, on first use, is silence of the vendor.
-        limits.content_arrived()
-        return await limits.wait(partial(stack.enter_async_context, opened))
+    ) -> tuple[ReplyStream, GenerateRequest, tuple[Adjustment, ...]]:
+        """Send the fitted form of a request; return the reply once its head has arrived, what was sent, and why.
+
+        Raises:
+            ProviderError: the vendor refused the request.
+        """
+        dropped: tuple[Adjustment, ...] = ()
+        while True:
+            http = self._post(asked, stream=True)
+            opened = self._transport.stream(http, limits=self._limits, timeouts=self._timeouts, deadline=total)
+            # Neither the consumer's pause nor the import of the HTTP library, on first use, is silence of the vendor.
+            limits.content_arrived()
+            reply = await limits.wait(partial(stack.enter_async_context, opened))
+            if reply.status < 400:
+                return reply, asked, dropped
+            refusal = self._refusal(await limits.wait(reply.read))
+            asked, dropped = self._without_reasoning(asked, refusal)  # at most once: then there is nothing to drop
 
     async def _next(self, arriving: AsyncIterator[bytes], reader: StreamReader, limits: StreamLimits) -> bytes | None:
         """Return the next bytes; None at the end of the answer."""

@@ -11,7 +11,6 @@ from llm_council.providers._call.profiles import (
     ModelProfile,
     Sampling,
     _table,
-    deciding_prefix,
     default_model,
     family_of,
     is_known,
@@ -130,9 +129,3 @@ def test_gpt_6_samples_only_while_it_does_not_reason(model, effort, sent):
     fitted, adjustments = fit(request, ProviderCapabilities(reasoning=True), profile_for("openai", model))
     assert fitted.temperature == sent
     assert bool(adjustments) is (sent is None)
-
-
-def test_the_row_that_decides_a_model_is_its_longest_prefix():
-    assert deciding_prefix("openai", "gpt-6.1-sol-2026-10-01") == "gpt-6.1-sol"
-    assert deciding_prefix("openai", "gpt-7") is None
-    assert deciding_prefix("nobody", "gpt-6") is None
