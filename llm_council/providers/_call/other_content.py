@@ -10,32 +10,16 @@ __all__ = ["is_unfinished", "other_content"]
 _ANSWERS = {"images": "pictures", "audio": "sound", "parts": "parts that are no text"}
 # A turn that the caller is to send back, to continue it: Anthropic's stop reasons.
 _CONTINUED = ("pause_turn", "compaction")
-# Items and blocks that prepare an answer; a reply that ends after them is empty.
-_PREPARING = {
-    # reasoning, in several dialects
-    "reasoning",
-    "thinking",
-    "redacted_thinking",
-    "reasoning.text",
-    "reasoning.summary",
-    "reasoning.encrypted",
-    # Responses: the message itself, tools that the vendor runs, and compactions
-    "message",
-    "web_search_call",
-    "file_search_call",
-    "code_interpreter_call",
-    "mcp_list_tools",
-    "mcp_call",
-    "compaction",
-    "tool_search_output",
-    # Anthropic: text and calls between such blocks, and tools that the vendor runs
-    "text",
-    "tool_use",
-    "server_tool_use",
-    "mcp_tool_use",
-    "fallback",
+# Items that are an answer, or that the caller is to act on: pictures, and tools that the caller runs (OpenAI's API
+# reference, "The response object", output).
+_ITEMS = {
+    "image_generation_call",
+    "computer_call",
+    "local_shell_call",
+    "shell_call",
+    "apply_patch_call",
+    "mcp_approval_request",
 }
-_RESULT = "_tool_result"  # the end of the types of Anthropic's results, such as "web_search_tool_result"
 # Google's parts have no type: these keys hold an answer.
 _MEDIA = ("inlineData", "fileData")
 _WAITING = ("queued", "in_progress")  # Responses: the reply is made in the background
@@ -60,11 +44,9 @@ def other_content(response: GenerateResponse) -> str | None:
         if any(data.get(key) for key in _MEDIA):
             return "pictures or sound"
         word = data.get("type")
-        if not isinstance(word, str) or word in _PREPARING or word.endswith(_RESULT):
-            continue
-        if word == "tool_search_call" and data.get("execution") != "client":
-            continue
-        return f"a part of type {word!r:.60}"
+        is_search = word == "tool_search_call" and data.get("execution") == "client"
+        if is_search or (isinstance(word, str) and word in _ITEMS):
+            return f"a part of type {word!r}"
     return None
 
 

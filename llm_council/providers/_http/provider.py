@@ -237,11 +237,16 @@ class HttpProvider(ProviderAdapter):
         """Return the response in a reply's body, which at some gateways is a stream that nobody asked for."""
         try:
             data = loads(reply.body, self._limits, content_type=reply.content_type)
-        except MalformedReply:
+        except MalformedReply as error:
             if not looks_like_stream(reply.body):
                 raise
             reader = self._reader(request, reply)
-            return join([*reader.feed(reply.body), *reader.finish()])
+            try:
+                return join([*reader.feed(reply.body), *reader.finish()])
+            except TruncatedReply as cut:
+                if cut.partial:
+                    raise
+                raise error from None  # nothing of an answer: no stream, but other text
         return self._decode(data, request, reply)
 
     def _restorer(self, request: GenerateRequest, asked: GenerateRequest) -> Restorer:
