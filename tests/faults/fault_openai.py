@@ -77,7 +77,6 @@ OPENAI = Dialect(
         {"choices": [{"index": 0, "message": "text", "finish_reason": "stop"}]},
         openai_reply(12345),
         openai_reply(True),
-        openai_reply({"a": 1}),
     ],
 )
 

@@ -63,7 +63,6 @@ OLLAMA = Dialect(
         {**ollama_reply(""), "message": []},
         ollama_reply(12345),
         ollama_reply(["text"]),
-        ollama_reply({"a": 1}),
     ],
     ndjson=True,
 )

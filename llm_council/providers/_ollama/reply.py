@@ -69,7 +69,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
 def read_text(message: Mapping[str, Any]) -> str | None:
     """Return the text of a message; for a content that a gateway has decoded already, its JSON."""
     content = message.get("content")
-    if isinstance(content, dict | list):
+    if isinstance(content, dict):
         return json.dumps(content, ensure_ascii=False)
     return get_text(message, "content", "$.message")
 
