@@ -67,7 +67,10 @@ class Honest(ProviderAdapter):
 
     def _payload(self, request):
         knobs = {"temperature": request.temperature, "top_p": request.top_p, "max_tokens": request.max_tokens}
-        payload = {"model": "m", "messages": [{"role": turn.role, "content": turn.text} for turn in request.turns()]}
+        payload = {
+            "model": request.model or "m",
+            "messages": [{"role": turn.role, "content": turn.text} for turn in request.turns()],
+        }
         payload |= {key: value for key, value in knobs.items() if value is not None}
         return payload | ({"stop": list(request.stop)} if request.stop else {}) | dict(request.extra)
 
@@ -76,8 +79,17 @@ class Honest(ProviderAdapter):
         message = choice["message"]
         counted = data.get("usage")
         counted = counted if isinstance(counted, dict) else {}
-        usage = Usage(input_tokens=count(counted, "prompt_tokens"), output_tokens=count(counted, "completion_tokens"))
+        usage = Usage(
+            input_tokens=count(counted, "prompt_tokens"),
+            output_tokens=count(counted, "completion_tokens"),
+            cached_tokens=count(counted.get("prompt_tokens_details"), "cached_tokens"),
+            cache_write_tokens=count(counted.get("prompt_tokens_details"), "cache_write_tokens"),
+            reasoning_tokens=count(counted.get("completion_tokens_details"), "reasoning_tokens"),
+        )
         return GenerateResponse(text=message["content"], usage=usage, finish_reason=choice.get("finish_reason"))
+
+    def cache_identity(self):
+        return f"{super().cache_identity()}:{self._base_url}"
 
     async def doctor(self):
         client = await self._get_client()
@@ -87,7 +99,7 @@ class Honest(ProviderAdapter):
 
 
 def count(usage, name):
-    value = usage.get(name)
+    value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
@@ -441,11 +453,12 @@ class Scripted:
 def text_of(request):
     """Return the request as a model sees it, in the form in which a stand-in for a program could record it."""
     knobs = {"temperature": request.temperature, "top_p": request.top_p, "max_tokens": request.max_tokens}
-    tools = [tool.name for tool in request.tools]
-    turns = [turn.text for turn in request.turns()]
+    tools = [[tool.name, tool.description, dict(tool.parameters)] for tool in request.tools]
+    turns = [[turn.role, turn.text, [call.arguments for call in turn.tool_calls]] for turn in request.turns()]
     schema = request.structured_output and dict(request.structured_output.json_schema)
     effort = request.reasoning and request.reasoning.effort
-    return json.dumps([turns, tools, schema, effort, knobs, list(request.stop), dict(request.extra)])
+    head = [request.model, turns, tools, request.tool_choice]
+    return json.dumps([*head, schema, effort, knobs, list(request.stop), dict(request.extra)])
 
 
 class Stands(ProviderConformance):
@@ -511,8 +524,8 @@ def test_the_command_prints_a_line_for_each_promise(tmp_path):
 @pytest.mark.parametrize(
     ("target", "status", "said"),
     [
-        ("llm_council.providers.gemini:GeminiProvider", 0, "30 kept\n"),
-        ("test_conformance:TestHonest", 0, "30 kept\n"),
+        ("llm_council.providers.gemini:GeminiProvider", 0, "40 kept\n"),
+        ("test_conformance:TestHonest", 0, "40 kept\n"),
         ("llm_council.providers.gemini:Gemini", 2, "has no attribute 'Gemini'"),
         ("llm_council.providers.gemini", 2, "names no class: write MODULE:CLASS"),
         ("llm_council.models:Message", 2, "is neither a provider's class nor a subclass of ProviderConformance"),

@@ -23,6 +23,7 @@ from llm_council.testing.conformance._promises import (
     promise,
     promises,
 )
+from llm_council.testing.conformance._requests import Requests
 
 __all__ = [
     "KEY",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 
-class ProviderConformance(Answers, Faults, Lifecycle):
+class ProviderConformance(Answers, Requests, Faults, Lifecycle):
     """The promises of every adapter, as pytest tests.
 
     A subclass names the adapter::

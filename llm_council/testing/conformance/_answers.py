@@ -27,7 +27,7 @@ from llm_council.providers._call import returns
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.testing.conformance._base import ASK, ODD_TEXT, TEXT, ConformanceBase, both_ways, call_streamed
 from llm_council.testing.conformance._promises import Player, fail, promise
-from llm_council.testing.servers import Hang
+from llm_council.testing.servers import Edited, Hang
 
 __all__ = ["Answers"]
 
@@ -46,6 +46,8 @@ _SCHEMA = {
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 # The names of sampling parameters in every dialect of the kit.
 _SAMPLING = {"temperature", "top_p", "topP", "p", "k", "top_k", "topK", "stop", "stop_sequences", "stopSequences"}
+# Numbers that appear nowhere else in a reply, so that finding one means that the dialect has the count.
+_DETAILS: dict[str, Any] = {"cached_tokens": 1973, "cache_write_tokens": 517, "reasoning_tokens": 1031}
 
 
 class Answers(ConformanceBase):
@@ -208,6 +210,39 @@ class Answers(ConformanceBase):
                 usage = response.usage
                 if usage is not None and not (usage.input_tokens in (31, None) and usage.output_tokens in (17, None)):
                     fail(f"the vendor counted 31 input and 17 output tokens, but the adapter returned {usage!r}")
+
+    @promise("cached and reasoning tokens are reported if the vendor counts them, as a part of input and output")
+    async def test_usage_details(self) -> None:
+        """Compare each count that the reply holds with that of the answer."""
+        replies: list[str] = []
+
+        def record(value: Any) -> Any:
+            replies.append(json.dumps(value))
+            return value
+
+        said = GenerateResponse(text=TEXT, usage=Usage(input_tokens=4096, output_tokens=2048, **_DETAILS))
+        async with self.stage(Edited(said, record)) as stage:
+            for response in await both_ways(stage.adapter):
+                usage = response.usage or Usage()
+                for field, (whole, count) in {
+                    "input_tokens": ("input", 4096),
+                    "output_tokens": ("output", 2048),
+                }.items():
+                    found = getattr(usage, field)
+                    if found not in (count, None):
+                        fail(
+                            f"the vendor counted {count} {whole} tokens in all, but {field} is {found}:"
+                            " include cached tokens in the input, and reasoning in the output"
+                        )
+                for field, count in _DETAILS.items():
+                    whole_count = usage.output_tokens if field == "reasoning_tokens" else usage.input_tokens
+                    # Not every dialect has every count, and an adapter may report no usage at all.
+                    counted = any(str(count) in reply for reply in replies)
+                    if counted and whole_count is not None and getattr(usage, field) != count:
+                        fail(
+                            f"the vendor counted {count} {field}, but the adapter reported {getattr(usage, field)}:"
+                            f" pass {field} to Usage.counted()"
+                        )
 
     @promise("an answer that was cut at max_tokens has the finish reason 'length'")
     async def test_finish(self) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.util
+import inspect
 import pickle
+import sys
 import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
 
 import anyio
 import attrs
 
-from llm_council.errors import CouncilError, ProviderError
+from llm_council.errors import ConfigurationError, CouncilError, ProviderError
 from llm_council.models import GenerateRequest, Message
 from llm_council.providers.base import ProviderAdapter, call, examine
 from llm_council.testing.conformance._base import ASK, KEY, TEXT, ConformanceBase, call_streamed, captured_logs
@@ -83,6 +91,50 @@ class Lifecycle(ConformanceBase):
                 await stage.adapter.aclose()
             await stage.adapter.aclose()
 
+    @promise("every client that an adapter opens is closed by aclose")
+    async def test_clients(self) -> None:
+        """Call several times, close, and look at the clients that were made."""
+        with _recorded_clients() as clients:
+            async with self.stage(TEXT) as stage:
+                for _ in range(2):
+                    await call(stage.adapter, ASK)
+                    await call_streamed(stage.adapter)
+                await stage.adapter.aclose()
+                left = [client for client in clients if not _is_closed(client)]
+        if left:
+            kind = f"{type(left[0]).__module__.partition('.')[0]}.{type(left[0]).__name__}"
+            fail(
+                f"after 4 calls and aclose, {len(left)} of {len(clients)} {kind} are open:"
+                " use the client of _get_client(), or close your own in aclose"
+            )
+
+    @promise("cache_identity() tells apart addresses and models, and is the same for equal adapters")
+    def test_cache_identity(self) -> None:
+        """Make adapters that differ in one argument, and two that do not."""
+        takes = _parameters(self.provider)
+        if not takes:
+            raise CannotPlay("the adapter takes neither base_url nor default_model, by which identities could differ")
+        remedy = "return the class, the address and the model from cache_identity(), without the key"
+        with self.surroundings():
+            try:
+                adapter = self.make("http://127.0.0.1:9/one", KEY)
+            except ConfigurationError as error:  # what overrides ``playing`` need not be made by ``make``
+                raise CannotPlay(f"the adapter cannot be made with these arguments: {error}") from error
+            identity = adapter.cache_identity()
+            if self.make("http://127.0.0.1:9/one", KEY).cache_identity() != identity:
+                fail(f"two equal adapters have two cache identities: {remedy}")
+            moved = self.make("http://127.0.0.1:9/two", KEY)
+            if "base_url" in takes and moved.cache_identity() == identity:
+                fail(f"adapters at two addresses have one cache identity, so they share answers: {remedy}")
+            other = copy.copy(self)
+            other.model = "house/other-7"  # type: ignore[misc]  # of this copy alone
+            if "default_model" in takes and self.model and "default_model" not in self.options:
+                renamed = other.make("http://127.0.0.1:9/one", KEY)
+                # An adapter may be made by a method that passes no model.
+                differs = getattr(renamed, "default_model", None) != getattr(adapter, "default_model", None)
+                if differs and renamed.cache_identity() == identity:
+                    fail(f"adapters with two default models have one cache identity, so they share answers: {remedy}")
+
     @promise("an adapter, an answer and an error survive pickling")
     async def test_pickling(self) -> None:
         """Pickle all three, and call the copy."""
@@ -152,6 +204,42 @@ class Lifecycle(ConformanceBase):
                 fail(f"the vendor refused the key, but the doctor reports ok: {result.message}")
             if (await examine(adapter, deep=True)).ok:
                 fail("the vendor refuses every call, but the doctor with deep=True reports ok")
+
+
+@contextmanager
+def _recorded_clients() -> Iterator[list[Any]]:
+    """Collect the HTTP clients that are made in the meantime, of the libraries that are imported."""
+    made: list[Any] = []
+    with ExitStack() as patches:
+        for module, name in (("httpx", "AsyncClient"), ("httpx", "Client"), ("aiohttp", "ClientSession")):
+            cls = getattr(sys.modules.get(module), name, None)
+            if cls is not None:
+                patches.enter_context(patch.object(cls, "__init__", _recording(cls.__init__, made)))
+        yield made
+
+
+def _recording(init: Callable[..., None], made: list[Any]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def record(self: Any, *arguments: Any, **options: Any) -> None:
+        init(self, *arguments, **options)
+        made.append(self)
+
+    return record
+
+
+def _is_closed(client: Any) -> bool:
+    # httpx and aiohttp name it differently.
+    return bool(client.closed if hasattr(client, "closed") else client.is_closed)
+
+
+def _parameters(provider: type[ProviderAdapter] | None) -> set[str]:
+    """Return which of the arguments that ``make`` passes a class takes."""
+    offered = {"base_url", "default_model"}
+    if provider is None:
+        return set()
+    parameters = inspect.signature(provider).parameters.values()
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    return offered if takes_all else offered & {parameter.name for parameter in parameters}
 
 
 def _numbered(number: int) -> GenerateRequest:
