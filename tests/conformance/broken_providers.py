@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 import attrs
 import httpx
 
+from llm_council.errors import AuthenticationFailed
 from llm_council.models import Adjustment, GenerateChunk, GenerateRequest, GenerateResponse, Message, Usage
 from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.testing.conformance import KEY
 
 MOST_STOPS = 4
 
@@ -339,12 +341,65 @@ class RandomCacheIdentity(Correct):
         return f"{super().cache_identity()}:{self.number}"
 
 
+# The key
+
+
+class AsksFirst(Correct):
+    """A base: asks first whether the key is good, with a client of its own; its error holds no key."""
+
+    async def generate(self, request):
+        if self.is_refused(await self.ask(request)):
+            raise AuthenticationFailed("the key was refused")
+        return await super().generate(request)
+
+    async def ask(self, request):
+        async with httpx.AsyncClient() as client:
+            return await client.get(f"{self.base_url}/models", headers={"Authorization": f"Bearer {KEY}"})
+
+    def is_refused(self, reply):
+        return reply.status_code == 401
+
+
+class KeyInParsedBody(AsksFirst):
+    """Holds the parsed body of a refusal, which repeats the key, in a variable while it raises."""
+
+    async def generate(self, request):
+        reply = await self.ask(request)
+        if self.is_refused(reply):
+            body = reply.json()
+            raise AuthenticationFailed("the key was refused", code=body["error"]["code"])
+        return await super().generate(request)
+
+
+class KeyInAttribute(AsksFirst):
+    """Puts the parsed body of a refusal on the error."""
+
+    async def generate(self, request):
+        reply = await self.ask(request)
+        if self.is_refused(reply):
+            error = AuthenticationFailed("the key was refused")
+            error.details = reply.json()
+            raise error
+        return await super().generate(request)
+
+
+class StreamKeyInParsedBody(Correct):
+    async def stream(self, request):
+        async with httpx.AsyncClient() as client:
+            reply = await client.get(f"{self.base_url}/models", headers={"Authorization": f"Bearer {KEY}"})
+        if reply.status_code == 401:
+            body = reply.json()
+            raise AuthenticationFailed("the key was refused", code=body["error"]["code"])
+        async for chunk in super().stream(request):
+            yield chunk
+
+
 FAULTS: dict[type[Correct], str] = {
     IgnoresModel: "model",
     StreamIgnoresModel: "model",
     SystemAsUser: "roles",
     AssistantAsUser: "roles",
-    DropsSystem: "roles",
+    DropsSystem: "conversation",
     StreamDropsSystem: "roles",
     MergesSystemIntoUser: "roles",
     SystemLast: "roles",
@@ -381,4 +436,7 @@ FAULTS: dict[type[Correct], str] = {
     NoCacheIdentity: "cache_identity",
     CacheIdentityWithoutModel: "cache_identity",
     RandomCacheIdentity: "cache_identity",
+    KeyInParsedBody: "secrets",
+    KeyInAttribute: "secrets",
+    StreamKeyInParsedBody: "secrets",
 }

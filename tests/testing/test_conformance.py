@@ -380,9 +380,12 @@ def test_a_broken_adapter_fails_with_a_line_that_says_what_is_wrong(adapter, nam
     cls.make = lambda self, url, key: adapter(key, url)
     (outcome,) = outcomes(cls(), (name,))
     assert outcome.verdict is Verdict.BROKEN
-    line = re.sub(r" in test_conformance\.py:\d+|(?<=the adapter returned ')\{.*(?=' \[)", "", outcome.line)
+    line = re.sub(r" in test_conformance\.py:\d+|(?<=the adapter returned ')\{.*(?=': raise)", "", outcome.line)
     line = line.replace("the adapter returned ''", "the adapter returned 'TEXT'")
-    assert line == f"{adapter.__name__} fails {name!r}: {found} [expected: {PROMISED[name]}]"
+    said, _, expected = line.partition(" [expected: ")
+    assert expected == f"{PROMISED[name]}]"
+    remedy = getattr(ProviderConformance, f"test_{name}").promise.remedy
+    assert said == f"{adapter.__name__} fails {name!r}: {found}" + (f": {remedy}" if remedy else "")
 
 
 @pytest.mark.parametrize(("adapter", "kept"), [(InWords, True), (InPieces, True), (Silent, False)])
@@ -551,6 +554,38 @@ def test_every_line_names_the_wrong_dialect_if_the_vendor_speaks_another(name):
     (outcome,) = outcomes(cls(), (name,))
     assert outcome.verdict is Verdict.BROKEN
     assert "the adapter requested POST /chat/completions, which the dialect 'gemini' does not have" in outcome.line
+
+
+def test_a_wrong_dialect_ends_the_checks_after_the_first():
+    cls = type("Stranger", (TestHonest,), {"speaks": "gemini", "backends": ("asyncio",)})
+    (outcome,) = outcomes(cls())
+    assert (outcome.name, outcome.verdict) == ("returns", Verdict.BROKEN)
+    assert "set `speaks` to its dialect" in outcome.line
+    # pytest makes an instance for each test.
+    (later,) = outcomes(cls(), ("cut",))
+    assert later == Outcome(
+        name="cut", verdict=Verdict.SKIPPED, line="cut: not checked, since 'returns' found another dialect"
+    )
+    right = type("Right", (cls,), {"speaks": "openai"})
+    assert [found.verdict for found in outcomes(right(), ("returns", "answers"))] == [Verdict.KEPT, Verdict.KEPT]
+
+
+class Wandering(Honest):
+    """Calls one address that its vendor does not have."""
+
+    async def doctor(self):
+        client = await self._get_client()
+        await client.post(f"{self._base_url}/health")
+        return DoctorResult(ok=True, message="healthy")
+
+
+def test_one_unknown_address_does_not_end_the_checks():
+    cls = type("Wanders", (TestHonest,), {"provider": Wandering, "backends": ("asyncio",)})
+    cls.make = lambda self, url, key: Wandering(key, url)
+    found = {outcome.name: outcome.verdict for outcome in outcomes(cls(), ("answers", "doctor", "secrets", "finish"))}
+    assert len(found) == 4
+    assert found["doctor"] == found["secrets"] == Verdict.BROKEN
+    assert found["answers"] == found["finish"] == Verdict.KEPT
 
 
 def test_an_unknown_promise_on_the_command_line_is_refused(capsys):

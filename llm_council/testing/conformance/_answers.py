@@ -71,7 +71,10 @@ class Answers(ConformanceBase):
         async with self.stage(TEXT) as stage:
             for response in await both_ways(stage.adapter):
                 if response.text != TEXT:
-                    fail(f"the vendor sent {TEXT!r}, but the adapter returned {response.text!r}")
+                    fail(
+                        f"the vendor sent {TEXT!r}, but the adapter returned {response.text!r}:"
+                        " return its text unchanged, decoded as UTF-8"
+                    )
             stage.vendor.said = ODD_TEXT
             for ask in (call, call_streamed):
                 try:
@@ -82,7 +85,10 @@ class Answers(ConformanceBase):
                     hint = "split lines at \\n only; httpx's aiter_lines() also splits them at U+2028"
                     fail(f"the vendor sent {ODD_TEXT!r}, with U+2028 in it, but the adapter returned {found}: {hint}")
 
-    @promise("every message of a conversation reaches the vendor, the system message too")
+    @promise(
+        "every message of a conversation reaches the vendor, the system message too",
+        remedy="send each of request.turns(), with its role",
+    )
     async def test_conversation(self) -> None:
         """Send four turns."""
         # Words that no vendor's default prompt contains, so that finding them means that the turn was sent.
@@ -97,7 +103,10 @@ class Answers(ConformanceBase):
             for word in ("turn-one", "turn-two", "turn-three", "turn-four"):
                 _require_sent(stage.vendor, word, f"the turn with {word!r}")
 
-    @promise("a sampling parameter is sent if it is set, or an adjustment reports why not; none is sent unset")
+    @promise(
+        "a sampling parameter is sent if it is set, or an adjustment reports why not; none is sent unset",
+        remedy="send each parameter that is not None, and no other; report an Adjustment of one that you leave out",
+    )
     async def test_knobs(self) -> None:
         """Call with no sampling parameter, then with all of them."""
         values: dict[str, Any] = {"temperature": 0.25, "top_p": 0.75, "max_tokens": 77, "stop": "HALT7"}
@@ -112,7 +121,10 @@ class Answers(ConformanceBase):
                 if field not in adjusted:
                     _require_sent(stage.vendor, value, f"{field}={value!r}")
 
-    @promise("the fields of a request's extra are sent unchanged, and its metadata is not sent")
+    @promise(
+        "the fields of a request's extra are sent unchanged, and its metadata is not sent",
+        remedy="merge request.extra into what you send, and leave metadata out",
+    )
     async def test_extra(self) -> None:
         """Send one ``extra`` field and one ``metadata`` field."""
         async with self.stage(TEXT) as stage:
@@ -121,7 +133,10 @@ class Answers(ConformanceBase):
             if stage.vendor.calls[-1].holds("meta-7"):
                 fail("the request's metadata was sent")
 
-    @promise("tools and their results reach the vendor, and its calls are returned; without tool_use nothing is sent")
+    @promise(
+        "tools and their results reach the vendor, and its calls are returned; without tool_use nothing is sent",
+        remedy="send request.tools and the turns of tools, and return each ToolCall; else declare tool_use=False",
+    )
     async def test_tools(self) -> None:
         """Offer a tool, let the vendor call it, and send its result."""
         calls = [ToolCall(id="call_7", name="get_weather", arguments='{"city": "Oslo"}')]
@@ -143,7 +158,10 @@ class Answers(ConformanceBase):
             await call(stage.adapter, GenerateRequest(messages=[*ASK.turns(), turn, result], tools=[_WEATHER]))
             _require_sent(stage.vendor, "Rain, 7 degrees", "the tool's result")
 
-    @promise("a schema reaches the vendor, natively or in the prompt, and the JSON is returned")
+    @promise(
+        "a schema reaches the vendor, natively or in the prompt, and the JSON is returned",
+        remedy="send structured_output.json_schema and return the JSON, or declare structured_output=False",
+    )
     async def test_schema(self) -> None:
         """Call with a schema."""
         async with self.stage('{"verdict_word": "yes"}') as stage:
@@ -157,7 +175,10 @@ class Answers(ConformanceBase):
             if value != {"verdict_word": "yes"}:
                 fail(f"the vendor sent {{'verdict_word': 'yes'}}, but the adapter returned {value!r}")
 
-    @promise("images reach the vendor; without multimodal nothing is sent")
+    @promise(
+        "images reach the vendor; without multimodal nothing is sent",
+        remedy="send each ImagePart, or declare multimodal=False",
+    )
     async def test_images(self) -> None:
         """Send a picture of one pixel."""
         picture = (TextPart(text="What is this?"), ImagePart(data=_PIXEL, media_type="image/png"))
@@ -169,7 +190,10 @@ class Answers(ConformanceBase):
             await call(stage.adapter, request)
             _require_sent(stage.vendor, _PIXEL, "the image")
 
-    @promise("a reasoning effort changes the request to the vendor, or an adjustment reports why not")
+    @promise(
+        "a reasoning effort changes the request to the vendor, or an adjustment reports why not",
+        remedy="send request.reasoning, or report an Adjustment of it",
+    )
     async def test_reasoning(self) -> None:
         """Compare a request that asks for reasoning with one that does not."""
         async with self.stage(TEXT) as stage:
@@ -180,7 +204,10 @@ class Answers(ConformanceBase):
             if plain == reasoning and not adjusted:
                 fail("the reasoning effort changed nothing in the request to the vendor, and no adjustment reports it")
 
-    @promise("if streaming is declared, chunks arrive while the vendor writes; closing early closes the connection")
+    @promise(
+        "if streaming is declared, chunks arrive while the vendor writes; closing early closes the connection",
+        remedy="yield each piece as it arrives, and read the reply in `async with`; else declare streaming=False",
+    )
     async def test_streaming(self) -> None:
         """Read the first chunk from a vendor that has not finished, and close the stream."""
         long = " ".join(f"word{number}" for number in range(60))
@@ -201,7 +228,10 @@ class Answers(ConformanceBase):
                 await pieces.aclose()
             await self.left(stage.vendor, "the stream was closed early")
 
-    @promise("usage has the vendor's token counts, or None")
+    @promise(
+        "usage has the vendor's token counts, or None",
+        remedy="pass the vendor's counts to Usage.counted()",
+    )
     async def test_usage(self) -> None:
         """Compare the counts of the answer with the vendor's."""
         said = GenerateResponse(text=TEXT, usage=Usage(input_tokens=31, output_tokens=17))
@@ -244,7 +274,10 @@ class Answers(ConformanceBase):
                             f" pass {field} to Usage.counted()"
                         )
 
-    @promise("an answer that was cut at max_tokens has the finish reason 'length'")
+    @promise(
+        "an answer that was cut at max_tokens has the finish reason 'length'",
+        remedy="set finish_reason to the vendor's own word",
+    )
     async def test_finish(self) -> None:
         """Let the vendor end the answer at the limit."""
         said = GenerateResponse(text="Half of an", finish_reason=FinishReason.LENGTH)
@@ -259,7 +292,10 @@ class Answers(ConformanceBase):
                 if response.finish_reason != FinishReason.LENGTH:
                     fail(f"the finish_reason is {response.finish_reason!r}, not 'length'")
 
-    @promise("it has a name and capabilities, and supports() agrees with them; an unknown capability is False")
+    @promise(
+        "it has a name and capabilities, and supports() agrees with them; an unknown capability is False",
+        remedy="set name and capabilities, and let supports() answer by them",
+    )
     async def test_identity(self) -> None:
         """Ask for every capability, and for one that does not exist."""
         async with self.stage(TEXT) as stage:

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from llm_council.models import GenerateRequest, GenerateResponse, join
 from llm_council.providers.base import ProviderAdapter, call, stream
-from llm_council.testing.conformance._promises import CannotPlay, Player, Stage, fail
+from llm_council.testing.conformance._promises import CannotPlay, Player, Stage, WrongDialect, fail
 from llm_council.testing.servers import Dialect, FakeVendor, Said, dialect, dialects
 
 __all__ = ["ASK", "KEY", "ODD_TEXT", "TEXT", "ConformanceBase", "both_ways", "call_streamed", "captured_logs"]
@@ -40,6 +40,11 @@ class ConformanceBase:
     not_kept: ClassVar[Mapping[str, str]] = {}
     patience: ClassVar[float] = 20.0
     quick: ClassVar[float] = 5.0
+
+    # On the class, since pytest makes an instance for each test; with that class, since a subclass may set another
+    # dialect.
+    _understood_by: ClassVar[type | None] = None
+    _stopped: ClassVar[tuple[type | None, str | None]] = (None, None)
 
     def make(self, url: str, key: str) -> ProviderAdapter:
         """Return the adapter, for a vendor at this address that accepts this key.
@@ -71,9 +76,12 @@ class ConformanceBase:
                 yield Stage(adapter, vendor)
             finally:
                 # In ``finally``: a wrong dialect explains every other error, so it is reported in their place.
-                for asked in vendor.strange[:1]:
-                    fail(
-                        f"the adapter requested {asked.method} {asked.path}, which the dialect"
+                strange = vendor.strange
+                if any(asked not in strange and asked.method == "POST" for asked in vendor.calls):
+                    type(self)._understood_by = type(self)
+                if strange:
+                    raise WrongDialect(
+                        f"the adapter requested {strange[0].method} {strange[0].path}, which the dialect"
                         f" {vendor.dialect.name!r} does not have: set `speaks` to its dialect, or to one of your own"
                     )
 
@@ -98,6 +106,16 @@ class ConformanceBase:
         """Fail unless the vendor sees its client leave within ``quick`` seconds."""
         if not await anyio.to_thread.run_sync(vendor.wait_left, self.quick):
             fail(f"{what}, but its connection to the vendor stayed open")
+
+    def note_failure(self, name: str, error: BaseException) -> None:
+        """Remember that the whole dialect is wrong: the vendor understood no call yet, so no check can say more."""
+        if isinstance(error, WrongDialect) and self._understood_by is not type(self):
+            type(self)._stopped = (type(self), name)
+
+    def stopped_by(self) -> str | None:
+        """Return the promise whose check found that the whole dialect is wrong; None if none did."""
+        found_in, name = self._stopped
+        return name if found_in is type(self) else None
 
     def who(self) -> str:
         """Return the name of the adapter's class, or of this class if it makes several adapters."""

@@ -52,7 +52,10 @@ _REFUSALS: tuple[tuple[Refuse, type[ApiError], bool], ...] = (
 class Faults(ConformanceBase):
     """Failures are raised as the right error, never taken for an answer, and leave nothing open."""
 
-    @promise("an empty reply is an error, never an answer")
+    @promise(
+        "an empty reply is an error, never an answer",
+        remedy="raise EmptyReply or MalformedReply if a reply has neither text nor tool calls",
+    )
     async def test_empty(self) -> None:
         """Reply with nothing, in several ways."""
         async with self.stage(TEXT) as stage:
@@ -67,7 +70,10 @@ class Faults(ConformanceBase):
                     if ask is call or response.text or response.tool_calls:
                         fail(f"the vendor's reply has no answer ({shown}), but the adapter returned {response.text!r}")
 
-    @promise("a reply whose connection ends too early is an error, never an answer")
+    @promise(
+        "a reply whose connection ends too early is an error, never an answer",
+        remedy="raise ConnectionLost if a reply or a stream ends before its end",
+    )
     async def test_cut(self) -> None:
         """Cut a reply and a stream at several places."""
         async with self.stage(TEXT) as stage:
@@ -77,14 +83,20 @@ class Faults(ConformanceBase):
                 for response in await _answers(stage.adapter):
                     fail(f"the vendor cut its reply after {share:.0%}, but the adapter returned {response.text!r}")
 
-    @promise("an error in the middle of a stream is an error, never the end of an answer")
+    @promise(
+        "an error in the middle of a stream is an error, never the end of an answer",
+        remedy="raise the error that an event of the stream reports",
+    )
     async def test_midway(self) -> None:
         """Fail after the first words."""
         async with self.stage(Refuse(status=503, message="words-of-503", after="The first words")) as stage:
             for response in await _answers(stage.adapter):
                 fail(f"the vendor sent an error after the first words, but the adapter returned {response.text!r}")
 
-    @promise("an error status raises the matching error, with the vendor's message and Retry-After")
+    @promise(
+        "an error status raises the matching error, with the vendor's message and Retry-After",
+        remedy="call raise_for_status(), or raise the matching class of llm_council.errors",
+    )
     async def test_errors(self) -> None:
         """Refuse by status."""
         async with self.stage(TEXT) as stage:
@@ -98,7 +110,10 @@ class Faults(ConformanceBase):
                     else:
                         fail(f"the vendor refused with status {refuse.status}, but the adapter returned an answer")
 
-    @promise("one call sends one request to the vendor: the council retries")
+    @promise(
+        "one call sends one request to the vendor: the council retries",
+        remedy="make one request in generate, and let its error pass",
+    )
     async def test_retries(self) -> None:
         """Count the calls after a failure that may be tried again."""
         async with self.stage(Refuse(status=503, message="busy")) as stage:
@@ -126,12 +141,16 @@ class Faults(ConformanceBase):
                         fail(f"the token count {odd!r} raised an error, {error.message!r}: {remedy}")
                     for response in responses:
                         if response.text != TEXT:
-                            fail(f"the token count {odd!r} changed the answer to {response.text!r}")
+                            remedy = "read the text apart from the counts"
+                            fail(f"the token count {odd!r} changed the answer to {response.text!r}: {remedy}")
                         usage = response.usage
                         if usage is not None and 0 in (usage.input_tokens, usage.output_tokens):
                             fail(f"the token count {odd!r} was reported as 0: report an unknown count as None")
 
-    @promise("unknown fields in a reply do not change the answer")
+    @promise(
+        "unknown fields in a reply do not change the answer",
+        remedy="read the fields that you need, and ignore all others",
+    )
     async def test_unknown_fields(self) -> None:
         """Add a field to every object of the reply."""
         async with self.stage(Edited(TEXT, _with_unknown_fields)) as stage:
@@ -139,7 +158,10 @@ class Faults(ConformanceBase):
                 if response.text != TEXT:
                     fail(f"unknown fields in the reply changed the answer to {response.text!r}")
 
-    @promise("a cancelled call ends at once and closes its connection; the next call works")
+    @promise(
+        "a cancelled call ends at once and closes its connection; the next call works",
+        remedy="let the cancellation pass, and read the reply in `async with`",
+    )
     async def test_cancellation(self) -> None:
         """Cancel a call to a vendor that hangs."""
         async with self.stage(TEXT) as stage:
@@ -160,7 +182,10 @@ class Faults(ConformanceBase):
             if (await call(stage.adapter, ASK)).text != TEXT:
                 fail("the call after the cancelled one returned a wrong answer")
 
-    @promise("a call that exceeds its deadline raises TimedOut and closes its connection")
+    @promise(
+        "a call that exceeds its deadline raises TimedOut and closes its connection",
+        remedy="let the cancellation pass, and read the reply in `async with`",
+    )
     async def test_timeouts(self) -> None:
         """Ask a vendor that hangs, for a short time."""
         async with self.stage(TEXT) as stage:

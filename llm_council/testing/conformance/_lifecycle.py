@@ -9,9 +9,10 @@ import inspect
 import pickle
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -28,12 +29,18 @@ from llm_council.testing.servers import Refuse
 __all__ = ["Lifecycle"]
 
 _CALLS_AT_ONCE = 8
+_MOST_PLACES = 4  # of a key, in one line
+
+_Ask = Callable[[ProviderAdapter, GenerateRequest], Awaitable[Any]]
 
 
 class Lifecycle(ConformanceBase):
     """Event loops, threads, blocking twins, closing, pickling, secrets and the doctor."""
 
-    @promise("concurrent calls get their own answers")
+    @promise(
+        "concurrent calls get their own answers",
+        remedy="keep nothing of a call on the adapter",
+    )
     async def test_concurrency(self) -> None:
         """Make several calls at once, in one event loop."""
         answers: dict[int, str | None] = {}
@@ -47,7 +54,10 @@ class Lifecycle(ConformanceBase):
                     tasks.start_soon(ask, number)
         _require_own_answers(answers)
 
-    @promise("one instance can be used in several event loops, one after another")
+    @promise(
+        "one instance can be used in several event loops, one after another",
+        remedy="take the client from _get_client(), which keeps one for each event loop",
+    )
     def test_loops(self) -> None:
         """Call in two event loops, and through the blocking twin between them."""
         with self.playing(TEXT) as stage, stage.adapter:
@@ -61,14 +71,20 @@ class Lifecycle(ConformanceBase):
                 anyio.run(ask, backend=backend)
                 stage.adapter.generate_sync(ASK)
 
-    @promise("one instance can be used in several threads, and each gets its own answer")
+    @promise(
+        "one instance can be used in several threads, and each gets its own answer",
+        remedy="keep nothing of a call on the adapter",
+    )
     def test_threads(self) -> None:
         """Make calls from several threads at once."""
         with self.playing(_echo) as stage, stage.adapter, ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
             texts = pool.map(lambda number: stage.adapter.generate_sync(_numbered(number)).text, range(_CALLS_AT_ONCE))
             _require_own_answers(dict(enumerate(texts)))
 
-    @promise("the blocking twins return what the coroutines return")
+    @promise(
+        "the blocking twins return what the coroutines return",
+        remedy="do not override the blocking methods",
+    )
     def test_twins(self) -> None:
         """Compare generate_sync, stream_sync, doctor_sync and supports_sync."""
         with self.playing(TEXT) as stage, stage.adapter:
@@ -82,7 +98,10 @@ class Lifecycle(ConformanceBase):
             if adapter.supports_sync("streaming") is not adapter.capabilities.streaming:
                 fail("supports_sync('streaming') differs from its capabilities")
 
-    @promise("a call works after aclose, and aclose may be called twice")
+    @promise(
+        "a call works after aclose, and aclose may be called twice",
+        remedy="open in each call what aclose closes, as _get_client() does",
+    )
     async def test_closing(self) -> None:
         """Close, call, and close twice."""
         async with self.stage(TEXT) as stage:
@@ -135,7 +154,10 @@ class Lifecycle(ConformanceBase):
                 if differs and renamed.cache_identity() == identity:
                     fail(f"adapters with two default models have one cache identity, so they share answers: {remedy}")
 
-    @promise("an adapter, an answer and an error survive pickling")
+    @promise(
+        "an adapter, an answer and an error survive pickling",
+        remedy="leave locks, clients and functions out of __getstate__",
+    )
     async def test_pickling(self) -> None:
         """Pickle all three, and call the copy."""
         async with self.stage(TEXT) as stage:
@@ -158,7 +180,10 @@ class Lifecycle(ConformanceBase):
             if str(pickle.loads(pickle.dumps(error))) != str(error):  # noqa: S301
                 fail("an unpickled error has another message")
 
-    @promise("the key is sent in a header, and is in no text, log, error, URL or pickle")
+    @promise(
+        "the key is sent in a header, and is in no text, log, error, URL or pickle",
+        remedy="keep the key in a Secret, reveal it only into a header, and delete what repeats it before you raise",
+    )
     async def test_secrets(self) -> None:
         """Look for the key wherever it could be read."""
         with captured_logs() as logged:
@@ -170,20 +195,23 @@ class Lifecycle(ConformanceBase):
                 shown["its cache_identity"] = adapter.cache_identity()
                 # Vendors quote the key in their refusals: OpenAI writes "Incorrect API key provided: sk-...".
                 vendor.said = Refuse(status=401, message=f"the key {_visible_key(vendor)} is not known")
-                error = await _raised_error(adapter)
-                shown["an error"] = f"{error!r} {vars(error)!r}"
-                # With local variables, as error trackers record them.
-                shown["a traceback"] = _traceback_text(error)
-                shown["a pickled error"] = repr(pickle.dumps(error))
+                places: list[str] = []
+                for ask in (call, call_streamed):
+                    error = await _raised_error(adapter, ask)
+                    places += _places_of_key(error)
+                    shown["a pickled error"] = shown.get("a pickled error", "") + repr(pickle.dumps(error))
                 shown["its doctor's result after a refusal"] = repr(await examine(adapter))
                 shown["a pickle of it"] = _pickle_text(adapter)
                 shown["an address"] = " ".join(f"{asked.path}?{asked.query}" for asked in vendor.asked)
         shown["a log"] = " ".join(logged)
-        found = [where for where, text in shown.items() if KEY in text]
+        found = [*dict.fromkeys(places), *(where for where, text in shown.items() if KEY in text)]
         if found:
-            fail(f"the key is in {' and in '.join(found)}")
+            fail(f"the key is in {' and in '.join(found[:_MOST_PLACES])}")
 
-    @promise("the doctor is free unless deep, and reports whether the vendor works; if deep, it makes a call")
+    @promise(
+        "the doctor is free unless deep, and reports whether the vendor works; if deep, it makes a call",
+        remedy="ask the vendor for something free and check the status; make a call only if deep",
+    )
     async def test_doctor(self) -> None:
         """Examine it with a vendor that answers, and with one that refuses."""
         async with self.stage(TEXT) as stage:
@@ -256,9 +284,9 @@ def _require_own_answers(answers: dict[int, str | None]) -> None:
             fail(f"the call with number-{number} got the answer of another call: {text!r}")
 
 
-async def _raised_error(adapter: ProviderAdapter) -> ProviderError:
+async def _raised_error(adapter: ProviderAdapter, ask: _Ask = call) -> ProviderError:
     try:
-        await call(adapter, ASK)
+        await ask(adapter, ASK)
     except ProviderError as error:
         found = error
     else:
@@ -272,8 +300,32 @@ def _visible_key(vendor: Player) -> str:
     return KEY if not headers or any(KEY in value for value in headers) else "that it was sent"
 
 
-def _traceback_text(error: BaseException) -> str:
-    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+def _places_of_key(error: BaseException) -> Iterator[str]:
+    """Yield where an error and its causes hold the key: messages, attributes, and the variables of each frame.
+
+    Error trackers record the variables of frames.
+    """
+    chain: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop(0)
+        if each is None or any(each is seen for seen in chain):
+            continue
+        chain.append(each)
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+    for each in chain:
+        kind = type(each).__name__
+        if KEY in f"{each} {each!r}":
+            yield f"the message of {kind}"
+        for name, value in vars(each).items():
+            if KEY in repr(value):
+                yield f"the attribute {name!r} of {kind}"
+        for frame in traceback.TracebackException.from_exception(each, capture_locals=True).stack:
+            for name, shown in (frame.locals or {}).items():
+                if KEY in shown:
+                    yield f"the variable {name!r} of {frame.name}() in {Path(frame.filename).name}:{frame.lineno}"
 
 
 def _require_importable(adapter: ProviderAdapter) -> None:

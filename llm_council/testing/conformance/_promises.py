@@ -25,6 +25,7 @@ __all__ = [
     "Player",
     "Stage",
     "Verdict",
+    "WrongDialect",
     "check",
     "fail",
     "promise",
@@ -32,11 +33,15 @@ __all__ = [
 ]
 
 # A line of a test report, with the whole message of an error but not the body of a reply.
-_LINE = 400  # characters
+_LINE = 600  # characters
 
 
 class BrokenPromise(AssertionError):
     """An adapter does not do what every adapter must do, or what its capabilities declare."""
+
+
+class WrongDialect(BrokenPromise):
+    """An adapter calls addresses that the dialect of the fake vendor does not have."""
 
 
 class CannotPlay(Exception):
@@ -106,22 +111,24 @@ class Outcome:
 
 @attrs.frozen
 class Promise:
-    """One promise: its name, its sentence, and the function that checks it."""
+    """One promise: its name, its sentence, the function that checks it, and what to do if it is broken."""
 
     name: str
     sentence: str
     check: Callable[[Any], Any]
+    remedy: str = ""
 
 
-def promise(sentence: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], None]]:
+def promise(sentence: str, *, remedy: str = "") -> Callable[[Callable[[Any], Any]], Callable[[Any], None]]:
     """Turn a method, ``async`` or not, into a pytest test that fails with one line.
 
     Args:
         sentence: what is promised; every line about the promise ends with it.
+        remedy: what to do if it is broken; it follows what was found. Empty if each finding names its own remedy.
     """
 
     def decorate(method: Callable[[Any], Any]) -> Callable[[Any], None]:
-        declared = Promise(method.__name__.removeprefix("test_"), sentence, method)
+        declared = Promise(method.__name__.removeprefix("test_"), sentence, method, remedy)
 
         @functools.wraps(method)
         def test(self: Any) -> None:
@@ -153,21 +160,29 @@ def fail(found: str) -> NoReturn:
 def check(stand: Any, declared: Promise) -> Outcome:
     """Check one promise of an adapter."""
     name, who, known = declared.name, stand.who(), stand.not_kept.get(declared.name)
+    stopped = stand.stopped_by()
+    if stopped not in (None, name):
+        return _outcome(name, Verdict.SKIPPED, f"{name}: not checked, since {stopped!r} found another dialect")
     try:
         _run(stand, declared)
     except KeyboardInterrupt:
         raise
     except CannotPlay as reason:
         return _outcome(name, Verdict.SKIPPED, f"{name}: {reason}")
-    except BaseException as error:  # noqa: BLE001 - an adapter may raise anything, SystemExit included
+    except BaseException as raised:  # noqa: BLE001 - an adapter may raise anything, SystemExit included
+        error = _without_groups(raised)
         found = _describe(error)
+        stand.note_failure(declared.name, error)
+        # A wrong dialect explains every error, and has a remedy of its own.
+        remedy = "" if isinstance(error, WrongDialect) else declared.remedy
     else:
         if known is not None:
             return _outcome(name, Verdict.BROKEN, f"{who} passes {name!r}, but not_kept lists it: remove it there")
         return _outcome(name, Verdict.KEPT, f"{name}: {declared.sentence}")
     if known is not None:
         return _outcome(name, Verdict.KNOWN, f"{name}: {known} ({found})")
-    return _outcome(name, Verdict.BROKEN, f"{who} fails {name!r}: {found} [expected: {declared.sentence}]")
+    advised = f"{found}: {remedy}" if remedy else found
+    return _outcome(name, Verdict.BROKEN, f"{who} fails {name!r}: {advised} [expected: {declared.sentence}]")
 
 
 def _outcome(name: str, verdict: Verdict, text: str) -> Outcome:
@@ -189,10 +204,14 @@ def _run(stand: Any, declared: Promise) -> None:
         anyio.run(bounded, backend=backend)
 
 
-def _describe(error: BaseException) -> str:
+def _without_groups(error: BaseException) -> BaseException:
     # Task groups wrap what is raised in them.
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
+    return error
+
+
+def _describe(error: BaseException) -> str:
     if isinstance(error, BrokenPromise):
         return str(error)
     if isinstance(error, CouncilError):
