@@ -220,6 +220,11 @@ class OneIdForAllCalls(Correct):
         return attrs.evolve(response, tool_calls=[attrs.evolve(call, id="call_1") for call in response.tool_calls])
 
 
+class LosesTextBesideCalls(Correct):
+    def change_response(self, response):
+        return attrs.evolve(response, text=None, content=None) if response.tool_calls else response
+
+
 # Token counts
 
 
@@ -308,6 +313,46 @@ class StreamDropsTopP(Correct):
 class StreamReversesTurns(Correct):
     def change(self, request, *, stream):
         return _with_turns(request, list(reversed(request.turns()))) if stream else request
+
+
+class DropsExtra(Correct):
+    def change(self, request, *, stream):
+        return attrs.evolve(request, extra={})
+
+
+class DropsStops(Correct):
+    def change(self, request, *, stream):
+        return attrs.evolve(request, stop=())
+
+
+class DropsReasoning(Correct):
+    def change(self, request, *, stream):
+        return attrs.evolve(request, reasoning=None)
+
+
+class StreamDropsReasoning(Correct):
+    def change(self, request, *, stream):
+        return attrs.evolve(request, reasoning=None) if stream else request
+
+
+class DropsSchema(Correct):
+    def change(self, request, *, stream):
+        return attrs.evolve(request, structured_output=None)
+
+
+class StreamDropsSchema(Correct):
+    def change(self, request, *, stream):
+        return attrs.evolve(request, structured_output=None) if stream else request
+
+
+class DropsImages(ChangesTurns):
+    def turn(self, turn):
+        return attrs.evolve(turn, content=turn.text)
+
+
+class LosesFinishReason(Correct):
+    def change_response(self, response):
+        return attrs.evolve(response, finish_reason="stop")
 
 
 # Clients and identities
@@ -432,6 +477,15 @@ FAULTS: dict[type[Correct], str] = {
     StreamReportsNoAdjustments: "same_request",
     WholeReportsNoAdjustments: "same_request",
     StreamDropsTopP: "same_request",
+    LosesTextBesideCalls: "parallel_calls",
+    DropsExtra: "extra",
+    DropsStops: "knobs",
+    DropsReasoning: "reasoning",
+    StreamDropsReasoning: "same_request",
+    DropsSchema: "schema",
+    StreamDropsSchema: "same_request",
+    DropsImages: "images",
+    LosesFinishReason: "finish",
     OpensClientPerCall: "clients",
     NoCacheIdentity: "cache_identity",
     CacheIdentityWithoutModel: "cache_identity",

@@ -14,6 +14,7 @@ from llm_council.models import (
     GenerateResponse,
     Message,
     ReasoningConfig,
+    StructuredOutput,
     Tool,
     ToolCall,
 )
@@ -61,7 +62,17 @@ _EXTREMES: tuple[dict[str, Any], ...] = (
     {"stop": ("HALT1", "HALT2", "HALT3", "HALT4", "HALT5", "HALT6")},
 )
 # What a request says in both ways. The others are fields of the transport or of one dialect.
-_SAID = ("model", "temperature", "top_p", "max_tokens", "stop", "tools", "tool_choice")
+_SAID = (
+    "model",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "stop",
+    "tools",
+    "tool_choice",
+    "reasoning",
+    "structured_output",
+)
 
 
 class Requests(ConformanceBase):
@@ -156,7 +167,7 @@ class Requests(ConformanceBase):
     async def test_parallel_calls(self) -> None:
         """Let the vendor call one tool twice and another once."""
         calls = [*_CALLS, ToolCall(id="call_9", name="get_time", arguments='{"city": "Narvik"}')]
-        said = GenerateResponse(tool_calls=calls, finish_reason=FinishReason.TOOL_CALLS)
+        said = GenerateResponse(text="I look, beside-7.", tool_calls=calls, finish_reason=FinishReason.TOOL_CALLS)
         declared = getattr(self.provider, "capabilities", None)
         async with self.stage(said if getattr(declared, "tool_use", True) is True else TEXT) as stage:
             if not stage.adapter.capabilities.tool_use:
@@ -170,6 +181,8 @@ class Requests(ConformanceBase):
                         f"{way} returned the {len(calls)} parallel calls as {back!r}: return one ToolCall for each;"
                         " the pieces of a stream belong together by their index"
                     )
+                if "beside-7" not in (response.text or ""):
+                    fail(f"{way} lost the text beside the tool calls: return both, text and tool_calls")
                 if len({found.id for found in response.tool_calls}) < len(calls):
                     fail(f"{way} returned parallel calls with one id: give each ToolCall the vendor's id, or a new one")
 
@@ -197,7 +210,9 @@ class Requests(ConformanceBase):
         ]
         async with self.stage(TEXT) as stage:
             if stage.adapter.capabilities.tool_use:
-                asks += [attrs.evolve(ASK, tools=[_TOOL], tool_choice="required")]
+                asks.append(attrs.evolve(ASK, tools=[_TOOL], tool_choice="required"))
+            if stage.adapter.capabilities.structured_output:
+                asks.append(attrs.evolve(ASK, structured_output=StructuredOutput(json_schema=_TOOL.parameters)))
             for request in asks:
                 reported, read = [], []
                 for _, ask in _WAYS:
