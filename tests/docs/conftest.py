@@ -6,6 +6,7 @@ embedded engine is a scripted provider. Answers are the smallest ones that the r
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,14 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     environment = {"HOME": str(tmp_path), **dict.fromkeys(KEYS, "a-key-of-the-examples")}
     with patch.dict(os.environ, environment), registry.overriding(local=ScriptedProvider(say, name="local")):
         yield
+
+
+@pytest.fixture
+def refused(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the built-in HTTP providers refuse the key of every call."""
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        error = {"message": "Incorrect API key provided.", "code": "invalid_api_key"}
+        return httpx.Response(401, json={"error": error})
+
+    monkeypatch.setattr(sys.modules[__name__], "fake_reply", refuse)

@@ -80,6 +80,24 @@ def test_page(page: Path, offline: None, tmp_path: Path, monkeypatch: pytest.Mon
             example.evaluate()
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart/direct-apis.md", "docs/quickstart/openrouter.md"])
+def test_the_first_lines_of_a_page_say_why_a_run_failed(
+    name: str, refused: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from llm_council.errors import CouncilError
+
+    monkeypatch.chdir(tmp_path)
+    first = next(Document.parse(str(ROOT / name), CodeBlockParser("python", run_python)).examples())
+    try:
+        first.evaluate()
+    except CouncilError as error:
+        shown = str(error)
+    else:
+        shown = capsys.readouterr().out
+    assert "HTTP 401" in shown
+    assert "OPENROUTER_API_KEY" in shown or "OPENAI_API_KEY" in shown
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text()
