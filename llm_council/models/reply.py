@@ -163,8 +163,8 @@ class Adjustment:
 
     Attributes:
         field: the request's field, such as ``"temperature"`` or ``"structured_output"``.
-        action: ``"dropped"``, ``"lowered"``, ``"raised"``, ``"renamed"``, ``"moved"``, ``"projected"``,
-            ``"emulated"``, or ``"ignored"`` for what the vendor was asked for and did not do.
+        action: ``"dropped"``, ``"lowered"``, ``"raised"``, ``"renamed"``, ``"moved"``, ``"added"``,
+            ``"projected"``, ``"emulated"``, or ``"ignored"`` for what the vendor was asked for and did not do.
         asked: the value in the request.
         sent: the value that was sent; None if the field was left out.
         reason: why, in words for people.

@@ -23,6 +23,7 @@ from llm_council.providers._anthropic import (
     encode_request,
 )
 from llm_council.providers._anthropic.fit import fit
+from llm_council.providers._anthropic.request import ThinkingStyle
 from llm_council.providers._anthropic.sdk import SdkTransport, address_of, is_installed, versions_in_body
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._http import account
@@ -32,6 +33,7 @@ from llm_council.transports import HttpReply
 __all__ = ["AnthropicProvider"]
 
 _VERSION = "2023-06-01"
+_STYLES = {str(style): style for style in ThinkingStyle}
 
 
 class AnthropicProvider(HttpProvider):
@@ -150,7 +152,7 @@ class AnthropicProvider(HttpProvider):
         return attrs.evolve(
             self._base_options,
             max_output=profile.max_output,
-            thinking="budget" if profile.reasoning_style == "budget" else "adaptive",
+            thinking=_STYLES.get(profile.reasoning_style, ThinkingStyle.ADAPTIVE),
             cache_control=profile.prompt_cache == "marks",
             instructions_in_place=profile.instruction_place is InstructionPlace.AFTER_USER,
         )

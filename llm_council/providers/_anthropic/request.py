@@ -71,11 +71,14 @@ _BUDGETS = {
 class ThinkingStyle(StrEnum):
     """How a model is asked to think.
 
-    ``adaptive`` is ``thinking: {type: adaptive}`` with ``output_config.effort`` (Claude 4.6 and later). ``budget`` is
-    ``thinking: {type: enabled, budget_tokens}``, with a budget derived from the effort (Claude 3.7 to 4.5).
+    ``adaptive`` is ``thinking: {type: adaptive}`` with ``output_config.effort`` (Claude 4.6 and later).
+    ``between-tools`` is the same, but turned off by ``{type: between_tools}`` instead of ``{type: disabled}`` (Sonnet
+    5.5). ``budget`` is ``thinking: {type: enabled, budget_tokens}``, with a budget derived from the effort (Claude 3.7
+    to 4.5).
     """
 
     ADAPTIVE = "adaptive"
+    BETWEEN_TOOLS = "between-tools"
     BUDGET = "budget"
 
 
@@ -188,7 +191,7 @@ def thinking_budget(request: GenerateRequest, options: MessagesOptions) -> int |
     ceiling = request.max_tokens or options.max_output
     if config.budget_tokens is not None:
         budget = max(config.budget_tokens, _MIN_BUDGET)
-    elif options.thinking is ThinkingStyle.ADAPTIVE or config.effort is None:
+    elif options.thinking is not ThinkingStyle.BUDGET or config.effort is None:
         return None
     else:
         budget = _BUDGETS[config.effort]
@@ -205,9 +208,10 @@ def encode_thinking(request: GenerateRequest, options: MessagesOptions) -> tuple
     if config is None:
         return None, None
     if config.effort is Effort.NONE:
-        return {"type": "disabled"}, None
+        is_between = options.thinking is ThinkingStyle.BETWEEN_TOOLS
+        return {"type": "between_tools" if is_between else "disabled"}, None
     effort = None
-    if options.thinking is ThinkingStyle.ADAPTIVE and config.effort is not None:
+    if options.thinking is not ThinkingStyle.BUDGET and config.effort is not None:
         # "low" is the smallest effort of the API (anthropic.types.OutputConfigParam).
         effort = str(Effort.LOW if config.effort is Effort.MINIMAL else config.effort)
     budget = thinking_budget(request, options)

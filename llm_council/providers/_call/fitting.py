@@ -10,10 +10,10 @@ import attrs
 
 from llm_council._schema import Projection
 from llm_council._schema import compile as compile_schema
-from llm_council._wire.history import InstructionPlace, move_instructions
+from llm_council._wire.history import InstructionPlace, is_instruction, move_instructions
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models.capabilities import ProviderCapabilities
-from llm_council.models.messages import AudioPart, DocumentPart, ImagePart, Message, TextPart
+from llm_council.models.messages import AudioPart, DocumentPart, ImagePart, Message, Role, TextPart
 from llm_council.models.reply import Adjustment, FinishReason, GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._call.profiles import ModelProfile, Sampling
@@ -31,6 +31,8 @@ __all__ = [
     "schema_violations",
     "unreported_violations",
 ]
+
+_GO_ON = "Continue exactly where your last message ends."
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -302,12 +304,20 @@ def _listed(efforts: tuple[Effort, ...]) -> str:
     return ", ".join(efforts)
 
 
+def _accepts(fitting: _Fitting, when: Sampling) -> bool:
+    """Return True if the model accepts something with the reasoning that it is asked for."""
+    if when is not Sampling.WITHOUT_REASONING:
+        return when is Sampling.ALWAYS
+    config = fitting.reasoning
+    if config is None or (config.effort is None and config.budget_tokens is None):
+        return not fitting.profile.reasons
+    return config.effort is Effort.NONE
+
+
 def _fit_sampling(fitting: _Fitting) -> None:
     # Reasoning models answer 400 to temperature and top_p, some of them only while they reason: see profiles.toml.
     request, profile = fitting.request, fitting.profile
-    effort = fitting.reasoning.effort if fitting.reasoning else None
-    thinks = profile.reasons if effort is None else effort is not Effort.NONE
-    if profile.sampling is Sampling.NEVER or (profile.sampling is Sampling.WITHOUT_REASONING and thinks):
+    if not _accepts(fitting, profile.sampling):
         for field in ("temperature", "top_p"):
             if getattr(request, field) is not None:
                 fitting.drop(field, "it refuses this while it reasons")
@@ -435,6 +445,23 @@ def _fit_instructions(fitting: _Fitting) -> None:
     )
 
 
+def _fit_prefill(fitting: _Fitting) -> None:
+    """Ask the model to go on where the conversation ends with its own text and it would refuse such a prefill.
+
+    A turn that ends with a call, or with a block of a tool that the vendor runs, is no prefill.
+    """
+    messages: tuple[Message, ...] = fitting.changes.get("messages", fitting.request.messages)
+    last = next((turn for turn in reversed(messages) if not is_instruction(turn)), None)
+    if last is None or last.role != Role.ASSISTANT or last.tool_calls or _accepts(fitting, fitting.profile.prefill):
+        return
+    parts = (last.content,) if isinstance(last.content, str) else last.content
+    if not parts or not (isinstance(parts[-1], str | TextPart)) or not last.text.strip():
+        return
+    fitting.changes["messages"] = (*messages, Message("user", _GO_ON))
+    reason = "it refuses a conversation that ends with its own text: a turn asks it to go on"
+    fitting.adjustments.append(Adjustment(field="messages", action="added", sent=_GO_ON, reason=reason))
+
+
 def _fit_prompt_cache(fitting: _Fitting) -> None:
     if fitting.request.prompt_cache and fitting.profile.prompt_cache == "none":
         fitting.drop("prompt_cache", "it is not known to cache prompts")
@@ -449,5 +476,6 @@ _STEPS: tuple[Callable[[_Fitting], None], ...] = (
     _fit_tool_choice,
     _fit_strict_tools,
     _fit_structured_output,
+    _fit_prefill,  # after the schema, which may have become a last turn of the user's
     _fit_prompt_cache,
 )

@@ -42,7 +42,7 @@ class Api(StrEnum):
 
 
 class Sampling(StrEnum):
-    """When a model accepts ``temperature`` and ``top_p``."""
+    """When a model accepts what it does not accept while it reasons: sampling parameters, or a prefill."""
 
     ALWAYS = "always"
     NEVER = "never"
@@ -66,6 +66,7 @@ class ModelProfile:
         token_field: the wire name of the limit on the tokens of an answer.
         max_output: the highest number of tokens of an answer; None is unknown.
         sampling: when ``temperature`` and ``top_p`` are accepted.
+        prefill: when a conversation may end with a turn of the model, whose text the answer continues.
         max_temperature: the highest accepted temperature; None is unknown.
         stop: True if stop sequences are accepted.
         max_stops: the highest number of stop sequences; None is unknown.
@@ -73,7 +74,8 @@ class ModelProfile:
         reasons: True if the model reasons by default.
         reasoning_budget: True if a budget of reasoning tokens is accepted.
         reasoning_style: how the wire spells reasoning, in a word of the dialect: OpenAI's is one of ``ReasoningStyle``,
-            where ``"effort"`` is ``reasoning_effort``; Ollama's is ``"switch"`` or ``"level"``.
+            where ``"effort"`` is ``reasoning_effort``; Ollama's is ``"switch"`` or ``"level"``, Anthropic's
+            ``"adaptive"``, ``"between-tools"`` or ``"budget"``.
         system_role: the role of instructions: ``"system"``, ``"developer"``, or ``"user"`` if there is none.
         structured: the strongest constraint on answers: ``"json_schema"``, ``"json_object"`` or ``"none"``.
         strict_schema: True if a schema must be projected to OpenAI's strict subset to be enforced.
@@ -101,6 +103,7 @@ class ModelProfile:
     token_field: str = "max_tokens"  # noqa: S105
     max_output: int | None = None
     sampling: Sampling = attrs.field(default=Sampling.ALWAYS, converter=Sampling)
+    prefill: Sampling = attrs.field(default=Sampling.ALWAYS, converter=Sampling)
     max_temperature: float | None = None
     stop: bool = True
     max_stops: int | None = None

@@ -100,7 +100,7 @@ def _decode_thinking(rest: dict[str, Any], max_tokens: Any, options: MessagesOpt
         return {}
     effort = output.get("effort") if isinstance(output, dict) else None
     budget = thinking.get("budget_tokens")
-    if thinking.get("type") == "disabled":
+    if thinking.get("type") in ("disabled", "between_tools"):
         effort = Effort.NONE
     try:
         config = ReasoningConfig(effort=effort, budget_tokens=budget)

@@ -206,6 +206,8 @@ def test_every_tool_choice(choice: str, written: Any) -> None:
         ({"effort": "max"}, {}, ({"type": "adaptive"}, {"effort": "max"})),
         ({"budget_tokens": 3000}, {}, ({"type": "enabled", "budget_tokens": 3000}, None)),
         ({"effort": "none"}, {"thinking": "budget"}, ({"type": "disabled"}, None)),
+        ({"effort": "none"}, {"thinking": "between-tools"}, ({"type": "between_tools"}, None)),
+        ({"effort": "low"}, {"thinking": "between-tools"}, ({"type": "adaptive"}, {"effort": "low"})),
         ({"effort": "minimal"}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 1024}, None)),
         ({"effort": "low"}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 2048}, None)),
         ({"effort": "medium"}, {"thinking": "budget"}, ({"type": "enabled", "budget_tokens": 8192}, None)),

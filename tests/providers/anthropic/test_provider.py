@@ -175,6 +175,7 @@ async def test_signed_thinking_is_sent_back_unchanged(at, vendor, ask):
         ("claude-opus-4-1", {"max_tokens": 50_000}, {"max_tokens": 32_000}, {"max_tokens"}),
         ("claude-opus-5-5", {"reasoning": {"effort": "none"}}, {}, {"reasoning"}),
         ("claude-opus-5", {"reasoning": {"effort": "none"}}, {"thinking": {"type": "disabled"}}, set()),
+        ("claude-sonnet-5-5", {"reasoning": {"effort": "none"}}, {"thinking": {"type": "between_tools"}}, set()),
         ("claude-opus-5", {"reasoning": {"budget_tokens": 5000}}, {}, {"reasoning"}),
         ("claude-opus-4-6", {"reasoning": {"effort": "xhigh"}}, {"output_config": {"effort": "high"}}, {"reasoning"}),
         ("claude-3-haiku-20240307", {"reasoning": {"effort": "low"}}, {"max_tokens": 4096}, {"reasoning"}),
@@ -195,6 +196,16 @@ async def test_fields_are_fitted_to_the_model_family(at, vendor, model, asked, s
         and "output_config" not in sent
     ):
         assert "thinking" not in vendor.body
+
+
+async def test_a_prefill_that_the_model_refuses_is_followed_by_a_turn_of_the_user(at, vendor):
+    turns = [Message("user", "Which city?"), Message("assistant", "The city is (")]
+    async with at() as provider:
+        response = await call(provider, GenerateRequest(model="claude-opus-5", messages=turns))
+        assert [turn["role"] for turn in vendor.body["messages"]] == ["user", "assistant", "user"]
+        assert [change.action for change in response.adjustments] == ["added"]
+        await call(provider, GenerateRequest(model="claude-haiku-4-5", messages=turns))
+        assert [turn["role"] for turn in vendor.body["messages"]] == ["user", "assistant"]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ PROFILES = [
     for name in (None, "gpt-4o", "o1-mini", "o3", "gpt-5", "gpt-5.1", "gpt-5.1-codex", "gpt-5.5", "gpt-5.4-mini")
 ] + [
     profile_for(name, None)
-    for name in ("openrouter", "vllm", "lmstudio", "ollama-openai", "openai-compatible", "local")
+    for name in ("openrouter", "vllm", "lmstudio", "ollama-openai", "openai-compatible", "local", "anthropic")
 ]
 
 
