@@ -136,6 +136,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
         if flags["dry_run"]:
             return _print_plan(council, plan, flags)
         council._seating.check()  # a missing key is named before a model is fetched
+        _check_store(flags["store"])
         prepare_models(plan)
         run_id: list[str] = []
         # A program that asks for JSON gets no lines of progress; a person at a terminal does.
@@ -150,6 +151,24 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
                 listener(event)
         result = events.result
     return print_result(result, {**flags, "store": config.store})
+
+
+def _check_store(path: str | None) -> None:
+    """Check that a run can be stored in the file of ``--store``, before anything is sent; it is created if need be.
+
+    Raises:
+        InvalidOption: the path is no file, another program's file, or may not be written to.
+    """
+    if path is None:
+        return
+    from llm_council.errors import StoreError
+    from llm_council.store import Store  # imports SQLite
+
+    try:
+        Store(path)._check()
+    except StoreError as error:
+        remedy = "" if "name " in error.message else "; name another file"
+        raise InvalidOption(f"--store: {error.message}{remedy}") from None
 
 
 def _print_plan(council: Council, plan: Plan, flags: Mapping[str, Any]) -> int:

@@ -20,6 +20,7 @@ from llm_council.errors import InvalidOption, StoreError
 from llm_council.models import Plan
 from llm_council.models._journal import Journal
 from llm_council.store import _queries
+from llm_council.store._database import connect
 from llm_council.store._queries import RunInfo, StoredCall, StoredRun, checked_id
 from llm_council.store._replay import PastRun
 from llm_council.store._run_journal import RunJournal
@@ -104,6 +105,20 @@ class Store:
         """
         ids = tuple(checked_id(run_id) for run_id in run_ids)
         return await self._do(partial(_queries.purge, path=self.path, run_ids=ids, before=before))
+
+    def _check(self) -> None:
+        """Create the file if it does not exist, and raise if no run can be stored in it. Blocks.
+
+        A damaged store passes, because the run moves it aside; so does a busy one, because the run may find it free.
+
+        Raises:
+            StoreError: the file is another program's, or it cannot be created or opened.
+        """
+        try:
+            connect(self.path).close()
+        except StoreError as error:
+            if error.kind not in ("corrupt", "locked"):
+                raise
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
         return await run_sync(_queries.with_connection, self.path, work)

@@ -36,6 +36,8 @@ BUSY_TIMEOUT: Final = 5.0
 APPLICATION_ID: Final = 0x4C4C4D43
 """SQLite's ``application_id`` of our files: ``LLMC``."""
 
+_MARK_OFFSET: Final = 68  # of the application id in the file, in bytes: https://www.sqlite.org/fileformat2.html
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     # 1: for replay. Rows that are updated are small; long texts are written once.
     """
@@ -100,7 +102,7 @@ _KINDS: Final = {
     sqlite3.SQLITE_BUSY: ("locked", f"another process held it for more than {BUSY_TIMEOUT:g} s"),
     sqlite3.SQLITE_LOCKED: ("locked", f"another process held it for more than {BUSY_TIMEOUT:g} s"),
     sqlite3.SQLITE_CORRUPT: ("corrupt", "it is damaged"),
-    sqlite3.SQLITE_NOTADB: ("corrupt", "it is not a SQLite database"),
+    sqlite3.SQLITE_NOTADB: ("corrupt", "it is damaged"),
     sqlite3.SQLITE_READONLY: ("denied", "it may not be written to"),
     sqlite3.SQLITE_PERM: ("denied", "it may not be opened"),
     sqlite3.SQLITE_CANTOPEN: ("denied", "it cannot be opened"),
@@ -143,6 +145,7 @@ def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA foreign_keys = ON")
         _check_owner(connection, path)
+        _restrict_access(path)  # not before: the mode of another program's file stays as it is
         mode = _enable_wal(connection)
         # In WAL mode a commit survives the end of the process without a sync, and a power failure cannot damage the
         # file. Without WAL, as on a network file system, every commit needs a sync.
@@ -151,7 +154,10 @@ def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
         _check_tables(connection)
     except Exception as error:  # noqa: BLE001 - sqlite3 raises errors of many types for a damaged file
         connection.close()
-        raise as_store_error(error, path) from None
+        failure = as_store_error(error, path)
+        if failure.kind == "corrupt" and not _has_our_mark(path):
+            failure = StoreError(f"{path} is not a run store: name a file of its own", kind="foreign")
+        raise failure from None
     return connection
 
 
@@ -168,7 +174,7 @@ def file_id(path: Path) -> tuple[int, int] | None:
 
 
 def _prepare_file(path: Path, *, create: bool) -> None:
-    """Create the file if it does not exist, refuse a link, and set mode 0600.
+    """Create the file if it does not exist, and refuse a link.
 
     An existing file is not opened, because closing it would release this process's SQLite locks on it.
     """
@@ -188,9 +194,27 @@ def _prepare_file(path: Path, *, create: bool) -> None:
         if not stat.S_ISREG(found.st_mode):
             what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a file"
             raise StoreError(f"the run store {path} is {what}: name the file itself", kind="denied")
-        # Windows has no user ids, and no modes to set.
-        if hasattr(os, "geteuid") and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
-            path.chmod(0o600)
+
+
+def _restrict_access(path: Path) -> None:
+    """Set mode 0600 on a file of this user."""
+    found = path.lstat()
+    # Windows has no user ids, and no modes to set.
+    if hasattr(os, "geteuid") and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
+        path.chmod(0o600)
+
+
+def _has_our_mark(path: Path) -> bool:
+    """Return True if a damaged file was a run store: its header has our application id.
+
+    This opens the file, and closing it releases this process's SQLite locks on it; so it is for damaged files alone.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_MARK_OFFSET + 4)
+    except OSError:
+        return False
+    return header[_MARK_OFFSET:] == APPLICATION_ID.to_bytes(4, "big")
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
@@ -267,10 +291,11 @@ def quarantine(path: Path) -> Path | None:
     """Move a damaged file and its logs aside. Nothing is deleted.
 
     Returns:
-        The new path; None if the file is not damaged any more, because another process has moved it.
+        The new path; None if the file is not damaged any more, because another process has moved it, or if it was
+        never a run store.
     """
     with _locked(path.parent):
-        if not _is_damaged(path):
+        if not _is_damaged(path) or not _has_our_mark(path):
             return None
         aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
         for suffix in ("-wal", "-shm", ""):

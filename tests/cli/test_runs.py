@@ -152,7 +152,23 @@ def test_verbose_prints_the_id_of_a_stored_run(council: Council, seat: ScriptedP
     (info,) = json.loads(council("runs", "list", "--store", other, "--json")[1])
     assert f"stored as {info['run_id']}" in err
     assert not (tmp_path / "runs.db").exists()
-    (tmp_path / "file").touch()
-    code, out, err = council("run", "-p", "scripted:3", "--store", str(tmp_path / "file" / "x"), "Where?")
-    assert (code, "Paris" in out) == (0, True)
-    assert "not stored whole" in err
+
+
+def test_a_store_that_cannot_be_used_is_refused_before_the_first_call(
+    council: Council, seat: ScriptedProvider, tmp_path: Path
+) -> None:
+    notes = tmp_path / "my.txt"
+    notes.write_text("dear diary\n")
+    before = sorted(tmp_path.iterdir())
+    for path, reason in (
+        (notes, "is not a run store: name a file of its own"),
+        (tmp_path, "is not a file: name the file itself"),
+        (notes / "x", "; name another file"),
+    ):
+        code, out, err = council("run", "-p", "scripted:3", "--store", str(path), "Where?")
+        assert (code, out) == (2, "")
+        assert err.startswith("council: --store: ")
+        assert reason in err
+    assert not seat.requests
+    assert notes.read_text() == "dear diary\n"
+    assert sorted(tmp_path.iterdir()) == before

@@ -52,18 +52,43 @@ def warned(council: Council) -> str:
 # Damaged and foreign files.
 
 
-@pytest.mark.parametrize("content", [b"dear diary\n" * 400, b"\x00" * 5000, b"SQLite format 3\x00" + b"\xff" * 8000])
-def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(council: Council, path: Path, content: bytes) -> None:
+def damaged_store(council: Council, path: Path, start: bytes) -> bytes:
+    """Overwrite the start and the tables of a store; return its content. The mark in its header stays."""
+    council.run("Where?")
+    _writer.stop_all()
+    data = path.read_bytes()
+    content = start + data[len(start) : 100] + b"\xff" * (len(data) - 100)
     path.write_bytes(content)
+    return content
+
+
+@pytest.mark.parametrize("start", [b"SQLite format 3\x00", b"\x00" * 60])
+def test_a_damaged_store_is_moved_aside_and_a_new_one_begun(council: Council, path: Path, start: bytes) -> None:
+    content = damaged_store(council, path, start)
     with pytest.raises(errors.StoreError) as caught:
         Store(path).runs_sync()
     assert caught.value.kind == "corrupt"
     assert path.read_bytes() == content  # reading moves nothing
     assert "was damaged: it was moved to runs.db.corrupt-" in warned(council)
-    (aside,) = path.parent.glob("runs.db.corrupt-*")
+    (aside,) = path.parent.glob("runs.db.corrupt-*[0-9]")
     assert aside.read_bytes() == content
     assert len(Store(path).runs_sync()) == 1
     assert warned(council) == ""
+
+
+@pytest.mark.parametrize(
+    "content", [b"dear diary\n" * 400, b"x\n", b"\x00" * 5000, b"SQLite format 3\x00" + b"\xff" * 8000]
+)
+def test_a_file_that_never_was_a_store_is_left_alone(council: Council, path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    path.chmod(0o644)
+    with pytest.raises(errors.StoreError, match="is not a run store: name a file of its own") as caught:
+        Store(path).runs_sync()
+    assert caught.value.kind == "foreign"
+    assert "is not a run store" in warned(council)
+    assert path.read_bytes() == content
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("seed", range(8))
