@@ -17,9 +17,10 @@ import attrs
 
 from llm_council import _engine, _runtime, pricing
 from llm_council._seats.attachments import read_files
+from llm_council._seats.keywords import unknown_keyword
 from llm_council._seats.seating import Seating, variable_at_fault
 from llm_council.config import CouncilConfig
-from llm_council.errors import InvalidOption, UnknownOption, near
+from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import redact
 from llm_council.events import AnyEvent, Event, Listener, listening
 from llm_council.models import Budget, DoctorResult, Plan
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Council", "CouncilStream", "RunOptions"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_COUNCIL_OPTIONS = ("providers", "config", "chair", "strategy", "budget", "listeners", "store")
 
 
 class RunOptions(TypedDict, total=False):
@@ -64,11 +67,17 @@ def _options(unknown: Mapping[str, Never], **options: Unpack[RunOptions]) -> Run
     """Return the options of a run in one dict.
 
     Raises:
-        UnknownOption: there is an unknown one; the message names the nearest known one.
+        UnknownOption: there is an unknown one; the message names the nearest known one, or where it belongs.
     """
     for name in unknown:
-        raise UnknownOption(f"a run takes no option {name!r}{near(name, RunOptions.__annotations__)}")
+        places = {"pass it to the council, as in Council(..., {}=...)": _COUNCIL_OPTIONS}
+        raise unknown_keyword(name, "a run", ("task", "subagent", *RunOptions.__annotations__), places)
     return options
+
+
+def _check_path(name: str, value: object) -> None:
+    if not isinstance(value, str | PathLike):
+        raise InvalidOption(f"{name}: expected a path, got {value!r:.80}")
 
 
 class CouncilStream(_runtime.DualStream[AnyEvent, CouncilResult]):
@@ -94,12 +103,14 @@ class Council(_runtime.Closeable):
         budget: limits of each run; they override the configuration's one by one.
         listeners: called with every event of every run, in the thread that runs it.
         store: path of the file in which runs are stored; None uses the configuration's, else nothing is stored.
+        **unknown: there are no further options; any raises ``UnknownOption``.
 
     Raises:
         ConfigurationError: an unknown provider, no available provider (the message lists the ways on), or an
             unreadable configuration.
     """
 
+    @_known_options
     def __init__(
         self,
         providers: Sequence[str | ProviderAdapter | type[ProviderAdapter]] | None = None,
@@ -110,18 +121,32 @@ class Council(_runtime.Closeable):
         budget: Budget | None = None,
         listeners: Sequence[Listener] = (),
         store: str | PathLike[str] | None = None,
+        **unknown: Never,
     ) -> None:
+        for name in unknown:
+            places = {
+                "pass it to the run, as in council.run(task, {}=...)": ("task", "subagent", *RunOptions.__annotations__)
+            }
+            raise unknown_keyword(name, "Council", _COUNCIL_OPTIONS, places)
+        if store is not None:
+            _check_path("store", store)
+        try:
+            self._listeners = tuple(listeners)
+        except TypeError:
+            raise InvalidOption(f"listeners: expected a list of functions, got {listeners!r:.80}") from None
         config = CouncilConfig.load() if config is None else config
         if not isinstance(config, CouncilConfig):
             raise InvalidOption(f"config: expected a CouncilConfig, got {type(config).__name__}")
-        self._config = attrs.evolve(
-            config,
-            chair=config.chair if chair is None else chair,
-            strategy=config.strategy if strategy is None else strategy,
-            budget=config.budget.overlaid(budget),
-            store=config.store if store is None else fspath(store),
-        )
-        self._listeners = tuple(listeners)
+        try:
+            self._config = attrs.evolve(
+                config,
+                chair=config.chair if chair is None else chair,
+                strategy=config.strategy if strategy is None else strategy,
+                budget=config.budget.overlaid(budget),
+                store=config.store if store is None else fspath(store),
+            )
+        except InvalidOption as error:  # the caller passed them to this class
+            raise error._reword(error.message.removeprefix("CouncilConfig.")) from None
         self._seating = Seating.fill(providers, self._config)
         self._sitters = None if providers is None else tuple(providers)
         self._price = pricing.price_of(self._seating.adapters)
@@ -337,13 +362,14 @@ class Council(_runtime.Closeable):
         rest.pop("store", None)
         mode = rest.pop("mode", None)
         files = read_files(rest.pop("files", None) or (), self._config.limits)
-        request = _engine.RunRequest(files=files, **rest)
         try:
+            request = _engine.RunRequest(files=files, **rest)
             role, warnings = self._role(subagent, mode)
             plan = _engine.make_plan(task, role, self._config, self._seating.specs, request)
         except InvalidOption as error:
             variable = variable_at_fault(self._config, self.providers)
-            raise error._reword(f"{variable}: {error.message}") if variable else error from None
+            message = error.message.removeprefix("Plan.").removeprefix("RunRequest.")  # callers know the option only
+            raise error._reword(f"{variable}: {message}" if variable else message) from None
         return attrs.evolve(plan, warnings=warnings) if warnings else plan
 
     def _role(self, subagent: str | Subagent, mode: str | None) -> tuple[Subagent, tuple[str, ...]]:
@@ -438,6 +464,7 @@ class Council(_runtime.Closeable):
         path = self._config.store if named is None else named
         if path is None or path is False:  # False is for one run: do not use the council's store
             return None
+        _check_path("store", path)
         from llm_council.store import Store  # imports SQLite
 
         return Store(path)

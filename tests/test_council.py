@@ -387,3 +387,87 @@ def test_a_closed_council_may_be_used_again(council: Council) -> None:
         assert council.run("Where?").success
     council.close()
     assert council.run("Where?").success
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"subagnet": "reviewer"}, "did you mean 'subagent'?"),
+        ({"temprature": 1}, "did you mean 'temperature'?"),
+        ({"stream": True}, "call council.stream(task), which yields events"),
+        ({"model": "m"}, 'a model is named in its seat, as in Council(["openai/gpt-5.4"])'),
+        ({"chair": "a"}, "pass it to the council, as in Council(..., chair=...)"),
+        ({"chiar": "a"}, "did you mean 'chair'? pass it to the council, as in Council(..., chair=...)"),
+        ({"providers": ["a"]}, "pass it to the council, as in Council(..., providers=...)"),
+        ({"seed": "s"}, "pass Council(..., config=CouncilConfig(seed=...))"),
+        ({"deadline": 3}, "pass budget=Budget(deadline=...)"),
+        ({"max_retries": 3}, "pass Council(..., config=CouncilConfig(retry=RetryPolicy(max_retries=...)))"),
+    ],
+)
+def test_an_unknown_option_of_a_run_names_what_was_meant_or_where_it_belongs(
+    council: Council, options: dict[str, Any], remedy: str
+) -> None:
+    for call in (council.run, council.stream, council.plan):
+        with pytest.raises(errors.UnknownOption) as caught:
+            call("x", **options)
+        assert caught.value.message == f"a run takes no option {next(iter(options))!r}; {remedy}"
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"provider": "openai"}, "did you mean 'providers'?"),
+        ({"chiar": "a"}, "did you mean 'chair'?"),
+        ({"temperature": 1}, "pass it to the run, as in council.run(task, temperature=...)"),
+        ({"subagent": "reviewer"}, "pass it to the run, as in council.run(task, subagent=...)"),
+        ({"deadline": 3}, "pass budget=Budget(deadline=...)"),
+        ({"seed": "s"}, "pass Council(..., config=CouncilConfig(seed=...))"),
+    ],
+)
+def test_an_unknown_option_of_a_council_names_what_was_meant_or_where_it_belongs(
+    options: dict[str, Any], remedy: str
+) -> None:
+    with pytest.raises(errors.UnknownOption) as caught:
+        Council(scripted(), config=CouncilConfig(), **options)
+    assert caught.value.message == f"Council takes no option {next(iter(options))!r}; {remedy}"
+
+
+def test_the_signature_of_a_council_shows_known_options_only() -> None:
+    assert list(inspect.signature(Council).parameters) == [
+        "providers",
+        "config",
+        "chair",
+        "strategy",
+        "budget",
+        "listeners",
+        "store",
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"files": [3]},
+        {"files": 3},
+        {"files": [b"x"]},
+        {"store": 3},
+        {"store": True},
+        {"metadata": 3},
+        {"schema": 3},
+        {"context": 3},
+        {"temperature": "warm"},
+        {"max_tokens": 0},
+        {"budget": 3},
+    ],
+)
+def test_a_wrong_value_names_the_option_of_the_run(council: Council, options: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidOption) as caught:
+        council.run("x", **options)
+    assert caught.value.message.startswith(f"{next(iter(options))}: ")
+
+
+@pytest.mark.parametrize("options", [{"store": 3}, {"listeners": 3}, {"strategy": 3}, {"chair": 3}, {"budget": 3}])
+def test_a_wrong_value_names_the_option_of_the_council(options: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidOption) as caught:
+        Council(scripted(), **{"config": CouncilConfig(), **options})
+    assert caught.value.message.startswith(f"{next(iter(options))}: ")

@@ -14,12 +14,14 @@ from llm_council import _schema
 from llm_council.config import CouncilConfig
 from llm_council.errors import InvalidOption, near
 from llm_council.models import Attachment, Budget, Phase, Plan, SeatSpec
-from llm_council.models._attrs import strict_init
+from llm_council.models._attrs import must_be, optional, strict_init
 from llm_council.subagents import Subagent
 
 __all__ = ["RunRequest", "make_plan"]
 
 T = TypeVar("T")
+
+_mapping = must_be("a mapping", lambda value: isinstance(value, Mapping))
 
 # The store accepts the same ids: see ``llm_council.store._queries``.
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -51,13 +53,13 @@ class RunRequest:
 
     context: str | None = None
     files: Sequence[Attachment] = ()
-    schema: Mapping[str, Any] | None = None
+    schema: Mapping[str, Any] | None = attrs.field(default=None, validator=optional(_mapping))
     budget: Budget | None = None
     strategy: str | None = None
     drafters: Sequence[str] | None = None
     temperature: float | None = None
     max_tokens: int | None = None
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = attrs.field(default=None, validator=optional(_mapping))
     run_id: str | None = None
 
 

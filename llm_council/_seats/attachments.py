@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -22,9 +22,14 @@ def read_files(paths: Sequence[str | PathLike[str] | Attachment], limits: Limits
     Raises:
         InvalidOption: a file cannot be read, is too large, or is not UTF-8 text.
     """
-    if isinstance(paths, str | bytes | PathLike):
+    if isinstance(paths, str | bytes | PathLike) or not isinstance(paths, Iterable):
         raise InvalidOption(f"files: expected a list of paths, got {paths!r:.80}; put it in a list")
-    return tuple(path if isinstance(path, Attachment) else _read_one(Path(path), limits) for path in paths)
+    read = []
+    for path in paths:
+        if not isinstance(path, str | PathLike | Attachment):
+            raise InvalidOption(f"files: expected a path, got {path!r:.80}")
+        read.append(path if isinstance(path, Attachment) else _read_one(Path(path), limits))
+    return tuple(read)
 
 
 def read_fault(error: OSError) -> str:

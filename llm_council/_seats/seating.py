@@ -139,7 +139,7 @@ def variable_at_fault(config: CouncilConfig, names: Sequence[str]) -> str | None
 
 
 def _wanted(sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Sequence[Sitter]:
-    if isinstance(sitters, str | ProviderAdapter | type):
+    if sitters is not None and (isinstance(sitters, str | ProviderAdapter | type) or not isinstance(sitters, Iterable)):
         raise InvalidOption(f"providers: expected a list, got {sitters!r:.80}; write [{sitters!r:.80}]")
     wanted: Sequence[Sitter] = config.providers if sitters is None else sitters
     if sitters is not None and not wanted:
