@@ -13,8 +13,10 @@ from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._google import GeminiOptions, GeminiStream, decode_error, decode_response, encode_request
+from llm_council.providers._google.reply import CONTINUATION
 from llm_council.providers._google.request import ThinkingStyle
 from llm_council.providers._http import account
+from llm_council.providers._http.continuation import Continuation
 from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
 
@@ -54,6 +56,8 @@ class GeminiProvider(HttpProvider):
     _ENDPOINTS = re.compile(r"/models(?:/[^/]+:\w+)?$")
     BASE_URL_ENV: ClassVar[str | None] = "GOOGLE_GEMINI_BASE_URL"
     API_KEY_ENV: ClassVar[str | None] = "GEMINI_API_KEY"
+
+    _CONTINUATION: ClassVar[Continuation | None] = CONTINUATION
 
     def __init__(self, *, api_version: str = "v1beta", **options: Any) -> None:
         super().__init__(**options)

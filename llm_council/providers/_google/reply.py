@@ -20,8 +20,13 @@ from llm_council.models.messages import ReasoningPart, new_call_id
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, ToolCallDelta, Usage, join
 from llm_council.providers._google.errors import error_inside
 from llm_council.providers._google.request import SIGNATURE, VENDOR
+from llm_council.providers._http.continuation import Continuation
 
-__all__ = ["FrameDecoder", "decode_response", "read_finish", "reasoning_part"]
+__all__ = ["CONTINUATION", "FrameDecoder", "decode_response", "read_finish", "reasoning_part"]
+
+# "The response reached the per-request token limit, but generation is not yet complete": the same request with the
+# token brings the rest (google.genai.types.FinishReason and Candidate.continuation_token, 3.6).
+CONTINUATION = Continuation("CONTINUATION", "continuationToken")
 
 REPLY_EXTRA = ("promptFeedback",)
 CANDIDATE_EXTRA = (
@@ -31,6 +36,7 @@ CANDIDATE_EXTRA = (
     "groundingMetadata",
     "urlContextMetadata",
     "avgLogprobs",
+    CONTINUATION.key,
 )
 LOGPROBS = "logprobsResult"
 """The key of the candidate's log probabilities; a stream brings those of each event's tokens."""
@@ -49,6 +55,7 @@ _FAILURES = (
 _FINISHES = {
     "STOP": FinishReason.STOP,
     "MAX_TOKENS": FinishReason.LENGTH,
+    CONTINUATION.word: FinishReason.LENGTH,
     **dict.fromkeys(_FILTERS, FinishReason.CONTENT_FILTER),
     **dict.fromkeys(_FAILURES, FinishReason.ERROR),
 }

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any, ClassVar, Protocol
@@ -47,6 +47,7 @@ from llm_council.providers._call.profiles import default_model_of, family_of, pr
 from llm_council.providers._call.projecting import Restorer
 from llm_council.providers._call.returns import join_chunks
 from llm_council.providers._http import account
+from llm_council.providers._http.continuation import Continuation, JoinedReplies
 from llm_council.providers.base import ModelProfile, ProviderAdapter, try_out
 from llm_council.transports import HttpReply, HttpRequest, ReplyStream, Transport
 
@@ -96,6 +97,7 @@ class HttpProvider(ProviderAdapter):
     IDEMPOTENCY_HEADER: ClassVar[str | None] = None
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = False
 
+    _CONTINUATION: ClassVar[Continuation | None] = None
     _ENDPOINTS: ClassVar[re.Pattern[str]] = re.compile(
         r"/(?:(?:chat/)?completions|responses|embeddings|(?<=/v1/)models)$"
     )
@@ -194,17 +196,36 @@ class HttpProvider(ProviderAdapter):
             reply = await self._send(asked, request)
         if reply.status >= 400:
             raise self._refusal(reply)
-        if not reply.body.strip():
-            raise EmptyReply(f"{self.name} sent an empty reply (HTTP {reply.status})", request_id=reply.request_id)
-        try:
-            response = self._decode_body(asked, reply)
-        except ProviderError as error:
-            error.fill(request_id=reply.request_id)
-            raise
+        response = await self._with_rest(self._decode_body(asked, reply), asked, request)
         response = self._restorer(request, asked).restore(response)
         if adjustments:
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
         return response
+
+    async def _with_rest(
+        self, response: GenerateResponse, asked: GenerateRequest, request: GenerateRequest
+    ) -> GenerateResponse:
+        """Return the whole answer, where the vendor sends it in several replies.
+
+        Args:
+            response: the first reply.
+            asked: the fitted form of the request.
+            request: the request.
+        """
+        joined = JoinedReplies(self._CONTINUATION)
+        pieces, raws = [joined.add(GenerateChunk.whole(response))], [response.raw]
+        following = joined.next_request(asked)
+        if following is None:
+            return response
+        while following is not None:
+            reply = await self._send(following, request)
+            if reply.status >= 400:
+                raise self._refusal(reply)
+            rest = self._decode_body(following, reply)
+            pieces.append(joined.add(GenerateChunk.whole(rest)))
+            raws.append(rest.raw)
+            following = joined.next_request(following)
+        return copy_with(join([*pieces, *joined.finish()]), raw=raws)
 
     async def _send(self, asked: GenerateRequest, request: GenerateRequest) -> HttpReply:
         """Send the fitted form of a request."""
@@ -234,7 +255,21 @@ class HttpProvider(ProviderAdapter):
         return copy_with(asked, reasoning=None), (dropped,)
 
     def _decode_body(self, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
-        """Return the response in a reply's body, which at some gateways is a stream that nobody asked for."""
+        """Return the response in a reply's body, which at some gateways is a stream that nobody asked for.
+
+        Raises:
+            EmptyReply: the body is empty.
+            ProviderError: the body is an error, or none of this dialect.
+        """
+        if not reply.body.strip():
+            raise EmptyReply(f"{self.name} sent an empty reply (HTTP {reply.status})", request_id=reply.request_id)
+        try:
+            return self._decode_text(request, reply)
+        except ProviderError as error:
+            error.fill(request_id=reply.request_id)
+            raise
+
+    def _decode_text(self, request: GenerateRequest, reply: HttpReply) -> GenerateResponse:
         try:
             data = loads(reply.body, self._limits, content_type=reply.content_type)
         except MalformedReply as error:
@@ -272,37 +307,39 @@ class HttpProvider(ProviderAdapter):
         asked, adjustments = await limits.wait(partial(self._prepared, request))
         if adjustments:
             yield GenerateChunk(adjustments=adjustments)
-        async with AsyncExitStack() as stack:
-            reply, asked, dropped = await self._open(stack, asked, limits, total)
-            if dropped:
-                adjustments += dropped
-                yield GenerateChunk(adjustments=dropped)
-            # Some servers answer a request for a stream with one JSON body, others with a proxy's HTML page.
-            reader, arriving, undecided = self._reader(asked, reply.head), aiter(reply), True
-            restorer = self._restorer(request, asked)
-            while not reader.done:
-                data = await self._next(arriving, reader, limits)
-                if data is None:
-                    break
-                undecided = undecided and raise_if_html(data, reply.head.content_type)
-                pieces = reader.feed(data)
-                for piece in pieces:
-                    if piece.reset is not None:  # it begins the answer anew, and voids the pieces before it
-                        piece = attrs.evolve(piece, adjustments=adjustments)
-                    for restored in restorer.feed(piece):
-                        yield restored
-                # Comments and keep-alive events give no pieces. After the loop, so that the consumer's pauses do not
-                # count as silence of the vendor.
-                if pieces:
-                    limits.content_arrived()
-            for piece in reader.finish():
-                for restored in restorer.feed(piece):
-                    yield restored
-            for piece in restorer.finish():
-                yield piece
-            # Reading up to the end of the body lets the pool reuse the connection; closing it early drops it.
-            with anyio.move_on_after(_LINGER):
-                await anext(arriving, None)
+        joined = JoinedReplies(self._CONTINUATION)
+        restorer: Restorer | None = None
+        following: GenerateRequest | None = asked
+        while following is not None:
+            async with AsyncExitStack() as stack:
+                reply, asked, dropped = await self._open(stack, following, limits, total)
+                if dropped:
+                    adjustments += dropped
+                    yield GenerateChunk(adjustments=dropped)
+                # Some servers answer a request for a stream with one JSON body, others with a proxy's HTML page.
+                reader, arriving, undecided = self._reader(asked, reply.head), aiter(reply), True
+                restorer = restorer or self._restorer(request, asked)
+                while not reader.done:
+                    data = await self._next(arriving, reader, limits)
+                    if data is None:
+                        break
+                    undecided = undecided and raise_if_html(data, reply.head.content_type)
+                    pieces = reader.feed(data)
+                    for piece in _as_answer(pieces, joined, restorer, adjustments):
+                        yield piece
+                    # Comments and keep-alive events give no pieces. After the loop, so that the consumer's pauses do
+                    # not count as silence of the vendor.
+                    if pieces:
+                        limits.content_arrived()
+                late = list(_as_answer(reader.finish(), joined, restorer, adjustments))
+                following = joined.next_request(asked)
+                if following is None:
+                    late += _last_pieces(joined, restorer)
+                for piece in late:
+                    yield piece
+                # Reading up to the end of the body lets the pool reuse the connection; closing it early drops it.
+                with anyio.move_on_after(_LINGER):
+                    await anext(arriving, None)
 
     async def _open(
         self, stack: AsyncExitStack, asked: GenerateRequest, limits: StreamLimits, total: float | None
@@ -503,6 +540,23 @@ class HttpProvider(ProviderAdapter):
 
     def _url(self, path: str) -> str:
         return f"{self.base_url}{path}"
+
+
+def _as_answer(
+    pieces: Iterable[GenerateChunk], joined: JoinedReplies, restorer: Restorer, adjustments: tuple[Adjustment, ...]
+) -> Iterator[GenerateChunk]:
+    """Yield the pieces of one reply as pieces of the answer."""
+    for piece in pieces:
+        if piece.reset is not None:  # it begins the answer anew, and voids the pieces before it
+            piece = attrs.evolve(piece, adjustments=adjustments)
+        yield from restorer.feed(joined.add(piece))
+
+
+def _last_pieces(joined: JoinedReplies, restorer: Restorer) -> Iterator[GenerateChunk]:
+    """Yield what follows the pieces of the last reply."""
+    for piece in joined.finish():
+        yield from restorer.feed(piece)
+    yield from restorer.finish()
 
 
 def _as_instance(cls: type[Any], value: Any) -> Any:
