@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 import attrs
 
 from llm_council import _schema
-from llm_council.errors import CouncilError, InvalidOption, UnknownOption, UnknownSubagent, near
+from llm_council.errors import ConfigurationError, CouncilError, InvalidOption, UnknownOption, UnknownSubagent, near
 from llm_council.models._attrs import as_dict, as_tuple, non_negative, optional, positive_int, strict_init
 from llm_council.models.deliberation import RolePrompts
 
-__all__ = ["MAX_BYTES", "NAME", "Definition", "Preferences", "Subagent", "SubagentInfo", "read"]
+__all__ = ["MAX_BYTES", "NAME", "Definition", "Preferences", "Subagent", "SubagentInfo", "is_other_toml", "read"]
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A valid name of a subagent or a mode."""
@@ -187,6 +188,16 @@ def read(folder: Traversable, file: str, *, name: str, source: str) -> Definitio
     return _Reader(folder, file, name, source).definition()
 
 
+def is_other_toml(file: Path) -> bool:
+    """Return True for a TOML file without any key of a subagent, such as ``council.toml`` or ``pyproject.toml``."""
+    try:
+        table = tomllib.loads(_text_of(file))
+    except (ConfigurationError, ValueError, RecursionError):
+        return False
+    # A misspelt key is one of a subagent, too; at 0.6, the usual limit, "project" would be.
+    return bool(table) and not any(get_close_matches(key, _TOP, n=1, cutoff=0.8) for key in table)
+
+
 class _Reader:
     """Reads one file. It keeps the text to find the line of a mistake."""
 
@@ -252,7 +263,10 @@ class _Reader:
     def _check_keys(self, table: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:
         for key in table:
             if key not in known:
-                raise UnknownOption(f"{self._where(key)}: there is no {prefix}{key}{near(key, known)}")
+                remedy = near(key, known)
+                if key == "name":
+                    remedy = "; the name of a subagent is that of its file: remove the line, or rename the file"
+                raise UnknownOption(f"{self._where(key)}: there is no key '{prefix}{key}'{remedy}")
 
     def _check_values(self, table: Mapping[str, Any], mode: str | None) -> None:
         for key in (*_WORDS, "instructions"):

@@ -14,7 +14,7 @@ import attrs
 
 from llm_council._plugins import entry_points, identity
 from llm_council.errors import ConfigurationError, InvalidOption, PluginLoadError, UnknownSubagent, near
-from llm_council.subagents._file import NAME, Definition, Subagent, SubagentInfo, read
+from llm_council.subagents._file import NAME, Definition, Subagent, SubagentInfo, is_other_toml, read
 
 __all__ = ["ALIASES", "BUILT_IN", "GROUP", "from_file", "load", "names", "shadow_warning"]
 
@@ -96,7 +96,7 @@ def names(paths: Iterable[str | os.PathLike[str]] = ()) -> tuple[SubagentInfo, .
     """List every subagent: those of ``paths``, the built-in ones, and those of other distributions.
 
     Args:
-        paths: TOML files and folders of them.
+        paths: TOML files and folders of them. Of a folder, files without any key of a subagent are left out.
 
     Returns:
         One entry for each; one that cannot be loaded has its error.
@@ -104,7 +104,7 @@ def names(paths: Iterable[str | os.PathLike[str]] = ()) -> tuple[SubagentInfo, .
     Raises:
         InvalidOption: a path does not exist, or two files have the same name.
     """
-    custom = _files(paths)
+    custom = _own_files(paths)
     own = (_info(name, str(file)) for name, file in custom.items())
     return (*own, *_built_in_entries(custom), *_plugin_entries({*custom, *BUILT_IN, *ALIASES}))
 
@@ -194,6 +194,16 @@ def _files(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
             if other.resolve() != file.resolve():
                 raise InvalidOption(f"two files define the subagent {file.stem!r:.80}: {other} and {file}; rename one")
     return found
+
+
+def _own_files(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
+    """Return the caller's files by subagent name, without the other TOML files of a folder."""
+    if isinstance(paths, str | os.PathLike):
+        return _files(paths)  # raises
+    entries = tuple(paths)
+    found = _files(entries)
+    named = {Path(entry).expanduser() for entry in entries}
+    return {name: file for name, file in found.items() if file in named or not is_other_toml(file)}
 
 
 def _plugins() -> dict[str, list[EntryPoint]]:

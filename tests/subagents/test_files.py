@@ -129,6 +129,19 @@ def test_one_file_of_a_folder_is_read(folder: Path) -> None:
         subagents.load("broken", paths=[folder])
 
 
+def test_other_toml_files_of_a_folder_are_no_subagents(folder: Path) -> None:
+    written(folder, '[council]\nproviders = ["openai"]\n[subagents]\npaths = ["."]', "council.toml")
+    written(folder, '[project]\nname = "x"\n[tool.ruff]\nline-length = 100', "pyproject.toml")
+    written(folder, "", "empty.toml")
+    written(folder, 'systm = "You cook."', "typo.toml")
+    listed = {info.name: info for info in subagents.names([folder])}
+    assert not {"council", "pyproject"} & set(listed)
+    assert "system is missing" in str(listed["empty"].error)
+    assert "did you mean 'system'" in str(listed["typo"].error)
+    named = {info.name: info for info in subagents.names([folder / "council.toml"])}
+    assert "there is no key 'council'" in str(named["council"].error)
+
+
 def test_the_callers_file_replaces_a_built_in_subagent(tmp_path: Path) -> None:
     written(tmp_path, 'system = "Mine."', "advisor.toml")
     written(tmp_path, 'system = "Mine too."', "reviewer.toml")
@@ -151,11 +164,16 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     ("text", "kind", "words"),
     [
         ('system = "x"\ncritique =\n', InvalidOption, "line 2, column 11"),
-        ('system = "x"\n\nsystm = "y"\n', UnknownOption, "line 3: there is no systm; did you mean 'system'"),
+        (
+            'name = "reviewer"\nsystem = "x"',
+            UnknownOption,
+            "line 1: there is no key 'name'; the name of a subagent is that of",
+        ),
+        ('system = "x"\n\nsystm = "y"\n', UnknownOption, "line 3: there is no key 'systm'; did you mean 'system'"),
         (
             'system = "x"\n[modes.a]\nsynthesize = "y"',
             UnknownOption,
-            "line 3: there is no modes.a.synthesize; did you mean 'synth",
+            "line 3: there is no key 'modes.a.synthesize'; did you mean 'synth",
         ),
         ('system = "x"\n[preferences]\ntemprature = 1', UnknownOption, "did you mean 'temperature'"),
         ('system = "x"\npreferences = 3', InvalidOption, "line 2"),
