@@ -18,7 +18,7 @@ import attrs
 from llm_council import _engine, _runtime, pricing
 from llm_council._seats.attachments import read_files
 from llm_council._seats.keywords import unknown_keyword
-from llm_council._seats.seating import Seating, variable_at_fault
+from llm_council._seats.seating import Seating, origin_of_fault
 from llm_council.config import CouncilConfig
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import redact
@@ -367,9 +367,9 @@ class Council(_runtime.Closeable):
             role, warnings = self._role(subagent, mode)
             plan = _engine.make_plan(task, role, self._config, self._seating.specs, request)
         except InvalidOption as error:
-            variable = variable_at_fault(self._config, self.providers)
+            origin = origin_of_fault(self._config, self.providers)
             message = error.message.removeprefix("Plan.").removeprefix("RunRequest.")  # callers know the option only
-            raise error._reword(f"{variable}: {message}" if variable else message) from None
+            raise error._reword(f"{origin}: {message}" if origin else message) from None
         return attrs.evolve(plan, warnings=warnings) if warnings else plan
 
     def _role(self, subagent: str | Subagent, mode: str | None) -> tuple[Subagent, tuple[str, ...]]:

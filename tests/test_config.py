@@ -338,6 +338,40 @@ def test_a_variable_that_does_not_fit_the_seats_is_named(
         Council().plan("Where?")
 
 
+@pytest.mark.parametrize("project", [True, False], ids=["council.toml", "the user's file"])
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("[council]\nchair = 'nobody'", "chair"),
+        ("[council]\nproviders = ['opnai']", "providers"),
+        ("[council]\nbudget = { quorum = 9 }", "budget.quorum"),
+        ("[subagents]\npaths = ['none']", "[subagents] paths"),
+    ],
+)
+def test_a_file_that_does_not_fit_the_seats_is_named_with_its_field(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, field: str, project: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(Path("council.toml") if project else user_file(), text)
+    config = CouncilConfig.discover()
+    with pytest.raises(ConfigurationError) as caught:
+        Council(None if config.providers else ["vllm:2"], config=config).plan("Where?")
+    assert caught.value.message.startswith(f"{path}: {field}: ")
+
+
+@pytest.mark.parametrize(
+    "variable", ["LLM_COUNCL_STORE", "LLM_COUNCILS_STORE", "LLMCOUNCIL_STORE", "llm_council_store"]
+)
+def test_a_misspelt_prefix_of_a_variable_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str
+) -> None:
+    monkeypatch.setenv("COUNTRY", "NZ")
+    monkeypatch.setenv("COUNCIL_SEED", "7")
+    monkeypatch.setenv(variable, "runs.db")
+    assert CouncilConfig.load() == CouncilConfig()
+    assert caplog.messages == [f"the environment variable {variable} is ignored; did you mean LLM_COUNCIL_STORE?"]
+
+
 def test_an_argument_in_the_place_of_a_variable_is_not_blamed_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_COUNCIL_CHAIR", "vllm-1")
     with pytest.raises(ConfigurationError, match=r"^no seat is named 'nobody'"):
@@ -354,7 +388,12 @@ def test_an_argument_in_the_place_of_a_variable_is_not_blamed_on_it(monkeypatch:
         ("[council]\nstore = true", "store: a path, got True"),
         ("[council]\nproviders = 'openai'", "providers: expected a list, got 'openai'; put it in a list"),
         ("[council]\nproviders = [3]", "providers: a list of provider names, got (3,)"),
-        ("[subagents]\npaths = 'roles'", "subagent_paths: expected a list, got 'roles'"),
+        ("[subagents]\npaths = 'roles'", "[subagents] paths: expected a list of paths, got 'roles'"),
+        ("[council]\nstrategy = 'votee'", "strategy: there is no strategy 'votee'; did you mean 'vote'?; known:"),
+        ("[subagents]\npaths = [3]", "[subagents] paths: expected a list of paths, got [3]"),
+        ("providers = ['openai']", "providers belongs under [council]: write [council], on a line above providers"),
+        ("chair = 'openai'", "chair belongs under [council]: write [council], on a line above chair"),
+        ("[budget]\nusd = 1", "budget belongs under [council]: write [council.budget]"),
         ("[providers.x]\nkind = 3", "[providers.x] needs kind"),
         ("[providers.x]\nkind = 'vllm'\nheaders = { a = 1 }", "[providers.x] headers: the value of header 'a' must"),
     ],

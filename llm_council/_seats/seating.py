@@ -13,14 +13,14 @@ import attrs
 
 from llm_council._seats.configured import ConfiguredProviders, for_each, wrapped_names
 from llm_council._seats.hints import hint_for
-from llm_council.config import CouncilConfig, variable_of
+from llm_council.config import CouncilConfig, origin_of
 from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials, UnknownProvider
 from llm_council.middleware import Retry
 from llm_council.models import SeatSpec
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
 
-__all__ = ["Seating", "Sitter", "variable_at_fault"]
+__all__ = ["Seating", "Sitter", "origin_of_fault"]
 
 Sitter: TypeAlias = str | ProviderAdapter | type[ProviderAdapter]
 """An item of ``Council(providers=...)``: one seat, or several for ``name:count``."""
@@ -65,8 +65,8 @@ class Seating:
         try:
             all_seats = pool.all_seats(wanted)
         except ConfigurationError as error:
-            variable = variable_of("providers", wanted) if sitters is None else None
-            raise error._reword(f"{variable}: {error.message}") if variable else error from None
+            origin = origin_of("providers", wanted) if sitters is None else None
+            raise error._reword(f"{origin}: {error.message}") if origin else error from None
         for seats in all_seats:
             for name, provider, model in seats:
                 adapter = pool.adapters[provider]
@@ -127,14 +127,14 @@ class Seating:
         return None
 
 
-def variable_at_fault(config: CouncilConfig, names: Sequence[str]) -> str | None:
-    """Return the environment variable whose value does not fit the seats or names no file; None if there is none."""
+def origin_of_fault(config: CouncilConfig, names: Sequence[str]) -> str | None:
+    """Return the variable, or the file and field, whose value does not fit the seats or names no file; else None."""
     if any(not Path(path).expanduser().exists() for path in config.subagent_paths):
-        return variable_of("subagent_paths", config.subagent_paths)
+        return origin_of("subagent_paths", config.subagent_paths)
     if config.chair is not None and config.chair not in names:
-        return variable_of("chair", config.chair)
+        return origin_of("chair", config.chair)
     if config.budget.quorum is not None and config.budget.quorum > len(names):
-        return variable_of("budget.quorum", config.budget.quorum)
+        return origin_of("budget.quorum", config.budget.quorum)
     return None
 
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import attrs
 
 from llm_council.config import _trust
-from llm_council.config._environment import read_environment, variable_of
+from llm_council.config._environment import STRATEGIES, read_environment, variable_of
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
 from llm_council.errors._secrets import Secret
 from llm_council.models._attrs import (
@@ -36,7 +36,16 @@ from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.request import ReasoningConfig
 from llm_council.providers._http.account import sealed
 
-__all__ = ["PROJECT_FILE", "CouncilConfig", "project_file", "reaches", "trust_project", "user_file", "variable_of"]
+__all__ = [
+    "PROJECT_FILE",
+    "CouncilConfig",
+    "origin_of",
+    "project_file",
+    "reaches",
+    "trust_project",
+    "user_file",
+    "variable_of",
+]
 
 PROJECT_FILE = "council.toml"
 """Name of the project's file. It is read from the current folder only, not from the folders above."""
@@ -240,27 +249,40 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
 
 def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the tables of a file as fields of ``CouncilConfig``."""
-    tables = ("council", "providers", "subagents")
-    for name, table in data.items():
-        if name not in tables:
-            raise UnknownOption(f"{source}: there is no table [{name}]{near(name, tables)}")
-        if not isinstance(table, dict):
-            raise InvalidOption(f"{source}: [{name}] must be a table")
-    values = dict(data.get("council", {}))
     known = {field.name for field in attrs.fields(CouncilConfig)} - {"instances"}
+    _check_tables(data, source, known)
+    values = dict(data.get("council", {}))
     for name in values:
         if name not in known:
             raise UnknownOption(f"{source}: [council] takes no {name!r}{near(name, known)}")
         if name in _TABLES and not isinstance(values[name], dict):
             raise InvalidOption(f"{source}: {name} must be a table, such as {name} = {{ ... }}")
-    for name in data.get("subagents", {}):
+    strategy = values.get("strategy")
+    if isinstance(strategy, str) and strategy not in STRATEGIES:
+        hint = f"{near(strategy, STRATEGIES)}; known: {', '.join(STRATEGIES)}"
+        raise InvalidOption(f"{source}: strategy: there is no strategy {strategy!r:.80}{hint}")
+    for name, paths in data.get("subagents", {}).items():
         if name != "paths":
             raise UnknownOption(f"{source}: [subagents] takes no {name!r}{near(name, ['paths'])}")
-    if "paths" in data.get("subagents", {}):
-        values["subagent_paths"] = data["subagents"]["paths"]
+        if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
+            raise InvalidOption(f"{source}: [subagents] paths: expected a list of paths, got {paths!r:.80}")
+        values["subagent_paths"] = paths
     if data.get("providers"):
         values["instances"] = {name: _instance(name, table, source) for name, table in data["providers"].items()}
     return values
+
+
+def _check_tables(data: Mapping[str, Any], source: str, known: Collection[str]) -> None:
+    """Check the names at the top of a file; ``known`` are the fields of [council]."""
+    tables = ("council", "providers", "subagents")
+    for name, table in data.items():
+        if name in known and (name not in tables or not isinstance(table, dict)):
+            line = f"[council.{name}]" if isinstance(table, dict) else f"[council], on a line above {name}"
+            raise UnknownOption(f"{source}: {name} belongs under [council]: write {line}")
+        if name not in tables:
+            raise UnknownOption(f"{source}: there is no table [{name}]{near(name, tables)}")
+        if not isinstance(table, dict):
+            raise InvalidOption(f"{source}: [{name}] must be a table")
 
 
 def _instance(name: str, table: Any, source: str) -> dict[str, Any]:
@@ -280,6 +302,30 @@ def _instance(name: str, table: Any, source: str) -> dict[str, Any]:
             except ValueError as error:
                 raise InvalidOption(f"{source}: [providers.{name}] {error}") from None
     return options
+
+
+def origin_of(setting: str, value: Any) -> str | None:
+    """Return what sets a setting to this value: a variable, or a file and its field; None if nothing does.
+
+    Args:
+        setting: the name of the setting; that of a limit follows its table, as in ``"budget.quorum"``.
+        value: the value in force.
+    """
+    variable = variable_of(setting, value)
+    if variable is not None:
+        return variable
+    for path in (Path(PROJECT_FILE), user_file()):
+        try:
+            found: Any = _read(path) if path.is_file() else {}
+        except ConfigurationError:
+            continue
+        for key in setting.split("."):
+            found = found.get(key, {})
+        if setting == "subagent_paths" and path.name == PROJECT_FILE:
+            found = [str(_absolute(path, entry)) for entry in found]
+        if found == (list(value) if isinstance(value, tuple) else value):
+            return f"{path}: {'[subagents] paths' if setting == 'subagent_paths' else setting}"
+    return None
 
 
 def _environment() -> dict[str, Any]:

@@ -53,6 +53,7 @@ KNOWN = frozenset([*_SETTINGS, *(PREFIX + name for name in _OTHERS)])
 # A similarity of difflib. Typing errors reach it; 0.6, the usual limit, would also take words that mean something else,
 # and other programs have variables with this prefix too.
 _TYPING_ERROR = 0.75
+_TYPING_ERROR_IN_ALL = 0.91  # of a whole name; COUNCIL_STORE, which may belong to another program, has 0.87
 
 
 def read_environment(check: Callable[[dict[str, Any], str], object]) -> dict[str, Any]:
@@ -69,6 +70,8 @@ def read_environment(check: Callable[[dict[str, Any], str], object]) -> dict[str
         if similar:
             raise UnknownOption(f"there is no environment variable {variable}; did you mean {similar}?")
         _log.warning("the environment variable %s is ignored: it is none of this package", variable)
+    for variable, similar in _misspelt_prefixes():
+        _log.warning("the environment variable %s is ignored; did you mean %s?", variable, similar)
     allow_http = os.environ.get("LLM_COUNCIL_ALLOW_HTTP", "").strip()
     if allow_http not in ("", "0", "1"):
         raise InvalidOption(f"LLM_COUNCIL_ALLOW_HTTP: expected 1 or 0, got {allow_http!r:.80}")
@@ -111,6 +114,18 @@ def unknown_variables() -> Iterator[tuple[str, str | None]]:
             word = variable.removeprefix(PREFIX)
             similar = get_close_matches(word, suffixes, n=1, cutoff=_TYPING_ERROR)
             yield variable, PREFIX + similar[0] if similar else None
+
+
+def _misspelt_prefixes() -> Iterator[tuple[str, str]]:
+    """Yield each set variable whose prefix is nearly ours, such as LLM_COUNCL_STORE, with the one that was meant."""
+    for variable in sorted(os.environ):
+        word = variable.upper()
+        # Comparing costs time at each start: variables that cannot be meant are left out first.
+        if variable.startswith(PREFIX) or "COUN" not in word:
+            continue
+        similar = get_close_matches(word, KNOWN, n=1, cutoff=_TYPING_ERROR_IN_ALL)
+        if similar:
+            yield variable, similar[0]
 
 
 def variable_of(setting: str, value: Any) -> str | None:
