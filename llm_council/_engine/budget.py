@@ -264,8 +264,10 @@ class Ledger:
         if budget.tokens is not None and tokens > budget.tokens:
             return self._exceeded(f"{budget.tokens} tokens; this call was estimated at {call.tokens}")
         left = self._left()
-        if times * call.usd > left + _ROUNDING or (left <= 0 and self.has_unknown_cost(call.seat)):
+        if times * call.usd > left + _ROUNDING:
             return self._exceeded(f"{budget.usd:g} US dollars; this call was estimated at {call.usd:.4g}")
+        if left <= 0 and self.has_unknown_cost(call.seat):
+            return self._exceeded(f"{budget.usd:g} US dollars, nothing is left, and the cost of this call is unknown")
         return None
 
     def _left(self) -> float:

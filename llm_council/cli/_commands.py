@@ -14,7 +14,7 @@ import llm_council
 from llm_council._plugins import broken_distributions
 from llm_council.cli._completion import complete_providers
 from llm_council.cli._main import FAILED
-from llm_council.cli._output import json_option, print_json, print_table, visible
+from llm_council.cli._output import json_option, print_json, print_line, print_note, print_table, visible
 from llm_council.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
 
 def _print_faults(faults: list[str]) -> None:
     for fault in faults:
-        click.echo(f"installation: {visible(fault)}")
+        print_line(f"installation: {fault}")
 
 
 def _print_broken_plugins() -> None:
     """Print which distributions offer nothing because their metadata is broken; that is no fault of ours."""
     for name, fault in broken_distributions().items():
-        click.echo(f"plugins: {visible(name)}: {visible(fault)}; reinstall it, or remove it")
+        print_line(f"plugins: {name}: {fault}; reinstall it, or remove it")
 
 
 def check_installation() -> list[str]:
@@ -153,7 +153,7 @@ def providers(*, json_: bool, markdown: bool) -> None:
     try:
         tables = CouncilConfig.discover().instances
     except ConfigurationError as error:  # the other providers can be listed all the same
-        click.echo(f"council: the configuration is left out: {error}", err=True)
+        print_note(f"council: the configuration is left out: {error}")
         tables = {}
     everything = [*list_configured(tables), *found]
     if json_:

@@ -8,8 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
+from llm_council.cli._output import print_note
 from llm_council.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def _read_descriptor(descriptor: int) -> bytes:
     reader.join(_PATIENCE)
     if reader.is_alive() and not pieces:
         end = "end it with Ctrl-D" if os.isatty(descriptor) else "to run without it, add: < /dev/null"
-        click.echo(f"council: waiting for standard input; {end}", err=True)
+        print_note(f"council: waiting for standard input; {end}")
     while reader.is_alive():
         reader.join(0.2)  # with a timeout, Ctrl-C ends the wait on every platform
     if failures:

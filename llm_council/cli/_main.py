@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any, Final
@@ -87,18 +88,54 @@ def main() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
         code = cli.main(prog_name="council", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # or Python does it at exit, with a traceback if it fails
     except click.ClickException as error:
-        error.show()
+        _print_usage_error(error)
         code = USAGE
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        _print_error("interrupted")
         code = INTERRUPTED
     except CouncilError as error:
-        click.echo(f"council: {error}", err=True)
+        _print_error(f"council: {error}")
         code = USAGE if isinstance(error, ConfigurationError) else FAILED
     except BrokenPipeError:
         # The reader has closed stdout, as in `council ... | head`. Python would flush stdout at exit and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
+    except OSError as error:
+        if not _is_of_stdout(error):
+            raise
+        _print_error(f"council: cannot write to stdout: {error.strerror or error}; write to another place")
+        code = FAILED
     # Without standalone mode, click returns what the command returns: None from one that cannot fail.
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_usage_error(error: click.ClickException) -> None:
+    """Print a mistake in the command's words, with the usage that click shows above it."""
+    text = io.StringIO()
+    error.show(text)
+    _print_error(text.getvalue().rstrip("\n"))
+
+
+def _print_error(text: str) -> None:
+    from llm_council.cli import _output  # imported here: a command that works may not need it
+
+    for line in text.split("\n"):
+        _output.print_note(line)
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Return True if an error came from printing on stdout, and drop what waits there."""
+    from llm_council.cli import _output
+
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    # Everything is printed by click, except for the flush at the end, which this module makes.
+    module = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
+    if error.filename is not None or not module.startswith(("click.", __name__)):
+        return False
+    _output.discard(sys.stdout)
+    return True

@@ -9,7 +9,7 @@ import click
 
 from llm_council.cli._completion import complete_local_models
 from llm_council.cli._main import FAILED
-from llm_council.cli._output import json_option, print_json, print_table
+from llm_council.cli._output import json_option, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from llm_council.models import Plan
@@ -114,7 +114,7 @@ def path(name: str | None) -> int:
 
     found = local.model_path(name)
     if found is None:
-        click.echo(f"not fetched; run: council models pull{f' {name}' if name else ''}", err=True)
+        print_note(f"not fetched; run: council models pull{f' {name}' if name else ''}")
         return FAILED
     click.echo(str(found))
     return 0
@@ -131,7 +131,7 @@ def prepare_models(plan: Plan) -> None:
     from llm_council.providers import registry
 
     for warning in dict.fromkeys(seat.warning for seat in plan.seats if seat.warning):
-        click.echo(f"council: {warning}", err=True)
+        print_note(f"council: {warning}")
     names = {seat.model for seat in plan.seats if seat.provider == "local"}
     if not names or not registry.can_embed():
         return

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -25,8 +28,10 @@ __all__ = [
     "output_format",
     "output_options",
     "print_json",
+    "print_line",
     "print_note",
     "print_table",
+    "terminal_width",
     "visible",
     "write_answer",
 ]
@@ -71,9 +76,17 @@ def output_format(flags: Mapping[str, Any]) -> str:
 
 
 def print_note(line: str, *, raw: bool = False, newline: bool = True) -> None:
-    """Print a line on stderr; on a terminal with visible control characters, unless ``raw``."""
+    """Print a line on stderr; on a terminal wrapped and with visible control characters, unless ``raw``.
+
+    Args:
+        line: the line.
+        raw: print it as it is.
+        newline: end the line; a part of a line is not wrapped.
+    """
     try:
-        shown = line if raw or not sys.stderr.isatty() else visible(line)
+        shown = line
+        if not raw and sys.stderr.isatty():
+            shown = _wrapped(visible(line), terminal_width(sys.stderr)) if newline else visible(line)
         click.echo(shown, nl=newline, err=True, color=None if newline else True)
     except (OSError, ValueError, AttributeError):  # closed or full: notes must not end the run that is paid for
         discard(sys.stderr)
@@ -91,13 +104,120 @@ def as_json(value: Any) -> str:
     return json.dumps(dump(value), indent=2, ensure_ascii=False)
 
 
+def print_line(line: str, indent: int = 2) -> None:
+    """Print text on stdout; on a terminal wrapped between words and with visible control characters.
+
+    Args:
+        line: the text, of one or several lines.
+        indent: columns by which the continuation of a wrapped line is indented.
+    """
+    shown = visible(line)
+    click.echo(_wrapped(shown, terminal_width(sys.stdout), indent) if _is_terminal(sys.stdout) else shown)
+
+
 def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
-    """Print aligned columns on stdout. Cells are never cut, so that another program can read them."""
-    cells = [header, *([visible(" ".join(cell.split())) for cell in row] for row in rows)]
+    """Print aligned columns on stdout.
+
+    Cells are never cut, so that another program can read them. On a terminal that is too narrow, cells are wrapped
+    between words; if that does not suffice, each row is a block of lines.
+    """
+    cells = [list(header), *([visible(" ".join(cell.split())) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    width = terminal_width(sys.stdout) if _is_terminal(sys.stdout) else sys.maxsize
+    if sum(widths) + 2 * (len(widths) - 1) <= width:
+        for row in cells:
+            click.echo(_joined(row, widths))
+        return
+    longest = [max(len(word) for row in cells for word in row[column].split() or [""]) for column in range(len(header))]
+    spare = width - sum(longest) - 2 * (len(widths) - 1)
+    shared = _shared_out(longest, widths, max(0, spare))
+    if spare >= 0 and all(given >= min(wanted, _NARROW) for given, wanted in zip(shared, widths, strict=True)):
+        _print_wrapped_rows(cells, shared)
+    else:
+        _print_blocks(cells, width)
+
+
+_NARROW = 20  # columns; a text in a narrower column is hard to read
+
+
+def _joined(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _shared_out(widths: list[int], wanted: list[int], spare: int) -> list[int]:
+    """Return the widths of the columns: a spare column goes to the narrowest one that wants it, as often as it can."""
+    widths = list(widths)
+    while spare and (wanting := [place for place, width in enumerate(widths) if width < wanted[place]]):
+        widths[min(wanting, key=lambda place: wanted[place] - widths[place])] += 1
+        spare -= 1
+    return widths
+
+
+def _print_wrapped_rows(cells: list[list[str]], widths: list[int]) -> None:
     for row in cells:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip())
+        columns = [
+            textwrap.wrap(cell, width, break_on_hyphens=False) if cell else []
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        for line in zip_longest(*columns, fillvalue=""):
+            click.echo(_joined(line, widths))
+
+
+def _print_blocks(cells: list[list[str]], width: int) -> None:
+    """Print the first cell of each row on a line, and the others with their titles indented below."""
+    header, *rows = cells
+    for row in rows:
+        click.echo(row[0])
+        facts = [f"{title}: {cell}" if title else cell for title, cell in zip(header[1:], row[1:], strict=True) if cell]
+        # A short fact is not wrapped: a no-break space is no place to wrap.
+        facts = [fact.replace(" ", "\xa0") if len(fact) < width // 2 else fact for fact in facts]
+        click.echo(_wrapped(f"  {' · '.join(facts)}", width, indent=2).replace("\xa0", " "))
+
+
+_COMMAND = re.compile(r"(?<=: )(?:council|pip) [^;]+$")  # a command at the end of a message, to be copied
+
+
+def _wrapped(text: str, width: int, indent: int | None = None) -> str:
+    """Wrap lines between words; the command at the end of a line stays whole.
+
+    Args:
+        text: one or several lines.
+        width: columns of the terminal.
+        indent: columns of the continuation lines; None is two more than the line itself has.
+    """
+    lines = []
+    for line in text.split("\n"):
+        if len(line) <= width:
+            lines.append(line)
+            continue
+        margin = len(line) - len(line.lstrip()) + 2 if indent is None else indent
+        # A no-break space is no place to wrap.
+        whole = _COMMAND.sub(lambda match: match[0].replace(" ", "\xa0"), line)
+        wrapped = textwrap.wrap(
+            whole,
+            width,
+            subsequent_indent=" " * margin,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        lines += [part.replace("\xa0", " ") for part in wrapped]
+    return "\n".join(lines)
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Return the columns of the terminal of a stream; COLUMNS goes first, as in the shell, and 80 is the default."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 # The answer of a run

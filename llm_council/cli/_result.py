@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -36,6 +37,8 @@ _FAILURES: tuple[tuple[type[errors.CouncilError], str], ...] = (
     (errors.TimedOut, "raise --deadline, or the timeouts of the provider"),
     (errors.CouncilError, ""),
 )
+
+_SECONDS = re.compile(r"(?<= )\d+\.\d(?= s\b)")  # they differ between seats that failed for the same reason
 
 
 def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
@@ -107,20 +110,28 @@ def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
 
 
 def _failure_lines(error: errors.CouncilError, seats: Mapping[str, errors.CouncilError]) -> Iterator[str]:
-    """Yield why a run failed: its own error, then each reason once with the seats that it met."""
+    """Yield why a run failed: its own error, then each other reason once with the seats that it met."""
     message = str(error)
     by_reason: dict[str, list[str]] = {}
-    reasons: dict[str, errors.CouncilError] = {}
+    texts: dict[str, str] = {}
     for name, failure in seats.items():
         # The message of the run's error lists the reasons of its seats, which follow below.
         message = message.replace(f"; {name}: {failure.message}", "").replace(f"; {name}: {failure}", "")
-        by_reason.setdefault(str(failure), []).append(name)
-        reasons[str(failure)] = failure
-    yield f"council: {message}{_remedy(error)}"
-    for reason in sorted(reasons, key=lambda reason: _rank(reasons[reason])):
+        text = str(failure).removeprefix(f"{name} ")  # the line begins with the name
+        reason = _SECONDS.sub("", text)
+        texts.setdefault(reason, text)
+        by_reason.setdefault(reason, []).append(name)
+    own_remedy = _remedy(error)
+    yield f"council: {message}{own_remedy}"
+    for reason in sorted(by_reason, key=lambda reason: _rank(seats[by_reason[reason][0]])):
+        if texts[reason] in message:
+            continue
         first, *others = by_reason[reason]
         also = f" (also {', '.join(others)})" if others else ""
-        yield f"  {first}: {reason}{also}{_remedy(reasons[reason])}"
+        remedy = _remedy(seats[first])
+        if remedy and own_remedy and remedy.startswith(own_remedy):
+            remedy = ""
+        yield f"  {first}: {texts[reason]}{also}{remedy}"
 
 
 def _warnings(result: CouncilResult) -> list[str]:

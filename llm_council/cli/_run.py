@@ -197,7 +197,7 @@ def resume_hint(run_id: list[str], store: str | None, *, stored: bool) -> Iterat
         if stored and run_id:
             option = f" --store {shlex.quote(store)}" if store else ""
             remedy = f"council resume {run_id[0]}{option}"
-            click.echo(f"council: all answers so far are stored; to continue: {remedy}", err=True)
+            _output.print_note(f"council: all answers so far are stored; to continue: {remedy}")
         raise
 
 

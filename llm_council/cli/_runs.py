@@ -11,7 +11,7 @@ import click
 
 from llm_council.cli import _output
 from llm_council.cli._completion import complete_runs
-from llm_council.cli._output import json_option, output_format, output_options, print_json, print_table, visible
+from llm_council.cli._output import json_option, output_format, output_options, print_json, print_line, print_table
 from llm_council.cli._result import print_result
 from llm_council.cli._run import resume_hint
 from llm_council.errors import InvalidOption
@@ -106,7 +106,7 @@ def _show(found: StoredRun) -> None:
         if result.get("error"):
             lines.append(("error", str(result["error"].get("message") or result["error"])))
     for name, text in lines:
-        click.echo(visible(f"{name:<8} {text}"))
+        print_line(f"{name:<8} {text}", indent=9)
     if found.calls:
         click.echo()
         rows = [
@@ -116,9 +116,10 @@ def _show(found: StoredRun) -> None:
         print_table(rows, ("call", "state", "time", "note"))
     answer = None if result is None else result.get("output") or result.get("text")
     if answer:
-        click.echo(f"\n{visible(as_text(answer))}")
+        click.echo()
+        print_line(as_text(answer), indent=0)
     elif result is None and info.status == "interrupted":
-        click.echo(f"\nto continue it: council resume {info.run_id}")
+        print_line(f"\nto continue it: council resume {info.run_id}")
 
 
 def _took(result: Mapping[str, Any]) -> str:

@@ -266,3 +266,35 @@ def test_closed_and_full_streams_leave_no_traceback(redirect: str, status: int, 
     assert done.returncode == status
     if err is not None:
         assert done.stderr == err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "providers",
+        "--help",
+        "run --help",
+        "--version",
+        "completion bash",
+        "subagents",
+        "config show",
+        "models list --json",
+    ],
+)
+@pytest.mark.parametrize("buffering", [1, -1])
+def test_a_full_stdout_is_one_line_of_every_command(
+    council: Council, monkeypatch: pytest.MonkeyPatch, words: str, buffering: int
+) -> None:
+    with open("/dev/full", "w", buffering, encoding="utf-8") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", full)
+        code, _, err = council(*words.split())
+    assert (code, err) == (1, "council: cannot write to stdout: No space left on device; write to another place\n")
+
+
+def test_a_full_stdout_leaves_no_traceback_at_exit() -> None:
+    command = '"$0" -c "from llm_council.cli import main; main()" --version >/dev/full'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "council: cannot write to stdout: No space left on device; write to another place\n"

@@ -57,6 +57,27 @@ def test_a_failed_run_names_each_reason_once_the_most_important_first(capsys: py
     ]
 
 
+def test_seats_that_failed_alike_share_a_line_and_a_remedy_stands_once(capsys: pytest.CaptureFixture[str]) -> None:
+    failures = {
+        name: errors.TimedOut(f"{name} was cut after {seconds} s: the time of the run was over")
+        for name, seconds in (("ada", "0.2"), ("bob", "0.0"))
+    }
+    late = errors.DeadlineExceeded("no seat answered within the 0.2 s of the run")
+    _, err = printed(capsys, result(status="failed", error=late, errors=failures))
+    assert err == [
+        "council: no seat answered within the 0.2 s of the run; raise --deadline",
+        "  ada: was cut after 0.2 s: the time of the run was over (also bob)",
+    ]
+
+
+def test_a_seat_whose_reason_is_that_of_the_run_has_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    seat = errors.BudgetExceeded("the budget of this run is 0 US dollars")
+    error = errors.BudgetExceeded("the budget of this run is 0 US dollars: no draft could be asked for")
+    _, err = printed(capsys, result(status="failed", error=error, errors={"ada": seat}))
+    (line,) = err
+    assert line.count("the budget of this run") == line.count("raise --budget-usd") == 1
+
+
 def test_a_degraded_run_names_each_failure_of_a_seat_once(capsys: pytest.CaptureFixture[str]) -> None:
     made = result(
         status="degraded",
