@@ -24,7 +24,7 @@ from llm_council.providers._anthropic import (
 )
 from llm_council.providers._anthropic.fit import fit
 from llm_council.providers._anthropic.request import ThinkingStyle
-from llm_council.providers._anthropic.sdk import SdkTransport, address_of, is_installed, versions_in_body
+from llm_council.providers._anthropic.sdk import SdkTransport, address_of, is_installed, version_in_body
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._http import account
 from llm_council.providers._http.provider import HttpProvider
@@ -49,8 +49,8 @@ class AnthropicProvider(HttpProvider):
         client: an ``anthropic.AsyncAnthropic``, or one of the clients for Bedrock, Vertex and Foundry, which signs its
             own requests. The provider does not close it; it belongs to the event loop that uses it. If its cloud lists
             no models, ``doctor`` makes a call of one token even without ``deep``.
-        version: the value of ``anthropic-version``; None means ``"2023-06-01"``. The clients for Bedrock and Vertex
-            send the version in the body instead, with a default of their own.
+        version: the value of ``anthropic-version``; None means ``"2023-06-01"``. For the clients for
+            Bedrock and Vertex it is a field of the body: ``"bedrock-2023-05-31"``, ``"vertex-2023-10-16"``.
         betas: the values of ``anthropic-beta``; none is needed.
         key_header: the header for the key; ``"authorization"`` sends it as a bearer token. It is omitted if ``headers``
             has a credential.
@@ -103,14 +103,15 @@ class AnthropicProvider(HttpProvider):
         # ANTHROPIC_BASE_URL has no /v1, unlike the variables of other vendors, but users write it all the same.
         self.base_url = self.base_url.removesuffix("/v1")
         self._client = client
-        self._on_cloud = client is not None and versions_in_body(client)
+        in_body = None if client is None else version_in_body(client)
+        self._on_cloud = in_body is not None
         self._key_header = key_header
         self._fixed_headers = {"anthropic-beta": ",".join(as_tuple(betas))} if betas else {}
         body: dict[str, Any] = {}
-        if client is None or not versions_in_body(client):
+        if in_body is None:
             self._fixed_headers["anthropic-version"] = version or _VERSION
-        elif version is not None:
-            body = {"anthropic_version": version}
+        else:
+            body = {"anthropic_version": version or in_body}
         self._base_options = MessagesOptions(max_tokens=answer_tokens, display="summarized", body=body)
         if client is not None:  # the client signs, so a key of the environment must not be sent too
             self._key = self._bad_key = None

@@ -11,9 +11,14 @@ from llm_council._wire.openai_chat import ChatOptions
 from llm_council.errors import OutOfCredit
 from llm_council.models._attrs import as_dict, as_tuple
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.profiles import ModelProfile, profile_for
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 __all__ = ["OpenRouterProvider"]
+
+# Whose rows of profiles hold for the models of a vendor. With ``require_parameters``, a parameter that a model refuses
+# leaves no endpoint: "No endpoints found that can handle the requested parameters" (CultivateLabs/raif#507).
+_VENDORS = {"anthropic": "anthropic", "google": "gemini", "openai": "openai", "x-ai": "xai"}
 
 
 class OpenRouterProvider(OpenAICompatibleProvider):
@@ -23,7 +28,8 @@ class OpenRouterProvider(OpenAICompatibleProvider):
         models: fallback models, in order, for when the first is down or refuses.
         routing: OpenRouter's ``provider`` object: ``order``, ``only``, ``ignore``, ``allow_fallbacks``,
             ``data_collection``, ``sort``, ``max_price`` and others. For a request with a schema,
-            ``require_parameters`` defaults to True: without it a vendor may ignore the schema silently.
+            ``require_parameters`` defaults to True: without it a vendor may ignore the schema silently. Sampling
+            parameters and stop texts that a model refuses are left out, since no vendor serves it with them.
         referer: your site, for OpenRouter's rankings; sent only when given.
         title: your application's name in the rankings; sent only when given.
         **options: those of ``OpenAICompatibleProvider``.
@@ -73,6 +79,20 @@ class OpenRouterProvider(OpenAICompatibleProvider):
         if self._fallbacks:
             payload.setdefault("models", list(self._fallbacks))
         return payload
+
+    def _profile_of(self, model: str | None) -> ModelProfile:
+        """Look up a model, and take from its vendor's rows which parameters it refuses."""
+        profile = super()._profile_of(model)
+        vendor, _, name = (model or self.default_model or "").lower().partition("/")
+        if self._profile is not None or vendor not in _VENDORS:
+            return profile
+        name = name.partition(":")[0]  # a variant, such as ":free"
+        if vendor == "anthropic":
+            name = name.replace(".", "-")
+        facts = profile_for(_VENDORS[vendor], name)
+        return attrs.evolve(
+            profile, sampling=facts.sampling, reasons=facts.reasons, stop=facts.stop, prefill=facts.prefill
+        )
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
         """Query the key's own endpoint: the list of models is public, so it does not prove the key."""

@@ -252,7 +252,8 @@ async def test_calls_and_streams_reach_the_cloud_with_the_callers_credentials(cl
     in_body = cloud.dialect in (ClaudeOnBedrock, ClaudeOnVertex)
     assert ("anthropic-version" in vendor.asked[0].headers) is not in_body
     assert in_body or vendor.asked[0].headers["anthropic-version"] == "2023-06-01"
-    assert ("anthropic_version" in vendor.asked[0].json) is in_body
+    versions = {ClaudeOnBedrock: "bedrock-2023-05-31", ClaudeOnVertex: "vertex-2023-10-16"}
+    assert vendor.asked[0].json.get("anthropic_version") == versions.get(cloud.dialect)
 
 
 async def test_the_profile_is_found_by_the_clouds_name_of_the_model(cloud):

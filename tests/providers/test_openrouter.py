@@ -29,7 +29,7 @@ def at(vendor, monkeypatch):
 async def test_it_says_no_more_than_asked(at, vendor, ask):
     async with at() as provider:
         await call(provider, ask)
-    assert vendor.body.keys() == {"model", "messages"}
+    assert vendor.body.keys() == {"model", "messages", "stream"}
     assert vendor.headers["HTTP-Referer"] is None
     assert vendor.headers["X-OpenRouter-Title"] is None
 
@@ -57,6 +57,63 @@ async def test_a_schema_is_never_ignored_silently(at, vendor):
     async with at() as provider:
         await call(provider, GenerateRequest(prompt="x", structured_output=SHAPED))
         assert vendor.body["provider"] == {"require_parameters": True}
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "kept"),
+    [
+        ("anthropic/claude-sonnet-5", None, {"stop"}),
+        ("anthropic/claude-opus-4.8", None, {"stop"}),
+        ("anthropic/claude-sonnet-4.5:beta", None, {"temperature", "top_p", "stop"}),
+        ("anthropic/claude-sonnet-4.5", "low", {"stop"}),
+        ("anthropic/claude-3.5-haiku", None, {"temperature", "top_p", "stop"}),
+        ("openai/gpt-5-mini", None, {"stop"}),
+        ("openai/o3", None, set()),
+        ("openai/gpt-5.4", None, {"temperature", "top_p", "stop"}),
+        ("openai/gpt-5.4", "high", {"stop"}),
+        ("openai/gpt-4o:free", None, {"temperature", "top_p", "stop"}),
+        ("x-ai/grok-4.5", None, {"temperature", "top_p"}),
+        ("google/gemini-3.6-flash", None, {"temperature", "top_p", "stop"}),
+        ("qwen/qwen3-max", "low", {"temperature", "top_p", "stop"}),
+    ],
+)
+async def test_a_parameter_that_the_model_refuses_leaves_no_endpoint_and_is_left_out(at, vendor, model, effort, kept):
+    reasoning = None if effort is None else ReasoningConfig(effort=effort)
+    asked = {"temperature": 0.5, "top_p": 0.9, "stop": ["END"]}
+    request = GenerateRequest(model=model, prompt="x", structured_output=SHAPED, reasoning=reasoning, **asked)
+    vendor.script = lambda exchange: exchange.answer('{"a": "x"}')
+    async with at() as provider:
+        response = await call(provider, request)
+    assert vendor.body["provider"] == {"require_parameters": True}
+    assert asked.keys() & vendor.body.keys() == kept
+    assert {change.field for change in response.adjustments} & asked.keys() == asked.keys() - kept
+
+
+async def test_a_schema_without_an_endpoint_is_asked_for_in_the_prompt(at, vendor):
+    refused = {"error": {"code": 404, "message": "No endpoints found that can handle the requested parameters."}}
+
+    def script(exchange):
+        if "response_format" in exchange.body:
+            exchange.say(refused, 404)
+        else:
+            exchange.answer('{"a": "x"}')
+
+    vendor.script = script
+    async with at() as provider:
+        response = await call(provider, GenerateRequest(model="some/model", prompt="x", structured_output=SHAPED))
+    assert response.text == '{"a": "x"}'
+    assert [(change.field, change.action) for change in response.adjustments] == [("structured_output", "emulated")]
+    assert "provider" not in vendor.body
+    assert "JSON Schema" in vendor.body["messages"][-1]["content"]
+
+
+async def test_a_prefill_is_refused_as_by_the_models_vendor(at, vendor):
+    turns = [Message("user", "Which city?"), Message("assistant", "The city is (")]
+    async with at() as provider:
+        await call(provider, GenerateRequest(model="anthropic/claude-sonnet-4.6", messages=turns))
+        assert len(vendor.body["messages"]) == 3
+        await call(provider, GenerateRequest(model="anthropic/claude-sonnet-4.5", messages=turns))
+        assert len(vendor.body["messages"]) == 2
 
 
 @pytest.mark.parametrize(

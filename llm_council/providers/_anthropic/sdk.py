@@ -37,12 +37,18 @@ from llm_council.transports._pool import ResponseHead, response_head
 from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
 from llm_council.transports._translate import translate
 
-__all__ = ["SdkTransport", "address_of", "is_installed", "versions_in_body"]
+__all__ = ["SdkTransport", "address_of", "is_installed", "version_in_body"]
 
 _SDK = "anthropic"
 _CREDENTIALS = ("Authorization", "X-Api-Key")
-# Bedrock and Vertex AI take "anthropic_version" as a field of the body (Anthropic's docs, "Claude on Vertex AI").
-_VERSIONED_BODIES = frozenset({"anthropic.AsyncAnthropicBedrock", "anthropic.AsyncAnthropicVertex"})
+# Bedrock and Vertex AI take "anthropic_version" as a field of the body, with these values (Anthropic's docs, "Claude on
+# Vertex AI"; Amazon Bedrock, "Anthropic Claude Messages API"). From 2.0 on, the clients' own default is 2026-10-21,
+# which refuses temperature and top_p for every model, and which Bedrock has for Claude 4.7 and later alone (Claude API
+# docs, "Versions").
+_VERSIONS_IN_BODY = {
+    "anthropic.AsyncAnthropicBedrock": "bedrock-2023-05-31",
+    "anthropic.AsyncAnthropicVertex": "vertex-2023-10-16",
+}
 _FRAMED_BY_AWS = "application/vnd.amazon.eventstream"
 
 
@@ -80,9 +86,10 @@ def address_of(client: Any) -> str:
     return str(client.base_url)
 
 
-def versions_in_body(client: Any) -> bool:
-    """Return True if a client sends the API version in the body, as its cloud requires, and not in a header."""
-    return not _VERSIONED_BODIES.isdisjoint(_kinds(client))
+def version_in_body(client: Any) -> str | None:
+    """Return the API version that a client's cloud requires in the body; None if it stands in a header."""
+    kinds = _kinds(client)
+    return next((version for name, version in _VERSIONS_IN_BODY.items() if name in kinds), None)
 
 
 def _kinds(client: Any) -> set[str]:

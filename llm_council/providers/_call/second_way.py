@@ -10,7 +10,15 @@ from typing import Any
 
 import attrs
 
-from llm_council.errors import ApiError, CapabilityMissing, CouncilError, ProcessError, RequestRejected, ServerFailed
+from llm_council.errors import (
+    ApiError,
+    CapabilityMissing,
+    CapabilityRefused,
+    CouncilError,
+    ProcessError,
+    RequestRejected,
+    ServerFailed,
+)
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call import fitting
@@ -171,6 +179,8 @@ def _is_refusal(error: CouncilError, request: GenerateRequest) -> bool:
     """
     if request.structured_output is None:
         return False
+    if isinstance(error, CapabilityRefused):  # of no kind where a gateway has no vendor for all parameters together
+        return error.capability in (None, "structured_output")
     if isinstance(error, RequestRejected):
         return type(error) is RequestRejected
     if isinstance(error, CapabilityMissing):  # the vendor's: ours is raised by the fitting, for tools and images

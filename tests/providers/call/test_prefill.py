@@ -41,8 +41,6 @@ def fitted_turns(model: str, *turns: Message, provider: str = "anthropic", **opt
         ("anthropic", "claude-opus-4-5", "low", True),
         ("anthropic", "claude-haiku-4-5", None, False),
         ("anthropic", "claude-3-5-haiku-latest", None, False),
-        ("openrouter", "anthropic/claude-sonnet-4.6", None, True),
-        ("openrouter", "anthropic/claude-sonnet-4.5", None, False),
         ("openrouter", "mistralai/mistral-large", None, False),
         ("openai", "gpt-5.4", "low", False),
     ],
