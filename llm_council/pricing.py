@@ -19,7 +19,7 @@ from llm_council.providers.base import ProviderAdapter
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
 
-__all__ = ["load", "look_up", "must_load", "price_of"]
+__all__ = ["load", "look_up", "may_be_in_table", "must_load", "price_of"]
 
 # The class attribute ``name`` of providers that run on the user's own machines: their calls cost nothing.
 _SELF_HOSTED = frozenset({"local", "lmstudio", "ollama", "ollama-openai", "vllm"})
@@ -49,6 +49,16 @@ def must_load(adapters: Iterable[ProviderAdapter]) -> bool:
     if load.cache_info().currsize or not _is_installed():
         return False
     return any(_address(one) and not _is_self_hosted(one) for adapter in adapters for one in _unwrapped(adapter))
+
+
+def may_be_in_table(adapter: ProviderAdapter) -> bool:
+    """Return True if the table may have prices of an adapter: it, or one that it wraps, calls a vendor's address.
+
+    A server that the user gave an address of (``openai-compatible``) is no vendor of the table.
+    """
+    return any(
+        _address(one) and not _is_self_hosted(one) and _kind(one) != "openai-compatible" for one in _unwrapped(adapter)
+    )
 
 
 def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usage], float | None]:
@@ -137,6 +147,11 @@ def _address(adapter: ProviderAdapter) -> str:
 
 def _is_self_hosted(adapter: ProviderAdapter) -> bool:
     """Return True if the adapter's class is one for self-hosted servers. An instance may have any name."""
-    names = (vars(cls)["name"] for cls in type(adapter).__mro__ if isinstance(vars(cls).get("name"), str))
     host = urlsplit(_address(adapter)).hostname or ""
-    return next(names, None) in _SELF_HOSTED and not host.endswith(_HOSTED_DOMAINS)
+    return _kind(adapter) in _SELF_HOSTED and not host.endswith(_HOSTED_DOMAINS)
+
+
+def _kind(adapter: ProviderAdapter) -> str | None:
+    """Return the name in the adapter's class, such as ``"vllm"``."""
+    names = (vars(cls)["name"] for cls in type(adapter).__mro__ if isinstance(vars(cls).get("name"), str))
+    return next(names, None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llm_council._engine.estimate import Estimate
     from llm_council.models import Plan
+    from llm_council.providers.base import ProviderAdapter
 
 __all__ = ["as_json_value", "as_lines"]
 
@@ -20,16 +22,35 @@ def as_json_value(plan: Plan, estimate: Estimate) -> dict[str, Any]:
     return {**dump(plan), "estimate": dump(estimate)}
 
 
-def as_lines(plan: Plan, estimate: Estimate) -> str:
-    """Return the task, the seats, the calls, the tokens and a bound of the cost, one line each."""
+def as_lines(plan: Plan, estimate: Estimate, adapters: Mapping[str, ProviderAdapter]) -> str:
+    """Return the task, the seats, the calls, the tokens and a bound of the cost, one line each.
+
+    Args:
+        plan: the plan.
+        estimate: its estimate.
+        adapters: the adapter of each seat, by the seat's name.
+    """
     lines = {
         "task": _task(plan),
-        "seats": f"{', '.join(seat.name for seat in plan.seats)}; {'; '.join(plan.notes)}",
+        "seats": f"{_names(seat.name for seat in plan.seats)}; {'; '.join(plan.notes)}",
         "calls": _calls(plan, estimate),
         "tokens": _tokens(estimate),
-        "cost": _cost(plan, estimate),
+        "cost": _cost(plan, estimate, adapters),
     }
     return "\n".join(f"{name:<8}{line}" for name, line in lines.items())
+
+
+def _names(seats: Iterable[str]) -> str:
+    """Return names in a list; more than three numbered ones in a row become ``a-1 to a-9``."""
+    groups: list[list[str]] = []
+    for name in seats:
+        stem, _, number = name.rpartition("-")
+        if number.isdecimal() and groups and groups[-1][-1] == f"{stem}-{int(number) - 1}":
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    shown = [f"{group[0]} to {group[-1]}" if len(group) > 3 else ", ".join(group) for group in groups]
+    return ", ".join(shown)
 
 
 def _task(plan: Plan) -> str:
@@ -66,7 +87,7 @@ def _tokens(estimate: Estimate) -> str:
     return f"{counts}, if no answer is longer than {estimate.answer_tokens:,} tokens (max_tokens would limit them)"
 
 
-def _cost(plan: Plan, estimate: Estimate) -> str:
+def _cost(plan: Plan, estimate: Estimate, adapters: Mapping[str, ProviderAdapter]) -> str:
     from llm_council import pricing
 
     parts = []
@@ -75,8 +96,9 @@ def _cost(plan: Plan, estimate: Estimate) -> str:
     elif estimate.usd == 0:
         parts.append("nothing for seats on your own machines")
     if estimate.unpriced:
-        table = "" if pricing.load() is not None else ": pip install 'llm-council-sdk[prices]'"
-        parts.append(f"unknown for {', '.join(estimate.unpriced)} (no price is known{table})")
+        helps = pricing.load() is None and any(pricing.may_be_in_table(adapters[name]) for name in estimate.unpriced)
+        table = ": pip install 'llm-council-sdk[prices]'" if helps else ""
+        parts.append(f"unknown for {_names(estimate.unpriced)} (no price is known{table})")
     if plan.budget.usd is not None:
         parts.append(f"the run stops at ${plan.budget.usd:g}")
     elif estimate.usd or estimate.unpriced:

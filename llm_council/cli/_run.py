@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ from llm_council.cli._input import STDIN, attached, read_file, read_stdin
 from llm_council.cli._main import FAILED
 from llm_council.cli._output import output_format, output_options
 from llm_council.cli._result import print_result
-from llm_council.errors import InvalidOption
+from llm_council.errors import ConfigurationError, InvalidOption, UnknownSubagent, near
+from llm_council.errors._secrets import clean
 
 if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
     from llm_council.models import Budget, Plan
+    from llm_council.subagents import SubagentInfo
 
 __all__ = ["resume_hint", "run"]
 
@@ -106,11 +108,11 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     """
     import attrs
 
+    from llm_council import subagents
     from llm_council.cli._models import prepare_models
     from llm_council.cli._progress import progress
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
-    from llm_council.subagents import from_file
 
     _output.check_output(flags["output"])
     name, task = _task(words, flags["input_"])
@@ -118,7 +120,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     # A file brings its mode along: ``Council.run`` takes one with a name only.
     subagent: Any = name
     if name.endswith(".toml"):  # no name of a subagent has a dot
-        subagent = from_file(name, flags["mode"])
+        subagent = subagents.from_file(name, flags["mode"])
         flags["mode"] = None
     chosen = {name: flags[name] for name in ("chair", "strategy", "seed", "store") if flags[name] is not None}
     config = attrs.evolve(CouncilConfig.discover(), **chosen)
@@ -130,7 +132,12 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
         "budget": _budget(flags),
     }
     with Council(_seats(config, flags), config=config) as council:
-        plan = council.plan(task, subagent, **options)
+        try:
+            plan = council.plan(task, subagent, **options)
+        except UnknownSubagent as error:
+            if len(words) > 1 or flags["input_"]:  # the first word stands in the place of a subagent
+                _explain_words(words, flags["input_"], subagents.names(config.subagent_paths))
+            raise error from None
         for warning in plan.warnings:
             _output.print_note(f"council: {warning}", raw=flags["raw"])
         if flags["dry_run"]:
@@ -176,9 +183,17 @@ def _print_plan(council: Council, plan: Plan, flags: Mapping[str, Any]) -> int:
     from llm_council._engine.estimate import estimate
     from llm_council.cli import _plan
 
+    try:
+        council._seating.check()
+    except ConfigurationError as error:
+        _output.print_note(f"council: the run could not start yet: {error}", raw=flags["raw"])
     expected = estimate(plan, council._price)
     as_json = output_format(flags) == "json"
-    text = _output.as_json(_plan.as_json_value(plan, expected)) if as_json else _plan.as_lines(plan, expected)
+    text = (
+        _output.as_json(_plan.as_json_value(plan, expected))
+        if as_json
+        else _plan.as_lines(plan, expected, council._seating.adapters)
+    )
     return 0 if _output.write_answer(text, flags) else FAILED
 
 
@@ -220,6 +235,30 @@ def _task(words: tuple[str, ...], input_: str | None) -> tuple[str, str]:
     if len(rest) > 1:
         raise click.UsageError("too many arguments; put the task in quotes")
     return (rest[0] if rest else "advisor"), text
+
+
+def _explain_words(words: Sequence[str], input_: str | None, roles: Iterable[SubagentInfo]) -> None:
+    """Raise ``UsageError`` if the words of a line with an unknown subagent show what was meant.
+
+    Args:
+        words: the words of the line; the first one was taken for a subagent.
+        input_: the file of ``--input``.
+        roles: the subagents that exist.
+    """
+    first, last = words[0], words[-1]
+    known = {name for info in roles for name in (info.name, *info.aliases)}
+    if first in known or near(first, known):  # the mode is unknown, or the name is misspelt
+        return
+    shown = clean(first, limit=60)
+    if input_:
+        raise click.UsageError(f"{shown!r} is no subagent, and the task is read from {input_}: give the task once")
+    if last in known:
+        raise click.UsageError(f'the subagent comes before the task; try: council run {last} "{shown}"')
+    task = clean(" ".join(words), limit=60)
+    raise click.UsageError(
+        f"there is no subagent {shown!r} (`council subagents` lists them all);"
+        f' put a task in quotes: council run "{task}"'
+    )
 
 
 def _is_file_name(word: str) -> bool:

@@ -72,6 +72,33 @@ def test_a_dry_run_prints_five_lines_with_calls_tokens_and_a_cost_bound(council:
     assert lines["cost"].endswith("; the run stops at $0.5")
 
 
+def test_a_dry_run_names_many_seats_of_one_model_in_short(council: Council, seat: object) -> None:
+    _, out, _ = council("run", "--dry-run", "Where?", "-p", "scripted:99,scripted/b")
+    lines = dict(line.split(None, 1) for line in out.splitlines())
+    assert lines["seats"].startswith("scripted-1 to scripted-99, scripted/b; ")
+    assert lines["cost"].startswith("unknown for scripted-1 to scripted-99, scripted/b (")
+
+
+def test_a_dry_run_says_which_keys_are_missing_and_ends_with_0(council: Council) -> None:
+    code, out, err = council("run", "--dry-run", "Where?", "-p", "openai,groq/m")
+    assert code == 0
+    assert out.startswith("task ")
+    assert "the run could not start yet: 2 keys are missing: set OPENAI_API_KEY (openai), GROQ_API_KEY (groq)" in err
+
+
+@pytest.mark.parametrize(
+    ("seats", "is_offered"), [("own/m", False), ("scripted", False), ("openai/m", True), ("own/m,openai/m", True)]
+)
+def test_a_dry_run_offers_the_table_of_prices_only_where_it_may_help(
+    council: Council, seat: object, monkeypatch: pytest.MonkeyPatch, seats: str, is_offered: bool
+) -> None:
+    monkeypatch.setattr("llm_council.pricing.load", lambda: None)
+    configure('[providers.own]\nkind = "openai-compatible"\nbase_url = "http://127.0.0.1:9/v1"\n')
+    _, out, _ = council("run", "--dry-run", "Where?", "-p", seats)
+    assert "no price is known" in out
+    assert ("llm-council-sdk[prices]" in out) == is_offered
+
+
 def test_a_dry_run_as_json_holds_the_whole_plan_and_the_estimate(council: Council, seat: object) -> None:
     _, out, _ = council("run", "--dry-run", "Where?", "-p", "scripted:3", "--json")
     plan = json.loads(out)

@@ -94,6 +94,15 @@ MISTAKES = {
     ),
     "an unknown mode": (["run", "drafter", "Hi", *S, "--mode", "implement"], "did you mean 'impl'?"),
     "a task in several words": (["run", "Where", "is", "Paris?", *S], "put the task in quotes"),
+    "a task of two words": (["run", "Hi", "there", *S], 'put a task in quotes: council run "Hi there"'),
+    "a task and a file with one": (
+        ["run", "a task", *S, "-i", "note.txt"],
+        "'a task' is no subagent, and the task is read from note.txt: give the task once",
+    ),
+    "a role after the task": (
+        ["run", *S, "What?", "reviewer"],
+        'the subagent comes before the task; try: council run reviewer "What?"',
+    ),
     "an unknown strategy": (["run", "Hi", *S, "--strategy", "votee"], "did you mean 'vote'?"),
     "an unknown chair": (["run", "Hi", *S, "--chair", "bob"], "no seat is named 'bob'; seats: scripted"),
     "a store without a path": (["runs", "list"], "pass --store PATH, set LLM_COUNCIL_STORE"),
@@ -105,6 +114,7 @@ def test_a_mistake_ends_with_2_and_names_its_remedy(council: Council, seat: Scri
     Path("wrong.json").write_text('{"type": "objct"}')
     Path("broken.json").write_text("{")
     Path("picture.png").write_bytes(b"\x89PNG\r\n\xff\xfe")
+    Path("note.txt").write_text("Where is Paris?")
     Path("folder").mkdir()
     words, remedy = MISTAKES[mistake]
     code, out, err = council(*words)
