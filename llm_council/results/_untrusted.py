@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from rich.console import RenderableType
 
-__all__ = ["markdown_to_html", "markdown_to_terminal"]
+__all__ = ["markdown_to_html", "markdown_to_terminal", "parse"]
 
 _MAX_LENGTH = 64_000  # characters; the slowest text of this length takes less than a second
 _MAX_CELLS = 20_000  # the parser fills up short rows, so a small text can make a table of millions of cells
@@ -53,7 +53,7 @@ def markdown_to_html(text: str) -> str:
     import nh3
 
     text = visible(redact(text))
-    tokens = _parse(text)
+    tokens = parse(text)
     if tokens is None:
         return f"<pre>{escape(text)}</pre>\n"
     for token in tokens:
@@ -77,7 +77,7 @@ def markdown_to_terminal(text: str) -> RenderableType:
     from rich.text import Text
 
     text = visible(text)
-    tokens = _parse(text)
+    tokens = parse(text)
     if tokens is None:
         return Text(text, overflow="fold")
     from llm_council.results._terminal import TerminalMarkdown
@@ -100,7 +100,7 @@ def _parser() -> MarkdownIt:
     return parser
 
 
-def _parse(text: str) -> list[Token] | None:
+def parse(text: str) -> list[Token] | None:
     """Return the tokens of a text, without links; None if its rendering would lose words or take too long."""
     if len(text) > _MAX_LENGTH:
         return None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming
     from llm_council.results import CouncilResult, SeatReport
 
-__all__ = ["answer", "differences", "facts", "report", "title"]
+__all__ = ["answer", "date", "differences", "facts", "report", "title"]
 
 _TITLE = 140  # characters of the task that are its title
 _MODELS = 4  # models that are named at the top; the table of seats has all
@@ -60,6 +60,13 @@ def title(result: CouncilResult) -> str:
     return f"{words[:_TITLE].rsplit(' ', 1)[0]}…"
 
 
+def date(result: CouncilResult) -> str:
+    """Return when the run was planned, to the minute; empty if that is unknown."""
+    created = result.plan.created or ""
+    day, _, time = created.partition("T")
+    return f"{day} {time[:5]} UTC" if time.endswith("Z") else created
+
+
 def _parts(result: CouncilResult) -> Iterator[str]:
     mode = f" · {result.mode}" if result.mode else ""
     yield tag(
@@ -94,8 +101,7 @@ def facts(result: CouncilResult) -> Iterator[tuple[str, ...]]:
     """Yield status, date, models, cost, tokens, duration and chair, each as the content of one element."""
     yield (tag("span", str(result.status), class_=f"status {result.status.value}"),)
     if result.plan.created:
-        day, _, time = result.plan.created.partition("T")
-        yield (tag("span", f"{day} {time[:5]} UTC" if time.endswith("Z") else result.plan.created),)
+        yield (tag("span", date(result)),)
     models = list(dict.fromkeys(seat.model or seat.provider for seat in result.seats))
     if models:
         more = f" and {len(models) - _MODELS} more" if len(models) > _MODELS else ""

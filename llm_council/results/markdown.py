@@ -1,26 +1,22 @@
-"""The Markdown report of a run. Text from models is escaped: it contains no markup, link, image or HTML."""
+"""The Markdown report of a run. The Markdown of models is written anew: it has no link, image, HTML or heading."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from llm_council.errors._secrets import clean
+from llm_council.errors._secrets import redact
+from llm_council.errors._visible import visible
+from llm_council.results._inert_markdown import code_block, escape, rendered
+from llm_council.results.html import date, title
 
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult, SeatReport
 
 __all__ = ["report"]
 
-_SHORT = 300  # a longer text is shown as a block of its own
 _DEPTH = 8  # deeper levels of an answer are shown as JSON
-_NO_LIMIT = 1 << 32  # `clean` shortens its text by default, which suits messages and not reports
-
-# The markup of Markdown and its common dialects. GitHub makes links of `www.` and of URLs, hence the dot and the colon.
-_MARKUP = re.compile(r"[\\`*_\[\]{}<>&|~!#$@^=:]|(?<=www)\.|^[-+](?=\s)|^\d+(?=[.)]\s)", re.IGNORECASE)
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def report(result: CouncilResult) -> str:
@@ -33,30 +29,34 @@ def report(result: CouncilResult) -> str:
 
 
 def _parts(result: CouncilResult) -> Iterator[str]:
-    mode = f" ({_inline(result.mode)})" if result.mode else ""
-    yield f"# Council: {_inline(result.subagent)}{mode}"
+    yield f"# {_inline(title(result)) or 'Council'}"
     yield " · ".join(_facts(result))
-    yield f"## Task\n\n{_block(result.task)}"
+    if result.task.strip() != title(result):
+        yield f"## Task\n\n{code_block(result.task)}"
     if result.error is not None:
         yield f"**{type(result.error).__name__}:** {_inline(str(result.error))}"
     yield from _answer(result)
-    for title, lines in (
+    for heading, lines in (
         ("Problems", [f"{_inline(problem.path)}: {_inline(problem.message)}" for problem in result.problems]),
         ("Warnings", [_inline(warning) for warning in result.warnings]),
     ):
         if lines:
-            yield f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines)
+            yield f"## {heading}\n\n" + "\n".join(f"- {line}" for line in lines)
     yield "## Seats\n\n" + "\n".join(_table(result))
-    for title, texts in (("Drafts", result.drafts), ("Critiques", result.critiques)):
+    for heading, texts in (("Drafts", result.drafts), ("Critiques", result.critiques)):
         if texts:
-            yield f"## {title}"
+            yield f"## {heading}"
             for seat, text in texts.items():
-                yield f"### {_inline(seat)}\n\n{_block(text)}"
+                yield f"### {_inline(seat)}\n\n{rendered(text)[0]}"
     yield f"Run {_inline(result.run_id)}"
 
 
 def _facts(result: CouncilResult) -> Iterator[str]:
     yield f"**Status:** {result.status}"
+    if result.plan.created:
+        yield f"**Date:** {_inline(date(result))}"
+    mode = f" ({_inline(result.mode)})" if result.mode else ""
+    yield f"**Subagent:** {_inline(result.subagent)}{mode}"
     if result.chair:
         yield f"**Chair:** {_inline(result.chair)}"
     yield f"{result.duration:.1f} s"
@@ -71,40 +71,50 @@ def _answer(result: CouncilResult) -> Iterator[str]:
         return
     yield "## Answer"
     if result.output is None or isinstance(result.output, str):
-        yield _block(result.output if result.output is not None else result.text or "")
+        yield rendered(result.output if result.output is not None else result.text or "")[0]
     elif isinstance(result.output, dict) and result.output:
-        yield "\n\n".join(_field(str(name), value) for name, value in result.output.items())
+        fields = dict(result.output)
+        if isinstance(fields.get("answer"), str):  # what was asked for needs no title
+            yield rendered(fields.pop("answer"))[0]
+        yield from (_field(str(name), value) for name, value in fields.items() if (name, value) != ("reasoning", ""))
     else:
         yield _value(result.output, 0)
 
 
 def _field(name: str, value: Any) -> str:
-    title = _inline(name.replace("_", " "))
+    label = _inline(name.replace("_", " "))
     text = _value(value, 0)
-    if "\n" in text or (isinstance(value, dict | list) and value):
-        return f"**{title}:**\n\n{text}"
-    return f"**{title}:** {text}"
+    if _is_block(value, text):
+        return f"**{label}:**\n\n{text}"
+    return f"**{label}:** {text}"
 
 
 def _value(value: Any, depth: int) -> str:
-    """Show a JSON value: a list as a list, short text inline, long text as a block."""
+    """Show a JSON value: a list as a list, text as Markdown."""
     if isinstance(value, dict | list) and depth >= _DEPTH:
-        return _block(json.dumps(value, ensure_ascii=False, indent=2), "json")
+        return code_block(json.dumps(value, ensure_ascii=False, indent=2), "json")
     if isinstance(value, dict) and value:
         items = [(f"**{_inline(str(name).replace('_', ' '))}:** ", item) for name, item in value.items()]
     elif isinstance(value, list) and value:
         items = [("", item) for item in value]
     elif isinstance(value, str):
-        return _inline(value) if len(value) <= _SHORT and "\n" not in value.strip() else _block(value)
+        return rendered(value)[0]
     else:
         return _inline(json.dumps(value, ensure_ascii=False))
     return "\n".join(_item(head, item, depth) for head, item in items)
 
 
+def _is_block(value: Any, text: str) -> bool:
+    """Return True if a shown value needs lines of its own."""
+    if isinstance(value, str):
+        return not rendered(value)[1]
+    return "\n" in text or (isinstance(value, dict | list) and bool(value))
+
+
 def _item(head: str, value: Any, depth: int) -> str:
     text = _value(value, depth + 1)
     nested = isinstance(value, dict | list) and bool(value)
-    if not nested and "\n" not in text:
+    if not _is_block(value, text):
         return f"- {head}{text}"
     indented = "\n".join(f"  {line}" if line else "" for line in text.split("\n"))
     return f"- {head.rstrip()}\n\n{indented}\n" if not nested or head else f"-{indented[1:]}"
@@ -138,21 +148,4 @@ def _outcome(seat: SeatReport, rank: dict[str, int]) -> str:
 
 def _inline(text: str) -> str:
     """Return text for use within a line, with markup escaped."""
-    line = " ".join(clean(text, limit=_NO_LIMIT).split())
-    return _MARKUP.sub(_escape, line)
-
-
-def _escape(found: re.Match[str]) -> str:
-    mark = found[0]
-    if mark in _ENTITIES:
-        return _ENTITIES[mark]
-    # "1." begins a list. A backslash before a digit would be shown, so it stands before the dot.
-    return f"{mark}\\" if mark.isdigit() else f"\\{mark}"
-
-
-def _block(text: str, language: str = "text") -> str:
-    """Return text as a code block. The fence is longer than any run of backticks in the text, which cannot close it."""
-    text = clean(text, limit=_NO_LIMIT).strip("\n")
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
+    return escape(" ".join(visible(redact(text)).split()))

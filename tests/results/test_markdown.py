@@ -1,7 +1,9 @@
 """The report shows models' words and does nothing with them."""
 
+from collections import Counter
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -9,6 +11,7 @@ from markdown_it.token import Token
 from llm_council.errors import ServerFailed
 from llm_council.models import Plan, Problem, Ranking, Status
 from llm_council.results import CallReport, CouncilResult, SeatReport
+from llm_council.results._inert_markdown import rendered
 
 HOSTILE = (
     "<script>alert(1)</script>\n"
@@ -84,9 +87,75 @@ def test_any_text_is_escaped_everywhere(text: str) -> None:
 
 @given(st.text(alphabet="`ab\n\x00", max_size=40))
 def test_no_text_closes_its_code_block(text: str) -> None:
-    blocks = [token for token in tokens(result(text=text).to_markdown()) if token.type == "fence"]
-    assert len(blocks) == 2  # the task and the answer
-    assert blocks[1].content.strip("\n") == text.replace("\x00", "").strip("\n")
+    task = f"A\n{text}b"
+    blocks = [token for token in tokens(result(task=task).to_markdown()) if token.type == "fence"]
+    assert [block.content.strip("\n") for block in blocks] == [task.replace("\x00", "␀").strip("\n")]
+
+
+ANSWER = """## Verdict
+
+Use **both** and `a|b`:
+
+- one
+  - nested
+- two
+
+| city | river |
+| --- | ---: |
+| Paris | `x \\| y` |
+
+> a quote
+
+```python
+x = 1
+```
+
+See [the page](https://evil.example/) or <b>www.evil.example</b>.
+"""
+
+
+@pytest.mark.parametrize("facts", [{"text": ANSWER}, {"output": ANSWER}, {"output": {"answer": ANSWER}}])
+def test_an_answer_stays_markdown_without_its_links_and_headings(facts: dict[str, object]) -> None:
+    markdown = result(**facts).to_markdown()
+    assert "## Answer\n\n**Verdict**\n\nUse **both** and `a|b`:\n\n- one\n  - nested\n- two\n\n" in markdown
+    assert "| city | river |\n| --- | ---: |\n| Paris | `x \\| y` |\n" in markdown
+    assert "\n> a quote\n" in markdown
+    assert "```python\nx = 1\n```" in markdown
+    assert r"See the page (https\://evil.example/) or &lt;b&gt;www\.evil" in markdown
+    assert_inert(markdown)
+
+
+def test_languages_that_a_page_would_draw_are_shown_as_text() -> None:
+    assert "```text\ngraph TD\n```" in result(text="```mermaid\ngraph TD\n```").to_markdown()
+
+
+@given(st.text(alphabet="`*_#>|-+1.)( \n\tab[]<&~\\\\=:!", max_size=80))
+@example("**Head *x***")
+@example("1. a\n\n   - b\n\n     c\n2. d")
+def test_a_rendered_text_keeps_its_words_and_is_inert(text: str) -> None:
+    markdown, _ = rendered(text)
+    assert_inert(markdown)
+    shown = "".join(token.content for token in tokens(markdown) if not token.children)
+    missing = Counter(c for c in text if c.isalpha()) - Counter(c for c in shown if c.isalpha())
+    assert not missing
+
+
+def test_the_title_is_the_task_and_the_facts_have_date_and_subagent() -> None:
+    plan = Plan(run_id="r1", task="t", subagent="advisor", created="2026-05-04T10:20:30Z")
+    lines = result(task="Which *database*?", plan=plan, mode="short").to_markdown().splitlines()
+    assert lines[0] == r"# Which \*database\*?"
+    assert lines[2].startswith(
+        "**Status:** completed · **Date:** 2026-05-04 10\\:20 UTC · **Subagent:** advisor (short)"
+    )
+    assert "## Task" not in lines
+    assert "## Task" in result(task="Which?\nA or B").to_markdown()
+
+
+def test_control_characters_are_made_visible_and_not_dropped() -> None:
+    markdown = result(text="a\x1b[31mb", warnings=["c\x07d"], drafts={"ada": "e\u202ef"}).to_markdown()
+    assert r"a␛\[31mb" in markdown
+    assert "c␇d" in markdown
+    assert "e&lt;U+202E&gt;f" in markdown
 
 
 def test_an_answer_is_shown_by_its_fields() -> None:
