@@ -1,4 +1,4 @@
-"""Suggest how to write a seat that was written in another way: a colon before the model, or a model alone."""
+"""Read how a seat is written, and suggest how to write one that was written in another way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import re
 from collections.abc import Collection
 from difflib import get_close_matches
 
-__all__ = ["hint_for"]
+from llm_council.errors import InvalidOption
+
+__all__ = ["hint_for", "split_count"]
+
+_COUNT = re.compile(r"(?P<name>.+):(?P<count>[0-9]{1,3})")
+
+# What is no count after a colon, and no tag of a model either, such as that of "ollama/llama3.2:1b". Behind a model, a
+# number of four digits or with a point may be one.
+_NO_COUNT = re.compile(r"(?P<name>.+):(?:|[-+][0-9.]+|x|x[0-9]+|[0-9]+x|0{1,3})")
+_NO_COUNT_OF_PROVIDER = re.compile(r"(?P<name>[^/:]+):[0-9.]+")
 
 # The letters that a model's name begins with -> the providers that have such models, and the vendor's name at
 # OpenRouter, which puts it before the model (openrouter.ai, "Models").
@@ -30,6 +39,24 @@ _FAMILIES = {
 _OPEN = re.compile(r"llama|qwen|gemma|phi|mistral|mixtral|deepseek|smollm|gpt-oss|granite", re.IGNORECASE)
 
 _TYPING_ERROR = 0.8  # a similarity of difflib; at its usual 0.6, "llama3.2" would be taken for "ollama"
+
+
+def split_count(seat: str) -> tuple[str, int | None]:
+    """Return the name of a seat and its count: ``("local", 3)`` of ``"local:3"``, ``("local", None)`` of ``"local"``.
+
+    Raises:
+        InvalidOption: what follows the colon was meant as a count and is none.
+    """
+    text = seat.strip()
+    wrong = _NO_COUNT.fullmatch(text)
+    found = None if wrong else _COUNT.fullmatch(text)
+    if found:
+        return found["name"], int(found["count"])
+    wrong = wrong or _NO_COUNT_OF_PROVIDER.fullmatch(text)
+    if wrong:
+        name = wrong["name"]
+        raise InvalidOption(f"providers: {seat!r:.80}: the number of seats after ':' is 1 to 999, such as '{name}:3'")
+    return text, None
 
 
 def hint_for(seat: str, known: Collection[str]) -> str:

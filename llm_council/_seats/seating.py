@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Self, TypeAlias
 import attrs
 
 from llm_council._seats.configured import ConfiguredProviders, for_each, wrapped_names
-from llm_council._seats.hints import hint_for
+from llm_council._seats.hints import hint_for, split_count
 from llm_council.config import CouncilConfig, origin_of
 from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials, UnknownProvider
 from llm_council.middleware import Retry
@@ -24,8 +23,6 @@ __all__ = ["Seating", "Sitter", "origin_of_fault"]
 
 Sitter: TypeAlias = str | ProviderAdapter | type[ProviderAdapter]
 """An item of ``Council(providers=...)``: one seat, or several for ``name:count``."""
-
-_COUNT = re.compile(r"(?P<name>.+):(?P<count>[0-9]{1,3})")
 
 # Fields of ``ModelProfile`` that a seat has too.
 _STORED_FACTS = ("prose_first", "plain_prompts", "grammar", "warning")
@@ -241,10 +238,9 @@ class _Pool:
         return [(self._unique(provider), provider, None)]
 
     def _by_name(self, text: str) -> Iterable[tuple[str, str, str | None]]:
-        matched = _COUNT.fullmatch(text.strip())
-        seat, count = (matched["name"], int(matched["count"])) if matched else (text.strip(), None)
+        seat, count = split_count(text)
         provider, slash, model = seat.partition("/")
-        if not provider or count == 0 or (slash and not model):
+        if not provider or (slash and not model):
             raise InvalidOption(f"providers: expected name, name/model or name:count, got {text!r:.80}")
         if provider not in self.adapters:
             try:

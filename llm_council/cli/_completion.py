@@ -18,6 +18,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 __all__ = [
+    "complete_chair",
     "complete_local_models",
     "complete_modes",
     "complete_providers",
@@ -91,6 +92,29 @@ def complete_seats(ctx: click.Context, param: click.Parameter, incomplete: str) 
     provider, slash, _ = last.partition("/")
     found = _matching(_models(provider) if slash else _providers(), last)
     return [CompletionItem(f"{before}{comma}{item.value}", help=item.help) for item in found]
+
+
+@_quietly
+def complete_chair(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the seats of the line, else those of the configuration; without any, what may be a seat."""
+    from llm_council._seats.hints import split_count
+    from llm_council.cli._run import seats_of
+    from llm_council.config import CouncilConfig
+
+    config = CouncilConfig.discover()
+    flags = {name: ctx.params.get(name) or () for name in ("providers", "models")}
+    seats = seats_of(config, flags) or config.providers
+    if not seats:
+        return complete_seats(ctx, param, incomplete)
+    names: list[str] = []
+    for place, seat in enumerate(seats):
+        name, count = split_count(seat)
+        if count is None:
+            number = list(seats[: place + 1]).count(seat)
+            names.append(name if number == 1 else f"{name}-{number}")
+        else:
+            names += [f"{name}-{number}" for number in range(1, count + 1)]
+    return _matching([(name, "") for name in names], incomplete)
 
 
 def _providers() -> list[tuple[str, str]]:

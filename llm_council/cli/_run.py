@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_council.cli import _output
-from llm_council.cli._completion import complete_modes, complete_seats, complete_strategies, complete_words
+from llm_council.cli._completion import (
+    complete_chair,
+    complete_modes,
+    complete_seats,
+    complete_strategies,
+    complete_words,
+)
 from llm_council.cli._input import STDIN, attached, read_file, read_stdin
 from llm_council.cli._main import FAILED
 from llm_council.cli._output import output_format, output_options
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
     from llm_council.models import Budget, Plan
     from llm_council.subagents import SubagentInfo
 
-__all__ = ["resume_hint", "run"]
+__all__ = ["resume_hint", "run", "seats_of"]
 
 _EXAMPLES = """\b
 Examples:
@@ -63,7 +69,7 @@ _ABOVE_0 = _Number(min=0, min_open=True)
 @click.option(
     "--models", "-m", multiple=True, help="Models: one for all seats, or one for each; repeat, or use commas."
 )
-@click.option("--chair", shell_complete=complete_seats, help="The seat that writes the final answer.")
+@click.option("--chair", shell_complete=complete_chair, help="The seat that writes the final answer.")
 @click.option(
     "--strategy",
     shell_complete=complete_strategies,
@@ -131,7 +137,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
         "schema": _read_schema(flags["schema"]),
         "budget": _budget(flags),
     }
-    with Council(_seats(config, flags), config=config) as council:
+    with Council(seats_of(config, flags), config=config) as council:
         try:
             plan = council.plan(task, subagent, **options)
         except UnknownSubagent as error:
@@ -265,7 +271,7 @@ def _is_file_name(word: str) -> bool:
     return word.endswith(".toml") and len(word.split()) == 1
 
 
-def _seats(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | None:
+def seats_of(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | None:
     """Combine ``--providers`` and ``--models``: one model for every provider, or one model for each.
 
     A count applies to the seat with its model: ``local:3`` and one model make three seats of that model.

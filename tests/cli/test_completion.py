@@ -46,6 +46,9 @@ def offered(*words: str) -> list[str]:
         (["run", "-p", "openai,anth"], ["openai,anthropic"]),
         (["run", "-p", "openrouter/"], ["openrouter/anthropic/claude-sonnet-4.6"]),
         (["run", "--chair", "verte"], ["vertex"]),
+        (["run", "-p", "openai,local:2", "-p", "openai", "--chair", ""], ["openai", "local-1", "local-2", "openai-2"]),
+        (["run", "-p", "openai,anthropic", "--chair", "a"], ["anthropic"]),
+        (["run", "-p", "openrouter", "-m", "a/b,c", "--chair", ""], ["openrouter/a/b", "openrouter/c"]),
         (["run", "--strategy", ""], ["synthesize", "vote"]),
         (["run", "--format", "mark"], ["markdown"]),
         (["run", "imp"], ["implementer"]),
@@ -58,6 +61,11 @@ def offered(*words: str) -> list[str]:
 )
 def test_the_word_is_completed(words: list[str], found: list[str]) -> None:
     assert sorted(offered(*words)) == sorted(found)
+
+
+def test_the_chair_is_one_of_the_configured_seats() -> None:
+    Path("council.toml").write_text('[council]\nproviders = ["openai", "anthropic:2"]\n')
+    assert offered("run", "--chair", "") == ["openai", "anthropic-1", "anthropic-2"]
 
 
 def test_a_seat_of_the_embedded_engine_offers_its_models() -> None:

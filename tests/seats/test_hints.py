@@ -58,3 +58,28 @@ def test_a_configured_name_is_suggested_too() -> None:
 def test_a_slash_without_a_model_is_refused() -> None:
     with pytest.raises(errors.InvalidOption, match="name/model"):
         Council(["openai/"], config=CouncilConfig())
+
+
+@pytest.mark.parametrize(
+    ("seat", "suggested"),
+    [
+        ("vllm:-1", "vllm:3"),
+        ("vllm:0", "vllm:3"),
+        ("vllm:1.5", "vllm:3"),
+        ("vllm:1000", "vllm:3"),
+        ("vllm:", "vllm:3"),
+        ("vllm/good:x", "vllm/good:3"),
+        ("vllm/good:x3", "vllm/good:3"),
+        ("vllm/good:3x", "vllm/good:3"),
+        ("vllm/good:-1", "vllm/good:3"),
+        ("vllm/good:", "vllm/good:3"),
+    ],
+)
+def test_what_was_meant_as_a_count_is_refused(seat: str, suggested: str) -> None:
+    with pytest.raises(errors.InvalidOption, match=f"1 to 999, such as '{suggested}'"):
+        Council([seat], config=CouncilConfig())
+
+
+@pytest.mark.parametrize("seat", ["ollama/llama3.2:1b", "ollama/m:8x7b", "vllm/m:2409", "openrouter/a/b:free"])
+def test_the_tag_of_a_model_is_part_of_its_name(seat: str) -> None:
+    assert Council([seat], config=CouncilConfig()).providers == (seat,)
