@@ -132,7 +132,9 @@ class OpenAICompatibleProvider(HttpProvider):
             MalformedReply: it is not a reply of this dialect.
         """
         if isinstance(data, dict) and _is_response(data):
-            return responses.decode_response(data, ResponsesOptions(vendor=self.CHAT.vendor))
+            return responses.decode_response(
+                data, ResponsesOptions(vendor=self.CHAT.vendor, think_tags=self.CHAT.think_tags)
+            )
         return decode_response(data, self.CHAT)
 
     def _encode(self, request: GenerateRequest, *, stream: bool) -> tuple[str, dict[str, Any]]:
@@ -205,6 +207,7 @@ class OpenAICompatibleProvider(HttpProvider):
             system_role=profile.system_role,
             reasons=profile.reasons,
             effort=profile.reasoning_style != "none",
+            think_tags=self.CHAT.think_tags,
             body=self._extra_body,
         )
 

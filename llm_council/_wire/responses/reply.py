@@ -17,6 +17,7 @@ from llm_council._wire.openai_chat.reply import (
 from llm_council._wire.openai_chat.request import CUSTOM
 from llm_council._wire.payloads import get_object, get_text, malformed, need_list, need_object, text_or_none
 from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
+from llm_council._wire.think import split_thoughts
 from llm_council.errors import ProviderError
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse
@@ -61,10 +62,16 @@ def decode_response(
     refusal = "".join(refusals) or None
     calls = [read_call(item, index, f"$.output[{at}]") for index, (at, item) in enumerate(of_type(items, *CALLS))]
     word, finish = read_finish(reply, called=bool(calls), refused=refusal is not None)
+    text = "".join(texts) if texts else None
+    thoughts = [part for _, item in of_type(items, "reasoning") for part in reasoning_texts(item)]
+    if options.think_tags and text:
+        found, answer = split_thoughts(text)
+        if found or answer != text:
+            text = answer or None
+            thoughts += [found] if found else []
     return GenerateResponse(
-        text="".join(texts) if texts else None,
-        reasoning=_PARAGRAPH.join(part for _, item in of_type(items, "reasoning") for part in reasoning_texts(item))
-        or None,
+        text=text,
+        reasoning=_PARAGRAPH.join(thoughts) or None,
         reasoning_parts=parts_to_echo(items, options),
         refusal=refusal,
         tool_calls=calls,

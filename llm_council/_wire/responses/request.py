@@ -60,6 +60,7 @@ class ResponsesOptions:
             it cannot be sent back otherwise.
         effort: send the effort; False for servers that take none.
         cache_key: send ``prompt_cache_key``, where the server knows it.
+        think_tags: the model may write its reasoning into the answer, between ``<think>`` tags.
         summary: the summary of reasoning to request: ``"auto"``, ``"concise"``, ``"detailed"``, or None for none.
         body: further keys of every request; a request's ``extra`` overrides them.
     """
@@ -70,6 +71,7 @@ class ResponsesOptions:
     reasons: bool = False
     effort: bool = True
     cache_key: bool = False
+    think_tags: bool = False
     summary: str | None = None
     body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 

@@ -30,6 +30,7 @@ from llm_council._wire.responses.reply import (
 )
 from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
 from llm_council._wire.sse import SseEvent, SseSplitter
+from llm_council._wire.think import LONE_TAG, ThoughtSplitter
 from llm_council.errors import MalformedReply
 from llm_council.models.limits import Limits
 from llm_council.models.reply import GenerateChunk, ToolCallDelta
@@ -85,6 +86,10 @@ class EventDecoder(Decoder):
         self._closed: dict[int, dict[str, Any]] = {}  # whole items, by their place in the output
         self._refused = False
         self._thought = False
+        self._splitter = ThoughtSplitter() if options.think_tags else None
+        self._written: list[str] = []  # the texts with the tags, if they are looked for
+        self._thoughts: list[str] = []  # the reasoning, which is repeated where the answer begins anew
+        self._in_tags = False  # reasoning has come from the text
         self._by_type: dict[str, Callable[[dict[str, Any], Facts], None]] = {
             "response.created": self._begin,
             "response.in_progress": self._begin,
@@ -194,6 +199,7 @@ class EventDecoder(Decoder):
             name = get_text(item, "name", "$.item")
             if not name:
                 raise malformed("$.item.name", "a name", item.get("name"))
+            self._end_splitting(facts)  # a call that was reported cannot be taken back
             known.call = len(self._called)
             own = call_id(item.get("call_id") or item.get("id"), known.call)
             self._called.append(own)
@@ -244,7 +250,7 @@ class EventDecoder(Decoder):
                 return
             # Each index is a paragraph of its own ("summary_index", "content_index").
             if pieces is None and self._thought:
-                facts["reasoning"] = facts.get("reasoning", "") + "\n\n"
+                self._add_reasoning("\n\n", facts)
             self._thought = True
         if pieces is None:
             pieces = item.pieces[kind, index] = []
@@ -253,11 +259,54 @@ class EventDecoder(Decoder):
             if item.call is not None:
                 facts["tool_calls"] = (*facts.get("tool_calls", ()), ToolCallDelta(index=item.call, arguments=words))
             return
-        name = "reasoning" if kind in _THOUGHTS else kind
-        facts[name] = facts.get(name, "") + words
         if kind == "text":
-            self._texts.append(words)
+            self._add_answer(words, facts)
+        elif kind in _THOUGHTS:
+            self._add_reasoning(words, facts)
+        else:
+            facts[kind] = facts.get(kind, "") + words
         self._refused = self._refused or kind == "refusal"
+
+    def _add_reasoning(self, words: str, facts: Facts) -> None:
+        facts["reasoning"] = facts.get("reasoning", "") + words
+        if self._splitter is not None:
+            self._thoughts.append(words)
+
+    def _add_answer(self, words: str, facts: Facts) -> None:
+        if self._splitter is not None:
+            self._written.append(words)
+            words = self._without_thoughts(self._splitter, self._splitter.feed(words), facts)
+        self._show(words, facts)
+
+    def _show(self, words: str, facts: Facts) -> None:
+        if words:
+            self._texts.append(words)
+            facts["text"] = facts.get("text", "") + words
+
+    def _without_thoughts(self, splitter: ThoughtSplitter, found: tuple[str, str], facts: Facts) -> str:
+        """Add the reasoning that a piece of text brought, and return its words of the answer.
+
+        After a closing tag that no opening tag preceded, the answer begins anew: the text so far was reasoning.
+        """
+        thoughts, words = found
+        if splitter.restarted and self.partial:
+            self._texts.clear()
+            facts.pop("text", None)
+            again = {"reset": LONE_TAG, "request_id": self._request_id, "model": self._model}
+            facts.update((key, fact) for key, fact in again.items() if fact is not None)
+            facts["reasoning"] = "".join(self._thoughts)
+        if thoughts:
+            if self._thoughts and not self._in_tags:
+                self._add_reasoning("\n\n", facts)
+            self._in_tags = True
+            self._add_reasoning(thoughts, facts)
+        return words
+
+    def _end_splitting(self, facts: Facts) -> None:
+        """Return the text that was held back; no tag is looked for in later text."""
+        if self._splitter is not None:
+            self._show(self._without_thoughts(self._splitter, self._splitter.finish(), facts), facts)
+            self._splitter = None
 
     # The end
 
@@ -269,6 +318,7 @@ class EventDecoder(Decoder):
         self.finished = self.done = True
         items = self._whole_items(read_items({"output": reply.get("output") or []}))
         self._catch_up_all(items, facts)
+        self._end_splitting(facts)
         word, finish = read_finish(reply, called=bool(self._called), refused=self._refused)
         last = {
             "raw_finish_reason": word,
@@ -298,7 +348,7 @@ class EventDecoder(Decoder):
 
     def _catch_up_all(self, items: list[dict[str, Any]], facts: Facts) -> None:
         """Add the texts that only the whole reply holds."""
-        text, so_far = "".join(message_texts(items, "output_text", "text")), self.partial
+        text, so_far = "".join(message_texts(items, "output_text", "text")), "".join(self._written) or self.partial
         if len(text) > len(so_far) and text.startswith(so_far):
             self._add_text(_Item(), "text", 0, text[len(so_far) :], facts)
         if not self._refused:

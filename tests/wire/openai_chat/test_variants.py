@@ -699,7 +699,8 @@ FINISHES = {
         ),
         "error",
     ),
-    **dict.fromkeys(("ESCALATION", "CONTINUATION", "SOMETHING_NEW"), None),
+    "CONTINUATION": "length",  # without its token it cannot be continued
+    **dict.fromkeys(("ESCALATION", "SOMETHING_NEW"), None),
 }
 
 
