@@ -57,7 +57,9 @@ def output_options(command: F) -> F:
             type=click.Path(readable=False),
             help="Write the answer to a file; .json, .md and .html choose the format.",
         ),
-        click.option("--format", "format_", type=_FORMATS, help="What to print; text is the answer only."),
+        click.option(
+            "--format", "format_", type=_FORMATS, help="What to print; text is the answer only, without its reasons."
+        ),
         click.option("--json", "json_", is_flag=True, help="Print the whole result; the same as --format json."),
     ):
         command = option(command)  # the last one added is the first in --help

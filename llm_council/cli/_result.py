@@ -72,7 +72,11 @@ def _text(result: CouncilResult, flags: Mapping[str, Any]) -> str:
 
     if flags["plain"] and result.text is not None:
         return result.text
-    return as_text(result.output if result.output is not None else result.text or "")
+    output = result.output if result.output is not None else result.text or ""
+    # Text is what another program or a file gets: the answer without its reasons, labels or indentation.
+    if isinstance(output, Mapping) and isinstance(output.get("answer"), str) and set(output) <= {"answer", "reasoning"}:
+        return str(output["answer"])
+    return as_text(output)
 
 
 def _is_rendered(flags: Mapping[str, Any]) -> bool:

@@ -60,7 +60,7 @@ def council(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def test_run_prints_the_answer_on_stdout_and_progress_on_stderr(council: Council, seat: ScriptedProvider) -> None:
     code, out, err = council("run", "Where?", "-p", "scripted:3")
     assert code == 0
-    assert out == "answer: Paris\nreasoning: It is the seat of government.\n"
+    assert out == "Paris\n"
     lines = err.splitlines()
     assert lines[0] == "council: advisor with scripted-1, scripted-2, scripted-3"
     assert sum("draft scripted-" in line and "done" in line for line in lines) == 2
@@ -151,7 +151,7 @@ def test_output_creates_and_changes_no_file_before_there_is_an_answer(council: C
     with registry.overriding(**failing(draft, ANSWER)):
         for name in ("old.txt", "new.txt"):
             assert council("run", "x", "-p", "scripted", "-o", name)[0] == 0
-    answer = "answer: Paris\nreasoning: It is the seat of government.\n"
+    answer = "Paris\n"
     assert seen == [[None, "old"], [None, answer]]
     assert Path("new.txt").read_text() == Path("old.txt").read_text() == answer
 
@@ -159,7 +159,7 @@ def test_output_creates_and_changes_no_file_before_there_is_an_answer(council: C
 def test_the_answer_is_printed_on_stdout_if_the_disk_is_full(council: Council, seat: ScriptedProvider) -> None:
     code, out, err = council("run", "Where?", "-p", "scripted", "-o", "/dev/full")
     assert code == 1
-    assert out.startswith("answer: Paris\n")
+    assert out.startswith("Paris\n")
     assert "council: cannot write /dev/full: No space left on device; the answer is printed instead" in err
 
 
@@ -203,7 +203,7 @@ def test_the_answer_is_printed_on_stderr_if_file_and_stdout_fail(stdout: str) ->
     done = subprocess.run(["bash", "-c", command, sys.executable, script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "council: cannot write to stdout: " in done.stderr
-    assert "\nanswer: Paris\n" in done.stderr
+    assert "\nParis\n" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
 
@@ -215,7 +215,7 @@ def test_the_answer_is_printed_on_stderr_if_stdout_fails(
         monkeypatch.setattr(sys, "stdout", full)
         code, _, err = council("run", "Where?", "-p", "scripted")
     assert code == 1
-    assert "council: cannot write to stdout: No space left on device; the answer is printed here\nanswer: Paris" in err
+    assert "council: cannot write to stdout: No space left on device; the answer is printed here\nParis" in err
 
 
 def test_a_dry_run_sends_nothing(council: Council, seat: ScriptedProvider) -> None:
@@ -271,7 +271,7 @@ def test_stream_prints_the_text_of_the_seats_on_stderr(council: Council, seat: S
     _, out, err = council("run", "Where?", "-p", "scripted:3", "--stream")
     assert "I say Paris." in err.replace("\n", "")
     assert "[draft scripted-1]" in err
-    assert out.startswith("answer: Paris")
+    assert out.startswith("Paris")
 
 
 def test_verbose_prints_tokens_and_cost(council: Council, seat: ScriptedProvider) -> None:

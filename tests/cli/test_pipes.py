@@ -154,12 +154,12 @@ def test_standard_input_may_be_an_object_without_a_descriptor(monkeypatch: pytes
     ("name", "start"),
     [
         ("a.json", '{\n  "run_id"'),
-        ("a.md", "# Council: advisor"),
-        ("a.MARKDOWN", "# Council: advisor"),
+        ("a.md", "# Where?"),
+        ("a.MARKDOWN", "# Where?"),
         ("a.html", "<!doctype html>"),
         ("a.htm", "<!doctype html>"),
-        ("a.txt", "answer: Paris → **é**\n"),
-        ("a", "answer: Paris → **é**\n"),
+        ("a.txt", "Paris → **é**\n"),
+        ("a", "Paris → **é**\n"),
     ],
 )
 def test_the_extension_of_the_output_chooses_the_format(
@@ -172,7 +172,7 @@ def test_the_extension_of_the_output_chooses_the_format(
 
 def test_a_format_that_is_named_takes_precedence_over_the_extension(council: Council, seat: ScriptedProvider) -> None:
     assert council("run", "Where?", "-p", "scripted", "-o", "a.json", "--format", "text")[0] == 0
-    assert Path("a.json").read_text(encoding="utf-8").startswith("answer: Paris")
+    assert Path("a.json").read_text(encoding="utf-8").startswith("Paris")
     assert council("run", "Where?", "-p", "scripted", "-o", "a.md", "--json")[0] == 0
     assert json.loads(Path("a.md").read_text(encoding="utf-8"))["success"]
 
@@ -192,7 +192,7 @@ def test_a_file_is_replaced_as_a_whole_or_stays_as_it_was(
     monkeypatch.setattr(os, "fsync", fsync)
     assert council("run", "Where?", "-p", "scripted", "-o", "link.txt")[0] == 0
     new = Path("real.txt").read_text(encoding="utf-8")
-    assert (seen, new.startswith("answer: Paris")) == (["old"], True)
+    assert (seen, new.startswith("Paris")) == (["old"], True)
     assert Path("link.txt").is_symlink()
     code, out, err = council("run", "Where?", "-p", "scripted", "-o", "link.txt")
     assert (code, out) == (1, new)
@@ -214,7 +214,7 @@ def test_an_answer_that_the_encoding_lacks_is_printed_on_stderr(
     assert code == 1
     assert "council: cannot write to stdout: its encoding latin-1 has no U+2192; the answer is printed here" in err
     assert "(it is stored, too: council replay " in err
-    assert "answer: Paris → **é**" in err
+    assert "Paris → **é**" in err
 
 
 def test_json_is_escaped_where_the_encoding_lacks_a_character(

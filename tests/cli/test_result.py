@@ -122,8 +122,16 @@ def test_plain_prints_the_text_as_it_came(capsys: pytest.CaptureFixture[str]) ->
     text = "## Answer\n**Paris**\n\n## Reasoning\nIt is."
     made = result(text=text, output={"answer": "**Paris**", "reasoning": "It is."})
     assert printed(capsys, made, plain=True)[0] == f"{text}\n"
-    assert printed(capsys, made)[0] == "answer: **Paris**\nreasoning: It is.\n"
+    assert printed(capsys, made)[0] == "**Paris**\n"
     assert printed(capsys, result(output={"a": 1}), plain=True)[0] == "a: 1\n"
+
+
+def test_an_answer_is_printed_without_label_indentation_and_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "Use this:\n\n    x = 1\n\n- one\n- two"
+    for reasoning in ("It is.", ""):
+        assert printed(capsys, result(output={"answer": code, "reasoning": reasoning}))[0] == f"{code}\n"
+    more = {"answer": "Paris", "confidence": 0.9}  # of a schema of one's own: nothing is left out
+    assert printed(capsys, result(output=more))[0] == "answer: Paris\nconfidence: 0.9\n"
 
 
 def rendered(monkeypatch: pytest.MonkeyPatch, output: Any, columns: int = 80) -> str:
