@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+from difflib import get_close_matches
 from typing import Any, Final
 
 import click
@@ -91,7 +92,7 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()  # or Python does it at exit, with a traceback if it fails
     except click.ClickException as error:
-        _print_usage_error(error)
+        _print_usage_error(_suggesting_option(error) if isinstance(error, click.NoSuchOption) else error)
         code = USAGE
     except (KeyboardInterrupt, click.Abort):
         _print_error("interrupted")
@@ -110,6 +111,14 @@ def main() -> None:
         code = FAILED
     # Without standalone mode, click returns what the command returns: None from one that cannot fail.
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _suggesting_option(error: click.NoSuchOption) -> click.UsageError:
+    """Return the error with the options that are most similar, the best first; click sorts them, and takes more."""
+    # Typing errors reach 0.75; at 0.6, the limit of click, "--model" is similar to "--help".
+    similar = get_close_matches(error.option_name, error.possibilities or (), n=2, cutoff=0.75)
+    hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
+    return click.UsageError(f"there is no option {error.option_name}{hint}", error.ctx)
 
 
 def _print_usage_error(error: click.ClickException) -> None:

@@ -91,7 +91,9 @@ def _named(name: str) -> LocalModel:
 def _pull(name: str) -> LocalModel:
     """Fetch a model with a progress bar on stderr."""
     from llm_council.providers import local
+    from llm_council.providers._local import weights
 
+    weights.check_fetch(name)  # before a bar is drawn
     label = f"fetching the weights of {name}"
     with click.progressbar(length=100, label=label, file=sys.stderr) as bar:
 

@@ -26,7 +26,7 @@ _FAILURES: tuple[tuple[type[errors.CouncilError], str], ...] = (
     (errors.AuthenticationFailed, ""),
     (errors.PermissionRefused, ""),
     (errors.OutOfCredit, "add credit to the vendor's account"),
-    (errors.ModelNotFound, "name another model with --models"),
+    (errors.ModelNotFound, ""),
     (errors.ContextTooLong, "give fewer or shorter files, or a model with a larger context"),
     (errors.RequestRejected, ""),
     (errors.BudgetExceeded, "raise --budget-usd, or the budget in the configuration"),

