@@ -161,7 +161,7 @@ async def fetch(attempts: _CallAttempts, deadline: CallDeadline) -> GenerateResp
             if state.deltas:
                 response = await fetch_streamed(attempts, adapter)
             else:
-                response = await call(adapter, asked.request)
+                response = await call(adapter, _request_to_send(attempts, adapter))
         if not response.attempts:
             response = attrs.evolve(response, attempts=attempts.all(response))
         tries = len(response.attempts)
@@ -180,7 +180,7 @@ async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> G
     state, asked = attempts.state, attempts.asked
     chunks: list[GenerateChunk] = []
     mask = StreamMask()  # events reach logs and terminals
-    async with aclosing(stream(adapter, asked.request)) as arriving:
+    async with aclosing(stream(adapter, _request_to_send(attempts, adapter))) as arriving:
         async for chunk in arriving:
             chunks.append(chunk)
             if chunk.reset is not None:
@@ -190,6 +190,21 @@ async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> G
                 attempts.report_text(mask.feed(chunk.text))
     attempts.report_text(mask.rest())
     return mask_secrets(join(chunks))
+
+
+def _request_to_send(attempts: _CallAttempts, adapter: ProviderAdapter) -> GenerateRequest:
+    """Return the request of a call; seats with one provider and model find its prefix in the vendor's cache.
+
+    Only where the vendor caches by itself, and finds the prefix by a key at most: marks make each of several requests
+    that are sent at once pay for writing the cache. The journal stores the request without this.
+    """
+    plan, request = attempts.state.plan, attempts.asked.request
+    seat = plan.seat(attempts.asked.seat)
+    alike = sum((other.provider, other.model) == (seat.provider, seat.model) for other in plan.seats)
+    profile = adapter._profile_of(request.model)
+    if not plan.rules or alike < 2 or profile is None or profile.prompt_cache != "automatic":
+        return request
+    return attrs.evolve(request, prompt_cache=True)
 
 
 def _scope_of(attempts: _CallAttempts, deadline: CallDeadline) -> call_context.RunScope:
