@@ -52,7 +52,6 @@ def _read_one(path: Path, limits: Limits) -> Attachment:
     except UnicodeDecodeError:
         raise InvalidOption(f"files: {path} is not UTF-8 text") from None
     if len(data) > limits.body:
-        raise InvalidOption(
-            f"files: {path} is larger than {limits.body} bytes; raise Limits.body, or name a part of it"
-        )
+        size = f"{limits.body // 1024**2} MiB" if limits.body % 1024**2 == 0 else f"{limits.body:,} bytes"
+        raise InvalidOption(f"files: {path} is larger than {size}; give a part of it, or raise limits.body")
     return Attachment(name=str(path), text=text)

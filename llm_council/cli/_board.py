@@ -160,21 +160,27 @@ class Board:
             return self._panels(shown, max(1, min(len(shown), self._console.width // _PANEL_WIDTH)))
 
     def _panels(self, calls: dict[tuple[str, str], _Call], columns: int, *, lines: int | None = None) -> RenderableType:
-        """Return texts side by side; with ``lines``, the end of each that fits in so many lines."""
+        """Return texts side by side; with ``lines``, the end of each in at most so many lines."""
         grid = Table.grid(expand=True)
         for _ in range(columns):
             grid.add_column(ratio=1)
         width = self._console.width // columns - 4  # a panel's border and padding
+        texts = [visible("".join(call.pieces)).strip("\n") for call in calls.values()]
+        bodies = [Text(text if lines is None else text[-_SHOWN:], overflow="fold") for text in texts]
+        heights: list[int] = []
+        if lines is not None:
+            ends = [body.wrap(self._console, max(1, width))[-lines:] for body in bodies]
+            heights = [len(end) for end in ends]
+            bodies = [Text("\n").join(end) for end in ends]
         panels = []
-        for (phase, seat), call in calls.items():
-            text = visible("".join(call.pieces)).strip("\n")
-            body = Text(text if lines is None else text[-_SHOWN:], overflow="fold")
-            if lines is not None:
-                wrapped = body.wrap(self._console, max(1, width))
-                body = Text("\n").join(wrapped[-lines:])
+        for place, ((phase, seat), call) in enumerate(calls.items()):
+            first = place - place % columns
+            # Panels grow with their words; those side by side are of one height.
+            height = 2 + max(1, *heights[first : first + columns]) if heights else None
+            body = bodies[place]
             title = Text(visible(f"{phase} {seat}"), style="bold", overflow="ellipsis")
             style = "red" if call.failed else "green" if call.elapsed is not None else "dim"
-            panels.append(Panel(body, title=title, title_align="left", border_style=style, height=lines and lines + 2))
+            panels.append(Panel(body, title=title, title_align="left", border_style=style, height=height))
         for first in range(0, len(panels), columns):
             grid.add_row(*panels[first : first + columns])
         return grid

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import stat
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -42,6 +42,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FORMATS = click.Choice(["text", "json", "markdown", "html"])
 
 
+# Formats that programs open by the extension, and cannot open if they hold text.
+_NOT_WRITTEN = {".pdf", ".doc", ".docx", ".odt", ".rtf", ".xls", ".xlsx", ".ppt", ".pptx", ".epub", ".png", ".jpg"}
+
+
+def _output_path(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the path of ``--output``; None for ``-``, which is stdout."""
+    if value is None or value == "-":
+        return None
+    if not value.strip():
+        raise click.BadParameter("the path is empty; name a file, or - for stdout")
+    if value.endswith(("/", os.sep)):
+        raise click.BadParameter(f"{value} is a folder; name a file in it")
+    return value
+
+
 def output_options(command: F) -> F:
     """Add the options that control how a result is printed."""
     for option in (
@@ -55,7 +70,8 @@ def output_options(command: F) -> F:
             "--output",
             "-o",
             type=click.Path(readable=False),
-            help="Write the answer to a file; .json, .md and .html choose the format.",
+            callback=_output_path,
+            help="Write the answer to a file; .json, .md and .html choose the format; - is stdout.",
         ),
         click.option(
             "--format", "format_", type=_FORMATS, help="What to print; text is the answer only, without its reasons."
@@ -73,8 +89,14 @@ def output_format(flags: Mapping[str, Any]) -> str:
     """Return the format that ``--json`` and ``--format`` select, else the one that fits the name of ``--output``."""
     if flags["json_"]:
         return "json"
+    if flags["format_"]:
+        return str(flags["format_"])
     extension = Path(flags["output"] or "").suffix.lower()
-    return flags["format_"] or _EXTENSIONS.get(extension, "text")
+    if extension in _NOT_WRITTEN:
+        raise InvalidOption(
+            f"--output: {extension} files cannot be written; name a .html, .md, .json or .txt file, or add --format"
+        )
+    return _EXTENSIONS.get(extension, "text")
 
 
 def print_note(line: str, *, raw: bool = False, newline: bool = True) -> None:
@@ -225,15 +247,18 @@ def _is_terminal(stream: TextIO | None) -> bool:
 # The answer of a run
 
 
-def check_output(path: str | None) -> None:
+def check_output(flags: Mapping[str, Any]) -> None:
     """Check that the file of ``--output`` can be written, before anything is sent. Nothing is created or changed.
 
     Args:
-        path: the file; None or empty means stdout, which is not checked.
+        flags: the options ``output``, ``json_`` and ``format_``; stdout is not checked.
 
     Raises:
-        InvalidOption: the path is a directory, its folder is missing, or writing is not permitted.
+        InvalidOption: the path is a directory, its folder is missing, writing is not permitted, or its extension is of
+            a format that cannot be written.
     """
+    output_format(flags)
+    path = flags["output"]
     fault = _output_fault(path) if path else None
     if fault is not None:
         raise InvalidOption(f"--output: cannot write {path}: {fault}")
@@ -284,6 +309,8 @@ def write_answer(text: str, flags: Mapping[str, Any], *, rendered: str | None = 
     if flags["output"]:
         fault = _write_file(flags["output"], text)
         if fault is None:
+            if sys.stderr is not None and sys.stderr.isatty():
+                print_note(f"council: written to {flags['output']}", raw=flags["raw"])
             return True
         print_note(f"council: cannot write {flags['output']}: {fault}; the answer is printed instead")
     is_json = output_format(flags) == "json"
@@ -326,9 +353,9 @@ def _write_file(path: str, text: str) -> str | None:
 
 
 def _replace(target: Path, data: bytes, mode: int | None) -> None:
-    # Only the owner may read a new file, whatever the umask, because answers are confidential: so `mkstemp` makes it.
-    handle, name = tempfile.mkstemp(prefix=".council-", dir=target.parent)
-    temporary = Path(name)
+    # A new file has the mode that the umask leaves, as that of a shell's redirection has.
+    temporary = target.parent / f".council-{secrets.token_hex(8)}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

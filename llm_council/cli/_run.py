@@ -120,7 +120,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
 
-    _output.check_output(flags["output"])
+    _output.check_output(flags)
     name, task = _task(words, flags["input_"])
     stdin_is_task = STDIN in (flags["input_"], *(() if flags["input_"] else words[-1:]))
     # A file brings its mode along: ``Council.run`` takes one with a name only.
@@ -278,6 +278,9 @@ def seats_of(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | Non
     """
     given = _split(flags["providers"])
     models = _split(flags["models"])
+    for name, names in (("providers", given), ("models", models)):
+        if flags[name] and not names:
+            raise click.UsageError(f"--{name} is given, but names none; name at least one, or leave it out")
     if not models:
         return given or None
     names = given or list(config.providers)

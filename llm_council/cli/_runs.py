@@ -41,7 +41,7 @@ def _configured(store: str | None) -> tuple[CouncilConfig, Store]:
 
 @click.group()
 def runs() -> None:
-    """List, show, export and delete stored runs."""
+    """List, show, export and purge (delete) stored runs."""
 
 
 @runs.command("list")
@@ -188,7 +188,7 @@ def resume(run: str, **flags: Any) -> int:
     from llm_council.cli._progress import progress
     from llm_council.council import Council
 
-    _output.check_output(flags["output"])
+    _output.check_output(flags)
     config, place = _configured(flags["store"])
     run = place.find_sync(run)
     plan = place.show_sync(run).plan
@@ -216,7 +216,7 @@ def replay(run: str, **flags: Any) -> int:
     from llm_council import _runtime
     from llm_council._engine import resume
 
-    _output.check_output(flags["output"])
+    _output.check_output(flags)
     _, place = _configured(flags["store"])
     result = _runtime.call(resume.replay, place, place.find_sync(run))
     return print_result(result, flags)

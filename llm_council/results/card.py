@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["card"]
 
 _LINES = 12  # of the answer that are shown at once, about 80 characters each
+_MORE_ROWS = 6  # lines of a table that are shown beyond these
 _WIDTH = 80
+_ROW = re.compile(r"\s*\|")
 _FENCE = re.compile(r"^\s{0,3}(```+|~~~+)", re.MULTILINE)
 
 
@@ -79,16 +81,32 @@ def _answer(result: CouncilResult) -> Iterator[Markup]:
 def _start(text: str) -> tuple[str, bool]:
     """Return the first lines of a text, and whether there are more."""
     left = _LINES
-    kept: list[str] = []
-    for line in text.strip("\n").splitlines():
-        needed = max(1, -(-len(line) // _WIDTH))
+    lines = text.strip("\n").splitlines()
+    for place, line in enumerate(lines):
+        needed = _height(line)
         if needed > left:
-            if not kept:  # one long paragraph
-                kept.append(f"{line[: left * _WIDTH].rsplit(' ', 1)[0]}…")
-            return "\n".join(kept), True
-        kept.append(line)
+            if place == 0:  # one long paragraph
+                return f"{line[: left * _WIDTH].rsplit(' ', 1)[0]}…", True
+            end = _end_outside_table(lines, place)
+            return "\n".join(lines[:end]), end < len(lines)
         left -= needed
     return text, False
+
+
+def _height(line: str) -> int:
+    return max(1, -(-len(line) // _WIDTH))
+
+
+def _end_outside_table(lines: list[str], place: int) -> int:
+    """Return where to cut instead of inside a table: after its last rows if they are few, or before a mere header."""
+    first = last = place
+    while first > 0 and _ROW.match(lines[first - 1]):
+        first -= 1
+    while last < len(lines) and _ROW.match(lines[last]):
+        last += 1
+    if sum(map(_height, lines[place:last])) <= _MORE_ROWS:
+        return last
+    return first if first > 0 and place - first <= 2 else place  # a header has two lines
 
 
 def _closed(text: str) -> str:

@@ -103,7 +103,7 @@ def test_an_empty_pipe_is_no_input(council: Council, seat: ScriptedProvider) -> 
         (["x", "-f", "-", "-f", "-"], b"text", "can be given once"),
         (["-i", "none.txt"], b"", "cannot read none.txt: No such file or directory"),
         (["-i", "."], b"", "cannot read .: Is a directory"),
-        (["x", "-f", "/dev/zero"], b"", "/dev/zero is larger than 16777216 bytes"),
+        (["x", "-f", "/dev/zero"], b"", "/dev/zero is larger than 16 MiB"),
         (["-i", "/dev/zero"], b"", "/dev/zero is larger than 16 MiB"),
         (["x", "--schema", "/dev/zero"], b"", "/dev/zero is larger than 16 MiB"),
     ],
@@ -289,6 +289,50 @@ def test_a_full_stdout_is_one_line_of_every_command(
         monkeypatch.setattr(sys, "stdout", full)
         code, _, err = council(*words.split())
     assert (code, err) == (1, "council: cannot write to stdout: No space left on device; write to another place\n")
+
+
+def test_a_dash_as_output_is_stdout(council: Council, seat: ScriptedProvider) -> None:
+    code, out, _ = council("run", "Where?", "-p", "scripted", "-o", "-")
+    assert (code, out) == (0, "Paris → **é**\n")
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-p", "scripted", "-o", ""], "the path is empty; name a file, or - for stdout"),
+        (["-p", "scripted", "-o", "o/"], "o/ is a folder; name a file in it"),
+        (["-p", "scripted", "-o", "h.PDF"], ".pdf files cannot be written; name a .html"),
+        (["-p", ","], "--providers is given, but names none"),
+        (["-p", "scripted", "-m", " "], "--models is given, but names none"),
+    ],
+)
+def test_an_option_that_says_nothing_usable_is_refused(
+    council: Council, seat: ScriptedProvider, words: list[str], message: str
+) -> None:
+    code, out, err = council("run", "Where?", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not seat.requests
+    assert not list(Path().iterdir())
+
+
+def test_a_named_format_is_written_under_any_extension(council: Council, seat: ScriptedProvider) -> None:
+    assert council("run", "Where?", "-p", "scripted", "-o", "h.pdf", "--format", "text")[0] == 0
+    assert Path("h.pdf").read_text(encoding="utf-8") == "Paris → **é**\n"
+
+
+def test_a_terminal_is_told_that_the_file_was_written(
+    council: Council, seat: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stderr)
+        assert council("run", "Where?", "-p", "scripted", "-o", "a.md")[0] == 0
+    assert stderr.getvalue().endswith("council: written to a.md\n")
+    assert "written" not in council("run", "Where?", "-p", "scripted", "-o", "a.md")[2]
 
 
 def test_a_full_stdout_leaves_no_traceback_at_exit() -> None:

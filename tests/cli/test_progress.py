@@ -115,6 +115,21 @@ def test_words_stand_side_by_side_where_there_is_room(width: int, rows: int) -> 
     assert "\x1b[2J" not in shown
 
 
+def test_the_boxes_of_words_grow_with_the_words() -> None:
+    def height(words: int) -> int:
+        happened: list[Event] = [events()[0]]
+        for seat in SEATS[:2]:
+            happened.append(SeatStarted(run_id="r", at=0.0, phase=Phase.DRAFT, seat=seat))
+        happened.append(TextDelta(run_id="r", at=0.0, phase=Phase.DRAFT, seat=SEATS[0], text="word " * words))
+        shown = board(*happened, width=120, words=True).splitlines()
+        boxes = [line for line in shown if line.startswith(("╭", "│", "╰"))]
+        assert all(line.count("│") == 4 for line in boxes[1:-1]), "two boxes of one height side by side"
+        return len(boxes)
+
+    assert (height(0), height(5), height(20)) == (3, 3, 4)
+    assert height(20) < height(60) < height(3000) == height(6000)
+
+
 def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progress(quiet=False, words=False) as listener:
         for event in events():

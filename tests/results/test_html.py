@@ -321,6 +321,23 @@ def test_the_start_of_an_answer_never_leaves_a_code_block_open() -> None:
     assert "```" not in "".join(Page(result(text=opening)._repr_html_() or "").texts)
 
 
+@pytest.mark.parametrize("before", [8, 9, 10, 11])
+def test_a_card_does_not_cut_a_short_table(before: int) -> None:
+    table = "| city | river |\n|---|---|\n| Paris | Seine |\n| Rome | Tiber |"
+    card = result(text="- line\n" * before + f"\n{table}\n\nThe end.")._repr_html_() or ""
+    shown = card.partition("<details>")[0]
+    assert ">river<" in shown
+    assert ">Tiber<" in shown
+    assert "The whole answer" in card
+
+
+def test_a_card_shows_no_table_header_without_a_row() -> None:
+    rows = "\n".join(f"| {number} | x |" for number in range(40))
+    card = result(text="- line\n" * 9 + f"\n| city | river |\n|---|---|\n{rows}")._repr_html_() or ""
+    assert "river" not in card.partition("<details>")[0]
+    assert card.count("river") == 1
+
+
 def test_the_card_of_a_failed_run_says_why() -> None:
     failed = result(status=Status.FAILED, error=QuorumLost("nobody answered"), errors={"ann": ServerFailed("busy")})
     text = "".join(Page(failed._repr_html_() or "").texts)
