@@ -28,9 +28,14 @@ def read_ranking(plan: Plan, text: str, labels: Collection[str]) -> tuple[str, .
         labels: the labels of the drafts that the reviewer saw.
 
     Returns:
-        Labels, the best first; empty if there is no readable ranking.
+        Labels, the best first; empty if there is no readable ranking. Of two drafts, naming the better one is enough.
     """
-    return find_ranking(text, labels) if plan.rules else _read_by_0_1_0(text, labels)
+    if not plan.rules:
+        return _read_by_0_1_0(text, labels)
+    order = find_ranking(text, labels)
+    if len(labels) == 2 and len(order) == 1:
+        return (*order, *(label for label in labels if label not in order))
+    return order
 
 
 def _read_by_0_1_0(text: str, labels: Collection[str]) -> tuple[str, ...]:

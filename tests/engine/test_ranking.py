@@ -168,7 +168,12 @@ def test_a_stored_run_of_0_1_0_is_read_as_it_was() -> None:
 
 
 def test_a_label_may_be_any_letter() -> None:
-    assert read_ranking("RANKING: X", {"W", "X"}) == ("X",)
+    assert read_ranking("RANKING: X > Z", {"W", "X", "Z"}) == ("X", "Z")
+
+
+def test_the_better_one_of_two_drafts_is_a_whole_ranking() -> None:
+    assert read_ranking("RANKING: X", {"W", "X"}) == ("X", "W")
+    assert read_ranking("RANKING: X", {"V", "W", "X"}) == ("X",)
 
 
 @given(st.text(), st.sets(st.sampled_from("ABCDEFG")))

@@ -116,7 +116,7 @@ async def test_what_a_server_does_not_know_is_not_sent(vendor):
     async with get_provider("lmstudio", base_url=vendor.url) as provider:
         response = await call(provider, asked)
         assert vendor.body["tool_choice"] == "required"
-        assert vendor.body.keys() == {"model", "messages", "tools", "tool_choice"}
+        assert vendor.body.keys() == {"model", "messages", "tools", "tool_choice", "stream"}
         assert {change.field for change in response.adjustments} == {"reasoning", "tool_choice"}
     async with get_provider("ollama-openai", base_url=vendor.url) as provider:
         response = await call(provider, asked)

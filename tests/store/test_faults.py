@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import string
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ from llm_council.store import Store, _database, _writer
 from llm_council.testing.fakes import ScriptedProvider
 
 ANSWER = '{"answer": "Paris", "reasoning": "It is the capital."}'
-SCRIPT = {"draft": "It is Paris.", "critique": "Good.\nRANKING: A", "synthesise": ANSWER}
+# The labels of a run are drawn: every letter stands in the ranking.
+REVIEW = "Good.\nRANKING: " + " > ".join(string.ascii_uppercase)
+SCRIPT = {"draft": "It is Paris.", "critique": REVIEW, "synthesise": ANSWER}
 
 
 @pytest.fixture

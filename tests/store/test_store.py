@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import stat
+import string
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -35,7 +36,9 @@ from llm_council.store._writer import writer_for
 from llm_council.testing.fakes import ScriptedProvider
 
 ANSWER = '{"answer": "Paris", "reasoning": "It is the capital."}'
-SCRIPT = {"draft": "It is Paris.", "critique": "Good.\nRANKING: A", "synthesise": ANSWER}
+# The labels of a run are drawn: every letter stands in the ranking.
+REVIEW = "Good.\nRANKING: " + " > ".join(string.ascii_uppercase)
+SCRIPT = {"draft": "It is Paris.", "critique": REVIEW, "synthesise": ANSWER}
 
 
 def seats(script: Any = SCRIPT, **options: Any) -> list[ScriptedProvider]:
@@ -495,7 +498,8 @@ def test_six_processes_start_at_once_and_write_one_store(
         from llm_council import Council, CouncilConfig
         from llm_council.testing.fakes import ScriptedProvider
         ANSWER = '{"answer": "Paris", "reasoning": "It is the capital."}'
-        seats = [ScriptedProvider({"*": ANSWER}, name=name) for name in ("ada", "bob", "cyd")]
+        review = "RANKING: " + " > ".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        seats = [ScriptedProvider({"critique": review, "*": ANSWER}, name=name) for name in ("ada", "bob", "cyd")]
         council = Council(seats, config=CouncilConfig(), store=sys.argv[1])
         import llm_council.store
         council.run("Where?", store=False)  # so that no child spends seconds on imports in its event loop

@@ -31,6 +31,22 @@ def images() -> SearchStrategy[m.ImagePart]:
     ) | st.builds(m.ImagePart, data=data, media_type=kinds, detail=detail)
 
 
+def documents() -> SearchStrategy[m.DocumentPart]:
+    """Return documents by address and by data."""
+    kinds = st.sampled_from(["application/pdf", "text/plain"])
+    names = st.none() | st.just("report.pdf")
+    return st.builds(m.DocumentPart, url=st.just("https://example.com/report.pdf"), name=names) | st.builds(
+        m.DocumentPart, data=st.just("JVBERi0xLjc="), media_type=kinds, name=names
+    )
+
+
+def sounds() -> SearchStrategy[m.AudioPart]:
+    """Return sounds by address and by data."""
+    return st.builds(m.AudioPart, url=st.just("https://example.com/a.wav")) | st.builds(
+        m.AudioPart, data=st.just("UklGRg=="), media_type=st.sampled_from(["audio/wav", "audio/mpeg"])
+    )
+
+
 def reasoning_parts() -> SearchStrategy[m.ReasoningPart]:
     """Return reasoning with and without a signature."""
     return st.builds(

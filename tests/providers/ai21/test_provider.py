@@ -63,7 +63,11 @@ async def test_an_answer_and_its_stream_are_the_same(ai21, vendor, ask):
         assert getattr(joined, fact) == getattr(whole, fact) == getattr(ANSWER, fact)
     assert whole.model == joined.model == "jamba-large"
     first, second = vendor.seen
-    assert first.body == {"model": "jamba-large", "messages": [{"role": "user", "content": ask.prompt}]}
+    assert first.body == {
+        "model": "jamba-large",
+        "messages": [{"role": "user", "content": ask.prompt}],
+        "stream": False,
+    }
     assert second.body == {**first.body, "stream": True}  # stream_options is no word of AI21's
     assert vendor.headers["Authorization"] == "Bearer ai21-key-0123456789"
 
@@ -86,7 +90,7 @@ async def test_what_it_does_not_take_is_told(ai21, vendor):
     assert vendor.body["response_format"] == {"type": "json_object"}
     assert "JSON Schema" in vendor.body["messages"][0]["content"]
     assert vendor.body["temperature"] == 2.0
-    assert vendor.body.keys() == {"model", "messages", "temperature", "tools", "response_format"}
+    assert vendor.body.keys() == {"model", "messages", "temperature", "tools", "response_format", "stream"}
     fields = ["reasoning", "temperature", "tool_choice", "structured_output", "prompt_cache"]
     assert [one.field for one in response.adjustments][:5] == fields
 

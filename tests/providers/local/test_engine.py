@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib.util
 import json
 import os
 import signal
@@ -225,7 +226,8 @@ async def test_the_child_gets_no_keys_and_imports_nothing_from_the_folder(monkey
 
 def test_a_missing_engine_is_reported_with_the_extra(monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "xllamacpp" else find_spec(name))
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[local\]"):
         anyio.run(running, spec(), Holder())
 
