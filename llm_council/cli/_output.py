@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import stat
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -353,9 +353,9 @@ def _write_file(path: str, text: str) -> str | None:
 
 
 def _replace(target: Path, data: bytes, mode: int | None) -> None:
-    # A new file has the mode that the umask leaves, as that of a shell's redirection has.
-    temporary = target.parent / f".council-{secrets.token_hex(8)}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600)
+    # Only the owner may read a new file, whatever the umask, because answers are confidential: so `mkstemp` makes it.
+    handle, name = tempfile.mkstemp(prefix=".council-", dir=target.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -305,7 +305,7 @@ def test_a_missing_or_empty_content_gives_no_text(parts: Any) -> None:
         ([], "$.candidates"),
         ({"candidates": []}, "$.candidates"),
         ({"candidates": [{"content": {"parts": [{"text": 5}]}}]}, "$.candidates[0].content.parts[0].text"),
-        (reply({"functionCall": {"args": {}}}), "$.candidates[0].content.parts[0].functionCall.name"),
+        (reply({"functionCall": {"args": {"a": 1}}}), "$.candidates[0].content.parts[0].functionCall.name"),
         (reply({"functionCall": {"name": "f", "args": []}}), "$.candidates[0].content.parts[0].functionCall.args"),
     ],
 )
