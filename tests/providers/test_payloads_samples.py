@@ -184,8 +184,9 @@ def test_any_request_meets_the_vendors_schema(name: str, model: str, spec: str, 
         fitted, _ = fit(request, speaker.capabilities, speaker._profile_of(model))
     except CapabilityMissing:
         return
-    _, written = speaker._encode(attrs.evolve(fitted, model=model), stream=request.stream)
-    checker, known = validator(spec)
+    path, written = speaker._encode(attrs.evolve(fitted, model=model), stream=request.stream)
+    # Azure's Chat Completions takes no tools where the model reasons: such a request goes to its Responses API.
+    checker, known = validator("openai.responses.request" if path.endswith("/responses") else spec)
     payload = loads(dumps(written))
     assert [f"{list(error.instance_path)}: {error.message}" for error in checker.iter_errors(payload)] == []
     assert set(payload) <= known
