@@ -82,7 +82,8 @@ class OutputCollector:
         for published in self.published[-MOST:]:
             yield f"a {type(published).__name__}", _shown(published)
             if hasattr(published, "to_dict"):
-                yield "a result", json.dumps(published.to_dict(), default=repr)
+                yield "a result or an event as data", json.dumps(published.to_dict(), default=repr)
+            if hasattr(published, "to_markdown"):
                 yield "a report", published.to_markdown()
             with suppress(TypeError, AttributeError, pickle.PicklingError):  # it may hold an error of a test's own
                 yield "a pickle", pickle.dumps(published).decode("latin-1")
