@@ -69,7 +69,7 @@ def read_environment(check: Callable[[dict[str, Any], str], object]) -> dict[str
     for variable, similar in unknown_variables():
         if similar:
             raise UnknownOption(f"there is no environment variable {variable}; did you mean {similar}?")
-        _log.warning("the environment variable %s is ignored: it is none of this package", variable)
+        _log.info("the environment variable %s is ignored: it is none of this package", variable)
     for variable, similar in _misspelt_prefixes():
         _log.warning("the environment variable %s is ignored; did you mean %s?", variable, similar)
     allow_http = os.environ.get("LLM_COUNCIL_ALLOW_HTTP", "").strip()
