@@ -45,7 +45,7 @@ class Seat(ScriptedProvider):
         asked = "\n".join(turn.text for turn in request.turns())
         mark = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
         if phase == "critique":
-            return f"seen {mark}\nRANKING: A"
+            return f"seen {mark}\nRANKING: " + " > ".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
         if phase == "synthesise":  # breaks the schema once, so that there is a repair too
             return json.dumps({"answer": mark})
         if phase == "repair":

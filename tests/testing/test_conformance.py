@@ -637,7 +637,7 @@ def test_pytest_prints_one_line_and_has_the_fixtures(tmp_path):
     assert lines[3].startswith("Dict fails 'returns': generate returned dict: return a GenerateResponse, a string, or")
     assert lines[4].startswith("====")  # one line, and no traceback
     assert any(line.startswith("XFAIL test_suite.py::TestDict::test_answers - answers: it cannot (") for line in lines)
-    assert lines[-1].startswith("1 failed, 2 passed, "), done.stdout
+    assert lines[-1].startswith("1 failed, 3 passed, "), done.stdout
 
 
 def test_the_plugin_does_not_import_the_library_until_a_fixture_is_used():
