@@ -19,7 +19,7 @@ POINTS = 50
 SCRIPT = Path(__file__).with_name("kill.py")
 
 # Fields that differ between any two runs: ids and times.
-TIMES = {"at", "elapsed", "started", "duration", "run_id", "idempotency_key"}
+TIMES = {"created", "at", "elapsed", "started", "duration", "run_id", "idempotency_key"}
 
 
 def timeless(value: Any) -> Any:
