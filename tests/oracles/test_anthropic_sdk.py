@@ -109,7 +109,9 @@ async def outcome(provider, ask=ASK, *, whole=True):
         return join([piece async for piece in stream(provider, ask)])
     except CouncilError as error:
         facts = ("message", "status", "code", "retry_after", "request_id", "retryable", "partial", "body")
-        return type(error), {fact: getattr(error, fact, None) for fact in facts}
+        found = {fact: getattr(error, fact, None) for fact in facts}
+        # Where a client of the caller's holds the key, the remedy names that client.
+        return type(error), {**found, "message": error.message.partition(" (check ")[0]}
 
 
 SAID = {

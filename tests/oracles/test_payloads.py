@@ -127,12 +127,15 @@ class Judge:
 
 class OpenAI(Judge):
     provider, models = OpenAIProvider, ("gpt-4o", "gpt-5.6-sol", "o3", "o1-mini")
+    options: ClassVar = {"api": "chat"}
 
     def types(self, payload):
         from openai.types.chat import completion_create_params as params
 
         kind = (
-            params.CompletionCreateParamsStreaming if "stream" in payload else params.CompletionCreateParamsNonStreaming
+            params.CompletionCreateParamsStreaming
+            if payload.get("stream")
+            else params.CompletionCreateParamsNonStreaming
         )
         walked(strictly(kind, "openai.types").validate_python(payload))
 
@@ -153,7 +156,7 @@ class OpenAIResponses(Judge):
         from openai.types.responses import response_create_params as params
 
         whole, streaming = params.ResponseCreateParamsNonStreaming, params.ResponseCreateParamsStreaming
-        walked(strictly(streaming if "stream" in payload else whole, "openai.types").validate_python(payload))
+        walked(strictly(streaming if payload.get("stream") else whole, "openai.types").validate_python(payload))
 
     def send(self, url, payload):
         import openai
@@ -202,7 +205,7 @@ class Anthropic(Judge):
         )
 
         known = {key: value for key, value in payload.items() if key not in self.unknown}
-        walked(strictly(Streaming if "stream" in payload else Whole, "anthropic.types").validate_python(known))
+        walked(strictly(Streaming if payload.get("stream") else Whole, "anthropic.types").validate_python(known))
         block = strictly(types.ContentBlockParam, "anthropic.types")
         for message in payload["messages"]:
             if not isinstance(message["content"], str):  # replies' own classes, which allow anything, are taken there
