@@ -22,6 +22,7 @@ from llm_council.errors._visible import visible
 
 __all__ = [
     "as_json",
+    "can_draw",
     "check_output",
     "discard",
     "json_option",
@@ -242,6 +243,14 @@ def terminal_width(stream: TextIO) -> int:
 
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
+
+
+def can_draw(stream: TextIO | None) -> bool:
+    """Return True if a stream is a terminal that shows styles, can move its cursor, and has all characters."""
+    if stream is None or not stream.isatty():
+        return False
+    encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
+    return encoding == "utf8" and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 # The answer of a run

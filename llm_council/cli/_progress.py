@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from llm_council.cli._output import print_note
+from llm_council.cli._output import can_draw, print_note
 from llm_council.events import Event, RunFinished, RunStarted, SeatFinished, SeatReset, TextDelta
 from llm_council.models import Phase
 
@@ -24,7 +23,7 @@ def progress(*, quiet: bool, words: bool) -> Iterator[Callable[[Event], None]]:
     """
     if quiet:
         yield lambda event: None
-    elif _can_draw():
+    elif can_draw(sys.stderr):
         # Imported here: without a terminal, rich is not needed.
         from llm_council.cli._board import live_board
 
@@ -32,12 +31,6 @@ def progress(*, quiet: bool, words: bool) -> Iterator[Callable[[Event], None]]:
             yield listener
     else:
         yield _StreamedText() if words else _lines
-
-
-def _can_draw() -> bool:
-    """Return True if stderr is a terminal that can move its cursor and show the marks of the board."""
-    encoding = (sys.stderr.encoding or "").lower().replace("-", "")
-    return sys.stderr.isatty() and encoding == "utf8" and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def _lines(event: Event) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -53,7 +52,8 @@ def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
         text = result.to_html()
     elif result.success:
         text = _text(result, flags)
-        if _is_rendered(flags):
+        is_exact = flags["plain"] or flags["raw"] or flags["output"]  # asks for the text itself
+        if not is_exact and _output.can_draw(sys.stdout):
             from llm_council.cli._render import render
 
             rendered = render(result, text)
@@ -77,14 +77,6 @@ def _text(result: CouncilResult, flags: Mapping[str, Any]) -> str:
     if isinstance(output, Mapping) and isinstance(output.get("answer"), str) and set(output) <= {"answer", "reasoning"}:
         return str(output["answer"])
     return as_text(output)
-
-
-def _is_rendered(flags: Mapping[str, Any]) -> bool:
-    """Return True if stdout is a terminal that shows styles, and nobody asked for the text itself."""
-    if flags["plain"] or flags["raw"] or flags["output"] or sys.stdout is None:
-        return False
-    encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
-    return sys.stdout.isatty() and encoding == "utf8" and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:

@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn, Self, overload
 
+from llm_council.errors._visible import CONTROLS
+
 __all__ = ["MASK", "Secret", "StreamMask", "clean", "live", "masked", "may_hold_keys", "redact"]
 
 MASK = "***"
@@ -36,8 +38,7 @@ _PATTERNS = (
     ("://", re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)")),
 )
 
-# Characters that a terminal or log viewer may execute: C0 except newline and tab, DEL, C1, bidirectional controls.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile(f"[{CONTROLS}]")
 
 
 class Secret:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["visible"]
+__all__ = ["CONTROLS", "visible"]
 
-# C0 except newline and tab, DEL, C1, and the Unicode controls that change the direction of text.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""C0 except newline and tab, DEL, C1, and the Unicode controls that change the direction of text; for ``[...]``."""
+
+_UNSAFE = re.compile(f"[{CONTROLS}\u2028\u2029]")  # with the separators of lines and paragraphs
 
 
 def visible(text: str) -> str:

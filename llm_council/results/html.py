@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming
     from llm_council.results import CouncilResult, SeatReport
 
-__all__ = ["answer", "date", "differences", "facts", "report", "title"]
+__all__ = ["answer", "date", "differences", "facts", "outcomes", "report", "title"]
 
 _TITLE = 140  # characters of the task that are its title
 _MODELS = 4  # models that are named at the top; the table of seats has all
@@ -65,6 +65,20 @@ def date(result: CouncilResult) -> str:
     created = result.plan.created or ""
     day, _, time = created.partition("T")
     return f"{day} {time[:5]} UTC" if time.endswith("Z") else created
+
+
+def outcomes(result: CouncilResult) -> Iterator[tuple[SeatReport, str]]:
+    """Yield each seat, and what became of it: its error, the rank of its draft, or whether it was asked."""
+    # Without votes, every draft has 0 points, and the order says nothing.
+    ranked = result.ranking.order if any(result.ranking.points.values()) else ()
+    ranks = {seat: place for place, seat in enumerate(ranked, 1)}
+    for seat in result.seats:
+        if seat.error is not None:
+            yield seat, f"{type(seat.error).__name__}: {seat.error}"
+        elif seat.name in ranks:
+            yield seat, f"draft ranked {ranks[seat.name]}"
+        else:
+            yield seat, "done" if seat.calls else "not asked"
 
 
 def _parts(result: CouncilResult) -> Iterator[str]:
@@ -179,24 +193,18 @@ def _timeline(phases: tuple[PhaseTiming, ...], duration: float) -> Markup:
 
 
 def _seats(result: CouncilResult) -> Markup:
-    # Without votes, every draft has 0 points, and the order says nothing.
-    ranked = any(result.ranking.points.values())
-    rank = {seat: place for place, seat in enumerate(result.ranking.order, 1)} if ranked else {}
     head = tag("tr", *(tag("th", column) for column in _COLUMNS))
-    rows = (_seat(seat, rank, chair=seat.name == result.chair) for seat in result.seats)
+    rows = (_seat(seat, outcome, is_chair=seat.name == result.chair) for seat, outcome in outcomes(result))
     return tag("table", tag("thead", head), tag("tbody", *rows), class_="seats")
 
 
 _COLUMNS = ("seat", "provider", "model", "calls", "seconds", "tokens", "outcome")
 
 
-def _seat(seat: SeatReport, rank: dict[str, int], *, chair: bool) -> Markup:
+def _seat(seat: SeatReport, outcome: str, *, is_chair: bool) -> Markup:
     tokens = seat.usage.total_tokens
-    outcome = f"draft ranked {rank[seat.name]}" if seat.name in rank else "done" if seat.calls else "not asked"
-    if chair:
+    if is_chair and seat.error is None:
         outcome = f"{outcome}, chair"
-    if seat.error is not None:
-        outcome = f"{type(seat.error).__name__}: {seat.error}"
     numbers = (str(len(seat.calls)), f"{seat.elapsed:.1f}", "" if tokens is None else f"{tokens:,}")
     cells = (seat.name, seat.provider, seat.model or "", *numbers, outcome)
     kinds = ("name", "name", "name", "number", "number", "number", "failed" if seat.error is not None else "outcome")

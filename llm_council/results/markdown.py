@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from llm_council.errors._secrets import redact
 from llm_council.errors._visible import visible
 from llm_council.results._inert_markdown import code_block, escape, rendered
-from llm_council.results.html import date, title
+from llm_council.results.html import date, outcomes, title
 
 if TYPE_CHECKING:
-    from llm_council.results import CouncilResult, SeatReport
+    from llm_council.results import CouncilResult
 
 __all__ = ["report"]
 
@@ -123,10 +123,7 @@ def _item(head: str, value: Any, depth: int) -> str:
 def _table(result: CouncilResult) -> Iterator[str]:
     yield "| seat | provider | model | calls | seconds | tokens | outcome |"
     yield "| --- | --- | --- | ---: | ---: | ---: | --- |"
-    # Without votes, every draft has 0 points, and the order says nothing.
-    ranked = any(result.ranking.points.values())
-    rank = {seat: place for place, seat in enumerate(result.ranking.order, 1)} if ranked else {}
-    for seat in result.seats:
+    for seat, outcome in outcomes(result):
         tokens = seat.usage.total_tokens
         cells = [
             _inline(seat.name),
@@ -135,15 +132,9 @@ def _table(result: CouncilResult) -> Iterator[str]:
             str(len(seat.calls)),
             f"{seat.elapsed:.1f}",
             "" if tokens is None else str(tokens),
-            _outcome(seat, rank),
+            _inline(outcome),
         ]
         yield f"| {' | '.join(cells)} |"
-
-
-def _outcome(seat: SeatReport, rank: dict[str, int]) -> str:
-    if seat.error is not None:
-        return f"{type(seat.error).__name__}: {_inline(str(seat.error))}"
-    return f"draft ranked {rank[seat.name]}" if seat.name in rank else "done" if seat.calls else "not asked"
 
 
 def _inline(text: str) -> str:
