@@ -6,55 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_council import errors
-from llm_council.cli import main
 from llm_council.models import GenerateResponse
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
 from llm_council.testing.fakes import ScriptedProvider
+from tests.cli._command import ANSWER, Council
 
-ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
-SCRIPT = {"draft": "I say Paris.", "critique": "All hold.\nRANKING: A > B > C > D > E > F > G > H", "*": ANSWER}
-
-Council = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def _quiet_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in tuple(os.environ):
-        if name.startswith("LLM_COUNCIL_") and name != "LLM_COUNCIL_SHARED":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-
-
-@pytest.fixture
-def seat() -> Iterator[ScriptedProvider]:
-    provider = ScriptedProvider(SCRIPT, name="scripted")
-    with registry.overriding(scripted=provider):
-        yield provider
-
-
-@pytest.fixture
-def council(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Council:
-    def run(*words: str, stdin: str = "") -> tuple[int, str, str]:
-        import io
-
-        monkeypatch.setattr(sys, "argv", ["council", *words])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
+pytestmark = pytest.mark.usefixtures("new_user")
 
 
 def test_run_prints_the_answer_on_stdout_and_progress_on_stderr(council: Council, seat: ScriptedProvider) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,18 +14,12 @@ from click.shell_completion import ShellComplete
 from llm_council import Council, CouncilConfig
 from llm_council.cli._main import cli
 from llm_council.testing.fakes import ScriptedProvider
-
-ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
+from tests.cli._command import ANSWER
 
 
 @pytest.fixture(autouse=True)
-def _quiet_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in tuple(os.environ):
-        if name.startswith("LLM_COUNCIL_") and name != "LLM_COUNCIL_SHARED":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+def _logging_stays(new_user: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("logging.disable", lambda: None)  # for the whole process: here, that of all tests
-    monkeypatch.chdir(tmp_path)
 
 
 def offered(*words: str) -> list[str]:
@@ -96,9 +89,9 @@ def test_stored_runs_are_offered_the_latest_first(monkeypatch: pytest.MonkeyPatc
 def test_a_broken_configuration_or_store_offers_nothing_and_raises_nothing(
     text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "council.toml").write_text(text)
+    Path("council.toml").write_text(text)
     assert offered("run", "-p", "open") == []
-    (tmp_path / "council.toml").unlink()
+    Path("council.toml").unlink()
     (tmp_path / "runs.db").write_text("no database")
     monkeypatch.setenv("LLM_COUNCIL_STORE", str(tmp_path / "runs.db"))
     assert offered("replay", "") == []

@@ -5,12 +5,8 @@ Nothing is sent, stdout stays empty, and no traceback is shown.
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -18,44 +14,12 @@ import pytest
 
 from llm_council import Council as TheCouncil
 from llm_council import CouncilConfig, errors
-from llm_council.cli import main
 from llm_council.providers import registry
 from llm_council.providers.openai import OpenAIProvider
 from llm_council.testing.fakes import ScriptedProvider
+from tests.cli._command import ANSWER, Council
 
-ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
-
-Council = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def _new_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in tuple(os.environ):
-        if (name.startswith("LLM_COUNCIL_") and name != "LLM_COUNCIL_SHARED") or name.endswith("_API_KEY"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def seat() -> Iterator[ScriptedProvider]:
-    provider = ScriptedProvider(ANSWER, name="scripted")
-    with registry.overriding(scripted=provider):
-        yield provider
-
-
-@pytest.fixture
-def council(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Council:
-    def run(*words: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["council", *words])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
-
+pytestmark = pytest.mark.usefixtures("new_user")
 
 S = ("-p", "scripted")
 

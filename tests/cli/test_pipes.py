@@ -7,29 +7,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llm_council.cli import _input, main
+from llm_council.cli import _input
 from llm_council.errors import InvalidOption
 from llm_council.providers import registry
 from llm_council.testing.fakes import ScriptedProvider
+from tests.cli._command import Council
 
 ANSWER = "## Answer\nParis → **é**\n\n## Reasoning\nIt is the seat of government."
-Council = Callable[..., tuple[int, str, str]]
 
-
-@pytest.fixture(autouse=True)
-def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in tuple(os.environ):
-        if name.startswith("LLM_COUNCIL_") and name != "LLM_COUNCIL_SHARED":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+pytestmark = pytest.mark.usefixtures("new_user")
 
 
 @pytest.fixture
@@ -37,24 +29,6 @@ def seat() -> Iterator[ScriptedProvider]:
     provider = ScriptedProvider({"draft": "Paris.", "critique": "Right.", "*": ANSWER}, name="scripted")
     with registry.overriding(scripted=provider):
         yield provider
-
-
-@pytest.fixture
-def council(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Council:
-    def run(*words: str, stdin: bytes | None = b"") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["council", *words])
-        read, write = os.pipe()
-        if stdin is not None:
-            os.write(write, stdin)
-        os.close(write)
-        with open(read, encoding="utf-8") as pipe, monkeypatch.context() as patch:  # noqa: PTH123
-            patch.setattr(sys, "stdin", None if stdin is None else pipe)
-            with pytest.raises(SystemExit) as exit_:
-                main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
 
 
 def asked(seat: ScriptedProvider) -> str:

@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import sqlite3
-import sys
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from llm_council import errors
-from llm_council.cli import main
 from llm_council.models import GenerateRequest
 from llm_council.providers import registry
 from llm_council.testing.fakes import ScriptedProvider
-
-ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
-SCRIPT = {"draft": "I say Paris.", "critique": "All hold.\nRANKING: A > B", "*": ANSWER}
-
-Council = Callable[..., tuple[int, str, str]]
+from tests.cli._command import Council
 
 
 @pytest.fixture(autouse=True)
-def _quiet_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in tuple(os.environ):
-        if name.startswith("LLM_COUNCIL_") and name != "LLM_COUNCIL_SHARED":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+def _store(new_user: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LLM_COUNCIL_STORE", str(tmp_path / "runs.db"))
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def seat() -> Iterator[ScriptedProvider]:
-    provider = ScriptedProvider(SCRIPT, name="scripted")
-    with registry.overriding(scripted=provider):
-        yield provider
-
-
-@pytest.fixture
-def council(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Council:
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["council", *words])
-        monkeypatch.setattr(sys, "stdin", io.StringIO())
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
 
 
 def stored(council: Council) -> str:
