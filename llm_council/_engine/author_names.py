@@ -28,8 +28,8 @@ _VERSION = (
     r"(?:[ \-]?v?\d+(?:\.\d+)*[a-z]?\b|[ \-](?:Opus|Sonnet|Haiku|Fable|Mythos|mini|nano|pro|ultra|flash|lite|turbo"
     r"|large|medium|small|max|plus|coder|codex|instruct|chat|thinking|preview|scout|maverick)\b)*"
 )
-_NAME = rf"(?P<name>(?:{'|'.join(sorted(_NAMES, key=len, reverse=True))})(?!\w){_VERSION})"
-_NAME = _NAME.replace("(?!\\w)", r"(?![a-z_])")  # "Qwen2.5": a version may follow at once
+# A version may follow at once, as in "Qwen2.5".
+_NAME = rf"(?P<name>(?:{'|'.join(sorted(_NAMES, key=len, reverse=True))})(?![a-z_]){_VERSION})"
 _KIND = (
     r"(?:(?:an?|the)\s+)?(?:(?:large|helpful|AI|artificial intelligence|language|general|virtual)[ \-]+)*"
     r"(?:model|assistant|AI|LLM|chatbot)"

@@ -1,7 +1,8 @@
 """The prompts of all phases: pure functions from a plan and earlier results to a request.
 
-Every request has the same order, so that vendors' prompt caches work: the system turn (role, rules); task, context and
-files, which are the same in all phases of a run; the fenced texts of other seats; the instruction.
+Every request has the same order, so that vendors' prompt caches work. The system turn (role, rules) comes first. Task,
+context and files follow, which are the same in all phases of a run. The fenced texts of other seats and the instruction
+come last.
 
 Drafts and critiques are free text: models deliberate better, and at less cost, in prose, and people can read it. Only
 the last phase has the schema, both as ``structured_output`` and in the prompt, because an adapter may ignore the

@@ -100,8 +100,8 @@ def submit(job: Job[Any]) -> None:
 def wait_for(job: Job[T], flag: threading.Lock) -> Callable[[], T] | None:
     """Wait until the loop thread releases a lock, and check meanwhile that its loop is not blocked.
 
-    A loop that is blocked for ``STALL_LIMIT``, or for longer than this job's fallback allows, is retired: jobs that
-    have started stay with it, those that have not move to a new thread, which also gets all later calls.
+    A loop that is blocked for ``STALL_LIMIT``, or for longer than this job's fallback allows, is retired. Jobs that
+    have started stay with it. The others move to a new thread, which also gets all later calls.
 
     Returns:
         None when the lock was released, else the job's fallback: the caller returns what that returns.
@@ -230,7 +230,7 @@ def shutdown(timeout: float = 5.0) -> bool:
         InsideEventLoopError: an event loop runs in this thread.
     """
     global _current
-    refuse_inside_loop(shutdown)
+    refuse_inside_loop(shutdown, "shutdown")
     with _lock:
         thread, _current = _current, None
     return thread is None or thread.stop(timeout)
@@ -257,16 +257,15 @@ def refuse_inside_loop(function: Callable[..., Any], name: str | None = None) ->
 
     Args:
         function: the function that would run in the loop thread.
-        name: the qualified name of the blocking function; None is that of the function that called the caller of this
-            one. If that does not
-            end in ``_sync``, the message names the coroutine function.
+        name: the qualified name of the blocking function that called this one. None is that of the caller's caller, a
+            blocking version; if that has no remedy, the message names ``function``.
     """
     # A cell of a notebook may block: its kernel waits for it anyway, and the work is done in the loop thread.
     if not running_inside_loop() or is_under_ipython():
         return
     frame = sys._getframe(2)
-    name = name or frame.f_code.co_qualname
-    method = name.rpartition(".")[2]
+    blocking_name = name or frame.f_code.co_qualname
+    method = blocking_name.rpartition(".")[2]
     remedy = _REMEDIES.get(method)
     if method.endswith("_sync"):
         plain = method.removesuffix("_sync")
@@ -274,16 +273,17 @@ def refuse_inside_loop(function: Callable[..., Any], name: str | None = None) ->
             plain = f"a{plain}"
         remedy = f"await {plain}() instead"
     if remedy is None:
-        name, remedy = getattr(function, "__qualname__", repr(function)), "await it directly"
-    elif frame.f_back is not None:
+        blocking_name, remedy = getattr(function, "__qualname__", repr(function)), "await it directly"
+    elif name is None and frame.f_back is not None:
         frame = frame.f_back  # the blocking version itself, which may stand in an author's module
     place = find_caller(frame)
     remedy = f"{remedy}, or call it in a worker thread" if place.can_await else thread_remedy(place)
-    raise InsideEventLoopError(f"{name}() blocks, and an event loop is running in this thread: {remedy}")
+    raise InsideEventLoopError(f"{blocking_name}() blocks, and an event loop is running in this thread: {remedy}")
 
 
 _REMEDIES: Final = {
     "close": "await aclose() instead",
+    "shutdown": "await anyio.to_thread.run_sync(llm_council.shutdown)",
     "__enter__": "use 'async with' instead",
     "__exit__": "use 'async with' instead",
     "__iter__": "use 'async for' instead",

@@ -1,7 +1,7 @@
 """The event loop that runs here, asyncio's or trio's, behind one interface.
 
-Work for a loop that comes from another thread, from a finalizer or after a fork goes through ``Loop.call_soon``: it
-never blocks, does not raise if the loop has ended, and leaves the loops of a parent process alone.
+Another thread, a finalizer or the code after a fork gives work to a loop through ``Loop.call_soon``. It never blocks,
+does not raise if the loop has ended, and leaves the loops of a parent process alone.
 """
 
 from __future__ import annotations

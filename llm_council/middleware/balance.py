@@ -31,9 +31,9 @@ class Balance(ProviderGroup):
 
     Args:
         providers: the providers.
-        strategy: ``"least-busy"``: the fewest calls in progress, by weight; ``"round-robin"``: in turn;
-            ``"weighted"``: at random, in proportion to the weights; ``"fastest"``: the shortest smoothed time to an
-            answer, times the calls in progress; one call in 20 goes to a random provider, to measure it.
+        strategy: ``"least-busy"``: the fewest calls in progress, by weight. ``"round-robin"``: in turn.
+            ``"weighted"``: at random, in proportion to the weights. ``"fastest"``: the shortest smoothed time to an
+            answer, times the calls in progress. One call in 20 goes to a random provider, to measure it.
         weights: one number above 0 for each provider; None is equal weights.
         name: the name of this instance.
         failures: failures in a row after which a provider gets no calls.

@@ -193,7 +193,7 @@ class _LatestTimes:
 class _Race(Generic[T]):
     """Two calls, of which the first answer counts.
 
-    Until the second call is due, a race costs a timer of the event loop and no task: a task group for every call took
+    Until the second call is due, a race costs a timer of the event loop and no task. A task group for every call took
     about ten times as much CPU (``tests/benchmarks``, "CPU that `Hedge` adds to a call").
 
     Args:

@@ -277,8 +277,29 @@ class TestInsideALoop:
             Provider().run_sync()
         with pytest.raises(errors.InsideEventLoopError, match="echo"):
             _runtime.call(echo, 1)
-        with pytest.raises(errors.InsideEventLoopError, match="shutdown"):
+        with pytest.raises(errors.InsideEventLoopError, match=r"shutdown\(\) .*: await anyio\.to_thread"):
             _runtime.shutdown()
+
+    async def test_the_message_of_shutdown_does_not_depend_on_the_function_that_called_it(self):
+        async def stop_sync():
+            _runtime.shutdown()
+
+        with pytest.raises(errors.InsideEventLoopError, match=r"^shutdown\(\) .*: await anyio\.to_thread"):
+            await stop_sync()
+
+    async def test_a_plain_function_that_advances_a_stream_is_told_to_use_a_worker_thread(self):
+        def first(stream):
+            return next(stream)
+
+        async def items():
+            yield 1
+
+        stream = await anyio.to_thread.run_sync(_runtime.iterate, items)
+        try:
+            with pytest.raises(errors.InsideEventLoopError, match=r"__next__\(\) .*to_thread.*\(first, \.\.\.\)"):
+                first(stream)
+        finally:
+            await anyio.to_thread.run_sync(stream.close)
 
     async def test_a_blocking_call_in_a_worker_thread_works(self):
         assert await anyio.to_thread.run_sync(Provider().generate_sync, "q") == "answer to q"
