@@ -37,8 +37,6 @@ __all__ = ["Council", "CouncilStream", "RunOptions"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_COUNCIL_OPTIONS = ("providers", "config", "chair", "strategy", "budget", "listeners", "store")
-
 
 class RunOptions(TypedDict, total=False):
     """The options of ``run``, ``stream`` and ``plan`` in one dict; ``Council.run`` explains each."""
@@ -53,6 +51,9 @@ class RunOptions(TypedDict, total=False):
     max_tokens: int | None
     metadata: Mapping[str, Any] | None
     store: str | PathLike[str] | Literal[False] | None
+
+
+_RUN_ARGUMENTS = ("task", "subagent", *RunOptions.__annotations__)
 
 
 def _known_options(method: F) -> F:
@@ -70,8 +71,8 @@ def _options(unknown: Mapping[str, Never], **options: Unpack[RunOptions]) -> Run
         UnknownOption: there is an unknown one; the message names the nearest known one, or where it belongs.
     """
     for name in unknown:
-        places = {"pass it to the council, as in Council(..., {}=...)": _COUNCIL_OPTIONS}
-        raise unknown_keyword(name, "a run", ("task", "subagent", *RunOptions.__annotations__), places)
+        places = {"pass it to the council, as in Council(..., {}=...)": inspect.signature(Council).parameters}
+        raise unknown_keyword(name, "a run", _RUN_ARGUMENTS, places)
     return options
 
 
@@ -124,10 +125,8 @@ class Council(_runtime.Closeable):
         **unknown: Never,
     ) -> None:
         for name in unknown:
-            places = {
-                "pass it to the run, as in council.run(task, {}=...)": ("task", "subagent", *RunOptions.__annotations__)
-            }
-            raise unknown_keyword(name, "Council", _COUNCIL_OPTIONS, places)
+            places = {"pass it to the run, as in council.run(task, {}=...)": _RUN_ARGUMENTS}
+            raise unknown_keyword(name, "Council", inspect.signature(Council).parameters, places)
         if store is not None:
             _check_path("store", store)
         try:

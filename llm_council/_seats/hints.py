@@ -1,14 +1,15 @@
-"""Read how a seat is written, and suggest how to write one that was written in another way."""
+"""Read how a seat is written, name it, and suggest how to write one that was written in another way."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from difflib import get_close_matches
 
 from llm_council.errors import InvalidOption
 
-__all__ = ["hint_for", "split_count"]
+__all__ = ["hint_for", "seat_names", "split_count"]
 
 _COUNT = re.compile(r"(?P<name>.+):(?P<count>[0-9]{1,3})")
 
@@ -57,6 +58,20 @@ def split_count(seat: str) -> tuple[str, int | None]:
         name = wrong["name"]
         raise InvalidOption(f"providers: {seat!r:.80}: the number of seats after ':' is 1 to 999, such as '{name}:3'")
     return text, None
+
+
+def seat_names(name: str, count: int | None, used: Counter[str]) -> list[str]:
+    """Return the names of the seats of one item: ``local-1`` and on with a count, else ``local``, then ``local-2``.
+
+    Args:
+        name: the item without its count.
+        count: its count.
+        used: how often each name stood without a count; this one is added.
+    """
+    if count is not None:
+        return [f"{name}-{number}" for number in range(1, count + 1)]
+    used[name] += 1
+    return [name if used[name] == 1 else f"{name}-{used[name]}"]
 
 
 def hint_for(seat: str, known: Collection[str]) -> str:

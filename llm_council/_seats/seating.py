@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Self, TypeAlias
 import attrs
 
 from llm_council._seats.configured import ConfiguredProviders, for_each, wrapped_names
-from llm_council._seats.hints import hint_for, split_count
+from llm_council._seats.hints import hint_for, seat_names, split_count
 from llm_council.config import CouncilConfig, origin_of
 from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials, UnknownProvider
 from llm_council.middleware import Retry
@@ -206,7 +207,7 @@ class _Pool:
         self._config = config
         self._configured = ConfiguredProviders(config.instances)
         self._raw: dict[str, ProviderAdapter] = {}
-        self._counts: dict[str, int] = {}
+        self._used = Counter[str]()  # names of seats without a count
         self.adapters: dict[str, ProviderAdapter] = {}
 
     def all_seats(self, sitters: Iterable[Sitter]) -> list[Iterable[tuple[str, str, str | None]]]:
@@ -235,7 +236,7 @@ class _Pool:
         if not isinstance(adapter, ProviderAdapter):
             raise InvalidOption(f"providers: a name, a ProviderAdapter or its class, got {sitter!r:.80}")
         provider = self._register(adapter)
-        return [(self._unique(provider), provider, None)]
+        return [(name, provider, None) for name in seat_names(provider, None, self._used)]
 
     def _by_name(self, text: str) -> Iterable[tuple[str, str, str | None]]:
         seat, count = split_count(text)
@@ -248,8 +249,7 @@ class _Pool:
             except UnknownProvider as error:
                 hint = hint_for(text.strip(), {*registry.provider_names(), *self._config.instances})
                 raise error._reword(f"no provider is named {provider!r:.80}; {hint}") if hint else error from None
-        names = [self._unique(seat)] if count is None else [f"{seat}-{number}" for number in range(1, count + 1)]
-        return [(name, provider, model or None) for name in names]
+        return [(name, provider, model or None) for name in seat_names(seat, count, self._used)]
 
     def _instantiate(self, cls: type[Any]) -> ProviderAdapter:
         if not issubclass(cls, ProviderAdapter):
@@ -278,8 +278,3 @@ class _Pool:
         policy = self._config.retry
         retries = getattr(adapter, "_retries", False)  # True if the adapter or one that it wraps retries by itself
         self.adapters[name] = adapter if retries or not policy.max_retries else Retry(adapter, policy)
-
-    def _unique(self, name: str) -> str:
-        """Number the second and later seats of one name."""
-        self._counts[name] = count = self._counts.get(name, 0) + 1
-        return name if count == 1 else f"{name}-{count}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
@@ -97,7 +98,7 @@ def complete_seats(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @_quietly
 def complete_chair(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the seats of the line, else those of the configuration; without any, what may be a seat."""
-    from llm_council._seats.hints import split_count
+    from llm_council._seats.hints import seat_names, split_count
     from llm_council.cli._run import seats_of
     from llm_council.config import CouncilConfig
 
@@ -106,14 +107,8 @@ def complete_chair(ctx: click.Context, param: click.Parameter, incomplete: str) 
     seats = seats_of(config, flags) or config.providers
     if not seats:
         return complete_seats(ctx, param, incomplete)
-    names: list[str] = []
-    for place, seat in enumerate(seats):
-        name, count = split_count(seat)
-        if count is None:
-            number = list(seats[: place + 1]).count(seat)
-            names.append(name if number == 1 else f"{name}-{number}")
-        else:
-            names += [f"{name}-{number}" for number in range(1, count + 1)]
+    used = Counter[str]()
+    names = [name for seat in seats for name in seat_names(*split_count(seat), used)]
     return _matching([(name, "") for name in names], incomplete)
 
 

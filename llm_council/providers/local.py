@@ -31,6 +31,7 @@ from llm_council.models import (
     Message,
     ProviderCapabilities,
     StructuredOutput,
+    Usage,
     join,
 )
 from llm_council.providers._call.profiles import ModelProfile, profile_for
@@ -234,8 +235,7 @@ class LocalProvider(ProviderAdapter):
         text = clean(response.text or "", codes)
         if not text.strip() and (response.text or "").strip():
             again = await _speaker(engine).generate(sent)
-            usage = response.usage + again.usage if response.usage and again.usage else again.usage
-            response, text = attrs.evolve(again, usage=usage), clean(again.text or "", codes)
+            response, text = attrs.evolve(again, usage=_usage(response, again)), clean(again.text or "", codes)
         return attrs.evolve(response, text=text)
 
     def _writes_prose(self, request: GenerateRequest) -> bool:
@@ -277,7 +277,7 @@ class LocalProvider(ProviderAdapter):
             sent, adjustments = _constrain(again, wanted, engine, max(request.max_tokens or 0, SHAPED_TOKENS))
             async with _watched(engine):
                 shaped = await _speaker(engine).generate(sent)
-            usage = usage + shaped.usage if usage and shaped.usage else usage
+            usage = _usage(response, shaped)
         value = clean_value(_value(shaped), fence_codes(request))
         return attrs.evolve(response, structured=value, usage=usage, adjustments=(*response.adjustments, *adjustments))
 
@@ -293,9 +293,8 @@ class LocalProvider(ProviderAdapter):
         sent, _ = self._prepare(again, engine)
         async with _watched(engine):
             reason = await self._ask(again, engine, sent)
-        usage = response.usage + reason.usage if response.usage and reason.usage else response.usage
         value = {"answer": _whole_sentences(response), "reasoning": _whole_sentences(reason)}
-        return attrs.evolve(response, structured=value, usage=usage)
+        return attrs.evolve(response, structured=value, usage=_usage(response, reason))
 
 
 def announce(name: str | None = None) -> str | None:
@@ -346,6 +345,13 @@ def _is_answer_with_reasoning(schema: Mapping[str, Any]) -> bool:
         isinstance(facts, dict) and facts.get("type") == "string" and not facts.keys() - {"type", "description"}
         for facts in properties.values()
     )
+
+
+def _usage(first: GenerateResponse, second: GenerateResponse) -> Usage | None:
+    """Return the tokens of two calls together; None if neither reported any."""
+    if first.usage is None or second.usage is None:
+        return first.usage or second.usage
+    return first.usage + second.usage
 
 
 def _whole_sentences(response: GenerateResponse) -> str:

@@ -78,43 +78,34 @@ def _answer(result: CouncilResult) -> Iterator[str]:
             yield rendered(fields.pop("answer"))[0]
         yield from (_field(str(name), value) for name, value in fields.items() if (name, value) != ("reasoning", ""))
     else:
-        yield _value(result.output, 0)
+        yield _value(result.output, 0)[0]
 
 
 def _field(name: str, value: Any) -> str:
     label = _inline(name.replace("_", " "))
-    text = _value(value, 0)
-    if _is_block(value, text):
-        return f"**{label}:**\n\n{text}"
-    return f"**{label}:** {text}"
+    text, is_line = _value(value, 0)
+    return f"**{label}:** {text}" if is_line else f"**{label}:**\n\n{text}"
 
 
-def _value(value: Any, depth: int) -> str:
-    """Show a JSON value: a list as a list, text as Markdown."""
+def _value(value: Any, depth: int) -> tuple[str, bool]:
+    """Show a JSON value: a list as a list, text as Markdown. Return too whether it can stand on its title's line."""
+    if isinstance(value, str):
+        return rendered(value)
     if isinstance(value, dict | list) and depth >= _DEPTH:
-        return code_block(json.dumps(value, ensure_ascii=False, indent=2), "json")
+        return code_block(json.dumps(value, ensure_ascii=False, indent=2), "json"), False
     if isinstance(value, dict) and value:
         items = [(f"**{_inline(str(name).replace('_', ' '))}:** ", item) for name, item in value.items()]
     elif isinstance(value, list) and value:
         items = [("", item) for item in value]
-    elif isinstance(value, str):
-        return rendered(value)[0]
     else:
-        return _inline(json.dumps(value, ensure_ascii=False))
-    return "\n".join(_item(head, item, depth) for head, item in items)
-
-
-def _is_block(value: Any, text: str) -> bool:
-    """Return True if a shown value needs lines of its own."""
-    if isinstance(value, str):
-        return not rendered(value)[1]
-    return "\n" in text or (isinstance(value, dict | list) and bool(value))
+        return _inline(json.dumps(value, ensure_ascii=False)), True
+    return "\n".join(_item(head, item, depth) for head, item in items), False
 
 
 def _item(head: str, value: Any, depth: int) -> str:
-    text = _value(value, depth + 1)
+    text, is_line = _value(value, depth + 1)
     nested = isinstance(value, dict | list) and bool(value)
-    if not _is_block(value, text):
+    if is_line:
         return f"- {head}{text}"
     indented = "\n".join(f"  {line}" if line else "" for line in text.split("\n"))
     return f"- {head.rstrip()}\n\n{indented}\n" if not nested or head else f"-{indented[1:]}"
