@@ -16,7 +16,7 @@ import pytest
 from llm_council import Council, CouncilConfig, CouncilResult, CouncilStream, errors
 from llm_council.events import Event, PhaseFinished, RunFinished, RunStarted, SeatFinished, TextDelta
 from llm_council.middleware import Retry
-from llm_council.models import Budget, GenerateRequest, RetryPolicy, Status
+from llm_council.models import Budget, GenerateRequest, Limits, RetryPolicy, Status
 from llm_council.testing.fakes import ScriptedProvider
 
 ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
@@ -251,6 +251,13 @@ def test_only_the_named_files_are_read_into_the_plan(council: Council, tmp_path:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(errors.InvalidOption, match="not UTF-8"):
         council.run("Where?", files=[tmp_path / "binary"])
+
+
+def test_a_large_file_is_called_large_even_if_its_limit_is_within_a_character(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("é" * 3, encoding="utf-8")
+    config = CouncilConfig(limits=Limits(body=4))
+    with pytest.raises(errors.InvalidOption, match=r"notes\.txt is larger than 4 bytes; give a part of it"):
+        Council([ScriptedProvider(SCRIPT)], config=config).plan("Where?", files=[tmp_path / "notes.txt"])
 
 
 # Who sits.

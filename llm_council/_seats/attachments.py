@@ -46,12 +46,13 @@ def _read_one(path: Path, limits: Limits) -> Attachment:
     try:
         with path.open("rb") as file:
             data = file.read(limits.body + 1)  # one more byte than allowed shows that the file is too large
-        text = data.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except OSError as error:
         raise InvalidOption(f"files: cannot read {path}: {read_fault(error)}") from None
-    except UnicodeDecodeError:
-        raise InvalidOption(f"files: {path} is not UTF-8 text") from None
-    if len(data) > limits.body:
+    if len(data) > limits.body:  # checked first: the cut may be in the middle of a character
         size = f"{limits.body // 1024**2} MiB" if limits.body % 1024**2 == 0 else f"{limits.body:,} bytes"
         raise InvalidOption(f"files: {path} is larger than {size}; give a part of it, or raise limits.body")
+    try:
+        text = data.decode("utf-8-sig")  # editors on Windows write a byte order mark
+    except UnicodeDecodeError:
+        raise InvalidOption(f"files: {path} is not UTF-8 text") from None
     return Attachment(name=str(path), text=text)

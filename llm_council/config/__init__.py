@@ -65,10 +65,13 @@ def _copy_tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dic
 def _seal(name: str, table: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a provider with its credentials as secrets, which are neither shown nor pickled."""
     if isinstance(table.get("headers"), dict):
-        table["headers"] = {header: sealed(header, value) for header, value in table["headers"].items()}
+        try:
+            table["headers"] = {header: sealed(header, value) for header, value in table["headers"].items()}
+        except ConfigurationError as error:
+            raise error._reword(f"[providers.{name}] headers: {error.message}") from None
     for field in ("api_key", "shared"):  # `shared` is a URL that may contain a password
         text = table.get(field)
-        if isinstance(text, str) and text.strip() and not text.startswith("${"):
+        if isinstance(text, str) and not text.startswith("${"):
             try:
                 table[field] = Secret(text)
             except ValueError as error:
@@ -288,20 +291,10 @@ def _check_tables(data: Mapping[str, Any], source: str, known: Collection[str]) 
 def _instance(name: str, table: Any, source: str) -> dict[str, Any]:
     if not isinstance(table, dict) or not isinstance(table.get("kind"), str):
         raise InvalidOption(f'{source}: [providers.{name}] needs kind = "...", the name of a provider')
-    options = dict(table)
-    if isinstance(options.get("headers"), dict):
-        try:
-            options["headers"] = {header: sealed(header, value) for header, value in options["headers"].items()}
-        except ConfigurationError as error:
-            raise error._reword(f"{source}: [providers.{name}] headers: {error.message}") from None
-    for field in ("api_key", "shared"):  # `shared` is a URL that may contain a password
-        text = options.get(field)
-        if isinstance(text, str) and not text.startswith("${"):
-            try:
-                options[field] = Secret(text)
-            except ValueError as error:
-                raise InvalidOption(f"{source}: [providers.{name}] {error}") from None
-    return options
+    try:
+        return _seal(name, dict(table))  # at once: no traceback may show what the file holds
+    except ConfigurationError as error:
+        raise error._reword(f"{source}: {error.message}") from None
 
 
 def origin_of(setting: str, value: Any) -> str | None:
