@@ -14,7 +14,7 @@ from rich.theme import Theme
 
 from llm_council.errors._visible import visible
 from llm_council.results._untrusted import markdown_to_terminal
-from llm_council.results.plain import as_text
+from llm_council.results.plain import as_text, split_answer
 
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
@@ -43,23 +43,18 @@ def render(result: CouncilResult, text: str) -> str | None:
     if len(text) > _MAX_LENGTH:
         return None
     console = Console(theme=_THEME, highlight=False)
-    output = result.output if result.output is not None else result.text or ""
     with console.capture() as capture:
-        console.print(_answer(output))
+        console.print(_answer(*split_answer(result)))
     return _PADDING.sub("", capture.get()).rstrip("\n")
 
 
-def _answer(output: Any) -> RenderableType:
-    if not isinstance(output, Mapping):
-        return _value(output, 0)
-    output = dict(output)
-    answer = output.pop("answer", None)
+def _answer(shown: Any, fields: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = []
-    if isinstance(answer, str):  # what was asked for needs no title
-        parts.append(markdown_to_terminal(answer))
-    elif answer is not None:
-        output = {"answer": answer, **output}
-    for name, item in output.items():
+    if isinstance(shown, Mapping):
+        fields = shown
+    else:
+        parts.append(_value("" if shown is None else shown, 0))
+    for name, item in fields.items():
         if item in ("", None) and name == "reasoning":
             continue
         if parts:

@@ -68,15 +68,15 @@ def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
 
 
 def _text(result: CouncilResult, flags: Mapping[str, Any]) -> str:
-    from llm_council.results.plain import as_text
+    from llm_council.results.plain import as_text, split_answer
 
     if flags["plain"] and result.text is not None:
         return result.text
-    output = result.output if result.output is not None else result.text or ""
+    answer, fields = split_answer(result)
     # Text is what another program or a file gets: the answer without its reasons, labels or indentation.
-    if isinstance(output, Mapping) and isinstance(output.get("answer"), str) and set(output) <= {"answer", "reasoning"}:
-        return str(output["answer"])
-    return as_text(output)
+    if not fields.keys() - {"reasoning"}:
+        return "" if answer is None else as_text(answer)
+    return as_text(result.output)
 
 
 def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:

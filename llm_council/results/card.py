@@ -8,13 +8,13 @@ model's words, which could make links.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from llm_council.results._markup import Markup, block, fold, markdown, tag, value
 from llm_council.results.html import answer, differences, facts, title
-from llm_council.results.plain import as_text
+from llm_council.results.plain import as_text, split_answer
 
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
@@ -60,13 +60,9 @@ def _parts(result: CouncilResult) -> Iterator[Markup]:
 
 def _answer(result: CouncilResult) -> Iterator[Markup]:
     """Yield the answer if it is short; else its start, and a fold with all of it."""
-    output = result.output if result.output is not None else result.text
+    output, rest = split_answer(result)
     if output is None:
         return
-    rest: Mapping[str, object] = {}
-    if isinstance(output, Mapping) and isinstance(output.get("answer"), str):
-        rest = {name: item for name, item in output.items() if name != "answer"}
-        output = output["answer"]
     text = output if isinstance(output, str) else as_text(output)
     start, is_cut = _start(text)
     shown = markdown(_closed(start)) if isinstance(output, str) else block(start)

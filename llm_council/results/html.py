@@ -16,6 +16,7 @@ from llm_council.errors._secrets import clean, redact
 from llm_council.errors._visible import visible
 from llm_council.results._markup import Markup, block, fold, markdown, tag, value
 from llm_council.results.differences import compare
+from llm_council.results.plain import split_answer
 
 if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming
@@ -134,14 +135,9 @@ def facts(result: CouncilResult) -> Iterator[tuple[str, ...]]:
 
 def answer(result: CouncilResult) -> Markup:
     """Return the answer; of an object with a text named ``answer``, that text first and the other fields below."""
-    output = result.output
-    if output is None:
-        return markdown(result.text or "")
-    if not isinstance(output, Mapping) or not isinstance(output.get("answer"), str):
-        return value(output)
-    rest = {name: item for name, item in output.items() if name != "answer"}
+    shown, rest = split_answer(result)
     below = (tag("div", value(rest), class_="rest"),) if rest else ()
-    return tag("div", markdown(output["answer"]), *below, class_="answer")
+    return tag("div", value(shown), *below, class_="answer")
 
 
 def differences(drafts: Mapping[str, str]) -> Iterator[Markup]:

@@ -10,6 +10,7 @@ from llm_council.errors._secrets import redact
 from llm_council.errors._visible import visible
 from llm_council.results._inert_markdown import code_block, escape, rendered
 from llm_council.results.html import date, outcomes, title
+from llm_council.results.plain import split_answer
 
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
@@ -67,18 +68,15 @@ def _facts(result: CouncilResult) -> Iterator[str]:
 
 
 def _answer(result: CouncilResult) -> Iterator[str]:
-    if result.output is None and result.text is None:
+    shown, fields = split_answer(result)
+    if shown is None:
         return
     yield "## Answer"
-    if result.output is None or isinstance(result.output, str):
-        yield rendered(result.output if result.output is not None else result.text or "")[0]
-    elif isinstance(result.output, dict) and result.output:
-        fields = dict(result.output)
-        if isinstance(fields.get("answer"), str):  # what was asked for needs no title
-            yield rendered(fields.pop("answer"))[0]
-        yield from (_field(str(name), value) for name, value in fields.items() if (name, value) != ("reasoning", ""))
+    if isinstance(shown, dict) and shown:
+        fields = shown
     else:
-        yield _value(result.output, 0)[0]
+        yield _value(shown, 0)[0]
+    yield from (_field(str(name), value) for name, value in fields.items() if (name, value) != ("reasoning", ""))
 
 
 def _field(name: str, value: Any) -> str:

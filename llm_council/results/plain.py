@@ -11,7 +11,7 @@ from llm_council.errors._visible import visible
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
 
-__all__ = ["answer", "as_text"]
+__all__ = ["answer", "as_text", "split_answer"]
 
 
 def answer(result: CouncilResult) -> str:
@@ -24,10 +24,20 @@ def answer(result: CouncilResult) -> str:
     if not result.success:
         why = f"{type(result.error).__name__}: {result.error}" if result.error is not None else f"run {result.run_id}"
         return visible(f"{result.status}: {why}")
-    output = result.output if result.output is not None else result.text or ""
+    shown, _ = split_answer(result)
+    return visible("" if shown is None else as_text(shown))
+
+
+def split_answer(result: CouncilResult) -> tuple[Any, Mapping[str, Any]]:
+    """Return the answer of a run and the fields that stand beside it, such as ``reasoning``.
+
+    Only an object with a text named ``answer`` is split; any other answer is whole, and no field is beside it. Without
+    a valid answer, it is the text of the chair; None if there is none either.
+    """
+    output = result.output if result.output is not None else result.text
     if isinstance(output, Mapping) and isinstance(output.get("answer"), str):
-        output = output["answer"]
-    return visible(as_text(output))
+        return output["answer"], {name: item for name, item in output.items() if name != "answer"}
+    return output, {}
 
 
 def as_text(value: Any) -> str:

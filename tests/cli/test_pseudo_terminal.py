@@ -121,7 +121,7 @@ def test_progress_then_the_rendered_answer_then_the_failures(columns: int, tmp_p
     assert "✗ 0.0 s" in board[3]
     start = seen.lines.index(next(line for line in seen.lines if line.startswith("Paris is the capital.")))
     assert seen.lines[start - 1] == ""
-    assert "2,468 tokens" in text or "tokens · $" in text
+    assert "3,702 tokens · $0.0369" in text
 
     # The answer: rendered, its words whole, the reasons below it, links as text.
     assert "**" not in text
