@@ -30,46 +30,51 @@ _VERSION = (
 )
 # A version may follow at once, as in "Qwen2.5".
 _NAME = rf"(?P<name>(?:{'|'.join(sorted(_NAMES, key=len, reverse=True))})(?![a-z_]){_VERSION})"
+# Repetitions are bounded: a text of a hundred thousand spaces or lines must not take seconds.
+_SPACE, _SPACES, _SIGNS = r"\s{1,4}", r"\s{0,4}", r"\W{0,8}"
 _KIND = (
-    r"(?:(?:an?|the)\s+)?(?:(?:large|helpful|AI|artificial intelligence|language|general|virtual)[ \-]+)*"
+    r"(?:(?:an?|the)\s{1,4})?(?:(?:large|helpful|AI|artificial intelligence|language|general|virtual)[ \-]{1,4}){0,8}"
     r"(?:model|assistant|AI|LLM|chatbot)"
 )
 _MADE = (
     r"(?:made|trained|created|developed|built|designed|provided|offered|powered|fine-tuned|entwickelt|trainiert"
     r"|entra\u00een\u00e9e?|d\u00e9velopp\u00e9e?|cr\u00e9\u00e9e?|creado|entrenado|desarrollado)"
-    r"\s+(?:by|at|with|von|par|por)"
+    r"\s{1,4}(?:by|at|with|von|par|por)"
 )
 _OF = rf"(?:{_MADE}|by|of|from|at|von|de)"
-_GAP = r"[\s,:*_\"'`(\[]*(?:the\s+)?"
+_GAP = r"[\s,:*_\"'`(\[]{0,8}(?:the\s{1,4})?"
 _I_AM = (
     r"(?:\b(?:I am|I'm|I\u2019m|this is|my name is|call me|here is|ich bin|mein Name ist|je suis|je m['\u2019]appelle"
     r"|soy|me llamo|sou|sono|mi chiamo|ik ben)\b|\u6211\u662f|\u79c1\u306f)"
 )
-_AS = r"(?:^|[.!?]\s+)\W*(?:as|als|en tant que|como)"
-_NO_REPORT = r"(?!\s+(?:says|said|puts|states|notes|does|did|has|shows)\b)"  # of "As Google says, ..."
+_AS = r"(?:^|[.!?]\s{1,4})\W{0,8}(?:as|als|en tant que|como)"
+_NO_REPORT = r"(?!\s{1,4}(?:says|said|puts|states|notes|does|did|has|shows)\b)"  # of "As Google says, ..."
+_SIGNED = r"(?:\u2014|\u2013|--|~|\b(?:signed|sincerely|regards|yours|wishes|author|model)\b[:,]?)"
+_ME = r"\b(?:I|me|my|myself|we)\b"
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
-        rf"{_I_AM}{_GAP}(?:{_KIND},?\s+(?:(?:named|called)|{_OF}){_GAP})?{_NAME}",  # I am Claude; I'm an AI by OpenAI
-        rf"{_AS}{_GAP}(?:{_KIND},?\s+(?:(?:named|called)|{_OF}){_GAP})?{_NAME}{_NO_REPORT}",  # As Gemini, I say
-        rf"\b(?:I|me|my|myself|we)\b[^.!?\n]{{0,80}}?\b{_MADE}{_GAP}{_NAME}",  # I was trained by OpenAI
-        rf"\bmy\s+(?:maker|creator|developer|training|company|vendor)s?\b\W*(?:is|are|at|by)?{_GAP}{_NAME}",
+        rf"{_I_AM}{_GAP}(?:{_KIND},?{_SPACE}(?:named|called|{_OF}){_GAP})?{_NAME}",  # I am Claude; I'm an AI by OpenAI
+        rf"{_AS}{_GAP}(?:{_KIND},?{_SPACE}(?:named|called|{_OF}){_GAP})?{_NAME}{_NO_REPORT}",  # As Gemini, I say
+        rf"{_ME}(?:(?!{_ME})[^.!?\n]){{0,80}}?\b{_MADE}{_GAP}{_NAME}",  # I was trained by OpenAI
+        rf"\bmy{_SPACE}(?:maker|creator|developer|training|company|vendor)s?\b{_SIGNS}(?:is|are|at|by)?{_GAP}{_NAME}",
         rf"\b(?:answer|response|draft|reply|text|output)\b[^.!?\n]{{0,30}}?\b(?:by|from){_GAP}{_NAME}",
-        rf"\A\W*{_NAME}(?=\W*:)",  # "Claude: It is 4."
-        rf"(?:^|[.!?]\s+|,\s+){_NAME}(?=\s+(?:here|speaking)\b)",
-        rf"{_NAME}(?=['\u2019]s\s+(?:answer|response|draft|reply|polic(?:y|ies)|guidelines)\b)",
+        rf"\A{_SIGNS}{_NAME}(?={_SIGNS}:)",  # "Claude: It is 4."
+        rf"(?:^|[.!?]{_SPACE}|,{_SPACE}){_NAME}(?={_SPACE}(?:here|speaking)\b)",
+        rf"{_NAME}(?=['\u2019]s{_SPACE}(?:answer|response|draft|reply|polic(?:y|ies)|guidelines)\b)",
         # A signature: "-- Claude", "Signed, Grok", "Best regards,\nGemini", "Model: GPT-5", "(Claude Sonnet 4.6)".
-        rf"(?:\u2014|\u2013|--|~|\b(?:signed|sincerely|regards|yours|wishes|author|model)\b[:,]?)\s*{_GAP}{_NAME}(?=\W*$)",
-        rf"[(\[]\s*{_NAME}\s*(?=[)\]]\W*\Z)",
+        rf"{_SIGNED}{_GAP}{_NAME}(?={_SIGNS}$)",
+        rf"[(\[]{_SPACES}{_NAME}{_SPACES}(?=[)\]]{_SIGNS}\Z)",
     )
 )
+_HIDDEN = rf"{re.escape(_MARK)}[\s,*_]{{0,8}}"
 # Beside a name that is hidden already: "[seat] (Anthropic)", "[seat], a model of Google", "OpenAI's [seat]".
 _BESIDE = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"{re.escape(_MARK)}[\s,*_]*(?:\(|(?:{_KIND}\s*,?\s+)?{_OF}){_GAP}{_NAME}",
-        rf"{re.escape(_MARK)}[\s,*_]*{_KIND}\s*,?\s+(?:that|which|who)\s+[^.!?\n]{{0,30}}?{_MADE}{_GAP}{_NAME}",
-        rf"{_NAME}(?=(?:['\u2019]s)?\s+{re.escape(_MARK)})",
+        rf"{_HIDDEN}(?:\(|(?:{_KIND}{_SPACES},?{_SPACE})?{_OF}){_GAP}{_NAME}",
+        rf"{_HIDDEN}{_KIND}{_SPACES},?{_SPACE}(?:that|which|who){_SPACE}[^.!?\n]{{0,30}}?{_MADE}{_GAP}{_NAME}",
+        rf"{_NAME}(?=(?:['\u2019]s)?{_SPACE}{re.escape(_MARK)})",
     )
 )
 # Most texts hold no name, and need no search.

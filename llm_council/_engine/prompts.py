@@ -175,7 +175,8 @@ def _with_schema(plan: Plan, seat: SeatSpec, request: GenerateRequest) -> Genera
 
 
 def _plain_answer(plan: Plan, draft: Draft) -> str:
-    return plain.shown_answer(drop_thinking(draft.text), min(plan.limits.peer_text, plain.MOST_SHOWN))
+    limit = min(plan.limits.peer_text, plain.MOST_SHOWN)
+    return plain.shown_answer(hide_names(plan, _ends_of(drop_thinking(draft.text), limit)), limit)
 
 
 def repair_request(
@@ -297,13 +298,15 @@ def _common_parts(plan: Plan, codes: Sequence[str]) -> list[str]:
 
 def _quote_seat(plan: Plan, seat: SeatSpec, codes: Sequence[str], title: str, peer: Draft | Critique) -> str:
     limit = min(plan.limits.peer_text, plain.MOST_SHOWN) if seat.prose_first else plan.limits.peer_text
-    text = drop_thinking(peer.text)
-    if len(text) > 8 * limit:  # only the ends of so long a text are quoted: bound the work on the rest
-        text = text[: 4 * limit] + text[-4 * limit :]
-    text = hide_names(plan, text)
+    text = hide_names(plan, _ends_of(drop_thinking(peer.text), limit))
     cut = peer.response is not None and peer.response.finish_reason == FinishReason.LENGTH
     title = f"{title}, incomplete: it was cut off at its end" if cut else title
     return quote(title, text, codes, limit=limit)
+
+
+def _ends_of(text: str, limit: int) -> str:
+    """Return the ends of a very long text, of which no more is quoted, to bound the work on it."""
+    return text[: 4 * limit] + text[-4 * limit :] if len(text) > 8 * limit else text
 
 
 def _cover_sentence(plan: Plan) -> str:

@@ -20,12 +20,12 @@ _LABEL_KEYS = ("label", "draft", "id", "name", "answer", "response", "option", "
 
 # "RANKING:", "## Final ranking", "My ranking (best to worst):", "The final ranking is:", "Ranked from best to worst:".
 _MARKER = re.compile(
-    r"^[\s>*_#`\-]*(?:(?!not\b|no\b)[\w']+,?[ ]+){0,4}?(?:ranking|ranked)\b(?P<about>[^\n:=|]{0,60}?)[ \t*_`]*"
+    r"^[ \t>*_#`\-]{0,40}(?:(?!not\b|no\b)[\w']+,?[ ]+){0,4}?(?:ranking|ranked)\b(?P<about>[^\n:=|]{0,60}?)[ \t*_`]*"
     r"(?:[:=]|[\-\u2013\u2014](?!\w)|$)(?P<rest>[^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )
 _WORST_FIRST = re.compile(r"worst (?:to|->|first)|from (?:the )?worst|ascending", re.IGNORECASE)
-_ARROWS = re.compile(r"&gt;|&rarr;|\\succ|[\u2192\u227b\u21d2\u226b\u203a\u00bb]|[=\-]+>|>+")
+_ARROWS = re.compile(r"&gt;|&rarr;|\\succ|[\u2192\u227b\u21d2\u226b\u203a\u00bb]|(?<![=\-])[=\-]+>|>+")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _NUMBERED = re.compile(
     r"^\s*(?:[-*+\u2022]\s+)?[*_`(\[]*(?:#\s?)?(?:no\.? ?)?(?P<place>\d{1,3})(?:st|nd|rd|th)?(?:[.):\]]|(?= place)|\b)"
@@ -36,6 +36,7 @@ _ORDINAL = re.compile(rf"^\W*(?P<word>{'|'.join(_ORDINALS)})\b(?: place| is)?\W*
 _BULLET = re.compile(r"^\s*[-*+\u2022]\s+(?P<item>.*)$")
 _NOUN = r"(?:drafts?|answers?|responses?|options?|candidates?|texts?|labels?|submissions?|proposals?)"
 _WORDS = frozenset({"A", "I"})  # labels that are words of a sentence too
+_MOST_TRIED = 20  # the last ones: a text of nothing but markers must not take seconds
 _INLINE_NUMBER = re.compile(r"(?:^|(?<=\s))\(?#?\d{1,2}[.):]\s*(?=\S)")  # of "1. B 2. A"
 
 
@@ -50,11 +51,11 @@ def find_ranking(text: str, labels: Collection[str]) -> tuple[str, ...]:
         Labels, the best first, each once; labels may be missing. Empty if no ranking can be read.
     """
     reader = _Labels(labels)
-    for found in reversed([*_JSON_KEY.finditer(text)]):
+    for found in reversed([*_JSON_KEY.finditer(text)][-_MOST_TRIED:]):
         if order := _in_json(text[found.end() :], reader):
             return order
     text = _ARROWS.sub(">", text)
-    for marker in reversed([*_MARKER.finditer(text)]):
+    for marker in reversed([*_MARKER.finditer(text)][-_MOST_TRIED:]):
         order = _in_line(marker["rest"], reader)
         if not order and not marker["rest"].strip(" *_`"):
             order = _in_block(text[marker.end() :].splitlines(), reader)

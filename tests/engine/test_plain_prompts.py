@@ -100,6 +100,23 @@ def test_a_long_answer_is_cut_after_a_word_and_without_a_note():
     assert {*shown.split()} == {"word"}
 
 
+def test_a_draft_does_not_name_its_author():
+    other = SeatSpec(name="claude", provider="anthropic", model="claude-sonnet-5")
+    mixed = plan(seats=(other, *SEATS[1:]), drafters=("claude", "local-2"), rules=1)
+    said = GenerateResponse(text="I am Claude, made by Anthropic. The city is Oslo.")
+    drafts = (Draft(seat="claude", response=said),)
+    shown = prompts.label_drafts(mixed, SEATS[2], drafts)
+    for request in (
+        prompts.critique_request(mixed, SEATS[2], shown),
+        prompts.critique_request(mixed, SEATS[2], shown, phase=Phase.RANK),
+        prompts.synthesis_request(mixed, SEATS[2], drafts, (), Ranking()),
+    ):
+        text = " ".join(turn.text for turn in request.messages)
+        assert "The city is Oslo." in text
+        assert "Claude" not in text
+        assert "Anthropic" not in text
+
+
 def test_a_vote_can_be_read():
     shown = prompts.label_drafts(plan(), SEATS[2], DRAFTS)
     request = prompts.critique_request(plan(), SEATS[2], shown, phase=Phase.RANK)

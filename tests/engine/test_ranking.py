@@ -289,3 +289,10 @@ def test_a_lead_that_can_be_overtaken_is_not_decided() -> None:
     assert decided_winner([("bob", "ann")], ("ann", "bob"), missing) is None
     assert decided_winner([("bob", "ann")], ("bob", "ann"), missing) == "bob"
     assert decided_winner([("bob", "ann")] * 3, ("ann", "bob"), {"cid": ("ann", "bob")}) == "bob"
+
+
+@pytest.mark.parametrize("unit", ["\n", " \n", "=", "-", "ranking:\n", "A>", '"ranking": {'])
+def test_the_time_of_reading_grows_with_the_length_and_not_with_its_square(unit: str) -> None:
+    # With the square, one of these texts takes minutes, which the suite's limit ends.
+    text = f"{unit * (200_000 // len(unit))}\nRANKING: B > A"
+    assert read_ranking(text, ("A", "B")) == ("B", "A")
