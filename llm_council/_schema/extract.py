@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import attrs
 
 from llm_council.errors import InvalidOutput
-from llm_council.models._lenient_json import mend
+from llm_council.models._lenient_json import mend, replace_surrogates
 from llm_council.models.deliberation import Problem
 
 __all__ = ["MAX_CANDIDATES", "MAX_DEPTH", "MAX_DIGITS", "Extracted", "drop_thinking", "extract_json"]
@@ -175,7 +175,7 @@ def _decode(text: str, start: int, length: int) -> Extracted | _DecodeFailure:
     source = text[start:end]
     if _is_too_deep(source):
         return _DecodeFailure(f"nested deeper than {MAX_DEPTH} levels", length, surely_json=True)
-    return Extracted(value=_replace_surrogates(value) if "\\u" in source else value, start=start, end=end)
+    return Extracted(value=replace_surrogates(value) if "\\u" in source else value, start=start, end=end)
 
 
 def _decode_mended(text: str, start: int) -> Extracted | None:
@@ -187,7 +187,7 @@ def _decode_mended(text: str, start: int) -> Extracted | None:
         value = _DECODER.decode(mended[0])
     except (ValueError, RecursionError):
         return None
-    return Extracted(value=_replace_surrogates(value), start=start, end=mended[1])
+    return Extracted(value=replace_surrogates(value), start=start, end=mended[1])
 
 
 def _is_too_deep(source: str) -> bool:
@@ -202,17 +202,6 @@ def _is_too_deep(source: str) -> bool:
         elif token[0] in "]}":
             depth -= 1
     return False
-
-
-def _replace_surrogates(value: Any) -> Any:
-    r"""Replace lone surrogates, from escapes such as ``\ud800``: UTF-8 cannot encode them."""
-    if isinstance(value, str):
-        return _SURROGATES.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_replace_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_replace_surrogates(key): _replace_surrogates(item) for key, item in value.items()}
-    return value
 
 
 class _Scanner:

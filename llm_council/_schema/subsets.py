@@ -47,6 +47,7 @@ class Subset:
         max_names: the most characters of all names of properties and definitions, values of enumerations and constants.
         max_optional: the most properties that may be left out; further ones are required, and may be null.
         max_unions: the most schemas with ``anyOf`` or a list of types.
+        max_strict_tools: the most strict tools of a request.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Subset:
     max_names: int | None = None
     max_optional: int | None = None
     max_unions: int | None = None
+    max_strict_tools: int | None = None
 
 
 OPENAI = Subset(
@@ -103,10 +105,10 @@ CODEX = attrs.evolve(OPENAI, name="codex", has_loose_mode=False)
 ANTHROPIC = Subset(
     # Claude API docs, "Structured outputs", "JSON Schema limitations" and "Schema complexity limits", August 2026: 24
     # optional parameters and 16 parameters with union types (anyOf or lists of types) in all schemas of a request
-    # together; no recursion, no numerical or length constraints, minItems 0 and 1, patterns without word boundaries;
-    # enum of strings, numbers, booleans and nulls. Its values are checked against the type beside it: "Enum value 'low'
-    # does not match declared type '['string', 'null']'" (BerriAI/litellm issue 37881); Anthropic's own client leaves
-    # the type out (anthropic.lib._parse._transform, 2.14).
+    # together, 20 strict tools; no recursion, no numerical or length constraints, minItems 0 and 1, patterns without
+    # word boundaries; enum of strings, numbers, booleans and nulls. Its values are checked against the type beside it:
+    # "Enum value 'low' does not match declared type '['string', 'null']'" (BerriAI/litellm issue 37881); Anthropic's
+    # own client leaves the type out (anthropic.lib._parse._transform, 2.14).
     name="anthropic",
     keywords={"string": ("pattern", "format"), "array": ("minItems",)},
     formats=frozenset({*_DATES, "uri"}),
@@ -118,6 +120,7 @@ ANTHROPIC = Subset(
     describes_references=False,
     max_optional=24,
     max_unions=16,
+    max_strict_tools=20,
 )
 GEMINI = Subset(
     # Gemini API reference, GenerationConfig.responseJsonSchema: the keywords below; enum of strings and numbers; oneOf

@@ -28,9 +28,6 @@ __all__ = [
 
 INSTRUCTIONS = frozenset({Role.SYSTEM, Role.DEVELOPER})
 
-# The keys under which blocks that go back unchanged hold the id of a client's call: Anthropic's ``tool_use`` blocks,
-# and the items of OpenAI's Responses API.
-_ECHOED_IDS = {"tool_use": "id", "function_call": "call_id", "custom_tool_call": "call_id"}
 _DIGEST = 9  # characters of the hash in an id that was shortened
 
 
@@ -55,12 +52,14 @@ class CallIds:
         longest: the most characters; None is unlimited.
         exactly: the only number of characters that it takes.
         may_be_empty: a call needs no id.
+        echoed: by the type of a block that goes back unchanged, the key of the id of the call that it holds.
     """
 
     refused: str = ""
     longest: int | None = None
     exactly: int | None = None
     may_be_empty: bool = False
+    echoed: Mapping[str, str] = attrs.field(factory=dict)
 
     def legal(self, call_id: str, again: int = 0) -> str:
         """Return an id that the vendor takes, the same one for the same arguments.
@@ -152,7 +151,7 @@ def _with_unique_ids(turns: Sequence[Message], vendor: str, ids: CallIds) -> tup
             fitted.append(_renamed_result(turn, ids, answers))
             continue
         parts = () if isinstance(turn.content, str) else turn.content
-        echoed = [old for part in parts if (old := _echoed_id(part, vendor)) is not None]
+        echoed = [old for part in parts if (old := _echoed_id(part, vendor, ids)) is not None]
         renamed = {old: rename(old) for old in dict.fromkeys(echoed)}
         # A call that stands in a block as well is one call, and has one id.
         new_ids = [renamed[call.id] if call.id in renamed else rename(call.id) for call in turn.tool_calls]
@@ -161,7 +160,7 @@ def _with_unique_ids(turns: Sequence[Message], vendor: str, ids: CallIds) -> tup
             if call.id not in renamed:
                 fresh.setdefault(call.id, []).append(new)
         answers.update(fresh)
-        fitted.append(_renamed_calls(turn, vendor, renamed, new_ids))
+        fitted.append(_renamed_calls(turn, vendor, ids, renamed, new_ids))
     return tuple(fitted)
 
 
@@ -176,29 +175,31 @@ def _renamed_result(turn: Message, ids: CallIds, answers: Mapping[str, list[str]
     return turn if new == old else attrs.evolve(turn, tool_call_id=new)
 
 
-def _renamed_calls(turn: Message, vendor: str, renamed: Mapping[str, str], new_ids: Sequence[str]) -> Message:
+def _renamed_calls(
+    turn: Message, vendor: str, ids: CallIds, renamed: Mapping[str, str], new_ids: Sequence[str]
+) -> Message:
     changes: dict[str, Any] = {}
     if any(old != new for old, new in renamed.items()) and not isinstance(turn.content, str):
-        changes["content"] = tuple(_renamed_block(part, vendor, renamed) for part in turn.content)
+        changes["content"] = tuple(_renamed_block(part, vendor, ids, renamed) for part in turn.content)
     if any(call.id != new for call, new in zip(turn.tool_calls, new_ids, strict=True)):
         calls: list[ToolCall] = [attrs.evolve(call, id=new) for call, new in zip(turn.tool_calls, new_ids, strict=True)]
         changes["tool_calls"] = calls
     return attrs.evolve(turn, **changes) if changes else turn
 
 
-def _echoed_id(part: Part, vendor: str) -> str | None:
+def _echoed_id(part: Part, vendor: str, ids: CallIds) -> str | None:
     """Return the id of the client's call in a block that goes back unchanged."""
     if not isinstance(part, ReasoningPart) or part.vendor != vendor or part.data is None:
         return None
-    found = part.data.get(_ECHOED_IDS.get(str(part.data.get("type")), ""))
+    found = part.data.get(ids.echoed.get(str(part.data.get("type")), ""))
     return found if isinstance(found, str) else None
 
 
-def _renamed_block(part: Part, vendor: str, renamed: Mapping[str, str]) -> Part:
-    old = _echoed_id(part, vendor)
+def _renamed_block(part: Part, vendor: str, ids: CallIds, renamed: Mapping[str, str]) -> Part:
+    old = _echoed_id(part, vendor, ids)
     if old is None or not isinstance(part, ReasoningPart) or part.data is None:
         return part
-    key = _ECHOED_IDS[str(part.data["type"])]
+    key = ids.echoed[str(part.data["type"])]
     return attrs.evolve(part, data={**part.data, key: renamed[old]})
 
 

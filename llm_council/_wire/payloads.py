@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models._attrs import MAX_AMOUNT, tokens
-from llm_council.models._lenient_json import read_arguments
+from llm_council.models._lenient_json import STRICT, read_arguments, replace_surrogates, well_formed
 from llm_council.models.limits import Limits
 
 __all__ = [
@@ -25,6 +24,7 @@ __all__ = [
     "malformed",
     "need_list",
     "need_object",
+    "pick_non_empty",
     "raise_if_html",
     "text_or_none",
     "tokens",
@@ -35,21 +35,6 @@ __all__ = [
 _LIMITS = Limits()
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BEGINNING = 80  # characters of an unexpected body that a message shows
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    # RFC 8259, section 6, excludes NaN and Infinity, which Python's decoder accepts by default.
-    raise ValueError(f"{word} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):  # "1e999" is valid JSON, and float() reads it as infinity
-        raise ValueError("a number is out of range")
-    return value
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_type: str | None = None) -> Any:
@@ -68,7 +53,7 @@ def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_ty
     text = ""
     try:
         text = data if isinstance(data, str) else data.decode()
-        value = _DECODER.decode(text.removeprefix("\ufeff"))
+        value = STRICT.decode(text.removeprefix("\ufeff"))
     except RecursionError:
         raise MalformedReply("the reply's JSON is nested too deeply", path="$") from None
     except UnicodeDecodeError as error:
@@ -79,7 +64,7 @@ def loads(data: bytes | bytearray | str, limits: Limits = _LIMITS, *, content_ty
     if text.count("[") + text.count("{") > limits.json_depth and _is_deeper(value, limits.json_depth):
         raise MalformedReply(f"the reply's JSON is nested deeper than {limits.json_depth} levels", path="$")
     if "\\u" in text and _SURROGATE.search(text):
-        value = _replace_surrogates(value)
+        value = replace_surrogates(value)
     return value
 
 
@@ -140,26 +125,6 @@ def _is_deeper(value: Any, limit: int) -> bool:
             return True
         level = below
     return False
-
-
-def well_formed(text: str) -> str:
-    """Return the text with lone surrogates replaced by U+FFFD; two halves of a pair become one character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # In UTF-16 two halves of a pair are one character, and a half without its partner cannot be decoded.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def _replace_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return well_formed(value)
-    if isinstance(value, list):
-        return [_replace_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {well_formed(key): _replace_surrogates(item) for key, item in value.items()}
-    return value
 
 
 def dumps(value: Any, *, sort: bool = False) -> bytes:
@@ -255,6 +220,11 @@ def get_object(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """Return the object under a key; an empty object for a missing key or another type."""
     value = parent.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def pick_non_empty(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Return the given keys of a mapping, without those that are missing, null or empty."""
+    return {key: source[key] for key in keys if source.get(key) not in (None, "", [], {})}
 
 
 def text_or_none(value: Any) -> str | None:

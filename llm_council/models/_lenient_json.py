@@ -8,10 +8,11 @@ beginning of ``\nu``: such a string is refused.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
-__all__ = ["mend", "read_arguments"]
+__all__ = ["STRICT", "mend", "read_arguments", "replace_surrogates", "well_formed"]
 
 _STRING = r'"(?:[^"\\]|\\.)*+"'
 _TOKEN = re.compile(rf'{_STRING}|[\[\]{{}}]|,(?=\s*[\]}}])|"', re.DOTALL)
@@ -21,10 +22,40 @@ _MAX_TEXT = 1 << 20  # characters
 
 
 def _refuse_constant(word: str) -> NoReturn:
+    # RFC 8259, section 6, excludes NaN and Infinity, which Python's decoder accepts by default.
     raise ValueError(f"{word} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):  # "1e999" is valid JSON, and float() reads it as infinity
+        raise ValueError("a number is out of range")
+    return value
+
+
+STRICT = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+"""Decodes JSON with finite numbers only; raises ``ValueError`` for any other text."""
+
+
+def well_formed(text: str) -> str:
+    """Return the text with lone surrogates replaced by U+FFFD; two halves of a pair become one character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # In UTF-16 two halves of a pair are one character, and a half without its partner cannot be decoded.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def replace_surrogates(value: Any) -> Any:
+    r"""Return a JSON value with every text ``well_formed``: an escape such as ``\ud800`` may stand alone."""
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, list):
+        return [replace_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {well_formed(key): replace_surrogates(item) for key, item in value.items()}
+    return value
 
 
 def mend(text: str, start: int = 0) -> tuple[str, int] | None:
@@ -97,7 +128,7 @@ def read_arguments(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        value = _DECODER.decode(text)
+        value = STRICT.decode(text)
     except ValueError:
         value = _read_mended(text)
     except RecursionError:
@@ -105,7 +136,7 @@ def read_arguments(text: str) -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, str) and value.lstrip().startswith("{"):
-        value = _DECODER.decode(value)
+        value = STRICT.decode(value)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
@@ -115,10 +146,10 @@ def _read_mended(text: str) -> Any:
     while placeholder := _PLACEHOLDER.match(text):
         text = text[placeholder.end() :]
     try:
-        return _DECODER.decode(text)
+        return STRICT.decode(text)
     except ValueError as error:
         start = len(text) - len(text.lstrip())
         mended = mend(text, start) if text[start : start + 1] == "{" else None
         if mended is None or text[mended[1] :].strip():
             raise error from None
-        return _DECODER.decode(mended[0])
+        return STRICT.decode(mended[0])

@@ -243,7 +243,7 @@ class ToolCall:
         A placeholder before the arguments, lone backslashes and trailing commas are read as they were meant.
 
         Raises:
-            ValueError: the arguments are not a JSON object, or can be read in two ways.
+            ValueError: the arguments are not a JSON object of finite numbers, or can be read in two ways.
         """
         try:
             return read_arguments(self.arguments)

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 import httpx
 
-from llm_council.transports._surroundings import Proxies, tls_context
+from llm_council.transports._environment import Proxies, tls_context
 
 __all__ = ["IDLE", "NotHttp", "Proxies", "ResponseHead", "build_request", "response_head", "tls_context"]
 

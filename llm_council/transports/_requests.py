@@ -35,8 +35,8 @@ from llm_council.transports._base import (
     refuse_redirect,
     strip_url,
 )
+from llm_council.transports._environment import check_proxy, is_exempt, tls_context
 from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
-from llm_council.transports._surroundings import check_proxy, is_exempt, tls_context
 
 __all__ = ["RequestsTransport"]
 

@@ -25,7 +25,7 @@ from llm_council.errors import (
 )
 from llm_council.errors._secrets import clean, redact
 from llm_council.transports._base import HttpReply, host_of, refuse_redirect
-from llm_council.transports._surroundings import trusted_authorities
+from llm_council.transports._environment import trusted_authorities
 
 __all__ = ["api_error", "proxy_refused", "translate"]
 

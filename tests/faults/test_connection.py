@@ -17,7 +17,7 @@ from fault_server import OTHER_PEM
 
 from llm_council import errors
 from llm_council.models import GenerateRequest, Timeouts
-from llm_council.transports import _surroundings
+from llm_council.transports import _environment
 
 
 def good(one_vendor):
@@ -75,9 +75,9 @@ def test_tls_self_signed(vendor, serve):
 def trusted_elsewhere(monkeypatch):
     """Trust the certificate of another host."""
     monkeypatch.setenv("SSL_CERT_FILE", str(OTHER_PEM))
-    _surroundings._context.cache_clear()
+    _environment._context.cache_clear()
     yield OTHER_PEM
-    _surroundings._context.cache_clear()
+    _environment._context.cache_clear()
 
 
 def test_tls_wrong_host(vendor, serve, trusted_elsewhere):

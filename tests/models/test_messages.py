@@ -55,6 +55,8 @@ def test_arguments_are_json_text() -> None:
         ToolCall(id="1", name="f", arguments="[1]").parse()
     with pytest.raises(ValueError, match="Expecting"):
         ToolCall(id="1", name="f", arguments="{oops").parse()
+    with pytest.raises(ValueError, match="not a JSON object"):  # Python reads infinity, which no payload can carry
+        ToolCall(id="1", name="f", arguments='{"a": 1e999}').parse()
 
 
 def test_tools_are_accepted_in_the_form_of_chat_apis() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from llm_council import errors
 from llm_council.errors._secrets import MASK, masked
-from llm_council.transports import AsyncClient, _surroundings, new_client, translate
+from llm_council.transports import AsyncClient, _environment, new_client, translate
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_the_client_is_an_httpx_client_without_redirects(client):
 
 
 async def test_plain_calls_share_a_connection_and_load_no_certificates(client, serve, anyio_backend_name):
-    _surroundings._context.cache_clear()
+    _environment._context.cache_clear()
     server = serve()
     for _ in range(20):
         response = await client.post(server.url, json={"q": 1}, headers={"authorization": "Bearer x"})
@@ -43,7 +43,7 @@ async def test_plain_calls_share_a_connection_and_load_no_certificates(client, s
         assert response.request.url == server.url
     assert server.connections == 1
     if anyio_backend_name == "asyncio":  # httpx's own pool loads the certificates when it is made
-        assert _surroundings._context.cache_info().currsize == 0
+        assert _environment._context.cache_info().currsize == 0
     head = server.requests[0].lower()
     assert b"accept-encoding: gzip, identity" in head
     assert b"authorization: bearer x" in head

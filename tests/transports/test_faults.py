@@ -481,11 +481,11 @@ async def test_an_early_reply_to_a_large_request_is_read(transport, serve):
 
 
 async def test_a_certificate_of_ssl_cert_file_is_trusted(serve, monkeypatch, transport):
-    from llm_council.transports import _surroundings
+    from llm_council.transports import _environment
 
     pem = str(Path(__file__).with_name("localhost.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", pem)
-    _surroundings._context.cache_clear()
+    _environment._context.cache_clear()
     try:
         server = serve(tls=True)
         trusting = type(transport)()
@@ -494,16 +494,16 @@ async def test_a_certificate_of_ssl_cert_file_is_trusted(serve, monkeypatch, tra
         assert server.connections == 1
         await trusting.aclose()
     finally:
-        _surroundings._context.cache_clear()
+        _environment._context.cache_clear()
 
 
 def test_aclose_closes_tls_connections_before_the_loop_ends(serve, monkeypatch):
-    from llm_council.transports import _surroundings
+    from llm_council.transports import _environment
 
     monkeypatch.setenv("SSL_CERT_FILE", str(Path(__file__).with_name("localhost.pem")))
     lost: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
-    _surroundings._context.cache_clear()
+    _environment._context.cache_clear()
     server = serve(tls=True)
 
     async def visit() -> int:
@@ -517,16 +517,16 @@ def test_aclose_closes_tls_connections_before_the_loop_ends(serve, monkeypatch):
             assert asyncio.run(visit()) == 200
         gc.collect()
     finally:
-        _surroundings._context.cache_clear()
+        _environment._context.cache_clear()
     assert lost == []
 
 
 async def test_an_unreadable_ssl_cert_file_is_named(monkeypatch, tmp_path):
-    from llm_council.transports import _surroundings
+    from llm_council.transports import _environment
 
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
-    _surroundings._context.cache_clear()
+    _environment._context.cache_clear()
     with pytest.raises(errors.InvalidOption, match="SSL_CERT_FILE"):
         await HttpxTransport().send(ask("https://127.0.0.1:1/"))
-    _surroundings._context.cache_clear()
+    _environment._context.cache_clear()
     assert isinstance(ssl.create_default_context(), ssl.SSLContext)

@@ -6,7 +6,19 @@ from types import MappingProxyType
 
 import pytest
 
-from llm_council._wire.payloads import amount, dumps, get_text, kind, loads, need_list, need_object, tokens, well_formed
+from llm_council._wire.payloads import (
+    amount,
+    arguments_object,
+    dumps,
+    get_text,
+    kind,
+    loads,
+    need_list,
+    need_object,
+    pick_non_empty,
+    tokens,
+    well_formed,
+)
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models import Limits
 
@@ -81,6 +93,17 @@ def test_dumps_writes_compact_utf8_json() -> None:
     for value in (float("nan"), {1, 2}, object(), b"x"):
         with pytest.raises(InvalidOption, match="JSON cannot carry"):
             dumps({"a": value})
+
+
+def test_arguments_that_no_payload_can_carry_are_not_an_object() -> None:
+    assert arguments_object('{"a": 1e308}') == {"a": 1e308}
+    for text in ('{"a": 1e999}', '{"a": NaN}', '{"a": -Infinity}'):
+        assert arguments_object(text) is None
+
+
+def test_picking_leaves_out_what_is_empty_but_not_zero_or_false() -> None:
+    source = {"a": 0, "b": False, "c": None, "d": "", "e": [], "f": {}, "g": 1}
+    assert pick_non_empty(source, (*"abcdef", "missing")) == {"a": 0, "b": False}
 
 
 def test_getters_name_the_path() -> None:

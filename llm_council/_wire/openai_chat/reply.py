@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import choice_error, error_inside
@@ -15,6 +15,7 @@ from llm_council._wire.payloads import (
     malformed,
     need_list,
     need_object,
+    pick_non_empty,
     text_or_none,
     tokens,
 )
@@ -95,10 +96,10 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
     usage = usage_in(reply, choice, message)
     parts = other_parts(message.get("content"))
     extra = {
-        **picked(reply, REPLY_EXTRA),
+        **pick_non_empty(reply, REPLY_EXTRA),
         **usage_extra(usage),
-        **picked(choice, (*CHOICE_EXTRA, *CHOICE_PIECES)),
-        **picked(message, MESSAGE_EXTRA),
+        **pick_non_empty(choice, (*CHOICE_EXTRA, *CHOICE_PIECES)),
+        **pick_non_empty(message, MESSAGE_EXTRA),
     }
     return GenerateResponse(
         text=text,
@@ -115,11 +116,6 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
         extra={**extra, PARTS: parts} if parts else extra,
         raw=data,
     )
-
-
-def picked(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Return the given keys that have a value."""
-    return {key: source[key] for key in keys if source.get(key) not in (None, "", [])}
 
 
 def read_content(value: Any, path: str) -> tuple[str | None, str | None, str]:
@@ -330,7 +326,7 @@ def _counts_anything(usage: Mapping[str, Any]) -> bool:
 
 def usage_extra(usage: Any) -> dict[str, Any]:
     """Return what a usage tells beside tokens and cost: how often the server's own tools were used."""
-    return picked(usage, USAGE_EXTRA) if isinstance(usage, dict) else {}
+    return pick_non_empty(usage, USAGE_EXTRA) if isinstance(usage, dict) else {}
 
 
 def read_usage(value: Any, sent: str = "prompt_tokens", received: str = "completion_tokens") -> Usage | None:

@@ -23,7 +23,6 @@ from llm_council._wire.openai_chat.reply import (
     is_empty_call,
     is_foreign,
     other_parts,
-    picked,
     read_content,
     read_cost,
     read_usage,
@@ -34,7 +33,7 @@ from llm_council._wire.openai_chat.reply import (
     usage_in,
 )
 from llm_council._wire.openai_chat.request import CUSTOM, DEFAULT, THINKING, ChatOptions
-from llm_council._wire.payloads import get_object, get_text, loads, need_list, need_object, text_or_none
+from llm_council._wire.payloads import get_object, get_text, loads, need_list, need_object, pick_non_empty, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council._wire.think import LONE_TAG, ThoughtSplitter
@@ -216,7 +215,7 @@ class ChunkDecoder(Decoder):
         extra = [value.get(key) for key in REPLY_EXTRA]
         if extra != self._last_extra:  # nearly every event repeats these facts
             self._last_extra = extra
-            self._report_extra(picked(value, REPLY_EXTRA), facts)
+            self._report_extra(pick_non_empty(value, REPLY_EXTRA), facts)
         if len(facts) == 1 and "text" in facts:
             return self._texts[-1]
         return GenerateChunk(**facts) if facts else None
@@ -273,7 +272,7 @@ class ChunkDecoder(Decoder):
         word = choice.get("finish_reason")
         if word or choice.get("error"):
             self._read_finish(choice, facts)
-        self._report_extra(picked(choice, CHOICE_EXTRA), facts)
+        self._report_extra(pick_non_empty(choice, CHOICE_EXTRA), facts)
         for key in CHOICE_PIECES:
             if choice.get(key):
                 self._pieces[key] = join_pieces(self._pieces.get(key), choice[key])

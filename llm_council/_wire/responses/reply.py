@@ -9,13 +9,20 @@ from llm_council._wire.openai_chat.errors import error_inside
 from llm_council._wire.openai_chat.reply import (
     arguments_text,
     call_id,
-    picked,
     read_cost,
     read_usage,
     usage_extra,
 )
 from llm_council._wire.openai_chat.request import CUSTOM
-from llm_council._wire.payloads import get_object, get_text, malformed, need_list, need_object, text_or_none
+from llm_council._wire.payloads import (
+    get_object,
+    get_text,
+    malformed,
+    need_list,
+    need_object,
+    pick_non_empty,
+    text_or_none,
+)
 from llm_council._wire.responses.request import CALLS, DEFAULT, ResponsesOptions
 from llm_council._wire.think import split_thoughts
 from llm_council.errors import ProviderError
@@ -203,7 +210,7 @@ def parts_to_echo(items: Sequence[dict[str, Any]], options: ResponsesOptions) ->
 
 def reply_extra(reply: Mapping[str, Any], items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the facts of a reply beside its answer, for ``extra``."""
-    extra = {**picked(reply, REPLY_EXTRA), **usage_extra(reply.get("usage"))}
+    extra = {**pick_non_empty(reply, REPLY_EXTRA), **usage_extra(reply.get("usage"))}
     if text_or_none(reply.get("id")):
         extra["response_id"] = reply["id"]
     parts = [part for at, item in of_type(items, "message") for part in message_parts(item, f"$.output[{at}]")]

@@ -40,7 +40,7 @@ CALLS = ("function_call", "custom_tool_call")
 _NAMESPACE = "namespace"
 """The key of the tool's namespace, which a call is refused without (API reference, "Tool search")."""
 
-_IDS = CallIds(longest=64)
+_IDS = CallIds(longest=64, echoed=dict.fromkeys(CALLS, "call_id"))
 """``call_id`` is a string of at most 64 characters (OpenAI's OpenAPI description, ``FunctionCallItemParam``)."""
 
 _INSTRUCTIONS = (Role.SYSTEM, Role.DEVELOPER)

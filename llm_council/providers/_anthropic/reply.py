@@ -6,7 +6,16 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
-from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object, text_or_none, tokens
+from llm_council._wire.payloads import (
+    dumps,
+    get_text,
+    malformed,
+    need_list,
+    need_object,
+    pick_non_empty,
+    text_or_none,
+    tokens,
+)
 from llm_council.models.messages import ReasoningPart, ToolCall, new_call_id
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._anthropic.errors import error_inside
@@ -118,11 +127,6 @@ def read_refusal(details: Any) -> str | None:
         return None
     explanation = details.get("explanation")
     return explanation if isinstance(explanation, str) and explanation else None
-
-
-def pick_non_empty(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Return the given keys of a mapping, without those that are missing, null or empty."""
-    return {key: source[key] for key in keys if source.get(key) not in (None, "", [], {})}
 
 
 def message_extra(reply: Mapping[str, Any], usage: Any) -> dict[str, Any]:

@@ -51,7 +51,7 @@ Block = dict[str, Any]
 
 # The pattern of tool call ids is ^[a-zA-Z0-9_-]+$ (Messages API reference, "tool_use_id"). Bedrock, which serves the
 # same models, takes at most 64 characters (Converse API reference, ``ToolUseBlock.toolUseId``).
-_IDS = CallIds(refused="^A-Za-z0-9_-", longest=64)
+_IDS = CallIds(refused="^A-Za-z0-9_-", longest=64, echoed={"tool_use": "id"})
 _CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
 
 # The smallest ``budget_tokens`` that the API accepts (anthropic.types.ThinkingConfigEnabledParam).

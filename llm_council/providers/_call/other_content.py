@@ -1,10 +1,10 @@
-"""What a reply holds beside text, so that a reply without text is not taken for an empty one."""
+"""What a reply without text holds instead, by the words of each vendor: another kind of answer, or why it failed."""
 
 from __future__ import annotations
 
 from llm_council.models.reply import GenerateResponse
 
-__all__ = ["is_unfinished", "other_content"]
+__all__ = ["error_details", "is_unfinished", "other_content"]
 
 # Keys of ``extra`` whose values are an answer: pictures and sound of OpenAI's chat dialect, parts of other types.
 _ANSWERS = {"images": "pictures", "audio": "sound", "parts": "parts that are no text"}
@@ -22,6 +22,7 @@ _ITEMS = {
 }
 # Google's parts have no type: these keys hold an answer.
 _MEDIA = ("inlineData", "fileData")
+_ERROR_KEYS = ("error", "finishMessage")  # of ``extra``: Cohere's words for a failure in an answer, and Google's
 _WAITING = ("queued", "in_progress")  # Responses: the reply is made in the background
 
 
@@ -48,6 +49,12 @@ def other_content(response: GenerateResponse) -> str | None:
         if is_search or (isinstance(word, str) and word in _ITEMS):
             return f"a part of type {word!r}"
     return None
+
+
+def error_details(response: GenerateResponse) -> str | None:
+    """Return the vendor's words for the error that ended an answer; None if there are none."""
+    found = next((response.extra[key] for key in _ERROR_KEYS if response.extra.get(key)), None)
+    return found if isinstance(found, str) else None
 
 
 def is_unfinished(response: GenerateResponse) -> bool:

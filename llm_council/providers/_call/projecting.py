@@ -21,9 +21,6 @@ from llm_council.providers._call.profiles import ModelProfile
 
 __all__ = ["ProjectedSchemas", "Restorer", "project_schemas", "subset_of"]
 
-_MOST_STRICT_TOOLS = {"anthropic": 20}
-"""The most strict tools of a request: Claude API docs, "Structured outputs", "Schema complexity limits"."""
-
 
 @attrs.frozen(kw_only=True)
 class ProjectedSchemas:
@@ -68,7 +65,7 @@ def project_schemas(
         output = _project(json.dumps(wanted.json_schema), subset, optional, unions)
         optional, unions = _left(optional, output.optional), _left(unions, output.unions)
     tools: dict[str, Projection] = {}
-    most = _MOST_STRICT_TOOLS.get(subset.name)
+    most = subset.max_strict_tools
     for tool in request.tools:
         if not tool.strict:
             continue

@@ -24,7 +24,7 @@ from llm_council.models._attrs import mask_secrets
 from llm_council.models.reply import FinishReason, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.mask import ChunkMask
-from llm_council.providers._call.other_content import is_unfinished, other_content
+from llm_council.providers._call.other_content import error_details, is_unfinished, other_content
 
 __all__ = ["collect", "invoke", "iterate", "join_chunks", "partial_text", "require_answer"]
 
@@ -130,9 +130,8 @@ def require_answer(response: GenerateResponse, *, name: str) -> GenerateResponse
         text = masked(text if text.isascii() else well_formed(text))
     response = mask_secrets(response)  # a server may repeat a key in its answer
     if response.finish_reason == FinishReason.ERROR:
-        # Cohere describes the error in ``error``, Google in ``finishMessage``.
-        details = response.extra.get("error") or response.extra.get("finishMessage")
-        reason = f": {details}" if isinstance(details, str) and details else ""
+        details = error_details(response)
+        reason = f": {details}" if details else ""
         word = response.raw_finish_reason
         named = f" ({word})" if word and FinishReason.of(word) is None else ""
         raise TruncatedReply(f"{name} stopped with an error in the middle of its answer{named}{reason}", partial=text)

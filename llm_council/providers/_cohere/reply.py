@@ -6,8 +6,16 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import is_empty_call, picked, read_call
-from llm_council._wire.payloads import get_object, get_text, need_list, need_object, text_or_none, tokens
+from llm_council._wire.openai_chat.reply import is_empty_call, read_call
+from llm_council._wire.payloads import (
+    get_object,
+    get_text,
+    need_list,
+    need_object,
+    pick_non_empty,
+    text_or_none,
+    tokens,
+)
 from llm_council.models.messages import ReasoningPart
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._cohere.errors import error_inside
@@ -46,7 +54,8 @@ def decode_response(data: Any, *, request_id: str | None = None, model: str | No
     listed = [] if calls is None else need_list(calls, "$.message.tool_calls")
     listed = [call for call in listed if not (isinstance(call, dict) and is_empty_call(call.get("function")))]
     facts = end_facts(reply)
-    extra = {**picked(message, (PLAN, "citations")), **picked(reply, ("logprobs",)), **facts.pop("extra", {})}
+    own = {**pick_non_empty(message, (PLAN, "citations")), **pick_non_empty(reply, ("logprobs",))}
+    extra = {**own, **facts.pop("extra", {})}
     return GenerateResponse(
         text="".join(texts) if texts else None,
         reasoning="".join(thoughts) or None,
@@ -102,7 +111,7 @@ def end_facts(source: Mapping[str, Any]) -> dict[str, Any]:
     counted = read_usage(usage)
     if counted is not None:
         facts["usage"] = counted
-    extra = {**picked(usage, ("billed_units",)), **picked(source, _FAILURE)}
+    extra = {**pick_non_empty(usage, ("billed_units",)), **pick_non_empty(source, _FAILURE)}
     return {**facts, "extra": extra} if extra else facts
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import arguments_text, is_empty_call, picked, read_call
-from llm_council._wire.payloads import get_text, loads, malformed, need_object, text_or_none
+from llm_council._wire.openai_chat.reply import arguments_text, is_empty_call, read_call
+from llm_council._wire.payloads import get_text, loads, malformed, need_object, pick_non_empty, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import SseEvent, SseSplitter
 from llm_council.errors import MalformedReply
@@ -99,7 +99,7 @@ class EventDecoder(Decoder):
         plan = "".join(self._plan)
         parts = parts_to_echo(("".join(texts) for texts in self._thoughts.values()), plan)
         collected = {PLAN: plan, "citations": self._citations, "logprobs": self._logprobs}
-        extra = picked(collected, tuple(collected))
+        extra = pick_non_empty(collected, tuple(collected))
         return [GenerateChunk(reasoning_parts=parts, extra=extra)] if parts or extra else []
 
     def _content(self, index: Any, message: dict[str, Any]) -> GenerateChunk | None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import is_empty_call, picked, read_call
-from llm_council._wire.payloads import get_text, need_list, need_object, text_or_none, tokens
+from llm_council._wire.openai_chat.reply import is_empty_call, read_call
+from llm_council._wire.payloads import get_text, need_list, need_object, pick_non_empty, text_or_none, tokens
 from llm_council._wire.think import split_thoughts
 from llm_council.models.messages import ReasoningPart, ToolCall
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
@@ -61,7 +61,7 @@ def decode_response(data: Any, options: ChatOptions = DEFAULT, *, request_id: st
         finish_reason=read_finish(word, has_calls=bool(calls)),
         raw_finish_reason=word,
         request_id=request_id,
-        extra=picked(reply, EXTRA),
+        extra=pick_non_empty(reply, EXTRA),
         raw=data,
     )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_council._wire.openai_chat.errors import error_inside
-from llm_council._wire.openai_chat.reply import picked
-from llm_council._wire.payloads import get_text, loads, need_object, text_or_none
+from llm_council._wire.payloads import get_text, loads, need_object, pick_non_empty, text_or_none
 from llm_council._wire.reading import BodyReader, Decoder
 from llm_council._wire.sse import NdjsonSplitter, SseEvent
 from llm_council._wire.think import LONE_TAG, ThoughtSplitter
@@ -120,7 +119,7 @@ class LineDecoder(Decoder):
         finish = read_finish(word, has_calls=self._calls > 0)
         optional = {"raw_finish_reason": word, "finish_reason": finish, "usage": read_usage(value)}
         facts.update((key, fact) for key, fact in optional.items() if fact is not None)
-        extra = {**picked(value, EXTRA), **picked({"logprobs": self._logprobs}, ("logprobs",))}
+        extra = {**pick_non_empty(value, EXTRA), **pick_non_empty({"logprobs": self._logprobs}, ("logprobs",))}
         if extra:
             facts["extra"] = extra
 

@@ -7,8 +7,15 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.openai_chat.reply import picked
-from llm_council._wire.payloads import get_object, get_text, malformed, need_object, text_or_none, tokens
+from llm_council._wire.payloads import (
+    get_object,
+    get_text,
+    malformed,
+    need_object,
+    pick_non_empty,
+    text_or_none,
+    tokens,
+)
 from llm_council.errors import TruncatedReply
 from llm_council.models.reply import FinishReason, GenerateResponse, Usage
 from llm_council.providers._replicate.errors import prediction_error
@@ -60,7 +67,7 @@ class Prediction:
     @property
     def extra(self) -> dict[str, Any]:
         """Return the version, the metrics (with times in seconds), and the model's logs."""
-        return picked(self.raw, _EXTRA)
+        return pick_non_empty(self.raw, _EXTRA)
 
     def finish(self, max_tokens: int | None = None) -> FinishReason:
         """Return the finish reason. Replicate does not report one: an answer of ``max_tokens`` counts as cut off.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.payloads import dumps, get_text, kind, loads, need_object
+from llm_council._wire.payloads import dumps, get_text, kind, loads, need_object, pick_non_empty
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import Message, Part, Role, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse
@@ -17,7 +17,6 @@ from llm_council.providers._anthropic.reply import (
     REPLY_EXTRA,
     THINKING,
     USAGE_EXTRA,
-    pick_non_empty,
     read_call,
     reasoning_part,
 )

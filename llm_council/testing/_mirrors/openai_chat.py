@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import CHOICE_EXTRA, MESSAGE_EXTRA, REPLY_EXTRA, picked, reasoning_part
+from llm_council._wire.openai_chat.reply import CHOICE_EXTRA, MESSAGE_EXTRA, REPLY_EXTRA, reasoning_part
 from llm_council._wire.openai_chat.request import (
     CUSTOM,
     DEFAULT,
@@ -21,7 +21,7 @@ from llm_council._wire.openai_chat.request import (
     encode_reasoning,
     encode_tool,
 )
-from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object
+from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object, pick_non_empty
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
@@ -183,7 +183,7 @@ def _decode_thoughts(turn: Mapping[str, Any], path: str, options: ChatOptions) -
 def encode_response(response: GenerateResponse) -> dict[str, Any]:
     """Write a whole reply."""
     extra = response.extra
-    message: dict[str, Any] = {"role": "assistant", "content": response.text, **picked(extra, MESSAGE_EXTRA)}
+    message: dict[str, Any] = {"role": "assistant", "content": response.text, **pick_non_empty(extra, MESSAGE_EXTRA)}
     if response.refusal is not None:
         message["refusal"] = response.refusal
     thoughts, blocks = _reasoned(response)
@@ -195,7 +195,7 @@ def encode_response(response: GenerateResponse) -> dict[str, Any]:
         message["reasoning_details"] = blocks
     if response.tool_calls:
         message["tool_calls"] = [_call(call) for call in response.tool_calls]
-    choice = {"index": 0, "message": message, "finish_reason": _finish(response), **picked(extra, CHOICE_EXTRA)}
+    choice = {"index": 0, "message": message, "finish_reason": _finish(response), **pick_non_empty(extra, CHOICE_EXTRA)}
     reply = {**_envelope(response), "object": "chat.completion", "choices": [choice]}
     usage = _usage(response)
     return reply if usage is None else {**reply, "usage": usage}
@@ -210,7 +210,8 @@ def _reasoned(response: GenerateResponse) -> tuple[list[dict[str, Any]], list[di
 
 def _envelope(response: GenerateResponse) -> dict[str, Any]:
     """Write the fields that a reply and each event of a stream have in common."""
-    return {"id": response.request_id, "created": 0, "model": response.model, **picked(response.extra, REPLY_EXTRA)}
+    extra = pick_non_empty(response.extra, REPLY_EXTRA)
+    return {"id": response.request_id, "created": 0, "model": response.model, **extra}
 
 
 def _finish(response: GenerateResponse) -> str | None:
@@ -285,8 +286,8 @@ def encode_chunks(response: GenerateResponse, *, size: int = 8, usage: bool = Tr
         yield event({"tool_calls": [{**call.extra, "index": index, "id": call.id, "type": word, word: first}]})
         for piece in _shared.split(call.arguments, size):
             yield event({"tool_calls": [{"index": index, word: {key: piece}}]})
-    more = picked(response.extra, CHOICE_EXTRA)
-    yield event(picked(response.extra, MESSAGE_EXTRA), _finish(response), **more)
+    more = pick_non_empty(response.extra, CHOICE_EXTRA)
+    yield event(pick_non_empty(response.extra, MESSAGE_EXTRA), _finish(response), **more)
     # The event that counts tokens has no choice: clients must not expect one in every event.
     counted = _usage(response) if usage else None
     if counted is not None:

@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llm_council._wire.openai_chat.reply import picked
 from llm_council._wire.openai_chat.request import CUSTOM
-from llm_council._wire.payloads import get_text, need_object
+from llm_council._wire.payloads import get_text, need_object, pick_non_empty
 from llm_council._wire.responses.reply import REPLY_EXTRA
 from llm_council._wire.responses.request import (
     DEFAULT,
@@ -238,7 +237,7 @@ def _envelope(response: GenerateResponse) -> dict[str, Any]:
         "created_at": 0,  # constant, so that tests can compare replies
         "model": response.model,
         "error": None,
-        **picked(response.extra, REPLY_EXTRA),
+        **pick_non_empty(response.extra, REPLY_EXTRA),
     }
 
 

@@ -15,9 +15,8 @@ import pytest
 import requests
 
 from llm_council.errors import ConnectFailed, InvalidOption
-from llm_council.transports import HttpRequest, HttpxTransport, RequestsTransport, Transport, new_client
-from llm_council.transports import _surroundings as surroundings
-from llm_council.transports._surroundings import Proxies, is_exempt, tls_context
+from llm_council.transports import HttpRequest, HttpxTransport, RequestsTransport, Transport, _environment, new_client
+from llm_council.transports._environment import Proxies, is_exempt, tls_context
 
 PEM = Path(__file__).with_name("localhost.pem")
 TRANSPORTS: dict[str, Callable[[], Transport]] = {"httpx": HttpxTransport, "requests": RequestsTransport}
@@ -180,18 +179,18 @@ def test_named_authorities_are_added_to_certifis(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("SSL_CERT_FILE", str(Path(__file__).parents[1] / "faults" / "elsewhere.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     assert len(tls_context().get_ca_certs()) >= before
-    assert "SSL_CERT_FILE, SSL_CERT_DIR" in surroundings.trusted_authorities()
+    assert "SSL_CERT_FILE, SSL_CERT_DIR" in _environment.trusted_authorities()
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "SSLKEYLOGFILE"])
 def test_a_path_that_cannot_be_used_is_named(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, str(tmp_path / "absent" / "file"))
-    surroundings._context.cache_clear()
+    _environment._context.cache_clear()
     try:
         with pytest.raises(InvalidOption, match=variable):
             tls_context()
     finally:
-        surroundings._context.cache_clear()
+        _environment._context.cache_clear()
 
 
 def test_loops_that_are_closed_without_cleaning_up_leave_no_lines(

@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from llm_council.errors import InvalidOption
 
-__all__ = ["Proxies", "check_proxy", "tls_context", "trusted_authorities"]
+__all__ = ["Proxies", "check_proxy", "is_exempt", "tls_context", "trusted_authorities"]
 
 _AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 
