@@ -10,6 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("huggingface_hub", reason="it needs a newer anyio than our lowest")
+
 from providers.local.hub_server import COMMIT, Hub
 
 from llm_council import Council
