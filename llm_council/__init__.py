@@ -72,6 +72,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "_runtime": ["blocking", "shutdown"],
+        "_seats.configured": ["get_provider"],
         "config": ["CouncilConfig"],
         "council": ["Council", "CouncilStream", "RunOptions"],
         "errors": [
@@ -117,13 +118,14 @@ __getattr__, __dir__ = lazy_names(
             "ToolCall",
         ],
         "providers.base": ["ProviderAdapter"],
-        "providers.registry": ["ProviderInfo", "get_provider", "list_providers", "register_provider"],
+        "providers.registry": ["ProviderInfo", "list_providers", "register_provider"],
         "results": ["CouncilResult", "SeatReport"],
     },
 )
 
 if TYPE_CHECKING:
     from llm_council._runtime import blocking, shutdown
+    from llm_council._seats.configured import get_provider
     from llm_council.config import CouncilConfig
     from llm_council.council import Council, CouncilStream, RunOptions
     from llm_council.errors import (
@@ -169,5 +171,5 @@ if TYPE_CHECKING:
         ToolCall,
     )
     from llm_council.providers.base import ProviderAdapter
-    from llm_council.providers.registry import ProviderInfo, get_provider, list_providers, register_provider
+    from llm_council.providers.registry import ProviderInfo, list_providers, register_provider
     from llm_council.results import CouncilResult, SeatReport

@@ -1,18 +1,157 @@
-"""Read the entry points of installed distributions, so that a broken one does not hide the others.
+"""Find and load plugins: entry points of installed distributions. A broken one does not affect the others.
 
 ``importlib.metadata.entry_points`` raises for all distributions if the file of one is malformed, although nobody asked
-for that one.
+for that one, so the files are read here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions
+from typing import Any
 
-__all__ = ["broken_distributions", "entry_points", "identity"]
+import attrs
+
+from llm_council.errors import CouncilError, PluginLoadError
+from llm_council.errors._foreign import message_of, strip_secrets
+
+__all__ = [
+    "GROUPS",
+    "NO_PLUGINS",
+    "OURS",
+    "Plugin",
+    "are_disabled",
+    "broken_distributions",
+    "entry_points",
+    "find",
+    "hidden_hint",
+    "identity",
+    "scan",
+]
+
+OURS = "llm-council-sdk"
+"""The distribution of this package, whose own providers are entry points too."""
+
+NO_PLUGINS = "LLM_COUNCIL_NO_PLUGINS"
+"""The environment variable that disables the plugins of other distributions."""
 
 _FILE = "entry_points.txt"
+
+
+@attrs.frozen
+class Plugin:
+    """An entry point of an installed distribution.
+
+    Attributes:
+        kind: what it offers, as messages name it: ``"provider"``, ``"middleware"``, ``"store"``, ``"command"`` or
+            ``"subagent"``.
+        point: the entry point.
+        distribution: the normalised name of the distribution.
+        version: its version; None if it is unknown.
+        rivals: other distributions that offer the same name.
+    """
+
+    kind: str
+    point: EntryPoint
+    distribution: str
+    version: str | None
+    rivals: tuple[str, ...] = ()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this package itself offers it."""
+        return self.distribution == OURS
+
+    @property
+    def whose(self) -> str:
+        """Name and version of the distribution."""
+        return f"{self.distribution} {self.version or ''}".strip()
+
+    def load(self) -> Any:
+        """Import the object of the entry point.
+
+        Raises:
+            PluginLoadError: two distributions offer the name, or the import failed; names the distributions.
+        """
+        if self.rivals:
+            both = " and ".join((*self.rivals, self.whose))
+            raise PluginLoadError(f"{both} both offer a {self.kind} named {self.point.name!r}: uninstall one of them")
+        try:
+            return self.point.load()
+        except (CouncilError, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - a plugin's module may raise anything, SystemExit included
+            raise self.error(f"{self.point.value} cannot be imported", exc) from strip_secrets(exc)
+
+    def error(self, what: str, cause: BaseException | None = None) -> PluginLoadError:
+        """Return the error of a plugin that cannot be used.
+
+        Args:
+            what: what is wrong with it.
+            cause: what its code raised.
+        """
+        why = "" if cause is None else f": {type(cause).__name__}: {message_of(cause)}"
+        return PluginLoadError(f"{self.kind} {self.point.name!r} of {self.whose}: {what}{why}")
+
+
+GROUPS = {
+    "provider": "llm_council.providers",
+    "middleware": "llm_council.middleware",
+    "store": "llm_council.stores",
+    "command": "llm_council.commands",
+    "subagent": "llm_council.subagents",
+}
+"""Kinds of plugins -> their entry point groups."""
+
+
+def find(kind: str) -> Mapping[str, Plugin]:
+    """Return the plugins of a kind by name, without importing them; this package's own win over others."""
+    return scan(kind, tuple(sys.path), are_disabled())
+
+
+def are_disabled() -> bool:
+    """Return True if the plugins of other distributions must not be used."""
+    return os.environ.get(NO_PLUGINS, "").strip() not in ("", "0")
+
+
+def hidden_hint(kind: str, name: str) -> str:
+    """Return the end of a message about an unknown name: nothing unless ``LLM_COUNCIL_NO_PLUGINS`` hides its plugin."""
+    hidden = scan(kind, tuple(sys.path), False).get(name) if are_disabled() else None  # noqa: FBT003 - a cache's key
+    if hidden is None or hidden.is_ours:
+        return ""
+    return f"; {hidden.whose} offers it, but {NO_PLUGINS} is set, which disables all plugins: unset the variable"
+
+
+@lru_cache(maxsize=32)
+def scan(kind: str, path: tuple[str, ...], without_plugins: bool) -> Mapping[str, Plugin]:  # noqa: FBT001 - a cache's key
+    """Read the entry points of a kind, once for each ``sys.path``. Failed imports are not cached."""
+    ours: dict[str, Plugin] = {}
+    theirs: dict[str, Plugin] = {}
+    facts: dict[Distribution | None, tuple[str, str | None]] = {None: ("an unknown distribution", None)}
+    for point in entry_points(group=GROUPS[kind]):
+        if point.dist is not None and point.dist not in facts:
+            name, version = identity(point.dist)
+            facts[point.dist] = (re.sub(r"[-_.]+", "-", name).lower(), version)
+        plugin = Plugin(kind, point, *facts[point.dist])
+        if plugin.is_ours:
+            ours[point.name] = plugin
+        elif not without_plugins:
+            rival = theirs.get(point.name)
+            theirs[point.name] = attrs.evolve(plugin, rivals=(*rival.rivals, rival.whose)) if rival else plugin
+    # A plugin that took a built-in name would get the prompts and the key that are meant for the vendor.
+    for name in theirs.keys() & ours.keys():
+        warnings.warn(
+            f"{theirs[name].whose} offers a {kind} named {name!r}, which is one of {OURS}'s own: theirs is not used",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return theirs | ours
 
 
 def entry_points(*, group: str) -> tuple[EntryPoint, ...]:

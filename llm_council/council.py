@@ -22,7 +22,7 @@ from llm_council._seats.seating import Seating, origin_of_fault
 from llm_council.config import CouncilConfig
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import redact
-from llm_council.events import AnyEvent, Event, Listener, listening
+from llm_council.events import AnyEvent, Event, Listener, as_listeners, listening
 from llm_council.models import Budget, DoctorResult, Plan
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter, examine
@@ -102,7 +102,7 @@ class Council(_runtime.Closeable):
         chair: name of the seat that writes the final answer; None uses the configuration's, else the plan decides.
         strategy: how the seats deliberate.
         budget: limits of each run; they override the configuration's one by one.
-        listeners: called with every event of every run, in the thread that runs it.
+        listeners: called with every event of every run, in the thread that runs it; not async.
         store: path of the file in which runs are stored; None uses the configuration's, else nothing is stored.
         **unknown: there are no further options; any raises ``UnknownOption``.
 
@@ -129,10 +129,7 @@ class Council(_runtime.Closeable):
             raise unknown_keyword(name, "Council", inspect.signature(Council).parameters, places)
         if store is not None:
             _check_path("store", store)
-        try:
-            self._listeners = tuple(listeners)
-        except TypeError:
-            raise InvalidOption(f"listeners: expected a list of functions, got {listeners!r:.80}") from None
+        self._listeners = as_listeners(listeners)
         config = CouncilConfig.load() if config is None else config
         if not isinstance(config, CouncilConfig):
             raise InvalidOption(f"config: expected a CouncilConfig, got {type(config).__name__}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import attrs
 
-from llm_council.errors import CouncilError
+from llm_council.errors import CouncilError, InvalidOption
 from llm_council.errors._secrets import clean
 from llm_council.models.deliberation import Phase, Plan, Status
 from llm_council.models.reply import GenerateResponse
@@ -29,6 +31,7 @@ __all__ = [
     "SeatReset",
     "SeatStarted",
     "TextDelta",
+    "as_listeners",
     "emit",
     "listening",
 ]
@@ -241,6 +244,37 @@ Listener: TypeAlias = Callable[[Event], None]
 _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("llm_council_listeners", default=())
 
 
+def as_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    """Return the listeners of a council.
+
+    Raises:
+        InvalidOption: this is no list of functions, or one of them is async; the message names the remedy.
+    """
+    if isinstance(listeners, str | bytes | Mapping) or not isinstance(listeners, Iterable):
+        raise InvalidOption(f"listeners: expected a list of functions, got {listeners!r:.80}")
+    found = tuple(listeners)
+    for listener in found:
+        if not callable(listener):
+            raise InvalidOption(f"listeners: expected functions that take an event, got {listener!r:.80}")
+        if _is_async(listener):
+            name = getattr(listener, "__qualname__", type(listener).__qualname__)
+            raise InvalidOption(f"listeners: {name} is async, and a run never waits for a listener: {_ASYNC_REMEDY}")
+    return found
+
+
+_ASYNC_REMEDY = (
+    "write 'async for event in council.stream(task)', or a plain function that hands the event over, such as"
+    " queue.put_nowait"
+)
+
+
+def _is_async(listener: Any) -> bool:
+    while isinstance(listener, functools.partial):
+        listener = listener.func
+    called = getattr(type(listener), "__call__", None)  # noqa: B004 - of an object with a method ``__call__``
+    return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (listener, called))
+
+
 def emit(event: Event) -> None:
     """Call every listener of the current context with an event, in order.
 
@@ -248,7 +282,10 @@ def emit(event: Event) -> None:
     """
     for listener in _listeners.get():
         try:
-            listener(event)
+            returned: object = listener(event)  # a lambda may return a coroutine
+            if inspect.iscoroutine(returned):
+                returned.close()
+                raise TypeError(f"it returned a coroutine, which nobody awaits: {_ASYNC_REMEDY}")
         except Exception:  # a listener is the caller's code: a run must not fail because of it
             logger = logging.getLogger("llm_council")
             logger.exception("listener %r failed on %s", listener, type(event).__name__)
@@ -256,7 +293,12 @@ def emit(event: Event) -> None:
 
 @contextmanager
 def listening(*listeners: Listener) -> Iterator[None]:
-    """Call the listeners for the events of this context and of the tasks that it starts."""
+    """Call the listeners for the events of this context and of the tasks that it starts.
+
+    Raises:
+        InvalidOption: a listener is no function, or is async.
+    """
+    as_listeners(listeners)
     # A context variable: the listeners of one run do not receive the events of another that runs at the same time.
     token = _listeners.set((*_listeners.get(), *listeners))
     try:

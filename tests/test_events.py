@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import logging
+from typing import Any
 
 import anyio
 import attrs
@@ -11,7 +13,8 @@ import pytest
 
 import llm_council
 from llm_council import errors, events
-from llm_council.events import Event, PhaseStarted, TextDelta, emit, listening
+from llm_council.errors import InvalidOption
+from llm_council.events import Event, PhaseStarted, TextDelta, as_listeners, emit, listening
 from llm_council.models import GenerateResponse, Phase, Plan, SeatSpec
 
 
@@ -164,3 +167,32 @@ def test_the_event_of_a_plugin_has_a_type_and_a_line_too() -> None:
     event = Warmed(run_id="r", at=0.0, degrees=3)
     assert (event.type, str(event)) == ("Warmed", "0.0 s: Warmed")
     assert event.to_dict()["degrees"] == 3
+
+
+async def _async_listener(event: Event) -> None:
+    raise AssertionError("nobody awaits it")
+
+
+class _AsyncObject:
+    async def __call__(self, event: Event) -> None:
+        raise AssertionError("nobody awaits it")
+
+
+@pytest.mark.parametrize(
+    "listener", [_async_listener, _AsyncObject(), functools.partial(_async_listener), _AsyncObject().__call__]
+)
+def test_an_async_listener_is_refused_with_the_remedy(listener: Any) -> None:
+    with pytest.raises(InvalidOption, match=r"is async, .*async for event in council.stream"):
+        as_listeners([print, listener])
+
+
+def test_what_is_no_function_is_refused() -> None:
+    for wrong in (3, "print", {"a": print}, [3], print):
+        with pytest.raises(InvalidOption, match="listeners: expected"):
+            as_listeners(wrong)  # type: ignore[arg-type]
+
+
+def test_a_listener_that_returns_a_coroutine_is_logged_and_leaves_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with listening(lambda event: _async_listener(event)):  # type: ignore[arg-type,return-value]
+        emit(phase())
+    assert "which nobody awaits" in caplog.text

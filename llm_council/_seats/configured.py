@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from llm_council import middleware
-from llm_council._seats.option_types import check_types
+from llm_council._plugins import find, hidden_hint
+from llm_council._seats.option_types import check_types, revealed_for
+from llm_council.config import CouncilConfig
 from llm_council.errors import (
     ConfigurationError,
+    CouncilError,
     InvalidKey,
     InvalidOption,
     MissingCredentials,
@@ -19,12 +22,24 @@ from llm_council.errors import (
     UnknownProvider,
     near,
 )
+from llm_council.errors._foreign import strip_secrets
 from llm_council.errors._secrets import Secret
 from llm_council.models import RetryPolicy
 from llm_council.providers import registry
+from llm_council.providers._call.construction import accepted_options, refuse_unknown_options
 from llm_council.providers.base import ProviderAdapter
 
-__all__ = ["MIDDLEWARE", "REDIS_URL", "ConfiguredProviders", "for_each", "list_configured", "wrapped_names"]
+__all__ = [
+    "MIDDLEWARE",
+    "REDIS_URL",
+    "ConfiguredProviders",
+    "create_provider",
+    "for_each",
+    "get_provider",
+    "list_configured",
+    "middleware_class",
+    "wrapped_names",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,10 +73,12 @@ class ConfiguredProviders:
 
     Args:
         tables: ``CouncilConfig.instances``.
+        needs_keys: False leaves out a key whose variable is not set, for providers that are never called.
     """
 
-    def __init__(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, tables: Mapping[str, Mapping[str, Any]], *, needs_keys: bool = True) -> None:
         self._tables = tables
+        self._needs_keys = needs_keys
         self._created: dict[str, ProviderAdapter] = {}
 
     def get(self, name: str, above: tuple[str, ...] = ()) -> ProviderAdapter:
@@ -79,7 +96,7 @@ class ConfiguredProviders:
             circle = " -> ".join([*above[above.index(name) :], name])
             raise InvalidOption(f"[providers.{name}] holds itself: {circle}; give one of these tables another name")
         if name not in self._created:
-            if name in self._tables:
+            if name in self._tables and name not in registry.overridden_names():
                 self._created[name] = self._from_table(name, dict(self._tables[name]), above)
             else:
                 self._created[name] = self._from_registry(name)
@@ -99,6 +116,8 @@ class ConfiguredProviders:
         try:
             if kind in MIDDLEWARE:
                 return self._middleware(name, kind, table, (*above, name))
+            if _is_plugged(kind, table):
+                return self._plugged_middleware(name, kind, table, (*above, name))
             return self._adapter(name, kind, table)
         except ConfigurationError as error:
             if "[providers." in error.message:  # an inner table is already named
@@ -108,14 +127,31 @@ class ConfiguredProviders:
     def _adapter(self, name: str, kind: str, options: dict[str, Any]) -> ProviderAdapter:
         """Create an adapter with a name of its own."""
         if "of" in options:
-            raise InvalidOption(f"kind {kind!r:.80} wraps no other provider: remove 'of'{near(kind, MIDDLEWARE)}")
+            hint = hidden_hint("middleware", kind) or near(kind, (*MIDDLEWARE, *find("middleware")))
+            raise InvalidOption(f"kind {kind!r:.80} wraps no other provider: remove 'of'{hint}")
         try:
-            check_types(registry.get_class(kind), options)
-            if "api_key" in options:
-                options["api_key"] = _key(options["api_key"])
-            return registry.get_provider(kind, **{"name": name, **options})
+            cls = registry.get_class(kind)
         except UnknownProvider as error:
-            raise UnknownProvider(f"{error.message}{near(kind, MIDDLEWARE)}") from None
+            hint = hidden_hint("middleware", kind) or near(kind, (*MIDDLEWARE, *find("middleware")))
+            raise UnknownProvider(f"{error.message}{hint}") from None
+        check_types(cls, options)
+        if "api_key" in options:
+            try:
+                options["api_key"] = _key(options["api_key"])
+            except MissingCredentials:
+                if self._needs_keys:
+                    raise
+                del options["api_key"]
+        accepted = accepted_options(cls)
+        if accepted is not None and "name" in accepted:
+            return registry.get_provider(kind, **{"name": name, **options})
+        # A class of another author need not take a name, nor know what a ``Secret`` is.
+        given = {option: revealed_for(cls, option, value) for option, value in options.items() if option != "name"}
+        adapter = registry.get_provider(kind, **given)
+        if kind not in registry.overridden_names():  # a test's own instance keeps its name
+            _rename(adapter, str(options.get("name", name)))
+        vars(adapter)["_configured_key"] = options.get("api_key")  # a live ``Secret`` is masked in every text
+        return adapter
 
     def _middleware(self, name: str, kind: str, options: dict[str, Any], above: tuple[str, ...]) -> ProviderAdapter:
         """Create a middleware and the providers that it wraps."""
@@ -141,16 +177,44 @@ class ConfiguredProviders:
             raise
         except (TypeError, ValueError) as error:  # the class compared or converted a value that is not a number
             raise InvalidOption(f"kind {kind!r}: a value has the wrong type: {error}") from None
-        adapter.name = name
+        _rename(adapter, name)
         created: ProviderAdapter = adapter
         return created
 
-    def _wrapped(self, kind: str, named: Any, above: tuple[str, ...]) -> list[ProviderAdapter]:
+    def _plugged_middleware(
+        self, name: str, kind: str, options: dict[str, Any], above: tuple[str, ...]
+    ) -> ProviderAdapter:
+        """Create a middleware of another distribution and the providers that it wraps."""
+        plugin, cls = find("middleware")[kind], middleware_class(kind)
+        takes = list(accepted_options(cls) or ())
+        several = takes[:1] == ["providers"]
+        wrapped = self._wrapped(kind, options.pop("of", None), above, several=several)
+        if "api_key" in options:
+            options["api_key"] = _key(options["api_key"])
+        if "name" in options and "name" not in takes:
+            raise InvalidOption("a provider has the name of its table: remove 'name'")
+        refuse_unknown_options(cls, options, f"kind {kind!r}")
+        check_types(cls, options)
+        given = {option: revealed_for(cls, option, value) for option, value in options.items()}
+        try:
+            adapter: ProviderAdapter = cls(wrapped if several else wrapped[0], **given)
+        except (CouncilError, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - a plugin's constructor may raise anything, SystemExit included
+            raise plugin.error(f"{cls.__qualname__}() failed", exc) from strip_secrets(exc)
+        _rename(adapter, name)
+        return adapter
+
+    def _wrapped(
+        self, kind: str, named: Any, above: tuple[str, ...], *, several: bool | None = None
+    ) -> list[ProviderAdapter]:
+        if several is None:
+            several = kind in _SEVERAL
         names = [named] if isinstance(named, str) else named
         if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
-            example = 'of = ["NAME", "NAME"]' if kind in _SEVERAL else 'of = "NAME"'
+            example = 'of = ["NAME", "NAME"]' if several else 'of = "NAME"'
             raise InvalidOption(f"kind {kind!r} needs {example}: the providers to wrap, as NAME or NAME/MODEL")
-        if kind not in _SEVERAL and len(names) > 1:
+        if not several and len(names) > 1:
             raise InvalidOption(f"kind {kind!r} wraps one provider: name a failover or balance of several")
         return for_each(lambda name: self._wrapped_one(name, above), names)
 
@@ -164,6 +228,68 @@ class ConfiguredProviders:
         from llm_council.middleware.pinned import Pinned  # only a table with NAME/MODEL needs it
 
         return Pinned(adapter, model)
+
+
+def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
+    """Create a provider by name: one of the configuration, or one that is built in, registered or installed.
+
+    Args:
+        name: the name, such as ``"openrouter"``, or ``"house"`` for the table ``[providers.house]`` of the user's file.
+        **options: arguments of its class, such as ``default_model``; they replace those of the table.
+
+    Raises:
+        UnknownProvider: there is no such provider; the message suggests the nearest name.
+        UnknownOption: its class has no such option; the message lists those that it takes.
+        InvalidOption: the value of an option is invalid.
+        PluginLoadError: its plugin cannot be loaded or created; the message names the distribution.
+        ConfigurationError: the configuration cannot be read.
+    """
+    return create_provider(name, options)
+
+
+def create_provider(name: str, options: Mapping[str, Any], *, needs_keys: bool = True) -> ProviderAdapter:
+    """Create a provider by name; see ``get_provider`` and ``ConfiguredProviders``."""
+    tables = CouncilConfig.load().instances
+    if name in tables:
+        tables = {**tables, name: {**tables[name], **options}}
+    elif options:
+        return registry.get_provider(name, **options)
+    return ConfiguredProviders(tables, needs_keys=needs_keys).get(name)
+
+
+def _is_plugged(kind: str, table: Mapping[str, Any]) -> bool:
+    """Return True for a table of a middleware of another distribution, which may offer a provider of that name, too."""
+    return kind in find("middleware") and ("of" in table or kind not in registry.provider_names())
+
+
+def middleware_class(kind: str) -> type[ProviderAdapter]:
+    """Import the middleware of another distribution.
+
+    Raises:
+        PluginLoadError: it cannot be imported, or is no middleware; names the distribution.
+    """
+    plugin = find("middleware")[kind]
+    cls = plugin.load()
+    if not (isinstance(cls, type) and issubclass(cls, ProviderAdapter)):
+        raise plugin.error(f"expected a subclass of llm_council.middleware.Wrapper, got {cls!r:.80}")
+    if inspect.isabstract(cls):
+        raise plugin.error(f"{cls.__qualname__} lacks {', '.join(sorted(cls.__abstractmethods__))}")
+    if not accepted_options(cls):
+        raise plugin.error(f"{cls.__qualname__} takes no provider: its first argument is the provider that it wraps")
+    return cls
+
+
+def _rename(adapter: ProviderAdapter, name: str) -> None:
+    """Give an adapter the name of its table.
+
+    Raises:
+        InvalidOption: its class does not let its name be set.
+    """
+    try:
+        adapter.name = name  # type: ignore[misc]  # a class attribute of adapters, an instance attribute here
+    except (AttributeError, TypeError) as error:
+        remedy = "give its __init__ an argument 'name'"
+        raise InvalidOption(f"the name of {type(adapter).__qualname__} cannot be set ({error}): {remedy}") from None
 
 
 def for_each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:

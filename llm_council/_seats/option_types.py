@@ -13,7 +13,7 @@ import attrs
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import Secret
 
-__all__ = ["check_types"]
+__all__ = ["check_types", "revealed_for"]
 
 
 def check_types(cls: type | Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -29,6 +29,27 @@ def check_types(cls: type | Callable[..., Any], options: Mapping[str, Any]) -> N
         if not any(_fits(value, kind) for kind in kinds):
             expected = " or ".join(dict.fromkeys(_word(kind) for kind in kinds if kind is not type(None)))
             raise InvalidOption(f"{name}: expected {expected}, got {value!r:.80}")
+
+
+def revealed_for(cls: type, option: str, value: Any) -> Any:
+    """Return an option as a class takes it: secrets in plain text unless the parameter's annotation has ``Secret``.
+
+    A class that formats a ``Secret`` into a header would send ``***`` in place of the key.
+    """
+    if any(kind is Secret for kind in _alternatives(_annotation(cls, option))):
+        return value
+    return _revealed(value)
+
+
+def _revealed(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, Mapping):
+        return {name: _revealed(item) for name, item in value.items()}
+    # A header is a tuple of secrets, one for each word; see ``sealed``.
+    if isinstance(value, tuple) and value and all(isinstance(word, Secret) for word in value):
+        return " ".join(word.reveal() for word in value)
+    return value
 
 
 def _annotation(cls: Any, name: str) -> Any:

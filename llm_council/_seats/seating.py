@@ -16,6 +16,7 @@ from llm_council._seats.hints import hint_for, seat_names, split_count
 from llm_council.config import CouncilConfig, origin_of
 from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials, UnknownProvider
 from llm_council.middleware import Retry
+from llm_council.middleware.wrapper import providers_within
 from llm_council.models import SeatSpec
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
@@ -276,5 +277,6 @@ class _Pool:
     def _put(self, name: str, adapter: ProviderAdapter) -> None:
         self._raw[name] = adapter
         policy = self._config.retry
-        retries = getattr(adapter, "_retries", False)  # True if the adapter or one that it wraps retries by itself
+        # One retry loop for each call: two of them would multiply their attempts.
+        retries = any(isinstance(provider, Retry) for provider in providers_within(adapter))
         self.adapters[name] = adapter if retries or not policy.max_retries else Retry(adapter, policy)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import llm_council
-from llm_council._plugins import broken_distributions
 from llm_council.cli._completion import complete_providers
 from llm_council.cli._main import FAILED
 from llm_council.cli._output import json_option, print_json, print_line, print_note, print_table, visible
+from llm_council.cli._plugin_faults import hidden_plugins, plugin_faults
 from llm_council.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
     except ConfigurationError:
         if not json_:  # the state of the installation matters the more
             _print_faults(faults)
-            _print_broken_plugins()
+            _print_plugin_faults()
         raise
     with council:
         found = council.doctor_sync(deep=deep)
     if json_:
         seats = {name: {"ok": r.ok, "message": r.message, "latency_ms": r.latency_ms} for name, r in found.items()}
-        print_json({"installation": faults, "seats": seats, "plugins": broken_distributions()})
+        print_json({"installation": faults, "seats": seats, "plugins": plugin_faults()})
     else:
         rows = []
         for name, result in found.items():
@@ -63,7 +63,7 @@ def doctor(names: tuple[str, ...], *, deep: bool, json_: bool) -> int:
             rows.append((name, "ok" if result.ok else "FAULT", time, result.message))
         print_table(rows, ("seat", "state", "time", "what was found"))
         _print_faults(faults)
-        _print_broken_plugins()
+        _print_plugin_faults()
     return 0 if not faults and all(result.ok for result in found.values()) else FAILED
 
 
@@ -72,10 +72,13 @@ def _print_faults(faults: list[str]) -> None:
         print_line(f"installation: {fault}")
 
 
-def _print_broken_plugins() -> None:
-    """Print which distributions offer nothing because their metadata is broken; that is no fault of ours."""
-    for name, fault in broken_distributions().items():
-        print_line(f"plugins: {name}: {fault}; reinstall it, or remove it")
+def _print_plugin_faults() -> None:
+    """Print which plugins cannot be used, and why; that is no fault of this installation."""
+    for name, fault in plugin_faults().items():
+        print_line(f"plugins: {name}: {fault}")
+    hidden = hidden_plugins()
+    if hidden:
+        print_line(f"plugins: {hidden}")
 
 
 def check_installation() -> list[str]:

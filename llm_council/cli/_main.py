@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,7 +17,10 @@ from llm_council.cli import leaving_at_once
 from llm_council.errors import ConfigurationError, CouncilError, near
 from llm_council.errors._secrets import clean
 
-__all__ = ["cli", "main"]
+if TYPE_CHECKING:
+    from llm_council._plugins import Plugin
+
+__all__ = ["OUR_COMMANDS", "cli", "load_command", "main", "plugged_commands"]
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -41,15 +44,20 @@ _COMMANDS = {
 }
 
 
+OUR_COMMANDS: Final = tuple(_COMMANDS)
+"""The names that no plugin can take."""
+
+
 class _Lazy(click.Group):
     """A command group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return [*_COMMANDS, *plugged_commands()]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
-            return None
+            with leaving_at_once():
+                return load_command(name) if name in plugged_commands() else None
         module, _ = _COMMANDS[name]
         with leaving_at_once():
             command: click.Command = getattr(importlib.import_module(f"llm_council.cli.{module}"), name)
@@ -58,6 +66,10 @@ class _Lazy(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+        plugged = [(name, _summary(name)) for name in plugged_commands()]
+        if plugged:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(plugged)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Offer the commands with their lines, without importing them, and the options."""
@@ -66,15 +78,50 @@ class _Lazy(click.Group):
             for name, (_, summary) in _COMMANDS.items()
             if name.startswith(incomplete)
         ]
+        found += [
+            CompletionItem(name, help=f"From {plugin.whose}.")
+            for name, plugin in plugged_commands().items()
+            if name.startswith(incomplete)
+        ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name = args[0] if args else ""
         # The usual mistake is a task without a command, as in `council "What is ...?"`.
-        if name and not name.startswith("-") and name not in _COMMANDS:
-            hint = near(name, _COMMANDS) or f'; to ask a question: council run "{clean(name, limit=60)}"'
+        if name and not name.startswith("-") and name not in _COMMANDS and name not in plugged_commands():
+            from llm_council._plugins import hidden_hint
+
+            hint = hidden_hint("command", name) or near(name, self.list_commands(ctx))
+            hint = hint or f'; to ask a question: council run "{clean(name, limit=60)}"'
             ctx.fail(f"there is no command {name!r}{hint}")
         return super().resolve_command(ctx, args)
+
+
+def plugged_commands() -> dict[str, Plugin]:
+    """Return the commands of other distributions by name, without importing them; none of them takes a name of ours."""
+    from llm_council._plugins import find
+
+    return {name: plugin for name, plugin in find("command").items() if name not in _COMMANDS}
+
+
+def load_command(name: str) -> click.Command:
+    """Import the command of another distribution.
+
+    Raises:
+        PluginLoadError: it cannot be imported, or is no click command; names the distribution.
+    """
+    plugin = plugged_commands()[name]
+    command = plugin.load()
+    if not isinstance(command, click.Command):
+        raise plugin.error(f"expected a click command, got {command!r:.80}")
+    return command
+
+
+def _summary(name: str) -> str:
+    try:
+        return load_command(name).get_short_help_str(limit=100)
+    except CouncilError:  # a broken plugin must not end --help
+        return "(cannot be loaded; `council doctor` says why)"
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

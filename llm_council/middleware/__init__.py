@@ -18,6 +18,7 @@ __all__ = [
     "Retry",
     "SQLiteStore",
     "Traced",
+    "Wrapper",
 ]
 
 # A council needs Retry alone: the others load on first use.
@@ -33,6 +34,7 @@ __getattr__, __dir__ = lazy_names(
         "pinned": ["Pinned"],
         "retry": ["Retry"],
         "trace": ["Traced"],
+        "wrapper": ["Wrapper"],
     },
 )
 
@@ -46,3 +48,4 @@ if TYPE_CHECKING:
     from llm_council.middleware.pinned import Pinned
     from llm_council.middleware.retry import Retry
     from llm_council.middleware.trace import Traced
+    from llm_council.middleware.wrapper import Wrapper

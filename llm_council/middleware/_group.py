@@ -85,7 +85,6 @@ class ProviderGroup(ProviderAdapter):
             self.name = name  # type: ignore[misc]  # a class attribute of adapters, an instance attribute here
         self.capabilities = _union([p.capabilities for p in providers])  # type: ignore[misc]
         self._timeouts = Timeouts(total=None)  # each provider has its own
-        self._retries = any(getattr(provider, "_retries", False) for provider in providers)
         self._clock = clock
         self._members = tuple(
             Member(place, name, provider, Breaker(failures, cool_down))

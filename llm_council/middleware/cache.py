@@ -21,7 +21,7 @@ import attrs
 from llm_council._runtime import loops
 from llm_council.errors import Attempt, CouncilError, InvalidOption, NotCached, TimedOut
 from llm_council.middleware._cache_stores import CacheStore, Entry, MemoryStore, SQLiteStore
-from llm_council.middleware._wrapper import Wrapper
+from llm_council.middleware.wrapper import Wrapper
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import Cost, CostSource, FinishReason, GenerateChunk, GenerateResponse, Usage, join
 from llm_council.models.request import CacheMode, GenerateRequest, cache_mode

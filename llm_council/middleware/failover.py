@@ -19,7 +19,7 @@ from llm_council.errors import (
     failed_attempt,
 )
 from llm_council.middleware._group import FAILURES, Member, ProviderGroup
-from llm_council.middleware._wrapper import shift_attempts
+from llm_council.middleware.wrapper import shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest

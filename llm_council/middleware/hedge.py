@@ -16,7 +16,7 @@ import attrs
 
 from llm_council._runtime import AwaitedStream, call_context, loops
 from llm_council.errors import Attempt, CouncilError, InvalidOption, TimedOut
-from llm_council.middleware._wrapper import Wrapper, shift_attempts
+from llm_council.middleware.wrapper import Wrapper, shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import Cost, GenerateChunk, GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest

@@ -17,7 +17,7 @@ import anyio
 from llm_council._runtime import call_context, loops
 from llm_council.errors import InvalidOption, RateLimited
 from llm_council.middleware._rates import Rate, SharedRates, Usage, Window
-from llm_council.middleware._wrapper import Wrapper
+from llm_council.middleware.wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.bounded import seconds_for, timeout_error

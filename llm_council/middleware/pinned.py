@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-from llm_council.middleware._wrapper import Wrapper
+from llm_council.middleware.wrapper import Wrapper
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest

@@ -15,7 +15,7 @@ import anyio
 
 from llm_council._runtime import call_context
 from llm_council.errors import Attempt, ProviderError, ReplyError, TimedOut, failed_attempt
-from llm_council.middleware._wrapper import Wrapper, shift_attempts
+from llm_council.middleware.wrapper import Wrapper, shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
@@ -45,7 +45,6 @@ class Retry(Wrapper):
     _is_own_middleware = True
     _keeps_time_limits = True
     _makes_several_calls = True
-    _retries = True
 
     def __init__(
         self,

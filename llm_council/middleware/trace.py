@@ -10,7 +10,7 @@ from typing import Any
 from llm_council._runtime import call_context
 from llm_council.errors import CouncilError
 from llm_council.middleware import _otel
-from llm_council.middleware._wrapper import Wrapper
+from llm_council.middleware.wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.fitting import fits_requests

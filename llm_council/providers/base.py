@@ -10,10 +10,10 @@ from __future__ import annotations
 import inspect
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import anyio
 import attrs
@@ -35,6 +35,7 @@ from llm_council.errors import (
     RateLimited,
     ServerFailed,
     TimedOut,
+    UnknownOption,
 )
 from llm_council.errors._secrets import Secret
 from llm_council.models._attrs import copy_with
@@ -61,7 +62,7 @@ from llm_council.models.reply import (
     Usage,
 )
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.providers._call import error_mapping, fitting, returns, second_way
+from llm_council.providers._call import construction, error_mapping, fitting, returns, second_way
 from llm_council.providers._call.bounded import (
     BoundedStream,
     DetachedCall,
@@ -142,6 +143,23 @@ class ProviderAdapter(_runtime.Closeable):
     API_KEY_ENV: ClassVar[str | None] = None
 
     _timeouts: Timeouts = Timeouts()
+    _arguments_hash = ""  # of the constructor's arguments, for ``cache_identity``
+
+    # Here and not in ``__init__``, which the classes of authors need not call.
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Refuse unknown keywords, and remember a hash of the arguments.
+
+        Raises:
+            UnknownOption: the class accepts no such keyword; the message lists those that it accepts.
+        """
+        construction.refuse_unknown_options(cls, options, cls.__qualname__)
+        if arguments and cls.__init__ is object.__init__:
+            raise UnknownOption(f"{cls.__qualname__} takes no arguments")
+        created = super().__new__(cls)
+        # A built-in class names in ``cache_identity`` which of its arguments decide an answer.
+        if not construction.belongs_to_library(cls.__init__):
+            vars(created)["_arguments_hash"] = construction.arguments_hash(cls, arguments, options)
+        return created
 
     @abstractmethod
     async def generate(self, request: GenerateRequest) -> GenerateResult:
@@ -204,21 +222,35 @@ class ProviderAdapter(_runtime.Closeable):
     def cache_identity(self) -> str:
         """Return a key for caches that is the same in every process, and holds no secret.
 
-        Two providers that may answer one request differently have different keys.
+        Two providers that may answer one request differently have different keys. By default, the key holds the class,
+        the name, and a hash of the arguments of the constructor: an object among them that is no data, such as a
+        client, makes it unique. Override this method if something else decides the answers, such as a variable.
         """
+        return f"{self._class_identity()}{self._arguments_identity()}"
+
+    def _class_identity(self) -> str:
         return f"{type(self).__module__}.{type(self).__qualname__}:{self.name}"
+
+    def _arguments_identity(self) -> str:
+        """Return the hash of the arguments, after a colon; nothing for a constructor of this library."""
+        return f":{self._arguments_hash}" if self._arguments_hash else ""
 
     def account_identity(self) -> str | None:
         """Return a key for the account at the vendor, which holds no secret; None if there is no account."""
         return None
 
-    async def _get_client(self) -> AsyncClient:
-        """Return an ``httpx.AsyncClient`` for the running event loop; it is closed with the loop or by ``aclose``.
+    # Not ``async def``, for which a blocking twin would be generated: a client belongs to its event loop.
+    def http_client(self) -> Coroutine[Any, Any, AsyncClient]:
+        """Await an ``httpx.AsyncClient`` for the running event loop; it is closed with the loop or by ``aclose``.
 
         It limits only the time to connect, since the call has a deadline of its own. It follows no redirects, and
         limits the size of a reply.
         """
-        return await per_loop.get(self, "client", transports.new_client, transports.AsyncClient.aclose)
+        return per_loop.get(self, "client", transports.new_client, transports.AsyncClient.aclose)
+
+    # The name of ``http_client`` in 0.1.0, which the adapters of authors call.
+    async def _get_client(self) -> AsyncClient:
+        return await self.http_client()
 
     async def aclose(self) -> None:
         """Close what was opened in the running event loop; the next call opens it again."""

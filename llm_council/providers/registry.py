@@ -10,29 +10,25 @@ import inspect
 import logging
 import os
 import re
-import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from importlib.metadata import Distribution, EntryPoint
 from typing import Any
 
 import attrs
 
-from llm_council._plugins import entry_points, identity
+from llm_council._plugins import OURS, Plugin, find, hidden_hint
 from llm_council.errors import (
     ConfigurationError,
     CouncilError,
     InvalidOption,
     NotAnAdapter,
     PluginLoadError,
-    UnknownOption,
     UnknownProvider,
     near,
 )
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.providers._call import error_mapping
+from llm_council.providers._call.construction import accepted_options, refuse_unknown_options
 from llm_council.providers._call.profiles import default_model
 from llm_council.providers.base import ProviderAdapter
 
@@ -43,6 +39,7 @@ __all__ = [
     "get_provider",
     "is_set",
     "list_providers",
+    "overridden_names",
     "overriding",
     "provider_names",
     "register_provider",
@@ -51,8 +48,6 @@ __all__ = [
 ]
 
 GROUP = "llm_council.providers"
-OURS = "llm-council-sdk"
-NO_PLUGINS = "LLM_COUNCIL_NO_PLUGINS"
 
 _EMBEDDED = "local"  # the provider that needs neither a key nor a server
 
@@ -87,22 +82,6 @@ class ProviderInfo:
     key_is_set: bool | None = None
     needs_key: bool = False
     error: str | None = None
-
-
-@attrs.frozen
-class _Entry:
-    point: EntryPoint
-    distribution: str
-    version: str | None
-    rivals: tuple[str, ...] = ()  # other distributions that offer the name
-
-    @property
-    def is_ours(self) -> bool:
-        return self.distribution == OURS
-
-    @property
-    def whose(self) -> str:
-        return f"{self.distribution} {self.version or ''}".strip()
 
 
 def register_provider(name: str, cls: type[ProviderAdapter], *, replace: bool = False) -> None:
@@ -151,13 +130,13 @@ def get_class(name: str) -> type[ProviderAdapter]:
             raise UnknownProvider(
                 f"no provider is named {name!r:.80}: {OURS} is not installed, only imported; install it"
             )
-        hint = near(str(name), known) or f"; there are {', '.join(known)}"
+        hint = hidden_hint("provider", str(name)) or near(str(name), known) or f"; there are {', '.join(known)}"
         raise UnknownProvider(f"no provider is named {name!r:.80}{hint}")
     return _load(name, entry)
 
 
 def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
-    """Create a provider by name.
+    """Create a built-in, registered or installed provider by name; ``llm_council.get_provider`` knows configured ones.
 
     Args:
         name: the name, such as ``"openrouter"``.
@@ -165,7 +144,7 @@ def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
 
     Raises:
         UnknownProvider: there is no such provider; the message suggests the nearest name.
-        UnknownOption: its class has no such option; the message suggests the nearest one.
+        UnknownOption: its class has no such option; the message lists those that it takes.
         InvalidOption: the value of an option is invalid.
         PluginLoadError: its plugin cannot be loaded or created; the message names the distribution.
     """
@@ -179,6 +158,11 @@ def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
         raise
     except BaseException as exc:  # noqa: BLE001 - a plugin's constructor may raise anything, SystemExit included
         raise _load_error(name, f"{cls.__qualname__}() failed", exc) from error_mapping.strip_secrets(exc)
+
+
+def overridden_names() -> frozenset[str]:
+    """Return the names of the providers that ``overriding`` replaces now."""
+    return frozenset(_overrides)
 
 
 def provider_names() -> tuple[str, ...]:
@@ -287,50 +271,19 @@ def overriding(providers: Mapping[str, ProviderAdapter] | None = None, /, **more
                 _overrides[name] = old
 
 
-def _entries() -> Mapping[str, _Entry]:
-    return _scan(tuple(sys.path), os.environ.get(NO_PLUGINS, "").strip() not in ("", "0"))
+def _entries() -> Mapping[str, Plugin]:
+    return find("provider")
 
 
-@lru_cache(maxsize=8)
-def _scan(path: tuple[str, ...], without_plugins: bool) -> Mapping[str, _Entry]:  # noqa: FBT001 - a cache's key
-    """Read the entry points, once for each ``sys.path``. Failed imports are not cached."""
-    ours: dict[str, _Entry] = {}
-    theirs: dict[str, _Entry] = {}
-    facts: dict[Distribution | None, tuple[str, str | None]] = {None: ("an unknown distribution", None)}
-    for point in entry_points(group=GROUP):
-        if point.dist is not None and point.dist not in facts:
-            name, version = identity(point.dist)
-            facts[point.dist] = (re.sub(r"[-_.]+", "-", name).lower(), version)
-        entry = _Entry(point, *facts[point.dist])
-        if entry.is_ours:
-            ours[point.name] = entry
-        elif not without_plugins:
-            rival = theirs.get(point.name)
-            theirs[point.name] = attrs.evolve(entry, rivals=(*rival.rivals, rival.whose)) if rival else entry
-    # A plugin that took a built-in name would get the prompts and the key that are meant for the vendor.
-    for name in theirs.keys() & ours.keys():
-        warnings.warn(
-            f"{theirs[name].whose} offers a provider named {name!r}, which is one of {OURS}'s own: theirs is not used",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    return theirs | ours
-
-
-def _load(name: str, entry: _Entry) -> type[ProviderAdapter]:
+def _load(name: str, entry: Plugin) -> type[ProviderAdapter]:
     if entry.rivals:
         both = " and ".join((*entry.rivals, entry.whose))
         raise PluginLoadError(f"{both} both offer a provider named {name!r}: uninstall one, or use register_provider")
-    try:
-        cls = entry.point.load()
-    except (CouncilError, KeyboardInterrupt):
-        raise
-    except BaseException as exc:  # noqa: BLE001 - a plugin's module may raise anything, SystemExit included
-        raise _load_error(name, f"{entry.point.value} cannot be imported", exc) from error_mapping.strip_secrets(exc)
+    cls = entry.load()
     try:
         _refuse_other_than_adapter(cls, entry.point.value)
     except NotAnAdapter as error:
-        raise PluginLoadError(f"provider {name!r} of {entry.whose}: {error.message}") from None
+        raise entry.error(error.message) from None
     adapter: type[ProviderAdapter] = cls
     return adapter
 
@@ -350,26 +303,11 @@ def _refuse_other_than_adapter(cls: Any, what: str) -> None:
         raise NotAnAdapter(f"{what}: {cls.__qualname__} lacks {', '.join(missing)}")
 
 
-def _parameters(cls: type) -> dict[str, inspect.Parameter] | None:
-    """Return the options of a class, with those that it passes on to its bases; None if it accepts any option."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-        found |= {p.name: p for p in parameters if p.name not in found and p.kind is not p.VAR_KEYWORD}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return found
-    return None
-
-
 def _check_options(name: str, cls: type[ProviderAdapter], options: Mapping[str, Any]) -> None:
-    parameters = _parameters(cls)
+    refuse_unknown_options(cls, options, f"provider {name!r}")
+    parameters = accepted_options(cls)
     if parameters is None:
         return
-    for option in options:
-        if option not in parameters:
-            raise UnknownOption(f"provider {name!r} takes no {option!r}{near(option, parameters)}")
     needed = [
         key
         for key, parameter in parameters.items()

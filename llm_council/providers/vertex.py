@@ -136,7 +136,7 @@ class VertexProvider(ProviderAdapter):
         place = self._place
         extras = account.hash_of_extras(*self._gemini._identity_extras(), *self._claude._identity_extras())
         where = f"{self._gemini.base_url}:{place.project}:{place.location}"
-        return f"{super().cache_identity()}:{where}:{self.default_model}{extras}"
+        return f"{self._class_identity()}:{where}:{self.default_model}{extras}{self._arguments_identity()}"
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""

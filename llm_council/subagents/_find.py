@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import attrs
 
-from llm_council._plugins import entry_points, identity
+from llm_council._plugins import Plugin, find, hidden_hint
 from llm_council.errors import ConfigurationError, InvalidOption, PluginLoadError, UnknownSubagent, near
 from llm_council.subagents._file import NAME, Definition, Subagent, SubagentInfo, is_other_toml, read
 
@@ -73,7 +71,8 @@ def load(name: str, mode: str | None = None, paths: Iterable[str | os.PathLike[s
     if name in plugins:
         return _plugged(name, plugins[name], mode)
     known = [*custom, *BUILT_IN, *ALIASES, *plugins]
-    raise UnknownSubagent(f"there is no subagent {name!r}{near(name, known)} (`council subagents` lists them all)")
+    hint = hidden_hint("subagent", name) or near(name, known)
+    raise UnknownSubagent(f"there is no subagent {name!r}{hint} (`council subagents` lists them all)")
 
 
 def _is_path(name: object) -> bool:
@@ -132,13 +131,13 @@ def _built_in_entries(custom: Mapping[str, Path]) -> Iterator[SubagentInfo]:
 
 
 def _plugin_entries(taken: Container[str]) -> Iterator[SubagentInfo]:
-    for name, points in _plugins().items():
-        source = ", ".join(sorted(_distribution(point) for point in points))
+    for name, plugin in _plugins().items():
+        source = _distributions(plugin)
         if name in taken:
             yield SubagentInfo(name=name, source=source, error=f"the name {name!r} is taken")
             continue
         try:
-            found = _definition_of(name, points)
+            found = _definition_of(name, plugin)
         except ConfigurationError as error:
             yield SubagentInfo(name=name, source=source, error=str(error))
         else:
@@ -206,19 +205,13 @@ def _own_files(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
     return {name: file for name, file in found.items() if file in named or not is_other_toml(file)}
 
 
-def _plugins() -> dict[str, list[EntryPoint]]:
-    """Return the entry points of other distributions by name. Several may have the same name."""
-    plugins: dict[str, list[EntryPoint]] = {}
-    if os.environ.get("LLM_COUNCIL_NO_PLUGINS", "") not in ("", "0"):
-        return plugins
-    for point in entry_points(group=GROUP):
-        if NAME.fullmatch(point.name):
-            plugins.setdefault(point.name, []).append(point)
-    return plugins
+def _plugins() -> dict[str, Plugin]:
+    """Return the subagents of other distributions by name."""
+    return {name: plugin for name, plugin in find("subagent").items() if NAME.fullmatch(name)}
 
 
-def _plugged(name: str, points: list[EntryPoint], mode: str | None) -> Subagent:
-    found = _definition_of(name, points)
+def _plugged(name: str, plugin: Plugin, mode: str | None) -> Subagent:
+    found = _definition_of(name, plugin)
     if isinstance(found, Definition):
         return found.subagent(mode)
     if mode not in (None, found.mode):
@@ -227,33 +220,25 @@ def _plugged(name: str, points: list[EntryPoint], mode: str | None) -> Subagent:
     return found
 
 
-def _definition_of(name: str, points: list[EntryPoint]) -> Definition | Subagent:
+def _definition_of(name: str, plugin: Plugin) -> Definition | Subagent:
     """Load the object of an entry point: a ``Subagent``, or the path of a TOML file."""
-    distributions = sorted({_distribution(point) for point in points})
-    if len(points) > 1:
+    if plugin.rivals:
         raise PluginLoadError(
-            f"the subagent {name!r} is defined more than once, by {' and '.join(distributions)}; uninstall one of them"
+            f"the subagent {name!r} is defined more than once, by {_distributions(plugin)}; uninstall one of them"
         )
-    (source,) = distributions  # one entry point has one distribution
-    try:
-        found: Any = points[0].load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - importing foreign code may raise anything
-        reason = f"{type(error).__name__}: {error}"
-        # Without its traceback, which would hold the frames of the foreign module in memory.
-        raise PluginLoadError(
-            f"the subagent {name!r} of {source} cannot be loaded: {reason}"
-        ) from error.with_traceback(None)
+    found = plugin.load()
+    source = plugin.distribution
     if isinstance(found, Subagent):
         return attrs.evolve(found, name=name, source=source)
     if not isinstance(found, str | os.PathLike):
-        kind = type(found).__name__
-        raise PluginLoadError(f"the subagent {name!r} of {source} is of type {kind}; expected a Subagent or a path")
+        raise plugin.error(f"it is of type {type(found).__name__}; expected a Subagent or a path")
     path = Path(found).expanduser()
     try:
         return read(path.parent, path.name, name=name, source=source)
     except ConfigurationError as error:
-        raise PluginLoadError(f"the subagent {name!r} of {source}: {error}") from None
+        raise plugin.error(str(error)) from None
 
 
-def _distribution(point: EntryPoint) -> str:
-    return identity(point.dist)[0] if point.dist is not None else "an unnamed distribution"
+def _distributions(plugin: Plugin) -> str:
+    """Return the names of the distributions that offer a name, without their versions."""
+    return " and ".join(sorted({*(rival.partition(" ")[0] for rival in plugin.rivals), plugin.distribution}))

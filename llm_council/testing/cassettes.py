@@ -22,12 +22,12 @@ from typing import Any, Final
 
 import attrs
 
+from llm_council._seats.configured import create_provider
 from llm_council.errors import AdapterFailed, ConfigurationError, CouncilError, InvalidOption
-from llm_council.middleware._wrapper import Wrapper
+from llm_council.middleware.wrapper import Wrapper
 from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse, Phase, join
 from llm_council.models._convert import dump, load
 from llm_council.providers.base import ProviderAdapter, call, stream
-from llm_council.providers.registry import get_provider
 from llm_council.store._encoding import mask
 
 __all__ = ["RECORD", "Cassette", "Recorder", "Replay", "cassette_path"]
@@ -139,8 +139,12 @@ class Cassette:
 class _Taped(Wrapper):
     """A provider with a cassette."""
 
+    _calls_provider = True
+
     def __init__(self, inner: ProviderAdapter | str, cassette: Cassette | str | os.PathLike[str]) -> None:
-        super().__init__(get_provider(inner) if isinstance(inner, str) else inner)
+        if isinstance(inner, str):
+            inner = create_provider(inner, {}, needs_keys=self._calls_provider)
+        super().__init__(inner)
         self.cassette = cassette if isinstance(cassette, Cassette) else Cassette(cassette)
 
 
@@ -148,7 +152,7 @@ class Recorder(_Taped):
     """Calls a provider and records its answers.
 
     Args:
-        inner: the provider, or its name.
+        inner: the provider, or its name, such as that of a configured one.
         cassette: the cassette, or the path of its file.
     """
 
@@ -179,9 +183,11 @@ class Replay(_Taped):
     """Returns recorded answers. The provider itself is never called, and needs no key.
 
     Args:
-        inner: the provider, or its name.
+        inner: the provider, or its name, such as that of a configured one.
         cassette: the cassette, or the path of its file.
     """
+
+    _calls_provider = False
 
     def check(self) -> None:
         """Accept every configuration: a replay needs no key."""

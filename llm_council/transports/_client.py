@@ -51,7 +51,7 @@ class BodyTooLarge(httpx.DecodingError):
 
 
 def new_client(*, trust_env: bool = True) -> httpx.AsyncClient:
-    """Return the ``httpx.AsyncClient`` that ``ProviderAdapter._get_client()`` returns. Making one takes microseconds.
+    """Return the ``httpx.AsyncClient`` that ``ProviderAdapter.http_client()`` returns. Making one takes microseconds.
 
     The client has no timeout except 10 seconds to connect, because the call has a deadline. It follows no redirects and
     accepts gzip at most. It reads at most 16 MiB of a body, or 64 KiB if the status is 400 or more, counted after

@@ -29,7 +29,6 @@ class TestMyProvider(ProviderConformance):
         "tool_history": "it declares tool_use, and sends no calls of tools",
         "parallel_calls": "it declares tool_use, and returns no calls of tools",
         "silent_changes": "it sends neither top_p nor stop",
-        "cache_identity": "its class names no identity, so two addresses share answers",
         "schema": "it declares structured_output, and sends no schema",
         "streaming": "it declares streaming, and answers whole",
         "secrets": "it keeps its key as a plain string, which goes into its pickle",

@@ -3,13 +3,19 @@
 Python blocks of a page run from top to bottom in one namespace, with top-level ``await`` as in a notebook; TOML and
 JSON blocks parse; each ``$ council ...`` line of a console block is a command line that the program accepts. The
 built-in providers are scripted and the page runs in an empty folder, so nothing leaves the process.
+
+A page about plugins is installed first: a Python block that begins with ``# package/module.py`` is that file, the entry
+points of a TOML block with ``[project]`` name it, and a TOML block that begins with ``# config.toml`` is the user's
+configuration file.
 """
 
 import ast
 import asyncio
 import inspect
 import json
+import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +64,43 @@ def check_toml(example: Example) -> None:
     tomllib.loads(example.parsed)
 
 
+FILE = re.compile(r"# ([\w/]+\.py)\n")
+
+
+def install(document: Document, folder: Path) -> None:
+    """Put the files of a page into a folder, and its entry points beside them, as pip would."""
+    for text in (str(example.parsed) for example in document.examples()):
+        found = FILE.match(text)
+        if found is not None:
+            path = folder / found[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        elif text.startswith("# config.toml\n"):
+            path = folder / ".config" / "llm-council" / "config.toml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        elif "[project]\n" in text:
+            project = tomllib.loads(text)["project"]
+            info = folder / f"{project['name'].replace('-', '_')}-1.0.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
+            lines = []
+            for group, points in project.get("entry-points", {}).items():
+                lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+            (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Have an empty folder on the path; what is imported from it is forgotten at the end."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
 def check_json(example: Example) -> None:
     json.loads(example.parsed)
 
@@ -71,9 +114,10 @@ PARSERS = [
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_page(page: Path, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_page(page: Path, offline: None, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(site)
     document = Document.parse(str(page), *PARSERS)
+    install(document, site)
     with asyncio.Runner() as runner:
         document.namespace.update(__name__="page", _runner=runner)
         for example in document.examples():

@@ -11,7 +11,7 @@ import anyio
 import attrs
 import pytest
 
-from llm_council import Council, errors
+from llm_council import Council, _plugins, errors
 from llm_council.config import CouncilConfig
 from llm_council.models import Budget, GenerateChunk, GenerateRequest, GenerateResponse
 from llm_council.providers import registry
@@ -295,5 +295,5 @@ def test_malformed_metadata(install, tmp_path):
         info.mkdir(exist_ok=True)
         (info / "METADATA").write_bytes(b"Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
         (info / "entry_points.txt").write_bytes(text)
-        registry._scan.cache_clear()
+        _plugins.scan.cache_clear()
         assert {"fine", "openai"} <= {info.name for info in registry.list_providers() if info.error is None}

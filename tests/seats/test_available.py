@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from llm_council import Council, CouncilConfig, errors
+from llm_council import Council, CouncilConfig, _plugins, errors
 from llm_council.middleware import Failover
 from llm_council.models import GenerateRequest, GenerateResponse
 from llm_council.providers import registry
@@ -40,9 +40,9 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("CO_API_KEY", "GATEWAY_KEY", "OWN_KEY", "LLM_COUNCIL_PROVIDERS", "LLM_COUNCIL_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(registry, "_registered", {})
-    registry._scan.cache_clear()
+    _plugins.scan.cache_clear()
     yield
-    registry._scan.cache_clear()
+    _plugins.scan.cache_clear()
 
 
 def seats(**config: object) -> tuple[str, ...]:
@@ -87,10 +87,10 @@ def test_a_registered_class_is_seated_while_its_variable_is_set(monkeypatch: pyt
 
 def plugin(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """Install an entry point for the provider ``theirs``."""
-    real = list(registry.entry_points(group=registry.GROUP))
+    real = list(_plugins.entry_points(group=registry.GROUP))
     theirs = EntryPoint(name="theirs", value=value, group=registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [*real, theirs])
-    registry._scan.cache_clear()
+    monkeypatch.setattr(_plugins, "entry_points", lambda group: [*real, theirs])
+    _plugins.scan.cache_clear()
 
 
 def test_an_installed_plugin_is_seated_while_its_variable_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -333,7 +333,7 @@ class CommandLineProvider(ProviderAdapter):
 
     def cache_identity(self) -> str:
         """Return the name, the program and the model."""
-        return f"{super().cache_identity()}:{self.program}:{self.default_model or ''}"
+        return f"{self._class_identity()}:{self.program}:{self.default_model or ''}{self._arguments_identity()}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} by {self.program}>"

@@ -21,7 +21,7 @@ from llm_council.errors import (
     ProviderError,
     failed_attempt,
 )
-from llm_council.errors._secrets import redact
+from llm_council.errors._foreign import message_of, strip_secrets
 from llm_council.transports import translate
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -144,14 +144,6 @@ def hide_frames(init: F) -> F:
     return cast("F", constructor)
 
 
-def message_of(exc: BaseException) -> str:
-    """Return the message of an exception, or a substitute if its ``__str__`` raises."""
-    try:
-        return str(exc)
-    except Exception:  # noqa: BLE001 - the author's __str__ may raise anything
-        return "its message cannot be shown"
-
-
 def _raised_at(exc: BaseException) -> str:
     """Return `` in file.py:12`` for the line that raised, or nothing if it is not known.
 
@@ -163,19 +155,3 @@ def _raised_at(exc: BaseException) -> str:
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
     return f" in {Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}"
-
-
-def strip_secrets(exc: BaseException) -> BaseException:
-    """Return an exception without what could show a credential: its traceback, its causes, keys in its arguments."""
-    try:
-        if isinstance(exc, UnicodeError):  # its arguments are the bytes that could not be decoded
-            return ValueError(f"{type(exc).__name__}: {getattr(exc, 'reason', 'no reason given')}")
-        exc.args = tuple(redact(part) if isinstance(part, str) else part for part in exc.args)
-        exc.__cause__ = exc.__context__ = None
-        # ``doc`` is the text that a JSON decoder read; the others hold the headers that an HTTP library sent.
-        for name in ("doc", "request", "response", "_request"):
-            if vars(exc).get(name) is not None:
-                setattr(exc, name, "" if name == "doc" else None)
-    except Exception:  # noqa: BLE001 - an author's exception may refuse to be changed
-        return RuntimeError(type(exc).__name__)
-    return exc.with_traceback(None)

@@ -466,7 +466,7 @@ class HttpProvider(ProviderAdapter):
         """Return the name, the address, the account's fingerprint, and a hash of ``_identity_extras``."""
         identity = self.account_identity() or f"{self.base_url}:"
         extras = account.hash_of_extras(*self._identity_extras())
-        return f"{super().cache_identity()}:{identity}:{self.default_model or ''}{extras}"
+        return f"{self._class_identity()}:{identity}:{self.default_model or ''}{extras}{self._arguments_identity()}"
 
     def _identity_extras(self) -> tuple[object, ...]:
         """Return what shapes the answers of this instance but stands in no request: headers, the profile."""

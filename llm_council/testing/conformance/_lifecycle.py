@@ -56,7 +56,7 @@ class Lifecycle(ConformanceBase):
 
     @promise(
         "one instance can be used in several event loops, one after another",
-        remedy="take the client from _get_client(), which keeps one for each event loop",
+        remedy="take the client from http_client(), which keeps one for each event loop",
     )
     def test_loops(self) -> None:
         """Call in two event loops, and through the blocking twin between them."""
@@ -100,7 +100,7 @@ class Lifecycle(ConformanceBase):
 
     @promise(
         "a call works after aclose, and aclose may be called twice",
-        remedy="open in each call what aclose closes, as _get_client() does",
+        remedy="open in each call what aclose closes, as http_client() does",
     )
     async def test_closing(self) -> None:
         """Close, call, and close twice."""
@@ -124,7 +124,7 @@ class Lifecycle(ConformanceBase):
             kind = f"{type(left[0]).__module__.partition('.')[0]}.{type(left[0]).__name__}"
             fail(
                 f"after 4 calls and aclose, {len(left)} of {len(clients)} {kind} are open:"
-                " use the client of _get_client(), or close your own in aclose"
+                " use the client of http_client(), or close your own in aclose"
             )
 
     @promise("cache_identity() tells apart addresses and models, and is the same for equal adapters")
