@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "look_up", "may_be_in_table", "must_load", "price_of"]
 
-# The class attribute ``name`` of providers that run on the user's own machines: their calls cost nothing.
+# The class attribute ``name`` of providers that run on the user's own machines: their calls cost nothing. Other servers
+# that speak OpenAI's dialect do if they are on this machine and need no key: behind a key may be a proxy to a paid one.
 _SELF_HOSTED = frozenset({"local", "lmstudio", "ollama", "ollama-openai", "vllm"})
+_ANY_SERVER = "openai-compatible"
 _HOSTED_DOMAINS = ("ollama.com",)  # the paid service of such a provider
 
 # Hosts of vendors that the table has under another URL.
@@ -56,9 +58,7 @@ def may_be_in_table(adapter: ProviderAdapter) -> bool:
 
     A server that the user gave an address of (``openai-compatible``) is no vendor of the table.
     """
-    return any(
-        _address(one) and not _is_self_hosted(one) and _kind(one) != "openai-compatible" for one in _unwrapped(adapter)
-    )
+    return any(_address(one) and not _is_self_hosted(one) and _kind(one) != _ANY_SERVER for one in _unwrapped(adapter))
 
 
 def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usage], float | None]:
@@ -146,8 +146,14 @@ def _address(adapter: ProviderAdapter) -> str:
 
 
 def _is_self_hosted(adapter: ProviderAdapter) -> bool:
-    """Return True if the adapter's class is one for self-hosted servers. An instance may have any name."""
+    """Return True if an adapter's calls cost nothing: by its class, or by its address. Its name may be any."""
     host = urlsplit(_address(adapter)).hostname or ""
+    if _kind(adapter) == _ANY_SERVER:
+        # Imported here: a council without such a provider does not need the module.
+        from llm_council.providers._http.account import is_loopback
+        from llm_council.providers._http.provider import HttpProvider
+
+        return isinstance(adapter, HttpProvider) and is_loopback(host) and not adapter._has_credentials()
     return _kind(adapter) in _SELF_HOSTED and not host.endswith(_HOSTED_DOMAINS)
 
 

@@ -92,6 +92,11 @@ def test_the_highest_known_price_of_several_adapters_counts() -> None:
         (OllamaProvider(name="mine"), 0.0),
         (OllamaProvider(base_url="https://ollama.com", api_key=KEY), None),
         (ScriptedProvider("x", name="local"), None),
+        (OpenAICompatibleProvider(base_url="http://127.0.0.1:8080/v1"), 0.0),
+        (OpenAICompatibleProvider(base_url="http://localhost:8080/v1", name="mine"), 0.0),
+        (OpenAICompatibleProvider(base_url="http://127.0.0.1:4000/v1", api_key=KEY), None),
+        (OpenAICompatibleProvider(base_url="http://127.0.0.1:4000/v1", headers={"x-api-key": KEY}), None),
+        (OpenAICompatibleProvider(base_url="https://llm.example.com/v1"), None),
     ],
 )
 def test_self_hosted_servers_cost_nothing(adapter: ProviderAdapter, usd: float | None) -> None:

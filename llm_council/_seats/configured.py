@@ -173,8 +173,8 @@ class ConfiguredProviders:
         try:
             # Retry takes its settings as one object, which a file spells out as options.
             adapter: Any = cls(inner, RetryPolicy(**options)) if kind == "retry" else cls(inner, **options)
-        except ConfigurationError:
-            raise
+        except ConfigurationError as error:
+            raise error._reword(error.message.removeprefix("RetryPolicy.")) from None
         except (TypeError, ValueError) as error:  # the class compared or converted a value that is not a number
             raise InvalidOption(f"kind {kind!r}: a value has the wrong type: {error}") from None
         _rename(adapter, name)

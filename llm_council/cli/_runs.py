@@ -172,7 +172,8 @@ def purge(run: tuple[str, ...], *, days: float | None, store: str | None) -> Non
     _, place = _configured(store)
     before = None if days is None else datetime.now(UTC) - timedelta(days=days)
     runs = [place.find_sync(name) for name in run]
-    click.echo(f"{len(place.purge_sync(*runs, before=before))} forgotten")
+    deleted = len(place.purge_sync(*runs, before=before))
+    click.echo(f"{deleted} run{'' if deleted == 1 else 's'} deleted")
 
 
 @click.command()

@@ -24,6 +24,7 @@ from llm_council.errors._secrets import Secret
 from llm_council.models._attrs import (
     as_dict,
     as_tuple,
+    from_table,
     must_be,
     non_negative,
     non_negative_int,
@@ -174,21 +175,12 @@ class CouncilConfig:
             built = dict(values)
             for name, table in _TABLES.items():
                 if name in values:
-                    built[name] = _make_table(name, table, values[name])
+                    built[name] = from_table(name, table, values[name])
             return cls(**built)
         except (InvalidOption, UnknownOption) as error:
             raise type(error)(f"{source}: {error.message.removeprefix('CouncilConfig.')}") from None
         except TypeError as error:
             raise InvalidOption(f"{source}: {error}") from None
-
-
-def _make_table(name: str, table: Callable[..., Any], values: Mapping[str, Any]) -> Any:
-    """Make the object of a table in [council]; an error names the field as the file does."""
-    try:
-        return table(**values)
-    except InvalidOption as error:
-        field = error.message.removeprefix(f"{getattr(table, '__name__', '')}.")
-        raise InvalidOption(f"{name}.{field}") from None
 
 
 # Settings that are tables in [council] -> their classes.
@@ -280,6 +272,8 @@ def _check_tables(data: Mapping[str, Any], source: str, known: Collection[str]) 
     tables = ("council", "providers", "subagents")
     for name, table in data.items():
         if name in known and (name not in tables or not isinstance(table, dict)):
+            if name in tables and isinstance(table, list) and any(isinstance(item, dict) for item in table):
+                raise InvalidOption(f"{source}: [[{name}]] must be a table of tables: write [{name}.NAME]")
             line = f"[council.{name}]" if isinstance(table, dict) else f"[council], on a line above {name}"
             raise UnknownOption(f"{source}: {name} belongs under [council]: write {line}")
         if name not in tables:

@@ -75,6 +75,42 @@ def _slots(cls: type) -> tuple[str, ...] | None:
     return tuple(field.name for field in attrs.fields(cls))
 
 
+def from_table(name: str, cls: Callable[..., T], table: Mapping[str, Any]) -> T:
+    """Return an instance of a class of this package, made of a table in a configuration file.
+
+    Args:
+        name: the name of the table.
+        cls: the class.
+        table: its arguments.
+
+    Raises:
+        InvalidOption, UnknownOption: an entry is wrong; the message names it as the file does, as in ``budget.usd``.
+    """
+    try:
+        return cls(**table)
+    except (InvalidOption, UnknownOption) as error:
+        own = getattr(cls, "__name__", "")
+        message = error.message
+        if message.startswith((f"{own}.", f"{own} ")):  # "Budget.usd: ...", "Budget takes no ..."
+            message = f"{name}{message.removeprefix(own)}"
+        else:
+            message = f"{name}: {message}"
+        raise error._reword(message) from None
+
+
+def as_instance(name: str, cls: type[T], value: T | Mapping[str, Any]) -> T:
+    """Return an instance as it is, and make one of the table that a configuration file has under a name.
+
+    Raises:
+        InvalidOption, UnknownOption: an entry is wrong, or the value is neither; the message names it.
+    """
+    if isinstance(value, cls):
+        return value
+    if isinstance(value, Mapping):
+        return from_table(name, cls, value)
+    raise InvalidOption(f"{name}: expected {cls.__name__}, got {value!r:.80}")
+
+
 # Secrets
 
 
@@ -187,6 +223,7 @@ positive_int = must_be("a whole number of 1 or more", lambda v: is_int(v) and v 
 non_negative_int = must_be("a whole number of 0 or more", lambda v: is_int(v) and v >= 0)
 fraction = must_be("a number from 0 to 1", lambda v: is_number(v) and 0 <= v <= 1)
 string = must_be("text", lambda v: isinstance(v, str))
+boolean = must_be("true or false", lambda v: isinstance(v, bool))
 
 
 def tokens(value: Any) -> int | None:

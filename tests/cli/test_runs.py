@@ -44,10 +44,10 @@ def test_runs_are_listed_shown_exported_and_deleted(council: Council, seat: Scri
     assert len(shown["calls"]) == 6
     exported = json.loads(council("runs", "export", run)[1])
     assert exported["calls"][0]["ending"]["response"]["text"] == "I say Paris."
-    assert council("runs", "purge", run) == (0, "1 forgotten\n", "")
+    assert council("runs", "purge", run) == (0, "1 run deleted\n", "")
     stored(council)
-    assert council("runs", "purge", "--days", "1")[1] == "0 forgotten\n"
-    assert council("runs", "purge", "--days", "0")[1] == "1 forgotten\n"
+    assert council("runs", "purge", "--days", "1")[1] == "0 runs deleted\n"
+    assert council("runs", "purge", "--days", "0")[1] == "1 run deleted\n"
 
 
 def test_a_replay_prints_what_the_run_printed(council: Council, seat: ScriptedProvider) -> None:

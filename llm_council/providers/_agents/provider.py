@@ -22,7 +22,7 @@ from llm_council._wire import prompted_tools
 from llm_council.errors import CommandNotFound, CouncilError, InvalidOption, TimedOut
 from llm_council.errors._secrets import Secret, clean
 from llm_council.models import Limits, Timeouts
-from llm_council.models._attrs import copy_with
+from llm_council.models._attrs import as_instance, copy_with
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
@@ -109,9 +109,9 @@ class CommandLineProvider(ProviderAdapter):
         self.folder = None if folder is None else str(Path(folder).expanduser().absolute())
         self._variables = {key: _as_secret(key, value) for key, value in (variables or {}).items()}
         self._at_once = at_once
-        self._timeouts = timeout if isinstance(timeout, Timeouts) else Timeouts(**timeout)
-        self._limits = limits if isinstance(limits, Limits) else Limits(**limits)
-        self._profile = profile if profile is None or isinstance(profile, ModelProfile) else ModelProfile(**profile)
+        self._timeouts = as_instance("timeout", Timeouts, timeout)
+        self._limits = as_instance("limits", Limits, limits)
+        self._profile = None if profile is None else as_instance("profile", ModelProfile, profile)
         self._found: str | None = None
 
     @abstractmethod

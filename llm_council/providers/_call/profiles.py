@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
 from llm_council._wire.history import InstructionPlace
-from llm_council.models._attrs import as_tuple, strict_init
+from llm_council.errors import InvalidOption
+from llm_council.models._attrs import (
+    boolean,
+    must_be,
+    non_negative,
+    non_negative_int,
+    optional,
+    positive_int,
+    strict_init,
+    string,
+)
 from llm_council.models.request import Effort, GenerateRequest
 
 __all__ = [
@@ -34,6 +44,9 @@ __all__ = [
 _TOOLS_NEED_RESPONSES = re.compile(r"(?:gpt-5\.[4-9]|gpt-[6-9])(?!\d)")
 
 
+E = TypeVar("E", bound=StrEnum)
+
+
 class Api(StrEnum):
     """The OpenAI API by which a model is called."""
 
@@ -49,8 +62,48 @@ class Sampling(StrEnum):
     WITHOUT_REASONING = "without-reasoning"
 
 
+def _word(kind: type[E], field: str, value: Any) -> E:
+    """Return the member of an enumeration; the error for another word names the field."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidOption(f"ModelProfile.{field}: one of {', '.join(kind)}, got {value!r:.80}") from None
+
+
+def _api(value: Any) -> Api:
+    return _word(Api, "api", value)
+
+
+def _sampling(value: Any) -> Sampling:
+    return _word(Sampling, "sampling", value)
+
+
+def _prefill(value: Any) -> Sampling:
+    return _word(Sampling, "prefill", value)
+
+
+def _instruction_place(value: Any) -> InstructionPlace:
+    return _word(InstructionPlace, "instruction_place", value)
+
+
 def _efforts(words: Any) -> tuple[Effort, ...]:
-    return tuple(Effort(word) for word in as_tuple(words))
+    if isinstance(words, str) or not isinstance(words, Iterable):
+        raise InvalidOption(f"ModelProfile.efforts: a list of words, got {words!r:.80}")
+    return tuple(_word(Effort, "efforts", word) for word in words)
+
+
+def _flag(*, default: bool) -> Any:
+    return attrs.field(default=default, validator=boolean)
+
+
+def _text(default: str, *words: str) -> Any:
+    """Return a field that holds text; with ``words``, one of these."""
+    allowed = must_be(f"one of {', '.join(words)}", lambda value: value in words) if words else string
+    return attrs.field(default=default, validator=allowed)
+
+
+def _number(is_valid: Callable[[Any, Any, Any], None]) -> Any:
+    return attrs.field(default=None, validator=optional(is_valid))
 
 
 @strict_init
@@ -96,36 +149,36 @@ class ModelProfile:
         warning: a sentence about the model for the warnings of a result; empty for none.
     """
 
-    provider: str = ""
-    prefix: str = ""
-    since: str = ""
-    api: Api = attrs.field(default=Api.CHAT, converter=Api)
-    token_field: str = "max_tokens"  # noqa: S105
-    max_output: int | None = None
-    sampling: Sampling = attrs.field(default=Sampling.ALWAYS, converter=Sampling)
-    prefill: Sampling = attrs.field(default=Sampling.ALWAYS, converter=Sampling)
-    max_temperature: float | None = None
-    stop: bool = True
-    max_stops: int | None = None
+    provider: str = _text("")
+    prefix: str = _text("")
+    since: str = _text("")
+    api: Api = attrs.field(default=Api.CHAT, converter=_api)
+    token_field: str = _text("max_tokens")
+    max_output: int | None = _number(positive_int)
+    sampling: Sampling = attrs.field(default=Sampling.ALWAYS, converter=_sampling)
+    prefill: Sampling = attrs.field(default=Sampling.ALWAYS, converter=_prefill)
+    max_temperature: float | None = _number(non_negative)
+    stop: bool = _flag(default=True)
+    max_stops: int | None = _number(non_negative_int)
     efforts: tuple[Effort, ...] = attrs.field(default=tuple(Effort), converter=_efforts)
-    reasons: bool = False
-    reasoning_budget: bool = True
-    reasoning_style: str = "effort"
-    system_role: str = "system"
-    structured: str = "json_schema"
-    strict_schema: bool = False
-    schema_subset: str = ""
-    instruction_place: InstructionPlace = attrs.field(default=InstructionPlace.ANYWHERE, converter=InstructionPlace)
-    images: bool = True
-    image_urls: bool = True
-    tools: bool = True
-    tool_choice: bool = True
-    named_tool_choice: bool = True
-    prompt_cache: str = "marks"
-    prose_first: bool = False
-    plain_prompts: bool = False
-    grammar: bool = False
-    warning: str = ""
+    reasons: bool = _flag(default=False)
+    reasoning_budget: bool = _flag(default=True)
+    reasoning_style: str = _text("effort")
+    system_role: str = _text("system", "system", "developer", "user")
+    structured: str = _text("json_schema", "json_schema", "json_object", "none")
+    strict_schema: bool = _flag(default=False)
+    schema_subset: str = _text("")
+    instruction_place: InstructionPlace = attrs.field(default=InstructionPlace.ANYWHERE, converter=_instruction_place)
+    images: bool = _flag(default=True)
+    image_urls: bool = _flag(default=True)
+    tools: bool = _flag(default=True)
+    tool_choice: bool = _flag(default=True)
+    named_tool_choice: bool = _flag(default=True)
+    prompt_cache: str = _text("marks", "marks", "automatic", "none")
+    prose_first: bool = _flag(default=False)
+    plain_prompts: bool = _flag(default=False)
+    grammar: bool = _flag(default=False)
+    warning: str = _text("")
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from llm_council.errors import InvalidKey, InvalidOption, MissingCredentials
 from llm_council.errors._secrets import Secret
 
-__all__ = ["Header", "address", "hash_of_extras", "read_key", "revealed", "sealed", "without_endpoint"]
+__all__ = ["Header", "address", "hash_of_extras", "is_loopback", "read_key", "revealed", "sealed", "without_endpoint"]
 
 Header = str | tuple[Secret, ...]
 """The value of a header: text, or for a credential its words as secrets."""
@@ -148,14 +148,15 @@ def address(url: str, *, allow_http: bool) -> str:
         raise InvalidOption(f"base_url of {host} holds a user or a password: pass api_key or headers instead")
     if parts.query or parts.fragment:
         raise InvalidOption(f"base_url of {host} has a query or a fragment: keys and parameters do not belong there")
-    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+    if parts.scheme == "http" and not allow_http and not is_loopback(host):
         raise InvalidOption(
             f"base_url of {host} is plain http: keys and prompts could be read on the way; use https or allow_http=True"
         )
     return url
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return True for a host of this machine alone: a loopback address, or a name that stands for one."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -36,7 +36,7 @@ from llm_council.errors import (
 )
 from llm_council.errors._secrets import Secret
 from llm_council.models import Limits, Timeouts
-from llm_council.models._attrs import copy_with
+from llm_council.models._attrs import as_instance, copy_with
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
@@ -129,9 +129,9 @@ class HttpProvider(ProviderAdapter):
         self._headers = {key: account.sealed(key, value) for key, value in (headers or {}).items()}
         self._owns_transport = transport is None
         self._http_transport: Transport | None = None if transport is None else transports.as_transport(transport)
-        self._timeouts = _as_instance(Timeouts, timeout)
-        self._limits = _as_instance(Limits, limits)
-        self._profile = None if profile is None else _as_instance(ModelProfile, profile)
+        self._timeouts = as_instance("timeout", Timeouts, timeout)
+        self._limits = as_instance("limits", Limits, limits)
+        self._profile = None if profile is None else as_instance("profile", ModelProfile, profile)
         self._family = family_of(type(self))
         self._found_model: str | None = None
         self._unreasoning: set[str | None] = set()  # models that refused a wish for reasoning
@@ -476,6 +476,10 @@ class HttpProvider(ProviderAdapter):
         """Return the address and the account's fingerprint."""
         return f"{self.base_url}:{self._key.fingerprint()}" if self._key else None
 
+    def _has_credentials(self) -> bool:
+        """Return True if calls carry a key, or a header that holds one."""
+        return self._key is not None or self._is_signed()
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
         if self._owns_transport and self._http_transport is not None:
@@ -557,12 +561,3 @@ def _last_pieces(joined: JoinedReplies, restorer: Restorer) -> Iterator[Generate
     for piece in joined.finish():
         yield from restorer.feed(piece)
     yield from restorer.finish()
-
-
-def _as_instance(cls: type[Any], value: Any) -> Any:
-    """Return an instance as it is, and make one of the mapping that a configuration file has."""
-    if isinstance(value, cls):
-        return value
-    if isinstance(value, Mapping):
-        return cls(**value)
-    raise InvalidOption(f"expected {cls.__name__}, got {value!r:.80}")
