@@ -49,8 +49,8 @@ class Plugin:
     """An entry point of an installed distribution.
 
     Attributes:
-        kind: what it offers, as messages name it: ``"provider"``, ``"middleware"``, ``"store"``, ``"command"`` or
-            ``"subagent"``.
+        kind: what it offers, as messages name it: ``"provider"``, ``"middleware"``, ``"store"``, ``"command"``,
+            ``"subagent"`` or ``"strategy"``.
         point: the entry point.
         distribution: the normalised name of the distribution.
         version: its version; None if it is unknown.
@@ -106,6 +106,7 @@ GROUPS = {
     "store": "llm_council.stores",
     "command": "llm_council.commands",
     "subagent": "llm_council.subagents",
+    "strategy": "llm_council.strategies",
 }
 """Kinds of plugins -> their entry point groups."""
 

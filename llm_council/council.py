@@ -31,6 +31,7 @@ from llm_council.results._awaitable import AwaitableDict
 
 if TYPE_CHECKING:
     from llm_council.store import Store
+    from llm_council.strategies import Strategy
     from llm_council.subagents import Subagent
 
 __all__ = ["Council", "CouncilStream", "RunOptions"]
@@ -46,7 +47,7 @@ class RunOptions(TypedDict, total=False):
     files: Sequence[str | PathLike[str]]
     schema: Mapping[str, Any] | None
     budget: Budget | None
-    strategy: str | None
+    strategy: str | Strategy | None
     temperature: float | None
     max_tokens: int | None
     metadata: Mapping[str, Any] | None
@@ -86,9 +87,29 @@ class CouncilStream(_runtime.DualStream[AnyEvent, CouncilResult]):
 
 
 def _from_pickle(
-    kind: type[Council], names: Sequence[str], config: CouncilConfig, listeners: Sequence[Listener]
+    kind: type[Council],
+    names: Sequence[str],
+    config: CouncilConfig,
+    listeners: Sequence[Listener],
+    strategy: Strategy | None = None,
 ) -> Council:
-    return kind(names, config=config, listeners=listeners)
+    return kind(names, config=config, listeners=listeners, strategy=strategy)
+
+
+def _name_of(strategy: str | Strategy) -> str:
+    return strategy if isinstance(strategy, str) else strategy.name
+
+
+def _check_strategy(value: object) -> None:
+    """Refuse what is no strategy; its name and options are checked when a run is planned."""
+    if value is None or isinstance(value, str):
+        return
+    from llm_council.strategies import Strategy  # loads with the first strategy that is no name
+
+    if not isinstance(value, Strategy):
+        raise InvalidOption(
+            f"strategy: there is no strategy {value!r:.80}: expected a name, or an instance of a Strategy"
+        )
 
 
 class Council(_runtime.Closeable):
@@ -100,7 +121,8 @@ class Council(_runtime.Closeable):
             provider whose key is set, else one for each configured provider; a single one gets three seats.
         config: the configuration; None reads the user's file and the environment.
         chair: name of the seat that writes the final answer; None uses the configuration's, else the plan decides.
-        strategy: how the seats deliberate.
+        strategy: how the seats deliberate: a name, or a strategy with options, such as one of
+            ``llm_council.strategies``.
         budget: limits of each run; they override the configuration's one by one.
         listeners: called with every event of every run, in the thread that runs it; not async.
         store: path of the file in which runs are stored; None uses the configuration's, else nothing is stored.
@@ -118,7 +140,7 @@ class Council(_runtime.Closeable):
         *,
         config: CouncilConfig | None = None,
         chair: str | None = None,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         budget: Budget | None = None,
         listeners: Sequence[Listener] = (),
         store: str | PathLike[str] | None = None,
@@ -133,11 +155,13 @@ class Council(_runtime.Closeable):
         config = CouncilConfig.load() if config is None else config
         if not isinstance(config, CouncilConfig):
             raise InvalidOption(f"config: expected a CouncilConfig, got {type(config).__name__}")
+        _check_strategy(strategy)
+        self._strategy = None if strategy is None or isinstance(strategy, str) else strategy
         try:
             self._config = attrs.evolve(
                 config,
                 chair=config.chair if chair is None else chair,
-                strategy=config.strategy if strategy is None else strategy,
+                strategy=config.strategy if strategy is None else _name_of(strategy),
                 budget=config.budget.overlaid(budget),
                 store=config.store if store is None else fspath(store),
             )
@@ -168,7 +192,7 @@ class Council(_runtime.Closeable):
         files: Sequence[str | PathLike[str]] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -188,7 +212,8 @@ class Council(_runtime.Closeable):
             files: paths of UTF-8 text files for every seat; no other file is read.
             schema: JSON Schema of the answer; None uses the subagent's.
             budget: limits of this run; they override the council's one by one.
-            strategy: ``"synthesize"`` or ``"vote"``; None uses the council's.
+            strategy: ``"synthesize"``, ``"rank"``, ``"single"``, the name of another one, or a strategy with options;
+                None uses the council's.
             temperature: sampling temperature, 0 or more; None uses the configuration's, then the subagent's.
             max_tokens: maximum tokens of one answer, 1 or more; None likewise.
             metadata: data of the caller, returned as ``CouncilResult.metadata``.
@@ -230,7 +255,7 @@ class Council(_runtime.Closeable):
         files: Sequence[str | PathLike[str]] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -253,8 +278,13 @@ class Council(_runtime.Closeable):
         )
         plan = await self._prepared(task, subagent, options)
         with listening(*self._listeners):
-            journal = self._journal(plan, options)
-            return await _engine.run_plan(plan, self._seating.adapters, price=self._price, journal=journal)
+            return await _engine.run_plan(
+                plan,
+                self._seating.adapters,
+                price=self._price,
+                journal=self._journal(plan, options),
+                strategy=self._strategy_object(options),
+            )
 
     @_known_options
     def stream(
@@ -267,7 +297,7 @@ class Council(_runtime.Closeable):
         files: Sequence[str | PathLike[str]] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -307,8 +337,15 @@ class Council(_runtime.Closeable):
 
         async def work() -> None:
             with sender, listening(*self._listeners, send):
-                seated, journal = self._seating.adapters, self._journal(plan, options)
-                await _engine.run_plan(plan, seated, deltas=True, price=self._price, on_result=keep, journal=journal)
+                await _engine.run_plan(
+                    plan,
+                    self._seating.adapters,
+                    deltas=True,
+                    price=self._price,
+                    on_result=keep,
+                    journal=self._journal(plan, options),
+                    strategy=self._strategy_object(options),
+                )
 
         async with anyio.create_task_group() as group:
             group.start_soon(work)
@@ -330,7 +367,7 @@ class Council(_runtime.Closeable):
         files: Sequence[str | PathLike[str]] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -357,6 +394,9 @@ class Council(_runtime.Closeable):
         rest: dict[str, Any] = dict(options)
         rest.pop("store", None)
         mode = rest.pop("mode", None)
+        _check_strategy(rest.get("strategy"))
+        if rest.get("strategy") is None:
+            rest["strategy"] = self._strategy
         files = read_files(rest.pop("files", None) or (), self._config.limits)
         try:
             request = _engine.RunRequest(files=files, **rest)
@@ -394,6 +434,13 @@ class Council(_runtime.Closeable):
             await anyio.to_thread.run_sync(pricing.load)
         return plan
 
+    def _strategy_object(self, options: RunOptions) -> Strategy | None:
+        """Return the strategy of a run if it was given as an object; the plan names any other."""
+        chosen = options.get("strategy")
+        if chosen is None:
+            return self._strategy
+        return None if isinstance(chosen, str) else chosen
+
     def resume(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
         """Continue a stored run that was interrupted, cancelled or failed. Blocks, or must be awaited, like ``run``.
 
@@ -426,7 +473,7 @@ class Council(_runtime.Closeable):
             return seating.adapters
 
         with listening(*self._listeners):
-            return await resume.resume(self._required(store), run_id, seat)
+            return await resume.resume(self._required(store), run_id, seat, self._strategy)
 
     def replay(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
         """Return the exact result of a stored run again, without any call. Blocks, or must be awaited, like ``run``.
@@ -447,7 +494,7 @@ class Council(_runtime.Closeable):
         from llm_council._engine import resume
 
         with listening(*self._listeners):
-            return await resume.replay(self._required(store), run_id)
+            return await resume.replay(self._required(store), run_id, self._strategy)
 
     def _required(self, named: str | PathLike[str] | None) -> Store:
         store = self._store({"store": named})
@@ -531,7 +578,7 @@ class Council(_runtime.Closeable):
         if not names:  # chosen by the keys of this process; the copy must get the same seats
             counts = Counter(spec.provider for spec in self._seating.specs)
             names = [name if count == 1 else f"{name}:{count}" for name, count in counts.items()]
-        return _from_pickle, (type(self), tuple(names), self._config, self._listeners)
+        return _from_pickle, (type(self), tuple(names), self._config, self._listeners, self._strategy)
 
     def __copy__(self) -> Council:
         twin = type(self).__new__(type(self))
@@ -556,7 +603,7 @@ class Council(_runtime.Closeable):
         files: Sequence[str | PathLike[str]] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         metadata: Mapping[str, Any] | None = None,

@@ -28,6 +28,12 @@ _WIDER = {
     for module in ("llm_council", "llm_council.council")
     for method in ("run", "arun", "run_sync", "stream", "plan")
 }
+_WIDER |= {
+    f"changed: modules / {module} / Council / {member}parameters / strategy": "takes a Strategy too"
+    for module in ("llm_council", "llm_council.council")
+    for member in ("", *(f"members / {method} / " for method in ("run", "arun", "run_sync", "stream", "plan")))
+}
+_WIDER["changed: modules / llm_council.council / RunOptions / members / strategy / type"] = "takes a Strategy too"
 INTENDED |= _WIDER
 
 

@@ -14,7 +14,17 @@ from llm_council.models._attrs import copy_with
 
 __all__ = ["Ledger", "Price", "Reservation", "chair_end", "may_be_billed", "phase_ends", "quorum_of"]
 
-SHARES = {Phase.DRAFT: 0.40, Phase.CRITIQUE: 0.20, Phase.RANK: 0.20, Phase.SYNTHESISE: 0.30, Phase.REPAIR: 0.10}
+SHARES = {
+    Phase.DRAFT: 0.40,
+    Phase.CRITIQUE: 0.20,
+    Phase.RANK: 0.20,
+    Phase.GROUP: 0.10,
+    Phase.JUDGE: 0.30,
+    Phase.REVISE: 0.40,
+    Phase.SYNTHESISE: 0.30,
+    Phase.REPAIR: 0.10,
+    Phase.VERIFY: 0.30,
+}
 """Each phase's share of the run's time. A phase must end by the sum of its own and all earlier shares, so later phases
 get the time that earlier ones leave, and no earlier phase can use the chair's share."""
 

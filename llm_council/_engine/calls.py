@@ -66,6 +66,7 @@ async def ask(
     deadline: CallDeadline,
     *,
     spare_calls: int = 0,
+    name: str | None = None,
 ) -> CallOutcome:
     """Ask a seat once, and record the call in the run's state, journal and events.
 
@@ -76,12 +77,12 @@ async def ask(
         request: the request.
         deadline: when the call must end; a call that runs into it ends with ``TimedOut``.
         spare_calls: calls of this size that the budget must still allow afterwards.
+        name: the name of the call; None makes the next one of this phase and seat. See ``RunState.name_call``.
 
     Returns:
         The outcome. Provider errors are returned, not raised; cancellation from outside passes through.
     """
-    number = 1 + sum(report.phase == phase for report in state.calls.get(seat.name, ()))
-    asked = Call(name=f"{phase}/{seat.name}/{number}", phase=phase, seat=seat.name, request=request)
+    asked = Call(name=name or state.name_call(phase, seat.name), phase=phase, seat=seat.name, request=request)
     ending = state.journal.stored_ending(asked)
     if ending is not None:
         if ending.sent:

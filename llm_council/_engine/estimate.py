@@ -9,8 +9,10 @@ import attrs
 from llm_council._engine import prompts
 from llm_council._engine.budget import ANSWER_TOKENS, Price
 from llm_council._engine.ranking import tally
+from llm_council._engine.seat_texts import SeatTexts
 from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase, Plan, Problem, SeatSpec, Usage
 from llm_council.models._attrs import as_dict
+from llm_council.strategies.base import Ask
 
 __all__ = ["Estimate", "estimate"]
 
@@ -85,23 +87,42 @@ def _requests(plan: Plan) -> Iterator[tuple[Phase, list[SeatSpec], GenerateReque
     drafts = [Draft(seat=name, response=words) for name in plan.drafters]
     for name in plan.drafters:
         yield Phase.DRAFT, [plan.seat(name)], prompts.draft_request(plan, plan.seat(name))
-    reviews = []
+    reviews, texts = [], SeatTexts(plan)
     phase = Phase.RANK if Phase.RANK in plan.phases else Phase.CRITIQUE
     for name in plan.reviewers:
         shown = prompts.label_drafts(plan, plan.seat(name), drafts)
         if shown:
-            yield phase, [plan.seat(name)], prompts.critique_request(plan, plan.seat(name), shown, phase=phase)
+            request = prompts.critique_request(plan, plan.seat(name), shown, phase=phase, texts=texts)
+            yield phase, [plan.seat(name)], request
             labels = {label: draft.seat for label, draft in shown.items()}
             reviews.append(Critique(seat=name, labels=labels, response=words))
+    for asked, names in plan.asks.items():
+        phase = Phase(asked)
+        for number, name in enumerate(names, 1):
+            question = Ask(seat=name, instructions="", show=drafts, phase=phase)
+            call = f"{phase}/{name}/{number}"
+            shown_texts = prompts.label_texts(plan, call, drafts)
+            request = prompts.question_request(plan, plan.seat(name), question, shown_texts, name=call, texts=texts)
+            yield phase, [plan.seat(name)], request
     if Phase.SYNTHESISE not in plan.phases:
+        if Phase.REPAIR in plan.phases and plan.drafters:
+            seat = plan.seat(plan.drafters[0])
+            yield from _repairs(plan, [seat], prompts.draft_request(plan, seat), words)
         return
     chairs = [plan.seat(name) for name in (plan.chairs if plan.chair_by_rank else plan.chairs[:1])]
     ranking = tally((), list(plan.drafters))
     # After a vote, the chair sees the winning draft alone.
-    seen = (drafts[:1], []) if phase == Phase.RANK else (drafts, reviews)
-    request = prompts.synthesis_request(plan, chairs[0], *seen, ranking)
+    seen = (drafts[:1], []) if Phase.RANK in plan.phases else (drafts, reviews)
+    request = prompts.synthesis_request(plan, chairs[0], *seen, ranking, texts=texts)
     yield Phase.SYNTHESISE, chairs, request
+    yield from _repairs(plan, chairs, request, words)
+
+
+def _repairs(
+    plan: Plan, seats: list[SeatSpec], request: GenerateRequest, answer: GenerateResponse
+) -> Iterator[tuple[Phase, list[SeatSpec], GenerateRequest]]:
+    """Yield the repairs of an invalid answer to a request."""
     problem = Problem(path="$", message="is missing a required property")
     for number in range(1, plan.max_repairs + 1 if Phase.REPAIR in plan.phases else 1):
-        request = prompts.repair_request(plan, chairs[0], request, words, [problem], number=number)
-        yield Phase.REPAIR, chairs, request
+        request = prompts.repair_request(plan, seats[0], request, answer, [problem], number=number)
+        yield Phase.REPAIR, seats, request

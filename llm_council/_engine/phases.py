@@ -1,4 +1,4 @@
-"""The phases of a run: draft, critique (or rank) and synthesise. The seats of a phase are asked concurrently.
+"""The phases that strategies share: draft, critique (or rank) and synthesise. Their seats are asked concurrently.
 
 There is no barrier between draft and critique: a reviewer starts as soon as the drafts that it will see have arrived
 or failed, even while its own is still being written. The chair is asked once all reviews have ended. A seat whose draft
@@ -21,15 +21,19 @@ from llm_council._engine.ranking import read_ranking, tally, tie_order
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._schema import drop_thinking
 from llm_council.errors import BudgetExceeded, ContextTooLong, CouncilError, DeadlineExceeded, QuorumLost, RunError
-from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase
+from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase, Plan
 
 __all__ = [
     "ChairAnswer",
     "DraftBoard",
+    "Material",
+    "QuorumWait",
     "chair_deadline",
     "chairs_of",
     "critique",
     "draft",
+    "draft_name",
+    "spare_calls",
     "synthesise",
     "unmet_quorum",
 ]
@@ -38,17 +42,29 @@ CHAIR_CALLS = 1
 """Calls of the budget that drafts and critiques must leave for the chair."""
 
 
+def spare_calls(plan: Plan) -> int:
+    """Return how many calls of the budget a call must leave for the phases after it."""
+    return CHAIR_CALLS if len(plan.phases) > 1 else 0
+
+
+def draft_name(seat: str) -> str:
+    """Return the name of a seat's draft call in the journal."""
+    return f"{Phase.DRAFT}/{seat}/1"
+
+
 @attrs.define
 class DraftBoard:
     """Receives drafts, and lets reviewers wait for the drafts of others."""
 
     _settled: dict[str, anyio.Event] = attrs.field(factory=dict)
+    _events: list[tuple[str, anyio.Event]] = attrs.field(factory=list)  # the same, in the order of their start
     _reviewing: dict[str, CallDeadline] = attrs.field(factory=dict)
 
     def expect(self, seat: str) -> None:
         """Register a seat that will draft; a second call does nothing."""
         if seat not in self._settled:
             self._settled[seat] = anyio.Event()
+            self._events.append((seat, self._settled[seat]))
 
     def put(self, draft: Draft) -> None:
         """Wake the reviewers that wait for this draft; if it failed, cancel the review by the same seat."""
@@ -59,9 +75,12 @@ class DraftBoard:
 
     async def wait_for_others(self, reviewer: str) -> None:
         """Wait until every registered draft except the reviewer's own has arrived or failed."""
-        # The list is made again after each wait, because a reserve may start to draft meanwhile.
-        while waiting := [event for seat, event in self._settled.items() if seat != reviewer and not event.is_set()]:
-            await waiting[0].wait()
+        passed = 0  # a reserve may start to draft meanwhile, which adds to the end
+        while passed < len(self._events):
+            seat, event = self._events[passed]
+            if seat != reviewer and not event.is_set():
+                await event.wait()
+            passed += 1
 
     def register_review(self, seat: str, deadline: CallDeadline) -> None:
         """Register the deadline of a seat's review, so that the review can be cancelled."""
@@ -115,20 +134,29 @@ class QuorumWait:
             deadline.tighten(end, f"enough seats had answered, and the {self.grace:g} s of grace were over")
 
 
-async def draft(state: RunState, board: DraftBoard) -> None:
+async def draft(state: RunState, board: DraftBoard, seats: Sequence[str] | None = None, instructions: str = "") -> None:
     """Ask all drafters concurrently; ``state.drafts`` holds their drafts and failures afterwards.
 
     Until the quorum is reached, drafts may take all of the run's time: nothing can follow without them. When too many
     drafters fail to reach the quorum, a seat that was not meant to draft replaces one.
+
+    Args:
+        state: the run.
+        board: receives the drafts.
+        seats: the seats to ask, which nobody replaces; None means the drafters of the plan. A seat that has drafted is
+            not asked again.
+        instructions: what to add to the question.
     """
     plan = state.plan
-    quorum = quorum_of(plan, len(plan.seats))
-    wait = QuorumWait(Phase.DRAFT, quorum, plan.budget.grace, state.ends[Phase.DRAFT], state.end)
-    reserves = [name for name in plan.chairs if name not in plan.drafters]
+    asked = [name for name in (plan.drafters if seats is None else seats) if name not in state.drafts]
+    reserves = [name for name in plan.chairs if name not in plan.drafters] if seats is None else []
+    quorum = quorum_of(plan, len(plan.seats) if seats is None else len(seats))
+    missing = max(1, quorum - len(state.successful_drafts()))
+    wait = QuorumWait(Phase.DRAFT, missing, plan.budget.grace, state.ends[Phase.DRAFT], state.end)
     state.open(Phase.DRAFT)
     async with anyio.create_task_group() as group:
-        drafting = _Drafting(state, board, wait, reserves, group)
-        for name in plan.drafters:
+        drafting = _Drafting(state, board, wait, reserves, instructions, group)
+        for name in asked:
             drafting.start(name)
         await state.start_slot.wait_started()
     state.close(Phase.DRAFT)
@@ -144,6 +172,7 @@ class _Drafting:
         board: receives the drafts.
         wait: the deadlines of the calls.
         reserves: seats that may still replace a drafter, in order.
+        instructions: what to add to the question.
         group: runs the calls.
         waiting: seats whose call has not ended.
     """
@@ -152,6 +181,7 @@ class _Drafting:
     board: DraftBoard
     wait: QuorumWait
     reserves: list[str]
+    instructions: str
     group: anyio.abc.TaskGroup
     waiting: set[str] = attrs.field(factory=set)
 
@@ -164,8 +194,11 @@ class _Drafting:
     async def _draft(self, name: str) -> None:
         state = self.state
         seat = state.plan.seat(name)
-        request, deadline = prompts.draft_request(state.plan, seat), self.wait.new_deadline()
-        outcome = await ask(state, Phase.DRAFT, seat, request, deadline, spare_calls=CHAIR_CALLS)
+        request = prompts.draft_request(state.plan, seat, self.instructions)
+        if state.plan.drafts_by_schema:
+            state.asked_by_schema[draft_name(name)] = request
+        deadline = self.wait.new_deadline()
+        outcome = await ask(state, Phase.DRAFT, seat, request, deadline, spare_calls=spare_calls(state.plan))
         self.waiting.discard(name)
         draft = Draft(seat=name, response=outcome.response, error=outcome.error, elapsed=outcome.elapsed)
         state.drafts[name] = draft
@@ -179,9 +212,14 @@ class _Drafting:
         self.board.put(draft)
 
 
-def unmet_quorum(state: RunState) -> RunError | None:
-    """Return the error of a run with too few drafts; None if there are enough."""
-    need = quorum_of(state.plan, len(state.plan.seats))
+def unmet_quorum(state: RunState, asked: int | None = None) -> RunError | None:
+    """Return the error of a run with too few drafts; None if there are enough.
+
+    Args:
+        state: the run.
+        asked: how many seats were asked; None means all that could be.
+    """
+    need = quorum_of(state.plan, len(state.plan.seats) if asked is None else asked)
     finished = state.successful_drafts()
     if len(finished) >= need:
         return None
@@ -233,7 +271,7 @@ async def critique(
         state.open(phase)
         running[name] = deadline = wait.new_deadline()
         board.register_review(name, deadline)
-        request = prompts.critique_request(plan, seat, shown, phase=phase)
+        request = prompts.critique_request(plan, seat, shown, phase=phase, texts=state.texts)
         outcome = await ask(state, phase, seat, request, deadline, spare_calls=CHAIR_CALLS)
         del running[name]
         text = drop_thinking(outcome.response.text or "") if outcome.response else ""
@@ -296,6 +334,19 @@ def _unread_rankings(state: RunState, phase: Phase) -> None:
         state.degrade("no ranking could be read: the run's seed decided the vote")
 
 
+@attrs.frozen(kw_only=True)
+class Material:
+    """What the chair is shown.
+
+    Attributes:
+        drafts: the drafts.
+        reviews: the reviews, failed ones included.
+    """
+
+    drafts: tuple[Draft, ...]
+    reviews: tuple[Critique, ...] = ()
+
+
 @attrs.frozen
 class ChairAnswer:
     """The chair's answer before it is validated.
@@ -305,14 +356,14 @@ class ChairAnswer:
         request: the chair's request.
         response: the chair's response.
         left: seats that could still take the chair, in order.
-        only: the seat whose draft alone was shown; None showed all drafts.
+        shown: what another chair would be shown.
     """
 
     seat: str
     request: GenerateRequest
     response: GenerateResponse
     left: tuple[str, ...]
-    only: str | None = None
+    shown: Material
 
 
 def chairs_of(state: RunState) -> list[str]:
@@ -337,21 +388,21 @@ def _failed(state: RunState, name: str) -> bool:
     return draft is not None and draft.error is not None
 
 
-async def synthesise(state: RunState, *, only: str | None = None) -> ChairAnswer | None:
+async def synthesise(state: RunState, chairs: Sequence[str], shown: Material) -> ChairAnswer | None:
     """Ask the chair for the final answer; if it fails, the next seat takes the chair.
 
     Args:
         state: the run.
-        only: the seat whose draft alone is shown; None shows all drafts with their reviews.
+        chairs: the seats that may take the chair, in order.
+        shown: drafts and reviews for the chair.
 
     Returns:
         The answer; None if no seat could write one.
     """
-    chairs = chairs_of(state)
     state.open(Phase.SYNTHESISE)
-    written = await _first_answer(state, chairs, only)
+    written = await _first_answer(state, chairs, shown)
     if written is not None and written.seat != chairs[0]:
-        state.degrade(f"{written.seat} took the chair", *chairs[: chairs.index(written.seat)])
+        state.degrade(f"{written.seat} took the chair", *chairs[: list(chairs).index(written.seat)])
     state.close(Phase.SYNTHESISE)
     return written
 
@@ -364,7 +415,7 @@ async def replace_chair(state: RunState, invalid: ChairAnswer) -> ChairAnswer | 
     Returns:
         The answer; None if no seat is left, or none could write one.
     """
-    written = await _first_answer(state, invalid.left, invalid.only)
+    written = await _first_answer(state, invalid.left, invalid.shown)
     if written is not None:
         state.degrade(
             f"{written.seat} took the chair: {invalid.seat} did not give its answer the form of the schema",
@@ -373,24 +424,22 @@ async def replace_chair(state: RunState, invalid: ChairAnswer) -> ChairAnswer | 
     return written
 
 
-async def _first_answer(state: RunState, chairs: Sequence[str], only: str | None) -> ChairAnswer | None:
+async def _first_answer(state: RunState, chairs: Sequence[str], shown: Material) -> ChairAnswer | None:
     """Ask one seat after the other for the final answer, until one gives it."""
     plan = state.plan
-    drafts = [draft for draft in state.successful_drafts() if only is None or draft.seat == only]
-    reviews = [state.critiques[name] for name in plan.reviewers if name in state.critiques] if only is None else []
+    drafts, reviews = shown.drafts, shown.reviews
     for place, name in enumerate(chairs):
         seat = plan.seat(name)
-        request = prompts.synthesis_request(plan, seat, drafts, reviews, state.ranking)
+        request = prompts.synthesis_request(plan, seat, drafts, reviews, state.ranking, texts=state.texts)
         deadline = chair_deadline(state, len(chairs) - place - 1)
         outcome = await ask(state, Phase.SYNTHESISE, seat, request, deadline)
         if isinstance(outcome.error, ContextTooLong):  # the same seat again, with shorter quotations
-            request = prompts.synthesis_request(
-                prompts.shorten_quotations(plan, request), seat, drafts, reviews, state.ranking
-            )
+            shorter = prompts.shorten_quotations(plan, request)
+            request = prompts.synthesis_request(shorter, seat, drafts, reviews, state.ranking, texts=state.texts)
             state.warnings.append(f"{name} was shown the drafts cut to its context")
             outcome = await ask(state, Phase.SYNTHESISE, seat, request, deadline.renew())
         if outcome.response is not None:
-            return ChairAnswer(name, request, outcome.response, tuple(chairs[place + 1 :]), only)
+            return ChairAnswer(name, request, outcome.response, tuple(chairs[place + 1 :]), shown)
         state.warnings.append(f"{name} could not write the answer: {outcome.error}")
     return None
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from llm_council._engine.fences import neutralise
 from llm_council.models import Message, Plan
 
-__all__ = ["ask", "ask_again", "ask_to_rank", "ask_to_review", "role_sentence", "shown_answer"]
+__all__ = ["ask", "ask_about", "ask_again", "ask_to_rank", "ask_to_review", "role_sentence", "shown_answer"]
 
 MOST_SHOWN = 900
 """Characters of one answer that is shown: models of this size lose track of long texts."""
@@ -33,9 +33,15 @@ def shown_answer(text: str, limit: int) -> str:
     return head if space else text[:limit]
 
 
-def ask(plan: Plan) -> tuple[Message, ...]:
-    """Ask the question, below the context and the files."""
-    return (*_system(plan), Message("user", "\n\n".join((*_material(plan), plan.task.strip()))))
+def ask(plan: Plan, instructions: str = "") -> tuple[Message, ...]:
+    """Ask the question, below the context, the files and what a strategy adds to it."""
+    parts = filter(None, (*_material(plan), instructions, plan.task.strip()))
+    return (*_system(plan), Message("user", "\n\n".join(parts)))
+
+
+def ask_about(plan: Plan, listed: Sequence[str], instructions: str) -> tuple[Message, ...]:
+    """Ask what a strategy wants to know about these texts, below the task."""
+    return (*_system(plan), Message("user", "\n\n".join((*_material(plan), plan.task.strip(), *listed, instructions))))
 
 
 def ask_again(plan: Plan, answers: Sequence[str]) -> tuple[Message, ...]:

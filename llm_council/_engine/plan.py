@@ -12,9 +12,11 @@ import attrs
 
 from llm_council import _schema
 from llm_council.config import CouncilConfig
-from llm_council.errors import InvalidOption, near
+from llm_council.errors import CouncilError, InvalidOption, near
 from llm_council.models import Attachment, Budget, Phase, Plan, SeatSpec
 from llm_council.models._attrs import must_be, optional, strict_init
+from llm_council.strategies._find import ALIASES, configured, options_of
+from llm_council.strategies.base import Roster, Steps, Strategy
 from llm_council.subagents import Subagent
 
 __all__ = ["RunRequest", "make_plan"]
@@ -25,12 +27,6 @@ _mapping = must_be("a mapping", lambda value: isinstance(value, Mapping))
 
 # The store accepts the same ids: see ``llm_council.store._queries``.
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-# The review phase of each strategy.
-_REVIEWS = {"synthesize": Phase.CRITIQUE, "vote": Phase.RANK}
-
-_SEATS_FOR_PURE_CHAIR = 3  # with fewer seats, the chair drafts too
-_SEATS_FOR_VOTE = 3  # with fewer seats, each reviewer sees one draft, and there is nothing to rank
 
 
 @strict_init
@@ -43,8 +39,8 @@ class RunRequest:
         files: files with their content.
         schema: JSON Schema of the answer; None is the subagent's.
         budget: limits of this run; they override those of the configuration.
-        strategy: name of the strategy; None is the configuration's.
-        drafters: names of the seats that draft; None leaves the choice to ``make_plan``.
+        strategy: a strategy, or the name of one; None is the configuration's.
+        drafters: names of the seats that draft; None leaves the choice to the strategy.
         temperature: sampling temperature; None is the configuration's, then the subagent's.
         max_tokens: most tokens of one answer; None likewise.
         metadata: values of the caller, copied into the result.
@@ -55,7 +51,7 @@ class RunRequest:
     files: Sequence[Attachment] = ()
     schema: Mapping[str, Any] | None = attrs.field(default=None, validator=optional(_mapping))
     budget: Budget | None = None
-    strategy: str | None = None
+    strategy: str | Strategy | None = None
     drafters: Sequence[str] | None = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -68,17 +64,6 @@ def make_plan(
 ) -> Plan:
     """Make the plan of a run.
 
-    The roles of the seats with the strategy ``synthesize``:
-
-    - Three seats or more: the chair is ``config.chair`` or the last seat, and does not draft; the others draft. All
-      seats criticise the drafts of others, the chair too: with two drafts only the chair can compare both.
-    - Two seats: both draft, and each criticises the other's draft.
-    - One seat: it drafts, and finishes its own answer; the critique is skipped.
-
-    If no chair is named and all seats draft, the author of the best-ranked draft takes the chair; the run's seed breaks
-    ties. The chair drafts, too, if the quorum needs its draft or ``drafters`` names it.
-    With the strategy ``vote`` all seats draft and rank, and there is no chair.
-
     Args:
         task: the task.
         subagent: the subagent, in its mode.
@@ -89,29 +74,42 @@ def make_plan(
     Raises:
         InvalidOption: an invalid value; the message names the remedy.
     """
-    strategy = options.strategy or config.strategy
+    chosen = config.strategy if options.strategy is None else options.strategy
+    strategy = configured(chosen, config.strategies)
     budget = config.budget.overlaid(options.budget)
     names = _seat_names(seats)
-    _check(task, options.run_id, names, strategy, budget)
+    _check(task, options.run_id, names, budget)
+    _check_names(names, (*(options.drafters or ()), *((config.chair,) if config.chair is not None else ())))
     schema = _schema_of(options, subagent)
-    roles = _roles(names, config.chair, budget.quorum, options.drafters, voting=strategy == "vote")
-    if not subagent.preferences.critique and strategy == "synthesize" and roles["reviewers"]:
-        roles["reviewers"] = ()
-        roles["notes"].append(f"{subagent.name} goes without a critique")
-    reviews = (_REVIEWS[strategy],) if roles["reviewers"] else ()
-    repairs = (Phase.REPAIR,) if schema is not None and config.max_repairs else ()
-    # Without a schema, a vote returns the winning draft unchanged: nobody writes an answer.
-    writes = (Phase.SYNTHESISE,) if strategy == "synthesize" or schema is not None else ()
+    roster = Roster(
+        seats=seats,
+        chair=config.chair,
+        drafters=None if options.drafters is None else tuple(options.drafters),
+        quorum=budget.quorum,
+        critique=subagent.preferences.critique,
+        subagent=subagent.name,
+        schema=schema,
+        max_repairs=config.max_repairs,
+    )
+    steps = _steps_of(strategy, roster)
     return Plan(
         # 64 random bits, because the processes that share a store do not agree on ids.
         run_id=options.run_id or secrets.token_hex(8),
         task=task,
         subagent=subagent.name,
         mode=subagent.mode,
-        strategy=strategy,
-        phases=(Phase.DRAFT, *reviews, *writes, *repairs),
+        strategy=chosen if isinstance(chosen, str) and chosen in ALIASES else strategy.name,
+        strategy_options=options_of(strategy),
+        phases=steps.phases,
         seats=seats,
-        **roles,
+        drafters=steps.drafters,
+        reviewers=steps.reviewers,
+        chairs=steps.chairs,
+        chair_by_rank=steps.chair_by_rank,
+        drafts_by_schema=steps.drafts_by_schema,
+        asks=steps.asks,
+        most_calls=steps.most_calls,
+        notes=steps.notes,
         prompts=subagent.prompts,
         schema=schema,
         headings=subagent.headings and options.schema is None,
@@ -145,7 +143,33 @@ def _schema_of(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None
     return plain
 
 
-def _check(task: str, run_id: str | None, names: list[str], strategy: str, budget: Budget) -> None:
+def _steps_of(strategy: Strategy, roster: Roster) -> Steps:
+    """Return what a strategy will do after a check.
+
+    Raises:
+        InvalidOption: the strategy cannot work with these seats, or its plan is wrong.
+    """
+    name = strategy.name
+    try:
+        steps = strategy.plan(roster)
+    except CouncilError:
+        raise
+    except Exception as error:
+        raise InvalidOption(f"the strategy {name!r} cannot plan: {type(error).__name__}: {error}") from error
+    if not isinstance(steps, Steps):
+        raise InvalidOption(f"the strategy {name!r}: plan() must return Steps, got {type(steps).__name__}")
+    for phase in (*steps.phases, *steps.asks):
+        if phase not in set(Phase):
+            raise InvalidOption(f"the strategy {name!r} plans a phase {phase!r:.80}; known: {', '.join(Phase)}")
+    asked = [seat for seats in steps.asks.values() for seat in seats]
+    _check_names(roster.names, (*steps.drafters, *steps.reviewers, *steps.chairs, *asked))
+    need = roster.quorum or 1
+    if Phase.DRAFT in steps.phases and len(steps.drafters) < need:
+        raise InvalidOption(f"drafters: a quorum of {need} needs as many, got {len(steps.drafters)}")
+    return steps
+
+
+def _check(task: str, run_id: str | None, names: list[str], budget: Budget) -> None:
     if not isinstance(task, str):
         several = "; call run once for each task" if isinstance(task, list | tuple) else ""  # type: ignore[unreachable]
         raise InvalidOption(f"a task is text, got {type(task).__name__}: {task!r:.80}{several}")
@@ -153,18 +177,16 @@ def _check(task: str, run_id: str | None, names: list[str], strategy: str, budge
         raise InvalidOption("the task is empty: say what the council is to do")
     if run_id is not None and not _RUN_ID.fullmatch(run_id):
         raise InvalidOption(f"run_id: 1 to 64 letters, digits, '_' or '-', got {run_id!r:.80}")
-    if strategy not in _REVIEWS:
-        raise InvalidOption(
-            f"no strategy {strategy!r:.80}{near(str(strategy), _REVIEWS)}; known: {', '.join(_REVIEWS)}"
-        )
-    if strategy == "vote" and len(names) < _SEATS_FOR_VOTE:
-        raise InvalidOption(
-            f"the strategy 'vote' needs {_SEATS_FOR_VOTE} seats or more to rank drafts, got {len(names)}"
-        )
     if budget.quorum is not None and budget.quorum > len(names):
         raise InvalidOption(
             f"a quorum of {budget.quorum} is more than there are seats ({len(names)}): lower it, or add seats"
         )
+
+
+def _check_names(names: Sequence[str], used: Sequence[str]) -> None:
+    for name in used:
+        if name not in names:
+            raise InvalidOption(f"no seat is named {name!r:.80}{near(name, names)}; seats: {', '.join(names)}")
 
 
 def _first_set(*values: T | None) -> T | None:
@@ -180,40 +202,3 @@ def _seat_names(seats: Sequence[SeatSpec]) -> list[str]:
         if names.count(name) > 1:
             raise InvalidOption(f"two seats are named {name!r:.80}: names must differ; 'name:2' seats a provider twice")
     return names
-
-
-def _roles(
-    names: list[str], chair: str | None, quorum: int | None, drafters: Sequence[str] | None, *, voting: bool
-) -> dict[str, Any]:
-    for name in (*(drafters or ()), *((chair,) if chair is not None else ())):
-        if name not in names:
-            raise InvalidOption(f"no seat is named {name!r:.80}{near(name, names)}; seats: {', '.join(names)}")
-    if drafters is not None:
-        drafting = [name for name in names if name in set(drafters)]
-    elif voting or len(names) < _SEATS_FOR_PURE_CHAIR or (quorum or 0) >= len(names):
-        drafting = list(names)
-    else:
-        drafting = [name for name in names if name != (chair or names[-1])]
-    if len(drafting) < (quorum or 1):
-        raise InvalidOption(f"drafters: a quorum of {quorum or 1} needs as many, got {len(drafting)}")
-    # A seat that has not drafted judges without defending its own draft, so it is the first choice for the chair.
-    resting = [name for name in names if name not in drafting]
-    first = chair or (resting[-1] if resting else names[0])
-    by_rank = voting or (chair is None and not resting)
-    return {
-        "drafters": drafting,
-        "reviewers": names if len(names) > 1 else (),
-        "chairs": [first, *(name for name in names if name != first)],
-        "chair_by_rank": by_rank,
-        "notes": [_note(names, first, voting=voting, by_rank=by_rank, rests=first in resting)],
-    }
-
-
-def _note(names: list[str], chair: str, *, voting: bool, by_rank: bool, rests: bool) -> str:
-    if len(names) == 1:
-        return "one seat: nobody else can review its draft, so the critique is skipped"
-    if voting:
-        return "all seats draft and rank; there is no chair"
-    if by_rank:
-        return "the author of the best-ranked draft takes the chair; the run's seed breaks ties"
-    return f"{chair} takes the chair and {'does not draft' if rests else 'drafts too'}"

@@ -17,12 +17,14 @@ import json
 from collections.abc import Mapping, Sequence
 from random import Random
 from string import ascii_uppercase
+from typing import TypeAlias
 
 import attrs
 
 from llm_council._engine import plain_prompts as plain
-from llm_council._engine.fences import RULE, derive_code, hide_names, neutralise, quote, to_bytes
-from llm_council._schema import drop_thinking, heading_of
+from llm_council._engine.fences import RULE, derive_code, enclose, neutralise, quote, to_bytes
+from llm_council._engine.seat_texts import SeatTexts
+from llm_council._schema import heading_of
 from llm_council.models import (
     Critique,
     Draft,
@@ -39,18 +41,31 @@ from llm_council.models import (
     TextPart,
 )
 from llm_council.models._attrs import copy_with
+from llm_council.strategies.base import Ask, Reply
 
 __all__ = [
     "critique_request",
     "draft_request",
     "label_drafts",
+    "label_texts",
+    "question_request",
     "repair_request",
     "shorten_quotations",
     "synthesis_request",
 ]
 
 # Models that answer in prose first are small, and lose track of long texts.
-_SMALL_TOKENS = {Phase.DRAFT: 120, Phase.CRITIQUE: 60, Phase.RANK: 40, Phase.SYNTHESISE: 160, Phase.REPAIR: 160}
+_SMALL_TOKENS = {
+    Phase.DRAFT: 120,
+    Phase.CRITIQUE: 60,
+    Phase.RANK: 40,
+    Phase.GROUP: 60,
+    Phase.JUDGE: 60,
+    Phase.REVISE: 120,
+    Phase.SYNTHESISE: 160,
+    Phase.REPAIR: 160,
+    Phase.VERIFY: 60,
+}
 
 _CRITIQUE = """\
 For each draft, check every claim and calculation yourself, and name what is wrong and what is right. \
@@ -58,16 +73,38 @@ That drafts agree proves nothing."""
 
 _MAX_PROBLEMS = 12  # in one repair prompt
 
+Text: TypeAlias = Draft | Critique | Reply
+"""A text of a seat that other seats may be shown."""
 
-def draft_request(plan: Plan, seat: SeatSpec) -> GenerateRequest:
-    """Ask a seat for its own answer."""
+
+def draft_request(plan: Plan, seat: SeatSpec, instructions: str = "") -> GenerateRequest:
+    """Ask a seat for its own answer: in prose, or by the schema if the plan says so.
+
+    Args:
+        plan: the run's plan.
+        seat: the seat.
+        instructions: what the strategy adds to the question.
+    """
+    by_schema = plan.drafts_by_schema and plan.schema is not None
     if seat.plain_prompts:
-        return _build(plan, seat, Phase.DRAFT, plain.ask(plan))
+        request = _build(plan, seat, Phase.DRAFT, plain.ask(plan, instructions))
+        return _with_schema(plan, seat, request) if by_schema else request
     codes = _codes(plan, seat, Phase.DRAFT)
     if seat.prose_first:
-        return _small_request(plan, seat, Phase.DRAFT, codes, (), plan.task.strip())
+        words = _lines(instructions, plan.task.strip())
+        request = _small_request(plan, seat, Phase.DRAFT, codes, (), words)
+        return _with_schema(plan, seat, request) if by_schema else request
+    if by_schema:
+        return _with_schema(
+            plan, seat, _request(plan, seat, Phase.DRAFT, codes, (_lines(instructions, _form_sentence(plan, seat)),))
+        )
     words = f"Answer the task in plain text, completely and briefly.{_cover_sentence(plan)} Say where you are unsure."
-    return _request(plan, seat, Phase.DRAFT, codes, (words,))
+    return _request(plan, seat, Phase.DRAFT, codes, (_lines(words, instructions),))
+
+
+def _lines(*texts: str) -> str:
+    """Join the texts that are not empty."""
+    return "\n".join(filter(None, texts))
 
 
 def label_drafts(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[str, Draft]:
@@ -85,6 +122,49 @@ def label_drafts(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[st
     return {_label(first + index): draft for index, draft in enumerate(others)}
 
 
+def label_texts(plan: Plan, call: str, show: Sequence[Text]) -> dict[str, Text]:
+    """Label the texts that a strategy shows in one call, in the order in which the seat sees them: A, B, C.
+
+    Args:
+        plan: the run's plan.
+        call: name of the call.
+        show: the texts.
+    """
+    texts = list(show)
+    _random(plan, "order", call).shuffle(texts)
+    return {_label(index): text for index, text in enumerate(texts)}
+
+
+def question_request(
+    plan: Plan, seat: SeatSpec, question: Ask, shown: Mapping[str, Text], *, name: str, texts: SeatTexts
+) -> GenerateRequest:
+    """Ask what a strategy wants to know, below the task and the texts that it shows.
+
+    Args:
+        plan: the run's plan.
+        seat: the seat that is asked.
+        question: the question.
+        shown: the texts by label; their authors are hidden.
+        name: name of the call.
+        texts: prepares texts of seats.
+    """
+    phase = question.phase
+    wanted = _lines(question.instructions.strip(), _form_sentence(plan, seat) if question.schema else "")
+    if seat.plain_prompts:
+        listed = [f"{label}: {_plain_answer(plan, texts, text)}" for label, text in shown.items()]
+        turns = plain.ask_about(plan, listed, question.instructions.strip())
+        request = _build(plan, seat, phase, turns, key=name)
+    else:
+        codes = [derive_code(plan, "fence", name), *_file_codes(plan)]
+        quotes = [_quote_seat(plan, seat, texts, codes, f"Text {label}", text) for label, text in shown.items()]
+        if seat.prose_first:
+            asked = f"{question.instructions.strip()}\nThe task was: {plan.task.strip()}"
+            request = _small_request(plan, seat, phase, codes, quotes, asked, key=name)
+        else:
+            request = _request(plan, seat, phase, codes, (*quotes, wanted), key=name)
+    return _with_schema(plan, seat, request) if question.schema else request
+
+
 def _label(index: int) -> str:
     """Return a label as spreadsheets name their columns: A to Z, then AA."""
     label = ""
@@ -96,16 +176,30 @@ def _label(index: int) -> str:
 
 
 def critique_request(
-    plan: Plan, seat: SeatSpec, shown: Mapping[str, Draft], *, phase: Phase = Phase.CRITIQUE
+    plan: Plan,
+    seat: SeatSpec,
+    shown: Mapping[str, Draft],
+    *,
+    phase: Phase = Phase.CRITIQUE,
+    texts: SeatTexts | None = None,
 ) -> GenerateRequest:
-    """Ask for a critique and a ranking of drafts with hidden authors; in the rank phase for the ranking only."""
+    """Ask for a critique and a ranking of drafts with hidden authors; in the rank phase for the ranking only.
+
+    Args:
+        plan: the run's plan.
+        seat: the reviewer.
+        shown: the drafts by label.
+        phase: ``Phase.CRITIQUE`` or ``Phase.RANK``.
+        texts: the drafts that were prepared for other reviewers of the run.
+    """
+    texts = texts or SeatTexts(plan)
     if seat.plain_prompts:
-        answers = {label: _plain_answer(plan, draft) for label, draft in shown.items()}
+        answers = {label: _plain_answer(plan, texts, draft) for label, draft in shown.items()}
         if phase == Phase.RANK:
             return _build(plan, seat, phase, plain.ask_to_rank(plan, answers))
         return _build(plan, seat, phase, plain.ask_to_review(plan, tuple(answers.values())))
     codes = _codes(plan, seat, phase)
-    peers = [_quote_seat(plan, seat, codes, f"Draft {label}", draft) for label, draft in shown.items()]
+    peers = [_quote_seat(plan, seat, texts, codes, f"Draft {label}", draft) for label, draft in shown.items()]
     words = [plan.prompts.critique, _CRITIQUE]
     if phase == Phase.RANK:
         words = ["Work out which draft answers the task best. That drafts agree proves nothing. Give one short reason."]
@@ -129,26 +223,46 @@ def shorten_quotations(plan: Plan, request: GenerateRequest) -> Plan:
 
 
 def synthesis_request(
-    plan: Plan, seat: SeatSpec, drafts: Sequence[Draft], critiques: Sequence[Critique], ranking: Ranking
+    plan: Plan,
+    seat: SeatSpec,
+    drafts: Sequence[Draft],
+    critiques: Sequence[Critique],
+    ranking: Ranking,
+    *,
+    texts: SeatTexts | None = None,
 ) -> GenerateRequest:
-    """Ask the chair for the final answer from drafts and reviews."""
+    """Ask the chair for the final answer from drafts and reviews.
+
+    Args:
+        plan: the run's plan.
+        seat: the chair.
+        drafts: the drafts to show.
+        critiques: the reviews to show.
+        ranking: the order of the drafts.
+        texts: the drafts that were prepared for the reviewers of the run.
+    """
+    texts = texts or SeatTexts(plan)
     finished = [draft for draft in drafts if draft.error is None]
     _random(plan, "chair", seat.name).shuffle(finished)  # the order of equally ranked drafts
     finished.sort(key=lambda draft: -ranking.points.get(draft.seat, 0.0))
     if seat.plain_prompts:
         # Without the reviews: those of such models are noise, and others' name drafts by their labels.
-        answers = [_plain_answer(plan, draft) for draft in finished]
+        answers = [_plain_answer(plan, texts, draft) for draft in finished]
         return _with_schema(plan, seat, _build(plan, seat, Phase.SYNTHESISE, plain.ask_again(plan, answers)))
     reviews = [review for review in critiques if review.error is None and review.text]
     _random(plan, "reviews", seat.name).shuffle(reviews)
     codes = _codes(plan, seat, Phase.SYNTHESISE)
+    labels: dict[str, list[str]] = {}
+    for review in reviews:
+        for label, author in review.labels.items():
+            labels.setdefault(author, []).append(label)
     quotes = []
     for number, draft in enumerate(finished, 1):
-        names = [label for review in reviews for label, author in review.labels.items() if author == draft.seat]
+        names = labels.get(draft.seat)
         called = f" (in reviews: Draft {', '.join(names)})" if names else ""
-        quotes.append(_quote_seat(plan, seat, codes, f"Draft {number}{called}", draft))
+        quotes.append(_quote_seat(plan, seat, texts, codes, f"Draft {number}{called}", draft))
     for number, review in enumerate(reviews, 1):
-        quotes.append(_quote_seat(plan, seat, codes, f"Review {number}", review))
+        quotes.append(_quote_seat(plan, seat, texts, codes, f"Review {number}", review))
     words = [plan.prompts.synthesise]
     if any(ranking.points.values()) and len(finished) > 1:
         words.append("The drafts stand in the order of the reviewers' ranking, the best first.")
@@ -159,13 +273,19 @@ def synthesis_request(
     if seat.prose_first:
         request = _small_request(plan, seat, Phase.SYNTHESISE, codes, quotes, plan.task.strip())
     else:
-        if _writes_headings(plan, seat):
-            words.append(_headings_sentence(plan))
-        elif plan.schema is not None:
-            schema = json.dumps(plan.schema, ensure_ascii=False, separators=(",", ":"))
-            words.append(f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{schema}")
+        words.append(_form_sentence(plan, seat))
         request = _request(plan, seat, Phase.SYNTHESISE, codes, (*quotes, "\n".join(filter(None, words))))
     return _with_schema(plan, seat, request)
+
+
+def _form_sentence(plan: Plan, seat: SeatSpec) -> str:
+    """Return the sentence that asks for the form of the schema; empty for free text."""
+    if plan.schema is None:
+        return ""
+    if _writes_headings(plan, seat):
+        return _headings_sentence(plan)
+    schema = json.dumps(plan.schema, ensure_ascii=False, separators=(",", ":"))
+    return f"Answer with one JSON value that meets this JSON Schema, and nothing else:\n{schema}"
 
 
 def _with_schema(plan: Plan, seat: SeatSpec, request: GenerateRequest) -> GenerateRequest:
@@ -174,9 +294,9 @@ def _with_schema(plan: Plan, seat: SeatSpec, request: GenerateRequest) -> Genera
     return copy_with(request, structured_output=StructuredOutput(json_schema=plan.schema))
 
 
-def _plain_answer(plan: Plan, draft: Draft) -> str:
+def _plain_answer(plan: Plan, texts: SeatTexts, draft: Text) -> str:
     limit = min(plan.limits.peer_text, plain.MOST_SHOWN)
-    return plain.shown_answer(hide_names(plan, _ends_of(drop_thinking(draft.text), limit)), limit)
+    return plain.shown_answer(texts.without_names(draft.text, limit), limit)
 
 
 def repair_request(
@@ -228,7 +348,14 @@ def repair_request(
 
 
 def _small_request(
-    plan: Plan, seat: SeatSpec, phase: Phase, codes: Sequence[str], material: Sequence[str], ask: str
+    plan: Plan,
+    seat: SeatSpec,
+    phase: Phase,
+    codes: Sequence[str],
+    material: Sequence[str],
+    ask: str,
+    *,
+    key: str | None = None,
 ) -> GenerateRequest:
     """Return a request for a small model: one sentence of role, a turn with the material, a turn with the question.
 
@@ -242,16 +369,21 @@ def _small_request(
     if read:
         # The chat templates of Gemma and Mistral refuse two turns of the user in a row.
         turns += [Message("user", "\n\n".join(read)), Message("assistant", "I have read it.")]
-    return _build(plan, seat, phase, (*turns, Message("user", ask)))
+    return _build(plan, seat, phase, (*turns, Message("user", ask)), key=key)
 
 
-def _request(plan: Plan, seat: SeatSpec, phase: Phase, codes: Sequence[str], parts: Sequence[str]) -> GenerateRequest:
+def _request(
+    plan: Plan, seat: SeatSpec, phase: Phase, codes: Sequence[str], parts: Sequence[str], *, key: str | None = None
+) -> GenerateRequest:
     system = "\n\n".join(filter(None, (plan.prompts.system.strip(), (plan.system_context or "").strip(), RULE)))
     user = "\n\n".join((*_common_parts(plan, codes), *parts))
-    return _build(plan, seat, phase, (Message("system", system), Message("user", user)))
+    return _build(plan, seat, phase, (Message("system", system), Message("user", user)), key=key)
 
 
-def _build(plan: Plan, seat: SeatSpec, phase: Phase, turns: Sequence[Message]) -> GenerateRequest:
+def _build(
+    plan: Plan, seat: SeatSpec, phase: Phase, turns: Sequence[Message], *, key: str | None = None
+) -> GenerateRequest:
+    """Return a request with the options of the plan; ``key`` names a call of which its phase has several."""
     most = plan.max_tokens
     if seat.prose_first:
         most = min(plan.max_tokens or _SMALL_TOKENS[phase], _SMALL_TOKENS[phase])
@@ -262,7 +394,7 @@ def _build(plan: Plan, seat: SeatSpec, phase: Phase, turns: Sequence[Message]) -
         temperature=plan.temperature,
         reasoning=plan.reasoning,
         # A request with shorter quotations is another call, so their limit is part of the key.
-        idempotency_key=_key(plan, phase, seat.name, str(plan.limits.peer_text)),
+        idempotency_key=_key(plan, *((phase, seat.name) if key is None else (key,)), str(plan.limits.peer_text)),
         metadata={"run_id": plan.run_id, "phase": str(phase), "seat": seat.name},
     )
 
@@ -279,10 +411,11 @@ def _random(plan: Plan, *purpose: str) -> Random:
 
 def _codes(plan: Plan, seat: SeatSpec, phase: Phase) -> list[str]:
     """Return the codes of all fences in one request: that of the seats' texts, then those of the files."""
-    return [
-        derive_code(plan, "fence", phase, seat.name),
-        *(derive_code(plan, "file", str(n)) for n in range(len(plan.files))),
-    ]
+    return [derive_code(plan, "fence", phase, seat.name), *_file_codes(plan)]
+
+
+def _file_codes(plan: Plan) -> list[str]:
+    return [derive_code(plan, "file", str(number)) for number in range(len(plan.files))]
 
 
 def _common_parts(plan: Plan, codes: Sequence[str]) -> list[str]:
@@ -296,17 +429,11 @@ def _common_parts(plan: Plan, codes: Sequence[str]) -> list[str]:
     return parts
 
 
-def _quote_seat(plan: Plan, seat: SeatSpec, codes: Sequence[str], title: str, peer: Draft | Critique) -> str:
+def _quote_seat(plan: Plan, seat: SeatSpec, texts: SeatTexts, codes: Sequence[str], title: str, peer: Text) -> str:
     limit = min(plan.limits.peer_text, plain.MOST_SHOWN) if seat.prose_first else plan.limits.peer_text
-    text = hide_names(plan, _ends_of(drop_thinking(peer.text), limit))
     cut = peer.response is not None and peer.response.finish_reason == FinishReason.LENGTH
     title = f"{title}, incomplete: it was cut off at its end" if cut else title
-    return quote(title, text, codes, limit=limit)
-
-
-def _ends_of(text: str, limit: int) -> str:
-    """Return the ends of a very long text, of which no more is quoted, to bound the work on it."""
-    return text[: 4 * limit] + text[-4 * limit :] if len(text) > 8 * limit else text
+    return enclose(title, texts.quotable(peer.text, limit), codes)
 
 
 def _cover_sentence(plan: Plan) -> str:

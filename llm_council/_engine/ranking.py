@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from llm_council._engine.fences import to_bytes
 from llm_council._engine.reading_rankings import find_ranking
 from llm_council.models import Plan, Ranking
 
-__all__ = ["decided_winner", "read_ranking", "tally", "tie_order"]
+__all__ = ["BordaCount", "read_ranking", "tally", "tie_order"]
 
 # The forms that 0.1.0 read.
 _LINE = re.compile(r"^[\s>*_#\-]*(?:final\s+)?ranking\b[\s*_]*[:=\-]+(?P<rest>.*)$", re.IGNORECASE | re.MULTILINE)
@@ -72,58 +72,72 @@ def tie_order(plan: Plan, seats: Iterable[str]) -> list[str]:
     return sorted(seats, key=lambda seat: hashlib.blake2b(to_bytes(plan.seed, "tie", seat), digest_size=16).digest())
 
 
-def tally(rankings: Iterable[Sequence[str]], seats: Sequence[str]) -> Ranking:
-    """Add up rankings by the Borda count.
+class BordaCount:
+    """Adds up rankings, one after the other, by the Borda count.
 
     In a ranking of ``n`` seats the first gets ``n - 1`` points, the next one less, down to 0. A ranking may leave seats
     out, such as its author. So a seat's points are divided by the most it could have got from the rankings that hold
     it. Ties go to the seat that comes first in ``seats``.
 
     Args:
-        rankings: names of seats, the best first, one sequence for each reviewer.
         seats: the seats to rank, in the order of ``tie_order``.
-
-    Returns:
-        The order, and each seat's share of its possible points, from 0 to 1.
     """
-    won, possible = _count(rankings, seats)
-    points = {seat: won[seat] / possible[seat] if possible[seat] else 0.0 for seat in seats}
-    return Ranking(order=sorted(seats, key=lambda seat: -points[seat]), points=points)
 
+    def __init__(self, seats: Sequence[str]) -> None:
+        self._won = dict.fromkeys(seats, 0)
+        self._possible = dict.fromkeys(seats, 0)
+        self._outstanding = dict.fromkeys(seats, 0)  # points that a seat may still get
+        self._expected: dict[str, tuple[str, ...]] = {}
 
-def _count(rankings: Iterable[Sequence[str]], seats: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
-    won = dict.fromkeys(seats, 0)
-    possible = dict.fromkeys(seats, 0)
-    for ranking in rankings:
-        order = [seat for seat in dict.fromkeys(ranking) if seat in won]
+    def expect(self, reviewer: str, shown: Iterable[str]) -> None:
+        """Register a reviewer that is asked to rank the seats ``shown``."""
+        self._expected[reviewer] = tuple(shown)
+        self._expect(reviewer, 1)
+
+    def cast(self, reviewer: str, ranking: Iterable[str]) -> None:
+        """Count the ranking of a reviewer, the best seat first; an empty one if it gave none."""
+        self._expect(reviewer, -1)
+        self._expected.pop(reviewer, None)
+        order = [seat for seat in dict.fromkeys(ranking) if seat in self._won]
         for place, seat in enumerate(order):
-            won[seat] += len(order) - 1 - place
-            possible[seat] += len(order) - 1
-    return won, possible
+            self._won[seat] += len(order) - 1 - place
+            self._possible[seat] += len(order) - 1
+
+    def _expect(self, reviewer: str, sign: int) -> None:
+        shown = self._expected.get(reviewer, ())
+        for seat in shown:
+            if seat in self._outstanding:
+                self._outstanding[seat] += sign * (len(shown) - 1)
+
+    def standing(self) -> Ranking:
+        """Return the order by the rankings so far, and each seat's share of its possible points, from 0 to 1."""
+        points = {seat: self._won[seat] / self._possible[seat] if self._possible[seat] else 0.0 for seat in self._won}
+        return Ranking(order=sorted(points, key=lambda seat: -points[seat]), points=points)
+
+    def decided(self) -> str | None:
+        """Return the seat that wins whatever the expected reviewers answer; None while the winner can change."""
+        low, high = {}, {}
+        for seat, won in self._won.items():
+            most = self._outstanding[seat]
+            total = self._possible[seat] + most
+            # At worst every missing reviewer puts the seat last, at best first. Partial rankings lie between the two.
+            low[seat] = won / total if total else 0.0
+            high[seat] = (won + most) / total if total else 0.0
+        if not low:
+            return None
+        leader = max(low, key=lambda seat: low[seat])  # of equal ones, the first
+        is_before = True
+        for other in low:
+            if other == leader:
+                is_before = False
+            elif high[other] > low[leader] or (is_before and high[other] == low[leader]):
+                return None
+        return leader
 
 
-def decided_winner(
-    rankings: Iterable[Sequence[str]], seats: Sequence[str], missing: Mapping[str, Collection[str]]
-) -> str | None:
-    """Return the seat that wins whatever the missing reviewers answer; None while the winner can change.
-
-    Args:
-        rankings: the rankings so far.
-        seats: the seats to rank, in the order of ``tie_order``.
-        missing: for each reviewer that has not answered, the seats that it was shown.
-    """
-    if not seats:
-        return None
-    won, possible = _count(rankings, seats)
-    low, high = {}, {}
-    for seat in seats:
-        most = sum(len(shown) - 1 for shown in missing.values() if seat in shown)
-        total = possible[seat] + most
-        # At worst every missing reviewer puts the seat last, at best first. Partial rankings lie between the two.
-        low[seat] = won[seat] / total if total else 0.0
-        high[seat] = (won[seat] + most) / total if total else 0.0
-    for place, seat in enumerate(seats):
-        before, after = seats[:place], seats[place + 1 :]
-        if all(low[seat] > high[other] for other in before) and all(low[seat] >= high[other] for other in after):
-            return seat
-    return None
+def tally(rankings: Iterable[Sequence[str]], seats: Sequence[str]) -> Ranking:
+    """Return the ``BordaCount`` of these rankings, one sequence of seats for each reviewer, the best seat first."""
+    count = BordaCount(seats)
+    for number, ranking in enumerate(rankings):
+        count.cast(str(number), ranking)
+    return count.standing()

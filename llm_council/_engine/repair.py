@@ -12,29 +12,11 @@ from llm_council._engine import prompts
 from llm_council._engine.calls import ask
 from llm_council._engine.phases import ChairAnswer, chair_deadline, replace_chair
 from llm_council._engine.state import RunState
-from llm_council.errors import InvalidOutput, RunError
+from llm_council.errors import InvalidOutput
 from llm_council.models import FinishReason, GenerateResponse, Phase, Problem
+from llm_council.strategies.base import Verdict
 
-__all__ = ["FinalAnswer", "read", "until_valid"]
-
-
-@attrs.frozen(kw_only=True)
-class FinalAnswer:
-    """The final answer of a run.
-
-    Attributes:
-        chair: the seat that wrote it.
-        text: the text as the seat wrote it.
-        output: the value, valid by the schema; without a schema, the text without its thinking.
-        problems: how the answer still violates the schema.
-        error: set if the run has failed for these problems.
-    """
-
-    chair: str
-    text: str | None
-    output: Any = None
-    problems: tuple[Problem, ...] = ()
-    error: RunError | None = None
+__all__ = ["read", "until_valid"]
 
 
 def read(
@@ -90,7 +72,7 @@ def _read_prose(
     return (None, problems) if problems else (complete, ())
 
 
-async def until_valid(state: RunState, written: ChairAnswer) -> FinalAnswer:
+async def until_valid(state: RunState, written: ChairAnswer) -> Verdict:
     """Validate the chair's answer, and ask for a repair while it does not meet the schema.
 
     The seat that wrote the answer is asked to repair it. If that call fails, the next seat that could take the chair is
@@ -125,7 +107,7 @@ async def until_valid(state: RunState, written: ChairAnswer) -> FinalAnswer:
         error = InvalidOutput(message, problems=problems, text=response.text, run_id=plan.run_id)
     elif response.finish_reason == FinishReason.LENGTH and validator is None:
         state.degrade("the answer was cut off at max_tokens", name)
-    return FinalAnswer(chair=name, text=response.text, output=answer.output, problems=problems, error=error)
+    return Verdict(chair=name, text=response.text, output=answer.output, problems=problems, error=error)
 
 
 @attrs.define

@@ -16,12 +16,17 @@ from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CouncilResult
 from llm_council.store import Store
 from llm_council.store._replay import PastRun, ReplayJournal
+from llm_council.strategies._find import get_strategy, options_of
+from llm_council.strategies.base import Strategy
 
 __all__ = ["replay", "resume"]
 
 
 async def resume(
-    store: Store, run_id: str, seat_plan: Callable[[Plan], Mapping[str, ProviderAdapter]]
+    store: Store,
+    run_id: str,
+    seat_plan: Callable[[Plan], Mapping[str, ProviderAdapter]],
+    given: Strategy | None = None,
 ) -> CouncilResult:
     """Continue a run where its process left it. If the run already has an answer, its result is returned.
 
@@ -29,33 +34,42 @@ async def resume(
         store: the store that holds the run.
         run_id: the run.
         seat_plan: returns the provider of each seat of a plan, by the seat's name, and refuses seats that cannot work.
+        given: the council's strategy, which is used if it is the one of the run; no name may lead to it.
     """
     stored = await store.show(run_id)
     if stored.result is not None and stored.info.status in (Status.COMPLETED, Status.DEGRADED):
         return CouncilResult.from_dict(stored.result)
-    adapters = seat_plan(stored.plan)
+    adapters, strategy = seat_plan(stored.plan), _strategy_of(stored.plan, given)
     journal = await store._resumed(run_id)
-    return await _engine.run_plan(stored.plan, adapters, price=pricing.price_of(adapters), journal=journal)
+    price = pricing.price_of(adapters)
+    return await _engine.run_plan(stored.plan, adapters, price=price, journal=journal, strategy=strategy)
 
 
-async def replay(store: Store, run_id: str) -> CouncilResult:
+def _strategy_of(plan: Plan, given: Strategy | None) -> Strategy:
+    if given is not None and given.name == plan.strategy and options_of(given) == plan.strategy_options:
+        return given
+    return get_strategy(plan.strategy, **plan.strategy_options)
+
+
+async def replay(store: Store, run_id: str, given: Strategy | None = None) -> CouncilResult:
     """Execute a stored run again with its stored answers and times. No call is made, and nothing is written."""
     past = await store._past_run(run_id)
     if past.status in (None, Status.CANCELLED):
         state = "was cancelled" if past.status else "has not ended"
         raise StoreError(f"the run {run_id} {state}: there is no result to replay; resume it", kind="diverged")
+    strategy = _strategy_of(past.plan, given)
     # asyncio runs tasks in a fixed order, which makes a replay deterministic. trio shuffles them on purpose.
     if sniffio.current_async_library() == "asyncio":
-        return await _replay(past)
+        return await _replay(past, strategy)
     # A replay writes nothing, so a cancelled caller need not wait for the thread.
-    return await run_sync(partial(anyio.run, _replay, past), abandon_on_cancel=True)
+    return await run_sync(partial(anyio.run, _replay, past, strategy), abandon_on_cancel=True)
 
 
-async def _replay(past: PastRun) -> CouncilResult:
+async def _replay(past: PastRun, strategy: Strategy) -> CouncilResult:
     journal = ReplayJournal(past)
     seats = {seat.name: _NoProvider() for seat in past.plan.seats}
     with journal.scope:
-        return await _engine.run_plan(past.plan, seats, journal=journal)
+        return await _engine.run_plan(past.plan, seats, journal=journal, strategy=strategy)
     # The journal cancels the scope when the run diverges from what is stored.
     raise journal.error or StoreError(f"the run {past.plan.run_id} could not be replayed", kind="diverged")
 

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import anyio
 import attrs
 
 from llm_council import _runtime
+from llm_council._engine.answers import last_resort
 from llm_council._engine.budget import ASSUMED, Ledger, Price
-from llm_council._engine.repair import FinalAnswer
 from llm_council._engine.state import RunState
-from llm_council._engine.strategies import STRATEGIES, last_resort
+from llm_council._engine.table import RunTable
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
-from llm_council.errors import RunError
+from llm_council.errors import CouncilError, RunError, StrategyFailed
 from llm_council.events import RunFinished, RunStarted, emit
 from llm_council.models import Cost, Critique, Phase, Plan, SeatSpec, Status, Usage
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CouncilResult, SeatReport, total_cost
+from llm_council.strategies._find import get_strategy
+from llm_council.strategies.base import Strategy, Verdict
 
 __all__ = ["run_plan"]
+
+OVERTIME = 0.5
+"""Seconds after the deadline of a run that its strategy has to end by itself: calls end at the deadline."""
 
 _ORDER = {phase: place for place, phase in enumerate(Phase)}
 _LABEL = re.compile(r"\b[Dd]raft ([A-Z]{1,3})\b")
@@ -38,6 +45,7 @@ async def run_plan(
     price: Price | None = None,
     on_result: Callable[[CouncilResult], None] | None = None,
     journal: Journal = NO_JOURNAL,
+    strategy: Strategy | None = None,
 ) -> CouncilResult:
     """Execute a plan, and report it to the listeners of the current context.
 
@@ -51,10 +59,15 @@ async def run_plan(
         price: returns the price of a call in US dollars, for adapters that report no cost.
         on_result: called with the result however the run ends; the only way to get the result of a cancelled run.
         journal: records the run.
+        strategy: the strategy of the plan; None makes it by its name and options.
 
     Returns:
         The result. Cancellation passes through.
+
+    Raises:
+        ConfigurationError: there is no such strategy.
     """
+    strategy = strategy or get_strategy(plan.strategy, **plan.strategy_options)
     scope = call_context.RunScope(
         run_id=plan.run_id,
         deadline=None if plan.budget.deadline is None else clock() + plan.budget.deadline,
@@ -68,7 +81,7 @@ async def run_plan(
             with _runtime.Fallback(plan.budget.deadline, partial(_blocked_result, state, on_result)):
                 # The draft phase frees the slot once its first calls are sent; this frees it if the phase never does.
                 async with state.start_slot:
-                    final: FinalAnswer | RunError = await STRATEGIES[plan.strategy](state)
+                    final: Verdict | RunError = await _deliberate(strategy, state)
         except RunError as error:
             final = error.with_traceback(None)  # its frames hold the result that it becomes part of
         except BaseException:  # cancellation or Ctrl-C: report the partial result, and re-raise
@@ -91,10 +104,51 @@ async def run_plan(
         return result
 
 
+async def _deliberate(strategy: Strategy, state: RunState) -> Verdict | RunError:
+    """Let the strategy work until the end of the run, and return its verdict.
+
+    Raises:
+        RunError: the run has failed; ``StrategyFailed`` if the strategy is wrong.
+    """
+    late = False
+    verdict: object = None
+    try:
+        with anyio.CancelScope(deadline=state.end + OVERTIME) as scope:
+            verdict = await strategy.deliberate(RunTable(state))
+        late = scope.cancelled_caught
+    except Exception as error:  # noqa: BLE001 - a strategy of another distribution may raise anything
+        raise _as_run_error(error, state.plan) from None
+    if late:
+        limit = state.plan.budget.deadline or 0
+        return last_resort(state, f"the strategy {state.plan.strategy!r} went on after the {limit:g} s of the run")
+    if not isinstance(verdict, Verdict):
+        raise StrategyFailed(
+            f"the strategy {state.plan.strategy!r} must return a Verdict, such as that of table.finish(draft); it"
+            f" returned {type(verdict).__name__}",
+            run_id=state.plan.run_id,
+        )
+    return verdict
+
+
+def _as_run_error(error: Exception, plan: Plan) -> RunError:
+    """Return the error of a run whose strategy raised."""
+    if isinstance(error, ExceptionGroup):  # of a task group of the strategy
+        failed = error.subgroup(RunError)
+        return _as_run_error((failed or error).exceptions[0], plan)
+    if isinstance(error, RunError):
+        return error
+    if isinstance(error, CouncilError):
+        return StrategyFailed(f"the strategy {plan.strategy!r} failed: {error.message}", run_id=plan.run_id)
+    reason = f"{type(error).__name__}: {error}"
+    logging.getLogger("llm_council").error("the strategy %r failed", plan.strategy, exc_info=error)
+    return StrategyFailed(f"the strategy {plan.strategy!r} failed: {reason}", run_id=plan.run_id)
+
+
 def _blocked_result(state: RunState, on_result: Callable[[CouncilResult], None] | None) -> CouncilResult:
     """Make the result of a run whose event loop is still blocked after the deadline; called in the waiting thread."""
     state.abandoned = True
-    result = _result(state, last_resort(state))
+    limit = state.plan.budget.deadline or 0
+    result = _result(state, last_resort(state, f"something blocks the event loop, beyond the {limit:g} s of the run"))
     _publish(result, on_result)
     return result
 
@@ -105,11 +159,11 @@ def _publish(result: CouncilResult, on_result: Callable[[CouncilResult], None] |
     emit(RunFinished(run_id=result.run_id, at=result.duration, status=result.status, elapsed=result.duration))
 
 
-def _result(state: RunState, final: FinalAnswer | RunError | None) -> CouncilResult:
+def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
     """Make the result of a run from its answer or its error; None means that it was cancelled."""
     plan = state.plan
-    answer = final if isinstance(final, FinalAnswer) else None
-    error = final.error if isinstance(final, FinalAnswer) else final
+    answer = final if isinstance(final, Verdict) else None
+    error = final.error if isinstance(final, Verdict) else final
     if final is None:
         status = Status.CANCELLED
     elif error is not None:

@@ -12,8 +12,10 @@ import attrs
 from anyio.lowlevel import RunVar, checkpoint
 
 from llm_council._engine.budget import Ledger, phase_ends
+from llm_council._engine.seat_texts import SeatTexts
+from llm_council.errors import StrategyFailed
 from llm_council.events import Degraded, PhaseFinished, PhaseStarted, emit
-from llm_council.models import Critique, Draft, Phase, PhaseTiming, Plan, Ranking, SeatSpec
+from llm_council.models import Critique, Draft, GenerateRequest, Phase, PhaseTiming, Plan, Ranking, SeatSpec
 from llm_council.models._attrs import copy_with
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter
@@ -103,6 +105,8 @@ class RunState:
         warnings: messages for the result.
         degraded: True once something is missing.
         abandoned: True once the result was made in another thread, because the event loop is blocked.
+        texts: drafts and reviews as other seats are shown them.
+        asked_by_schema: requests for answers in the form of the schema that are not the chair's, by name of the call.
     """
 
     plan: Plan
@@ -123,6 +127,10 @@ class RunState:
     warnings: list[str] = attrs.field(factory=list)
     degraded: bool = False
     abandoned: bool = False
+    texts: SeatTexts = attrs.field(init=False)
+    asked_by_schema: dict[str, GenerateRequest] = attrs.field(factory=dict)
+    _numbers: dict[str, int] = attrs.field(factory=dict)
+    _calls_made: int = 0
     _unpriced_lock: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)
 
     def __attrs_post_init__(self) -> None:
@@ -132,6 +140,7 @@ class RunState:
         self.ends = phase_ends(self.plan, now)
         self.end = inf if self.plan.budget.deadline is None else now + self.plan.budget.deadline
         self.start_slot = StartSlot(self.end)
+        self.texts = SeatTexts(self.plan)
 
     def elapsed(self, moment: str = "") -> float:
         """Return the seconds since the start of the run; for a named moment, a replay returns the stored time."""
@@ -162,6 +171,28 @@ class RunState:
         self.degraded = True
         self.warnings.append(reason)
         emit(Degraded(run_id=self.plan.run_id, at=self.elapsed("degraded"), reason=reason, seats=seats))
+
+    def name_call(self, phase: Phase, seat: str, place: str = "") -> str:
+        """Return the name of a new call, such as ``"draft/local-1/1"``: the same in a replay and in a resumed run.
+
+        Args:
+            phase: the phase.
+            seat: name of the seat.
+            place: where the strategy makes the call, such as ``"2."`` for round 2.
+
+        Raises:
+            StrategyFailed: the run has made all calls of its plan.
+        """
+        most = self.plan.most_calls
+        if most is not None and self._calls_made >= most:
+            raise StrategyFailed(
+                f"the strategy {self.plan.strategy!r} makes more calls than the {most} of its plan",
+                run_id=self.plan.run_id,
+            )
+        self._calls_made += 1
+        stem = f"{phase}/{seat}/{place}"
+        self._numbers[stem] = self._numbers.get(stem, 0) + 1
+        return f"{stem}{self._numbers[stem]}"
 
     def successful_drafts(self) -> list[Draft]:
         """Return the successful drafts in the order of the seats, independent of the order of arrival."""

@@ -169,10 +169,14 @@ def complete_modes(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 @_quietly
 def complete_strategies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the strategies."""
-    from llm_council.config._environment import STRATEGIES
+    """Offer the strategies, those of other distributions and of the configuration included."""
+    from llm_council.config import CouncilConfig
+    from llm_council.strategies import list_strategies
 
-    return _matching([(name, "") for name in STRATEGIES], incomplete)
+    offered = [(info.name, info.summary) for info in list_strategies() if info.error is None]
+    offered += [(alias, f"the same as {info.name}") for info in list_strategies() for alias in info.aliases]
+    offered += [(name, "") for name in CouncilConfig.discover().strategies]
+    return _matching(offered, incomplete)
 
 
 @_quietly

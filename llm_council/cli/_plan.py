@@ -62,7 +62,17 @@ def _task(plan: Plan) -> str:
     return f"{text} (for {role}{files})"
 
 
-_PLURALS = {"draft": "drafts", "critique": "critiques", "rank": "rankings", "synthesise": "syntheses"}
+_WORDS = {
+    "draft": ("draft", "drafts"),
+    "critique": ("critique", "critiques"),
+    "rank": ("ranking", "rankings"),
+    "group": ("grouping", "groupings"),
+    "judge": ("judgement", "judgements"),
+    "revise": ("revision", "revisions"),
+    "synthesise": ("synthesis", "syntheses"),
+    "verify": ("check", "checks"),
+}
+"""What a call of each phase brings: one, and several."""
 
 
 def _calls(plan: Plan, estimate: Estimate) -> str:
@@ -70,8 +80,8 @@ def _calls(plan: Plan, estimate: Estimate) -> str:
     repairs = counts.pop("repair", 0)
     parts = []
     for phase, number in counts.items():
-        word = "synthesis" if phase == "synthesise" else phase
-        parts.append(f"{number} {word if number == 1 else _PLURALS[phase]}")
+        one, several = _WORDS[phase]
+        parts.append(f"{number} {one if number == 1 else several}")
     text = f"{sum(counts.values())}: {', '.join(parts)}"
     if repairs:
         text += f"; up to {repairs} repairs"

@@ -57,11 +57,18 @@ def _loaders() -> Mapping[str, Callable[[str], object]]:
     from llm_council._seats.configured import middleware_class
     from llm_council.cli._main import load_command, plugged_commands
     from llm_council.providers.registry import get_class
+    from llm_council.strategies._find import class_of
 
     def command(name: str) -> object:
         return load_command(name) if name in plugged_commands() else None
 
-    return {"provider": get_class, "middleware": middleware_class, "command": command, "subagent": subagents.load}
+    return {
+        "provider": get_class,
+        "middleware": middleware_class,
+        "command": command,
+        "subagent": subagents.load,
+        "strategy": class_of,
+    }
 
 
 def _taken_names() -> Iterator[tuple[str, str]]:
@@ -69,12 +76,14 @@ def _taken_names() -> Iterator[tuple[str, str]]:
     from llm_council import subagents
     from llm_council._seats.configured import MIDDLEWARE
     from llm_council.cli._main import OUR_COMMANDS
+    from llm_council.strategies._find import ALIASES, BUILT_IN
 
     ours: Mapping[str, Collection[str]] = {
         "provider": [name for name, plugin in find("provider").items() if plugin.is_ours],
         "middleware": MIDDLEWARE,
         "command": OUR_COMMANDS,
         "subagent": (*subagents.BUILT_IN, *subagents.ALIASES),
+        "strategy": (*BUILT_IN, *ALIASES),
     }
     for kind, names in ours.items():
         for point in () if are_disabled() else entry_points(group=GROUPS[kind]):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
     from llm_council.models import Budget, Plan
+    from llm_council.strategies import Strategy
     from llm_council.subagents import SubagentInfo
 
 __all__ = ["resume_hint", "run", "seats_of"]
@@ -73,7 +74,13 @@ _ABOVE_0 = _Number(min=0, min_open=True)
 @click.option(
     "--strategy",
     shell_complete=complete_strategies,
-    help="How the seats deliberate: synthesize (default) or vote.",
+    help="How the seats deliberate: synthesize (default), rank (or vote), single, or another one by name.",
+)
+@click.option(
+    "--strategy-option",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the strategy; repeat for more. The value is JSON, or else text.",
 )
 @click.option(
     "--files",
@@ -131,6 +138,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     chosen = {name: flags[name] for name in ("chair", "strategy", "seed", "store") if flags[name] is not None}
     config = attrs.evolve(CouncilConfig.discover(), **chosen)
     options = {
+        "strategy": _strategy(config, flags["strategy_option"]),
         "mode": flags["mode"],
         "context": flags["context"],
         "files": attached(flags["files"], stdin_is_task=stdin_is_task),
@@ -164,6 +172,29 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
                 listener(event)
         result = events.result
     return print_result(result, {**flags, "store": config.store})
+
+
+def _strategy(config: CouncilConfig, pairs: Sequence[str]) -> Strategy | None:
+    """Return the strategy with the options of ``--strategy-option``; None without any.
+
+    Raises:
+        ConfigurationError: an option has no value, is unknown, or has an invalid value.
+    """
+    if not pairs:
+        return None
+    from llm_council.strategies._find import configured
+
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name.isidentifier():
+            raise InvalidOption(f"--strategy-option: expected KEY=VALUE, got {pair!r:.80}")
+        try:
+            options[name] = json.loads(text)
+        except ValueError:
+            options[name] = text
+    return configured(config.strategy, config.strategies, **options)
 
 
 def _check_store(path: str | None) -> None:

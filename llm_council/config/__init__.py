@@ -18,7 +18,7 @@ from typing import Any, Self
 import attrs
 
 from llm_council.config import _trust
-from llm_council.config._environment import STRATEGIES, read_environment, variable_of
+from llm_council.config._environment import STRATEGIES, is_strategy, read_environment, variable_of
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
 from llm_council.errors._secrets import Secret
 from llm_council.models._attrs import (
@@ -89,7 +89,7 @@ class CouncilConfig:
         providers: the seats: ``"name"``, ``"name/model"`` or ``"name:count"``; empty selects those whose keys
             are set, else those of ``instances``.
         chair: name of the seat that writes the final answer; None selects one, see ``Plan.chairs``.
-        strategy: how the seats deliberate.
+        strategy: how the seats deliberate: the name of a strategy, or of a table of ``strategies``.
         budget: limits of a run.
         limits: limits on sizes.
         retry: when failed calls are retried.
@@ -100,6 +100,8 @@ class CouncilConfig:
         system_context: text for every seat's system message.
         subagent_paths: files and folders with additional subagents.
         instances: additional providers by name: each has a ``kind`` (the name of a provider) and its options.
+        strategies: strategies with options by name: each has a ``kind`` (the name of a strategy; without it, the
+            table's own name) and its options.
         store: path of the run store; None stores nothing.
         seed: seed of shuffles, fences and tie-breaks; None selects a random one, which the plan records.
     """
@@ -117,6 +119,7 @@ class CouncilConfig:
     system_context: str | None = attrs.field(default=None, validator=optional(string))
     subagent_paths: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_paths)
     instances: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=_copy_tables)
+    strategies: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=as_dict)
     store: str | None = attrs.field(default=None, validator=optional(_path))
     seed: str | None = attrs.field(default=None, validator=optional(string))
 
@@ -132,12 +135,12 @@ class CouncilConfig:
     @classmethod
     def from_env(cls) -> Self:
         """Read the ``LLM_COUNCIL_*`` variables."""
-        return cls._build(_environment(), "environment")
+        return cls._build(_with_environment({}), "environment")
 
     @classmethod
     def load(cls) -> Self:
         """Read the user's file, if it exists, and the environment, which overrides it."""
-        return cls._build(_merge(_read_user_file(), _environment()), str(user_file()))
+        return cls._build(_with_environment(_read_user_file()), str(user_file()))
 
     @classmethod
     def discover(cls, folder: str | os.PathLike[str] = ".") -> Self:
@@ -163,7 +166,7 @@ class CouncilConfig:
             if isinstance(project.get("subagent_paths"), list):
                 project["subagent_paths"] = [str(_absolute(path, entry)) for entry in project["subagent_paths"]]
             values = _merge(values, project)
-        return cls._build(_merge(values, _environment()), str(path))
+        return cls._build(_with_environment(values), str(path))
 
     @classmethod
     def _build(cls, values: Mapping[str, Any], source: str) -> Self:
@@ -244,7 +247,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
 
 def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the tables of a file as fields of ``CouncilConfig``."""
-    known = {field.name for field in attrs.fields(CouncilConfig)} - {"instances"}
+    known = {field.name for field in attrs.fields(CouncilConfig)} - {"instances", "strategies"}
     _check_tables(data, source, known)
     values = dict(data.get("council", {}))
     for name in values:
@@ -252,9 +255,11 @@ def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
             raise UnknownOption(f"{source}: [council] takes no {name!r}{near(name, known)}")
         if name in _TABLES and not isinstance(values[name], dict):
             raise InvalidOption(f"{source}: {name} must be a table, such as {name} = {{ ... }}")
-    strategy = values.get("strategy")
-    if isinstance(strategy, str) and strategy not in STRATEGIES:
-        hint = f"{near(strategy, STRATEGIES)}; known: {', '.join(STRATEGIES)}"
+    values |= _strategies(data.get("strategies", {}), source)
+    strategy, tables = values.get("strategy"), values.get("strategies", {})
+    if isinstance(strategy, str) and strategy not in tables and not is_strategy(strategy):
+        names = (*tables, *STRATEGIES)
+        hint = f"{near(strategy, names)}; known: {', '.join(names)}"
         raise InvalidOption(f"{source}: strategy: there is no strategy {strategy!r:.80}{hint}")
     for name, paths in data.get("subagents", {}).items():
         if name != "paths":
@@ -267,9 +272,21 @@ def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     return values
 
 
+def _strategies(tables: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the field ``strategies`` of the tables of a file; their options are checked when a run is planned."""
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise InvalidOption(f"{source}: [strategies.{name}] must be a table of options")
+        kind = table.get("kind", name)
+        if not isinstance(kind, str) or not is_strategy(kind):
+            hint = near(str(kind), STRATEGIES)
+            raise InvalidOption(f'{source}: [strategies.{name}] needs kind = "...", the name of a strategy{hint}')
+    return {"strategies": dict(tables)} if tables else {}
+
+
 def _check_tables(data: Mapping[str, Any], source: str, known: Collection[str]) -> None:
     """Check the names at the top of a file; ``known`` are the fields of [council]."""
-    tables = ("council", "providers", "subagents")
+    tables = ("council", "providers", "strategies", "subagents")
     for name, table in data.items():
         if name in known and (name not in tables or not isinstance(table, dict)):
             if name in tables and isinstance(table, list) and any(isinstance(item, dict) for item in table):
@@ -315,8 +332,15 @@ def origin_of(setting: str, value: Any) -> str | None:
     return None
 
 
-def _environment() -> dict[str, Any]:
-    return read_environment(CouncilConfig._build)
+def _with_environment(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of files overridden by those of the environment."""
+    given = read_environment(CouncilConfig._build)
+    name, tables = given.get("strategy"), values.get("strategies", {})
+    if name is not None and name not in tables and not is_strategy(name):
+        known = (*tables, *STRATEGIES)
+        hint = f"{near(name, known)}; known: {', '.join(known)}"
+        raise InvalidOption(f"LLM_COUNCIL_STRATEGY: there is no strategy {name!r:.80}{hint}")
+    return _merge(values, given)
 
 
 def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,22 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from llm_council._plugins import find
 from llm_council.errors import InvalidOption, UnknownOption
 
-__all__ = ["STRATEGIES", "read_environment", "unknown_variables", "variable_of"]
+__all__ = ["STRATEGIES", "is_strategy", "read_environment", "unknown_variables", "variable_of"]
 
 PREFIX = "LLM_COUNCIL_"
 
-STRATEGIES = ("synthesize", "vote")
-"""The names that ``strategy`` takes."""
+STRATEGIES = ("synthesize", "rank", "single", "vote")
+"""The names of the built-in strategies."""
+
+
+def is_strategy(name: str) -> bool:
+    """Return True if a strategy of this name is built in, or offered by another distribution."""
+    # The engine loads strategies; a file is checked when it is read, so that the error can name it.
+    return name in STRATEGIES or name in find("strategy")
+
 
 _log = logging.getLogger("llm_council")
 
@@ -86,8 +94,6 @@ def read_environment(check: Callable[[dict[str, Any], str], object]) -> dict[str
         except ValueError:
             kind = "a whole number" if read is int else "a number"
             raise InvalidOption(f"{variable}: expected {kind}, got {text!r:.80}") from None
-        if variable == "LLM_COUNCIL_STRATEGY" and value not in STRATEGIES:
-            raise InvalidOption(f"{variable}: expected {' or '.join(STRATEGIES)}, got {text!r:.80}")
         if variable == "LLM_COUNCIL_STORE" and Path(value).expanduser().is_dir():
             raise InvalidOption(f"{variable}: {value} is a folder: name a file in it")
         check(_nested(path, value), variable)

@@ -23,7 +23,7 @@
     │  ├─ CapabilityMissing (CapabilityRefused is a RequestRejected too), NotCached
     │  └─ AdapterFailed              an adapter raised an error of its own, or returned an invalid value
     ├─ RunError                      why a started run failed; on ``CouncilResult.error``
-    │  ├─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded
+    │  └─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded, StrategyFailed
     └─ StoreError
 
 Facts are attributes; the message is for people. A message is redacted when the error is made, so it contains no key.
@@ -84,6 +84,7 @@ __all__ = [
     "RuntimeShutdownError",
     "ServerFailed",
     "StoreError",
+    "StrategyFailed",
     "TimedOut",
     "TransportError",
     "TruncatedReply",
@@ -623,6 +624,10 @@ class DeadlineExceeded(RunError):
     def __init__(self, message: str = "", *, partial: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.partial = partial
+
+
+class StrategyFailed(RunError):
+    """A strategy raised an error of its own, returned no verdict, or did what its plan does not say."""
 
 
 class StoreError(CouncilError):

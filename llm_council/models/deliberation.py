@@ -48,8 +48,12 @@ class Phase(StrEnum):
     DRAFT = "draft"
     CRITIQUE = "critique"
     RANK = "rank"
+    GROUP = "group"
+    JUDGE = "judge"
+    REVISE = "revise"
     SYNTHESISE = "synthesise"  # the strategy is spelled "synthesize"; stored runs hold both words
     REPAIR = "repair"
+    VERIFY = "verify"
 
 
 @strict_init
@@ -132,13 +136,18 @@ class Plan:
         task: the task.
         subagent: canonical name of the subagent.
         mode: the subagent's mode; None if it has none.
-        strategy: how the seats deliberate.
+        strategy: name of the strategy: how the seats deliberate.
+        strategy_options: the options of the strategy that are not its defaults.
         phases: the phases that will run, in order.
         seats: every seat, in order.
         drafters: names of the seats that draft.
         reviewers: names of the seats that criticise; empty if the critique is skipped.
         chairs: names of the seats that may synthesise, the first choice first.
         chair_by_rank: True if the ranking of the drafts selects the chair instead of that order.
+        drafts_by_schema: True if drafts have the form of the schema already; False if they are prose.
+        asks: names of the seats that the strategy asks in further phases, by phase, once for each call.
+        most_calls: the most calls of the run, repairs and every change of the chair included; None in plans that were
+            stored before this field existed.
         prompts: the subagent's prompts.
         schema: the JSON Schema of the answer; None for free text.
         headings: True if the chair writes prose under a heading for each property of the schema, and code builds the
@@ -170,12 +179,16 @@ class Plan:
     subagent: str
     mode: str | None = None
     strategy: str = "synthesize"
+    strategy_options: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
     phases: tuple[Phase, ...] = attrs.field(default=(), converter=as_tuple)
     seats: tuple[SeatSpec, ...] = attrs.field(default=(), converter=as_tuple)
     drafters: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     reviewers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     chairs: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     chair_by_rank: bool = False
+    drafts_by_schema: bool = False
+    asks: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, converter=as_dict)
+    most_calls: int | None = None
     prompts: RolePrompts = RolePrompts()
     schema: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
     headings: bool = False

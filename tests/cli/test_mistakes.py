@@ -73,6 +73,14 @@ MISTAKES = {
         'the subagent comes before the task; try: council run reviewer "What?"',
     ),
     "an unknown strategy": (["run", "Hi", *S, "--strategy", "votee"], "did you mean 'vote'?"),
+    "an option of a strategy without a value": (
+        ["run", "Hi", *S, "--strategy-option", "k"],
+        "--strategy-option: expected KEY=VALUE, got 'k'",
+    ),
+    "an unknown option of a strategy": (
+        ["run", "Hi", *S, "--strategy", "single", "--strategy-option", "k=3"],
+        "strategy 'single': Single takes no 'k'",
+    ),
     "an unknown chair": (["run", "Hi", *S, "--chair", "bob"], "no seat is named 'bob'; seats: scripted"),
     "a store without a path": (["runs", "list"], "pass --store PATH, set LLM_COUNCIL_STORE"),
 }

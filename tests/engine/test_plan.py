@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from llm_council._engine.plan import RunRequest, make_plan
-from llm_council._engine.strategies import STRATEGIES
 from llm_council.config import CouncilConfig
+from llm_council.config._environment import STRATEGIES
 from llm_council.errors import InvalidOption
 from llm_council.models import Attachment, Budget, Phase, SeatSpec
 from llm_council.subagents import Preferences, Subagent, load

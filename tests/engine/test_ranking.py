@@ -1,7 +1,7 @@
 """Rankings are read tolerantly and counted exactly."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from random import Random
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_council._engine.ranking import decided_winner, tally, tie_order
+from llm_council._engine.ranking import BordaCount, tally, tie_order
 from llm_council._engine.ranking import read_ranking as read_by_plan
 from llm_council.models import Plan
 
@@ -244,6 +244,18 @@ def test_random_rankings_favour_no_seat() -> None:
 
 def test_a_ranking_of_one_seat_gives_no_points() -> None:
     assert set(tally([("cid",)], SEATS).points.values()) == {0.0}
+
+
+def decided_winner(
+    rankings: Iterable[Sequence[str]], seats: Sequence[str], missing: Mapping[str, Sequence[str]]
+) -> str | None:
+    count = BordaCount(seats)
+    for reviewer, shown in missing.items():
+        count.expect(reviewer, shown)
+    for number, ranking in enumerate(rankings):
+        count.expect(str(number), seats)
+        count.cast(str(number), ranking)
+    return count.decided()
 
 
 partial = st.permutations(SEATS).flatmap(lambda order: st.integers(0, 4).map(lambda n: tuple(order[:n])))

@@ -1,0 +1,208 @@
+"""The table of a run: the engine's side of the contract with strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from random import Random
+
+import anyio
+import attrs
+
+from llm_council._engine import asking, phases
+from llm_council._engine.answers import as_verdict, degraded_verdict, rank_drafts
+from llm_council._engine.fences import to_bytes
+from llm_council._engine.ranking import BordaCount, tie_order
+from llm_council._engine.repair import until_valid
+from llm_council._engine.state import RunState
+from llm_council.errors import StrategyFailed
+from llm_council.models import Critique, Draft, GenerateRequest, Phase, Plan, Ranking
+from llm_council.strategies.base import Ask, Reply, Table, Verdict
+
+__all__ = ["RunTable"]
+
+
+class RunTable(Table):
+    """The seats of a running run.
+
+    Args:
+        state: the run.
+        path: names of the tables that this one is inside of.
+    """
+
+    def __init__(self, state: RunState, path: tuple[str, ...] = ()) -> None:
+        self._state = state
+        self._path = path
+        self._vote: _Vote | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the run."""
+        return self._state.plan
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until the deadline of the run; infinite without one."""
+        return max(0.0, self._state.end - anyio.current_time())
+
+    @property
+    def drafts(self) -> tuple[Draft, ...]:
+        """The successful drafts so far, in the order of the seats."""
+        return tuple(self._state.successful_drafts())
+
+    async def draft(self, seats: Sequence[str] | None = None, *, instructions: str = "") -> tuple[Draft, ...]:
+        """Ask seats for a draft; see ``Table``."""
+        state = self._state
+        board = phases.DraftBoard()
+        await phases.draft(state, board, self._known(seats), instructions)
+        error = phases.unmet_quorum(state, None if seats is None else len(seats))
+        if error is not None:
+            raise error.fill(run_id=state.plan.run_id)
+        rank_drafts(state)
+        return self.drafts
+
+    async def draft_and_review(
+        self, phase: Phase = Phase.CRITIQUE, *, enough: Callable[[Sequence[Critique]], bool] | None = None
+    ) -> tuple[Critique, ...]:
+        """Let the drafters draft, and the reviewers judge the drafts of others; see ``Table``."""
+        state, plan = self._state, self.plan
+        if not plan.reviewers:
+            await self.draft()
+            return ()
+        self._check_phase(phase)
+        board = phases.DraftBoard()
+        is_enough = None if enough is None else lambda: enough(self._reviews())
+        async with anyio.create_task_group() as group:
+            for name in plan.drafters:
+                board.expect(name)
+            group.start_soon(partial(phases.critique, state, board, phase=phase, enough=is_enough))
+            await phases.draft(state, board)
+            error = phases.unmet_quorum(state)
+            if error is not None:  # raised below, outside the group, which would wrap it in an ExceptionGroup
+                group.cancel_scope.cancel()
+        if error is not None:
+            raise error.fill(run_id=plan.run_id)
+        rank_drafts(state)
+        return self._reviews()
+
+    def _reviews(self) -> tuple[Critique, ...]:
+        state = self._state
+        return tuple(state.critiques[name] for name in state.plan.reviewers if name in state.critiques)
+
+    def ranking(self) -> Ranking:
+        """Return the order of the drafts by the reviews so far."""
+        return self._state.ranking
+
+    def is_decided(self, reviews: Sequence[Critique]) -> bool:
+        """Return True once no missing review can change the first place."""
+        if any(name not in self._state.drafts for name in self.plan.drafters):
+            return False  # a draft that has not arrived could still win
+        if self._vote is None:
+            self._vote = _Vote.of(self.plan, [draft.seat for draft in self.drafts])
+        return self._vote.is_decided(reviews)
+
+    async def ask_all(
+        self, asks: Iterable[Ask], *, enough: Callable[[Sequence[Reply]], bool] | None = None
+    ) -> tuple[Reply, ...]:
+        """Ask several seats at once; see ``Table``."""
+        questions = tuple(asks)
+        self._known([question.seat for question in questions])
+        for phase in {question.phase for question in questions}:
+            self._check_phase(phase)
+        if len({question.phase for question in questions}) > 1:
+            raise self._misuse("asks in several phases at once")
+        return await asking.ask_all(self._state, questions, self._path, enough)
+
+    async def synthesise(
+        self, drafts: Sequence[Draft] | None = None, reviews: Sequence[Critique] | None = None
+    ) -> Verdict:
+        """Let the chair write the final answer; see ``Table``."""
+        state = self._state
+        shown = phases.Material(
+            drafts=self.drafts if drafts is None else tuple(drafts),
+            reviews=self._reviews() if reviews is None else tuple(reviews),
+        )
+        if not shown.drafts:
+            raise self._misuse("synthesises without a draft")
+        rank_drafts(state)
+        written = await phases.synthesise(state, phases.chairs_of(state), shown)
+        if written is not None:
+            return await until_valid(state, written)
+        order = state.ranking.order
+        best = min(shown.drafts, key=lambda draft: order.index(draft.seat) if draft.seat in order else len(order))
+        return degraded_verdict(state, best, "no seat could write the final answer: this is the best draft")
+
+    async def finish(self, answer: Draft | Reply) -> Verdict:
+        """Return a text of a seat as the final answer; see ``Table``."""
+        state = self._state
+        if answer.response is None:
+            raise self._misuse(f"finishes with {answer.seat}'s text, which is an error: {answer.error}")
+        if state.plan.schema is None:
+            return as_verdict(state, answer)
+        rank_drafts(state)
+        draft = answer if isinstance(answer, Draft) else Draft(seat=answer.seat, response=answer.response)
+        others = tuple(name for name in phases.chairs_of(state) if name != answer.seat)
+        shown = phases.Material(drafts=(draft,))
+        asked = self._request_of(answer)
+        if asked is not None:
+            written = phases.ChairAnswer(answer.seat, asked, answer.response, others, shown)
+            return await until_valid(state, written)
+        shaped = await phases.synthesise(state, [answer.seat, *others], shown)
+        if shaped is not None:
+            return await until_valid(state, shaped)
+        return degraded_verdict(state, draft, "no seat could bring the winning draft into the form of the schema")
+
+    def _request_of(self, answer: Draft | Reply) -> GenerateRequest | None:
+        """Return the request of an answer that was asked for in the form of the schema; None for another one."""
+        call = phases.draft_name(answer.seat) if isinstance(answer, Draft) else answer.call
+        return self._state.asked_by_schema.get(call)
+
+    def random(self, name: str) -> Random:
+        """Return a generator that depends on the run's seed and the name alone."""
+        return Random(to_bytes(self.plan.seed, "strategy", *self._path, name))
+
+    def child(self, name: str) -> Table:
+        """Return this table for a strategy inside a strategy."""
+        return RunTable(self._state, (*self._path, name))
+
+    def note(self, text: str) -> None:
+        """Add a sentence for the caller to the warnings of the result."""
+        self._state.warnings.append(text)
+
+    def _known(self, seats: Sequence[str] | None) -> tuple[str, ...] | None:
+        unknown = [name for name in seats or () if name not in self.seats]
+        if unknown:
+            raise self._misuse(f"asks {unknown[0]!r:.80}, which is no seat of this run")
+        return None if seats is None else tuple(seats)
+
+    def _check_phase(self, phase: Phase) -> None:
+        if phase not in self.plan.phases:
+            raise self._misuse(f"asks in the phase '{phase}', which its plan does not name")
+
+    def _misuse(self, what: str) -> StrategyFailed:
+        return StrategyFailed(f"the strategy {self.plan.strategy!r} {what}", run_id=self.plan.run_id)
+
+
+@attrs.define
+class _Vote:
+    """Counts the rankings of reviews as they arrive."""
+
+    count: BordaCount
+    counted: set[str] = attrs.field(factory=set)
+
+    @classmethod
+    def of(cls, plan: Plan, drafted: Sequence[str]) -> _Vote:
+        """Return a vote in which every reviewer ranks these drafts but its own."""
+        drafts = tie_order(plan, drafted)
+        count = BordaCount(drafts)
+        for name in plan.reviewers:
+            count.expect(name, [seat for seat in drafts if seat != name])
+        return cls(count)
+
+    def is_decided(self, reviews: Sequence[Critique]) -> bool:
+        """Return True once no missing ranking can change the winner."""
+        for review in reviews:
+            if review.seat not in self.counted:
+                self.counted.add(review.seat)
+                self.count.cast(review.seat, review.ranking)
+        return self.count.decided() is not None

@@ -1,0 +1,40 @@
+"""Strategies: how seats deliberate. Write your own with ``Strategy`` and ``Table``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm_council._lazy import lazy_names
+
+__all__ = [
+    "Ask",
+    "Rank",
+    "Reply",
+    "Roster",
+    "Single",
+    "Steps",
+    "Strategy",
+    "Synthesize",
+    "Table",
+    "Verdict",
+    "get_strategy",
+    "list_strategies",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "_find": ["get_strategy", "list_strategies"],
+        "base": ["Ask", "Reply", "Roster", "Steps", "Strategy", "Table", "Verdict"],
+        "rank": ["Rank"],
+        "single": ["Single"],
+        "synthesize": ["Synthesize"],
+    },
+)
+
+if TYPE_CHECKING:
+    from llm_council.strategies._find import get_strategy, list_strategies
+    from llm_council.strategies.base import Ask, Reply, Roster, Steps, Strategy, Table, Verdict
+    from llm_council.strategies.rank import Rank
+    from llm_council.strategies.single import Single
+    from llm_council.strategies.synthesize import Synthesize
