@@ -311,9 +311,7 @@ class TestPlugins:
     def test_two_distributions_with_one_name_are_refused(self, plugin: Callable[..., None]) -> None:
         plugin()
         plugin(distribution="council-other")
-        with pytest.raises(
-            PluginLoadError, match="council-(other|doubted) 1.0 both offer a strategy named 'doubted': uninstall one"
-        ):
+        with pytest.raises(PluginLoadError, match="both offer a strategy named 'doubted': uninstall one"):
             get_strategy("doubted")
 
     def test_plugins_can_be_switched_off(self, plugin: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
