@@ -25,6 +25,7 @@ from llm_council._runtime.loops import is_running as running_inside_loop
 from llm_council._runtime.thread import Job, LoopThread, current_steps
 from llm_council.errors import InsideEventLoopError, RuntimeShutdownError, UnsupportedEnvironmentError
 from llm_council.errors._callers import find_caller, is_under_ipython, thread_remedy
+from llm_council.errors._shortage import shortage
 
 __all__ = [
     "Closeable",
@@ -301,9 +302,25 @@ def _running_thread() -> LoopThread:
     with _lock:
         if _current is None or _current.stopping:
             _refuse_green_threads()
-            _current = LoopThread()
-            _current.start()
+            _current = _started_thread()
         return _current
+
+
+def _started_thread() -> LoopThread:
+    """Return a new loop thread.
+
+    Raises:
+        UnsupportedEnvironmentError: the process has no thread or no file descriptors for it.
+    """
+    try:
+        thread = LoopThread()
+        thread.start()
+    except (OSError, RuntimeError) as error:
+        lacking = shortage(error)
+        if lacking is None:
+            raise
+        raise UnsupportedEnvironmentError(f"blocking calls need a thread with an event loop: {lacking}") from None
+    return thread
 
 
 def refuse_at_exit() -> NoReturn:

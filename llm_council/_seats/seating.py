@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import attrs
@@ -18,6 +17,7 @@ from llm_council.errors import ConfigurationError, InvalidOption, MissingCredent
 from llm_council.middleware import Retry
 from llm_council.middleware.wrapper import providers_within
 from llm_council.models import SeatSpec
+from llm_council.models._paths import expand_user
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
 
@@ -128,7 +128,7 @@ class Seating:
 
 def origin_of_fault(config: CouncilConfig, names: Sequence[str]) -> str | None:
     """Return the variable, or the file and field, whose value does not fit the seats or names no file; else None."""
-    if any(not Path(path).expanduser().exists() for path in config.subagent_paths):
+    if any(not expand_user(path).exists() for path in config.subagent_paths):
         return origin_of("subagent_paths", config.subagent_paths)
     if config.chair is not None and config.chair not in names:
         return origin_of("chair", config.chair)

@@ -16,6 +16,7 @@ from llm_council import __version__
 from llm_council.cli import leaving_at_once
 from llm_council.errors import ConfigurationError, CouncilError, near
 from llm_council.errors._secrets import clean
+from llm_council.errors._shortage import shortage
 
 if TYPE_CHECKING:
     from llm_council._plugins import Plugin
@@ -151,10 +152,13 @@ def main() -> None:
         # The reader has closed stdout, as in `council ... | head`. Python would flush stdout at exit and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
-    except OSError as error:
-        if not _is_of_stdout(error):
+    except (OSError, RuntimeError) as error:
+        lacking = shortage(error)
+        if lacking is None and not (isinstance(error, OSError) and _is_of_stdout(error)):
             raise
-        _print_error(f"council: cannot write to stdout: {error.strerror or error}; write to another place")
+        if lacking is None:
+            lacking = f"cannot write to stdout: {getattr(error, 'strerror', None) or error}; write to another place"
+        _print_error(f"council: {lacking}")
         code = FAILED
     # Without standalone mode, click returns what the command returns: None from one that cannot fail.
     sys.exit(code if isinstance(code, int) else 0)

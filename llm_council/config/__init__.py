@@ -10,8 +10,10 @@ everything that the user's file may set, except that it still can only lower the
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,9 +32,11 @@ from llm_council.models._attrs import (
     non_negative_int,
     optional,
     positive_int,
+    provider_name,
     strict_init,
     string,
 )
+from llm_council.models._paths import absolute, expand_user
 from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.request import ReasoningConfig
 from llm_council.providers._http.account import sealed
@@ -60,7 +64,7 @@ _path = must_be("a path", lambda v: isinstance(v, str) and bool(v.strip()))
 
 
 def _copy_tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    return {name: _seal(name, as_dict(table)) for name, table in as_dict(value).items()}
+    return {provider_name(name): _seal(name, as_dict(table)) for name, table in as_dict(value).items()}
 
 
 def _seal(name: str, table: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +155,7 @@ class CouncilConfig:
         """
         path = Path(folder) / PROJECT_FILE
         values = _read_user_file()
-        if path.is_file():
+        if _is_there(path):
             data = _read_bytes(path)  # read once: what is checked for trust must be what is used
             project = _parse(data, path)
             restricted = _restricted(project, path)
@@ -211,9 +215,43 @@ def _read_user_file() -> dict[str, Any]:
     path = user_file()
     # A file that the variable names must exist; the default one need not.
     named = os.environ.get("LLM_COUNCIL_CONFIG")
-    if named and not path.is_file():
+    try:
+        if _is_there(path):
+            return _read(path)
+    except ConfigurationError as error:
+        raise error._reword(f"LLM_COUNCIL_CONFIG: {error.message}") if named else error from None
+    if named:
         raise ConfigurationError(f"LLM_COUNCIL_CONFIG: there is no file {named}; correct or unset the variable")
-    return _read(path) if named or path.is_file() else {}
+    return {}
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe, whose reader may wait for ever",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def _is_there(path: Path) -> bool:
+    """Return True if a configuration file exists.
+
+    Raises:
+        ConfigurationError: that cannot be found out, or it is no regular file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if path.parent == Path():
+            reason = f"the working directory cannot be read ({error.strerror}): change to another one"
+        else:
+            reason = f"cannot be read: {error.strerror}"
+        raise ConfigurationError(f"{path}: {reason}") from None
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "a device")
+        raise ConfigurationError(f"{path}: is {kind}, and no file: remove it, or put a file in its place")
+    return True
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -318,9 +356,12 @@ def origin_of(setting: str, value: Any) -> str | None:
     variable = variable_of(setting, value)
     if variable is not None:
         return variable
-    for path in (Path(PROJECT_FILE), user_file()):
+    paths = [Path(PROJECT_FILE)]
+    with suppress(ConfigurationError):  # there is no home directory
+        paths.append(user_file())
+    for path in paths:
         try:
-            found: Any = _read(path) if path.is_file() else {}
+            found: Any = _read(path) if _is_there(path) else {}
         except ConfigurationError:
             continue
         for key in setting.split("."):
@@ -355,7 +396,7 @@ def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]
 def project_file(folder: str | os.PathLike[str] = ".") -> Path | None:
     """Return the path of the project's file in a folder; None if there is none."""
     path = Path(folder) / PROJECT_FILE
-    return path if path.is_file() else None
+    return path if _is_there(path) else None
 
 
 def reaches(path: Path) -> tuple[str, ...]:
@@ -403,9 +444,9 @@ def _seat_count(name: object) -> int:
 def _absolute(path: Path, entry: object) -> Path:
     """Return the absolute path of an entry in a project's file, which is relative to that file."""
     try:
-        return path.parent.absolute() / Path(str(entry)).expanduser()
-    except RuntimeError:  # ~name of a user that does not exist
-        raise InvalidOption(f"{path}: subagent_paths: {entry!r}: there is no user of this name") from None
+        return absolute(path.parent) / expand_user(str(entry))
+    except InvalidOption as error:
+        raise error._reword(f"{path}: subagent_paths: {error.message}") from None
 
 
 def _lower_limits(project: dict[str, Any], mine: CouncilConfig) -> None:

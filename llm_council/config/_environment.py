@@ -6,11 +6,11 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from llm_council._plugins import find
 from llm_council.errors import InvalidOption, UnknownOption
+from llm_council.models._paths import expand_user
 
 __all__ = ["STRATEGIES", "is_strategy", "read_environment", "unknown_variables", "variable_of"]
 
@@ -94,7 +94,7 @@ def read_environment(check: Callable[[dict[str, Any], str], object]) -> dict[str
         except ValueError:
             kind = "a whole number" if read is int else "a number"
             raise InvalidOption(f"{variable}: expected {kind}, got {text!r:.80}") from None
-        if variable == "LLM_COUNCIL_STORE" and Path(value).expanduser().is_dir():
+        if variable == "LLM_COUNCIL_STORE" and expand_user(value).is_dir():
             raise InvalidOption(f"{variable}: {value} is a folder: name a file in it")
         check(_nested(path, value), variable)
         target = values

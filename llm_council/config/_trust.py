@@ -22,8 +22,19 @@ _MAX_BYTES = 1 << 20  # of the record: enough for thousands of projects
 
 
 def folder() -> Path:
-    """Return the user's configuration folder: ``llm-council`` in ``$XDG_CONFIG_HOME``, else in ``~/.config``."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "llm-council"
+    """Return the user's configuration folder: ``llm-council`` in ``$XDG_CONFIG_HOME``, else in ``~/.config``.
+
+    Raises:
+        ConfigurationError: there is no home directory.
+    """
+    named = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    try:
+        return Path(named).expanduser() / "llm-council"
+    except RuntimeError:
+        raise ConfigurationError(
+            "there is no home directory, so the configuration cannot be found: set HOME or XDG_CONFIG_HOME, or name a"
+            " configuration file in LLM_COUNCIL_CONFIG"
+        ) from None
 
 
 def record() -> Path:
@@ -66,6 +77,8 @@ def _digest(data: bytes) -> str:
 def _read() -> dict[str, str]:
     path = record()
     try:
+        if path.exists() and not path.is_file():  # opening a named pipe would wait for its writer
+            raise ConfigurationError(f"{path}: is no file: delete it, and trust projects again")
         with path.open("rb") as file:
             owner, mode = os.fstat(file.fileno()).st_uid, os.fstat(file.fileno()).st_mode
             data = file.read(_MAX_BYTES)

@@ -10,13 +10,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import anyio.to_thread
 import attrs
 
 from llm_council.errors import ConfigurationError, InvalidOption, StoreError
+from llm_council.models._paths import expand_user
 from llm_council.models.limits import MIB
 from llm_council.models.reply import GenerateResponse
 
@@ -129,7 +129,7 @@ class SQLiteStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, size: int = 256 * MIB, timeout: float = 1.0) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expand_user(path)
         self._size = _positive(size)
         self._timeout = timeout
         self._lock = threading.Lock()

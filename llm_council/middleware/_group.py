@@ -19,6 +19,7 @@ from llm_council.errors import (
     ServerFailed,
 )
 from llm_council.middleware._breaker import Breaker
+from llm_council.models._attrs import provider_name
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.limits import Timeouts
 from llm_council.models.reply import GenerateChunk, GenerateResponse
@@ -82,7 +83,7 @@ class ProviderGroup(ProviderAdapter):
             raise InvalidOption(f"{type(self).__name__} needs at least one provider")
         self.providers = tuple(providers)
         if name is not None:
-            self.name = name  # type: ignore[misc]  # a class attribute of adapters, an instance attribute here
+            self.name = provider_name(name)  # type: ignore[misc]  # a class attribute of adapters, an instance attribute here
         self.capabilities = _union([p.capabilities for p in providers])  # type: ignore[misc]
         self._timeouts = Timeouts(total=None)  # each provider has its own
         self._clock = clock

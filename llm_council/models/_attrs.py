@@ -12,6 +12,7 @@ The validators here refuse None; ``optional`` from attrs allows it. A wrong valu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
 from typing import Any, TypeVar
@@ -224,6 +225,23 @@ non_negative_int = must_be("a whole number of 0 or more", lambda v: is_int(v) an
 fraction = must_be("a number from 0 to 1", lambda v: is_number(v) and 0 <= v <= 1)
 string = must_be("text", lambda v: isinstance(v, str))
 boolean = must_be("true or false", lambda v: isinstance(v, bool))
+
+
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+
+
+def provider_name(value: Any) -> str:
+    """Return the name of a provider, a class or an instance, if a seat can be written with it: ``NAME/MODEL:COUNT``.
+
+    Raises:
+        InvalidOption: it is no such name.
+    """
+    if type(value) is not str or not _PROVIDER_NAME.fullmatch(value):
+        raise InvalidOption(
+            "a provider's name has letters, digits, '-', '_' and '.', at most 64, and begins with a letter or a digit,"
+            f" got {value!r:.80}"
+        )
+    return value
 
 
 def tokens(value: Any) -> int | None:

@@ -34,6 +34,7 @@ from llm_council.models import (
     Usage,
     join,
 )
+from llm_council.models._attrs import provider_name
 from llm_council.providers._call.profiles import ModelProfile, profile_for
 from llm_council.providers._local import engine as engines
 from llm_council.providers._local.bounding import bound, write_grammar
@@ -106,7 +107,7 @@ class LocalProvider(ProviderAdapter):
         name: str | None = None,
     ) -> None:
         if name is not None:
-            self.name = name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
+            self.name = provider_name(name)  # type: ignore[misc]  # a class attribute for authors, an instance's own here
         if default_model is not None:
             model(default_model)
         self._default = default_model

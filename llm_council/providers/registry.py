@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +25,7 @@ from llm_council.errors import (
     UnknownProvider,
     near,
 )
+from llm_council.models._attrs import provider_name
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.providers._call import error_mapping
 from llm_council.providers._call.construction import accepted_options, refuse_unknown_options
@@ -96,8 +96,7 @@ def register_provider(name: str, cls: type[ProviderAdapter], *, replace: bool = 
         NotAnAdapter: the class is no ``ProviderAdapter``; also a ``TypeError``.
         InvalidOption: the name is invalid or taken; also a ``ValueError``.
     """
-    if type(name) is not str or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", name):
-        raise InvalidOption(f"a provider's name has letters, digits, '-', '_' and '.', got {name!r:.80}")
+    provider_name(name)
     _refuse_other_than_adapter(cls, f"register_provider({name!r})")
     known = _registered.get(name)
     if known is cls:

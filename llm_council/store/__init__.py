@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from llm_council import _runtime
 from llm_council.errors import InvalidOption, StoreError
 from llm_council.models import Plan
 from llm_council.models._journal import Journal
+from llm_council.models._paths import absolute, expand_user
 from llm_council.store import _queries
 from llm_council.store._database import connect
 from llm_council.store._queries import RunInfo, StoredCall, StoredRun, checked_id
@@ -45,7 +45,7 @@ class Store:
         name = os.fspath(path)
         if not name.strip():
             raise InvalidOption(f"store: expected the path of a file, got {path!r:.80}")
-        self.path = Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111  # ``Path.resolve`` would follow links
+        self.path = absolute(expand_user(name))
 
     async def runs(self, *, limit: int | None = None) -> tuple[RunInfo, ...]:
         """Return the runs, the latest first; none if the file does not exist yet.

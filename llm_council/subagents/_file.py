@@ -349,7 +349,10 @@ def _merge(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 def _text_of(file: Traversable) -> str:
     try:
         if not file.is_file():  # reading a pipe or a device would block or never end
-            raise InvalidOption(f"{file}: is a folder" if file.is_dir() else f"{file}: there is no such file")
+            reason = "is a folder" if file.is_dir() else "there is no such file"
+            if isinstance(file, Path) and file.exists() and not file.is_dir():
+                reason = "is a pipe or a device, and no file"
+            raise InvalidOption(f"{file}: {reason}")
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:

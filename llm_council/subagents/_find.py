@@ -12,6 +12,7 @@ import attrs
 
 from llm_council._plugins import Plugin, find, hidden_hint
 from llm_council.errors import ConfigurationError, InvalidOption, PluginLoadError, UnknownSubagent, near
+from llm_council.models._paths import expand_user
 from llm_council.subagents._file import NAME, Definition, Subagent, SubagentInfo, is_other_toml, read
 
 __all__ = ["ALIASES", "BUILT_IN", "GROUP", "from_file", "load", "names", "shadow_warning"]
@@ -119,7 +120,7 @@ def from_file(path: str | os.PathLike[str], mode: str | None = None) -> Subagent
         InvalidOption, UnknownOption: the file cannot be read or has an invalid entry; names file and line.
         UnknownSubagent: it has no such mode.
     """
-    return _read_file(Path(path).expanduser()).subagent(mode)
+    return _read_file(expand_user(path)).subagent(mode)
 
 
 def _built_in_entries(custom: Mapping[str, Path]) -> Iterator[SubagentInfo]:
@@ -182,7 +183,7 @@ def _files(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
         raise InvalidOption(f"paths of subagents must come in a list, got {paths!r:.80}; put it in a list")
     found: dict[str, Path] = {}
     for entry in paths:
-        path = Path(entry).expanduser()
+        path = expand_user(entry)
         if not path.exists():
             raise InvalidOption(f"{str(path)!r:.200}: there is no such file or folder of subagents")
         # Like the schemas of a subagent, the files of a folder stay in it: a link must not reach others.
@@ -201,7 +202,7 @@ def _own_files(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
         return _files(paths)  # raises
     entries = tuple(paths)
     found = _files(entries)
-    named = {Path(entry).expanduser() for entry in entries}
+    named = {expand_user(entry) for entry in entries}
     return {name: file for name, file in found.items() if file in named or not is_other_toml(file)}
 
 
@@ -232,7 +233,7 @@ def _definition_of(name: str, plugin: Plugin) -> Definition | Subagent:
         return attrs.evolve(found, name=name, source=source)
     if not isinstance(found, str | os.PathLike):
         raise plugin.error(f"it is of type {type(found).__name__}; expected a Subagent or a path")
-    path = Path(found).expanduser()
+    path = expand_user(found)
     try:
         return read(path.parent, path.name, name=name, source=source)
     except ConfigurationError as error:

@@ -18,6 +18,7 @@ from llm_council.models import (
     ProviderCapabilities,
     Usage,
 )
+from llm_council.models._attrs import provider_name
 from llm_council.providers.base import ProviderAdapter
 
 __all__ = ["Broken", "Reply", "Script", "ScriptedProvider"]
@@ -79,7 +80,7 @@ class ScriptedProvider(ProviderAdapter):
         capabilities: ProviderCapabilities | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        self.name = name  # type: ignore[misc]  # an instance may have a name of its own
+        self.name = provider_name(name)  # type: ignore[misc]  # an instance may have a name of its own
         if capabilities is not None:
             self.capabilities = capabilities  # type: ignore[misc]
         self.requests: list[GenerateRequest] = []

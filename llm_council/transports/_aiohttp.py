@@ -14,6 +14,7 @@ import httpx
 from yarl import URL
 
 from llm_council.transports._base import DEFAULT_LIMITS
+from llm_council.transports._lookups import Lookups
 from llm_council.transports._pool import IDLE, NotHttp, Proxies, ResponseHead, tls_context
 
 __all__ = ["AiohttpTransport"]
@@ -164,7 +165,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             tracing = aiohttp.TraceConfig()
             tracing.on_connection_reuseconn.append(_note_reuse)
             session = _Session(
-                connector=_Connector(limit=0, **reuse),
+                connector=_Connector(limit=0, resolver=_resolver(), **reuse),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(),
                 auto_decompress=False,
@@ -178,6 +179,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             session._retry_connection = False
             self._sessions[fresh] = session
         return session
+
+
+def _resolver() -> aiohttp.ThreadedResolver:
+    lookups: Any = Lookups()  # in place of the event loop, whose executor would be waited for
+    return aiohttp.ThreadedResolver(lookups)
 
 
 async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:

@@ -196,7 +196,9 @@ def pooled_transport(library: ModuleType) -> Any:
     Args:
         library: the module whose ``Request`` and ``Response`` classes the client uses.
     """
-    return _pooled_transport_class(library)()
+    transport = _pooled_transport_class(library)()
+    _ = transport._pools.inner  # imports the HTTP library of the pools
+    return transport
 
 
 @lru_cache(maxsize=2)

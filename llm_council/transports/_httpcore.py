@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import Any
 
+import anyio
+import httpcore
 import httpx
+import sniffio
 
 from llm_council.errors._secrets import Secret
+from llm_council.transports._lookups import is_address, look_up
 from llm_council.transports._pool import (
     IDLE,
     NotHttp,
@@ -19,6 +24,9 @@ from llm_council.transports._pool import (
 )
 
 __all__ = ["HttpcoreTransport"]
+
+_STAGGER = 0.25
+"""Seconds after which the next address of a host is tried beside the last one: RFC 8305, section 5."""
 
 
 class HttpcoreTransport(httpx.AsyncBaseTransport):
@@ -99,8 +107,75 @@ class HttpcoreTransport(httpx.AsyncBaseTransport):
             )
             via = httpx.Proxy(proxy, ssl_context=tls if proxy.startswith("https:") else None) if proxy else None
             pool = httpx.AsyncHTTPTransport(verify=tls, proxy=via, limits=limits)
+            # Private: httpx has no parameter for the backend that httpcore connects with.
+            inner: Any = pool._pool
+            inner._network_backend = _Backend()
             self._pools[key] = pool
         return pool
+
+
+class _Backend(httpcore.AsyncNetworkBackend):
+    """Connect to hosts whose names are looked up by ``look_up``."""
+
+    def __init__(self) -> None:
+        trio = sniffio.current_async_library() == "trio"
+        self._inner: httpcore.AsyncNetworkBackend = httpcore.TrioBackend() if trio else httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own name
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        connect = partial(
+            self._inner.connect_tcp, port=port, local_address=local_address, socket_options=socket_options
+        )
+        if is_address(host):
+            return await connect(host, timeout=timeout)
+        try:
+            with anyio.fail_after(timeout):
+                return await _first_of(connect, await look_up(host, port))
+        except TimeoutError as exc:
+            raise httpcore.ConnectTimeout(f"{host} took longer than {timeout} s") from exc
+        except OSError as exc:
+            raise httpcore.ConnectError(str(exc)) from exc
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+async def _first_of(connect: Any, addresses: list[str]) -> httpcore.AsyncNetworkStream:
+    """Return the first connection to one of several addresses, which are tried one after another, each a bit later.
+
+    Raises:
+        httpcore.ConnectError: all fail; the error is that of the last one.
+    """
+    made: list[httpcore.AsyncNetworkStream] = []
+    failures: list[httpcore.ConnectError] = []
+
+    async def attempt(address: str, failed: anyio.Event) -> None:
+        try:
+            stream = await connect(address)
+        except httpcore.ConnectError as exc:
+            failures.append(exc)
+            failed.set()
+            return
+        made.append(stream)
+        attempts.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as attempts:
+        for address in addresses:
+            failed = anyio.Event()
+            attempts.start_soon(attempt, address, failed)
+            with anyio.move_on_after(_STAGGER):
+                await failed.wait()
+    for stream in made[1:]:
+        await stream.aclose()
+    if not made:
+        raise failures[-1] if failures else httpcore.ConnectError("the name has no address")
+    return made[0]
 
 
 class _BytesBody(httpx.ByteStream):

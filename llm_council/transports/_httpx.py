@@ -53,6 +53,11 @@ class HttpxTransport(BaseTransport):
         """Close our pool of the current event loop; the next request opens a new one."""
         await per_loop.aclose(self)
 
+    async def prepare(self) -> None:
+        """Import the HTTP library of our pool."""
+        if self._client is None and self._transport is None:
+            _ = (await self._pool()).inner
+
     @asynccontextmanager
     async def _exchange(
         self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts, deadline: float | None
@@ -76,8 +81,7 @@ class HttpxTransport(BaseTransport):
         headers = build_headers(request.headers, user_agent=None if self._client else USER_AGENT)
         parts = (request.method, request.url, headers.items(), request.body)
         if self._client is None and self._transport is None:
-            new_pool = partial(PooledTransport, trust_env=self._trust_env)
-            pool = await per_loop.get(self, "pool", new_pool, PooledTransport.aclose)
+            pool = await self._pool()
             return await pool.inner.open(*parts, connect=timeouts.connect, read=timeouts.read)
         wait = self._client.timeout.pool if self._client else None
         message = build_request(*parts, connect=timeouts.connect, read=timeouts.read, pool=wait)
@@ -88,6 +92,11 @@ class HttpxTransport(BaseTransport):
         defaults = [pair for pair in client.headers.raw if pair[0].decode("ascii") not in message.headers]
         message.headers = httpx.Headers([*defaults, *message.headers.raw])
         return response_head(await client.send(message, stream=True, follow_redirects=False))
+
+    async def _pool(self) -> PooledTransport:
+        """Return our pool of the current event loop."""
+        new_pool = partial(PooledTransport, trust_env=self._trust_env)
+        return await per_loop.get(self, "pool", new_pool, PooledTransport.aclose)
 
 
 async def _arriving(body: httpx.AsyncByteStream, request: HttpRequest) -> AsyncGenerator[bytes, None]:

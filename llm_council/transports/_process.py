@@ -40,6 +40,7 @@ from llm_council.errors import (
     UnsupportedEnvironmentError,
 )
 from llm_council.errors._secrets import Secret
+from llm_council.models._paths import expand_user
 from llm_council.models.limits import Limits
 
 __all__ = ["Attachment", "Command", "Process", "absolute_path", "find_program", "running"]
@@ -102,7 +103,7 @@ def find_program(name: str, path: str | None) -> str:
         CommandNotFound: no executable file was found.
         InvalidOption: the name is a relative path.
     """
-    program = Path(name).expanduser()
+    program = expand_user(name)
     if os.sep in name and not program.is_absolute():
         raise InvalidOption(f"program: a name to search PATH for, or an absolute path, got {name!r:.200}")
     found = shutil.which(str(program), path=absolute_path(path))

@@ -258,6 +258,9 @@ class BaseTransport:
         """
         raise NotImplementedError
 
+    async def prepare(self) -> None:
+        """Import what the first request needs, so that this is not taken for silence of the server."""
+
     async def send(
         self,
         request: HttpRequest,

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import socket
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -25,17 +26,19 @@ import urllib3.util.response
 from requests.adapters import HTTPAdapter
 
 from llm_council._runtime import per_loop
-from llm_council.errors import ConnectFailed
+from llm_council.errors import ConnectFailed, TimedOut
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.transports._base import (
     HttpReply,
     HttpRequest,
     ReplyStream,
     build_headers,
+    host_of,
     refuse_redirect,
     strip_url,
 )
 from llm_council.transports._environment import check_proxy, is_exempt, tls_context
+from llm_council.transports._lookups import is_address, look_up
 from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
 
 __all__ = ["RequestsTransport"]
@@ -48,6 +51,9 @@ STEP = 64 * 1024
 GRACE = 1.0
 """Seconds that a thread may wait longer than its call, so that the deadline of the call is what ends it."""
 
+NAME_IS_GOOD = 30.0
+"""Seconds after a look-up in which a name is not looked up again before a call."""
+
 # The body is read from urllib3 directly, which raises its own exceptions and those of the socket.
 _REQUESTS_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
@@ -55,8 +61,9 @@ _REQUESTS_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSE
 class RequestsTransport(BaseTransport):
     """Send requests over a ``requests.Session`` in worker threads, under asyncio and trio.
 
-    A cancelled call returns at once and shuts its socket down, which wakes its thread. A thread that is still resolving
-    a name or connecting goes on until the connect timeout, and sends nothing then.
+    A cancelled call returns at once and shuts its socket down, which wakes its thread. A thread that is still
+    connecting goes on until the connect timeout, and sends nothing then. A name that is new to the session is first
+    looked up outside the worker threads: hung look-ups would use them up.
 
     Args:
         session: the session, which is not closed here; None makes one. Standard adapters whose pool is smaller than
@@ -80,6 +87,7 @@ class RequestsTransport(BaseTransport):
         self._timeout = timeout
         self._max_workers = max_workers
         self._pid = os.getpid()
+        self._looked_up: dict[tuple[str, int], float] = {}  # host and port -> when, as a reading of time.monotonic
         _enlarge_pools(session, max_workers)
 
     async def aclose(self) -> None:
@@ -96,7 +104,9 @@ class RequestsTransport(BaseTransport):
             for adapter in self._session.adapters.values():
                 adapter.close()
         limiter = await per_loop.get(self, "limiter", partial(anyio.CapacityLimiter, self._max_workers), _do_nothing)
-        call = _Call(self._session, request, self._socket_timeouts(timeouts, deadline), limiter, self._owned)
+        seconds = self._socket_timeouts(timeouts, deadline)
+        await self._look_up(request.url, seconds[0])
+        call = _Call(self._session, request, seconds, limiter, self._owned)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:
             response = await call.run(call.open)
@@ -109,6 +119,32 @@ class RequestsTransport(BaseTransport):
         finally:
             call.abort()
             await close_body(*reading, close=_do_nothing)
+
+    async def _look_up(self, url: str, seconds: float | None) -> None:
+        """Wait until the host of a URL, or its proxy, has been looked up; whether it was found is reported later.
+
+        Raises:
+            TimedOut: the name server did not answer in time.
+        """
+        # Other adapters, and the `responses` package in place of ``send``, may open no connection at all.
+        is_plain = type(self._session.get_adapter(url)) in (HTTPAdapter, _TlsAdapter)
+        if not is_plain or HTTPAdapter.send.__module__ != HTTPAdapter.__module__:
+            return
+        settings = self._session.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
+        proxy = requests.utils.select_proxy(url, settings["proxies"])
+        if proxy:
+            url = proxy if "://" in proxy else f"http://{proxy}"
+        with contextlib.suppress(ValueError):  # an address that cannot be read is refused later
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or 0
+            now = time.monotonic()
+            if not host or is_address(host) or now - self._looked_up.get((host, port), -NAME_IS_GOOD) < NAME_IS_GOOD:
+                return
+            with anyio.move_on_after(seconds) as scope, contextlib.suppress(OSError):
+                await look_up(host, port)
+                self._looked_up[host, port] = now
+            if scope.cancelled_caught:
+                raise TimedOut(f"{host_of(url)} did not accept the connection in time", phase="connect")
 
     def _socket_timeouts(self, timeouts: Timeouts, deadline: float | None) -> tuple[float | None, float]:
         """Return the seconds to connect and to read; reading always has a limit."""

@@ -24,6 +24,7 @@ from llm_council.errors import (
     TransportError,
 )
 from llm_council.errors._secrets import clean, redact
+from llm_council.errors._shortage import shortage
 from llm_council.transports._base import HttpReply, host_of, refuse_redirect
 from llm_council.transports._environment import trusted_authorities
 
@@ -138,6 +139,9 @@ def _connect(exc: BaseException, target: str) -> Error:
     kind = next((_CONNECT_KINDS[name] for name in names if name in _CONNECT_KINDS), "other")
     if kind == "proxy":
         return _proxy(exc, target)
+    lacking = next(filter(None, map(shortage, _chain(exc))), None)
+    if lacking:
+        return ConnectFailed(f"cannot connect to {target}: {lacking}")
     text = _CONNECT_TEXTS[kind].format(target=target)
     return ConnectFailed(f"{text}; {trusted_authorities()}" if kind == "tls" else text, kind=kind)
 

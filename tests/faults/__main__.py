@@ -19,6 +19,7 @@ ORDER = (
     "streams",
     "reply_forms",
     "life",
+    "surroundings",
     "processes",
     "plugins",
     "council",

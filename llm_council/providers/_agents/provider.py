@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
@@ -22,7 +21,8 @@ from llm_council._wire import prompted_tools
 from llm_council.errors import CommandNotFound, CouncilError, InvalidOption, TimedOut
 from llm_council.errors._secrets import Secret, clean
 from llm_council.models import Limits, Timeouts
-from llm_council.models._attrs import as_instance, copy_with
+from llm_council.models._attrs import as_instance, copy_with, provider_name
+from llm_council.models._paths import absolute, expand_user
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
@@ -101,12 +101,12 @@ class CommandLineProvider(ProviderAdapter):
         profile: ModelProfile | Mapping[str, Any] | None = None,
     ) -> None:
         if name is not None:
-            self.name = name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
+            self.name = provider_name(name)  # type: ignore[misc]  # a class attribute for authors, an instance's own here
         if type(at_once) is not int or at_once < 1:
             raise InvalidOption(f"{type(self).__name__}.at_once: a whole number of 1 or more, got {at_once!r:.80}")
         self.program = self.PROGRAM if program is None else program
         self.default_model = default_model
-        self.folder = None if folder is None else str(Path(folder).expanduser().absolute())
+        self.folder = None if folder is None else str(absolute(expand_user(folder)))
         self._variables = {key: _as_secret(key, value) for key, value in (variables or {}).items()}
         self._at_once = at_once
         self._timeouts = as_instance("timeout", Timeouts, timeout)

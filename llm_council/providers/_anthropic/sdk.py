@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -113,14 +113,25 @@ class SdkTransport(BaseTransport):
         """Close the client of the current event loop, unless it is the caller's; the next request creates a new one."""
         await per_loop.aclose(self)
 
+    async def prepare(self) -> None:
+        """Import the client and what it signs with, and create it; together this takes seconds."""
+        await self._client(await _loaded())
+        if self._given is not None and "anthropic.AsyncAnthropicBedrock" in _kinds(self._given):
+            with suppress(ImportError):  # reported when the client signs
+                await to_thread.run_sync(_import_signing, abandon_on_cancel=True)
+
+    async def _client(self, sdk: ModuleType) -> Any:
+        """Return the caller's client, or ours of the current event loop."""
+        if self._given is not None:
+            return self._given
+        return await per_loop.get(self, "client", partial(_new_client, sdk, self._base), _close)
+
     @asynccontextmanager
     async def _exchange(
         self, request: HttpRequest, limits: Limits, limit: int, timeouts: Timeouts, deadline: float | None
     ) -> AsyncIterator[ReplyStream]:
         sdk = await _loaded()
-        client = self._given
-        if client is None:
-            client = await per_loop.get(self, "client", partial(_new_client, sdk, self._base), _close)
+        client = await self._client(sdk)
         reply = await self._open(sdk, client, request, timeouts)
         reading: list[AsyncGenerator[bytes, None]] = []
         try:
@@ -210,6 +221,12 @@ async def _loaded() -> ModuleType:
                 f"anthropic's client cannot be imported ({exc}): install llm-council-sdk[anthropic], or pass transport"
             ) from None
     return import_module(_SDK)
+
+
+def _import_signing() -> None:
+    """Import what signs requests to AWS; the client would do so within its first request."""
+    for name in ("boto3", "botocore.auth", "botocore.awsrequest"):
+        import_module(name)
 
 
 def _new_client(sdk: ModuleType, base_url: str) -> Any:

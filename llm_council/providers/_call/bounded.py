@@ -216,6 +216,18 @@ class StreamLimits:
         """Restart the idle limit."""
         self._content_at = time.monotonic()
 
+    async def prepare(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Await what is no part of the vendor's answer, such as an import; the idle limit does not count it.
+
+        Raises:
+            TimedOut: the total limit was reached.
+        """
+        with anyio.move_on_after(None if self._ends == math.inf else self._ends - time.monotonic()):
+            await step()
+            self.content_arrived()
+            return
+        raise timeout_error(self._name, self._total)
+
     async def wait(self, step: Callable[[], Awaitable[T]], *, idle: float = math.inf) -> T:
         """Await one step of the stream.
 

@@ -22,6 +22,7 @@ from llm_council.errors import (
     failed_attempt,
 )
 from llm_council.errors._foreign import message_of, strip_secrets
+from llm_council.errors._shortage import shortage
 from llm_council.transports import translate
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -61,7 +62,7 @@ def as_council_error(exc: BaseException) -> CouncilError:
     except Exception:  # noqa: BLE001 - the attributes of an author's exception may raise when they are read
         error = None
     if error is None:
-        message, kind = message_of(leaf), type(leaf).__name__
+        message, kind = shortage(leaf) or message_of(leaf), type(leaf).__name__
         error = AdapterFailed(f"{message} ({kind}{place})" if message else f"{kind} without a message{place}")
         error.__cause__ = strip_secrets(leaf)
     return error

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio.to_thread
 import attrs
 
+from llm_council._runtime.worker_threads import run_blocking
 from llm_council._wire.payloads import well_formed
 from llm_council.errors import (
     AdapterFailed,
@@ -37,7 +37,7 @@ async def invoke(method: Callable[..., Any], *args: Any) -> Any:
     if inspect.isasyncgenfunction(function):
         return method(*args)
     # In a list: trio refuses a thread's function that returns a coroutine, but a forgotten ``await`` is allowed here.
-    (returned,) = await anyio.to_thread.run_sync(lambda: [method(*args)], abandon_on_cancel=True)
+    (returned,) = await run_blocking(lambda: [method(*args)])
     return returned
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import threading
 from collections import deque
@@ -169,6 +170,11 @@ def _is_installed() -> bool:
         return False
 
 
+def _import_library() -> None:
+    for name in ("google.auth", "google.auth.credentials", "google.auth.transport.requests"):
+        importlib.import_module(name)
+
+
 def _restored(given: bool) -> SignIn:  # noqa: FBT001 - pickle passes positional arguments
     sign_in = SignIn()
     sign_in._given = sign_in._lost = given
@@ -193,6 +199,14 @@ class SignedTransport:
         if self._inner is None:
             self._inner = transports.HttpxTransport()
         return self._inner
+
+    async def prepare(self) -> None:
+        """Import google-auth, which takes seconds, and what the inner transport needs."""
+        if _is_installed():
+            await anyio.to_thread.run_sync(_import_library, abandon_on_cancel=True)
+        prepare = getattr(self._transport, "prepare", None)
+        if prepare is not None:
+            await prepare()
 
     async def send(
         self,

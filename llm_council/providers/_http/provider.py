@@ -36,7 +36,7 @@ from llm_council.errors import (
 )
 from llm_council.errors._secrets import Secret
 from llm_council.models import Limits, Timeouts
-from llm_council.models._attrs import as_instance, copy_with
+from llm_council.models._attrs import as_instance, copy_with, provider_name
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
@@ -118,7 +118,7 @@ class HttpProvider(ProviderAdapter):
         allow_http: bool = False,
     ) -> None:
         if name is not None:
-            self.name = name  # type: ignore[misc]  # a class attribute for authors, an instance's own here
+            self.name = provider_name(name)  # type: ignore[misc]  # a class attribute for authors, an instance's own here
         allow_http = allow_http or os.environ.get(ALLOW_HTTP, "").strip() == "1"
         address = base_url or (os.environ.get(self.BASE_URL_ENV, "").strip() if self.BASE_URL_ENV else "")
         address = account.address(address or self.BASE_URL, allow_http=allow_http)
@@ -304,6 +304,10 @@ class HttpProvider(ProviderAdapter):
     async def _pieces(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         total = time_left(request, self._timeouts.total)
         limits = StreamLimits(self.name, total, self._timeouts.idle)
+        self.check()  # before anything is imported for the call
+        prepare = getattr(self._transport, "prepare", None)  # a transport of the caller's need not have it
+        if prepare is not None:
+            await limits.prepare(prepare)
         asked, adjustments = await limits.wait(partial(self._prepared, request))
         if adjustments:
             yield GenerateChunk(adjustments=adjustments)
@@ -353,8 +357,7 @@ class HttpProvider(ProviderAdapter):
         while True:
             http = self._post(asked, stream=True)
             opened = self._transport.stream(http, limits=self._limits, timeouts=self._timeouts, deadline=total)
-            # Neither the consumer's pause nor the import of the HTTP library, on first use, is silence of the vendor.
-            limits.content_arrived()
+            limits.content_arrived()  # the consumer's pause is no silence of the vendor
             reply = await limits.wait(partial(stack.enter_async_context, opened))
             if reply.status < 400:
                 return reply, asked, dropped

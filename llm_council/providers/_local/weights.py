@@ -41,6 +41,7 @@ from llm_council.errors import (
     near,
 )
 from llm_council.models._attrs import strict_init
+from llm_council.models._paths import absolute, expand_user
 from llm_council.providers._local import hub
 
 try:
@@ -286,7 +287,7 @@ def _own_model() -> LocalModel | None:
     value = os.environ.get(ENV, "").strip()
     if not value:
         return None
-    path = Path(value).expanduser().absolute()
+    path = absolute(expand_user(value))
     if not path.is_file():
         raise InvalidOption(f"{ENV} names {str(path)!r}, which is not a file", provider="local")
     return LocalModel(
