@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder, because these run in an environment of their own."""
     selected, left_out = [], []
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        if item.nodeid.startswith("tests/faults/"):
             item.add_marker("faults")
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         chosen = {params.get("mock"), params.get("vendor")}

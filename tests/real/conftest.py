@@ -46,7 +46,7 @@ FIXTURES = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.nodeid.startswith("tests/real/"):
             item.add_marker(pytest.mark.real)
 
 
