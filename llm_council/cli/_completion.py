@@ -1,8 +1,8 @@
 """``council completion``, and what the shell offers for seats, roles, modes and stored runs.
 
-click writes the scripts for the shells and finds the option that is being completed. Its scripts call ``council`` with
-a variable set. The functions here then return the candidates. They read the configuration, the list of installed
-providers and the run store; they import no provider and send nothing.
+click finds the option that is being completed; ``_shells`` has the scripts. They call ``council`` with a variable set.
+The functions here then return the candidates. They read the configuration, the list of installed providers and
+the run store; they import no provider and send nothing.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ Without SHELL, the script is for the shell in $SHELL. Add the line to the shell'
 @click.argument("shell", type=click.Choice(_SHELLS), required=False)
 def completion(shell: str | None) -> None:
     """Print the completion script of a shell."""
+    from llm_council.cli import _shells
     from llm_council.cli._main import cli
 
+    _shells.register()
     name = shell or Path(os.environ.get("SHELL", "")).name
     kind = get_completion_class(name) if name in _SHELLS else None
     if kind is None:

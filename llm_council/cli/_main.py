@@ -135,6 +135,10 @@ def main() -> None:
     """Run the command line and exit; see ``llm_council.cli.main``."""
     if sys.stderr is None:  # the process was started with it closed, and what is said there is lost
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    if "_COUNCIL_COMPLETE" in os.environ:  # a shell asks for candidates
+        from llm_council.cli import _shells
+
+        _shells.register()
     try:
         code = cli.main(prog_name="council", standalone_mode=False)
         if sys.stdout is not None:

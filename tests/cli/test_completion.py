@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from click.shell_completion import ShellComplete
+from click.shell_completion import ShellComplete, get_completion_class
 
 from llm_council import Council, CouncilConfig
+from llm_council.cli import _shells
 from llm_council.cli._main import cli
 from llm_council.testing.fakes import ScriptedProvider
 from tests.cli._command import ANSWER
@@ -113,20 +115,48 @@ def test_completing_imports_no_provider(python) -> None:  # type: ignore[no-unty
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_completes_with_the_printed_script() -> None:
-    script = """
-        eval "$(council completion bash)" || exit 1
-        COMP_WORDS=(council run -p openai,anth); COMP_CWORD=3
-        _council_completion council
-        echo "${COMPREPLY[@]}"
-        """
+LINES = {
+    "council run -p openai,anth": ["openai,anthropic"],
+    "council run -p local:2 --chair ": ["local-1", "local-2"],
+    "council run -p local:2,openai --chair=loc": ["local-1", "local-2"],
+    "council run 'Hi there' --format=mark": ["markdown"],
+    "council run -p ollama/llama3.2:1b --chair ollama/llama3.2:": ["1b"],  # bash replaces what follows the colon
+}
+
+
+def run_shell(*command: str) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
-    done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False, env=environment
-    )
-    assert (done.stdout, done.stderr) == ("openai,anthropic\n", "")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_with_the_printed_script() -> None:
+    lines = [word for line in LINES for word in (f"COMP_LINE={shlex.quote(line)}", "complete_line")]
+    script = """
+        eval "$(council completion bash)" || exit 1
+        complete_line() { COMP_POINT=${#COMP_LINE}; _council_completion council; echo "${COMPREPLY[@]}"; }
+        """
+    found = run_shell("bash", "-c", "\n".join([script, *lines]))
+    assert found.splitlines() == [" ".join(words) for words in LINES.values()]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes_with_the_printed_script() -> None:
+    lines = [f"string join ' ' (complete -C {shlex.quote(line)})" for line in LINES]
+    found = run_shell("fish", "--no-config", "-c", "\n".join(["council completion fish | source", *lines]))
+    assert found.splitlines()[:2] == [" ".join(words) for words in LINES.values()][:2]
+
+
+def test_a_script_that_an_earlier_version_printed_completes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    _shells.register()
+    kind = get_completion_class("bash")
+    assert kind is not None
+    monkeypatch.setenv("COMP_WORDS", "council\nrun\n-p\nopenai,anth")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert kind(cli, {}, "council", "_X").complete() == "plain,openai,anthropic"
 
 
 @pytest.mark.parametrize(
