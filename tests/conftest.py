@@ -9,21 +9,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 pytest.register_assert_rewrite("wire_laws")  # what a law found stands in its failure
 
-# The same examples on every run, and no clock: a law that fails must fail for everyone. HYPOTHESIS_PROFILE=explore
-# searches further, with new examples each time.
+# The same examples on every run, and no clock: a law that fails must fail for everyone. It reports the first
+# counterexample as it was drawn: to shrink one of a large strategy takes minutes, so that the test would run into its
+# time limit and report nothing. HYPOTHESIS_PROFILE=explore searches further, with new examples each time, and shrinks;
+# `pytest --timeout 0` leaves it the time.
 settings.register_profile(
     "deterministic",
     derandomize=True,
     deadline=None,
     max_examples=60,
     database=None,
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-settings.register_profile("explore", settings.get_profile("deterministic"), derandomize=False, max_examples=1000)
+settings.register_profile(
+    "explore",
+    settings.get_profile("deterministic"),
+    derandomize=False,
+    max_examples=1000,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))
 
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import attrs
 
+from llm_council.errors import InvalidOption
 from llm_council.models.messages import Message, Part, ReasoningPart, Role, TextPart, ToolCall
 
 __all__ = [
     "INSTRUCTIONS",
     "CallIds",
     "InstructionPlace",
+    "drop_empty_answers",
     "fit_history",
     "is_blank",
     "is_instruction",
@@ -110,6 +112,23 @@ def fit_history(turns: Iterable[Message], *, vendor: str, ids: CallIds = CallIds
     return _with_unique_ids(kept, vendor, ids)
 
 
+def drop_empty_answers(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the encoded messages without the model's that say nothing: all it held was reasoning that is not sent.
+
+    Raises:
+        InvalidOption: no message is left. OpenAI refuses an empty list ("Invalid 'messages': empty array"); Ollama
+            answers it by loading the model (its API reference, "Load a model").
+    """
+    kept = []
+    for message in messages:
+        facts = [value for key, value in message.items() if key not in ("role", "name")]
+        if message["role"] != Role.ASSISTANT or any(facts):
+            kept.append(message)
+    if not kept:
+        raise InvalidOption("the request holds nothing but empty turns: it needs a user's turn")
+    return kept
+
+
 def _without_empty(turn: Message, vendor: str) -> Message | None:
     """Return a turn without empty texts and foreign reasoning; None for a model's turn that holds nothing else."""
     content = turn.content
@@ -128,7 +147,7 @@ def _without_empty(turn: Message, vendor: str) -> Message | None:
 
 def _is_left_out(part: Part, vendor: str) -> bool:
     if isinstance(part, ReasoningPart):
-        return part.vendor != vendor
+        return part.vendor != vendor or not (part.text or part.signature or part.data)
     return isinstance(part, TextPart) and not part.text
 
 

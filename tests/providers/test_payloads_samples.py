@@ -87,31 +87,32 @@ def keys(node: dict[str, Any], schema: dict[str, Any]) -> set[str]:
     return set(node.get("properties", ())).union(*(keys(part, schema) for part in node.get("allOf", ())))
 
 
-def texts() -> Any:
-    return st.text(min_size=1, max_size=12)
+texts = st.text(min_size=1, max_size=12)
+offers = st.lists(strategies.tools(), max_size=2, unique_by=lambda tool: tool.name)
+instructions = st.lists(st.builds(Message, st.sampled_from(["system", "developer"]), texts), max_size=2)
+vendors = st.sampled_from(VENDORS)
+details = st.sampled_from([None, "low", "auto", "high"])
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> dict[str, Any]:
     """Return what is asked in a conversation that makes sense: results answer calls, and a user speaks last."""
-    offered = draw(st.lists(strategies.tools(), max_size=2, unique_by=lambda tool: tool.name))
-    turns = [
-        Message(role, draw(texts())) for role in draw(st.lists(st.sampled_from(["system", "developer"]), max_size=2))
-    ]
+    offered = draw(offers)
+    turns = [*draw(instructions)]
     for number in range(draw(st.integers(0, 2))):
-        turns.append(Message("user", draw(texts())))
-        vendor = draw(st.sampled_from(VENDORS))
-        thoughts = [ReasoningPart(text=draw(texts()), signature="c2ln", vendor=vendor)] if draw(st.booleans()) else []
+        turns.append(Message("user", draw(texts)))
+        vendor = draw(vendors)
+        thoughts = [ReasoningPart(text=draw(texts), signature="c2ln", vendor=vendor)] if draw(st.booleans()) else []
         called = draw(st.lists(st.sampled_from(offered), max_size=2)) if offered else []
         calls = [
             ToolCall(id=f"call_{number}_{at}", name=tool.name, arguments={"x": at}) for at, tool in enumerate(called)
         ]
-        text_parts = [TextPart(text=draw(texts()))] if not calls or draw(st.booleans()) else []
+        text_parts = [TextPart(text=draw(texts))] if not calls or draw(st.booleans()) else []
         turns.append(Message("assistant", [*thoughts, *text_parts], tool_calls=calls))
         shot = [ImagePart(data=PIXEL, media_type="image/png")] if draw(st.booleans()) else []
-        turns += [Message("tool", [draw(texts()), *shot], tool_call_id=call.id) for call in calls]
-    image = ImagePart(data=PIXEL, media_type="image/png", detail=draw(st.sampled_from([None, "low", "auto", "high"])))
-    parts = [TextPart(text=draw(texts()), cache=draw(st.booleans()))]
+        turns += [Message("tool", [draw(texts), *shot], tool_call_id=call.id) for call in calls]
+    image = ImagePart(data=PIXEL, media_type="image/png", detail=draw(details))
+    parts = [TextPart(text=draw(texts), cache=draw(st.booleans()))]
     turns.append(Message("user", [*parts, image] if draw(st.booleans()) else parts))
     choices = [None, "auto", "none", "required", *(tool.name for tool in offered)]
     return {"messages": turns, "tools": offered, "tool_choice": draw(st.sampled_from(choices)) if offered else None}
@@ -125,14 +126,14 @@ def asked() -> Any:
         "required": ["x"],
         "additionalProperties": False,
     }
-    wanted = st.builds(StructuredOutput, json_schema=st.just(schema), name=texts(), strict=st.booleans())
+    wanted = st.builds(StructuredOutput, json_schema=st.just(schema), name=texts, strict=st.booleans())
     return st.builds(
         lambda talk, **facts: GenerateRequest(**talk, **facts),
         conversations(),
         max_tokens=st.none() | st.integers(1, 9000),
         temperature=st.none() | st.floats(0, 2),
         top_p=st.none() | st.floats(0, 1),
-        stop=st.lists(texts(), max_size=6),
+        stop=st.lists(texts, max_size=6),
         structured_output=st.none() | wanted,
         reasoning=st.none() | strategies.reasoning_configs(),
         prompt_cache=st.sampled_from([None, True, "5m", "1h"]),

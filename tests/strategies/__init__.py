@@ -7,6 +7,7 @@ answers, that a dialect carries whole: the ones for which round trips are laws.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 from llm_council import models as m
@@ -26,6 +27,7 @@ from strategies._models import (
     budgets,
     capabilities,
     chunks,
+    conversations,
     costs,
     doctor_results,
     documents,
@@ -61,7 +63,7 @@ from strategies._runs import (
     seat_specs,
     timings,
 )
-from strategies._values import json_values
+from strategies._values import json_values, words
 
 __all__ = [
     "DEFAULT_EXAMPLES",
@@ -73,6 +75,7 @@ __all__ = [
     "budgets",
     "capabilities",
     "chunks",
+    "conversations",
     "costs",
     "critiques",
     "doctor_results",
@@ -110,6 +113,7 @@ __all__ = [
     "tool_calls",
     "tools",
     "usages",
+    "words",
 ]
 
 T = TypeVar("T")
@@ -160,6 +164,7 @@ def instances_of(cls: type[T]) -> SearchStrategy[T]:
     return _BY_CLASS[cls]()
 
 
+@cache
 def any_model() -> SearchStrategy[Any]:
     """Return any object of ``llm_council.models``; events and errors have their own strategies."""
     return st.one_of(*(strategy() for strategy in _BY_CLASS.values()))

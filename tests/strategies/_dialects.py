@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from functools import cache
 from typing import Any
 
 import attrs
@@ -14,10 +16,11 @@ from strategies._anthropic import anthropic_replies, anthropic_requests
 from strategies._hosted import REPLIES, REQUESTS
 from strategies._models import (
     bounds,
+    conversations,
     images,
     reasoning_configs,
     structured_outputs,
-    tools,
+    with_tools,
 )
 from strategies._responses import responses_replies, responses_requests
 from strategies._values import (
@@ -33,8 +36,7 @@ _REPLIES = {**REPLIES, "anthropic": anthropic_replies, "responses": responses_re
 
 def as_sent(request: m.GenerateRequest, vendor: str, ids: CallIds | None = None) -> m.GenerateRequest:
     """Return a request with the turns that are sent: every id is unique, and no answer is blank."""
-    turns = fit_history(request.turns(), vendor=vendor, ids=ids or CallIds())
-    return attrs.evolve(request, messages=turns or [m.Message("user", "x")])
+    return attrs.evolve(request, messages=fit_history(request.turns(), vendor=vendor, ids=ids or CallIds()))
 
 
 def reasoning_details(vendor: str) -> SearchStrategy[list[m.ReasoningPart]]:
@@ -54,12 +56,11 @@ def reasoning_details(vendor: str) -> SearchStrategy[list[m.ReasoningPart]]:
     return blocks.map(lambda found: [part(index, *block) for index, block in enumerate(found)])
 
 
-@st.composite
-def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.GenerateRequest:
+@cache
+def representable(dialect: str, *, vendor: str = "openai") -> SearchStrategy[m.GenerateRequest]:
     """Return requests that a dialect expresses without loss.
 
     Args:
-        draw: hypothesis's own.
         dialect: ``"openai"``, ``"responses"``, ``"anthropic"``, ``"cohere"``, ``"ai21"`` or ``"replicate"``.
         vendor: whose reasoning blocks the assistant's turns hold.
 
@@ -67,7 +68,7 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
         ValueError: the dialect is not known.
     """
     if dialect in _REQUESTS:
-        return draw(_REQUESTS[dialect]())
+        return _REQUESTS[dialect]()
     if dialect != "openai":
         raise ValueError(f"no strategy for the dialect {dialect!r}")
     calls = st.builds(
@@ -78,48 +79,40 @@ def representable(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m
     )
     text_parts = st.lists(st.builds(m.TextPart, text=texts, cache=st.booleans()), min_size=1, max_size=2)
     user_parts = st.lists(st.builds(m.TextPart, text=texts, cache=st.booleans()) | images(), min_size=1, max_size=3)
-    thoughts = draw(reasoning_details(vendor))
     turns = st.one_of(
         st.builds(m.Message, st.sampled_from(["system", "developer"]), texts | text_parts, name=maybe(words)),
         st.builds(m.Message, st.just("user"), texts | user_parts, name=maybe(words)),
         st.builds(
             m.Message,
             st.just("assistant"),
-            text_parts.map(lambda found: [*thoughts, *found]),
+            st.builds(operator.add, reasoning_details(vendor), text_parts),
             name=maybe(words),
             tool_calls=st.lists(calls, max_size=2),
         ),
         st.builds(m.Message, st.just("tool"), texts | text_parts, tool_call_id=words),
     )
-    offered = draw(st.lists(tools(), max_size=2))
-    choices = ["auto", "none", "required", *(tool.name for tool in offered)]
     extra = st.fixed_dictionaries(
         {}, optional={"seed": st.integers(0, 2**31), "parallel_tool_calls": st.booleans(), "user": words}
     )
-    request = draw(
-        st.builds(
-            m.GenerateRequest,
-            model=words,
-            messages=st.lists(turns, min_size=1, max_size=4),
-            stop=st.lists(words, max_size=4),
-            tools=st.just(offered),
-            tool_choice=maybe(st.sampled_from(choices)) if offered else st.none(),
-            structured_output=maybe(structured_outputs()),
-            reasoning=maybe(reasoning_configs()),
-            prompt_cache=st.sampled_from([None, True, "5m", "1h"]),
-            extra=extra,
-            **bounds(),
-        )
+    asked = st.builds(
+        m.GenerateRequest,
+        model=words,
+        messages=conversations(turns),
+        stop=st.lists(words, max_size=4),
+        structured_output=maybe(structured_outputs()),
+        reasoning=maybe(reasoning_configs()),
+        prompt_cache=st.sampled_from([None, True, "5m", "1h"]),
+        extra=extra,
+        **bounds(),
     )
-    return as_sent(request, vendor)
+    return asked.flatmap(with_tools).map(lambda request: as_sent(request, vendor))
 
 
-@st.composite
-def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.GenerateResponse:
+@cache
+def replies(dialect: str, *, vendor: str = "openai") -> SearchStrategy[m.GenerateResponse]:
     """Return answers that a dialect expresses without loss.
 
     Args:
-        draw: hypothesis's own.
         dialect: ``"openai"``, ``"responses"``, ``"anthropic"``, ``"cohere"``, ``"ai21"`` or ``"replicate"``.
         vendor: whose reasoning blocks the answer holds.
 
@@ -127,13 +120,14 @@ def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.Gener
         ValueError: the dialect is not known.
     """
     if dialect in _REPLIES:
-        return draw(_REPLIES[dialect]())
+        return _REPLIES[dialect]()
     if dialect != "openai":
         raise ValueError(f"no strategy for the dialect {dialect!r}")
-    refusal = draw(maybe(st.text(min_size=1, max_size=20)))
-    raw = draw(
-        st.sampled_from(["stop", "length", "tool_calls", "content_filter", "function_call", "eos", "novel_word"])
-    )
+
+    def finished(raw: str, refusal: str | None, **facts: Any) -> m.GenerateResponse:
+        finish = m.FinishReason.CONTENT_FILTER if refusal else m.FinishReason.of(raw)
+        return m.GenerateResponse(refusal=refusal, finish_reason=finish, raw_finish_reason=raw, **facts)
+
     known = st.dictionaries(
         st.sampled_from(["provider", "service_tier", "system_fingerprint", "native_finish_reason"]), words, max_size=3
     )
@@ -149,29 +143,26 @@ def replies(draw: st.DrawFn, dialect: str, *, vendor: str = "openai") -> m.Gener
     custom = st.builds(m.ToolCall, id=words, name=words, arguments=texts, extra=st.just({"type": "custom"}))
     counted = st.integers(min_value=0, max_value=10**9)
     usd = maybe(st.floats(min_value=0, max_value=1e6))
-    return draw(
-        st.builds(
-            m.GenerateResponse,
-            text=maybe(texts),
-            reasoning=maybe(st.text(min_size=1, max_size=40)),
-            reasoning_parts=reasoning_details(vendor),
-            refusal=st.just(refusal),
-            tool_calls=st.lists(call | custom, max_size=2, unique_by=lambda found: found.id),
-            usage=maybe(
-                st.builds(
-                    m.Usage,
-                    input_tokens=counted,
-                    output_tokens=counted,
-                    cached_tokens=maybe(counted),
-                    cache_write_tokens=maybe(counted),
-                    reasoning_tokens=maybe(counted),
-                )
-            ),
-            cost=usd.map(lambda paid: None if paid is None else m.Cost(usd=paid, source="reported", complete=True)),
-            model=words,
-            finish_reason=st.just(m.FinishReason.CONTENT_FILTER if refusal else m.FinishReason.of(raw)),
-            raw_finish_reason=st.just(raw),
-            request_id=words,
-            extra=st.builds(lambda first, second: {**first, **second}, known, more),
-        )
+    return st.builds(
+        finished,
+        st.sampled_from(["stop", "length", "tool_calls", "content_filter", "function_call", "eos", "novel_word"]),
+        maybe(st.text(min_size=1, max_size=20)),
+        text=maybe(texts),
+        reasoning=maybe(st.text(min_size=1, max_size=40)),
+        reasoning_parts=reasoning_details(vendor),
+        tool_calls=st.lists(call | custom, max_size=2, unique_by=lambda found: found.id),
+        usage=maybe(
+            st.builds(
+                m.Usage,
+                input_tokens=counted,
+                output_tokens=counted,
+                cached_tokens=maybe(counted),
+                cache_write_tokens=maybe(counted),
+                reasoning_tokens=maybe(counted),
+            )
+        ),
+        cost=usd.map(lambda paid: None if paid is None else m.Cost(usd=paid, source="reported", complete=True)),
+        model=words,
+        request_id=words,
+        extra=st.builds(operator.or_, known, more),
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
-from strategies._models import images, structured_outputs, tools
+from strategies._models import conversations, images, structured_outputs, tools
 from strategies._values import json_objects, maybe, texts, words
 
 some_text = st.text(min_size=1, max_size=20)
@@ -21,6 +22,7 @@ def _text_parts() -> SearchStrategy[list[m.TextPart]]:
     return st.lists(st.builds(m.TextPart, text=texts), min_size=1, max_size=2)
 
 
+@cache
 def cohere_requests() -> SearchStrategy[m.GenerateRequest]:
     """Return requests that Cohere's dialect expresses without loss: one instruction, the first."""
     thought = st.builds(m.ReasoningPart, text=some_text, vendor=st.just("cohere"))
@@ -44,7 +46,7 @@ def cohere_requests() -> SearchStrategy[m.GenerateRequest]:
     return st.builds(
         m.GenerateRequest,
         model=words,
-        messages=st.tuples(first, st.lists(turns, min_size=1, max_size=4)).map(lambda found: [*found[0], *found[1]]),
+        messages=st.tuples(first, conversations(turns)).map(lambda found: [*found[0], *found[1]]),
         stream=st.booleans(),
         max_tokens=maybe(st.integers(1, 10**6)),
         temperature=maybe(st.floats(0, 1)),
@@ -58,26 +60,33 @@ def cohere_requests() -> SearchStrategy[m.GenerateRequest]:
     )
 
 
+_cited = st.lists(st.fixed_dictionaries({"start": counted, "text": texts}), min_size=1, max_size=2)
+_cohere_extra = st.fixed_dictionaries(
+    {}, optional={"citations": _cited, "billed_units": st.just({"input_tokens": 3}), "error_type": words}
+)
+_cohere_usage = maybe(
+    st.builds(m.Usage, input_tokens=counted, output_tokens=maybe(counted), cached_tokens=maybe(counted))
+)
+_cohere_word = st.sampled_from(["COMPLETE", "STOP_SEQUENCE", "MAX_TOKENS", "TOOL_CALL", "ERROR", "TIMEOUT", "NOVEL"])
+_maybe_text = maybe(texts)
+_maybe_some_text = maybe(some_text)
+_calls = st.lists(calls, max_size=2, unique_by=lambda call: call.id)
+
+
 @st.composite
 def cohere_replies(draw: st.DrawFn) -> m.GenerateResponse:
     """Return answers that Cohere's dialect expresses without loss."""
-    thoughts, plan = draw(maybe(some_text)), draw(maybe(some_text))
+    thoughts, plan = draw(_maybe_some_text), draw(_maybe_some_text)
     parts = [m.ReasoningPart(text=thoughts, vendor="cohere")] if thoughts else []
     parts += [m.ReasoningPart(vendor="cohere", data={"tool_plan": plan})] if plan else []
-    word = draw(st.sampled_from(["COMPLETE", "STOP_SEQUENCE", "MAX_TOKENS", "TOOL_CALL", "ERROR", "TIMEOUT", "NOVEL"]))
-    citations = st.lists(st.fixed_dictionaries({"start": counted, "text": texts}), min_size=1, max_size=2)
-    extra: dict[str, Any] = draw(
-        st.fixed_dictionaries(
-            {}, optional={"citations": citations, "billed_units": st.just({"input_tokens": 3}), "error_type": words}
-        )
-    )
-    usage = st.builds(m.Usage, input_tokens=counted, output_tokens=maybe(counted), cached_tokens=maybe(counted))
+    word = draw(_cohere_word)
+    extra: dict[str, Any] = draw(_cohere_extra)
     return m.GenerateResponse(
-        text=draw(maybe(texts)),
+        text=draw(_maybe_text),
         reasoning=thoughts,
         reasoning_parts=parts,
-        tool_calls=draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id)),
-        usage=draw(maybe(usage)),
+        tool_calls=draw(_calls),
+        usage=draw(_cohere_usage),
         finish_reason=m.FinishReason.of(word),
         raw_finish_reason=word,
         request_id=draw(words),
@@ -85,6 +94,7 @@ def cohere_replies(draw: st.DrawFn) -> m.GenerateResponse:
     )
 
 
+@cache
 def ai21_requests() -> SearchStrategy[m.GenerateRequest]:
     """Return requests that AI21's dialect expresses without loss: text and tools, nobody named."""
     turns = st.one_of(
@@ -95,7 +105,7 @@ def ai21_requests() -> SearchStrategy[m.GenerateRequest]:
     return st.builds(
         m.GenerateRequest,
         model=words,
-        messages=st.lists(turns, min_size=1, max_size=4),
+        messages=conversations(turns),
         stream=st.booleans(),
         max_tokens=maybe(st.integers(1, 10**6)),
         temperature=maybe(st.floats(0, 2)),
@@ -107,16 +117,19 @@ def ai21_requests() -> SearchStrategy[m.GenerateRequest]:
     )
 
 
+_ai21_word = st.sampled_from(["stop", "length", "tool_calls", "novel_word"])
+_usage = maybe(st.builds(m.Usage, input_tokens=counted, output_tokens=counted))
+
+
 @st.composite
 def ai21_replies(draw: st.DrawFn) -> m.GenerateResponse:
     """Return answers that AI21's dialect expresses without loss: there is no model in them."""
-    word = draw(st.sampled_from(["stop", "length", "tool_calls", "novel_word"]))
-    usage = st.builds(m.Usage, input_tokens=counted, output_tokens=counted)
+    word = draw(_ai21_word)
     return m.GenerateResponse(
-        text=draw(maybe(texts)),
-        reasoning=draw(maybe(some_text)),
-        tool_calls=draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id)),
-        usage=draw(maybe(usage)),
+        text=draw(_maybe_text),
+        reasoning=draw(_maybe_some_text),
+        tool_calls=draw(_calls),
+        usage=draw(_usage),
         finish_reason=m.FinishReason.of(word),
         raw_finish_reason=word,
         request_id=draw(words),
@@ -128,6 +141,7 @@ def _images_alone() -> SearchStrategy[m.ImagePart]:
     return images().map(lambda image: m.ImagePart(url=image.url, data=image.data, media_type=image.media_type))
 
 
+@cache
 def replicate_requests() -> SearchStrategy[m.GenerateRequest]:
     """Return requests that a prediction expresses without loss, with one turn, for a model that takes every input."""
     turn = st.builds(
@@ -153,17 +167,20 @@ def replicate_requests() -> SearchStrategy[m.GenerateRequest]:
     )
 
 
+_replicate_text = maybe(texts.map(lambda text: text.replace("\r", "")))
+_version = st.dictionaries(st.just("version"), words, max_size=1)
+
+
 @st.composite
 def replicate_replies(draw: st.DrawFn) -> m.GenerateResponse:
     """Return answers that a prediction expresses without loss: without carriage returns, which streams cannot write."""
-    usage = st.builds(m.Usage, input_tokens=counted, output_tokens=counted)
-    found = draw(maybe(usage))
+    found = draw(_usage)
     metrics = (
         {} if found is None else {"input_token_count": found.input_tokens, "output_token_count": found.output_tokens}
     )
-    version = draw(st.dictionaries(st.just("version"), words, max_size=1))
+    version = draw(_version)
     return m.GenerateResponse(
-        text=draw(maybe(texts.map(lambda text: text.replace("\r", "")))),
+        text=draw(_replicate_text),
         usage=found,
         model=draw(words),
         finish_reason=m.FinishReason.STOP,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+from functools import cache
 from typing import Any
 
+import attrs
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
 from strategies._values import (
     counts,
+    flat_json,
     json_objects,
     json_values,
     maybe,
@@ -21,6 +24,7 @@ from strategies._values import (
 )
 
 
+@cache
 def images() -> SearchStrategy[m.ImagePart]:
     """Return images by address and by data."""
     detail = st.sampled_from([None, "auto", "low", "high"])
@@ -31,6 +35,7 @@ def images() -> SearchStrategy[m.ImagePart]:
     ) | st.builds(m.ImagePart, data=data, media_type=kinds, detail=detail)
 
 
+@cache
 def documents() -> SearchStrategy[m.DocumentPart]:
     """Return documents by address and by data."""
     kinds = st.sampled_from(["application/pdf", "text/plain"])
@@ -40,6 +45,7 @@ def documents() -> SearchStrategy[m.DocumentPart]:
     )
 
 
+@cache
 def sounds() -> SearchStrategy[m.AudioPart]:
     """Return sounds by address and by data."""
     return st.builds(m.AudioPart, url=st.just("https://example.com/a.wav")) | st.builds(
@@ -47,6 +53,7 @@ def sounds() -> SearchStrategy[m.AudioPart]:
     )
 
 
+@cache
 def reasoning_parts() -> SearchStrategy[m.ReasoningPart]:
     """Return reasoning with and without a signature."""
     return st.builds(
@@ -54,22 +61,26 @@ def reasoning_parts() -> SearchStrategy[m.ReasoningPart]:
     )
 
 
+@cache
 def text_parts() -> SearchStrategy[m.TextPart]:
     """Return text, with and without a cache mark."""
     return st.builds(m.TextPart, text=texts, cache=st.booleans())
 
 
+@cache
 def parts() -> SearchStrategy[m.Part]:
     """Return parts of turns."""
     return text_parts() | images() | reasoning_parts()
 
 
+@cache
 def tool_calls() -> SearchStrategy[m.ToolCall]:
     """Return tool calls, with arguments that need not be JSON."""
     arguments = texts | json_objects()
     return st.builds(m.ToolCall, id=words, name=words, arguments=arguments, extra=json_objects())
 
 
+@cache
 def messages() -> SearchStrategy[m.Message]:
     """Return turns of any role."""
     return st.builds(
@@ -82,19 +93,50 @@ def messages() -> SearchStrategy[m.Message]:
     )
 
 
+def conversations(turns: SearchStrategy[m.Message]) -> SearchStrategy[list[m.Message]]:
+    """Return up to four turns; one of them asks, so that something is left when a dialect drops empty turns."""
+    question = st.builds(m.Message, st.just("user"), st.text(min_size=1, max_size=20))
+    return st.tuples(st.lists(turns, max_size=2), question, st.lists(turns, max_size=1)).map(
+        lambda found: [*found[0], found[1], *found[2]]
+    )
+
+
 # Requests
 
 
+@cache
 def tools() -> SearchStrategy[m.Tool]:
     """Return tools."""
     return st.builds(m.Tool, name=words, description=maybe(texts), parameters=schemas(), strict=maybe(st.booleans()))
 
 
+@cache
+def _offers() -> SearchStrategy[list[m.Tool]]:
+    return st.lists(tools(), max_size=2)
+
+
+@st.composite
+def with_tools(draw: st.DrawFn, request: m.GenerateRequest, *, choosing: bool = False) -> m.GenerateRequest:
+    """Return a request with tools and a choice: a mode, or one of the tools.
+
+    Args:
+        draw: hypothesis's own.
+        request: the request.
+        choosing: there may be a choice where there are no tools.
+    """
+    offered = draw(_offers())
+    choices = [None, "auto", "none", "required", *(tool.name for tool in offered)]
+    choice = draw(st.sampled_from(choices)) if offered or choosing else None
+    return attrs.evolve(request, tools=offered, tool_choice=choice)
+
+
+@cache
 def reasoning_configs() -> SearchStrategy[m.ReasoningConfig]:
     """Return reasoning controls."""
     return st.builds(m.ReasoningConfig, effort=maybe(st.sampled_from(list(m.Effort))), budget_tokens=maybe(counts))
 
 
+@cache
 def structured_outputs() -> SearchStrategy[m.StructuredOutput]:
     """Return requests for structured output."""
     return st.builds(m.StructuredOutput, json_schema=schemas(), name=words, strict=st.booleans())
@@ -109,6 +151,7 @@ def bounds() -> dict[str, SearchStrategy[Any]]:
     }
 
 
+@cache
 def requests() -> SearchStrategy[m.GenerateRequest]:
     """Return requests that use any field."""
     return st.builds(
@@ -135,6 +178,7 @@ def requests() -> SearchStrategy[m.GenerateRequest]:
 # Answers
 
 
+@cache
 def usages() -> SearchStrategy[m.Usage]:
     """Return counts of tokens."""
     return st.builds(
@@ -148,16 +192,19 @@ def usages() -> SearchStrategy[m.Usage]:
     )
 
 
+@cache
 def costs() -> SearchStrategy[m.Cost]:
     """Return amounts of money."""
     return st.builds(m.Cost, usd=maybe(seconds), source=st.sampled_from(list(m.CostSource)), complete=st.booleans())
 
 
+@cache
 def adjustments() -> SearchStrategy[m.Adjustment]:
     """Return adjustments of requests."""
-    return st.builds(m.Adjustment, field=words, action=words, asked=json_values(), sent=json_values(), reason=texts)
+    return st.builds(m.Adjustment, field=words, action=words, asked=flat_json, sent=flat_json, reason=texts)
 
 
+@cache
 def attempts() -> SearchStrategy[m.Attempt]:
     """Return tries of calls."""
     return st.builds(
@@ -172,10 +219,12 @@ def attempts() -> SearchStrategy[m.Attempt]:
     )
 
 
+@cache
 def _finish() -> SearchStrategy[Any]:
     return maybe(st.sampled_from(list(m.FinishReason)))
 
 
+@cache
 def responses() -> SearchStrategy[m.GenerateResponse]:
     """Return whole answers that use any field."""
     return st.builds(
@@ -196,10 +245,11 @@ def responses() -> SearchStrategy[m.GenerateResponse]:
         attempts=st.lists(attempts(), max_size=2),
         adjustments=st.lists(adjustments(), max_size=2),
         extra=json_objects(),
-        raw=json_values(),
+        raw=flat_json,
     )
 
 
+@cache
 def tool_call_deltas() -> SearchStrategy[m.ToolCallDelta]:
     """Return pieces of tool calls."""
     return st.builds(
@@ -212,6 +262,7 @@ def tool_call_deltas() -> SearchStrategy[m.ToolCallDelta]:
     )
 
 
+@cache
 def chunks() -> SearchStrategy[m.GenerateChunk]:
     """Return pieces of answers."""
     return st.builds(
@@ -236,6 +287,7 @@ def chunks() -> SearchStrategy[m.GenerateChunk]:
 # Bounds, health
 
 
+@cache
 def budgets() -> SearchStrategy[m.Budget]:
     """Return budgets of runs."""
     positive = st.floats(min_value=0.001, max_value=1e6)
@@ -251,28 +303,33 @@ def budgets() -> SearchStrategy[m.Budget]:
     )
 
 
+@cache
 def timeouts() -> SearchStrategy[m.Timeouts]:
     """Return bounds on waits."""
     wait = maybe(st.floats(min_value=0.001, max_value=1e6))
     return st.builds(m.Timeouts, connect=wait, read=wait, idle=wait, total=wait)
 
 
+@cache
 def limits() -> SearchStrategy[m.Limits]:
     """Return bounds on sizes."""
     return st.builds(m.Limits, body=st.integers(1, 2**40), event=st.integers(1, 2**40), json_depth=st.integers(1, 900))
 
 
+@cache
 def retry_policies() -> SearchStrategy[m.RetryPolicy]:
     """Return retry policies."""
     return st.builds(m.RetryPolicy, max_retries=st.integers(0, 9), base=seconds, cap=seconds, max_retry_after=seconds)
 
 
+@cache
 def capabilities() -> SearchStrategy[m.ProviderCapabilities]:
     """Return capabilities of providers."""
     flags = {name: st.booleans() for name in ("streaming", "tool_use", "structured_output", "multimodal", "reasoning")}
     return st.builds(m.ProviderCapabilities, max_tokens=maybe(st.integers(1, 10**6)), **flags)
 
 
+@cache
 def doctor_results() -> SearchStrategy[m.DoctorResult]:
     """Return results of the doctor."""
     return st.builds(m.DoctorResult, ok=st.booleans(), message=texts, latency_ms=maybe(seconds), details=json_objects())

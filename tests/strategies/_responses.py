@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps
-from strategies._models import bounds, images, structured_outputs, tools
+from strategies._models import bounds, images, structured_outputs, with_tools
 from strategies._values import json_objects, maybe, texts, words
 
 _said = st.text(min_size=1, max_size=20)
@@ -27,6 +28,7 @@ def _reasoning(own: str, summary: list[str], content: list[str], secret: str | N
     return item if secret is None else {**item, "encrypted_content": secret}
 
 
+@cache
 def _items() -> SearchStrategy[dict[str, Any]]:
     """Return output items that go back unchanged: reasoning, and the vendor's own tools."""
     paragraphs = st.lists(_said, max_size=2)
@@ -50,16 +52,18 @@ def _call(own: str, name: str, arguments: dict[str, Any], *, has_id: bool, names
     return m.ToolCall(id=own, name=name, arguments=dumps(arguments).decode(), extra=extra)
 
 
+@cache
 def _calls() -> SearchStrategy[m.ToolCall]:
     return st.builds(_call, words, words, json_objects(), has_id=st.booleans(), namespace=maybe(words))
 
 
+@cache
 def _custom_calls() -> SearchStrategy[m.ToolCall]:
     return st.builds(m.ToolCall, id=words, name=words, arguments=texts, extra=st.just({"type": "custom"}))
 
 
-@st.composite
-def responses_requests(draw: st.DrawFn) -> m.GenerateRequest:
+@cache
+def responses_requests() -> SearchStrategy[m.GenerateRequest]:
     """Return requests that use every field of the dialect."""
     text_parts = st.lists(st.builds(m.TextPart, text=texts), min_size=1, max_size=2)
     mixed = st.lists(st.builds(m.TextPart, text=texts) | images(), max_size=3)
@@ -76,8 +80,6 @@ def responses_requests(draw: st.DrawFn) -> m.GenerateRequest:
         ),
         st.builds(m.Message, st.just("tool"), texts | mixed, tool_call_id=words),
     )
-    offered = draw(st.lists(tools(), max_size=2))
-    choices = ["auto", "none", "required", *(tool.name for tool in offered)]
     extra = st.fixed_dictionaries(
         {},
         optional={
@@ -87,55 +89,62 @@ def responses_requests(draw: st.DrawFn) -> m.GenerateRequest:
             "reasoning": st.just({"summary": "detailed"}),
         },
     )
-    return draw(
-        st.builds(
-            m.GenerateRequest,
-            model=words,
-            messages=st.tuples(st.lists(turns, max_size=3), st.builds(m.Message, st.just("user"), _said)).map(
-                lambda found: [*found[0], found[1]]
-            ),
-            tools=st.just(offered),
-            tool_choice=maybe(st.sampled_from(choices)) if offered else st.none(),
-            structured_output=maybe(structured_outputs()),
-            reasoning=maybe(_efforts.map(lambda effort: m.ReasoningConfig(effort=effort))),
-            extra=extra,
-            **bounds(),
-        )
+    return st.builds(
+        m.GenerateRequest,
+        model=words,
+        messages=st.tuples(st.lists(turns, max_size=3), st.builds(m.Message, st.just("user"), _said)).map(
+            lambda found: [*found[0], found[1]]
+        ),
+        structured_output=maybe(structured_outputs()),
+        reasoning=maybe(_efforts.map(lambda effort: m.ReasoningConfig(effort=effort))),
+        extra=extra,
+        **bounds(),
+    ).flatmap(with_tools)
+
+
+_reply_items = st.lists(_items(), max_size=3, unique_by=lambda item: item["id"])
+_reply_calls = st.lists(_calls() | _custom_calls(), max_size=2, unique_by=lambda call: call.id)
+_maybe_said = maybe(_said)
+_finishes = st.sampled_from(["completed", "max_output_tokens", "content_filter", "novel_word"])
+_maybe_text = maybe(texts)
+_reply_extra = st.fixed_dictionaries({}, optional={"service_tier": words})
+_counts = st.integers(0, 10**9)
+_usages = maybe(
+    st.builds(
+        m.Usage,
+        input_tokens=_counts,
+        output_tokens=_counts,
+        cached_tokens=maybe(_counts),
+        cache_write_tokens=maybe(_counts),
+        reasoning_tokens=maybe(_counts),
     )
+)
+_usd = maybe(st.floats(0, 1e6))
 
 
 @st.composite
 def responses_replies(draw: st.DrawFn) -> m.GenerateResponse:
     """Return answers that the dialect expresses without loss."""
-    parts = tuple(_part(item) for item in draw(st.lists(_items(), max_size=3, unique_by=lambda item: item["id"])))
-    refusal = draw(maybe(_said))
-    calls = draw(st.lists(_calls() | _custom_calls(), max_size=2, unique_by=lambda call: call.id))
-    raw = draw(st.sampled_from(["completed", "max_output_tokens", "content_filter", "novel_word"]))
+    parts = tuple(_part(item) for item in draw(_reply_items))
+    refusal = draw(_maybe_said)
+    calls = draw(_reply_calls)
+    raw = draw(_finishes)
     finish = m.FinishReason.CONTENT_FILTER if refusal else m.FinishReason.of(raw)
     if calls and finish is m.FinishReason.STOP:
         finish = m.FinishReason.TOOL_CALLS
-    text = draw(maybe(texts))
-    extra: dict[str, Any] = dict(draw(st.fixed_dictionaries({}, optional={"service_tier": words})))
+    text = draw(_maybe_text)
+    extra: dict[str, Any] = dict(draw(_reply_extra))
     extra["response_id"] = own = draw(words)
     if text is not None and draw(st.booleans()):
         extra["annotations"] = [{"type": "url_citation", "url": "https://example.com"}]
-    counts = st.integers(0, 10**9)
-    usage = st.builds(
-        m.Usage,
-        input_tokens=counts,
-        output_tokens=counts,
-        cached_tokens=maybe(counts),
-        cache_write_tokens=maybe(counts),
-        reasoning_tokens=maybe(counts),
-    )
-    usd = draw(maybe(st.floats(0, 1e6)))
+    usd = draw(_usd)
     return m.GenerateResponse(
         text=text,
         reasoning="\n\n".join(part.text for part in parts if part.text) or None,
         reasoning_parts=parts,
         refusal=refusal,
         tool_calls=calls,
-        usage=draw(maybe(usage)),
+        usage=draw(_usages),
         cost=None if usd is None else m.Cost(usd=usd, source="reported", complete=True),
         model=draw(words),
         finish_reason=finish,

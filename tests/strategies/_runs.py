@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -29,26 +30,31 @@ from strategies._values import (
 )
 
 
+@cache
 def phases() -> SearchStrategy[m.Phase]:
     """Return steps of runs."""
     return st.sampled_from(list(m.Phase))
 
 
+@cache
 def problems() -> SearchStrategy[m.Problem]:
     """Return problems of answers."""
     return st.builds(m.Problem, path=words, message=texts)
 
 
+@cache
 def attachments() -> SearchStrategy[m.Attachment]:
     """Return files that a caller named."""
     return st.builds(m.Attachment, name=words, text=texts)
 
 
+@cache
 def role_prompts() -> SearchStrategy[m.RolePrompts]:
     """Return the prompts of a role."""
     return st.builds(m.RolePrompts, system=texts, critique=texts, synthesise=texts)
 
 
+@cache
 def timings() -> SearchStrategy[m.PhaseTiming]:
     """Return when phases ran."""
     return st.builds(m.PhaseTiming, phase=phases(), started=seconds, elapsed=seconds)
@@ -76,37 +82,43 @@ def _error_classes(base: type[err.CouncilError]) -> list[type[err.CouncilError]]
     return [base, *(cls for child in base.__subclasses__() for cls in _error_classes(child))]
 
 
-@st.composite
-def errors(draw: st.DrawFn, base: type[err.CouncilError] = err.CouncilError, depth: int = 2) -> err.CouncilError:
+@cache
+def errors(base: type[err.CouncilError] = err.CouncilError, depth: int = 2) -> SearchStrategy[Any]:
     """Return errors of every class at and below ``base``, with any of their facts.
 
     Args:
-        draw: hypothesis's own.
         base: the class at which to begin.
         depth: how deep errors may hold errors.
     """
-    cls = draw(st.sampled_from([found for found in _error_classes(base) if found.__module__ == err.__name__]))
-    facts: dict[str, Any] = {
-        name: draw(maybe(words)) for name in ("provider", "model", "phase", "run_id", "request_id")
+    known = [cls for cls in _error_classes(base) if cls.__module__ == err.__name__]
+    return st.sampled_from(known).flatmap(lambda cls: _errors_of(cls, depth))
+
+
+@cache
+def _errors_of(cls: type[err.CouncilError], depth: int) -> SearchStrategy[err.CouncilError]:
+    facts: dict[str, SearchStrategy[Any]] = {
+        name: maybe(words) for name in ("provider", "model", "phase", "run_id", "request_id")
     }
-    facts["attempts"] = draw(st.lists(attempts(), max_size=2))
-    facts["elapsed"] = draw(maybe(seconds))
-    facts["retryable"] = draw(maybe(st.booleans()))
+    facts["attempts"] = st.lists(attempts(), max_size=2)
+    facts["elapsed"] = maybe(seconds)
+    facts["retryable"] = maybe(st.booleans())
     if issubclass(cls, err.TimedOut):
-        facts["phase"] = draw(st.sampled_from(["connect", "read", "idle", "pool", "deadline"]))
+        facts["phase"] = st.sampled_from(["connect", "read", "idle", "pool", "deadline"])
     bare = vars(cls())
-    facts.update({name: draw(strategy) for name, strategy in _FACTS.items() if name in bare})
+    facts.update({name: strategy for name, strategy in _FACTS.items() if name in bare})
     if "outcomes" in bare:
         inner = st.none() if depth <= 0 else maybe(errors(depth=depth - 1))
-        facts["outcomes"] = draw(st.dictionaries(words, inner, max_size=2))
-    return cls(draw(texts), **facts)
+        facts["outcomes"] = st.dictionaries(words, inner, max_size=2)
+    return st.builds(cls, texts, **facts)
 
 
+@cache
 def seat_specs() -> SearchStrategy[m.SeatSpec]:
     """Return specifications of seats."""
     return st.builds(m.SeatSpec, name=words, provider=words, model=maybe(words), prose_first=st.booleans())
 
 
+@cache
 def plans() -> SearchStrategy[m.Plan]:
     """Return plans of runs."""
     return st.builds(
@@ -131,7 +143,7 @@ def plans() -> SearchStrategy[m.Plan]:
         retry=retry_policies(),
         max_repairs=st.integers(0, 5),
         temperature=maybe(seconds),
-        max_tokens=maybe(counts),
+        max_tokens=maybe(st.integers(min_value=1, max_value=10**6)),
         reasoning=maybe(reasoning_configs()),
         seed=words,
         notes=st.lists(texts, max_size=2),
@@ -139,11 +151,13 @@ def plans() -> SearchStrategy[m.Plan]:
     )
 
 
+@cache
 def drafts() -> SearchStrategy[m.Draft]:
     """Return drafts."""
     return st.builds(m.Draft, seat=words, response=maybe(responses()), error=maybe(errors()), elapsed=seconds)
 
 
+@cache
 def critiques() -> SearchStrategy[m.Critique]:
     """Return critiques."""
     return st.builds(
@@ -157,11 +171,13 @@ def critiques() -> SearchStrategy[m.Critique]:
     )
 
 
+@cache
 def rankings() -> SearchStrategy[m.Ranking]:
     """Return tallies."""
     return st.builds(m.Ranking, order=st.lists(words, max_size=3), points=st.dictionaries(words, seconds, max_size=3))
 
 
+@cache
 def events() -> SearchStrategy[ev.Event]:
     """Return events of runs."""
     base: dict[str, SearchStrategy[Any]] = {"run_id": words, "at": seconds}

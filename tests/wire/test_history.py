@@ -13,6 +13,7 @@ from strategies import examples
 from llm_council._wire import openai_chat, responses
 from llm_council._wire.history import CallIds, InstructionPlace, fit_history, is_instruction, move_instructions
 from llm_council._wire.openai_chat import ChatOptions
+from llm_council.errors import InvalidOption
 from llm_council.models import GenerateRequest, ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCall
 from llm_council.providers import _anthropic, _cohere, _google, _ollama
 
@@ -174,6 +175,18 @@ def test_a_namespace_goes_back_without_the_reasoning_of_its_call() -> None:
     request = GenerateRequest(messages=[Message("user", "x"), Message("assistant", tool_calls=[call])])
     item = responses.encode_request(request)["input"][1]
     assert item == {"type": "function_call", "namespace": "crm", "call_id": "c", "name": "f", "arguments": "{}"}
+
+
+def test_a_conversation_of_empty_turns_is_refused_before_it_is_sent() -> None:
+    blank = GenerateRequest(messages=[Message("assistant", [FOREIGN, TextPart(text=" ")])])
+    for encode in ENCODERS.values():
+        with pytest.raises(InvalidOption, match="empty turns: it needs a user's turn"):
+            encode(blank)
+
+
+def test_gemini_needs_more_than_instructions() -> None:
+    with pytest.raises(InvalidOption, match="nothing but instructions and empty turns"):
+        _google.encode_request(GenerateRequest(messages=[Message("system", "Be brief.")]))
 
 
 # Instructions

@@ -47,6 +47,15 @@ def no_feeding(junk: Any, options: Any) -> None:
     """Stand for the feeding of single events where a dialect has a test of its own for it."""
 
 
+def may_be_empty(request: GenerateRequest) -> bool:
+    """Return True if an encoder may find no turn to send, and refuse the request: nothing is said, and nothing called.
+
+    Blank turns of a model are left out, and instructions alone ask nothing.
+    """
+    asked = [turn for turn in request.turns() if turn.role not in ("system", "developer")]
+    return not any(turn.text.strip() or (turn.tool_calls and turn.role == "assistant") for turn in asked)
+
+
 @attrs.frozen(kw_only=True)
 class Dialect:
     """What the laws have to know of a dialect.
@@ -88,7 +97,7 @@ class Dialect:
     flagged: bool = False
     varied: bool = True
     any_turn: Callable[[Message], Message] = lambda turn: turn
-    refusable: Callable[[GenerateRequest], bool] = lambda request: False
+    refusable: Callable[[GenerateRequest], bool] = may_be_empty
     feed: Callable[[Any, Any], None] = no_feeding
     hostile: int = 9
     odd: Sequence[Any] = ()

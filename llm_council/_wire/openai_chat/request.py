@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.history import CallIds, fit_history
+from llm_council._wire.history import CallIds, drop_empty_answers, fit_history
 from llm_council._wire.payloads import with_extra
 from llm_council._wire.prompt_cache import prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
@@ -135,14 +135,15 @@ def encode_request(
         stream: True requests a stream; None takes ``request.stream``.
 
     Raises:
-        InvalidOption: a tool's result without ``tool_call_id``.
+        InvalidOption: a tool's result without ``tool_call_id``, or nothing but empty turns.
     """
     payload: dict[str, Any] = dict(options.body)
     name = model or request.model
     if name:
         payload["model"] = name
     ids = CallIds(longest=options.longest_call_id, exactly=options.call_id_length)
-    payload["messages"] = _encode_turns(fit_history(request.turns(), vendor=options.vendor, ids=ids), options)
+    turns = fit_history(request.turns(), vendor=options.vendor, ids=ids)
+    payload["messages"] = drop_empty_answers(_encode_turns(turns, options))
     cache = None
     if request.prompt_cache and options.cache_control:
         # OpenRouter, "Prompt caching": the mark at the top of the request; ttl is "5m" (the default) or "1h".

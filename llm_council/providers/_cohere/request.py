@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.history import fit_history, is_instruction
+from llm_council._wire.history import drop_empty_answers, fit_history, is_instruction
 from llm_council._wire.openai_chat.request import encode_tool
 from llm_council._wire.payloads import with_extra
 from llm_council.errors import InvalidOption
@@ -33,13 +33,13 @@ def encode_request(request: GenerateRequest, *, model: str | None = None, stream
         stream: whether to ask for a stream; None means ``request.stream``.
 
     Raises:
-        InvalidOption: a tool's result has no ``tool_call_id``.
+        InvalidOption: a tool's result has no ``tool_call_id``, or there are no turns but empty ones.
     """
     payload: dict[str, Any] = {}
     name = model or request.model
     if name:
         payload["model"] = name
-    payload["messages"] = _encode_turns(fit_history(request.turns(), vendor=VENDOR))
+    payload["messages"] = drop_empty_answers(_encode_turns(fit_history(request.turns(), vendor=VENDOR)))
     optional = {
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,

@@ -124,10 +124,13 @@ def encode_request(request: GenerateRequest, options: GeminiOptions = DEFAULT) -
         options: how the model differs.
 
     Raises:
-        InvalidOption: a tool's result names neither the tool nor an earlier call of the conversation.
+        InvalidOption: a tool's result names neither the tool nor an earlier call of the conversation, or there is
+            nothing but instructions and empty turns.
     """
     turns = fit_history(request.turns(), vendor=VENDOR, ids=CallIds(may_be_empty=True))
     instructions, contents = _encode_turns(turns, signed=options.thinking is ThinkingStyle.LEVEL)
+    if not contents:  # the API refuses it: "GenerateContentRequest.contents: contents is not specified"
+        raise InvalidOption("the request has nothing but instructions and empty turns: it needs a user's turn")
     payload: dict[str, Any] = {"systemInstruction": {"parts": instructions}} if instructions else {}
     payload["contents"] = contents
     if request.tools:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.history import CallIds, fit_history
+from llm_council._wire.history import CallIds, drop_empty_answers, fit_history
 from llm_council._wire.openai_chat.request import encode_tool
 from llm_council._wire.payloads import arguments_object, with_extra
 from llm_council.errors import InvalidOption
@@ -69,8 +69,8 @@ def encode_request(
         stream: whether to ask for a stream; None means ``request.stream``.
 
     Raises:
-        InvalidOption: an image given by URL, a tool call whose arguments are not a JSON object, or an unsupported
-            ``response_format``.
+        InvalidOption: an image given by URL, a tool call whose arguments are not a JSON object, an unsupported
+            ``response_format``, or nothing but empty turns.
     """
     payload: dict[str, Any] = dict(options.body)
     name = model or request.model
@@ -78,7 +78,7 @@ def encode_request(
         payload["model"] = name
     turns = fit_history(request.turns(), vendor=VENDOR, ids=CallIds(may_be_empty=True))
     tool_names = {call.id: call.name for turn in turns for call in turn.tool_calls}
-    payload["messages"] = [_encode_turn(turn, tool_names) for turn in turns]
+    payload["messages"] = drop_empty_answers(_encode_turn(turn, tool_names) for turn in turns)
     # The server's default is true (Ollama's docs, "Generate a chat completion").
     payload["stream"] = request.stream if stream is None else stream
     optional = {

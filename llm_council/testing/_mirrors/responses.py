@@ -33,9 +33,9 @@ Item = dict[str, Any]
 
 _ARGUMENTS = {"function_call": "arguments", "custom_tool_call": "input"}  # the key that holds a call's arguments
 _STATUSES = ("completed", "complete", "incomplete", "failed", "cancelled", "queued", "in_progress")
-# The keys of a function call as the encoder writes it, and those that a server may add.
-_PLAIN_CALL = {"type", "call_id", "name", "arguments"}
-_CALL = {*_PLAIN_CALL, "id", "namespace"}
+# The keys of a function call as the encoder writes it; it writes the id beside reasoning alone.
+_PLAIN_CALL = {"type", "call_id", "name", "arguments", "namespace"}
+_CALL = {*_PLAIN_CALL, "id"}
 # The name of a schema: https://platform.openai.com/docs/guides/structured-outputs
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -212,7 +212,7 @@ def _read_call(item: Mapping[str, Any], path: str) -> ToolCall:
         id=get_text(item, "call_id", path) or "",
         name=_shared.need_text(item, "name", path, "a name"),
         arguments=get_text(item, "arguments", path) or "",
-        extra={key: value for key, value in item.items() if key not in _PLAIN_CALL},
+        extra={key: item[key] for key in ("id", "namespace") if key in item},
     )
 
 

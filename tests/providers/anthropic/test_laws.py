@@ -225,9 +225,6 @@ class TestLaws(wire_laws.DialectLaws):
         options=SERVERS,
         flagged=True,
         any_turn=lambda turn: attrs.evolve(turn, tool_call_id=turn.tool_call_id or "call"),
-        refusable=lambda request: (
-            not any(turn.content or turn.tool_calls for turn in request.messages if turn.role in ("user", "tool"))
-        ),
         feed=decode_event,
         hostile=2,
         odd=[10**400, {"type": "image", "source": {"url": "data:nonsense"}}],

@@ -31,7 +31,7 @@ MODELS = [
     GeminiOptions(thinking="none", schema="json_object"),
     GeminiOptions(schema="none"),
 ]
-words = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,15}", fullmatch=True)
+words = strategies.words
 some_text = st.text(min_size=1, max_size=20)
 objects = st.dictionaries(words, strategies.json_values(leaves=3), max_size=3)
 
@@ -55,25 +55,20 @@ signed = (
 )
 
 
-@st.composite
-def requests(draw: st.DrawFn) -> m.GenerateRequest:
-    """Return requests that the dialect can express; each tool result answers an earlier call."""
-    turns: list[m.Message] = []
-    if draw(st.booleans()):
-        turns.append(m.Message("system", draw(some_text)))
-    for _ in range(draw(st.integers(1, 3))):
-        parts = st.lists(st.builds(m.TextPart, text=some_text) | strategies.images(), min_size=1, max_size=3)
-        turns.append(m.Message("user", draw(some_text | parts)))
-        if draw(st.booleans()):
-            thoughts = draw(st.lists(signed, max_size=3))
-            wished = draw(st.lists(calls, max_size=3, unique_by=lambda call: call.id))
-            answer_parts = [*thoughts, m.TextPart(text=draw(some_text))]
-            turns.append(m.Message("assistant", answer_parts, tool_calls=wished))
-            results = some_text | objects.map(called)
-            turns += [m.Message("tool", draw(results), name=call.name, tool_call_id=call.id) for call in wished]
-    offered = draw(st.lists(strategies.tools(), max_size=2))
-    choices = ["auto", "none", "required", *(tool.name for tool in offered)]
-    optional = {
+asked = some_text | st.lists(st.builds(m.TextPart, text=some_text) | strategies.images(), min_size=1, max_size=3)
+answers = st.builds(
+    lambda thoughts, text, wished: m.Message("assistant", [*thoughts, m.TextPart(text=text)], tool_calls=wished),
+    st.lists(signed, max_size=3),
+    some_text,
+    st.lists(calls, max_size=3, unique_by=lambda call: call.id),
+)
+results = some_text | objects.map(called)
+instructions = st.none() | some_text
+rounds = st.lists(st.tuples(asked, st.none() | answers), min_size=1, max_size=3)
+offers = st.lists(strategies.tools(), max_size=2)
+options_of_request = st.fixed_dictionaries(
+    {},
+    optional={
         "max_tokens": st.integers(1, 9999),
         "temperature": st.floats(0, 2),
         "top_p": st.floats(0, 1),
@@ -88,10 +83,28 @@ def requests(draw: st.DrawFn) -> m.GenerateRequest:
                 "cachedContent": words,
             },
         ),
-    }
-    choice = draw(st.sampled_from(choices)) if offered and draw(st.booleans()) else None
-    facts = draw(st.fixed_dictionaries({}, optional=optional))
-    return m.GenerateRequest(messages=turns, tools=offered, tool_choice=choice, **facts)
+    },
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> m.GenerateRequest:
+    """Return requests that the dialect can express; each tool result answers an earlier call."""
+    turns: list[m.Message] = []
+    instruction = draw(instructions)
+    if instruction is not None:
+        turns.append(m.Message("system", instruction))
+    for question, answer in draw(rounds):
+        turns.append(m.Message("user", question))
+        if answer is not None:
+            turns.append(answer)
+            turns += [
+                m.Message("tool", draw(results), name=call.name, tool_call_id=call.id) for call in answer.tool_calls
+            ]
+    offered = draw(offers)
+    choices = [None, "auto", "none", "required", *(tool.name for tool in offered)]
+    choice = draw(st.sampled_from(choices)) if offered else None
+    return m.GenerateRequest(messages=turns, tools=offered, tool_choice=choice, **draw(options_of_request))
 
 
 EFFORTS = {"none": "none", "minimal": "minimal", "low": "low", "medium": "medium"}  # every higher effort is HIGH
@@ -155,36 +168,50 @@ def test_a_result_of_an_unknown_call_raises_invalid_option() -> None:
         encode_request(m.GenerateRequest(messages=[m.Message("tool", "18C", tool_call_id="call_1")]))
 
 
+counted = st.integers(0, 10**9)
+maybe_counted = st.none() | counted
+
+
 @st.composite
-def replies(draw: st.DrawFn) -> m.GenerateResponse:
-    """Return answers that the dialect can express completely."""
-    wished = draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id))
-    parts = draw(st.lists(signed, max_size=3))
-    reasoning = draw(st.just("") | some_text) + "".join(part.text for part in parts)
-    raw = draw(st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY", "IMAGE_SAFETY", "OTHER", "NOVEL_WORD"]))
+def usages(draw: st.DrawFn) -> m.Usage:
+    thoughts, answer_tokens = draw(maybe_counted), draw(counted)
+    return m.Usage(
+        input_tokens=draw(maybe_counted),
+        output_tokens=answer_tokens + (thoughts or 0),
+        cached_tokens=draw(maybe_counted),
+        reasoning_tokens=thoughts,
+    )
+
+
+def finished(
+    raw: str, said: str, parts: list[m.ReasoningPart], wished: list[m.ToolCall], **facts: Any
+) -> m.GenerateResponse:
     finishes = {"STOP": "tool_calls" if wished else "stop", "MAX_TOKENS": "length", "OTHER": "error"}
     finishes |= {"SAFETY": "content_filter", "IMAGE_SAFETY": "content_filter"}
-    counted = st.integers(0, 10**9)
-    thoughts, answer_tokens = draw(st.none() | counted), draw(counted)
-    usage = st.builds(
-        m.Usage,
-        input_tokens=st.none() | counted,
-        output_tokens=st.just(answer_tokens + (thoughts or 0)),
-        cached_tokens=st.none() | counted,
-        reasoning_tokens=st.just(thoughts),
-    )
-    ratings = st.lists(st.fixed_dictionaries({"category": words}), min_size=1, max_size=2)
     return m.GenerateResponse(
-        text=draw(st.none() | some_text),
-        reasoning=reasoning or None,
+        reasoning=said + "".join(part.text for part in parts) or None,
         reasoning_parts=parts,
         tool_calls=wished,
-        usage=draw(st.none() | usage),
-        model=draw(words),
         finish_reason=m.FinishReason.of(finishes.get(raw)),
         raw_finish_reason=raw,
-        request_id=draw(words),
-        extra=draw(st.fixed_dictionaries({}, optional={"finishMessage": words, "safetyRatings": ratings})),
+        **facts,
+    )
+
+
+def replies() -> st.SearchStrategy[m.GenerateResponse]:
+    """Return answers that the dialect can express completely."""
+    ratings = st.lists(st.fixed_dictionaries({"category": words}), min_size=1, max_size=2)
+    return st.builds(
+        finished,
+        st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY", "IMAGE_SAFETY", "OTHER", "NOVEL_WORD"]),
+        st.just("") | some_text,
+        st.lists(signed, max_size=3),
+        st.lists(calls, max_size=2, unique_by=lambda call: call.id),
+        text=st.none() | some_text,
+        usage=st.none() | usages(),
+        model=words,
+        request_id=words,
+        extra=st.fixed_dictionaries({}, optional={"finishMessage": words, "safetyRatings": ratings}),
     )
 
 

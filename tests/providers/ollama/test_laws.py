@@ -22,14 +22,13 @@ MODELS = [
     ChatOptions(think_levels=True, think_tags=True),
     ChatOptions(body={"keep_alive": "5m", "options": {"num_ctx": 4096, "temperature": 0.25}}),
 ]
-words = st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True)
+words = strategies.words
 texts = st.text(max_size=30)
 json_objects = st.dictionaries(texts, strategies.json_values(leaves=3), max_size=3)
 calls = st.builds(m.ToolCall, id=words, name=words, arguments=json_objects)
 
 
-@st.composite
-def requests(draw: st.DrawFn) -> m.GenerateRequest:
+def requests() -> st.SearchStrategy[m.GenerateRequest]:
     """Return requests that the dialect can express: images as data, arguments that are objects."""
     image = st.builds(m.ImagePart, data=st.just("iVBORw0KGgo="), media_type=st.just("image/png"))
     text = st.builds(m.TextPart, text=texts)
@@ -45,53 +44,55 @@ def requests(draw: st.DrawFn) -> m.GenerateRequest:
         ),
         st.builds(m.Message, st.just("tool"), texts, tool_call_id=words, name=st.none() | words),
     )
-    return draw(
-        st.builds(
-            m.GenerateRequest,
-            model=words,
-            messages=st.lists(turns, min_size=1, max_size=4),
-            stream=st.booleans(),
-            max_tokens=st.none() | st.integers(1, 10**6),
-            temperature=st.none() | st.floats(0, 2),
-            top_p=st.none() | st.floats(0, 1),
-            stop=st.lists(words, max_size=3),
-            tools=st.lists(strategies.tools(), max_size=2),
-            structured_output=st.none() | strategies.structured_outputs(),
-            reasoning=st.none() | strategies.reasoning_configs(),
-            extra=st.fixed_dictionaries(
-                {},
-                optional={
-                    "keep_alive": st.integers(0, 60),
-                    "options": st.fixed_dictionaries({"seed": st.integers(0, 9)}, optional={"top_k": st.just(4)}),
-                },
-            ),
-        )
+    return st.builds(
+        m.GenerateRequest,
+        model=words,
+        messages=strategies.conversations(turns),
+        stream=st.booleans(),
+        max_tokens=st.none() | st.integers(1, 10**6),
+        temperature=st.none() | st.floats(0, 2),
+        top_p=st.none() | st.floats(0, 1),
+        stop=st.lists(words, max_size=3),
+        tools=st.lists(strategies.tools(), max_size=2),
+        structured_output=st.none() | strategies.structured_outputs(),
+        reasoning=st.none() | strategies.reasoning_configs(),
+        extra=st.fixed_dictionaries(
+            {},
+            optional={
+                "keep_alive": st.integers(0, 60),
+                "options": st.fixed_dictionaries({"seed": st.integers(0, 9)}, optional={"top_k": st.just(4)}),
+            },
+        ),
     )
 
 
-@st.composite
-def replies(draw: st.DrawFn) -> m.GenerateResponse:
-    """Return answers that the dialect can express completely."""
-    called = draw(st.lists(calls, max_size=2, unique_by=lambda call: call.id))
-    word = draw(st.sampled_from(["stop", "length", "load", "novel_word"]))
+def finished(word: str, called: list[m.ToolCall], thoughts: str | None, **facts: Any) -> m.GenerateResponse:
     finish = m.FinishReason.of(word)
     if called and finish != "length":
         finish = m.FinishReason.TOOL_CALLS
-    thoughts = draw(st.none() | st.text(min_size=1, max_size=30))
+    parts = [m.ReasoningPart(text=thoughts, vendor="ollama")] if thoughts else []
+    return m.GenerateResponse(
+        reasoning=thoughts,
+        reasoning_parts=parts,
+        tool_calls=called,
+        finish_reason=finish,
+        raw_finish_reason=word,
+        **facts,
+    )
+
+
+def replies() -> st.SearchStrategy[m.GenerateResponse]:
+    """Return answers that the dialect can express completely."""
     counted = st.integers(0, 10**9)
-    return draw(
-        st.builds(
-            m.GenerateResponse,
-            text=st.none() | texts,
-            reasoning=st.just(thoughts),
-            reasoning_parts=st.just([m.ReasoningPart(text=thoughts, vendor="ollama")] if thoughts else []),
-            tool_calls=st.just(called),
-            usage=st.none() | st.builds(m.Usage, input_tokens=st.none() | counted, output_tokens=counted),
-            model=words,
-            finish_reason=st.just(finish),
-            raw_finish_reason=st.just(word),
-            extra=st.dictionaries(st.sampled_from(["total_duration", "load_duration", "remote_model"]), words),
-        )
+    return st.builds(
+        finished,
+        st.sampled_from(["stop", "length", "load", "novel_word"]),
+        st.lists(calls, max_size=2, unique_by=lambda call: call.id),
+        st.none() | st.text(min_size=1, max_size=30),
+        text=st.none() | texts,
+        usage=st.none() | st.builds(m.Usage, input_tokens=st.none() | counted, output_tokens=counted),
+        model=words,
+        extra=st.dictionaries(st.sampled_from(["total_duration", "load_duration", "remote_model"]), words),
     )
 
 

@@ -47,17 +47,22 @@ def test_a_request_comes_back(request: GenerateRequest, stream: bool) -> None:
 
 
 def facts_of(turns: Sequence[Message]) -> list[Any]:
-    """What turns say, however the dialect cuts them: it knows no empty turns, and no developer beside the system."""
+    """What turns say, however the dialect cuts them.
+
+    It knows no empty turns, no developer beside the system, and no bounds between the turns of a model.
+    """
     instructions, found = "", list[Any]()
     for turn in turns:
         parts = [turn.content] if isinstance(turn.content, str) else turn.content
         images = [(part.url, part.data, part.detail or "auto") for part in parts if isinstance(part, ImagePart)]
-        reasoning = [part.data for part in parts if isinstance(part, ReasoningPart)]
-        calls = [(call.id, call.name, call.arguments) for call in turn.tool_calls]
         if turn.role in ("system", "developer"):
             instructions += turn.text
-        elif turn.role == "tool" or turn.text or images or reasoning or calls:
-            found.append((turn.role, turn.text, images, reasoning, calls, turn.tool_call_id))
+        elif turn.role == "assistant":
+            found += [("reasoning", part.data) for part in parts if isinstance(part, ReasoningPart)]
+            found += [("text", turn.text)] if turn.text else []
+            found += [("call", call.id, call.name, call.arguments) for call in turn.tool_calls]
+        elif turn.role == "tool" or turn.text or images:
+            found.append((turn.role, turn.text, images, turn.tool_call_id))
     return [instructions.replace("\n\n", ""), found]
 
 
@@ -165,7 +170,6 @@ class TestLaws(wire_laws.DialectLaws):
         options=SERVERS,
         flagged=True,
         any_turn=lambda turn: attrs.evolve(turn, tool_call_id=turn.tool_call_id or "call"),
-        refusable=lambda request: not any(turn.text or turn.tool_calls for turn in request.messages),
         hostile=2,
         odd=[10**400, {"type": "input_image", "image_url": "data:nonsense"}],
         heads=[b"", b"data: ", b"data: {", b"event: response.created"],
