@@ -30,7 +30,7 @@ from llm_council.results import CouncilResult
 from llm_council.results._awaitable import AwaitableDict
 
 if TYPE_CHECKING:
-    from llm_council.store import Store
+    from llm_council.store import RunStore, Store
     from llm_council.strategies import Strategy
     from llm_council.subagents import Subagent
 
@@ -125,7 +125,8 @@ class Council(_runtime.Closeable):
             ``llm_council.strategies``.
         budget: limits of each run; they override the configuration's one by one.
         listeners: called with every event of every run, in the thread that runs it; not async.
-        store: path of the file in which runs are stored; None uses the configuration's, else nothing is stored.
+        store: path of the file in which runs are stored, or the address of another store, see ``open_store``; None
+            uses the configuration's, else nothing is stored.
         **unknown: there are no further options; any raises ``UnknownOption``.
 
     Raises:
@@ -328,6 +329,7 @@ class Council(_runtime.Closeable):
         self, task: str, subagent: str | Subagent, options: RunOptions, keep: Callable[[CouncilResult], None]
     ) -> AsyncIterator[AnyEvent]:
         plan = await self._prepared(task, subagent, options)
+        self._store(options)  # one that cannot be opened is refused here: a task group would wrap the error
         # Without a bound: a slow reader must not delay the run, and an event must not be lost.
         sender, receiver = anyio.create_memory_object_stream[AnyEvent](math.inf)
 
@@ -496,21 +498,21 @@ class Council(_runtime.Closeable):
         with listening(*self._listeners):
             return await resume.replay(self._required(store), run_id, self._strategy)
 
-    def _required(self, named: str | PathLike[str] | None) -> Store:
+    def _required(self, named: str | PathLike[str] | None) -> Store | RunStore:
         store = self._store({"store": named})
         if store is None:
             raise InvalidOption("no run store is configured: pass store=PATH, or set store in the configuration")
         return store
 
-    def _store(self, options: RunOptions) -> Store | None:
+    def _store(self, options: RunOptions) -> Store | RunStore | None:
         named = options.get("store")
         path = self._config.store if named is None else named
         if path is None or path is False:  # False is for one run: do not use the council's store
             return None
         _check_path("store", path)
-        from llm_council.store import Store  # imports SQLite
+        from llm_council.store import open_store  # imports SQLite
 
-        return Store(path)
+        return open_store(path)
 
     def _journal(self, plan: Plan, options: RunOptions) -> Journal:
         store = self._store(options)

@@ -14,7 +14,7 @@ from llm_council.errors import AdapterFailed, StoreError
 from llm_council.models import GenerateRequest, GenerateResponse, Plan, ProviderCapabilities, Status
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CouncilResult
-from llm_council.store import Store
+from llm_council.store import RunStore, Store
 from llm_council.store._replay import PastRun, ReplayJournal
 from llm_council.strategies._find import get_strategy, options_of
 from llm_council.strategies.base import Strategy
@@ -23,7 +23,7 @@ __all__ = ["replay", "resume"]
 
 
 async def resume(
-    store: Store,
+    store: Store | RunStore,
     run_id: str,
     seat_plan: Callable[[Plan], Mapping[str, ProviderAdapter]],
     given: Strategy | None = None,
@@ -51,7 +51,7 @@ def _strategy_of(plan: Plan, given: Strategy | None) -> Strategy:
     return get_strategy(plan.strategy, **plan.strategy_options)
 
 
-async def replay(store: Store, run_id: str, given: Strategy | None = None) -> CouncilResult:
+async def replay(store: Store | RunStore, run_id: str, given: Strategy | None = None) -> CouncilResult:
     """Execute a stored run again with its stored answers and times. No call is made, and nothing is written."""
     past = await store._past_run(run_id)
     if past.status in (None, Status.CANCELLED):

@@ -191,11 +191,11 @@ def complete_local_models(ctx: click.Context, param: click.Parameter, incomplete
 def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the ids of stored runs, and ``last``."""
     from llm_council.config import CouncilConfig
-    from llm_council.store import Store
+    from llm_council.store import open_store
 
     path = ctx.params.get("store") or CouncilConfig.discover().store
     if not path:
         return []
-    runs = Store(path).runs_sync(limit=_MOST_RUNS)
+    runs = open_store(path).runs_sync(limit=_MOST_RUNS)
     listed = [(info.run_id, f"{info.status}: {' '.join(info.task.split())[:40]}") for info in runs]
     return _matching([("last", "the latest run"), *listed] if listed else [], incomplete)

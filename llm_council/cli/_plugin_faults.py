@@ -57,6 +57,7 @@ def _loaders() -> Mapping[str, Callable[[str], object]]:
     from llm_council._seats.configured import middleware_class
     from llm_council.cli._main import load_command, plugged_commands
     from llm_council.providers.registry import get_class
+    from llm_council.store._run_store import load_plugin
     from llm_council.strategies._find import class_of
 
     def command(name: str) -> object:
@@ -65,6 +66,7 @@ def _loaders() -> Mapping[str, Callable[[str], object]]:
     return {
         "provider": get_class,
         "middleware": middleware_class,
+        "store": load_plugin,
         "command": command,
         "subagent": subagents.load,
         "strategy": class_of,
@@ -81,6 +83,7 @@ def _taken_names() -> Iterator[tuple[str, str]]:
     ours: Mapping[str, Collection[str]] = {
         "provider": [name for name, plugin in find("provider").items() if plugin.is_ours],
         "middleware": MIDDLEWARE,
+        "store": ("sqlite",),
         "command": OUR_COMMANDS,
         "subagent": (*subagents.BUILT_IN, *subagents.ALIASES),
         "strategy": (*BUILT_IN, *ALIASES),

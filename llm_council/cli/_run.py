@@ -198,7 +198,7 @@ def _strategy(config: CouncilConfig, pairs: Sequence[str]) -> Strategy | None:
 
 
 def _check_store(path: str | None) -> None:
-    """Check that a run can be stored in the file of ``--store``, before anything is sent; it is created if need be.
+    """Check that a run can be stored in ``--store``, before anything is sent; a file is created if need be.
 
     Raises:
         InvalidOption: the path is no file, another program's file, or may not be written to.
@@ -206,12 +206,12 @@ def _check_store(path: str | None) -> None:
     if path is None:
         return
     from llm_council.errors import StoreError
-    from llm_council.store import Store  # imports SQLite
+    from llm_council.store import open_store  # imports SQLite
 
     try:
-        Store(path)._check()
+        open_store(path)._check()
     except StoreError as error:
-        remedy = "" if "name " in error.message else "; name another file"
+        remedy = "" if "name " in error.message else "; name another one"
         raise InvalidOption(f"--store: {error.message}{remedy}") from None
 
 

@@ -18,7 +18,7 @@ from llm_council.errors import InvalidOption
 
 if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
-    from llm_council.store import RunInfo, Store, StoredRun
+    from llm_council.store import RunInfo, RunStore, Store, StoredRun
 
 __all__ = ["replay", "resume", "runs"]
 
@@ -27,16 +27,18 @@ _store_option = click.option("--store", type=click.Path(), help="The run store; 
 _run_argument = click.argument("run", metavar="RUN", shell_complete=complete_runs)
 
 
-def _configured(store: str | None) -> tuple[CouncilConfig, Store]:
+def _configured(store: str | None) -> tuple[CouncilConfig, Store | RunStore]:
     from llm_council.config import CouncilConfig
-    from llm_council.store import Store
+    from llm_council.store import open_store
 
     config = CouncilConfig.discover()
     path = store or config.store
     if path is None:
         remedy = "pass --store PATH, set LLM_COUNCIL_STORE, or set store in your own file"
         raise InvalidOption(f"no run store is configured: {remedy}")
-    return config, Store(path)
+    import attrs
+
+    return attrs.evolve(config, store=path), open_store(path)
 
 
 @click.group()
@@ -199,10 +201,10 @@ def resume(run: str, **flags: Any) -> int:
     with (
         resume_hint([run], flags["store"], stored=True),
         progress(quiet=quiet, words=flags["stream"]) as listener,
-        Council(providers, config=config, listeners=[listener], store=place.path) as council,
+        Council(providers, config=config, listeners=[listener]) as council,
     ):
         result = council.resume(run)
-    return print_result(result, {**flags, "store": str(place.path)})
+    return print_result(result, {**flags, "store": config.store})
 
 
 @click.command()

@@ -1,6 +1,7 @@
-"""The run store: records runs in one SQLite file while they go on.
+"""The run store: records runs while they go on, in one SQLite file or in a store of another author.
 
-Nothing is written unless a path is given: ``Council(store=...)``, ``CouncilConfig(store=...)``, ``LLM_COUNCIL_STORE``.
+Nothing is written unless a path or an address is given: ``Council(store=...)``, ``CouncilConfig(store=...)``,
+``LLM_COUNCIL_STORE``.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from llm_council.store._database import connect
 from llm_council.store._queries import RunInfo, StoredCall, StoredRun, checked_id
 from llm_council.store._replay import PastRun
 from llm_council.store._run_journal import RunJournal
+from llm_council.store._run_store import RunStore, opened, scheme_of
 from llm_council.store._writer import writer_for
 
-__all__ = ["RunInfo", "Store", "StoredCall", "StoredRun"]
+__all__ = ["RunInfo", "RunStore", "Store", "StoredCall", "StoredRun", "open_store"]
 
 T = TypeVar("T")
 
@@ -176,3 +178,23 @@ class Store:
         return _runtime.call(self.purge, *run_ids, before=before)
 
     # --- end of blocking twins ---
+
+
+def open_store(place: str | os.PathLike[str]) -> Store | RunStore:
+    """Open a store of runs.
+
+    Args:
+        place: the path of a file of SQLite, ``"sqlite:///PATH"``, or the address of a plugin's store, such as
+            ``"postgresql://host/database"``: its scheme is the name of an entry point in ``llm_council.stores``.
+
+    Raises:
+        InvalidOption: the path is empty, or no plugin offers this scheme.
+        PluginLoadError: the plugin cannot be loaded, or its store cannot be opened; names the distribution.
+    """
+    name = os.fspath(place)
+    scheme = scheme_of(name)
+    if scheme is None:
+        return Store(name)
+    if scheme == "sqlite":
+        return Store(name.partition("://")[2].removeprefix("/"))  # "sqlite:////PATH" is absolute, as in SQLAlchemy
+    return opened(name, scheme)

@@ -23,19 +23,23 @@ from llm_council.models._convert import load
 from llm_council.store._database import as_store_error, connect, transaction
 from llm_council.store._encoding import decode_ending
 from llm_council.store._replay import PastCall, PastRun
-from llm_council.store._writer import HEARTBEAT, process_name, writer_for
+from llm_council.store._writer import HEARTBEAT, WriterThread, process_name, writer_for
 
 __all__ = [
     "RunInfo",
     "StoredCall",
     "StoredRun",
     "checked_id",
+    "choose_run",
     "claim",
     "export_run",
+    "is_alive",
     "list_runs",
+    "longest",
     "past_run",
     "purge",
     "show_run",
+    "stored_call",
     "with_connection",
 ]
 
@@ -161,26 +165,35 @@ def list_runs(connection: sqlite3.Connection, path: Path, limit: int | None) -> 
 
 
 def find_run(connection: sqlite3.Connection, run: str) -> str:
-    """Return the id of a run that is named by its id, by the beginning of its id, or by ``"last"``.
-
-    Raises:
-        StoreError: there is no such run, or several begin like this.
-    """
+    """Return the id of a run; see ``choose_run``."""
     # ``substr``, not LIKE, in which "_" stands for any character.
     rows = connection.execute(
         "SELECT id FROM runs WHERE substr(id, 1, ?) = ? ORDER BY started DESC, id", (len(run), run)
     ).fetchall()
-    found = [row["id"] for row in rows]
+    latest = connection.execute("SELECT id FROM runs ORDER BY started DESC, id LIMIT 1").fetchone()
+    return choose_run(run, [row["id"] for row in rows], latest["id"] if latest else None)
+
+
+def choose_run(run: str, found: Sequence[str], latest: str | None) -> str:
+    """Return the id of a run that is named by its id, by the beginning of its id, or by ``"last"``.
+
+    Args:
+        run: the name.
+        found: the ids that begin with it, the latest first.
+        latest: the id of the run that started last; None if there is none.
+
+    Raises:
+        StoreError: there is no such run, or several begin like this.
+    """
     if run in found or len(found) == 1:
-        return run if run in found else str(found[0])
+        return run if run in found else found[0]
     if found:
         listed = f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
         raise StoreError(f"{len(found)} runs begin with {run}: {listed}; give more of the id", kind="unknown-run")
     if run == LAST:
-        latest = connection.execute("SELECT id FROM runs ORDER BY started DESC, id LIMIT 1").fetchone()
         if latest is None:
             raise StoreError("no run is stored here yet", kind="unknown-run")
-        return str(latest["id"])
+        return latest
     raise StoreError(f"no run {run} is stored here; `council runs list` lists them", kind="unknown-run")
 
 
@@ -194,7 +207,7 @@ def _row(connection: sqlite3.Connection, run_id: str) -> sqlite3.Row:
 
 def _info(row: sqlite3.Row, path: Path) -> RunInfo:
     status = row["status"]
-    if status == RUNNING and not _is_alive(row, path):
+    if status == RUNNING and not is_alive(row, writer_for(path)):
         status = INTERRUPTED
     return RunInfo(
         run_id=row["id"],
@@ -208,13 +221,13 @@ def _info(row: sqlite3.Row, path: Path) -> RunInfo:
     )
 
 
-def _is_alive(row: sqlite3.Row, path: Path) -> bool:
+def is_alive(row: sqlite3.Row | Mapping[str, Any], writer: WriterThread) -> bool:
     """Return True if the run's process has sent a heartbeat lately and, on this host, still exists."""
     if time.time() - row["beat"] > 3 * HEARTBEAT:
         return False
     host, _, process = row["owner"].rpartition(":")
     if row["owner"] == process_name():
-        return writer_for(path).has_run(row["id"], row["session"])
+        return writer.has_run(row["id"], row["session"])
     # On Windows, signal 0 is Ctrl-C: there, the heartbeat alone decides.
     if host == platform.node() and process.isdigit() and hasattr(os, "killpg"):
         try:
@@ -232,7 +245,7 @@ def show_run(connection: sqlite3.Connection, path: Path, run_id: str) -> StoredR
     return StoredRun(
         info=_info(row, path),
         plan=load(Plan, _paper(connection, run_id, "plan")),
-        calls=tuple(_call(found) for found in _calls(connection, run_id)),
+        calls=tuple(stored_call(found) for found in _calls(connection, run_id)),
         result=_paper(connection, run_id, "result"),
     )
 
@@ -253,7 +266,8 @@ def _calls(connection: sqlite3.Connection, run_id: str) -> Sequence[sqlite3.Row]
     return connection.execute(_CALLS, (run_id,)).fetchall()
 
 
-def _call(row: sqlite3.Row) -> StoredCall:
+def stored_call(row: sqlite3.Row | Mapping[str, Any]) -> StoredCall:
+    """Return a call of its row; ``ending`` is the text of ``encode_ending``, or None."""
     facts = {"name": row["name"], "key": row["key"], "repeats": row["repeats"]}
     if row["ending"] is None:
         return StoredCall(state="in flight", **facts)
@@ -268,7 +282,7 @@ def export_run(connection: sqlite3.Connection, path: Path, run_id: str) -> dict[
     """Return a stored run as plain JSON values, with its moments and the vendors' replies."""
     row = _row(connection, run_id)
     info = _info(row, path)
-    moments = _longest(_moments(connection, run_id))
+    moments = longest(_moments(connection, run_id))
     calls = [
         {
             "name": call["name"],
@@ -303,7 +317,7 @@ def _moments(connection: sqlite3.Connection, run_id: str) -> dict[int, Moments]:
     return sessions
 
 
-def _longest(sessions: dict[int, Moments]) -> Moments:
+def longest(sessions: dict[int, Moments]) -> Moments:
     """Return the moments of the session that came furthest; of equals, the latest."""
     furthest = max(sessions, key=lambda session: (len(sessions[session]), session), default=None)
     return [] if furthest is None else sessions[furthest]
@@ -314,7 +328,7 @@ def past_run(connection: sqlite3.Connection, run_id: str) -> PastRun:
     row = _row(connection, run_id)
     sessions = _moments(connection, run_id)
     # The session that finished a run replayed all moments of the earlier ones, too.
-    moments = _longest(sessions) if row["status"] == RUNNING else sessions.get(row["session"], [])
+    moments = longest(sessions) if row["status"] == RUNNING else sessions.get(row["session"], [])
     calls = sorted(_calls(connection, run_id), key=lambda call: call["settled"] or math.inf)
     return PastRun(
         plan=load(Plan, _paper(connection, run_id, "plan")),
@@ -341,7 +355,7 @@ def claim(connection: sqlite3.Connection, path: Path, run_id: str) -> PastRun:
     """
     with transaction(connection):
         row = _row(connection, run_id)
-        if row["status"] == RUNNING and _is_alive(row, path):
+        if row["status"] == RUNNING and is_alive(row, writer_for(path)):
             raise StoreError(f"the run {run_id} is running, in the process {row['owner']}", kind="running")
         past = past_run(connection, run_id)
         values = (RUNNING, past.session + 1, process_name(), time.time(), run_id)
@@ -358,11 +372,11 @@ def purge(
     with transaction(connection):
         rows = [_row(connection, run_id) for run_id in dict.fromkeys(run_ids)]
         for row in rows:
-            if row["status"] == RUNNING and _is_alive(row, path):
+            if row["status"] == RUNNING and is_alive(row, writer_for(path)):
                 raise StoreError(f"the run {row['id']} is running, in the process {row['owner']}", kind="running")
         if before is not None:
             old = connection.execute(f"{_RUNS} WHERE started < ?", (before.timestamp(),))
-            rows += [row for row in old if row["status"] != RUNNING or not _is_alive(row, path)]
+            rows += [row for row in old if row["status"] != RUNNING or not is_alive(row, writer_for(path))]
         gone = tuple(dict.fromkeys(str(row["id"]) for row in rows))
         connection.executemany("DELETE FROM runs WHERE id = ?", [(run_id,) for run_id in gone])
     (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,28 +21,30 @@ from llm_council.models._convert import dump
 from llm_council.models._journal import Call, CallRecord, Journal
 from llm_council.store._encoding import encode, encode_ending, request_digest
 from llm_council.store._replay import PastRun, Replay, repeat_warnings
-from llm_council.store._writer import Write, WriteJob, Writer, process_name
+from llm_council.store._writer import Write, WriteJob, Writer, WriterThread, process_name
 
-__all__ = ["RunJournal"]
+__all__ = ["BufferedJournal", "RunJournal", "library_version"]
 
 MAX_DELAY: Final = 0.005
 """Seconds that an ending waits for the next record, to be committed with it: a commit costs more than a record."""
 
 
-class RunJournal(Journal):
-    """Stores a run while it goes on. A failure to write becomes a warning of the result, and never disturbs the run.
+class BufferedJournal(Journal):
+    """Stores a run while it goes on, through the thread of a writer; a subclass knows how the records are written.
+
+    A failure to write becomes a warning of the result, and never disturbs the run.
 
     The run waits for a commit before each call is sent and before its result is returned. Records are committed in the
     order in which they are made, so all answers that led to a call are stored when it is sent.
 
     Args:
-        writer: writes to the store's file.
+        writer: writes to the store.
         plan: the plan of the run.
         session: number of this process among those that have worked on the run, from 1.
         past: the stored part of a resumed run.
     """
 
-    def __init__(self, writer: Writer, plan: Plan, *, session: int = 1, past: PastRun | None = None) -> None:
+    def __init__(self, writer: WriterThread, plan: Plan, *, session: int = 1, past: PastRun | None = None) -> None:
         self._writer = writer
         self._run, self._session = plan.run_id, session
         self._past_calls = past.calls if past is not None else {}
@@ -52,7 +55,6 @@ class RunJournal(Journal):
         self._committed_moments = 0
         self._written_moments = 0  # of these, those of the transaction that goes on are not committed
         self._transaction = 0  # the writer's transaction in which the moments were last written
-        self._losses: int | None = None  # the writer's count at the first write; a higher one means the file was lost
         self._error: StoreError | None = None
         self._notices: list[str] = []
         self._pending: list[WriteJob] = []
@@ -151,11 +153,11 @@ class RunJournal(Journal):
     def _job(self, write: Write) -> WriteJob:
         """Return a job that first writes the moments before a record, once in each transaction, then the record."""
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(target: Any) -> None:
             if self._transaction != self._writer.transaction:
-                self._write_moments(connection)
+                self._write_moments(target)
                 self._transaction = self._writer.transaction
-            write(connection)
+            write(target)
 
         return WriteJob(work, self._on_commit)
 
@@ -173,18 +175,50 @@ class RunJournal(Journal):
         if self._error is None:
             self._error = error
 
-    def _write_moments(self, connection: sqlite3.Connection) -> None:
+    def _uncommitted_moments(self) -> list[tuple[str, float]]:
+        """Return the moments that are to be written with the next record."""
+        moments = self._moments[self._committed_moments :]
+        self._written_moments = self._committed_moments + len(moments)
+        return moments
+
+    def _gone_error(self) -> StoreError:
+        return StoreError(f"the run {self._run}: it was purged, or another process has taken it over")
+
+    @abstractmethod
+    def _write_moments(self, target: Any) -> None:
         """Write the moments that are not committed yet.
 
         Raises:
-            StoreError: the run is not in this file any more, or another process has taken it over.
+            StoreError: the run is not in this store any more, or another process has taken it over.
         """
+
+    @abstractmethod
+    def _write_run(self, plan: Plan, started: float, target: Any) -> None: ...
+
+    @abstractmethod
+    def _write_call(self, call: Call, repeats: int, target: Any) -> None: ...
+
+    @abstractmethod
+    def _write_ending(self, call: Call, ending: CallRecord, target: Any) -> None: ...
+
+    @abstractmethod
+    def _write_result(self, status: Status, result: Callable[[], Mapping[str, Any]], target: Any) -> None: ...
+
+
+class RunJournal(BufferedJournal):
+    """The journal of a run in a file of SQLite."""
+
+    def __init__(self, writer: Writer, plan: Plan, *, session: int = 1, past: PastRun | None = None) -> None:
+        self._file = writer
+        self._losses: int | None = None  # the writer's count at the first write; a higher one means the file was lost
+        super().__init__(writer, plan, session=session, past=past)
+
+    def _write_moments(self, connection: sqlite3.Connection) -> None:
         if self._losses is None:  # a resumed run
-            self._losses = self._writer.losses
-        if self._losses != self._writer.losses:
-            raise self._writer.file_lost_error()
-        moments = self._moments[self._committed_moments :]
-        self._written_moments = self._committed_moments + len(moments)
+            self._losses = self._file.losses
+        if self._losses != self._file.losses:
+            raise self._file.file_lost_error()
+        moments = self._uncommitted_moments()
         # Both statements find nothing for a run that was purged, or that another process has taken over.
         if moments:
             found = connection.execute(
@@ -196,15 +230,15 @@ class RunJournal(Journal):
                 "SELECT count(*) FROM runs WHERE id = ? AND session = ?", (self._run, self._session)
             ).fetchone()[0]
         if not found:
-            raise StoreError(f"the run {self._run}: it was purged, or another process has taken it over")
+            raise self._gone_error()
 
     def _write_run(self, plan: Plan, started: float, connection: sqlite3.Connection) -> None:
-        self._losses = self._writer.losses
+        self._losses = self._file.losses
         task = clean(plan.task, limit=200)
         connection.execute(
             "INSERT INTO runs (id, started, status, task, subagent, version, owner, beat)"
             " VALUES (?, ?, 'running', ?, ?, ?, ?, ?)",
-            (self._run, started, task, plan.subagent, _version(), process_name(), time.time()),
+            (self._run, started, task, plan.subagent, library_version(), process_name(), time.time()),
         )
         self._write_paper(connection, "plan", dump(plan))
 
@@ -235,7 +269,8 @@ class RunJournal(Journal):
 
 
 @cache
-def _version() -> str:
+def library_version() -> str:
+    """Return the version of this library, which is stored with each run."""
     try:
         return version("llm-council-sdk")
     except PackageNotFoundError:

@@ -8,19 +8,23 @@ import platform
 import sqlite3
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 
 from llm_council.errors import StoreError
 from llm_council.store._database import as_store_error, connect, file_id, quarantine, transaction
 
-__all__ = ["HEARTBEAT", "Write", "WriteJob", "Writer", "process_name", "writer_for"]
+__all__ = ["HEARTBEAT", "Write", "WriteJob", "Writer", "WriterThread", "only_writer", "process_name", "writer_for"]
+
+W = TypeVar("W", bound="WriterThread")
 
 HEARTBEAT: Final = 5.0
 """Seconds between two updates of ``runs.beat``, by which other processes know that a run is alive."""
@@ -31,7 +35,9 @@ MAX_IDLE: Final = 1.0
 EXIT_TIMEOUT: Final = 2.0
 """Seconds that the exit of the process waits for pending records."""
 
-Write: TypeAlias = Callable[[sqlite3.Connection], object]
+Write: TypeAlias = Callable[[Any], object]
+"""Writes a record to the target of a batch: a connection of SQLite, or a ``Batch`` of another store."""
+
 OnDone: TypeAlias = Callable[[StoreError | None], object]
 
 
@@ -56,22 +62,21 @@ class WriteJob:
     creates_file: bool = False
 
 
-class Writer:
-    """Writes jobs in the order in which they are put, those that wait together in one transaction.
+class WriterThread(ABC):
+    """Writes jobs in the order in which they are put, those that wait together at once.
 
     The thread starts with the first job, and ends after ``MAX_IDLE`` seconds without a run.
 
     Args:
-        path: the store's file.
+        place: the store, as messages name it.
 
     Attributes:
         notices: messages for the result of the next run.
         transaction: number of the current transaction; a retry has a number of its own.
-        losses: how often the file was found to be deleted or replaced while it was open.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, place: object) -> None:
+        self._place = place
         self._jobs: SimpleQueue[tuple[WriteJob, ...]] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -79,8 +84,18 @@ class Writer:
         self._runs: set[tuple[str, int]] = set()
         self.notices: deque[str] = deque()
         self.transaction = 0
-        self.losses = 0
-        self._file_id: tuple[int, int] | None = None
+
+    @abstractmethod
+    def _commit(self, batch: list[WriteJob]) -> None:
+        """Write jobs, and call ``on_done`` of each; called in the thread."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close what ``_commit`` opened; called at the end of the thread."""
+
+    @abstractmethod
+    def _write_heartbeats(self, target: Any) -> None:
+        """Write the time into the runs of ``_runs``; called as the job of a batch."""
 
     def put(self, *jobs: WriteJob) -> None:
         """Add jobs that are committed together. Never blocks on the disk."""
@@ -91,18 +106,10 @@ class Writer:
                     thread.start()
                 except RuntimeError as error:  # the interpreter is exiting
                     for job in jobs:
-                        job.on_done(StoreError(f"the run store {self._path}: {error}"))
+                        job.on_done(StoreError(f"the run store {self._place}: {error}"))
                     return
                 self._thread = thread
             self._jobs.put(jobs)
-
-    def file_lost_error(self) -> StoreError:
-        """Return the error of a run whose file was deleted or replaced."""
-        return StoreError(
-            f"the run store {self._path}: its file was deleted or replaced during the run, and what it held of this run"
-            " went with it",
-            kind="missing",
-        )
 
     def add_run(self, run: str, session: int) -> None:
         """Send heartbeats for a run from now on."""
@@ -130,7 +137,6 @@ class Writer:
         self._stopping = False
 
     def _work(self) -> None:
-        connection: sqlite3.Connection | None = None
         next_heartbeat = time.monotonic() + HEARTBEAT
         try:
             while True:
@@ -142,11 +148,10 @@ class Writer:
                     # A failed heartbeat needs no report: the next one follows.
                     batch.append(WriteJob(self._write_heartbeats, lambda _: None))
                 if batch:
-                    connection = self._commit(connection, batch)
+                    self._commit(batch)
                 del batch  # or the last run's result would stay in memory while this thread waits
         finally:
-            if connection is not None:
-                connection.close()
+            self._close()
 
     def _next_batch(self, next_heartbeat: float) -> list[WriteJob] | None:
         """Wait for jobs. Returns an empty list when a heartbeat is due, None when the thread is to end."""
@@ -173,7 +178,41 @@ class Writer:
             jobs += self._jobs.get_nowait()
         return jobs
 
-    def _commit(self, connection: sqlite3.Connection | None, batch: list[WriteJob]) -> sqlite3.Connection | None:
+
+class Writer(WriterThread):
+    """The thread that writes to a file of SQLite, those jobs that wait together in one transaction.
+
+    Args:
+        path: the store's file.
+
+    Attributes:
+        losses: how often the file was found to be deleted or replaced while it was open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self.losses = 0
+        self._file_id: tuple[int, int] | None = None
+
+    def file_lost_error(self) -> StoreError:
+        """Return the error of a run whose file was deleted or replaced."""
+        return StoreError(
+            f"the run store {self._path}: its file was deleted or replaced during the run, and what it held of this run"
+            " went with it",
+            kind="missing",
+        )
+
+    def _commit(self, batch: list[WriteJob]) -> None:
+        self._connection = self._transact(self._connection, batch)
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _transact(self, connection: sqlite3.Connection | None, batch: list[WriteJob]) -> sqlite3.Connection | None:
         """Commit jobs together. If that fails, commit them one by one, so that one bad record affects no other.
 
         Returns:
@@ -201,7 +240,7 @@ class Writer:
             failure = as_store_error(error, self._path)
             if connection is not None and len(batch) > 1 and failure.kind not in ("corrupt", "locked"):
                 for job in batch:
-                    connection = self._commit(connection, [job])
+                    connection = self._transact(connection, [job])
                 return connection
             for job in batch:
                 job.on_done(failure)
@@ -245,18 +284,28 @@ class Writer:
         connection.executemany("UPDATE runs SET beat = ? WHERE id = ? AND session = ?", rows)
 
 
-_writers: dict[Path, Writer] = {}
+_writers: dict[Hashable, WriterThread] = {}
 _lock = threading.Lock()
 # A forked child never closes its parent's connections: closing one would release the parent's locks on the file.
-_inherited: list[dict[Path, Writer]] = []
+_inherited: list[dict[Hashable, WriterThread]] = []
 
 
 def writer_for(path: Path) -> Writer:
     """Return the only writer of a file in this process."""
+    return only_writer(path, partial(Writer, path))
+
+
+def only_writer(place: Hashable, make: Callable[[], W]) -> W:
+    """Return the only writer of a store in this process.
+
+    Args:
+        place: the store: equal for equal stores.
+        make: makes the writer if there is none yet.
+    """
     with _lock:
-        if path not in _writers:
-            _writers[path] = Writer(path)
-        return _writers[path]
+        if place not in _writers:
+            _writers[place] = make()
+        return cast(W, _writers[place])
 
 
 def _after_fork() -> None:

@@ -10,7 +10,13 @@ import pytest
 
 from tests.cli.conftest import council, new_user, seat
 
-__all__ = ["council", "install", "new_user", "seat"]
+__all__ = ["command", "council", "install", "new_user", "seat"]
+
+
+@pytest.fixture
+def command(council: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
+    """The command, in tests where ``council`` is something else."""
+    return council
 
 
 @pytest.fixture
