@@ -17,6 +17,7 @@ from providers.local.hub_server import COMMIT, Hub
 
 from llm_council import Council
 from llm_council.errors import CommandFailed, ConfigurationError, InvalidOption, MissingDependency
+from llm_council.providers._local import engine as local_engine
 from llm_council.providers._local import hub as hub
 from llm_council.providers._local import weights as weights
 from llm_council.providers.local import LocalProvider
@@ -46,6 +47,7 @@ def home(tmp_path, monkeypatch, server):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_ENDPOINT", server.address)
+    monkeypatch.setattr(local_engine, "installed", lambda: "/nowhere")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name in ("HF_HUB_CACHE", "HF_TOKEN", weights.ENV):
         monkeypatch.delenv(name, raising=False)
