@@ -14,6 +14,7 @@ import anyio
 import attrs
 
 from llm_council._engine.budget import Reservation, may_be_billed
+from llm_council._engine.prompts import mark_shared_part
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
@@ -29,6 +30,7 @@ from llm_council.models import (
     GenerateRequest,
     GenerateResponse,
     Phase,
+    Plan,
     SeatSpec,
     join,
 )
@@ -194,18 +196,31 @@ async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> G
 
 
 def _request_to_send(attempts: _CallAttempts, adapter: ProviderAdapter) -> GenerateRequest:
-    """Return the request of a call; seats with one provider and model find its prefix in the vendor's cache.
+    """Return the request of a call; calls to one provider and model find what they share in the vendor's cache.
 
-    Only where the vendor caches by itself, and finds the prefix by a key at most: marks make each of several requests
-    that are sent at once pay for writing the cache. The journal stores the request without this.
+    A vendor that caches up to a mark gets the mark after task, context and files, and nothing further is marked: each
+    first writing costs more than the tokens themselves (Anthropic and OpenAI: 1.25 times), and what follows differs
+    from call to call. The journal stores the request without this.
     """
     plan, request = attempts.state.plan, attempts.asked.request
-    seat = plan.seat(attempts.asked.seat)
-    alike = sum((other.provider, other.model) == (seat.provider, seat.model) for other in plan.seats)
     profile = adapter._profile_of(request.model)
-    if not plan.rules or alike < 2 or profile is None or profile.prompt_cache != "automatic":
+    # Only models with a row are known to take marks.
+    if not plan.rules or profile is None or not profile.since or _calls_alike(plan, attempts.asked.seat) < 2:
         return request
-    return attrs.evolve(request, prompt_cache=True)
+    if profile.prompt_cache in ("marks", "breakpoints"):
+        request = mark_shared_part(plan, request)
+    if profile.prompt_cache in ("automatic", "breakpoints"):
+        request = copy_with(request, prompt_cache=True)
+    return request
+
+
+def _calls_alike(plan: Plan, name: str) -> int:
+    """Return how many calls of a run go to a seat's provider and model, without repairs."""
+    seat = plan.seat(name)
+    alike = {other.name for other in plan.seats if (other.provider, other.model) == (seat.provider, seat.model)}
+    calls = sum(other in alike for other in (*plan.drafters, *plan.reviewers))
+    writes = Phase.SYNTHESISE in plan.phases and (plan.chair_by_rank or not alike.isdisjoint(plan.chairs[:1]))
+    return calls + writes
 
 
 def _scope_of(attempts: _CallAttempts, deadline: CallDeadline) -> call_context.RunScope:

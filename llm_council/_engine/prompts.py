@@ -36,6 +36,7 @@ from llm_council.models import (
     Plan,
     Problem,
     Ranking,
+    Role,
     SeatSpec,
     StructuredOutput,
     TextPart,
@@ -48,6 +49,7 @@ __all__ = [
     "draft_request",
     "label_drafts",
     "label_texts",
+    "mark_shared_part",
     "question_request",
     "repair_request",
     "shorten_quotations",
@@ -345,6 +347,23 @@ def repair_request(
     facts = {**request.metadata, "phase": str(Phase.REPAIR), "seat": seat.name}
     key = _key(plan, Phase.REPAIR, seat.name, str(number))
     return attrs.evolve(request, model=seat.model, messages=turns, idempotency_key=key, metadata=facts)
+
+
+def mark_shared_part(plan: Plan, request: GenerateRequest) -> GenerateRequest:
+    """Mark the end of what all requests of a run begin with, for vendors that cache a prompt up to a mark.
+
+    The text stays the same. A request that does not begin with task, context and files is returned unchanged.
+    """
+    shared = "\n\n".join(_common_parts(plan, _codes(plan, plan.seats[0], Phase.DRAFT)))
+    for index, turn in enumerate(request.messages):
+        if turn.role != Role.USER:
+            continue
+        if not isinstance(turn.content, str) or not turn.content.startswith(f"{shared}\n\n"):
+            break
+        parts = (TextPart(text=shared, cache=True), TextPart(text=turn.content[len(shared) :]))
+        marked = attrs.evolve(turn, content=parts)
+        return copy_with(request, messages=(*request.messages[:index], marked, *request.messages[index + 1 :]))
+    return request
 
 
 def _small_request(

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ __all__ = [
     "fit_history",
     "is_blank",
     "is_instruction",
+    "join_instructions",
     "move_instructions",
 ]
 
@@ -252,3 +254,12 @@ def move_instructions(turns: Sequence[Message], place: InstructionPlace) -> tupl
 def _place(waiting: list[Message], front: list[Message], rest: list[Message]) -> None:
     follows_user = bool(rest) and rest[-1].role != Role.ASSISTANT
     (rest if follows_user else front).extend(waiting)
+
+
+def join_instructions(turns: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the turns with the instructions at the beginning as one turn, for templates that take no second one."""
+    leading = list(takewhile(is_instruction, turns))
+    if len(leading) < 2:
+        return tuple(turns)
+    text = "\n\n".join(turn.text for turn in leading if turn.text)
+    return (Message(Role.SYSTEM, text), *turns[len(leading) :])

@@ -154,13 +154,66 @@ _OPENING = re.compile(rf"\s*(?:{''.join(_FENCE)})?{''.join(_KEY)}")
 _MAY_OPEN = re.compile(rf"\s*(?:{_prefixes(_KEY)}|{_prefixes((*_FENCE, *_KEY))})")
 _LATER = re.compile(rf"^[ \t]*(?:{''.join(_FENCE)})?{''.join(_KEY)}", re.MULTILINE)
 _LONGEST = 256  # characters that may be held back while they could still open an object of calls
+_STRUCTURE = re.compile(r'["{}\\]')  # what tells where an object ends
 _TRIED = 16  # openings that are parsed at the end of an answer, counted from the last
+
+
+class _ObjectScanner:
+    """Finds the end of a JSON object that arrives in pieces.
+
+    Attributes:
+        closed: the object has ended.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._depth = 0
+        self._in_string = self._escaped = False
+
+    def feed(self, text: str, at: int) -> int:
+        """Scan a text from a position on, and return where the object ends in it, or the text."""
+        while at < len(text):
+            if self._escaped:
+                self._escaped, at = False, at + 1
+                continue
+            found = _STRUCTURE.search(text, at)
+            if found is None:
+                break
+            sign, at = found[0], found.end()
+            if sign == '"':
+                self._in_string = not self._in_string
+            elif sign == "\\":
+                self._escaped = self._in_string
+            elif not self._in_string:
+                self._depth += 1 if sign == "{" else -1
+                if self._depth <= 0:
+                    self.closed = True
+                    return at
+        return len(text)
+
+
+def _next_opening(text: str, end: int) -> int | None:
+    """Return where the next object of calls opens after the end of one; -1 if text follows, None if either may."""
+    at = end
+    while True:
+        newline = text.find("\n", at)
+        line = text[at : newline if newline >= 0 else len(text)].strip()
+        if at > end and _OPENING.match(text, at, at + _LONGEST):
+            return at
+        if at > end and len(text) - at <= _LONGEST and _MAY_OPEN.fullmatch(text, at):
+            return None
+        if line not in ("", "```"):
+            return None if newline < 0 and line in ("`", "``") else -1
+        if newline < 0:
+            return None
+        at = newline + 1
 
 
 class CallParser:
     """Separate calls from text in an answer that arrives in pieces.
 
-    Text passes at once, except from a line on that may open an object of calls: that part waits for the answer's end.
+    Text passes at once, except from a line on that may open an object of calls: that part waits for the answer's end,
+    or for text after the object, which shows that it is no call.
 
     Args:
         request: the request with its tools; without tools, everything passes.
@@ -173,9 +226,10 @@ class CallParser:
         self._ids = {call.id for turn in request.messages for call in turn.tool_calls}
         self._ids |= {turn.tool_call_id for turn in request.messages if turn.tool_call_id}
         self._limits = limits
-        self._undecided = ""
         self._fresh = True  # at the beginning of a line
         self._held: list[str] = []  # from an opening on
+        self._object: _ObjectScanner | None = None  # the object of calls that is held back
+        self._undecided = ""  # the end of the text, which may open an object, or follows one
         self._end = GenerateChunk()
 
     def feed(self, piece: GenerateChunk) -> list[GenerateChunk]:
@@ -198,7 +252,7 @@ class CallParser:
         """Return the calls at the answer's end, or the text that was held back."""
         if not self._names:
             return []
-        text, calls = self._undecided + "".join(self._held), list[ToolCallDelta]()
+        text, calls = "".join(self._held) + self._undecided, list[ToolCallDelta]()
         if self._held and self._end.finish_reason != FinishReason.CONTENT_FILTER:
             text, calls = self._split_calls(text)
         last = attrs.evolve(self._end, text=text, tool_calls=tuple(calls), adjustments=self._unmet(calls))
@@ -208,36 +262,68 @@ class CallParser:
 
     def _pass(self, text: str) -> str:
         """Return what is certainly text, and hold back the rest."""
-        if self._held:
-            self._held.append(text)
-            return ""
-        text, at = self._undecided + text, 0
-        self._undecided = ""
+        text, self._undecided = self._undecided + text, ""
+        passed: list[str] = []
+        at = 0
+        while at < len(text):
+            at = self._pass_lines(text, at, passed) if self._object is None else self._hold(text, at, passed)
+        return "".join(passed)
+
+    def _pass_lines(self, text: str, start: int, passed: list[str]) -> int:
+        """Pass text up to an object of calls; return where that begins, or the end of the text."""
+        at = start
         while at < len(text):
             if self._fresh:
                 if _OPENING.match(text, at, at + _LONGEST):
-                    self._held.append(text[at:])
-                    return text[:at]
+                    self._object = _ObjectScanner()
+                    break
                 if len(text) - at <= _LONGEST and _MAY_OPEN.fullmatch(text, at):
+                    passed.append(text[start:at])
                     self._undecided = text[at:]
-                    return text[:at]
+                    return len(text)
             newline = text.find("\n", at)
             self._fresh = newline >= 0
             at = newline + 1 if self._fresh else len(text)
-        return text
+        passed.append(text[start:at])
+        return at
+
+    def _hold(self, text: str, at: int, passed: list[str]) -> int:
+        """Hold an object and the blank lines after it back; once other text follows, pass what is held."""
+        if self._object is not None and not self._object.closed:
+            end = self._object.feed(text, at)
+            self._held.append(text[at:end])
+            return end
+        opening = _next_opening(text, at)
+        if opening is None:
+            last_line = max(text.rfind("\n", at), at)
+            self._held.append(text[at:last_line])
+            self._undecided = text[last_line:]
+            return len(text)
+        if opening < 0:
+            passed += self._held
+            self._held, self._object, self._fresh = [], None, False
+            return at
+        self._held.append(text[at:opening])
+        self._object = _ObjectScanner()
+        return opening
 
     def _split_calls(self, text: str) -> tuple[str, list[ToolCallDelta]]:
-        """Split the end of an answer into text and calls."""
-        for found in list(_LATER.finditer(text))[-_TRIED:]:
-            rows = self._rows(text[found.start() :].strip())
-            if rows:
-                return text[: found.start()].rstrip(), [self._call(index, row) for index, row in enumerate(rows)]
-        return text, []
+        """Split the end of an answer into text and calls; several objects of calls may follow each other."""
+        rows: list[dict[str, Any]] = []
+        begin = len(text)
+        for found in reversed(list(_LATER.finditer(text))[-_TRIED:]):
+            before = self._rows(text[found.start() : begin].strip())
+            if before:
+                rows, begin = before + rows, found.start()
+        if not rows:
+            return text, []
+        return text[:begin].rstrip(), [self._call(index, row) for index, row in enumerate(rows)]
 
     def _rows(self, text: str) -> list[dict[str, Any]]:
         """Return the rows of an object of calls; none if the text is not such an object."""
+        text = text.removesuffix("```")  # one fence may hold several objects
         if text.startswith("```"):
-            text = text.partition("\n")[2].removesuffix("```")
+            text = text.partition("\n")[2]
         try:
             value = loads(text.strip(), self._limits)
         except MalformedReply:

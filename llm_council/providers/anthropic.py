@@ -155,6 +155,8 @@ class AnthropicProvider(HttpProvider):
             max_output=profile.max_output,
             thinking=_STYLES.get(profile.reasoning_style, ThinkingStyle.ADAPTIVE),
             cache_control=profile.prompt_cache == "marks",
+            # Clouds refuse the field at the top (Claude API docs, "Prompt caching", automatic caching).
+            automatic_cache=not self._on_cloud,
             instructions_in_place=profile.instruction_place is InstructionPlace.AFTER_USER,
         )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import attrs
 
 from llm_council._wire import responses
+from llm_council._wire.history import InstructionPlace
 from llm_council._wire.openai_chat import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 from llm_council._wire.responses import LEAST_TOKENS, ResponsesOptions, ResponseStream
 from llm_council.errors import InvalidOption, ProviderError
@@ -18,7 +20,7 @@ from llm_council.models._attrs import as_dict, copy_with
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.models.reply import Adjustment, GenerateResponse
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._call.profiles import Api, ModelProfile
+from llm_council.providers._call.profiles import Api, ModelProfile, api_for_tools
 from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
 
@@ -59,7 +61,8 @@ class OpenAICompatibleProvider(HttpProvider):
         profile: what its models accept, as a ``ModelProfile`` or a mapping of its fields; None looks it up by model.
         extra_body: further fields of every request's body; a request's ``extra`` wins over them.
         api: ``"chat"`` (``/chat/completions``) or ``"responses"`` (``/responses``); None leaves it to the class,
-            which takes chat everywhere but at OpenAI's own address.
+            which takes chat everywhere but at OpenAI's own address. At an address of OpenAI or Azure, a request with
+            tools goes to ``/responses`` where the model takes tools and an effort there alone.
         allow_http: accept a plain ``http://`` address that is not loopback; others can then read keys and prompts.
 
     Attributes:
@@ -163,7 +166,8 @@ class OpenAICompatibleProvider(HttpProvider):
 
     def _api_for(self, request: GenerateRequest) -> Api:
         """Return the API to use for a fitted request."""
-        return self._api_of(request.model)
+        api = self._api_of(request.model)
+        return api_for_tools(request, api, chosen=self._api) if _serves_openai(self.base_url) else api
 
     def _profile_of(self, model: str | None) -> ModelProfile:
         profile = super()._profile_of(model)
@@ -194,6 +198,7 @@ class OpenAICompatibleProvider(HttpProvider):
             max_tokens_field=profile.token_field,
             system_role=profile.system_role,
             developer_role="user" if profile.system_role == "user" else self.CHAT.developer_role,
+            one_instruction=profile.instruction_place is InstructionPlace.FIRST,
             reasoning=profile.reasoning_style,
             schema=profile.structured,
             cache_control=profile.prompt_cache == "marks",
@@ -213,6 +218,16 @@ class OpenAICompatibleProvider(HttpProvider):
 
 
 _PATHS = {Api.CHAT: "/chat/completions", Api.RESPONSES: "/responses"}
+
+
+# Azure: learn.microsoft.com, "Azure OpenAI in Microsoft Foundry Models v1 API".
+_OPENAI_HOSTS = (".api.openai.com", ".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
+
+
+def _serves_openai(url: str) -> bool:
+    """Return True for an address of OpenAI or Azure, which serves OpenAI's models over both of their APIs."""
+    parts = urlsplit(url)
+    return f".{parts.hostname}".endswith(_OPENAI_HOSTS) and parts.path.rstrip("/").endswith("/v1")
 
 
 def _is_response(data: dict[str, Any]) -> bool:

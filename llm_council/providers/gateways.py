@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 import attrs
 
 from llm_council._wire.openai_chat import ChatOptions
+from llm_council._wire.responses import ResponsesOptions
 from llm_council.models._attrs import as_tuple
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._call.profiles import Api, api_for_tools
+from llm_council.providers._call.profiles import Api, ModelProfile, api_for_tools
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 __all__ = ["Gateway", "Row", "entry_points", "rows"]
@@ -54,6 +55,7 @@ class Row:
         think_tags: models may write their reasoning into the answer.
         tools_need_responses: it serves OpenAI's models, some of which take tools and an effort by the Responses API
             alone.
+        cache_key: it takes ``prompt_cache_key``.
         longest_call_id: the most characters of the id of a call; None is unlimited.
         call_id_length: the number of letters and digits that the id of a call must have; None is any.
     """
@@ -75,6 +77,7 @@ class Row:
     stream_usage: bool = True
     think_tags: bool = False
     tools_need_responses: bool = False
+    cache_key: bool = False
     longest_call_id: int | None = None
     call_id_length: int | None = None
 
@@ -104,6 +107,9 @@ class Gateway(OpenAICompatibleProvider):
     def _api_for(self, request: GenerateRequest) -> Api:
         api = super()._api_for(request)
         return api_for_tools(request, api, chosen=self._api) if self.ROW.tools_need_responses else api
+
+    def _responses_options(self, profile: ModelProfile) -> ResponsesOptions:
+        return attrs.evolve(super()._responses_options(profile), cache_key=self.ROW.cache_key)
 
 
 def _with_path(url: str, path: str) -> str:
@@ -160,6 +166,7 @@ def _make(name: str, row: Row) -> type[Gateway]:
             think_tags=row.think_tags,
             longest_call_id=row.longest_call_id,
             call_id_length=row.call_id_length,
+            cache_key=row.cache_key,
         ),
     }
     return type(row.class_name, (Gateway,), body)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from llm_council._wire.history import InstructionPlace
 from llm_council.errors import ProviderError
 from llm_council.models._attrs import as_dict
 from llm_council.models.capabilities import ProviderCapabilities
@@ -65,8 +66,13 @@ class OllamaProvider(HttpProvider):
         return ChatStream(self._options(request), self._limits, request_id=head.request_id)
 
     def _options(self, request: GenerateRequest) -> ChatOptions:
-        style = self._profile_of(request.model).reasoning_style
-        return ChatOptions(think_levels=style == "level", think_tags=True, body=self._extra_body)
+        profile = self._profile_of(request.model)
+        return ChatOptions(
+            think_levels=profile.reasoning_style == "level",
+            one_instruction=profile.instruction_place is InstructionPlace.FIRST,
+            think_tags=True,
+            body=self._extra_body,
+        )
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
         """Check the server's version and the models that it has."""

@@ -77,8 +77,17 @@ class OpenAIProvider(OpenAICompatibleProvider):
     def _responses_options(self, profile: ModelProfile) -> ResponsesOptions:
         store = self._extra_body.get("store", False) is True
         return attrs.evolve(
-            super()._responses_options(profile), store=store, summary=self._summary, cache_key=self._is_own
+            super()._responses_options(profile),
+            store=store,
+            summary=self._summary,
+            cache_key=self._is_own,
+            cache_breakpoints=self._is_marked(profile),
         )
 
     def _options(self, request: GenerateRequest) -> ChatOptions:
-        return attrs.evolve(super()._options(request), cache_key=self._is_own)
+        marks = self._is_marked(self._profile_of(request.model))
+        return attrs.evolve(super()._options(request), cache_key=self._is_own, cache_breakpoints=marks)
+
+    def _is_marked(self, profile: ModelProfile) -> bool:
+        """Return True if prompts get cache marks, which other servers of the dialect need not know."""
+        return self._is_own and profile.prompt_cache == "breakpoints"

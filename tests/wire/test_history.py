@@ -10,12 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples
 
+from llm_council import get_provider
 from llm_council._wire import openai_chat, responses
-from llm_council._wire.history import CallIds, InstructionPlace, fit_history, is_instruction, move_instructions
+from llm_council._wire.history import (
+    CallIds,
+    InstructionPlace,
+    fit_history,
+    is_instruction,
+    join_instructions,
+    move_instructions,
+)
 from llm_council._wire.openai_chat import ChatOptions
 from llm_council.errors import InvalidOption
 from llm_council.models import GenerateRequest, ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCall
 from llm_council.providers import _anthropic, _cohere, _google, _ollama
+from llm_council.providers._call.fitting import fit_to_adapter
 
 VENDORS = {
     "any": CallIds(),
@@ -255,3 +264,44 @@ def test_a_function_that_extra_names_again_replaces_the_requests() -> None:
     sent = openai_chat.encode_request(request)["tools"]
     assert [tool["function"]["name"] for tool in sent] == ["add", "look_up"]
     assert sent[1] == own
+
+
+def test_leading_instructions_become_one_turn_where_a_template_takes_one() -> None:
+    turns = [Message("system", "a"), Message("developer", "b"), Message("user", "c"), Message("system", "d")]
+    assert [(turn.role, turn.text) for turn in join_instructions(turns)] == [
+        ("system", "a\n\nb"),
+        ("user", "c"),
+        ("system", "d"),
+    ]
+    assert join_instructions(turns[2:]) == tuple(turns[2:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"), [("vllm", "Qwen/Qwen3.6-27B-FP8"), ("lmstudio", "qwen/qwen3.5-9b"), ("ollama", "qwen3.8:27b")]
+)
+def test_a_server_with_a_strict_template_gets_one_instruction_at_the_beginning(kind: str, model: str) -> None:
+    turns = [Message("system", "a"), Message("user", "b"), Message("assistant", "c"), Message("system", "d")]
+    provider = get_provider(kind, base_url="http://127.0.0.1:9")
+    asked = GenerateRequest(model=model, messages=[*turns, Message("user", "e")])
+    fitted, adjustments = fit_to_adapter(provider, asked)
+    assert [(one.field, one.action) for one in adjustments] == [("messages", "moved")]
+    sent = provider._encode(fitted, stream=False)[1]["messages"]
+    assert [(turn["role"], turn["content"]) for turn in sent[:2]] == [("system", "a\n\nd"), ("user", "b")]
+    assert [turn["role"] for turn in sent] == ["system", "user", "assistant", "user"]
+
+
+def test_mistral_gets_a_turn_of_the_model_between_a_result_and_the_users_turn() -> None:
+    call = ToolCall(id="abcdefghi", name="f", arguments="{}")
+    turns = [
+        Message("user", "a"),
+        Message("assistant", "", tool_calls=[call]),
+        Message("tool", "r", tool_call_id="abcdefghi"),
+        Message("system", "In French."),
+        Message("user", "b"),
+    ]
+    provider = get_provider("mistral", api_key="not-a-real-key-000")
+    fitted, adjustments = fit_to_adapter(provider, GenerateRequest(model="mistral-medium-latest", messages=turns))
+    roles = [turn["role"] for turn in provider._encode(fitted, stream=False)[1]["messages"]]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
+    assert [one.action for one in adjustments] == ["moved", "added"]
+    assert fit_to_adapter(provider, fitted) == (fitted, ())

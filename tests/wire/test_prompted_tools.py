@@ -189,6 +189,43 @@ def test_an_answer_that_ends_with_a_call(answer):
     assert CALL[:20] not in (response.text or "").rpartition(CALL)[2]
 
 
+ADD = '{"tool_calls": [{"name": "add", "arguments": {}}]}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"{CALL}\n{ADD}",
+        f"I look.\n\n{CALL}\n\n{ADD}\n",
+        f"```json\n{CALL}\n{ADD}\n```",
+        f"{FENCED}{FENCED.replace(CALL, ADD)}",
+        f"```\n{CALL}\n```\n{ADD}",
+    ],
+)
+def test_every_object_of_calls_in_a_row_at_the_end_counts(answer):
+    for pieces in ([answer], list(answer)):
+        response = join(listen(pieces))
+        assert calls_of(response) == [("look", {"at": "Oslo"}), ("add", {})]
+        assert (response.text or "").strip() in ("", "I look.")
+        assert len({call.id for call in response.tool_calls}) == 2
+
+
+@pytest.mark.parametrize("example", [CALL, FENCED.rstrip(), '{"tool_calls": "}\\""}', f"{CALL}\n{ADD}"])
+def test_text_after_an_object_of_calls_streams_on(example):
+    parser = CallParser(ASK)
+    assert not any(chunk.text for chunk in parser.feed(GenerateChunk(text=f"{example}\n")))
+    passed = "".join(chunk.text for chunk in parser.feed(GenerateChunk(text="would be a call. ")))
+    assert passed == f"{example}\nwould be a call. "
+    assert [chunk.text for chunk in parser.feed(GenerateChunk(text="And so on."))] == ["And so on."]
+    assert parser.finish() == []
+
+
+def test_a_long_answer_of_objects_that_are_no_calls_is_read_in_linear_time():
+    answer = f"{CALL}\nno\n" * 20_000
+    response = join(listen([answer]))
+    assert (response.text, response.tool_calls) == (answer, ())
+
+
 NESTED = '{"a":' * 300 + "1" + "}" * 300
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.history import CallIds, drop_empty_answers, fit_history
+from llm_council._wire.history import CallIds, drop_empty_answers, fit_history, join_instructions
 from llm_council._wire.payloads import with_extra
-from llm_council._wire.prompt_cache import prefix_key
+from llm_council._wire.prompt_cache import BREAKPOINT, mark_instructions, prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 from llm_council.models.messages import (
@@ -81,6 +81,7 @@ class ChatOptions:
         max_tokens_field: the key of the limit on the answer's tokens.
         system_role: the role of a system turn.
         developer_role: the role of a developer turn.
+        one_instruction: take one system turn alone, the first; those that follow it are joined to it.
         reasoning: how a request sets the reasoning effort.
         echo: the key under which an assistant's turn carries its reasoning back: ``"reasoning_details"`` (the blocks
             unchanged), ``"content"`` (its parts that are thoughts, unchanged), ``"reasoning_content"`` or
@@ -89,6 +90,7 @@ class ChatOptions:
         stream_usage: request the usage of a stream.
         cache_control: send cache marks; most servers cache without marks and refuse them.
         cache_key: send ``prompt_cache_key``, where the server knows it.
+        cache_breakpoints: send ``prompt_cache_breakpoint``, see ``BREAKPOINT``.
         longest_call_id: the most characters of the id of a call; None is unlimited.
         call_id_length: the number of characters that such an id must have, all letters and digits; None is any.
         tool_call_keys: the vendor's own keys of a tool call that must be sent back.
@@ -103,12 +105,14 @@ class ChatOptions:
     max_tokens_field: str = "max_tokens"
     system_role: str = "system"
     developer_role: str = "system"
+    one_instruction: bool = False
     reasoning: ReasoningStyle = attrs.field(default=ReasoningStyle.EFFORT, converter=ReasoningStyle)
     echo: str | None = None
     schema: SchemaStyle = attrs.field(default=SchemaStyle.JSON_SCHEMA, converter=SchemaStyle)
     stream_usage: bool = True
     cache_control: bool = False
     cache_key: bool = False
+    cache_breakpoints: bool = False
     longest_call_id: int | None = None
     call_id_length: int | None = None
     tool_call_keys: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
@@ -143,6 +147,10 @@ def encode_request(
         payload["model"] = name
     ids = CallIds(longest=options.longest_call_id, exactly=options.call_id_length)
     turns = fit_history(request.turns(), vendor=options.vendor, ids=ids)
+    if options.one_instruction:
+        turns = join_instructions(turns)
+    if request.prompt_cache and options.cache_breakpoints:
+        turns = mark_instructions(turns)
     payload["messages"] = drop_empty_answers(_encode_turns(turns, options))
     cache = None
     if request.prompt_cache and options.cache_control:
@@ -196,6 +204,8 @@ def _encode_turns(turns: Iterable[Message], options: ChatOptions) -> list[dict[s
 def _encode_turn(turn: Message, options: ChatOptions) -> dict[str, Any]:
     words = {str(Role.SYSTEM): options.system_role, str(Role.DEVELOPER): options.developer_role}
     role = words.get(turn.role, str(turn.role))
+    if turn.role == Role.ASSISTANT and options.cache_breakpoints:
+        options = attrs.evolve(options, cache_breakpoints=False)  # the API takes none in its own turns
     message: dict[str, Any] = {"role": role, "content": _encode_content(turn.content, options)}
     if turn.role == Role.TOOL:
         if not turn.tool_call_id:
@@ -254,6 +264,8 @@ def _encode_part(part: TextPart | ImagePart | DocumentPart | AudioPart, options:
     block: dict[str, Any] = {"type": "text", "text": part.text}
     if part.cache and options.cache_control:
         block["cache_control"] = {"type": "ephemeral"}
+    if part.cache and options.cache_breakpoints:
+        block |= BREAKPOINT
     return block
 
 

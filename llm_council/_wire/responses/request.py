@@ -10,7 +10,7 @@ import attrs
 from llm_council._wire.history import CallIds, fit_history
 from llm_council._wire.openai_chat.request import CUSTOM, schema_description, schema_name
 from llm_council._wire.payloads import with_extra
-from llm_council._wire.prompt_cache import prefix_key
+from llm_council._wire.prompt_cache import BREAKPOINT, mark_instructions, prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import (
@@ -18,7 +18,6 @@ from llm_council.models.messages import (
     DocumentPart,
     ImagePart,
     Message,
-    Part,
     ReasoningPart,
     Role,
     TextPart,
@@ -60,6 +59,7 @@ class ResponsesOptions:
             it cannot be sent back otherwise.
         effort: send the effort; False for servers that take none.
         cache_key: send ``prompt_cache_key``, where the server knows it.
+        cache_breakpoints: send ``prompt_cache_breakpoint``, see ``BREAKPOINT``.
         think_tags: the model may write its reasoning into the answer, between ``<think>`` tags.
         summary: the summary of reasoning to request: ``"auto"``, ``"concise"``, ``"detailed"``, or None for none.
         body: further keys of every request; a request's ``extra`` overrides them.
@@ -71,6 +71,7 @@ class ResponsesOptions:
     reasons: bool = False
     effort: bool = True
     cache_key: bool = False
+    cache_breakpoints: bool = False
     think_tags: bool = False
     summary: str | None = None
     body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
@@ -89,9 +90,10 @@ def encode_request(
 ) -> dict[str, Any]:
     """Encode a request. Fields that the request leaves out are left out.
 
-    System and developer turns at the beginning become ``instructions``; a limit under 16 tokens becomes 16. The dialect
-    has no stop texts and no cache marks; repeated prefixes are cached, and found by ``prompt_cache_key``. ``extra`` is
-    merged into ``text`` and ``reasoning``, its tools join the request's, and it replaces every other field.
+    System and developer turns at the beginning become ``instructions``, up to one with a cache mark, which that field
+    cannot hold; a limit under 16 tokens becomes 16. The dialect has no stop texts; repeated prefixes are cached, and
+    found by ``prompt_cache_key``. ``extra`` is merged into ``text`` and ``reasoning``, its tools join the request's,
+    and it replaces every other field.
 
     Args:
         request: the request, already fitted to the model.
@@ -107,6 +109,8 @@ def encode_request(
     if name:
         payload["model"] = name
     turns = fit_history(request.turns(), vendor=options.vendor, ids=_IDS)
+    if request.prompt_cache and options.cache_breakpoints:
+        turns = mark_instructions(turns)
     instructions, payload["input"] = _encode_turns(turns, options)
     wanted = _encode_format(request)
     reasons = thinks(request.reasoning, options)
@@ -137,10 +141,6 @@ def encode_request(
     return with_extra(payload, request.extra, merged=_MERGED)
 
 
-def _is_text(content: str | tuple[Part, ...]) -> bool:
-    return isinstance(content, str) or all(isinstance(part, TextPart) for part in content)
-
-
 def _encode_turns(turns: Sequence[Message], options: ResponsesOptions) -> tuple[str, str | list[Item]]:
     """Return the instructions at the beginning of a conversation, and its other turns, which are never empty."""
     custom: set[Any] = {call.id for turn in turns for call in turn.tool_calls if call.extra.get("type") == CUSTOM}
@@ -150,7 +150,7 @@ def _encode_turns(turns: Sequence[Message], options: ResponsesOptions) -> tuple[
     written = [(turn, items) for turn in turns if (items := _encode_turn(turn, options, custom))]
     instructions: list[str] = []
     for turn, _ in written[:-1]:
-        if turn.role not in _INSTRUCTIONS or not turn.text or not _is_text(turn.content):
+        if turn.role not in _INSTRUCTIONS or not turn.text or not isinstance(_encode_content(turn, options), str):
             break
         instructions.append(turn.text)
     items = [item for _, found in written[len(instructions) :] for item in found]
@@ -167,14 +167,14 @@ def _encode_turn(turn: Message, options: ResponsesOptions, custom: Collection[An
             raise InvalidOption("a tool's turn needs tool_call_id: the id of the call that it answers")
         # API reference, input items: the result of a custom tool's call has a type of its own.
         word = "custom_tool_call_output" if turn.tool_call_id in custom else "function_call_output"
-        return [{"type": word, "call_id": turn.tool_call_id, "output": _encode_content(turn.content)}]
+        return [{"type": word, "call_id": turn.tool_call_id, "output": _encode_content(turn, options)}]
     if turn.role != Role.ASSISTANT:
         role = options.system_role if turn.role in _INSTRUCTIONS else str(turn.role)
-        return [{"role": role, "content": _encode_content(turn.content)}]
+        return [{"role": role, "content": _encode_content(turn, options)}]
     echoed = _echoed(turn, options)
     called = {item.get("call_id") for item in echoed if item.get("type") in CALLS}
     items = list(echoed)
-    content = _encode_content(turn.content)
+    content = _encode_content(turn, options)
     if isinstance(content, str):  # an echoed message already holds the beginning of the text
         content = content.removeprefix("".join(text_in(item) for item in echoed))
     if content:
@@ -198,16 +198,17 @@ def text_in(item: Mapping[str, Any]) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _encode_content(content: str | tuple[Part, ...]) -> str | list[Item]:
-    if isinstance(content, str):
-        return content
-    parts = [_encode_part(part) for part in content if not isinstance(part, ReasoningPart)]
-    if all(part["type"] == "input_text" for part in parts):
+def _encode_content(turn: Message, options: ResponsesOptions) -> str | list[Item]:
+    if isinstance(turn.content, str):
+        return turn.content
+    marks = options.cache_breakpoints and turn.role != Role.ASSISTANT  # the API takes none in its own turns
+    parts = [_encode_part(part, marks=marks) for part in turn.content if not isinstance(part, ReasoningPart)]
+    if all(part["type"] == "input_text" and len(part) == 2 for part in parts):
         return "".join(part["text"] for part in parts)
     return parts
 
 
-def _encode_part(part: TextPart | ImagePart | DocumentPart | AudioPart) -> Item:
+def _encode_part(part: TextPart | ImagePart | DocumentPart | AudioPart, *, marks: bool) -> Item:
     if isinstance(part, ImagePart):
         url = part.url or f"data:{part.media_type};base64,{part.data}"
         # The SDK's type ResponseInputImageParam requires detail.
@@ -224,7 +225,8 @@ def _encode_part(part: TextPart | ImagePart | DocumentPart | AudioPart) -> Item:
         raise CapabilityMissing(
             'the Responses API takes no sound: use api="chat"; nothing was sent', capability="audio"
         )
-    return {"type": "input_text", "text": part.text}
+    block: Item = {"type": "input_text", "text": part.text}
+    return {**block, **BREAKPOINT} if part.cache and marks else block
 
 
 def _encode_call(call: ToolCall, *, beside: bool) -> Item:

@@ -54,6 +54,9 @@ Block = dict[str, Any]
 _IDS = CallIds(refused="^A-Za-z0-9_-", longest=64, echoed={"tool_use": "id"})
 _CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
 
+# Claude API docs, "Prompt caching", what cannot be cached.
+_UNMARKED = ("thinking", "redacted_thinking")
+
 # The smallest ``budget_tokens`` that the API accepts (anthropic.types.ThinkingConfigEnabledParam).
 _MIN_BUDGET = 1024
 
@@ -95,6 +98,8 @@ class MessagesOptions:
         instructions_in_place: the model takes instructions between the turns, see ``InstructionPlace``.
         display: ``"summarized"`` or ``"omitted"`` thinking, for adaptive thinking; None leaves it to the model.
         cache_control: send cache marks.
+        automatic_cache: mark the end of the conversation by a field at the top of the request; False marks its last
+            block, for Bedrock and Vertex AI, which refuse that field.
         body: fields that every request carries; fields of the request replace them.
     """
 
@@ -105,6 +110,7 @@ class MessagesOptions:
     instructions_in_place: bool = False
     display: str | None = None
     cache_control: bool = True
+    automatic_cache: bool = True
     body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 
 
@@ -154,6 +160,9 @@ def encode_request(
     turns = move_instructions(fit_history(request.turns(), vendor=options.vendor, ids=_IDS), place)
     front = list(takewhile(is_instruction, turns))
     payload["messages"] = _encode_turns(turns[len(front) :], options, mark)
+    is_marked = bool(request.prompt_cache) and options.cache_control
+    if is_marked and not options.automatic_cache:
+        _mark_end(payload["messages"], mark)
     output = {"effort": effort, "format": _encode_format(request)}
     optional = {
         "system": _mark_system(_encode_system(front, options, mark), request, options, mark),
@@ -164,7 +173,7 @@ def encode_request(
         "tool_choice": encode_choice(request.tool_choice) if offers_tools(request) else None,
         "thinking": thinking,
         "output_config": {key: value for key, value in output.items() if value is not None} or None,
-        "cache_control": mark if request.prompt_cache and options.cache_control else None,
+        "cache_control": mark if is_marked and options.automatic_cache else None,
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
     if request.stream if stream is None else stream:
@@ -250,6 +259,18 @@ def _mark_system(
     if any("cache_control" in block for block in blocks):  # the caller has marked the prefix; four marks are allowed
         return blocks
     return [*blocks[:-1], {**blocks[-1], "cache_control": dict(mark)}]
+
+
+def _mark_end(messages: list[dict[str, Any]], mark: Mapping[str, Any]) -> None:
+    """Mark the last block of a conversation; thinking takes no mark, and an earlier block takes it instead."""
+    for message in reversed(messages):
+        content = message["content"]
+        if isinstance(content, str):
+            message["content"] = content = [{"type": "text", "text": content}]
+        for index in reversed(range(len(content))):
+            if content[index]["type"] not in _UNMARKED:
+                content[index] = {**content[index], "cache_control": dict(mark)}
+                return
 
 
 def _encode_turns(turns: Iterable[Message], options: MessagesOptions, mark: Mapping[str, Any]) -> list[dict[str, Any]]:

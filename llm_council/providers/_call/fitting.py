@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _GO_ON = "Continue exactly where your last message ends."
+_HAVE_READ = "I have read the result."
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -462,6 +463,21 @@ def _fit_prefill(fitting: _Fitting) -> None:
     fitting.adjustments.append(Adjustment(field="messages", action="added", sent=_GO_ON, reason=reason))
 
 
+def _fit_turns_after_tools(fitting: _Fitting) -> None:
+    if fitting.profile.user_after_tool:
+        return
+    messages: tuple[Message, ...] = fitting.changes.get("messages", fitting.request.messages)
+    turns: list[Message] = []
+    for turn in messages:
+        if turn.role == Role.USER and turns and turns[-1].role == Role.TOOL:
+            turns.append(Message(Role.ASSISTANT, _HAVE_READ))
+        turns.append(turn)
+    if len(turns) > len(messages):
+        fitting.changes["messages"] = tuple(turns)
+        reason = "it refuses a user's turn after the result of a tool: a turn of the model's stands between them"
+        fitting.adjustments.append(Adjustment(field="messages", action="added", sent=_HAVE_READ, reason=reason))
+
+
 def _fit_prompt_cache(fitting: _Fitting) -> None:
     if fitting.request.prompt_cache and fitting.profile.prompt_cache == "none":
         fitting.drop("prompt_cache", "it is not known to cache prompts")
@@ -476,6 +492,7 @@ _STEPS: tuple[Callable[[_Fitting], None], ...] = (
     _fit_tool_choice,
     _fit_strict_tools,
     _fit_structured_output,
+    _fit_turns_after_tools,
     _fit_prefill,  # after the schema, which may have become a last turn of the user's
     _fit_prompt_cache,
 )

@@ -137,12 +137,14 @@ class ModelProfile:
             ``strict_schema``, or none.
         instruction_place: where system and developer turns are taken: ``"anywhere"``, ``"after-user"`` (between a
             user's turn and the answer) or ``"first"``. Others are moved there.
+        user_after_tool: True if a user's turn may follow the result of a tool.
         images: True if turns may hold images.
         image_urls: True if an image may be an address.
         tools: True if tools may be offered.
         tool_choice: True if a tool may be forced or forbidden.
         named_tool_choice: True if one tool may be forced by name.
-        prompt_cache: how the vendor caches a stable prefix: ``"marks"``, ``"automatic"`` or ``"none"``.
+        prompt_cache: how the vendor caches a stable prefix: ``"marks"`` (up to ``cache_control``), ``"breakpoints"``
+            (by itself, and up to ``prompt_cache_breakpoint``), ``"automatic"`` or ``"none"``.
         prose_first: True if the model is so small that it must answer in prose before it answers in a schema.
         plain_prompts: True if the model is so small that it repeats fences, labels and names of roles from its prompt.
         grammar: True if a grammar makes every answer meet its schema.
@@ -169,12 +171,13 @@ class ModelProfile:
     strict_schema: bool = _flag(default=False)
     schema_subset: str = _text("")
     instruction_place: InstructionPlace = attrs.field(default=InstructionPlace.ANYWHERE, converter=_instruction_place)
+    user_after_tool: bool = _flag(default=True)
     images: bool = _flag(default=True)
     image_urls: bool = _flag(default=True)
     tools: bool = _flag(default=True)
     tool_choice: bool = _flag(default=True)
     named_tool_choice: bool = _flag(default=True)
-    prompt_cache: str = _text("marks", "marks", "automatic", "none")
+    prompt_cache: str = _text("marks", "marks", "breakpoints", "automatic", "none")
     prose_first: bool = _flag(default=False)
     plain_prompts: bool = _flag(default=False)
     grammar: bool = _flag(default=False)

@@ -24,9 +24,49 @@ from llm_council.providers._http.continuation import Continuation
 
 __all__ = ["CONTINUATION", "FrameDecoder", "decode_response", "read_finish", "reasoning_part"]
 
+
+def _renumber(extra: Mapping[str, Any], before: Mapping[str, Any], size: int) -> Mapping[str, Any]:
+    """Count sources and offsets of a continued reply from the beginning of the answer; see ``Continuation``.
+
+    A support names its sources by their indices in ``groundingChunks``, and its text by offsets in bytes, as citations
+    do (google.genai.types.GroundingSupport, Segment, Citation). The API leaves out an offset of 0.
+    """
+    found = dict(extra)
+    grounding = extra.get("groundingMetadata")
+    if isinstance(grounding, Mapping) and isinstance(grounding.get("groundingSupports"), list):
+        known = before.get("groundingMetadata")
+        chunks = known.get("groundingChunks") if isinstance(known, Mapping) else None
+        shift = len(chunks) if isinstance(chunks, list) else 0
+        supports = [_renumber_support(support, shift, size) for support in grounding["groundingSupports"]]
+        found["groundingMetadata"] = {**grounding, "groundingSupports": supports}
+    citations = extra.get("citationMetadata")
+    if isinstance(citations, Mapping):  # "citationSources" of the Gemini API, "citations" of Vertex AI
+        found["citationMetadata"] = {
+            key: [_moved(item, size) for item in value] if isinstance(value, list) else value
+            for key, value in citations.items()
+        }
+    return found
+
+
+def _renumber_support(support: Any, shift: int, size: int) -> Any:
+    if not isinstance(support, Mapping):
+        return support
+    changed = {**support, "segment": _moved(support.get("segment"), size)} if "segment" in support else {**support}
+    indices = support.get("groundingChunkIndices")
+    if isinstance(indices, list):
+        changed["groundingChunkIndices"] = [index + shift if isinstance(index, int) else index for index in indices]
+    return changed
+
+
+def _moved(span: Any, size: int) -> Any:
+    if not isinstance(span, Mapping) or not isinstance(span.get("endIndex"), int):
+        return span
+    return {**span, "startIndex": (tokens(span.get("startIndex")) or 0) + size, "endIndex": span["endIndex"] + size}
+
+
 # "The response reached the per-request token limit, but generation is not yet complete": the same request with the
 # token brings the rest (google.genai.types.FinishReason and Candidate.continuation_token, 3.6).
-CONTINUATION = Continuation("CONTINUATION", "continuationToken")
+CONTINUATION = Continuation("CONTINUATION", "continuationToken", _renumber)
 
 REPLY_EXTRA = ("promptFeedback",)
 CANDIDATE_EXTRA = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -23,10 +23,13 @@ class Continuation:
     Attributes:
         word: the vendor's finish reason of a reply that is not the last one.
         key: the key of the token, in a reply's ``extra`` and in the next request.
+        renumber: returns a reply's ``extra`` with its indices counted from the beginning of the answer. It gets the
+            ``extra``, the joined one of the replies before, and the length of their text in bytes of UTF-8.
     """
 
     word: str
     key: str
+    renumber: Callable[[Mapping[str, Any], Mapping[str, Any], int], Mapping[str, Any]]
 
 
 class JoinedReplies:
@@ -46,6 +49,7 @@ class JoinedReplies:
         self._usage_before: Usage | None = None
         self._extra: dict[str, Any] = {}
         self._extra_before: dict[str, Any] = {}
+        self._text = self._text_before = 0  # bytes of the text so far, and of that of the replies before
         self._calls = 0
         self._ids: dict[str, int] = {}  # the index of the call that has the id
         self._calls_before = 0
@@ -60,7 +64,8 @@ class JoinedReplies:
             extra = dict(piece.extra)
             self._token = extra.pop(rule.key, None) or self._token
             self._extra.update(extra)
-            changes["extra"] = {key: _joined(self._extra_before.get(key), value) for key, value in extra.items()}
+            changes["extra"] = self._joined_extra(rule, extra)
+        self._text += len(piece.text.encode(errors="replace"))
         if piece.usage is not None:
             self._usage = piece.usage
             changes["usage"] = _sum(self._usage_before, piece.usage)
@@ -70,6 +75,12 @@ class JoinedReplies:
             self._end = GenerateChunk(finish_reason=piece.finish_reason, raw_finish_reason=rule.word)
             changes.update(finish_reason=None, raw_finish_reason=None)
         return attrs.evolve(piece, **changes) if changes else piece
+
+    def _joined_extra(self, rule: Continuation, extra: Mapping[str, Any]) -> dict[str, Any]:
+        before = self._extra_before
+        if self._replies > 1:
+            extra = rule.renumber(extra, before, self._text_before)
+        return {key: _joined(before.get(key), value) for key, value in extra.items()}
 
     def _numbered_on(self, delta: ToolCallDelta) -> ToolCallDelta:
         index = delta.index + self._calls_before
@@ -95,8 +106,8 @@ class JoinedReplies:
         self._replies += 1
         self._sent, self._token, self._end = self._token, None, None
         self._usage_before, self._usage = _sum(self._usage_before, self._usage), None
-        merged = {key: _joined(self._extra_before.get(key), value) for key, value in self._extra.items()}
-        self._extra_before, self._extra = {**self._extra_before, **merged}, {}
+        self._extra_before, self._extra = {**self._extra_before, **self._joined_extra(rule, self._extra)}, {}
+        self._text_before = self._text
         self._calls_before = self._calls
         return attrs.evolve(asked, extra={**asked.extra, rule.key: self._sent})
 

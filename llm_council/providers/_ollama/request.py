@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._wire.history import CallIds, drop_empty_answers, fit_history
+from llm_council._wire.history import CallIds, drop_empty_answers, fit_history, join_instructions
 from llm_council._wire.openai_chat.request import encode_tool
 from llm_council._wire.payloads import arguments_object, with_extra
 from llm_council.errors import InvalidOption
@@ -39,12 +39,14 @@ class ChatOptions:
     Attributes:
         think_levels: send a level of thinking, which gpt-oss needs; False sends true or false, since older servers
             reject levels for all other models.
+        one_instruction: take one system turn alone, the first; those that follow it are joined to it.
         think_tags: look for reasoning between ``<think>`` tags in the text, where servers that do not know the model's
             template leave it.
         body: fields that every request carries, including ``options``; fields of the request replace them.
     """
 
     think_levels: bool = False
+    one_instruction: bool = False
     think_tags: bool = False
     body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 
@@ -77,6 +79,8 @@ def encode_request(
     if name:
         payload["model"] = name
     turns = fit_history(request.turns(), vendor=VENDOR, ids=CallIds(may_be_empty=True))
+    if options.one_instruction:
+        turns = join_instructions(turns)
     tool_names = {call.id: call.name for turn in turns for call in turn.tool_calls}
     payload["messages"] = drop_empty_answers(_encode_turn(turn, tool_names) for turn in turns)
     # The server's default is true (Ollama's docs, "Generate a chat completion").

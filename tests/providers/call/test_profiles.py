@@ -62,6 +62,10 @@ def test_a_prefix_ends_with_a_word(name):
         ("gpt-6-astra", "low medium high xhigh max"),
         ("gpt-6.1-sol", "low medium high xhigh max"),
         ("gpt-6.2-astra-law", "low medium high xhigh max"),
+        ("gpt-6.2-sol", "low medium high xhigh max"),
+        ("gpt-daybreak-blue-latest", "low medium high xhigh max"),
+        ("chatgpt-4o-latest", ""),
+        ("codex-mini-latest", "low medium high"),
         ("gpt-7", "none minimal low medium high xhigh max"),  # unknown: as asked
     ],
 )
@@ -106,6 +110,17 @@ def test_what_a_provider_declares_one_of_its_models_can(name):
         ("gemini", "gemini-3.7-flash", "low medium high"),
         ("gemini", "gemini-3.8-flash", "low medium high"),
         ("gemini", "gemini-4-argon", "low medium high"),
+        ("gemini", "gemini-3-flash-preview", "minimal low medium high"),
+        ("gemini", "gemini-flash-latest", "low medium high"),
+        ("xai", "grok-3", ""),
+        ("xai", "grok-3-mini-fast", "low high"),
+        ("xai", "grok-4-0709", ""),
+        ("xai", "grok-4-fast-reasoning", ""),
+        ("xai", "grok-4.20-reasoning", ""),
+        ("xai", "grok-4.3", "none low medium high"),
+        ("mistral", "mistral-medium-2508", ""),
+        ("mistral", "mistral-medium-latest", "none high"),
+        ("cohere", "command-a-plus-05-2026", "none medium"),
         ("xai", "grok-4.5", "low medium high"),
         ("xai", "grok-4.6", "low medium high xhigh"),
         ("xai", "grok-4.7", "low medium high xhigh"),
@@ -115,6 +130,21 @@ def test_what_a_provider_declares_one_of_its_models_can(name):
 )
 def test_newer_models_of_other_vendors_take_words_of_effort_of_their_own(provider, model, efforts):
     assert " ".join(profile_for(provider, model).efforts) == efforts
+
+
+@pytest.mark.parametrize(
+    ("model", "takes"),
+    [
+        ("grok-3", True),
+        ("grok-3-mini", False),
+        ("grok-4", False),
+        ("grok-4-fast-non-reasoning", True),
+        ("grok-4.20-non-reasoning", True),
+        ("grok-4.20-reasoning", False),
+    ],
+)
+def test_groks_that_reason_take_no_stop_texts(model, takes):
+    assert profile_for("xai", model).stop is takes
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,33 @@ class TestContinuation:
         with pytest.raises(RateLimited):
             await answer(at, ask, streamed)
 
+    async def test_sources_and_offsets_are_counted_from_the_beginning_of_the_answer(
+        self, at: GeminiProvider, vendor: Any, ask: GenerateRequest, streamed: bool
+    ) -> None:
+        def grounded(*sources: str, start: int | None, end: int, chunks: list[int]) -> dict[str, Any]:
+            segment = {"endIndex": end} if start is None else {"startIndex": start, "endIndex": end}
+            support = {"segment": segment, "groundingChunkIndices": chunks}
+            listed = [{"web": {"uri": uri}} for uri in sources]
+            return {
+                "groundingMetadata": {"groundingChunks": listed, "groundingSupports": [support]},
+                "citationMetadata": {"citationSources": [dict(segment)]},
+            }
+
+        serve(
+            vendor,
+            going_on({"text": "Né. "}, token="dDE=", **grounded("a", "b", start=None, end=3, chunks=[1])),
+            going_on({"text": "Or "}, token="dDI=", **grounded("c", start=None, end=2, chunks=[0])),
+            frame({"text": "no."}, **grounded("d", start=1, end=2, chunks=[0])),
+        )
+        response = await answer(at, ask, streamed)
+        grounding = response.extra["groundingMetadata"]
+        assert [chunk["web"]["uri"] for chunk in grounding["groundingChunks"]] == ["a", "b", "c", "d"]
+        assert [support["groundingChunkIndices"] for support in grounding["groundingSupports"]] == [[1], [2], [3]]
+        cited = response.extra["citationMetadata"]["citationSources"]
+        spans = [(span.get("startIndex", 0), span["endIndex"]) for span in cited]
+        assert spans == [(0, 3), (5, 7), (9, 10)]  # in bytes: the first reply has five of them
+        assert [support["segment"]["endIndex"] for support in grounding["groundingSupports"]] == [3, 7, 10]
+
 
 async def test_a_token_before_the_end_of_a_stream_counts(at: GeminiProvider, vendor: Any, ask: GenerateRequest) -> None:
     serve(vendor, [frame({"text": "4"}, finish=None, token="dDE="), going_on(token=None)], frame({"text": "2"}))
