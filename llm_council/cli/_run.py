@@ -207,11 +207,12 @@ def _check_store(path: str | None) -> None:
         return
     from llm_council.errors import StoreError
     from llm_council.store import open_store  # imports SQLite
+    from llm_council.store._run_store import scheme_of
 
     try:
         open_store(path)._check()
     except StoreError as error:
-        remedy = "" if "name " in error.message else "; name another one"
+        remedy = "" if "name " in error.message else f"; name another {'store' if scheme_of(path) else 'file'}"
         raise InvalidOption(f"--store: {error.message}{remedy}") from None
 
 
