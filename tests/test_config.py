@@ -390,7 +390,7 @@ def test_an_argument_in_the_place_of_a_variable_is_not_blamed_on_it(monkeypatch:
         ("[council]\nproviders = 'openai'", "providers: expected a list, got 'openai'; put it in a list"),
         ("[council]\nproviders = [3]", "providers: a list of provider names, got (3,)"),
         ("[subagents]\npaths = 'roles'", "[subagents] paths: expected a list of paths, got 'roles'"),
-        ("[council]\nstrategy = 'votee'", "strategy: there is no strategy 'votee'; did you mean 'vote'?; known:"),
+        ("[council]\nstrategy = 'votee'", "strategy: there is no strategy 'votee'; did you mean 'vote'? (known:"),
         ("[subagents]\npaths = [3]", "[subagents] paths: expected a list of paths, got [3]"),
         ("providers = ['openai']", "providers belongs under [council]: write [council], on a line above providers"),
         ("chair = 'openai'", "chair belongs under [council]: write [council], on a line above chair"),

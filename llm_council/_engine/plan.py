@@ -186,7 +186,7 @@ def _check(task: str, run_id: str | None, names: list[str], budget: Budget) -> N
 def _check_names(names: Sequence[str], used: Sequence[str]) -> None:
     for name in used:
         if name not in names:
-            raise InvalidOption(f"no seat is named {name!r:.80}{near(name, names)}; seats: {', '.join(names)}")
+            raise InvalidOption(f"no seat is named {name!r:.80}{near(name, names)} (seats: {', '.join(names)})")
 
 
 def _first_set(*values: T | None) -> T | None:

@@ -54,5 +54,5 @@ def _read_one(path: Path, limits: Limits) -> Attachment:
     try:
         text = data.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except UnicodeDecodeError:
-        raise InvalidOption(f"files: {path} is not UTF-8 text") from None
+        raise InvalidOption(f"files: {path} is not UTF-8 text; save it as UTF-8, or leave it out") from None
     return Attachment(name=str(path), text=text)

@@ -27,6 +27,7 @@ from llm_council.errors._secrets import Secret
 from llm_council.models import RetryPolicy
 from llm_council.providers import registry
 from llm_council.providers._call.construction import accepted_options, refuse_unknown_options
+from llm_council.providers._http.account import refuse_wrapped
 from llm_council.providers.base import ProviderAdapter
 
 __all__ = [
@@ -364,6 +365,7 @@ def _key(value: str | Secret) -> Secret:
         variables = (variable,) if variable else ()
         raise MissingCredentials(f"needs a key: set {variable or 'api_key'}").fill(variables=variables)
     try:
+        refuse_wrapped(text.strip())
         return Secret(text, env=variable)
     except ValueError as error:
         raise InvalidKey(str(error)) from None

@@ -12,7 +12,7 @@ import click
 
 import llm_council
 from llm_council.cli._completion import complete_providers
-from llm_council.cli._main import FAILED
+from llm_council.cli._main import FAILED, Group
 from llm_council.cli._output import json_option, print_json, print_line, print_note, print_table, visible
 from llm_council.cli._plugin_faults import hidden_plugins, plugin_faults
 from llm_council.errors import ConfigurationError
@@ -213,7 +213,7 @@ def subagents(*, json_: bool) -> None:
     print_table(rows, ("subagent", "modes", "also called", "for"))
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Show the configuration; trust the configuration file of a project."""
 

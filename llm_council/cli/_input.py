@@ -129,4 +129,4 @@ def _text(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")  # editors on Windows write a byte order mark
     except UnicodeDecodeError as error:
-        raise InvalidOption(f"cannot read {name}: not UTF-8 text (byte {error.start})") from None
+        raise InvalidOption(f"cannot read {name}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None

@@ -21,7 +21,7 @@ from llm_council.errors._shortage import shortage
 if TYPE_CHECKING:
     from llm_council._plugins import Plugin
 
-__all__ = ["OUR_COMMANDS", "cli", "load_command", "main", "plugged_commands"]
+__all__ = ["OUR_COMMANDS", "Group", "cli", "load_command", "main", "plugged_commands"]
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -49,7 +49,22 @@ OUR_COMMANDS: Final = tuple(_COMMANDS)
 """The names that no plugin can take."""
 
 
-class _Lazy(click.Group):
+class Group(click.Group):
+    """A command group whose error about an unknown command names what there is."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0] if args else ""
+        known = self.list_commands(ctx)
+        if name and not name.startswith("-") and name not in known:
+            ctx.fail(f"there is no command {clean(name, limit=60)!r}{self.hint(ctx, name, known)}")
+        return super().resolve_command(ctx, args)
+
+    def hint(self, ctx: click.Context, name: str, known: list[str]) -> str:
+        """Return what may have been meant by the name of an unknown command."""
+        return near(name, known) or f"; there are {', '.join(known)}: {ctx.command_path} --help"
+
+
+class _Lazy(Group):
     """A command group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -86,16 +101,17 @@ class _Lazy(click.Group):
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        name = args[0] if args else ""
-        # The usual mistake is a task without a command, as in `council "What is ...?"`.
-        if name and not name.startswith("-") and name not in _COMMANDS and name not in plugged_commands():
-            from llm_council._plugins import hidden_hint
+    def hint(self, ctx: click.Context, name: str, known: list[str]) -> str:
+        from llm_council._plugins import hidden_hint
 
-            hint = hidden_hint("command", name) or near(name, self.list_commands(ctx))
-            hint = hint or f'; to ask a question: council run "{clean(name, limit=60)}"'
-            ctx.fail(f"there is no command {name!r}{hint}")
-        return super().resolve_command(ctx, args)
+        first, *rest = name.split() or [""]
+        if rest and first in known:
+            return f"; leave the quotes out: council {clean(name, limit=60)}"
+        if name == "help":
+            return "; see council --help"
+        # The usual mistake is a task without a command, as in `council "What is ...?"`.
+        question = f'; to ask a question: council run "{clean(name, limit=60)}"'
+        return hidden_hint("command", name) or near(name, known) or question
 
 
 def plugged_commands() -> dict[str, Plugin]:
@@ -173,6 +189,8 @@ def _suggesting_option(error: click.NoSuchOption) -> click.UsageError:
     # Typing errors reach 0.75; at 0.6, the limit of click, "--model" is similar to "--help".
     similar = get_close_matches(error.option_name, error.possibilities or (), n=2, cutoff=0.75)
     hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
+    if not hint and error.ctx is not None and error.ctx.command is cli:
+        hint = f"; options of a command stand after its name, as in: council run {error.option_name} ..."
     return click.UsageError(f"there is no option {error.option_name}{hint}", error.ctx)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llm_council.cli._completion import complete_local_models
-from llm_council.cli._main import FAILED
+from llm_council.cli._main import FAILED, Group
 from llm_council.cli._output import json_option, print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["models", "prepare_models"]
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """List, fetch and locate the models of the embedded engine."""
 

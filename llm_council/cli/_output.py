@@ -34,6 +34,7 @@ __all__ = [
     "print_table",
     "terminal_width",
     "visible",
+    "wrapped_for_terminal",
     "write_answer",
 ]
 
@@ -136,8 +137,18 @@ def print_line(line: str, indent: int = 2) -> None:
         line: the text, of one or several lines.
         indent: columns by which the continuation of a wrapped line is indented.
     """
-    shown = visible(line)
-    click.echo(_wrapped(shown, terminal_width(sys.stdout), indent) if _is_terminal(sys.stdout) else shown)
+    shown = wrapped_for_terminal(line, indent=indent)
+    click.echo(visible(line) if shown is None else shown)
+
+
+def wrapped_for_terminal(text: str, *, indent: int) -> str | None:
+    """Return a text for stdout wrapped between words, with visible control characters; None if that is no terminal.
+
+    Args:
+        text: one or several lines.
+        indent: columns by which the continuation of a wrapped line is indented.
+    """
+    return _wrapped(visible(text), terminal_width(sys.stdout), indent) if _is_terminal(sys.stdout) else None
 
 
 def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
@@ -196,7 +207,7 @@ def _print_blocks(cells: list[list[str]], width: int) -> None:
         facts = [f"{title}: {cell}" if title else cell for title, cell in zip(header[1:], row[1:], strict=True) if cell]
         # A short fact is not wrapped: a no-break space is no place to wrap.
         facts = [fact.replace(" ", "\xa0") if len(fact) < width // 2 else fact for fact in facts]
-        click.echo(_wrapped(f"  {' · '.join(facts)}", width, indent=2).replace("\xa0", " "))
+        click.echo(_wrapped("  " + "\xa0· ".join(facts), width, indent=2).replace("\xa0", " "))
 
 
 _COMMAND = re.compile(r"(?<=: )(?:council|pip) [^;]+$")  # a command at the end of a message, to be copied

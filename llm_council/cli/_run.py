@@ -44,13 +44,16 @@ Examples:
 
 
 class _Number(click.FloatRange):
-    """A number in a range; click's own message about another text speaks of a "float range"."""
+    """A number in a range; click's own messages speak of a "float range" and of "x>0"."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        range_ = "above 0" if self.min_open else "of 0 or more"
         try:
-            float(value)
+            number = float(value)
         except ValueError:
-            self.fail(f"{value!r} is not a number.", param, ctx)
+            self.fail(f"{value!r} is not a number; give one {range_}, such as 60", param, ctx)
+        if not (number > 0 if self.min_open else number >= 0):
+            self.fail(f"{value} is not a number {range_}", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -232,7 +235,8 @@ def _print_plan(council: Council, plan: Plan, flags: Mapping[str, Any]) -> int:
         if as_json
         else _plan.as_lines(plan, expected, council._seating.adapters)
     )
-    return 0 if _output.write_answer(text, flags) else FAILED
+    rendered = None if as_json or flags["raw"] else _output.wrapped_for_terminal(text, indent=8)
+    return 0 if _output.write_answer(text, flags, rendered=rendered) else FAILED
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import click
 
 from llm_council.cli import _output
 from llm_council.cli._completion import complete_runs
+from llm_council.cli._main import Group
 from llm_council.cli._output import json_option, output_format, output_options, print_json, print_line, print_table
 from llm_council.cli._result import print_result
 from llm_council.cli._run import resume_hint
@@ -41,7 +42,7 @@ def _configured(store: str | None) -> tuple[CouncilConfig, Store | RunStore]:
     return attrs.evolve(config, store=path), open_store(path)
 
 
-@click.group()
+@click.group(cls=Group)
 def runs() -> None:
     """List, show, export and purge (delete) stored runs."""
 

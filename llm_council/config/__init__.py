@@ -273,7 +273,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(content.decode("utf-8-sig"))  # some editors write a byte order mark
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: cannot be read: not UTF-8") from None
+        raise ConfigurationError(f"{path}: cannot be read: not UTF-8; save it as UTF-8") from None
     except RecursionError:
         raise ConfigurationError(f"{path}: nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
@@ -297,7 +297,7 @@ def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     strategy, tables = values.get("strategy"), values.get("strategies", {})
     if isinstance(strategy, str) and strategy not in tables and not is_strategy(strategy):
         names = (*tables, *STRATEGIES)
-        hint = f"{near(strategy, names)}; known: {', '.join(names)}"
+        hint = f"{near(strategy, names)} (known: {', '.join(names)})"
         raise InvalidOption(f"{source}: strategy: there is no strategy {strategy!r:.80}{hint}")
     for name, paths in data.get("subagents", {}).items():
         if name != "paths":
@@ -379,7 +379,7 @@ def _with_environment(values: Mapping[str, Any]) -> dict[str, Any]:
     name, tables = given.get("strategy"), values.get("strategies", {})
     if name is not None and name not in tables and not is_strategy(name):
         known = (*tables, *STRATEGIES)
-        hint = f"{near(name, known)}; known: {', '.join(known)}"
+        hint = f"{near(name, known)} (known: {', '.join(known)})"
         raise InvalidOption(f"LLM_COUNCIL_STRATEGY: there is no strategy {name!r:.80}{hint}")
     return _merge(values, given)
 

@@ -190,7 +190,8 @@ def _prepare_file(path: Path, *, create: bool) -> None:
         try:
             found = path.lstat()
         except FileNotFoundError:
-            raise StoreError(f"there is no run store at {path}", kind="missing") from None
+            text = f"there is no run store at {path}; a run with --store or store= makes one"
+            raise StoreError(text, kind="missing") from None
         if not stat.S_ISREG(found.st_mode):
             what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a file"
             raise StoreError(f"the run store {path} is {what}: name the file itself", kind="denied")

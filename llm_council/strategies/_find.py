@@ -151,7 +151,7 @@ def class_of(name: str) -> type[Strategy]:
 
 def _unknown(name: object, known: list[str]) -> InvalidOption:
     hidden = hidden_hint("strategy", str(name))
-    return InvalidOption(f"no strategy {name!r:.80}{near(str(name), known)}; known: {', '.join(known)}{hidden}")
+    return InvalidOption(f"no strategy {name!r:.80}{near(str(name), known)} (known: {', '.join(known)}){hidden}")
 
 
 def _plugins() -> dict[str, Plugin]:

@@ -361,4 +361,4 @@ def _text_of(file: Traversable) -> str:
     except OSError as error:
         raise InvalidOption(f"{file}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise InvalidOption(f"{file}: not UTF-8 at byte {error.start}") from None
+        raise InvalidOption(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8") from None

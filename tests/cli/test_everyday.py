@@ -60,7 +60,7 @@ def test_a_dry_run_offers_the_table_of_prices_only_where_it_may_help(
     council: Council, seat: object, monkeypatch: pytest.MonkeyPatch, seats: str, is_offered: bool
 ) -> None:
     monkeypatch.setattr("llm_council.pricing.load", lambda: None)
-    configure('[providers.own]\nkind = "openai-compatible"\nbase_url = "http://127.0.0.1:9/v1"\n')
+    configure('[providers.own]\nkind = "openai-compatible"\nbase_url = "https://llm.example.com/v1"\n')
     _, out, _ = council("run", "--dry-run", "Where?", "-p", seats)
     assert "no price is known" in out
     assert ("llm-council-sdk[prices]" in out) == is_offered
@@ -74,7 +74,8 @@ def test_a_dry_run_as_json_holds_the_whole_plan_and_the_estimate(council: Counci
 
 
 def test_a_dry_run_of_local_seats_says_that_they_cost_nothing(council: Council) -> None:
-    _, out, _ = council("run", "--dry-run", "Where?", "-p", "ollama/a,local:2")
+    configure('[providers.own]\nkind = "openai-compatible"\nbase_url = "http://127.0.0.1:9/v1"\n')
+    _, out, _ = council("run", "--dry-run", "Where?", "-p", "ollama/a,local:2,own/m")
     assert out.splitlines()[-1] == "cost    nothing for seats on your own machines"
 
 
@@ -155,7 +156,7 @@ def test_stored_runs_are_found_by_last_and_by_a_unique_beginning(
         assert json.loads(council("runs", "export", name)[1])["plan"]["task"] == task
     code, _, err = council("runs", "show", "zz")
     assert (code, "no run zz is stored here; `council runs list` lists them" in err) == (1, True)
-    assert council("runs", "purge", "last")[1] == "1 forgotten\n"
+    assert council("runs", "purge", "last")[1] == "1 run deleted\n"
     assert "First?" in council("runs", "show", "last")[1]
 
 

@@ -52,6 +52,14 @@ MISTAKES = {
     "a flag like no other": (["run", "Hi", *S, "--xyzzy"], "Error: there is no option --xyzzy\n"),
     "a misspelt flag": (["run", "Hi", *S, "--deadlin", "5"], "--deadline"),
     "a flag with a wrong value": (["run", "Hi", *S, "--deadline", "soon"], "'soon' is not a number"),
+    "a negative number": (["run", "Hi", *S, "--deadline", "-5"], "-5 is not a number above 0"),
+    "a number with a unit": (["run", "Hi", *S, "--deadline", "1m"], "'1m' is not a number; give one above 0, such as"),
+    "an option before the command": (["-p", "scripted", "run", "Hi"], "as in: council run -p ..."),
+    "a command in quotes": (["run Hi"], "leave the quotes out: council run Hi"),
+    "help as a command": (["help"], "there is no command 'help'; see council --help"),
+    "an unknown command of a group": (["config", "set"], "there are path, show, trust: council config --help"),
+    "a misspelt command of a group": (["models", "pul"], "did you mean 'pull'?"),
+    "a task in another encoding": (["run", *S, "-i", "utf16.txt"], "not UTF-8 text (byte 0); save it as UTF-8"),
     "a misspelt command": (["runn", "Hi"], "there is no command 'runn'; did you mean 'run'?"),
     "a task without a command": (["Where is Paris?"], 'to ask a question: council run "Where is Paris?"'),
     "an unknown local model": (["run", "Hi", "-p", "local/nonsense"], "council models list"),
@@ -81,7 +89,7 @@ MISTAKES = {
         ["run", "Hi", *S, "--strategy", "single", "--strategy-option", "k=3"],
         "strategy 'single': Single takes no 'k'",
     ),
-    "an unknown chair": (["run", "Hi", *S, "--chair", "bob"], "no seat is named 'bob'; seats: scripted"),
+    "an unknown chair": (["run", "Hi", *S, "--chair", "bob"], "no seat is named 'bob' (seats: scripted)"),
     "a store without a path": (["runs", "list"], "pass --store PATH, set LLM_COUNCIL_STORE"),
 }
 
@@ -90,6 +98,7 @@ MISTAKES = {
 def test_a_mistake_ends_with_2_and_names_its_remedy(council: Council, seat: ScriptedProvider, mistake: str) -> None:
     Path("wrong.json").write_text('{"type": "objct"}')
     Path("broken.json").write_text("{")
+    Path("utf16.txt").write_bytes("Where?".encode("utf-16"))
     Path("picture.png").write_bytes(b"\x89PNG\r\n\xff\xfe")
     Path("note.txt").write_text("Where is Paris?")
     Path("folder").mkdir()

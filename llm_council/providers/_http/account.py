@@ -12,7 +12,17 @@ from urllib.parse import urlsplit
 from llm_council.errors import InvalidKey, InvalidOption, MissingCredentials
 from llm_council.errors._secrets import Secret
 
-__all__ = ["Header", "address", "hash_of_extras", "is_loopback", "read_key", "revealed", "sealed", "without_endpoint"]
+__all__ = [
+    "Header",
+    "address",
+    "hash_of_extras",
+    "is_loopback",
+    "read_key",
+    "refuse_wrapped",
+    "revealed",
+    "sealed",
+    "without_endpoint",
+]
 
 Header = str | tuple[Secret, ...]
 """The value of a header: text, or for a credential its words as secrets."""
@@ -53,7 +63,7 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
         variables = (source,) if source else ()
         raise MissingCredentials(f"{name} needs a key: {remedy}", provider=name).fill(variables=variables)
     try:
-        _refuse_wrapped(text.strip())
+        refuse_wrapped(text.strip())
         return Secret(text, env=source), None
     except ValueError as error:
         if given is None:
@@ -61,7 +71,7 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
         raise InvalidKey(str(error), provider=name) from None
 
 
-def _refuse_wrapped(key: str) -> None:
+def refuse_wrapped(key: str) -> None:
     """Raise ValueError for a key that was copied with what stood around it."""
     if key[0] in _QUOTES or key[-1] in _QUOTES:
         raise ValueError("the key stands in quotation marks: remove them")

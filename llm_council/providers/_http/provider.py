@@ -413,7 +413,7 @@ class HttpProvider(ProviderAdapter):
             if wanted and wanted not in models and f"{wanted}:latest" not in models:
                 raise ConfigurationError(f"{self.base_url} answers, but has no model {wanted!r}{near(wanted, models)}")
         details = {"models": models[:_SHOWN], "count": len(models), **self._facts(rows[:_SHOWN])}
-        return f"{self.base_url} answers; {len(models)} models", details
+        return f"{self.base_url} answers; {len(models)} model{'' if len(models) == 1 else 's'}", details
 
     def _facts(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Return further facts for ``doctor`` from the rows of the list of models."""
