@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import pickle
+import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -51,9 +52,9 @@ class OutputCollector:
 
         monkeypatch.setattr(CouncilError, "__init__", collect_error)
         monkeypatch.setattr(run, "_publish", collect_result)
-        for module in ("run", "calls", "phases", "repair", "state", "strategies"):
-            if hasattr(found := getattr(__import__(f"llm_council._engine.{module}")._engine, module), "emit"):
-                monkeypatch.setattr(found, "emit", lambda event: (self.published.append(event), emit(event))[1])
+        for name, module in list(sys.modules.items()):
+            if name.startswith("llm_council.") and vars(module).get("emit") is emit:
+                monkeypatch.setattr(module, "emit", lambda event: (self.published.append(event), emit(event))[1])
         monkeypatch.setattr(HTTPConnection, "debuglevel", 1)
         monkeypatch.setattr(tempfile, "tempdir", str(folder))
         root = logging.getLogger()
