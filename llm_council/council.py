@@ -570,7 +570,7 @@ class Council(_runtime.Closeable):
                 f"cannot pickle a Council that holds adapter instances ({', '.join(held)}): name its providers, from"
                 " the configuration or with register_provider, or make the Council where it is used"
             )
-        shown = repr(self._config)
+        shown = f"{self._config!r} {self._config.store}"
         if redact(shown) != shown:
             raise TypeError(
                 "cannot pickle a Council whose configuration holds a key in plain text: put it into an environment"

@@ -24,7 +24,7 @@ from llm_council.cli._main import FAILED
 from llm_council.cli._output import output_format, output_options
 from llm_council.cli._result import print_result
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownSubagent, near
-from llm_council.errors._secrets import clean
+from llm_council.errors._secrets import clean, redact
 
 if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
@@ -252,7 +252,7 @@ def resume_hint(run_id: list[str], store: str | None, *, stored: bool) -> Iterat
         yield
     except KeyboardInterrupt:
         if stored and run_id:
-            option = f" --store {shlex.quote(store)}" if store else ""
+            option = f" --store {shlex.quote(redact(store))}" if store else ""
             remedy = f"council resume {run_id[0]}{option}"
             _output.print_note(f"council: all answers so far are stored; to continue: {remedy}")
         raise

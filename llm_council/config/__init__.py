@@ -22,7 +22,7 @@ import attrs
 from llm_council.config import _trust
 from llm_council.config._environment import STRATEGIES, is_strategy, read_environment, variable_of
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
-from llm_council.errors._secrets import Secret
+from llm_council.errors._secrets import Secret, redact
 from llm_council.models._attrs import (
     as_dict,
     as_tuple,
@@ -61,6 +61,10 @@ _MAX_UNTRUSTED_SEATS = 12  # each seat of a project's file costs the user money
 _names = must_be("a list of provider names", lambda v: all(isinstance(name, str) and name.strip() for name in v))
 _paths = must_be("a list of paths", lambda v: all(isinstance(path, str) and path for path in v))
 _path = must_be("a path", lambda v: isinstance(v, str) and bool(v.strip()))
+
+
+def _without_password(value: str | None) -> str:
+    return repr(value and redact(value))  # the address of a store may hold one
 
 
 def _copy_tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
@@ -106,7 +110,7 @@ class CouncilConfig:
         instances: additional providers by name: each has a ``kind`` (the name of a provider) and its options.
         strategies: strategies with options by name: each has a ``kind`` (the name of a strategy; without it, the
             table's own name) and its options.
-        store: path of the run store; None stores nothing.
+        store: path or address of the run store; None stores nothing.
         seed: seed of shuffles, fences and tie-breaks; None selects a random one, which the plan records.
     """
 
@@ -124,7 +128,7 @@ class CouncilConfig:
     subagent_paths: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_paths)
     instances: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=_copy_tables)
     strategies: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=as_dict)
-    store: str | None = attrs.field(default=None, validator=optional(_path))
+    store: str | None = attrs.field(default=None, validator=optional(_path), repr=_without_password)
     seed: str | None = attrs.field(default=None, validator=optional(string))
 
     @classmethod

@@ -15,7 +15,7 @@ import anyio
 
 from llm_council._runtime import call_context
 from llm_council.errors import Attempt, ProviderError, ReplyError, TimedOut, failed_attempt
-from llm_council.middleware.wrapper import Wrapper, shift_attempts
+from llm_council.middleware.wrapper import Wrapper, providers_within, shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
@@ -58,6 +58,8 @@ class Retry(Wrapper):
         self.policy = policy or RetryPolicy()
         self._sleep = sleep
         self._rng = rng or random.Random()
+        held = providers_within(inner)
+        self._inner_reports_attempts = any(getattr(provider, "_makes_several_calls", False) for provider in held)
 
     @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
@@ -111,7 +113,7 @@ class _Attempts:
         left = seconds_for(retry, request, None)
         self._end = math.inf if left is None else self._began + left
         # Failover and Hedge report the attempts of their own calls, which replace the one attempt seen here.
-        self._inner_reports_attempts: bool = getattr(retry.inner, "_makes_several_calls", False)
+        self._inner_reports_attempts = retry._inner_reports_attempts
         self._attempts: list[Attempt] = []
         self._retries = 0
         self._start = self._began

@@ -337,8 +337,10 @@ def _open(url: str, scheme: str) -> RunStore:
     plugins = find("store")
     if scheme not in plugins:
         hint = hidden_hint("store", scheme) or near(scheme, plugins)
-        known = f"; there are {', '.join(sorted(plugins))}" if plugins and not hint else ""
-        raise InvalidOption(f"store: no plugin offers stores of the kind {scheme}://{hint}{known}; a path is SQLite's")
+        if not hint:
+            known = f"; there are {', '.join(sorted(plugins))}" if plugins else ""
+            hint = f"{known}; the path of a file needs no plugin"
+        raise InvalidOption(f"store: no plugin offers stores of the kind {scheme}://{hint}")
     plugin = plugins[scheme]
     make = load_plugin(scheme)
     try:

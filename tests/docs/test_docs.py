@@ -4,9 +4,8 @@ Python blocks of a page run from top to bottom in one namespace, with top-level 
 JSON blocks parse; each ``$ council ...`` line of a console block is a command line that the program accepts. The
 built-in providers are scripted and the page runs in an empty folder, so nothing leaves the process.
 
-A page about plugins is installed first: a Python block that begins with ``# package/module.py`` is that file, the entry
-points of a TOML block with ``[project]`` name it, and a TOML block that begins with ``# config.toml`` is the user's
-configuration file.
+A page about plugins is installed first: a Python block that begins with ``# package/module.py`` is that file, a TOML
+block of entry points installs it, and one that begins with ``# config.toml`` is the user's configuration file.
 """
 
 import ast
@@ -25,6 +24,8 @@ import click
 import pytest
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser
+
+from llm_council._plugins import GROUPS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -69,7 +70,8 @@ FILE = re.compile(r"# ([\w/]+\.py)\n")
 
 def install(document: Document, folder: Path) -> None:
     """Put the files of a page into a folder, and its entry points beside them, as pip would."""
-    for text in (str(example.parsed) for example in document.examples()):
+    texts = [str(example.parsed) for example in document.examples()]
+    for text in texts:
         found = FILE.match(text)
         if found is not None:
             path = folder / found[1]
@@ -79,15 +81,17 @@ def install(document: Document, folder: Path) -> None:
             path = folder / ".config" / "llm-council" / "config.toml"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        elif "[project]\n" in text:
-            project = tomllib.loads(text)["project"]
-            info = folder / f"{project['name'].replace('-', '_')}-1.0.dist-info"
-            info.mkdir()
-            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
-            lines = []
-            for group, points in project.get("entry-points", {}).items():
-                lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
-            (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    lines = []
+    for text in texts:
+        points = tomllib.loads(text)["project"]["entry-points"] if text.startswith("[project.entry-points") else {}
+        for group, named in points.items():
+            modules = {value.partition(":")[0].replace(".", "/") for value in named.values()}
+            if all((folder / f"{module}.py").is_file() for module in modules):  # else the page does not show them
+                lines += [f"[{group}]", *(f"{name} = {value}" for name, value in named.items())]
+    info = folder / "house_council-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: house-council\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
@@ -99,6 +103,30 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+SCREEN = 60  # lines
+
+
+@pytest.mark.parametrize("kind", ["middleware", "store", "command", "subagent"])
+def test_a_page_about_plugins_fits_on_a_screen(kind: str) -> None:
+    assert len((ROOT / "docs" / "guides" / f"{kind}-plugins.md").read_text().splitlines()) <= SCREEN
+
+
+def test_every_kind_of_plugin_has_its_page() -> None:
+    listed = (ROOT / "docs" / "guides" / "plugins.md").read_text()
+    assert [group for group in GROUPS.values() if f"| `{group}` |" not in listed] == []
+
+
+# A name with an underscore at its beginning, alone or after a dot or a slash; not ``__init__``, nor that of a variable.
+PRIVATE = re.compile(r"(?<![\w*])_(?!_)[a-z]\w*")
+HOWEVER = {"docs/guides/store.md": {"_sync"}}  # "without `_sync`": the end of a name
+
+
+def test_the_guides_show_no_private_name() -> None:
+    pages = [*(ROOT / "docs" / "guides").glob("*.md"), ROOT / "docs" / "providers" / "creating-providers.md"]
+    shown = {page.relative_to(ROOT).as_posix(): set(PRIVATE.findall(page.read_text())) for page in pages}
+    assert {page: names for page, names in shown.items() if names} == HOWEVER
 
 
 def check_json(example: Example) -> None:

@@ -19,7 +19,7 @@ from llm_council.testing.conformance import ProviderConformance, Verdict, outcom
 from llm_council.testing.servers import FakeVendor
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("middleware", "store", "command", "subagent")
+PAGES = ("middleware", "store", "command")
 ANSWER = json.dumps({"answer": "Black Sea", "reasoning": "It is on every map."})
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the store of the page locks with fcntl")
@@ -40,18 +40,17 @@ def install(site: Path) -> None:
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "providers.py").write_text(provider_source())
-    points = {"llm_council.providers": {"myprovider": "house_council.providers:MyProvider"}}
     for page in PAGES:
         for block in blocks(f"guides/{page}-plugins.md", "python"):
             found = re.match(r"# (house_council/\w+\.py)\n", block)
             if found:
-                (site / found[1]).write_text(block.replace('Path("house_council")', "Path(__file__).parent"))
-        for block in blocks(f"guides/{page}-plugins.md", "toml"):
-            points |= tomllib.loads(block).get("project", {}).get("entry-points", {})
-    (package / "editor.toml").write_text('system = "You edit for readers in a hurry."')
+                (site / found[1]).write_text(block)
+    (pyproject,) = blocks("guides/plugins.md", "toml")
+    project = tomllib.loads(pyproject)["project"]
+    points = project["entry-points"]
     info = site / "house_council-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: house-council\nVersion: 1.0\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     lines = [[f"[{group}]", *(f"{name} = {value}" for name, value in of.items())] for group, of in points.items()]
     (info / "entry_points.txt").write_text("\n".join(line for group in lines for line in group) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import sys
 import threading
@@ -281,3 +282,17 @@ def test_a_conversation_is_only_read_as_data(memory: Memory) -> None:
     assert Message("user", '["result", {}]').text
     result = council("memory://", '["claimed", null]', seats=1).run('["result", null]')
     assert open_store("memory://").show_sync(result.run_id).result == result.to_dict()
+
+
+def test_the_password_of_an_address_is_shown_nowhere(
+    command: Command, seat: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "memory://me:hunter2pw@db/x"
+    shown = [repr(CouncilConfig(store=url)), repr(Memory(url))]
+    monkeypatch.setenv("LLM_COUNCIL_STORE", url)
+    shown += [text for words in (("config", "show"), ("config", "show", "--json")) for text in command(*words)[1:]]
+    shown += command("run", "-p", "scripted", "Where?")[1:]
+    assert not [text for text in shown if "hunter2pw" in text]
+    assert any("memory://***@db/x" in text for text in shown)
+    with pytest.raises(TypeError, match="holds a key in plain text"):
+        pickle.dumps(Council(["scripted"], store=url))
