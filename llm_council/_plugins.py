@@ -31,6 +31,7 @@ __all__ = [
     "entry_points",
     "find",
     "hidden_hint",
+    "hidden_names",
     "identity",
     "scan",
 ]
@@ -127,6 +128,14 @@ def hidden_hint(kind: str, name: str) -> str:
     if hidden is None or hidden.is_ours:
         return ""
     return f"; {hidden.whose} offers it, but {NO_PLUGINS} is set, which disables all plugins: unset the variable"
+
+
+def hidden_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the plugins of a kind that ``LLM_COUNCIL_NO_PLUGINS`` disables."""
+    if not are_disabled():
+        return ()
+    found = scan(kind, tuple(sys.path), False)  # noqa: FBT003 - a cache's key
+    return tuple(name for name, plugin in found.items() if not plugin.is_ours)
 
 
 @lru_cache(maxsize=32)

@@ -108,7 +108,7 @@ class ConfiguredProviders:
             return registry.get_provider(name)
         except UnknownProvider as error:
             hint = near(name, self._tables)
-            if not hint:  # the registry's own message suggests a built-in name
+            if not hint or hidden_hint("provider", name):  # the registry's own message suggests a built-in name
                 raise
             raise UnknownProvider(f"no provider is named {name!r:.80}{hint}") from error
 

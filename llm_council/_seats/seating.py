@@ -10,6 +10,7 @@ from typing import Any, Self, TypeAlias
 
 import attrs
 
+from llm_council._plugins import NO_PLUGINS, hidden_hint, hidden_names
 from llm_council._seats.configured import ConfiguredProviders, for_each, wrapped_names
 from llm_council._seats.hints import hint_for, seat_names, split_count
 from llm_council.config import CouncilConfig, origin_of
@@ -191,6 +192,9 @@ def _ways_on(notes: list[str]) -> str:
     """
     for name, variable in registry.with_keys_but_no_model().items():
         notes.append(f"{variable} is set, but {name} has no default model: name one, as {name}/MODEL")
+    hidden = hidden_names("provider")
+    if hidden:
+        notes.append(f"{NO_PLUGINS} is set, so these providers are not used: {', '.join(hidden)}")
     embedded = "-p local" if registry.can_embed() else "pip install 'llm-council-sdk[local]', then -p local"
     lines = [
         "no provider is named or configured, and no key is set. The shortest ways on:",
@@ -248,6 +252,8 @@ class _Pool:
             try:
                 self._put(provider, self._configured.get(provider))
             except UnknownProvider as error:
+                if hidden_hint("provider", provider):  # the message says why it is not there
+                    raise
                 hint = hint_for(text.strip(), {*registry.provider_names(), *self._config.instances})
                 raise error._reword(f"no provider is named {provider!r:.80}; {hint}") if hint else error from None
         return [(name, provider, model or None) for name in seat_names(seat, count, self._used)]

@@ -13,6 +13,7 @@ from llm_council._plugins import (
     broken_distributions,
     entry_points,
     find,
+    hidden_names,
     identity,
 )
 from llm_council.errors import CouncilError
@@ -40,14 +41,7 @@ def plugin_faults() -> dict[str, str]:
 
 def hidden_plugins() -> str:
     """Return a sentence about the plugins that ``LLM_COUNCIL_NO_PLUGINS`` disables; empty if it disables none."""
-    if not are_disabled():
-        return ""
-    hidden = [
-        f"{kind} {point.name}"
-        for kind, group in GROUPS.items()
-        for point in entry_points(group=group)
-        if _is_theirs(point)
-    ]
+    hidden = [f"{kind} {name}" for kind in GROUPS for name in hidden_names(kind)]
     return f"{NO_PLUGINS} is set, so these are not used: {', '.join(hidden)}" if hidden else ""
 
 

@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from llm_council._runtime import AwaitedStream, call_context, loops
-from llm_council.errors import Attempt, CouncilError, InvalidOption, TimedOut
+from llm_council.errors import Attempt, CouncilError, InvalidOption, NotAnAdapter, TimedOut
 from llm_council.middleware.wrapper import Wrapper, shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import Cost, GenerateChunk, GenerateResponse, Usage
@@ -73,6 +73,9 @@ class Hedge(Wrapper):
             raise InvalidOption(f'after: a number of seconds, or a percentile such as "p95", got {after!r:.80}')
         if not 0 < most <= 1:
             raise InvalidOption(f"most: a share above 0 and up to 1, got {most!r:.80}")
+        given: object = backup
+        if given is not None and not isinstance(given, ProviderAdapter):
+            raise NotAnAdapter(f"backup: expected a provider, got {given!r:.80}")
         self.backup = inner if backup is None else backup
         self.hedged = 0
         self._percentile = int(found[1]) / 100 if found else None

@@ -14,7 +14,7 @@ from contextlib import aclosing
 import anyio
 
 from llm_council._runtime import call_context
-from llm_council.errors import Attempt, ProviderError, ReplyError, TimedOut, failed_attempt
+from llm_council.errors import Attempt, InvalidOption, ProviderError, ReplyError, TimedOut, failed_attempt
 from llm_council.middleware.wrapper import Wrapper, providers_within, shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.limits import RetryPolicy
@@ -55,6 +55,9 @@ class Retry(Wrapper):
         rng: random.Random | None = None,
     ) -> None:
         super().__init__(inner)
+        given: object = policy
+        if given is not None and not isinstance(given, RetryPolicy):
+            raise InvalidOption(f"policy: expected RetryPolicy(max_retries=...), got {given!r:.80}")
         self.policy = policy or RetryPolicy()
         self._sleep = sleep
         self._rng = rng or random.Random()

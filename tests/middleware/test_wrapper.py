@@ -9,7 +9,7 @@ import pytest
 
 from llm_council import Council, CouncilConfig
 from llm_council.errors import InvalidOption, NotAnAdapter, ServerFailed, UnknownOption
-from llm_council.middleware import Cached, Failover, Retry, Wrapper
+from llm_council.middleware import Cached, Failover, Hedge, Retry, Wrapper
 from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse, RetryPolicy, StructuredOutput
 from llm_council.providers.base import ProviderAdapter, ProviderCapabilities
 from llm_council.testing.fakes import ScriptedProvider
@@ -153,6 +153,16 @@ def test_what_is_no_provider_is_refused_at_construction(inner: Any) -> None:
         Counted(inner)
     with pytest.raises(NotAnAdapter, match="Retry wraps a provider"):
         Retry(inner)
+
+
+def test_wrong_arguments_of_a_middleware_are_refused_at_construction() -> None:
+    inner = ScriptedProvider("a")
+    with pytest.raises(InvalidOption, match="policy: expected RetryPolicy"):
+        Retry(inner, 3)  # type: ignore[arg-type]
+    with pytest.raises(NotAnAdapter, match="backup: expected a provider, got 'openai'"):
+        Hedge(inner, backup="openai")  # type: ignore[arg-type]
+    with pytest.raises(UnknownOption, match="Retry takes no 'max_retries'; it takes inner, policy, sleep, rng"):
+        Retry(inner, max_retries=3)  # type: ignore[call-arg]
 
 
 def test_an_unknown_argument_is_refused_with_the_accepted_names() -> None:

@@ -11,7 +11,14 @@ import pytest
 
 from llm_council import Council, CouncilConfig, get_provider, subagents
 from llm_council.cli._main import load_command
-from llm_council.errors import InvalidOption, PluginLoadError, UnknownOption, UnknownProvider, UnknownSubagent
+from llm_council.errors import (
+    ConfigurationError,
+    InvalidOption,
+    PluginLoadError,
+    UnknownOption,
+    UnknownProvider,
+    UnknownSubagent,
+)
 from llm_council.providers import registry
 from llm_council.testing.cassettes import Cassette, Recorder, Replay
 from llm_council.testing.fakes import ScriptedProvider
@@ -252,6 +259,9 @@ def test_the_variable_that_disables_plugins_is_named_in_the_errors_that_it_cause
         subagents.load("poet")
     assert f"shop {words}" in " ".join(council("greet", "Ann")[2].split())
     assert "middleware loud" in council("doctor", "scripted")[1]
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match=r"note: LLM_COUNCIL_NO_PLUGINS is set, so .* not used: mine"):
+        Council()
     with pytest.raises(UnknownProvider) as caught:
         get_provider("nobody")
     assert "NO_PLUGINS" not in caught.value.message

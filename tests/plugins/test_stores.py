@@ -130,6 +130,48 @@ def test_a_failed_run_is_resumed_without_asking_twice(url: str) -> None:
     assert council(url).resume(failed.run_id) == result
 
 
+def test_an_interrupted_run_goes_on_where_its_process_left_it(memory: Memory) -> None:
+    left: dict[str, tuple[int, str, list[str]]] = {}
+
+    def snapshot(request: Any) -> str:
+        left.update({run_id: (session, head, list(texts)) for run_id, (session, head, texts) in memory.kept.items()})
+        return json.dumps({"answer": "Paris", "reasoning": "It is."})
+
+    council("memory://", {**SCRIPT, "synthesise": snapshot}).run("What is the capital?")
+    ((run_id, (session, head, records)),) = left.items()  # as the process left it while the chair was writing
+    elsewhere = {**json.loads(head), "owner": "elsewhere:1", "beat": 0.0}
+    memory.kept[run_id] = (session, json.dumps(elsewhere), records)
+    store = open_store("memory://")
+    (info,) = store.runs_sync()
+    assert (info.status, info.in_flight) == ("interrupted", 1)
+    again = council("memory://")
+    result = again.resume(run_id)
+    assert result.status == "completed"
+    assert [warning for warning in result.warnings if "asked again for its synthesise" in warning]
+    asked = [provider.requests for provider in again._seating.providers.values()]  # type: ignore[attr-defined]
+    assert sorted(map(len, asked)) == [0, 0, 1]
+    (call,) = [call for call in store.show_sync(run_id).calls if call.repeats]
+    assert (call.name.partition("/")[0], call.state, call.repeats) == ("synthesise", "answered", 1)
+    assert memory.kept[run_id][0] == session + 1
+    assert (store.runs_sync()[0].answered, store.runs_sync()[0].in_flight) == (6, 0)
+    assert council("memory://").replay(run_id).output == result.output
+
+
+def test_only_one_process_takes_a_run_over(memory: Memory) -> None:
+    failed = council("memory://", ServerFailed("down"), seats=1).run("Where?")
+    session, head, records = memory.kept[failed.run_id]
+    reading = memory.read
+
+    def read(run_id: str) -> Any:
+        found = reading(run_id)
+        memory.kept[run_id] = (session + 1, head, records)  # another process is quicker
+        return found
+
+    memory.read = read  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match="taken over by another process"):
+        memory._claim(failed.run_id)
+
+
 def test_runs_are_purged_by_name_and_by_age(url: str) -> None:
     made = [council(url, seats=1).run("Where?").run_id for _ in range(3)]
     store = open_store(url)
