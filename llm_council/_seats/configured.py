@@ -365,7 +365,7 @@ def _key(value: str | Secret) -> Secret:
         variables = (variable,) if variable else ()
         raise MissingCredentials(f"needs a key: set {variable or 'api_key'}").fill(variables=variables)
     try:
-        refuse_wrapped(text.strip())
+        refuse_wrapped(text.strip(), variable)
         return Secret(text, env=variable)
     except ValueError as error:
         raise InvalidKey(str(error)) from None

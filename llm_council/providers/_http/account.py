@@ -63,7 +63,7 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
         variables = (source,) if source else ()
         raise MissingCredentials(f"{name} needs a key: {remedy}", provider=name).fill(variables=variables)
     try:
-        refuse_wrapped(text.strip())
+        refuse_wrapped(text.strip(), source)
         return Secret(text, env=source), None
     except ValueError as error:
         if given is None:
@@ -71,14 +71,20 @@ def read_key(given: str | Secret | None, variable: str | None, name: str) -> tup
         raise InvalidKey(str(error), provider=name) from None
 
 
-def refuse_wrapped(key: str) -> None:
-    """Raise ValueError for a key that was copied with what stood around it."""
+def refuse_wrapped(key: str, variable: str | None) -> None:
+    """Raise ValueError for a key that was copied with what stood around it.
+
+    Args:
+        key: the key, without blanks at its ends.
+        variable: the environment variable that it came from, for the message.
+    """
+    where = f" in {variable}" if variable else ""
     if key[0] in _QUOTES or key[-1] in _QUOTES:
-        raise ValueError("the key stands in quotation marks: remove them")
+        raise ValueError(f"the key{where} stands in quotation marks: remove them")
     if _ASSIGNED.match(key):
-        raise ValueError("the key begins with the name of a variable and '=': give what stands behind it")
+        raise ValueError(f"the key{where} begins with the name of a variable and '=': give what stands behind it")
     if key.lower().startswith("bearer "):
-        raise ValueError("the key begins with 'Bearer': give what stands behind it")
+        raise ValueError(f"the key{where} begins with 'Bearer': give what stands behind it")
 
 
 def without_endpoint(url: str, endpoints: re.Pattern[str]) -> str:
