@@ -29,14 +29,16 @@ def answer(result: CouncilResult) -> str:
 
 
 def split_answer(result: CouncilResult) -> tuple[Any, Mapping[str, Any]]:
-    """Return the answer of a run and the fields that stand beside it, such as ``reasoning``.
+    """Return the answer of a run and the fields that stand beside it, such as ``reasoning`` unless it is empty.
 
     Only an object with a text named ``answer`` is split; any other answer is whole, and no field is beside it. Without
     a valid answer, it is the text of the chair; None if there is none either.
     """
     output = result.output if result.output is not None else result.text
     if isinstance(output, Mapping) and isinstance(output.get("answer"), str):
-        return output["answer"], {name: item for name, item in output.items() if name != "answer"}
+        # A model may give no reasons: a title without text below it would look like a fault.
+        left_out = {"answer"} if output.get("reasoning") else {"answer", "reasoning"}
+        return output["answer"], {name: item for name, item in output.items() if name not in left_out}
     return output, {}
 
 

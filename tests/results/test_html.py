@@ -348,3 +348,9 @@ def test_the_card_of_a_failed_run_says_why() -> None:
 def test_mathematics_in_a_card_is_not_typeset() -> None:
     # A typeset formula can contain a link: \\href{...}.
     assert 'class="llm-council mathjax_ignore tex2jax_ignore"' in (result()._repr_html_() or "")
+
+
+def test_reasons_that_a_model_did_not_give_have_no_title() -> None:
+    shown = result(output={"answer": "Paris.", "reasoning": ""}, task="Where?")
+    assert "reasoning" not in "".join(Page(shown.to_html()).texts)
+    assert "reasoning" not in "".join(Page(shown._repr_html_()).texts)
