@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import selectors
 import shutil
 import signal
@@ -50,6 +51,7 @@ GRACE: Final = 0.3
 
 _CLEAN_UP = 2.0  # seconds for the supervisor to end the group, after which this process ends it
 _CHUNK = 64 * 1024  # bytes, the capacity of a pipe on Linux
+_WORK = "work"  # the folder of the program in that of its files
 _SUPERVISOR = str(Path(__file__).with_name("_supervisor.py"))
 
 # Renamed in anyio 4.7; both take a file descriptor.
@@ -162,11 +164,15 @@ class Process:
         self._unsent = memoryview(command.stdin)
         self._selector: selectors.BaseSelector | None = None
         self._fds: dict[str, int] = {}
-        self._home = tempfile.mkdtemp(prefix="llm-council-")  # mode 0700
+        # The folder is made when the supervisor runs, which removes it: this process may be killed in between.
+        self._home = str(Path(tempfile.gettempdir(), f"llm-council-{secrets.token_hex(8)}"))
+        self._supervisor = self._start(command)
         try:
-            self._supervisor = self._start(command)
+            self._write_files(command)
+            with suppress(BrokenPipeError):  # the supervisor was killed, as the next step sees
+                os.write(self._fds["control"], b"\n")
         except BaseException:  # also KeyboardInterrupt: the folder may already hold secrets
-            shutil.rmtree(self._home, ignore_errors=True)
+            self._release()
             raise
 
     # Starting.
@@ -175,10 +181,7 @@ class Process:
         require_posix("command-line agents need")
         if not sys.executable:
             raise UnsupportedEnvironmentError("sys.executable is empty, so the supervisor process cannot be started")
-        folder = command.folder
-        if folder is None:
-            folder = str(Path(self._home, "work"))
-            Path(folder).mkdir(mode=0o700)
+        place = command.folder or str(Path(self._home, _WORK))
         arguments = [self._as_text(argument) for argument in command.arguments]
         environment = {name: self._as_text(value) for name, value in command.environment.items()}
         control_out, control = os.pipe()
@@ -186,12 +189,12 @@ class Process:
         try:
             line = [sys.executable, "-I", "-S", _SUPERVISOR, str(control_out), str(status_in)]
             process = subprocess.Popen(
-                [*line, str(self._owner), str(GRACE), self._home, command.program, *arguments],
+                [*line, str(self._owner), str(GRACE), self._home, place, command.program, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
-                cwd=folder,
+                cwd=command.folder or "/",
                 env=environment,
                 start_new_session=True,  # no terminal to ask the user on
                 pass_fds=(control_out, status_in),
@@ -216,10 +219,19 @@ class Process:
             return value
         if isinstance(value, Secret):
             return value.reveal()
-        path = Path(self._home, value.name)
-        path.touch(mode=0o600, exist_ok=False)  # the mode is set before the content is written
-        path.write_bytes(value.content)
-        return str(path)
+        return str(Path(self._home, value.name))
+
+    def _write_files(self, command: Command) -> None:
+        """Make the private folder, and write the command's files into it."""
+        home = Path(self._home)
+        home.mkdir(mode=0o700)
+        if command.folder is None:
+            Path(home, _WORK).mkdir(mode=0o700)
+        for value in (*command.arguments, *command.environment.values()):
+            if not isinstance(value, str | Secret):
+                path = Path(home, value.name)
+                path.touch(mode=0o600, exist_ok=False)  # the mode is set before the content is written
+                path.write_bytes(value.content)
 
     def _watch(self, process: subprocess.Popen[bytes], status: int) -> None:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: S101, PT018

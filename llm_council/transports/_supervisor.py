@@ -1,12 +1,14 @@
 """Run one program in a process group of its own, and end the whole group when the parent process ends.
 
 Run by path with ``python -I -S``: the script imports nothing of this package, and nothing from the folder it runs in.
-The parent holds the pipe CONTROL open. When the parent ends, even by SIGKILL, the pipe is closed. The supervisor then
-sends SIGTERM to the group, waits GRACE seconds, and sends SIGKILL. It writes lines to the pipe STATUS: ``started PID``
-and ``exit CODE`` (negative for a signal), or only ``error ERRNO``.
+The program starts when the parent writes a byte to the pipe CONTROL, which it then holds open. When the parent ends,
+even by SIGKILL, the pipe is closed. The supervisor then sends SIGTERM to the group, waits GRACE seconds, and sends
+SIGKILL. It writes lines to the pipe STATUS: ``started PID`` and ``exit CODE`` (negative for a signal), or only
+``error ERRNO``.
 
-Usage: ``_supervisor.py CONTROL STATUS PARENT GRACE FOLDER PROGRAM [ARGUMENT ...]``. FOLDER is a temporary folder. The
-supervisor removes it after the program has ended, because the parent may be killed at any moment.
+Usage: ``_supervisor.py CONTROL STATUS PARENT GRACE FOLDER PLACE PROGRAM [ARGUMENT ...]``. FOLDER is a temporary folder,
+which the parent makes before that byte; the program runs in PLACE. The supervisor removes FOLDER after the program has
+ended. It runs before the folder exists, because the parent may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -57,9 +59,13 @@ class _Supervisor:
     def _request_stop(self, *_: object) -> None:
         self.stop_requested = True
 
-    def run(self, command: list[str]) -> None:
+    def run(self, place: str, command: list[str]) -> None:
         """Start the program, wait for its end or the parent's, and end the rest of its group."""
+        if not self.is_told_to_start():
+            self.remove_folder()
+            return
         try:
+            os.chdir(place)
             self.child = os.posix_spawn(
                 command[0], command, os.environ, setpgroup=0, setsigdef=_DEFAULT_SIGNALS, setsigmask=()
             )
@@ -77,6 +83,15 @@ class _Supervisor:
             self.code = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
         self.remove_folder()
         self.report(f"exit {self.code}")
+
+    def is_told_to_start(self) -> bool:
+        """Wait until the parent has made the folder; return False if it ended before."""
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        while not poll.poll(_POLL * 1000):
+            if os.getppid() != self.parent:
+                return False
+        return bool(os.read(self.control, 1))
 
     def wait(self) -> None:
         """Wait until the program has ended, or GRACE seconds after it was told to."""
@@ -129,8 +144,8 @@ def main(arguments: list[str]) -> None:
     """Run the supervisor; see the module's docstring for the arguments."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    control, status, parent, grace, folder, *command = arguments
-    _Supervisor(int(control), int(status), int(parent), float(grace), folder).run(command)
+    control, status, parent, grace, folder, place, *command = arguments
+    _Supervisor(int(control), int(status), int(parent), float(grace), folder).run(place, command)
 
 
 if __name__ == "__main__":

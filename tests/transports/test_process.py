@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -365,6 +366,36 @@ def test_the_end_of_the_parent_ends_the_whole_process_group(tmp_path, number, wo
     while folders():
         assert time.monotonic() < ends
         time.sleep(0.02)
+
+
+KILLED_EARLY = """
+    import os, signal, sys, tempfile
+    from llm_council.models import Limits
+    from llm_council.transports._process import Command, Process
+
+    tempfile.tempdir = sys.argv[1]
+    write_files = Process._write_files
+
+    def write_and_die(self, command):
+        write_files(self, command)
+        assert os.listdir(tempfile.tempdir)
+        print(self._supervisor.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Process._write_files = write_and_die
+    Process(Command(program="/bin/touch", arguments=(sys.argv[2],)), Limits(), None)
+"""
+
+
+def test_a_parent_that_is_killed_before_the_program_starts_leaves_nothing(tmp_path):
+    script, started = tmp_path / "parent.py", tmp_path / "started"
+    script.write_text(textwrap.dedent(KILLED_EARLY))
+    command = [sys.executable, str(script), str(tmp_path / "tmp"), str(started)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    await_death(int(done.stdout))
+    assert folders() == set()
+    assert not started.exists()
 
 
 @pytest.mark.anyio
