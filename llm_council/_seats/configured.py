@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from llm_council import middleware
 from llm_council._plugins import find, hidden_hint
 from llm_council._seats.option_types import check_types, revealed_for
-from llm_council.config import CouncilConfig
+from llm_council.config import CouncilConfig, user_file
 from llm_council.errors import (
     ConfigurationError,
     CouncilError,
@@ -250,7 +250,12 @@ def get_provider(name: str, /, **options: Any) -> ProviderAdapter:
 
 def create_provider(name: str, options: Mapping[str, Any], *, needs_keys: bool = True) -> ProviderAdapter:
     """Create a provider by name; see ``get_provider`` and ``ConfiguredProviders``."""
-    tables = CouncilConfig.load().instances
+    try:
+        user_file()
+    except ConfigurationError:  # without a home directory, there is no file; providers made in code need none
+        tables: Mapping[str, Mapping[str, Any]] = {}
+    else:
+        tables = CouncilConfig.load().instances
     if name in tables:
         tables = {**tables, name: {**tables[name], **options}}
     elif options:

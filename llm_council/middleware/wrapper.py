@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_council.errors import Attempt, InvalidOption, NotAnAdapter
 from llm_council.models._attrs import copy_with
@@ -62,11 +62,13 @@ class Wrapper(ProviderAdapter):
         self._timeouts = inner._timeouts
         self._makes_several_calls = self._makes_several_calls or getattr(inner, "_makes_several_calls", False)
 
-    def __getattr__(self, name: str) -> Any:
-        """Explain a missing attribute that ``__init__`` of this class sets."""
-        if name in ("inner", "name", "capabilities"):
-            raise InvalidOption(f"{type(self).__qualname__}.__init__ must call super().__init__(inner)")
-        raise AttributeError(f"{type(self).__qualname__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # for type checkers, it would make every attribute exist
+
+        def __getattr__(self, name: str) -> Any:
+            """Explain a missing attribute that ``__init__`` of this class sets."""
+            if name in ("inner", "name", "capabilities"):
+                raise InvalidOption(f"{type(self).__qualname__}.__init__ must call super().__init__(inner)")
+            raise AttributeError(f"{type(self).__qualname__!r} object has no attribute {name!r}")
 
     @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
@@ -119,7 +121,7 @@ class Wrapper(ProviderAdapter):
         await self.inner.aclose()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.inner!r})"
+        return f"{type(self).__name__}({vars(self).get('inner')!r})"
 
 
 def providers_within(adapter: ProviderAdapter) -> Iterator[ProviderAdapter]:

@@ -150,6 +150,19 @@ def test_get_provider_and_the_cassette_know_configured_instances(
         assert Recorder("north", tmp_path / "d.json").inner.generate_sync(_ask()).text == "night"
 
 
+def test_get_provider_needs_no_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "LLM_COUNCIL_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where the user has no entry in /etc/passwd
+    assert get_provider("ollama").name == "ollama"
+
+
+def test_get_provider_reports_a_configuration_that_cannot_be_read(user_file: Callable[[str], None]) -> None:
+    user_file("[providers.openai")
+    with pytest.raises(ConfigurationError, match="not valid TOML"):
+        get_provider("openai")
+
+
 def _ask() -> Any:
     from llm_council import GenerateRequest
 

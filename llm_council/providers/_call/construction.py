@@ -38,7 +38,10 @@ def accepted_options(cls: type) -> dict[str, inspect.Parameter] | None:
         if base is object:
             # Without a constructor of its own, the class takes nothing; one that passes on everything takes everything.
             return {} if _constructor(cls) is object.__init__ else None
-        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        try:
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        except (TypeError, ValueError):  # it is not written in Python
+            return None
         found |= {p.name: p for p in parameters if p.name not in found and p.kind is not p.VAR_KEYWORD}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return found

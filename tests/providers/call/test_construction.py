@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -150,6 +151,29 @@ def test_an_unknown_argument_fails_at_construction_with_the_accepted_names(make:
     with pytest.raises(UnknownOption, match=words) as caught:
         make()
     assert isinstance(caught.value, TypeError)
+
+
+def test_data_classes_are_providers_too() -> None:
+    @attrs.define(eq=False)
+    class Defined(Plain):
+        base_url: str = "https://a.example"
+
+    @dataclasses.dataclass(eq=False)
+    class Data(Plain):
+        base_url: str = "https://a.example"
+
+    for cls in (Defined, Data):
+        assert cls().cache_identity() == cls(base_url="https://a.example").cache_identity()
+        assert cls().cache_identity() != cls(base_url="https://b.example").cache_identity()
+        with pytest.raises(UnknownOption, match="it takes base_url"):
+            cls(url="x")  # type: ignore[call-arg]
+
+
+def test_a_constructor_without_a_signature_is_left_alone() -> None:
+    class Odd(Plain):
+        __init__ = type("Hidden", (), {"__signature__": 3, "__call__": lambda *_, **__: None})()
+
+    assert Odd(anything=1).cache_identity()
 
 
 def test_a_class_that_accepts_any_option_gets_them() -> None:
