@@ -72,8 +72,15 @@ class _Lazy(Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
-            with leaving_at_once():
-                return load_command(name) if name in plugged_commands() else None
+            if name not in plugged_commands():
+                return None
+            try:
+                with leaving_at_once():
+                    return load_command(name)
+            except CouncilError:
+                if ctx.resilient_parsing:  # a shell completes a line, and shows no errors
+                    return None
+                raise
         module, _ = _COMMANDS[name]
         with leaving_at_once():
             command: click.Command = getattr(importlib.import_module(f"llm_council.cli.{module}"), name)

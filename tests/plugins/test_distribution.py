@@ -149,7 +149,7 @@ def stand(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Provi
 def test_the_kit_is_green_on_its_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = list(outcomes(stand(provider_source(), tmp_path, monkeypatch)))
     assert [outcome.line for outcome in found if outcome.verdict is Verdict.BROKEN] == []
-    assert len(found) > 40
+    assert len(found) >= 40
 
 
 SAME_IDENTITY = """    def cache_identity(self):

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
 
 from llm_council import Council, CouncilConfig, get_provider, subagents
-from llm_council.cli._main import load_command
+from llm_council.cli._main import cli, load_command
 from llm_council.errors import (
     ConfigurationError,
     InvalidOption,
@@ -207,6 +208,14 @@ def test_a_command_of_a_plugin_is_one_of_council(plugins: None, council: Command
     assert "Commands of plugins:" in out
     assert "Greet somebody." in out
     assert "did you mean 'greet'" in council("gret", "Ann")[2]
+
+
+def test_the_shell_completes_commands_of_plugins_and_shows_no_error(install: Install, plugins: None) -> None:
+    install("bad", "import no_such_module", commands={"broken": "x"})
+    shell = ShellComplete(cli, {}, "council", "_COUNCIL_COMPLETE")
+    assert [item.value for item in shell.get_completions([], "gr")] == ["greet"]
+    assert "--fail" in [item.value for item in shell.get_completions(["greet"], "--")]
+    assert shell.get_completions(["broken"], "") is not None
 
 
 KINDS = {"providers": "provider", "middleware": "middleware", "commands": "command", "subagents": "subagent"}
