@@ -225,7 +225,10 @@ class LocalProvider(ProviderAdapter):
             await anyio.to_thread.run_sync(verify, known, abandon_on_cancel=True)
         if (warning := announce(known.name)) is not None:
             _log.warning("%s", warning)
-        return await engines.running(self._spec(known), self)
+        engine = await engines.running(self._spec(known), self)
+        # In a thread, as it imports the HTTP client: on a slow machine, the event loop would stand still for seconds.
+        await anyio.to_thread.run_sync(getattr, transports, "HttpxTransport", abandon_on_cancel=True)
+        return engine
 
     async def _ask(self, request: GenerateRequest, engine: Engine, sent: GenerateRequest) -> GenerateResponse:
         """Return the engine's answer without what it repeats of its prompt; ask once more if that was all."""
