@@ -15,6 +15,7 @@ from llm_council._lazy import lazy_names
 __version__ = "0.1.0"
 
 __all__ = [
+    "Abstained",
     "AdapterFailed",
     "ApiError",
     "AttemptFailed",
@@ -55,6 +56,7 @@ __all__ = [
     "SeatStarted",
     "Status",
     "StructuredOutput",
+    "Tallied",
     "TextDelta",
     "Timeouts",
     "Tool",
@@ -76,6 +78,7 @@ __getattr__, __dir__ = lazy_names(
         "config": ["CouncilConfig"],
         "council": ["Council", "CouncilStream", "RunOptions"],
         "errors": [
+            "Abstained",
             "AdapterFailed",
             "ApiError",
             "ConfigurationError",
@@ -97,6 +100,7 @@ __getattr__, __dir__ = lazy_names(
             "SeatFinished",
             "SeatReset",
             "SeatStarted",
+            "Tallied",
             "TextDelta",
         ],
         "models": [
@@ -129,6 +133,7 @@ if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
     from llm_council.council import Council, CouncilStream, RunOptions
     from llm_council.errors import (
+        Abstained,
         AdapterFailed,
         ApiError,
         ConfigurationError,
@@ -150,6 +155,7 @@ if TYPE_CHECKING:
         SeatFinished,
         SeatReset,
         SeatStarted,
+        Tallied,
         TextDelta,
     )
     from llm_council.models import (

@@ -16,6 +16,7 @@ from llm_council.errors import CouncilError, InvalidOption
 from llm_council.errors._secrets import clean
 from llm_council.models.deliberation import Phase, Plan, Status
 from llm_council.models.reply import GenerateResponse
+from llm_council.models.votes import Tally
 
 __all__ = [
     "AnyEvent",
@@ -30,6 +31,7 @@ __all__ = [
     "SeatFinished",
     "SeatReset",
     "SeatStarted",
+    "Tallied",
     "TextDelta",
     "as_listeners",
     "emit",
@@ -212,6 +214,19 @@ class Degraded(Event):
 
 
 @attrs.frozen(kw_only=True)
+class Tallied(Event):
+    """The answers of the seats were counted."""
+
+    type: ClassVar[Literal["Tallied"]] = "Tallied"
+
+    tally: Tally
+
+    def _summary(self) -> str:
+        votes = ", ".join(f"{key} {weight:g}" for key, weight in self.tally.points.items())
+        return f"tallied: {votes or 'no answer could be read'}"
+
+
+@attrs.frozen(kw_only=True)
 class RunFinished(Event):
     """A run has ended after ``elapsed`` seconds. Its result is ``CouncilStream.result``."""
 
@@ -234,6 +249,7 @@ AnyEvent: TypeAlias = (
     | SeatFinished
     | SeatReset
     | SeatStarted
+    | Tallied
     | TextDelta
 )
 """Any event that a run emits; type checkers narrow it by class and by ``type``."""

@@ -15,7 +15,7 @@ import llm_council
 from llm_council import errors, events
 from llm_council.errors import InvalidOption
 from llm_council.events import Event, PhaseStarted, TextDelta, as_listeners, emit, listening
-from llm_council.models import GenerateResponse, Phase, Plan, SeatSpec
+from llm_council.models import GenerateResponse, Phase, Plan, SeatSpec, Tally
 
 
 def phase() -> Event:
@@ -127,6 +127,9 @@ LINES = {
     ),
     "3.0 s: draft ended after 2.5 s": events.PhaseFinished(run_id="r", at=3.0, phase=Phase.DRAFT, elapsed=2.5),
     "3.0 s: degraded: a is missing": events.Degraded(run_id="r", at=3.0, reason="a is missing", seats=("a",)),
+    "3.0 s: tallied: 391 2, 390 1": events.Tallied(
+        run_id="r", at=3.0, tally=Tally(winner="391", points={"391": 2.0, "390": 1.0})
+    ),
     "9.0 s: run failed after 9.0 s": events.RunFinished(run_id="r", at=9.0, status="failed", elapsed=9.0),
 }
 

@@ -304,7 +304,7 @@ class TestPlugins:
         with pytest.raises(PluginLoadError, match="of council-doubted") as caught:
             council.plan("Where?", strategy="doubted")
         assert words in caught.value.message
-        assert [info.error is None for info in list_strategies()] == [True, True, True, False]
+        assert [info.error is None for info in list_strategies()] == [True, True, True, True, False]
         assert council.plan("Where?", strategy="rank").strategy == "rank"
         assert words in plugin_faults()["council-doubted"]
 
@@ -319,3 +319,36 @@ class TestPlugins:
         monkeypatch.setenv("LLM_COUNCIL_NO_PLUGINS", "1")
         with pytest.raises(InvalidOption, match=r"no strategy 'doubted'.*LLM_COUNCIL_NO_PLUGINS"):
             get_strategy("doubted")
+
+
+class TestCommand:
+    @pytest.fixture
+    def run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[int, str, str]]:
+        """Return a function that asks three seats, which draft these texts, and returns exit status, stdout, stderr."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        (tmp_path / "yes.json").write_text('{"type": "boolean"}')
+
+        def run(*texts: str, options: tuple[str, ...] = ()) -> tuple[int, str, str]:
+            drafts = iter(texts)
+            provider = ScriptedProvider(lambda _: next(drafts), name="scripted")
+            words = ["run", "Is 2027 prime?", "-p", f"scripted:{len(texts)}", "--strategy", "poll", *options]
+            monkeypatch.setattr("sys.argv", ["council", *words, "--schema", "yes.json", "--quorum", str(len(texts))])
+            monkeypatch.setattr("sys.stdin", None)
+            with registry.overriding(scripted=provider), pytest.raises(SystemExit) as ended:
+                main()
+            out, err = capsys.readouterr()
+            return int(ended.value.code or 0), out, err
+
+        return run
+
+    def test_a_vote_is_told_in_one_line_beside_the_answer(self, run: Callable[..., tuple[int, str, str]]) -> None:
+        code, out, err = run("ANSWER: yes", "ANSWER: no", "ANSWER: yes")
+        assert (code, out.strip()) == (0, "yes")
+        assert "council: 2 of 3 agree; scripted-" in err
+        assert " dissents: no" in err
+
+    def test_abstaining_has_an_exit_status_of_its_own(self, run: Callable[..., tuple[int, str, str]]) -> None:
+        code, out, err = run("ANSWER: yes", "ANSWER: no", options=("--strategy-option", "abstain_below=0.6"))
+        assert (code, out) == (4, "")
+        assert "the seats do not agree" in err

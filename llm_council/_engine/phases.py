@@ -127,6 +127,11 @@ class QuorumWait:
             for deadline in self._deadlines:
                 self._tighten(deadline)
 
+    def cancel(self, reason: str) -> None:
+        """End all calls that are still running."""
+        for deadline in self._deadlines:
+            deadline.cancel(reason)
+
     def _tighten(self, deadline: CallDeadline) -> None:
         deadline.tighten(self.end, f"the time of the {self.phase} phase was over")
         if self.met and self.grace is not None:
@@ -134,7 +139,13 @@ class QuorumWait:
             deadline.tighten(end, f"enough seats had answered, and the {self.grace:g} s of grace were over")
 
 
-async def draft(state: RunState, board: DraftBoard, seats: Sequence[str] | None = None, instructions: str = "") -> None:
+async def draft(
+    state: RunState,
+    board: DraftBoard,
+    seats: Sequence[str] | None = None,
+    instructions: str = "",
+    enough: Callable[[Sequence[Draft]], bool] | None = None,
+) -> None:
     """Ask all drafters concurrently; ``state.drafts`` holds their drafts and failures afterwards.
 
     Until the quorum is reached, drafts may take all of the run's time: nothing can follow without them. When too many
@@ -146,6 +157,7 @@ async def draft(state: RunState, board: DraftBoard, seats: Sequence[str] | None 
         seats: the seats to ask, which nobody replaces; None means the drafters of the plan. A seat that has drafted is
             not asked again.
         instructions: what to add to the question.
+        enough: called with the drafts so far, failed ones included, once the quorum is there; True cancels the others.
     """
     plan = state.plan
     asked = [name for name in (plan.drafters if seats is None else seats) if name not in state.drafts]
@@ -155,7 +167,7 @@ async def draft(state: RunState, board: DraftBoard, seats: Sequence[str] | None 
     wait = QuorumWait(Phase.DRAFT, missing, plan.budget.grace, state.ends[Phase.DRAFT], state.end)
     state.open(Phase.DRAFT)
     async with anyio.create_task_group() as group:
-        drafting = _Drafting(state, board, wait, reserves, instructions, group)
+        drafting = _Drafting(state, board, wait, reserves, instructions, enough, group)
         for name in asked:
             drafting.start(name)
         await state.start_slot.wait_started()
@@ -173,8 +185,11 @@ class _Drafting:
         wait: the deadlines of the calls.
         reserves: seats that may still replace a drafter, in order.
         instructions: what to add to the question.
+        enough: see ``draft``.
         group: runs the calls.
         waiting: seats whose call has not ended.
+        settled: drafts and failures, in the order in which they came.
+        is_over: True once the others were cancelled, because the drafts were enough.
     """
 
     state: RunState
@@ -182,8 +197,11 @@ class _Drafting:
     wait: QuorumWait
     reserves: list[str]
     instructions: str
+    enough: Callable[[Sequence[Draft]], bool] | None
     group: anyio.abc.TaskGroup
     waiting: set[str] = attrs.field(factory=set)
+    settled: list[Draft] = attrs.field(factory=list)
+    is_over: bool = False
 
     def start(self, name: str) -> None:
         """Start the call of a seat."""
@@ -202,12 +220,16 @@ class _Drafting:
         self.waiting.discard(name)
         draft = Draft(seat=name, response=outcome.response, error=outcome.error, elapsed=outcome.elapsed)
         state.drafts[name] = draft
+        self.settled.append(draft)
         if draft.error is None:
             self.wait.answered()
-        else:
+        elif not self.is_over:
             state.degrade(f"{name} gave no draft: {draft.error}", name)
             if self.reserves and len(state.successful_drafts()) + len(self.waiting) < self.wait.quorum:
                 self.start(self.reserves.pop(0))
+        if self.enough is not None and self.wait.met and not self.is_over and self.enough(tuple(self.settled)):
+            self.is_over = True
+            self.wait.cancel("enough seats had answered")
         # Last, because reviewers read ``state.drafts`` as soon as they are woken.
         self.board.put(draft)
 

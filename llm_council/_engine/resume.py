@@ -37,7 +37,7 @@ async def resume(
         given: the council's strategy, which is used if it is the one of the run; no name may lead to it.
     """
     stored = await store.show(run_id)
-    if stored.result is not None and stored.info.status in (Status.COMPLETED, Status.DEGRADED):
+    if stored.result is not None and stored.info.status in (Status.COMPLETED, Status.DEGRADED, Status.ABSTAINED):
         return CouncilResult.from_dict(stored.result)
     adapters, strategy = seat_plan(stored.plan), _strategy_of(stored.plan, given)
     journal = await store._resumed(run_id)

@@ -18,7 +18,7 @@ from llm_council._engine.state import RunState
 from llm_council._engine.table import RunTable
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
-from llm_council.errors import CouncilError, RunError, StrategyFailed
+from llm_council.errors import Abstained, CouncilError, RunError, StrategyFailed
 from llm_council.events import RunFinished, RunStarted, emit
 from llm_council.models import Cost, Critique, Phase, Plan, SeatSpec, Status, Usage
 from llm_council.models._journal import NO_JOURNAL, Journal
@@ -166,6 +166,8 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
     error = final.error if isinstance(final, Verdict) else final
     if final is None:
         status = Status.CANCELLED
+    elif isinstance(error, Abstained):
+        status = Status.ABSTAINED
     elif error is not None:
         status = Status.FAILED
     else:
@@ -185,6 +187,11 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
         drafts={draft.seat: drop_thinking(draft.text) for draft in state.successful_drafts()},
         critiques={review.seat: _with_authors(review) for review in reviews if review.error is None},
         ranking=state.ranking,
+        answers=answer.answers if answer else {},
+        tally=answer.tally if answer else None,
+        agreement=answer.agreement if answer else None,
+        dissent=answer.dissent if answer else (),
+        otherwise=answer.otherwise if answer else {},
         seats=seats,
         chair=answer.chair if answer else None,
         error=error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import Random
+from typing import Any
 
 import anyio
 import attrs
@@ -15,8 +16,10 @@ from llm_council._engine.fences import to_bytes
 from llm_council._engine.ranking import BordaCount, tie_order
 from llm_council._engine.repair import until_valid
 from llm_council._engine.state import RunState
-from llm_council.errors import StrategyFailed
-from llm_council.models import Critique, Draft, GenerateRequest, Phase, Plan, Ranking
+from llm_council._schema import compile as compile_schema
+from llm_council.errors import Abstained, StrategyFailed
+from llm_council.events import Tallied, emit
+from llm_council.models import Critique, Draft, GenerateRequest, Phase, Plan, Ranking, Tally
 from llm_council.strategies.base import Ask, Reply, Table, Verdict
 
 __all__ = ["RunTable"]
@@ -50,11 +53,17 @@ class RunTable(Table):
         """The successful drafts so far, in the order of the seats."""
         return tuple(self._state.successful_drafts())
 
-    async def draft(self, seats: Sequence[str] | None = None, *, instructions: str = "") -> tuple[Draft, ...]:
+    async def draft(
+        self,
+        seats: Sequence[str] | None = None,
+        *,
+        instructions: str = "",
+        enough: Callable[[Sequence[Draft]], bool] | None = None,
+    ) -> tuple[Draft, ...]:
         """Ask seats for a draft; see ``Table``."""
         state = self._state
         board = phases.DraftBoard()
-        await phases.draft(state, board, self._known(seats), instructions)
+        await phases.draft(state, board, self._known(seats), instructions, enough)
         error = phases.unmet_quorum(state, None if seats is None else len(seats))
         if error is not None:
             raise error.fill(run_id=state.plan.run_id)
@@ -132,13 +141,15 @@ class RunTable(Table):
         best = min(shown.drafts, key=lambda draft: order.index(draft.seat) if draft.seat in order else len(order))
         return degraded_verdict(state, best, "no seat could write the final answer: this is the best draft")
 
-    async def finish(self, answer: Draft | Reply) -> Verdict:
+    async def finish(self, answer: Draft | Reply, *, value: Any = None) -> Verdict:
         """Return a text of a seat as the final answer; see ``Table``."""
         state = self._state
         if answer.response is None:
             raise self._misuse(f"finishes with {answer.seat}'s text, which is an error: {answer.error}")
         if state.plan.schema is None:
             return as_verdict(state, answer)
+        if value is not None and compile_schema(state.plan.schema).accepts(value):
+            return Verdict(chair=answer.seat, text=answer.text, output=value)
         rank_drafts(state)
         draft = answer if isinstance(answer, Draft) else Draft(seat=answer.seat, response=answer.response)
         others = tuple(name for name in phases.chairs_of(state) if name != answer.seat)
@@ -151,6 +162,15 @@ class RunTable(Table):
         if shaped is not None:
             return await until_valid(state, shaped)
         return degraded_verdict(state, draft, "no seat could bring the winning draft into the form of the schema")
+
+    def abstain(self, reason: str) -> Verdict:
+        """Return the verdict of a run that ends without an answer."""
+        return Verdict(chair=None, text=None, error=Abstained(reason, run_id=self.plan.run_id))
+
+    def report(self, tally: Tally) -> None:
+        """Emit ``Tallied``."""
+        state = self._state
+        emit(Tallied(run_id=self.plan.run_id, at=state.elapsed("tallied"), tally=tally))
 
     def _request_of(self, answer: Draft | Reply) -> GenerateRequest | None:
         """Return the request of an answer that was asked for in the form of the schema; None for another one."""

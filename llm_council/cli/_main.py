@@ -26,6 +26,7 @@ __all__ = ["OUR_COMMANDS", "Group", "cli", "load_command", "main", "plugged_comm
 FAILED: Final = 1
 USAGE: Final = 2
 DEGRADED: Final = 3
+ABSTAINED: Final = 4
 INTERRUPTED: Final = 130
 
 # Command -> its module and its line in --help. A module is imported when its command is used, so the lines stand here:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from llm_council import errors
 from llm_council.cli import _output
-from llm_council.cli._main import DEGRADED, FAILED
+from llm_council.cli._main import ABSTAINED, DEGRADED, FAILED
 from llm_council.cli._output import output_format
+from llm_council.results.plain import vote_line
 
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
@@ -62,6 +63,8 @@ def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
     if rendered is not None and sys.stderr.isatty():
         _output.print_note("")  # sets the answer apart from what follows
     _notes(result, flags)
+    if result.status == "abstained" and written:
+        return ABSTAINED
     if not result.success or not written:
         return FAILED
     return DEGRADED if flags["strict"] and result.status == "degraded" else 0
@@ -82,6 +85,9 @@ def _text(result: CouncilResult, flags: Mapping[str, Any]) -> str:
 def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:
     """Print the error or the warnings on stderr and, with ``--verbose``, adjustments, tokens and cost."""
     say = partial(_output.print_note, raw=flags["raw"])
+    votes = vote_line(result)
+    if votes is not None:
+        say(f"council: {votes}")
     if result.error is not None:
         for line in _failure_lines(result.error, result.errors):
             say(line)

@@ -23,7 +23,7 @@
     │  ├─ CapabilityMissing (CapabilityRefused is a RequestRejected too), NotCached
     │  └─ AdapterFailed              an adapter raised an error of its own, or returned an invalid value
     ├─ RunError                      why a started run failed; on ``CouncilResult.error``
-    │  └─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded, StrategyFailed
+    │  └─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded, StrategyFailed, Abstained
     └─ StoreError
 
 Facts are attributes; the message is for people. A message is redacted when the error is made, so it contains no key.
@@ -41,6 +41,7 @@ import attrs
 from llm_council.errors._secrets import PartialText, clean
 
 __all__ = [
+    "Abstained",
     "AdapterFailed",
     "ApiError",
     "Attempt",
@@ -624,6 +625,10 @@ class DeadlineExceeded(RunError):
     def __init__(self, message: str = "", *, partial: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.partial = partial
+
+
+class Abstained(RunError):
+    """The council gives no answer, because its seats do not agree or none could be read; the result has their votes."""
 
 
 class StrategyFailed(RunError):

@@ -41,9 +41,14 @@ from llm_council.models.reply import (
     join,
 )
 from llm_council.models.request import CacheMode, Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.models.votes import Agreement, AgreementLevel, Answer, AnswerKind, Dissent, Tally
 
 __all__ = [
     "Adjustment",
+    "Agreement",
+    "AgreementLevel",
+    "Answer",
+    "AnswerKind",
     "Attachment",
     "Attempt",
     "AudioPart",
@@ -52,6 +57,7 @@ __all__ = [
     "Cost",
     "CostSource",
     "Critique",
+    "Dissent",
     "DoctorResult",
     "DocumentPart",
     "Draft",
@@ -78,6 +84,7 @@ __all__ = [
     "SeatSpec",
     "Status",
     "StructuredOutput",
+    "Tally",
     "TextPart",
     "Timeouts",
     "Tool",

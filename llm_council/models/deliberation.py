@@ -33,6 +33,7 @@ class Status(StrEnum):
     """How a run ended.
 
     ``degraded`` means that there is an answer, but something is missing: a seat, the critique, the chair's synthesis.
+    ``abstained`` means that the seats were asked and did not agree on an answer.
     """
 
     # Stored in run files and printed by --json: the words are an interface.
@@ -40,6 +41,7 @@ class Status(StrEnum):
     DEGRADED = "degraded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    ABSTAINED = "abstained"
 
 
 class Phase(StrEnum):

@@ -11,6 +11,7 @@ from llm_council.errors import Attempt, CouncilError, RunError
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 from llm_council.models.deliberation import Phase, PhaseTiming, Plan, Problem, Ranking, Status
 from llm_council.models.reply import Adjustment, Cost, GenerateResponse, Usage
+from llm_council.models.votes import Agreement, Answer, Dissent, Tally
 from llm_council.results._awaitable import AwaitableRecord
 
 __all__ = ["CallReport", "CouncilResult", "SeatReport"]
@@ -110,12 +111,18 @@ class CouncilResult(AwaitableRecord):
         task: the task.
         subagent: name of the subagent.
         mode: mode of the subagent.
-        status: completed, degraded (an answer with something missing), failed or cancelled.
+        status: completed, degraded (an answer with something missing), failed, cancelled or abstained.
         output: the answer, valid against the schema; None if there is none.
         text: the text of the chair, even if it is not a valid answer.
         drafts: finished drafts by seat name.
         critiques: finished critiques by seat name; the names of the authors follow their anonymous labels.
         ranking: the combined ranking of the reviewers.
+        answers: the answers of the seats as they were counted, by seat name, where the strategy counts answers.
+        tally: the count; None where nothing was counted.
+        agreement: how far the seats agree; None likewise.
+        dissent: the answers that did not win.
+        otherwise: what other strategies would have said of the same drafts: ``"single:ann"`` is the answer of ann
+            alone, ``"poll"`` that of most seats.
         seats: a report on each seat.
         chair: name of the seat that wrote the answer.
         error: why the run failed.
@@ -140,6 +147,11 @@ class CouncilResult(AwaitableRecord):
     drafts: dict[str, str] = attrs.field(factory=dict, converter=as_dict)
     critiques: dict[str, str] = attrs.field(factory=dict, converter=as_dict)
     ranking: Ranking = Ranking()
+    answers: dict[str, Answer] = attrs.field(factory=dict, converter=as_dict)
+    tally: Tally | None = None
+    agreement: Agreement | None = None
+    dissent: tuple[Dissent, ...] = attrs.field(default=(), converter=as_tuple)
+    otherwise: dict[str, str | None] = attrs.field(factory=dict, converter=as_dict)
     seats: tuple[SeatReport, ...] = attrs.field(default=(), converter=as_tuple)
     chair: str | None = None
     error: RunError | None = None
@@ -159,10 +171,10 @@ class CouncilResult(AwaitableRecord):
         return self.status in (Status.COMPLETED, Status.DEGRADED)
 
     def raise_for_failure(self) -> Self:
-        """Return this result; raise the error of a failed run.
+        """Return this result; raise the error of a run that failed or abstained.
 
         Raises:
-            RunError: why the run failed.
+            RunError: why the run failed; ``Abstained`` if it gives no answer.
         """
         if self.error is not None:
             raise self.error

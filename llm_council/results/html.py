@@ -16,7 +16,7 @@ from llm_council.errors._secrets import clean, redact
 from llm_council.errors._visible import visible
 from llm_council.results._markup import Markup, block, fold, markdown, tag, value
 from llm_council.results.differences import compare
-from llm_council.results.plain import split_answer
+from llm_council.results.plain import split_answer, vote_line
 
 if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming
@@ -97,6 +97,9 @@ def _parts(result: CouncilResult) -> Iterator[str]:
         yield tag("p", name, str(result.error), class_="error", dir="auto")
     if result.output is not None or result.text is not None:
         yield _section("Answer", answer(result))
+    votes = vote_line(result)
+    if votes is not None:
+        yield _section("Votes", tag("p", votes, dir="auto"), _votes(result))
     if len(result.drafts) > 1:
         yield _section("Where the drafts differ", *differences(result.drafts))
     if result.drafts:
@@ -110,6 +113,16 @@ def _parts(result: CouncilResult) -> Iterator[str]:
     if result.phases:
         yield _section("Time", _timeline(result.phases, result.duration))
     yield tag("footer", "Run ", tag("code", result.run_id), " · ", result.plan.strategy)
+
+
+def _votes(result: CouncilResult) -> Markup:
+    """Return a table of the seats and their answers."""
+    answers = {name: result.answers[name].shown for name in result.plan.drafters if name in result.answers}
+    rows = (
+        tag("tr", tag("th", name, dir="auto"), tag("td", answers.get(name, "none"), dir="auto"))
+        for name in result.plan.drafters
+    )
+    return tag("table", *rows, class_="votes")
 
 
 def facts(result: CouncilResult) -> Iterator[tuple[str, ...]]:

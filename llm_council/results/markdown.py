@@ -10,7 +10,7 @@ from llm_council.errors._secrets import redact
 from llm_council.errors._visible import visible
 from llm_council.results._inert_markdown import code_block, escape, rendered
 from llm_council.results.html import date, outcomes, title
-from llm_council.results.plain import split_answer
+from llm_council.results.plain import split_answer, vote_line
 
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
@@ -37,6 +37,9 @@ def _parts(result: CouncilResult) -> Iterator[str]:
     if result.error is not None:
         yield f"**{type(result.error).__name__}:** {_inline(str(result.error))}"
     yield from _answer(result)
+    votes = vote_line(result)
+    if votes is not None:
+        yield f"## Votes\n\n{_inline(votes)}\n\n" + "\n".join(_votes(result))
     for heading, lines in (
         ("Problems", [f"{_inline(problem.path)}: {_inline(problem.message)}" for problem in result.problems]),
         ("Warnings", [_inline(warning) for warning in result.warnings]),
@@ -124,6 +127,14 @@ def _table(result: CouncilResult) -> Iterator[str]:
             _inline(outcome),
         ]
         yield f"| {' | '.join(cells)} |"
+
+
+def _votes(result: CouncilResult) -> Iterator[str]:
+    yield "| seat | answer |"
+    yield "| --- | --- |"
+    for seat in result.plan.drafters:
+        answer = result.answers.get(seat)
+        yield f"| {_inline(seat)} | {_inline(answer.shown if answer is not None else 'none')} |"
 
 
 def _inline(text: str) -> str:

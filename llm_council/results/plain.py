@@ -11,7 +11,7 @@ from llm_council.errors._visible import visible
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
 
-__all__ = ["answer", "as_text", "split_answer"]
+__all__ = ["answer", "as_text", "split_answer", "vote_line"]
 
 
 def answer(result: CouncilResult) -> str:
@@ -40,6 +40,29 @@ def split_answer(result: CouncilResult) -> tuple[Any, Mapping[str, Any]]:
         left_out = {"answer"} if output.get("reasoning") else {"answer", "reasoning"}
         return output["answer"], {name: item for name, item in output.items() if name not in left_out}
     return output, {}
+
+
+def vote_line(result: CouncilResult) -> str | None:
+    """Return the count of a vote in one line, such as "2 of 3 agree; bob dissents: 390"; None without a vote."""
+    tally = result.tally
+    if tally is None:
+        return None
+    voters = [seat for seat, answer in result.answers.items() if answer.key == tally.winner]
+    asked = len(result.plan.drafters)
+    parts = [f"{len(voters)} of {asked} agree" if len(voters) > 1 else f"no two of {asked} seats agree"]
+    for dissent in result.dissent:
+        verb = "dissents" if len(dissent.seats) == 1 else "dissent"
+        parts.append(f"{' and '.join(dissent.seats)} {verb}: {dissent.answer.shown}")
+    if tally.empty:
+        parts.append(f"{tally.empty} could not be read")
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    if tally.broken_by:
+        parts.append("the run's seed broke the tie")
+    left = asked - tally.cast - tally.empty - tally.failed
+    if left > 0:
+        parts.append(f"{left} more could not have changed it")
+    return " ".join(visible("; ".join(parts)).split())
 
 
 def as_text(value: Any) -> str:

@@ -8,6 +8,7 @@ from llm_council._lazy import lazy_names
 
 __all__ = [
     "Ask",
+    "Poll",
     "Rank",
     "Reply",
     "Roster",
@@ -26,6 +27,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "_find": ["get_strategy", "list_strategies"],
         "base": ["Ask", "Reply", "Roster", "Steps", "Strategy", "Table", "Verdict"],
+        "poll": ["Poll"],
         "rank": ["Rank"],
         "single": ["Single"],
         "synthesize": ["Synthesize"],
@@ -35,6 +37,7 @@ __getattr__, __dir__ = lazy_names(
 if TYPE_CHECKING:
     from llm_council.strategies._find import get_strategy, list_strategies
     from llm_council.strategies.base import Ask, Reply, Roster, Steps, Strategy, Table, Verdict
+    from llm_council.strategies.poll import Poll
     from llm_council.strategies.rank import Rank
     from llm_council.strategies.single import Single
     from llm_council.strategies.synthesize import Synthesize

@@ -15,7 +15,21 @@ from typing import Any, ClassVar
 import attrs
 
 from llm_council.errors import CouncilError, RunError
-from llm_council.models import Budget, Critique, Draft, GenerateResponse, Phase, Plan, Problem, Ranking, SeatSpec
+from llm_council.models import (
+    Agreement,
+    Answer,
+    Budget,
+    Critique,
+    Dissent,
+    Draft,
+    GenerateResponse,
+    Phase,
+    Plan,
+    Problem,
+    Ranking,
+    SeatSpec,
+    Tally,
+)
 from llm_council.models._attrs import as_dict, as_tuple, non_negative_int, positive_int, strict_init
 
 __all__ = ["Ask", "Reply", "Roster", "Steps", "Strategy", "Table", "Verdict"]
@@ -151,18 +165,29 @@ class Verdict:
     """The final answer of a run. ``Table.finish`` and ``Table.synthesise`` return it.
 
     Attributes:
-        chair: name of the seat that wrote it.
+        chair: name of the seat that wrote it; None if the run abstains.
         text: the text as the seat wrote it.
         output: the value, valid by the schema; without a schema, the text without its thinking.
         problems: how the answer still violates the schema.
-        error: set if the run has failed for these problems.
+        error: set if the run has failed for these problems, or abstains.
+        answers: answers of seats, as they were counted, by seat name.
+        tally: the count.
+        agreement: how far the seats agree.
+        dissent: the answers that did not win.
+        otherwise: what other strategies would have said of the same drafts: ``"single:ann"`` is the answer of ann
+            alone.
     """
 
-    chair: str
+    chair: str | None
     text: str | None
     output: Any = None
     problems: tuple[Problem, ...] = attrs.field(default=(), converter=as_tuple)
     error: RunError | None = None
+    answers: Mapping[str, Answer] = attrs.field(factory=dict, converter=as_dict)
+    tally: Tally | None = None
+    agreement: Agreement | None = None
+    dissent: tuple[Dissent, ...] = attrs.field(default=(), converter=as_tuple)
+    otherwise: Mapping[str, str | None] = attrs.field(factory=dict, converter=as_dict)
 
 
 class Table(ABC):
@@ -198,7 +223,13 @@ class Table(ABC):
         """The successful drafts so far, in the order of the seats."""
 
     @abstractmethod
-    async def draft(self, seats: Sequence[str] | None = None, *, instructions: str = "") -> tuple[Draft, ...]:
+    async def draft(
+        self,
+        seats: Sequence[str] | None = None,
+        *,
+        instructions: str = "",
+        enough: Callable[[Sequence[Draft]], bool] | None = None,
+    ) -> tuple[Draft, ...]:
         """Ask seats for a draft, all at once. A seat that has been asked before is not asked again.
 
         Until the quorum is reached, drafts may take all of the run's time, and reserves replace seats that fail.
@@ -206,6 +237,8 @@ class Table(ABC):
         Args:
             seats: names of the seats; None means the drafters of the plan, whom the other seats may replace.
             instructions: what to add to the question.
+            enough: called with the drafts of this call so far, failed ones included, once the quorum is there; True
+                cancels those that are still being written.
 
         Returns:
             The successful drafts of the run, in the order of the seats.
@@ -286,12 +319,24 @@ class Table(ABC):
         """
 
     @abstractmethod
-    async def finish(self, answer: Draft | Reply) -> Verdict:
+    async def finish(self, answer: Draft | Reply, *, value: Any = None) -> Verdict:
         """Return a text of a seat as the final answer.
 
         With a schema, an answer that was asked for in its form is validated and repaired. Of any other, its author
         writes the form, or another seat if that fails.
+
+        Args:
+            answer: the text.
+            value: what the strategy has read from it. If the schema accepts it, it is the output, and nobody is asked.
         """
+
+    @abstractmethod
+    def abstain(self, reason: str) -> Verdict:
+        """Return the verdict of a run that ends without an answer; ``reason`` is for people."""
+
+    @abstractmethod
+    def report(self, tally: Tally) -> None:
+        """Tell the listeners of the run about the count of a vote, with the event ``Tallied``."""
 
     @abstractmethod
     def random(self, name: str) -> Random:

@@ -50,8 +50,11 @@ from strategies._models import (
     usages,
 )
 from strategies._runs import (
+    agreements,
+    answers,
     attachments,
     critiques,
+    dissents,
     drafts,
     errors,
     events,
@@ -61,6 +64,7 @@ from strategies._runs import (
     rankings,
     role_prompts,
     seat_specs,
+    tallies,
     timings,
 )
 from strategies._values import json_values, words
@@ -68,6 +72,8 @@ from strategies._values import json_values, words
 __all__ = [
     "DEFAULT_EXAMPLES",
     "adjustments",
+    "agreements",
+    "answers",
     "any_model",
     "as_sent",
     "attachments",
@@ -78,6 +84,7 @@ __all__ = [
     "conversations",
     "costs",
     "critiques",
+    "dissents",
     "doctor_results",
     "documents",
     "drafts",
@@ -106,6 +113,7 @@ __all__ = [
     "seat_specs",
     "sounds",
     "structured_outputs",
+    "tallies",
     "text_parts",
     "timeouts",
     "timings",
@@ -120,11 +128,14 @@ T = TypeVar("T")
 
 _BY_CLASS: dict[type, Callable[[], SearchStrategy[Any]]] = {
     m.Adjustment: adjustments,
+    m.Agreement: agreements,
+    m.Answer: answers,
     m.Attachment: attachments,
     m.Attempt: attempts,
     m.Budget: budgets,
     m.Cost: costs,
     m.Critique: critiques,
+    m.Dissent: dissents,
     m.DoctorResult: doctor_results,
     m.Draft: drafts,
     m.GenerateChunk: chunks,
@@ -146,6 +157,7 @@ _BY_CLASS: dict[type, Callable[[], SearchStrategy[Any]]] = {
     m.RolePrompts: role_prompts,
     m.SeatSpec: seat_specs,
     m.StructuredOutput: structured_outputs,
+    m.Tally: tallies,
     m.TextPart: text_parts,
     m.Timeouts: timeouts,
     m.Tool: tools,

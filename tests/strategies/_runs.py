@@ -22,6 +22,7 @@ from strategies._models import (
 from strategies._values import (
     counts,
     json_objects,
+    json_values,
     maybe,
     schemas,
     seconds,
@@ -128,11 +129,15 @@ def plans() -> SearchStrategy[m.Plan]:
         subagent=words,
         mode=maybe(words),
         strategy=words,
+        strategy_options=json_objects(),
         phases=st.lists(phases(), max_size=5),
         seats=st.lists(seat_specs(), max_size=3),
         drafters=st.lists(words, max_size=3),
         reviewers=st.lists(words, max_size=3),
         chairs=st.lists(words, max_size=3),
+        drafts_by_schema=st.booleans(),
+        asks=st.dictionaries(words, st.lists(words, max_size=2).map(tuple), max_size=2),
+        most_calls=maybe(st.integers(1, 10**6)),
         prompts=role_prompts(),
         schema=maybe(schemas()),
         context=maybe(texts),
@@ -178,6 +183,43 @@ def rankings() -> SearchStrategy[m.Ranking]:
 
 
 @cache
+def answers() -> SearchStrategy[m.Answer]:
+    """Return answers that are counted."""
+    return st.builds(m.Answer, kind=st.sampled_from(list(m.AnswerKind)), value=json_values(), key=texts, shown=texts)
+
+
+@cache
+def tallies() -> SearchStrategy[m.Tally]:
+    """Return counts of votes."""
+    return st.builds(
+        m.Tally,
+        winner=maybe(texts),
+        points=st.dictionaries(texts, seconds, max_size=3),
+        share=st.floats(0, 1),
+        margin=st.floats(0, 1),
+        tied=st.lists(texts, max_size=2),
+        broken_by=maybe(words),
+        cast=counts,
+        empty=counts,
+        failed=counts,
+        decided_after=maybe(counts),
+    )
+
+
+@cache
+def agreements() -> SearchStrategy[m.Agreement]:
+    """Return levels of agreement."""
+    levels = st.sampled_from(list(m.AgreementLevel))
+    return st.builds(m.Agreement, level=levels, share=st.floats(0, 1), margin=st.floats(0, 1))
+
+
+@cache
+def dissents() -> SearchStrategy[m.Dissent]:
+    """Return answers that did not win."""
+    return st.builds(m.Dissent, answer=answers(), seats=st.lists(words, max_size=2), text=texts)
+
+
+@cache
 def events() -> SearchStrategy[ev.Event]:
     """Return events of runs."""
     base: dict[str, SearchStrategy[Any]] = {"run_id": words, "at": seconds}
@@ -193,5 +235,6 @@ def events() -> SearchStrategy[ev.Event]:
         st.builds(ev.SeatReset, reason=texts, **seat),
         st.builds(ev.PhaseFinished, phase=phase, elapsed=seconds, **base),
         st.builds(ev.Degraded, reason=texts, seats=st.lists(words, max_size=2).map(tuple), **base),
+        st.builds(ev.Tallied, tally=tallies(), **base),
         st.builds(ev.RunFinished, status=st.sampled_from(list(m.Status)), elapsed=seconds, **base),
     )

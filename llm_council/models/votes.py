@@ -1,0 +1,115 @@
+"""Answers that seats vote on, and what a vote came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from llm_council.models._attrs import as_dict, as_tuple, strict_init
+
+__all__ = ["Agreement", "AgreementLevel", "Answer", "AnswerKind", "Dissent", "Tally"]
+
+
+class AnswerKind(StrEnum):
+    """What two answers are compared as."""
+
+    CHOICE = "choice"  # one of the values that the schema lists
+    NUMBER = "number"
+    BOOL = "bool"
+    JSON = "json"  # parts of a JSON value
+    TEXT = "text"
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What a seat answers, as it is counted. Answers are equal if their keys are.
+
+    Attributes:
+        kind: what it is compared as.
+        value: the value.
+        key: decides equality.
+        shown: the answer in a few words, for people.
+    """
+
+    kind: AnswerKind = attrs.field(converter=AnswerKind)
+    value: Any = None
+    key: str
+    shown: str
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Tally:
+    """The count of a vote. Every seat that was to vote is in the denominator, whether it answered or not.
+
+    Attributes:
+        rule: ``"plurality"``: the answer with the largest weight wins.
+        winner: key of the winning answer; None if no seat gave a readable one.
+        points: weight of each answer by key, the largest first.
+        share: weight of the winner among the weights of all seats, from 0 to 1.
+        margin: the share by which it leads the next answer.
+        tied: keys of the answers that share the first place; empty if there is one.
+        broken_by: what decided between them: ``"seed"``; None without a tie.
+        cast: seats with a readable answer.
+        empty: seats whose answer could not be read.
+        failed: seats that gave no draft.
+        decided_after: drafts after which the vote was decided, and the others were cancelled; None if all were
+            counted.
+    """
+
+    rule: str = "plurality"
+    winner: str | None = None
+    points: Mapping[str, float] = attrs.field(factory=dict, converter=as_dict)
+    share: float = 0.0
+    margin: float = 0.0
+    tied: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    broken_by: str | None = None
+    cast: int = 0
+    empty: int = 0
+    failed: int = 0
+    decided_after: int | None = None
+
+
+class AgreementLevel(StrEnum):
+    """How far the seats agree: of all seats that were to vote, not of those that answered."""
+
+    UNANIMOUS = "unanimous"  # all
+    MAJORITY = "majority"  # more than half
+    PLURALITY = "plurality"  # the most
+    SPLIT = "split"  # no answer has the most
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Agreement:
+    """How far the seats agree on the answer.
+
+    Attributes:
+        level: the level.
+        share: weight of the winner among the weights of all seats, from 0 to 1.
+        margin: the share by which it leads the next answer.
+    """
+
+    level: AgreementLevel = attrs.field(converter=AgreementLevel)
+    share: float
+    margin: float
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Dissent:
+    """An answer that did not win.
+
+    Attributes:
+        answer: the answer.
+        seats: names of the seats that gave it.
+        text: the draft of the first of them.
+    """
+
+    answer: Answer
+    seats: tuple[str, ...] = attrs.field(converter=as_tuple)
+    text: str

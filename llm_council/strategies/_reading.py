@@ -1,0 +1,264 @@
+"""Read the answer of a draft so that it can be counted: which kind, which value, and which answers are equal.
+
+Code decides what is equal, never a model. An answer that cannot be read is no answer, and still counts as a vote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import attrs
+
+from llm_council import _schema
+from llm_council.errors import InvalidOption
+from llm_council.models import Answer, AnswerKind, Draft
+
+__all__ = ["AnswerForm", "form_of", "with_common_keys"]
+
+TOLERANCE = Decimal("1e-6")
+"""Numbers are equal if they differ by at most this share of the larger one."""
+
+MOST_SHOWN = 120
+"""Characters of an answer that people are shown."""
+
+# "ANSWER: 42", "**Final answer:** 42", "> Answer - 42". Repetitions are bounded, so that reading takes linear time.
+_LINE = re.compile(
+    r"^[ \t>*_#`\-]{0,20}(?:(?:my|the|final)[ ]){0,2}answer\b[ \t*_`]{0,8}(?:is)?[ \t*_`]{0,8}[:=\-][ \t*_`]{0,8}"
+    r"(?P<rest>[^\n]*)$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NUMBER = re.compile(
+    r"(?<![\w.,])(?P<sign>[+\-\u2212]?)[ ]?[$\u20ac\u00a3\u00a5]?[ ]?"
+    r"(?P<digits>\d[\d,.'\u2019_\u00a0\u202f]{0,60}(?:[eE][+\-]?\d{1,4})?)"
+    r"(?:[ ]?/[ ]?(?P<below>\d{1,18}))?[ ]?(?P<percent>%?)"
+)
+_YES = frozenset({"yes", "true", "correct", "right"})
+_NO = frozenset({"no", "false", "incorrect", "wrong"})
+_WORD = re.compile(r"\w+")
+_ARTICLES = frozenset({"a", "an", "the"})
+
+
+@attrs.frozen(kw_only=True)
+class AnswerForm:
+    """What the seats vote on.
+
+    Attributes:
+        kind: what answers are compared as.
+        schema: the schema of the run.
+        options: the values of a choice.
+        paths: parts of a JSON value, as keys and indices.
+    """
+
+    kind: AnswerKind
+    schema: Mapping[str, Any] | None = None
+    options: tuple[Any, ...] = ()
+    paths: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def instruction(self) -> str:
+        """What to add to the question, so that the answer can be read; empty where the schema says it."""
+        match self.kind:
+            case AnswerKind.JSON:
+                return ""
+            case AnswerKind.CHOICE:
+                listed = "; ".join(map(_as_word, self.options))
+                return f'End with one line: "ANSWER:" and one of these, word for word: {listed}'
+            case AnswerKind.NUMBER:
+                return 'End with one line: "ANSWER:" and the number alone.'
+            case AnswerKind.BOOL:
+                return 'End with one line: "ANSWER:" and yes or no.'
+        return 'End with one line: "ANSWER:" and your answer in as few words as possible.'
+
+    @property
+    def subject(self) -> str:
+        """What the seats vote on, for people."""
+        match self.kind:
+            case AnswerKind.JSON:
+                return " and ".join("$" + "".join(f".{step}" for step in path) for path in self.paths)
+            case AnswerKind.CHOICE:
+                return f"one of {len(self.options)} values"
+            case AnswerKind.NUMBER:
+                return "a number"
+            case AnswerKind.BOOL:
+                return "yes or no"
+        return "the line ANSWER of their drafts"
+
+    def read(self, draft: Draft) -> Answer | None:
+        """Return the answer of a draft; None if it cannot be read, or is not valid by the schema."""
+        text = _schema.drop_thinking(draft.text)
+        if self.kind == AnswerKind.JSON:
+            return self._read_json(text, draft.response.structured if draft.response is not None else None)
+        line = _answer_line(text)
+        if self.kind == AnswerKind.TEXT:
+            shown = line or text.strip()
+            return self._answer(shown, _words_key(shown), shown) if _words_key(shown) else None
+        # Without its line, the last line is the likeliest to hold the answer.
+        words = line or (text.strip().splitlines() or [""])[-1]
+        value: Any = None
+        if self.kind == AnswerKind.CHOICE:
+            value = _read_choice(words, self.options)
+        elif self.kind == AnswerKind.NUMBER:
+            value = _read_number(words)
+        else:
+            value = _read_bool(words)
+        if value is None or not self._accepts(value):
+            return None
+        return self._answer(value, _canonical(value), _as_word(value))
+
+    def _read_json(self, text: str, structured: Any) -> Answer | None:
+        validator = _schema.compile(self.schema or {})
+        if structured is not None and validator.accepts(structured):
+            value = structured
+        else:
+            read = validator.read(text)
+            if read.problems:
+                return None
+            value = read.value
+        parts = [_part(value, path) for path in self.paths]
+        shown = ", ".join(part if isinstance(part, str) else _canonical(part) for part in parts)
+        return self._answer(value, _canonical(parts), shown)
+
+    def _accepts(self, value: Any) -> bool:
+        return self.schema is None or _schema.compile(self.schema).accepts(value)
+
+    def _answer(self, value: Any, key: str, shown: str) -> Answer:
+        return Answer(kind=self.kind, value=value, key=key, shown=" ".join(shown.split())[:MOST_SHOWN])
+
+
+def form_of(schema: Mapping[str, Any] | None, vote_on: Sequence[str] = ()) -> AnswerForm:
+    """Return what seats vote on: the parts ``vote_on`` of a JSON value, else what the schema says, else a line of text.
+
+    Raises:
+        InvalidOption: ``vote_on`` without a schema, or with a path that the schema does not have.
+    """
+    if vote_on:
+        if schema is None:
+            raise InvalidOption("vote_on names parts of an answer with a schema: pass a schema, or leave it out")
+        return AnswerForm(kind=AnswerKind.JSON, schema=schema, paths=tuple(_steps(path, schema) for path in vote_on))
+    if schema is None:
+        return AnswerForm(kind=AnswerKind.TEXT)
+    options = schema.get("enum")
+    if isinstance(options, list) and options and all(isinstance(one, str | int | float) for one in options):
+        return AnswerForm(kind=AnswerKind.CHOICE, schema=schema, options=tuple(options))
+    match schema.get("type"):
+        case "boolean":
+            return AnswerForm(kind=AnswerKind.BOOL, schema=schema)
+        case "integer" | "number":
+            return AnswerForm(kind=AnswerKind.NUMBER, schema=schema)
+    return AnswerForm(kind=AnswerKind.TEXT, schema=schema)
+
+
+def with_common_keys(answers: Mapping[str, Answer]) -> dict[str, Answer]:
+    """Give numbers that are equal within ``TOLERANCE`` the same key; other answers have it already."""
+    numbers = sorted(
+        ((Decimal(str(answer.value)), seat) for seat, answer in answers.items() if answer.kind == AnswerKind.NUMBER)
+    )
+    common = dict(answers)
+    first: tuple[Decimal, str] | None = None
+    for number, seat in numbers:
+        if first is None or abs(number - first[0]) > TOLERANCE * max(abs(number), abs(first[0])):
+            first = number, seat
+        common[seat] = attrs.evolve(answers[seat], key=answers[first[1]].key)
+    return common
+
+
+def _steps(path: str, schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of a path such as ``$.verdict`` or ``verdict``."""
+    if path == "$":
+        return ()
+    if not isinstance(path, str) or not path.strip("$. "):  # type: ignore[redundant-expr]
+        raise InvalidOption(f"vote_on: expected a path such as '$.verdict', got {path!r:.80}")
+    steps = tuple(path.strip().removeprefix("$").removeprefix(".").split("."))
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping) and steps[0] not in properties:
+        raise InvalidOption(f"vote_on: the schema has no {path!r:.80}; it has {', '.join(map(str, properties))}")
+    return steps
+
+
+def _part(value: Any, path: Sequence[str]) -> Any:
+    for step in path:
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+def _answer_line(text: str) -> str:
+    """Return what follows the last ``ANSWER:``, on its line or on the next one; empty if there is none."""
+    found = None
+    for line in _LINE.finditer(text):
+        found = line
+    if found is None:
+        return ""
+    rest = found["rest"].strip(" \t*_`")
+    if not rest:
+        rest = (text[found.end() :].strip().splitlines() or [""])[0].strip(" \t*_`")
+    return rest
+
+
+def _read_choice(words: str, options: Sequence[Any]) -> Any:
+    """Return the option that is written; None if none is, or several are."""
+    keys = {_words_key(_as_word(option)): option for option in options}
+    said = _words_key(words)
+    if said in keys:
+        return keys[said]
+    named = [key for key in keys if re.search(rf"(?<!\w){re.escape(key)}(?!\w)", said)]
+    # "not guilty" names "guilty" too: an option inside of another one that is named does not count.
+    named = [key for key in named if not any(key != other and key in other for other in named)]
+    return keys[named[0]] if len(named) == 1 else None
+
+
+def _read_number(words: str) -> int | float | None:
+    """Return the last number of a line: thousands separators, currency, per cent and fractions are resolved."""
+    found = None
+    for number in _NUMBER.finditer(words):
+        found = number
+    if found is None:
+        return None
+    digits = re.sub(r"['\u2019_\u00a0\u202f]", "", found["digits"]).rstrip(".,")
+    # "1,000" and "1,000.5" are English; "3,14" is not a group of thousands, so its comma is a decimal point.
+    digits = re.sub(r",(?=\d{3}(?!\d))", "", digits).replace(",", ".")
+    try:
+        value = Decimal(digits)
+        if found["below"]:
+            value /= Decimal(found["below"])
+    except (InvalidOperation, ZeroDivisionError):
+        return None
+    if found["percent"]:
+        value /= 100
+    if found["sign"] in ("-", "\u2212"):
+        value = -value
+    if abs(value.adjusted()) > 300:
+        return None
+    return int(value) if value == value.to_integral_value() else float(value)
+
+
+def _read_bool(words: str) -> bool | None:
+    said = [word for word in _WORD.findall(words.casefold()) if word in _YES or word in _NO]
+    if not said or len({word in _YES for word in said}) > 1:
+        return None
+    return said[0] in _YES
+
+
+def _words_key(text: str) -> str:
+    """Return a text without case, punctuation and articles."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(word for word in words if word not in _ARTICLES) or " ".join(words)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _as_word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else _canonical(value)
