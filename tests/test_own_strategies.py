@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+import anyio
 import attrs
 import pytest
 
@@ -15,11 +16,12 @@ from llm_council import Council, CouncilConfig
 from llm_council.cli import main
 from llm_council.cli._plugin_faults import plugin_faults
 from llm_council.errors import InvalidOption, PluginLoadError, StoreError, UnknownOption
-from llm_council.models import Phase, Status
+from llm_council.models import Budget, Phase, Status
 from llm_council.models._attrs import positive_int, strict_init
 from llm_council.providers import registry
 from llm_council.store import Store
 from llm_council.strategies import (
+    Poll,
     Rank,
     Roster,
     Single,
@@ -116,9 +118,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 class TestNames:
     def test_every_built_in_strategy_is_listed_and_made_by_its_name(self) -> None:
         listed = {info.name: info for info in list_strategies()}
-        assert {"synthesize": Synthesize, "rank": Rank, "single": Single}.items() == {
-            name: type(get_strategy(name)) for name in ("synthesize", "rank", "single")
-        }.items()
+        classes = {"synthesize": Synthesize, "poll": Poll, "rank": Rank, "single": Single}
+        assert {name: type(get_strategy(name)) for name in listed} == classes
         assert listed["rank"].aliases == ("vote",)
         assert get_strategy("vote") == Rank()
         assert all(info.summary.endswith(".") and info.error is None for info in listed.values())
@@ -209,6 +210,31 @@ class TestStore:
         run_id = (await council.arun("Where?", _prose())).run_id
         with pytest.raises(StoreError, match="revise/cyd/1 was never answered"):
             await Council(seats(), config=CouncilConfig(), store=path, strategy=Other()).areplay(run_id)
+
+    @pytest.mark.anyio
+    async def test_a_vote_that_ended_early_is_replayed_as_it_was(self, path: Path) -> None:
+        providers = [
+            ScriptedProvider(f"ANSWER: {vote}", name=name, delay=delay)
+            for name, vote, delay in (("ada", "yes", 0.02), ("bob", "yes", 0), ("cyd", "yes", 0), ("dan", "no", 600))
+        ]
+        council = Council(providers, config=CouncilConfig(seed="s"), store=path, strategy="poll")
+        with anyio.fail_after(20):
+            result = await council.arun("Prime?", schema={"type": "boolean"}, budget=Budget(deadline=None, quorum=3))
+        assert result.tally is not None
+        assert (result.status, result.output, result.tally.decided_after) == (Status.COMPLETED, True, 3)
+        assert (await council.areplay(result.run_id)).to_dict() == result.to_dict()
+
+    @pytest.mark.anyio
+    async def test_a_run_that_abstained_is_stored_shown_and_not_resumed(self, path: Path) -> None:
+        providers = [ScriptedProvider(f"ANSWER: {vote}", name=vote) for vote in ("yes", "no")]
+        council = Council(providers, config=CouncilConfig(), store=path, strategy=Poll(abstain_below=0.6))
+        result = await council.arun("Prime?", schema={"type": "boolean"}, budget=Budget(quorum=2))
+        assert result.status is Status.ABSTAINED
+        (info,) = await Store(path).runs()
+        assert info.status == "abstained"
+        for again in (await council.areplay(result.run_id), await council.aresume(result.run_id)):
+            assert again.to_dict() == result.to_dict()
+        assert [len(provider.requests) for provider in providers] == [1, 1]
 
     def test_the_calls_of_a_run_are_named_by_phase_seat_and_number(self, path: Path) -> None:
         result = Council(seats(), config=CouncilConfig(), store=path, strategy=Second()).run("Where?", _prose())
