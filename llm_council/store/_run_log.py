@@ -6,8 +6,9 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+import anyio
 import attrs
 
 from llm_council.errors import StoreError
@@ -20,9 +21,13 @@ from llm_council.store._encoding import decode_ending, encode, encode_ending, re
 from llm_council.store._queries import INTERRUPTED, RUNNING, RunInfo, is_alive, longest
 from llm_council.store._replay import PastCall, PastRun
 from llm_council.store._run_journal import BufferedJournal, library_version
-from llm_council.store._writer import WriteJob, WriterThread, process_name
+from llm_council.store._writer import Write, WriteJob, WriterThread, process_name
 
 __all__ = ["Head", "Log", "LogJournal", "LogWriter", "RunLogs", "as_store_error", "read_head", "read_log"]
+
+
+MAX_WAIT: Final = 10.0
+"""Seconds that a run waits for its store before it goes on without it."""
 
 
 class RunLogs(Protocol):
@@ -177,12 +182,13 @@ class LogWriter(WriterThread):
         store: the store.
 
     Attributes:
+        store: the store.
         heads: the heads of the runs that this process works on.
     """
 
     def __init__(self, store: RunLogs) -> None:
         super().__init__(store)
-        self._store = store
+        self.store = store
         self.heads: dict[str, Head] = {}
         self._stored: set[str] = set()  # runs whose heads are in the store
 
@@ -201,7 +207,7 @@ class LogWriter(WriterThread):
             try:
                 job.write(target)
             except Exception as exc:  # noqa: BLE001 - a record of a third-party adapter may fail to encode in any way
-                error = as_store_error(exc, self._store)
+                error = as_store_error(exc, self.store)
             outcomes.append((job, target.run, error))
         failed = {run_id: error for run_id in target.records if (error := self._put(run_id, target)) is not None}
         for job, run_id, error in outcomes:
@@ -214,12 +220,12 @@ class LogWriter(WriterThread):
         error: StoreError | None = None
         try:
             head.beat = time.time()
-            if self._store.put(run_id, head.session, head.text(), records, expected=expected):
+            if self.store.put(run_id, head.session, head.text(), records, expected=expected):
                 self._stored.add(run_id)
             else:
                 error = StoreError(f"the run {run_id}: it was purged, or another process has taken it over")
         except Exception as exc:  # noqa: BLE001 - the store of another author may raise anything
-            error = as_store_error(exc, self._store)
+            error = as_store_error(exc, self.store)
         # Nothing follows a result, nor a record that was not stored; a heartbeat may fail.
         if head.status != RUNNING or (error is not None and records):
             self.heads.pop(run_id, None)
@@ -253,8 +259,15 @@ class LogJournal(BufferedJournal):
                 beat=now,
             )
         self._head = head
+        self._store = writer.store
         writer.begin(head, stored=past is not None)
         super().__init__(writer, plan, session=head.session, past=past)
+
+    async def _commit(self, write: Write) -> None:
+        with anyio.move_on_after(MAX_WAIT) as limit:
+            await super()._commit(write)
+        if limit.cancelled_caught:
+            self._on_error(StoreError(f"the run store {self._store} did not answer within {MAX_WAIT:g} s"))
 
     def _write_moments(self, target: Batch) -> None:
         moments = self._uncommitted_moments()

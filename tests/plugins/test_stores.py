@@ -18,7 +18,7 @@ import pytest
 from llm_council import Council, CouncilConfig
 from llm_council.errors import InvalidOption, PluginLoadError, ServerFailed, StoreError
 from llm_council.models import Budget, Message, RetryPolicy
-from llm_council.store import RunStore, Store, _run_store, _writer, open_store
+from llm_council.store import RunStore, Store, _run_log, _run_store, _writer, open_store
 from llm_council.testing.fakes import ScriptedProvider
 from tests.cli._command import SCRIPT
 from tests.cli._command import Council as Command
@@ -228,6 +228,23 @@ def test_a_store_that_fails_in_a_run_becomes_a_warning(memory: Memory) -> None:
     assert "not stored whole" in warning
     assert "connection to" in warning
     assert "hunter2pw" not in warning
+
+
+def test_a_run_does_not_wait_for_a_store_that_hangs(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_run_log, "MAX_WAIT", 0.05)
+    end = threading.Event()
+    putting = memory.put
+
+    def put(*arguments: Any, **options: Any) -> bool:
+        end.wait(10)
+        return putting(*arguments, **options)
+
+    memory.put = put  # type: ignore[method-assign]
+    result = council("memory://").run("What is the capital?")
+    end.set()
+    assert result.status == "completed"
+    (warning,) = result.warnings
+    assert "Memory('memory://') did not answer within 0.05 s" in warning
 
 
 def test_a_run_that_was_purged_elsewhere_says_so(memory: Memory) -> None:
