@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_council import Council, CouncilConfig
-from llm_council.errors import InvalidOption, NotAnAdapter, ServerFailed, UnknownOption
+from llm_council.errors import InvalidOption, NotAnAdapter, RequestRejected, ServerFailed, UnknownOption
 from llm_council.middleware import Cached, Failover, Hedge, Retry, Wrapper
 from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse, RetryPolicy, StructuredOutput
 from llm_council.providers.base import ProviderAdapter, ProviderCapabilities
@@ -119,6 +119,17 @@ def test_a_retry_in_a_group_counts_too() -> None:
     group = Failover([Retry(inner, RetryPolicy(max_retries=1, base=0.0))], failures=100)
     Council([Counted(group)], config=CouncilConfig(retry=QUICK)).run("Is it night?")
     assert len(inner.requests) == 2
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_refused_schema_has_one_second_call_through_any_wrapper(*, streamed: bool) -> None:
+    inner = ScriptedProvider(RequestRejected("no such parameter"))
+    shape = StructuredOutput(json_schema={"type": "object", "properties": {"answer": {"type": "string"}}})
+    request = GenerateRequest(prompt="Is it night?", structured_output=shape)
+    wrapped = Counted(Counted(Handmade(inner)))
+    with pytest.raises(RequestRejected, match="no such parameter"):
+        list(wrapped.stream_sync(request)) if streamed else wrapped.generate_sync(request)
+    assert [asked.structured_output is None for asked in inner.requests] == [False, True]
 
 
 def test_arguments_of_a_wrapper_are_part_of_its_cache_identity() -> None:

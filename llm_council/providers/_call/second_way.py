@@ -31,6 +31,8 @@ _REASON = 200  # characters of the vendor's message in an adjustment
 # Servers that compile a schema to a grammar report a failure of that as one of their own.
 _ABOUT_SCHEMA = re.compile(r"(?i)schema|grammar|response_format|structured output|guided|xgrammar|outlines")
 
+_TRIED = "_was_asked_without_schema"  # an attribute of errors; see ``_final``
+
 _refused: dict[tuple[str, str, str], str] = {}
 """The vendor's message by provider, model and schema, for the life of the process."""
 
@@ -67,7 +69,7 @@ async def ask(
     try:
         response = await attempt(asked)
     except RequestRejected:
-        raise refusal from None  # the schema was not the reason
+        raise _final(refusal) from None  # the schema was not the reason
     _remember(adapter, request, refusal.message)
     return _with(response, adjustments)
 
@@ -106,7 +108,7 @@ async def ask_streamed(
                 yield piece
     except _RefusedAtOnce as failure:
         if refusal is not None and isinstance(failure.error, RequestRejected):
-            raise refusal from None
+            raise _final(refusal) from None
         raise failure.error from failure.error.__cause__
 
 
@@ -171,13 +173,19 @@ def _remember(adapter: Any, request: GenerateRequest, message: str) -> None:
     _refused[_key(adapter, request)] = message
 
 
+def _final(refusal: CouncilError) -> CouncilError:
+    """Mark a refusal after which the schema stood in the prompt, so that a middleware around does not ask again."""
+    vars(refusal)[_TRIED] = True
+    return refusal
+
+
 def _is_refusal(error: CouncilError, request: GenerateRequest) -> bool:
     """Return True if a vendor may have refused the schema of a request.
 
     A rejection need not say so (Gemini's "Request contains an invalid argument"), so each counts that is not of a kind
     of its own, such as an unknown model. The failure of a server or a program counts if its message is about schemas.
     """
-    if request.structured_output is None:
+    if request.structured_output is None or _TRIED in vars(error):
         return False
     if isinstance(error, CapabilityRefused):  # of no kind where a gateway has no vendor for all parameters together
         return error.capability in (None, "structured_output")
