@@ -29,7 +29,9 @@ from llm_council.errors import (
 __all__ = [
     "CODES",
     "DAILY_TEXT",
+    "LIMIT_AND_REQUESTED",
     "NO_ROWS",
+    "SPENT_TEXT",
     "STATUSES",
     "TEXTS",
     "TYPES",
@@ -201,7 +203,7 @@ _LACKS = {
     "multimodal": r"(?i)(?:does not|doesn.t|that) support (?:image|vision|multi-?modal|audio|file)"
     r"|(?:image|audio|vision) inputs? (?:is|are) not supported|not a multimodal model",
     "reasoning": r"(?i)(?:does not|doesn.t|that) support (?:parameter )?[`'\"]?(?:thinking|reasoning)"
-    r"|(?:reasoning[_. ]?effort|thinking(?:[_ ]?(?:level|budget|config))?)[`'\"]? is not supported",
+    r"|(?:reasoning[_. ]?effort|thinking(?:[_ ]?(?:level|budget|config))?)[`'\"]?(?: \w+)? is not supported",
     "structured_output": r"(?i)(?:does not|doesn.t|that) support (?:structured outputs?|json (?:schema|mode))",
     "": r"(?i)no endpoints found that can handle the requested parameters"
     r"|does not support (?:chat|completion|generate)\b",
@@ -210,6 +212,8 @@ TEXTS: Sequence[TextRow] = (
     TextRow(ContentFiltered, re.compile(_WITHHELD)),
     *(TextRow(CapabilityRefused, re.compile(text), capability=word or None) for word, text in _LACKS.items()),
     TextRow(ModelNotFound, re.compile(_GONE)),
+    # A wrong key that is answered with 400: xAI ("Incorrect API key provided", docs, "Debugging errors").
+    TextRow(AuthenticationFailed, re.compile(r"(?i)\b(?:incorrect|invalid) api[- ]key\b|\bapi[- ]key is invalid\b")),
     # OpenRouter, 403: a key with a limit of its own (docs, "Limits").
     TextRow(OutOfCredit, re.compile(r"(?i)\bkey limit exceeded")),
 )
@@ -221,3 +225,14 @@ DAILY_TEXT = re.compile(
 """Words of a rate limit that is refilled by the day or later: Groq and OpenAI ("requests per day (RPD)"), Cerebras
 ("Tokens per day limit exceeded"), OpenRouter ("free-models-per-day"), GitHub Models ("50 per 86400s ... ByDay"), Cohere
 ("1000 API calls / month"). The code is that of a limit by the minute."""
+
+SPENT_TEXT = re.compile(
+    r"(?i)\binsufficient (?:account )?(?:balance|credits?|funds)\b"
+    r"|\bcredits? (?:is|are|has been|have been) (?:depleted|exhausted|used up)\b"
+)
+"""Words of a rate limit that waiting does not lift: Zhipu (429, code 1113, "Insufficient balance or no resource
+package"), Gemini (429, "Your prepayment credits are depleted")."""
+
+LIMIT_AND_REQUESTED = re.compile(r"(?i)\blimit:? (\d{1,12}),(?: used:? \d{1,12},)? requested:? (\d{1,12})")
+"""The numbers of a limit by the minute: OpenAI, Azure and Groq ("Limit 30000, Requested 50000"). A request for more
+than the limit never fits, however long it waits."""

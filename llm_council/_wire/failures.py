@@ -18,7 +18,9 @@ import attrs
 from llm_council._wire.failure_rows import (
     CODES,
     DAILY_TEXT,
+    LIMIT_AND_REQUESTED,
     NO_ROWS,
+    SPENT_TEXT,
     STATUSES,
     TEXTS,
     TYPES,
@@ -274,17 +276,24 @@ def classify(
     wait = retry_after(headers, now)
     if wait is None and delay is not None and delay > 0:
         wait = delay
-    if cls is RateLimited and wait is None and DAILY_TEXT.search(message):
+    if cls is RateLimited and (SPENT_TEXT.search(message) or (wait is None and DAILY_TEXT.search(message))):
         cls = OutOfCredit
+    fits = cls is not RateLimited or _fits_limit(message)
     return Classified(
         cls=cls,
         is_known=named is not None,
         status=status,
-        retryable=_is_retryable(cls, status, codes, headers),
+        retryable=fits and _is_retryable(cls, status, codes, headers),
         retry_after=None if cls is ContentFiltered else wait,
         request_id=request_id(headers),
         capability=None if row is None else row.capability,
     )
+
+
+def _fits_limit(message: str) -> bool:
+    """Return False for one request that asks for more than a whole limit by the minute."""
+    numbers = LIMIT_AND_REQUESTED.search(message)
+    return numbers is None or int(numbers[2]) <= int(numbers[1])
 
 
 def _class_of(

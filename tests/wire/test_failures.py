@@ -496,6 +496,40 @@ def test_a_quota_by_the_day_is_not_retried_in_seconds(error: dict[str, Any], cls
         assert (type(told), told.retry_after) == (RateLimited, 790.0)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "Insufficient balance or no resource package. Please recharge.", "code": "1113"},
+        {"message": "Your prepayment credits are depleted. Please go to AI Studio", "status": "RESOURCE_EXHAUSTED"},
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, {"retry-after": "5"}])
+def test_an_empty_account_is_no_rate_limit_whatever_the_status(error: dict[str, Any], headers: dict[str, str]) -> None:
+    found = decode_error(429, headers, dumps({"error": error}))
+    assert (type(found), found.retryable) == (OutOfCredit, False)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "fits"),
+    [
+        ("Limit 30000, Requested 50000", False),
+        ("Limit 30000, Used 29000, Requested 5000", True),
+        ("Limit: 6000, Requested: 6001", False),
+        ("Limit 30000", True),
+    ],
+)
+def test_a_request_for_more_than_the_whole_limit_is_not_sent_again(numbers: str, fits: bool) -> None:
+    found = refused(429, code="rate_limit_exceeded", message=f"Request too large on tokens per min (TPM): {numbers}.")
+    assert (type(found), found.retryable) == (RateLimited, fits)
+
+
+def test_a_wrong_key_with_status_400_is_a_wrong_key() -> None:
+    found = decode_error(
+        400, {}, dumps({"code": "Client specified an invalid argument", "error": "Incorrect API key provided: ab"})
+    )
+    assert type(found) is AuthenticationFailed
+
+
 MODEL_TEXT = failures.TextRow(ModelNotFound, re.compile("no such model"))
 CODED_TEXT = failures.TextRow(ContextTooLong, re.compile("too long"), code="E1")
 TEXTS = failures.Rows(texts=[CODED_TEXT, MODEL_TEXT])
