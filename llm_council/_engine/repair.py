@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from llm_council._engine import prompts
 from llm_council._engine.calls import ask
 from llm_council._engine.phases import ChairAnswer, chair_deadline, replace_chair
 from llm_council._engine.state import RunState
+from llm_council._runtime.large_work import run_large
 from llm_council.errors import InvalidOutput
 from llm_council.models import FinishReason, GenerateResponse, Phase, Problem
 from llm_council.strategies.base import Verdict
@@ -82,20 +84,20 @@ async def until_valid(state: RunState, written: ChairAnswer) -> Verdict:
     plan = state.plan
     validator = _schema.compile(plan.schema) if plan.schema is not None else None
     headings = _schema.heading_names(plan.schema) if plan.headings else ()
-    answer = _Answer(written, *read(validator, written.response, headings))
+    answer = _Answer(written, *await _read_large(validator, written.response, headings))
     while answer.problems and answer.repairs < plan.max_repairs:
         state.open(Phase.REPAIR)
         repaired = await _repair(state, answer)
         if repaired is None:
             break
         if repaired:
-            answer.output, answer.problems = read(validator, answer.written.response, headings)
+            answer.output, answer.problems = await _read_large(validator, answer.written.response, headings)
     while answer.problems and plan.rules:  # a run that 0.1.0 stored ended here
         another = await replace_chair(state, answer.written)
         if another is None:
             break
         answer.written = another
-        answer.output, answer.problems = read(validator, another.response, headings)
+        answer.output, answer.problems = await _read_large(validator, another.response, headings)
     state.close(Phase.REPAIR)
     name, response, problems = answer.written.seat, answer.written.response, answer.problems
     error = None
@@ -108,6 +110,13 @@ async def until_valid(state: RunState, written: ChairAnswer) -> Verdict:
     elif response.finish_reason == FinishReason.LENGTH and validator is None:
         state.degrade("the answer was cut off at max_tokens", name)
     return Verdict(chair=name, text=response.text, output=answer.output, problems=problems, error=error)
+
+
+async def _read_large(
+    validator: _schema.Validator | None, response: GenerateResponse, headings: Sequence[str]
+) -> tuple[Any, tuple[Problem, ...]]:
+    """Return what ``read`` returns; a large answer is read in a worker thread."""
+    return await run_large(len(response.text or ""), partial(read, validator, response, headings))
 
 
 @attrs.define

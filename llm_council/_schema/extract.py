@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import attrs
 
 from llm_council.errors import InvalidOutput
-from llm_council.models._lenient_json import mend, replace_surrogates
+from llm_council.models._lenient_json import is_long_and_plain, mend, replace_surrogates
 from llm_council.models.deliberation import Problem
 
 __all__ = ["MAX_CANDIDATES", "MAX_DEPTH", "MAX_DIGITS", "Extracted", "drop_thinking", "extract_json"]
@@ -80,10 +80,11 @@ def extract_json(text: str, *, accepts: Callable[[Any], bool] | None = None) -> 
     text = _SURROGATES.sub("\ufffd", text)
     start = len(text) - len(text.lstrip())
     length = len(text.rstrip())
-    whole = _decode(text, start, length)
+    decoder = _QUICK if is_long_and_plain(text) else _CAREFUL
+    whole = _decode(text, start, length, decoder)
     if isinstance(whole, Extracted) and whole.end >= length:
         return whole
-    scanner = _Scanner(text, accepts or (lambda value: False))
+    scanner = _Scanner(text, accepts or (lambda value: False), decoder)
     scanner.run()
     return scanner.best()
 
@@ -146,15 +147,16 @@ def _parse_float(digits: str) -> float:
 # What the decoder says of a lone backslash, and of a trailing comma.
 _MENDABLE = ("Invalid \\", "Illegal trailing comma", "Expecting property name", "Expecting value")
 # Not strict: models often write line breaks inside JSON strings, and their meaning is clear.
-_DECODER = json.JSONDecoder(
+_CAREFUL = json.JSONDecoder(
     strict=False, parse_constant=_reject_constant, parse_int=_parse_int, parse_float=_parse_float
 )
+_QUICK = json.JSONDecoder(strict=False, parse_constant=_reject_constant)  # for long texts with plain numbers
 
 
-def _decode(text: str, start: int, length: int) -> Extracted | _DecodeFailure:
+def _decode(text: str, start: int, length: int, decoder: json.JSONDecoder) -> Extracted | _DecodeFailure:
     """Decode the value at an index; ``length`` is that of the text without trailing whitespace."""
     try:
-        value, end = _DECODER.raw_decode(text, start)
+        value, end = decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
         surely_json = _SURELY_JSON.match(text, start) is not None
         work = 0
@@ -184,7 +186,7 @@ def _decode_mended(text: str, start: int) -> Extracted | None:
     if mended is None or _is_too_deep(mended[0]):
         return None
     try:
-        value = _DECODER.decode(mended[0])
+        value = _CAREFUL.decode(mended[0])
     except (ValueError, RecursionError):
         return None
     return Extracted(value=replace_surrogates(value), start=start, end=mended[1])
@@ -207,8 +209,9 @@ def _is_too_deep(source: str) -> bool:
 class _Scanner:
     """Collect the candidates of a text in one pass. The work is bounded for any text."""
 
-    def __init__(self, text: str, accepts: Callable[[Any], bool]) -> None:
+    def __init__(self, text: str, accepts: Callable[[Any], bool], decoder: json.JSONDecoder) -> None:
         self._text = text
+        self._decoder = decoder
         self._length = len(text.rstrip())
         self._accepts = accepts
         self._candidates: list[tuple[tuple[bool, bool, bool, int], Extracted]] = []  # with their ranks
@@ -247,7 +250,7 @@ class _Scanner:
     def _decode_at(self, mark: re.Match[str]) -> int:
         """Decode the value at a mark, and return the index at which to go on."""
         start = mark.start("word") if mark["fenced"] else mark.start()
-        outcome = _decode(self._text, start, self._length)
+        outcome = _decode(self._text, start, self._length, self._decoder)
         if isinstance(outcome, _DecodeFailure):
             # JSONDecodeError counts the lines before its position, so late failures in a long text take longer.
             self._budget -= max(64, outcome.reached - start) + outcome.reached // 64 + outcome.work

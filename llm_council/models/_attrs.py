@@ -115,6 +115,9 @@ def as_instance(name: str, cls: type[T], value: T | Mapping[str, Any]) -> T:
 # Secrets
 
 
+_SCALARS = frozenset((bool, int, float, type(None)))
+
+
 def mask_secrets(value: T) -> T:
     """Return a copy in which ``***`` replaces every live secret; the same instance if it holds none."""
     secrets = live()
@@ -135,6 +138,8 @@ def _contains(value: Any, secrets: list[str]) -> bool:
     if kind is dict:
         items = (*value, *value.values())
     elif kind in (list, tuple):
+        if _SCALARS.issuperset(map(type, value)):  # a long list of numbers, in a tenth of the time
+            return False
         items = value
     elif names := _fields(kind):
         items = [getattr(value, name) for name in names]

@@ -333,7 +333,7 @@ async def call(
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         error.__traceback__ = user_traceback(error)  # without the frames between here and the adapter
         raise
-    violations = fitting.unreported_violations(request, response)
+    violations = await fitting.find_violations(request, response)
     elapsed = time.monotonic() - began
     return copy_with(
         response,
@@ -436,7 +436,7 @@ async def stream(
                     arrived.append(piece)
                     yield piece
         response = returns.require_answer(returns.join_chunks(arrived), name=name)
-        violations = fitting.unreported_violations(request, response)
+        violations = await fitting.find_violations(request, response)
         if violations:
             yield GenerateChunk(adjustments=violations)
     except CouncilError as error:

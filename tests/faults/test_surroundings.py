@@ -140,3 +140,195 @@ async def test_lookup_that_takes_too_long(one_vendor, silent_names, kind):
         await call(seat, ASK)
     assert caught.value.phase == "connect"
     await one_vendor.aclose()
+
+
+EXHAUSTED = """
+import resource, sys, threading
+import llm_council
+from llm_council import Budget, Council, CouncilConfig, errors
+from llm_council.models import GenerateRequest, RetryPolicy
+from llm_council.providers.openai import OpenAIProvider
+seats = [OpenAIProvider(name=f"s{number}", base_url=sys.argv[1], api_key="key-12345678") for number in range(2)]
+council = Council(seats, config=CouncilConfig(budget=Budget(deadline=20), retry=RetryPolicy(max_retries=0)))
+def run():
+    try:
+        result = council.run("?", schema={"type": "object"})
+    except errors.CouncilError as error:
+        return f"{type(error).__name__}: {error}"
+    shown = [f"{type(error).__name__}: {error}" for error in result.errors.values()]
+    return "; ".join([str(result.status), *shown])
+"""
+
+
+def test_no_descriptor(python, serve, one_vendor):
+    """No free descriptor: an error that says so and names the limit, before the first run and in a later one."""
+    server = serve(lambda wire: wire.answer(wire.ok(one_vendor.dialect.body('{"a": 1}'), b"Connection: close")))
+    first = """
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(__import__("os").listdir("/proc/self/fd")) - 1, 4096))
+print(run())
+"""
+    done = python(EXHAUSTED + first, server.url)
+    assert "no free file descriptor" in done.stdout, done.stdout + done.stderr
+    assert "ulimit -n" in done.stdout
+    later = """
+import os
+warm = run()
+assert warm == "completed", warm
+kept = []
+try:
+    while True:
+        kept.append(os.dup(0))
+except OSError:
+    print(run())
+    for one in kept:
+        os.close(one)
+print(run())
+"""
+    done = python(EXHAUSTED + "resource.setrlimit(resource.RLIMIT_NOFILE, (128, 4096))\n" + later, server.url)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("failed; ConnectFailed: cannot connect to 127.0.0.1:"), done.stdout + done.stderr
+    assert "no free file descriptor" in lines[0]
+    assert lines[-1] == "completed", "nothing of the shortage stays"
+
+
+def test_no_thread(python, serve, one_vendor):
+    """No thread to be had: an error that says so, before the first run, for a look-up and for a blocking adapter."""
+    server = serve(lambda wire: wire.keep_answering(wire.ok(one_vendor.dialect.body('{"a": 1}'))))
+    refuse = """
+def start(thread):
+    raise RuntimeError("can't start new thread")
+begun = threading.Thread.start
+threading.Thread.start = start
+print(run())
+threading.Thread.start = begun
+warm = run()
+threading.Thread.start = start
+print(warm, run())
+threading.Thread.start = begun
+llm_council.shutdown()  # the idle worker threads end
+seats[0].supports_sync("streaming")
+threading.Thread.start = start
+class Blocking(OpenAIProvider):
+    def generate(self, request):
+        return "fine"
+for seat in Blocking(api_key="key-12345678"), OpenAIProvider(base_url="https://no.example/v1", api_key="key-12345678"):
+    try:
+        seat.generate_sync(GenerateRequest(prompt="?"))
+    except errors.ProviderError as error:
+        print(f"{type(error).__name__}: {error}")
+threading.Thread.start = begun
+"""
+    done = python(EXHAUSTED + refuse, server.url)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("UnsupportedEnvironmentError: "), done.stdout + done.stderr
+    assert lines[1] == "completed completed"
+    assert lines[2].startswith("AdapterFailed: ")
+    assert lines[3].startswith("ConnectFailed: ")
+    assert all("no thread can be started" in line and "ulimit -u" in line for line in (lines[0], *lines[2:]))
+
+
+def command(words, place, **more):
+    """Run the command in a folder, and return its exit status and its lines on stderr."""
+    env = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": KEY, "HOME": str(place), **more}
+    done = subprocess.run(
+        [sys.executable, "-c", "from llm_council.cli import main; main()", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={name: value for name, value in env.items() if value},
+        cwd=place,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stderr
+
+
+RUN = ("run", "What is 2 + 2?", "-p", "openai", "--dry-run")
+
+
+def test_no_home_directory(tmp_path):
+    """No home directory: the command says so, and which variables name another place; with one of them it works."""
+    homeless = f"""
+import os, pwd, sys
+os.environ.pop("HOME", None)
+def unknown(number):
+    raise KeyError(number)
+pwd.getpwuid = unknown
+sys.argv[1:] = {list(RUN)!r}
+from llm_council.cli import main
+main()
+"""
+    env = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": KEY}
+    for more, status in ({}, 2), ({"XDG_CONFIG_HOME": str(tmp_path)}, 0):
+        done = subprocess.run(
+            [sys.executable, "-c", homeless], capture_output=True, text=True, timeout=60, env={**env, **more}
+        )
+        assert done.returncode == status, done.stderr
+        assert ("there is no home directory" in done.stderr) == (status == 2)
+        assert ("LLM_COUNCIL_CONFIG" in done.stderr) == (status == 2)
+        assert "Traceback" not in done.stderr
+
+
+def test_unreadable_working_directory(tmp_path):
+    """A working directory that cannot be read, or that was deleted: an error that says so."""
+    unreadable = f"""
+import os, sys
+os.chmod(".", 0o000)
+if os.geteuid() == 0:
+    sys.path[:0] = []
+    import llm_council.cli._run, llm_council.council  # root's modules may be closed to others
+    os.setegid(65534)
+    os.seteuid(65534)
+sys.argv[1:] = {list(RUN)!r}
+from llm_council.cli import main
+main()
+"""
+    place = tmp_path / "closed"
+    place.mkdir()
+    env = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": KEY, "XDG_CONFIG_HOME": "/nowhere"}
+    try:
+        if os.geteuid() == 0:
+            os.chown(place, 65534, 65534)
+        done = subprocess.run(
+            [sys.executable, "-c", unreadable], capture_output=True, text=True, timeout=60, env=env, cwd=place
+        )
+    finally:
+        place.chmod(0o700)
+    assert done.returncode == 2, done.stderr
+    assert "the working directory cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    deleted = "import os, sys\nos.rmdir(os.getcwd())\nfrom llm_council.cli import main\nmain()"
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", deleted, *RUN[:-1], "--store", "runs.db"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=env,
+        cwd=gone,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "the working directory cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["council.toml", ".config/llm-council/config.toml", "named.toml"])
+def test_pipe_as_configuration(tmp_path, name):
+    """A named pipe in the place of a configuration file: an error that says so, at once; it is not opened."""
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    more = {"LLM_COUNCIL_CONFIG": str(tmp_path / name)} if name == "named.toml" else {}
+    status, shown = command(RUN, tmp_path, **more)
+    assert status == 2
+    assert f"{name}: is a named pipe" in shown
+
+
+def test_pipe_as_record_of_trust(tmp_path):
+    """A named pipe in the place of the record of trusted projects: the same."""
+    folder = tmp_path / ".config" / "llm-council"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "trusted.json")
+    (tmp_path / "council.toml").write_text("[council]\nstore = 'runs.db'\n")
+    status, shown = command(RUN, tmp_path)
+    assert status == 2
+    assert "trusted.json: is no file" in shown

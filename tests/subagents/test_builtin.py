@@ -205,7 +205,7 @@ def test_load_reads_one_file_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         _find, "read", lambda folder, file, **facts: (read.append(file), genuine(folder, file, **facts))[1]
     )
-    monkeypatch.setattr(_find, "entry_points", lambda **_: pytest.fail("other distributions were searched"))
+    monkeypatch.setattr(_find, "find", lambda *_: pytest.fail("other distributions were searched"))
     _find._built_in.cache_clear()
     subagents.load("implementer")
     subagents.load("architect")

@@ -139,7 +139,7 @@ class CommandLineProvider(ProviderAdapter):
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Run the program for a request, and return its answer."""
         response = await second_way.ask(self, request, self._answer)
-        ignored = fitting.unreported_violations(request, response)
+        ignored = await fitting.find_violations(request, response)
         return attrs.evolve(response, adjustments=response.adjustments + ignored) if ignored else response
 
     async def _answer(self, request: GenerateRequest) -> GenerateResponse:
@@ -156,7 +156,7 @@ class CommandLineProvider(ProviderAdapter):
                 if fitting.may_be_ignored(request):
                     arrived.append(piece)
                 yield piece
-        ignored = fitting.unreported_violations(request, join(arrived)) if arrived else ()
+        ignored = await fitting.find_violations(request, join(arrived)) if arrived else ()
         if ignored:
             yield GenerateChunk(adjustments=ignored)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
 
+from llm_council._runtime.large_work import run_large
 from llm_council._schema import Projection
 from llm_council._schema import compile as compile_schema
 from llm_council._wire.history import InstructionPlace, is_instruction, move_instructions
@@ -21,6 +23,7 @@ from llm_council.providers._call.projecting import project_schemas, subset_of
 
 __all__ = [
     "emulate_schema",
+    "find_violations",
     "fit",
     "fit_to_adapter",
     "fit_unless_marked",
@@ -171,6 +174,12 @@ def unreported_violations(
     if not is_cut:
         found += _ignored_tool_choice(request, response, reported)
     return tuple(adjustment for adjustment in found if adjustment not in response.adjustments)
+
+
+async def find_violations(request: GenerateRequest, response: GenerateResponse) -> tuple[Adjustment, ...]:
+    """Return what ``unreported_violations`` returns; a large answer is read in a worker thread."""
+    size = len(response.text or "") if request.structured_output is not None else 0
+    return await run_large(size, partial(unreported_violations, request, response))
 
 
 def _ignored_tool_choice(

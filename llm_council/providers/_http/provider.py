@@ -16,6 +16,7 @@ import anyio
 import attrs
 
 from llm_council import transports
+from llm_council._runtime.large_work import run_large
 from llm_council._wire.payloads import dumps, loads, raise_if_html
 from llm_council._wire.reading import looks_like_stream
 from llm_council.errors import (
@@ -183,7 +184,7 @@ class HttpProvider(ProviderAdapter):
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Send a request, and return the answer."""
         response = await second_way.ask(self, request, self._answer)
-        ignored = fitting.unreported_violations(request, response)
+        ignored = await fitting.find_violations(request, response)
         return attrs.evolve(response, adjustments=response.adjustments + ignored) if ignored else response
 
     async def _answer(self, request: GenerateRequest) -> GenerateResponse:
@@ -196,7 +197,8 @@ class HttpProvider(ProviderAdapter):
             reply = await self._send(asked, request)
         if reply.status >= 400:
             raise self._refusal(reply)
-        response = await self._with_rest(self._decode_body(asked, reply), asked, request)
+        decoded = await run_large(len(reply.body), partial(self._decode_body, asked, reply))
+        response = await self._with_rest(decoded, asked, request)
         response = self._restorer(request, asked).restore(response)
         if adjustments:
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
@@ -221,7 +223,7 @@ class HttpProvider(ProviderAdapter):
             reply = await self._send(following, request)
             if reply.status >= 400:
                 raise self._refusal(reply)
-            rest = self._decode_body(following, reply)
+            rest = await run_large(len(reply.body), partial(self._decode_body, following, reply))
             pieces.append(joined.add(GenerateChunk.whole(rest)))
             raws.append(rest.raw)
             following = joined.next_request(following)
@@ -297,7 +299,7 @@ class HttpProvider(ProviderAdapter):
                 if fitting.may_be_ignored(request):
                     arrived.append(piece)
                 yield piece
-        ignored = fitting.unreported_violations(request, join_chunks(arrived)) if arrived else ()
+        ignored = await fitting.find_violations(request, join_chunks(arrived)) if arrived else ()
         if ignored:
             yield GenerateChunk(adjustments=ignored)
 
