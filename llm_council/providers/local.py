@@ -410,10 +410,14 @@ def _speaker(engine: Engine) -> _Speaker:
 
 @asynccontextmanager
 async def _watched(engine: Engine) -> AsyncIterator[None]:
-    """Replace the error of a connection by the reason why the engine ended, if it did."""
+    """Replace the error of a connection by the reason why the engine ended, if it did; count the call meanwhile."""
+    call = object()
+    engine.calls.add(call)
     try:
         yield
     except (ConnectFailed, ConnectionLost, TruncatedReply) as error:
         if await engine.wait(engine.ended, 0.5):  # the connection ends a moment before the process is reaped
             raise engine.failure() from error.with_traceback(None)
         raise
+    finally:
+        engine.calls.discard(call)

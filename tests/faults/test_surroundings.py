@@ -332,3 +332,36 @@ def test_pipe_as_record_of_trust(tmp_path):
     status, shown = command(RUN, tmp_path)
     assert status == 2
     assert "trusted.json: is no file" in shown
+
+
+def test_blocking_adapters_that_run_councils(python):
+    """Blocking adapters that run councils of their own and use up all worker threads: these runs fail with that
+    reason, long before their deadline; with fewer of them, they work.
+    """
+    done = python("""
+import time
+from llm_council import Budget, Council, CouncilConfig
+from llm_council.models import RetryPolicy
+from llm_council.providers.base import GenerateResponse, ProviderAdapter, ProviderCapabilities
+config = CouncilConfig(budget=Budget(deadline=300), retry=RetryPolicy(max_retries=0))
+class Leaf(ProviderAdapter):
+    name, capabilities = "leaf", ProviderCapabilities()
+    def generate(self, request):
+        return GenerateResponse(text="fine")
+class Nested(Leaf):
+    name = "nested"
+    def generate(self, request):
+        time.sleep(0.3)  # so that all of them have begun
+        result = Council([Leaf()], config=config).run("?")
+        if not result.success:
+            raise result.error
+        return GenerateResponse(text=str(result.text))
+began = time.monotonic()
+for seats in 3, 45:
+    with Council([Nested() for _ in range(seats)], config=config) as council:
+        result = council.run("?")
+        reasons = [str(error) for error in result.errors.values()]
+        print(len(reasons) > 20, all("worker threads hold blocking adapters" in reason for reason in reasons))
+assert time.monotonic() - began < 60
+""")
+    assert (done.stdout, done.stderr) == ("False True\nTrue True\n", "")

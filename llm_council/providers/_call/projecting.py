@@ -127,6 +127,11 @@ class Restorer:
         self._held: dict[int, _HeldCall] = {}
         self._has_calls = False
 
+    @property
+    def size(self) -> int:
+        """Characters of the text that ``finish`` reads."""
+        return sum(map(len, self._texts))
+
     def restore(self, response: GenerateResponse) -> GenerateResponse:
         """Return a whole answer without the additions."""
         changes: dict[str, Any] = {}

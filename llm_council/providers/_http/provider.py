@@ -199,7 +199,8 @@ class HttpProvider(ProviderAdapter):
             raise self._refusal(reply)
         decoded = await run_large(len(reply.body), partial(self._decode_body, asked, reply))
         response = await self._with_rest(decoded, asked, request)
-        response = self._restorer(request, asked).restore(response)
+        restore = partial(self._restorer(request, asked).restore, response)
+        response = await run_large(len(response.text or ""), restore)
         if adjustments:
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
         return response
@@ -340,7 +341,7 @@ class HttpProvider(ProviderAdapter):
                 late = list(_as_answer(reader.finish(), joined, restorer, adjustments))
                 following = joined.next_request(asked)
                 if following is None:
-                    late += _last_pieces(joined, restorer)
+                    late += await run_large(restorer.size, partial(_last_pieces, joined, restorer))
                 for piece in late:
                     yield piece
                 # Reading up to the end of the body lets the pool reuse the connection; closing it early drops it.
@@ -561,8 +562,7 @@ def _as_answer(
         yield from restorer.feed(joined.add(piece))
 
 
-def _last_pieces(joined: JoinedReplies, restorer: Restorer) -> Iterator[GenerateChunk]:
-    """Yield what follows the pieces of the last reply."""
-    for piece in joined.finish():
-        yield from restorer.feed(piece)
-    yield from restorer.finish()
+def _last_pieces(joined: JoinedReplies, restorer: Restorer) -> list[GenerateChunk]:
+    """Return what follows the pieces of the last reply."""
+    pieces = [shown for piece in joined.finish() for shown in restorer.feed(piece)]
+    return [*pieces, *restorer.finish()]

@@ -4,7 +4,9 @@ Start: ``running`` starts the process (``server.py``) on first use and waits unt
 API key go to its stdin; its loopback address comes back on stdout.
 
 Watch: a daemon thread per engine starts the process and waits for its exit; a second one keeps the end of its log in
-memory. No lock is held while waiting, so many event loops and threads can call at once.
+memory. While calls wait, the first one looks from time to time whether the process answers or computes; if it does
+neither, it is killed, and the next call starts another. No lock is held while waiting, so many event loops and threads
+can call at once.
 
 End: each adapter that uses an engine is one of its holders. The engine ends when its last holder releases it or is
 collected, and when this program exits: the process ends once its stdin is closed.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import http.client
 import importlib.util
 import json
 import os
@@ -43,6 +46,9 @@ START_SECONDS = 120.0
 
 LOG_BYTES = 64 * 1024
 """Bytes of the end of the engine's log that are stored, in memory only."""
+
+PROBE_SECONDS = 5.0
+"""Seconds between two looks at an engine that calls wait for, and most seconds that it may take to answer one."""
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -124,6 +130,7 @@ class Engine:
         grammar: the grammars that it was built for: ``"llguidance"`` or ``"gbnf"``.
         settled: set once it listens or has ended.
         ended: set once the process is gone.
+        calls: the calls that wait for an answer of it.
         holders: ids of the objects that use it.
         speaker: the adapter's HTTP client for this engine; stored here so that it lives as long as the engine.
     """
@@ -136,6 +143,7 @@ class Engine:
         self.settled = threading.Event()
         self.ended = threading.Event()
         self.holders: set[int] = set()
+        self.calls: set[object] = set()
         self.speaker: Any = None
         self._packages = packages
         self._log: deque[bytes] = deque()
@@ -143,6 +151,7 @@ class Engine:
         self._start_error = ""
         self._stopping = False
         self._start_timed_out = False
+        self._is_frozen = False
         self._process: subprocess.Popen[bytes] | None = None
         # The kernel ends the process when the thread that started it ends: it must be this one, which waits for it.
         self._thread = threading.Thread(target=self._supervise, name="llm-council-engine", daemon=True)
@@ -198,8 +207,9 @@ class Engine:
         """Return a new error that says why this engine does not run."""
         if isinstance(self.exit_code, int) and self.address:
             ending = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit status {self.exit_code}"
+            happened = "answered and computed nothing any more" if self._is_frozen else f"ended with {ending}"
             return CommandFailed(
-                f"the local engine ended with {ending} during the call; the next call starts it again",
+                f"the local engine {happened} during the call; the next call starts it again",
                 exit_code=self.exit_code,
                 stderr_tail=self.log(),
                 provider="local",
@@ -244,6 +254,11 @@ class Engine:
         drain.start()
         self._exchange_settings(process)
         watchdog.cancel()
+        while drain.is_alive():  # until the process has ended, and its log with it
+            drain.join(PROBE_SECONDS)
+            if drain.is_alive() and self.calls and self.address and self._has_frozen(process.pid):
+                self._is_frozen = True
+                self._kill()
         process.wait()
         drain.join(1.0)
         _close_pipes(process)
@@ -278,6 +293,23 @@ class Engine:
         else:
             self._start_error = str(answer.get("error") or "it ended while starting")
 
+    def _has_frozen(self, pid: int) -> bool:
+        """Return True if the process answers no request and uses no processor meanwhile; takes ``PROBE_SECONDS``."""
+        before = _processor_time(pid)
+        host, _, port = self.address.removeprefix("http://").rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=PROBE_SECONDS)
+        try:
+            connection.request("GET", "/health")
+            connection.getresponse()
+        except TimeoutError:
+            # Its threads may all be busy with other requests: then it computes.
+            return before == _processor_time(pid)
+        except (OSError, http.client.HTTPException):  # it has ended, or answers something
+            return False
+        finally:
+            connection.close()
+        return False
+
     def _drain(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None  # noqa: S101 - for the type checker
         with contextlib.suppress(OSError, ValueError):
@@ -295,6 +327,16 @@ class Engine:
         if self._process is not None:
             with contextlib.suppress(OSError):
                 self._process.kill()
+
+
+def _processor_time(pid: int) -> tuple[str, ...]:
+    """Return the processor time that a process has used, in units of the kernel; empty where it cannot be read."""
+    try:
+        # proc(5): of the fields after the name in brackets, the 12th and 13th are the times in user and kernel mode.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # other systems have no such file
+        return ()
+    return tuple(fields[11:13])
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

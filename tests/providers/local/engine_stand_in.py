@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -34,6 +35,9 @@ class Chat(BaseHTTPRequestHandler):
             return
         if alias == "dies":
             os._exit(7)
+        if alias == "freezes":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(60)  # a thread may go on for a moment
         print(json.dumps(body), file=sys.stderr, flush=True)
         grammar = body.get("grammar", "")
         text = json.dumps({"answer": "Paris"}) if grammar or "response_format" in body else "It is Paris."

@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+import socket
 import threading
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -265,6 +267,37 @@ async def test_an_engine_that_dies_in_a_call_is_reported_with_its_exit(weigh):
         with pytest.raises(CommandFailed):
             async for _ in stream(provider, GenerateRequest(prompt="x")):
                 pass
+
+
+async def first_piece(provider, request):
+    async with aclosing(stream(provider, request)) as pieces:
+        return await anext(pieces)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("ask", [call, first_piece])
+async def test_a_frozen_engine_is_killed_and_the_next_call_gets_another(weigh, monkeypatch, ask):
+    monkeypatch.setattr(local_engine, "PROBE_SECONDS", 0.1)
+    weigh("freezes")
+    async with LocalProvider() as provider:
+        pids = set()
+        for _ in range(2):
+            with pytest.raises(CommandFailed, match="answered and computed nothing any more") as caught:
+                await ask(provider, GenerateRequest(prompt="x", timeout_seconds=30))
+            assert caught.value.retryable
+            pids.add((await provider._engine(None)).pid)
+        assert len(pids) == 2
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_computes_is_not_frozen(monkeypatch):
+    times = iter([("1", "0"), ("2", "0")])
+    monkeypatch.setattr(local_engine, "_processor_time", lambda pid: next(times))
+    monkeypatch.setattr(local_engine, "PROBE_SECONDS", 0.1)
+    engine = local_engine.Engine(local_engine.EngineSpec(model="/m", alias="m"), "/nowhere")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        engine.address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert not engine._has_frozen(1)
 
 
 @pytest.mark.anyio
