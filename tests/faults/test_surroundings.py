@@ -11,11 +11,20 @@ import threading
 
 import anyio
 import pytest
+from fault_dialects import VENDORS, chunk
 from fault_keys import KEY
 
-from llm_council import errors
+from llm_council import CouncilConfig, errors
+from llm_council.middleware import Failover
 from llm_council.models import GenerateRequest, Timeouts
-from llm_council.providers.base import call
+from llm_council.providers._anthropic import sdk
+from llm_council.providers.base import call, stream
+from llm_council.providers.cli.codex import CodexProvider
+from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.providers.local import LocalProvider
+from llm_council.providers.registry import get_provider
+from llm_council.providers.vertex import VertexProvider
+from llm_council.testing import ScriptedProvider
 
 ASK = GenerateRequest(prompt="?")
 
@@ -365,3 +374,83 @@ for seats in 3, 45:
 assert time.monotonic() - began < 60
 """)
     assert (done.stdout, done.stderr) == ("False True\nTrue True\n", "")
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "a:2", "-a", "", "x" * 65, "a\nb"])
+def test_name_of_an_instance(name):
+    """A name with which no seat can be written: refused for every kind of provider and in the configuration."""
+    inner = ScriptedProvider("fine")
+    makers = [
+        lambda: OpenAICompatibleProvider(name=name, base_url="http://127.0.0.1:1/v1"),
+        lambda: VertexProvider(name=name, project="p"),
+        lambda: LocalProvider(name=name),
+        lambda: CodexProvider(name=name),
+        lambda: Failover([inner], name=name),
+        lambda: ScriptedProvider("fine", name=name),
+        lambda: CouncilConfig(instances={name: {"kind": "openai"}}),
+        lambda: get_provider("openai", name=name),
+    ]
+    for make in makers:
+        with pytest.raises(errors.InvalidOption, match="a provider's name has letters"):
+            make()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["cancelled", "deadline"])
+@pytest.mark.parametrize("kind", ["httpx", "httpcore", "requests", "sdk"])
+async def test_reply_that_nobody_waits_for(one_vendor, serve, kind, how):
+    """A reply that does not end, and a call that is cancelled or runs out of time: it is not read on, over each
+    transport.
+    """
+    if kind == "sdk":
+        pytest.importorskip("anthropic")
+    vendor = type(one_vendor)(VENDORS["anthropic" if kind == "sdk" else "openai"], kind)
+    sent = []
+
+    def endless(wire):
+        wire.request()
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n{")
+        try:
+            while True:
+                wire.send(b" " * 1024, pause=0.001)
+                sent.append(1024)
+        except OSError:
+            wire.server.client_closed.set()
+
+    server = serve(endless)
+    seat = vendor.provider(server.url, retries=0)
+    with anyio.fail_after(30):
+        if how == "deadline":
+            with pytest.raises(errors.TimedOut):
+                await call(seat, ASK, deadline=0.5 if kind != "sdk" else 5)
+        else:
+            async with anyio.create_task_group() as group:
+                group.start_soon(call, seat, ASK)
+                while not sent:
+                    await anyio.sleep(0.01)
+                group.cancel_scope.cancel()
+        assert await anyio.to_thread.run_sync(server.client_closed.wait, 20), "it is still read"
+    await vendor.aclose()
+
+
+@pytest.mark.anyio
+async def test_import_within_a_stream(one_vendor, serve, monkeypatch):
+    """A vendor's SDK that takes longer to import than the stream may be silent: the stream is read all the same."""
+    pytest.importorskip("anthropic")
+    vendor = type(one_vendor)(VENDORS["anthropic"], "sdk")
+    pieces = b"".join(chunk(part) for part in vendor.dialect.stream())
+    server = serve(lambda wire: wire.keep_answering(vendor.dialect.head() + pieces + b"0\r\n\r\n"))
+    load, loads = sdk._loaded, []
+
+    async def slow():
+        if not loads:
+            await anyio.sleep(1.5)
+        loads.append(None)
+        return await load()
+
+    await load()
+    monkeypatch.setattr(sdk, "_loaded", slow)
+    seat = vendor.provider(server.url, retries=0, timeout=Timeouts(idle=1.0))
+    arrived = [piece async for piece in stream(seat, ASK)]
+    assert "".join(piece.text for piece in arrived) == "fine"
+    await vendor.aclose()
