@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -31,7 +32,8 @@ _REASON = 200  # characters of the vendor's message in an adjustment
 # Servers that compile a schema to a grammar report a failure of that as one of their own.
 _ABOUT_SCHEMA = re.compile(r"(?i)schema|grammar|response_format|structured output|guided|xgrammar|outlines")
 
-_TRIED = "_was_asked_without_schema"  # an attribute of errors; see ``_final``
+_final_refusals: weakref.WeakSet[CouncilError] = weakref.WeakSet()
+"""Refusals after which the schema stood in the prompt: a middleware around need not ask again."""
 
 _refused: dict[tuple[str, str, str], str] = {}
 """The vendor's message by provider, model and schema, for the life of the process."""
@@ -174,8 +176,7 @@ def _remember(adapter: Any, request: GenerateRequest, message: str) -> None:
 
 
 def _final(refusal: CouncilError) -> CouncilError:
-    """Mark a refusal after which the schema stood in the prompt, so that a middleware around does not ask again."""
-    vars(refusal)[_TRIED] = True
+    _final_refusals.add(refusal)
     return refusal
 
 
@@ -185,7 +186,7 @@ def _is_refusal(error: CouncilError, request: GenerateRequest) -> bool:
     A rejection need not say so (Gemini's "Request contains an invalid argument"), so each counts that is not of a kind
     of its own, such as an unknown model. The failure of a server or a program counts if its message is about schemas.
     """
-    if request.structured_output is None or _TRIED in vars(error):
+    if request.structured_output is None or error in _final_refusals:
         return False
     if isinstance(error, CapabilityRefused):  # of no kind where a gateway has no vendor for all parameters together
         return error.capability in (None, "structured_output")
