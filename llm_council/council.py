@@ -213,8 +213,8 @@ class Council(_runtime.Closeable):
             files: paths of UTF-8 text files for every seat; no other file is read.
             schema: JSON Schema of the answer; None uses the subagent's.
             budget: limits of this run; they override the council's one by one.
-            strategy: ``"synthesize"``, ``"rank"``, ``"single"``, the name of another one, or a strategy with options;
-                None uses the council's.
+            strategy: ``"synthesize"``, ``"poll"``, ``"rank"``, ``"single"``, the name of another one, or a strategy
+                with options; None uses the council's.
             temperature: sampling temperature, 0 or more; None uses the configuration's, then the subagent's.
             max_tokens: maximum tokens of one answer, 1 or more; None likewise.
             metadata: data of the caller, returned as ``CouncilResult.metadata``.

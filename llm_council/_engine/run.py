@@ -200,8 +200,6 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
         warnings=(
             *plan.warnings,
             *dict.fromkeys(seat.warning for seat in plan.seats if seat.warning),
-            # Without reviewers, the note says that nobody has checked the answer.
-            *(plan.notes if not plan.reviewers else ()),
             *state.warnings,
             *_budget_warnings(state),
             *state.journal.warnings(),

@@ -320,6 +320,12 @@ class TestPoll:
         assert (result.output, result.chair in ("ann", "bob")) == ({"river": "Seine"}, True)
         assert sum(len(seat.requests) for seat in council.seats.values()) == 4
 
+    async def test_what_the_seats_vote_on_is_a_note_and_no_warning(self, table):
+        council = council_of(table, "ANSWER: 1", "ANSWER: 1")
+        result = await council.run(strategy="poll", schema=NUMBER)
+        assert result.plan.notes == ("the seats vote on a number",)
+        assert result.warnings == ()
+
     async def test_weights_are_those_of_the_caller(self, table):
         council = council_of(table, "ANSWER: 1", "ANSWER: 2", "ANSWER: 2")
         strategy = Poll(weights={"ann": 2.2, "bob": 0.4, "cid": 0.4})
