@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -42,7 +43,12 @@ _SECONDS = re.compile(r"(?<= )\d+\.\d(?= s\b)")  # they differ between seats tha
 
 
 def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
-    """Print a result and its notes; return the exit status."""
+    """Print a result and its notes; return the exit status.
+
+    Args:
+        result: the result.
+        flags: the options of the command; ``store`` is the store in use, ``store_option`` the value of ``--store``.
+    """
     format_ = output_format(flags)
     text = rendered = None  # a failed run has no text to print, but a report in the other formats
     if format_ == "json":
@@ -58,7 +64,8 @@ def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
             from llm_council.cli._render import render
 
             rendered = render(result, text)
-    stored = f"council replay {result.run_id}" if flags["store"] else ""
+    option = f" --store {shlex.quote(flags['store_option'])}" if flags.get("store_option") else ""
+    stored = f"council replay {result.run_id}{option}" if flags["store"] else ""
     written = text is None or _output.write_answer(text, flags, rendered=rendered, stored=stored)
     if rendered is not None and sys.stderr.isatty():
         _output.print_note("")  # sets the answer apart from what follows

@@ -174,7 +174,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
                 run_id[:] = [event.run_id]
                 listener(event)
         result = events.result
-    return print_result(result, {**flags, "store": config.store})
+    return print_result(result, {**flags, "store": config.store, "store_option": flags["store"]})
 
 
 def _strategy(config: CouncilConfig, pairs: Sequence[str]) -> Strategy | None:

@@ -205,7 +205,7 @@ def resume(run: str, **flags: Any) -> int:
         Council(providers, config=config, listeners=[listener]) as council,
     ):
         result = council.resume(run)
-    return print_result(result, {**flags, "store": config.store})
+    return print_result(result, {**flags, "store": config.store, "store_option": flags["store"]})
 
 
 @click.command()

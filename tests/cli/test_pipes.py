@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -187,7 +188,7 @@ def test_an_answer_that_the_encoding_lacks_is_printed_on_stderr(
         code, _, err = council("run", "Where?", "-p", "scripted", "--store", str(tmp_path / "runs.db"))
     assert code == 1
     assert "council: cannot write to stdout: its encoding latin-1 has no U+2192; the answer is printed here" in err
-    assert "(it is stored, too: council replay " in err
+    assert re.search(rf"\(it is stored, too: council replay \w+ --store {re.escape(str(tmp_path))}/runs.db\)", err)
     assert "Paris → **é**" in err
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import aiohttp  # noqa: F401
 import click.testing
+import httpcore  # noqa: F401
 import httpx  # noqa: F401
 import requests  # noqa: F401
 import rich.console  # noqa: F401
