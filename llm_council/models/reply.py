@@ -57,7 +57,13 @@ _WORDS = {
     **dict.fromkeys(
         ("refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii"), FinishReason.CONTENT_FILTER
     ),
-    **dict.fromkeys(("failed", "timeout", "abort", "error_toxic", "insufficient_system_resource"), FinishReason.ERROR),
+    # Zhipu ("sensitive"), Bedrock (Converse, stopReason) and Cohere on Bedrock ("error_toxic") withhold by these.
+    **dict.fromkeys(
+        ("sensitive", "content_filtered", "guardrail_intervened", "error_toxic"), FinishReason.CONTENT_FILTER
+    ),
+    **dict.fromkeys(
+        ("failed", "timeout", "abort", "insufficient_system_resource", "network_error"), FinishReason.ERROR
+    ),
 }
 
 

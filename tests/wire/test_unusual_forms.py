@@ -15,7 +15,7 @@ from llm_council._engine.calls import invalid_answer
 from llm_council._wire import openai_chat, responses
 from llm_council._wire.openai_chat import ChatOptions
 from llm_council._wire.reading import later_usage, looks_like_stream
-from llm_council.errors import ApiError, ContextTooLong, EmptyReply, MalformedReply, ProviderError
+from llm_council.errors import ApiError, ContentFiltered, ContextTooLong, EmptyReply, MalformedReply, ProviderError
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, Message, Usage, join
 from llm_council.providers import _anthropic as anthropic
 from llm_council.providers import _cohere as cohere
@@ -386,6 +386,12 @@ def test_a_second_message_in_a_stream_is_malformed(dialect: str) -> None:
     assert caught.value.partial == "hi"
 
 
+def test_a_message_that_begins_again_after_its_first_words_is_a_second_one_whatever_its_id() -> None:
+    with pytest.raises(MalformedReply, match="second") as caught:
+        read(anthropic.MessageStream(), events(*CLAUDE, *CLAUDE, *CLAUDE_END))
+    assert caught.value.partial == "hi"
+
+
 def test_a_message_that_is_begun_twice_is_one() -> None:
     assert read(anthropic.MessageStream(), events(CLAUDE[0], *CLAUDE, *CLAUDE_END)).text == "hi"
 
@@ -430,3 +436,10 @@ def test_a_reply_that_ends_before_its_answer_may_be_asked_for_again(item: dict[s
         require_answer(responses.decode_response({**RESPONSE, "status": "completed", "output": [item]}), name="p")
     error: ProviderError = caught.value
     assert error.retryable
+
+
+@pytest.mark.parametrize("word", ["sensitive", "content_filtered", "guardrail_intervened", "ERROR_TOXIC"])
+def test_a_withheld_answer_is_filtered_by_whichever_word_its_vendor_has(word: str) -> None:
+    answer = openai_chat.decode_response({"choices": [{"message": {"content": "Well,"}, "finish_reason": word}]})
+    assert (answer.finish_reason, answer.raw_finish_reason) == ("content_filter", word)
+    assert isinstance(invalid_answer(answer), ContentFiltered)

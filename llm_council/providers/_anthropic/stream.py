@@ -67,7 +67,8 @@ class EventDecoder(Decoder):
         self._options = options
         self._started = False
         self._own_id: str | None = None  # the id of the message that has begun
-        self._blocks_seen = False
+        self._has_content = False  # in the event that began it
+        self._blocks_seen = False  # in events of their own
         self._blocks: dict[int, _Block] = {}  # the open blocks, by index
         self._calls = 0
         self._pending: list[dict[str, Any]] = []  # text and calls, echoed only if another type of block follows
@@ -128,7 +129,8 @@ class EventDecoder(Decoder):
         is_first = not self._started
         self._started = True
         own = text_or_none(message.get("id"))
-        if not is_first and (self.finished or (self._blocks_seen and own != self._own_id)):
+        is_other = self._has_content and own != self._own_id  # one that is begun twice may hold its content twice
+        if not is_first and (self.finished or self._blocks_seen or is_other):
             raise MalformedReply("a second message begins in the middle of the stream", path="$.message")
         self._own_id = own
         if is_first:
@@ -144,6 +146,7 @@ class EventDecoder(Decoder):
 
     def _add_content(self, message: dict[str, Any], facts: dict[str, Any]) -> None:
         """Add blocks that ``message_start`` holds already: all of them, if the vendor's own tools made the answer."""
+        self._has_content = True
         for place, block in enumerate(need_list(message["content"], "$.message.content"), 1):
             index = {"index": -place}  # negative, so that it differs from the index of every block that follows
             self._open({**index, "content_block": block}, facts)
@@ -171,7 +174,7 @@ class EventDecoder(Decoder):
         path = "$.content_block"
         data = need_object(value.get("content_block"), path)
         kind = data.get("type")
-        self._blocks_seen = True
+        self._blocks_seen = self._blocks_seen or index >= 0
         self._blocks[index] = block = _Block(dict(data), len(self._texts))
         if kind == "tool_use":
             block.call = self._calls
