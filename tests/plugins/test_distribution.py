@@ -133,21 +133,21 @@ def test_the_doctor_finds_nothing_and_the_variable_disables_all(place: Place) ->
     assert "house-council 1.0 offers it, but LLM_COUNCIL_NO_PLUGINS is set" in " ".join(off.stderr.split())
 
 
-def stand(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProviderConformance:
+def stand(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, quick: float) -> ProviderConformance:
     """Return the conformance class of the page's provider, in a module of its own."""
     name = f"house_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     provider = importlib.import_module(name).MyProvider
     monkeypatch.setitem(sys.modules, name, sys.modules[name])
-    settings: dict[str, Any] = {"provider": provider, "key_variable": "MY_API_KEY", "quick": 2.0}
+    settings: dict[str, Any] = {"provider": provider, "key_variable": "MY_API_KEY", "quick": quick}
     made: ProviderConformance = type("TestMyProvider", (ProviderConformance,), settings)()
     return made
 
 
 @pytest.mark.slow
 def test_the_kit_is_green_on_its_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = list(outcomes(stand(provider_source(), tmp_path, monkeypatch)))
+    found = list(outcomes(stand(provider_source(), tmp_path, monkeypatch, quick=5.0)))
     assert [outcome.line for outcome in found if outcome.verdict is Verdict.BROKEN] == []
     assert len(found) >= 40
 
@@ -185,6 +185,6 @@ def test_the_kit_is_red_on_each_broken_variant(name: str, tmp_path: Path, monkey
     for old, new in FAULTS[name].items():
         assert old in source
         source = source.replace(old, new)
-    (found,) = outcomes(stand(source, tmp_path, monkeypatch), (name,))
+    (found,) = outcomes(stand(source, tmp_path, monkeypatch, quick=0.2), (name,))
     assert found.verdict is Verdict.BROKEN, found.line
     assert found.line.startswith(f"MyProvider fails {name!r}: ")
