@@ -128,6 +128,7 @@ class Theirs:
     found: m.Cost | m.Usage | None = None
 
 
+@examples(20)
 @given(strategies.drafts(), strategies.usages())
 def test_third_party_classes_with_model_fields_need_no_registration(draft: m.Draft, usage: m.Usage) -> None:
     theirs = Theirs(name="x", drafts=(draft,), best=draft, by_seat={"s": usage}, found=usage)

@@ -3,11 +3,13 @@
 import attrs
 import strategies
 from hypothesis import given
+from strategies import examples
 
 from llm_council.models import GenerateRequest, GenerateResponse
 from llm_council.models._attrs import copy_with
 
 
+@examples(20)
 @given(strategies.requests())
 def test_copy_with_equals_evolve_for_requests(request_):
     copied = copy_with(request_, model="other", stream=True)
@@ -16,6 +18,7 @@ def test_copy_with_equals_evolve_for_requests(request_):
     assert copy_with(request_) == request_
 
 
+@examples(20)
 @given(strategies.responses())
 def test_copy_with_equals_evolve_for_responses(response):
     assert copy_with(response, model="m") == attrs.evolve(response, model="m")
