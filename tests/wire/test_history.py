@@ -193,6 +193,18 @@ def test_a_conversation_of_empty_turns_is_refused_before_it_is_sent() -> None:
             encode(blank)
 
 
+def test_an_answer_of_nothing_but_reasoning_that_is_not_sent_back_is_left_out() -> None:
+    def turns(vendor: str, text: str) -> list[Message]:
+        return [Message("user", "x"), Message("assistant", [ReasoningPart(text=text, vendor=vendor)])]
+
+    assert len(openai_chat.encode_request(GenerateRequest(messages=turns("openai", "hm")))["messages"]) == 1
+    echoing = ChatOptions(echo="reasoning_content")
+    sent = openai_chat.encode_request(GenerateRequest(messages=turns("openai", "hm")), echoing)["messages"]
+    assert sent[1] == {"role": "assistant", "content": "", "reasoning_content": "hm"}
+    assert len(_ollama.encode_request(GenerateRequest(messages=turns("ollama", "")))["messages"]) == 1
+    assert len(_ollama.encode_request(GenerateRequest(messages=turns("ollama", "hm")))["messages"]) == 2
+
+
 def test_gemini_needs_more_than_instructions() -> None:
     with pytest.raises(InvalidOption, match="nothing but instructions and empty turns"):
         _google.encode_request(GenerateRequest(messages=[Message("system", "Be brief.")]))
