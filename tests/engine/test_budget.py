@@ -218,6 +218,21 @@ def test_a_call_that_is_free_has_no_cost_from_the_table():
     assert not ledger.unpriced
 
 
+@pytest.mark.parametrize(
+    ("price", "free"),
+    [
+        (lambda seat, usage: 0.0, True),
+        (lambda seat, usage: 1.0, False),
+        (lambda seat, usage: None, False),
+        (lambda seat, usage: usage.input_tokens / 1e6, False),
+        (lambda seat, usage: usage.output_tokens / 1e6, False),
+        (lambda seat, usage: 0.0 if seat is SEAT else 1.0, True),
+    ],
+)
+def test_a_seat_is_free_if_neither_questions_nor_answers_cost_anything(price, free):
+    assert Ledger(Budget(), price).is_free(SEAT) is free
+
+
 def test_the_highest_reported_cost_is_the_next_estimate():
     ledger = Ledger(Budget(usd=200.0))
     for usd in (0.25, 0.5, 0.125):

@@ -164,7 +164,9 @@ def test_an_order_is_read_back_from_every_spelling(order: list[str], spelling: s
 def test_a_stored_run_of_0_1_0_is_read_as_it_was() -> None:
     assert read_by_plan(STORED, "RANKING: I say B, then A", {"A", "B", "I"}) == ("I", "B", "A")
     assert read_by_plan(STORED, "RANKING:\n1. B\n2. A", {"A", "B"}) == ("B",)
+    assert read_by_plan(STORED, "RANKING: **\n\n B > A\nC is worst", {"A", "B", "C"}) == ("B", "A")
     assert read_by_plan(STORED, '{"ranking": ["B", "A"]}', {"A", "B"}) == ("B", "A")
+    assert read_by_plan(STORED, '{"ranking": ["B", "A"]} but "ranking": [best, worst]', {"A", "B"}) == ("B", "A")
 
 
 def test_a_label_may_be_any_letter() -> None:

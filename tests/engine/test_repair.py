@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from llm_council import _schema
+from llm_council._engine import prompts
 from llm_council._engine.repair import read
 from llm_council.errors import InvalidOutput, ServerFailed
 from llm_council.events import Degraded, PhaseFinished
@@ -100,6 +101,8 @@ async def test_repairs_build_one_conversation(table):
     assert [turn.content for turn in second.messages if turn.role == "assistant"] == ["one", "two"]
     keys = [request.idempotency_key for request in council.seats["ann"].requests]
     assert len(set(keys)) == len(keys)
+    # A resumed run finds the answers of its first process by these keys.
+    assert keys[-2:] == [prompts._key(result.plan, Phase.REPAIR, "ann", number) for number in ("1", "2")]
 
 
 async def test_an_answer_that_never_validates_fails_with_text_and_problems(table):

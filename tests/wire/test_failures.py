@@ -563,6 +563,18 @@ VENDOR = failures.Rows(
         (405, [], {"rows": TEXTS, "message": "no such model"}, RequestRejected, 405),
         (None, ["bad_request"], {"rows": TEXTS, "message": "no such model"}, ModelNotFound, 404),
         (400, [], {"rows": TEXTS, "message": "<p>no such model"}, RequestRejected, 400),
+        (418, [], {"rows": failures.Rows(classes={418: OutOfCredit})}, OutOfCredit, 418),
+        (400, ["string_above_max_length"], {"message": "too long"}, ContextTooLong, 400),
+        (400, ["string_above_max_length"], {"param": "metadata", "message": "too long"}, RequestRejected, 400),
+        (400, [], {"message": "The model `x` does not exist"}, ModelNotFound, 400),
+        (400, [], {"param": "", "message": "The model `x` does not exist"}, ModelNotFound, 400),
+        (400, [], {"param": "model", "message": "The model `x` does not exist"}, ModelNotFound, 400),
+        (400, [], {"param": "tools", "message": "The model `x` does not exist"}, RequestRejected, 400),
+        (500, [], {"message": "image input is not supported"}, CapabilityRefused, 500),
+        (501, [], {"message": "image input is not supported"}, CapabilityRefused, 501),
+        (502, [], {"message": "image input is not supported"}, ServerFailed, 502),
+        (500, [], {"message": "out of memory"}, ServerFailed, 500),
+        (429, [], {"message": "image input is not supported"}, RateLimited, 429),
         (400, ["E1"], {"rows": TEXTS, "message": "too long"}, ContextTooLong, 400),
         (400, ["E2"], {"rows": TEXTS, "message": "too long"}, RequestRejected, 400),
         (
@@ -667,6 +679,17 @@ def test_a_web_page_is_looked_for_in_the_first_1024_characters() -> None:
 def test_the_message_names_status_and_code(message: str, facts: dict[str, Any], text: str) -> None:
     rows = failures.Rows(codes={"strange": ApiError})
     assert failures.error_of(message, rows=rows, **facts).message == text
+
+
+def test_how_to_sign_in_is_said_where_the_key_is_refused() -> None:
+    assert failures.error_of("No.", status=401, remedy="check KEY").message == "No. (check KEY) (HTTP 401)"
+    assert failures.error_of("No.", status=401).message == "No. (HTTP 401)"
+    assert failures.error_of("No.", status=400, remedy="check KEY").message == "No. (HTTP 400)"
+
+
+def test_a_withheld_prompt_has_no_wait() -> None:
+    withheld = failures.Rows(codes={"withheld": ContentFiltered})
+    assert failures.classify(429, ["withheld"], headers={"retry-after": "3"}, rows=withheld).retry_after is None
 
 
 def test_the_shown_code_decides_the_class_if_no_other_codes_are_given() -> None:

@@ -498,6 +498,21 @@ def test_a_change_of_strict_mode_is_recorded_with_the_schemas_name(
     assert all("strict mode" in a.reason for a in adjustments)
 
 
+def test_a_schema_goes_into_the_prompt_where_a_vendor_enforces_all_or_nothing():
+    wanted = StructuredOutput(json_schema={"type": "object"}, name="verdict")
+    codex = ModelProfile(strict_schema=True, schema_subset="codex")
+    fitted, adjustments = fit(GenerateRequest(prompt="x", structured_output=wanted), ALL, codex)
+    assert fitted.structured_output is None
+    assert '{"type":"object"}' in fitted.prompt.replace(" ", "").replace("\n", "")
+    (change,) = adjustments
+    assert (change.action, change.asked, change.sent) == ("emulated", "verdict", None)
+    assert change.reason.endswith("; the schema stands in the prompt")
+    strict = attrs.evolve(wanted, json_schema=SCHEMA)
+    fitted, adjustments = fit(GenerateRequest(prompt="x", structured_output=strict), ALL, codex)
+    assert fitted.structured_output.json_schema == CLOSED
+    assert changes_of(adjustments) == [("structured_output", "projected")]
+
+
 def test_every_reason_against_strict_mode_is_recorded():
     schema = {
         **CLOSED,
@@ -547,6 +562,7 @@ def test_a_violation_is_reported_once_and_as_ignored_where_the_vendor_was_to_enf
     assert unreported_violations(request, attrs.evolve(bad, adjustments=violation)) == ()
     assert unreported_violations(request, bad) == schema_violations(request, bad.text, action="ignored")
     assert unreported_violations(request, attrs.evolve(bad, structured={"answer": "42"})) == ()
+    assert unreported_violations(request, attrs.evolve(bad, structured={"answer": "42"}), emulated) == ()
     for reason in ("length", "content_filter"):
         assert unreported_violations(request, attrs.evolve(bad, finish_reason=reason)) == ()
     assert unreported_violations(request, GenerateResponse(text='{"answer": "42"}'), emulated) == ()
