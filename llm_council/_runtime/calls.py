@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, ParamSpec, Self, TypeVar
 
 from llm_council._runtime.loops import is_running as running_inside_loop
-from llm_council._runtime.thread import Job, LoopThread, current_steps
+from llm_council._runtime.thread import Job, LoopThread, current_steps, no_loop_error
 from llm_council.errors import InsideEventLoopError, RuntimeShutdownError, UnsupportedEnvironmentError
 from llm_council.errors._callers import find_caller, is_under_ipython, thread_remedy
 from llm_council.errors._shortage import shortage
@@ -319,7 +319,7 @@ def _started_thread() -> LoopThread:
         lacking = shortage(error)
         if lacking is None:
             raise
-        raise UnsupportedEnvironmentError(f"blocking calls need a thread with an event loop: {lacking}") from None
+        raise no_loop_error(lacking) from None
     return thread
 
 

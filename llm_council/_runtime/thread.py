@@ -35,6 +35,7 @@ import sys
 import threading
 import time
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
@@ -47,7 +48,8 @@ from sniffio import current_async_library_cvar
 
 from llm_council._runtime.frames import is_internal, user_traceback
 from llm_council._runtime.loops import AsyncioLoop
-from llm_council.errors import RuntimeShutdownError
+from llm_council.errors import RuntimeShutdownError, UnsupportedEnvironmentError
+from llm_council.errors._shortage import shortage
 
 __all__ = [
     "CLEANUP_TIMEOUT",
@@ -57,6 +59,7 @@ __all__ = [
     "Job",
     "LoopThread",
     "current_steps",
+    "no_loop_error",
     "shutdown_error",
     "suspended_at",
     "watched",
@@ -155,10 +158,10 @@ class Job(ErrorHolder, Generic[T]):
         """End the task because its thread is stopping."""
         self.cancel()
 
-    def fail(self) -> None:
-        """Finish a job whose task never ran."""
+    def fail(self, error: BaseException | None = None) -> None:
+        """Finish a job whose task never ran; without an error, because its thread was shut down."""
         if not self.finished:
-            self.error = shutdown_error()
+            self.error = error or shutdown_error()
             self.finish()
 
     def finish(self) -> None:
@@ -219,6 +222,15 @@ def shutdown_error() -> RuntimeShutdownError:
     return RuntimeShutdownError("the thread behind blocking calls was shut down while this call was running")
 
 
+def no_loop_error(lacking: str) -> UnsupportedEnvironmentError:
+    """Return the error of a call for which no loop thread could start.
+
+    Args:
+        lacking: what the process has used up; see ``shortage``.
+    """
+    return UnsupportedEnvironmentError(f"blocking calls need a thread with an event loop: {lacking}")
+
+
 if sys.platform == "win32":
     _EventLoop = asyncio.ProactorEventLoop
 else:
@@ -240,6 +252,11 @@ class _UninterruptibleLoop(_EventLoop):
         while not self._is_stopped:
             with suppress(SystemExit, KeyboardInterrupt):
                 super().run_forever()
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        # Without descriptors, the constructor fails half-way, and asyncio would print that it cannot close the rest.
+        if hasattr(self, "_ssock"):
+            super().__del__(_warn)
 
     def stop(self) -> None:
         """Stop after this iteration, even if a task raises ``SystemExit`` in the rest of it."""
@@ -266,6 +283,7 @@ class LoopThread:
         self.unstarted: set[Job[Any]] = set()
         self.stopping = self.exiting = self.retired = False
         self._probed: float | None = None
+        self._lacking: str | None = None  # what the process had used up when the loop was to begin
         self._stop = asyncio.Event()
         # The interpreter joins threads that are no daemons before it runs the exit handler that would stop this one.
         self._thread = threading.Thread(target=self._work, name="llm-council", daemon=True)
@@ -346,13 +364,18 @@ class LoopThread:
             # At exit, Python 3.12 and later start no thread to wait for those of the executor, which have ended anyway.
             if not self.exiting:
                 raise
+        except OSError as error:  # anyio found no descriptor to begin with
+            self._lacking = shortage(error)
+            if self._lacking is None:
+                raise
         finally:
+            self.stopping = True  # the next call starts another thread
             self._close()
 
     def _close(self) -> None:
         self.loop.close()
         for job in list(self.jobs):  # accepted after the last iteration of the loop
-            job.fail()
+            job.fail(None if self._lacking is None else no_loop_error(self._lacking))
 
     async def _main(self) -> None:
         await self._stop.wait()

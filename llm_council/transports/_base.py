@@ -169,7 +169,9 @@ class Transport(Protocol):
     """Send the bytes of a request and return the bytes of the reply, without interpreting them.
 
     A status of 400 or more is not an error here. A 3xx is: redirects are not followed. The total deadline is a cancel
-    scope of the caller. Both methods may be cancelled at any point; the connection is then closed.
+    scope of the caller. Both methods may be cancelled at any point; the connection is then closed. A transport may
+    have a coroutine method ``prepare`` besides, which imports what the first request needs: its time does not count as
+    silence of a stream.
     """
 
     async def send(

@@ -173,12 +173,18 @@ def test_no_descriptor(python, serve, one_vendor):
     """No free descriptor: an error that says so and names the limit, before the first run and in a later one."""
     server = serve(lambda wire: wire.answer(wire.ok(one_vendor.dialect.body('{"a": 1}'), b"Connection: close")))
     first = """
-resource.setrlimit(resource.RLIMIT_NOFILE, (len(__import__("os").listdir("/proc/self/fd")) - 1, 4096))
-print(run())
+import os
+used = len(os.listdir("/proc/self/fd"))
+for free in -1, 0, 1, 2:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, 4096))
+    print(run())
 """
     done = python(EXHAUSTED + first, server.url)
-    assert "no free file descriptor" in done.stdout, done.stdout + done.stderr
-    assert "ulimit -n" in done.stdout
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 4
+    for line in done.stdout.splitlines():
+        assert "no free file descriptor" in line
+        assert "ulimit -n" in line
     later = """
 import os
 warm = run()
@@ -195,7 +201,10 @@ print(run())
 """
     done = python(EXHAUSTED + "resource.setrlimit(resource.RLIMIT_NOFILE, (128, 4096))\n" + later, server.url)
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("failed; ConnectFailed: cannot connect to 127.0.0.1:"), done.stdout + done.stderr
+    assert lines[0].startswith(("failed", "degraded")), (
+        done.stdout + done.stderr
+    )  # a seat may get one that another left
+    assert "ConnectFailed: cannot connect to 127.0.0.1:" in lines[0]
     assert "no free file descriptor" in lines[0]
     assert lines[-1] == "completed", "nothing of the shortage stays"
 
