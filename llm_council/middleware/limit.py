@@ -107,7 +107,7 @@ class Limit(Wrapper):
             remote = None
             if shared is not None:
                 # Others may read the names in Redis, so the account appears there as a hash only.
-                account_bytes = (account or inner.cache_identity()).encode()
+                account_bytes = (account or inner._limit_identity()).encode()
                 digest = hashlib.blake2b(account_bytes, digest_size=12, person=b"llm-council").hexdigest()
                 remote = SharedRates(shared, digest, rates, clock)
             gate = _Gate(

@@ -112,6 +112,10 @@ class Wrapper(ProviderAdapter):
         own = self._arguments_identity() if takes is None or len(takes) > 1 else ""
         return f"{type(self).__module__}.{type(self).__qualname__}{own}({inner})" if own else inner
 
+    def _limit_identity(self) -> str:
+        is_default = type(self).cache_identity is Wrapper.cache_identity
+        return self.inner._limit_identity() if is_default else self.cache_identity()
+
     def account_identity(self) -> str | None:
         """Return the identity of the wrapped provider's account."""
         return self.inner.account_identity()

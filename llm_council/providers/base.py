@@ -235,6 +235,11 @@ class ProviderAdapter(_runtime.Closeable):
         """Return the hash of the arguments, after a colon; nothing for a constructor of this library."""
         return f":{self._arguments_hash}" if self._arguments_hash else ""
 
+    def _limit_identity(self) -> str:
+        """Return a key for limits without an account; unlike ``cache_identity``, never that of one process alone."""
+        is_default = type(self).cache_identity is ProviderAdapter.cache_identity
+        return self._class_identity() if is_default else self.cache_identity()
+
     def account_identity(self) -> str | None:
         """Return a key for the account at the vendor, which holds no secret; None if there is no account."""
         return None

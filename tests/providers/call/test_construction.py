@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from llm_council.errors import UnknownOption
+from llm_council.middleware import Logged
 from llm_council.models import GenerateRequest, GenerateResponse, ProviderCapabilities
 from llm_council.providers.base import ProviderAdapter, Secret
 from llm_council.providers.compatible import OpenAICompatibleProvider
@@ -91,6 +92,12 @@ def test_what_cannot_be_compared_is_never_shared(value: Any) -> None:
     one = Own(tenant=value)
     assert one.cache_identity() == one.cache_identity()
     assert one.cache_identity() != Own(tenant=value).cache_identity()
+
+
+def test_a_limit_that_processes_share_does_not_depend_on_an_object_of_one_process() -> None:
+    one, two = (Own(tenant=object()) for _ in range(2))
+    assert one._limit_identity() == two._limit_identity() == Logged(two)._limit_identity()
+    assert House(tenant="a", api_key="key-12345678")._limit_identity().startswith(f"{__name__}.House:house:")
 
 
 def test_an_argument_that_holds_itself_is_no_error() -> None:
