@@ -13,11 +13,12 @@ from fault_agents import OWN_KEY
 from llm_council import Council
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models import ImagePart, Message, ReasoningConfig, StructuredOutput, Tool, join
+from llm_council.providers._call.fitting import fit_to_adapter
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.providers.cli.claude_code import ClaudeCodeProvider
 from llm_council.providers.cli.codex import CodexProvider
 from llm_council.providers.cli.gemini_cli import GeminiCliProvider
-from llm_council.providers.registry import get_class
+from llm_council.providers.registry import get_class, get_provider
 
 ASK = GenerateRequest(prompt="What is 6 times 7?")
 CANARY = "OWN-KEY-canary-0123456789"
@@ -198,3 +199,11 @@ def test_a_profile_without_tools_refuses_them(scene, agent):
     with pytest.raises(CapabilityMissing, match="takes no tools"):
         adapter.generate_sync(GenerateRequest(prompt="Where?", tools=[LOOK]))
     assert scene.seen(agent) == []
+
+
+@pytest.mark.parametrize("kind", ["codex", "claude-code", "gemini-cli"])
+def test_an_instruction_between_the_turns_is_moved_and_reported(kind):
+    turns = [Message("user", "a"), Message("assistant", "b"), Message("system", "In French."), Message("user", "c")]
+    fitted, adjustments = fit_to_adapter(get_provider(kind), GenerateRequest(messages=turns))
+    assert [turn.role for turn in fitted.messages] == ["system", "user", "assistant", "user"]
+    assert [(one.field, one.action) for one in adjustments] == [("messages", "moved")]
