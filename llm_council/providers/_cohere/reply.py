@@ -78,7 +78,8 @@ def _read_content(value: Any) -> tuple[list[str], list[str]]:
     found: dict[str, list[str]] = {"text": [], "thinking": []}
     listed = value
     if isinstance(value, dict):  # one block alone, or an answer that a gateway has decoded already
-        if value.get("type") not in found:
+        kind = value.get("type")
+        if not isinstance(kind, str) or kind not in found:
             return [json.dumps(value, ensure_ascii=False)], []
         listed = [value]
     for index, item in enumerate(need_list(listed, "$.message.content")):

@@ -85,6 +85,7 @@ class TestLaws(wire_laws.DialectLaws):
         feed=lambda junk, _: TestLaws.dialect.read([b"data: " + dumps(junk) + b"\n\n", DONE]),
         refusal=ProviderError,
         statuses=(400, 404, 498, 500),
+        odd=[{"type": ["text"]}],
         heads=[b"", b"{", b"data: ", b"data: {", b"event: "],
         examples=20,
     )
