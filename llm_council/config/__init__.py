@@ -269,7 +269,9 @@ def _read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) > _MAX_BYTES:
-        raise ConfigurationError(f"{path}: cannot be read: larger than {_MAX_BYTES} bytes")
+        raise ConfigurationError(
+            f"{path}: cannot be read: larger than {_MAX_BYTES >> 20} MiB, which no configuration is: name another file"
+        )
     return data
 
 

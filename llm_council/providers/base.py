@@ -215,6 +215,10 @@ class ProviderAdapter(_runtime.Closeable):
         """Return what to check after the vendor did not know the model, in words."""
         return f"check the name of the model, in {self.name}/MODEL or default_model"
 
+    def _address_advice(self) -> str:
+        """Return what to do if no server listens at the provider's address, in words; empty if that is unknown."""
+        return ""
+
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         """Return the facts about a model of this provider; None leaves a request's parameters as they are."""
         return None
@@ -334,7 +338,7 @@ async def call(
         else:
             response = await second_way.ask(adapter, request, attempt)
     except CouncilError as error:
-        error_mapping.advise(error, adapter._key_advice, adapter._model_advice)
+        error_mapping.advise(error, adapter._key_advice, adapter._model_advice, adapter._address_advice)
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         error.__traceback__ = user_traceback(error)  # without the frames between here and the adapter
         raise
@@ -445,7 +449,7 @@ async def stream(
         if violations:
             yield GenerateChunk(adjustments=violations)
     except CouncilError as error:
-        error_mapping.advise(error, adapter._key_advice, adapter._model_advice)
+        error_mapping.advise(error, adapter._key_advice, adapter._model_advice, adapter._address_advice)
         error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
         raise
 
@@ -501,7 +505,7 @@ async def examine(adapter: ProviderAdapter, *, deep: bool = False, deadline: flo
     except CouncilError as error:
         if isinstance(error, TimedOut) and time.monotonic() - began >= seconds:
             return DoctorResult(ok=False, message=f"no answer within {seconds:g} s")
-        error_mapping.advise(error, adapter._key_advice, adapter._model_advice)
+        error_mapping.advise(error, adapter._key_advice, adapter._model_advice, adapter._address_advice)
         return DoctorResult(ok=False, message=f"{type(error).__name__}: {error.message}")
     # Authors also return a plain bool.
     result = DoctorResult(ok=result) if isinstance(result, bool) else result

@@ -396,6 +396,9 @@ class _Speaker(OpenAICompatibleProvider):
             base_url=f"{engine.address}/v1", api_key=engine.key, default_model=engine.spec.alias, transport=self._own
         )
 
+    def _address_advice(self) -> str:
+        return ""  # the engine is started by its provider
+
     async def aclose(self) -> None:
         await self._own.aclose()
         await super().aclose()

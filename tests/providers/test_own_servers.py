@@ -1,9 +1,11 @@
 """Servers of one's own: vLLM, LM Studio, Ollama's compatible address. No key, the model that is there, their words."""
 
+import socket
+
 import pytest
 
 from llm_council import get_provider
-from llm_council.errors import InvalidOption
+from llm_council.errors import ConnectFailed, InvalidOption
 from llm_council.models import ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers.base import GenerateRequest, call, examine
 
@@ -29,6 +31,15 @@ def test_where_they_are(name, variable, port, monkeypatch):
     assert provider.base_url == f"http://localhost:{port}/v1"
     monkeypatch.setenv(f"{variable}_BASE_URL", "https://gpu.example.com/v1")
     assert get_provider(name).base_url == "https://gpu.example.com/v1"
+
+
+async def test_a_server_that_does_not_run_is_to_be_started_or_named(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setenv("VLLM_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}/v1")
+    async with get_provider("vllm", default_model="m") as provider:
+        with pytest.raises(ConnectFailed, match=r"\(start it, or name its address in VLLM_BASE_URL\)$"):
+            await call(provider, GenerateRequest(prompt="Where?"))
+        assert "VLLM_BASE_URL" in (await examine(provider)).message
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,7 @@ from llm_council._runtime.frames import user_traceback
 from llm_council.errors import (
     AdapterFailed,
     AuthenticationFailed,
+    ConnectFailed,
     CouncilError,
     ModelNotFound,
     ProviderError,
@@ -113,19 +114,24 @@ def annotate(error: CouncilError, name: str, request: Any, began: float, partial
             error.fill(partial=partial())
 
 
-def advise(error: CouncilError, on_key: Callable[[], str], on_model: Callable[[], str]) -> None:
-    """Add to an error about the key or the model what to check; other errors stay as they are.
+def advise(
+    error: CouncilError, on_key: Callable[[], str], on_model: Callable[[], str], on_address: Callable[[], str]
+) -> None:
+    """Add to an error about the key, the model or the address what to check; other errors stay as they are.
 
     Args:
         error: the error.
         on_key: returns the words about a key, such as "check the key in OPENAI_API_KEY"; called only if needed.
         on_model: returns the words about the name of a model; likewise.
+        on_address: returns the words about an address at which no server listens; likewise.
     """
     words = ""
     if isinstance(error, AuthenticationFailed):
         words = on_key()
     elif isinstance(error, ModelNotFound):
         words = on_model()
+    elif isinstance(error, ConnectFailed) and error.kind == "refused":
+        words = on_address()
     if words and words not in error.message:
         # A message is cut at its end, and the advice must stay.
         error._reword(f"{error.message[:_VENDOR_WORDS]} ({words})")

@@ -392,7 +392,7 @@ class HttpProvider(ProviderAdapter):
             self.check()
             message, details = await self._inspect()
         except CouncilError as error:
-            error_mapping.advise(error, self._key_advice, self._model_advice)
+            error_mapping.advise(error, self._key_advice, self._model_advice, self._address_advice)
             return DoctorResult(ok=False, message=error.message, latency_ms=(time.monotonic() - began) * 1000)
         latency = (time.monotonic() - began) * 1000
         if deep:
@@ -543,6 +543,10 @@ class HttpProvider(ProviderAdapter):
         if self._key.variable:
             return f"check the key in {self._key.variable}"
         return "check the key in api_key" + (f"; without api_key, {own} is read" if own else "")
+
+    def _address_advice(self) -> str:
+        variable = self.BASE_URL_ENV
+        return f"start it, or name its address in {variable or 'base_url'}"
 
     def _is_signed(self) -> bool:
         """Return True if one of the caller's headers carries a credential."""
