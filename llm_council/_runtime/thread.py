@@ -35,7 +35,6 @@ import sys
 import threading
 import time
 import types
-import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
@@ -253,10 +252,10 @@ class _UninterruptibleLoop(_EventLoop):
             with suppress(SystemExit, KeyboardInterrupt):
                 super().run_forever()
 
-    def __del__(self, _warn: Any = warnings.warn) -> None:
+    def __del__(self) -> None:
         # Without descriptors, the constructor fails half-way, and asyncio would print that it cannot close the rest.
         if hasattr(self, "_ssock"):
-            super().__del__(_warn)
+            super().__del__()
 
     def stop(self) -> None:
         """Stop after this iteration, even if a task raises ``SystemExit`` in the rest of it."""
