@@ -274,6 +274,7 @@ async def first_piece(provider, request):
         return await anext(pieces)
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("ask", [call, first_piece])
 async def test_a_frozen_engine_is_killed_and_the_next_call_gets_another(weigh, monkeypatch, ask):
