@@ -4,7 +4,8 @@ usage: python tools/mutants.py [NAME ...]       (`tox -e mutants`; outside conti
 
 mutmut makes the changes; `[mutmut]` in setup.cfg lists the modules and their tests. A change that no test notices must
 be listed in `tools/mutants.toml` with the reason why it may stand. NAME runs only these mutants and compares nothing.
-Calls that lack an argument are left out: those with None in its place show the same, and an hour has no time for both.
+Two kinds that show nothing further are left out, so that an hour is enough: calls that lack an argument (others have
+None in its place), and strings in upper case (others have further letters).
 Exits 1 when a survivor is not listed, when a listed one no longer survives, or when there are more mutants than `MOST`.
 """
 
@@ -27,13 +28,16 @@ from mutmut.mutation import mutators
 def with_all_arguments(call):
     return (changed for changed in mutators.operator_arg_removal(call) if len(changed.args) == len(call.args))
 
+def with_other_letters(text):
+    return (changed for changed in mutators.operator_string(text) if changed.value.lower() != text.value.lower())
+
+instead = {mutators.operator_arg_removal: with_all_arguments, mutators.operator_string: with_other_letters}
 mutators.mutation_operators[:] = [
-    (kind, with_all_arguments if operator is mutators.operator_arg_removal else operator)
-    for kind, operator in mutators.mutation_operators
+    (kind, instead.get(operator, operator)) for kind, operator in mutators.mutation_operators
 ]
 cli()
 """
-"""A program: mutmut, but for the operator that leaves arguments out."""
+"""A program: mutmut, but without the mutants that lack an argument and those whose strings differ in case alone."""
 
 Change = tuple[str, str, str]
 """The function, the line before and the line after: unlike mutmut's numbers, these stay when other lines change."""
