@@ -101,7 +101,7 @@ def _name_of(strategy: str | Strategy) -> str:
 
 
 def _check_strategy(value: object) -> None:
-    """Refuse what is no strategy; its name and options are checked when a run is planned."""
+    """Refuse what is no strategy; whether a name is known, and the options, are checked when a run is planned."""
     if value is None or isinstance(value, str):
         return
     from llm_council.strategies import Strategy  # loads with the first strategy that is no name
@@ -110,6 +110,9 @@ def _check_strategy(value: object) -> None:
         raise InvalidOption(
             f"strategy: there is no strategy {value!r:.80}: expected a name, or an instance of a Strategy"
         )
+    name: object = getattr(value, "name", None)
+    if not isinstance(name, str) or not name:
+        raise InvalidOption(f"strategy: {type(value).__name__} has no name: set the class attribute 'name'")
 
 
 class Council(_runtime.Closeable):

@@ -15,10 +15,11 @@ import pytest
 from llm_council import Council, CouncilConfig
 from llm_council.cli import main
 from llm_council.cli._plugin_faults import plugin_faults
-from llm_council.errors import InvalidOption, PluginLoadError, StoreError, UnknownOption
+from llm_council.errors import AuthenticationFailed, InvalidOption, PluginLoadError, StoreError, UnknownOption
 from llm_council.models import Budget, Phase, Status
 from llm_council.models._attrs import positive_int, strict_init
 from llm_council.providers import registry
+from llm_council.results.plain import vote_line
 from llm_council.store import Store
 from llm_council.strategies import (
     Poll,
@@ -143,6 +144,19 @@ class TestNames:
         with pytest.raises(InvalidOption, match="strategy"):
             Council(seats(), config=CouncilConfig()).plan("Where?", strategy=wrong)  # type: ignore[arg-type]
 
+    def test_a_class_without_a_name_is_refused(self) -> None:
+        class Nameless(Strategy):
+            def plan(self, roster: Roster) -> Steps:
+                return Steps(phases=[Phase.DRAFT], most_calls=1, drafters=roster.names[:1])
+
+            async def deliberate(self, table: Table) -> Verdict:
+                return await table.finish((await table.draft())[0])
+
+        with pytest.raises(InvalidOption, match="Nameless has no name: set the class attribute 'name'"):
+            Council(seats(), config=CouncilConfig(), strategy=Nameless())
+        with pytest.raises(InvalidOption, match="Nameless has no name: set the class attribute 'name'"):
+            Council(seats(), config=CouncilConfig()).plan("Where?", strategy=Nameless())
+
 
 class TestCouncil:
     def test_a_strategy_is_an_object_or_a_name_of_a_council_or_of_a_run(self) -> None:
@@ -223,6 +237,34 @@ class TestStore:
         assert result.tally is not None
         assert (result.status, result.output, result.tally.decided_after) == (Status.COMPLETED, True, 3)
         assert (await council.areplay(result.run_id)).to_dict() == result.to_dict()
+
+    @pytest.mark.anyio
+    async def test_a_seat_that_failed_before_a_vote_ended_early_is_counted_as_failed(self, path: Path) -> None:
+        broken = ScriptedProvider(AuthenticationFailed("no such key"), name="ada")
+        voters = [
+            ScriptedProvider(f"ANSWER: {vote}", name=name, delay=delay)
+            for name, vote, delay in (("bob", "yes", 0.02), ("cyd", "yes", 0.02), ("dan", "no", 600))
+        ]
+        council = Council([broken, *voters], config=CouncilConfig(seed="s"), store=path, strategy="poll")
+        with anyio.fail_after(20):
+            result = await council.arun("Prime?", schema={"type": "boolean"}, budget=Budget(deadline=None))
+        assert result.tally is not None
+        assert (result.tally.cast, result.tally.failed, result.tally.decided_after) == (2, 1, 3)
+        assert vote_line(result) == "2 of 4 agree; 1 failed; 1 more could not have changed it"
+        assert (await council.areplay(result.run_id)).to_dict() == result.to_dict()
+
+    def test_runs_show_prints_the_vote_and_an_answer_of_no(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        voters = [ScriptedProvider(f"So: ANSWER: {vote}", name=name) for name, vote in (("ada", "no"), ("bob", "no"))]
+        Council(voters, config=CouncilConfig(), store=path, strategy="poll").run("Prime?", schema={"type": "boolean"})
+        monkeypatch.setattr("sys.argv", ["council", "runs", "show", "last", "--store", str(path)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        shown = capsys.readouterr().out
+        assert "votes    2 of 2 agree" in shown
+        assert shown.rstrip().splitlines()[-1] == "no"
 
     @pytest.mark.anyio
     async def test_a_run_that_abstained_is_stored_shown_and_not_resumed(self, path: Path) -> None:
@@ -320,6 +362,11 @@ class TestPlugins:
             ("raise SystemExit(3)", "doubted_pkg:Doubted", "cannot be imported: SystemExit: 3"),
             ("Doubted = 3", "doubted_pkg:Doubted", "doubted_pkg:Doubted is no Strategy class"),
             (PLUGIN, "doubted_pkg:Dobted", "cannot be imported: AttributeError"),
+            (
+                PLUGIN.replace('name = "doubted"', 'name = "sure"'),
+                "doubted_pkg:Doubted",
+                "the attribute 'name' of doubted_pkg:Doubted is 'sure': set it to the name of the entry point",
+            ),
         ],
     )
     def test_a_broken_one_is_named_and_harms_no_other(
@@ -333,6 +380,15 @@ class TestPlugins:
         assert [info.error is None for info in list_strategies()] == [True, True, True, True, False]
         assert council.plan("Where?", strategy="rank").strategy == "rank"
         assert words in plugin_faults()["council-doubted"]
+
+    def test_an_option_that_it_does_not_have_is_refused_with_those_that_it_has(
+        self, plugin: Callable[..., None]
+    ) -> None:
+        plugin()
+        with pytest.raises(UnknownOption, match="did you mean 'doubts'") as caught:
+            get_strategy("doubted", doubt=2)
+        assert caught.value.message.startswith("strategy 'doubted' takes no 'doubt'")
+        assert caught.value.message.endswith("; it takes doubts")
 
     def test_two_distributions_with_one_name_are_refused(self, plugin: Callable[..., None]) -> None:
         plugin()

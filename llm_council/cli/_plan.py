@@ -32,7 +32,7 @@ def as_lines(plan: Plan, estimate: Estimate, adapters: Mapping[str, ProviderAdap
     """
     lines = {
         "task": _task(plan),
-        "seats": f"{_names(seat.name for seat in plan.seats)}; {'; '.join(plan.notes)}",
+        "seats": "; ".join((_names(seat.name for seat in plan.seats), *plan.notes)),
         "calls": _calls(plan, estimate),
         "tokens": _tokens(estimate),
         "cost": _cost(plan, estimate, adapters),

@@ -93,7 +93,8 @@ def show(run: str, *, store: str | None, json_: bool) -> None:
 
 
 def _show(found: StoredRun) -> None:
-    from llm_council.results.plain import as_text
+    from llm_council.results import CouncilResult
+    from llm_council.results.plain import as_text, vote_line
 
     info, plan, result = found.info, found.plan, found.result
     role = f"{plan.subagent} {plan.mode}" if plan.mode else plan.subagent
@@ -105,6 +106,8 @@ def _show(found: StoredRun) -> None:
     ]
     if result is not None:
         lines.append(("took", _took(result)))
+        if result.get("tally"):
+            lines.append(("votes", vote_line(CouncilResult.from_dict(result)) or ""))
         lines += [("warning", warning) for warning in result.get("warnings") or ()]
         if result.get("error"):
             lines.append(("error", str(result["error"].get("message") or result["error"])))
@@ -117,8 +120,10 @@ def _show(found: StoredRun) -> None:
             for call in found.calls
         ]
         print_table(rows, ("call", "state", "time", "note"))
-    answer = None if result is None else result.get("output") or result.get("text")
-    if answer:
+    answer = None
+    if result is not None:
+        answer = result.get("output") if result.get("output") is not None else result.get("text")
+    if answer is not None and answer != "":
         click.echo()
         print_line(as_text(answer), indent=0)
     elif result is None and info.status == "interrupted":

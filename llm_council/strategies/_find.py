@@ -10,6 +10,7 @@ import attrs
 
 from llm_council._plugins import Plugin, find, hidden_hint
 from llm_council.errors import CouncilError, InvalidOption, PluginLoadError, near
+from llm_council.providers._call.construction import refuse_unknown_options
 from llm_council.strategies.base import Strategy
 
 __all__ = [
@@ -67,6 +68,7 @@ def get_strategy(name: str, /, **options: Any) -> Strategy:
     except CouncilError as error:
         raise error._reword(f"strategy {name!r}: {error.message.removeprefix(f'{cls.__name__}.')}") from None
     except Exception as error:
+        refuse_unknown_options(cls, options, f"strategy {name!r}")
         raise PluginLoadError(
             f"strategy {name!r}: {cls.__name__}({', '.join(options)}) raised {type(error).__name__}: {error}"
         ) from error
@@ -164,4 +166,10 @@ def _load(plugin: Plugin) -> type[Strategy]:
     cls = plugin.load()
     if not (isinstance(cls, type) and issubclass(cls, Strategy)):
         raise plugin.error(f"{plugin.point.value} is no Strategy class")
+    # Plans and stored runs hold the class's name, and are resumed by it.
+    name = getattr(cls, "name", None)
+    if name != plugin.point.name:
+        raise plugin.error(
+            f"the attribute 'name' of {plugin.point.value} is {name!r:.80}: set it to the name of the entry point"
+        )
     return cls

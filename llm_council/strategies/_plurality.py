@@ -87,7 +87,7 @@ class Plurality:
         """Return how far the seats agree."""
         if tally.winner is None or tally.tied:
             level = AgreementLevel.SPLIT
-        elif tally.share >= 1 - _ROUNDING:
+        elif tally.share >= 1 - _ROUNDING and len(tally.points) == 1:  # a dissenter may have the weight 0
             level = AgreementLevel.UNANIMOUS
         elif tally.share > 0.5 + _ROUNDING:
             level = AgreementLevel.MAJORITY

@@ -92,6 +92,7 @@ class Poll(Strategy):
         """Ask all seats, and count."""
         vote = _Vote(form_of(table.plan.schema, self.vote_on), table.plan.drafters, self.weights)
         decided_after: int | None = None
+        failed_before: set[str] = set()
 
         def is_decided(settled: Sequence[Draft]) -> bool:
             nonlocal decided_after
@@ -99,13 +100,15 @@ class Poll(Strategy):
             if count.is_open(self.abstain_below):
                 return False
             decided_after = len(settled) if len(settled) < len(vote.seats) else None
+            failed_before.update(draft.seat for draft in settled if draft.error is not None)
             return True
 
         drafts = await table.draft(instructions=vote.form.instruction, enough=is_decided)
         missing = [seat for seat in vote.seats if seat not in {draft.seat for draft in drafts}]
         if not missing:
             decided_after = None
-        failed = missing if decided_after is None else []
+        # After an early end, the other missing seats were cancelled: they are no failures.
+        failed = missing if decided_after is None else [seat for seat in missing if seat in failed_before]
         tally = vote.count(drafts, failed).tally(table.random("tie"), decided_after=decided_after)
         table.report(tally)
         answers = vote.answers

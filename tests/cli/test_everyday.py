@@ -6,8 +6,13 @@ import json
 import os
 from pathlib import Path
 
+import attrs
 import pytest
 
+import llm_council
+from llm_council import CouncilConfig
+from llm_council._engine.estimate import estimate
+from llm_council.cli._plan import as_lines
 from llm_council.models import GenerateRequest, GenerateResponse
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter, ProviderCapabilities
@@ -44,6 +49,12 @@ def test_a_dry_run_names_many_seats_of_one_model_in_short(council: Council, seat
     lines = dict(line.split(None, 1) for line in out.splitlines())
     assert lines["seats"].startswith("scripted-1 to scripted-9, scripted/b; ")
     assert lines["cost"].startswith("unknown for scripted-1 to scripted-9, scripted/b (")
+
+
+def test_a_dry_run_without_notes_ends_the_line_of_seats_with_a_name() -> None:
+    asked = llm_council.Council(["local:2"], config=CouncilConfig())
+    plan = attrs.evolve(asked.plan("Where?"), notes=())
+    assert as_lines(plan, estimate(plan, asked._price), {}).splitlines()[1] == "seats   local-1, local-2"
 
 
 def test_a_dry_run_says_which_keys_are_missing_and_ends_with_0(council: Council) -> None:

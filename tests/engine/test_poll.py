@@ -184,6 +184,13 @@ class TestPlurality:
             count.cast(str(place), key)
         assert count.agreement(count.tally(Random(1))).level == level
 
+    def test_a_seat_of_weight_0_that_dissents_ends_unanimity(self) -> None:
+        count = Plurality("ab", {"a": 1.0})
+        count.cast("a", "x")
+        count.cast("b", "y")
+        agreement = count.agreement(count.tally(Random(1)))
+        assert (agreement.level, agreement.share) == ("majority", 1.0)
+
     def test_a_tie_is_fair_and_does_not_depend_on_the_order_of_seats(self) -> None:
         wins = 0
         for seed in range(1000):
