@@ -390,6 +390,14 @@ class TestPlugins:
         assert caught.value.message.startswith("strategy 'doubted' takes no 'doubt'")
         assert caught.value.message.endswith("; it takes doubts")
 
+    def test_a_value_that_a_validator_of_attrs_refuses_is_named_in_its_words(self, plugin: Callable[..., None]) -> None:
+        checked = "doubts: int = attrs.field(default=1, validator=attrs.validators.instance_of(int))"
+        plugin(PLUGIN.replace("doubts: int = 1", checked))
+        with pytest.raises(InvalidOption) as caught:
+            get_strategy("doubted", doubts="two")
+        words = "strategy 'doubted': 'doubts' must be <class 'int'> (got 'two' that is a <class 'str'>)."
+        assert caught.value.message == words
+
     def test_two_distributions_with_one_name_are_refused(self, plugin: Callable[..., None]) -> None:
         plugin()
         plugin(distribution="council-other")

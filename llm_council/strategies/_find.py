@@ -67,8 +67,13 @@ def get_strategy(name: str, /, **options: Any) -> Strategy:
         return cls(**options)
     except CouncilError as error:
         raise error._reword(f"strategy {name!r}: {error.message.removeprefix(f'{cls.__name__}.')}") from None
-    except Exception as error:
+    except (TypeError, ValueError) as error:  # those that attrs' validators raise
         refuse_unknown_options(cls, options, f"strategy {name!r}")
+        reason = (
+            error.args[0] if error.args else type(error).__name__
+        )  # attrs adds the whole field as further arguments
+        raise InvalidOption(f"strategy {name!r}: {reason}") from error
+    except Exception as error:
         raise PluginLoadError(
             f"strategy {name!r}: {cls.__name__}({', '.join(options)}) raised {type(error).__name__}: {error}"
         ) from error
