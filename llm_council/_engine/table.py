@@ -116,8 +116,10 @@ class RunTable(Table):
         """Ask several seats at once; see ``Table``."""
         questions = tuple(asks)
         self._known([question.seat for question in questions])
-        for phase in {question.phase for question in questions}:
-            self._check_phase(phase)
+        for question in questions:
+            self._check_phase(question.phase)
+            for text in question.show:
+                self._check_text(text, "shows")
         if len({question.phase for question in questions}) > 1:
             raise self._misuse("asks in several phases at once")
         return await asking.ask_all(self._state, questions, self._path, enough)
@@ -144,6 +146,7 @@ class RunTable(Table):
     async def finish(self, answer: Draft | Reply, *, value: Any = None) -> Verdict:
         """Return a text of a seat as the final answer; see ``Table``."""
         state = self._state
+        self._check_text(answer, "finishes with")
         if answer.response is None:
             raise self._misuse(f"finishes with {answer.seat}'s text, which is an error: {answer.error}")
         if state.plan.schema is None:
@@ -198,6 +201,11 @@ class RunTable(Table):
     def _check_phase(self, phase: Phase) -> None:
         if phase not in self.plan.phases:
             raise self._misuse(f"asks in the phase '{phase}', which its plan does not name")
+
+    def _check_text(self, text: object, verb: str) -> None:
+        if not isinstance(text, Draft | Critique | Reply):
+            kind = type(text).__name__
+            raise self._misuse(f"{verb} an object of the type {kind}: pass a draft, or a reply of table.ask")
 
     def _misuse(self, what: str) -> StrategyFailed:
         return StrategyFailed(f"the strategy {self.plan.strategy!r} {what}", run_id=self.plan.run_id)

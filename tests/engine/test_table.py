@@ -197,6 +197,8 @@ class TestLimits:
         [
             (lambda table: table.ask("ann", "?", phase=Phase.VERIFY), "phase 'verify', which its plan does not name"),
             (lambda table: table.ask("dot", "?", phase=Phase.JUDGE), "'dot', which is no seat of this run"),
+            (lambda table: table.finish("Paris."), "finishes with an object of the type str: pass a draft, or a reply"),
+            (lambda table: table.ask("ann", "?", show=["a"], phase=Phase.JUDGE), "shows an object of the type str"),
             (lambda table: table.synthesise(), "synthesises without a draft"),
             (lambda table: table.no_such_method(), "AttributeError"),
             (lambda table: anyio.to_thread.run_sync(str, 391), "returned str"),
