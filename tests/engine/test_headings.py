@@ -7,8 +7,9 @@ import json
 import attrs
 import pytest
 
-from llm_council import Council, CouncilConfig, InvalidOutput
+from llm_council import Council, CouncilConfig, InvalidOutput, _schema
 from llm_council._engine import prompts
+from llm_council._engine.repair import read
 from llm_council.models import GenerateResponse, Plan, Problem, Ranking, SeatSpec, Status
 from llm_council.subagents import load
 from llm_council.testing.fakes import ScriptedProvider
@@ -123,3 +124,40 @@ def test_a_plan_stored_without_the_field_asks_for_json() -> None:
     fresh = prompts.synthesis_request(attrs.evolve(plan, headings=True), seat, (), (), Ranking())
     assert fresh.idempotency_key == stored.idempotency_key
     assert fresh.messages[0] == stored.messages[0]
+
+
+def test_a_section_that_violates_the_schema_is_a_problem_of_its_own() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"type": "string", "maxLength": 9}, "reasoning": {"type": "string"}},
+        "required": ["answer"],
+    }
+    validator, names = _schema.compile(schema), ("answer", "reasoning")
+    value, problems = read(validator, GenerateResponse(text="## Answer\nSaint-Nazaire."), names)
+    assert (value, [problem.path for problem in problems]) == (None, ["$.answer"])
+    value, problems = read(validator, GenerateResponse(text=None), names)
+    assert (value, [problem.path for problem in problems]) == (None, ["$.answer"])
+    assert "heading" in problems[0].message
+    assert read(validator, GenerateResponse(text="## Answer\nYes."), names) == ({"answer": "Yes.", "reasoning": ""}, ())
+
+
+@pytest.mark.anyio
+async def test_the_seat_that_replaces_a_chair_writes_prose_too() -> None:
+    silent = {
+        "draft": "Saint-Nazaire.",
+        "critique": "Right.",
+        "synthesise": "## Reasoning\nNo.",
+        "repair": ["## Reasoning\nNo."] * 2,
+    }
+    first = ScriptedProvider(silent, name="ann")
+    second = ScriptedProvider({**silent, "synthesise": PROSE}, name="bob")
+    made = Council([first, second], config=CouncilConfig(), chair="ann")
+    result = await made.arun("Where does the Loire end?")
+    assert (result.status, result.output, result.chair) == (Status.DEGRADED, OUTPUT, "bob")
+
+
+@pytest.mark.anyio
+async def test_a_schema_of_the_callers_is_answered_in_json_whatever_its_keys() -> None:
+    made, seat = council(PROSE, repair=(json.dumps(OUTPUT),))
+    result = await made.arun("Where?", schema=made.plan("Where?").schema)
+    assert (result.output, result.text, len(seat.asked("repair"))) == (OUTPUT, json.dumps(OUTPUT), 1)

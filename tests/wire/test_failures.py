@@ -515,6 +515,7 @@ def test_an_empty_account_is_no_rate_limit_whatever_the_status(error: dict[str, 
         ("Limit 30000, Requested 50000", False),
         ("Limit 30000, Used 29000, Requested 5000", True),
         ("Limit: 6000, Requested: 6001", False),
+        ("Limit: 6000, Requested: 6000", True),
         ("Limit 30000", True),
     ],
 )

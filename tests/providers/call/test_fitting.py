@@ -10,6 +10,8 @@ from llm_council import middleware
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models import (
     Adjustment,
+    AudioPart,
+    DocumentPart,
     GenerateRequest,
     GenerateResponse,
     ImagePart,
@@ -17,6 +19,7 @@ from llm_council.models import (
     ProviderCapabilities,
     ReasoningConfig,
     StructuredOutput,
+    TextPart,
     Tool,
     ToolCall,
 )
@@ -26,6 +29,7 @@ from llm_council.providers._call.fitting import (
     fit_unless_marked,
     fits_requests,
     is_emulated,
+    may_be_ignored,
     schema_violations,
     unreported_violations,
 )
@@ -568,6 +572,122 @@ def test_a_violation_is_reported_once_and_as_ignored_where_the_vendor_was_to_enf
     assert unreported_violations(request, GenerateResponse(text='{"answer": "42"}'), emulated) == ()
     calls = attrs.evolve(bad, tool_calls=[ToolCall(id="1", name="add", arguments="{}")])
     assert unreported_violations(request, calls, emulated) == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "may_be"),
+    [
+        ({}, False),
+        ({"tool_choice": "auto"}, False),
+        ({"tool_choice": "required"}, True),
+        ({"tool_choice": "none"}, True),
+        ({"structured_output": StructuredOutput(json_schema=SCHEMA)}, True),
+    ],
+)
+def test_a_schema_and_a_choice_of_tools_may_be_ignored(fields, may_be):
+    tools = [Tool(name="add", description="", parameters=CLOSED)] if "tool_choice" in fields else []
+    assert may_be_ignored(GenerateRequest(prompt="x", tools=tools, **fields)) is may_be
+
+
+@pytest.mark.parametrize(
+    ("choice", "called", "reason"),
+    [
+        ("required", [], "the answer calls no tool"),
+        ("required", ["add"], None),
+        ("none", ["add"], "the answer calls a tool"),
+        ("none", [], None),
+        ("add", [], "the answer calls another tool, or none"),
+        ("add", ["other"], "the answer calls another tool, or none"),
+        ("add", ["add"], None),
+        ("auto", [], None),
+    ],
+)
+def test_a_choice_of_tools_that_an_answer_ignored_is_reported(choice, called, reason):
+    tools = [Tool(name=name, description="", parameters=CLOSED) for name in ("add", "other")]
+    request = GenerateRequest(prompt="x", tools=tools, tool_choice=choice)
+    calls = [ToolCall(id=str(number), name=name, arguments="{}") for number, name in enumerate(called)]
+    found = unreported_violations(request, GenerateResponse(text="x", tool_calls=calls))
+    assert [(a.field, a.action, a.asked, a.sent, a.reason) for a in found] == (
+        [("tool_choice", "ignored", choice, None, reason)] if reason else []
+    )
+    assert unreported_violations(request, GenerateResponse(text="x", refusal="No.", tool_calls=calls)) == ()
+
+
+def test_an_absent_value_is_no_value_that_meets_a_schema():
+    anything = GenerateRequest(prompt="x", structured_output=StructuredOutput(json_schema={"type": ["object", "null"]}))
+    assert schema_violations(anything, "prose", structured=None) != ()
+
+
+@pytest.mark.parametrize(
+    ("part", "capability", "words"),
+    [
+        (DocumentPart(data="JVBERi0=", media_type="application/pdf"), "documents", "takes no documents"),
+        (AudioPart(data="UklGRg==", media_type="audio/wav"), "audio", "takes no sound"),
+    ],
+)
+def test_files_need_a_capability_of_their_own(part, capability, words):
+    request = GenerateRequest(model="m", messages=[Message("user", [TextPart(text="What?"), part])])
+    with pytest.raises(CapabilityMissing, match=f"model 'm' {words}; nothing was sent") as caught:
+        fit(request, ALL, None)
+    assert (caught.value.capability, caught.value.model) == (capability, "m")
+    fitted, adjustments = fit(request, attrs.evolve(ALL, **{capability: True}), None)
+    assert (fitted.messages, adjustments) == (request.messages, ())
+
+
+def test_a_budget_of_reasoning_is_reasoning():
+    thinking = GenerateRequest(prompt="x", temperature=0.5, reasoning=ReasoningConfig(budget_tokens=2000))
+    takes = ModelProfile(sampling="without-reasoning", efforts=("low", "high"))
+    _, adjustments = fit(thinking, ALL, takes)
+    assert ("temperature", "dropped") in changes_of(adjustments)
+    fitted, _ = fit(attrs.evolve(thinking, reasoning=ReasoningConfig()), ALL, takes)
+    assert fitted.temperature == 0.5
+
+
+TOLD = [
+    Message("user", "Which city?"),
+    Message("assistant", "", tool_calls=[ToolCall(id="c1", name="look", arguments="{}")]),
+    Message("tool", "Oslo", tool_call_id="c1"),
+    Message("user", "Sure?"),
+    Message("user", "Say it."),
+]
+
+
+def test_a_turn_of_the_models_stands_between_a_result_and_a_user_where_it_must():
+    fitted, (change,) = fit(GenerateRequest(messages=TOLD), ALL, ModelProfile(user_after_tool=False))
+    read = Message("assistant", "I have read the result.")
+    assert fitted.messages == (*TOLD[:3], read, *TOLD[3:])
+    assert (change.field, change.action, change.asked, change.sent) == ("messages", "added", None, read.content)
+    assert change.reason.startswith("it refuses a user's turn after the result of a tool")
+    for takes, turns in ((ModelProfile(), TOLD), (ModelProfile(user_after_tool=False), TOLD[:3])):
+        fitted, adjustments = fit(GenerateRequest(messages=turns), ALL, takes)
+        assert (fitted.messages, adjustments) == (tuple(turns), ())
+
+
+def test_instructions_are_moved_to_the_place_that_a_model_takes():
+    turns = [Message("user", "Hi."), Message("assistant", "Hello."), Message("system", "Be brief."), TOLD[0]]
+    fitted, (change,) = fit(GenerateRequest(messages=turns), ALL, ModelProfile(instruction_place="first"))
+    assert fitted.messages == (turns[2], turns[0], turns[1], turns[3])
+    assert (change.field, change.action) == ("messages", "moved")
+    assert "at the beginning" in change.reason
+    # A schema in the prompt joins the turns that were moved.
+    wanted = StructuredOutput(json_schema=SCHEMA)
+    asked = GenerateRequest(messages=turns, structured_output=wanted)
+    fitted, _ = fit(asked, attrs.evolve(ALL, structured_output=False), ModelProfile(instruction_place="first"))
+    assert fitted.messages[0] == turns[2]
+    assert "JSON Schema" in fitted.messages[-1].text
+
+
+def test_every_change_of_a_strict_tool_is_recorded():
+    free = {**CLOSED, "properties": {"answer": {"type": "string", "minLength": 1, "maxLength": 9}}}
+    tools = [Tool(name="add", description="", parameters=SCHEMA, strict=True)]
+    fitted, (change,) = fit(GenerateRequest(prompt="x", tools=tools), ALL, ModelProfile(strict_schema=True))
+    assert fitted.tools[0].parameters == CLOSED
+    assert (change.field, change.action, change.asked, change.sent) == ("tools", "projected", "add", "add")
+    assert change.reason
+    tools = [Tool(name="add", description="", parameters=free, strict=True)]
+    _, (change,) = fit(GenerateRequest(prompt="x", tools=tools), ALL, ModelProfile(strict_schema=True))
+    assert len(change.reason.split("; ")) == 2
+    assert "XX" not in change.reason
 
 
 class Adapter:

@@ -74,6 +74,13 @@ def test_other_ends_of_a_conversation_are_no_prefill(last: Message) -> None:
     assert fitted_turns("claude-sonnet-5-5", ASKED, last) == ((ASKED, last), [])
 
 
+def test_the_turn_that_is_added_is_recorded() -> None:
+    request = GenerateRequest(messages=[ASKED, PREFILL])
+    _, (change,) = fit(request, ALL, profile_for("anthropic", "claude-sonnet-5-5"))
+    assert (change.field, change.action, change.sent) == ("messages", "added", GO_ON.content)
+    assert "prefill" in change.reason or "own" in change.reason
+
+
 def test_instructions_after_the_prefill_do_not_hide_it() -> None:
     turns, actions = fitted_turns("claude-sonnet-5-5", ASKED, PREFILL, Message("system", "Be brief."))
     assert turns[-2:] == (PREFILL, GO_ON)
