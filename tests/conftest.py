@@ -64,6 +64,20 @@ def _plain_call_ids() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _keys_of_this_test_alone() -> Iterator[None]:
+    """Forget the keys of a test at its end: a stream holds back what may be the beginning of any key still alive."""
+
+    def alive() -> set[int]:
+        secrets = sys.modules.get("llm_council.errors._secrets")
+        return set() if secrets is None else {id(found) for key in secrets._live.valuerefs() if (found := key())}
+
+    before = alive()
+    yield
+    for key in alive() - before:
+        sys.modules["llm_council.errors._secrets"]._live.pop(key, None)
+
+
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a script in a fresh interpreter, warnings being errors there, with a hard time limit in seconds."""

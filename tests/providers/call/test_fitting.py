@@ -663,6 +663,21 @@ def test_a_turn_of_the_models_stands_between_a_result_and_a_user_where_it_must()
         assert (fitted.messages, adjustments) == (tuple(turns), ())
 
 
+def test_a_turn_between_result_and_user_joins_the_turns_that_were_moved():
+    takes = ModelProfile(user_after_tool=False, instruction_place="first")
+    turns = [*TOLD[:3], Message("system", "Be brief."), TOLD[3]]
+    fitted, adjustments = fit(GenerateRequest(messages=turns), ALL, takes)
+    assert [turn.role for turn in fitted.messages] == ["system", "user", "assistant", "tool", "assistant", "user"]
+    assert changes_of(adjustments) == [("messages", "moved"), ("messages", "added")]
+
+
+def test_the_tool_that_is_offered_alone_is_projected_too():
+    tools = [Tool(name=name, description="", parameters=SCHEMA, strict=True) for name in ("add", "other")]
+    takes = ModelProfile(strict_schema=True, named_tool_choice=False)
+    fitted, _ = fit(GenerateRequest(prompt="x", tools=tools, tool_choice="add"), ALL, takes)
+    assert [(tool.name, tool.parameters) for tool in fitted.tools] == [("add", CLOSED)]
+
+
 def test_instructions_are_moved_to_the_place_that_a_model_takes():
     turns = [Message("user", "Hi."), Message("assistant", "Hello."), Message("system", "Be brief."), TOLD[0]]
     fitted, (change,) = fit(GenerateRequest(messages=turns), ALL, ModelProfile(instruction_place="first"))

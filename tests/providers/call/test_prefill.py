@@ -74,6 +74,11 @@ def test_other_ends_of_a_conversation_are_no_prefill(last: Message) -> None:
     assert fitted_turns("claude-sonnet-5-5", ASKED, last) == ((ASKED, last), [])
 
 
+def test_a_prefill_may_have_parts() -> None:
+    last = Message("assistant", [TextPart(text="The city "), TextPart(text="is (")])
+    assert fitted_turns("claude-sonnet-5-5", ASKED, last) == ((ASKED, last, GO_ON), ["added"])
+
+
 def test_the_turn_that_is_added_is_recorded() -> None:
     request = GenerateRequest(messages=[ASKED, PREFILL])
     _, (change,) = fit(request, ALL, profile_for("anthropic", "claude-sonnet-5-5"))
