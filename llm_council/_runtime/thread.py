@@ -284,6 +284,8 @@ class LoopThread:
         self._probed: float | None = None
         self._lacking: str | None = None  # what the process had used up when the loop was to begin
         self._stop = asyncio.Event()
+        # Whoever takes it closes the loop: the thread, or `start` if that is interrupted before the thread runs.
+        self._owner = threading.Lock()
         # The interpreter joins threads that are no daemons before it runs the exit handler that would stop this one.
         self._thread = threading.Thread(target=self._work, name="llm-council", daemon=True)
 
@@ -298,7 +300,7 @@ class LoopThread:
             self._thread.start()
         except BaseException:  # a Ctrl-C may arrive before or after the thread runs
             self.stopping = True
-            if self._thread.ident is None:
+            if self._owner.acquire(blocking=False):
                 self._close()
             else:
                 self.call_soon(self._stop.set)
@@ -357,6 +359,8 @@ class LoopThread:
         return f"in {Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_qualname})"
 
     def _work(self) -> None:
+        if not self._owner.acquire(blocking=False):
+            return
         try:
             anyio.run(self._main, backend="asyncio", backend_options={"loop_factory": lambda: self.loop})
         except RuntimeError:

@@ -95,7 +95,7 @@ def forked(work: Any, *args: Any) -> int:
 
 def run(folder: Path, seed: int, commit: int | None, late: bool) -> None:
     """Convene a council; end at once before, or after, the commit of that number."""
-    done, real = 0, _writer.Writer._commit
+    done, real = 0, _writer.Writer._transact
 
     def commits(self: Any, connection: Any, batch: Any) -> Any:
         nonlocal done
@@ -109,7 +109,7 @@ def run(folder: Path, seed: int, commit: int | None, late: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    _writer.Writer._commit = commits  # type: ignore[method-assign]
+    _writer.Writer._transact = commits  # type: ignore[method-assign]
     config = CouncilConfig(seed="a seed", store=str(folder / "runs.db"))
     asyncio.run(Council([seat(folder, seed) for seat in SEATS], config=config).arun("Where?"))
 
