@@ -75,7 +75,8 @@ def test_other_ends_of_a_conversation_are_no_prefill(last: Message) -> None:
 
 
 def test_a_prefill_may_have_parts() -> None:
-    last = Message("assistant", [TextPart(text="The city "), TextPart(text="is (")])
+    thought = ReasoningPart(vendor="anthropic", data={"type": "thinking", "thinking": "Oslo?", "signature": "c2ln"})
+    last = Message("assistant", [thought, TextPart(text="The city is (")])
     assert fitted_turns("claude-sonnet-5-5", ASKED, last) == ((ASKED, last, GO_ON), ["added"])
 
 
