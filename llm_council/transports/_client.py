@@ -19,6 +19,7 @@ import sniffio
 
 from llm_council.errors._secrets import Secret
 from llm_council.transports._base import ACCEPT_ENCODING, DEFAULT_LIMITS, DEFAULT_TIMEOUTS, USER_AGENT
+from llm_council.transports._environment import check_key_log
 from llm_council.transports._reply import BadEncoding, BodyOverflow, close_body, decompress
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         if self._inner is None:
             # Imported on first use, so that a program that uses trio does not load aiohttp.
             if sniffio.current_async_library() == "asyncio":
+                check_key_log()  # aiohttp makes TLS contexts as it is imported
                 from llm_council.transports._aiohttp import AiohttpTransport
 
                 self._inner = AiohttpTransport(trust_env=self._trust_env)

@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from llm_council.errors import InvalidOption
 
-__all__ = ["Proxies", "check_proxy", "is_exempt", "tls_context", "trusted_authorities"]
+__all__ = ["Proxies", "check_key_log", "check_proxy", "is_exempt", "tls_context", "trusted_authorities"]
 
 _AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 
@@ -41,7 +41,7 @@ def trusted_authorities() -> str:
 
 @lru_cache(maxsize=4)  # loading certifi's authorities takes 20 ms
 def _context(bundle: str, variables: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
-    _check_key_log()
+    check_key_log()
     context = ssl.create_default_context(cafile=bundle)
     for name, places in variables:
         # OpenSSL takes several folders, as PATH has them.
@@ -64,8 +64,12 @@ def _context(bundle: str, variables: tuple[tuple[str, str], ...]) -> ssl.SSLCont
     return context
 
 
-def _check_key_log() -> None:
-    """Refuse a key log that cannot be written: Python's own error, at the first connection, names no variable."""
+def check_key_log() -> None:
+    """Refuse a key log that cannot be written, before Python does, whose error does not name the variable.
+
+    Raises:
+        InvalidOption: the file of ``SSLKEYLOGFILE`` cannot be written.
+    """
     path = os.environ.get("SSLKEYLOGFILE")
     if not path:
         return

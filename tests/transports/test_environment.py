@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -226,3 +227,28 @@ async def test_the_client_for_authors_keeps_no_cookies(server: HTTPServer) -> No
             await client.get(f"http://127.0.0.1:{server.server_port}/")
         assert not client.cookies
     assert not [headers for headers in server.seen if "cookie" in {name.lower() for name in headers}]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("transport", ["HttpxTransport", "RequestsTransport"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_key_log_that_cannot_be_written_is_named_by_the_first_call_of_a_process(
+    transport: str, backend: str, python: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "absent" / "file"))
+    done = python(
+        f"""
+        import anyio
+        from llm_council import transports
+        from llm_council.errors import InvalidOption
+
+        async def main():
+            try:
+                transport = transports.{transport}()
+                await transport.send(transports.HttpRequest(method="GET", url="https://127.0.0.1:9/", headers={{}}))
+            except InvalidOption as error:
+                print(error)
+
+        anyio.run(main, backend="{backend}")
+        """
+    )
+    assert done.stdout.startswith("SSLKEYLOGFILE names"), done.stderr

@@ -33,6 +33,7 @@ from llm_council.models import Limits, Timeouts
 from llm_council.transports import HttpRequest, ReplyStream
 from llm_council.transports._base import build_headers, host_of
 from llm_council.transports._client import pooled_transport
+from llm_council.transports._environment import check_key_log
 from llm_council.transports._pool import ResponseHead, response_head
 from llm_council.transports._reply import BaseTransport, close_body, raise_translated, read_body, read_head
 from llm_council.transports._translate import translate
@@ -214,6 +215,7 @@ async def _loaded() -> ModuleType:
     """Return the package ``anthropic``, imported in a thread, since the import takes seconds."""
     known = sys.modules.get(_SDK)
     if known is None or getattr(known.__spec__, "_initializing", False):  # another thread may be importing it
+        check_key_log()  # it imports aiohttp, which makes TLS contexts
         try:
             await to_thread.run_sync(import_module, _SDK, abandon_on_cancel=True)
         except ImportError as exc:
