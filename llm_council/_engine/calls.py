@@ -198,9 +198,9 @@ async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> G
 def _request_to_send(attempts: _CallAttempts, adapter: ProviderAdapter) -> GenerateRequest:
     """Return the request of a call; calls to one provider and model find what they share in the vendor's cache.
 
-    A vendor that caches up to a mark gets the mark after task, context and files, and nothing further is marked: each
-    first writing costs more than the tokens themselves (Anthropic and OpenAI: 1.25 times), and what follows differs
-    from call to call. The journal stores the request without this.
+    A vendor that caches up to a mark gets one mark, after task, context and files. What follows differs from call to
+    call, so a further mark would only cost: the first writing of a cache is dearer than its tokens (Anthropic and
+    OpenAI: 1.25 times). The journal stores the request without the mark.
     """
     plan, request = attempts.state.plan, attempts.asked.request
     profile = adapter._profile_of(request.model)

@@ -1,4 +1,4 @@
-"""Read the reviewers' rankings and tally them. Code counts the votes, never a model."""
+"""Count the reviewers' rankings by the Borda count, and break ties. How a ranking is read: ``reading_rankings``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The scripts that ``council completion`` prints for bash and fish; that for zsh is click's own.
 
-click's script for bash takes the words as bash splits them, also at colons and equals signs, so that ``local:2`` and
-``--chair=x`` are not understood; its script for fish cuts a candidate at the first comma, as in ``openai,anthropic``.
-These scripts pass the line as it is typed, and read a candidate to its end.
+click's script for bash takes the words as bash splits them, also at colons and equals signs. It does not understand
+``local:2`` and ``--chair=x``. Its script for fish cuts a candidate at the first comma, as in ``openai,anthropic``. The
+scripts here pass the line as it is typed, and read a candidate to its end.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ def _read_user_file() -> dict[str, Any]:
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe, whose reader may wait for ever",
+    stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
 }
 
@@ -254,7 +254,7 @@ def _is_there(path: Path) -> bool:
         raise ConfigurationError(f"{path}: {reason}") from None
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "a device")
-        raise ConfigurationError(f"{path}: is {kind}, and no file: remove it, or put a file in its place")
+        raise ConfigurationError(f"{path}: is {kind}, not a file: remove it, or put a file in its place")
     return True
 
 

@@ -1,8 +1,8 @@
 """Look up host names in daemon threads, so that a silent name server delays only the calls that asked it.
 
-``getaddrinfo`` blocks, has no time limit of its own and cannot be cancelled. In the executor of an event loop, or in
-the worker threads of anyio, hung look-ups would use up the threads that others need, and the loop or the process would
-wait for them at its end. Here each look-up gets a thread of its own that nothing waits for.
+``getaddrinfo`` blocks, has no time limit of its own and cannot be cancelled. Event loops and anyio run it in a pool of
+threads. There, hung look-ups would use up the threads that others need, and the process would wait for them at its end.
+Here each look-up gets a thread of its own that nothing waits for.
 """
 
 from __future__ import annotations

@@ -252,8 +252,8 @@ def _encode_result(turn: Message, tool_names: Mapping[str, str]) -> list[dict[st
 def result_object(text: str) -> dict[str, Any]:
     """Return a tool's result as the object that the API requires: a JSON object as it is, other text as ``result``.
 
-    An object with ``$ref`` in it is sent as text: the API looks such references up among the parts of the result, and
-    refuses those that it does not find (Gemini API docs, "Function calling", multimodal function responses).
+    An object with ``$ref`` in it is sent as text. The API looks such references up among the parts of the result, and
+    refuses those that it does not find. Source: Gemini API docs, "Function calling", multimodal function responses.
     """
     value = loads_object(text)
     return {"result": text} if value is None or _has_reference(value) else value
