@@ -29,7 +29,7 @@ __all__ = [
     "Material",
     "QuorumWait",
     "chair_deadline",
-    "chairs_of",
+    "chair_order",
     "critique",
     "draft",
     "draft_name",
@@ -388,7 +388,7 @@ class ChairAnswer:
     shown: Material
 
 
-def chairs_of(state: RunState) -> list[str]:
+def chair_order(state: RunState) -> list[str]:
     """Return the seats that may take the chair, in order.
 
     The plan's first choice comes first, unless the plan leaves the chair to the ranking. Then follow seats that did not

@@ -12,8 +12,8 @@ import anyio
 import attrs
 
 from llm_council import _runtime
-from llm_council._engine.answers import last_resort
 from llm_council._engine.budget import ASSUMED, Ledger, Price
+from llm_council._engine.draft_verdicts import last_resort
 from llm_council._engine.state import RunState
 from llm_council._engine.table import RunTable
 from llm_council._runtime import call_context

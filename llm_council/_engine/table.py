@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import attrs
 
-from llm_council._engine import asking, phases
-from llm_council._engine.answers import as_verdict, degraded_verdict, rank_drafts
+from llm_council._engine import phases, questions
+from llm_council._engine.draft_verdicts import as_verdict, degraded_verdict, rank_drafts
 from llm_council._engine.fences import to_bytes
 from llm_council._engine.ranking import BordaCount, tie_order
 from llm_council._engine.repair import until_valid
@@ -36,7 +36,7 @@ class RunTable(Table):
     def __init__(self, state: RunState, path: tuple[str, ...] = ()) -> None:
         self._state = state
         self._path = path
-        self._vote: _Vote | None = None
+        self._rankings: _RankingCount | None = None
 
     @property
     def plan(self) -> Plan:
@@ -106,23 +106,23 @@ class RunTable(Table):
         """Return True once no missing review can change the first place."""
         if any(name not in self._state.drafts for name in self.plan.drafters):
             return False  # a draft that has not arrived could still win
-        if self._vote is None:
-            self._vote = _Vote.of(self.plan, [draft.seat for draft in self.drafts])
-        return self._vote.is_decided(reviews)
+        if self._rankings is None:
+            self._rankings = _RankingCount.of(self.plan, [draft.seat for draft in self.drafts])
+        return self._rankings.is_decided(reviews)
 
     async def ask_all(
         self, asks: Iterable[Ask], *, enough: Callable[[Sequence[Reply]], bool] | None = None
     ) -> tuple[Reply, ...]:
         """Ask several seats at once; see ``Table``."""
-        questions = tuple(asks)
-        self._known([question.seat for question in questions])
-        for question in questions:
+        asked = tuple(asks)
+        self._known([question.seat for question in asked])
+        for question in asked:
             self._check_phase(question.phase)
             for text in question.show:
                 self._check_text(text, "shows")
-        if len({question.phase for question in questions}) > 1:
+        if len({question.phase for question in asked}) > 1:
             raise self._misuse("asks in several phases at once")
-        return await asking.ask_all(self._state, questions, self._path, enough)
+        return await questions.ask_all(self._state, asked, self._path, enough)
 
     async def synthesise(
         self, drafts: Sequence[Draft] | None = None, reviews: Sequence[Critique] | None = None
@@ -136,7 +136,7 @@ class RunTable(Table):
         if not shown.drafts:
             raise self._misuse("synthesises without a draft")
         rank_drafts(state)
-        written = await phases.synthesise(state, phases.chairs_of(state), shown)
+        written = await phases.synthesise(state, phases.chair_order(state), shown)
         if written is not None:
             return await until_valid(state, written)
         order = state.ranking.order
@@ -155,7 +155,7 @@ class RunTable(Table):
             return Verdict(chair=answer.seat, text=answer.text, output=value)
         rank_drafts(state)
         draft = answer if isinstance(answer, Draft) else Draft(seat=answer.seat, response=answer.response)
-        others = tuple(name for name in phases.chairs_of(state) if name != answer.seat)
+        others = tuple(name for name in phases.chair_order(state) if name != answer.seat)
         shown = phases.Material(drafts=(draft,))
         asked = self._request_of(answer)
         if asked is not None:
@@ -212,14 +212,14 @@ class RunTable(Table):
 
 
 @attrs.define
-class _Vote:
+class _RankingCount:
     """Counts the rankings of reviews as they arrive."""
 
     count: BordaCount
     counted: set[str] = attrs.field(factory=set)
 
     @classmethod
-    def of(cls, plan: Plan, drafted: Sequence[str]) -> _Vote:
+    def of(cls, plan: Plan, drafted: Sequence[str]) -> _RankingCount:
         """Return a vote in which every reviewer ranks these drafts but its own."""
         drafts = tie_order(plan, drafted)
         count = BordaCount(drafts)

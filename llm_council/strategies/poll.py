@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
 from llm_council.errors import InvalidOption, near
-from llm_council.models import Answer, AnswerKind, Dissent, Draft, Phase, Tally
+from llm_council.models import AnswerKind, Draft, Phase
 from llm_council.models._attrs import as_dict, as_tuple, fraction, is_number, must_be, optional, strict_init
-from llm_council.strategies._plurality import Plurality
-from llm_council.strategies._reading import AnswerForm, form_of, with_common_keys
-from llm_council.strategies._roles import chairs_of, drafters_of
+from llm_council.strategies._answer_form import form_of
+from llm_council.strategies._ballots import Ballots, reason_to_abstain
+from llm_council.strategies._default_seats import default_chairs, default_drafters
 from llm_council.strategies.base import Roster, Steps, Strategy, Table, Verdict
 
 __all__ = ["Poll"]
@@ -63,7 +62,7 @@ class Poll(Strategy):
             if name not in names:
                 raise InvalidOption(f"weights: no seat is named {name!r:.80}{near(name, names)}")
         form = form_of(roster.schema, self.vote_on)
-        drafters = drafters_of(roster, names)
+        drafters = default_drafters(roster, names)
         by_schema = form.kind == AnswerKind.JSON
         is_shaped = roster.schema is not None and form.kind == AnswerKind.TEXT
         return Steps(
@@ -75,7 +74,7 @@ class Poll(Strategy):
             most_calls=len(names) + (roster.most_writing_calls if is_shaped else 0),
             drafters=drafters,
             drafts_by_schema=by_schema,
-            chairs=chairs_of(roster, drafters),
+            chairs=default_chairs(roster, drafters),
             chair_by_rank=True,
             notes=(f"the seats vote on {form.subject}", *self._weight_notes()),
         )
@@ -90,7 +89,7 @@ class Poll(Strategy):
 
     async def deliberate(self, table: Table) -> Verdict:
         """Ask all seats, and count."""
-        vote = _Vote(form_of(table.plan.schema, self.vote_on), table.plan.drafters, self.weights)
+        vote = Ballots(form_of(table.plan.schema, self.vote_on), table.plan.drafters, self.weights)
         decided_after: int | None = None
         failed_before: set[str] = set()
 
@@ -111,91 +110,10 @@ class Poll(Strategy):
         failed = missing if decided_after is None else [seat for seat in missing if seat in failed_before]
         tally = vote.count(drafts, failed).tally(table.random("tie"), decided_after=decided_after)
         table.report(tally)
-        answers = vote.answers
-        reason = self._reason_to_abstain(tally)
+        reason = reason_to_abstain(tally, self.abstain_below)
         if reason is not None:
-            return attrs.evolve(table.abstain(reason), **_facts(tally, answers, drafts))
-        winner = self._spokesman([draft for draft in drafts if _key(answers, draft) == tally.winner])
+            return attrs.evolve(table.abstain(reason), **vote.facts(tally, drafts))
+        winner = vote.spokesman(tally.winner, drafts)
         # A text that stands for an object is brought into the form of the schema; any other value has it already.
-        value = None if vote.form.kind == AnswerKind.TEXT else answers[winner.seat].value
-        return attrs.evolve(await table.finish(winner, value=value), **_facts(tally, answers, drafts))
-
-    def _reason_to_abstain(self, tally: Tally) -> str | None:
-        if tally.winner is None:
-            return "no seat gave an answer that could be read"
-        if self.abstain_below is not None and tally.share < self.abstain_below:
-            return (
-                f"the seats do not agree: the first answer has a share of {tally.share:.2f}, and abstain_below is"
-                f" {self.abstain_below:g}"
-            )
-        return None
-
-    def _spokesman(self, drafts: Sequence[Draft]) -> Draft:
-        """Return the draft that speaks for an answer: that of the largest weight, then the nearest to the others."""
-        weights = {draft.seat: (self.weights or {}).get(draft.seat, 0.0) for draft in drafts}
-        heaviest = [draft for draft in drafts if weights[draft.seat] == max(weights.values())]
-        words = [Counter(draft.text.casefold().split()) for draft in heaviest]
-        nearness = [sum(_overlap(one, other) for other in words) for one in words]
-        return heaviest[nearness.index(max(nearness))]
-
-
-class _Vote:
-    """Reads drafts, each once, and counts them."""
-
-    def __init__(self, form: AnswerForm, seats: Sequence[str], weights: Mapping[str, float] | None) -> None:
-        self.form = form
-        self.seats = seats
-        self._weights = weights
-        self._read: dict[str, Answer | None] = {}
-
-    @property
-    def answers(self) -> dict[str, Answer]:
-        """The answers that could be read, by seat, with one key for those that are equal."""
-        return with_common_keys({seat: answer for seat, answer in self._read.items() if answer is not None})
-
-    def count(self, drafts: Sequence[Draft], failed: Sequence[str] = ()) -> Plurality:
-        """Return the count of these drafts, and of further seats that gave none."""
-        count = Plurality(self.seats, self._weights)
-        for draft in drafts:
-            if draft.error is None and draft.seat not in self._read:
-                self._read[draft.seat] = self.form.read(draft)
-        answers = self.answers
-        for draft in drafts:
-            if draft.error is None:
-                count.cast(draft.seat, _key(answers, draft))
-            else:
-                count.fail(draft.seat)
-        for seat in failed:
-            count.fail(seat)
-        return count
-
-
-def _key(answers: Mapping[str, Answer], draft: Draft) -> str | None:
-    return answers[draft.seat].key if draft.seat in answers else None
-
-
-def _facts(tally: Tally, answers: Mapping[str, Answer], drafts: Sequence[Draft]) -> dict[str, Any]:
-    """Return the fields of a verdict that tell about the vote."""
-    dissent = []
-    for key in tally.points:
-        voters = [draft for draft in drafts if _key(answers, draft) == key]
-        if key != tally.winner:
-            seats = [draft.seat for draft in voters]
-            dissent.append(Dissent(answer=answers[seats[0]], seats=seats, text=voters[0].text))
-    winning = [answer.shown for answer in answers.values() if answer.key == tally.winner]
-    return {
-        "answers": dict(answers),
-        "tally": tally,
-        "agreement": Plurality.agreement(tally),
-        "dissent": tuple(dissent),
-        "otherwise": {
-            **{f"single:{seat}": answer.shown for seat, answer in answers.items()},
-            "poll": winning[0] if winning else None,
-        },
-    }
-
-
-def _overlap(one: Counter[str], other: Counter[str]) -> float:
-    """Return the F1 of the words that two texts share, from 0 to 1."""
-    whole = one.total() + other.total()
-    return 2 * (one & other).total() / whole if whole else 1.0
+        value = None if vote.form.kind == AnswerKind.TEXT else vote.answers[winner.seat].value
+        return attrs.evolve(await table.finish(winner, value=value), **vote.facts(tally, drafts))

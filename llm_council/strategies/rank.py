@@ -9,7 +9,7 @@ import attrs
 from llm_council.errors import InvalidOption
 from llm_council.models import Phase
 from llm_council.models._attrs import strict_init
-from llm_council.strategies._roles import chairs_of, drafters_of
+from llm_council.strategies._default_seats import default_chairs, default_drafters
 from llm_council.strategies.base import Roster, Steps, Strategy, Table, Verdict
 
 __all__ = ["Rank"]
@@ -36,7 +36,7 @@ class Rank(Strategy):
                 f"the strategy 'rank' needs {_SEATS} seats or more to rank drafts, got {len(names)}: add seats, or"
                 " choose another strategy"
             )
-        drafters = drafters_of(roster, names)
+        drafters = default_drafters(roster, names)
         # Without a schema, nobody writes an answer: the winning draft is it.
         writes = (Phase.SYNTHESISE,) if roster.schema is not None else ()
         return Steps(
@@ -44,7 +44,7 @@ class Rank(Strategy):
             most_calls=2 * len(names) + (roster.most_writing_calls if writes else 0),
             drafters=drafters,
             reviewers=names,
-            chairs=chairs_of(roster, drafters),
+            chairs=default_chairs(roster, drafters),
             chair_by_rank=True,
             notes=("all seats draft and rank; there is no chair",),
         )

@@ -9,7 +9,7 @@ import attrs
 from llm_council.errors import InvalidOption
 from llm_council.models import Phase
 from llm_council.models._attrs import strict_init
-from llm_council.strategies._roles import drafters_of, resting
+from llm_council.strategies._default_seats import default_drafters, resting
 from llm_council.strategies.base import Roster, Steps, Strategy, Table, Verdict
 
 __all__ = ["Single"]
@@ -33,7 +33,7 @@ class Single(Strategy):
                 " choose another strategy"
             )
         names = roster.names
-        chosen = drafters_of(roster, (roster.chair or names[0],))[:1]
+        chosen = default_drafters(roster, (roster.chair or names[0],))[:1]
         has_schema = roster.schema is not None
         others = "; the others replace it if it fails" if len(names) > 1 else ""
         return Steps(

@@ -8,7 +8,7 @@ import attrs
 
 from llm_council.models import Phase
 from llm_council.models._attrs import strict_init
-from llm_council.strategies._roles import chairs_of, drafters_of, resting
+from llm_council.strategies._default_seats import default_chairs, default_drafters, resting
 from llm_council.strategies.base import Roster, Steps, Strategy, Table, Verdict
 
 __all__ = ["Synthesize"]
@@ -35,8 +35,8 @@ class Synthesize(Strategy):
     def plan(self, roster: Roster) -> Steps:
         """Choose the chair, and let the other seats draft."""
         names = roster.names
-        drafters = drafters_of(roster, self._default_drafters(roster))
-        chairs = chairs_of(roster, drafters)
+        drafters = default_drafters(roster, self._default_drafters(roster))
+        chairs = default_chairs(roster, drafters)
         by_rank = roster.chair is None and not resting(roster, drafters)
         notes = [_note(names, chairs[0], by_rank=by_rank, rests=chairs[0] not in drafters)]
         reviewers = names if len(names) > 1 else ()

@@ -18,8 +18,8 @@ from llm_council.models import Answer, AnswerKind, Budget, Draft, GenerateRespon
 from llm_council.results import CouncilResult
 from llm_council.results.plain import vote_line
 from llm_council.strategies import Poll
+from llm_council.strategies._answer_form import form_of, with_common_keys
 from llm_council.strategies._plurality import Plurality
-from llm_council.strategies._reading import form_of, with_common_keys
 from llm_council.testing.fakes import ScriptedProvider
 
 NUMBER = {"type": "number"}

@@ -1,4 +1,4 @@
-"""Read the answer of a draft so that it can be counted: which kind, which value, and which answers are equal.
+"""The answer that seats vote on: how they are asked for it, how it is read from a draft, which answers are equal.
 
 Code decides what is equal, never a model. An answer that cannot be read is no answer, and still counts as a vote.
 """

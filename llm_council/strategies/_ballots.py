@@ -1,0 +1,108 @@
+"""The ballots of a vote: the answers that drafts give, who speaks for an answer, and what a vote tells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_council.models import Answer, Dissent, Draft, Tally
+from llm_council.strategies._answer_form import AnswerForm, with_common_keys
+from llm_council.strategies._plurality import Plurality
+
+__all__ = ["Ballots", "reason_to_abstain"]
+
+
+class Ballots:
+    """Reads drafts, each once, and counts the answers that they give.
+
+    Args:
+        form: what is compared.
+        seats: the seats that are to vote.
+        weights: weight of each seat by name; None gives each the same.
+    """
+
+    def __init__(self, form: AnswerForm, seats: Sequence[str], weights: Mapping[str, float] | None = None) -> None:
+        self.form = form
+        self.seats = seats
+        self._weights = weights
+        self._read: dict[str, Answer | None] = {}
+
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """The answers that could be read, by seat, with one key for those that are equal."""
+        return with_common_keys({seat: answer for seat, answer in self._read.items() if answer is not None})
+
+    def count(self, drafts: Sequence[Draft], failed: Sequence[str] = ()) -> Plurality:
+        """Return the count of these drafts, and of further seats that gave none."""
+        count = Plurality(self.seats, self._weights)
+        for draft in drafts:
+            if draft.error is None and draft.seat not in self._read:
+                self._read[draft.seat] = self.form.read(draft)
+        answers = self.answers
+        for draft in drafts:
+            if draft.error is None:
+                count.cast(draft.seat, _key(answers, draft))
+            else:
+                count.fail(draft.seat)
+        for seat in failed:
+            count.fail(seat)
+        return count
+
+    def spokesman(self, key: str | None, drafts: Sequence[Draft]) -> Draft:
+        """Return the draft that speaks for an answer: that of the largest weight, then the nearest to the others."""
+        answers, weights = self.answers, self._weights or {}
+        voters = [draft for draft in drafts if _key(answers, draft) == key]
+        most = max(weights.get(draft.seat, 0.0) for draft in voters)
+        heaviest = [draft for draft in voters if weights.get(draft.seat, 0.0) == most]
+        words = [Counter(draft.text.casefold().split()) for draft in heaviest]
+        nearness = [sum(_overlap(one, other) for other in words) for one in words]
+        return heaviest[nearness.index(max(nearness))]
+
+    def facts(self, tally: Tally, drafts: Sequence[Draft]) -> dict[str, Any]:
+        """Return the fields of a verdict that tell about the vote."""
+        answers = self.answers
+        dissent = []
+        for key in tally.points:
+            voters = [draft for draft in drafts if _key(answers, draft) == key]
+            if key != tally.winner:
+                seats = [draft.seat for draft in voters]
+                dissent.append(Dissent(answer=answers[seats[0]], seats=seats, text=voters[0].text))
+        winning = [answer.shown for answer in answers.values() if answer.key == tally.winner]
+        return {
+            "answers": answers,
+            "tally": tally,
+            "agreement": Plurality.agreement(tally),
+            "dissent": tuple(dissent),
+            "otherwise": {
+                **{f"single:{seat}": answer.shown for seat, answer in answers.items()},
+                "poll": winning[0] if winning else None,
+            },
+        }
+
+
+def reason_to_abstain(tally: Tally, abstain_below: float | None) -> str | None:
+    """Return why a vote has no answer; None if it has one.
+
+    Args:
+        tally: the count.
+        abstain_below: share of all seats below which there is no answer; None for none.
+    """
+    if tally.winner is None:
+        return "no seat gave an answer that could be read"
+    if abstain_below is not None and tally.share < abstain_below:
+        return (
+            f"the seats do not agree: the first answer has a share of {tally.share:.2f}, and abstain_below is"
+            f" {abstain_below:g}"
+        )
+    return None
+
+
+def _key(answers: Mapping[str, Answer], draft: Draft) -> str | None:
+    return answers[draft.seat].key if draft.seat in answers else None
+
+
+def _overlap(one: Counter[str], other: Counter[str]) -> float:
+    """Return the F1 of the words that two texts share, from 0 to 1."""
+    whole = one.total() + other.total()
+    return 2 * (one & other).total() / whole if whole else 1.0
