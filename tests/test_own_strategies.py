@@ -391,12 +391,25 @@ class TestPlugins:
         assert caught.value.message.endswith("; it takes doubts")
 
     def test_a_value_that_a_validator_of_attrs_refuses_is_named_in_its_words(self, plugin: Callable[..., None]) -> None:
-        checked = "doubts: int = attrs.field(default=1, validator=attrs.validators.instance_of(int))"
+        checked = "doubts: int = attrs.field(default=1, validator=attrs.validators.in_((1, 2)))"
         plugin(PLUGIN.replace("doubts: int = 1", checked))
         with pytest.raises(InvalidOption) as caught:
-            get_strategy("doubted", doubts="two")
-        words = "strategy 'doubted': 'doubts' must be <class 'int'> (got 'two' that is a <class 'str'>)."
+            get_strategy("doubted", doubts=3)
+        words = "strategy 'doubted': 'doubts' must be in (1, 2) (got 3)"
         assert caught.value.message == words
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [("two", "doubts: expected a whole number, got 'two'"), (True, "doubts: expected a whole number, got True")],
+    )
+    def test_a_value_of_another_type_than_its_field_is_refused_before_anything_is_sent(
+        self, plugin: Callable[..., None], value: object, words: str
+    ) -> None:
+        plugin()
+        council = Council(seats(), config=CouncilConfig(strategies={"mine": {"kind": "doubted", "doubts": value}}))
+        with pytest.raises(InvalidOption) as caught:
+            council.plan("Where?", strategy="mine")
+        assert caught.value.message == f"strategy 'doubted': {words}"
 
     def test_two_distributions_with_one_name_are_refused(self, plugin: Callable[..., None]) -> None:
         plugin()

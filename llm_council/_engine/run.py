@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 
 import anyio
@@ -121,6 +121,13 @@ async def _deliberate(strategy: Strategy, state: RunState) -> Verdict | RunError
     if late:
         limit = state.plan.budget.deadline or 0
         return last_resort(state, f"the strategy {state.plan.strategy!r} went on after the {limit:g} s of the run")
+    if isinstance(verdict, Coroutine):
+        verdict.close()
+        raise StrategyFailed(
+            f"the strategy {state.plan.strategy!r} returned a coroutine: write 'await' before the call whose result it"
+            " returns",
+            run_id=state.plan.run_id,
+        )
     if not isinstance(verdict, Verdict):
         raise StrategyFailed(
             f"the strategy {state.plan.strategy!r} must return a Verdict, such as that of table.finish(draft); it"
@@ -140,6 +147,8 @@ def _as_run_error(error: Exception, plan: Plan) -> RunError:
     if isinstance(error, CouncilError):
         return StrategyFailed(f"the strategy {plan.strategy!r} failed: {error.message}", run_id=plan.run_id)
     reason = f"{type(error).__name__}: {error}"
+    if "coroutine" in reason or "'await' expression" in reason:
+        reason += "; deliberate must be 'async def', and methods of the table that ask seats need 'await'"
     logging.getLogger("llm_council").error("the strategy %r failed", plan.strategy, exc_info=error)
     return StrategyFailed(f"the strategy {plan.strategy!r} failed: {reason}", run_id=plan.run_id)
 

@@ -133,6 +133,9 @@ class RunTable(Table):
             drafts=self.drafts if drafts is None else tuple(drafts),
             reviews=self._reviews() if reviews is None else tuple(reviews),
         )
+        self._check_phase(Phase.SYNTHESISE)
+        if not state.plan.chairs:
+            raise self._misuse("synthesises, but its plan names no chairs: add them to Steps")
         if not shown.drafts:
             raise self._misuse("synthesises without a draft")
         rank_drafts(state)
@@ -200,7 +203,7 @@ class RunTable(Table):
 
     def _check_phase(self, phase: Phase) -> None:
         if phase not in self.plan.phases:
-            raise self._misuse(f"asks in the phase '{phase}', which its plan does not name")
+            raise self._misuse(f"asks in the phase '{phase}', which its plan does not name: add it to Steps.phases")
 
     def _check_text(self, text: object, verb: str) -> None:
         if not isinstance(text, Draft | Critique | Reply):

@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 
 from llm_council import middleware
 from llm_council._plugins import find, hidden_hint
-from llm_council._seats.option_types import check_types, revealed_for
 from llm_council.config import CouncilConfig, user_file
 from llm_council.errors import (
     ConfigurationError,
@@ -27,6 +26,7 @@ from llm_council.errors._secrets import Secret
 from llm_council.models import RetryPolicy
 from llm_council.providers import registry
 from llm_council.providers._call.construction import accepted_options, refuse_unknown_options
+from llm_council.providers._call.option_types import check_types, revealed_for
 from llm_council.providers._http.account import refuse_wrapped
 from llm_council.providers.base import ProviderAdapter
 

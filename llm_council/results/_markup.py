@@ -70,4 +70,6 @@ def value(item: Any, depth: int = 0) -> Markup:
         return tag("dl", *(part for pair in terms for part in pair))
     if isinstance(item, str):
         return markdown(item)
+    if isinstance(item, bool):  # as on the terminal
+        return tag("p", "yes" if item else "no")
     return tag("p", "—" if item is None else json.dumps(item, ensure_ascii=False))

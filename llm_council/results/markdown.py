@@ -98,6 +98,8 @@ def _value(value: Any, depth: int) -> tuple[str, bool]:
         items = [(f"**{_inline(str(name).replace('_', ' '))}:** ", item) for name, item in value.items()]
     elif isinstance(value, list) and value:
         items = [("", item) for item in value]
+    elif isinstance(value, bool):  # as on the terminal
+        return "yes" if value else "no", True
     else:
         return _inline(json.dumps(value, ensure_ascii=False)), True
     return "\n".join(_item(head, item, depth) for head, item in items), False

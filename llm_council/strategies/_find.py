@@ -11,6 +11,7 @@ import attrs
 from llm_council._plugins import Plugin, find, hidden_hint
 from llm_council.errors import CouncilError, InvalidOption, PluginLoadError, near
 from llm_council.providers._call.construction import refuse_unknown_options
+from llm_council.providers._call.option_types import check_types
 from llm_council.strategies.base import Strategy
 
 __all__ = [
@@ -64,6 +65,7 @@ def get_strategy(name: str, /, **options: Any) -> Strategy:
     """
     cls = class_of(name)
     try:
+        check_types(cls, options)
         return cls(**options)
     except CouncilError as error:
         raise error._reword(f"strategy {name!r}: {error.message.removeprefix(f'{cls.__name__}.')}") from None

@@ -184,6 +184,24 @@ def _with_synthesis(cls: type[Juried]) -> type[Juried]:
     return Written
 
 
+async def _draft_and_synthesise(table: Table) -> Verdict:
+    await table.draft()
+    return await table.synthesise()
+
+
+async def _drafts_not_awaited(table: Table) -> Verdict:
+    drafts = table.draft()
+    try:
+        return await table.finish(drafts[0])
+    finally:
+        drafts.close()
+
+
+async def _returns_a_coroutine(table: Table) -> Any:
+    drafts = await table.draft()
+    return table.finish(drafts[0])
+
+
 class TestLimits:
     async def test_a_strategy_that_exceeds_its_plan_fails(self, table):
         council = council_of(table)
@@ -199,7 +217,9 @@ class TestLimits:
             (lambda table: table.ask("dot", "?", phase=Phase.JUDGE), "'dot', which is no seat of this run"),
             (lambda table: table.finish("Paris."), "finishes with an object of the type str: pass a draft, or a reply"),
             (lambda table: table.ask("ann", "?", show=["a"], phase=Phase.JUDGE), "shows an object of the type str"),
-            (lambda table: table.synthesise(), "synthesises without a draft"),
+            (lambda table: _draft_and_synthesise(table), "'synthesise', which its plan does not name: add it to Steps"),
+            (lambda table: _drafts_not_awaited(table), "methods of the table that ask seats need 'await'"),
+            (lambda table: _returns_a_coroutine(table), "returned a coroutine: write 'await' before the call"),
             (lambda table: table.no_such_method(), "AttributeError"),
             (lambda table: anyio.to_thread.run_sync(str, 391), "returned str"),
         ],
@@ -214,6 +234,31 @@ class TestLimits:
         assert isinstance(result.error, StrategyFailed)
         assert words in str(result.error)
         assert "'juried'" in str(result.error)
+
+    @pytest.mark.parametrize(("chairs", "words"), [(True, "synthesises without a draft"), (False, "names no chairs")])
+    async def test_a_chair_needs_a_draft_and_a_place_in_the_plan(self, table, chairs, words):
+        class Wrong(Juried):
+            def plan(self, roster: Roster) -> Steps:
+                steps = super().plan(roster)
+                return attrs.evolve(
+                    steps, phases=(*steps.phases, Phase.SYNTHESISE), chairs=roster.names if chairs else ()
+                )
+
+            async def deliberate(self, table: Table) -> Verdict:
+                return await table.synthesise()
+
+        result = await run(council_of(table), Wrong())
+        assert isinstance(result.error, StrategyFailed)
+        assert words in str(result.error)
+
+    async def test_a_method_that_is_not_async_is_named_with_the_remedy(self, table):
+        class Plain(Juried):
+            def deliberate(self, table: Table) -> Verdict:  # type: ignore[override]
+                return table.abstain("no reason")
+
+        result = await run(council_of(table), Plain())
+        assert isinstance(result.error, StrategyFailed)
+        assert "deliberate must be 'async def'" in str(result.error)
 
     async def test_an_error_in_a_task_group_of_a_strategy_is_the_error_of_the_run(self, table):
         class Grouped(Juried):

@@ -1,4 +1,4 @@
-"""Check the types of options from a configuration file before a class gets them: the message names the field."""
+"""Check the types of options that a user wrote before a class gets them: the message names the field."""
 
 from __future__ import annotations
 
