@@ -25,6 +25,7 @@ from llm_council.strategies import (
     Poll,
     Rank,
     Roster,
+    Sample,
     Single,
     Steps,
     Strategy,
@@ -34,6 +35,7 @@ from llm_council.strategies import (
     get_strategy,
     list_strategies,
 )
+from llm_council.strategies._find import BUILT_IN
 from llm_council.testing.fakes import ScriptedProvider
 
 TEXT = {"type": "string"}
@@ -119,7 +121,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 class TestNames:
     def test_every_built_in_strategy_is_listed_and_made_by_its_name(self) -> None:
         listed = {info.name: info for info in list_strategies()}
-        classes = {"synthesize": Synthesize, "poll": Poll, "rank": Rank, "single": Single}
+        classes = {"synthesize": Synthesize, "poll": Poll, "rank": Rank, "sample": Sample, "single": Single}
         assert {name: type(get_strategy(name)) for name in listed} == classes
         assert listed["rank"].aliases == ("vote",)
         assert get_strategy("vote") == Rank()
@@ -377,7 +379,7 @@ class TestPlugins:
         with pytest.raises(PluginLoadError, match="of council-doubted") as caught:
             council.plan("Where?", strategy="doubted")
         assert words in caught.value.message
-        assert [info.error is None for info in list_strategies()] == [True, True, True, True, False]
+        assert [info.error is None for info in list_strategies()] == [True] * len(BUILT_IN) + [False]
         assert council.plan("Where?", strategy="rank").strategy == "rank"
         assert words in plugin_faults()["council-doubted"]
 

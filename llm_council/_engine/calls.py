@@ -218,7 +218,7 @@ def _calls_alike(plan: Plan, name: str) -> int:
     """Return how many calls of a run go to a seat's provider and model, without repairs."""
     seat = plan.seat(name)
     alike = {other.name for other in plan.seats if (other.provider, other.model) == (seat.provider, seat.model)}
-    calls = sum(other in alike for other in (*plan.drafters, *plan.reviewers))
+    calls = sum(other in alike for other in (*plan.drafters * plan.samples, *plan.reviewers))
     writes = Phase.SYNTHESISE in plan.phases and (plan.chair_by_rank or not alike.isdisjoint(plan.chairs[:1]))
     return calls + writes
 

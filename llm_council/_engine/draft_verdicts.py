@@ -34,7 +34,8 @@ def degraded_verdict(state: RunState, best: Draft | Reply, reason: str) -> Verdi
 def rank_drafts(state: RunState) -> None:
     """Set the ranking of a run that has none: the run's seed decides the order."""
     if not state.ranking.order:
-        state.ranking = tally((), tie_order(state.plan, [draft.seat for draft in state.successful_drafts()]))
+        drafted = dict.fromkeys(draft.seat for draft in state.successful_drafts())
+        state.ranking = tally((), tie_order(state.plan, list(drafted)))
 
 
 def last_resort(state: RunState, reason: str) -> Verdict | RunError:
@@ -56,9 +57,10 @@ def last_resort(state: RunState, reason: str) -> Verdict | RunError:
     need = quorum_of(state.plan, len(state.plan.seats))
     if not finished:
         return DeadlineExceeded(f"no seat answered: {reason}", run_id=state.plan.run_id)
-    if len(finished) < need:
+    if len({draft.seat for draft in finished}) < need:
         outcomes = {name: draft.error for name, draft in state.drafts.items()}
         message = f"{len(finished)} of {need} required seats answered: {reason}"
         return QuorumLost(message, outcomes=outcomes, run_id=state.plan.run_id)
     rank_drafts(state)
-    return degraded_verdict(state, state.drafts[state.ranking.order[0]], f"{reason}: this is the best draft")
+    best = next(draft for draft in finished if draft.seat == state.ranking.order[0])
+    return degraded_verdict(state, best, f"{reason}: this is the best draft")

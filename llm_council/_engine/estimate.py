@@ -85,7 +85,7 @@ def _requests(plan: Plan) -> Iterator[tuple[Phase, list[SeatSpec], GenerateReque
     """Yield the requests of a plan in order, each with the seats that may get it."""
     words = GenerateResponse(text="word " * (_answer_tokens(plan) * 4 // 5))
     drafts = [Draft(seat=name, response=words) for name in plan.drafters]
-    for name in plan.drafters:
+    for name in plan.drafters * plan.samples:
         yield Phase.DRAFT, [plan.seat(name)], prompts.draft_request(plan, plan.seat(name))
     reviews, texts = [], SeatTexts(plan)
     phase = Phase.RANK if Phase.RANK in plan.phases else Phase.CRITIQUE

@@ -22,6 +22,7 @@ from llm_council._engine.state import CallDeadline, RunState
 from llm_council._schema import drop_thinking
 from llm_council.errors import BudgetExceeded, ContextTooLong, CouncilError, DeadlineExceeded, QuorumLost, RunError
 from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase, Plan
+from llm_council.models._attrs import copy_with
 
 __all__ = [
     "ChairAnswer",
@@ -32,7 +33,6 @@ __all__ = [
     "chair_order",
     "critique",
     "draft",
-    "draft_name",
     "spare_calls",
     "synthesise",
     "unmet_quorum",
@@ -47,11 +47,6 @@ def spare_calls(plan: Plan) -> int:
     return CHAIR_CALLS if len(plan.phases) > 1 else 0
 
 
-def draft_name(seat: str) -> str:
-    """Return the name of a seat's draft call in the journal."""
-    return f"{Phase.DRAFT}/{seat}/1"
-
-
 @attrs.define
 class DraftBoard:
     """Receives drafts, and lets reviewers wait for the drafts of others."""
@@ -60,15 +55,15 @@ class DraftBoard:
     _events: list[tuple[str, anyio.Event]] = attrs.field(factory=list)  # the same, in the order of their start
     _reviewing: dict[str, CallDeadline] = attrs.field(factory=dict)
 
-    def expect(self, seat: str) -> None:
-        """Register a seat that will draft; a second call does nothing."""
-        if seat not in self._settled:
-            self._settled[seat] = anyio.Event()
-            self._events.append((seat, self._settled[seat]))
+    def expect(self, draft: Draft) -> None:
+        """Register a draft that will come, by its seat and number; a second call does nothing."""
+        if draft.name not in self._settled:
+            self._settled[draft.name] = anyio.Event()
+            self._events.append((draft.seat, self._settled[draft.name]))
 
     def put(self, draft: Draft) -> None:
         """Wake the reviewers that wait for this draft; if it failed, cancel the review by the same seat."""
-        self._settled[draft.seat].set()
+        self._settled[draft.name].set()
         reviewing = self._reviewing.get(draft.seat)
         if draft.error is not None and reviewing is not None:
             reviewing.cancel("its own draft had failed")
@@ -143,6 +138,7 @@ async def draft(
     state: RunState,
     board: DraftBoard,
     seats: Sequence[str] | None = None,
+    samples: int = 1,
     instructions: str = "",
     enough: Callable[[Sequence[Draft]], bool] | None = None,
 ) -> None:
@@ -154,22 +150,25 @@ async def draft(
     Args:
         state: the run.
         board: receives the drafts.
-        seats: the seats to ask, which nobody replaces; None means the drafters of the plan. A seat that has drafted is
-            not asked again.
+        seats: the seats to ask, which nobody replaces; None means the drafters of the plan. A draft that has been
+            asked for is not asked for again.
+        samples: how many drafts each seat is to have been asked for.
         instructions: what to add to the question.
         enough: called with the drafts so far, failed ones included, once the quorum is there; True cancels the others.
     """
     plan = state.plan
-    asked = [name for name in (plan.drafters if seats is None else seats) if name not in state.drafts]
+    names = plan.drafters if seats is None else dict.fromkeys(seats)
+    wanted = [Draft(seat=name, number=number) for name in names for number in range(1, samples + 1)]
     reserves = [name for name in plan.chairs if name not in plan.drafters] if seats is None else []
     quorum = quorum_of(plan, len(plan.seats) if seats is None else len(seats))
-    missing = max(1, quorum - len(state.successful_drafts()))
+    missing = max(1, quorum - len(_drafted(state)))
     wait = QuorumWait(Phase.DRAFT, missing, plan.budget.grace, state.ends[Phase.DRAFT], state.end)
     state.open(Phase.DRAFT)
     async with anyio.create_task_group() as group:
         drafting = _Drafting(state, board, wait, reserves, instructions, enough, group)
-        for name in asked:
-            drafting.start(name)
+        for draft in wanted:
+            if draft.name not in state.drafts:
+                drafting.start(draft)
         await state.start_slot.wait_started()
     state.close(Phase.DRAFT)
 
@@ -187,7 +186,7 @@ class _Drafting:
         instructions: what to add to the question.
         enough: see ``draft``.
         group: runs the calls.
-        waiting: seats whose call has not ended.
+        waiting: names of the drafts whose call has not ended.
         settled: drafts and failures, in the order in which they came.
         is_over: True once the others were cancelled, because the drafts were enough.
     """
@@ -203,35 +202,45 @@ class _Drafting:
     settled: list[Draft] = attrs.field(factory=list)
     is_over: bool = False
 
-    def start(self, name: str) -> None:
-        """Start the call of a seat."""
-        self.waiting.add(name)
-        self.board.expect(name)
-        self.group.start_soon(self._draft, name)
+    def start(self, wanted: Draft) -> None:
+        """Start the call for a draft."""
+        self.waiting.add(wanted.name)
+        self.board.expect(wanted)
+        # Named here: the order in which an event loop starts tasks is not the same in every run.
+        call = self.state.name_call(Phase.DRAFT, wanted.seat)
+        self.group.start_soon(self._draft, wanted, call)
 
-    async def _draft(self, name: str) -> None:
+    async def _draft(self, wanted: Draft, call: str) -> None:
         state = self.state
-        seat = state.plan.seat(name)
-        request = prompts.draft_request(state.plan, seat, self.instructions)
+        seat = state.plan.seat(wanted.seat)
+        request = prompts.draft_request(state.plan, seat, self.instructions, wanted.number)
         if state.plan.drafts_by_schema:
-            state.asked_by_schema[draft_name(name)] = request
+            state.asked_by_schema[wanted.name] = request
         deadline = self.wait.new_deadline()
-        outcome = await ask(state, Phase.DRAFT, seat, request, deadline, spare_calls=spare_calls(state.plan))
-        self.waiting.discard(name)
-        draft = Draft(seat=name, response=outcome.response, error=outcome.error, elapsed=outcome.elapsed)
-        state.drafts[name] = draft
+        spare = spare_calls(state.plan)
+        outcome = await ask(state, Phase.DRAFT, seat, request, deadline, spare_calls=spare, name=call)
+        self.waiting.discard(wanted.name)
+        draft = copy_with(wanted, response=outcome.response, error=outcome.error, elapsed=outcome.elapsed)
+        is_first = draft.seat not in _drafted(state)
+        state.drafts[draft.name] = draft
         self.settled.append(draft)
         if draft.error is None:
-            self.wait.answered()
+            if is_first:  # a quorum is one of seats
+                self.wait.answered()
         elif not self.is_over:
-            state.degrade(f"{name} gave no draft: {draft.error}", name)
-            if self.reserves and len(state.successful_drafts()) + len(self.waiting) < self.wait.quorum:
-                self.start(self.reserves.pop(0))
+            state.degrade(f"{draft.name} gave no draft: {draft.error}", draft.seat)
+            if self.reserves and len(_drafted(state)) + len(self.waiting) < self.wait.quorum:
+                self.start(Draft(seat=self.reserves.pop(0)))
         if self.enough is not None and self.wait.met and not self.is_over and self.enough(tuple(self.settled)):
             self.is_over = True
             self.wait.cancel("enough seats had answered")
         # Last, because reviewers read ``state.drafts`` as soon as they are woken.
         self.board.put(draft)
+
+
+def _drafted(state: RunState) -> set[str]:
+    """Return the seats with a successful draft."""
+    return {draft.seat for draft in state.drafts.values() if draft.error is None}
 
 
 def unmet_quorum(state: RunState, asked: int | None = None) -> RunError | None:
@@ -243,7 +252,7 @@ def unmet_quorum(state: RunState, asked: int | None = None) -> RunError | None:
     """
     need = quorum_of(state.plan, len(state.plan.seats) if asked is None else asked)
     finished = state.successful_drafts()
-    if len(finished) >= need:
+    if len(_drafted(state)) >= need:
         return None
     best = drop_thinking(finished[0].text) if finished else None
     outcomes = {name: draft.error for name, draft in state.drafts.items()}

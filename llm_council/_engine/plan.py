@@ -103,6 +103,7 @@ def make_plan(
         phases=steps.phases,
         seats=seats,
         drafters=steps.drafters,
+        samples=steps.samples,
         reviewers=steps.reviewers,
         chairs=steps.chairs,
         chair_by_rank=steps.chair_by_rank,

@@ -79,14 +79,24 @@ Text: TypeAlias = Draft | Critique | Reply
 """A text of a seat that other seats may be shown."""
 
 
-def draft_request(plan: Plan, seat: SeatSpec, instructions: str = "") -> GenerateRequest:
+def draft_request(plan: Plan, seat: SeatSpec, instructions: str = "", number: int = 1) -> GenerateRequest:
     """Ask a seat for its own answer: in prose, or by the schema if the plan says so.
 
     Args:
         plan: the run's plan.
         seat: the seat.
         instructions: what the strategy adds to the question.
+        number: which of the seat's drafts it is.
     """
+    request = _draft_request(plan, seat, instructions)
+    if number == 1:
+        return request
+    # A vendor would answer an equal key, and a cache an equal request, with the first draft once more.
+    key = _key(plan, Phase.DRAFT, seat.name, f"sample {number}", str(plan.limits.peer_text))
+    return attrs.evolve(request, idempotency_key=key, metadata={**request.metadata, "sample": str(number)})
+
+
+def _draft_request(plan: Plan, seat: SeatSpec, instructions: str) -> GenerateRequest:
     by_schema = plan.drafts_by_schema and plan.schema is not None
     if seat.plain_prompts:
         request = _build(plan, seat, Phase.DRAFT, plain.ask(plan, instructions))

@@ -193,7 +193,7 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
         output=answer.output if answer else None,
         # ``BudgetExceeded`` has the best draft so far.
         text=answer.text if answer else getattr(error, "partial", None),
-        drafts={draft.seat: drop_thinking(draft.text) for draft in state.successful_drafts()},
+        drafts={draft.name: drop_thinking(draft.text) for draft in state.successful_drafts()},
         critiques={review.seat: _with_authors(review) for review in reviews if review.error is None},
         ranking=state.ranking,
         answers=answer.answers if answer else {},

@@ -195,9 +195,10 @@ class RunState:
         return f"{stem}{self._numbers[stem]}"
 
     def successful_drafts(self) -> list[Draft]:
-        """Return the successful drafts in the order of the seats, independent of the order of arrival."""
-        drafts = (self.drafts.get(seat.name) for seat in self.plan.seats)
-        return [draft for draft in drafts if draft is not None and draft.error is None]
+        """Return the successful drafts by seat and number, independent of the order of arrival."""
+        places = {seat.name: place for place, seat in enumerate(self.plan.seats)}
+        drafts = [draft for draft in self.drafts.values() if draft.error is None]
+        return sorted(drafts, key=lambda draft: (places[draft.seat], draft.number))
 
     @asynccontextmanager
     async def wait_turn(self, seat: SeatSpec, end: float) -> AsyncIterator[None]:

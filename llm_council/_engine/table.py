@@ -57,13 +57,14 @@ class RunTable(Table):
         self,
         seats: Sequence[str] | None = None,
         *,
+        samples: int = 1,
         instructions: str = "",
         enough: Callable[[Sequence[Draft]], bool] | None = None,
     ) -> tuple[Draft, ...]:
-        """Ask seats for a draft; see ``Table``."""
+        """Ask seats for drafts; see ``Table``."""
         state = self._state
         board = phases.DraftBoard()
-        await phases.draft(state, board, self._known(seats), instructions, enough)
+        await phases.draft(state, board, self._known(seats), samples, instructions, enough)
         error = phases.unmet_quorum(state, None if seats is None else len(seats))
         if error is not None:
             raise error.fill(run_id=state.plan.run_id)
@@ -83,7 +84,7 @@ class RunTable(Table):
         is_enough = None if enough is None else lambda: enough(self._reviews())
         async with anyio.create_task_group() as group:
             for name in plan.drafters:
-                board.expect(name)
+                board.expect(Draft(seat=name))
             group.start_soon(partial(phases.critique, state, board, phase=phase, enough=is_enough))
             await phases.draft(state, board)
             error = phases.unmet_quorum(state)
@@ -180,8 +181,7 @@ class RunTable(Table):
 
     def _request_of(self, answer: Draft | Reply) -> GenerateRequest | None:
         """Return the request of an answer that was asked for in the form of the schema; None for another one."""
-        call = phases.draft_name(answer.seat) if isinstance(answer, Draft) else answer.call
-        return self._state.asked_by_schema.get(call)
+        return self._state.asked_by_schema.get(answer.name if isinstance(answer, Draft) else answer.call)
 
     def random(self, name: str) -> Random:
         """Return a generator that depends on the run's seed and the name alone."""

@@ -270,13 +270,15 @@ def key_of(request: GenerateRequest, identity: str) -> str | None:
     """Return the store's key for a request: a hash, which reveals neither request nor account.
 
     Args:
-        request: the request.
+        request: the request; ``metadata["sample"]`` tells several answers to the same question apart.
         identity: the provider's ``cache_identity``.
 
     Returns:
         64 hexadecimal digits; None for a request with values that JSON cannot represent.
     """
-    fields = {}
+    fields: dict[str, Any] = {}
+    if "sample" in request.metadata:  # one of several answers to the same question
+        fields["sample"] = request.metadata["sample"]
     for name in _field_names(GenerateRequest):
         value = getattr(request, name)
         if name not in _NOT_IN_KEY and value is not None:

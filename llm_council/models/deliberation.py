@@ -143,6 +143,7 @@ class Plan:
         phases: the phases that will run, in order.
         seats: every seat, in order.
         drafters: names of the seats that draft.
+        samples: the most drafts of each of them.
         reviewers: names of the seats that criticise; empty if the critique is skipped.
         chairs: names of the seats that may synthesise, the first choice first.
         chair_by_rank: True if the ranking of the drafts selects the chair instead of that order.
@@ -185,6 +186,7 @@ class Plan:
     phases: tuple[Phase, ...] = attrs.field(default=(), converter=as_tuple)
     seats: tuple[SeatSpec, ...] = attrs.field(default=(), converter=as_tuple)
     drafters: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    samples: int = attrs.field(default=1, validator=positive_int)
     reviewers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     chairs: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     chair_by_rank: bool = False
@@ -224,15 +226,22 @@ class Draft:
 
     Attributes:
         seat: the seat's name.
+        number: which of the seat's drafts it is, from 1.
         response: the answer; None after an error.
         error: why the seat did not answer.
         elapsed: seconds that the call took.
     """
 
     seat: str
+    number: int = 1
     response: GenerateResponse | None = None
     error: CouncilError | None = None
     elapsed: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Unique in the run: the seat's name, such as ``"ann"``, and ``"ann#2"`` for its second draft."""
+        return self.seat if self.number == 1 else f"{self.seat}#{self.number}"
 
     @property
     def text(self) -> str:

@@ -16,7 +16,7 @@ from llm_council.errors._secrets import clean, redact
 from llm_council.errors._visible import visible
 from llm_council.results._markup import Markup, block, fold, markdown, tag, value
 from llm_council.results.differences import compare
-from llm_council.results.plain import split_answer, vote_line
+from llm_council.results.plain import split_answer, vote_line, voters
 
 if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming
@@ -117,10 +117,10 @@ def _parts(result: CouncilResult) -> Iterator[str]:
 
 def _votes(result: CouncilResult) -> Markup:
     """Return a table of the seats and their answers."""
-    answers = {name: result.answers[name].shown for name in result.plan.drafters if name in result.answers}
+    answers = {name: answer.shown for name, answer in result.answers.items()}
     rows = (
         tag("tr", tag("th", name, dir="auto"), tag("td", answers.get(name, "none"), dir="auto"))
-        for name in result.plan.drafters
+        for name in voters(result)
     )
     return tag("table", *rows, class_="votes")
 

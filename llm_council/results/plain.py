@@ -11,7 +11,7 @@ from llm_council.errors._visible import visible
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
 
-__all__ = ["answer", "as_text", "split_answer", "vote_line"]
+__all__ = ["answer", "as_text", "split_answer", "vote_line", "voters"]
 
 
 def answer(result: CouncilResult) -> str:
@@ -47,9 +47,13 @@ def vote_line(result: CouncilResult) -> str | None:
     tally = result.tally
     if tally is None:
         return None
-    voters = [seat for seat, answer in result.answers.items() if answer.key == tally.winner]
-    asked = len(result.plan.drafters)
-    parts = [f"{len(voters)} of {asked} agree" if len(voters) > 1 else f"no two of {asked} seats agree"]
+    agreeing = [name for name, answer in result.answers.items() if answer.key == tally.winner]
+    counted = tally.cast + tally.empty + tally.failed
+    planned = len(result.plan.drafters) * result.plan.samples
+    # Samples may end by an estimate, so those that were not taken are no part of the count.
+    asked = planned if result.plan.samples == 1 else counted
+    what = "seats" if result.plan.samples == 1 else "samples"
+    parts = [f"{len(agreeing)} of {asked} agree" if len(agreeing) > 1 else f"no two of {asked} {what} agree"]
     for dissent in result.dissent:
         verb = "dissents" if len(dissent.seats) == 1 else "dissent"
         parts.append(f"{' and '.join(dissent.seats)} {verb}: {dissent.answer.shown}")
@@ -59,10 +63,17 @@ def vote_line(result: CouncilResult) -> str | None:
         parts.append(f"{tally.failed} failed")
     if tally.broken_by:
         parts.append("the run's seed broke the tie")
-    left = asked - tally.cast - tally.empty - tally.failed
-    if left > 0:
+    left = planned - counted
+    if left > 0 and asked == planned:
         parts.append(f"{left} more could not have changed it")
+    elif left > 0:
+        parts.append(f"{left} of {planned} were not asked for")
     return " ".join(visible("; ".join(parts)).split())
+
+
+def voters(result: CouncilResult) -> list[str]:
+    """Return who voted, by the names in ``result.answers``: the seats that drafted, or the samples of one seat."""
+    return list(result.plan.drafters if result.plan.samples == 1 else result.drafts)
 
 
 def as_text(value: Any) -> str:

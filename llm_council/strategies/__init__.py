@@ -12,6 +12,7 @@ __all__ = [
     "Rank",
     "Reply",
     "Roster",
+    "Sample",
     "Single",
     "Steps",
     "Strategy",
@@ -29,6 +30,7 @@ __getattr__, __dir__ = lazy_names(
         "base": ["Ask", "Reply", "Roster", "Steps", "Strategy", "Table", "Verdict"],
         "poll": ["Poll"],
         "rank": ["Rank"],
+        "sample": ["Sample"],
         "single": ["Single"],
         "synthesize": ["Synthesize"],
     },
@@ -39,5 +41,6 @@ if TYPE_CHECKING:
     from llm_council.strategies.base import Ask, Reply, Roster, Steps, Strategy, Table, Verdict
     from llm_council.strategies.poll import Poll
     from llm_council.strategies.rank import Rank
+    from llm_council.strategies.sample import Sample
     from llm_council.strategies.single import Single
     from llm_council.strategies.synthesize import Synthesize

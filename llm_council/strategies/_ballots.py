@@ -18,7 +18,7 @@ class Ballots:
 
     Args:
         form: what is compared.
-        seats: the seats that are to vote.
+        seats: the seats that are to vote; where a seat drafts several times, the names of its drafts.
         weights: weight of each seat by name; None gives each the same.
     """
 
@@ -37,14 +37,14 @@ class Ballots:
         """Return the count of these drafts, and of further seats that gave none."""
         count = Plurality(self.seats, self._weights)
         for draft in drafts:
-            if draft.error is None and draft.seat not in self._read:
-                self._read[draft.seat] = self.form.read(draft)
+            if draft.error is None and draft.name not in self._read:
+                self._read[draft.name] = self.form.read(draft)
         answers = self.answers
         for draft in drafts:
             if draft.error is None:
-                count.cast(draft.seat, _key(answers, draft))
+                count.cast(draft.name, _key(answers, draft))
             else:
-                count.fail(draft.seat)
+                count.fail(draft.name)
         for seat in failed:
             count.fail(seat)
         return count
@@ -53,8 +53,8 @@ class Ballots:
         """Return the draft that speaks for an answer: that of the largest weight, then the nearest to the others."""
         answers, weights = self.answers, self._weights or {}
         voters = [draft for draft in drafts if _key(answers, draft) == key]
-        most = max(weights.get(draft.seat, 0.0) for draft in voters)
-        heaviest = [draft for draft in voters if weights.get(draft.seat, 0.0) == most]
+        most = max(weights.get(draft.name, 0.0) for draft in voters)
+        heaviest = [draft for draft in voters if weights.get(draft.name, 0.0) == most]
         words = [Counter(draft.text.casefold().split()) for draft in heaviest]
         nearness = [sum(_overlap(one, other) for other in words) for one in words]
         return heaviest[nearness.index(max(nearness))]
@@ -66,7 +66,7 @@ class Ballots:
         for key in tally.points:
             voters = [draft for draft in drafts if _key(answers, draft) == key]
             if key != tally.winner:
-                seats = [draft.seat for draft in voters]
+                seats = [draft.name for draft in voters]
                 dissent.append(Dissent(answer=answers[seats[0]], seats=seats, text=voters[0].text))
         winning = [answer.shown for answer in answers.values() if answer.key == tally.winner]
         return {
@@ -99,7 +99,7 @@ def reason_to_abstain(tally: Tally, abstain_below: float | None) -> str | None:
 
 
 def _key(answers: Mapping[str, Answer], draft: Draft) -> str | None:
-    return answers[draft.seat].key if draft.seat in answers else None
+    return answers[draft.name].key if draft.name in answers else None
 
 
 def _overlap(one: Counter[str], other: Counter[str]) -> float:

@@ -25,7 +25,7 @@ __all__ = [
     "options_of",
 ]
 
-BUILT_IN: Final = {"synthesize": "Synthesize", "rank": "Rank", "single": "Single", "poll": "Poll"}
+BUILT_IN: Final = {"synthesize": "Synthesize", "rank": "Rank", "single": "Single", "sample": "Sample", "poll": "Poll"}
 """Strategies of this package: name -> class in the module of that name."""
 
 ALIASES: Final = {"vote": "rank"}

@@ -90,6 +90,7 @@ class Steps:
         most_calls: the most calls of the run, with repairs and every change of the chair. Retries are attempts of a
             call, and do not count. A call beyond this number fails the run.
         drafters: names of the seats that draft.
+        samples: the most drafts of each of them.
         drafts_by_schema: True if drafts have the form of the schema already; False if they are prose.
         reviewers: names of the seats that review drafts.
         chairs: names of the seats that may write the answer, the first choice first; another one replaces a seat that
@@ -102,6 +103,7 @@ class Steps:
     phases: tuple[Phase, ...] = attrs.field(converter=as_tuple)
     most_calls: int = attrs.field(validator=positive_int)
     drafters: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    samples: int = attrs.field(default=1, validator=positive_int)
     drafts_by_schema: bool = False
     reviewers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     chairs: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
@@ -220,22 +222,25 @@ class Table(ABC):
     @property
     @abstractmethod
     def drafts(self) -> tuple[Draft, ...]:
-        """The successful drafts so far, in the order of the seats."""
+        """The successful drafts so far, in the order of the seats, then of their numbers."""
 
     @abstractmethod
     async def draft(
         self,
         seats: Sequence[str] | None = None,
         *,
+        samples: int = 1,
         instructions: str = "",
         enough: Callable[[Sequence[Draft]], bool] | None = None,
     ) -> tuple[Draft, ...]:
-        """Ask seats for a draft, all at once. A seat that has been asked before is not asked again.
+        """Ask seats for drafts, all at once. A draft that has been asked for before is not asked for again.
 
         Until the quorum is reached, drafts may take all of the run's time, and reserves replace seats that fail.
 
         Args:
             seats: names of the seats; None means the drafters of the plan, whom the other seats may replace.
+            samples: how many drafts each seat is to have been asked for in all: 3 asks a seat that has drafted once for
+                two more.
             instructions: what to add to the question.
             enough: called with the drafts of this call so far, failed ones included, once the quorum is there; True
                 cancels those that are still being written.

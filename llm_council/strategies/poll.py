@@ -115,5 +115,5 @@ class Poll(Strategy):
             return attrs.evolve(table.abstain(reason), **vote.facts(tally, drafts))
         winner = vote.spokesman(tally.winner, drafts)
         # A text that stands for an object is brought into the form of the schema; any other value has it already.
-        value = None if vote.form.kind == AnswerKind.TEXT else vote.answers[winner.seat].value
+        value = None if vote.form.kind == AnswerKind.TEXT else vote.answers[winner.name].value
         return attrs.evolve(await table.finish(winner, value=value), **vote.facts(tally, drafts))

@@ -7,12 +7,14 @@ from random import Random
 import pytest
 
 from llm_council.errors import ContextTooLong, ServerFailed, StrategyFailed
-from llm_council.strategies import Poll
+from llm_council.strategies import Poll, Sample
 from llm_council.testing.fakes import ScriptedProvider
 
 pytestmark = pytest.mark.anyio
 
 SCHEMA = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+
+STRATEGIES = ["synthesize", "rank", "single", "sample", "poll", Poll(vote_on=["sum"]), Sample(vote_on=["sum"])]
 
 
 def erratic(chance: Random) -> ScriptedProvider:
@@ -34,7 +36,11 @@ def erratic(chance: Random) -> ScriptedProvider:
 
 
 @pytest.mark.parametrize("schema", [None, SCHEMA], ids=["prose", "schema"])
-@pytest.mark.parametrize("strategy", ["synthesize", "rank", "single", "poll", Poll(vote_on=["sum"])], ids=str)
+@pytest.mark.parametrize(
+    "strategy",
+    ["synthesize", "rank", "single", "sample", "poll", Poll(vote_on=["sum"]), Sample(vote_on=["sum"])],
+    ids=str,
+)
 async def test_a_run_of_failing_seats_stays_within_its_plan(table, strategy, schema):
     if schema is None and not isinstance(strategy, str):
         pytest.skip("the vote is on a part of an object")
