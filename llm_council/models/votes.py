@@ -57,8 +57,9 @@ class Tally:
         cast: seats with a readable answer.
         empty: seats whose answer could not be read.
         failed: seats that gave no draft.
-        decided_after: drafts after which the vote was decided, and the others were cancelled; None if all were
-            counted.
+        decided_after: drafts after which the vote was decided, and the others were cancelled or not asked for; None if
+            all were counted.
+        grouping: what found answers in different words equal: ``"code"``, or ``"model"`` if a seat was asked.
     """
 
     rule: str = "plurality"
@@ -72,6 +73,7 @@ class Tally:
     empty: int = 0
     failed: int = 0
     decided_after: int | None = None
+    grouping: str = "code"
 
 
 class AgreementLevel(StrEnum):

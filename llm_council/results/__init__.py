@@ -114,7 +114,7 @@ class CouncilResult(AwaitableRecord):
         status: completed, degraded (an answer with something missing), failed, cancelled or abstained.
         output: the answer, valid against the schema; None if there is none.
         text: the text of the chair, even if it is not a valid answer.
-        drafts: finished drafts by seat name.
+        drafts: finished drafts by seat name; further drafts of a seat as ``"ann#2"``.
         critiques: finished critiques by seat name; the names of the authors follow their anonymous labels.
         ranking: the combined ranking of the reviewers.
         answers: the answers of the seats as they were counted, by seat name, where the strategy counts answers.

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from llm_council.models import Answer, Dissent, Draft, Tally
 from llm_council.strategies._answer_form import AnswerForm, with_common_keys
 from llm_council.strategies._plurality import Plurality
@@ -20,22 +22,40 @@ class Ballots:
         form: what is compared.
         seats: the seats that are to vote; where a seat drafts several times, the names of its drafts.
         weights: weight of each seat by name; None gives each the same.
+        may_merge: True if ``merge`` will be called.
     """
 
-    def __init__(self, form: AnswerForm, seats: Sequence[str], weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        form: AnswerForm,
+        seats: Sequence[str],
+        weights: Mapping[str, float] | None = None,
+        *,
+        may_merge: bool = False,
+    ) -> None:
         self.form = form
         self.seats = seats
         self._weights = weights
+        self._may_merge = may_merge
         self._read: dict[str, Answer | None] = {}
+        self._merged: dict[str, str] = {}
 
     @property
     def answers(self) -> dict[str, Answer]:
         """The answers that could be read, by seat, with one key for those that are equal."""
-        return with_common_keys({seat: answer for seat, answer in self._read.items() if answer is not None})
+        read = with_common_keys({seat: answer for seat, answer in self._read.items() if answer is not None})
+        return {
+            seat: attrs.evolve(answer, key=self._merged.get(answer.key, answer.key)) for seat, answer in read.items()
+        }
+
+    def merge(self, groups: Sequence[Sequence[str]]) -> None:
+        """Give the keys of each group the first one of them: the answers say the same in other words."""
+        self._merged = {key: group[0] for group in groups for key in group}
+        self._may_merge = False
 
     def count(self, drafts: Sequence[Draft], failed: Sequence[str] = ()) -> Plurality:
         """Return the count of these drafts, and of further seats that gave none."""
-        count = Plurality(self.seats, self._weights)
+        count = Plurality(self.seats, self._weights, may_merge=self._may_merge)
         for draft in drafts:
             if draft.error is None and draft.name not in self._read:
                 self._read[draft.name] = self.form.read(draft)

@@ -19,13 +19,17 @@ class Plurality:
     Args:
         seats: the seats that are to vote. All are in the denominator of a share, whether they answer or not.
         weights: weight of each seat; a seat that it leaves out has 0. None gives each seat 1.
+        may_merge: True if different answers may still be found equal.
     """
 
-    def __init__(self, seats: Sequence[str], weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, seats: Sequence[str], weights: Mapping[str, float] | None = None, *, may_merge: bool = False
+    ) -> None:
         self._weights = {seat: 1.0 if weights is None else float(weights.get(seat, 0.0)) for seat in seats}
         self._whole = fsum(self._weights.values())
         self._ballots: dict[str, str | None] = {}
         self._failed: set[str] = set()
+        self._may_merge = may_merge
 
     def cast(self, seat: str, key: str | None) -> None:
         """Count the answer of a seat by its key; None for an answer that cannot be read."""
@@ -34,6 +38,11 @@ class Plurality:
     def fail(self, seat: str) -> None:
         """Count a seat that gave no draft."""
         self._failed.add(seat)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The seats that gave no draft."""
+        return tuple(sorted(self._failed))
 
     def standing(self) -> dict[str, float]:
         """Return the weight of each answer so far, the largest first."""
@@ -53,12 +62,32 @@ class Plurality:
             abstain_below: share below which there is no winner.
         """
         left = fsum(w for seat, w in self._weights.items() if seat not in self._ballots and seat not in self._failed)
-        first, second, *_ = [*self.standing().values(), 0.0, 0.0]
+        points: list[float] = [*self.standing().values(), 0.0, 0.0]
+        first, others = points[0], points[1:]
         if left <= 0:
             return False
-        if first - second <= left + _ROUNDING:
+        rivals = fsum(others) if self._may_merge else others[0]
+        if first - rivals <= left + _ROUNDING:
             return True
-        return abstain_below is not None and self._share(first) < abstain_below <= self._share(first + left)
+        most = first + left + (rivals if self._may_merge else 0.0)
+        return abstain_below is not None and self._share(first) < abstain_below <= self._share(most)
+
+    def least_votes(self, waiting: Sequence[str], abstain_below: float | None = None) -> int:
+        """Return after how many more votes the count may be decided at the earliest.
+
+        Args:
+            waiting: the seats that have not voted, in the order in which they will be asked; one or more.
+            abstain_below: see ``is_open``.
+        """
+        leader = next(iter(self.standing()), "")
+        agreeing = Plurality((), may_merge=self._may_merge)
+        agreeing._weights, agreeing._whole, agreeing._failed = self._weights, self._whole, self._failed
+        agreeing._ballots = dict(self._ballots)
+        for votes, seat in enumerate(waiting, 1):
+            agreeing.cast(seat, leader)
+            if not agreeing.is_open(abstain_below):
+                return votes
+        return len(waiting)
 
     def _share(self, weight: float) -> float:
         return weight / self._whole if self._whole else 0.0

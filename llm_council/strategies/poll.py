@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, TypeAlias
 
 import attrs
 
-from llm_council.errors import InvalidOption, near
+from llm_council.errors import InvalidOption, QuorumLost, near
 from llm_council.models import AnswerKind, Draft, Phase
-from llm_council.models._attrs import as_dict, as_tuple, fraction, is_number, must_be, optional, strict_init
-from llm_council.strategies._answer_form import form_of
+from llm_council.models._attrs import as_dict, as_tuple, boolean, fraction, is_number, must_be, optional, strict_init
+from llm_council.strategies._answer_form import AnswerForm, form_of
 from llm_council.strategies._ballots import Ballots, reason_to_abstain
-from llm_council.strategies._default_seats import default_chairs, default_drafters
+from llm_council.strategies._default_seats import default_chairs, default_drafters, resting
+from llm_council.strategies._grouping import MOST_CALLS, group_answers
+from llm_council.strategies._plurality import Plurality
 from llm_council.strategies.base import Roster, Steps, Strategy, Table, Verdict
 
 __all__ = ["Poll"]
@@ -23,6 +25,11 @@ _weights = must_be(
     "weights of seats by name, each a number of 0 or more, and one above 0",
     lambda weights: all(is_number(w) and w >= 0 for w in weights.values()) and any(weights.values()),
 )
+
+_grouping = must_be("'code' or 'model'", lambda value: value in ("code", "model"))
+
+_Votes: TypeAlias = tuple[tuple[Draft, ...], Plurality, int | None]
+"""The drafts, their count, and the drafts after which it was decided; None if all seats were asked."""
 
 
 @strict_init
@@ -41,6 +48,11 @@ class Poll(Strategy):
             is left out has 0. None gives each seat the same.
         abstain_below: share of all seats below which the council abstains; None never abstains while an answer can be
             read.
+        grouping: what finds texts in other words equal: ``"code"`` compares them without case, punctuation and
+            articles; ``"model"`` asks a seat, if possible one that has not drafted, which answers say the same. Other
+            kinds of answers are always compared by code.
+        hurry: True asks all seats at once. False asks the first seats that could decide the vote, and the next ones
+            only if they did not, which saves calls and takes longer.
     """
 
     name: ClassVar[str] = "poll"
@@ -50,6 +62,8 @@ class Poll(Strategy):
         default=None, converter=attrs.converters.optional(as_dict), validator=optional(_weights)
     )
     abstain_below: float | None = attrs.field(default=None, validator=optional(fraction))
+    grouping: str = attrs.field(default="code", validator=_grouping)
+    hurry: bool = attrs.field(default=True, validator=boolean)
 
     def plan(self, roster: Roster) -> Steps:
         """Let every seat draft."""
@@ -63,33 +77,64 @@ class Poll(Strategy):
                 raise InvalidOption(f"weights: no seat is named {name!r:.80}{near(name, names)}")
         form = form_of(roster.schema, self.vote_on)
         drafters = default_drafters(roster, names)
-        by_schema = form.kind == AnswerKind.JSON
+        is_grouped = self._is_grouped(form)
         is_shaped = roster.schema is not None and form.kind == AnswerKind.TEXT
         return Steps(
             phases=(
                 Phase.DRAFT,
+                *((Phase.GROUP,) if is_grouped else ()),
                 *((Phase.SYNTHESISE,) if is_shaped else ()),
                 *(roster.repairs if is_shaped else ()),
             ),
-            most_calls=len(names) + (roster.most_writing_calls if is_shaped else 0),
+            most_calls=len(names) + (MOST_CALLS if is_grouped else 0) + (roster.most_writing_calls if is_shaped else 0),
             drafters=drafters,
-            drafts_by_schema=by_schema,
+            drafts_by_schema=form.kind == AnswerKind.JSON,
             chairs=default_chairs(roster, drafters),
             chair_by_rank=True,
-            notes=(f"the seats vote on {form.subject}", *self._weight_notes()),
+            asks={Phase.GROUP: (resting(roster, drafters) or names)[:1]} if is_grouped else {},
+            notes=(f"the seats vote on {form.subject}", *self._notes(form)),
         )
 
-    def _weight_notes(self) -> tuple[str, ...]:
-        if self.weights is None:
-            return ()
-        strongest = max(self.weights, key=lambda name: self.weights[name] if self.weights else 0.0)
-        if self.weights[strongest] > sum(self.weights.values()) - self.weights[strongest]:
-            return (f"these weights make {strongest} the only voter",)
-        return ()
+    def _is_grouped(self, form: AnswerForm) -> bool:
+        return self.grouping == "model" and form.kind == AnswerKind.TEXT
+
+    def _notes(self, form: AnswerForm) -> Iterator[str]:
+        if self._is_grouped(form):
+            yield "a seat says which answers are the same"
+        if not self.hurry:
+            yield "seats are asked in turn, and the last ones only if they can change the outcome"
+        if self.weights is not None:
+            strongest = max(self.weights.values())
+            if strongest > sum(self.weights.values()) - strongest:
+                (only,) = [name for name, weight in self.weights.items() if weight == strongest]
+                yield f"these weights make {only} the only voter"
 
     async def deliberate(self, table: Table) -> Verdict:
-        """Ask all seats, and count."""
-        vote = Ballots(form_of(table.plan.schema, self.vote_on), table.plan.drafters, self.weights)
+        """Ask the seats, and count."""
+        form = form_of(table.plan.schema, self.vote_on)
+        vote = Ballots(form, table.plan.drafters, self.weights, may_merge=self._is_grouped(form))
+        drafts, count, decided_after = await (self._ask_at_once if self.hurry else self._ask_in_turn)(table, vote)
+        grouping = "code"
+        if self._is_grouped(form):
+            spoken = {answer.key: answer for answer in reversed(vote.answers.values())}
+            answers = {key: spoken[key] for key in count.standing()}
+            groups = await group_answers(table, answers) if len(answers) > 1 else None
+            if groups is not None:
+                vote.merge(groups)
+                count, grouping = vote.count(drafts, count.failed), "model"
+        tally = count.tally(table.random("tie"), decided_after=decided_after)
+        tally = attrs.evolve(tally, grouping=grouping)
+        table.report(tally)
+        reason = reason_to_abstain(tally, self.abstain_below)
+        if reason is not None:
+            return attrs.evolve(table.abstain(reason), **vote.facts(tally, drafts))
+        winner = vote.spokesman(tally.winner, drafts)
+        # A text that stands for an object is brought into the form of the schema; any other value has it already.
+        value = None if form.kind == AnswerKind.TEXT else vote.answers[winner.name].value
+        return attrs.evolve(await table.finish(winner, value=value), **vote.facts(tally, drafts))
+
+    async def _ask_at_once(self, table: Table, vote: Ballots) -> _Votes:
+        """Ask all seats, and cancel those that cannot change the outcome any more."""
         decided_after: int | None = None
         failed_before: set[str] = set()
 
@@ -108,12 +153,20 @@ class Poll(Strategy):
             decided_after = None
         # After an early end, the other missing seats were cancelled: they are no failures.
         failed = missing if decided_after is None else [seat for seat in missing if seat in failed_before]
-        tally = vote.count(drafts, failed).tally(table.random("tie"), decided_after=decided_after)
-        table.report(tally)
-        reason = reason_to_abstain(tally, self.abstain_below)
-        if reason is not None:
-            return attrs.evolve(table.abstain(reason), **vote.facts(tally, drafts))
-        winner = vote.spokesman(tally.winner, drafts)
-        # A text that stands for an object is brought into the form of the schema; any other value has it already.
-        value = None if vote.form.kind == AnswerKind.TEXT else vote.answers[winner.name].value
-        return attrs.evolve(await table.finish(winner, value=value), **vote.facts(tally, drafts))
+        return drafts, vote.count(drafts, failed), decided_after
+
+    async def _ask_in_turn(self, table: Table, vote: Ballots) -> _Votes:
+        """Ask as many seats at once as may decide the vote at the least, and go on until it is decided."""
+        seats, quorum = list(vote.seats), table.budget.quorum or 1
+        drafts: tuple[Draft, ...] = ()
+        asked, count = 0, vote.count(())
+        while asked < len(seats) and (len(drafts) < quorum or count.is_open(self.abstain_below)):
+            asked += count.least_votes(seats[asked:], self.abstain_below)
+            try:
+                drafts = await table.draft(seats[:asked], instructions=vote.form.instruction)
+            except QuorumLost:  # of the seats so far; the next ones may answer
+                if asked == len(seats):
+                    raise
+            given = {draft.seat for draft in drafts}
+            count = vote.count(drafts, [seat for seat in seats[:asked] if seat not in given])
+        return drafts, count, asked if asked < len(seats) else None

@@ -75,6 +75,8 @@ def _fits(value: Any, kind: Any) -> bool:
     origin = get_origin(kind) or kind
     if origin is Literal:
         return value in get_args(kind)
+    if origin is Any:  # a class since Python 3.11
+        return True
     if not isinstance(origin, type):
         return True
     if origin is bool or isinstance(value, bool):
