@@ -22,6 +22,7 @@ from llm_council.providers import registry
 from llm_council.results.plain import vote_line
 from llm_council.store import Store
 from llm_council.strategies import (
+    Judge,
     Poll,
     Rank,
     Roster,
@@ -121,7 +122,14 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 class TestNames:
     def test_every_built_in_strategy_is_listed_and_made_by_its_name(self) -> None:
         listed = {info.name: info for info in list_strategies()}
-        classes = {"synthesize": Synthesize, "poll": Poll, "rank": Rank, "sample": Sample, "single": Single}
+        classes = {
+            "synthesize": Synthesize,
+            "judge": Judge,
+            "poll": Poll,
+            "rank": Rank,
+            "sample": Sample,
+            "single": Single,
+        }
         assert {name: type(get_strategy(name)) for name in listed} == classes
         assert listed["rank"].aliases == ("vote",)
         assert get_strategy("vote") == Rank()

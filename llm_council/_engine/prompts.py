@@ -134,16 +134,18 @@ def label_drafts(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[st
     return {_label(first + index): draft for index, draft in enumerate(others)}
 
 
-def label_texts(plan: Plan, call: str, show: Sequence[Text]) -> dict[str, Text]:
+def label_texts(plan: Plan, call: str, show: Sequence[Text], *, in_order: bool = False) -> dict[str, Text]:
     """Label the texts that a strategy shows in one call, in the order in which the seat sees them: A, B, C.
 
     Args:
         plan: the run's plan.
         call: name of the call.
         show: the texts.
+        in_order: True keeps their order; False shuffles them.
     """
     texts = list(show)
-    _random(plan, "order", call).shuffle(texts)
+    if not in_order:
+        _random(plan, "order", call).shuffle(texts)
     return {_label(index): text for index, text in enumerate(texts)}
 
 

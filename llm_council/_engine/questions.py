@@ -75,7 +75,7 @@ class _Asking:
         """Ask one question, and store the reply."""
         state, plan = self.state, self.state.plan
         seat = plan.seat(question.seat)
-        shown = prompts.label_texts(plan, name, question.show)
+        shown = prompts.label_texts(plan, name, question.show, in_order=question.in_order)
         request = prompts.question_request(plan, seat, question, shown, name=name, texts=state.texts)
         if question.schema:
             state.asked_by_schema[name] = request

@@ -201,6 +201,8 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
         agreement=answer.agreement if answer else None,
         dissent=answer.dissent if answer else (),
         otherwise=answer.otherwise if answer else {},
+        judgements=answer.judgements if answer else (),
+        bias=answer.bias if answer else {},
         seats=seats,
         chair=answer.chair if answer else None,
         error=error,

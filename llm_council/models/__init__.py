@@ -41,7 +41,7 @@ from llm_council.models.reply import (
     join,
 )
 from llm_council.models.request import CacheMode, Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.models.votes import Agreement, AgreementLevel, Answer, AnswerKind, Dissent, Tally
+from llm_council.models.votes import Agreement, AgreementLevel, Answer, AnswerKind, Dissent, Judgement, Tally
 
 __all__ = [
     "Adjustment",
@@ -67,6 +67,7 @@ __all__ = [
     "GenerateRequest",
     "GenerateResponse",
     "ImagePart",
+    "Judgement",
     "Limits",
     "Message",
     "Part",

@@ -10,7 +10,7 @@ import attrs
 
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 
-__all__ = ["Agreement", "AgreementLevel", "Answer", "AnswerKind", "Dissent", "Tally"]
+__all__ = ["Agreement", "AgreementLevel", "Answer", "AnswerKind", "Dissent", "Judgement", "Tally"]
 
 
 class AnswerKind(StrEnum):
@@ -46,14 +46,18 @@ class Answer:
 class Tally:
     """The count of a vote. Every seat that was to vote is in the denominator, whether it answered or not.
 
+    Where judges choose between drafts, "answer" below means a draft, whose key is its author's name.
+
     Attributes:
-        rule: ``"plurality"``: the answer with the largest weight wins.
+        rule: ``"plurality"``: the answer with the largest weight wins. ``"scores"``: the draft with the largest median
+            over judges of its standard score. ``"pairs"``: the draft that judges prefer most often.
         winner: key of the winning answer; None if no seat gave a readable one.
-        points: weight of each answer by key, the largest first.
-        share: weight of the winner among the weights of all seats, from 0 to 1.
-        margin: the share by which it leads the next answer.
+        points: weight of each answer by key, the largest first; standard scores or won pairs of drafts.
+        share: weight of the winner among the weights of all seats, from 0 to 1. For scores, the share of judges
+            other than its author that scored no draft higher; for pairs, the share of its pairs that it won.
+        margin: the share by which it leads the next answer; for drafts, the points.
         tied: keys of the answers that share the first place; empty if there is one.
-        broken_by: what decided between them: ``"seed"``; None without a tie.
+        broken_by: what decided between them: ``"seed"``, or ``"pairs"``, how judges compared them; None without a tie.
         cast: seats with a readable answer.
         empty: seats whose answer could not be read.
         failed: seats that gave no draft.
@@ -115,3 +119,20 @@ class Dissent:
     answer: Answer
     seats: tuple[str, ...] = attrs.field(converter=as_tuple)
     text: str
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Judgement:
+    """What a judge says of drafts that it compared, with their authors hidden.
+
+    Attributes:
+        judge: name of the seat.
+        scores: score of each draft by its author's name: from 0 to 10, or of a pair 1 for the better one, and 0.5 each
+            for drafts that are level.
+        consistent: of a pair, whether the judge said the same in both orders; None for scores.
+    """
+
+    judge: str
+    scores: Mapping[str, float] = attrs.field(factory=dict, converter=as_dict)
+    consistent: bool | None = None

@@ -16,7 +16,7 @@ from llm_council.errors._secrets import clean, redact
 from llm_council.errors._visible import visible
 from llm_council.results._markup import Markup, block, fold, markdown, tag, value
 from llm_council.results.differences import compare
-from llm_council.results.plain import split_answer, vote_line, voters
+from llm_council.results.plain import split_answer, vote_line, vote_rows
 
 if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming
@@ -116,13 +116,10 @@ def _parts(result: CouncilResult) -> Iterator[str]:
 
 
 def _votes(result: CouncilResult) -> Markup:
-    """Return a table of the seats and their answers."""
-    answers = {name: answer.shown for name, answer in result.answers.items()}
-    rows = (
-        tag("tr", tag("th", name, dir="auto"), tag("td", answers.get(name, "none"), dir="auto"))
-        for name in voters(result)
-    )
-    return tag("table", *rows, class_="votes")
+    """Return a table of the seats and their answers, or of the drafts and their points."""
+    _, *rows = vote_rows(result)
+    cells = (tag("tr", tag("th", name, dir="auto"), tag("td", text, dir="auto")) for name, text in rows)
+    return tag("table", *cells, class_="votes")
 
 
 def facts(result: CouncilResult) -> Iterator[tuple[str, ...]]:

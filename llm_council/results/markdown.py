@@ -10,7 +10,7 @@ from llm_council.errors._secrets import redact
 from llm_council.errors._visible import visible
 from llm_council.results._inert_markdown import code_block, escape, rendered
 from llm_council.results.html import date, outcomes, title
-from llm_council.results.plain import split_answer, vote_line, voters
+from llm_council.results.plain import split_answer, vote_line, vote_rows
 
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
@@ -132,11 +132,11 @@ def _table(result: CouncilResult) -> Iterator[str]:
 
 
 def _votes(result: CouncilResult) -> Iterator[str]:
-    yield "| seat | answer |"
+    titles, *rows = vote_rows(result)
+    yield f"| {titles[0]} | {titles[1]} |"
     yield "| --- | --- |"
-    for seat in voters(result):
-        answer = result.answers.get(seat)
-        yield f"| {_inline(seat)} | {_inline(answer.shown if answer is not None else 'none')} |"
+    for name, text in rows:
+        yield f"| {_inline(name)} | {_inline(text)} |"
 
 
 def _inline(text: str) -> str:

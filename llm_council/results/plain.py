@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from llm_council.errors._visible import visible
 
 if TYPE_CHECKING:
+    from llm_council.models import Tally
     from llm_council.results import CouncilResult
 
-__all__ = ["answer", "as_text", "split_answer", "vote_line", "voters"]
+__all__ = ["answer", "as_text", "split_answer", "vote_line", "vote_rows"]
 
 
 def answer(result: CouncilResult) -> str:
@@ -47,6 +48,8 @@ def vote_line(result: CouncilResult) -> str | None:
     tally = result.tally
     if tally is None:
         return None
+    if tally.rule != "plurality":
+        return " ".join(visible(_judged(result, tally)).split())
     agreeing = [name for name, answer in result.answers.items() if answer.key == tally.winner]
     counted = tally.cast + tally.empty + tally.failed
     planned = len(result.plan.drafters) * result.plan.samples
@@ -71,9 +74,26 @@ def vote_line(result: CouncilResult) -> str | None:
     return " ".join(visible("; ".join(parts)).split())
 
 
-def voters(result: CouncilResult) -> list[str]:
-    """Return who voted, by the names in ``result.answers``: the seats that drafted, or the samples of one seat."""
-    return list(result.plan.drafters if result.plan.samples == 1 else result.drafts)
+def _judged(result: CouncilResult, tally: Tally) -> str:
+    """Return what judges said of drafts in one sentence."""
+    judges = len({judgement.judge for judgement in result.judgements})
+    what = "in pairs" if tally.rule == "pairs" else "by scores"
+    parts = [f"{tally.winner}'s draft is the best {what} of {judges} judge{'' if judges == 1 else 's'}"]
+    if tally.empty:
+        parts.append(f"{tally.empty} could not be read")
+    if tally.broken_by:
+        parts.append(f"{'their pairs' if tally.broken_by == 'pairs' else 'the seed of the run'} broke the tie")
+    return "; ".join(parts)
+
+
+def vote_rows(result: CouncilResult) -> list[tuple[str, str]]:
+    """Return a vote as two columns, their titles first: the answer of each seat, or the points of each draft."""
+    if result.tally is not None and result.tally.rule != "plurality":
+        return [("draft", "points"), *((name, f"{points:.4g}") for name, points in result.tally.points.items())]
+    # Of several drafts of one seat, those that were not asked for have no row.
+    names = result.plan.drafters if result.plan.samples == 1 else tuple(result.drafts)
+    shown = {name: answer.shown for name, answer in result.answers.items()}
+    return [("seat", "answer"), *((name, shown.get(name, "none")) for name in names)]
 
 
 def as_text(value: Any) -> str:

@@ -25,7 +25,14 @@ __all__ = [
     "options_of",
 ]
 
-BUILT_IN: Final = {"synthesize": "Synthesize", "rank": "Rank", "single": "Single", "sample": "Sample", "poll": "Poll"}
+BUILT_IN: Final = {
+    "synthesize": "Synthesize",
+    "rank": "Rank",
+    "single": "Single",
+    "sample": "Sample",
+    "poll": "Poll",
+    "judge": "Judge",
+}
 """Strategies of this package: name -> class in the module of that name."""
 
 ALIASES: Final = {"vote": "rank"}

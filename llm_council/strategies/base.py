@@ -23,6 +23,7 @@ from llm_council.models import (
     Dissent,
     Draft,
     GenerateResponse,
+    Judgement,
     Phase,
     Plan,
     Problem,
@@ -120,8 +121,9 @@ class Ask:
     Attributes:
         seat: name of the seat.
         instructions: what the seat is to do, in the user's turn below the task and the texts.
-        show: texts of seats, which it sees under anonymous labels in an order of its own.
+        show: texts of seats, which it sees under anonymous labels.
         phase: the phase; one of ``Steps.phases``.
+        in_order: True shows the texts in the order of ``show``; False in an order of the seat's own.
         round: number of the round, for strategies that ask in several; from 0.
         schema: True asks for an answer in the form of the run's schema.
     """
@@ -130,6 +132,7 @@ class Ask:
     instructions: str
     show: tuple[Draft | Critique | Reply, ...] = attrs.field(default=(), converter=as_tuple)
     phase: Phase
+    in_order: bool = False
     round: int = attrs.field(default=0, validator=non_negative_int)
     schema: bool = False
 
@@ -178,6 +181,10 @@ class Verdict:
         dissent: the answers that did not win.
         otherwise: what other strategies would have said of the same drafts: ``"single:ann"`` is the answer of ann
             alone.
+        judgements: what judges said of the drafts.
+        bias: how far judgements depend on what they should not: ``"first_slot_rate"``, the share of choices for the
+            first of two texts; ``"flip_rate"``, the share of pairs in which the order decided;
+            ``"own_family_margin"``, by how much drafts of the judge's own provider score higher than others.
     """
 
     chair: str | None
@@ -190,6 +197,8 @@ class Verdict:
     agreement: Agreement | None = None
     dissent: tuple[Dissent, ...] = attrs.field(default=(), converter=as_tuple)
     otherwise: Mapping[str, str | None] = attrs.field(factory=dict, converter=as_dict)
+    judgements: tuple[Judgement, ...] = attrs.field(default=(), converter=as_tuple)
+    bias: Mapping[str, float] = attrs.field(factory=dict, converter=as_dict)
 
 
 class Table(ABC):

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from llm_council.errors import ContextTooLong, ServerFailed, StrategyFailed
-from llm_council.strategies import Poll, Sample
+from llm_council.strategies import Judge, Poll, Sample
 from llm_council.testing.fakes import ScriptedProvider
 
 pytestmark = pytest.mark.anyio
@@ -20,6 +20,8 @@ STRATEGIES = [
     "single",
     "sample",
     "poll",
+    "judge",
+    Judge(mode="pair"),
     Poll(grouping="model"),
     Poll(hurry=False),
     Poll(vote_on=["sum"]),

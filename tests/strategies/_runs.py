@@ -220,6 +220,13 @@ def dissents() -> SearchStrategy[m.Dissent]:
 
 
 @cache
+def judgements() -> SearchStrategy[m.Judgement]:
+    """Return what judges say of drafts."""
+    scores = st.dictionaries(words, st.floats(0, 10), max_size=3)
+    return st.builds(m.Judgement, judge=words, scores=scores, consistent=maybe(st.booleans()))
+
+
+@cache
 def events() -> SearchStrategy[ev.Event]:
     """Return events of runs."""
     base: dict[str, SearchStrategy[Any]] = {"run_id": words, "at": seconds}
