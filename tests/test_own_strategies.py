@@ -12,7 +12,7 @@ import anyio
 import attrs
 import pytest
 
-from llm_council import Council, CouncilConfig
+from llm_council import Council, CouncilConfig, strategies
 from llm_council.cli import main
 from llm_council.cli._plugin_faults import plugin_faults
 from llm_council.errors import AuthenticationFailed, InvalidOption, PluginLoadError, StoreError, UnknownOption
@@ -22,15 +22,12 @@ from llm_council.providers import registry
 from llm_council.results.plain import vote_line
 from llm_council.store import Store
 from llm_council.strategies import (
-    Judge,
     Poll,
     Rank,
     Roster,
-    Sample,
     Single,
     Steps,
     Strategy,
-    Synthesize,
     Table,
     Verdict,
     get_strategy,
@@ -122,15 +119,10 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 class TestNames:
     def test_every_built_in_strategy_is_listed_and_made_by_its_name(self) -> None:
         listed = {info.name: info for info in list_strategies()}
-        classes = {
-            "synthesize": Synthesize,
-            "judge": Judge,
-            "poll": Poll,
-            "rank": Rank,
-            "sample": Sample,
-            "single": Single,
-        }
-        assert {name: type(get_strategy(name)) for name in listed} == classes
+        public = [getattr(strategies, name) for name in strategies.__all__]
+        classes = {one for one in public if isinstance(one, type) and issubclass(one, Strategy) and one is not Strategy}
+        assert {type(get_strategy(name)) for name in listed} == classes
+        assert all(get_strategy(name).name == name for name in listed)
         assert listed["rank"].aliases == ("vote",)
         assert get_strategy("vote") == Rank()
         assert all(info.summary.endswith(".") and info.error is None for info in listed.values())

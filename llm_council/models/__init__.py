@@ -41,7 +41,17 @@ from llm_council.models.reply import (
     join,
 )
 from llm_council.models.request import CacheMode, Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.models.votes import Agreement, AgreementLevel, Answer, AnswerKind, Dissent, Judgement, Tally
+from llm_council.models.votes import (
+    Agreement,
+    AgreementLevel,
+    Answer,
+    AnswerKind,
+    Dissent,
+    Flip,
+    Judgement,
+    Round,
+    Tally,
+)
 
 __all__ = [
     "Adjustment",
@@ -63,6 +73,7 @@ __all__ = [
     "Draft",
     "Effort",
     "FinishReason",
+    "Flip",
     "GenerateChunk",
     "GenerateRequest",
     "GenerateResponse",
@@ -82,6 +93,7 @@ __all__ = [
     "RetryPolicy",
     "Role",
     "RolePrompts",
+    "Round",
     "SeatSpec",
     "Status",
     "StructuredOutput",

@@ -10,7 +10,7 @@ import attrs
 
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 
-__all__ = ["Agreement", "AgreementLevel", "Answer", "AnswerKind", "Dissent", "Judgement", "Tally"]
+__all__ = ["Agreement", "AgreementLevel", "Answer", "AnswerKind", "Dissent", "Flip", "Judgement", "Round", "Tally"]
 
 
 class AnswerKind(StrEnum):
@@ -50,7 +50,8 @@ class Tally:
 
     Attributes:
         rule: ``"plurality"``: the answer with the largest weight wins. ``"scores"``: the draft with the largest median
-            over judges of its standard score. ``"pairs"``: the draft that judges prefer most often.
+            over judges of its standard score. ``"pairs"``: the draft that judges prefer most often. ``"anchor"``: the
+            answer with the largest weight before seats saw those of the others, which not enough of them left.
         winner: key of the winning answer; None if no seat gave a readable one.
         points: weight of each answer by key, the largest first; standard scores or won pairs of drafts.
         share: weight of the winner among the weights of all seats, from 0 to 1. For scores, the share of judges
@@ -136,3 +137,40 @@ class Judgement:
     judge: str
     scores: Mapping[str, float] = attrs.field(factory=dict, converter=as_dict)
     consistent: bool | None = None
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Flip:
+    """A seat that changed its answer.
+
+    Attributes:
+        seat: name of the seat.
+        old: what it said before; None if that could not be read.
+        new: what it says now.
+    """
+
+    seat: str
+    old: str | None = None
+    new: str
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Round:
+    """What the seats said in one round of a strategy in which they may change their minds.
+
+    Attributes:
+        number: 0 for the drafts, then 1 and up.
+        answers: the answers that could be read, by seat name.
+        flips: the seats that changed their answers in this round.
+    """
+
+    number: int
+    answers: Mapping[str, Answer] = attrs.field(factory=dict, converter=as_dict)
+    flips: tuple[Flip, ...] = attrs.field(default=(), converter=as_tuple)
+
+    @property
+    def is_stable(self) -> bool:
+        """True if no seat changed its answer."""
+        return not self.flips

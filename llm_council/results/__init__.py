@@ -11,7 +11,7 @@ from llm_council.errors import Attempt, CouncilError, RunError
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 from llm_council.models.deliberation import Phase, PhaseTiming, Plan, Problem, Ranking, Status
 from llm_council.models.reply import Adjustment, Cost, GenerateResponse, Usage
-from llm_council.models.votes import Agreement, Answer, Dissent, Judgement, Tally
+from llm_council.models.votes import Agreement, Answer, Dissent, Judgement, Round, Tally
 from llm_council.results._awaitable import AwaitableRecord
 
 __all__ = ["CallReport", "CouncilResult", "SeatReport"]
@@ -127,6 +127,7 @@ class CouncilResult(AwaitableRecord):
         bias: how far judgements depend on what they should not: ``"first_slot_rate"``, the share of choices for the
             first of two texts; ``"flip_rate"``, the share of pairs in which the order decided;
             ``"own_family_margin"``, by how much drafts of the judge's own provider score higher than others.
+        rounds: what the seats said in each round, the drafts first, where they may change their minds.
         seats: a report on each seat.
         chair: name of the seat that wrote the answer.
         error: why the run failed.
@@ -158,6 +159,7 @@ class CouncilResult(AwaitableRecord):
     otherwise: dict[str, str | None] = attrs.field(factory=dict, converter=as_dict)
     judgements: tuple[Judgement, ...] = attrs.field(default=(), converter=as_tuple)
     bias: dict[str, float] = attrs.field(factory=dict, converter=as_dict)
+    rounds: tuple[Round, ...] = attrs.field(default=(), converter=as_tuple)
     seats: tuple[SeatReport, ...] = attrs.field(default=(), converter=as_tuple)
     chair: str | None = None
     error: RunError | None = None

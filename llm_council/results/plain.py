@@ -48,7 +48,7 @@ def vote_line(result: CouncilResult) -> str | None:
     tally = result.tally
     if tally is None:
         return None
-    if tally.rule != "plurality":
+    if tally.rule in ("scores", "pairs"):
         return " ".join(visible(_judged(result, tally)).split())
     agreeing = [name for name, answer in result.answers.items() if answer.key == tally.winner]
     counted = tally.cast + tally.empty + tally.failed
@@ -57,9 +57,14 @@ def vote_line(result: CouncilResult) -> str | None:
     asked = planned if result.plan.samples == 1 else counted
     what = "seats" if result.plan.samples == 1 else "samples"
     parts = [f"{len(agreeing)} of {asked} agree" if len(agreeing) > 1 else f"no two of {asked} {what} agree"]
+    if tally.rule == "anchor":
+        parts[0] = f"{len(agreeing)} of {asked} agreed before they saw the other answers"
     for dissent in result.dissent:
         verb = "dissents" if len(dissent.seats) == 1 else "dissent"
         parts.append(f"{' and '.join(dissent.seats)} {verb}: {dissent.answer.shown}")
+    flips = sum(len(one.flips) for one in result.rounds)
+    if len(result.rounds) > 1:
+        parts.append(f"answers changed: {flips}")
     if tally.empty:
         parts.append(f"{tally.empty} could not be read")
     if tally.failed:
@@ -88,7 +93,7 @@ def _judged(result: CouncilResult, tally: Tally) -> str:
 
 def vote_rows(result: CouncilResult) -> list[tuple[str, str]]:
     """Return a vote as two columns, their titles first: the answer of each seat, or the points of each draft."""
-    if result.tally is not None and result.tally.rule != "plurality":
+    if result.tally is not None and result.tally.rule in ("scores", "pairs"):
         return [("draft", "points"), *((name, f"{points:.4g}") for name, points in result.tally.points.items())]
     # Of several drafts of one seat, those that were not asked for have no row.
     names = result.plan.drafters if result.plan.samples == 1 else tuple(result.drafts)

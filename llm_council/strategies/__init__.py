@@ -12,6 +12,7 @@ __all__ = [
     "Poll",
     "Rank",
     "Reply",
+    "Revise",
     "Roster",
     "Sample",
     "Single",
@@ -32,6 +33,7 @@ __getattr__, __dir__ = lazy_names(
         "judge": ["Judge"],
         "poll": ["Poll"],
         "rank": ["Rank"],
+        "revise": ["Revise"],
         "sample": ["Sample"],
         "single": ["Single"],
         "synthesize": ["Synthesize"],
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from llm_council.strategies.judge import Judge
     from llm_council.strategies.poll import Poll
     from llm_council.strategies.rank import Rank
+    from llm_council.strategies.revise import Revise
     from llm_council.strategies.sample import Sample
     from llm_council.strategies.single import Single
     from llm_council.strategies.synthesize import Synthesize

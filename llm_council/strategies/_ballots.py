@@ -23,6 +23,7 @@ class Ballots:
         seats: the seats that are to vote; where a seat drafts several times, the names of its drafts.
         weights: weight of each seat by name; None gives each the same.
         may_merge: True if ``merge`` will be called.
+        by_seat: True if each draft is the vote of its seat, whatever its number; False if each is a vote of its own.
     """
 
     def __init__(
@@ -32,21 +33,37 @@ class Ballots:
         weights: Mapping[str, float] | None = None,
         *,
         may_merge: bool = False,
+        by_seat: bool = False,
     ) -> None:
         self.form = form
         self.seats = seats
         self._weights = weights
         self._may_merge = may_merge
+        self._by_seat = by_seat
         self._read: dict[str, Answer | None] = {}
         self._merged: dict[str, str] = {}
 
     @property
     def answers(self) -> dict[str, Answer]:
-        """The answers that could be read, by seat, with one key for those that are equal."""
+        """The answers that could be read, by the name of the draft, with one key for those that are equal."""
         read = with_common_keys({seat: answer for seat, answer in self._read.items() if answer is not None})
         return {
             seat: attrs.evolve(answer, key=self._merged.get(answer.key, answer.key)) for seat, answer in read.items()
         }
+
+    def read(self, draft: Draft) -> Answer | None:
+        """Return the answer of a successful draft; None if it cannot be read."""
+        if draft.name not in self._read:
+            self._read[draft.name] = self.form.read(draft)
+        return self._read[draft.name]
+
+    def answers_of(self, drafts: Sequence[Draft]) -> dict[str, Answer]:
+        """Return the answers of these drafts that could be read, by the name of the vote."""
+        answers = self.answers
+        return {self._vote(draft): answers[draft.name] for draft in drafts if draft.name in answers}
+
+    def _vote(self, draft: Draft) -> str:
+        return draft.seat if self._by_seat else draft.name
 
     def merge(self, groups: Sequence[Sequence[str]]) -> None:
         """Give the keys of each group the first one of them: the answers say the same in other words."""
@@ -57,14 +74,14 @@ class Ballots:
         """Return the count of these drafts, and of further seats that gave none."""
         count = Plurality(self.seats, self._weights, may_merge=self._may_merge)
         for draft in drafts:
-            if draft.error is None and draft.name not in self._read:
-                self._read[draft.name] = self.form.read(draft)
+            if draft.error is None:
+                self.read(draft)
         answers = self.answers
         for draft in drafts:
             if draft.error is None:
-                count.cast(draft.name, _key(answers, draft))
+                count.cast(self._vote(draft), _key(answers, draft))
             else:
-                count.fail(draft.name)
+                count.fail(self._vote(draft))
         for seat in failed:
             count.fail(seat)
         return count
@@ -81,12 +98,12 @@ class Ballots:
 
     def facts(self, tally: Tally, drafts: Sequence[Draft]) -> dict[str, Any]:
         """Return the fields of a verdict that tell about the vote."""
-        answers = self.answers
+        answers = self.answers_of(drafts)
         dissent = []
         for key in tally.points:
-            voters = [draft for draft in drafts if _key(answers, draft) == key]
-            if key != tally.winner:
-                seats = [draft.name for draft in voters]
+            voters = [draft for draft in drafts if _key(self.answers, draft) == key]
+            if key != tally.winner and voters:
+                seats = [self._vote(draft) for draft in voters]
                 dissent.append(Dissent(answer=answers[seats[0]], seats=seats, text=voters[0].text))
         winning = [answer.shown for answer in answers.values() if answer.key == tally.winner]
         return {

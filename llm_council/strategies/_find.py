@@ -32,6 +32,7 @@ BUILT_IN: Final = {
     "sample": "Sample",
     "poll": "Poll",
     "judge": "Judge",
+    "revise": "Revise",
 }
 """Strategies of this package: name -> class in the module of that name."""
 

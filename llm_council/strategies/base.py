@@ -28,6 +28,7 @@ from llm_council.models import (
     Plan,
     Problem,
     Ranking,
+    Round,
     SeatSpec,
     Tally,
 )
@@ -185,6 +186,7 @@ class Verdict:
         bias: how far judgements depend on what they should not: ``"first_slot_rate"``, the share of choices for the
             first of two texts; ``"flip_rate"``, the share of pairs in which the order decided;
             ``"own_family_margin"``, by how much drafts of the judge's own provider score higher than others.
+        rounds: what the seats said in each round, the drafts first, where they may change their minds.
     """
 
     chair: str | None
@@ -199,6 +201,7 @@ class Verdict:
     otherwise: Mapping[str, str | None] = attrs.field(factory=dict, converter=as_dict)
     judgements: tuple[Judgement, ...] = attrs.field(default=(), converter=as_tuple)
     bias: Mapping[str, float] = attrs.field(factory=dict, converter=as_dict)
+    rounds: tuple[Round, ...] = attrs.field(default=(), converter=as_tuple)
 
 
 class Table(ABC):

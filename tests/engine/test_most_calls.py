@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from llm_council.errors import ContextTooLong, ServerFailed, StrategyFailed
-from llm_council.strategies import Judge, Poll, Sample
+from llm_council.strategies import Judge, Poll, Revise, Sample
 from llm_council.testing.fakes import ScriptedProvider
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +21,7 @@ STRATEGIES = [
     "sample",
     "poll",
     "judge",
+    Revise(rounds=2),
     Judge(mode="pair"),
     Poll(grouping="model"),
     Poll(hurry=False),

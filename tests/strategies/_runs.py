@@ -227,6 +227,19 @@ def judgements() -> SearchStrategy[m.Judgement]:
 
 
 @cache
+def flips() -> SearchStrategy[m.Flip]:
+    """Return seats that changed their answers."""
+    return st.builds(m.Flip, seat=words, old=maybe(texts), new=texts)
+
+
+@cache
+def rounds() -> SearchStrategy[m.Round]:
+    """Return rounds of a strategy in which seats may change their minds."""
+    said = st.dictionaries(words, answers(), max_size=2)
+    return st.builds(m.Round, number=st.integers(0, 3), answers=said, flips=st.lists(flips(), max_size=2))
+
+
+@cache
 def events() -> SearchStrategy[ev.Event]:
     """Return events of runs."""
     base: dict[str, SearchStrategy[Any]] = {"run_id": words, "at": seconds}
