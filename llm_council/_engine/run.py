@@ -204,6 +204,7 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
         judgements=answer.judgements if answer else (),
         bias=answer.bias if answer else {},
         rounds=answer.rounds if answer else (),
+        rungs=answer.rungs if answer else (),
         seats=seats,
         chair=answer.chair if answer else None,
         error=error,

@@ -50,6 +50,7 @@ from llm_council.models.votes import (
     Flip,
     Judgement,
     Round,
+    Rung,
     Tally,
 )
 
@@ -94,6 +95,7 @@ __all__ = [
     "Role",
     "RolePrompts",
     "Round",
+    "Rung",
     "SeatSpec",
     "Status",
     "StructuredOutput",

@@ -10,7 +10,18 @@ import attrs
 
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 
-__all__ = ["Agreement", "AgreementLevel", "Answer", "AnswerKind", "Dissent", "Flip", "Judgement", "Round", "Tally"]
+__all__ = [
+    "Agreement",
+    "AgreementLevel",
+    "Answer",
+    "AnswerKind",
+    "Dissent",
+    "Flip",
+    "Judgement",
+    "Round",
+    "Rung",
+    "Tally",
+]
 
 
 class AnswerKind(StrEnum):
@@ -174,3 +185,23 @@ class Round:
     def is_stable(self) -> bool:
         """True if no seat changed its answer."""
         return not self.flips
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Rung:
+    """A group of seats that was asked because those before it did not agree.
+
+    Attributes:
+        seats: names of the seats of the group.
+        agreement: how far all seats so far agree.
+        usd: cost of the group's drafts in US dollars; None if it is unknown for one of them.
+        is_settled: True if no further group was asked.
+        reason: why, in one sentence.
+    """
+
+    seats: tuple[str, ...] = attrs.field(converter=as_tuple)
+    agreement: Agreement
+    usd: float | None = None
+    is_settled: bool
+    reason: str

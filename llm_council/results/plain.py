@@ -53,8 +53,8 @@ def vote_line(result: CouncilResult) -> str | None:
     agreeing = [name for name, answer in result.answers.items() if answer.key == tally.winner]
     counted = tally.cast + tally.empty + tally.failed
     planned = len(result.plan.drafters) * result.plan.samples
-    # Samples may end by an estimate, so those that were not taken are no part of the count.
-    asked = planned if result.plan.samples == 1 else counted
+    # Samples may end by an estimate, and groups by agreement: those that were not asked are no part of the count.
+    asked = counted if result.plan.samples > 1 or result.rungs else planned
     what = "seats" if result.plan.samples == 1 else "samples"
     parts = [f"{len(agreeing)} of {asked} agree" if len(agreeing) > 1 else f"no two of {asked} {what} agree"]
     if tally.rule == "anchor":

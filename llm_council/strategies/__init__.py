@@ -8,6 +8,7 @@ from llm_council._lazy import lazy_names
 
 __all__ = [
     "Ask",
+    "Escalate",
     "Judge",
     "Poll",
     "Rank",
@@ -30,6 +31,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "_find": ["get_strategy", "list_strategies"],
         "base": ["Ask", "Reply", "Roster", "Steps", "Strategy", "Table", "Verdict"],
+        "escalate": ["Escalate"],
         "judge": ["Judge"],
         "poll": ["Poll"],
         "rank": ["Rank"],
@@ -43,6 +45,7 @@ __getattr__, __dir__ = lazy_names(
 if TYPE_CHECKING:
     from llm_council.strategies._find import get_strategy, list_strategies
     from llm_council.strategies.base import Ask, Reply, Roster, Steps, Strategy, Table, Verdict
+    from llm_council.strategies.escalate import Escalate
     from llm_council.strategies.judge import Judge
     from llm_council.strategies.poll import Poll
     from llm_council.strategies.rank import Rank

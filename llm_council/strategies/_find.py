@@ -33,6 +33,7 @@ BUILT_IN: Final = {
     "poll": "Poll",
     "judge": "Judge",
     "revise": "Revise",
+    "escalate": "Escalate",
 }
 """Strategies of this package: name -> class in the module of that name."""
 

@@ -29,6 +29,7 @@ from llm_council.models import (
     Problem,
     Ranking,
     Round,
+    Rung,
     SeatSpec,
     Tally,
 )
@@ -187,6 +188,7 @@ class Verdict:
             first of two texts; ``"flip_rate"``, the share of pairs in which the order decided;
             ``"own_family_margin"``, by how much drafts of the judge's own provider score higher than others.
         rounds: what the seats said in each round, the drafts first, where they may change their minds.
+        rungs: the groups of seats that were asked one after the other, until one agreed.
     """
 
     chair: str | None
@@ -202,6 +204,7 @@ class Verdict:
     judgements: tuple[Judgement, ...] = attrs.field(default=(), converter=as_tuple)
     bias: Mapping[str, float] = attrs.field(factory=dict, converter=as_dict)
     rounds: tuple[Round, ...] = attrs.field(default=(), converter=as_tuple)
+    rungs: tuple[Rung, ...] = attrs.field(default=(), converter=as_tuple)
 
 
 class Table(ABC):

@@ -44,7 +44,7 @@ def offered(*words: str) -> list[str]:
         (["run", "-p", "openai,local:2", "-p", "openai", "--chair", ""], ["openai", "local-1", "local-2", "openai-2"]),
         (["run", "-p", "openai,anthropic", "--chair", "a"], ["anthropic"]),
         (["run", "-p", "openrouter", "-m", "a/b,c", "--chair", ""], ["openrouter/a/b", "openrouter/c"]),
-        (["run", "--strategy", ""], ["judge", "poll", "rank", "revise", "sample", "single", "synthesize", "vote"]),
+        (["run", "--strategy", ""], ["escalate", "judge", "poll", "rank", "revise", "sample", "single", "synthesize", "vote"]),
         (["run", "--format", "mark"], ["markdown"]),
         (["run", "imp"], ["implementer"]),
         (["run", "advisor", ""], []),

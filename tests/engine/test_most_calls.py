@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from llm_council.errors import ContextTooLong, ServerFailed, StrategyFailed
-from llm_council.strategies import Judge, Poll, Revise, Sample
+from llm_council.strategies import Escalate, Judge, Poll, Revise, Sample
 from llm_council.testing.fakes import ScriptedProvider
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +22,8 @@ STRATEGIES = [
     "poll",
     "judge",
     Revise(rounds=2),
+    "escalate",
+    Escalate(last="revise"),
     Judge(mode="pair"),
     Poll(grouping="model"),
     Poll(hurry=False),

@@ -240,6 +240,19 @@ def rounds() -> SearchStrategy[m.Round]:
 
 
 @cache
+def rungs() -> SearchStrategy[m.Rung]:
+    """Return groups of seats that were asked one after the other."""
+    return st.builds(
+        m.Rung,
+        seats=st.lists(words, max_size=2),
+        agreement=agreements(),
+        usd=maybe(seconds),
+        is_settled=st.booleans(),
+        reason=texts,
+    )
+
+
+@cache
 def events() -> SearchStrategy[ev.Event]:
     """Return events of runs."""
     base: dict[str, SearchStrategy[Any]] = {"run_id": words, "at": seconds}
