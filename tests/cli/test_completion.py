@@ -15,6 +15,7 @@ from click.shell_completion import ShellComplete, get_completion_class
 from llm_council import Council, CouncilConfig
 from llm_council.cli import _shells
 from llm_council.cli._main import cli
+from llm_council.config._environment import STRATEGIES
 from llm_council.testing.fakes import ScriptedProvider
 from tests.cli._command import ANSWER
 
@@ -44,7 +45,7 @@ def offered(*words: str) -> list[str]:
         (["run", "-p", "openai,local:2", "-p", "openai", "--chair", ""], ["openai", "local-1", "local-2", "openai-2"]),
         (["run", "-p", "openai,anthropic", "--chair", "a"], ["anthropic"]),
         (["run", "-p", "openrouter", "-m", "a/b,c", "--chair", ""], ["openrouter/a/b", "openrouter/c"]),
-        (["run", "--strategy", ""], ["escalate", "judge", "poll", "rank", "revise", "sample", "single", "synthesize", "vote"]),
+        (["run", "--strategy", ""], sorted(STRATEGIES)),
         (["run", "--format", "mark"], ["markdown"]),
         (["run", "imp"], ["implementer"]),
         (["run", "advisor", ""], []),
