@@ -129,6 +129,7 @@ class CouncilResult(AwaitableRecord):
             ``"own_family_margin"``, by how much drafts of the judge's own provider score higher than others.
         rounds: what the seats said in each round, the drafts first, where they may change their minds.
         rungs: the groups of seats that were asked one after the other, until one agreed.
+        overruled: True if the chair gave another answer than more than half of the drafts; None if that cannot be told.
         seats: a report on each seat.
         chair: name of the seat that wrote the answer.
         error: why the run failed.
@@ -162,6 +163,7 @@ class CouncilResult(AwaitableRecord):
     bias: dict[str, float] = attrs.field(factory=dict, converter=as_dict)
     rounds: tuple[Round, ...] = attrs.field(default=(), converter=as_tuple)
     rungs: tuple[Rung, ...] = attrs.field(default=(), converter=as_tuple)
+    overruled: bool | None = None
     seats: tuple[SeatReport, ...] = attrs.field(default=(), converter=as_tuple)
     chair: str | None = None
     error: RunError | None = None

@@ -110,6 +110,15 @@ class AnswerForm:
             return None
         return self._answer(value, _canonical(value), _as_word(value))
 
+    def answer_of(self, value: Any) -> Answer:
+        """Return the answer of a value of the schema, to be compared with those of drafts."""
+        if self.kind == AnswerKind.JSON:
+            return self._json_answer(value)
+        if self.kind == AnswerKind.TEXT:
+            shown = value if isinstance(value, str) else _canonical(value)
+            return self._answer(value, _words_key(shown), shown)
+        return self._answer(value, _canonical(value), _as_word(value))
+
     def _read_json(self, text: str, structured: Any) -> Answer | None:
         validator = _schema.compile(self.schema or {})
         if structured is not None and validator.accepts(structured):
@@ -119,6 +128,9 @@ class AnswerForm:
             if read.problems:
                 return None
             value = read.value
+        return self._json_answer(value)
+
+    def _json_answer(self, value: Any) -> Answer:
         parts = [_part(value, path) for path in self.paths]
         shown = ", ".join(part if isinstance(part, str) else _canonical(part) for part in parts)
         return self._answer(value, _canonical(parts), shown)

@@ -96,21 +96,33 @@ class Ballots:
         nearness = [sum(_overlap(one, other) for other in words) for one in words]
         return heaviest[nearness.index(max(nearness))]
 
+    def dissent(
+        self, winner: str | None, answers: Mapping[str, Answer], drafts: Sequence[Draft]
+    ) -> tuple[Dissent, ...]:
+        """Return the answers of drafts that are not the winner, those of most drafts first."""
+        voters: dict[str, list[Draft]] = {}
+        for draft in drafts:
+            answer = answers.get(self._vote(draft))
+            if answer is not None and answer.key != winner:
+                voters.setdefault(answer.key, []).append(draft)
+        found = []
+        for key in sorted(voters, key=lambda key: (-self._weight(voters[key]), key)):
+            seats = [self._vote(draft) for draft in voters[key]]
+            found.append(Dissent(answer=answers[seats[0]], seats=seats, text=voters[key][0].text))
+        return tuple(found)
+
+    def _weight(self, drafts: Sequence[Draft]) -> float:
+        return sum(1.0 if self._weights is None else self._weights.get(self._vote(draft), 0.0) for draft in drafts)
+
     def facts(self, tally: Tally, drafts: Sequence[Draft]) -> dict[str, Any]:
         """Return the fields of a verdict that tell about the vote."""
         answers = self.answers_of(drafts)
-        dissent = []
-        for key in tally.points:
-            voters = [draft for draft in drafts if _key(self.answers, draft) == key]
-            if key != tally.winner and voters:
-                seats = [self._vote(draft) for draft in voters]
-                dissent.append(Dissent(answer=answers[seats[0]], seats=seats, text=voters[0].text))
         winning = [answer.shown for answer in answers.values() if answer.key == tally.winner]
         return {
             "answers": answers,
             "tally": tally,
             "agreement": Plurality.agreement(tally),
-            "dissent": tuple(dissent),
+            "dissent": self.dissent(tally.winner, answers, drafts),
             "otherwise": {
                 **{f"single:{seat}": answer.shown for seat, answer in answers.items()},
                 "poll": winning[0] if winning else None,
