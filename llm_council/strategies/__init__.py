@@ -8,6 +8,7 @@ from llm_council._lazy import lazy_names
 
 __all__ = [
     "Ask",
+    "Auto",
     "Escalate",
     "Judge",
     "Poll",
@@ -30,6 +31,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "_find": ["get_strategy", "list_strategies"],
+        "auto": ["Auto"],
         "base": ["Ask", "Reply", "Roster", "Steps", "Strategy", "Table", "Verdict"],
         "escalate": ["Escalate"],
         "judge": ["Judge"],
@@ -44,6 +46,7 @@ __getattr__, __dir__ = lazy_names(
 
 if TYPE_CHECKING:
     from llm_council.strategies._find import get_strategy, list_strategies
+    from llm_council.strategies.auto import Auto
     from llm_council.strategies.base import Ask, Reply, Roster, Steps, Strategy, Table, Verdict
     from llm_council.strategies.escalate import Escalate
     from llm_council.strategies.judge import Judge

@@ -27,6 +27,7 @@ __all__ = [
 
 BUILT_IN: Final = {
     "synthesize": "Synthesize",
+    "auto": "Auto",
     "rank": "Rank",
     "single": "Single",
     "sample": "Sample",

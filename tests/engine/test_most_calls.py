@@ -23,6 +23,7 @@ STRATEGIES = [
     "judge",
     Revise(rounds=2),
     "escalate",
+    "auto",
     Escalate(last="revise"),
     Judge(mode="pair"),
     Poll(grouping="model"),
