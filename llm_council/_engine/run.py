@@ -205,6 +205,7 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
         bias=answer.bias if answer else {},
         rounds=answer.rounds if answer else (),
         rungs=answer.rungs if answer else (),
+        checks=answer.checks if answer else (),
         overruled=answer.overruled if answer else None,
         seats=seats,
         chair=answer.chair if answer else None,

@@ -15,6 +15,8 @@ __all__ = [
     "AgreementLevel",
     "Answer",
     "AnswerKind",
+    "Check",
+    "CheckVerdict",
     "Dissent",
     "Flip",
     "Judgement",
@@ -205,3 +207,30 @@ class Rung:
     usd: float | None = None
     is_settled: bool
     reason: str
+
+
+class CheckVerdict(StrEnum):
+    """What became of a claim that was checked."""
+
+    CONFIRMED = "confirmed"  # a seat that had not seen it says the same
+    CONTRADICTED = "contradicted"  # none says the same, and one says something else
+    CORRECTED = "corrected"  # it was contradicted, and the answer does not claim it any more
+    UNKNOWN = "unknown"  # nobody could say
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Check:
+    """A claim of an answer, and what seats that had not seen the answer say of it.
+
+    Attributes:
+        claim: what the answer says.
+        question: the question that it answers.
+        answers: the answers of the other seats by name; a seat that failed is left out.
+        verdict: what became of it.
+    """
+
+    claim: str
+    question: str
+    answers: Mapping[str, str] = attrs.field(factory=dict, converter=as_dict)
+    verdict: CheckVerdict = attrs.field(converter=CheckVerdict)

@@ -11,7 +11,7 @@ from llm_council.errors import Attempt, CouncilError, RunError
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
 from llm_council.models.deliberation import Phase, PhaseTiming, Plan, Problem, Ranking, Status
 from llm_council.models.reply import Adjustment, Cost, GenerateResponse, Usage
-from llm_council.models.votes import Agreement, Answer, Dissent, Judgement, Round, Rung, Tally
+from llm_council.models.votes import Agreement, Answer, Check, Dissent, Judgement, Round, Rung, Tally
 from llm_council.results._awaitable import AwaitableRecord
 
 __all__ = ["CallReport", "CouncilResult", "SeatReport"]
@@ -129,6 +129,7 @@ class CouncilResult(AwaitableRecord):
             ``"own_family_margin"``, by how much drafts of the judge's own provider score higher than others.
         rounds: what the seats said in each round, the drafts first, where they may change their minds.
         rungs: the groups of seats that were asked one after the other, until one agreed.
+        checks: claims of the answer that were checked by seats that had not seen it.
         overruled: True if the chair gave another answer than more than half of the drafts; None if that cannot be told.
         seats: a report on each seat.
         chair: name of the seat that wrote the answer.
@@ -163,6 +164,7 @@ class CouncilResult(AwaitableRecord):
     bias: dict[str, float] = attrs.field(factory=dict, converter=as_dict)
     rounds: tuple[Round, ...] = attrs.field(default=(), converter=as_tuple)
     rungs: tuple[Rung, ...] = attrs.field(default=(), converter=as_tuple)
+    checks: tuple[Check, ...] = attrs.field(default=(), converter=as_tuple)
     overruled: bool | None = None
     seats: tuple[SeatReport, ...] = attrs.field(default=(), converter=as_tuple)
     chair: str | None = None

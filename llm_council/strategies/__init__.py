@@ -23,6 +23,7 @@ __all__ = [
     "Synthesize",
     "Table",
     "Verdict",
+    "Verify",
     "get_strategy",
     "list_strategies",
 ]
@@ -41,6 +42,7 @@ __getattr__, __dir__ = lazy_names(
         "sample": ["Sample"],
         "single": ["Single"],
         "synthesize": ["Synthesize"],
+        "verify": ["Verify"],
     },
 )
 
@@ -56,3 +58,4 @@ if TYPE_CHECKING:
     from llm_council.strategies.sample import Sample
     from llm_council.strategies.single import Single
     from llm_council.strategies.synthesize import Synthesize
+    from llm_council.strategies.verify import Verify

@@ -18,7 +18,7 @@ from llm_council import _schema
 from llm_council.errors import InvalidOption
 from llm_council.models import Answer, AnswerKind, Draft
 
-__all__ = ["AnswerForm", "form_of", "with_common_keys"]
+__all__ = ["AnswerForm", "form_of", "same_words", "with_common_keys"]
 
 TOLERANCE = Decimal("1e-6")
 """Numbers are equal if they differ by at most this share of the larger one."""
@@ -163,6 +163,12 @@ def form_of(schema: Mapping[str, Any] | None, vote_on: Sequence[str] = ()) -> An
         case "integer" | "number":
             return AnswerForm(kind=AnswerKind.NUMBER, schema=schema)
     return AnswerForm(kind=AnswerKind.TEXT, schema=schema)
+
+
+def same_words(text: str, words: str) -> bool:
+    """Return True if a text has these words side by side, without case, punctuation and articles."""
+    wanted = _words_key(words)
+    return bool(wanted) and f" {wanted} " in f" {_words_key(text)} "
 
 
 def with_common_keys(answers: Mapping[str, Answer]) -> dict[str, Answer]:

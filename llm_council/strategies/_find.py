@@ -35,6 +35,7 @@ BUILT_IN: Final = {
     "judge": "Judge",
     "revise": "Revise",
     "escalate": "Escalate",
+    "verify": "Verify",
 }
 """Strategies of this package: name -> class in the module of that name."""
 

@@ -19,6 +19,7 @@ from llm_council.models import (
     Agreement,
     Answer,
     Budget,
+    Check,
     Critique,
     Dissent,
     Draft,
@@ -189,6 +190,7 @@ class Verdict:
             ``"own_family_margin"``, by how much drafts of the judge's own provider score higher than others.
         rounds: what the seats said in each round, the drafts first, where they may change their minds.
         rungs: the groups of seats that were asked one after the other, until one agreed.
+        checks: claims of the answer that were checked by seats that had not seen it.
         overruled: True if the chair gave another answer than more than half of the drafts; None if that cannot be told.
     """
 
@@ -206,6 +208,7 @@ class Verdict:
     bias: Mapping[str, float] = attrs.field(factory=dict, converter=as_dict)
     rounds: tuple[Round, ...] = attrs.field(default=(), converter=as_tuple)
     rungs: tuple[Rung, ...] = attrs.field(default=(), converter=as_tuple)
+    checks: tuple[Check, ...] = attrs.field(default=(), converter=as_tuple)
     overruled: bool | None = None
 
 

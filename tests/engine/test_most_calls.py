@@ -24,6 +24,7 @@ STRATEGIES = [
     Revise(rounds=2),
     "escalate",
     "auto",
+    "verify",
     Escalate(last="revise"),
     Judge(mode="pair"),
     Poll(grouping="model"),

@@ -253,6 +253,13 @@ def rungs() -> SearchStrategy[m.Rung]:
 
 
 @cache
+def checks() -> SearchStrategy[m.Check]:
+    """Return claims that were checked."""
+    said = st.dictionaries(words, texts, max_size=2)
+    return st.builds(m.Check, claim=texts, question=texts, answers=said, verdict=st.sampled_from(m.CheckVerdict))
+
+
+@cache
 def events() -> SearchStrategy[ev.Event]:
     """Return events of runs."""
     base: dict[str, SearchStrategy[Any]] = {"run_id": words, "at": seconds}
