@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llm_council.errors import InvalidOption
+from llm_council.errors import InvalidOption, near
 from llm_council.models import Draft, Judgement, Phase
 from llm_council.models._attrs import as_tuple, is_number, must_be, optional, strict_init
 from llm_council.strategies._default_seats import default_chairs, default_drafters, resting
@@ -40,13 +40,15 @@ merits. End with one line: "BETTER:" and the label of the better text, or TIE.""
 class Judge(Strategy):
     """Let seats judge the drafts of others, and return the best draft unchanged.
 
-    The seats that do not draft judge; if all draft, each judges the drafts of the others. They do not see who wrote
-    them. With a schema, the author of the best draft brings it into that form.
+    All seats draft, and each judges the drafts of the others, unless ``judges`` names seats that judge alone. They do
+    not see who wrote a draft. With a schema, the author of the best draft brings it into that form.
 
     Attributes:
         mode: ``"score"`` asks each judge once for a score of each draft, and takes the median over judges of standard
             scores. ``"pair"`` asks each judge for the better one of each two drafts, in both orders, and counts a
             judge that changes its mind half for each: more calls, and no advantage for the first place.
+        judges: names of seats that judge and do not draft, if possible of another vendor than those that draft. Empty
+            lets all seats draft and judge.
         criteria: what each draft gets a score for; the score is their mean. Empty asks for one score.
         floor: median score of the best draft below which the council abstains, with ``mode="score"``; from 0 to 10.
     """
@@ -54,18 +56,22 @@ class Judge(Strategy):
     name: ClassVar[str] = "judge"
 
     mode: str = attrs.field(default="score", validator=_mode)
+    judges: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     criteria: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     floor: float | None = attrs.field(default=None, validator=optional(_score))
 
     def plan(self, roster: Roster) -> Steps:
         """Let seats draft, and those that rest judge; if none rests, all."""
-        drafters = default_drafters(roster, roster.names)
+        for name in self.judges:
+            if name not in roster.names:
+                raise InvalidOption(f"judges: no seat is named {name!r:.80}{near(str(name), roster.names)}")
+        drafters = default_drafters(roster, tuple(name for name in roster.names if name not in self.judges))
         judges = resting(roster, drafters) or drafters
         seen = len(drafters) - (judges == drafters)
         if seen < 2:
             raise InvalidOption(
-                f"the strategy 'judge' needs a judge that sees two drafts, and {len(roster.names)} seats of which"
-                f" {len(drafters)} draft have none: use three seats or more"
+                f"the strategy 'judge' needs a judge that sees two drafts of others, and of {len(roster.names)} seats"
+                f" {len(drafters)} draft: use three seats or more, or name fewer judges"
             )
         if self.mode == "pair" and len(drafters) > _MOST_IN_PAIRS:
             raise InvalidOption(

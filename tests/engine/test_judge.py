@@ -229,7 +229,7 @@ class TestJudge:
 
     async def test_seats_that_do_not_draft_judge(self, table):
         council = council_of(table, dot="none", eve="none")
-        result = await council.run(strategy="judge", drafters=["ann", "bob", "cid"])
+        result = await council.run(strategy=Judge(judges=[name for name in council.seats if name > "cid"]))
         assert result.plan.asks == {Phase.JUDGE: ("dot", "eve")}
         assert result.plan.most_calls == 5 + 2
         assert (result.chair, calls(council)) == ("cid", 5)
@@ -237,7 +237,7 @@ class TestJudge:
     @pytest.mark.parametrize(("judge", "flips", "rate"), [(longest, 0.0, 0.5), (first, 1.0, 1.0)])
     async def test_pairs_are_compared_in_both_orders(self, table, judge, flips, rate):
         council = council_of(table, judge, dot="none")
-        result = await council.run(strategy=Judge(mode="pair"), drafters=["ann", "bob", "cid"])
+        result = await council.run(strategy=Judge(mode="pair", judges=[name for name in council.seats if name > "cid"]))
         assert 4 <= len(council.seats["dot"].asked("judge")) <= 6  # the last two may be cancelled
         assert result.bias["flip_rate"] == flips
         assert result.bias["first_slot_rate"] == rate
@@ -250,7 +250,7 @@ class TestJudge:
     async def test_a_draft_that_beats_all_ends_the_comparison_early(self, table):
         council = council_of(table, dot="none", eve="none", fay="none", gus="none")
         council.seats["fay"]._delay = {"judge": float("inf")}
-        result = await council.run(strategy=Judge(mode="pair"), drafters=["ann", "bob", "cid"])
+        result = await council.run(strategy=Judge(mode="pair", judges=[name for name in council.seats if name > "cid"]))
         assert (result.status, result.chair) == (Status.COMPLETED, "cid")
         assert not [judgement for judgement in result.judgements if judgement.judge == "fay"]
 
@@ -267,7 +267,7 @@ class TestJudge:
         council = council_of(table, dot="none", eve="none", fay="none")
         council.seats["dot"]._script = {"judge": DOWN, "*": "none"}
         council.seats["eve"]._script = {"judge": "They are fine.", "*": "none"}
-        result = await council.run(strategy="judge", drafters=["ann", "bob", "cid"])
+        result = await council.run(strategy=Judge(judges=[name for name in council.seats if name > "cid"]))
         assert (result.status, result.chair) == (Status.DEGRADED, "cid")
         assert [judgement.judge for judgement in result.judgements] == ["fay"]
 
@@ -293,9 +293,11 @@ class TestJudge:
     @pytest.mark.parametrize(
         ("names", "options", "words"),
         [
-            ("ab", {}, "needs a judge that sees two drafts"),
+            ("ab", {}, "a judge that sees two drafts of others"),
             ("abcde", {"mode": "pair"}, "up to 4 drafts, got 5"),
             ("abc", {"mode": "pair", "floor": 5}, "needs the mode 'score'"),
+            ("abc", {"judges": ["d"]}, "no seat is named 'd'"),
+            ("abc", {"judges": ["b", "c"]}, "of 3 seats 1 draft"),
         ],
     )
     async def test_what_cannot_be_judged_is_refused(self, table, names, options, words):
