@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,6 +23,7 @@ from llm_council.council import Council
 from llm_council.errors import ContextTooLong, ServerFailed, StrategyFailed
 from llm_council.models import Budget, GenerateRequest, Plan
 from llm_council.results import CouncilResult
+from llm_council.store import Store
 from llm_council.strategies import Strategy
 from llm_council.strategies._find import options_of
 from llm_council.subagents import Subagent
@@ -139,18 +140,43 @@ class StrategyConformance:
         again = {seat.name: len(seat.requests) for seat in seats}
         _expect(again == asked, f"a replay asked seats again: {asked} calls became {again}")
 
+    def test_resumes_a_run_that_was_interrupted_at_any_call(self) -> None:
+        """Interrupted at each of its calls, a run is resumed to the same answer, and no answer is paid for twice."""
+        council, seats = self._council()
+        whole = self._run(council, seats)
+        for number in range(1, sum(len(seat.requests) for seat in seats) + 1):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "runs.sqlite"
+                interruption = _Interruption(number, self._well)
+                council, seats = self._council(script=interruption, store=path)
+                anyio.run(interruption.run, partial(council.arun, "item 1", _ROLE, schema=self.schema))
+                (info,) = Store(path).runs_sync()
+                stored = Store(path).show_sync(info.run_id).calls
+                answered = {call.key for call in stored if call.state == "answered"}
+                before = [len(seat.requests) for seat in seats]
+                result = council.resume_sync(info.run_id)
+                council.close()
+            later = [request for seat, made in zip(seats, before, strict=True) for request in seat.requests[made:]]
+            twice = [request for request in later if request.idempotency_key in answered]
+            _expect(not twice, f"interrupted at call {number}, it asked {len(twice)} answered calls once more")
+            _expect(
+                (result.status, result.output) == (whole.status, whole.output),
+                f"interrupted at call {number}, the resumed run is {result.status} with {result.output!r:.80}, and the"
+                f" undisturbed one {whole.status} with {whole.output!r:.80}",
+            )
+
     def _council(
-        self, *, erratic: str | None = None, down: Any = (), store: Path | None = None
+        self, *, erratic: str | None = None, down: Any = (), script: Any = None, store: Path | None = None
     ) -> tuple[Council, list[ScriptedProvider]]:
         """Return a council and its seats."""
         seats: list[ScriptedProvider] = []
         for name in _NAMES[: self.seats]:
-            script: Any = self._well
+            says: Any = script or self._well
             if name in down:
-                script = ServerFailed("this seat is down", status=529, retryable=False)
+                says = ServerFailed("this seat is down", status=529, retryable=False)
             elif erratic is not None:
-                script = _Erratic(erratic, self._well)
-            seats.append(ScriptedProvider(script, name=name))
+                says = _Erratic(erratic, self._well)
+            seats.append(ScriptedProvider(says, name=name))
         config = CouncilConfig(seed="a seed", budget=Budget(deadline=60.0))
         return Council(seats, config=config, strategy=self.strategy, store=store), seats
 
@@ -163,13 +189,16 @@ class StrategyConformance:
         return anyio.run(partial(run_plan, self._plan(council), adapters, strategy=self.strategy))
 
     def _well(self, request: GenerateRequest) -> str:
-        if request.metadata.get("phase") == "judge":
+        """Return a good answer; the first seat drafts another one, so that seats have something to settle."""
+        phase = request.metadata.get("phase")
+        if phase == "judge":
             return "BETTER: A\n" + "\n".join(f"SCORE {label}: {7 - place}" for place, label in enumerate("ABCDEFG"))
-        if request.structured_output is not None:
-            return json.dumps(_example(self.schema or {}))
-        if request.metadata.get("phase") in ("critique", "rank"):
-            return f"{self.answer}\nRANKING: {_LABELS}"
-        return self.answer
+        text = self.answer if request.structured_output is None else json.dumps(_example(self.schema or {}))
+        if phase in ("critique", "rank"):
+            return f"{text}\nRANKING: {_LABELS}"
+        if phase == "draft" and request.metadata.get("seat") == _NAMES[0]:
+            return text.replace("391", "390")
+        return text
 
 
 _ROLE = Subagent(name="tester")
@@ -194,6 +223,26 @@ class _Erratic:
                 return "I cannot say."
             case 3:
                 return f"ANSWER: {chance.randrange(3)}"
+        return self._well(request)
+
+
+class _Interruption:
+    """Cancels a run at one of its calls; later calls are answered well."""
+
+    def __init__(self, number: int, well: Callable[[GenerateRequest], str]) -> None:
+        self._left = number
+        self._well = well
+        self._scope: anyio.CancelScope | None = None
+
+    async def run(self, start: Callable[[], Awaitable[object]]) -> None:
+        with anyio.CancelScope() as self._scope:
+            await start()
+
+    async def __call__(self, request: GenerateRequest) -> str:
+        self._left -= 1
+        if self._left == 0 and self._scope is not None:
+            self._scope.cancel()
+            await anyio.sleep_forever()
         return self._well(request)
 
 
