@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from llm_council.errors._secrets import clean, redact
 from llm_council.errors._visible import visible
+from llm_council.results._deliberation import deliberation_tables
 from llm_council.results._markup import Markup, block, fold, markdown, tag, value
 from llm_council.results.differences import compare
 from llm_council.results.plain import split_answer, vote_line, vote_rows
@@ -100,6 +101,10 @@ def _parts(result: CouncilResult) -> Iterator[str]:
     votes = vote_line(result)
     if votes is not None:
         yield _section("Votes", tag("p", votes, dir="auto"), _votes(result))
+    for table in deliberation_tables(result):
+        titles = tag("tr", *(tag("th", title) for title in table.titles))
+        rows = (tag("tr", *(tag("td", cell, dir="auto") for cell in row)) for row in table.rows)
+        yield _section(table.heading, tag("table", titles, *rows, class_="votes"))
     if len(result.drafts) > 1:
         yield _section("Where the drafts differ", *differences(result.drafts))
     if result.drafts:

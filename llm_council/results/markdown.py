@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_council.errors._secrets import redact
 from llm_council.errors._visible import visible
+from llm_council.results._deliberation import deliberation_tables
 from llm_council.results._inert_markdown import code_block, escape, rendered
 from llm_council.results.html import date, outcomes, title
 from llm_council.results.plain import split_answer, vote_line, vote_rows
@@ -40,6 +41,9 @@ def _parts(result: CouncilResult) -> Iterator[str]:
     votes = vote_line(result)
     if votes is not None:
         yield f"## Votes\n\n{_inline(votes)}\n\n" + "\n".join(_votes(result))
+    for table in deliberation_tables(result):
+        cells = [table.titles, ("---",) * len(table.titles), *(tuple(map(_inline, row)) for row in table.rows)]
+        yield f"## {table.heading}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in cells)
     for heading, lines in (
         ("Problems", [f"{_inline(problem.path)}: {_inline(problem.message)}" for problem in result.problems]),
         ("Warnings", [_inline(warning) for warning in result.warnings]),
