@@ -73,6 +73,8 @@ class Sample(Strategy):
 
     async def deliberate(self, table: Table) -> Verdict:
         """Ask the seat until its answers are settled, and count."""
+        if table.plan.temperature == 0:
+            table.note("the drafts of one seat hardly differ with a temperature of 0")
         for seat in table.plan.chairs:
             try:
                 return await self._ask(table, seat)

@@ -117,6 +117,12 @@ class TestSample:
         assert [len(seat.requests) for seat in council.seats.values()] == [3, 3]
         assert result.plan.most_calls == 8
 
+    async def test_a_temperature_of_0_is_warned_of(self, table):
+        for temperature, is_told in ((0.0, True), (0.7, False), (None, False)):
+            council = table(ann=ScriptedProvider("ANSWER: 4"))
+            result = await council.run(strategy="sample", temperature=temperature)
+            assert any("temperature of 0" in warning for warning in result.warnings) is is_told
+
     async def test_it_fails_where_every_seat_does(self, table):
         council = table(ann=ScriptedProvider(DOWN), bob=ScriptedProvider(DOWN))
         assert isinstance((await council.run(strategy="sample")).error, QuorumLost)
