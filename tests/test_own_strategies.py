@@ -308,9 +308,8 @@ class TestConfiguration:
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ("[strategies.mine]\nkind = 'rnak'", '[strategies.mine] needs kind = "...", the name of a strategy'),
-            ("[strategies.mine]\nkind = 3", "[strategies.mine] needs kind"),
-            ("[strategies.mine]", "[strategies.mine] needs kind"),
+            ("[council]\nstrategy = 'mine'\n[strategies.mine]\nkind = 'rnak'", "[strategies.mine] needs kind"),
+            ("[council]\nstrategy = 'mine'\n[strategies.mine]", "[strategies.mine] needs kind"),
             ("[strategies]\nmine = 'rank'", "[strategies.mine] must be a table of options"),
             ("[council]\nstrategy = 'main'\n[strategies.mine]\nkind = 'rank'", "did you mean 'mine'"),
         ],
@@ -321,6 +320,20 @@ class TestConfiguration:
         with pytest.raises(InvalidOption) as caught:
             CouncilConfig.from_file(file)
         assert str(file) in caught.value.message
+        assert words in caught.value.message
+
+    @pytest.mark.parametrize("line", ["kind = 'rnak'", "kind = 3", "k = 5"])
+    def test_a_wrong_table_that_is_not_chosen_is_a_warning_until_it_is_used(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
+    ) -> None:
+        file = tmp_path / "config.toml"
+        file.write_text(f"[strategies.mine]\n{line}")
+        council = Council(seats(), config=CouncilConfig.from_file(file))
+        words = '[strategies.mine] needs kind = "...", the name of a strategy'
+        assert f"{file}: {words}" in caplog.text
+        assert council.plan("Where?").strategy == "synthesize"
+        with pytest.raises(InvalidOption) as caught:
+            council.plan("Where?", strategy="mine")
         assert words in caught.value.message
 
     def test_a_wrong_option_of_a_table_is_refused_when_a_run_is_planned(self, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ everything that the user's file may set, except that it still can only lower the
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import tomllib
@@ -61,6 +62,8 @@ _MAX_UNTRUSTED_SEATS = 12  # each seat of a project's file costs the user money
 _names = must_be("a list of provider names", lambda v: all(isinstance(name, str) and name.strip() for name in v))
 _paths = must_be("a list of paths", lambda v: all(isinstance(path, str) and path for path in v))
 _path = must_be("a path", lambda v: isinstance(v, str) and bool(v.strip()))
+
+_log = logging.getLogger("llm_council")
 
 
 def _without_password(value: str | None) -> str:
@@ -299,7 +302,7 @@ def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
             raise UnknownOption(f"{source}: [council] takes no {name!r}{near(name, known)}")
         if name in _TABLES and not isinstance(values[name], dict):
             raise InvalidOption(f"{source}: {name} must be a table, such as {name} = {{ ... }}")
-    values |= _strategies(data.get("strategies", {}), source)
+    values |= _strategies(data.get("strategies", {}), source, values.get("strategy"))
     strategy, tables = values.get("strategy"), values.get("strategies", {})
     if isinstance(strategy, str) and strategy not in tables and not is_strategy(strategy):
         names = (*tables, *STRATEGIES)
@@ -316,7 +319,7 @@ def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     return values
 
 
-def _strategies(tables: Mapping[str, Any], source: str) -> dict[str, Any]:
+def _strategies(tables: Mapping[str, Any], source: str, chosen: object) -> dict[str, Any]:
     """Return the field ``strategies`` of the tables of a file; their options are checked when a run is planned."""
     for name, table in tables.items():
         if not isinstance(table, dict):
@@ -324,7 +327,11 @@ def _strategies(tables: Mapping[str, Any], source: str) -> dict[str, Any]:
         kind = table.get("kind", name)
         if not isinstance(kind, str) or not is_strategy(kind):
             hint = near(str(kind), STRATEGIES)
-            raise InvalidOption(f'{source}: [strategies.{name}] needs kind = "...", the name of a strategy{hint}')
+            words = f'{source}: [strategies.{name}] needs kind = "...", the name of a strategy{hint}'
+            if name == chosen:
+                raise InvalidOption(words)
+            # Commands that run nothing must work all the same.
+            _log.warning("%s; it cannot be used", words)
     return {"strategies": dict(tables)} if tables else {}
 
 

@@ -112,6 +112,9 @@ def configured(chosen: object, tables: Mapping[str, Mapping[str, Any]], **option
         raise _unknown(chosen, [*tables, *_names()])
     table = dict(tables.get(name, {}))
     kind = table.pop("kind", name)
+    if not isinstance(kind, str) or not _is_known(kind):
+        names = _names()
+        raise InvalidOption(f'[strategies.{name}] needs kind = "...", the name of a strategy{near(str(kind), names)}')
     return get_strategy(kind, **{**table, **options})
 
 
