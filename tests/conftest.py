@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.internal.conjecture import providers
 
 pytest.register_assert_rewrite("wire_laws")  # what a law found stands in its failure
 
@@ -34,6 +35,11 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))
+
+# Hypothesis also draws constants that it finds in the modules imported so far, which differ between the processes that
+# share the tests. No setting turns that off, so the search for constants is replaced where examples must be the same.
+if settings().derandomize and hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 # Started in the background of a shell, a process ignores interrupts, and so do its children: those that the tests send.
