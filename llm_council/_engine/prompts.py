@@ -93,7 +93,7 @@ def draft_request(plan: Plan, seat: SeatSpec, instructions: str = "", number: in
         return request
     # A vendor would answer an equal key, and a cache an equal request, with the first draft once more.
     key = _key(plan, Phase.DRAFT, seat.name, f"sample {number}", str(plan.limits.peer_text))
-    return attrs.evolve(request, idempotency_key=key, metadata={**request.metadata, "sample": str(number)})
+    return attrs.evolve(request, idempotency_key=key, sample=number - 1)
 
 
 def _draft_request(plan: Plan, seat: SeatSpec, instructions: str) -> GenerateRequest:

@@ -37,9 +37,9 @@ class Cached(Wrapper):
     """Answer a request that was answered before from a store, and equal concurrent requests with one call.
 
     Two requests are equal if they go to one account at one address and differ at most in timeout, idempotency key,
-    metadata and whether they are streamed. The store's key is a hash of all the rest. Only whole answers are stored: no
-    failures, and no answer that was cut, filtered or refused. A stream is stored once it has ended, and returned in the
-    same pieces; an answer that was not streamed is returned as one piece.
+    metadata and whether they are streamed. The store's key is a hash of all the rest; draws of one question differ in
+    ``sample``. Only whole answers are stored: no failures, and no answer that was cut, filtered or refused. A stream is
+    stored once it has ended, and returned in the same pieces; an answer that was not streamed is returned as one piece.
 
     A cached answer costs nothing: its ``usage`` and ``cost`` are 0, and ``extra["cache"]`` holds its age in seconds and
     the tokens of the original call. A store that fails causes a warning in the log, and no call to fail. Seats that
@@ -270,14 +270,15 @@ def key_of(request: GenerateRequest, identity: str) -> str | None:
     """Return the store's key for a request: a hash, which reveals neither request nor account.
 
     Args:
-        request: the request; ``metadata["sample"]`` tells several answers to the same question apart.
+        request: the request. Without ``sample``, a ``metadata["sample"]`` tells several answers to the same question
+            apart, as it did before the field existed.
         identity: the provider's ``cache_identity``.
 
     Returns:
         64 hexadecimal digits; None for a request with values that JSON cannot represent.
     """
     fields: dict[str, Any] = {}
-    if "sample" in request.metadata:  # one of several answers to the same question
+    if "sample" in request.metadata:
         fields["sample"] = request.metadata["sample"]
     for name in _field_names(GenerateRequest):
         value = getattr(request, name)

@@ -14,6 +14,7 @@ from llm_council.models._attrs import (
     as_tuple,
     fraction,
     non_negative,
+    non_negative_int,
     optional,
     positive,
     positive_int,
@@ -171,6 +172,9 @@ class GenerateRequest:
         temperature: sampling temperature, from 0.
         top_p: nucleus sampling, from 0 to 1.
         stop: strings at which the model stops; a single string is accepted.
+        sample: number of the draw, where the same question is asked several times: requests that differ in it are
+            different requests for a ``Cached`` middleware, and for a vendor that takes idempotency keys. It is sent as
+            the seed, where the vendor documents one. None is a request that is asked once.
         stream: for adapters whose ``generate`` also serves streams; callers use ``stream()``.
         tools: functions that the model may call; mappings in the form of chat APIs are accepted.
         tool_choice: ``"auto"``, ``"none"``, ``"required"`` or the name of a tool.
@@ -192,6 +196,7 @@ class GenerateRequest:
     temperature: float | None = attrs.field(default=None, validator=optional(non_negative))
     top_p: float | None = attrs.field(default=None, validator=optional(fraction))
     stop: tuple[str, ...] = attrs.field(default=(), converter=_stop)
+    sample: int | None = attrs.field(default=None, validator=optional(non_negative_int))
     stream: bool = False
     tools: tuple[Tool, ...] = attrs.field(default=(), converter=_tools)
     tool_choice: str | None = attrs.field(default=None, converter=_tool_choice)

@@ -51,6 +51,7 @@ class Row:
         without: capabilities that it lacks.
         developer_role: see ``ChatOptions``, as the following.
         echo: the key under which reasoning is sent back.
+        seed: the key of the seed; None for a server that documents none.
         stream_usage: request the usage of a stream.
         think_tags: models may write their reasoning into the answer.
         tools_need_responses: it serves OpenAI's models, some of which take tools and an effort by the Responses API
@@ -74,6 +75,7 @@ class Row:
     without: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     developer_role: str = "system"
     echo: str | None = None
+    seed: str | None = None
     stream_usage: bool = True
     think_tags: bool = False
     tools_need_responses: bool = False
@@ -162,6 +164,7 @@ def _make(name: str, row: Row) -> type[Gateway]:
             vendor=name,
             developer_role=row.developer_role,
             echo=row.echo,
+            seed=row.seed,
             stream_usage=row.stream_usage,
             think_tags=row.think_tags,
             longest_call_id=row.longest_call_id,

@@ -27,4 +27,8 @@ class LMStudioProvider(OpenAICompatibleProvider):
     API_KEY_ENV: ClassVar[str | None] = "LMSTUDIO_API_KEY"
     NEEDS_KEY: ClassVar[bool] = False
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = True
-    CHAT: ClassVar[ChatOptions] = ChatOptions(vendor="lmstudio", think_tags=True)
+    CHAT: ClassVar[ChatOptions] = ChatOptions(
+        vendor="lmstudio",
+        think_tags=True,
+        seed="seed",  # docs, "Chat Completions", supported payload parameters
+    )

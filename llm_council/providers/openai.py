@@ -47,6 +47,7 @@ class OpenAIProvider(OpenAICompatibleProvider):
     API_KEY_ENV: ClassVar[str | None] = "OPENAI_API_KEY"
     CHAT: ClassVar[ChatOptions] = ChatOptions(
         vendor="openai",
+        seed="seed",  # API reference, "Create chat completion"; the Responses API has none
         developer_role="developer",
         longest_call_id=40,  # its answer to a longer one: 400, string_above_max_length, "maximum length 40"
     )

@@ -43,6 +43,7 @@ class OpenRouterProvider(OpenAICompatibleProvider):
     API_KEY_ENV: ClassVar[str | None] = "OPENROUTER_API_KEY"
     CHAT: ClassVar[ChatOptions] = ChatOptions(
         vendor="openrouter",
+        seed="seed",  # API reference, "Send chat completion request"
         echo="reasoning_details",
         longest_call_id=40,  # OpenAI's limit, whose models it serves beside others
         stream_usage=False,  # usage always comes; asking for it is deprecated

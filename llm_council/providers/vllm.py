@@ -26,7 +26,11 @@ class VLLMProvider(OpenAICompatibleProvider):
     API_KEY_ENV: ClassVar[str | None] = "VLLM_API_KEY"
     NEEDS_KEY: ClassVar[bool] = False
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = True
-    CHAT: ClassVar[ChatOptions] = ChatOptions(vendor="vllm", think_tags=True)
+    CHAT: ClassVar[ChatOptions] = ChatOptions(
+        vendor="vllm",
+        think_tags=True,
+        seed="seed",  # docs, "OpenAI-Compatible Server", chat parameters
+    )
 
     def build_payload(self, request: GenerateRequest) -> dict[str, Any]:
         """Return the body of a request.

@@ -22,7 +22,7 @@ MAX_LENGTH: Final = 64 * 1024 * 1024
 
 # Not part of a request's digest: the turns have their own place in it, and the other fields differ between two requests
 # that ask the same.
-_NOT_PARAMETERS: Final = {"prompt", "messages", "idempotency_key", "metadata", "timeout_seconds", "stream"}
+_NOT_PARAMETERS: Final = {"prompt", "messages", "idempotency_key", "metadata", "timeout_seconds", "stream", "sample"}
 _PARAMETERS: Final = tuple(field.name for field in attrs.fields(GenerateRequest) if field.name not in _NOT_PARAMETERS)
 
 _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode

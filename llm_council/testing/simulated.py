@@ -118,7 +118,7 @@ class SimulatedSeat(ProviderAdapter):
 
     def _say(self, request: GenerateRequest, asked: str, item: int) -> str:
         seat, phase = str(request.metadata.get("seat", "")), str(request.metadata.get("phase", "draft"))
-        sample = str(request.metadata.get("sample", "1"))
+        sample = str(request.metadata.get("sample", (request.sample or 0) + 1))
         if phase == "judge":
             return self._judge(asked, item, seat)
         answer = self._draft(item, seat, sample)

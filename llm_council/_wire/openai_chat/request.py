@@ -87,6 +87,7 @@ class ChatOptions:
             unchanged), ``"content"`` (its parts that are thoughts, unchanged), ``"reasoning_content"`` or
             ``"reasoning"`` (their text); None sends none back.
         schema: how a structured output is requested.
+        seed: the key of the seed; None for a server that documents none.
         stream_usage: request the usage of a stream.
         cache_control: send cache marks; most servers cache without marks and refuse them.
         cache_key: send ``prompt_cache_key``, where the server knows it.
@@ -109,6 +110,7 @@ class ChatOptions:
     reasoning: ReasoningStyle = attrs.field(default=ReasoningStyle.EFFORT, converter=ReasoningStyle)
     echo: str | None = None
     schema: SchemaStyle = attrs.field(default=SchemaStyle.JSON_SCHEMA, converter=SchemaStyle)
+    seed: str | None = None
     stream_usage: bool = True
     cache_control: bool = False
     cache_key: bool = False
@@ -170,6 +172,8 @@ def encode_request(
         "prompt_cache_key": prefix_key(request, name) if request.prompt_cache and options.cache_key else None,
     }
     payload.update((key, value) for key, value in optional.items() if value is not None)
+    if options.seed is not None and request.sample is not None:
+        payload[options.seed] = request.sample
     if request.reasoning is not None:
         payload.update(encode_reasoning(request.reasoning, options))
     if request.stream if stream is None else stream:

@@ -44,6 +44,7 @@ def encode_request(request: GenerateRequest, *, model: str | None = None, stream
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "p": request.top_p,
+        "seed": request.sample,  # docs, "Predictable outputs"
         "stop_sequences": list(request.stop) or None,
         "tools": [encode_tool(attrs.evolve(tool, strict=None)) for tool in request.tools] or None,
         "strict_tools": True if request.tools and all(tool.strict for tool in request.tools) else None,

@@ -161,6 +161,8 @@ def encode_choice(choice: str) -> dict[str, Any]:
 
 def _encode_config(request: GenerateRequest, options: GeminiOptions) -> dict[str, Any]:
     config = {key: getattr(request, name) for name, key in SCALARS.items() if getattr(request, name) is not None}
+    if request.sample is not None:
+        config["seed"] = request.sample  # API reference, GenerationConfig; a 32-bit integer
     if request.stop:
         config["stopSequences"] = list(request.stop)
     config.update(_encode_format(request, options))

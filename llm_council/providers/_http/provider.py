@@ -528,6 +528,8 @@ class HttpProvider(ProviderAdapter):
         plain = {"Content-Type": "application/json", "Accept": "text/event-stream" if stream else "application/json"}
         if self.IDEMPOTENCY_HEADER and request.idempotency_key:
             plain[self.IDEMPOTENCY_HEADER] = request.idempotency_key
+            if request.sample is not None:  # else the vendor would answer each draw with the first one
+                plain[self.IDEMPOTENCY_HEADER] += f"-sample-{request.sample}"
         return HttpRequest(url=self._url(path), headers=self._signed(plain), body=dumps(payload))
 
     def _signed(self, plain: dict[str, str]) -> dict[str, str]:

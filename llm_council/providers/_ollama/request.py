@@ -109,6 +109,7 @@ def _encode_options(request: GenerateRequest, options: ChatOptions) -> dict[str,
         "num_predict": request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
+        "seed": request.sample,  # docs, "Chat request (Reproducible outputs)"
         "stop": list(request.stop) or None,
     }
     merged.update((key, value) for key, value in fields.items() if value is not None)

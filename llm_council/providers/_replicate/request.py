@@ -43,6 +43,7 @@ _NAMES = {
     "max_tokens": ("max_tokens", "max_new_tokens", "max_completion_tokens", "max_output_tokens", "max_length"),
     "temperature": ("temperature",),
     "top_p": ("top_p",),
+    "seed": ("seed",),
     "stop": ("stop_sequences", "stop", "stop_sequence", "stop_words"),
     "images": ("image_input", "images", "image", "input_image"),
     "effort": ("reasoning_effort", "effort", "thinking_level"),
@@ -64,6 +65,7 @@ class ModelInputs:
         max_tokens: the limit on answer tokens.
         temperature: sampling temperature.
         top_p: nucleus sampling.
+        seed: the seed of the sampling.
         stop: texts at which the model stops.
         images: images.
         effort: how hard to think, as a word.
@@ -79,6 +81,7 @@ class ModelInputs:
     max_tokens: str | None = "max_tokens"
     temperature: str | None = "temperature"
     top_p: str | None = "top_p"
+    seed: str | None = None
     stop: str | None = "stop_sequences"
     images: str | None = None
     effort: str | None = None
@@ -252,6 +255,7 @@ def encode_request(
     else:
         encoded[inputs.prompt] = _prompt(turns, instructions)
     optional: dict[str | None, Any] = {getattr(inputs, field): getattr(request, field) for field in _SCALARS}
+    optional[inputs.seed] = request.sample
     if request.stop:
         optional[inputs.stop] = list(request.stop) if inputs.takes_list(inputs.stop) else ",".join(request.stop)
     images = _images(turns)
