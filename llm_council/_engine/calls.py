@@ -6,6 +6,7 @@ into a ``CallRecord``; ``fetch`` calls the provider and accounts for what that t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 from math import inf
 from typing import Any
@@ -14,7 +15,7 @@ import anyio
 import attrs
 
 from llm_council._engine.budget import Reservation, may_be_billed
-from llm_council._engine.prompts import mark_shared_part
+from llm_council._engine.shared_prefix import answer_has_begun, request_to_send
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
@@ -30,7 +31,6 @@ from llm_council.models import (
     GenerateRequest,
     GenerateResponse,
     Phase,
-    Plan,
     SeatSpec,
     join,
 )
@@ -123,13 +123,21 @@ async def run_call(
     response: GenerateResponse | None = None
     error: CouncilError | None = None
     cut = sent = False
+    adapter = state.adapters[asked.seat]
     try:
         with deadline.scope:
-            async with state.wait_turn(seat, deadline.scope.deadline):
+            request = request_to_send(state.plan, adapter, asked.seat, asked.request)
+            end = deadline.scope.deadline
+            async with (
+                state.wait_turn(seat, end),
+                state.prefixes.turn(state.plan, adapter, asked.seat, request, end) as on_begun,
+            ):
                 began = state.elapsed()
                 reserved = state.ledger.reserve(seat, asked.request, spare_calls=spare_calls)
                 began, sent = _report_start(state, asked), True
-                response = await fetch(_CallAttempts(state, asked, began, reserved), deadline)
+                response = await fetch(
+                    _CallAttempts(state, asked, began, reserved), adapter, request, deadline, on_begun
+                )
         cut = deadline.scope.cancelled_caught
         error = None if response is None else invalid_answer(response)
     except CouncilError as failure:
@@ -149,10 +157,23 @@ async def run_call(
     )
 
 
-async def fetch(attempts: _CallAttempts, deadline: CallDeadline) -> GenerateResponse:
+async def fetch(
+    attempts: _CallAttempts,
+    adapter: ProviderAdapter,
+    request: GenerateRequest,
+    deadline: CallDeadline,
+    on_begun: Callable[[], None] | None,
+) -> GenerateResponse:
     """Call the provider, and settle the call's reservation exactly once, however the call ends.
 
-    The answer is streamed only when somebody listens to its text.
+    The answer is streamed only when somebody listens to its text, or waits for it to begin.
+
+    Args:
+        attempts: the call.
+        adapter: the provider.
+        request: the request as it is sent.
+        deadline: when the call must end.
+        on_begun: called once the answer begins; None if nobody waits for that.
     """
     state, asked = attempts.state, attempts.asked
     response: GenerateResponse | None = None  # still None if the call is cancelled, for ``finally``
@@ -160,11 +181,10 @@ async def fetch(attempts: _CallAttempts, deadline: CallDeadline) -> GenerateResp
     try:
         await state.journal.record_call(asked)  # before it is sent: a killed run shows what may have been billed
         with call_context.entered(_scope_of(attempts, deadline)):
-            adapter = state.adapters[asked.seat]
-            if state.deltas:
-                response = await fetch_streamed(attempts, adapter)
+            if state.deltas or on_begun is not None:
+                response = await fetch_streamed(attempts, adapter, request, on_begun)
             else:
-                response = await call(adapter, _request_to_send(attempts, adapter))
+                response = await call(adapter, request)
         if not response.attempts:
             response = attrs.evolve(response, attempts=attempts.all(response))
         tries = len(response.attempts)
@@ -178,14 +198,23 @@ async def fetch(attempts: _CallAttempts, deadline: CallDeadline) -> GenerateResp
     return response if cost is None else copy_with(response, cost=cost)
 
 
-async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> GenerateResponse:
-    """Stream the answer, and emit its text as it arrives."""
+async def fetch_streamed(
+    attempts: _CallAttempts,
+    adapter: ProviderAdapter,
+    request: GenerateRequest,
+    on_begun: Callable[[], None] | None = None,
+) -> GenerateResponse:
+    """Stream the answer, and emit its text as it arrives, if somebody listens."""
     state, asked = attempts.state, attempts.asked
     chunks: list[GenerateChunk] = []
     mask = StreamMask()  # events reach logs and terminals
-    async with aclosing(stream(adapter, _request_to_send(attempts, adapter))) as arriving:
+    async with aclosing(stream(adapter, request)) as arriving:
         async for chunk in arriving:
             chunks.append(chunk)
+            if on_begun is not None and answer_has_begun(chunk):
+                on_begun()
+            if not state.deltas:
+                continue
             if chunk.reset is not None:
                 mask = StreamMask()
                 emit(SeatReset(at=state.elapsed(), reason=chunk.reset, **_call_facts(state, asked)))
@@ -193,34 +222,6 @@ async def fetch_streamed(attempts: _CallAttempts, adapter: ProviderAdapter) -> G
                 attempts.report_text(mask.feed(chunk.text))
     attempts.report_text(mask.rest())
     return mask_secrets(join(chunks))
-
-
-def _request_to_send(attempts: _CallAttempts, adapter: ProviderAdapter) -> GenerateRequest:
-    """Return the request of a call; calls to one provider and model find what they share in the vendor's cache.
-
-    A vendor that caches up to a mark gets one mark, after task, context and files. What follows differs from call to
-    call, so a further mark would only cost: the first writing of a cache is dearer than its tokens (Anthropic and
-    OpenAI: 1.25 times). The journal stores the request without the mark.
-    """
-    plan, request = attempts.state.plan, attempts.asked.request
-    profile = adapter._profile_of(request.model)
-    # Only models with a row are known to take marks.
-    if not plan.rules or profile is None or not profile.since or _calls_alike(plan, attempts.asked.seat) < 2:
-        return request
-    if profile.prompt_cache in ("marks", "breakpoints"):
-        request = mark_shared_part(plan, request)
-    if profile.prompt_cache in ("automatic", "breakpoints"):
-        request = copy_with(request, prompt_cache=True)
-    return request
-
-
-def _calls_alike(plan: Plan, name: str) -> int:
-    """Return how many calls of a run go to a seat's provider and model, without repairs."""
-    seat = plan.seat(name)
-    alike = {other.name for other in plan.seats if (other.provider, other.model) == (seat.provider, seat.model)}
-    calls = sum(other in alike for other in (*plan.drafters * plan.samples, *plan.reviewers))
-    writes = Phase.SYNTHESISE in plan.phases and (plan.chair_by_rank or not alike.isdisjoint(plan.chairs[:1]))
-    return calls + writes
 
 
 def _scope_of(attempts: _CallAttempts, deadline: CallDeadline) -> call_context.RunScope:

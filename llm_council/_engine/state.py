@@ -13,6 +13,7 @@ from anyio.lowlevel import RunVar, checkpoint
 
 from llm_council._engine.budget import Ledger, phase_ends
 from llm_council._engine.seat_texts import SeatTexts
+from llm_council._engine.shared_prefix import PrefixWriters
 from llm_council.errors import StrategyFailed
 from llm_council.events import Degraded, PhaseFinished, PhaseStarted, emit
 from llm_council.models import Critique, Draft, GenerateRequest, Phase, PhaseTiming, Plan, Ranking, SeatSpec
@@ -107,6 +108,7 @@ class RunState:
         abandoned: True once the result was made in another thread, because the event loop is blocked.
         texts: drafts and reviews as other seats are shown them.
         asked_by_schema: requests for answers in the form of the schema that are not the chair's, by name of the call.
+        prefixes: the prefixes that calls share in vendors' caches, and who writes them.
     """
 
     plan: Plan
@@ -129,6 +131,7 @@ class RunState:
     abandoned: bool = False
     texts: SeatTexts = attrs.field(init=False)
     asked_by_schema: dict[str, GenerateRequest] = attrs.field(factory=dict)
+    prefixes: PrefixWriters = attrs.field(factory=PrefixWriters)
     _numbers: dict[str, int] = attrs.field(factory=dict)
     _calls_made: int = 0
     _unpriced_lock: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)

@@ -145,6 +145,7 @@ class ModelProfile:
         named_tool_choice: True if one tool may be forced by name.
         prompt_cache: how the vendor caches a stable prefix: ``"marks"`` (up to ``cache_control``), ``"breakpoints"``
             (by itself, and up to ``prompt_cache_breakpoint``), ``"automatic"`` or ``"none"``.
+        cache_minimum: tokens of the shortest prefix that is cached up to a mark; None is unknown.
         prose_first: True if the model is so small that it must answer in prose before it answers in a schema.
         plain_prompts: True if the model is so small that it repeats fences, labels and names of roles from its prompt.
         grammar: True if a grammar makes every answer meet its schema.
@@ -178,6 +179,7 @@ class ModelProfile:
     tool_choice: bool = _flag(default=True)
     named_tool_choice: bool = _flag(default=True)
     prompt_cache: str = _text("marks", "marks", "breakpoints", "automatic", "none")
+    cache_minimum: int | None = _number(positive_int)
     prose_first: bool = _flag(default=False)
     plain_prompts: bool = _flag(default=False)
     grammar: bool = _flag(default=False)
