@@ -5,6 +5,7 @@
     CouncilError
     ├─ ConfigurationError            the call or its configuration is wrong; nothing was sent
     │  ├─ UnknownOption, InvalidOption
+    │  │  └─ InvalidTaskSet (an InvalidOption)
     │  ├─ UnknownProvider, UnknownSubagent, NotAnAdapter
     │  ├─ MissingCredentials, InvalidKey
     │  ├─ MissingDependency, UntrustedConfig, PluginLoadError
@@ -63,6 +64,7 @@ __all__ = [
     "InvalidKey",
     "InvalidOption",
     "InvalidOutput",
+    "InvalidTaskSet",
     "MalformedReply",
     "MissingCredentials",
     "MissingDependency",
@@ -232,6 +234,32 @@ class UnknownOption(ConfigurationError, TypeError):
 
 class InvalidOption(ConfigurationError, ValueError):
     """An option has a value that it does not accept."""
+
+
+class InvalidTaskSet(InvalidOption):
+    """A set of evaluation tasks cannot be read; the message names the line and the remedy.
+
+    Args:
+        path: the file.
+        problems: the lines that are wrong, from 1, each with what is wrong; 0 stands for the file as a whole.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        path: str | None = None,
+        problems: Sequence[tuple[int, str]] = (),
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, **facts)
+        self.path = None if path is None else clean(path)
+        self.problems = tuple((line, clean(problem)) for line, problem in problems)
+
+    @property
+    def line(self) -> int | None:
+        """The first line that is wrong; None if it is the file as a whole, or a task without a file."""
+        return (self.problems[0][0] or None) if self.problems else None
 
 
 class UnknownProvider(ConfigurationError):

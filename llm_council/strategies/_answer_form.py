@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -18,7 +19,7 @@ from llm_council import _schema
 from llm_council.errors import InvalidOption
 from llm_council.models import Answer, AnswerKind, Draft
 
-__all__ = ["AnswerForm", "form_of", "same_words", "with_common_keys"]
+__all__ = ["AnswerForm", "form_of", "part_of", "read_number", "same_words", "with_common_keys", "words_key"]
 
 TOLERANCE = Decimal("1e-6")
 """Numbers are equal if they differ by at most this share of the larger one."""
@@ -37,6 +38,8 @@ _NUMBER = re.compile(
     r"(?P<digits>\d[\d,.'\u2019_\u00a0\u202f]{0,60}(?:[eE][+\-]?\d{1,4})?)"
     r"(?:[ ]?/[ ]?(?P<below>\d{1,18}))?[ ]?(?P<percent>%?)"
 )
+_LABEL = re.compile(r"[\s*_`(\[]{0,8}(?:(?:option|choice)[ ])?([A-Za-z])[\s*_`)\].:]{0,8}", re.IGNORECASE)
+_UNIT = re.compile(r"[ \u00a0\u202f]{0,2}([^\W\d_][^\s,.;:()*`]{0,30})")
 _YES = frozenset({"yes", "true", "correct", "right"})
 _NO = frozenset({"no", "false", "incorrect", "wrong"})
 _WORD = re.compile(r"\w+")
@@ -52,12 +55,14 @@ class AnswerForm:
         schema: the schema of the run.
         options: the values of a choice.
         paths: parts of a JSON value, as keys and indices.
+        units: units of a number, each with its factor; a number without a unit is taken as it is.
     """
 
     kind: AnswerKind
     schema: Mapping[str, Any] | None = None
     options: tuple[Any, ...] = ()
     paths: tuple[tuple[str, ...], ...] = ()
+    units: Mapping[str, float] = attrs.field(factory=dict)
 
     @property
     def instruction(self) -> str:
@@ -68,6 +73,9 @@ class AnswerForm:
             case AnswerKind.CHOICE:
                 listed = "; ".join(map(_as_word, self.options))
                 return f'End with one line: "ANSWER:" and one of these, word for word: {listed}'
+            case AnswerKind.NUMBER if self.units:
+                listed = "; ".join(self.units)
+                return f'End with one line: "ANSWER:" and the number with its unit, one of these: {listed}'
             case AnswerKind.NUMBER:
                 return 'End with one line: "ANSWER:" and the number alone.'
             case AnswerKind.BOOL:
@@ -90,20 +98,29 @@ class AnswerForm:
 
     def read(self, draft: Draft) -> Answer | None:
         """Return the answer of a draft; None if it cannot be read, or is not valid by the schema."""
-        text = _schema.drop_thinking(draft.text)
+        return self.read_text(draft.text, draft.response.structured if draft.response is not None else None)
+
+    def read_text(self, text: str, structured: Any = None) -> Answer | None:
+        """Return the answer in a model's text; None if it cannot be read, or is not valid by the schema.
+
+        Args:
+            text: the text.
+            structured: the JSON value that the vendor returned beside the text, if any.
+        """
+        text = _schema.drop_thinking(text)
         if self.kind == AnswerKind.JSON:
-            return self._read_json(text, draft.response.structured if draft.response is not None else None)
+            return self._read_json(text, structured)
         line = _answer_line(text)
         if self.kind == AnswerKind.TEXT:
             shown = line or text.strip()
-            return self._answer(shown, _words_key(shown), shown) if _words_key(shown) else None
+            return self._answer(shown, words_key(shown), shown) if words_key(shown) else None
         # Without its line, the last line is the likeliest to hold the answer.
         words = line or (text.strip().splitlines() or [""])[-1]
         value: Any = None
         if self.kind == AnswerKind.CHOICE:
             value = _read_choice(words, self.options)
         elif self.kind == AnswerKind.NUMBER:
-            value = _read_number(words)
+            value = read_number(words, self.units)
         else:
             value = _read_bool(words)
         if value is None or not self._accepts(value):
@@ -116,7 +133,7 @@ class AnswerForm:
             return self._json_answer(value)
         if self.kind == AnswerKind.TEXT:
             shown = value if isinstance(value, str) else _canonical(value)
-            return self._answer(value, _words_key(shown), shown)
+            return self._answer(value, words_key(shown), shown)
         return self._answer(value, _canonical(value), _as_word(value))
 
     def _read_json(self, text: str, structured: Any) -> Answer | None:
@@ -131,7 +148,7 @@ class AnswerForm:
         return self._json_answer(value)
 
     def _json_answer(self, value: Any) -> Answer:
-        parts = [_part(value, path) for path in self.paths]
+        parts = [part_of(value, path) for path in self.paths]
         shown = ", ".join(part if isinstance(part, str) else _canonical(part) for part in parts)
         return self._answer(value, _canonical(parts), shown)
 
@@ -161,14 +178,18 @@ def form_of(schema: Mapping[str, Any] | None, vote_on: Sequence[str] = ()) -> An
         case "boolean":
             return AnswerForm(kind=AnswerKind.BOOL, schema=schema)
         case "integer" | "number":
-            return AnswerForm(kind=AnswerKind.NUMBER, schema=schema)
+            # An annotation: JSON Schema has no keyword for units, and ignores those that it does not know.
+            units = schema.get("units")
+            return AnswerForm(
+                kind=AnswerKind.NUMBER, schema=schema, units=dict(units) if isinstance(units, Mapping) else {}
+            )
     return AnswerForm(kind=AnswerKind.TEXT, schema=schema)
 
 
 def same_words(text: str, words: str) -> bool:
     """Return True if a text has these words side by side, without case, punctuation and articles."""
-    wanted = _words_key(words)
-    return bool(wanted) and f" {wanted} " in f" {_words_key(text)} "
+    wanted = words_key(words)
+    return bool(wanted) and f" {wanted} " in f" {words_key(text)} "
 
 
 def with_common_keys(answers: Mapping[str, Answer]) -> dict[str, Answer]:
@@ -198,7 +219,8 @@ def _steps(path: str, schema: Mapping[str, Any]) -> tuple[str, ...]:
     return steps
 
 
-def _part(value: Any, path: Sequence[str]) -> Any:
+def part_of(value: Any, path: Sequence[str]) -> Any:
+    """Return the part of a JSON value at a path of keys and indices; None if there is none."""
     for step in path:
         if isinstance(value, Mapping):
             value = value.get(step)
@@ -223,19 +245,30 @@ def _answer_line(text: str) -> str:
 
 
 def _read_choice(words: str, options: Sequence[Any]) -> Any:
-    """Return the option that is written; None if none is, or several are."""
-    keys = {_words_key(_as_word(option)): option for option in options}
-    said = _words_key(words)
+    """Return the option that is written, or the one whose letter is; None if none is, or several are."""
+    keys = {words_key(_as_word(option)): option for option in options}
+    said = words_key(words)
     if said in keys:
         return keys[said]
     named = [key for key in keys if re.search(rf"(?<!\w){re.escape(key)}(?!\w)", said)]
     # "not guilty" names "guilty" too: an option inside of another one that is named does not count.
     named = [key for key in named if not any(key != other and key in other for other in named)]
-    return keys[named[0]] if len(named) == 1 else None
+    if named:
+        return keys[named[0]] if len(named) == 1 else None
+    label = _LABEL.fullmatch(words)
+    if label is None or any(len(key) == 1 for key in keys):  # an option of one letter is a text, not a label
+        return None
+    index = ord(label[1].upper()) - ord("A")
+    return options[index] if index < len(options) else None
 
 
-def _read_number(words: str) -> int | float | None:
-    """Return the last number of a line: thousands separators, currency, per cent and fractions are resolved."""
+def read_number(words: str, units: Mapping[str, float] = MappingProxyType({})) -> int | float | None:
+    """Return the last number of a line: thousands separators, currency, per cent, fractions and units are resolved.
+
+    Args:
+        words: the line.
+        units: known units, each with its factor. If there are any, a number with another unit is not read.
+    """
     found = None
     for number in _NUMBER.finditer(words):
         found = number
@@ -244,8 +277,11 @@ def _read_number(words: str) -> int | float | None:
     digits = re.sub(r"['\u2019_\u00a0\u202f]", "", found["digits"]).rstrip(".,")
     # "1,000" and "1,000.5" are English; "3,14" is not a group of thousands, so its comma is a decimal point.
     digits = re.sub(r",(?=\d{3}(?!\d))", "", digits).replace(",", ".")
+    factor = _factor(words[found.end() :], units)
+    if factor is None:
+        return None
     try:
-        value = Decimal(digits)
+        value = Decimal(digits) * factor
         if found["below"]:
             value /= Decimal(found["below"])
     except (InvalidOperation, ZeroDivisionError):
@@ -259,6 +295,17 @@ def _read_number(words: str) -> int | float | None:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
+def _factor(rest: str, units: Mapping[str, float]) -> Decimal | None:
+    """Return the factor of the unit at the start of a text; 1 without a unit, None for an unknown one."""
+    unit = _UNIT.match(rest)
+    if not units or unit is None:
+        return Decimal(1)
+    # Case matters first: "m" is not "M".
+    same = [factor for name, factor in units.items() if name == unit[1]]
+    same = same or [factor for name, factor in units.items() if name.casefold() == unit[1].casefold()]
+    return Decimal(str(same[0])) if same else None
+
+
 def _read_bool(words: str) -> bool | None:
     said = [word for word in _WORD.findall(words.casefold()) if word in _YES or word in _NO]
     if not said or len({word in _YES for word in said}) > 1:
@@ -266,8 +313,8 @@ def _read_bool(words: str) -> bool | None:
     return said[0] in _YES
 
 
-def _words_key(text: str) -> str:
-    """Return a text without case, punctuation and articles."""
+def words_key(text: str) -> str:
+    """Return a text without case, punctuation and articles; texts with the same key are the same answer."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return " ".join(word for word in words if word not in _ARTICLES) or " ".join(words)
 
