@@ -50,6 +50,7 @@ __all__ = [
     "RunFinished",
     "RunOptions",
     "RunStarted",
+    "Seat",
     "SeatFinished",
     "SeatReport",
     "SeatReset",
@@ -75,7 +76,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "_runtime": ["blocking", "shutdown"],
         "_seats.configured": ["get_provider"],
-        "config": ["CouncilConfig"],
+        "config": ["CouncilConfig", "Seat"],
         "council": ["Council", "CouncilStream", "RunOptions"],
         "errors": [
             "Abstained",
@@ -130,7 +131,7 @@ __getattr__, __dir__ = lazy_names(
 if TYPE_CHECKING:
     from llm_council._runtime import blocking, shutdown
     from llm_council._seats.configured import get_provider
-    from llm_council.config import CouncilConfig
+    from llm_council.config import CouncilConfig, Seat
     from llm_council.council import Council, CouncilStream, RunOptions
     from llm_council.errors import (
         Abstained,

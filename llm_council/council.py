@@ -19,7 +19,7 @@ from llm_council import _engine, _runtime, pricing
 from llm_council._seats.attachments import read_files
 from llm_council._seats.keywords import unknown_keyword
 from llm_council._seats.seating import Seating, origin_of_fault
-from llm_council.config import CouncilConfig
+from llm_council.config import CouncilConfig, Seat
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import redact
 from llm_council.events import AnyEvent, Event, Listener, as_listeners, listening
@@ -120,8 +120,9 @@ class Council(_runtime.Closeable):
 
     Args:
         providers: the seats: names (``"openrouter"``), models (``"openrouter/anthropic/claude-sonnet-4.6"``), counts
-            (``"local:3"``), adapter instances or classes. None uses the configuration's, else one seat for each
-            provider whose key is set, else one for each configured provider; a single one gets three seats.
+            (``"local:3"``), personas of the configuration (``"openai@sceptic"``), a ``Seat`` with a persona of its
+            own, adapter instances or classes. None uses the configuration's, else one seat for each provider whose key
+            is set, else one for each configured provider; a single one gets three seats.
         config: the configuration; None reads the user's file and the environment.
         chair: name of the seat that writes the final answer; None uses the configuration's, else the plan decides.
         strategy: how the seats deliberate: a name, or a strategy with options, such as one of
@@ -140,7 +141,7 @@ class Council(_runtime.Closeable):
     @_known_options
     def __init__(
         self,
-        providers: Sequence[str | ProviderAdapter | type[ProviderAdapter]] | None = None,
+        providers: Sequence[str | Seat | ProviderAdapter | type[ProviderAdapter]] | None = None,
         *,
         config: CouncilConfig | None = None,
         chair: str | None = None,
@@ -567,7 +568,8 @@ class Council(_runtime.Closeable):
         Raises:
             TypeError: the council holds adapter instances, or a key outside the fields for keys.
         """
-        held = [type(sitter).__name__ for sitter in self._sitters or () if isinstance(sitter, ProviderAdapter)]
+        places = [sitter.provider if isinstance(sitter, Seat) else sitter for sitter in self._sitters or ()]
+        held = [type(place).__name__ for place in places if isinstance(place, ProviderAdapter)]
         if held:
             raise TypeError(
                 f"cannot pickle a Council that holds adapter instances ({', '.join(held)}): name its providers, from"
@@ -579,7 +581,7 @@ class Council(_runtime.Closeable):
                 "cannot pickle a Council whose configuration holds a key in plain text: put it into an environment"
                 ' variable, and write api_key = "${VARIABLE}"'
             )
-        names: Sequence[Any] = self._sitters or self._config.providers
+        names: Sequence[Any] = self._sitters or self._config.providers or self._config.seats
         if not names:  # chosen by the keys of this process; the copy must get the same seats
             counts = Counter(spec.provider for spec in self._seating.specs)
             names = [name if count == 1 else f"{name}:{count}" for name, count in counts.items()]

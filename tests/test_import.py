@@ -18,7 +18,7 @@ Abstained Tallied TextDelta
 AdapterFailed ApiError Budget ConfigurationError Council CouncilConfig CouncilError CouncilResult CouncilStream
 DeadlineExceeded DoctorResult Event GenerateChunk GenerateRequest GenerateResponse InvalidOutput Limits Message Plan
 ProviderAdapter ProviderCapabilities ProviderError ProviderInfo QuorumLost ReasoningConfig RetryPolicy RunError
-SeatReport Status StructuredOutput Timeouts Tool ToolCall __version__ blocking get_provider list_providers
+Seat SeatReport Status StructuredOutput Timeouts Tool ToolCall __version__ blocking get_provider list_providers
 register_provider shutdown
 """.split()
 

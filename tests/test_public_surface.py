@@ -33,6 +33,10 @@ _WIDER |= {
     for module in ("llm_council", "llm_council.council")
     for member in ("", *(f"members / {method} / " for method in ("run", "arun", "run_sync", "stream", "plan")))
 }
+_WIDER |= {
+    f"changed: modules / {module} / Council / parameters / providers": "takes a Seat too"
+    for module in ("llm_council", "llm_council.council")
+}
 _WIDER["changed: modules / llm_council.council / RunOptions / members / strategy / type"] = "takes a Strategy too"
 INTENDED |= _WIDER
 

@@ -36,6 +36,9 @@ _COMMON_WORDS = frozenset(
 )
 
 
+_LONG_LINE = 20  # characters of an instruction: a shorter one may be an ordinary phrase
+
+
 def derive_code(plan: Plan, *purpose: str) -> str:
     """Derive 16 hexadecimal digits from the run's seed and a purpose; they cannot be guessed without the seed."""
     return hashlib.blake2b(to_bytes(plan.seed, *purpose), digest_size=8, person=b"llm-council").hexdigest()
@@ -125,7 +128,15 @@ def _names(plan: Plan, subject: str) -> list[str]:
     names |= providers if len(providers) > 1 else set()
     # OpenRouter's names begin with the vendor and a slash; a text may name the model alone.
     names |= models | {model.rpartition("/")[2] for model in models} if len(models) > 1 else set()
+    # A model may repeat what it was instructed, which tells who it is as much as a name does.
+    names |= {line for seat in plan.seats for line in _long_lines(seat.instructions)}
     return [name for name in names if _is_revealing(name) and name.lower() not in subject]
+
+
+def _long_lines(instructions: str) -> set[str]:
+    """Return the lines and sentences of a seat's instructions that are no common phrase."""
+    lines = {instructions, *instructions.splitlines(), *re.split(r"(?<=[.!?])\s+", instructions)}
+    return {line.strip() for line in lines if len(line.strip()) >= _LONG_LINE}
 
 
 def _is_revealing(name: str) -> bool:

@@ -350,7 +350,7 @@ def repair_request(
         ask = "Reply with the whole corrected JSON value and nothing else."
     fault = "lacks a part" if headings else "does not meet the schema"
     turns = (
-        *request.messages,
+        *_turns_for(plan, seat, request),
         # Anthropic refuses signed thinking that was changed, so it goes back as it came.
         Message("assistant", (*response.reasoning_parts, TextPart(text=previous))),
         # ``cut`` may be empty, which would leave an empty line.
@@ -358,7 +358,35 @@ def repair_request(
     )
     facts = {**request.metadata, "phase": str(Phase.REPAIR), "seat": seat.name}
     key = _key(plan, Phase.REPAIR, seat.name, str(number))
-    return attrs.evolve(request, model=seat.model, messages=turns, idempotency_key=key, metadata=facts)
+    return attrs.evolve(
+        request,
+        model=seat.model,
+        messages=turns,
+        temperature=plan.temperature_of(seat),
+        idempotency_key=key,
+        metadata=facts,
+    )
+
+
+def _turns_for(plan: Plan, seat: SeatSpec, request: GenerateRequest) -> tuple[Message, ...]:
+    """Return the turns of a request for this seat: without the instructions of the seat that it was made for."""
+    asked = plan.seat(str(request.metadata["seat"]))
+    turns = request.messages
+    if asked.instructions == seat.instructions:
+        return turns
+    if asked.instructions:
+        rest = turns[0].text.removesuffix(asked.instructions).rstrip()
+        turns = (Message("system", rest), *turns[1:]) if rest else turns[1:]
+    return _with_instructions(turns, seat)
+
+
+def _with_instructions(turns: Sequence[Message], seat: SeatSpec) -> tuple[Message, ...]:
+    """Put the instructions of a seat at the end of its system turn; no other turn holds them."""
+    if not seat.instructions:
+        return tuple(turns)
+    if turns and turns[0].role == Role.SYSTEM:
+        return (Message("system", f"{turns[0].text}\n\n{seat.instructions}"), *turns[1:])
+    return (Message("system", seat.instructions), *turns)
 
 
 def mark_shared_part(plan: Plan, request: GenerateRequest) -> GenerateRequest:
@@ -420,9 +448,9 @@ def _build(
         most = min(plan.max_tokens or _SMALL_TOKENS[phase], _SMALL_TOKENS[phase])
     return GenerateRequest(
         model=seat.model,
-        messages=turns,
+        messages=_with_instructions(turns, seat),
         max_tokens=most,
-        temperature=plan.temperature,
+        temperature=plan.temperature_of(seat),
         reasoning=plan.reasoning,
         # A request with shorter quotations is another call, so their limit is part of the key.
         idempotency_key=_key(plan, *((phase, seat.name) if key is None else (key,)), str(plan.limits.peer_text)),

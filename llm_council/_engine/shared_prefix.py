@@ -17,7 +17,7 @@ import anyio
 import attrs
 
 from llm_council._engine.prompts import mark_shared_part
-from llm_council.models import GenerateChunk, GenerateRequest, Phase, Plan, TextPart
+from llm_council.models import GenerateChunk, GenerateRequest, Phase, Plan, SeatSpec, TextPart
 from llm_council.models._attrs import copy_with
 from llm_council.providers.base import ModelProfile, ProviderAdapter
 
@@ -61,12 +61,17 @@ def _profile_of(adapter: ProviderAdapter, request: GenerateRequest) -> ModelProf
 
 
 def _calls_alike(plan: Plan, name: str) -> int:
-    """Return how many calls of a run go to a seat's provider and model, without repairs."""
-    seat = plan.seat(name)
-    alike = {other.name for other in plan.seats if (other.provider, other.model) == (seat.provider, seat.model)}
+    """Return how many calls of a run begin like those of a seat, at the same provider and model; without repairs."""
+    wanted = _prefix_of(plan.seat(name))
+    alike = {other.name for other in plan.seats if _prefix_of(other) == wanted}
     calls = sum(other in alike for other in (*plan.drafters * plan.samples, *plan.reviewers))
     writes = Phase.SYNTHESISE in plan.phases and (plan.chair_by_rank or not alike.isdisjoint(plan.chairs[:1]))
     return calls + writes
+
+
+def _prefix_of(seat: SeatSpec) -> tuple[str, str | None, str]:
+    """Return what the prefix of a seat's calls depends on: instructions of its own stand in the system turn."""
+    return seat.provider, seat.model, seat.instructions
 
 
 def answer_has_begun(chunk: GenerateChunk) -> bool:
@@ -126,9 +131,9 @@ class PrefixWriter:
 
 @attrs.define
 class PrefixWriters:
-    """The prefixes of one run, by provider and model."""
+    """The prefixes of one run; see ``_prefix_of``."""
 
-    _writers: dict[tuple[str, str | None], PrefixWriter] = attrs.field(factory=dict)
+    _writers: dict[tuple[str, str | None, str], PrefixWriter] = attrs.field(factory=dict)
 
     @asynccontextmanager
     async def turn(
@@ -152,8 +157,7 @@ class PrefixWriters:
         if tokens is None or least is None or tokens < least or not adapter.capabilities.streaming:
             yield None
             return
-        spec = plan.seat(seat)
-        writer = self._writers.setdefault((spec.provider, spec.model), PrefixWriter())
+        writer = self._writers.setdefault(_prefix_of(plan.seat(seat)), PrefixWriter())
         left = inf if end == inf else end - anyio.current_time()
         async with writer.turn(min(MAX_WAIT, left * MAX_WAIT_SHARE)) as begun:
             yield begun

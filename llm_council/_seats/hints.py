@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from llm_council.errors import InvalidOption
+from llm_council.errors import InvalidOption, UnknownOption, near
 
-__all__ = ["hint_for", "seat_names", "split_count"]
+__all__ = ["hint_for", "seat_names", "split_count", "split_persona"]
 
 _COUNT = re.compile(r"(?P<name>.+):(?P<count>[0-9]{1,3})")
 
@@ -58,6 +58,36 @@ def split_count(seat: str) -> tuple[str, int | None]:
         name = wrong["name"]
         raise InvalidOption(f"providers: {seat!r:.80}: the number of seats after ':' is 1 to 999, such as '{name}:3'")
     return text, None
+
+
+# What follows "@" in the names of models: a version on Vertex AI, such as "claude-opus-4-1@20250805" or "@default"
+# (Google Cloud, "Claude on Vertex AI"), and a preset on OpenRouter, "@preset/NAME" (openrouter.ai, "Presets").
+_OF_MODEL = re.compile(r"[0-9].*|default|latest|.*/.*")
+
+
+def split_persona(seat: str, personas: Collection[str]) -> tuple[str, str | None]:
+    """Return a seat without its persona, and the persona: ``("openai/gpt-6", "sceptic")`` of ``openai/gpt-6@sceptic``.
+
+    The persona of a seat without one is None.
+
+    Args:
+        seat: an item of ``providers``; the part before ``@`` may be empty.
+        personas: the names of the personas that the configuration has.
+
+    Raises:
+        UnknownOption: there is no such persona.
+    """
+    before, at, persona = seat.strip().rpartition("@")
+    stem, colon, count = persona.partition(":")
+    if at and colon and count.isdecimal() and stem in personas:  # "local@sceptic:3" is "local:3@sceptic"
+        before, persona = f"{before}:{count}", stem
+    if persona in personas and at:
+        return before, persona
+    if not at or _OF_MODEL.fullmatch(persona):
+        return seat, None
+    hint = near(persona, personas)
+    known = f" (there are {', '.join(personas)})" if personas else ", a name in [[seats]] of your configuration"
+    raise UnknownOption(f"providers: {seat!r:.80}: there is no persona {persona!r:.80}{hint or known}")
 
 
 def seat_names(name: str, count: int | None, used: Counter[str]) -> list[str]:

@@ -12,8 +12,8 @@ import attrs
 
 from llm_council._plugins import NO_PLUGINS, hidden_hint, hidden_names
 from llm_council._seats.configured import ConfiguredProviders, for_each, wrapped_names
-from llm_council._seats.hints import hint_for, seat_names, split_count
-from llm_council.config import CouncilConfig, origin_of
+from llm_council._seats.hints import hint_for, seat_names, split_count, split_persona
+from llm_council.config import CouncilConfig, Seat, origin_of
 from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials, UnknownProvider
 from llm_council.middleware import Retry
 from llm_council.middleware.wrapper import providers_within
@@ -24,7 +24,7 @@ from llm_council.providers.base import ProviderAdapter
 
 __all__ = ["Seating", "Sitter", "origin_of_fault"]
 
-Sitter: TypeAlias = str | ProviderAdapter | type[ProviderAdapter]
+Sitter: TypeAlias = str | Seat | ProviderAdapter | type[ProviderAdapter]
 """An item of ``Council(providers=...)``: one seat, or several for ``name:count``."""
 
 # Fields of ``ModelProfile`` that a seat has too.
@@ -65,20 +65,21 @@ class Seating:
         try:
             all_seats = pool.all_seats(wanted)
         except ConfigurationError as error:
-            origin = origin_of("providers", wanted) if sitters is None else None
+            setting = "providers" if config.providers else "seats"
+            origin = origin_of(setting, wanted) if sitters is None else None
             raise error._reword(f"{origin}: {error.message}") if origin else error from None
         for seats in all_seats:
-            for name, provider, model in seats:
-                adapter = pool.adapters[provider]
-                if name in adapters:
-                    raise InvalidOption(f"two seats would be named {name!r:.80}: write 'name:2' to seat one twice")
+            for seat in seats:
+                adapter = pool.adapters[seat.provider]
+                if seat.name in adapters:
+                    raise InvalidOption(f"two seats would be named {seat.name!r:.80}: write 'name:2' to seat one twice")
                 # Stored with the plan: a resumed run must ask in the same way, even if the profiles have changed.
-                profile = adapter._profile_of(model)
+                profile = adapter._profile_of(seat.model)
                 facts: dict[str, Any] = {}
                 if profile is not None:
                     facts = {field: getattr(profile, field) for field in _STORED_FACTS}
-                specs.append(SeatSpec(name=name, provider=provider, model=model, **facts))
-                adapters[name] = adapter
+                specs.append(attrs.evolve(seat, **facts))
+                adapters[seat.name] = adapter
         return cls(specs=tuple(specs), adapters=adapters, providers=pool.adapters)
 
     def reseat(self, specs: Sequence[SeatSpec], config: CouncilConfig) -> Self:
@@ -139,9 +140,10 @@ def origin_of_fault(config: CouncilConfig, names: Sequence[str]) -> str | None:
 
 
 def _wanted(sitters: Sequence[Sitter] | None, config: CouncilConfig) -> Sequence[Sitter]:
-    if sitters is not None and (isinstance(sitters, str | ProviderAdapter | type) or not isinstance(sitters, Iterable)):
+    single = isinstance(sitters, str | Seat | ProviderAdapter | type)
+    if sitters is not None and (single or not isinstance(sitters, Iterable)):
         raise InvalidOption(f"providers: expected a list, got {sitters!r:.80}; write [{sitters!r:.80}]")
-    wanted: Sequence[Sitter] = config.providers if sitters is None else sitters
+    wanted: Sequence[Sitter] = (config.providers or config.seats) if sitters is None else sitters
     if sitters is not None and not wanted:
         raise InvalidOption("a council needs a seat: name a provider, such as Council(['local:3'])")
     return wanted or _available_providers(config)
@@ -211,12 +213,13 @@ class _Pool:
     def __init__(self, config: CouncilConfig) -> None:
         self._config = config
         self._configured = ConfiguredProviders(config.instances)
+        self._personas = {seat.name: seat for seat in config.seats if seat.name is not None}
         self._raw: dict[str, ProviderAdapter] = {}
         self._used = Counter[str]()  # names of seats without a count
         self.adapters: dict[str, ProviderAdapter] = {}
 
-    def all_seats(self, sitters: Iterable[Sitter]) -> list[Iterable[tuple[str, str, str | None]]]:
-        """Return the seats of each item of ``providers``.
+    def all_seats(self, sitters: Iterable[Sitter]) -> list[list[SeatSpec]]:
+        """Return the seats of each item of ``providers``, without the facts of their profiles.
 
         Raises:
             MissingCredentials: keys that adapters read at once are missing; names all missing variables of all items.
@@ -233,17 +236,42 @@ class _Pool:
                     missing.append(error)
         raise MissingCredentials.joined(missing)
 
-    def seats(self, sitter: Sitter) -> Iterable[tuple[str, str, str | None]]:
-        """Return name, provider and model of each seat that an item of ``providers`` stands for."""
+    def seats(self, sitter: Sitter) -> list[SeatSpec]:
+        """Return the seats that an item of ``providers`` stands for."""
         if isinstance(sitter, str):
-            return self._by_name(sitter)
+            text, persona = split_persona(sitter, self._personas)
+            if persona is None:
+                return self._by_name(text)
+            own = self._personas[persona]
+            if not text or text.startswith(":"):  # "@sceptic", or "@sceptic:2"
+                text = f"{own.provider}{text}"
+            return self._with_persona(attrs.evolve(own, provider=text))
+        if isinstance(sitter, Seat):
+            return self._with_persona(sitter)
+        return self._of_adapter(sitter)
+
+    def _with_persona(self, seat: Seat) -> list[SeatSpec]:
+        place = seat.provider
+        specs = self._by_name(place, seat.name) if isinstance(place, str) else self._of_adapter(place, seat.name)
+        return [
+            attrs.evolve(spec, instructions=(seat.instructions or "").strip(), temperature=seat.temperature)
+            for spec in specs
+        ]
+
+    def _of_adapter(self, sitter: ProviderAdapter | type[ProviderAdapter], called: str | None = None) -> list[SeatSpec]:
         adapter = self._instantiate(sitter) if isinstance(sitter, type) else sitter
         if not isinstance(adapter, ProviderAdapter):
-            raise InvalidOption(f"providers: a name, a ProviderAdapter or its class, got {sitter!r:.80}")
+            raise InvalidOption(f"providers: a name, a Seat, a ProviderAdapter or its class, got {sitter!r:.80}")
         provider = self._register(adapter)
-        return [(name, provider, None) for name in seat_names(provider, None, self._used)]
+        return [SeatSpec(name=name, provider=provider) for name in seat_names(called or provider, None, self._used)]
 
-    def _by_name(self, text: str) -> Iterable[tuple[str, str, str | None]]:
+    def _by_name(self, text: str, called: str | None = None) -> list[SeatSpec]:
+        """Return the seats of a text, as ``name``, ``name/model`` or ``name:count``.
+
+        Args:
+            text: the text.
+            called: the name of the seats; None takes the text without its count.
+        """
         seat, count = split_count(text)
         provider, slash, model = seat.partition("/")
         if not provider or (slash and not model):
@@ -255,8 +283,11 @@ class _Pool:
                 if hidden_hint("provider", provider):  # the message says why it is not there
                     raise
                 hint = hint_for(text.strip(), {*registry.provider_names(), *self._config.instances})
+                if provider in self._personas:
+                    hint = f"a persona is written '@{provider}', or behind a provider: 'openai@{provider}'"
                 raise error._reword(f"no provider is named {provider!r:.80}; {hint}") if hint else error from None
-        return [(name, provider, model or None) for name in seat_names(seat, count, self._used)]
+        names = seat_names(called or seat, count, self._used)
+        return [SeatSpec(name=name, provider=provider, model=model or None) for name in names]
 
     def _instantiate(self, cls: type[Any]) -> ProviderAdapter:
         if not issubclass(cls, ProviderAdapter):

@@ -90,27 +90,36 @@ def complete_providers(ctx: click.Context, param: click.Parameter, incomplete: s
 
 @_quietly
 def complete_seats(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer seats: providers, and known models after a slash. Several are separated by commas."""
+    """Offer seats: providers, models after a slash, personas after an at sign. Several are separated by commas."""
     before, comma, last = incomplete.rpartition(",")
     provider, slash, _ = last.partition("/")
-    found = _matching(_models(provider) if slash else _providers(), last)
+    place, at, _ = last.rpartition("@")
+    offered = _personas(place) if at else _models(provider) if slash else [*_providers(), *_personas("")]
+    found = _matching(offered, last)
     return [CompletionItem(f"{before}{comma}{item.value}", help=item.help) for item in found]
 
 
 @_quietly
 def complete_chair(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the seats of the line, else those of the configuration; without any, what may be a seat."""
-    from llm_council._seats.hints import seat_names, split_count
+    from llm_council._seats.hints import seat_names, split_count, split_persona
     from llm_council.cli._run import seats_of
     from llm_council.config import CouncilConfig
 
     config = CouncilConfig.discover()
     flags = {name: ctx.params.get(name) or () for name in ("providers", "models")}
     seats = seats_of(config, flags) or config.providers
-    if not seats:
+    personas = [seat.name for seat in config.seats if seat.name is not None]
+    # The name and the provider of each seat.
+    placed = [(persona, place) for place, persona in (split_persona(seat, personas) for seat in seats)]
+    placed = placed or [(seat.name, str(seat.provider)) for seat in config.seats]
+    if not placed:
         return complete_seats(ctx, param, incomplete)
     used = Counter[str]()
-    names = [name for seat in seats for name in seat_names(*split_count(seat), used)]
+    names = []
+    for persona, place in placed:
+        stem, count = split_count(place)
+        names += seat_names(persona or stem, count, used)
     return _matching([(name, "") for name in names], incomplete)
 
 
@@ -121,6 +130,13 @@ def _providers() -> list[tuple[str, str]]:
     tables = CouncilConfig.discover().instances
     own = [(name, f"your configuration ({table.get('kind')})") for name, table in tables.items()]
     return own + [(name, "") for name in registry.provider_names() if name not in tables]
+
+
+def _personas(place: str) -> list[tuple[str, str]]:
+    from llm_council.config import CouncilConfig
+
+    seats = CouncilConfig.discover().seats
+    return [(f"{place}@{seat.name}", f"persona, else at {seat.provider}") for seat in seats if seat.name is not None]
 
 
 def _models(provider: str) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What ``council run --dry-run`` prints: five lines about a plan, or everything as JSON."""
+"""What ``council run --dry-run`` prints: a few lines about a plan, or everything as JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llm_council._engine.estimate import Estimate
-    from llm_council.models import Plan
+    from llm_council.models import Plan, SeatSpec
     from llm_council.providers.base import ProviderAdapter
 
 __all__ = ["as_json_value", "as_lines"]
 
-_TASK = 70  # characters of the task that are shown
+_SHOWN = 70  # characters of a task, or of instructions, that are shown
 
 
 def as_json_value(plan: Plan, estimate: Estimate) -> dict[str, Any]:
@@ -23,21 +23,37 @@ def as_json_value(plan: Plan, estimate: Estimate) -> dict[str, Any]:
 
 
 def as_lines(plan: Plan, estimate: Estimate, adapters: Mapping[str, ProviderAdapter]) -> str:
-    """Return the task, the seats, the calls, the tokens and a bound of the cost, one line each.
+    """Return the task, the seats, their personas, the calls, the tokens and a bound of the cost, one line each.
 
     Args:
         plan: the plan.
         estimate: its estimate.
         adapters: the adapter of each seat, by the seat's name.
     """
-    lines = {
-        "task": _task(plan),
-        "seats": "; ".join((_names(seat.name for seat in plan.seats), *plan.notes)),
-        "calls": _calls(plan, estimate),
-        "tokens": _tokens(estimate),
-        "cost": _cost(plan, estimate, adapters),
-    }
-    return "\n".join(f"{name:<8}{line}" for name, line in lines.items())
+    lines = [
+        ("task", _task(plan)),
+        ("seats", "; ".join((_names(seat.name for seat in plan.seats), *plan.notes))),
+        *(("persona", text) for text in map(_persona, plan.seats) if text),
+        ("calls", _calls(plan, estimate)),
+        ("tokens", _tokens(estimate)),
+        ("cost", _cost(plan, estimate, adapters)),
+    ]
+    return "\n".join(f"{name:<8}{line}" for name, line in lines)
+
+
+def _persona(seat: SeatSpec) -> str:
+    """Return what a seat has of its own; empty for a seat that is like any other of its model."""
+    if not seat.instructions and seat.temperature is None:
+        return ""
+    place = f"{seat.provider}/{seat.model}" if seat.model else seat.provider
+    temperature = "" if seat.temperature is None else f", temperature {seat.temperature:g}"
+    instructions = f": {_cut(seat.instructions)}" if seat.instructions else ""
+    return f"{seat.name} ({place}{temperature}){instructions}"
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return f"{line[:_SHOWN]}..." if len(line) > _SHOWN else line
 
 
 def _names(seats: Iterable[str]) -> str:
@@ -54,12 +70,9 @@ def _names(seats: Iterable[str]) -> str:
 
 
 def _task(plan: Plan) -> str:
-    text = " ".join(plan.task.split())
-    if len(text) > _TASK:
-        text = f"{text[:_TASK]}..."
     role = f"{plan.subagent} {plan.mode}" if plan.mode else plan.subagent
     files = f", with {len(plan.files)} files" if plan.files else ""
-    return f"{text} (for {role}{files})"
+    return f"{_cut(plan.task)} (for {role}{files})"
 
 
 _WORDS = {

@@ -68,7 +68,7 @@ _ABOVE_0 = _Number(min=0, min_open=True)
     "-p",
     multiple=True,
     shell_complete=complete_seats,
-    help="Seats: NAME, NAME/MODEL or NAME:COUNT; repeat, or use commas.",
+    help="Seats: NAME, NAME/MODEL or NAME:COUNT, with @PERSONA for one of [[seats]]; repeat, or use commas.",
 )
 @click.option(
     "--models", "-m", multiple=True, help="Models: one for all seats, or one for each; repeat, or use commas."
@@ -334,8 +334,13 @@ def seats_of(config: CouncilConfig, flags: Mapping[str, Any]) -> list[str] | Non
 def _seat(name: str, model: str) -> str:
     if "/" in name:
         raise click.UsageError(f"--providers {name} names a model already: remove it there, or do not use --models")
-    provider, colon, count = name.partition(":")
-    return f"{provider}/{model}{colon}{count}"
+    place, at, persona = name.partition("@")
+    provider, colon, count = place.partition(":")
+    if not provider:
+        raise click.UsageError(
+            f"--models: {name} has the model of its persona: write PROVIDER{name} to give it another"
+        )
+    return f"{provider}/{model}{colon}{count}{at}{persona}"
 
 
 def _split(values: tuple[str, ...]) -> list[str]:

@@ -22,6 +22,7 @@ import attrs
 
 from llm_council.config import _trust
 from llm_council.config._environment import STRATEGIES, is_strategy, read_environment, variable_of
+from llm_council.config._seats import Seat, as_seats
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
 from llm_council.errors._secrets import Secret, redact
 from llm_council.models._attrs import (
@@ -45,6 +46,7 @@ from llm_council.providers._http.account import sealed
 __all__ = [
     "PROJECT_FILE",
     "CouncilConfig",
+    "Seat",
     "origin_of",
     "project_file",
     "reaches",
@@ -97,8 +99,10 @@ class CouncilConfig:
     """The configuration of a council.
 
     Attributes:
-        providers: the seats: ``"name"``, ``"name/model"`` or ``"name:count"``; empty selects those whose keys
-            are set, else those of ``instances``.
+        providers: the seats: ``"name"``, ``"name/model"`` or ``"name:count"``, each with ``"@NAME"`` for a persona of
+            ``seats``; empty selects ``seats``, else those whose keys are set, else those of ``instances``.
+        seats: seats with personas. If ``providers`` is empty, they sit; else they sit only where ``providers`` names
+            them, as in ``"openai/gpt-6.1@sceptic"``, or ``"@sceptic"`` with the provider of that seat.
         chair: name of the seat that writes the final answer; None selects one, see ``Plan.chairs``.
         strategy: how the seats deliberate: the name of a strategy, or of a table of ``strategies``.
         budget: limits of a run.
@@ -118,6 +122,7 @@ class CouncilConfig:
     """
 
     providers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_names)
+    seats: tuple[Seat, ...] = attrs.field(default=(), converter=as_seats)
     chair: str | None = attrs.field(default=None, validator=optional(string))
     strategy: str = attrs.field(default="synthesize", validator=string)
     budget: Budget = Budget()
@@ -208,7 +213,8 @@ _TABLES: dict[str, Callable[..., Any]] = {
 # What a project's file may set in [council] without trust. A list of what is allowed, so that a new setting needs trust
 # until somebody has judged it.
 _PROJECT_KEYS = frozenset(
-    "providers chair strategy budget max_repairs temperature max_tokens reasoning system_context subagent_paths".split()
+    "providers seats chair strategy budget max_repairs temperature max_tokens reasoning system_context"
+    " subagent_paths".split()
 )
 
 
@@ -294,10 +300,12 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
 
 def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the tables of a file as fields of ``CouncilConfig``."""
-    known = {field.name for field in attrs.fields(CouncilConfig)} - {"instances", "strategies"}
+    known = {field.name for field in attrs.fields(CouncilConfig)} - {"instances", "seats", "strategies"}
     _check_tables(data, source, known)
     values = dict(data.get("council", {}))
     for name in values:
+        if name == "seats":
+            raise UnknownOption(f"{source}: seats stand beside [council]: write [[seats]] above each")
         if name not in known:
             raise UnknownOption(f"{source}: [council] takes no {name!r}{near(name, known)}")
         if name in _TABLES and not isinstance(values[name], dict):
@@ -314,6 +322,11 @@ def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
         if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
             raise InvalidOption(f"{source}: [subagents] paths: expected a list of paths, got {paths!r:.80}")
         values["subagent_paths"] = paths
+    if "seats" in data:
+        try:
+            values["seats"] = list(as_seats(data["seats"]))
+        except (InvalidOption, UnknownOption) as error:
+            raise error._reword(f"{source}: {error.message}") from None
     if data.get("providers"):
         values["instances"] = {name: _instance(name, table, source) for name, table in data["providers"].items()}
     return values
@@ -337,7 +350,7 @@ def _strategies(tables: Mapping[str, Any], source: str, chosen: object) -> dict[
 
 def _check_tables(data: Mapping[str, Any], source: str, known: Collection[str]) -> None:
     """Check the names at the top of a file; ``known`` are the fields of [council]."""
-    tables = ("council", "providers", "strategies", "subagents")
+    tables = ("council", "providers", "seats", "strategies", "subagents")
     for name, table in data.items():
         if name in known and (name not in tables or not isinstance(table, dict)):
             if name in tables and isinstance(table, list) and any(isinstance(item, dict) for item in table):
@@ -346,7 +359,7 @@ def _check_tables(data: Mapping[str, Any], source: str, known: Collection[str]) 
             raise UnknownOption(f"{source}: {name} belongs under [council]: write {line}")
         if name not in tables:
             raise UnknownOption(f"{source}: there is no table [{name}]{near(name, tables)}")
-        if not isinstance(table, dict):
+        if not isinstance(table, dict) and name != "seats":
             raise InvalidOption(f"{source}: [{name}] must be a table")
 
 
@@ -400,6 +413,8 @@ def _with_environment(values: Mapping[str, Any]) -> dict[str, Any]:
 def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a weak source overridden by a strong one; tables are merged key by key."""
     merged = dict(weak)
+    if "seats" in strong and "providers" not in strong:
+        merged.pop("providers", None)  # it would keep the seats of the stronger source from sitting
     for name, value in strong.items():
         old = merged.get(name)
         merged[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
@@ -438,6 +453,7 @@ def _restricted(values: Mapping[str, Any], path: Path) -> list[str]:
     found += [f"[providers.{name}] {', '.join(table)}" for name, table in values.get("instances", {}).items()]
     names = values.get("providers")
     seats = sum(_seat_count(name) for name in names) if isinstance(names, list) else 0
+    seats += sum(_seat_count(seat.provider) for seat in values.get("seats") or ())
     if seats > _MAX_UNTRUSTED_SEATS:
         found.append(f"{seats} seats, more than {_MAX_UNTRUSTED_SEATS}")
     # Resolved, so that neither `..` nor a symbolic link leads to files elsewhere.

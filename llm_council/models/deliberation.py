@@ -85,6 +85,8 @@ class SeatSpec:
         plain_prompts: the seat's prompts hold no fences, labels or names of roles, which its model would repeat.
         grammar: its provider writes no answer that does not meet the schema.
         warning: a sentence about its model for the warnings of the result; empty for none.
+        instructions: a part of its system turn that no other seat is shown; empty for none.
+        temperature: its sampling temperature; None takes that of the plan.
     """
 
     name: str
@@ -94,6 +96,8 @@ class SeatSpec:
     plain_prompts: bool = False
     grammar: bool = False
     warning: str = ""
+    instructions: str = ""
+    temperature: float | None = attrs.field(default=None, validator=optional(non_negative))
 
 
 @strict_init
@@ -217,6 +221,10 @@ class Plan:
     def seat(self, name: str) -> SeatSpec:
         """Return the seat of this name."""
         return next(seat for seat in self.seats if seat.name == name)
+
+    def temperature_of(self, seat: SeatSpec) -> float | None:
+        """Return the sampling temperature of a seat's calls; None is not sent."""
+        return self.temperature if seat.temperature is None else seat.temperature
 
 
 @strict_init

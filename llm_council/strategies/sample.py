@@ -73,13 +73,14 @@ class Sample(Strategy):
 
     async def deliberate(self, table: Table) -> Verdict:
         """Ask the seat until its answers are settled, and count."""
-        if table.plan.temperature == 0:
+        plan = table.plan
+        if plan.temperature_of(plan.seat(plan.chairs[0])) == 0:
             table.note("the drafts of one seat hardly differ with a temperature of 0")
-        for seat in table.plan.chairs:
+        for seat in plan.chairs:
             try:
                 return await self._ask(table, seat)
             except QuorumLost:
-                if seat == table.plan.chairs[-1]:
+                if seat == plan.chairs[-1]:
                     raise
         raise AssertionError("a plan has a seat")
 
