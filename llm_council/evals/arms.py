@@ -1,0 +1,420 @@
+"""The arms of an evaluation: what a strategy answers to a task, and what that cost.
+
+Free arms are arithmetic on the pool: single seats, self-consistency, polls and cheap-first polls need no further call.
+They count with the code of the strategies, so that a free arm says what the same strategy would have said. Called arms
+run a strategy on drafts of the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from math import log
+from random import Random
+from typing import Any, Final
+
+import attrs
+
+from llm_council import _engine
+from llm_council._engine.fences import to_bytes
+from llm_council.errors import InvalidOption, RunError, near
+from llm_council.errors._secrets import redact
+from llm_council.evals.journal import ArmCell, DraftCell, digest
+from llm_council.evals.pool import Pool, PooledSeat, Seats, as_draft
+from llm_council.evals.scorers import score
+from llm_council.evals.tasks import EvalTask, TaskSet
+from llm_council.models import AgreementLevel, Answer, Draft, Status, Tally
+from llm_council.models._attrs import strict_init
+from llm_council.models._journal import Call, CallRecord, Journal
+from llm_council.strategies import Escalate, Judge, Poll, Rank, Revise, Sample, Strategy, Synthesize, Verify
+from llm_council.strategies._answer_form import with_common_keys
+from llm_council.strategies._ballots import Ballots
+from llm_council.strategies._find import class_of, get_strategy, options_of
+from llm_council.strategies._plurality import Plurality
+
+__all__ = ["CALLED", "FREE", "Outcome", "TaskDrafts", "called_strategy", "chosen_arms", "run_arm", "run_seed"]
+
+FREE: Final = ("single", "sample", "poll", "weigh", "escalate")
+"""Names of arms that need no call beside the pool."""
+
+CALLED: Final = ("rank", "judge", "revise", "verify", "synthesize")
+"""Names of strategies that are run on pooled drafts."""
+
+PRIOR: Final = 10.0
+"""Weight of the prior of a seat's accuracy, in tasks."""
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What an arm answered to one task, and what that cost.
+
+    Attributes:
+        points: the score, from 0 to 1; a mean where an arm ran several times.
+        unread: share of runs without a readable answer, abstentions apart.
+        abstained: share of runs that abstained.
+        usd: US dollars; None if a price is unknown.
+        tokens_in: tokens in.
+        tokens_out: tokens out.
+        calls: calls.
+        seconds: seconds on the critical path.
+        shown: the answer in a few words; empty if there is none.
+        share: share of the votes that the answer got; None where nothing was counted.
+    """
+
+    points: float
+    unread: float = 0.0
+    abstained: float = 0.0
+    usd: float | None = None
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+    calls: float = 0.0
+    seconds: float = 0.0
+    shown: str = ""
+    share: float | None = None
+
+
+def run_seed(tasks: TaskSet, item: str, replicate: int) -> str:
+    """Return the seed of a run: the same fences, orders and tie-breaks in every process."""
+    return digest(tasks.sha256, item, replicate)
+
+
+class TaskDrafts:
+    """The drafts of one task: read, scored and counted.
+
+    Args:
+        task: the task.
+        drafts: the drafts of each seat, in the order of their numbers.
+        seed: seed of the first run on the task, which breaks ties.
+    """
+
+    def __init__(self, task: EvalTask, drafts: Mapping[str, Sequence[DraftCell]], seed: str) -> None:
+        self.task = task
+        self.seats = tuple(drafts)
+        self.cells = {seat: tuple(cells) for seat, cells in drafts.items()}
+        self._seed = seed
+
+    @cached_property
+    def answers(self) -> dict[str, list[Answer | None]]:
+        """The answer of each draft; None for one that failed or cannot be read."""
+        read: dict[str, list[Answer | None]] = {}
+        found: dict[str, Answer] = {}
+        for seat, cells in self.cells.items():
+            read[seat] = [None if cell.error is not None else self.task.form.read(as_draft(cell)) for cell in cells]
+            found.update({f"{seat}/{number}": one for number, one in enumerate(read[seat]) if one is not None})
+        common = with_common_keys(found)
+        return {
+            seat: [common.get(f"{seat}/{number}") for number in range(len(answers))] for seat, answers in read.items()
+        }
+
+    @cached_property
+    def points(self) -> dict[str, list[float]]:
+        """The score of each draft, 0 for one without a readable answer."""
+        return {seat: [self._points(answer) for answer in answers] for seat, answers in self.answers.items()}
+
+    @cached_property
+    def _known(self) -> dict[str, float]:
+        return {}
+
+    def _points(self, answer: Answer | None) -> float:
+        if answer is None:
+            return 0.0
+        if answer.shown not in self._known:  # equal drafts are scored once
+            self._known[answer.shown] = score(self.task, answer).points
+        return self._known[answer.shown]
+
+    def single(self, seat: str) -> Outcome:
+        """Return what a seat alone answers: its first draft."""
+        answer = self.answers[seat][0]
+        return self._outcome(answer, [self.cells[seat][0]], share=None, waves=1)
+
+    def poll(self, seats: Sequence[str] | None = None, weights: Mapping[str, float] | None = None) -> Outcome:
+        """Return the answer of most seats; all are asked at once."""
+        return self._vote(tuple(seats or self.seats), weights)
+
+    def poll_in_turn(self) -> Outcome:
+        """Return the answer of most seats, where seats are only asked while they can change the outcome."""
+        vote, seats = Ballots(self.task.form, self.seats), list(self.seats)
+        drafts: list[Draft] = []
+        asked, waves, count = 0, [], vote.count(())
+        while asked < len(seats) and count.is_open():
+            more = count.least_votes(seats[asked:])
+            waves.append([self.cells[seat][0] for seat in seats[asked : asked + more]])
+            drafts += [as_draft(cell) for cell in waves[-1]]
+            asked += more
+            count = vote.count(drafts)
+        return self._counted(vote, drafts, count.tally(self._chance()), waves)
+
+    def escalate(self, order: Sequence[str]) -> Outcome:
+        """Return the answer of the first two seats if they agree, else of most of all seats.
+
+        Args:
+            order: the seats, the cheapest first.
+        """
+        vote = Ballots(self.task.form, ())
+        waves: list[list[DraftCell]] = []
+        drafts: list[Draft] = []
+        tally = vote.count(drafts).tally(self._chance())
+        for rung in (order[:2], order[2:]):
+            vote.seats = [*vote.seats, *rung]
+            waves.append([self.cells[seat][0] for seat in rung])
+            drafts += [as_draft(cell) for cell in waves[-1]]
+            drafts.sort(key=lambda draft: self.seats.index(draft.seat))
+            tally = vote.count(drafts).tally(self._chance())
+            if Plurality.agreement(tally).level == AgreementLevel.UNANIMOUS:
+                break
+        return self._counted(vote, drafts, tally, waves)
+
+    def sample_until_stable(self, seat: str) -> Outcome:
+        """Return the most frequent answer of one seat, which is asked until the answer is stable (``Sample``)."""
+        cells = self.cells[seat]
+        strategy = Sample(k=max(2, len(cells)))
+        vote = Ballots(self.task.form, ())
+        drafts: list[Draft] = []
+        waves: list[Sequence[DraftCell]] = []
+        asked, more = 0, min(len(cells), strategy._next_drafts([], len(cells)))
+        count = vote.count(())
+        while more:
+            waves.append(cells[asked : asked + more])
+            drafts += [as_draft(cell, number) for number, cell in enumerate(waves[-1], asked + 1)]
+            asked += more
+            vote.seats = [draft.name for draft in drafts]
+            count = vote.count(drafts)
+            more = strategy._next_drafts(list(count.standing().values()), len(cells) - asked)
+        return self._counted(vote, drafts, count.tally(self._chance()), waves)
+
+    def _vote(self, seats: tuple[str, ...], weights: Mapping[str, float] | None) -> Outcome:
+        vote = Ballots(self.task.form, seats, weights)
+        cells = [self.cells[seat][0] for seat in seats]
+        drafts = [as_draft(cell) for cell in cells]
+        return self._counted(vote, drafts, vote.count(drafts).tally(self._chance()), [cells])
+
+    def _chance(self) -> Random:
+        # That of ``Table.random("tie")`` in the run with this seed.
+        return Random(to_bytes(self._seed, "strategy", "tie"))
+
+    def _counted(
+        self, vote: Ballots, drafts: Sequence[Draft], tally: Tally, waves: Sequence[Sequence[DraftCell]]
+    ) -> Outcome:
+        answer = None
+        if tally.winner is not None:
+            # A failed draft has no answer, so it cannot speak for one.
+            given = [draft for draft in drafts if draft.error is None]
+            answer = vote.answers[vote.spokesman(tally.winner, given).name]
+        cells = [cell for wave in waves for cell in wave]
+        seconds = sum(max(cell.seconds for cell in wave) for wave in waves if wave)
+        return attrs.evolve(self._outcome(answer, cells, share=tally.share, waves=1), seconds=seconds)
+
+    def _outcome(
+        self, answer: Answer | None, cells: Sequence[DraftCell], *, share: float | None, waves: int
+    ) -> Outcome:
+        billed = [cell.usd for cell in cells]
+        return Outcome(
+            points=self._points(answer),
+            unread=float(answer is None),
+            usd=None if None in billed else sum(usd for usd in billed if usd is not None),
+            tokens_in=sum(cell.input_tokens for cell in cells),
+            tokens_out=sum(cell.output_tokens for cell in cells),
+            calls=len(cells),
+            seconds=max(cell.seconds for cell in cells) * waves,
+            shown="" if answer is None else answer.shown,
+            share=share,
+        )
+
+
+def log_odds(right: float, asked: int, prior: float, options: float) -> float:
+    """Return the weight of a seat's vote: the logarithm of the odds that it is right, 0 where it is below chance.
+
+    These weights are optimal for independent seats (Nitzan and Paroush 1982 for two options; for K options
+    log((K - 1) p / (1 - p)), arXiv 2510.01499).
+
+    Args:
+        right: points of the seat on the tasks of the other folds.
+        asked: number of these tasks.
+        prior: mean accuracy of all seats there, with the weight of ``PRIOR`` tasks.
+        options: how many answers there are to choose from.
+    """
+    accuracy = (right + prior * PRIOR) / (asked + PRIOR)
+    accuracy = min(max(accuracy, 1e-6), 1 - 1e-6)
+    return max(0.0, log(max(options - 1.0, 1.0) * accuracy / (1 - accuracy)))
+
+
+def fold_weights(training: Sequence[TaskDrafts], seats: Sequence[str]) -> dict[str, float]:
+    """Return the weights of seats by their first drafts for the tasks of the other folds."""
+    right = {seat: sum(drafts.points[seat][0] for drafts in training) for seat in seats}
+    count = len(training)
+    prior = sum(right.values()) / max(1, count * len(seats))
+    options = sum(_options(drafts) for drafts in training) / max(1, count)
+    weights = {seat: log_odds(right[seat], count, prior, options) for seat in seats}
+    return weights if any(weights.values()) else dict.fromkeys(seats, 1.0)
+
+
+def _options(drafts: TaskDrafts) -> int:
+    """Return how many answers a task has: its choices, two for yes or no, else those that the drafts gave."""
+    if drafts.task.choices:
+        return len(drafts.task.choices)
+    keys = {answer.key for answers in drafts.answers.values() for answer in answers if answer is not None}
+    return 2 if drafts.task.form.kind == "bool" else max(2, len(keys))
+
+
+def chosen_arms(arms: Sequence[str | Strategy]) -> tuple[tuple[str, ...], dict[str, Strategy | str]]:
+    """Return the free arms and the called ones that a caller names.
+
+    Args:
+        arms: names of free arms, names of strategies, and strategies; ``"all"`` stands for all of ours.
+
+    Raises:
+        InvalidOption: there is no such arm, or two have one name.
+    """
+    free: dict[str, None] = {}
+    called: dict[str, Strategy | str] = {}
+    if isinstance(arms, str):
+        raise InvalidOption(f"arms: expected a list, got {arms!r:.80}; write [{arms!r:.80}]")
+    for arm in arms:
+        if arm == "all":
+            free.update(dict.fromkeys(FREE))
+            called.update({name: name for name in CALLED})
+        elif isinstance(arm, Strategy):
+            name = arm.name
+            while name in called or name in FREE:
+                name += "'"
+            called[name] = arm
+        elif arm in FREE:
+            free[arm] = None
+        elif arm in CALLED or _is_strategy(arm):
+            called[arm] = arm
+        else:
+            known = ("all", *FREE, *CALLED)
+            raise InvalidOption(f"arms: there is no arm {arm!r:.80}{near(str(arm), known)} (arms: {', '.join(known)})")
+    return tuple(free), called
+
+
+def _is_strategy(name: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    try:
+        class_of(name)
+    except InvalidOption:
+        return False
+    return True
+
+
+def called_strategy(arm: Strategy | str, task: EvalTask) -> Strategy:
+    """Return the strategy of a called arm for a task: one that votes compares what the scorer compares."""
+    ours: dict[str, Any] = {
+        "rank": Rank,
+        "judge": Judge,
+        "synthesize": Synthesize,
+        "revise": lambda: Revise(vote_on=task.vote_on),
+        "verify": lambda: Verify(of=Poll(vote_on=task.vote_on)),
+        "poll": lambda: Poll(vote_on=task.vote_on),
+        "escalate": lambda: Escalate(vote_on=task.vote_on),
+    }
+    if isinstance(arm, str):
+        made: Strategy = ours[arm]() if arm in ours else get_strategy(arm)
+    else:
+        made = arm
+    if task.vote_on and hasattr(made, "vote_on") and not made.vote_on:
+        made = attrs.evolve(made, vote_on=task.vote_on)
+    return made
+
+
+@strict_init
+@attrs.define
+class _Meter(Journal):
+    """Reads the account of a run: what its calls were billed, those without an answer included."""
+
+    spent: Mapping[str, Any] = attrs.field(factory=dict)
+
+    async def record_ending(self, _: Call, ending: CallRecord) -> None:
+        """Keep the account after the call."""
+        if ending.spent.get("calls", 0) >= self.spent.get("calls", 0):
+            self.spent = ending.spent
+
+
+async def run_arm(
+    seats: Seats, tasks: TaskSet, task: EvalTask, name: str, arm: Strategy | str, pool: Pool, replicate: int
+) -> ArmCell:
+    """Run a called arm on a task, with the drafts of the pool.
+
+    Args:
+        seats: the seats.
+        tasks: the task set.
+        task: the task.
+        name: name of the arm.
+        arm: the strategy, or its name.
+        pool: the drafts.
+        replicate: number of the run; each has fences, orders and tie-breaks of its own.
+    """
+    cell = arm_cell(seats, tasks, task, name, arm, pool, replicate)
+    strategy = called_strategy(arm, task)
+    plan = seats.plan(task, strategy=strategy, seed=run_seed(tasks, task.id, replicate))
+    drafts = {spec.name: pool.drafts(task.id, spec.name) for spec in seats.specs}
+    adapters = {spec.name: PooledSeat(seats.adapters[spec.name], drafts[spec.name]) for spec in seats.specs}
+    meter = _Meter()
+    result = await _engine.run_plan(plan, adapters, price=seats.price, journal=meter, strategy=strategy)
+    used = [drafts[seat][0] for seat in plan.drafters if drafts[seat]]
+    billed = [draft.usd for draft in used]
+    pooled = sum(usd for usd in billed if usd is not None)
+    is_priced = not meter.spent.get("unpriced") and None not in billed
+    usage = result.usage
+    tokens_in, tokens_out = usage.input_tokens or 0, usage.output_tokens or 0
+    # What calls without an answer took stands in the account alone.
+    lost = max(0, int(meter.spent.get("tokens", 0)) - tokens_in - tokens_out)
+    usd = float(meter.spent.get("usd", 0.0))
+    given: Any = result.output if task.schema is not None and result.output is not None else result.text
+    answer = score(task, given).answer if result.success else None
+    return attrs.evolve(
+        cell,
+        status=str(result.status),
+        answer=answer,
+        text=result.text,
+        usd=usd if is_priced else None,
+        new_usd=max(0.0, usd - pooled),
+        input_tokens=tokens_in + lost,
+        output_tokens=tokens_out,
+        calls=int(meter.spent.get("calls", 0)),
+        seconds=result.duration + max((draft.seconds for draft in used), default=0.0),
+        overruled=result.overruled,
+        error=_failure(result.error),
+    )
+
+
+def arm_cell(
+    seats: Seats, tasks: TaskSet, task: EvalTask, name: str, arm: Strategy | str, pool: Pool, replicate: int
+) -> ArmCell:
+    """Return the cell of a run that has not been made; its key tells whether the journal has it."""
+    strategy = called_strategy(arm, task)
+    drafts = {spec.name: pool.drafts(task.id, spec.name)[:1] for spec in seats.specs}
+    given = [[seat, seats.identities[seat], [draft.text for draft in cells]] for seat, cells in drafts.items()]
+    return ArmCell(
+        set=tasks.sha256,
+        item=task.id,
+        arm=name,
+        replicate=replicate,
+        plan=digest(strategy.name, options_of(strategy), given),
+        status=str(Status.FAILED),
+    )
+
+
+def outcome_of(task: EvalTask, cells: Sequence[ArmCell]) -> Outcome:
+    """Return the mean of the runs of an arm on a task."""
+    count = len(cells)
+    points = [0.0 if cell.answer is None else score(task, cell.answer).points for cell in cells]
+    billed = [cell.usd for cell in cells]
+    abstained = sum(cell.status == Status.ABSTAINED for cell in cells)
+    unread = sum(cell.answer is None and cell.status != Status.ABSTAINED for cell in cells)
+    return Outcome(
+        points=sum(points) / count,
+        unread=unread / count,
+        abstained=abstained / count,
+        usd=None if None in billed else sum(usd for usd in billed if usd is not None) / count,
+        tokens_in=sum(cell.input_tokens for cell in cells) / count,
+        tokens_out=sum(cell.output_tokens for cell in cells) / count,
+        calls=sum(cell.calls for cell in cells) / count,
+        seconds=sum(cell.seconds for cell in cells) / count,
+        shown=cells[0].answer.shown if cells[0].answer is not None else "",
+    )
+
+
+def _failure(error: RunError | None) -> str | None:
+    return None if error is None else redact(f"{type(error).__name__}: {error}")[:500]

@@ -1,0 +1,296 @@
+"""The journal of an evaluation: one JSON line for each finished cell, so that a killed evaluation goes on where it was.
+
+A cell is a draft of the pool, or one run of an arm on a task. Each line is written at once when its cell has finished:
+a process that is killed loses no finished cell. Lines are flushed to the disk after each task. The last line of a
+killed process may be torn; it is dropped when the journal is opened again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from llm_council.errors import ConfigurationError, InvalidOption
+from llm_council.errors._secrets import may_hold_keys
+from llm_council.models import Answer
+from llm_council.models._attrs import strict_init
+from llm_council.models._convert import dump, load
+from llm_council.store._encoding import mask
+
+__all__ = ["ArmCell", "Cell", "DraftCell", "EvalJournal", "digest"]
+
+FILE: Final = "journal.jsonl"
+FORMAT: Final = 1
+_KINDS: Final = {"draft": "DraftCell", "arm": "ArmCell"}
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class DraftCell:
+    """One draft of the pool.
+
+    Attributes:
+        set: hash of the task set.
+        item: id of the task.
+        seat: name of the seat.
+        identity: hash of the provider's identity and of the model: another seat of this name is another key.
+        prompt: hash of the request.
+        sample: number of the draft, from 0.
+        text: the answer; None after an error.
+        structured: the answer as a JSON value, for drafts in the form of a schema.
+        model: the model that answered.
+        usd: what the call was billed; None if the price is unknown.
+        input_tokens: tokens in, estimated where the provider reports none.
+        output_tokens: tokens out, likewise.
+        seconds: how long the call took.
+        error: why there is no answer.
+    """
+
+    set: str
+    item: str
+    seat: str
+    identity: str
+    prompt: str
+    sample: int
+    text: str | None = None
+    structured: Any = None
+    model: str | None = None
+    usd: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes this cell the same as one of an earlier process."""
+        return ("draft", self.set, self.item, self.identity, self.prompt, self.sample)
+
+    @property
+    def calls(self) -> int:
+        """A draft is one call."""
+        return 1
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class ArmCell:
+    """One run of a called arm on a task.
+
+    Attributes:
+        set: hash of the task set.
+        item: id of the task.
+        arm: name of the arm.
+        replicate: number of the run, from 0.
+        plan: hash of what decides the run: the seats, the strategy with its options, and the drafts that it was given.
+        status: status of the run: ``completed``, ``degraded``, ``abstained`` or ``failed``.
+        answer: the final answer, as it was read; None if it cannot be read, or there is none.
+        text: the final text.
+        usd: what all calls of the arm were billed, the pooled drafts included; None if a price is unknown.
+        new_usd: the part of it that was spent beside the pool.
+        input_tokens: tokens in.
+        output_tokens: tokens out.
+        calls: number of calls.
+        seconds: how long the run took, with each pooled draft as long as it took when it was drawn.
+        overruled: True if the arm gave another answer than most drafts.
+        error: why there is no answer.
+    """
+
+    set: str
+    item: str
+    arm: str
+    replicate: int
+    plan: str
+    status: str
+    answer: Answer | None = None
+    text: str | None = None
+    usd: float | None = None
+    new_usd: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    overruled: bool | None = None
+    error: str | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes this cell the same as one of an earlier process."""
+        return ("arm", self.set, self.item, self.arm, self.replicate, self.plan)
+
+
+Cell: TypeAlias = DraftCell | ArmCell
+
+
+def digest(*parts: Any) -> str:
+    """Return a short hash of JSON values, the same in every process."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+class EvalJournal:
+    """The finished cells of an evaluation, in memory and in the file ``journal.jsonl`` of a folder.
+
+    Args:
+        folder: the folder; None keeps the cells in memory only.
+        cells: finished cells, by key.
+        header: what the evaluation was started with.
+
+    Attributes:
+        header: what the evaluation was started with, the last time.
+        dropped: True if a torn last line was dropped.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        cells: Mapping[tuple[Any, ...], Cell] | None = None,
+        header: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.header: dict[str, Any] = dict(header or {})
+        self.dropped = False
+        self._cells: dict[tuple[Any, ...], Cell] = dict(cells or {})
+        self._file: int | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> EvalJournal:
+        """Return the journal of a folder, to be read only.
+
+        Raises:
+            InvalidOption: there is none, or a line in it is no cell.
+        """
+        path = folder / FILE
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise InvalidOption(f"there is no journal at {path}: name the folder that --out named") from None
+        except OSError as error:
+            raise InvalidOption(f"{path}: {error.strerror or error}") from None
+        whole, torn = _whole_lines(content)
+        journal = cls(folder)
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                journal._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, ConfigurationError) as error:
+                raise InvalidOption(
+                    f"{path}: line {number} is no cell of an evaluation ({error}): remove the line, or use another"
+                    " folder"
+                ) from None
+        journal.dropped = torn
+        return journal
+
+    @classmethod
+    def open(cls, folder: Path, *, resume: bool) -> EvalJournal:
+        """Open the journal of a folder for writing, and make the folder if it does not exist.
+
+        Args:
+            folder: the folder.
+            resume: use the cells of an earlier process; False refuses a folder that has some.
+
+        Raises:
+            InvalidOption: the folder has a journal and ``resume`` is False, or it cannot be written.
+        """
+        path = folder / FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            exists = path.exists() and path.stat().st_size > 0
+        except OSError as error:
+            raise InvalidOption(f"{folder}: {error.strerror or error}: name another folder") from None
+        if exists and not resume:
+            raise InvalidOption(
+                f"{path} exists: pass resume=True (--resume) to go on with it, or name another folder for a new one"
+            )
+        journal = cls.read(folder) if exists else cls(folder)
+        try:
+            journal._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+            if exists:
+                whole, _ = _whole_lines(path.read_bytes())
+                os.ftruncate(journal._file, len(whole))
+            os.lseek(journal._file, 0, os.SEEK_END)
+        except OSError as error:
+            raise InvalidOption(f"{path}: {error.strerror or error}: name another folder") from None
+        return journal
+
+    def _take(self, value: dict[str, Any]) -> None:
+        kind = value.pop("cell", None)
+        if "council_eval_journal" in value:
+            if value["council_eval_journal"] != FORMAT:
+                raise ValueError(f"format {value['council_eval_journal']!r}")
+            self.header = value
+        elif kind == "draft":
+            self._keep(_draft(value))
+        elif kind == "arm":
+            answer = value.pop("answer", None)
+            self._keep(ArmCell(**value, answer=None if answer is None else load(Answer, answer)))
+        else:
+            raise ValueError(f"unknown kind {kind!r:.40}")
+
+    def _keep(self, cell: Cell) -> None:
+        self._cells[cell.key] = cell
+
+    def get(self, key: tuple[Any, ...]) -> Cell | None:
+        """Return a finished cell; None if it has not finished."""
+        return self._cells.get(key)
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield all finished cells, in the order in which they finished."""
+        yield from self._cells.values()
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Write what the evaluation is started with."""
+        value = {"council_eval_journal": FORMAT, **header}
+        if value != self.header:
+            self.header = value
+            self._write(value)
+
+    def add(self, cell: Cell) -> None:
+        """Write a finished cell."""
+        self._keep(cell)
+        if self._file is None:
+            return
+        value = {"cell": "draft" if isinstance(cell, DraftCell) else "arm"}
+        for field in attrs.fields(type(cell)):
+            item = getattr(cell, field.name)
+            if item is not None:
+                value[field.name] = dump(item)
+        self._write(value)
+
+    def _write(self, value: Any) -> None:
+        if self._file is None:
+            return
+        line = json.dumps(value, separators=(",", ":"))
+        if may_hold_keys(line):
+            line = json.dumps(mask(value), separators=(",", ":"))
+        # One write for a line: a killed process leaves at most the last one torn.
+        rest = memoryview(line.encode() + b"\n")
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        if self._file is not None:
+            os.fsync(self._file)
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        if self._file is not None:
+            self.flush()
+            os.close(self._file)
+            self._file = None
+
+
+def _draft(value: dict[str, Any]) -> DraftCell:
+    return DraftCell(**value)
+
+
+def _whole_lines(content: bytes) -> tuple[bytes, bool]:
+    """Return the lines that end with a line break, and whether there was a torn one behind them."""
+    end = content.rfind(b"\n") + 1
+    return content[:end], end < len(content)
