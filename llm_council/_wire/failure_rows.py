@@ -16,6 +16,7 @@ from llm_council.errors import (
     CapabilityRefused,
     ContentFiltered,
     ContextTooLong,
+    MalformedReply,
     ModelNotFound,
     OutOfCredit,
     PermissionRefused,
@@ -124,6 +125,10 @@ CODES = code_rows(
         " unsupported_country_region_territory",
         RateLimited: "rate_limit_exceeded rate_limit_error rate_limited rate_limit_reached too_many_requests"
         " rate_limit_reached_error",
+        # Groq answers 400 where the model wrote no valid JSON or call; the next reply may hold one. What it wrote is in
+        # "failed_generation" (groq.types.shared.ErrorObject; docs, "Structured Outputs": "occasional validation errors
+        # with retry logic").
+        MalformedReply: "failed_generation json_validate_failed tool_use_failed output_parse_failed",
         RequestTooLarge: "request_too_large payload_too_large",
         ServerFailed: "overloaded_error provider_overloaded provider_unavailable engine_overloaded model_overloaded"
         " server_is_overloaded engine_overloaded_error slow_down",

@@ -136,8 +136,10 @@ class Decoder(ABC):
         for event in events:
             try:
                 chunk = self.feed(event)
-            except MalformedReply:  # the body ended inside this event
-                self.cut()
+            except MalformedReply as error:
+                if error.code is not None:  # the vendor's own
+                    raise
+                self.cut()  # the body ended inside this event
             if chunk is not None:
                 chunks.append(GenerateChunk(text=chunk) if isinstance(chunk, str) else chunk)
         if not self.is_whole():

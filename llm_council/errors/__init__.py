@@ -494,18 +494,33 @@ class ReplyError(ProviderError):
     """The vendor replied, but the reply holds no usable answer.
 
     Args:
+        status: the HTTP status, if the vendor sent an error instead of a reply.
+        code: the vendor's error code, if it sent one.
+        body: the vendor's body in that case, at most 64 KiB, redacted.
         partial: the text that had arrived.
     """
 
     partial = PartialText()
 
-    def __init__(self, message: str = "", *, partial: str | None = None, **facts: Any) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        body: str = "",
+        partial: str | None = None,
+        **facts: Any,
+    ) -> None:
         super().__init__(message, **facts)
+        self.status = status
+        self.code = code and clean(code)
+        self.body = clean(body, limit=64 * 1024)
         self.partial = partial
 
 
 class MalformedReply(ReplyError):
-    """The reply does not follow the vendor's own format.
+    """The reply does not follow the vendor's own format, or the vendor found no valid answer in what the model wrote.
 
     Args:
         path: the JSON path of the defect, such as ``$.choices[0].message``.
@@ -543,29 +558,7 @@ class ReplyTooLarge(ReplyError):
 
 
 class ContentFiltered(ReplyError):
-    """The vendor's filter blocked the prompt or the answer, or the model refused.
-
-    Args:
-        status: the HTTP status, if the vendor refused the request.
-        code: the vendor's error code, if it sent one.
-        body: the vendor's body in that case, at most 64 KiB, redacted.
-        partial: the text that had arrived.
-    """
-
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        status: int | None = None,
-        code: str | None = None,
-        body: str = "",
-        partial: str | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(message, partial=partial, **facts)
-        self.status = status
-        self.code = code and clean(code)
-        self.body = clean(body, limit=64 * 1024)
+    """The vendor's filter blocked the prompt or the answer, or the model refused."""
 
 
 class CapabilityMissing(ProviderError):

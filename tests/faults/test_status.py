@@ -11,8 +11,11 @@ from fault_dialects import compact
 from fault_keys import KEY, TOKEN
 from fault_rows import each
 
-from llm_council import errors
+from llm_council import GenerateRequest, errors, get_provider
+from llm_council.middleware import Retry
 from llm_council.middleware._breaker import Breaker, State
+from llm_council.middleware.retry import RetryPolicy
+from llm_council.testing.servers import FakeVendor, Raw
 
 REFUSED = {
     400: errors.RequestRejected,
@@ -98,6 +101,19 @@ def test_daily_quota(mock):
     """A limit by the day, without a word on how long to wait: `OutOfCredit`, one attempt, not a retry in seconds."""
     body = compact(mock.dialect.refusal(429, None, "Rate limit reached on requests per day (RPD): Limit 200."))
     mock.fails(mock.mocked((429, body)), errors.OutOfCredit, tries=1)
+
+
+def test_failed_generation():
+    """A vendor that finds no valid JSON or call in what the model wrote (Groq, OpenRouter): `MalformedReply` with that
+    text, two tries; a schema then stands in the prompt.
+    """
+    wrote = {"message": "Failed to call a function.", "code": "tool_use_failed", "failed_generation": "<function=f>"}
+    with FakeVendor("openai", Raw(compact({"error": wrote}), status=400)).serve() as vendor:
+        groq = Retry(get_provider("groq", base_url=vendor.url, api_key=KEY, default_model="m"), RetryPolicy(base=0.001))
+        with pytest.raises(errors.MalformedReply) as caught:
+            groq.generate_sync(GenerateRequest(prompt="Which city?"))
+        groq.close()
+    assert (caught.value.status, caught.value.partial, len(caught.value.attempts)) == (400, "<function=f>", 2)
 
 
 def test_long_message(mock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from email.utils import formatdate
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from llm_council._wire import failures
 from llm_council._wire.openai_chat import decode_error, decode_response
+from llm_council._wire.openai_chat.errors import error_inside
 from llm_council._wire.payloads import dumps
 from llm_council.errors import (
     ApiError,
@@ -20,6 +22,7 @@ from llm_council.errors import (
     CapabilityRefused,
     ContentFiltered,
     ContextTooLong,
+    MalformedReply,
     ModelNotFound,
     OutOfCredit,
     PermissionRefused,
@@ -158,6 +161,37 @@ def test_a_vendors_code_overrules_the_status(status: int, error: dict[str, objec
     found = refused(status, **error)
     assert type(found) is cls
     assert found.retryable is cls.RETRYABLE
+
+
+GENERATED: list[dict[str, object]] = [
+    {"message": "x", "type": "invalid_request_error", "code": "json_validate_failed", "failed_generation": "{]"},
+    {"message": "x", "type": "invalid_request_error", "code": "tool_use_failed", "failed_generation": "{]"},
+    {"message": "x", "type": "invalid_request_error", "code": "output_parse_failed", "failed_generation": "{]"},
+    {"message": "x", "type": "invalid_request_error", "code": "a_code_of_tomorrow", "failed_generation": "{]"},
+    {"message": "x", "type": "invalid_request_error", "failed_generation": "{]"},
+]
+
+
+@pytest.mark.parametrize("error", GENERATED)
+def test_what_a_model_wrote_wrongly_is_no_fault_of_the_request(error: dict[str, object]) -> None:
+    for found in (refused(400, **error), error_inside({"error": error}), error_inside({"error": {"error": error}})):
+        assert type(found) is MalformedReply
+        assert found.retryable
+        assert found.partial == "{]"
+        assert found.code == error.get("code", "invalid_request_error")
+    copied = pickle.loads(pickle.dumps(refused(400, **error)))
+    assert (copied.status, copied.partial) == (400, "{]")
+
+
+@pytest.mark.parametrize("code", ["json_validate_failed", "tool_use_failed"])
+def test_such_a_failure_without_the_text_is_typed_too(code: str) -> None:
+    found = refused(400, message="Failed to generate JSON.", code=code, failed_generation=None)
+    assert type(found) is MalformedReply
+    assert found.partial is None
+
+
+def test_a_field_for_the_text_that_is_null_says_nothing() -> None:
+    assert type(refused(400, message="x", code="invalid", failed_generation=None)) is RequestRejected
 
 
 def test_whether_to_try_again_is_never_read_from_the_words() -> None:

@@ -48,6 +48,7 @@ class _Refusal:
     codes: tuple[str, ...] = ()  # the most specific first
     status: int | None = None  # as the body names it
     param: str | None = None  # the parameter of the request that is at fault
+    generated: str | None = None  # what the model wrote, where that is the fault
     request_id: str | None = None
 
 
@@ -88,6 +89,7 @@ def decode_error(
         now=now,
         body=text,
         request_id=request_id or refusal.request_id,
+        partial=refusal.generated,
     )
 
 
@@ -142,7 +144,7 @@ def _inside(refusal: _Refusal, where: Mapping[str, Any], request_id: str | None,
         rows=ROWS,
         body=json.dumps(where, ensure_ascii=False, default=str)[: failures.MAX_ERROR_BODY],
         request_id=request_id or refusal.request_id,
-        partial=partial,
+        partial=partial or refusal.generated,
     )
 
 
@@ -177,12 +179,15 @@ def _read(value: Any, text: str) -> _Refusal:
     own = [inner.get(key) for key in ("code", "type", "status")]
     upstream_codes = upstream.codes if upstream else ()
     codes = [metadata.get("error_type"), *upstream_codes, *own, *_codes_beside(value, inner, metadata)]
-    param = inner.get("param")
+    param, generated = inner.get("param"), inner.get("failed_generation")
+    if not isinstance(generated, str) and upstream is not None:
+        generated = upstream.generated
     return _Refusal(
         message=_message(inner, metadata, upstream),
         # Some servers write the status as a text into "code": digits are no code.
         codes=tuple(code for code in codes if isinstance(code, str) and code and not code.isdigit()),
         param=param if isinstance(param, str) else None,
+        generated=generated if isinstance(generated, str) and generated else None,
         status=_status_in(*(inner.get(key) for key in ("code", "status", "status_code", "statusCode"))),
         request_id=outer_id if isinstance(outer_id, str) else None,
     )
@@ -195,6 +200,9 @@ def _codes_beside(value: Mapping[str, Any], inner: Mapping[str, Any], metadata: 
     # has a digit code and this list (docs, "API code").
     if "flagged_input" in metadata or isinstance(value.get("contentFilter"), list):
         codes.append("moderation")
+    # Groq: the text that the model wrote instead of JSON or a call (groq.types.shared.ErrorObject).
+    if "failed_generation" in inner and inner["failed_generation"] is not None:
+        codes.append("failed_generation")
     # Azure OpenAI: "innererror": {"code": "ResponsibleAIPolicyViolation"} (docs, "Content filtering").
     deeper = inner.get("innererror")
     if isinstance(deeper, dict):

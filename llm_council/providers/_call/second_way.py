@@ -1,4 +1,4 @@
-"""A schema that the vendor refuses is asked for once more, in the prompt."""
+"""A schema that the vendor refuses, or finds unmet, is asked for once more, in the prompt."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from llm_council.errors import (
     CapabilityMissing,
     CapabilityRefused,
     CouncilError,
+    MalformedReply,
     ProcessError,
     RequestRejected,
     ServerFailed,
@@ -36,7 +37,7 @@ _final_refusals: weakref.WeakSet[CouncilError] = weakref.WeakSet()
 """Refusals after which the schema stood in the prompt: a middleware around need not ask again."""
 
 _refused: dict[tuple[str, str, str], str] = {}
-"""The vendor's message by provider, model and schema, for the life of the process."""
+"""The reason by provider, model and schema, for the life of the process."""
 
 
 async def ask(
@@ -46,7 +47,8 @@ async def ask(
 ) -> GenerateResponse:
     """Make a call; if the vendor refuses its schema, make it once more with the schema in the prompt.
 
-    A schema that this provider and model refused before is sent in the prompt at once.
+    A schema that this provider and model refused before is sent in the prompt at once. One that the model did not meet
+    this time is not remembered.
 
     Args:
         adapter: the provider.
@@ -67,12 +69,12 @@ async def ask(
         refusal = error.with_traceback(None)
     else:
         return _with(response, known)
-    asked, adjustments = _emulated(request, refusal.message)
+    asked, adjustments = _emulated(request, _reason(refusal))
     try:
         response = await attempt(asked)
     except RequestRejected:
         raise _final(refusal) from None  # the schema was not the reason
-    _remember(adapter, request, refusal.message)
+    _remember(adapter, request, refusal)
     return _with(response, adjustments)
 
 
@@ -100,12 +102,12 @@ async def ask_streamed(
         if not _is_refusal(error, asked):
             raise error from error.__cause__
         refusal = error.with_traceback(None)
-    asked, adjustments = _emulated(request, refusal.message)
+    asked, adjustments = _emulated(request, _reason(refusal))
     try:
         async with aclosing(_begun(attempt(asked), adjustments)) as pieces:
             async for piece in pieces:
                 if refusal is not None:
-                    _remember(adapter, request, refusal.message)
+                    _remember(adapter, request, refusal)
                     refusal = None
                 yield piece
     except _RefusedAtOnce as failure:
@@ -169,10 +171,12 @@ def _key(adapter: Any, request: GenerateRequest) -> tuple[str, str, str]:
     return f"{getattr(adapter, 'name', '')} {address}", str(model), schema
 
 
-def _remember(adapter: Any, request: GenerateRequest, message: str) -> None:
+def _remember(adapter: Any, request: GenerateRequest, refusal: CouncilError) -> None:
+    if _is_missed(refusal):
+        return
     while len(_refused) >= _MOST:
         _refused.pop(next(iter(_refused)), None)
-    _refused[_key(adapter, request)] = message
+    _refused[_key(adapter, request)] = _reason(refusal)
 
 
 def _final(refusal: CouncilError) -> CouncilError:
@@ -188,6 +192,8 @@ def _is_refusal(error: CouncilError, request: GenerateRequest) -> bool:
     """
     if request.structured_output is None or error in _final_refusals:
         return False
+    if _is_missed(error):
+        return True
     if isinstance(error, CapabilityRefused):  # of no kind where a gateway has no vendor for all parameters together
         return error.capability in (None, "structured_output")
     if isinstance(error, RequestRejected):
@@ -200,9 +206,18 @@ def _is_refusal(error: CouncilError, request: GenerateRequest) -> bool:
     return False
 
 
-def _emulated(request: GenerateRequest, message: str) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
+def _is_missed(error: CouncilError) -> bool:
+    """Return True if the vendor checked what the model wrote, and found that it does not meet the schema."""
+    return isinstance(error, MalformedReply) and error.code is not None
+
+
+def _reason(error: CouncilError) -> str:
+    what = "the answer did not meet the schema" if _is_missed(error) else "the vendor refused the schema"
+    return f"{what}, which stands in the prompt: {error.message[:_REASON]}"
+
+
+def _emulated(request: GenerateRequest, reason: str) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
     wanted = request.structured_output
-    reason = f"the vendor refused the schema, which stands in the prompt: {message[:_REASON]}"
     emulated, _ = fitting.emulate_schema(request)
     name = None if wanted is None else wanted.name
     return emulated, (Adjustment(field="structured_output", action="emulated", asked=name, reason=reason),)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_council.errors import ApiError, AuthenticationFailed, RequestRejected
+from llm_council.errors import ApiError, AuthenticationFailed, MalformedReply, RequestRejected
 from llm_council.models import Message, StructuredOutput, join
 from llm_council.providers._call import second_way
 from llm_council.providers.anthropic import AnthropicProvider
@@ -157,6 +157,53 @@ async def test_the_first_error_is_raised_if_the_schema_was_not_the_reason() -> N
     with pytest.raises(RequestRejected):  # and nothing is remembered
         await provider(vendor, "always").generate(asking())
     assert "response_format" in vendor.bodies[2]
+
+
+MISSED = {
+    "error": {
+        "message": "Generated JSON does not match the expected schema. Please adjust your prompt.",
+        "type": "invalid_request_error",
+        "code": "json_validate_failed",
+        "failed_generation": '{"answer": 5}',
+    }
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    "refusal",
+    [MISSED, {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": json.dumps(MISSED)}}}],
+    ids=["groq", "groq-behind-openrouter"],
+)
+async def test_an_answer_that_misses_its_schema_is_asked_for_in_the_prompt_but_not_remembered(
+    refusal: Any, *, streamed: bool
+) -> None:
+    vendor = Vendor(chat(ANSWER), refusal=refusal)
+    for calls in (2, 4):  # the schema is sent again: the vendor has not refused it
+        adapter = provider(vendor, "missed")
+        response = (
+            join([piece async for piece in stream(adapter, asking())]) if streamed else await call(adapter, asking())
+        )
+        assert response.text == ANSWER
+        (adjustment,) = response.adjustments
+        assert (adjustment.field, adjustment.action) == ("structured_output", "emulated")
+        assert adjustment.reason.startswith("the answer did not meet the schema")
+        assert len(vendor.bodies) == calls
+    assert "response_format" in vendor.bodies[2]
+
+
+async def test_an_answer_that_misses_its_schema_twice_may_be_tried_again() -> None:
+    vendor = Vendor(chat(ANSWER), refusal=MISSED, always=True)
+    with pytest.raises(MalformedReply) as caught:
+        await call(provider(vendor, "twice"), asking())
+    error = caught.value
+    assert (error.status, error.code, error.partial, error.retryable) == (
+        400,
+        "json_validate_failed",
+        '{"answer": 5}',
+        True,
+    )
+    assert len(vendor.bodies) == 2
 
 
 async def test_other_refusals_have_no_second_way() -> None:

@@ -232,6 +232,9 @@ def test_groqs_streams_may_count_and_fail_in_a_place_of_their_own() -> None:
         "chat", events(delta(content="x"), {"choices": [], "x_groq": {"error": "over capacity"}})
     )
     assert (answer.text, fault) == ("x", (ServerFailed, 500, "x"))
+    wrong = {"error": {"message": "Failed to call a function.", "code": "tool_use_failed", "failed_generation": "<f>"}}
+    answer, fault = everywhere("chat", events(delta(content="x"), {"choices": [], "x_groq": wrong}))
+    assert fault == (MalformedReply, None, "x")
 
 
 @pytest.mark.parametrize(
