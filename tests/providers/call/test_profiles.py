@@ -162,3 +162,19 @@ def test_gpt_6_samples_only_while_it_does_not_reason(model, effort, sent):
     fitted, adjustments = fit(request, ProviderCapabilities(reasoning=True), profile_for("openai", model))
     assert fitted.temperature == sent
     assert bool(adjustments) is (sent is None)
+
+
+@pytest.mark.parametrize(
+    ("model", "place"),
+    [
+        ("claude-opus-4-8", "after-user"),
+        ("claude-opus-5", "after-user"),
+        ("claude-fable-5-1", "after-user"),
+        ("claude-mythos-5-1", "after-user"),
+        ("claude-mythos-preview", "first"),
+        ("claude-sonnet-5", "first"),
+        ("claude-opus-4-7", "first"),
+    ],
+)
+def test_instructions_between_the_turns_are_taken_by_some_models_of_anthropic(model: str, place: str) -> None:
+    assert profile_for("anthropic", model).instruction_place == place
