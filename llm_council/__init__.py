@@ -18,6 +18,7 @@ __all__ = [
     "Abstained",
     "AdapterFailed",
     "ApiError",
+    "Attachment",
     "AttemptFailed",
     "Budget",
     "ConfigurationError",
@@ -105,6 +106,7 @@ __getattr__, __dir__ = lazy_names(
             "TextDelta",
         ],
         "models": [
+            "Attachment",
             "Budget",
             "DoctorResult",
             "GenerateChunk",
@@ -160,6 +162,7 @@ if TYPE_CHECKING:
         TextDelta,
     )
     from llm_council.models import (
+        Attachment,
         Budget,
         DoctorResult,
         GenerateChunk,

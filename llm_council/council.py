@@ -19,11 +19,12 @@ from llm_council import _engine, _runtime, pricing
 from llm_council._seats.attachments import read_files
 from llm_council._seats.keywords import unknown_keyword
 from llm_council._seats.seating import Seating, origin_of_fault
+from llm_council._seats.sight import check_sizes, find_blind
 from llm_council.config import CouncilConfig, Seat
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import redact
 from llm_council.events import AnyEvent, Event, Listener, as_listeners, listening
-from llm_council.models import Budget, DoctorResult, Plan
+from llm_council.models import Attachment, Budget, DoctorResult, Plan
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter, examine
 from llm_council.results import CouncilResult
@@ -44,7 +45,7 @@ class RunOptions(TypedDict, total=False):
 
     mode: str | None
     context: str | None
-    files: Sequence[str | PathLike[str]]
+    files: Sequence[str | PathLike[str] | bytes | Attachment]
     schema: Mapping[str, Any] | None
     budget: Budget | None
     strategy: str | Strategy | None
@@ -194,7 +195,7 @@ class Council(_runtime.Closeable):
         *,
         mode: str | None = None,
         context: str | None = None,
-        files: Sequence[str | PathLike[str]] = (),
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -214,7 +215,9 @@ class Council(_runtime.Closeable):
                 ``subagents.from_file``.
             mode: a mode of the subagent; None selects its default mode.
             context: further text for every seat.
-            files: paths of UTF-8 text files for every seat; no other file is read.
+            files: files for every seat: paths, bytes, or ``Attachment`` objects of UTF-8 text, images, PDF and sound,
+                told apart by their content. No other file is read, and no address is fetched. A seat that cannot see or
+                hear one takes no part in the run.
             schema: JSON Schema of the answer; None uses the subagent's.
             budget: limits of this run; they override the council's one by one.
             strategy: ``"synthesize"``, ``"poll"``, ``"rank"``, ``"single"``, the name of another one, or a strategy
@@ -257,7 +260,7 @@ class Council(_runtime.Closeable):
         *,
         mode: str | None = None,
         context: str | None = None,
-        files: Sequence[str | PathLike[str]] = (),
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -299,7 +302,7 @@ class Council(_runtime.Closeable):
         *,
         mode: str | None = None,
         context: str | None = None,
-        files: Sequence[str | PathLike[str]] = (),
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -370,7 +373,7 @@ class Council(_runtime.Closeable):
         *,
         mode: str | None = None,
         context: str | None = None,
-        files: Sequence[str | PathLike[str]] = (),
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -405,14 +408,16 @@ class Council(_runtime.Closeable):
             rest["strategy"] = self._strategy
         files = read_files(rest.pop("files", None) or (), self._config.limits)
         try:
-            request = _engine.RunRequest(files=files, **rest)
+            blind = find_blind(self._seating.specs, self._seating.adapters, files)
+            request = _engine.RunRequest(files=files, sitting_out=blind, **rest)
             role, warnings = self._role(subagent, mode)
             plan = _engine.make_plan(task, role, self._config, self._seating.specs, request)
+            check_sizes(plan.seats, self._seating.adapters, files)
         except InvalidOption as error:
             origin = origin_of_fault(self._config, self.providers)
             message = error.message.removeprefix("Plan.").removeprefix("RunRequest.")  # callers know the option only
             raise error._reword(f"{origin}: {message}" if origin else message) from None
-        return attrs.evolve(plan, warnings=warnings) if warnings else plan
+        return attrs.evolve(plan, warnings=(*warnings, *plan.warnings)) if warnings else plan
 
     def _role(self, subagent: str | Subagent, mode: str | None) -> tuple[Subagent, tuple[str, ...]]:
         """Return the role of a run, and what the caller should know about it."""
@@ -607,7 +612,7 @@ class Council(_runtime.Closeable):
         *,
         mode: str | None = None,
         context: str | None = None,
-        files: Sequence[str | PathLike[str]] = (),
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,

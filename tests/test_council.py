@@ -456,7 +456,8 @@ def test_the_signature_of_a_council_shows_known_options_only() -> None:
     [
         {"files": [3]},
         {"files": 3},
-        {"files": [b"x"]},
+        {"files": b"x"},
+        {"files": ["https://example.com/cat.png"]},
         {"store": 3},
         {"store": True},
         {"metadata": 3},

@@ -37,7 +37,17 @@ _WIDER |= {
     f"changed: modules / {module} / Council / parameters / providers": "takes a Seat too"
     for module in ("llm_council", "llm_council.council")
 }
+_WIDER |= {
+    f"changed: modules / {module} / Council / members / {method} / parameters / files": "takes bytes, Attachments too"
+    for module in ("llm_council", "llm_council.council")
+    for method in ("run", "arun", "run_sync", "stream", "plan")
+}
+_WIDER |= {
+    f"changed: modules / {module} / Attachment / fields / text": "None for an image, a document or sound"
+    for module in ("llm_council.models", "llm_council.models.deliberation")
+}
 _WIDER["changed: modules / llm_council.council / RunOptions / members / strategy / type"] = "takes a Strategy too"
+_WIDER["changed: modules / llm_council.council / RunOptions / members / files / type"] = "takes bytes, Attachments too"
 INTENDED |= _WIDER
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from llm_council._engine.request_tokens import input_tokens
 from llm_council.errors import BudgetExceeded, ConnectionLost, CouncilError, ReplyError, TimedOut
 from llm_council.models import Budget, Cost, CostSource, GenerateRequest, GenerateResponse, Phase, Plan, SeatSpec, Usage
 from llm_council.models._attrs import copy_with
@@ -251,10 +252,9 @@ class Ledger:
         self.usd += held.usd
 
     def _estimated(self, seat: SeatSpec, request: GenerateRequest) -> Reservation:
-        """Estimate a call: a token for four characters in; ``max_tokens`` out, or the seat's longest answer so far."""
-        characters = sum(len(turn.text) for turn in request.turns())
+        """Estimate a call: ``input_tokens`` in; ``max_tokens`` out, or the seat's longest answer so far."""
         out = request.max_tokens or self._longest_answer.get(_key(seat), ANSWER_TOKENS)
-        held = Reservation(seat, Usage(input_tokens=characters // 4 + 1, output_tokens=out), 0.0)
+        held = Reservation(seat, Usage(input_tokens=input_tokens(request), output_tokens=out), 0.0)
         if self._budget.usd is None:  # the price does not matter
             return held
         rate = self._highest_rate.get(_key(seat))

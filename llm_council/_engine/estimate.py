@@ -9,6 +9,7 @@ import attrs
 from llm_council._engine import prompts
 from llm_council._engine.budget import ANSWER_TOKENS, Price
 from llm_council._engine.ranking import tally
+from llm_council._engine.request_tokens import input_tokens
 from llm_council._engine.seat_texts import SeatTexts
 from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase, Plan, Problem, SeatSpec, Usage
 from llm_council.models._attrs import as_dict
@@ -23,7 +24,8 @@ class Estimate:
 
     Attributes:
         calls: calls by phase; those of the phase ``repair`` are made only if an answer does not match its schema.
-        input_tokens: tokens in, all repairs included; four characters count as a token.
+        input_tokens: tokens in, all repairs included; four characters count as a token, and attached files by
+            rough figures.
         output_tokens: tokens out, all repairs included.
         answer_tokens: the assumed length of one answer: ``max_tokens``, else 1,000. Answers without a limit may be
             longer.
@@ -56,8 +58,7 @@ def estimate(plan: Plan, price: Price) -> Estimate:
     for phase, seats, request in _requests(plan):
         calls[phase] = calls.get(phase, 0) + 1
         is_limited = is_limited and request.max_tokens is not None
-        characters = sum(len(turn.text) for turn in request.turns())
-        usage = Usage(input_tokens=characters // 4 + 1, output_tokens=request.max_tokens or _answer_tokens(plan))
+        usage = Usage(input_tokens=input_tokens(request), output_tokens=request.max_tokens or _answer_tokens(plan))
         tokens_in += usage.input_tokens or 0
         tokens_out += usage.output_tokens or 0
         # Where a ranking chooses the seat, the dearest one counts.

@@ -71,4 +71,4 @@ def _system(plan: Plan) -> tuple[Message, ...]:
 
 def _material(plan: Plan) -> list[str]:
     context = [plan.context.strip()] if plan.context else []
-    return [*context, *(neutralise(file.text) for file in plan.files)]
+    return [*context, *(neutralise(file.text) for file in plan.files if file.text is not None)]

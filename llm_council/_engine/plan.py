@@ -37,6 +37,7 @@ class RunRequest:
     Attributes:
         context: further text for the prompts.
         files: files with their content.
+        sitting_out: why seats cannot take the files, by name; these seats take no part.
         schema: JSON Schema of the answer; None is the subagent's.
         budget: limits of this run; they override those of the configuration.
         strategy: a strategy, or the name of one; None is the configuration's.
@@ -49,6 +50,7 @@ class RunRequest:
 
     context: str | None = None
     files: Sequence[Attachment] = ()
+    sitting_out: Mapping[str, str] = attrs.field(factory=dict)
     schema: Mapping[str, Any] | None = attrs.field(default=None, validator=optional(_mapping))
     budget: Budget | None = None
     strategy: str | Strategy | None = None
@@ -80,18 +82,27 @@ def make_plan(
     names = _seat_names(seats)
     _check(task, options.run_id, names, budget)
     _check_names(names, (*(options.drafters or ()), *((config.chair,) if config.chair is not None else ())))
+    absent = options.sitting_out
+    seats = [seat for seat in seats if seat.name not in absent]
+    _check_enough(len(names), len(seats), budget.quorum or 1, absent)
     schema = _schema_of(options, subagent)
     roster = Roster(
         seats=seats,
-        chair=config.chair,
-        drafters=None if options.drafters is None else tuple(options.drafters),
+        chair=None if config.chair in absent else config.chair,
+        drafters=None if options.drafters is None else tuple(name for name in options.drafters if name not in absent),
         quorum=budget.quorum,
         critique=subagent.preferences.critique,
         subagent=subagent.name,
         schema=schema,
         max_repairs=config.max_repairs,
     )
-    steps = _steps_of(strategy, roster)
+    try:
+        steps = _steps_of(strategy, roster)
+    except InvalidOption as error:  # a strategy may name a seat in its options
+        raise error._reword(f"{error.message}; {_listed(absent)}") if absent else error from None
+    warnings = [f"{name} sits out: it {reason}" for name, reason in absent.items()]
+    if config.chair in absent:
+        warnings.append(f"another seat writes the answer, because the chair {config.chair} sits out")
     return Plan(
         # 64 random bits, because the processes that share a store do not agree on ids.
         run_id=options.run_id or secrets.token_hex(8),
@@ -110,13 +121,15 @@ def make_plan(
         drafts_by_schema=steps.drafts_by_schema,
         asks=steps.asks,
         most_calls=steps.most_calls,
-        notes=steps.notes,
+        notes=(*warnings, *steps.notes),
+        warnings=warnings,
         prompts=subagent.prompts,
         schema=schema,
         headings=subagent.headings and options.schema is None,
         context=options.context,
         system_context=config.system_context,
         files=options.files,
+        sitting_out=absent,
         budget=budget,
         limits=config.limits,
         retry=config.retry,
@@ -132,6 +145,19 @@ def make_plan(
         created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         metadata=options.metadata or {},
     )
+
+
+def _check_enough(seats: int, left: int, need: int, absent: Mapping[str, str]) -> None:
+    """Refuse a run for which too many seats cannot take the files."""
+    if absent and left < need:
+        raise InvalidOption(
+            f"files: {left} of {seats} seats can take the files, and the quorum is {need}: {_listed(absent)}; add a"
+            " seat that can, or leave the file out"
+        )
+
+
+def _listed(absent: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {reason}" for name, reason in absent.items())
 
 
 def _schema_of(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None:

@@ -40,9 +40,9 @@ async def resume(
     if stored.result is not None and stored.info.status in (Status.COMPLETED, Status.DEGRADED, Status.ABSTAINED):
         return CouncilResult.from_dict(stored.result)
     adapters, strategy = seat_plan(stored.plan), _strategy_of(stored.plan, given)
-    journal = await store._resumed(run_id)
+    plan, journal = await store._resumed(run_id)  # this plan has the bytes of attached files
     price = pricing.price_of(adapters)
-    return await _engine.run_plan(stored.plan, adapters, price=price, journal=journal, strategy=strategy)
+    return await _engine.run_plan(plan, adapters, price=price, journal=journal, strategy=strategy)
 
 
 def _strategy_of(plan: Plan, given: Strategy | None) -> Strategy:

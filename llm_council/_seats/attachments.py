@@ -8,28 +8,26 @@ from pathlib import Path
 
 from llm_council.errors import InvalidOption
 from llm_council.models import Attachment, Limits
+from llm_council.models._media_types import kind_of, media_type_of
+from llm_council.models.attachments import MAX_BYTES
 
 __all__ = ["read_fault", "read_files"]
 
 
-def read_files(paths: Sequence[str | PathLike[str] | Attachment], limits: Limits) -> tuple[Attachment, ...]:
-    """Return the contents of the files.
+def read_files(files: Sequence[str | PathLike[str] | bytes | Attachment], limits: Limits) -> tuple[Attachment, ...]:
+    """Return the files with their contents.
 
     Args:
-        paths: UTF-8 text files; an ``Attachment`` holds its text already.
-        limits: ``body`` is the maximum size of a file in bytes.
+        files: paths, bytes and attachments. What a file is depends on its content, never on its name.
+        limits: ``body`` is the maximum size of a text file in bytes.
 
     Raises:
-        InvalidOption: a file cannot be read, is too large, or is not UTF-8 text.
+        InvalidOption: a file cannot be read or is too large, is an address, or is neither UTF-8 text nor an image, a
+            PDF or sound.
     """
-    if isinstance(paths, str | bytes | PathLike) or not isinstance(paths, Iterable):
-        raise InvalidOption(f"files: expected a list of paths, got {paths!r:.80}; put it in a list")
-    read = []
-    for path in paths:
-        if not isinstance(path, str | PathLike | Attachment):
-            raise InvalidOption(f"files: expected a path, got {path!r:.80}")
-        read.append(path if isinstance(path, Attachment) else _read_one(Path(path), limits))
-    return tuple(read)
+    if isinstance(files, str | bytes | PathLike | Attachment) or not isinstance(files, Iterable):
+        raise InvalidOption(f"files: expected a list of paths, got {files!r:.80}; put it in a list")
+    return tuple(_read(file if isinstance(file, Attachment) else Attachment(file), limits) for file in files)
 
 
 def read_fault(error: OSError) -> str:
@@ -42,17 +40,21 @@ def read_fault(error: OSError) -> str:
     return f"{error.strerror}; {remedy}"
 
 
-def _read_one(path: Path, limits: Limits) -> Attachment:
+def _read(file: Attachment, limits: Limits) -> Attachment:
+    if file.path is None:
+        if file.text is None and file.data is None:
+            raise InvalidOption(f"files: {file.name} is the file of a stored plan, without its bytes; name it anew")
+        return file
+    path = Path(file.path)
     try:
-        with path.open("rb") as file:
-            data = file.read(limits.body + 1)  # one more byte than allowed shows that the file is too large
+        with path.open("rb") as opened:
+            data = opened.read(limits.body + 1)  # one more byte than allowed shows that a text is too large
+            is_text = kind_of(media_type_of(data) or file.media_type or "text/plain") == "text"
+            if not is_text:
+                data += opened.read(MAX_BYTES + 1 - len(data))
     except OSError as error:
         raise InvalidOption(f"files: cannot read {path}: {read_fault(error)}") from None
-    if len(data) > limits.body:  # checked first: the cut may be in the middle of a character
+    if is_text and len(data) > limits.body:  # checked first: the cut may be in the middle of a character
         size = f"{limits.body // 1024**2} MiB" if limits.body % 1024**2 == 0 else f"{limits.body:,} bytes"
         raise InvalidOption(f"files: {path} is larger than {size}; give a part of it, or raise limits.body")
-    try:
-        text = data.decode("utf-8-sig")  # editors on Windows write a byte order mark
-    except UnicodeDecodeError:
-        raise InvalidOption(f"files: {path} is not UTF-8 text; save it as UTF-8, or leave it out") from None
-    return Attachment(name=str(path), text=text)
+    return Attachment(data, media_type=file.media_type, name=file.name)

@@ -51,13 +51,33 @@ def read_stdin() -> str:
     Raises:
         InvalidOption: it is closed, larger than 16 MiB, or not UTF-8 text.
     """
+    return _text(_stdin_bytes(), _STDIN_NAME)
+
+
+def _stdin_bytes() -> bytes:
     if sys.stdin is None or sys.stdin.closed:
         raise InvalidOption("standard input is closed: give the text as an argument, or in a file")
     try:
         descriptor = sys.stdin.fileno()
     except (OSError, ValueError):  # replaced by an object of Python, as in a notebook
-        return _text(sys.stdin.read(MAX_BYTES + 1).encode("utf-8", "surrogateescape"), _STDIN_NAME)
-    return _text(_read_descriptor(descriptor), _STDIN_NAME)
+        return sys.stdin.read(MAX_BYTES + 1).encode("utf-8", "surrogateescape")
+    return _read_descriptor(descriptor)
+
+
+def _read_stdin_file() -> Attachment | None:
+    """Return standard input as a file: text, an image, a PDF or sound; None if it is empty.
+
+    Raises:
+        InvalidOption: it is closed, larger than 16 MiB, or none of these.
+    """
+    from llm_council.models import Attachment
+    from llm_council.models._media_types import media_type_of
+
+    data = _stdin_bytes()
+    if media_type_of(data) is not None and len(data) <= MAX_BYTES:
+        return Attachment(data, name=_STDIN_NAME)
+    text = _text(data, _STDIN_NAME)
+    return Attachment(name=_STDIN_NAME, text=text) if text.strip() else None
 
 
 def attached(files: tuple[str, ...], *, stdin_is_task: bool) -> list[str | Attachment]:
@@ -70,20 +90,17 @@ def attached(files: tuple[str, ...], *, stdin_is_task: bool) -> list[str | Attac
     Raises:
         InvalidOption: standard input is named twice, or named and empty, or cannot be read.
     """
-    from llm_council.models import Attachment
-
     if files.count(STDIN) + stdin_is_task > 1:
         raise InvalidOption("'-' stands for standard input and can be given once: as the task, or as one file")
     if STDIN in files:
-        text = read_stdin()
-        if not text.strip():
-            raise InvalidOption("--files -: standard input is empty; pipe a text into the command")
-        piped = Attachment(name=_STDIN_NAME, text=text)
+        piped = _read_stdin_file()
+        if piped is None:
+            raise InvalidOption("--files -: standard input is empty; pipe a file into the command")
         return [piped if path == STDIN else path for path in files]
     if stdin_is_task or not _is_piped():
         return list(files)
-    text = read_stdin()
-    return [*files, Attachment(name=_STDIN_NAME, text=text)] if text.strip() else list(files)
+    piped = _read_stdin_file()
+    return list(files) if piped is None else [*files, piped]
 
 
 def _is_piped() -> bool:

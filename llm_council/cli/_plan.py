@@ -71,7 +71,7 @@ def _names(seats: Iterable[str]) -> str:
 
 def _task(plan: Plan) -> str:
     role = f"{plan.subagent} {plan.mode}" if plan.mode else plan.subagent
-    files = f", with {len(plan.files)} files" if plan.files else ""
+    files = f", with {len(plan.files)} file{'s' if len(plan.files) > 1 else ''}" if plan.files else ""
     return f"{_cut(plan.task)} (for {role}{files})"
 
 

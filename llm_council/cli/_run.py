@@ -90,7 +90,7 @@ _ABOVE_0 = _Number(min=0, min_open=True)
     "-f",
     multiple=True,
     type=click.Path(),
-    help="A text file for every seat to read; repeat for more; - is standard input.",
+    help="A file for every seat: text, an image, a PDF or sound; repeat for more; - is standard input.",
 )
 @click.option("--input", "-i", "input_", type=click.Path(), help="Read the task from a file.")
 @click.option("--schema", type=click.Path(), help="File with a JSON Schema that the answer must match.")

@@ -20,6 +20,7 @@ from llm_council.errors import (
 )
 from llm_council.middleware._breaker import Breaker
 from llm_council.models._attrs import provider_name
+from llm_council.models.attachments import Attachment
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.limits import Timeouts
 from llm_council.models.reply import GenerateChunk, GenerateResponse
@@ -142,6 +143,16 @@ class ProviderGroup(ProviderAdapter):
         plain_prompts = all(profile.plain_prompts for profile in small)
         warning = next((profile.warning for profile in small if profile.warning), "")
         return ModelProfile(prose_first=True, plain_prompts=plain_prompts, warning=warning)
+
+    def _file_fault(self, file: Attachment, model: str | None) -> str | None:
+        """Return None if one of the providers takes the file: a call goes on to the next one that does."""
+        faults = [provider._file_fault(file, model) for provider in self.providers]
+        return None if None in faults else faults[0]
+
+    def _size_fault(self, files: Sequence[Attachment], model: str | None) -> str | None:
+        """Return None if the files are small enough for one of the providers."""
+        faults = [provider._size_fault(files, model) for provider in self.providers]
+        return None if None in faults else faults[0]
 
     def cache_identity(self) -> str:
         """Return the class name and the providers' identities."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 from llm_council.middleware.wrapper import Wrapper
 from llm_council.models._attrs import copy_with
+from llm_council.models.attachments import Attachment
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.fitting import fits_requests
@@ -48,6 +49,12 @@ class Pinned(Wrapper):
 
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         return self.inner._profile_of(self.model)
+
+    def _file_fault(self, file: Attachment, model: str | None) -> str | None:
+        return super()._file_fault(file, self.model)
+
+    def _size_fault(self, files: Sequence[Attachment], model: str | None) -> str | None:
+        return super()._size_fault(files, self.model)
 
     def cache_identity(self) -> str:
         """Return the wrapped provider's identity and the model."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from llm_council.errors import Attempt, InvalidOption, NotAnAdapter
 from llm_council.models._attrs import copy_with
+from llm_council.models.attachments import Attachment
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.bounded import cancellable
 from llm_council.providers._call.construction import accepted_options
+from llm_council.providers._call.files import kind_fault
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, examine, stream
 
@@ -100,6 +102,12 @@ class Wrapper(ProviderAdapter):
 
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         return self.inner._profile_of(model)
+
+    def _file_fault(self, file: Attachment, model: str | None) -> str | None:
+        return kind_fault(file, self.capabilities, None) or self.inner._file_fault(file, model)
+
+    def _size_fault(self, files: Sequence[Attachment], model: str | None) -> str | None:
+        return self.inner._size_fault(files, model)
 
     def cache_identity(self) -> str:
         """Return the wrapped provider's identity: most middleware changes how a call is made, not what is asked.

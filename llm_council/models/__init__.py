@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from llm_council.models.attachments import Attachment
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.deliberation import (
-    Attachment,
     Critique,
     Draft,
     Phase,

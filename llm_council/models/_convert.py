@@ -21,10 +21,11 @@ from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin
 import attrs
 from cattrs import BaseValidationError, ClassValidationError, Converter
 from cattrs.errors import ForbiddenExtraKeysError
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from llm_council import errors
 from llm_council.errors import Attempt, CouncilError, InvalidOption, UnknownOption, near
+from llm_council.models.attachments import Attachment
 from llm_council.models.deliberation import Problem
 
 __all__ = ["dump", "load"]
@@ -394,6 +395,25 @@ def _load_error(value: Any, cls: type[CouncilError]) -> CouncilError:
     return error
 
 
+# Attachments: the bytes are not part of a plan's JSON, which goes into events, results and logs.
+
+_structure_attachment = make_dict_structure_fn(
+    Attachment, _converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, data=override(omit=True)
+)
+
+
+def _load_attachment(value: Any, kind: Any) -> Attachment:
+    if not isinstance(value, Mapping):
+        raise _Mismatch("an object", value)
+    return _structure_attachment(value, kind)
+
+
+def _dump_attachment(file: Attachment) -> dict[str, Any]:
+    facts = {"text": file.text, "path": file.path, "media_type": file.media_type, "size": file.size}
+    facts["sha256"] = file.sha256
+    return {"name": file.name, **{name: value for name, value in facts.items() if value is not None}}
+
+
 # Registration. cattrs asks the hooks of classes first, then the predicates, the last registered one first.
 
 _converter.register_structure_hook(str, _structure_str)
@@ -408,6 +428,7 @@ _converter.register_structure_hook_factory(_is_mapping, _mapping_structure)
 _converter.register_structure_hook_factory(_is_union, _union_structure)
 _converter.register_structure_hook_factory(_is_attrs, _class_structure)
 _converter.register_structure_hook_factory(_is_event, _event_structure)
+_converter.register_structure_hook(Attachment, _load_attachment)
 
 for _primitive in (str, int, bool, float):
     _converter.register_unstructure_hook(_primitive, dump)
@@ -417,3 +438,4 @@ _converter.register_unstructure_hook_factory(_is_tuple, _tuple_unstructure)
 _converter.register_unstructure_hook_factory(_is_mapping, _mapping_unstructure)
 _converter.register_unstructure_hook_factory(_is_union, _union_unstructure)
 _converter.register_unstructure_hook_factory(_is_event, _event_unstructure)
+_converter.register_unstructure_hook(Attachment, _dump_attachment)

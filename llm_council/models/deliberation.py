@@ -10,6 +10,7 @@ import attrs
 
 from llm_council.errors import CouncilError
 from llm_council.models._attrs import as_dict, as_tuple, non_negative, optional, positive_int, strict_init, string
+from llm_council.models.attachments import Attachment
 from llm_council.models.limits import Budget, Limits, RetryPolicy
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import ReasoningConfig
@@ -120,20 +121,6 @@ class RolePrompts:
 
 @strict_init
 @attrs.frozen(kw_only=True)
-class Attachment:
-    """A file that the caller attached to the task.
-
-    Attributes:
-        name: the path as the caller wrote it.
-        text: the content.
-    """
-
-    name: str
-    text: str
-
-
-@strict_init
-@attrs.frozen(kw_only=True)
 class Plan:
     """What a run will do. It is fixed before anything is sent, and contains plain data only.
 
@@ -161,7 +148,10 @@ class Plan:
             object. False if the chair writes JSON, also in plans that were stored before this field existed.
         context: further text from the caller.
         system_context: text from the configuration for every seat's system message.
-        files: files that the caller attached.
+        files: files that the caller attached: text, and images, documents and sound without their bytes where the plan
+            is written as JSON.
+        sitting_out: why seats of the council take no part, by name: they cannot take the files. They are not among
+            ``seats``.
         budget: limits on the run.
         limits: limits on sizes.
         retry: when failed calls are retried.
@@ -203,6 +193,7 @@ class Plan:
     context: str | None = attrs.field(default=None, validator=optional(string))
     system_context: str | None = None
     files: tuple[Attachment, ...] = attrs.field(default=(), converter=as_tuple)
+    sitting_out: Mapping[str, str] = attrs.field(factory=dict, converter=as_dict)
     budget: Budget = Budget()
     limits: Limits = Limits()
     retry: RetryPolicy = RetryPolicy()

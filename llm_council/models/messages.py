@@ -27,6 +27,7 @@ __all__ = [
     "TextPart",
     "ToolCall",
     "new_call_id",
+    "registered_type",
 ]
 
 
@@ -81,7 +82,7 @@ _MEDIA_TYPES = {
 }
 
 
-def _as_media_type(value: str | None) -> str | None:
+def registered_type(value: str | None) -> str | None:
     """Return the registered name of a media type, in lower case and without parameters."""
     if not isinstance(value, str):
         return value
@@ -105,7 +106,7 @@ def _check_source(part: Any, default: str | None) -> None:
             raise InvalidOption(f"{name}.url: a data: URL must read data:<media type>;base64,<data>")
         object.__setattr__(part, "url", None)  # attrs' own way to finish a frozen instance
         object.__setattr__(part, "data", data)
-        object.__setattr__(part, "media_type", _as_media_type(media_type) or default)
+        object.__setattr__(part, "media_type", registered_type(media_type) or default)
     if (part.url is None) == (part.data is None):
         raise InvalidOption(f"{name} takes either url or data")
     if part.data is not None and not part.media_type:
@@ -129,7 +130,7 @@ class ImagePart:
 
     url: str | None = None
     data: str | None = attrs.field(default=None, converter=_as_base64, repr=False)
-    media_type: str | None = attrs.field(default=None, converter=_as_media_type)
+    media_type: str | None = attrs.field(default=None, converter=registered_type)
     detail: str | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -150,7 +151,7 @@ class DocumentPart:
 
     url: str | None = None
     data: str | None = attrs.field(default=None, converter=_as_base64, repr=False)
-    media_type: str | None = attrs.field(default=None, converter=_as_media_type)
+    media_type: str | None = attrs.field(default=None, converter=registered_type)
     name: str | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -180,7 +181,7 @@ class AudioPart:
 
     url: str | None = None
     data: str | None = attrs.field(default=None, converter=_as_base64, repr=False)
-    media_type: str | None = attrs.field(default=None, converter=_as_media_type)
+    media_type: str | None = attrs.field(default=None, converter=registered_type)
 
     def __attrs_post_init__(self) -> None:
         _check_source(self, None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
@@ -39,6 +39,7 @@ from llm_council.errors import (
 )
 from llm_council.errors._secrets import Secret
 from llm_council.models._attrs import copy_with
+from llm_council.models.attachments import Attachment
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.limits import Limits, Timeouts
 from llm_council.models.messages import (
@@ -73,6 +74,7 @@ from llm_council.providers._call.bounded import (
     seconds_for,
     timeout_error,
 )
+from llm_council.providers._call.files import kind_fault, size_fault
 from llm_council.providers._call.profiles import ModelProfile
 
 if TYPE_CHECKING:
@@ -222,6 +224,14 @@ class ProviderAdapter(_runtime.Closeable):
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         """Return the facts about a model of this provider; None leaves a request's parameters as they are."""
         return None
+
+    def _file_fault(self, file: Attachment, model: str | None) -> str | None:
+        """Return why a model cannot see or hear a file, as ``"takes no images"``; None if it can."""
+        return kind_fault(file, self.capabilities, self._profile_of(model))
+
+    def _size_fault(self, files: Sequence[Attachment], model: str | None) -> str | None:
+        """Return which file is too large for a model, with its size and the limit; None if all are small enough."""
+        return size_fault(files, self._profile_of(model))
 
     def cache_identity(self) -> str:
         """Return a key for caches that is the same in every process, and holds no secret.

@@ -129,10 +129,11 @@ class Store:
         """Return the journal of a new run. Call it in the event loop of the run."""
         return RunJournal(writer_for(self.path), plan)
 
-    async def _resumed(self, run_id: str) -> Journal:
-        """Take over an interrupted run, and return the journal that continues it."""
+    async def _resumed(self, run_id: str) -> tuple[Plan, Journal]:
+        """Take over an interrupted run, and return its plan and the journal that continues it."""
         past = await self._do(partial(_queries.claim, path=self.path, run_id=checked_id(run_id)))
-        return RunJournal(writer_for(self.path), past.plan, session=past.session, past=past.for_resuming())
+        journal = RunJournal(writer_for(self.path), past.plan, session=past.session, past=past.for_resuming())
+        return past.plan, journal
 
     async def _past_run(self, run_id: str) -> PastRun:
         """Return a run for a replay."""

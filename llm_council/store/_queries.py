@@ -21,7 +21,7 @@ from llm_council.errors import CouncilError, InvalidOption, StoreError
 from llm_council.models import Plan, Status
 from llm_council.models._convert import load
 from llm_council.store._database import as_store_error, connect, transaction
-from llm_council.store._encoding import decode_ending
+from llm_council.store._encoding import FILE, decode_ending, with_files
 from llm_council.store._replay import PastCall, PastRun
 from llm_council.store._writer import HEARTBEAT, WriterThread, process_name, writer_for
 
@@ -256,6 +256,14 @@ def _paper(connection: sqlite3.Connection, run_id: str, kind: str) -> Any:
     return None if found is None else json.loads(found[0])
 
 
+def _files(connection: sqlite3.Connection, run_id: str) -> dict[str, str]:
+    """Return the attached files of a run in base64, by their hash."""
+    rows = connection.execute(
+        "SELECT kind, text FROM papers WHERE run = ? AND kind LIKE ?", (run_id, f"{FILE}%")
+    ).fetchall()
+    return {kind.removeprefix(FILE): text for kind, text in rows}
+
+
 _CALLS = (
     "SELECT calls.*, endings.text AS ending, endings.place AS settled FROM calls LEFT JOIN endings"
     " ON endings.run = calls.run AND endings.name = calls.name WHERE calls.run = ? ORDER BY calls.place"
@@ -331,7 +339,7 @@ def past_run(connection: sqlite3.Connection, run_id: str) -> PastRun:
     moments = longest(sessions) if row["status"] == RUNNING else sessions.get(row["session"], [])
     calls = sorted(_calls(connection, run_id), key=lambda call: call["settled"] or math.inf)
     return PastRun(
-        plan=load(Plan, _paper(connection, run_id, "plan")),
+        plan=with_files(load(Plan, _paper(connection, run_id, "plan")), _files(connection, run_id)),
         session=row["session"],
         status=None if row["status"] == RUNNING else Status(row["status"]),
         calls={

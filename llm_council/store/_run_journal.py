@@ -19,7 +19,7 @@ from llm_council.errors._secrets import clean
 from llm_council.models import Plan, Status
 from llm_council.models._convert import dump
 from llm_council.models._journal import Call, CallRecord, Journal
-from llm_council.store._encoding import encode, encode_ending, request_digest
+from llm_council.store._encoding import FILE, encode, encode_ending, encode_files, request_digest
 from llm_council.store._replay import PastRun, Replay, repeat_warnings
 from llm_council.store._writer import Write, WriteJob, Writer, WriterThread, process_name
 
@@ -241,6 +241,10 @@ class RunJournal(BufferedJournal):
             (self._run, started, task, plan.subagent, library_version(), process_name(), time.time()),
         )
         self._write_paper(connection, "plan", dump(plan))
+        for sha256, text in encode_files(plan).items():
+            connection.execute(
+                "INSERT INTO papers (run, kind, text) VALUES (?, ?, ?)", (self._run, f"{FILE}{sha256}", text)
+            )
 
     def _write_call(self, call: Call, repeats: int, connection: sqlite3.Connection) -> None:
         if call.name in self._past_calls:

@@ -17,7 +17,14 @@ from llm_council.errors._secrets import clean, redact
 from llm_council.models import Plan, Status
 from llm_council.models._convert import dump, load
 from llm_council.models._journal import Call, CallRecord
-from llm_council.store._encoding import decode_ending, encode, encode_ending, request_digest
+from llm_council.store._encoding import (
+    decode_ending,
+    encode,
+    encode_ending,
+    encode_files,
+    request_digest,
+    with_files,
+)
 from llm_council.store._queries import INTERRUPTED, RUNNING, RunInfo, is_alive, longest
 from llm_council.store._replay import PastCall, PastRun
 from llm_council.store._run_journal import BufferedJournal, library_version
@@ -108,6 +115,7 @@ class Log:
         ended: the names of the calls that ended, in the order of their ends.
         moments: the moments of each session.
         result: its result, as plain JSON values; None if there is none yet.
+        files: its attached images, documents and sound in base64, by their hash.
     """
 
     plan: Any = None
@@ -115,6 +123,7 @@ class Log:
     ended: list[str] = attrs.field(factory=list)
     moments: dict[int, list[tuple[str, float]]] = attrs.field(factory=dict)
     result: Any = None
+    files: dict[str, str] = attrs.field(factory=dict)
 
     def past(self, head: Head) -> PastRun:
         """Return the run for a replay or for resuming it."""
@@ -122,7 +131,7 @@ class Log:
         moments = longest(self.moments) if head.status == RUNNING else self.moments.get(head.session, [])
         names = [*self.ended, *(name for name, call in self.calls.items() if call["ending"] is None)]
         return PastRun(
-            plan=load(Plan, self.plan),
+            plan=with_files(load(Plan, self.plan), self.files),
             session=head.session,
             status=None if head.status == RUNNING else Status(head.status),
             calls={name: _past_call(self.calls[name]) for name in names},
@@ -143,6 +152,8 @@ def read_log(records: Sequence[str]) -> Log:
         kind, value = json.loads(text)
         if kind == "plan":
             log.plan = value
+        elif kind == "file":
+            log.files[value[0]] = value[1]
         elif kind == "call":
             log.calls.pop(value["name"], None)  # made again: its first ending does not count
             log.ended = [name for name in log.ended if name != value["name"]]
@@ -168,11 +179,17 @@ class Batch:
         self.records: dict[str, list[str]] = {}
         self.run: str | None = None  # the run of the job that is being written
 
-    def add(self, run_id: str, kind: str, value: Any) -> Head:
-        """Add a record to a run, and return the run's head."""
+    def add(self, run_id: str, kind: str, value: Any) -> None:
+        """Add a record to a run, with secrets masked."""
+        self._append(run_id, encode([kind, value]))
+
+    def add_file(self, run_id: str, sha256: str, text: str) -> None:
+        """Add an attached file in base64 as it is; see ``encode_files``."""
+        self._append(run_id, json.dumps(["file", [sha256, text]]))
+
+    def _append(self, run_id: str, record: str) -> None:
         self.run = run_id
-        self.records.setdefault(run_id, []).append(encode([kind, value]))
-        return self._writer.heads[run_id]
+        self.records.setdefault(run_id, []).append(record)
 
 
 class LogWriter(WriterThread):
@@ -276,6 +293,8 @@ class LogJournal(BufferedJournal):
 
     def _write_run(self, plan: Plan, started: float, target: Batch) -> None:
         target.add(self._run, "plan", dump(plan))
+        for sha256, text in encode_files(plan).items():
+            target.add_file(self._run, sha256, text)
 
     def _write_call(self, call: Call, repeats: int, target: Batch) -> None:
         key, digest = call.request.idempotency_key, request_digest(call.request)

@@ -215,10 +215,10 @@ class RunStore(ABC):
         """Return the journal of a new run. Call it in the event loop of the run."""
         return LogJournal(self._writer(), plan)
 
-    async def _resumed(self, run_id: str) -> Journal:
-        """Take over an interrupted run, and return the journal that continues it."""
+    async def _resumed(self, run_id: str) -> tuple[Plan, Journal]:
+        """Take over an interrupted run, and return its plan and the journal that continues it."""
         head, past = await self._do(partial(self._claim, checked_id(run_id)))
-        return LogJournal(self._writer(), past.plan, head, past.for_resuming())
+        return past.plan, LogJournal(self._writer(), past.plan, head, past.for_resuming())
 
     def _claim(self, run_id: str) -> tuple[Head, PastRun]:
         head, records = self._read(run_id)

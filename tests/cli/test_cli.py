@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from llm_council import errors
-from llm_council.models import GenerateResponse
+from llm_council.models import GenerateResponse, ImagePart
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
 from llm_council.testing.fakes import ScriptedProvider
@@ -67,6 +68,30 @@ def test_files_context_and_schema_reach_the_seats(council: Council, tmp_path: Pa
     asked = " ".join(turn.text for turn in provider.requests[0].turns())
     assert "the notes" in asked
     assert "the context" in asked
+
+
+def test_a_picture_is_shown_whatever_its_name_and_an_address_is_refused(council: Council, tmp_path: Path) -> None:
+    capabilities = attrs.evolve(ScriptedProvider.capabilities, multimodal=True)
+    sees = ScriptedProvider("A cat.", name="sees", capabilities=capabilities)
+    blind = ScriptedProvider("No idea.", name="blind")
+    path = tmp_path / "photo.txt"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    with registry.overriding(sees=sees, blind=blind):
+        code, _, err = council("run", "What?", "-p", "sees,blind", "-f", str(path), "--strategy", "single")
+        assert code == 0
+        assert err.count(f"blind sits out: it takes no images ({path})") == 1
+        assert any(isinstance(part, ImagePart) for part in sees.requests[0].messages[-1].content)
+        assert not blind.requests
+        code, out, _ = council("run", "What?", "-p", "sees,blind", "-f", str(path), "--dry-run")
+        assert code == 0
+        assert "blind sits out" in out
+        assert "with 1 file)" in out
+        code, _, err = council("run", "What?", "-p", "sees", "-f", "https://a.example/b.png")
+        assert code == 2
+        assert "none is fetched: save the file, and give its path" in err
+        code, _, err = council("run", "What?", "-p", "blind", "-f", str(path))
+        assert code == 2
+        assert "0 of 1 seats can take the files" in err
 
 
 def test_output_writes_the_answer_to_a_file(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:

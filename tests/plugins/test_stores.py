@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from llm_council import Council, CouncilConfig
@@ -128,6 +129,20 @@ def test_a_failed_run_is_resumed_without_asking_twice(url: str) -> None:
     assert [info.status for info in store.runs_sync()] == ["completed"]
     assert council(url).replay(failed.run_id) == result
     assert council(url).resume(failed.run_id) == result
+
+
+def test_a_resumed_run_shows_the_attached_picture_again(url: str) -> None:
+    picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+    capabilities = attrs.evolve(ScriptedProvider.capabilities, multimodal=True)
+    answers = iter([ServerFailed("down"), "It is red."])
+    sees = ScriptedProvider(lambda _: next(answers), capabilities=capabilities)
+    one = Council([sees], config=CouncilConfig(retry=NO_RETRY), store=url, strategy="single")
+    failed = one.run("What is it?", files=[picture])
+    assert one.resume(failed.run_id).text == "It is red."
+    first, again = sees.requests
+    assert first.messages == again.messages
+    assert one.replay(failed.run_id).text == "It is red."
+    assert len(sees.requests) == 2
 
 
 def test_an_interrupted_run_goes_on_where_its_process_left_it(memory: Memory) -> None:

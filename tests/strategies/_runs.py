@@ -45,8 +45,9 @@ def problems() -> SearchStrategy[m.Problem]:
 
 @cache
 def attachments() -> SearchStrategy[m.Attachment]:
-    """Return files that a caller named."""
-    return st.builds(m.Attachment, name=words, text=texts)
+    """Return files that a caller named: text, and pictures."""
+    pictures = st.binary(max_size=9).map(lambda data: b"\x89PNG\r\n\x1a\n\0" + data)
+    return st.builds(m.Attachment, name=words, text=texts) | st.builds(m.Attachment, pictures, name=words)
 
 
 @cache
@@ -143,6 +144,7 @@ def plans() -> SearchStrategy[m.Plan]:
         context=maybe(texts),
         system_context=maybe(texts),
         files=st.lists(attachments(), max_size=2),
+        sitting_out=st.dictionaries(words, texts, max_size=2),
         budget=budgets(),
         limits=limits(),
         retry=retry_policies(),

@@ -252,7 +252,8 @@ def _require(request: GenerateRequest, capabilities: ProviderCapabilities, profi
     if images and not (capabilities.multimodal and profile.images):
         raise _missing("multimodal", "takes no images", request)
     for kind, capability, words in _FILES:
-        if any(isinstance(part, kind) for part in parts) and not capabilities.has(capability):
+        taken = capabilities.has(capability) and getattr(profile, capability)
+        if not taken and any(isinstance(part, kind) for part in parts):
             raise _missing(capability, words, request)
     if not profile.image_urls and any(image.url for image in images):
         raise _missing(

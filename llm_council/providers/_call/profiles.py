@@ -15,6 +15,7 @@ import attrs
 from llm_council._wire.history import InstructionPlace
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import (
+    as_tuple,
     boolean,
     must_be,
     non_negative,
@@ -140,6 +141,16 @@ class ModelProfile:
         user_after_tool: True if a user's turn may follow the result of a tool.
         images: True if turns may hold images.
         image_urls: True if an image may be an address.
+        documents: True if turns may hold documents, where the provider takes any.
+        audio: True if turns may hold sound, where the provider takes any.
+        image_types: the media types of images that are accepted; empty is unknown.
+        document_types: those of documents.
+        audio_types: those of sound.
+        image_bytes: the most bytes of one image, before it is encoded; None is unknown.
+        document_bytes: likewise of one document.
+        document_pages: the most pages of all documents of a request; None is unknown.
+        audio_bytes: the most bytes of one file of sound.
+        request_bytes: the most bytes of a whole request, in which files are base64; None is unknown.
         tools: True if tools may be offered.
         tool_choice: True if a tool may be forced or forbidden.
         named_tool_choice: True if one tool may be forced by name.
@@ -175,6 +186,16 @@ class ModelProfile:
     user_after_tool: bool = _flag(default=True)
     images: bool = _flag(default=True)
     image_urls: bool = _flag(default=True)
+    documents: bool = _flag(default=True)
+    audio: bool = _flag(default=True)
+    image_types: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    document_types: tuple[str, ...] = attrs.field(default=("application/pdf",), converter=as_tuple)
+    audio_types: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    image_bytes: int | None = _number(positive_int)
+    document_bytes: int | None = _number(positive_int)
+    document_pages: int | None = _number(positive_int)
+    audio_bytes: int | None = _number(positive_int)
+    request_bytes: int | None = _number(positive_int)
     tools: bool = _flag(default=True)
     tool_choice: bool = _flag(default=True)
     named_tool_choice: bool = _flag(default=True)

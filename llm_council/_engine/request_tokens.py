@@ -1,0 +1,32 @@
+"""Estimate the tokens of a request before it is sent."""
+
+from __future__ import annotations
+
+from llm_council.models import AudioPart, DocumentPart, GenerateRequest, ImagePart
+
+__all__ = ["input_tokens"]
+
+IMAGE_TOKENS = 1600
+"""Anthropic's docs, "Vision": about the most that an image takes there; other vendors scale large images down too."""
+
+DOCUMENT_BYTES = 20
+"""Bytes of a PDF for a token. A page takes 1,500 to 3,000 tokens (Anthropic's docs, "PDF support"), and 50 kB is a
+usual size of a page."""
+
+AUDIO_BYTES = 500
+"""Bytes of sound for a token: Gemini counts 32 tokens a second (its docs, "Audio understanding"), and 128 kbit/s is a
+usual rate."""
+
+
+def input_tokens(request: GenerateRequest) -> int:
+    """Return the estimated tokens of a request: one for four characters, and rough figures for attached files."""
+    characters = tokens = 0
+    for turn in request.turns():
+        characters += len(turn.text)
+        for part in () if isinstance(turn.content, str) else turn.content:
+            if isinstance(part, ImagePart):
+                tokens += IMAGE_TOKENS
+            elif isinstance(part, DocumentPart | AudioPart):
+                size = len(part.data or "") * 3 // 4  # it is base64
+                tokens += size // (DOCUMENT_BYTES if isinstance(part, DocumentPart) else AUDIO_BYTES)
+    return characters // 4 + 1 + tokens
