@@ -127,7 +127,8 @@ class Council(_runtime.Closeable):
         config: the configuration; None reads the user's file and the environment.
         chair: name of the seat that writes the final answer; None uses the configuration's, else the plan decides.
         strategy: how the seats deliberate: a name, or a strategy with options, such as one of
-            ``llm_council.strategies``.
+            ``llm_council.strategies``. None uses the configuration's, else ``"auto"``: answers that can be counted are
+            polled, others are synthesised.
         budget: limits of each run; they override the configuration's one by one.
         listeners: called with every event of every run, in the thread that runs it; not async.
         store: path of the file in which runs are stored, or the address of another store, see ``open_store``; None
@@ -220,8 +221,8 @@ class Council(_runtime.Closeable):
                 hear one takes no part in the run.
             schema: JSON Schema of the answer; None uses the subagent's.
             budget: limits of this run; they override the council's one by one.
-            strategy: ``"synthesize"``, ``"poll"``, ``"rank"``, ``"single"``, the name of another one, or a strategy
-                with options; None uses the council's.
+            strategy: ``"auto"``, ``"synthesize"``, ``"poll"``, ``"rank"``, ``"single"``, the name of another one, or a
+                strategy with options; None uses the council's.
             temperature: sampling temperature, 0 or more; None uses the configuration's, then the subagent's.
             max_tokens: maximum tokens of one answer, 1 or more; None likewise.
             metadata: data of the caller, returned as ``CouncilResult.metadata``.

@@ -331,7 +331,7 @@ class TestConfiguration:
         council = Council(seats(), config=CouncilConfig.from_file(file))
         words = '[strategies.mine] needs kind = "...", the name of a strategy'
         assert f"{file}: {words}" in caplog.text
-        assert council.plan("Where?").strategy == "synthesize"
+        assert council.plan("Where?").strategy == "auto"
         with pytest.raises(InvalidOption) as caught:
             council.plan("Where?", strategy="mine")
         assert words in caught.value.message

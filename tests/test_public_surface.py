@@ -20,6 +20,8 @@ INTENDED: dict[str, str] = {
     "changed: modules / llm_council.models / Part / value": "messages hold documents and sound too",
     "changed: modules / llm_council.models.messages / Part / value": "messages hold documents and sound too",
     "changed: modules / llm_council.transports / api_error / returns": "a withheld prompt is no ApiError",
+    "changed: modules / llm_council / CouncilConfig / fields / strategy": "the default is 'auto'",
+    "changed: modules / llm_council.config / CouncilConfig / fields / strategy": "the default is 'auto'",
     "removed: modules / llm_council.testing.strategies": "hypothesis strategies are part of the tests, not of the kit",
 }
 # The annotation of a parameter may only become wider.

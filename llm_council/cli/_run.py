@@ -77,7 +77,7 @@ _ABOVE_0 = _Number(min=0, min_open=True)
 @click.option(
     "--strategy",
     shell_complete=complete_strategies,
-    help="How the seats deliberate: synthesize (default), poll, rank (or vote), single, or another one by name.",
+    help="How the seats deliberate: auto (default), synthesize, poll, rank (or vote), single, or another one by name.",
 )
 @click.option(
     "--strategy-option",

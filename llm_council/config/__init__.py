@@ -104,7 +104,8 @@ class CouncilConfig:
         seats: seats with personas. If ``providers`` is empty, they sit; else they sit only where ``providers`` names
             them, as in ``"openai/gpt-6.1@sceptic"``, or ``"@sceptic"`` with the provider of that seat.
         chair: name of the seat that writes the final answer; None selects one, see ``Plan.chairs``.
-        strategy: how the seats deliberate: the name of a strategy, or of a table of ``strategies``.
+        strategy: how the seats deliberate: the name of a strategy, or of a table of ``strategies``. The default polls
+            answers that can be counted, and lets a chair write others.
         budget: limits of a run.
         limits: limits on sizes.
         retry: when failed calls are retried.
@@ -124,7 +125,7 @@ class CouncilConfig:
     providers: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_names)
     seats: tuple[Seat, ...] = attrs.field(default=(), converter=as_seats)
     chair: str | None = attrs.field(default=None, validator=optional(string))
-    strategy: str = attrs.field(default="synthesize", validator=string)
+    strategy: str = attrs.field(default="auto", validator=string)
     budget: Budget = Budget()
     limits: Limits = Limits()
     retry: RetryPolicy = RetryPolicy()

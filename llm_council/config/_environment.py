@@ -16,7 +16,7 @@ __all__ = ["STRATEGIES", "is_strategy", "read_environment", "unknown_variables",
 
 PREFIX = "LLM_COUNCIL_"
 
-STRATEGIES = ("synthesize", "auto", "escalate", "judge", "poll", "rank", "revise", "sample", "single", "verify", "vote")
+STRATEGIES = ("auto", "synthesize", "escalate", "judge", "poll", "rank", "revise", "sample", "single", "verify", "vote")
 """The names of the built-in strategies."""
 
 

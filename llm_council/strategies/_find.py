@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 BUILT_IN: Final = {
-    "synthesize": "Synthesize",
     "auto": "Auto",
+    "synthesize": "Synthesize",
     "rank": "Rank",
     "single": "Single",
     "sample": "Sample",

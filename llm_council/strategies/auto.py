@@ -21,7 +21,7 @@ __all__ = ["Auto"]
 @strict_init
 @attrs.frozen(kw_only=True)
 class Auto(Strategy):
-    """Choose by the schema: poll what can be counted, and synthesise prose and free objects.
+    """Choose by the schema: poll what can be counted, and synthesise prose and free objects. The default strategy.
 
     Numbers, yes or no, listed values, and the parts of an object that ``vote_on`` names are polled; most of what talk
     among models gains, a vote gains too (arXiv 2508.17536). One seat answers alone. The plan's notes say what was
@@ -39,7 +39,10 @@ class Auto(Strategy):
         """Plan what the chosen strategy does."""
         chosen, why = self._choose(roster.schema, len(roster.seats))
         steps = chosen.plan(roster)
-        return attrs.evolve(steps, notes=(f"auto chose '{chosen.name}': {why}", *steps.notes))
+        notes = [f"auto chose '{chosen.name}': {why}", *steps.notes]
+        if roster.chair is not None and isinstance(chosen, Poll):
+            notes.append(f"a poll needs no chair: {roster.chair} answers as the other seats do")
+        return attrs.evolve(steps, notes=notes)
 
     async def deliberate(self, table: Table) -> Verdict:
         """Do what the chosen strategy does."""

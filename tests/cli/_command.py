@@ -9,7 +9,7 @@ from typing import TypeAlias
 __all__ = ["ANSWER", "SCRIPT", "Council"]
 
 ANSWER = json.dumps({"answer": "Paris", "reasoning": "It is the seat of government."})
-SCRIPT = {"draft": "I say Paris.", "critique": "All hold.\nRANKING: A > B > C > D > E > F > G > H", "*": ANSWER}
+SCRIPT = {"draft": ANSWER, "critique": "All hold.\nRANKING: A > B > C > D > E > F > G > H", "*": ANSWER}
 
 Council: TypeAlias = Callable[..., tuple[int, str, str]]
 """Runs the command with these words and returns its exit status, its stdout and its stderr.

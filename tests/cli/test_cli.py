@@ -133,7 +133,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
 def test_output_creates_and_changes_no_file_before_there_is_an_answer(council: Council) -> None:
     def draft(_: Any) -> str:
         seen.append([Path(name).read_text() if Path(name).exists() else None for name in ("new.txt", "old.txt")])
-        return "Paris."
+        return ANSWER
 
     seen: list[list[str | None]] = []
     Path("old.txt").write_text("old")
@@ -159,7 +159,7 @@ def test_the_answer_is_printed_on_stdout_if_the_folder_was_removed_during_the_ru
     def draft(_: Any) -> str:
         if Path("folder").exists():
             Path("folder").rmdir()
-        return "Paris."
+        return ANSWER
 
     place = ["--store", str(tmp_path / "runs.db")]
     words = ["run", "x", "-p", "scripted", *place]
@@ -258,7 +258,7 @@ def test_ctrl_c_prints_how_to_resume_a_stored_run(
 
 def test_stream_prints_the_text_of_the_seats_on_stderr(council: Council, seat: ScriptedProvider) -> None:
     _, out, err = council("run", "Where?", "-p", "scripted:3", "--stream")
-    assert "I say Paris." in err.replace("\n", "")
+    assert ANSWER in err.replace("\n", "")
     assert "[draft scripted-1]" in err
     assert out.startswith("Paris")
 
@@ -341,7 +341,7 @@ def test_control_characters_are_replaced_on_terminals_only(council: Council, mon
     from llm_council.cli import _run
 
     answer = json.dumps({"answer": "\x1b[31mred\x07", "reasoning": "\u202e"})
-    with registry.overriding(**failing("draft", answer)):
+    with registry.overriding(**failing(answer, answer)):
         assert "\x1b[31mred" in council("run", "x", "-p", "scripted")[1]
         monkeypatch.setattr(_run.sys.stdout, "isatty", lambda: True, raising=False)
         shown = council("run", "x", "-p", "scripted")[1]

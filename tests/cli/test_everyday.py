@@ -37,7 +37,7 @@ def test_a_dry_run_prints_five_lines_with_calls_tokens_and_a_cost_bound(council:
     lines = dict(line.split(None, 1) for line in out.splitlines())
     assert list(lines) == ["task", "seats", "calls", "tokens", "cost"]
     assert lines["task"] == "Where is it? (for advisor)"
-    assert lines["seats"].startswith("scripted-1, scripted-2, scripted-3; scripted-3 takes the chair")
+    assert lines["seats"].startswith("scripted-1, scripted-2, scripted-3; auto chose 'synthesize': ")
     assert lines["calls"].startswith("6: 2 drafts, 3 critiques, 1 synthesis; up to 2 repairs; up to 2 retries")
     assert " in and 8,000 out, if no answer is longer than 1,000 tokens" in lines["tokens"]
     assert lines["cost"].startswith("unknown for scripted-1, scripted-2, scripted-3 (no price is known")

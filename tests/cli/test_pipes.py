@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("new_user")
 
 @pytest.fixture
 def seat() -> Iterator[ScriptedProvider]:
-    provider = ScriptedProvider({"draft": "Paris.", "critique": "Right.", "*": ANSWER}, name="scripted")
+    provider = ScriptedProvider({"critique": "Right.", "*": ANSWER}, name="scripted")
     with registry.overriding(scripted=provider):
         yield provider
 

@@ -13,7 +13,7 @@ from llm_council import errors
 from llm_council.models import GenerateRequest
 from llm_council.providers import registry
 from llm_council.testing.fakes import ScriptedProvider
-from tests.cli._command import Council
+from tests.cli._command import ANSWER, Council
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_runs_are_listed_shown_exported_and_deleted(council: Council, seat: Scri
     assert shown["result"]["output"]["answer"] == "Paris"
     assert len(shown["calls"]) == 6
     exported = json.loads(council("runs", "export", run)[1])
-    assert exported["calls"][0]["ending"]["response"]["text"] == "I say Paris."
+    assert exported["calls"][0]["ending"]["response"]["text"] == ANSWER
     assert council("runs", "purge", run) == (0, "1 run deleted\n", "")
     stored(council)
     assert council("runs", "purge", "--days", "1")[1] == "0 runs deleted\n"

@@ -38,7 +38,9 @@ class ScriptedCouncil:
     ) -> Plan:
         seats = [SeatSpec(name=name, provider=seat.name, prose_first=small) for name, seat in self.seats.items()]
         role = Subagent(name="tester", prompts=prompts)
-        settings = CouncilConfig(**{"seed": "a seed", "budget": Budget(deadline=30.0), **(config or {})})
+        # The strategy with the most phases, whatever the schema and the number of seats: most tests are about phases.
+        defaults = {"seed": "a seed", "budget": Budget(deadline=30.0), "strategy": "synthesize"}
+        settings = CouncilConfig(**(defaults | dict(config or {})))
         return make_plan(task, role, settings, seats, RunRequest(schema=schema, budget=budget, **options))
 
     async def run(self, plan: Plan | None = None, **options: Any) -> CouncilResult:

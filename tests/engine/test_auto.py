@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
 
 from llm_council.config import CouncilConfig
 from llm_council.council import Council
-from llm_council.models import Phase, Status
+from llm_council.models import Phase, Plan, Status
 from llm_council.strategies import Auto
 from llm_council.testing.fakes import ScriptedProvider
 
@@ -42,6 +43,30 @@ async def test_the_kind_of_the_answer_decides(table, schema, options, seats, not
     assert plan.notes[0] == note
     assert plan.phases[: len(phases)] == phases
     assert plan.strategy == "auto"
+
+
+def test_it_is_the_default_and_a_plan_says_so():
+    seats = [ScriptedProvider("x", name=name) for name in ("ann", "bob", "cid")]
+    assert CouncilConfig().strategy == "auto"
+    council = Council(seats, config=CouncilConfig(), chair="bob")
+    counted = council.plan("Is it so?", schema={"type": "boolean"})
+    assert (counted.strategy, counted.notes[0]) == ("auto", "auto chose 'poll': yes or no can be counted")
+    assert counted.notes[-1] == "a poll needs no chair: bob answers as the other seats do"
+    written = council.plan("Why?")
+    assert written.notes[0] == "auto chose 'synthesize': free objects cannot be counted"
+    assert not any("needs no chair" in note for note in written.notes)
+
+
+def test_a_stored_plan_without_a_strategy_is_one_of_the_former_default():
+    plan = Plan(run_id="r", task="Why?", subagent="advisor")
+    assert plan.strategy == "synthesize"
+
+
+async def test_votes_that_cannot_change_the_outcome_are_not_waited_for(table):
+    slow = ScriptedProvider("ANSWER: no", delay=inf)
+    council = table(ann=ScriptedProvider("ANSWER: yes"), bob=ScriptedProvider("ANSWER: yes"), cid=slow)
+    result = await council.run(strategy="auto", schema={"type": "boolean"})
+    assert (result.output, result.tally.decided_after, slow.cancelled) == (True, 2, 1)
 
 
 async def test_it_does_what_the_chosen_strategy_does(table):

@@ -72,6 +72,6 @@ def test_the_dearest_seat_counts_where_a_ranking_chooses_the_chair_and_unknown_p
 
 
 def test_max_tokens_bounds_every_answer() -> None:
-    with Council([seat("s")], config=CouncilConfig(max_tokens=50, max_repairs=0)) as council:
+    with Council([seat("s")], config=CouncilConfig(strategy="synthesize", max_tokens=50, max_repairs=0)) as council:
         expected = estimate(council.plan("Where?", budget=Budget(usd=1)), lambda seat, usage: None)
     assert (expected.output_tokens, expected.is_limited) == (100, True)

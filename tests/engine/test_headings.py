@@ -21,7 +21,7 @@ OUTPUT = {"answer": "The **Loire** ends at Saint-Nazaire.", "reasoning": "There 
 def council(*answers: object, repair: tuple[object, ...] = ()) -> tuple[Council, ScriptedProvider]:
     script = {"draft": "Saint-Nazaire.", "critique": "Right.", "synthesise": list(answers), "repair": list(repair)}
     seat = ScriptedProvider(script, name="ann")
-    return Council([seat], config=CouncilConfig()), seat
+    return Council([seat], config=CouncilConfig(strategy="synthesize")), seat
 
 
 @pytest.mark.anyio

@@ -20,7 +20,9 @@ def seats(*names):
 
 
 def plan(*names, role=ROLE, task="A task", config=None, **options):
-    return make_plan(task, role, CouncilConfig(**(config or {})), seats(*names), RunRequest(**options))
+    return make_plan(
+        task, role, CouncilConfig(**({"strategy": "synthesize"} | (config or {}))), seats(*names), RunRequest(**options)
+    )
 
 
 def test_with_three_seats_the_last_takes_the_chair_and_does_not_draft():

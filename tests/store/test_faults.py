@@ -322,7 +322,8 @@ def test_a_run_that_begins_after_the_loss_is_stored_beside_one_that_was_hit(path
 
     other = Council([ScriptedProvider(SCRIPT)] * 3, config=CouncilConfig(), store=path)
     script = {**SCRIPT, "synthesise": once(lose_and_run_another)}
-    assert LOST.format(path) in warned(Council([ScriptedProvider(script)], config=CouncilConfig(), store=path))
+    council = Council([ScriptedProvider(script)], config=CouncilConfig(), strategy="synthesize", store=path)
+    assert LOST.format(path) in warned(council)
     assert [info.run_id for info in Store(path).runs_sync()] == [later[0].run_id]
     assert other.replay(later[0].run_id).text == later[0].text
 
