@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from llm_council.errors import InvalidOption
-from llm_council.evals.arms import TaskDrafts, called_strategy, chosen_arms, log_odds, outcome_of, run_arm, run_seed
+from llm_council.evals.arms import TaskDrafts, called_strategy, chosen_arms, outcome_of, run_arm, run_seed
 from llm_council.evals.journal import EvalJournal
 from llm_council.evals.pool import Pool, Seats, question_of
 from llm_council.evals.tasks import EvalTask
 from llm_council.strategies import Escalate, Poll, Sample
 from llm_council.testing.fakes import ScriptedProvider
-
-from ._council import calls_of, council_of, tasks_of
+from tests.evals._council import calls_of, council_of, tasks_of
 
 pytestmark = pytest.mark.anyio
 
@@ -136,7 +135,6 @@ async def test_a_failed_draft_fails_in_called_arms_too():
     drafts = TaskDrafts(task, {seat: pool.drafts(task.id, seat) for seat in seats.names}, run_seed(TASKS, task.id, 0))
     assert (drafts.single("bob").points, drafts.single("bob").unread) == (0.0, 1.0)
     cell = await run_arm(seats, TASKS, task, "poll", "poll", pool, 0)
-    assert cell.status == "degraded"
     assert outcome_of(task, [cell]).shown == drafts.poll().shown
 
 
@@ -146,13 +144,6 @@ def test_choices_are_part_of_the_question():
     turns = EvalTask(id="2", input=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}],
                      target=2, scorer="number")  # fmt: skip
     assert question_of(turns) == "system: Be brief.\n\nuser: 1+1?"
-
-
-def test_weights_are_the_log_odds_of_the_accuracy():
-    assert log_odds(90, 90, 0.9, 2) == pytest.approx(4.595, abs=1e-3)  # (90 + 9) / 100 = .99
-    assert log_odds(45, 90, 0.5, 2) == 0.0
-    assert log_odds(10, 90, 0.5, 2) == 0.0
-    assert log_odds(45, 90, 0.5, 5) == pytest.approx(1.386, abs=1e-3)  # log 4
 
 
 def test_unknown_arms_are_refused():
