@@ -1,0 +1,118 @@
+"""What a vote is worth on tasks like these: calibrated shares, and weights of seats from their measured accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import log
+
+import attrs
+
+from llm_council.errors import InvalidOption
+from llm_council.models._attrs import strict_init
+
+__all__ = ["FEWEST_TASKS", "PRIOR", "Calibration", "calibrate", "log_odds_weight", "seat_weights", "shrunk_accuracy"]
+
+FEWEST_TASKS = 50
+"""Tasks below which no weights are given: their error would be larger than what they gain."""
+
+PRIOR = 10.0
+"""Weight of the prior of a seat's accuracy, in tasks."""
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Calibration:
+    """How often the winner of a vote is right, by its share of the votes: a step function that never falls.
+
+    Attributes:
+        shares: where each step begins, ascending.
+        accuracies: the accuracy from there on.
+        items: tasks behind it.
+    """
+
+    shares: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    items: int
+
+    def accuracy_of(self, share: float) -> float:
+        """Return how often a winner with this share is right; shares below the first step get its accuracy."""
+        found = self.accuracies[0]
+        for start, accuracy in zip(self.shares, self.accuracies, strict=True):
+            if share >= start - 1e-9:
+                found = accuracy
+        return found
+
+
+def calibrate(shares: Sequence[float], scores: Sequence[float]) -> Calibration:
+    """Fit accuracy to shares by isotonic regression, with the pool-adjacent-violators algorithm.
+
+    Source: Barlow, Bartholomew, Bremner and Brunk 1972, "Statistical inference under order restrictions"; for
+    probabilities: Zadrozny and Elkan 2002.
+
+    Args:
+        shares: share of the winner, one a task.
+        scores: score of the winner.
+    """
+    if not shares or len(shares) != len(scores):
+        raise InvalidOption("a calibration needs the share and the score of one task or more")
+    sums: dict[float, list[float]] = {}
+    for share, score in zip(shares, scores, strict=True):
+        sums.setdefault(round(share, 9), []).append(score)
+    blocks: list[tuple[float, float, int]] = []  # start, sum, tasks
+    for start in sorted(sums):
+        block = (start, sum(sums[start]), len(sums[start]))
+        while blocks and blocks[-1][1] / blocks[-1][2] >= block[1] / block[2]:
+            start_before, sum_before, tasks_before = blocks.pop()
+            block = (start_before, sum_before + block[1], tasks_before + block[2])
+        blocks.append(block)
+    return Calibration(
+        shares=tuple(start for start, _, _ in blocks),
+        accuracies=tuple(total / tasks for _, total, tasks in blocks),
+        items=len(shares),
+    )
+
+
+def shrunk_accuracy(right: float, tasks: int, mean: float) -> float:
+    """Return (right + a) / (tasks + a + b): the posterior mean with a Beta prior at the mean of all seats, a + b = 10.
+
+    Source: Efron and Morris 1977, "Stein's paradox in statistics", for shrinking towards the common mean.
+    """
+    return (right + PRIOR * mean) / (tasks + PRIOR)
+
+
+def log_odds_weight(accuracy: float, options: float = 2) -> float:
+    """Return the best weight of a seat, log((K - 1) p / (1 - p)), and 0 for one that is no better than chance.
+
+    Source: Nitzan and Paroush 1982, "Optimal decision rules in uncertain dichotomous choice situations"; for K options
+    with equally likely wrong ones: arXiv 2510.01499.
+
+    Args:
+        accuracy: share of right answers, above 0 and below 1.
+        options: K, how many answers are possible.
+    """
+    return max(0.0, log((options - 1) * accuracy / (1 - accuracy)))
+
+
+def seat_weights(right: Mapping[str, Sequence[float]], options: float = 2) -> dict[str, float]:
+    """Return the weight of each seat for a vote.
+
+    Args:
+        right: scores of each seat on the same tasks.
+        options: how many answers are possible.
+
+    Raises:
+        InvalidOption: fewer than ``FEWEST_TASKS`` tasks, or no seat is better than chance.
+    """
+    tasks = min((len(scores) for scores in right.values()), default=0)
+    if tasks < FEWEST_TASKS:
+        raise InvalidOption(f"weights need {FEWEST_TASKS} tasks, got {tasks}: use no weights, or evaluate on more")
+    mean = sum(sum(scores) for scores in right.values()) / sum(len(scores) for scores in right.values())
+    # Seats that are all right, or all wrong, would have infinite weights.
+    mean = min(max(mean, 0.5 / tasks), 1 - 0.5 / tasks)
+    weights = {
+        seat: log_odds_weight(shrunk_accuracy(sum(scores), len(scores), mean), options)
+        for seat, scores in right.items()
+    }
+    if not any(weights.values()):
+        raise InvalidOption("no seat is better than chance on these tasks: weights cannot help them")
+    return weights
