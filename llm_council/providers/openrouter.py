@@ -82,7 +82,7 @@ class OpenRouterProvider(OpenAICompatibleProvider):
         return payload
 
     def _profile_of(self, model: str | None) -> ModelProfile:
-        """Look up a model, and take from its vendor's rows which parameters it refuses."""
+        """Look up a model, and take from its vendor's rows which parameters, and which files, it refuses."""
         profile = super()._profile_of(model)
         vendor, _, name = (model or self.default_model or "").lower().partition("/")
         if self._profile is not None or vendor not in _VENDORS:
@@ -92,7 +92,13 @@ class OpenRouterProvider(OpenAICompatibleProvider):
             name = name.replace(".", "-")
         facts = profile_for(_VENDORS[vendor], name)
         return attrs.evolve(
-            profile, sampling=facts.sampling, reasons=facts.reasons, stop=facts.stop, prefill=facts.prefill
+            profile,
+            sampling=facts.sampling,
+            reasons=facts.reasons,
+            stop=facts.stop,
+            prefill=facts.prefill,
+            images=facts.images,
+            audio=facts.audio and vendor != "anthropic",
         )
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:

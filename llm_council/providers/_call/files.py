@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llm_council.models._media_types import count_pages
 from llm_council.models.attachments import Attachment
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.providers._call.profiles import ModelProfile
@@ -38,11 +39,17 @@ def size_fault(files: Sequence[Attachment], profile: ModelProfile | None) -> str
     if profile is None:
         return None
     media = [file for file in files if file.kind in _CAPABILITIES]
+    images = [file for file in media if file.kind == "image"]
+    if profile.max_images is not None and len(images) > profile.max_images:
+        return f"{images[-1].name} is image {len(images)}, and it takes {profile.max_images} in a request"
     most = {"image": profile.image_bytes, "document": profile.document_bytes, "audio": profile.audio_bytes}
     for file in media:
         size, limit = file.size or 0, most[file.kind]
         if limit is not None and size > limit:
             return f"{file.name} has {size:,} bytes, and it takes {_PLURALS[file.kind]} of at most {limit:,}"
+    fault = _page_fault(media, profile)
+    if fault is not None:
+        return fault
     if profile.request_bytes is not None:
         sent = sum(-(-(file.size or 0) // 3) * 4 for file in media)  # base64 writes four characters for three bytes
         if sent > profile.request_bytes:
@@ -53,3 +60,15 @@ def size_fault(files: Sequence[Attachment], profile: ModelProfile | None) -> str
                 f" {profile.request_bytes:,}"
             )
     return None
+
+
+def _page_fault(media: Sequence[Attachment], profile: ModelProfile) -> str | None:
+    """Return which document has too many pages; None if all together have few enough, or none can be counted."""
+    if profile.document_pages is None:
+        return None
+    counts = {file.name: count_pages(file.data) or 0 for file in media if file.kind == "document" and file.data}
+    if sum(counts.values()) <= profile.document_pages:
+        return None
+    name = max(counts, key=counts.__getitem__)
+    others = f", with {sum(counts.values()) - counts[name]} in other documents" if len(counts) > 1 else ""
+    return f"{name} has {counts[name]:,} pages{others}, and it takes at most {profile.document_pages:,} in a request"

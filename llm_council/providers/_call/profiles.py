@@ -1,4 +1,7 @@
-"""Facts about model families, read from ``profiles.toml``. A new model is one dated row there, and no code."""
+"""Facts about model families, read from ``profiles.toml`` and, about attached files, from ``files.toml``.
+
+A new model is one dated row there, and no code.
+"""
 
 from __future__ import annotations
 
@@ -148,6 +151,7 @@ class ModelProfile:
         audio_types: those of sound.
         image_bytes: the most bytes of one image, before it is encoded; None is unknown.
         document_bytes: likewise of one document.
+        max_images: the most images of a request; None is unknown.
         document_pages: the most pages of all documents of a request; None is unknown.
         audio_bytes: the most bytes of one file of sound.
         request_bytes: the most bytes of a whole request, in which files are base64; None is unknown.
@@ -192,6 +196,7 @@ class ModelProfile:
     document_types: tuple[str, ...] = attrs.field(default=("application/pdf",), converter=as_tuple)
     audio_types: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     image_bytes: int | None = _number(positive_int)
+    max_images: int | None = _number(positive_int)
     document_bytes: int | None = _number(positive_int)
     document_pages: int | None = _number(positive_int)
     audio_bytes: int | None = _number(positive_int)
@@ -209,7 +214,17 @@ class ModelProfile:
 
 @lru_cache(maxsize=1)
 def _table() -> Mapping[str, Any]:
-    return tomllib.loads(resources.files(__package__).joinpath("profiles.toml").read_text(encoding="utf-8"))
+    return _read("profiles.toml")
+
+
+@lru_cache(maxsize=1)
+def _file_rows() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = _read("files.toml")["takes"]
+    return rows
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=512)
@@ -223,12 +238,20 @@ def profile_for(provider: str, model: str | None) -> ModelProfile:
         model: the vendor's name of the model; None merges the provider's general rows only.
     """
     name = (model or "").lower()
-    rows = [row for row in _table()["profile"] if row["provider"] == provider and _begins(name, row.get("prefix", ""))]
-    facts: dict[str, Any] = {"provider": provider}
+    facts = _merged(_file_rows(), provider, name)
+    for key in ("prefix", "since"):  # those of profiles.toml, where there is a row
+        facts.pop(key, None)
+    return ModelProfile(**{"provider": provider, **facts, **_merged(_table()["profile"], provider, name)})
+
+
+def _merged(table: Iterable[Mapping[str, Any]], provider: str, name: str) -> dict[str, Any]:
+    """Return the facts of all rows that match."""
+    rows = [row for row in table if row["provider"] == provider and _begins(name, row.get("prefix", ""))]
+    facts: dict[str, Any] = {}
     # ``sorted`` is stable: of two rows with equal prefixes, the later one in the file wins.
     for row in sorted(rows, key=lambda row: len(row.get("prefix", ""))):
         facts |= row
-    return ModelProfile(**facts)
+    return facts
 
 
 def api_for_tools(request: GenerateRequest, api: Api, *, chosen: Api | None) -> Api:
