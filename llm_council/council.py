@@ -6,11 +6,11 @@ import copy
 import inspect
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Literal, Never, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, TypeAlias, TypedDict, TypeVar, Unpack, cast, overload
 
 import anyio
 import attrs
@@ -27,10 +27,13 @@ from llm_council.events import AnyEvent, Event, Listener, as_listeners, listenin
 from llm_council.models import Attachment, Budget, DoctorResult, Plan
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter, examine
-from llm_council.results import CouncilResult
+from llm_council.results import CouncilResult, OutputT
 from llm_council.results._awaitable import AwaitableDict
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+    from llm_council._typed import OutputType
     from llm_council.store import RunStore, Store
     from llm_council.strategies import Strategy
     from llm_council.subagents import Subagent
@@ -38,10 +41,14 @@ if TYPE_CHECKING:
 __all__ = ["Council", "CouncilStream", "RunOptions"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class RunOptions(TypedDict, total=False):
-    """The options of ``run``, ``stream`` and ``plan`` in one dict; ``Council.run`` explains each."""
+    """The options of ``run``, ``stream`` and ``plan`` in one dict; ``Council.run`` explains each.
+
+    All but ``output_type``, which type checkers must see in the call itself: it is the type of the result's output.
+    """
 
     mode: str | None
     context: str | None
@@ -55,7 +62,12 @@ class RunOptions(TypedDict, total=False):
     store: str | PathLike[str] | Literal[False] | None
 
 
-_RUN_ARGUMENTS = ("task", "subagent", *RunOptions.__annotations__)
+class _AllOptions(RunOptions, total=False):
+    output_type: OutputType | None
+
+
+_Core: TypeAlias = Callable[..., Coroutine[Any, Any, CouncilResult[Any]]]
+_RUN_ARGUMENTS = ("task", "subagent", "output_type", *RunOptions.__annotations__)
 
 
 def _known_options(method: F) -> F:
@@ -66,16 +78,26 @@ def _known_options(method: F) -> F:
     return method
 
 
-def _options(unknown: Mapping[str, Never], **options: Unpack[RunOptions]) -> RunOptions:
+def _options(unknown: Mapping[str, Never], output_type: Any, **options: Unpack[RunOptions]) -> _AllOptions:
     """Return the options of a run in one dict.
 
     Raises:
         UnknownOption: there is an unknown one; the message names the nearest known one, or where it belongs.
+        InvalidOption: the type of the output cannot be described.
     """
     for name in unknown:
         places = {"pass it to the council, as in Council(..., {}=...)": inspect.signature(Council).parameters}
         raise unknown_keyword(name, "a run", _RUN_ARGUMENTS, places)
-    return options
+    return {**options, "output_type": _output_type(output_type)}
+
+
+def _output_type(kind: Any) -> OutputType | None:
+    """Return what a run needs to know of the type of its output; None if there is none."""
+    if kind is None:
+        return None
+    from llm_council._typed import OutputType, output_type_of  # imports cattrs
+
+    return kind if isinstance(kind, OutputType) else output_type_of(kind)
 
 
 def _check_path(name: str, value: object) -> None:
@@ -83,7 +105,7 @@ def _check_path(name: str, value: object) -> None:
         raise InvalidOption(f"{name}: expected a path, got {value!r:.80}")
 
 
-class CouncilStream(_runtime.DualStream[AnyEvent, CouncilResult]):
+class CouncilStream(_runtime.DualStream[AnyEvent, CouncilResult[OutputT]], Generic[OutputT]):
     """The events of one run, for ``for`` and ``async for``. ``result`` is set once the run has ended."""
 
 
@@ -188,12 +210,52 @@ class Council(_runtime.Closeable):
         """The configuration, overridden by the arguments of this council."""
         return self._config
 
+    @overload
+    def run(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def run(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: TypeForm[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def run(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: None = None,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | Strategy | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+    ) -> CouncilResult[Any]: ...
+
     @_known_options
     def run(
         self,
         task: str,
         subagent: str | Subagent = "advisor",
         *,
+        output_type: Any = None,
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
@@ -214,6 +276,10 @@ class Council(_runtime.Closeable):
             task: the task.
             subagent: the role: a name that ``council subagents`` lists, or a ``Subagent``, such as one of
                 ``subagents.from_file``.
+            output_type: type of the output: a class of attrs, dataclasses, pydantic or msgspec, a TypedDict,
+                NamedTuple, Enum, Literal, union, ``list[...]``, ``dict[str, ...]``, ``int``, ``bool`` and others;
+                ``str`` is prose. The schema is made of it, in place of the subagent's. None leaves the output a JSON
+                value.
             mode: a mode of the subagent; None selects its default mode.
             context: further text for every seat.
             files: files for every seat: paths, bytes, or ``Attachment`` objects of UTF-8 text, images, PDF and sound,
@@ -238,6 +304,7 @@ class Council(_runtime.Closeable):
         """
         options = _options(
             unknown,
+            output_type,
             mode=mode,
             context=context,
             files=files,
@@ -249,9 +316,49 @@ class Council(_runtime.Closeable):
             metadata=metadata,
             store=store,
         )
+        core = cast(_Core, self.arun)  # whose overloads do not know that a type is described by now
         if _runtime.must_await():
-            return CouncilResult.pending(self.arun(task, subagent, **options), anyio.Event)
-        return _runtime.call(self.arun, task, subagent, **options)
+            return CouncilResult.pending(core(task, subagent, **options), anyio.Event)
+        return _runtime.call(core, task, subagent, **options)
+
+    @overload
+    async def arun(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    async def arun(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: TypeForm[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    async def arun(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: None = None,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | Strategy | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+    ) -> CouncilResult[Any]: ...
 
     @_known_options
     async def arun(
@@ -259,6 +366,7 @@ class Council(_runtime.Closeable):
         task: str,
         subagent: str | Subagent = "advisor",
         *,
+        output_type: Any = None,
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
@@ -274,6 +382,7 @@ class Council(_runtime.Closeable):
         """Run the council on a task; see ``run``."""
         options = _options(
             unknown,
+            output_type,
             mode=mode,
             context=context,
             files=files,
@@ -293,7 +402,47 @@ class Council(_runtime.Closeable):
                 price=self._price,
                 journal=self._journal(plan, options),
                 strategy=self._strategy_object(options),
+                output_type=options.get("output_type"),
             )
+
+    @overload
+    def stream(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: TypeForm[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: None = None,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | Strategy | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+    ) -> CouncilStream[Any]: ...
 
     @_known_options
     def stream(
@@ -301,6 +450,7 @@ class Council(_runtime.Closeable):
         task: str,
         subagent: str | Subagent = "advisor",
         *,
+        output_type: Any = None,
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
@@ -320,6 +470,7 @@ class Council(_runtime.Closeable):
         """
         options = _options(
             unknown,
+            output_type,
             mode=mode,
             context=context,
             files=files,
@@ -334,7 +485,7 @@ class Council(_runtime.Closeable):
         return CouncilStream(partial(self._events, task, subagent, options))
 
     async def _events(
-        self, task: str, subagent: str | Subagent, options: RunOptions, keep: Callable[[CouncilResult], None]
+        self, task: str, subagent: str | Subagent, options: _AllOptions, keep: Callable[[CouncilResult[Any]], None]
     ) -> AsyncIterator[AnyEvent]:
         plan = await self._prepared(task, subagent, options)
         self._store(options)  # one that cannot be opened is refused here: a task group would wrap the error
@@ -355,6 +506,7 @@ class Council(_runtime.Closeable):
                     on_result=keep,
                     journal=self._journal(plan, options),
                     strategy=self._strategy_object(options),
+                    output_type=options.get("output_type"),
                 )
 
         async with anyio.create_task_group() as group:
@@ -372,6 +524,7 @@ class Council(_runtime.Closeable):
         task: str,
         subagent: str | Subagent = "advisor",
         *,
+        output_type: Any = None,
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
@@ -387,6 +540,7 @@ class Council(_runtime.Closeable):
         """Return what a run would do, without sending anything. Arguments and errors are those of ``run``."""
         options = _options(
             unknown,
+            output_type,
             mode=mode,
             context=context,
             files=files,
@@ -400,7 +554,7 @@ class Council(_runtime.Closeable):
         )
         return self._plan(task, subagent, options)
 
-    def _plan(self, task: str, subagent: str | Subagent, options: RunOptions) -> Plan:
+    def _plan(self, task: str, subagent: str | Subagent, options: _AllOptions) -> Plan:
         rest: dict[str, Any] = dict(options)
         rest.pop("store", None)
         mode = rest.pop("mode", None)
@@ -436,7 +590,7 @@ class Council(_runtime.Closeable):
         warning = shadow_warning(subagent, role.source)
         return role, (warning,) if warning else ()
 
-    async def _prepared(self, task: str, subagent: str | Subagent, options: RunOptions) -> Plan:
+    async def _prepared(self, task: str, subagent: str | Subagent, options: _AllOptions) -> Plan:
         """Make the plan, and check the providers before anything is sent. Files are read in a worker thread."""
         make_plan = partial(self._plan, task, subagent, options)
         plan = await anyio.to_thread.run_sync(make_plan) if options.get("files") else make_plan()
@@ -446,14 +600,26 @@ class Council(_runtime.Closeable):
             await anyio.to_thread.run_sync(pricing.load)
         return plan
 
-    def _strategy_object(self, options: RunOptions) -> Strategy | None:
+    def _strategy_object(self, options: _AllOptions) -> Strategy | None:
         """Return the strategy of a run if it was given as an object; the plan names any other."""
         chosen = options.get("strategy")
         if chosen is None:
             return self._strategy
         return None if isinstance(chosen, str) else chosen
 
-    def resume(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+    @overload
+    def resume(
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def resume(
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
+
+    def resume(
+        self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult:
         """Continue a stored run that was interrupted, cancelled or failed. Blocks, or must be awaited, like ``run``.
 
         Calls with a stored answer are not repeated. A call that was in flight is repeated with the same idempotency
@@ -462,6 +628,7 @@ class Council(_runtime.Closeable):
 
         Args:
             run_id: the run's id.
+            output_type: type of the output, the same as in ``run``; None leaves the output a JSON value.
             store: path of its store; None uses the council's store.
 
         Returns:
@@ -472,12 +639,27 @@ class Council(_runtime.Closeable):
             ConfigurationError: the provider of a seat is not available.
         """
         if _runtime.must_await():
-            return CouncilResult.pending(self.aresume(run_id, store=store), anyio.Event, "resume")
-        return _runtime.call(self.aresume, run_id, store=store)
+            resumed = self.aresume(run_id, output_type=output_type, store=store)
+            return CouncilResult.pending(resumed, anyio.Event, "resume")
+        return _runtime.call(self.aresume, run_id, output_type=output_type, store=store)
 
-    async def aresume(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+    @overload
+    async def aresume(
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    async def aresume(
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
+
+    async def aresume(
+        self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult:
         """Continue a stored run; see ``resume``."""
         from llm_council._engine import resume
+
+        kind = _output_type(output_type)
 
         def seat(plan: Plan) -> Mapping[str, ProviderAdapter]:
             seating = self._seating.reseat(plan.seats, self._config)
@@ -485,28 +667,55 @@ class Council(_runtime.Closeable):
             return seating.adapters
 
         with listening(*self._listeners):
-            return await resume.resume(self._required(store), run_id, seat, self._strategy)
+            return await resume.resume(self._required(store), run_id, seat, self._strategy, kind)
 
-    def replay(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+    @overload
+    def replay(
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def replay(
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
+
+    def replay(
+        self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult:
         """Return the exact result of a stored run again, without any call. Blocks, or must be awaited, like ``run``.
 
         Args:
             run_id: the run's id.
+            output_type: type of the output, the same as in ``run``; None leaves the output a JSON value.
             store: path of its store; None uses the council's store.
 
         Raises:
             StoreError: there is no such run, it has no result, or it was recorded by a version with other prompts.
         """
         if _runtime.must_await():
-            return CouncilResult.pending(self.areplay(run_id, store=store), anyio.Event, "replay")
-        return _runtime.call(self.areplay, run_id, store=store)
+            replayed = self.areplay(run_id, output_type=output_type, store=store)
+            return CouncilResult.pending(replayed, anyio.Event, "replay")
+        return _runtime.call(self.areplay, run_id, output_type=output_type, store=store)
 
-    async def areplay(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+    @overload
+    async def areplay(
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    async def areplay(
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
+
+    async def areplay(
+        self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult:
         """Replay a stored run; see ``replay``."""
         from llm_council._engine import resume
 
+        kind = _output_type(output_type)
         with listening(*self._listeners):
-            return await resume.replay(self._required(store), run_id, self._strategy)
+            return await resume.replay(self._required(store), run_id, self._strategy, kind)
 
     def _required(self, named: str | PathLike[str] | None) -> Store | RunStore:
         store = self._store({"store": named})
@@ -514,7 +723,7 @@ class Council(_runtime.Closeable):
             raise InvalidOption("no run store is configured: pass store=PATH, or set store in the configuration")
         return store
 
-    def _store(self, options: RunOptions) -> Store | RunStore | None:
+    def _store(self, options: _AllOptions) -> Store | RunStore | None:
         named = options.get("store")
         path = self._config.store if named is None else named
         if path is None or path is False:  # False is for one run: do not use the council's store
@@ -524,7 +733,7 @@ class Council(_runtime.Closeable):
 
         return open_store(path)
 
-    def _journal(self, plan: Plan, options: RunOptions) -> Journal:
+    def _journal(self, plan: Plan, options: _AllOptions) -> Journal:
         store = self._store(options)
         return NO_JOURNAL if store is None else store._journal(plan)
 
@@ -605,12 +814,47 @@ class Council(_runtime.Closeable):
 
     # --- blocking twins: generated by tools.generate_sync ---
     # keeps: _known_options
+    @overload
+    def run_sync(
+        self, task: str, subagent: str | Subagent = "advisor", *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def run_sync(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: TypeForm[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def run_sync(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: None = None,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | Strategy | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+    ) -> CouncilResult[Any]: ...
+
     @_known_options
     def run_sync(
         self,
         task: str,
         subagent: str | Subagent = "advisor",
         *,
+        output_type: Any = None,
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
@@ -628,9 +872,10 @@ class Council(_runtime.Closeable):
         The blocking twin of ``arun``; it raises ``InsideEventLoopError`` in a running event loop.
         """
         return _runtime.call(
-            self.arun,
+            cast(Any, self.arun),
             task,
             subagent,
+            output_type=output_type,
             mode=mode,
             context=context,
             files=files,
@@ -644,19 +889,43 @@ class Council(_runtime.Closeable):
             **unknown,
         )
 
-    def resume_sync(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+    @overload
+    def resume_sync(
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def resume_sync(
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
+
+    def resume_sync(
+        self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult:
         """Continue a stored run; see ``resume``.
 
         The blocking twin of ``aresume``; it raises ``InsideEventLoopError`` in a running event loop.
         """
-        return _runtime.call(self.aresume, run_id, store=store)
+        return _runtime.call(cast(Any, self.aresume), run_id, output_type=output_type, store=store)
 
-    def replay_sync(self, run_id: str, *, store: str | PathLike[str] | None = None) -> CouncilResult:
+    @overload
+    def replay_sync(
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def replay_sync(
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
+
+    def replay_sync(
+        self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult:
         """Replay a stored run; see ``replay``.
 
         The blocking twin of ``areplay``; it raises ``InsideEventLoopError`` in a running event loop.
         """
-        return _runtime.call(self.areplay, run_id, store=store)
+        return _runtime.call(cast(Any, self.areplay), run_id, output_type=output_type, store=store)
 
     def doctor_sync(self, *, deep: bool = False) -> dict[str, DoctorResult]:
         """Check the providers; see ``doctor``.

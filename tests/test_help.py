@@ -27,14 +27,14 @@ def completions(source: str) -> set[str]:
 def test_help_explains_every_option_of_a_run() -> None:
     text = pydoc.render_doc(Council.run, renderer=pydoc.plaintext)
     arguments = text.partition("Args:")[2].partition("Returns:")[0]
-    for name in ("task", "subagent", *OPTIONS):
+    for name in ("task", "subagent", "output_type", *OPTIONS):
         assert f" {name}: " in arguments
 
 
 @pytest.mark.parametrize("method", ["run", "arun", "run_sync", "stream", "plan"])
 def test_the_signature_has_every_option_with_its_type(method: str) -> None:
     parameters = inspect.signature(getattr(Council, method)).parameters
-    assert list(parameters) == ["self", "task", "subagent", *OPTIONS]
+    assert list(parameters) == ["self", "task", "subagent", "output_type", *OPTIONS]
     for name, annotation in RunOptions.__annotations__.items():
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
         if name != "files":  # an empty tuple is its default
@@ -43,7 +43,7 @@ def test_the_signature_has_every_option_with_its_type(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["run", "arun", "run_sync", "stream", "plan"])
 def test_options_are_completed(method: str) -> None:
-    assert {f"{name}=" for name in OPTIONS} <= completions(f"council.{method}(")
+    assert {f"{name}=" for name in ("output_type", *OPTIONS)} <= completions(f"council.{method}(")
 
 
 @pytest.mark.parametrize(

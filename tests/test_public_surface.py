@@ -17,6 +17,8 @@ INTENDED: dict[str, str] = {
     "changed: commands / council run / --budget-usd": "the help says 'number'; the range is the same",
     "changed: commands / council run / --deadline": "the help says 'number'; the range is the same",
     "changed: commands / council run / --quorum": "the help says 'whole number'; the range is the same",
+    "changed: modules / llm_council / CouncilResult / fields / output": "may be of a type that the caller gives",
+    "changed: modules / llm_council.results / CouncilResult / fields / output": "may be of a type given by the caller",
     "changed: modules / llm_council.models / Part / value": "messages hold documents and sound too",
     "changed: modules / llm_council.models.messages / Part / value": "messages hold documents and sound too",
     "changed: modules / llm_council.transports / api_error / returns": "a withheld prompt is no ApiError",

@@ -14,6 +14,8 @@ the first marker are directions:
 - ``# through: core=function``: the twin calls this function of the module, with ``self`` first, in place of the method;
 - ``# keeps: decorator``: the twin gets this decorator of its core.
 
+Overloads of a core become overloads of its twin.
+
 The module is parsed, never imported. Twins are source, not made at run time, so that editors, ``help()`` and type
 checkers see real methods.
 """
@@ -57,12 +59,14 @@ class Twin:
         core: the async method.
         through: the function that it calls; None for the core itself.
         decorators: the source of its decorators.
+        is_overloaded: True if the core has overloads.
     """
 
     name: str
     core: Function
     through: Function | None
     decorators: tuple[str, ...]
+    is_overloaded: bool
 
     def source(self, text: str) -> Iterator[str]:
         """Yield its lines, indented for a class body."""
@@ -71,10 +75,15 @@ class Twin:
         streams = _is_stream(target)
         result = _result(target, text, streams=streams)
         called = [f"self.{self.core.name}"] if self.through is None else [self.through.name, "self"]
+        if self.is_overloaded:  # a type checker cannot choose one of them by arguments that are passed on
+            called = [f"cast(Any, self.{self.core.name})"]
         call = f"_runtime.{'iterate' if streams else 'call'}"
         for decorator in self.decorators:
             yield f"    @{decorator}"
-        yield from _broken(f"    def {self.name}", _parameters(self.core.args, text), f" -> {result}:")
+        tail = ": ..." if _is_overload(self.core) else ":"
+        yield from _broken(f"    def {self.name}", _parameters(self.core.args, text), f" -> {result}{tail}")
+        if _is_overload(self.core):
+            return
         summary = "Close what blocking calls opened." if self.name == "close" else _summary(target)
         yield from textwrap.wrap(f'"""{summary}', WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
         yield ""
@@ -86,6 +95,10 @@ class Twin:
             yield from _broken(f"{INDENT}    {call}", [*called, *arguments])
         else:
             yield from _broken(f"{INDENT}{'' if result == 'None' else 'return '}{call}", [*called, *arguments])
+
+
+def _is_overload(function: Function) -> bool:
+    return any(ast.unparse(decorator) == "overload" for decorator in function.decorator_list)
 
 
 def _is_stream(function: Function) -> bool:
@@ -217,6 +230,7 @@ def _twins(
     functions = {node.name: node for node in module.body if isinstance(node, Function)}
     methods = [node for node in owner.body if isinstance(node, Function) and node.lineno not in block]
     names = {method.name for method in methods}
+    overloaded = {method.name for method in methods if _is_overload(method)}
     for core, function in through.items():
         if function not in functions or core not in names:
             raise Misplaced(f"line {owner.lineno}: through {core}={function}: no such method or function")
@@ -230,8 +244,10 @@ def _twins(
         elif method.name[0] == "a" and method.name[1:] in names:
             name = f"{method.name[1:]}_sync"
         if name not in names:
-            decorators = tuple(source for source in map(ast.unparse, method.decorator_list) if source in keeps)
-            yield Twin(name, method, functions.get(through.get(method.name, "")), decorators)
+            kept = keeps | {"overload"}
+            decorators = tuple(source for source in map(ast.unparse, method.decorator_list) if source in kept)
+            called = functions.get(through.get(method.name, ""))
+            yield Twin(name, method, called, decorators, is_overloaded=method.name in overloaded)
 
 
 def rewrite(text: str) -> str:

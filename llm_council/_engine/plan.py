@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -18,6 +18,9 @@ from llm_council.models._attrs import must_be, optional, strict_init
 from llm_council.strategies._find import ALIASES, configured, options_of
 from llm_council.strategies.base import Roster, Steps, Strategy
 from llm_council.subagents import Subagent
+
+if TYPE_CHECKING:
+    from llm_council._typed import OutputType
 
 __all__ = ["RunRequest", "make_plan"]
 
@@ -39,6 +42,7 @@ class RunRequest:
         files: files with their content.
         sitting_out: why seats cannot take the files, by name; these seats take no part.
         schema: JSON Schema of the answer; None is the subagent's.
+        output_type: type of the output, whose schema takes the place of the subagent's; None for none.
         budget: limits of this run; they override those of the configuration.
         strategy: a strategy, or the name of one; None is the configuration's.
         drafters: names of the seats that draft; None leaves the choice to the strategy.
@@ -52,6 +56,7 @@ class RunRequest:
     files: Sequence[Attachment] = ()
     sitting_out: Mapping[str, str] = attrs.field(factory=dict)
     schema: Mapping[str, Any] | None = attrs.field(default=None, validator=optional(_mapping))
+    output_type: OutputType | None = None
     budget: Budget | None = None
     strategy: str | Strategy | None = None
     drafters: Sequence[str] | None = None
@@ -121,11 +126,12 @@ def make_plan(
         drafts_by_schema=steps.drafts_by_schema,
         asks=steps.asks,
         most_calls=steps.most_calls,
-        notes=(*warnings, *steps.notes),
+        notes=(*warnings, *steps.notes, *(() if options.output_type is None else options.output_type.notes)),
         warnings=warnings,
         prompts=subagent.prompts,
         schema=schema,
-        headings=subagent.headings and options.schema is None,
+        headings=subagent.headings and options.schema is None and options.output_type is None,
+        output_type=None if options.output_type is None else options.output_type.name,
         context=options.context,
         system_context=config.system_context,
         files=options.files,
@@ -163,6 +169,10 @@ def _listed(absent: Mapping[str, str]) -> str:
 def _schema_of(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None:
     """Return the schema of the answer after a check."""
     schema = options.schema if options.schema is not None else subagent.schema
+    if options.output_type is not None:
+        if options.schema is not None:
+            raise InvalidOption("output_type: the schema is made of the type: leave out schema, or output_type")
+        schema = options.output_type.schema
     if schema is None:
         return None
     plain = _schema.plain_schema(schema)

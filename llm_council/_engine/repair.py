@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import attrs
@@ -84,20 +83,20 @@ async def until_valid(state: RunState, written: ChairAnswer) -> Verdict:
     plan = state.plan
     validator = _schema.compile(plan.schema) if plan.schema is not None else None
     headings = _schema.heading_names(plan.schema) if plan.headings else ()
-    answer = _Answer(written, *await _read_large(validator, written.response, headings))
+    answer = _Answer(written, *await _read_checked(state, validator, written.response, headings))
     while answer.problems and answer.repairs < plan.max_repairs:
         state.open(Phase.REPAIR)
         repaired = await _repair(state, answer)
         if repaired is None:
             break
         if repaired:
-            answer.output, answer.problems = await _read_large(validator, answer.written.response, headings)
+            answer.output, answer.problems = await _read_checked(state, validator, answer.written.response, headings)
     while answer.problems and plan.rules:  # a run that 0.1.0 stored ended here
         another = await replace_chair(state, answer.written)
         if another is None:
             break
         answer.written = another
-        answer.output, answer.problems = await _read_large(validator, another.response, headings)
+        answer.output, answer.problems = await _read_checked(state, validator, another.response, headings)
     state.close(Phase.REPAIR)
     name, response, problems = answer.written.seat, answer.written.response, answer.problems
     error = None
@@ -112,11 +111,20 @@ async def until_valid(state: RunState, written: ChairAnswer) -> Verdict:
     return Verdict(chair=name, text=response.text, output=answer.output, problems=problems, error=error)
 
 
-async def _read_large(
-    validator: _schema.Validator | None, response: GenerateResponse, headings: Sequence[str]
+async def _read_checked(
+    state: RunState, validator: _schema.Validator | None, response: GenerateResponse, headings: Sequence[str]
 ) -> tuple[Any, tuple[Problem, ...]]:
-    """Return what ``read`` returns; a large answer is read in a worker thread."""
-    return await run_large(len(response.text or ""), partial(read, validator, response, headings))
+    """Return what ``read`` returns, with the problems of the output's type; a large answer is read in a thread."""
+
+    def work() -> tuple[Any, tuple[Problem, ...], tuple[Problem, ...]]:
+        value, problems = read(validator, response, headings)
+        refusals = state.output_type.problems(value) if state.output_type is not None and not problems else ()
+        return value, problems, refusals
+
+    value, problems, refusals = await run_large(len(response.text or ""), work)
+    if not problems:
+        problems = state.record_type_problems(refusals)
+    return (None if problems else value), problems
 
 
 @attrs.define

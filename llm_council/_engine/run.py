@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
@@ -18,14 +19,17 @@ from llm_council._engine.state import RunState
 from llm_council._engine.table import RunTable
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
-from llm_council.errors import Abstained, CouncilError, RunError, StrategyFailed
+from llm_council.errors import Abstained, CouncilError, InvalidOption, InvalidOutput, RunError, StrategyFailed
 from llm_council.events import RunFinished, RunStarted, emit
 from llm_council.models import Cost, Critique, Phase, Plan, SeatSpec, Status, Usage
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter
-from llm_council.results import CouncilResult, SeatReport, total_cost
+from llm_council.results import CouncilResult, SeatReport, TypedOutput, total_cost
 from llm_council.strategies._find import get_strategy
 from llm_council.strategies.base import Strategy, Verdict
+
+if TYPE_CHECKING:
+    from llm_council._typed import OutputType
 
 __all__ = ["run_plan"]
 
@@ -46,7 +50,8 @@ async def run_plan(
     on_result: Callable[[CouncilResult], None] | None = None,
     journal: Journal = NO_JOURNAL,
     strategy: Strategy | None = None,
-) -> CouncilResult:
+    output_type: OutputType | None = None,
+) -> CouncilResult[Any]:
     """Execute a plan, and report it to the listeners of the current context.
 
     Every run that has started returns: a failed one with its ``error``, one that ran out of time with its best draft.
@@ -60,6 +65,7 @@ async def run_plan(
         on_result: called with the result however the run ends; the only way to get the result of a cancelled run.
         journal: records the run.
         strategy: the strategy of the plan; None makes it by its name and options.
+        output_type: the type of the output; None leaves it a JSON value.
 
     Returns:
         The result. Cancellation passes through.
@@ -75,7 +81,7 @@ async def run_plan(
         tokens=call_context.RetryTokens(),
     )
     with call_context.entered(scope):
-        state = RunState(plan, adapters, Ledger(plan.budget, price), clock, deltas, journal)
+        state = RunState(plan, adapters, Ledger(plan.budget, price), clock, deltas, journal, output_type)
         emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
         try:
             with _runtime.Fallback(plan.budget.deadline, partial(_blocked_result, state, on_result)):
@@ -171,6 +177,7 @@ def _publish(result: CouncilResult, on_result: Callable[[CouncilResult], None] |
 def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
     """Make the result of a run from its answer or its error; None means that it was cancelled."""
     plan = state.plan
+    final, typed = _typed_output(state, final)
     answer = final if isinstance(final, Verdict) else None
     error = final.error if isinstance(final, Verdict) else final
     if final is None:
@@ -190,7 +197,8 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
         subagent=plan.subagent,
         mode=plan.mode,
         status=status,
-        output=answer.output if answer else None,
+        output=typed.output if typed else answer.output if answer else None,
+        typed=typed,
         # ``BudgetExceeded`` has the best draft so far.
         text=answer.text if answer else getattr(error, "partial", None),
         drafts={draft.name: drop_thinking(draft.text) for draft in state.successful_drafts()},
@@ -226,6 +234,24 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
         plan=plan,
         metadata=plan.metadata,
     )
+
+
+def _typed_output(
+    state: RunState, final: Verdict | RunError | None
+) -> tuple[Verdict | RunError | None, TypedOutput | None]:
+    """Return the outcome of a run, and its output as an instance of the type that the caller gave.
+
+    The output of a strategy's own verdict may be any value: one that the type does not take is an error.
+    """
+    kind = state.output_type
+    if kind is None or not isinstance(final, Verdict) or final.output is None or final.error is not None:
+        return final, None
+    try:
+        return final, TypedOutput(output=kind.read(final.output), value=final.output)
+    except InvalidOption as refusal:
+        problems = kind.problems(final.output)
+        error = InvalidOutput(refusal.message, problems=problems, text=final.text, run_id=state.plan.run_id)
+        return attrs.evolve(final, output=None, error=error, problems=problems), None
 
 
 def _seat_report(state: RunState, seat: SeatSpec) -> SeatReport:

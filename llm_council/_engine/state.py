@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -16,11 +16,14 @@ from llm_council._engine.seat_texts import SeatTexts
 from llm_council._engine.shared_prefix import PrefixWriters
 from llm_council.errors import StrategyFailed
 from llm_council.events import Degraded, PhaseFinished, PhaseStarted, emit
-from llm_council.models import Critique, Draft, GenerateRequest, Phase, PhaseTiming, Plan, Ranking, SeatSpec
+from llm_council.models import Critique, Draft, GenerateRequest, Phase, PhaseTiming, Plan, Problem, Ranking, SeatSpec
 from llm_council.models._attrs import copy_with
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CallReport
+
+if TYPE_CHECKING:
+    from llm_council._typed import OutputType
 
 __all__ = ["CallDeadline", "RunState", "StartSlot"]
 
@@ -94,6 +97,7 @@ class RunState:
         clock: returns monotonic seconds, for events and reports.
         deltas: True if somebody listens to the seats' text as it arrives.
         journal: records the run.
+        output_type: the type of the output; None if the caller gave none, to this process at least.
         start_slot: the slot that the run needs to start.
         started: the clock's reading at the start.
         ends: when each phase must end, on the event loop's clock.
@@ -117,6 +121,7 @@ class RunState:
     clock: Callable[[], float]
     deltas: bool = False
     journal: Journal = NO_JOURNAL
+    output_type: OutputType | None = None
     start_slot: StartSlot = attrs.field(init=False)
     started: float = attrs.field(init=False)
     ends: dict[Phase, float] = attrs.field(init=False)
@@ -134,6 +139,7 @@ class RunState:
     prefixes: PrefixWriters = attrs.field(factory=PrefixWriters)
     _numbers: dict[str, int] = attrs.field(factory=dict)
     _calls_made: int = 0
+    _types_checked: int = 0
     _unpriced_lock: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)
 
     def __attrs_post_init__(self) -> None:
@@ -152,6 +158,20 @@ class RunState:
     def overdue(self) -> bool:
         """Return True once the deadline of the run has passed."""
         return self.journal.record_decision("overdue", now=anyio.current_time() >= self.end)
+
+    def record_type_problems(self, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+        """Record whether the type of the output takes an answer that is valid by the schema.
+
+        Returns:
+            The problems that the run must use. A replay without the type knows that there were some, not which.
+        """
+        if self.plan.output_type is None:
+            return ()
+        self._types_checked += 1
+        is_refused = self.journal.record_decision(f"refused:{self._types_checked}", now=bool(problems))
+        if is_refused and not problems:
+            return (Problem(path="$", message=f"{self.plan.output_type} does not take this answer"),)
+        return problems if is_refused else ()
 
     def open(self, phase: Phase) -> None:
         """Record that a phase has started; a second call does nothing."""

@@ -155,7 +155,7 @@ class RunTable(Table):
             raise self._misuse(f"finishes with {answer.seat}'s text, which is an error: {answer.error}")
         if state.plan.schema is None:
             return as_verdict(state, answer)
-        if value is not None and compile_schema(state.plan.schema).accepts(value):
+        if value is not None and self._is_output(value):
             return Verdict(chair=answer.seat, text=answer.text, output=value)
         rank_drafts(state)
         draft = answer if isinstance(answer, Draft) else Draft(seat=answer.seat, response=answer.response)
@@ -169,6 +169,14 @@ class RunTable(Table):
         if shaped is not None:
             return await until_valid(state, shaped)
         return degraded_verdict(state, draft, "no seat could bring the winning draft into the form of the schema")
+
+    def _is_output(self, value: Any) -> bool:
+        """Return True if the schema and the type of the output take a value."""
+        state = self._state
+        if not compile_schema(state.plan.schema or {}).accepts(value):
+            return False
+        problems = () if state.output_type is None else state.output_type.problems(value)
+        return not state.record_type_problems(problems)
 
     def abstain(self, reason: str) -> Verdict:
         """Return the verdict of a run that ends without an answer."""

@@ -86,7 +86,7 @@ def _text(result: CouncilResult, flags: Mapping[str, Any]) -> str:
     # Text is what another program or a file gets: the answer without its reasons, labels or indentation.
     if not fields.keys() - {"reasoning"}:
         return "" if answer is None else as_text(answer)
-    return as_text(result.output)
+    return as_text(result.output_value)
 
 
 def _notes(result: CouncilResult, flags: Mapping[str, Any]) -> None:

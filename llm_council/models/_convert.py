@@ -328,7 +328,10 @@ def _structure_tagged(value: Any, classes: Mapping[str, type]) -> Any:
 
 @cache
 def _class_structure(cls: Any) -> Structure:
-    inner = make_dict_structure_fn(cls, _converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True)
+    # The output of a result is of any type: cattrs asks for the arguments of a generic class.
+    parameters = getattr(cls, "__parameters__", ())
+    kind = cls[(Any,) * len(parameters)] if parameters else cls
+    inner = make_dict_structure_fn(kind, _converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True)
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):

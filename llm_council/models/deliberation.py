@@ -146,6 +146,7 @@ class Plan:
         schema: the JSON Schema of the answer; None for free text.
         headings: True if the chair writes prose under a heading for each property of the schema, and code builds the
             object. False if the chair writes JSON, also in plans that were stored before this field existed.
+        output_type: name of the type of the output, from which the schema was made; None if the caller gave none.
         context: further text from the caller.
         system_context: text from the configuration for every seat's system message.
         files: files that the caller attached: text, and images, documents and sound without their bytes where the plan
@@ -190,6 +191,7 @@ class Plan:
     prompts: RolePrompts = RolePrompts()
     schema: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
     headings: bool = False
+    output_type: str | None = None
     context: str | None = attrs.field(default=None, validator=optional(string))
     system_context: str | None = None
     files: tuple[Attachment, ...] = attrs.field(default=(), converter=as_tuple)

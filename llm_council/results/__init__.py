@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 import attrs
 
@@ -14,7 +14,16 @@ from llm_council.models.reply import Adjustment, Cost, GenerateResponse, Usage
 from llm_council.models.votes import Agreement, Answer, Check, Dissent, Judgement, Round, Rung, Tally
 from llm_council.results._awaitable import AwaitableRecord
 
-__all__ = ["CallReport", "CouncilResult", "SeatReport"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    OutputT = TypeVar("OutputT", default=Any)  # a bare ``CouncilResult`` is one of any output
+else:
+    from typing import TypeVar
+
+    OutputT = TypeVar("OutputT")
+
+__all__ = ["CallReport", "CouncilResult", "OutputT", "SeatReport", "TypedOutput"]
 
 
 @strict_init
@@ -101,9 +110,22 @@ def total_cost(calls: tuple[CallReport, ...]) -> Cost:
     return total if len(known) == len(calls) else attrs.evolve(total, complete=False)
 
 
+@attrs.frozen
+class TypedOutput:
+    """An output of a type that the caller gave.
+
+    Attributes:
+        output: the instance.
+        value: the JSON value that the council answered.
+    """
+
+    output: Any
+    value: Any
+
+
 @strict_init
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class CouncilResult(AwaitableRecord):
+class CouncilResult(AwaitableRecord, Generic[OutputT]):
     """The result of one run, also of a failed one. It may be awaited, which returns the result itself.
 
     Attributes:
@@ -112,7 +134,8 @@ class CouncilResult(AwaitableRecord):
         subagent: name of the subagent.
         mode: mode of the subagent.
         status: completed, degraded (an answer with something missing), failed, cancelled or abstained.
-        output: the answer, valid against the schema; None if there is none.
+        output: the answer, valid against the schema; None if there is none. With ``output_type``, it is of that type;
+            ``output_value`` is the same as JSON.
         text: the text of the chair, even if it is not a valid answer.
         drafts: finished drafts by seat name; further drafts of a seat as ``"ann#2"``.
         critiques: finished critiques by seat name; the names of the authors follow their anonymous labels.
@@ -150,7 +173,7 @@ class CouncilResult(AwaitableRecord):
     subagent: str
     mode: str | None = None
     status: Status = attrs.field(converter=Status)
-    output: Any = None
+    output: OutputT | None = None
     text: str | None = None
     drafts: dict[str, str] = attrs.field(factory=dict, converter=as_dict)
     critiques: dict[str, str] = attrs.field(factory=dict, converter=as_dict)
@@ -178,6 +201,14 @@ class CouncilResult(AwaitableRecord):
     duration: float = 0.0
     plan: Plan
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
+    _typed: TypedOutput | None = attrs.field(default=None, alias="typed")
+
+    @property
+    def output_value(self) -> Any:
+        """The output as a JSON value, as ``to_dict`` and a store hold it."""
+        if self._typed is not None and self._typed.output is self.output:
+            return self._typed.value
+        return self.output
 
     @property
     def success(self) -> bool:
@@ -198,12 +229,14 @@ class CouncilResult(AwaitableRecord):
         """Return the result as plain JSON values; ``from_dict`` reads them back."""
         from llm_council.models._convert import dump  # imports cattrs, which a run does not need
 
-        data: dict[str, Any] = dump(self)
+        plain = self if self._typed is None else attrs.evolve(self, output=self.output_value, typed=None)
+        data: dict[str, Any] = dump(plain)
+        del data["_typed"]
         return {**data, "success": self.success}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CouncilResult:
-        """Return the result that ``to_dict`` wrote.
+        """Return the result that ``to_dict`` wrote; its output is a JSON value.
 
         Raises:
             InvalidOption: the data does not fit; the message names the path.

@@ -35,7 +35,7 @@ def split_answer(result: CouncilResult) -> tuple[Any, Mapping[str, Any]]:
     Only an object with a text named ``answer`` is split; any other answer is whole, and no field is beside it. Without
     a valid answer, it is the text of the chair; None if there is none either.
     """
-    output = result.output if result.output is not None else result.text
+    output = result.output_value if result.output is not None else result.text
     if isinstance(output, Mapping) and isinstance(output.get("answer"), str):
         # A model may give no reasons: a title without text below it would look like a fault.
         left_out = {"answer"} if output.get("reasoning") else {"answer", "reasoning"}

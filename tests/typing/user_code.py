@@ -156,8 +156,8 @@ async def stored_in_a_loop(council: Council) -> None:
 
 
 def refused(council: Council, result: CouncilResult, request: Any) -> None:
-    _ = council.run()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    _ = council.run("task", subagnet="reviewer")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _ = council.run()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    _ = council.run("task", subagnet="reviewer")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     Budget(60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Budget(deadline="60")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     result.text = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,97 @@
+"""Answers as values of Python types: the schema of a type, and its values from JSON and back.
+
+``output_type_of`` returns what a run needs to know of a type. ``describe`` makes the schema, ``TypeConverter`` reads
+and writes values, and both ask ``fields`` what a class consists of, ``unions`` how the members of a union are told
+apart, and ``foreign`` what pydantic and msgspec do with their own classes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import attrs
+
+from llm_council._typed.convert import Refused, TypeConverter
+from llm_council._typed.describe import describe, name_of
+from llm_council._typed.fields import unwrap
+from llm_council.errors import InvalidOption
+from llm_council.models.deliberation import Problem
+
+__all__ = ["OutputType", "output_type_of"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class OutputType:
+    """The type of an answer.
+
+    Attributes:
+        kind: the type.
+        name: its name for people.
+        schema: the JSON Schema of its values; None for ``str``, whose values are prose.
+        notes: what the caller should know about the schema.
+    """
+
+    kind: Any
+    name: str
+    schema: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
+    _converter: TypeConverter = attrs.field(repr=False, alias="converter")
+
+    def read(self, value: Any) -> Any:
+        """Return the instance of a JSON value that is valid by the schema.
+
+        Raises:
+            InvalidOption: the value is not one of the type, or a constructor does not take it.
+        """
+        try:
+            return self._converter.read(value, self.kind)
+        except Refused as refused:
+            path, message = refused.problems[0]
+            raise InvalidOption(f"output_type: this answer is no {self.name}: ${path}: {message}") from refused
+
+    def problems(self, value: Any) -> tuple[Problem, ...]:
+        """Return why a JSON value is not one of the type; nothing if it is."""
+        try:
+            self._converter.read(value, self.kind)
+        except Refused as refused:
+            return tuple(Problem(path=f"${path}", message=message) for path, message in refused.problems)
+        return ()
+
+    def write(self, instance: Any) -> Any:
+        """Return the JSON value of an instance."""
+        return self._converter.write(instance, self.kind)
+
+
+def output_type_of(kind: Any) -> OutputType:
+    """Return what a run needs to know of a type.
+
+    Raises:
+        InvalidOption: this is no type, or a part of it cannot be described; the message names the field.
+    """
+    try:
+        hash(kind)
+    except TypeError:  # annotations may be anything
+        return _made.__wrapped__(kind)
+    return _made(kind)
+
+
+@lru_cache(maxsize=64)
+def _made(kind: Any) -> OutputType:
+    if isinstance(kind, dict):
+        raise InvalidOption("output_type: expected a type, got a dict: pass a JSON Schema as schema=")
+    converter = TypeConverter()
+    try:
+        described = describe(kind, converter.write)
+    except RecursionError:
+        raise InvalidOption(f"output_type: {name_of(kind)} cannot be described: it is nested too deeply") from None
+    # Free text needs no JSON around it.
+    is_prose = unwrap(kind)[0] is str and set(described.schema) <= {"type", "description"}
+    notes = tuple(f"{place} may be any JSON value: its type is not checked" for place in described.open_fields)
+    return OutputType(
+        kind=kind,
+        name=name_of(kind),
+        schema=None if is_prose else described.schema,
+        notes=notes,
+        converter=converter,
+    )

@@ -1,0 +1,112 @@
+"""pydantic models and msgspec structs, through their own methods. Neither package is imported here.
+
+A class of theirs exists only if its package has been imported, so the package is looked up among the loaded modules.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+import attrs
+
+from llm_council._typed.fields import origin_of
+
+__all__ = ["Foreign", "apart", "foreign_class"]
+
+
+@attrs.frozen(kw_only=True)
+class Foreign:
+    """What the package of a class does with it.
+
+    Attributes:
+        schema: returns its JSON Schema; definitions are below ``$defs``.
+        read: returns the instance of a JSON value; raises the package's own error.
+        write: returns the JSON value of an instance.
+        problems: returns path and message of each thing that an error of ``read`` reports; empty for another error.
+    """
+
+    schema: Callable[[], dict[str, Any]]
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Any]
+    problems: Callable[[Exception], list[tuple[str, str]]]
+
+
+def foreign_class(kind: Any) -> Foreign | None:
+    """Return what the package of a class does with it; None for a class of neither package."""
+    cls = origin_of(kind)
+    if not isinstance(cls, type):
+        return None
+    pydantic, msgspec = sys.modules.get("pydantic"), sys.modules.get("msgspec")
+    if pydantic is not None and issubclass(cls, pydantic.BaseModel):
+        return _pydantic(cls)
+    if msgspec is not None and issubclass(cls, msgspec.Struct):
+        return _msgspec(msgspec, kind)
+    return None
+
+
+def _pydantic(cls: Any) -> Foreign:
+    def problems(error: Exception) -> list[tuple[str, str]]:
+        listed = getattr(error, "errors", None)
+        if not callable(listed):
+            return []
+        found = []
+        for one in listed():
+            steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in one["loc"])
+            found.append(("".join(steps), one["msg"]))
+        return found
+
+    return Foreign(
+        schema=cls.model_json_schema,
+        # As JSON, whose text holds dates and the like; the values of a dict would have to be instances.
+        read=lambda value: cls.model_validate_json(json.dumps(value)),
+        write=lambda instance: instance.model_dump(mode="json", by_alias=True),
+        problems=problems,
+    )
+
+
+def _msgspec(msgspec: Any, kind: Any) -> Foreign:
+    def problems(error: Exception) -> list[tuple[str, str]]:
+        if not isinstance(error, msgspec.ValidationError):
+            return []
+        found = re.fullmatch(r"(?P<what>.*?)(?: - at `(?P<path>\$.*)`)?", str(error), re.DOTALL)
+        return [((found["path"] or "$")[1:], found["what"])] if found else [("", str(error))]
+
+    return Foreign(
+        schema=lambda: msgspec.json.schema(kind),
+        read=lambda value: msgspec.convert(value, kind),
+        write=msgspec.to_builtins,
+        problems=problems,
+    )
+
+
+def apart(schema: Mapping[str, Any], taken: Container[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a schema without its definitions, and these by names that are not taken."""
+    schema = dict(schema)
+    listed = schema.pop("$defs", {})
+    names: dict[str, str] = {}
+    for name in listed:
+        new = name
+        while new in taken or new in names.values():
+            new += "_"
+        names[name] = new
+    definitions = {names[name]: _renamed(body, names) for name, body in listed.items()}
+    whole = _renamed(schema, names)
+    if set(whole) == {"$ref"}:  # the class itself is among its definitions
+        whole = dict(definitions[whole["$ref"].rpartition("/")[2]])
+    return whole, definitions
+
+
+def _renamed(node: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(node, list):
+        return [_renamed(item, names) for item in node]
+    if not isinstance(node, dict):
+        return node
+    renamed = {key: _renamed(value, names) for key, value in node.items()}
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/$defs/"):
+        renamed["$ref"] = f"#/$defs/{names[reference.removeprefix('#/$defs/')]}"
+    return renamed
