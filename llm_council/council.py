@@ -24,7 +24,7 @@ from llm_council.config import CouncilConfig, Seat
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import redact
 from llm_council.events import AnyEvent, Event, Listener, as_listeners, listening
-from llm_council.models import Attachment, Budget, DoctorResult, Plan
+from llm_council.models import Attachment, Budget, DoctorResult, Message, Plan
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter, examine
 from llm_council.results import CouncilResult, OutputT
@@ -33,6 +33,7 @@ from llm_council.results._awaitable import AwaitableDict
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
+    from llm_council._engine.history import History
     from llm_council._typed import OutputType
     from llm_council.store import RunStore, Store
     from llm_council.strategies import Strategy
@@ -53,6 +54,7 @@ class RunOptions(TypedDict, total=False):
     mode: str | None
     context: str | None
     files: Sequence[str | PathLike[str] | bytes | Attachment]
+    history: CouncilResult[Any] | str | Sequence[Message] | None
     schema: Mapping[str, Any] | None
     budget: Budget | None
     strategy: str | Strategy | None
@@ -240,6 +242,7 @@ class Council(_runtime.Closeable):
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -259,6 +262,7 @@ class Council(_runtime.Closeable):
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -285,6 +289,9 @@ class Council(_runtime.Closeable):
             files: files for every seat: paths, bytes, or ``Attachment`` objects of UTF-8 text, images, PDF and sound,
                 told apart by their content. No other file is read, and no address is fetched. A seat that cannot see or
                 hear one takes no part in the run.
+            history: what the task goes on from: an earlier result, the id of a stored run (the beginning of the id is
+                enough; ``"last"`` is the latest run), or turns of user and assistant, the oldest first. The seats see
+                the earlier tasks, answers and dissent, but no draft. None is a task of its own.
             schema: JSON Schema of the answer; None uses the subagent's.
             budget: limits of this run; they override the council's one by one.
             strategy: ``"auto"``, ``"synthesize"``, ``"poll"``, ``"rank"``, ``"single"``, the name of another one, or a
@@ -301,6 +308,7 @@ class Council(_runtime.Closeable):
 
         Raises:
             ConfigurationError: an argument or a setting is wrong; nothing was sent.
+            StoreError: ``history`` names a run that is not stored.
         """
         options = _options(
             unknown,
@@ -308,6 +316,7 @@ class Council(_runtime.Closeable):
             mode=mode,
             context=context,
             files=files,
+            history=history,
             schema=schema,
             budget=budget,
             strategy=strategy,
@@ -351,6 +360,7 @@ class Council(_runtime.Closeable):
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -370,6 +380,7 @@ class Council(_runtime.Closeable):
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -386,6 +397,7 @@ class Council(_runtime.Closeable):
             mode=mode,
             context=context,
             files=files,
+            history=history,
             schema=schema,
             budget=budget,
             strategy=strategy,
@@ -435,6 +447,7 @@ class Council(_runtime.Closeable):
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -454,6 +467,7 @@ class Council(_runtime.Closeable):
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -474,6 +488,7 @@ class Council(_runtime.Closeable):
             mode=mode,
             context=context,
             files=files,
+            history=history,
             schema=schema,
             budget=budget,
             strategy=strategy,
@@ -528,6 +543,7 @@ class Council(_runtime.Closeable):
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -544,6 +560,7 @@ class Council(_runtime.Closeable):
             mode=mode,
             context=context,
             files=files,
+            history=history,
             schema=schema,
             budget=budget,
             strategy=strategy,
@@ -564,7 +581,8 @@ class Council(_runtime.Closeable):
         files = read_files(rest.pop("files", None) or (), self._config.limits)
         try:
             blind = find_blind(self._seating.specs, self._seating.adapters, files)
-            request = _engine.RunRequest(files=files, sitting_out=blind, **rest)
+            history = self._history(rest.pop("history", None), options)
+            request = _engine.RunRequest(files=files, sitting_out=blind, history=history, **rest)
             role, warnings = self._role(subagent, mode)
             plan = _engine.make_plan(task, role, self._config, self._seating.specs, request)
             check_sizes(plan.seats, self._seating.adapters, files)
@@ -573,6 +591,31 @@ class Council(_runtime.Closeable):
             message = error.message.removeprefix("Plan.").removeprefix("RunRequest.")  # callers know the option only
             raise error._reword(f"{origin}: {message}" if origin else message) from None
         return attrs.evolve(plan, warnings=(*warnings, *plan.warnings)) if warnings else plan
+
+    def _history(
+        self, given: CouncilResult[Any] | str | Sequence[Message] | None, options: RunOptions
+    ) -> History | None:
+        """Return what a run goes on from. Reads the store if a run is named."""
+        if given is None:
+            return None
+        from llm_council._engine import history
+
+        if not isinstance(given, str):
+            return history.read_history(given)
+        place: RunOptions = {} if options.get("store") is False else options
+        store = self._store(place)
+        if store is None:
+            raise InvalidOption(
+                "history: the id of a run needs the store of that run: pass store=PATH, set LLM_COUNCIL_STORE, or set"
+                " store in your own file"
+            )
+        stored = store._stored(given)
+        if stored.result is None:
+            run_id, status = stored.info.run_id, stored.info.status
+            raise InvalidOption(
+                f"history: the run {run_id} has no answer yet, it is {status}: `council resume {run_id}` continues it"
+            )
+        return history.read_history(CouncilResult.from_dict(stored.result))
 
     def _role(self, subagent: str | Subagent, mode: str | None) -> tuple[Subagent, tuple[str, ...]]:
         """Return the role of a run, and what the caller should know about it."""
@@ -593,7 +636,8 @@ class Council(_runtime.Closeable):
     async def _prepared(self, task: str, subagent: str | Subagent, options: _AllOptions) -> Plan:
         """Make the plan, and check the providers before anything is sent. Files are read in a worker thread."""
         make_plan = partial(self._plan, task, subagent, options)
-        plan = await anyio.to_thread.run_sync(make_plan) if options.get("files") else make_plan()
+        reads = options.get("files") or isinstance(options.get("history"), str)
+        plan = await anyio.to_thread.run_sync(make_plan) if reads else make_plan()
         self._seating.check()
         # Loading the price table takes a moment, which would block the event loop.
         if pricing.must_load(self._seating.providers.values()):
@@ -839,6 +883,7 @@ class Council(_runtime.Closeable):
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -858,6 +903,7 @@ class Council(_runtime.Closeable):
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
         schema: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
         strategy: str | Strategy | None = None,
@@ -879,6 +925,7 @@ class Council(_runtime.Closeable):
             mode=mode,
             context=context,
             files=files,
+            history=history,
             schema=schema,
             budget=budget,
             strategy=strategy,

@@ -173,7 +173,8 @@ async def test_cancellation_is_raised_and_cancels_the_seats() -> None:
 
 
 def test_the_signature_shows_every_option() -> None:
-    wanted = "task subagent output_type mode context files schema budget strategy temperature max_tokens metadata store"
+    wanted = "task subagent output_type mode context files history schema budget strategy temperature"
+    wanted += " max_tokens metadata store"
     for method in (Council.run, Council.arun, Council.run_sync, Council.stream, Council.plan):
         shown = inspect.signature(method)
         assert list(shown.parameters)[1:] == wanted.split(), method

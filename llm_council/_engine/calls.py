@@ -9,20 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import attrs
 
 from llm_council._engine.budget import Reservation, may_be_billed
+from llm_council._engine.history import forget_oldest, shown_tasks
 from llm_council._engine.shared_prefix import answer_has_begun, request_to_send
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
-from llm_council.errors import ContentFiltered, CouncilError, EmptyReply, TimedOut, failed_attempt
+from llm_council.errors import ContentFiltered, ContextTooLong, CouncilError, EmptyReply, TimedOut, failed_attempt
 from llm_council.errors._secrets import StreamMask
 from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
 from llm_council.models import (
+    Adjustment,
     Attempt,
     Cost,
     CostSource,
@@ -41,6 +43,9 @@ from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.results import CallReport
 
 __all__ = ["CallOutcome", "ask", "invalid_answer"]
+
+HISTORY_FIELD: Final = "history"
+"""The field of the ``Adjustment`` for earlier tasks that were left out of a call."""
 
 
 @attrs.frozen
@@ -96,6 +101,7 @@ async def ask(
         await state.journal.record_ending(asked, ending)
     error, elapsed = ending.error, ending.elapsed
     response = ending.response if error is None else None
+    _report_left_out(state, seat, response)
     at = state.elapsed(f"settled:{asked.name}")
     report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed)
     state.calls.setdefault(seat.name, []).append(report)
@@ -108,6 +114,17 @@ def _report_start(state: RunState, asked: Call) -> float:
     at = state.elapsed(f"asked:{asked.name}")
     emit(SeatStarted(at=at, **_call_facts(state, asked)))
     return at
+
+
+def _report_left_out(state: RunState, seat: SeatSpec, response: GenerateResponse | None) -> None:
+    """Warn once of earlier tasks that were left out of a seat's call."""
+    for adjustment in response.adjustments if response is not None else ():
+        if adjustment.field == HISTORY_FIELD:
+            left, asked = adjustment.sent, adjustment.asked
+            shown = f"the last {left} of {asked} earlier tasks" if left else f"none of {asked} earlier tasks"
+            warning = f"{seat.name} was shown {shown}: more do not fit into its context"
+            if warning not in state.warnings:
+                state.warnings.append(warning)
 
 
 def _call_facts(state: RunState, asked: Call) -> dict[str, Any]:
@@ -181,12 +198,7 @@ async def fetch(
     try:
         await state.journal.record_call(asked)  # before it is sent: a killed run shows what may have been billed
         with call_context.entered(_scope_of(attempts, deadline)):
-            if state.deltas or on_begun is not None:
-                response = await fetch_streamed(attempts, adapter, request, on_begun)
-            else:
-                response = await call(adapter, request)
-        if not response.attempts:
-            response = attrs.evolve(response, attempts=attempts.all(response))
+            response = await fetch_within_context(attempts, adapter, request, on_begun)
         tries = len(response.attempts)
     except CouncilError as failure:
         tries, billed = len(failure.attempts), may_be_billed(failure)
@@ -196,6 +208,41 @@ async def fetch(
     if cost is None and response.cost is None and state.ledger.is_free(state.plan.seat(asked.seat)):
         cost = Cost(usd=0.0, source=CostSource.TABLE, complete=True)
     return response if cost is None else copy_with(response, cost=cost)
+
+
+async def fetch_within_context(
+    attempts: _CallAttempts, adapter: ProviderAdapter, request: GenerateRequest, on_begun: Callable[[], None] | None
+) -> GenerateResponse:
+    """Call the provider; where the conversation exceeds the model's context, again without the oldest earlier tasks.
+
+    Each further try leaves out half of them. The answer's ``adjustments`` tell how many were left. Arguments are those
+    of ``fetch``.
+    """
+    state = attempts.state
+    seat = state.plan.seat(attempts.asked.seat)
+    refused: tuple[Attempt, ...] = ()
+    adjusted: Adjustment | None = None
+    while True:
+        try:
+            if state.deltas or on_begun is not None:
+                response = await fetch_streamed(attempts, adapter, request, on_begun)
+            else:
+                response = await call(adapter, request)
+        except ContextTooLong as failure:
+            shorter = forget_oldest(state.plan, seat, request)
+            if shorter is None or not attempts.reserve_retry(failure):
+                failure.attempts = (*refused, *failure.attempts)
+                raise
+            if not failure.attempts:  # no middleware has reported it
+                attempts.record_failure(failure, 0.0)
+            refused += failure.attempts
+            request, left = shorter
+            asked = len(shown_tasks(state.plan.history, seat))
+            adjusted = Adjustment(field=HISTORY_FIELD, action="dropped", asked=asked, sent=left, reason=failure.message)
+        else:
+            tries = (*refused, *response.attempts) if response.attempts else attempts.all(response)
+            adjustments = response.adjustments if adjusted is None else (*response.adjustments, adjusted)
+            return copy_with(response, attempts=tries, adjustments=adjustments)
 
 
 async def fetch_streamed(

@@ -101,7 +101,9 @@ def hide_names(plan: Plan, text: str) -> str:
     A name that the task mentions is kept, and so is the name of a provider that all seats share. If the seats have
     different models, the words by which a text speaks of its author are replaced too; see ``author_names``.
     """
-    subject = f"{plan.task}\n{plan.context or ''}".lower()
+    # Earlier tasks count, earlier answers do not: a model could keep its name from being hidden by saying it once.
+    earlier = "".join(f"\n{past.task}" for past in plan.history)
+    subject = f"{plan.task}\n{plan.context or ''}{earlier}".lower()
     names, folded = _names(plan, subject), text.lower()
     if plan.rules and len({(seat.provider, seat.model) for seat in plan.seats}) > 1:
         free = tuple(sorted(filter(None, map(spelled_freely, names)), key=len, reverse=True))

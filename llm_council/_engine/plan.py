@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from llm_council import _schema
+from llm_council._engine.history import History, fitting, shown_tasks
 from llm_council.config import CouncilConfig
 from llm_council.errors import CouncilError, InvalidOption, near
-from llm_council.models import Attachment, Budget, Phase, Plan, SeatSpec
+from llm_council.models import Attachment, Budget, Limits, Phase, Plan, SeatSpec
 from llm_council.models._attrs import must_be, optional, strict_init
 from llm_council.strategies._find import ALIASES, configured, options_of
 from llm_council.strategies.base import Roster, Steps, Strategy
@@ -41,6 +42,7 @@ class RunRequest:
         context: further text for the prompts.
         files: files with their content.
         sitting_out: why seats cannot take the files, by name; these seats take no part.
+        history: what the run goes on from; None for a run of its own.
         schema: JSON Schema of the answer; None is the subagent's.
         output_type: type of the output, whose schema takes the place of the subagent's; None for none.
         budget: limits of this run; they override those of the configuration.
@@ -55,6 +57,7 @@ class RunRequest:
     context: str | None = None
     files: Sequence[Attachment] = ()
     sitting_out: Mapping[str, str] = attrs.field(factory=dict)
+    history: History | None = None
     schema: Mapping[str, Any] | None = attrs.field(default=None, validator=optional(_mapping))
     output_type: OutputType | None = None
     budget: Budget | None = None
@@ -101,6 +104,7 @@ def make_plan(
         schema=schema,
         max_repairs=config.max_repairs,
     )
+    history = fitting(options.history or History(tasks=()), config.limits)
     try:
         steps = _steps_of(strategy, roster)
     except InvalidOption as error:  # a strategy may name a seat in its options
@@ -127,7 +131,7 @@ def make_plan(
         asks=steps.asks,
         most_calls=steps.most_calls,
         notes=(*warnings, *steps.notes, *(() if options.output_type is None else options.output_type.notes)),
-        warnings=warnings,
+        warnings=(*warnings, *_left_out(history, seats, config.limits)),
         prompts=subagent.prompts,
         schema=schema,
         headings=subagent.headings and options.schema is None and options.output_type is None,
@@ -136,6 +140,9 @@ def make_plan(
         system_context=config.system_context,
         files=options.files,
         sitting_out=absent,
+        follows=history.follows,
+        history=history.tasks,
+        history_left_out=history.left_out,
         budget=budget,
         limits=config.limits,
         retry=config.retry,
@@ -164,6 +171,24 @@ def _check_enough(seats: int, left: int, need: int, absent: Mapping[str, str]) -
 
 def _listed(absent: Mapping[str, str]) -> str:
     return "; ".join(f"{name} {reason}" for name, reason in absent.items())
+
+
+def _left_out(history: History, seats: Sequence[SeatSpec], limits: Limits) -> tuple[str, ...]:
+    """Return a warning for what the seats will not see of the conversation."""
+    warnings = []
+    if history.left_out:
+        tasks = "task is" if history.left_out == 1 else f"{history.left_out} tasks are"
+        warnings.append(
+            f"the oldest {tasks} left out of this conversation: its prompts hold at most {limits.history:,} characters"
+            " of earlier tasks and answers (limits.history)"
+        )
+    few = [seat.name for seat in seats if len(shown_tasks(history.tasks, seat)) < len(history.tasks)]
+    if few:
+        shown = len(shown_tasks(history.tasks, next(seat for seat in seats if seat.name == few[0])))
+        warnings.append(
+            f"{', '.join(few)}: the small model is shown the last {shown} of {len(history.tasks)} earlier tasks"
+        )
+    return tuple(warnings)
 
 
 def _schema_of(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None:

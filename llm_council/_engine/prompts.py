@@ -1,8 +1,8 @@
 """The prompts of all phases: pure functions from a plan and earlier results to a request.
 
-Every request has the same order, so that vendors' prompt caches work. The system turn (role, rules) comes first. Task,
-context and files follow, which are the same in all phases of a run. The fenced texts of other seats and the instruction
-come last.
+Every request has the same order, so that vendors' prompt caches work. The system turn (role, rules) comes first, then
+the earlier turns of a conversation. Task, context and files follow, which are the same in all phases of a run. The
+fenced texts of other seats and the instruction come last.
 
 Drafts and critiques are free text: models deliberate better, and at less cost, in prose, and people can read it. Only
 the last phase has the schema, both as ``structured_output`` and in the prompt, because an adapter may ignore the
@@ -23,6 +23,7 @@ import attrs
 
 from llm_council._engine import plain_prompts as plain
 from llm_council._engine.fences import RULE, derive_code, enclose, neutralise, quote, to_bytes
+from llm_council._engine.history import HISTORY_RULE, history_turns
 from llm_council._engine.seat_texts import SeatTexts
 from llm_council._schema import heading_of
 from llm_council.models import (
@@ -381,6 +382,19 @@ def _turns_for(plan: Plan, seat: SeatSpec, request: GenerateRequest) -> tuple[Me
     return _with_instructions(turns, seat)
 
 
+def _with_history(plan: Plan, seat: SeatSpec, turns: Sequence[Message]) -> Sequence[Message]:
+    """Put the earlier turns of the conversation behind the system turn."""
+    earlier = history_turns(plan, seat)
+    if not earlier:
+        return turns
+    if not turns or turns[0].role != Role.SYSTEM:
+        return (*earlier, *turns)
+    system, *rest = turns
+    if not seat.plain_prompts:
+        system = Message("system", f"{system.text}\n\n{HISTORY_RULE}")
+    return (system, *earlier, *rest)
+
+
 def _with_instructions(turns: Sequence[Message], seat: SeatSpec) -> tuple[Message, ...]:
     """Put the instructions of a seat at the end of its system turn; no other turn holds them."""
     if not seat.instructions:
@@ -401,7 +415,7 @@ def mark_shared_part(plan: Plan, request: GenerateRequest) -> GenerateRequest:
             continue
         before, text = _split_text(turn)
         if not text.startswith(f"{shared}\n\n"):
-            break
+            continue  # a turn of the conversation before
         parts = (*before, TextPart(text=shared, cache=True), TextPart(text=text[len(shared) :]))
         marked = attrs.evolve(turn, content=parts)
         return copy_with(request, messages=(*request.messages[:index], marked, *request.messages[index + 1 :]))
@@ -475,7 +489,7 @@ def _build(
         most = min(plan.max_tokens or _SMALL_TOKENS[phase], _SMALL_TOKENS[phase])
     return GenerateRequest(
         model=seat.model,
-        messages=_with_files(plan, _with_instructions(turns, seat)),
+        messages=_with_instructions(_with_history(plan, seat, _with_files(plan, turns)), seat),
         max_tokens=most,
         temperature=plan.temperature_of(seat),
         reasoning=plan.reasoning,

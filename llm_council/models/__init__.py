@@ -7,6 +7,7 @@ from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.deliberation import (
     Critique,
     Draft,
+    PastTask,
     Phase,
     PhaseTiming,
     Plan,
@@ -87,6 +88,7 @@ __all__ = [
     "Limits",
     "Message",
     "Part",
+    "PastTask",
     "Phase",
     "PhaseTiming",
     "Plan",

@@ -19,6 +19,7 @@ __all__ = [
     "Attachment",
     "Critique",
     "Draft",
+    "PastTask",
     "Phase",
     "PhaseTiming",
     "Plan",
@@ -121,6 +122,24 @@ class RolePrompts:
 
 @strict_init
 @attrs.frozen(kw_only=True)
+class PastTask:
+    """An earlier task of a conversation, and what was answered.
+
+    Attributes:
+        task: the task; empty if the conversation begins with an answer.
+        answer: the answer as text; empty if there was none.
+        dissent: other answers that seats had given, in a few words each.
+        run_id: the run that gave the answer; None for turns that the caller gave.
+    """
+
+    task: str
+    answer: str = ""
+    dissent: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    run_id: str | None = None
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
 class Plan:
     """What a run will do. It is fixed before anything is sent, and contains plain data only.
 
@@ -153,6 +172,9 @@ class Plan:
             is written as JSON.
         sitting_out: why seats of the council take no part, by name: they cannot take the files. They are not among
             ``seats``.
+        follows: id of the run that this one goes on from; None for a run of its own.
+        history: the earlier tasks that it goes on from, with their answers, the oldest first.
+        history_left_out: how many still earlier tasks of the conversation are not in ``history``.
         budget: limits on the run.
         limits: limits on sizes.
         retry: when failed calls are retried.
@@ -196,6 +218,9 @@ class Plan:
     system_context: str | None = None
     files: tuple[Attachment, ...] = attrs.field(default=(), converter=as_tuple)
     sitting_out: Mapping[str, str] = attrs.field(factory=dict, converter=as_dict)
+    follows: str | None = None
+    history: tuple[PastTask, ...] = attrs.field(default=(), converter=as_tuple)
+    history_left_out: int = 0
     budget: Budget = Budget()
     limits: Limits = Limits()
     retry: RetryPolicy = RetryPolicy()

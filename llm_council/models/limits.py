@@ -47,6 +47,8 @@ class Limits:
         header_block: all headers of a reply.
         json_depth: levels of nesting in the JSON of a reply.
         peer_text: characters of one seat's text in the prompt of another seat.
+        history: characters of earlier tasks and answers in the prompts of a follow-up. The oldest tasks are left out;
+            the last one never is.
     """
 
     body: int = attrs.field(default=16 * MIB, validator=positive_int)
@@ -57,6 +59,8 @@ class Limits:
     json_depth: int = attrs.field(default=200, validator=positive_int)
     # About 6000 tokens of English: several drafts have to fit into the context of a model.
     peer_text: int = attrs.field(default=24_000, validator=positive_int)
+    # About 25,000 tokens of English, which every seat reads in every phase.
+    history: int = attrs.field(default=100_000, validator=positive_int)
 
 
 @strict_init

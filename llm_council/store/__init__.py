@@ -125,6 +125,14 @@ class Store:
     async def _do(self, work: Callable[[Connection], T]) -> T:
         return await run_sync(_queries.with_connection, self.path, work)
 
+    def _stored(self, run: str) -> StoredRun:
+        """Return a run that is named as for ``find``. Blocks."""
+
+        def read(connection: Connection) -> StoredRun:
+            return _queries.show_run(connection, self.path, _queries.find_run(connection, checked_id(run)))
+
+        return _queries.with_connection(self.path, read)
+
     def _journal(self, plan: Plan) -> Journal:
         """Return the journal of a new run. Call it in the event loop of the run."""
         return RunJournal(writer_for(self.path), plan)

@@ -74,6 +74,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE moments ADD COLUMN session INTEGER NOT NULL DEFAULT 1;
     CREATE INDEX runs_by_start ON runs (started);
     """,
+    # 3: for follow-ups. No foreign key: a follow-up holds what it needs of the run before, which may be purged.
+    """
+    ALTER TABLE runs ADD COLUMN follows TEXT;
+    """,
 )
 """The statements of each step, from an empty file on. A released step must never be changed.
 

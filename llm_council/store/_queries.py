@@ -68,6 +68,7 @@ class RunInfo:
         answered: number of calls that have ended.
         in_flight: number of calls that have not ended.
         version: the version of llm_council that started the run.
+        follows: id of the run that it goes on from; None for a run of its own. That run may have been purged.
     """
 
     run_id: str
@@ -78,6 +79,7 @@ class RunInfo:
     answered: int
     in_flight: int
     version: str
+    follows: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -152,7 +154,7 @@ def with_connection(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
 
 
 _RUNS = (
-    "SELECT id, started, status, task, subagent, version, session, owner, beat,"
+    "SELECT id, started, status, task, subagent, version, session, owner, beat, follows,"
     " (SELECT count(*) FROM endings WHERE run = id) AS answered,"
     " (SELECT count(*) FROM calls WHERE run = id) AS made FROM runs"
 )
@@ -218,6 +220,7 @@ def _info(row: sqlite3.Row, path: Path) -> RunInfo:
         answered=row["answered"],
         in_flight=row["made"] - row["answered"],
         version=row["version"],
+        follows=row["follows"],
     )
 
 
@@ -307,6 +310,7 @@ def export_run(connection: sqlite3.Connection, path: Path, run_id: str) -> dict[
         "status": info.status,
         "subagent": info.subagent,
         "version": info.version,
+        "follows": info.follows,
         "session": row["session"],
         "plan": _paper(connection, run_id, "plan"),
         "calls": calls,

@@ -236,9 +236,9 @@ class RunJournal(BufferedJournal):
         self._losses = self._file.losses
         task = clean(plan.task, limit=200)
         connection.execute(
-            "INSERT INTO runs (id, started, status, task, subagent, version, owner, beat)"
-            " VALUES (?, ?, 'running', ?, ?, ?, ?, ?)",
-            (self._run, started, task, plan.subagent, library_version(), process_name(), time.time()),
+            "INSERT INTO runs (id, started, status, task, subagent, version, owner, beat, follows)"
+            " VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?)",
+            (self._run, started, task, plan.subagent, library_version(), process_name(), time.time(), plan.follows),
         )
         self._write_paper(connection, "plan", dump(plan))
         for sha256, text in encode_files(plan).items():

@@ -59,6 +59,7 @@ class Head:
         beat: when that process was alive the last time, in seconds since 1970.
         made: number of calls.
         answered: number of calls that have ended.
+        follows: id of the run that it goes on from; None for a run of its own.
     """
 
     id: str
@@ -72,10 +73,13 @@ class Head:
     beat: float
     made: int = 0
     answered: int = 0
+    follows: str | None = None
 
     def text(self) -> str:
         """Return the head as the text that a store holds; id and session stand beside it."""
         values = attrs.asdict(self, filter=lambda field, _: field.name not in ("id", "session"))
+        if self.follows is None:  # earlier versions do not know the field
+            del values["follows"]
         return json.dumps(values, separators=(",", ":"))
 
     def info(self, writer: WriterThread) -> RunInfo:
@@ -92,6 +96,7 @@ class Head:
             answered=self.answered,
             in_flight=self.made - self.answered,
             version=self.version,
+            follows=self.follows,
         )
 
     def is_alive(self, writer: WriterThread) -> bool:
@@ -274,6 +279,7 @@ class LogJournal(BufferedJournal):
                 version=library_version(),
                 owner=process_name(),
                 beat=now,
+                follows=plan.follows,
             )
         self._head = head
         self._store = writer.store

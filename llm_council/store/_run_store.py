@@ -107,8 +107,7 @@ class RunStore(ABC):
             StoreError: there is no such run, several begin like this, or the store cannot be read.
         """
         checked_id(run)
-        ids = [head.id for head in await self._do(self._latest)]
-        return choose_run(run, [name for name in ids if name.startswith(run)], ids[0] if ids else None)
+        return await self._do(partial(self._find, run))
 
     async def show(self, run_id: str) -> StoredRun:
         """Return a stored run.
@@ -149,8 +148,12 @@ class RunStore(ABC):
             raise as_store_error(error, self) from None
 
     async def _do(self, work: Callable[[], T]) -> T:
+        return await run_sync(self._guarded, work)
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """Return what ``work`` returns; what it raises becomes a ``StoreError``."""
         try:
-            return await run_sync(work)
+            return work()
         except StoreError:
             raise
         except (KeyError, TypeError, ValueError, CouncilError) as error:
@@ -163,6 +166,10 @@ class RunStore(ABC):
     def _latest(self) -> list[Head]:
         heads = [read_head(*row) for row in self.heads()]
         return sorted(heads, key=lambda head: (-head.started, head.id))
+
+    def _find(self, run: str) -> str:
+        ids = [head.id for head in self._latest()]
+        return choose_run(run, [name for name in ids if name.startswith(run)], ids[0] if ids else None)
 
     def _read(self, run_id: str) -> tuple[Head, Sequence[str]]:
         found = self.read(run_id)
@@ -190,6 +197,7 @@ class RunStore(ABC):
             "status": info.status,
             "subagent": info.subagent,
             "version": info.version,
+            "follows": info.follows,
             "session": head.session,
             "plan": log.plan,
             "calls": calls,
@@ -210,6 +218,11 @@ class RunStore(ABC):
             ]
         found = {head.id: head.session for head in named}
         return tuple(run_id for run_id, session in found.items() if self.delete(run_id, expected=session))
+
+    def _stored(self, run: str) -> StoredRun:
+        """Return a run that is named as for ``find``. Blocks."""
+        checked_id(run)
+        return self._guarded(lambda: self._show(self._find(run)))
 
     def _journal(self, plan: Plan) -> Journal:
         """Return the journal of a new run. Call it in the event loop of the run."""

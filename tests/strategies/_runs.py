@@ -117,7 +117,21 @@ def _errors_of(cls: type[err.CouncilError], depth: int) -> SearchStrategy[err.Co
 @cache
 def seat_specs() -> SearchStrategy[m.SeatSpec]:
     """Return specifications of seats."""
-    return st.builds(m.SeatSpec, name=words, provider=words, model=maybe(words), prose_first=st.booleans())
+    return st.builds(
+        m.SeatSpec,
+        name=words,
+        provider=words,
+        model=maybe(words),
+        prose_first=st.booleans(),
+        instructions=texts,
+        temperature=maybe(seconds),
+    )
+
+
+@cache
+def past_tasks() -> SearchStrategy[m.PastTask]:
+    """Return earlier tasks of conversations."""
+    return st.builds(m.PastTask, task=texts, answer=texts, dissent=st.lists(texts, max_size=2), run_id=maybe(words))
 
 
 @cache
@@ -145,6 +159,9 @@ def plans() -> SearchStrategy[m.Plan]:
         system_context=maybe(texts),
         files=st.lists(attachments(), max_size=2),
         sitting_out=st.dictionaries(words, texts, max_size=2),
+        follows=maybe(words),
+        history=st.lists(past_tasks(), max_size=2),
+        history_left_out=st.integers(0, 5),
         budget=budgets(),
         limits=limits(),
         retry=retry_policies(),
