@@ -74,6 +74,9 @@ def test_an_unknown_persona_is_a_usage_error_that_names_the_nearest(council: Cou
         (["run", "-p", "local@fan:2,ollama", "--chair"], "", ["fan-1", "fan-2", "ollama"]),
     ],
 )
-def test_personas_are_completed(words: list[str], incomplete: str, expected: list[str]) -> None:
+def test_personas_are_completed(
+    words: list[str], incomplete: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logging.disable", lambda: None)  # for the whole process: here, that of all tests
     offered = ShellComplete(cli, {}, "council", "_X").get_completions(words, incomplete)
     assert [item.value for item in offered] == expected
