@@ -593,7 +593,7 @@ class Council(_runtime.Closeable):
         return attrs.evolve(plan, warnings=(*warnings, *plan.warnings)) if warnings else plan
 
     def _history(
-        self, given: CouncilResult[Any] | str | Sequence[Message] | None, options: RunOptions
+        self, given: CouncilResult[Any] | str | Sequence[Message] | None, options: _AllOptions
     ) -> History | None:
         """Return what a run goes on from. Reads the store if a run is named."""
         if given is None:
@@ -602,7 +602,7 @@ class Council(_runtime.Closeable):
 
         if not isinstance(given, str):
             return history.read_history(given)
-        place: RunOptions = {} if options.get("store") is False else options
+        place: _AllOptions = {} if options.get("store") is False else options
         store = self._store(place)
         if store is None:
             raise InvalidOption(
