@@ -65,6 +65,8 @@ class Tally:
         rule: ``"plurality"``: the answer with the largest weight wins. ``"scores"``: the draft with the largest median
             over judges of its standard score. ``"pairs"``: the draft that judges prefer most often. ``"anchor"``: the
             answer with the largest weight before seats saw those of the others, which not enough of them left.
+            ``"fields"``: the parts of an object with the largest weights, each counted by itself; share and margin are
+            those of the part on which the seats agree least.
         winner: key of the winning answer; None if no seat gave a readable one.
         points: weight of each answer by key, the largest first; standard scores or won pairs of drafts.
         share: weight of the winner among the weights of all seats, from 0 to 1. For scores, the share of judges
@@ -78,6 +80,9 @@ class Tally:
         decided_after: drafts after which the vote was decided, and the others were cancelled or not asked for; None if
             all were counted.
         grouping: what found answers in different words equal: ``"code"``, or ``"model"`` if a seat was asked.
+        fields: with the rule ``"fields"``, the count of each part of the answer by its path.
+        composed: True if the parts that won stood in no seat's answer together: the council elected what nobody
+            proposed.
     """
 
     rule: str = "plurality"
@@ -92,6 +97,8 @@ class Tally:
     failed: int = 0
     decided_after: int | None = None
     grouping: str = "code"
+    fields: Mapping[str, Tally] = attrs.field(factory=dict, converter=as_dict)
+    composed: bool = False
 
 
 class AgreementLevel(StrEnum):

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["answer", "as_text", "split_answer", "vote_line", "vote_rows"]
 
 
+_BROKEN_BY = {
+    "seed": "the run's seed broke the tie",
+    "pairs": "their pairs broke the tie",
+    "second choices": "second places broke the tie",
+    "weights": "the seat with the largest weight broke the tie",
+}
+"""What decided between answers that were level, in words."""
+
+
 def answer(result: CouncilResult) -> str:
     """Return the answer of a run, with control characters made visible; the error of a run that has none.
 
@@ -50,6 +59,8 @@ def vote_line(result: CouncilResult) -> str | None:
         return None
     if tally.rule in ("scores", "pairs"):
         return " ".join(visible(_judged(result, tally)).split())
+    if tally.rule == "fields":
+        return " ".join(visible(_counted_by_field(result, tally)).split())
     agreeing = [name for name, answer in result.answers.items() if answer.key == tally.winner]
     counted = tally.cast + tally.empty + tally.failed
     planned = len(result.plan.drafters) * result.plan.samples
@@ -70,13 +81,37 @@ def vote_line(result: CouncilResult) -> str | None:
     if tally.failed:
         parts.append(f"{tally.failed} failed")
     if tally.broken_by:
-        parts.append("the run's seed broke the tie")
+        parts.append(_BROKEN_BY[tally.broken_by])
     left = planned - counted
     if left > 0 and asked == planned:
         parts.append(f"{left} more could not have changed it")
     elif left > 0:
         parts.append(f"{left} of {planned} were not asked for")
     return " ".join(visible("; ".join(parts)).split())
+
+
+def _counted_by_field(result: CouncilResult, tally: Tally) -> str:
+    """Return the count of each part of an answer in one sentence."""
+    parts = [
+        f"{path} is {_shown_key(one.winner)} for {one.share:.0%} of all seats" for path, one in tally.fields.items()
+    ]
+    for dissent in result.dissent:
+        verb = "says" if len(dissent.seats) == 1 else "say"
+        parts.append(f"{' and '.join(dissent.seats)} {verb}: {dissent.answer.shown}")
+    if tally.composed:
+        parts.append("no seat proposed this combination")
+    if tally.empty:
+        parts.append(f"{tally.empty} could not be read")
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    if tally.broken_by:
+        parts.append(_BROKEN_BY[tally.broken_by])
+    return "; ".join(parts)
+
+
+def _shown_key(key: str | None) -> str:
+    """Return the key of a part of an answer, which is JSON, for people."""
+    return "not given" if key is None else key.strip('"')
 
 
 def _judged(result: CouncilResult, tally: Tally) -> str:
@@ -87,7 +122,7 @@ def _judged(result: CouncilResult, tally: Tally) -> str:
     if tally.empty:
         parts.append(f"{tally.empty} could not be read")
     if tally.broken_by:
-        parts.append(f"{'their pairs' if tally.broken_by == 'pairs' else 'the seed of the run'} broke the tie")
+        parts.append(_BROKEN_BY[tally.broken_by])
     return "; ".join(parts)
 
 

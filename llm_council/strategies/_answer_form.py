@@ -19,7 +19,17 @@ from llm_council import _schema
 from llm_council.errors import InvalidOption
 from llm_council.models import Answer, AnswerKind, Draft
 
-__all__ = ["AnswerForm", "form_of", "part_of", "read_number", "same_words", "with_common_keys", "words_key"]
+__all__ = [
+    "AnswerForm",
+    "canonical",
+    "form_of",
+    "part_of",
+    "path_of",
+    "read_number",
+    "same_words",
+    "with_common_keys",
+    "words_key",
+]
 
 TOLERANCE = Decimal("1e-6")
 """Numbers are equal if they differ by at most this share of the larger one."""
@@ -87,7 +97,7 @@ class AnswerForm:
         """What the seats vote on, for people."""
         match self.kind:
             case AnswerKind.JSON:
-                return " and ".join("$" + "".join(f".{step}" for step in path) for path in self.paths)
+                return " and ".join(map(path_of, self.paths))
             case AnswerKind.CHOICE:
                 return f"one of {len(self.options)} values"
             case AnswerKind.NUMBER:
@@ -125,16 +135,16 @@ class AnswerForm:
             value = _read_bool(words)
         if value is None or not self._accepts(value):
             return None
-        return self._answer(value, _canonical(value), _as_word(value))
+        return self._answer(value, canonical(value), _as_word(value))
 
     def answer_of(self, value: Any) -> Answer:
         """Return the answer of a value of the schema, to be compared with those of drafts."""
         if self.kind == AnswerKind.JSON:
             return self._json_answer(value)
         if self.kind == AnswerKind.TEXT:
-            shown = value if isinstance(value, str) else _canonical(value)
+            shown = value if isinstance(value, str) else canonical(value)
             return self._answer(value, words_key(shown), shown)
-        return self._answer(value, _canonical(value), _as_word(value))
+        return self._answer(value, canonical(value), _as_word(value))
 
     def _read_json(self, text: str, structured: Any) -> Answer | None:
         validator = _schema.compile(self.schema or {})
@@ -149,8 +159,8 @@ class AnswerForm:
 
     def _json_answer(self, value: Any) -> Answer:
         parts = [part_of(value, path) for path in self.paths]
-        shown = ", ".join(part if isinstance(part, str) else _canonical(part) for part in parts)
-        return self._answer(value, _canonical(parts), shown)
+        shown = ", ".join(part if isinstance(part, str) else canonical(part) for part in parts)
+        return self._answer(value, canonical(parts), shown)
 
     def _accepts(self, value: Any) -> bool:
         return self.schema is None or _schema.compile(self.schema).accepts(value)
@@ -219,16 +229,21 @@ def _steps(path: str, schema: Mapping[str, Any]) -> tuple[str, ...]:
     return steps
 
 
-def part_of(value: Any, path: Sequence[str]) -> Any:
-    """Return the part of a JSON value at a path of keys and indices; None if there is none."""
+def part_of(value: Any, path: Sequence[str], missing: Any = None) -> Any:
+    """Return the part of a JSON value at a path of keys and indices; ``missing`` if there is none."""
     for step in path:
-        if isinstance(value, Mapping):
-            value = value.get(step)
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
         elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
             value = value[int(step)]
         else:
-            return None
+            return missing
     return value
+
+
+def path_of(steps: Sequence[str]) -> str:
+    """Return keys and indices as a path such as ``$.verdict``."""
+    return "$" + "".join(f".{step}" for step in steps)
 
 
 def _answer_line(text: str) -> str:
@@ -319,11 +334,20 @@ def words_key(text: str) -> str:
     return " ".join(word for word in words if word not in _ARTICLES) or " ".join(words)
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+def canonical(value: Any) -> str:
+    """Return a JSON value as text that is the same for equal values: 1.0 is 1, and the order of keys says nothing."""
+    return json.dumps(_with_integers(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _with_integers(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: _with_integers(item) for key, item in value.items()}
+    return [_with_integers(item) for item in value] if isinstance(value, list) else value
 
 
 def _as_word(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value if isinstance(value, str) else _canonical(value)
+    return value if isinstance(value, str) else canonical(value)

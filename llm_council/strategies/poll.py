@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 
@@ -13,6 +13,7 @@ from llm_council.models._attrs import as_dict, as_tuple, boolean, fraction, is_n
 from llm_council.strategies._answer_form import AnswerForm, form_of
 from llm_council.strategies._ballots import Ballots, reason_to_abstain
 from llm_council.strategies._default_seats import default_chairs, default_drafters, resting
+from llm_council.strategies._field_votes import FieldBallots, countable_fields
 from llm_council.strategies._grouping import MOST_CALLS, group_answers
 from llm_council.strategies._plurality import Plurality
 from llm_council.strategies.base import Roster, Steps, Strategy, Table, Verdict
@@ -26,6 +27,7 @@ _weights = must_be(
     lambda weights: all(is_number(w) and w >= 0 for w in weights.values()) and any(weights.values()),
 )
 
+_fields = must_be("'whole' or 'each'", lambda value: value in ("whole", "each"))
 _grouping = must_be("'code' or 'model'", lambda value: value in ("code", "model"))
 
 _Votes: TypeAlias = tuple[tuple[Draft, ...], Plurality, int | None]
@@ -51,6 +53,9 @@ class Poll(Strategy):
         grouping: what finds texts in other words equal: ``"code"`` compares them without case, punctuation and
             articles; ``"model"`` asks a seat, if possible one that has not drafted, which answers say the same. Other
             kinds of answers are always compared by code.
+        fields: ``"whole"`` votes on all parts that are compared together. ``"each"`` votes on each part by itself,
+            which may elect an object that no seat proposed; the result says so (``tally.composed``). Without
+            ``vote_on``, the parts are the properties that can be counted.
         hurry: True asks all seats at once. False asks the first seats that could decide the vote, and the next ones
             only if they did not, which saves calls and takes longer.
     """
@@ -63,6 +68,7 @@ class Poll(Strategy):
     )
     abstain_below: float | None = attrs.field(default=None, validator=optional(fraction))
     grouping: str = attrs.field(default="code", validator=_grouping)
+    fields: str = attrs.field(default="whole", validator=_fields)
     hurry: bool = attrs.field(default=True, validator=boolean)
 
     def plan(self, roster: Roster) -> Steps:
@@ -75,7 +81,7 @@ class Poll(Strategy):
         for name in self.weights or ():
             if name not in names:
                 raise InvalidOption(f"weights: no seat is named {name!r:.80}{near(name, names)}")
-        form = form_of(roster.schema, self.vote_on)
+        form = self._form(roster.schema)
         drafters = default_drafters(roster, names)
         is_grouped = self._is_grouped(form)
         is_shaped = roster.schema is not None and form.kind == AnswerKind.TEXT
@@ -95,10 +101,18 @@ class Poll(Strategy):
             notes=(f"the seats vote on {form.subject}", *self._notes(form)),
         )
 
+    def _form(self, schema: Mapping[str, Any] | None) -> AnswerForm:
+        """Return what the seats vote on."""
+        if self.fields == "whole" or self.vote_on:
+            return form_of(schema, self.vote_on)
+        return form_of(schema, countable_fields(schema))
+
     def _is_grouped(self, form: AnswerForm) -> bool:
         return self.grouping == "model" and form.kind == AnswerKind.TEXT
 
     def _notes(self, form: AnswerForm) -> Iterator[str]:
+        if self.fields == "each":
+            yield "each part is voted on by itself: the answer may be one that no seat proposed"
         if self._is_grouped(form):
             yield "a seat says which answers are the same"
         if not self.hurry:
@@ -111,8 +125,10 @@ class Poll(Strategy):
 
     async def deliberate(self, table: Table) -> Verdict:
         """Ask the seats, and count."""
-        form = form_of(table.plan.schema, self.vote_on)
+        form = self._form(table.plan.schema)
         vote = Ballots(form, table.plan.drafters, self.weights, may_merge=self._is_grouped(form))
+        if self.fields == "each":
+            vote = FieldBallots(form, table.plan.drafters, self.weights)
         drafts, count, decided_after = await (self._ask_at_once if self.hurry else self._ask_in_turn)(table, vote)
         grouping = "code"
         if self._is_grouped(form):
@@ -124,6 +140,13 @@ class Poll(Strategy):
                 count, grouping = vote.count(drafts, count.failed), "model"
         tally = count.tally(table.random("tie"), decided_after=decided_after)
         tally = attrs.evolve(tally, grouping=grouping)
+        composed: Any = None
+        if isinstance(vote, FieldBallots) and tally.composed:
+            tally, composed = vote.compose(tally, drafts)
+            if tally.composed:
+                table.note("the answer combines parts of several drafts: no seat proposed it as a whole")
+            else:
+                table.note("the parts that won do not go together by the schema: the draft with most of them won")
         table.report(tally)
         reason = reason_to_abstain(tally, self.abstain_below)
         if reason is not None:
@@ -131,6 +154,8 @@ class Poll(Strategy):
         winner = vote.spokesman(tally.winner, drafts)
         # A text that stands for an object is brought into the form of the schema; any other value has it already.
         value = None if form.kind == AnswerKind.TEXT else vote.answers[winner.name].value
+        if tally.composed:
+            value = composed
         return attrs.evolve(await table.finish(winner, value=value), **vote.facts(tally, drafts))
 
     async def _ask_at_once(self, table: Table, vote: Ballots) -> _Votes:

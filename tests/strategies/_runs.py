@@ -210,8 +210,14 @@ def answers() -> SearchStrategy[m.Answer]:
 @cache
 def tallies() -> SearchStrategy[m.Tally]:
     """Return counts of votes."""
+    return _tallies(st.dictionaries(words, _tallies(st.just({})), max_size=1))
+
+
+def _tallies(fields: SearchStrategy[dict[str, m.Tally]]) -> SearchStrategy[m.Tally]:
     return st.builds(
         m.Tally,
+        fields=fields,
+        composed=st.booleans(),
         winner=maybe(texts),
         points=st.dictionaries(texts, seconds, max_size=3),
         share=st.floats(0, 1),
