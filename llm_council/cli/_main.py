@@ -36,6 +36,7 @@ _COMMANDS = {
     "runs": ("_runs", "List, show, export and purge stored runs."),
     "resume": ("_runs", "Continue a run that was interrupted."),
     "replay": ("_runs", "Print a stored run again, without any call."),
+    "eval": ("_eval", "Measure whether a council pays on your tasks."),
     "doctor": ("_commands", "Check providers and this installation."),
     "providers": ("_commands", "List the providers."),
     "subagents": ("_commands", "List the subagents."),
@@ -84,8 +85,7 @@ class _Lazy(Group):
                 raise
         module, _ = _COMMANDS[name]
         with leaving_at_once():
-            command: click.Command = getattr(importlib.import_module(f"llm_council.cli.{module}"), name)
-        return command
+            return _command_of(module, name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -120,6 +120,13 @@ class _Lazy(Group):
         # The usual mistake is a task without a command, as in `council "What is ...?"`.
         question = f'; to ask a question: council run "{clean(name, limit=60)}"'
         return hidden_hint("command", name) or near(name, known) or question
+
+
+def _command_of(module: str, name: str) -> click.Command:
+    found = importlib.import_module(f"llm_council.cli.{module}")
+    # A Python function cannot have the name of a built-in one, such as ``eval``, without hiding it.
+    command: click.Command = getattr(found, f"{name}_", None) or getattr(found, name)
+    return command
 
 
 def plugged_commands() -> dict[str, Plugin]:

@@ -9,6 +9,11 @@ from llm_council._lazy import lazy_names
 __all__ = [
     "Calibration",
     "Comparison",
+    "EvalOptions",
+    "EvalPlan",
+    "EvalProgress",
+    "EvalReport",
+    "EvalStream",
     "EvalTask",
     "FieldPath",
     "Headroom",
@@ -19,8 +24,14 @@ __all__ = [
     "TaskSet",
     "Verdict",
     "VerdictKind",
+    "aevaluate",
+    "evaluate",
+    "evaluate_stream",
+    "evaluate_sync",
+    "plan_evaluation",
     "read_answer",
     "read_tasks",
+    "replay",
     "score",
 ]
 
@@ -29,6 +40,18 @@ __getattr__, __dir__ = lazy_names(
     {
         "calibration": ["Calibration"],
         "headroom": ["Headroom"],
+        "planning": ["EvalPlan", "plan_evaluation"],
+        "report": ["EvalReport"],
+        "run": [
+            "EvalOptions",
+            "EvalProgress",
+            "EvalStream",
+            "aevaluate",
+            "evaluate",
+            "evaluate_stream",
+            "evaluate_sync",
+            "replay",
+        ],
         "scorers": ["FieldPath", "Score", "Scorer", "ScorerKind", "read_answer", "score"],
         "statistics": ["Interval"],
         "tasks": ["EvalTask", "TaskSet", "read_tasks"],
@@ -39,6 +62,18 @@ __getattr__, __dir__ = lazy_names(
 if TYPE_CHECKING:
     from llm_council.evals.calibration import Calibration
     from llm_council.evals.headroom import Headroom
+    from llm_council.evals.planning import EvalPlan, plan_evaluation
+    from llm_council.evals.report import EvalReport
+    from llm_council.evals.run import (
+        EvalOptions,
+        EvalProgress,
+        EvalStream,
+        aevaluate,
+        evaluate,
+        evaluate_stream,
+        evaluate_sync,
+        replay,
+    )
     from llm_council.evals.scorers import FieldPath, Score, Scorer, ScorerKind, read_answer, score
     from llm_council.evals.statistics import Interval
     from llm_council.evals.tasks import EvalTask, TaskSet, read_tasks

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from math import log
 from random import Random
 from typing import Any, Final
 
@@ -19,16 +18,16 @@ from llm_council import _engine
 from llm_council._engine.fences import to_bytes
 from llm_council.errors import InvalidOption, RunError, near
 from llm_council.errors._secrets import redact
+from llm_council.evals.calibration import log_odds_weight, shrunk_accuracy
 from llm_council.evals.journal import ArmCell, DraftCell, digest
 from llm_council.evals.pool import Pool, PooledSeat, Seats, as_draft
 from llm_council.evals.scorers import score
 from llm_council.evals.tasks import EvalTask, TaskSet
-from llm_council.models import AgreementLevel, Answer, Draft, Status, Tally
-from llm_council.models._attrs import strict_init
+from llm_council.models import AgreementLevel, Answer, Status
+from llm_council.models._attrs import copy_with, strict_init
 from llm_council.models._journal import Call, CallRecord, Journal
 from llm_council.strategies import Escalate, Judge, Poll, Rank, Revise, Sample, Strategy, Synthesize, Verify
 from llm_council.strategies._answer_form import with_common_keys
-from llm_council.strategies._ballots import Ballots
 from llm_council.strategies._find import class_of, get_strategy, options_of
 from llm_council.strategies._plurality import Plurality
 
@@ -39,9 +38,6 @@ FREE: Final = ("single", "sample", "poll", "weigh", "escalate")
 
 CALLED: Final = ("rank", "judge", "revise", "verify", "synthesize")
 """Names of strategies that are run on pooled drafts."""
-
-PRIOR: Final = 10.0
-"""Weight of the prior of a seat's accuracy, in tasks."""
 
 
 @attrs.frozen(kw_only=True)
@@ -99,12 +95,25 @@ class TaskDrafts:
         read: dict[str, list[Answer | None]] = {}
         found: dict[str, Answer] = {}
         for seat, cells in self.cells.items():
-            read[seat] = [None if cell.error is not None else self.task.form.read(as_draft(cell)) for cell in cells]
+            read[seat] = [self._read(cell) for cell in cells]
             found.update({f"{seat}/{number}": one for number, one in enumerate(read[seat]) if one is not None})
         common = with_common_keys(found)
         return {
             seat: [common.get(f"{seat}/{number}") for number in range(len(answers))] for seat, answers in read.items()
         }
+
+    def _read(self, cell: DraftCell) -> Answer | None:
+        if cell.error is not None:
+            return None
+        if cell.structured is not None:
+            return self.task.form.read(as_draft(cell))
+        if cell.text not in self._texts:
+            self._texts[cell.text] = self.task.form.read(as_draft(cell))
+        return self._texts[cell.text]
+
+    @cached_property
+    def _texts(self) -> dict[str | None, Answer | None]:
+        return {}
 
     @cached_property
     def points(self) -> dict[str, list[float]]:
@@ -124,25 +133,27 @@ class TaskDrafts:
 
     def single(self, seat: str) -> Outcome:
         """Return what a seat alone answers: its first draft."""
-        answer = self.answers[seat][0]
-        return self._outcome(answer, [self.cells[seat][0]], share=None, waves=1)
+        cell = self.cells[seat][0]
+        return self._outcome(self.answers[seat][0], [[cell]], share=None)
 
-    def poll(self, seats: Sequence[str] | None = None, weights: Mapping[str, float] | None = None) -> Outcome:
+    def poll(self, weights: Mapping[str, float] | None = None) -> Outcome:
         """Return the answer of most seats; all are asked at once."""
-        return self._vote(tuple(seats or self.seats), weights)
+        votes = [self._first(seat) for seat in self.seats]
+        return self._counted(_count(self.seats, votes, weights), votes, [[vote.cell for vote in votes]])
 
     def poll_in_turn(self) -> Outcome:
         """Return the answer of most seats, where seats are only asked while they can change the outcome."""
-        vote, seats = Ballots(self.task.form, self.seats), list(self.seats)
-        drafts: list[Draft] = []
-        asked, waves, count = 0, [], vote.count(())
-        while asked < len(seats) and count.is_open():
-            more = count.least_votes(seats[asked:])
-            waves.append([self.cells[seat][0] for seat in seats[asked : asked + more]])
-            drafts += [as_draft(cell) for cell in waves[-1]]
-            asked += more
-            count = vote.count(drafts)
-        return self._counted(vote, drafts, count.tally(self._chance()), waves)
+        seats = list(self.seats)
+        votes: list[_Vote] = []
+        waves: list[list[DraftCell]] = []
+        count = _count(seats, votes)
+        while len(votes) < len(seats) and count.is_open():
+            more = count.least_votes(seats[len(votes) :])
+            wave = [self._first(seat) for seat in seats[len(votes) : len(votes) + more]]
+            votes += wave
+            waves.append([vote.cell for vote in wave])
+            count = _count(seats, votes)
+        return self._counted(count, votes, waves)
 
     def escalate(self, order: Sequence[str]) -> Outcome:
         """Return the answer of the first two seats if they agree, else of most of all seats.
@@ -150,63 +161,44 @@ class TaskDrafts:
         Args:
             order: the seats, the cheapest first.
         """
-        vote = Ballots(self.task.form, ())
-        waves: list[list[DraftCell]] = []
-        drafts: list[Draft] = []
-        tally = vote.count(drafts).tally(self._chance())
-        for rung in (order[:2], order[2:]):
-            vote.seats = [*vote.seats, *rung]
-            waves.append([self.cells[seat][0] for seat in rung])
-            drafts += [as_draft(cell) for cell in waves[-1]]
-            drafts.sort(key=lambda draft: self.seats.index(draft.seat))
-            tally = vote.count(drafts).tally(self._chance())
-            if Plurality.agreement(tally).level == AgreementLevel.UNANIMOUS:
-                break
-        return self._counted(vote, drafts, tally, waves)
+        first = [self._first(seat) for seat in order[:2]]
+        count = _count(order[:2], first)
+        waves = [[vote.cell for vote in first]]
+        if Plurality.agreement(count.tally(self._chance())).level == AgreementLevel.UNANIMOUS:
+            return self._counted(count, first, waves)
+        others = [self._first(seat) for seat in order[2:]]
+        waves.append([vote.cell for vote in others])
+        return self._counted(_count(order, first + others), first + others, waves)
 
     def sample_until_stable(self, seat: str) -> Outcome:
         """Return the most frequent answer of one seat, which is asked until the answer is stable (``Sample``)."""
-        cells = self.cells[seat]
-        strategy = Sample(k=max(2, len(cells)))
-        vote = Ballots(self.task.form, ())
-        drafts: list[Draft] = []
-        waves: list[Sequence[DraftCell]] = []
-        asked, more = 0, min(len(cells), strategy._next_drafts([], len(cells)))
-        count = vote.count(())
+        given = list(zip(self.cells[seat], self.answers[seat], strict=True))
+        votes = [_Vote(str(number), cell, answer) for number, (cell, answer) in enumerate(given)]
+        strategy = Sample(k=max(2, len(votes)))
+        waves: list[list[DraftCell]] = []
+        asked, more = 0, min(len(votes), strategy._next_drafts([], len(votes)))
+        count = _count((), ())
         while more:
-            waves.append(cells[asked : asked + more])
-            drafts += [as_draft(cell, number) for number, cell in enumerate(waves[-1], asked + 1)]
+            waves.append([vote.cell for vote in votes[asked : asked + more]])
             asked += more
-            vote.seats = [draft.name for draft in drafts]
-            count = vote.count(drafts)
-            more = strategy._next_drafts(list(count.standing().values()), len(cells) - asked)
-        return self._counted(vote, drafts, count.tally(self._chance()), waves)
+            count = _count([vote.name for vote in votes[:asked]], votes[:asked])
+            more = strategy._next_drafts(list(count.standing().values()), len(votes) - asked)
+        return self._counted(count, votes[:asked], waves)
 
-    def _vote(self, seats: tuple[str, ...], weights: Mapping[str, float] | None) -> Outcome:
-        vote = Ballots(self.task.form, seats, weights)
-        cells = [self.cells[seat][0] for seat in seats]
-        drafts = [as_draft(cell) for cell in cells]
-        return self._counted(vote, drafts, vote.count(drafts).tally(self._chance()), [cells])
+    def _first(self, seat: str) -> _Vote:
+        return _Vote(seat, self.cells[seat][0], self.answers[seat][0])
 
     def _chance(self) -> Random:
         # That of ``Table.random("tie")`` in the run with this seed.
         return Random(to_bytes(self._seed, "strategy", "tie"))
 
-    def _counted(
-        self, vote: Ballots, drafts: Sequence[Draft], tally: Tally, waves: Sequence[Sequence[DraftCell]]
-    ) -> Outcome:
-        answer = None
-        if tally.winner is not None:
-            # A failed draft has no answer, so it cannot speak for one.
-            given = [draft for draft in drafts if draft.error is None]
-            answer = vote.answers[vote.spokesman(tally.winner, given).name]
-        cells = [cell for wave in waves for cell in wave]
-        seconds = sum(max(cell.seconds for cell in wave) for wave in waves if wave)
-        return attrs.evolve(self._outcome(answer, cells, share=tally.share, waves=1), seconds=seconds)
+    def _counted(self, count: Plurality, votes: Sequence[_Vote], waves: Sequence[Sequence[DraftCell]]) -> Outcome:
+        tally = count.tally(self._chance())
+        answers = (vote.answer for vote in votes if vote.answer is not None and vote.answer.key == tally.winner)
+        return self._outcome(next(answers, None), waves, share=tally.share)
 
-    def _outcome(
-        self, answer: Answer | None, cells: Sequence[DraftCell], *, share: float | None, waves: int
-    ) -> Outcome:
+    def _outcome(self, answer: Answer | None, waves: Sequence[Sequence[DraftCell]], *, share: float | None) -> Outcome:
+        cells = [cell for wave in waves for cell in wave]
         billed = [cell.usd for cell in cells]
         return Outcome(
             points=self._points(answer),
@@ -215,27 +207,36 @@ class TaskDrafts:
             tokens_in=sum(cell.input_tokens for cell in cells),
             tokens_out=sum(cell.output_tokens for cell in cells),
             calls=len(cells),
-            seconds=max(cell.seconds for cell in cells) * waves,
+            seconds=sum(max(cell.seconds for cell in wave) for wave in waves if wave),
             shown="" if answer is None else answer.shown,
             share=share,
         )
 
 
-def log_odds(right: float, asked: int, prior: float, options: float) -> float:
-    """Return the weight of a seat's vote: the logarithm of the odds that it is right, 0 where it is below chance.
+@attrs.frozen
+class _Vote:
+    """A draft as a vote.
 
-    These weights are optimal for independent seats (Nitzan and Paroush 1982 for two options; for K options
-    log((K - 1) p / (1 - p)), arXiv 2510.01499).
-
-    Args:
-        right: points of the seat on the tasks of the other folds.
-        asked: number of these tasks.
-        prior: mean accuracy of all seats there, with the weight of ``PRIOR`` tasks.
-        options: how many answers there are to choose from.
+    Attributes:
+        name: the voter.
+        cell: the draft.
+        answer: its answer; None if it failed, or cannot be read.
     """
-    accuracy = (right + prior * PRIOR) / (asked + PRIOR)
-    accuracy = min(max(accuracy, 1e-6), 1 - 1e-6)
-    return max(0.0, log(max(options - 1.0, 1.0) * accuracy / (1 - accuracy)))
+
+    name: str
+    cell: DraftCell
+    answer: Answer | None
+
+
+def _count(voters: Sequence[str], votes: Sequence[_Vote], weights: Mapping[str, float] | None = None) -> Plurality:
+    """Return the count of votes, with the rules of the strategies."""
+    count = Plurality(voters, weights)
+    for vote in votes:
+        if vote.cell.error is not None:
+            count.fail(vote.name)
+        else:
+            count.cast(vote.name, None if vote.answer is None else vote.answer.key)
+    return count
 
 
 def fold_weights(training: Sequence[TaskDrafts], seats: Sequence[str]) -> dict[str, float]:
@@ -243,12 +244,13 @@ def fold_weights(training: Sequence[TaskDrafts], seats: Sequence[str]) -> dict[s
     right = {seat: sum(drafts.points[seat][0] for drafts in training) for seat in seats}
     count = len(training)
     prior = sum(right.values()) / max(1, count * len(seats))
-    options = sum(_options(drafts) for drafts in training) / max(1, count)
-    weights = {seat: log_odds(right[seat], count, prior, options) for seat in seats}
+    options = sum(options_of_task(drafts) for drafts in training) / max(1, count)
+    prior = min(max(prior, 1e-6), 1 - 1e-6)
+    weights = {seat: log_odds_weight(shrunk_accuracy(right[seat], count, prior), options) for seat in seats}
     return weights if any(weights.values()) else dict.fromkeys(seats, 1.0)
 
 
-def _options(drafts: TaskDrafts) -> int:
+def options_of_task(drafts: TaskDrafts) -> int:
     """Return how many answers a task has: its choices, two for yes or no, else those that the drafts gave."""
     if drafts.task.choices:
         return len(drafts.task.choices)
@@ -314,7 +316,7 @@ def called_strategy(arm: Strategy | str, task: EvalTask) -> Strategy:
     else:
         made = arm
     if task.vote_on and hasattr(made, "vote_on") and not made.vote_on:
-        made = attrs.evolve(made, vote_on=task.vote_on)
+        made = copy_with(made, vote_on=task.vote_on)
     return made
 
 

@@ -33,6 +33,10 @@ PREDICTED = (3, 5, 7, 9, 15)
 """Numbers of seats whose accuracy is predicted."""
 
 
+def _by_number(value: Mapping[int, float]) -> dict[int, float]:
+    return {int(seats): accuracy for seats, accuracy in value.items()}  # the keys of JSON are texts
+
+
 @strict_init
 @attrs.frozen(kw_only=True)
 class Headroom:
@@ -69,7 +73,7 @@ class Headroom:
     minority_right: float
     poll_accuracy: float
     independent_accuracy: float
-    predicted: Mapping[int, float]
+    predicted: Mapping[int, float] = attrs.field(converter=_by_number)
 
     def cannot_pay(self, margin: float) -> bool:
         """Return True if even a perfect chooser would gain less than the margin: no council of these seats can pay.

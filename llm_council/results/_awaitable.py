@@ -57,8 +57,9 @@ class _Pending:
         """Return what to write instead: what fits the place of the call, and the one where this is asked."""
         if not (self.caller.can_await or find_caller().can_await):
             return thread_remedy(self.caller)
-        blocking = f", or 'council.{self.call}_sync(...)'" if is_under_ipython() else ""
-        return f"write 'await council.{self.call}(...)'{blocking}"
+        call = self.call if "." in self.call else f"council.{self.call}"
+        blocking = f", or '{call}_sync(...)'" if is_under_ipython() else ""
+        return f"write 'await {call}(...)'{blocking}"
 
     def __del__(self) -> None:
         if self.coroutine is not None:
@@ -111,7 +112,7 @@ class _Awaitable:
         Args:
             coroutine: returns the content.
             event: makes the event on which further tasks wait that await at the same time; ``anyio.Event``.
-            call: the name of the method that was called, for messages.
+            call: the name of the method of a council that was called, or of a function with its module, for messages.
         """
         instance = cls.__new__(cls)
         instance._set_state(_Pending(coroutine, event, call))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming
     from llm_council.results import CouncilResult, SeatReport
 
-__all__ = ["answer", "date", "differences", "facts", "outcomes", "report", "title"]
+__all__ = ["answer", "date", "differences", "facts", "outcomes", "page", "report", "title"]
 
 _TITLE = 140  # characters of the task that are its title
 _MODELS = 4  # models that are named at the top; the table of seats has all
@@ -37,6 +37,17 @@ def report(result: CouncilResult) -> str:
         result: the run's result.
     """
     style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    return page(title(result), style, *_parts(result))
+
+
+def page(name: str, style: str, *content: str) -> str:
+    """Return a complete HTML page that loads and runs nothing.
+
+    Args:
+        name: its title.
+        style: its style sheet.
+        *content: what it shows.
+    """
     # The policy names the style sheet by its hash: other markup in the page can neither style it nor load anything.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -47,11 +58,10 @@ def report(result: CouncilResult) -> str:
         tag("meta", name="referrer", content="no-referrer"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title(result)),
+        tag("title", name),
         tag("style", Markup(style)),
     )
-    page = tag("html", head, tag("body", tag("main", *_parts(result))), lang="en")
-    return f"<!doctype html>\n{page}\n"
+    return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', *content)), lang='en')}\n"
 
 
 def title(result: CouncilResult) -> str:

@@ -55,7 +55,7 @@ async def test_the_prompts_are_those_of_the_strategies():
         assert result.success
     sent = {request.messages for request in asked if request.metadata["seat"] == "ann"}
     assert {request.messages for request in pooled} == sent
-    assert [request.sample for request in pooled] == [None, 1, 2]
+    assert {request.sample for request in pooled} == {None, 1, 2}
 
 
 async def test_a_filled_pool_is_not_drawn_again():

@@ -1,0 +1,486 @@
+"""Run an evaluation: fill the pool, call the arms, and keep every finished cell in the journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import attrs
+
+from llm_council import __version__, _runtime, pricing
+from llm_council.errors import AdapterFailed, InvalidOption
+from llm_council.evals.analysis import PILOT, Evidence, analyse, samples_wanted
+from llm_council.evals.arms import FREE, arm_cell, called_strategy, chosen_arms, run_arm
+from llm_council.evals.journal import ArmCell, EvalJournal
+from llm_council.evals.pool import Pool, Seats
+from llm_council.evals.report import EvalReport
+from llm_council.evals.scorers import ScorerKind
+from llm_council.evals.tasks import EvalTask, TaskSet, read_tasks
+from llm_council.models import Budget
+from llm_council.models._attrs import is_int, is_number, strict_init
+from llm_council.strategies import Strategy
+
+if TYPE_CHECKING:
+    from llm_council.council import Council
+
+__all__ = [
+    "EvalOptions",
+    "EvalProgress",
+    "EvalStream",
+    "aevaluate",
+    "evaluate",
+    "evaluate_stream",
+    "evaluate_sync",
+    "replay",
+]
+
+AT_ONCE: Final = 8
+"""Tasks that are worked on at the same time where no spending limit is set."""
+
+MOST_FAILED: Final = 3
+"""An evaluation ends if no seat answers any of the first tasks."""
+
+SET_COPY: Final = "tasks.jsonl"
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class EvalProgress:
+    """How far an evaluation is, after each task.
+
+    Attributes:
+        item: id of the task.
+        stage: ``"arms"`` after all arms of a task, ``"samples"`` after the further samples of a task of the pilot.
+        done: tasks that went through all arms.
+        total: tasks of the set.
+        calls: calls so far, those of an earlier process included.
+        usd: US dollars so far, likewise; an assumed price counts where none is known.
+        correct: points so far by the name of the seat, and of ``poll``; a mean over tasks.
+    """
+
+    item: str
+    stage: str
+    done: int
+    total: int
+    calls: int
+    usd: float
+    correct: Mapping[str, float] = attrs.field(factory=dict)
+
+
+class EvalStream(_runtime.DualStream[EvalProgress, EvalReport]):
+    """The progress of an evaluation, for ``for`` and ``async for``. ``result`` is its report."""
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class EvalOptions:
+    """What an evaluation is to do.
+
+    Attributes:
+        arms: names of the arms, and strategies; see ``evaluate``.
+        samples: drafts of each seat for each task.
+        repeat: how often called arms run.
+        pool_only: draw the pool, and call no arm.
+        margin: the gain below which a council does not pay, as a share of the points.
+        best: name of the seat that is the baseline; None chooses it on other tasks than those that it is compared on.
+        primary: the strategy that the evaluation is about, whose verdict needs no correction for several ones.
+        seed: decides the order of the tasks.
+    """
+
+    arms: tuple[str | Strategy, ...] = FREE
+    samples: int = 5
+    repeat: int = 1
+    pool_only: bool = False
+    margin: float = 0.05
+    best: str | None = None
+    primary: str | None = None
+    seed: str = "0"
+
+    def __attrs_post_init__(self) -> None:
+        for name, most in (("samples", 40), ("repeat", 100)):
+            value = getattr(self, name)
+            if not is_int(value) or not 1 <= value <= most:
+                raise InvalidOption(f"{name}: a whole number from 1 to {most}, got {value!r:.80}")
+        if not is_number(self.margin) or not 0 < self.margin < 1:
+            raise InvalidOption(f"margin: a share of the points above 0 and below 1, got {self.margin!r:.80}")
+
+
+def evaluate(
+    council: Council,
+    tasks: TaskSet | str | PathLike[str],
+    *,
+    arms: Sequence[str | Strategy] = FREE,
+    budget: Budget | None = None,
+    out: str | PathLike[str] | None = None,
+    resume: bool = False,
+    repeat: int = 1,
+    **options: Any,
+) -> EvalReport:
+    """Evaluate whether a council pays on a task set. Blocks in plain code; must be awaited in a running event loop.
+
+    Args:
+        council: the seats; each of them is a baseline.
+        tasks: the task set, or the path of its file.
+        arms: ``"single"``, ``"sample"``, ``"poll"``, ``"weigh"`` and ``"escalate"`` need no call beside the drafts;
+            names of strategies (``"revise"``) and strategies with options are called on these drafts; ``"all"``
+            stands for all of ours.
+        budget: ``usd``, ``calls`` and ``tokens`` limit the whole evaluation. It ends between two tasks, so it exceeds
+            a limit by what one task takes at the most. Other limits are those of the council's runs.
+        out: folder for the journal and the reports; None keeps nothing.
+        resume: go on with the journal in ``out``; finished calls are not made again.
+        repeat: how often called arms run, each time with other fences, orders and tie-breaks.
+        **options: further fields of ``EvalOptions``.
+
+    Returns:
+        The report; in a running event loop, one that must be awaited first.
+
+    Raises:
+        InvalidTaskSet: the file has a fault; the message names line and remedy. Nothing was sent.
+        ConfigurationError: an argument is wrong, or an arm cannot work with these seats. Nothing was sent.
+        AdapterFailed: no seat answers.
+    """
+    made = {"arms": arms, "budget": budget, "out": out, "resume": resume, "repeat": repeat, **options}
+    if _runtime.must_await():
+        return EvalReport.pending(aevaluate(council, tasks, **made), anyio.Event, "evals.evaluate")
+    return _runtime.call(aevaluate, council, tasks, **made)
+
+
+async def aevaluate(
+    council: Council,
+    tasks: TaskSet | str | PathLike[str],
+    *,
+    arms: Sequence[str | Strategy] = FREE,
+    budget: Budget | None = None,
+    out: str | PathLike[str] | None = None,
+    resume: bool = False,
+    repeat: int = 1,
+    **options: Any,
+) -> EvalReport:
+    """Evaluate whether a council pays on a task set; see ``evaluate``."""
+    reports: list[EvalReport] = []
+    made = _options(arms, repeat, options)
+    async with aclosing(_progress(council, tasks, made, budget, out, resume, reports.append)) as arriving:
+        async for _ in arriving:
+            pass
+    return reports[0]
+
+
+def evaluate_sync(council: Council, tasks: TaskSet | str | PathLike[str], **options: Any) -> EvalReport:
+    """Evaluate whether a council pays on a task set; see ``evaluate``.
+
+    The blocking twin of ``aevaluate``; it raises ``InsideEventLoopError`` in a running event loop.
+    """
+    return _runtime.call(aevaluate, council, tasks, **options)
+
+
+def evaluate_stream(
+    council: Council,
+    tasks: TaskSet | str | PathLike[str],
+    *,
+    arms: Sequence[str | Strategy] = FREE,
+    budget: Budget | None = None,
+    out: str | PathLike[str] | None = None,
+    resume: bool = False,
+    repeat: int = 1,
+    **options: Any,
+) -> EvalStream:
+    """Evaluate, and yield an ``EvalProgress`` after each task. Arguments are those of ``evaluate``.
+
+    Closing the stream ends the evaluation; what has finished is in the journal.
+    """
+    made = _options(arms, repeat, options)
+    return EvalStream(partial(_progress, council, tasks, made, budget, out, resume))
+
+
+def _options(arms: Sequence[str | Strategy], repeat: int, options: Mapping[str, Any]) -> EvalOptions:
+    chosen_arms(arms)
+    return EvalOptions(arms=tuple(arms), repeat=repeat, **options)
+
+
+async def _progress(
+    council: Council,
+    tasks: TaskSet | str | PathLike[str],
+    options: EvalOptions,
+    budget: Budget | None,
+    out: str | PathLike[str] | None,
+    resume: bool,  # noqa: FBT001 - passed on by position
+    keep: Callable[[EvalReport], None],
+) -> AsyncGenerator[EvalProgress, None]:
+    if not isinstance(tasks, TaskSet):
+        tasks = await anyio.to_thread.run_sync(read_tasks, tasks)
+    run = _Run(council, tasks, options, budget or Budget())
+    run.check()
+    if pricing.must_load(council._seating.providers.values()):
+        await anyio.to_thread.run_sync(pricing.load)
+    if out is None and resume:
+        raise InvalidOption("resume: name the folder of the journal with out=")
+    journal = EvalJournal() if out is None else EvalJournal.open(Path(out), resume=resume)
+    try:
+        run.begin(journal)
+        async with aclosing(run.work()) as arriving:
+            async for progress in arriving:
+                yield progress
+        report = await anyio.to_thread.run_sync(run.report)
+    finally:
+        journal.close()
+    if out is not None:
+        await anyio.to_thread.run_sync(report.save, Path(out))
+    keep(report)
+
+
+class _Run:
+    """One evaluation.
+
+    Args:
+        council: the seats.
+        tasks: the task set.
+        options: what is to be done.
+        budget: limits of the whole evaluation.
+    """
+
+    def __init__(self, council: Council, tasks: TaskSet, options: EvalOptions, budget: Budget) -> None:
+        self._tasks = tasks
+        self._options = options
+        self._budget = budget
+        self._seats = Seats(council)
+        self._free, self._called = chosen_arms(options.arms)
+        if options.pool_only:
+            self._called = {}
+        self._order = task_order(tasks, options.seed)
+        self._done: list[EvalTask] = []
+        self._called_usd = 0.0
+        self._called_calls = 0
+        self._called_tokens = 0
+        self._failed = 0
+        self._points: dict[str, float] = {}
+        self.stopped: str | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is sent."""
+        seats = self._seats
+        kinds = {task.scorer.kind for task in self._order}
+        if ScorerKind.JUDGE in kinds:
+            raise InvalidOption(
+                "the tasks are scored by a judge, which an evaluation cannot call yet: give them a target and another"
+                " scorer"
+            )
+        seats.council._seating.check()
+        for name in filter(None, (self._options.best,)):
+            if name not in seats.names:
+                raise InvalidOption(f"best: no seat is named {name!r:.80} (seats: {', '.join(seats.names)})")
+        for task in {task.scorer.kind: task for task in self._order}.values():
+            for name, arm in self._called.items():
+                try:
+                    seats.plan(task, strategy=called_strategy(arm, task), seed="check")
+                except InvalidOption as error:
+                    raise error._reword(f"arm {name}: {error.message}") from None
+
+    def begin(self, journal: EvalJournal) -> None:
+        """Open the pool on the finished cells of a journal."""
+        self._journal = journal
+        self._pool = Pool(self._tasks, self._seats, journal)
+        self._evidence = Evidence(tasks=self._tasks, journal=journal, pool=self._pool)
+        header = self.header()
+        same = ("set", "seats")
+        if journal.header and any(journal.header.get(key) != header[key] for key in same):
+            wrong = next(key for key in same if journal.header.get(key) != header[key])
+            what = {"set": "of another task set", "seats": "of other seats"}[wrong]
+            raise InvalidOption(
+                f"{journal.folder} has a journal {what}, and cells of both are never mixed: name another folder"
+            )
+        journal.begin(header)
+        if journal.folder is not None:
+            save_tasks(self._tasks, journal.folder / SET_COPY)
+
+    def header(self) -> dict[str, Any]:
+        """Return what the evaluation is started with, for its journal."""
+        seats, options = self._seats, self._options
+        return {
+            "version": __version__,
+            "set": {
+                "name": self._tasks.name,
+                "sha256": self._tasks.sha256,
+                "tasks": len(self._tasks.tasks),
+                "licence": self._tasks.licence,
+                "source": self._tasks.source,
+            },
+            "seats": [
+                {
+                    "name": spec.name,
+                    "provider": spec.provider,
+                    "model": spec.model,
+                    "identity": seats.identities[spec.name],
+                }
+                for spec in seats.specs
+            ],
+            "free": list(self._free),
+            "called": list(self._called),
+            "samples": options.samples,
+            "repeat": options.repeat,
+            "margin": options.margin,
+            "best": options.best,
+            "primary": options.primary,
+            "seed": options.seed,
+        }
+
+    async def work(self) -> AsyncGenerator[EvalProgress, None]:
+        """Do all tasks, the pilot first, and yield after each."""
+        names = self._seats.names
+        base = dict.fromkeys(names, self._options.samples)
+        pilot, rest = self._order[:PILOT], self._order[PILOT:]
+        async for progress in self._each(pilot, partial(self._through_arms, samples=base), "arms"):
+            yield progress
+        wanted = base
+        if not self._options.pool_only and self.stopped is None:
+            wanted = samples_wanted(self._evidence, self._done[:PILOT], base)
+        if wanted != base:
+            async for progress in self._each(pilot, partial(self._more_samples, samples=wanted), "samples"):
+                yield progress
+        async for progress in self._each(rest, partial(self._through_arms, samples=wanted), "arms"):
+            yield progress
+
+    async def _each(
+        self, tasks: Sequence[EvalTask], work: Callable[[EvalTask], Coroutine[Any, Any, None]], stage: str
+    ) -> AsyncIterator[EvalProgress]:
+        """Work on tasks in order, some at the same time, and yield after each."""
+        # With a limit, one at a time: the next one starts only if money is left once the last one is paid.
+        limits = (self._budget.usd, self._budget.calls, self._budget.tokens)
+        at_once = AT_ONCE if limits == (None, None, None) else 1
+        for start in range(0, len(tasks), at_once):
+            batch = tasks[start : start + at_once]
+            if self.stopped is None:
+                self.stopped = self._limit_reached()
+            if self.stopped is not None:
+                return
+            async with anyio.create_task_group() as group:
+                for task in batch:
+                    group.start_soon(work, task)
+            self._journal.flush()
+            for task in batch:
+                if stage == "arms":
+                    self._finish(task)
+                yield self._where(task, stage)
+
+    def _limit_reached(self) -> str | None:
+        budget = self._budget
+        for limit, spent, words in (
+            (budget.usd, self.usd, f"{budget.usd or 0:g} US dollars"),
+            (budget.calls, self.calls, f"{budget.calls} calls"),
+            (budget.tokens, self.tokens, f"{budget.tokens} tokens"),
+        ):
+            if limit is not None and spent >= limit:
+                return f"the limit of {words} was reached after {len(self._done)} of {len(self._order)} tasks"
+        return None
+
+    @property
+    def usd(self) -> float:
+        """US dollars that all cells cost, those of the journal included."""
+        return self._pool.spent + self._called_usd
+
+    @property
+    def calls(self) -> int:
+        """Calls that all cells took."""
+        return self._pool.calls + self._called_calls
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that all cells took."""
+        return self._pool.tokens + self._called_tokens
+
+    async def _more_samples(self, task: EvalTask, *, samples: Mapping[str, int]) -> None:
+        await self._pool.fill(task, samples)
+
+    async def _through_arms(self, task: EvalTask, *, samples: Mapping[str, int]) -> None:
+        await self._pool.fill(task, samples)
+        async with anyio.create_task_group() as group:
+            for name, arm in self._called.items():
+                for replicate in range(self._options.repeat):
+                    group.start_soon(self._call, task, name, arm, replicate)
+
+    async def _call(self, task: EvalTask, name: str, arm: Strategy | str, replicate: int) -> None:
+        empty = arm_cell(self._seats, self._tasks, task, name, arm, self._pool, replicate)
+        known = self._journal.get(empty.key)
+        if not isinstance(known, ArmCell):
+            known = await run_arm(self._seats, self._tasks, task, name, arm, self._pool, replicate)
+            self._journal.add(known)
+        pooled = self._pool.first_drafts(task.id)
+        self._called_usd += known.new_usd or 0.0
+        self._called_calls += max(0, known.calls - len(pooled))
+        tokens = sum(cell.input_tokens + cell.output_tokens for cell in pooled)
+        self._called_tokens += max(0, known.input_tokens + known.output_tokens - tokens)
+
+    def _finish(self, task: EvalTask) -> None:
+        self._done.append(task)
+        drafts = self._evidence.drafts_of(task)
+        for seat in drafts.seats:
+            self._points[seat] = self._points.get(seat, 0.0) + drafts.points[seat][0]
+        self._points["poll"] = self._points.get("poll", 0.0) + drafts.poll().points
+        answered = any(cell.error is None for cells in drafts.cells.values() for cell in cells)
+        self._failed = 0 if answered else self._failed + 1
+        if self._failed == len(self._done) >= min(MOST_FAILED, len(self._order)):
+            reasons = {cells[0].seat: cells[0].error for cells in drafts.cells.values()}
+            listed = "; ".join(f"{seat}: {error}" for seat, error in reasons.items())
+            raise AdapterFailed(f"no seat answered the first {len(self._done)} tasks; {listed}", retryable=False)
+
+    def _where(self, task: EvalTask, stage: str) -> EvalProgress:
+        done = len(self._done)
+        return EvalProgress(
+            item=task.id,
+            stage=stage,
+            done=done,
+            total=len(self._order),
+            calls=self.calls,
+            usd=self.usd,
+            correct={name: points / done for name, points in self._points.items()} if done else {},
+        )
+
+    def report(self) -> EvalReport:
+        """Return the report on the tasks that are done."""
+        return analyse(self._evidence, self._done, stopped=self.stopped)
+
+
+def task_order(tasks: TaskSet, seed: str) -> list[EvalTask]:
+    """Return the tasks in the order in which they are worked on: shuffled, and the same for one seed."""
+    order = list(tasks.tasks)
+    Random(f"{seed}/{tasks.sha256}").shuffle(order)
+    return order
+
+
+def save_tasks(tasks: TaskSet, path: Path) -> None:
+    """Write a task set as ``read_tasks`` reads it, so that a journal can be replayed without the original."""
+    header = {"council_eval": 1, "name": tasks.name, "licence": tasks.licence, "source": tasks.source}
+    lines = [{key: value for key, value in header.items() if value is not None}]
+    lines += [task.to_dict() for task in tasks.tasks]
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+
+
+def replay(folder: str | PathLike[str]) -> EvalReport:
+    """Return the report of a journal again. Nothing is sent, and no provider is needed.
+
+    Args:
+        folder: the folder that ``out`` named.
+
+    Raises:
+        InvalidOption: there is no journal, or its task set was changed.
+    """
+    place = Path(folder)
+    journal = EvalJournal.read(place)
+    header = journal.header
+    if not header:
+        raise InvalidOption(f"{place}: the journal has no beginning: start the evaluation again, in another folder")
+    tasks = attrs.evolve(read_tasks(place / SET_COPY), sha256=header["set"]["sha256"])
+    pool = Pool(tasks, None, journal)
+    pool.load({seat["name"]: seat["identity"] for seat in header["seats"]})
+    evidence = Evidence(tasks=tasks, journal=journal, pool=pool)
+    runs = evidence.runs()
+    done = [task for task in task_order(tasks, header["seed"]) if evidence.is_done(task, runs)]
+    left = len(tasks.tasks) - len(done)
+    stopped = f"{left} of {len(tasks.tasks)} tasks were not finished" if left else None
+    return analyse(evidence, done, stopped=stopped)
