@@ -166,8 +166,9 @@ def verdicts(
     adjusted = holm({arm: p for arm, p in raw.items() if arm != primary})
     if primary in raw:
         adjusted[primary] = raw[primary]
+    others = len(comparisons) - (primary in comparisons)
     return {
-        arm: _verdict(arm, tuple(against), margin, adjusted[arm], 1 - confidence, len(adjusted) - (primary in raw))
+        arm: _verdict(arm, tuple(against), margin, adjusted[arm], 1 - confidence, 1 if arm == primary else others)
         for arm, against in comparisons.items()
     }
 
