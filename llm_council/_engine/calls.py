@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint
 
 from llm_council._engine.budget import Reservation, may_be_billed
 from llm_council._engine.history import forget_oldest, shown_tasks
@@ -135,7 +136,10 @@ def _call_facts(state: RunState, asked: Call) -> dict[str, Any]:
 async def run_call(
     state: RunState, seat: SeatSpec, asked: Call, deadline: CallDeadline, *, spare_calls: int = 0
 ) -> CallRecord:
-    """Make a call within its deadline once the budget allows it, and return how it ended."""
+    """Make a call within its deadline once the budget allows it, and return how it ended.
+
+    A call that was cancelled before its task started is not sent.
+    """
     began = state.elapsed()
     response: GenerateResponse | None = None
     error: CouncilError | None = None
@@ -143,6 +147,8 @@ async def run_call(
     adapter = state.adapters[asked.seat]
     try:
         with deadline.scope:
+            if deadline.scope.cancel_called:
+                await checkpoint()  # raises
             request = request_to_send(state.plan, adapter, asked.seat, asked.request)
             end = deadline.scope.deadline
             async with (

@@ -208,15 +208,14 @@ class _Drafting:
         self.board.expect(wanted)
         # Named here: the order in which an event loop starts tasks is not the same in every run.
         call = self.state.name_call(Phase.DRAFT, wanted.seat)
-        self.group.start_soon(self._draft, wanted, call)
+        self.group.start_soon(self._draft, wanted, call, self.wait.new_deadline())
 
-    async def _draft(self, wanted: Draft, call: str) -> None:
+    async def _draft(self, wanted: Draft, call: str, deadline: CallDeadline) -> None:
         state = self.state
         seat = state.plan.seat(wanted.seat)
         request = prompts.draft_request(state.plan, seat, self.instructions, wanted.number)
         if state.plan.drafts_by_schema:
             state.asked_by_schema[wanted.name] = request
-        deadline = self.wait.new_deadline()
         spare = spare_calls(state.plan)
         outcome = await ask(state, Phase.DRAFT, seat, request, deadline, spare_calls=spare, name=call)
         self.waiting.discard(wanted.name)

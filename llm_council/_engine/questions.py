@@ -41,6 +41,8 @@ async def ask_all(
     for question in questions:
         place = "".join(f"{part}." for part in (*path, *([str(question.round)] if question.round else [])))
         named.append((question, state.name_call(phase, question.seat, place)))
+    # Likewise: the answers of the first tasks may be enough before the last task has started.
+    asking.running = {name: asking.wait.new_deadline() for _, name in named}
     state.open(phase)
     try:
         async with anyio.create_task_group() as group:
@@ -60,7 +62,7 @@ class _Asking:
         enough: see ``ask_all``.
         wait: the deadlines of the calls.
         replies: replies by name of the call, in the order in which they came.
-        running: deadlines of the calls that have not ended, by name.
+        running: deadlines of the calls that have not ended, by name; some may not have started.
         unneeded: names of the calls that were cancelled.
     """
 
@@ -79,7 +81,7 @@ class _Asking:
         request = prompts.question_request(plan, seat, question, shown, name=name, texts=state.texts)
         if question.schema:
             state.asked_by_schema[name] = request
-        self.running[name] = deadline = self.wait.new_deadline()
+        deadline = self.running[name]
         outcome = await ask(state, question.phase, seat, request, deadline, spare_calls=spare_calls(plan), name=name)
         del self.running[name]
         reply = Reply(
