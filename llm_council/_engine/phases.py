@@ -122,11 +122,6 @@ class QuorumWait:
             for deadline in self._deadlines:
                 self._tighten(deadline)
 
-    def cancel(self, reason: str) -> None:
-        """End all calls that are still running."""
-        for deadline in self._deadlines:
-            deadline.cancel(reason)
-
     def _tighten(self, deadline: CallDeadline) -> None:
         deadline.tighten(self.end, f"the time of the {self.phase} phase was over")
         if self.met and self.grace is not None:
@@ -186,7 +181,7 @@ class _Drafting:
         instructions: what to add to the question.
         enough: see ``draft``.
         group: runs the calls.
-        waiting: names of the drafts whose call has not ended.
+        waiting: deadlines of the calls that have not ended, by the name of the draft.
         settled: drafts and failures, in the order in which they came.
         is_over: True once the others were cancelled, because the drafts were enough.
     """
@@ -198,17 +193,17 @@ class _Drafting:
     instructions: str
     enough: Callable[[Sequence[Draft]], bool] | None
     group: anyio.abc.TaskGroup
-    waiting: set[str] = attrs.field(factory=set)
+    waiting: dict[str, CallDeadline] = attrs.field(factory=dict)
     settled: list[Draft] = attrs.field(factory=list)
     is_over: bool = False
 
     def start(self, wanted: Draft) -> None:
         """Start the call for a draft."""
-        self.waiting.add(wanted.name)
+        self.waiting[wanted.name] = deadline = self.wait.new_deadline()
         self.board.expect(wanted)
         # Named here: the order in which an event loop starts tasks is not the same in every run.
         call = self.state.name_call(Phase.DRAFT, wanted.seat)
-        self.group.start_soon(self._draft, wanted, call, self.wait.new_deadline())
+        self.group.start_soon(self._draft, wanted, call, deadline)
 
     async def _draft(self, wanted: Draft, call: str, deadline: CallDeadline) -> None:
         state = self.state
@@ -218,7 +213,7 @@ class _Drafting:
             state.asked_by_schema[wanted.name] = request
         spare = spare_calls(state.plan)
         outcome = await ask(state, Phase.DRAFT, seat, request, deadline, spare_calls=spare, name=call)
-        self.waiting.discard(wanted.name)
+        del self.waiting[wanted.name]
         draft = copy_with(wanted, response=outcome.response, error=outcome.error, elapsed=outcome.elapsed)
         is_first = draft.seat not in _drafted(state)
         state.drafts[draft.name] = draft
@@ -232,7 +227,8 @@ class _Drafting:
                 self.start(Draft(seat=self.reserves.pop(0)))
         if self.enough is not None and self.wait.met and not self.is_over and self.enough(tuple(self.settled)):
             self.is_over = True
-            self.wait.cancel("enough seats had answered")
+            for other in self.waiting.values():
+                other.cancel("enough seats had answered")
         # Last, because reviewers read ``state.drafts`` as soon as they are woken.
         self.board.put(draft)
 

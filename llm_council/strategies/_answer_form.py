@@ -212,7 +212,9 @@ def with_common_keys(answers: Mapping[str, Answer]) -> dict[str, Answer]:
     for number, seat in numbers:
         if first is None or abs(number - first[0]) > TOLERANCE * max(abs(number), abs(first[0])):
             first = number, seat
-        common[seat] = attrs.evolve(answers[seat], key=answers[first[1]].key)
+        key = answers[first[1]].key
+        if answers[seat].key != key:
+            common[seat] = attrs.evolve(answers[seat], key=key)
     return common
 
 

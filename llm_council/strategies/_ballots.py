@@ -47,6 +47,8 @@ class Ballots:
     def answers(self) -> dict[str, Answer]:
         """The answers that could be read, by the name of the draft, with one key for those that are equal."""
         read = with_common_keys({seat: answer for seat, answer in self._read.items() if answer is not None})
+        if not self._merged:
+            return read
         return {
             seat: attrs.evolve(answer, key=self._merged.get(answer.key, answer.key)) for seat, answer in read.items()
         }

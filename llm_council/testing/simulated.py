@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import attrs
 
-from llm_council.models import GenerateRequest, GenerateResponse, ProviderCapabilities
+from llm_council.models import Cost, CostSource, GenerateRequest, GenerateResponse, ProviderCapabilities
 from llm_council.models._attrs import fraction, is_int, must_be, provider_name, strict_init
 from llm_council.providers.base import ProviderAdapter
 
@@ -69,13 +69,15 @@ class SimulatedSeat(ProviderAdapter):
     Args:
         accuracy: probability that its draft is right.
         world: the questions; seats of one council share it.
-        accepts_right: probability that it gives a right text a good score (9), and not a bad one (3).
+        accepts_right: probability that it gives a right text a good score (9), and not a bad one (3); drawn for each
+            text.
         accepts_wrong: the same for a wrong text.
         prefers_right: probability that it finds the right one of two texts the better one.
         prefers_first: added to that probability where the right text is shown first, and taken from it where it is
             shown second.
         gives_in: probability that it revises a right answer to a wrong one.
         learns: probability that it revises a wrong answer to the right one.
+        usd: what each of its answers costs, in US dollars.
         name: the provider's name.
 
     Attributes:
@@ -96,6 +98,7 @@ class SimulatedSeat(ProviderAdapter):
         prefers_first: float = 0.0,
         gives_in: float = 0.0,
         learns: float = 0.0,
+        usd: float = 0.0,
         name: str = "simulated",
     ) -> None:
         self.name = provider_name(name)  # type: ignore[misc]  # an instance may have a name of its own
@@ -107,6 +110,7 @@ class SimulatedSeat(ProviderAdapter):
         self._prefers_first = prefers_first
         self._gives_in = gives_in
         self._learns = learns
+        self._cost = Cost(usd=usd, source=CostSource.REPORTED, complete=True)
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Answer a draft, a revision, or the question of a judge."""
@@ -114,7 +118,7 @@ class SimulatedSeat(ProviderAdapter):
         asked = "\n".join(turn.text for turn in request.turns())
         found = _ITEM.search(asked)
         item = int(found[1]) if found else 0
-        return GenerateResponse(text=self._say(request, asked, item), model=request.model)
+        return GenerateResponse(text=self._say(request, asked, item), model=request.model, cost=self._cost)
 
     def _say(self, request: GenerateRequest, asked: str, item: int) -> str:
         seat, phase = str(request.metadata.get("seat", "")), str(request.metadata.get("phase", "draft"))
@@ -144,12 +148,9 @@ class SimulatedSeat(ProviderAdapter):
         right = self._world.right_answer(item)
         shown = [(label, _SAID.findall(text)[-1:] == [str(right)]) for label, text in _TEXT.findall(asked)]
         if "BETTER:" not in asked:
-            # Texts that say the same get the same score from a judge.
-            good = {}
-            for is_right, accepts in self._accepts.items():
-                chance = Random(f"{self._world.seed}/{item}/{seat}/score/{is_right}")
-                good[is_right] = chance.random() < accepts
-            return "\n".join(f"SCORE {label}: {9 if good[is_right] else 3}" for label, is_right in shown)
+            chance = Random(f"{self._world.seed}/{item}/{seat}/score")
+            accepted = {label: chance.random() < self._accepts[is_right] for label, is_right in shown}
+            return "\n".join(f"SCORE {label}: {9 if accepted[label] else 3}" for label in accepted)
         (first, first_is_right), (second, second_is_right) = shown[0], shown[-1]
         chance_of_first = 0.5 + self._prefers_first
         if first_is_right != second_is_right:
