@@ -18,6 +18,7 @@ __all__ = [
     "dumps",
     "get_object",
     "get_text",
+    "join_tools",
     "kind",
     "loads",
     "loads_object",
@@ -166,13 +167,25 @@ def with_extra(
     found = dict(payload)
     for key, value in extra.items():
         known = found.get(key)
-        if key == "tools" and isinstance(known, list) and isinstance(value, list | tuple):
-            again = {_tool_name(tool) for tool in value} - {None}
-            value = [*(tool for tool in known if _tool_name(tool) not in again), *value]
+        if key == "tools" and known:
+            value = join_tools(known, value)
         elif (deep or key in merged) and isinstance(known, Mapping) and isinstance(value, Mapping):
             value = with_extra(known, value, deep=True) if deep else {**known, **value}
         found[key] = value
     return found
+
+
+def join_tools(known: Any, further: Any) -> Any:
+    """Return one list of two lists of tools; a function that the second one names again replaces the first's.
+
+    A single tool that stands without a list counts as a list. Anything else replaces what is known.
+    """
+    known = [known] if isinstance(known, Mapping) else known
+    further = [further] if isinstance(further, Mapping) else further
+    if not isinstance(known, list | tuple) or not isinstance(further, list | tuple):
+        return further
+    again = {_tool_name(tool) for tool in further} - {None}
+    return [*(tool for tool in known if _tool_name(tool) not in again), *further]
 
 
 def _tool_name(tool: Any) -> str | None:

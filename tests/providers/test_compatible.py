@@ -1,5 +1,7 @@
 """Anyone's gateway: by arguments, by class attributes, by hooks."""
 
+from typing import Any
+
 import pytest
 
 from llm_council import get_provider
@@ -16,6 +18,7 @@ from llm_council.models import (
 )
 from llm_council.providers.base import GenerateRequest, GenerateResponse, ModelProfile, call, examine, stream
 from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.testing.servers import FakeVendor
 
 ASK = GenerateRequest(prompt="What is 6 times 7?")
 
@@ -216,3 +219,25 @@ async def test_a_deep_doctor_makes_the_call_that_a_run_makes(vendor):
         assert (await examine(provider)).ok
         deep = await examine(provider, deep=True)
         assert (deep.ok, "ModelNotFound" in deep.message) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("speaks", "cls", "options"),
+    [
+        ("openai", OpenAICompatibleProvider, {"default_model": "m"}),
+        ("responses", OpenAICompatibleProvider, {"default_model": "m", "api": "responses"}),
+    ],
+)
+def test_tools_of_a_provider_of_a_request_and_of_its_extra_are_all_offered(
+    speaks: str, cls: Any, options: dict[str, Any]
+) -> None:
+    with FakeVendor(speaks).serve() as vendor:
+        body = {"tools": [{"type": "web_search"}]}
+        provider = cls(base_url=vendor.url, extra_body=body, **options)
+        own = Tool(name="f", description="d", parameters={"type": "object", "properties": {}})
+        provider.generate_sync(GenerateRequest(prompt="Is it?", tools=[own], extra={"tools": [{"type": "code"}]}))
+        provider.generate_sync(GenerateRequest(prompt="Is it?"))
+        provider.close()
+        first, second = (asked.json["tools"] for asked in vendor.calls)
+    assert [tool["type"] for tool in first] == ["web_search", "function", "code"]
+    assert second == body["tools"]

@@ -18,6 +18,7 @@ from llm_council.providers import _google as google
 from llm_council.providers._call.fitting import fit
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.providers.openrouter import OpenRouterProvider
+from llm_council.testing.servers import FakeVendor
 
 RAW = b"%PDF-1.7 \x89"
 DATA = base64.b64encode(RAW).decode()
@@ -142,6 +143,34 @@ def test_providers_without_the_capability_refuse_before_anything_is_sent(name: s
         with pytest.raises(CapabilityMissing, match="nothing was sent") as caught:
             fit(asked(part), capabilities)
         assert caught.value.capability == capability
+
+
+@pytest.mark.parametrize(
+    ("name", "speaks", "options", "parts"),
+    [
+        ("openai", "openai", {"default_model": "gpt-4o-audio-preview", "api": "chat"}, (PDF, SOUND)),
+        ("openai", "responses", {"default_model": "gpt-5.6", "api": "responses"}, (PDF, LINK)),
+        ("openrouter", "openai", {"default_model": "google/gemini-3.6-flash"}, (PDF, LINK, SOUND)),
+        ("anthropic", "anthropic", {"default_model": "claude-opus-5"}, (PDF, LINK, TEXT)),
+        ("gemini", "gemini", {"default_model": "gemini-3.6-flash"}, (PDF, LINK, TEXT, SOUND)),
+    ],
+)
+def test_a_fake_vendor_reads_what_was_sent(name: str, speaks: str, options: dict[str, Any], parts: Any) -> None:
+    read: list[GenerateRequest] = []
+
+    def said(request: GenerateRequest) -> str:
+        read.append(request)
+        return "It is so."
+
+    with FakeVendor(speaks, said).serve() as vendor:
+        provider = get_provider(name, base_url=vendor.url, api_key="not-a-real-key-000", **options)
+        assert provider.generate_sync(asked(*parts)).text == "It is so."
+        provider.close()
+    found = read[0].messages[-1].content[1:]
+    assert [type(part) for part in found] == [type(part) for part in parts]
+    for part, sent in zip(found, parts, strict=True):
+        assert (part.url, part.data) == (sent.url, sent.data)
+        assert sent.data is None or part.media_type == sent.media_type
 
 
 def test_a_server_of_ones_own_refuses_unless_it_is_said_to_take_them() -> None:

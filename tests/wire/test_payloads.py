@@ -11,6 +11,7 @@ from llm_council._wire.payloads import (
     arguments_object,
     dumps,
     get_text,
+    join_tools,
     kind,
     loads,
     need_list,
@@ -18,6 +19,7 @@ from llm_council._wire.payloads import (
     pick_non_empty,
     tokens,
     well_formed,
+    with_extra,
 )
 from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models import Limits
@@ -134,3 +136,25 @@ def test_kinds_have_names_for_people() -> None:
         "a list",
         "an object",
     ]
+
+
+MINE = {"type": "function", "function": {"name": "f"}}
+SEARCH = {"type": "web_search"}
+
+
+@pytest.mark.parametrize(
+    ("known", "further", "joined"),
+    [
+        ([MINE], [SEARCH], [MINE, SEARCH]),
+        ([MINE], SEARCH, [MINE, SEARCH]),
+        (SEARCH, [MINE], [SEARCH, MINE]),
+        ([MINE, SEARCH], [{"name": "f", "strict": True}], [SEARCH, {"name": "f", "strict": True}]),
+        ([], [], []),
+        ([MINE], None, None),
+        ("odd", [MINE], [MINE]),
+    ],
+)
+def test_tools_of_two_places_stand_in_one_list(known: object, further: object, joined: object) -> None:
+    assert join_tools(known, further) == joined
+    if known:
+        assert with_extra({"tools": known}, {"tools": further})["tools"] == joined

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from llm_council._wire.history import CallIds, drop_empty_answers, fit_history, join_instructions
-from llm_council._wire.payloads import with_extra
+from llm_council._wire.payloads import join_tools, with_extra
 from llm_council._wire.prompt_cache import BREAKPOINT, mark_instructions, prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
@@ -165,7 +165,7 @@ def encode_request(
         "temperature": request.temperature,
         "top_p": request.top_p,
         "stop": list(request.stop) or None,
-        "tools": [encode_tool(tool) for tool in request.tools] or None,
+        "tools": join_tools(options.body.get("tools") or [], [encode_tool(tool) for tool in request.tools]) or None,
         "tool_choice": encode_choice(request.tool_choice),
         "response_format": _encode_format(request, options),
         "cache_control": cache,

@@ -9,7 +9,7 @@ import attrs
 
 from llm_council._wire.history import CallIds, fit_history
 from llm_council._wire.openai_chat.request import CUSTOM, schema_description, schema_name
-from llm_council._wire.payloads import with_extra
+from llm_council._wire.payloads import join_tools, with_extra
 from llm_council._wire.prompt_cache import BREAKPOINT, mark_instructions, prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
@@ -124,7 +124,7 @@ def encode_request(
         "max_output_tokens": None if request.max_tokens is None else max(request.max_tokens, LEAST_TOKENS),
         "temperature": request.temperature,
         "top_p": request.top_p,
-        "tools": [encode_tool(tool) for tool in request.tools] or None,
+        "tools": join_tools(options.body.get("tools") or [], [encode_tool(tool) for tool in request.tools]) or None,
         "tool_choice": encode_choice(request.tool_choice),
         "text": None if wanted is None else {"format": wanted},
         "reasoning": reasoning or None,

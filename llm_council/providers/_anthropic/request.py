@@ -18,7 +18,7 @@ from llm_council._wire.history import (
     is_instruction,
     move_instructions,
 )
-from llm_council._wire.payloads import arguments_object, with_extra
+from llm_council._wire.payloads import arguments_object, join_tools, with_extra
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, optional, positive_int, strict_init
 from llm_council.models.messages import (
@@ -169,7 +169,7 @@ def encode_request(
         "temperature": request.temperature,
         "top_p": request.top_p,
         "stop_sequences": list(request.stop) or None,
-        "tools": [encode_tool(tool) for tool in request.tools] or None,
+        "tools": join_tools(options.body.get("tools") or [], [encode_tool(tool) for tool in request.tools]) or None,
         "tool_choice": encode_choice(request.tool_choice) if offers_tools(request) else None,
         "thinking": thinking,
         "output_config": {key: value for key, value in output.items() if value is not None} or None,

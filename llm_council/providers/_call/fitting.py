@@ -58,6 +58,7 @@ def fit(
 
     Raises:
         CapabilityMissing: the request has tools, images, documents or sound, and the provider or the model takes none.
+        InvalidOption: the schema of the answer is not a JSON Schema.
     """
     if profile is None:
         profile = _UNKNOWN
@@ -245,6 +246,8 @@ _FILES = ((DocumentPart, "documents", "takes no documents"), (AudioPart, "audio"
 
 
 def _require(request: GenerateRequest, capabilities: ProviderCapabilities, profile: ModelProfile) -> None:
+    if request.structured_output is not None:
+        compile_schema(request.structured_output.json_schema)  # before an answer is paid for that could not be checked
     if request.tools and not (capabilities.tool_use and profile.tools):
         raise _missing("tool_use", "takes no tools", request)
     parts = [part for turn in request.messages if not isinstance(turn.content, str) for part in turn.content]

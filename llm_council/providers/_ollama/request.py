@@ -9,7 +9,7 @@ import attrs
 
 from llm_council._wire.history import CallIds, drop_empty_answers, fit_history, join_instructions
 from llm_council._wire.openai_chat.request import encode_tool
-from llm_council._wire.payloads import arguments_object, with_extra
+from llm_council._wire.payloads import arguments_object, join_tools, with_extra
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import as_dict, strict_init
 from llm_council.models.messages import ImagePart, Message, ReasoningPart, Role, ToolCall
@@ -86,7 +86,10 @@ def encode_request(
     # The server's default is true (Ollama's docs, "Generate a chat completion").
     payload["stream"] = request.stream if stream is None else stream
     optional = {
-        "tools": [encode_tool(attrs.evolve(tool, strict=None)) for tool in request.tools] or None,
+        "tools": join_tools(
+            options.body.get("tools") or [], [encode_tool(attrs.evolve(tool, strict=None)) for tool in request.tools]
+        )
+        or None,
         "format": _encode_format(request),
         "think": _encode_think(request.reasoning, options),
     }

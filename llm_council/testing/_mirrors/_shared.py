@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from llm_council._wire.payloads import dumps, get_text, malformed, need_list, need_object
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import ImagePart
+from llm_council.models.messages import AudioPart, DocumentPart, ImagePart
 from llm_council.models.request import GenerateRequest, Tool
 
 __all__ = [
-    "build_image",
+    "build_media",
+    "build_part",
     "build_request",
     "drop_common",
     "enumerate_paths",
@@ -77,23 +78,34 @@ def build_request(facts: Mapping[str, Any], extra: Mapping[str, Any], path: str 
         raise MalformedReply(str(error), path=path) from None
 
 
-def build_image(path: str, **facts: str | None) -> ImagePart:
-    """Build the part for an image.
+P = TypeVar("P", ImagePart, DocumentPart, AudioPart)
+
+
+def build_part(kind: type[P], path: str, **facts: str | None) -> P:
+    """Build the part for an image, a document or sound.
 
     Raises:
-        MalformedReply: ``ImagePart`` does not take these facts.
+        MalformedReply: the part does not take these facts.
     """
     try:
-        return ImagePart(**facts)
+        return kind(**facts)
     except InvalidOption as error:
         raise MalformedReply(f"{path}: {error}", path=path) from None
+
+
+def build_media(path: str, **facts: str | None) -> ImagePart | DocumentPart | AudioPart:
+    """Build the part for a file that its media type describes; without one, it is taken for an image."""
+    kind = (facts.get("media_type") or "image/").partition("/")[0]
+    if kind == "image":
+        return build_part(ImagePart, path, **facts)
+    return build_part(AudioPart, path, **facts) if kind == "audio" else build_part(DocumentPart, path, **facts)
 
 
 def image_from_url(block: Mapping[str, Any], path: str) -> ImagePart:
     """Read a block ``{"type": "image_url", "image_url": {"url": ..., "detail": ...}}``."""
     inner = f"{path}.image_url"
     image = need_object(block.get("image_url"), inner)
-    return build_image(path, url=get_text(image, "url", inner), detail=get_text(image, "detail", inner))
+    return build_part(ImagePart, path, url=get_text(image, "url", inner), detail=get_text(image, "detail", inner))
 
 
 # The functions below move fields of a payload into fields of a request. What they cannot express stays in the payload,

@@ -5,12 +5,13 @@ The documentation of the dialect: https://docs.claude.com/en/api/messages
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llm_council._wire.payloads import dumps, get_text, kind, loads, need_object, pick_non_empty
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import Message, Part, Role, TextPart, ToolCall
+from llm_council.models.messages import DocumentPart, ImagePart, Message, Part, Role, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.providers._anthropic.reply import (
@@ -197,8 +198,19 @@ def _decode_part(value: Any, path: str, vendor: str) -> Part:
     if word == "image":
         source = need_object(block.get("source"), f"{path}.source")
         facts = {key: get_text(source, key, f"{path}.source") for key in ("url", "data", "media_type")}
-        return _shared.build_image(path, **facts)
+        return _shared.build_part(ImagePart, path, **facts)
+    if word == "document":
+        return _read_document(block, path)
     raise MalformedReply(f"{path}.type: a part of type {word!r:.80} is not known ({kind(word)})", path=path)
+
+
+def _read_document(block: Mapping[str, Any], path: str) -> DocumentPart:
+    inner = f"{path}.source"
+    source = need_object(block.get("source"), inner)
+    facts = {key: get_text(source, key, inner) for key in ("url", "data", "media_type")}
+    if source.get("type") == "text":
+        facts["data"] = base64.b64encode((facts["data"] or "").encode()).decode()
+    return _shared.build_part(DocumentPart, path, **facts, name=get_text(block, "title", path))
 
 
 # Fields of a reply that a stream has in its last events.

@@ -243,7 +243,7 @@ def _read_part(part: Mapping[str, Any], path: str) -> Part:
             found = need_object(part[key], f"{path}.{key}")
             where = get_text(found, address, f"{path}.{key}")
             facts = {"data" if key == "inlineData" else "url": where}
-            return _shared.build_image(path, **facts, media_type=get_text(found, "mimeType", f"{path}.{key}"))
+            return _shared.build_media(path, **facts, media_type=get_text(found, "mimeType", f"{path}.{key}"))
     raise MalformedReply(f"{path}: a part with {', '.join(part) or 'nothing'} is not known", path=path)
 
 

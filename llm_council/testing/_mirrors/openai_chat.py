@@ -23,7 +23,7 @@ from llm_council._wire.openai_chat.request import (
 )
 from llm_council._wire.payloads import get_text, kind, malformed, need_list, need_object, pick_non_empty
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall
+from llm_council.models.messages import AudioPart, DocumentPart, Message, Part, ReasoningPart, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.testing._mirrors import _shared
@@ -31,6 +31,7 @@ from llm_council.testing._mirrors import _shared
 __all__ = ["DONE", "decode_request", "encode_chunks", "encode_error", "encode_response", "frame"]
 
 DONE = b"data: [DONE]\n\n"
+_FORMATS = {"mp3": "mpeg", "m4a": "mp4"}  # the formats of sound whose media types have another name
 # OpenAI's schema allows these characters, at most 64, in the name of a JSON schema.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -133,6 +134,17 @@ def _decode_turn(value: Any, path: str, options: ChatOptions) -> Message:
     )
 
 
+def _read_file(block: Mapping[str, Any], word: str, path: str) -> DocumentPart | AudioPart:
+    inner = f"{path}.{word}"
+    found = need_object(block.get(word), inner)
+    if word == "file":  # an address, or a ``data:`` URL
+        where = _shared.need_text(found, "file_data", inner, "a URL")
+        return _shared.build_part(DocumentPart, path, url=where, name=get_text(found, "filename", inner))
+    short = _shared.need_text(found, "format", inner, "a format")
+    media_type = f"audio/{_FORMATS.get(short, short)}"
+    return _shared.build_part(AudioPart, path, data=get_text(found, "data", inner), media_type=media_type)
+
+
 def _decode_content(value: Any, path: str, options: ChatOptions) -> list[Part]:
     if isinstance(value, str):
         return [TextPart(text=value)]
@@ -143,6 +155,8 @@ def _decode_content(value: Any, path: str, options: ChatOptions) -> list[Part]:
             parts.append(TextPart(text=get_text(block, "text", here) or "", cache="cache_control" in block))
         elif word == "image_url":
             parts.append(_shared.image_from_url(block, here))
+        elif word in ("file", "input_audio"):
+            parts.append(_read_file(block, word, here))
         elif word == THINKING and options.echo == "content":
             parts.append(reasoning_part(block, options.vendor))
         else:

@@ -75,7 +75,7 @@ def _decode_images(asked: dict[str, Any], inputs: ModelInputs) -> list[ImagePart
     if not isinstance(listed, list) or not listed or not all(isinstance(item, str) and item for item in listed):
         return []
     del asked[str(inputs.images)]
-    return [_shared.build_image(f"$.input.{inputs.images}", url=item) for item in listed]
+    return [_shared.build_part(ImagePart, f"$.input.{inputs.images}", url=item) for item in listed]
 
 
 def _decode_stop(asked: dict[str, Any], inputs: ModelInputs) -> dict[str, Any]:

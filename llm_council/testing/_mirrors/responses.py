@@ -22,7 +22,7 @@ from llm_council._wire.responses.request import (
     thinks,
 )
 from llm_council.errors import InvalidOption, MalformedReply
-from llm_council.models.messages import Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_council.models.messages import DocumentPart, ImagePart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_council.models.reply import GenerateResponse, Usage
 from llm_council.models.request import GenerateRequest, ReasoningConfig, StructuredOutput, Tool
 from llm_council.testing._mirrors import _shared
@@ -201,7 +201,10 @@ def _decode_content(value: Any, path: str) -> list[Part]:
             parts.append(TextPart(text=get_text(part, "text", here) or ""))
         elif word == "input_image" and part.get("image_url") is not None:
             url, detail = get_text(part, "image_url", here), get_text(part, "detail", here)
-            parts.append(_shared.build_image(here, url=url, detail=detail))
+            parts.append(_shared.build_part(ImagePart, here, url=url, detail=detail))
+        elif word == "input_file" and "file_id" not in part:
+            where = get_text(part, "file_url", here) or get_text(part, "file_data", here)
+            parts.append(_shared.build_part(DocumentPart, here, url=where, name=get_text(part, "filename", here)))
         else:
             raise MalformedReply(f"{here}.type: a part of type {word!r:.80} is not known", path=here)
     return parts

@@ -1,5 +1,7 @@
 """Requests are fitted, never silently: what is not sent as asked stands in the adjustments."""
 
+from typing import Any
+
 import attrs
 import pytest
 import strategies
@@ -736,3 +738,12 @@ def test_every_middleware_leaves_fitting_to_the_adapters_that_it_calls(name):
 def test_an_adapter_without_capabilities_is_refused_by_its_name():
     with pytest.raises(InvalidOption, match=r"str .*capabilities"):
         fit_unless_marked("bare", Adapter().generate, GenerateRequest(prompt="x"))
+
+
+@pytest.mark.parametrize("schema", [{"type": "objekt"}, {"$schema": "https://x.example/unknown"}, {"$ref": "x.json"}])
+@pytest.mark.parametrize("profile", [None, ModelProfile(structured="json_object"), ModelProfile(strict_schema=True)])
+def test_what_is_no_schema_is_refused_before_an_answer_is_paid_for(
+    schema: dict[str, Any], profile: ModelProfile | None
+) -> None:
+    with pytest.raises(InvalidOption, match="not a JSON Schema"):
+        fit(GenerateRequest(prompt="p", structured_output=StructuredOutput(json_schema=schema)), ALL, profile)
