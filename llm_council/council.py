@@ -24,7 +24,7 @@ from llm_council.config import CouncilConfig, Seat
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import redact
 from llm_council.events import AnyEvent, Event, Listener, as_listeners, listening
-from llm_council.models import Attachment, Budget, DoctorResult, Message, Plan
+from llm_council.models import Attachment, Budget, DoctorResult, Message, Plan, SeatSpec
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter, examine
 from llm_council.results import CouncilResult, OutputT
@@ -609,7 +609,10 @@ class Council(_runtime.Closeable):
                 "history: the id of a run needs the store of that run: pass store=PATH, set LLM_COUNCIL_STORE, or set"
                 " store in your own file"
             )
-        stored = store._stored(given)
+        try:
+            stored = store._stored(given)
+        except InvalidOption as error:
+            raise error._reword(f"history: {error.message}; text of your own goes into a list of Message") from None
         if stored.result is None:
             run_id, status = stored.info.run_id, stored.info.status
             raise InvalidOption(
@@ -817,6 +820,13 @@ class Council(_runtime.Closeable):
         """Close the connections of the providers in the running event loop. The council may be used again."""
         for adapter in self._seating.providers.values():
             await adapter.aclose()
+
+    def _reseated(self, specs: Sequence[SeatSpec]) -> Council:
+        """Return a copy of this council with the seats of an earlier run; see ``Seating.reseat``."""
+        twin = copy.copy(self)
+        twin._seating = self._seating.reseat(specs, self._config)
+        twin._price = pricing.price_of(twin._seating.adapters)
+        return twin
 
     def __repr__(self) -> str:
         return f"Council({list(self.providers)!r})"

@@ -33,12 +33,19 @@ def as_lines(plan: Plan, estimate: Estimate, adapters: Mapping[str, ProviderAdap
     lines = [
         ("task", _task(plan)),
         ("seats", "; ".join((_names(seat.name for seat in plan.seats), *plan.notes))),
+        *([("follows", _history(plan))] if plan.history else []),
         *(("persona", text) for text in map(_persona, plan.seats) if text),
         ("calls", _calls(plan, estimate)),
         ("tokens", _tokens(estimate)),
         ("cost", _cost(plan, estimate, adapters)),
     ]
     return "\n".join(f"{name:<8}{line}" for name, line in lines)
+
+
+def _history(plan: Plan) -> str:
+    tasks = "1 earlier task" if len(plan.history) == 1 else f"{len(plan.history)} earlier tasks"
+    left_out = f", {plan.history_left_out} more left out" if plan.history_left_out else ""
+    return f"{plan.follows or 'turns of a conversation'} ({tasks}{left_out})"
 
 
 def _persona(seat: SeatSpec) -> str:

@@ -15,6 +15,7 @@ from llm_council.cli import _output
 from llm_council.cli._completion import (
     complete_chair,
     complete_modes,
+    complete_runs,
     complete_seats,
     complete_strategies,
     complete_words,
@@ -30,16 +31,21 @@ if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
     from llm_council.council import Council
     from llm_council.models import Budget, Plan
+    from llm_council.store import StoredRun
     from llm_council.strategies import Strategy
     from llm_council.subagents import SubagentInfo
 
-__all__ = ["resume_hint", "run", "seats_of"]
+__all__ = ["NO_STORE", "resume_hint", "run", "seats_of"]
+
+NO_STORE = "no run store is configured: pass --store PATH, set LLM_COUNCIL_STORE, or set store in your own file"
+"""Why a command that needs a store cannot work, with the remedy."""
 
 _EXAMPLES = """\b
 Examples:
   council run "What is the capital of France?" -p local:3
   council run reviewer "Is this ready to merge?" -f app.py
   git diff | council run reviewer "Is this ready to merge?" --json
+  council run -c "And what if the file is empty?"
 """
 
 
@@ -112,6 +118,17 @@ _ABOVE_0 = _Number(min=0, min_open=True)
 )
 @click.option("--seed", help="Seed of shuffles and tie-breaks; random by default.")
 @click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")
+@click.option(
+    "-c", "continue_last", is_flag=True, help="Go on from the last stored run: its answer is known to the seats."
+)
+@click.option(
+    "--continue",
+    "continue_",
+    metavar="RUN",
+    shell_complete=complete_runs,
+    help="Go on from this stored run: its id, or the beginning of it. The seats are those of that run unless -p names"
+    " others.",
+)
 @click.option("--dry-run", is_flag=True, help="Print calls, tokens and a cost bound; send nothing. --json for all.")
 @click.option("--stream", is_flag=True, help="Show the text of the seats on stderr while it arrives.")
 @output_options
@@ -128,7 +145,6 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
     from llm_council.cli._models import prepare_models
     from llm_council.cli._progress import progress
     from llm_council.config import CouncilConfig
-    from llm_council.council import Council
 
     _output.check_output(flags)
     name, task = _task(words, flags["input_"])
@@ -148,7 +164,10 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
         "schema": _read_schema(flags["schema"]),
         "budget": _budget(flags),
     }
-    with Council(seats_of(config, flags), config=config) as council:
+    earlier = _earlier_run(config, flags)
+    if earlier is not None:
+        options["history"] = earlier.info.run_id
+    with _seated(config, flags, earlier) as council:
         try:
             plan = council.plan(task, subagent, **options)
         except UnknownSubagent as error:
@@ -175,6 +194,50 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
                 listener(event)
         result = events.result
     return print_result(result, {**flags, "store": config.store, "store_option": flags["store"]})
+
+
+def _earlier_run(config: CouncilConfig, flags: Mapping[str, Any]) -> StoredRun | None:
+    """Return the run that ``-c`` or ``--continue`` goes on from; None without them.
+
+    Raises:
+        InvalidOption: there is no store, or no such run in it.
+    """
+    run, option = flags["continue_"], "--continue"
+    if flags["continue_last"]:
+        if run is not None:
+            raise click.UsageError("-c goes on from the last run, --continue RUN from another: give one of them")
+        run, option = "last", "-c"
+    if run is None:
+        return None
+    if config.store is None:
+        raise InvalidOption(f"{option} goes on from a stored run, and {NO_STORE}")
+    from llm_council.errors import StoreError
+    from llm_council.store import open_store  # imports SQLite
+
+    store = open_store(config.store)
+    try:
+        return store.show_sync(store.find_sync(run))
+    except StoreError as error:
+        raise InvalidOption(f"{option}: {error.message}") from None
+
+
+def _seated(config: CouncilConfig, flags: Mapping[str, Any], earlier: StoredRun | None) -> Council:
+    """Return the council of the line; without seats in it, that of the run that it goes on from.
+
+    Raises:
+        ConfigurationError: a provider is unknown, or none is available.
+    """
+    from llm_council.council import Council
+
+    seats = seats_of(config, flags)
+    if seats is not None or earlier is None:
+        return Council(seats, config=config)
+    places = list(dict.fromkeys(seat.provider for seat in earlier.plan.seats))
+    try:
+        return Council(places, config=config)._reseated(earlier.plan.seats)
+    except ConfigurationError as error:
+        run_id = earlier.info.run_id
+        raise error._reword(f"{error.message} (a seat of the run {run_id}; name others with -p)") from None
 
 
 def _strategy(config: CouncilConfig, pairs: Sequence[str]) -> Strategy | None:

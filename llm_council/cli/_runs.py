@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,19 @@ import click
 from llm_council.cli import _output
 from llm_council.cli._completion import complete_runs
 from llm_council.cli._main import Group
-from llm_council.cli._output import json_option, output_format, output_options, print_json, print_line, print_table
+from llm_council.cli._output import (
+    json_option,
+    output_format,
+    output_options,
+    print_json,
+    print_line,
+    print_note,
+    print_table,
+)
 from llm_council.cli._result import print_result
-from llm_council.cli._run import resume_hint
+from llm_council.cli._run import NO_STORE, resume_hint
 from llm_council.errors import InvalidOption
+from llm_council.errors._secrets import redact
 
 if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
@@ -35,8 +45,7 @@ def _configured(store: str | None) -> tuple[CouncilConfig, Store | RunStore]:
     config = CouncilConfig.discover()
     path = store or config.store
     if path is None:
-        remedy = "pass --store PATH, set LLM_COUNCIL_STORE, or set store in your own file"
-        raise InvalidOption(f"no run store is configured: {remedy}")
+        raise InvalidOption(NO_STORE)
     import attrs
 
     return attrs.evolve(config, store=path), open_store(path)
@@ -104,6 +113,11 @@ def _show(found: StoredRun) -> None:
         ("task", f"{_cut(info.task)} (for {role})"),
         ("seats", ", ".join(seats)),
     ]
+    if plan.history:
+        lines.append(("follows", info.follows or "turns that the caller gave"))
+        lines += [("earlier", _cut(past.task) or "(an answer)") for past in plan.history]
+    if plan.history_left_out:
+        lines.append(("earlier", f"({plan.history_left_out} more, the oldest, are left out)"))
     if result is not None:
         lines.append(("took", _took(result)))
         if result.get("tally"):
@@ -180,8 +194,24 @@ def purge(run: tuple[str, ...], *, days: float | None, store: str | None) -> Non
     _, place = _configured(store)
     before = None if days is None else datetime.now(UTC) - timedelta(days=days)
     runs = [place.find_sync(name) for name in run]
-    deleted = len(place.purge_sync(*runs, before=before))
-    click.echo(f"{deleted} run{'' if deleted == 1 else 's'} deleted")
+    purged = place.purge_sync(*runs, before=before)
+    click.echo(f"{len(purged)} run{'' if len(purged) == 1 else 's'} deleted")
+    left = _followers(place.runs_sync(), purged)
+    if left:
+        who = "a run that goes on from them holds" if len(left) == 1 else f"{len(left)} runs that go on from them hold"
+        option = f" --store {shlex.quote(redact(store))}" if store else ""
+        print_note(f"council: {who} their texts, too; to delete these: council runs purge {' '.join(left)}{option}")
+
+
+def _followers(stored: Sequence[RunInfo], purged: Sequence[str]) -> list[str]:
+    """Return the ids of the stored runs that go on from purged ones, directly or not, the oldest first."""
+    holding = set(purged)
+    left = []
+    for info in reversed(stored):  # a run starts after the one that it goes on from
+        if info.follows in holding:
+            holding.add(info.run_id)
+            left.append(info.run_id)
+    return left
 
 
 @click.command()

@@ -127,9 +127,10 @@ class Store:
 
     def _stored(self, run: str) -> StoredRun:
         """Return a run that is named as for ``find``. Blocks."""
+        name = checked_id(run)
 
         def read(connection: Connection) -> StoredRun:
-            return _queries.show_run(connection, self.path, _queries.find_run(connection, checked_id(run)))
+            return _queries.show_run(connection, self.path, _queries.find_run(connection, name))
 
         return _queries.with_connection(self.path, read)
 
