@@ -88,7 +88,7 @@ def test_an_unknown_run_is_named_before_anything_is_sent(council: Council, provi
     asked = len(provider.requests)
     with pytest.raises(StoreError, match="no run abcdef is stored here"):
         council.run("Two?", history="abcdef")
-    with pytest.raises(InvalidOption, match="history: a run's id is .* list of Message"):
+    with pytest.raises(InvalidOption, match=r"history: a run's id is .* list of Message"):
         council.run("Two?", history="What was the first answer?")
     assert len(provider.requests) == asked
 
