@@ -4,8 +4,9 @@ An SDK is handed one of our payloads as the arguments of its own call. It refuse
 it then puts on the wire must be what we would have sent.
 """
 
+import base64
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ import pytest
 
 from llm_council.errors import CapabilityMissing
 from llm_council.models import (
+    AudioPart,
+    DocumentPart,
     GenerateRequest,
     ImagePart,
     Message,
@@ -49,6 +52,9 @@ SCHEMA = {
 }
 TOOLS = [Tool(name="get_weather", description="Tell the weather.", parameters=SCHEMA), Tool(name="stop")]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PDF = base64.b64encode(b"%PDF-1.7 of one page").decode()
+SOUND = base64.b64encode(b"RIFF and so on").decode()
+ASKED = TextPart(text="What is it?")
 CALL = ToolCall(id="call_7", name="get_weather", arguments='{"city": "Oslo", "days": [1]}')
 TALK = [Message("system", "Be short."), Message("user", "Hi."), Message("assistant", "Hello."), Message("user", "Bye.")]
 REQUESTS = {
@@ -70,6 +76,23 @@ REQUESTS = {
         ],
     },
     "image": {"messages": [Message("user", [TextPart(text="What?"), ImagePart(data=PIXEL, media_type="image/png")])]},
+    "pdf": {"messages": [Message("user", [DocumentPart(data=PDF, media_type="application/pdf", name="a.pdf"), ASKED])]},
+    "sound": {"messages": [Message("user", [AudioPart(data=SOUND, media_type="audio/wav"), ASKED])]},
+    "mp3": {"messages": [Message("user", [AudioPart(data=SOUND, media_type="audio/mpeg"), ASKED])]},
+    "files": {
+        "messages": [
+            Message(
+                "user",
+                [
+                    TextPart(text="Attached, in this order: a.png, a.pdf."),
+                    ImagePart(data=PIXEL, media_type="image/png"),
+                    DocumentPart(data=PDF, media_type="application/pdf", name="a.pdf"),
+                    TextPart(text="Task: compare.", cache=True),
+                    TextPart(text="Answer."),
+                ],
+            )
+        ]
+    },
     "schema": {"prompt": "x", "structured_output": StructuredOutput(json_schema=SCHEMA)},
     "reasoning": {"prompt": "x", "reasoning": ReasoningConfig(effort="high")},
     "budget": {"prompt": "x", "max_tokens": 9000, "reasoning": ReasoningConfig(budget_tokens=2000)},
@@ -140,7 +163,7 @@ class OwnOpenAI(OpenAIProvider):
 
 
 class OpenAI(Judge):
-    provider, models = OwnOpenAI, ("gpt-4o", "gpt-5.6-sol", "o3", "o1-mini")
+    provider, models = OwnOpenAI, ("gpt-4o", "gpt-5.6-sol", "o3", "o1-mini", "gpt-audio")
     options: ClassVar = {"api": "chat"}
 
     def types(self, payload):
@@ -182,7 +205,10 @@ class OpenAIResponses(Judge):
 
 
 class OpenRouter(Judge):
-    provider, models = OpenRouterProvider, ("anthropic/claude-sonnet-4.6", "openai/gpt-5.6-sol")
+    provider, models = (
+        OpenRouterProvider,
+        ("anthropic/claude-sonnet-4.6", "openai/gpt-5.6-sol", "google/gemini-3.6-flash"),
+    )
 
     def types(self, payload):
         from openrouter.components import ChatRequest
@@ -279,7 +305,7 @@ class Cohere(Judge):
 
 class Ollama(Judge):
     speaks = "ollama"
-    provider, models = OllamaProvider, ("llama3.2", "gpt-oss", "qwen3")
+    provider, models = OllamaProvider, ("llama3.2", "gpt-oss", "qwen3", "gemma3")
     lost = ("additionalProperties",)  # of a tool's parameters, and with it an answer's schema here
 
     def types(self, payload):
@@ -357,6 +383,32 @@ def facts(value, without=()):
         present = {key: facts(item, without) for key, item in value.items() if item is not None and key not in without}
         return {key: item for key, item in present.items() if (key, item) not in (("stream", False), ("tools", []))}
     return [facts(item, without) for item in value] if isinstance(value, list) else value
+
+
+# Which files each judge must have seen: a refusal by our own side must not hide a vendor that takes them.
+SEEN = {
+    OpenAI: {"image", "pdf", "sound", "mp3", "files"},
+    OpenAIResponses: {"image", "pdf", "files"},
+    OpenRouter: {"image", "pdf", "sound", "mp3", "files"},
+    Anthropic: {"image", "pdf", "files"},
+    Gemini: {"image", "pdf", "sound", "mp3", "files"},
+    Cohere: {"image"},
+    Ollama: {"image"},
+    AI21: set(),
+}
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+async def test_every_kind_of_file_that_a_vendor_takes_is_sent_to_it(judge):
+    sent = set()
+    for model in judge.models:
+        for name in ("image", "pdf", "sound", "mp3", "files"):
+            vendor, provider = judge.meet()
+            with suppress(CapabilityMissing):
+                await call(provider, GenerateRequest(model=model, **REQUESTS[name]))
+            if vendor.calls:
+                sent.add(name)
+    assert sent == SEEN[judge]
 
 
 @pytest.mark.parametrize("judge", JUDGES)

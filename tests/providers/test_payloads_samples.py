@@ -19,6 +19,8 @@ from strategies import examples
 from llm_council._wire.payloads import dumps, loads
 from llm_council.errors import CapabilityMissing
 from llm_council.models import (
+    AudioPart,
+    DocumentPart,
     GenerateRequest,
     ImagePart,
     Message,
@@ -44,6 +46,8 @@ if not SPECS.is_dir():
     pytest.skip(f"no schemas at {SPECS}: set LLM_COUNCIL_SHARED", allow_module_level=True)
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PDF = DocumentPart(data=b"%PDF-1.7 of one page", media_type="application/pdf", name="a.pdf")
+SOUND = AudioPart(data=b"RIFF and so on", media_type="audio/wav")
 VENDORS = ("openai", "openrouter", "gemini", "ollama", "vllm", "azure-openai")
 
 
@@ -113,7 +117,8 @@ def conversations(draw: st.DrawFn) -> dict[str, Any]:
         turns += [Message("tool", [draw(texts), *shot], tool_call_id=call.id) for call in calls]
     image = ImagePart(data=PIXEL, media_type="image/png", detail=draw(details))
     parts = [TextPart(text=draw(texts), cache=draw(st.booleans()))]
-    turns.append(Message("user", [*parts, image] if draw(st.booleans()) else parts))
+    shown = draw(st.sampled_from([None, None, image, image, PDF, SOUND]))
+    turns.append(Message("user", [shown, *parts] if shown is not None else parts))
     choices = [None, "auto", "none", "required", *(tool.name for tool in offered)]
     return {"messages": turns, "tools": offered, "tool_choice": draw(st.sampled_from(choices)) if offered else None}
 
@@ -162,11 +167,13 @@ def provider(name: str) -> HttpProvider:
 CASES = [
     ("openai", "gpt-4o", "openai.chat.request"),
     ("openai", "o1-mini", "openai.chat.request"),
+    ("openai", "gpt-audio", "openai.chat.request"),
     ("openai", "gpt-5.6-sol", "openai.responses.request"),
     ("openai", "gpt-5.4-mini", "openai.responses.request"),
     ("openai", "o3", "openai.responses.request"),
     ("azure-openai", "gpt-5.4", "openai.chat.request"),
     ("openrouter", "anthropic/claude-sonnet-4.6", "openrouter.chat.request"),
+    ("openrouter", "google/gemini-3.6-flash", "openrouter.chat.request"),
     ("gemini", "gemini-3-pro-preview", "gemini.generate_content.request"),
     ("gemini", "gemini-2.5-flash", "gemini.generate_content.request"),
     ("vertex", "gemini-2.5-pro", "vertex.generate_content.request"),

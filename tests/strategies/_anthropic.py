@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps
-from strategies._models import images, reasoning_configs, structured_outputs, with_tools
+from strategies._models import images, pdfs, reasoning_configs, structured_outputs, with_tools
 from strategies._values import maybe, words
 
 _SEARCH = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": "x"}}
@@ -42,7 +42,7 @@ _blocks = st.builds(_block, st.sampled_from(["thinking", "redacted_thinking"]), 
 @cache
 def anthropic_requests() -> st.SearchStrategy[m.GenerateRequest]:
     """Return requests that use every field of the dialect."""
-    shown = images().map(lambda found: attrs.evolve(found, detail=None))
+    shown = images().map(lambda found: attrs.evolve(found, detail=None)) | pdfs()
     some_text = st.builds(m.TextPart, text=_texts, cache=st.booleans())
     turns = st.one_of(
         st.builds(m.Message, st.sampled_from(["system", "developer"]), _texts | st.lists(some_text, max_size=3)),

@@ -18,7 +18,9 @@ from strategies._models import (
     bounds,
     conversations,
     images,
+    pdfs,
     reasoning_configs,
+    recordings,
     structured_outputs,
     with_tools,
 )
@@ -78,7 +80,8 @@ def representable(dialect: str, *, vendor: str = "openai") -> SearchStrategy[m.G
         arguments=json_objects().map(lambda value: m.ToolCall(id="x", name="x", arguments=value).arguments),
     )
     text_parts = st.lists(st.builds(m.TextPart, text=texts, cache=st.booleans()), min_size=1, max_size=2)
-    user_parts = st.lists(st.builds(m.TextPart, text=texts, cache=st.booleans()) | images(), min_size=1, max_size=3)
+    shown = images() | pdfs() | recordings()
+    user_parts = st.lists(st.builds(m.TextPart, text=texts, cache=st.booleans()) | shown, min_size=1, max_size=3)
     turns = st.one_of(
         st.builds(m.Message, st.sampled_from(["system", "developer"]), texts | text_parts, name=maybe(words)),
         st.builds(m.Message, st.just("user"), texts | user_parts, name=maybe(words)),

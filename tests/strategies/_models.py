@@ -23,16 +23,17 @@ from strategies._values import (
     words,
 )
 
+_data = st.binary(min_size=1, max_size=12).map(lambda raw: base64.b64encode(raw).decode())
+
 
 @cache
 def images() -> SearchStrategy[m.ImagePart]:
     """Return images by address and by data."""
     detail = st.sampled_from([None, "auto", "low", "high"])
     kinds = st.sampled_from(["image/png", "image/jpeg"])
-    data = st.binary(min_size=1, max_size=12).map(lambda raw: base64.b64encode(raw).decode())
     return st.builds(
         m.ImagePart, url=words.map(lambda name: f"https://example.com/{name}.png"), detail=detail
-    ) | st.builds(m.ImagePart, data=data, media_type=kinds, detail=detail)
+    ) | st.builds(m.ImagePart, data=_data, media_type=kinds, detail=detail)
 
 
 @cache
@@ -51,6 +52,18 @@ def sounds() -> SearchStrategy[m.AudioPart]:
     return st.builds(m.AudioPart, url=st.just("https://example.com/a.wav")) | st.builds(
         m.AudioPart, data=st.just("UklGRg=="), media_type=st.sampled_from(["audio/wav", "audio/mpeg"])
     )
+
+
+@cache
+def pdfs() -> SearchStrategy[m.DocumentPart]:
+    """Return documents by data, with a name, as an attached file makes them."""
+    return st.builds(m.DocumentPart, data=_data, media_type=st.just("application/pdf"), name=st.just("report.pdf"))
+
+
+@cache
+def recordings() -> SearchStrategy[m.AudioPart]:
+    """Return sounds by data, in the formats that every vendor with ears takes."""
+    return st.builds(m.AudioPart, data=_data, media_type=st.sampled_from(["audio/wav", "audio/mpeg"]))
 
 
 @cache

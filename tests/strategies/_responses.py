@@ -10,7 +10,7 @@ from hypothesis.strategies import SearchStrategy
 
 from llm_council import models as m
 from llm_council._wire.payloads import dumps
-from strategies._models import bounds, images, structured_outputs, with_tools
+from strategies._models import bounds, images, pdfs, structured_outputs, with_tools
 from strategies._values import json_objects, maybe, texts, words
 
 _said = st.text(min_size=1, max_size=20)
@@ -66,7 +66,7 @@ def _custom_calls() -> SearchStrategy[m.ToolCall]:
 def responses_requests() -> SearchStrategy[m.GenerateRequest]:
     """Return requests that use every field of the dialect."""
     text_parts = st.lists(st.builds(m.TextPart, text=texts), min_size=1, max_size=2)
-    mixed = st.lists(st.builds(m.TextPart, text=texts) | images(), max_size=3)
+    mixed = st.lists(st.builds(m.TextPart, text=texts) | images() | pdfs(), max_size=3)
     turns = st.one_of(
         st.builds(m.Message, st.sampled_from(["system", "developer"]), texts | text_parts),
         st.builds(m.Message, st.just("user"), texts | mixed),

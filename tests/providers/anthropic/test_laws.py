@@ -21,6 +21,7 @@ from llm_council._wire.payloads import dumps, loads
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, MalformedReply, TruncatedReply
 from llm_council.models import (
+    DocumentPart,
     GenerateChunk,
     GenerateRequest,
     GenerateResponse,
@@ -104,7 +105,7 @@ def test_the_facts_of_a_request_come_back(request: GenerateRequest) -> None:
     assert (again.structured_output and again.structured_output.json_schema) == (wanted and wanted.json_schema)
     for role in ("user", "assistant", "tool"):
         found, sent = parts_of(again, role), parts_of(request, role)
-        for kind in (ImagePart, ReasoningPart):
+        for kind in (ImagePart, DocumentPart, ReasoningPart):
             assert [part for part in found if isinstance(part, kind)] == [
                 part for part in sent if isinstance(part, kind)
             ]

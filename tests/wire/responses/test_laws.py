@@ -19,7 +19,7 @@ from llm_council._wire.payloads import dumps
 from llm_council._wire.responses import EventDecoder, ResponsesOptions, ResponseStream
 from llm_council._wire.sse import SseEvent
 from llm_council.errors import ApiError, MalformedReply, TruncatedReply
-from llm_council.models import GenerateRequest, GenerateResponse, ImagePart, Message, ReasoningPart, join
+from llm_council.models import DocumentPart, GenerateRequest, GenerateResponse, ImagePart, Message, ReasoningPart, join
 from llm_council.testing._mirrors import responses as mirror
 from llm_council.testing._mirrors.responses import encode_events, frame
 
@@ -56,7 +56,10 @@ def facts_of(turns: Sequence[Message]) -> list[Any]:
     instructions, found = "", list[Any]()
     for turn in turns:
         parts = [turn.content] if isinstance(turn.content, str) else turn.content
-        images = [(part.url, part.data, part.detail or "auto") for part in parts if isinstance(part, ImagePart)]
+        images: list[Any] = [
+            (part.url, part.data, part.detail or "auto") for part in parts if isinstance(part, ImagePart)
+        ]
+        images += [part for part in parts if isinstance(part, DocumentPart)]
         if turn.role in ("system", "developer"):
             instructions += turn.text
         elif turn.role == "assistant":
