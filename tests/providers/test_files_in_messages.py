@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import attrs
 import pytest
 
 from llm_council import get_provider
@@ -148,7 +149,8 @@ def test_providers_without_the_capability_refuse_before_anything_is_sent(name: s
 @pytest.mark.parametrize(
     ("name", "speaks", "options", "parts"),
     [
-        ("openai", "openai", {"default_model": "gpt-4o-audio-preview", "api": "chat"}, (PDF, SOUND)),
+        ("openai", "openai", {"default_model": "gpt-4o", "api": "chat"}, (PDF,)),
+        ("openai", "openai", {"default_model": "gpt-4o-audio-preview", "api": "chat"}, (SOUND,)),
         ("openai", "responses", {"default_model": "gpt-5.6", "api": "responses"}, (PDF, LINK)),
         ("openrouter", "openai", {"default_model": "google/gemini-3.6-flash"}, (PDF, LINK, SOUND)),
         ("anthropic", "anthropic", {"default_model": "claude-opus-5"}, (PDF, LINK, TEXT)),
@@ -164,7 +166,8 @@ def test_a_fake_vendor_reads_what_was_sent(name: str, speaks: str, options: dict
 
     with FakeVendor(speaks, said).serve() as vendor:
         provider = get_provider(name, base_url=vendor.url, api_key="not-a-real-key-000", **options)
-        assert provider.generate_sync(asked(*parts)).text == "It is so."
+        request = attrs.evolve(asked(*parts), model=options["default_model"])
+        assert provider.generate_sync(request).text == "It is so."
         provider.close()
     found = read[0].messages[-1].content[1:]
     assert [type(part) for part in found] == [type(part) for part in parts]
