@@ -218,26 +218,6 @@ class Council(_runtime.Closeable):
         task: str,
         subagent: str | Subagent = "advisor",
         *,
-        output_type: type[T],
-        **options: Unpack[RunOptions],
-    ) -> CouncilResult[T]: ...
-
-    @overload
-    def run(
-        self,
-        task: str,
-        subagent: str | Subagent = "advisor",
-        *,
-        output_type: TypeForm[T],
-        **options: Unpack[RunOptions],
-    ) -> CouncilResult[T]: ...
-
-    @overload
-    def run(
-        self,
-        task: str,
-        subagent: str | Subagent = "advisor",
-        *,
         output_type: None = None,
         mode: str | None = None,
         context: str | None = None,
@@ -251,6 +231,26 @@ class Council(_runtime.Closeable):
         metadata: Mapping[str, Any] | None = None,
         store: str | PathLike[str] | Literal[False] | None = None,
     ) -> CouncilResult[Any]: ...
+
+    @overload
+    def run(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def run(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: TypeForm[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
 
     @_known_options
     def run(
@@ -336,26 +336,6 @@ class Council(_runtime.Closeable):
         task: str,
         subagent: str | Subagent = "advisor",
         *,
-        output_type: type[T],
-        **options: Unpack[RunOptions],
-    ) -> CouncilResult[T]: ...
-
-    @overload
-    async def arun(
-        self,
-        task: str,
-        subagent: str | Subagent = "advisor",
-        *,
-        output_type: TypeForm[T],
-        **options: Unpack[RunOptions],
-    ) -> CouncilResult[T]: ...
-
-    @overload
-    async def arun(
-        self,
-        task: str,
-        subagent: str | Subagent = "advisor",
-        *,
         output_type: None = None,
         mode: str | None = None,
         context: str | None = None,
@@ -369,6 +349,26 @@ class Council(_runtime.Closeable):
         metadata: Mapping[str, Any] | None = None,
         store: str | PathLike[str] | Literal[False] | None = None,
     ) -> CouncilResult[Any]: ...
+
+    @overload
+    async def arun(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    async def arun(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: TypeForm[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
 
     @_known_options
     async def arun(
@@ -423,26 +423,6 @@ class Council(_runtime.Closeable):
         task: str,
         subagent: str | Subagent = "advisor",
         *,
-        output_type: type[T],
-        **options: Unpack[RunOptions],
-    ) -> CouncilStream[T]: ...
-
-    @overload
-    def stream(
-        self,
-        task: str,
-        subagent: str | Subagent = "advisor",
-        *,
-        output_type: TypeForm[T],
-        **options: Unpack[RunOptions],
-    ) -> CouncilStream[T]: ...
-
-    @overload
-    def stream(
-        self,
-        task: str,
-        subagent: str | Subagent = "advisor",
-        *,
         output_type: None = None,
         mode: str | None = None,
         context: str | None = None,
@@ -456,6 +436,26 @@ class Council(_runtime.Closeable):
         metadata: Mapping[str, Any] | None = None,
         store: str | PathLike[str] | Literal[False] | None = None,
     ) -> CouncilStream[Any]: ...
+
+    @overload
+    def stream(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: TypeForm[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilStream[T]: ...
 
     @_known_options
     def stream(
@@ -656,13 +656,13 @@ class Council(_runtime.Closeable):
 
     @overload
     def resume(
-        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
-    ) -> CouncilResult[T]: ...
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
 
     @overload
     def resume(
-        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
-    ) -> CouncilResult[Any]: ...
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
 
     def resume(
         self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
@@ -692,13 +692,13 @@ class Council(_runtime.Closeable):
 
     @overload
     async def aresume(
-        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
-    ) -> CouncilResult[T]: ...
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
 
     @overload
     async def aresume(
-        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
-    ) -> CouncilResult[Any]: ...
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
 
     async def aresume(
         self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
@@ -718,13 +718,13 @@ class Council(_runtime.Closeable):
 
     @overload
     def replay(
-        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
-    ) -> CouncilResult[T]: ...
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
 
     @overload
     def replay(
-        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
-    ) -> CouncilResult[Any]: ...
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
 
     def replay(
         self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
@@ -746,13 +746,13 @@ class Council(_runtime.Closeable):
 
     @overload
     async def areplay(
-        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
-    ) -> CouncilResult[T]: ...
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
 
     @overload
     async def areplay(
-        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
-    ) -> CouncilResult[Any]: ...
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
 
     async def areplay(
         self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
@@ -870,21 +870,6 @@ class Council(_runtime.Closeable):
     # keeps: _known_options
     @overload
     def run_sync(
-        self, task: str, subagent: str | Subagent = "advisor", *, output_type: type[T], **options: Unpack[RunOptions]
-    ) -> CouncilResult[T]: ...
-
-    @overload
-    def run_sync(
-        self,
-        task: str,
-        subagent: str | Subagent = "advisor",
-        *,
-        output_type: TypeForm[T],
-        **options: Unpack[RunOptions],
-    ) -> CouncilResult[T]: ...
-
-    @overload
-    def run_sync(
         self,
         task: str,
         subagent: str | Subagent = "advisor",
@@ -902,6 +887,21 @@ class Council(_runtime.Closeable):
         metadata: Mapping[str, Any] | None = None,
         store: str | PathLike[str] | Literal[False] | None = None,
     ) -> CouncilResult[Any]: ...
+
+    @overload
+    def run_sync(
+        self, task: str, subagent: str | Subagent = "advisor", *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> CouncilResult[T]: ...
+
+    @overload
+    def run_sync(
+        self,
+        task: str,
+        subagent: str | Subagent = "advisor",
+        *,
+        output_type: TypeForm[T],
+        **options: Unpack[RunOptions],
+    ) -> CouncilResult[T]: ...
 
     @_known_options
     def run_sync(
@@ -948,13 +948,13 @@ class Council(_runtime.Closeable):
 
     @overload
     def resume_sync(
-        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
-    ) -> CouncilResult[T]: ...
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
 
     @overload
     def resume_sync(
-        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
-    ) -> CouncilResult[Any]: ...
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
 
     def resume_sync(
         self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None
@@ -967,13 +967,13 @@ class Council(_runtime.Closeable):
 
     @overload
     def replay_sync(
-        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
-    ) -> CouncilResult[T]: ...
+        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
+    ) -> CouncilResult[Any]: ...
 
     @overload
     def replay_sync(
-        self, run_id: str, *, output_type: None = None, store: str | PathLike[str] | None = None
-    ) -> CouncilResult[Any]: ...
+        self, run_id: str, *, output_type: TypeForm[T], store: str | PathLike[str] | None = None
+    ) -> CouncilResult[T]: ...
 
     def replay_sync(
         self, run_id: str, *, output_type: Any = None, store: str | PathLike[str] | None = None

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 
 from llm_council._typed.convert import Refused, TypeConverter
-from llm_council._typed.describe import describe, name_of
-from llm_council._typed.fields import unwrap
+from llm_council._typed.describe import describe
+from llm_council._typed.fields import name_of, unwrap
 from llm_council.errors import InvalidOption
 from llm_council.models.deliberation import Problem
 

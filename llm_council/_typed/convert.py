@@ -14,8 +14,8 @@ import attrs
 from cattrs import Converter
 
 from llm_council import _schema
-from llm_council._typed.describe import LISTS, MAPPINGS, SETS, describe, name_of
-from llm_council._typed.fields import bare, fields_of, has_fields, origin_of
+from llm_council._typed.describe import LISTS, MAPPINGS, SETS, describe
+from llm_council._typed.fields import bare, fields_of, has_fields, name_of, origin_of
 from llm_council._typed.foreign import foreign_class
 from llm_council._typed.scalars import TEXTS
 from llm_council._typed.unions import is_class, is_union, tag_of
@@ -220,7 +220,7 @@ def _item_kinds(kind: Any, values: Sequence[Any]) -> Sequence[Any]:
 
 def _expect(kind: type, words: str, value: Any) -> None:
     if not isinstance(value, kind):
-        raise Refused([("", f"expected {words}, got {value!r:.80}")])
+        raise Refused([("", f"expected {words}")])
 
 
 def _read_plain(value: Any, kind: Any) -> Any:
@@ -229,16 +229,16 @@ def _read_plain(value: Any, kind: Any) -> Any:
         for member in kind:
             if type(member.value) is type(value) and member.value == value:
                 return member
-        raise Refused([("", f"expected one of {', '.join(str(one.value) for one in kind)}, got {value!r:.80}")])
+        raise Refused([("", f"expected one of {', '.join(str(one.value) for one in kind)}")])
     is_whole = type(value) is float and value.is_integer()  # JSON Schema: 3.0 is a whole number
     if type(value) is kind or (kind is float and type(value) is int) or (kind is int and is_whole):
         return kind(value)
-    raise Refused([("", f"expected {_WORDS.get(kind, kind.__name__)}, got {value!r:.80}")])
+    raise Refused([("", f"expected {_WORDS.get(kind, kind.__name__)}")])
 
 
 def _read_null(value: Any, _: Any) -> None:
     if value is not None:
-        raise Refused([("", f"expected null, got {value!r:.80}")])
+        raise Refused([("", "expected null")])
 
 
 def _read_literal(value: Any, kind: Any) -> Any:
@@ -246,7 +246,7 @@ def _read_literal(value: Any, kind: Any) -> Any:
         plain = one.value if isinstance(one, Enum) else one
         if type(plain) is type(value) and plain == value:
             return one
-    raise Refused([("", f"expected one of {', '.join(map(str, get_args(kind)))}, got {value!r:.80}")])
+    raise Refused([("", f"expected one of {', '.join(map(str, get_args(kind)))}")])
 
 
 def _read_text(value: Any, kind: Any) -> Any:
@@ -254,7 +254,7 @@ def _read_text(value: Any, kind: Any) -> Any:
     try:
         return TEXTS[kind].read(value)
     except (ValueError, ArithmeticError) as error:
-        raise Refused([("", _reason(error))]) from error
+        raise Refused([("", f"expected {TEXTS[kind].expected}")]) from error
 
 
 def _write_text(instance: Any, kind: Any) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, 
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from types import NoneType
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final, Literal, get_args
 
 import attrs
 
@@ -22,11 +22,11 @@ from llm_council._typed.annotations import annotated
 from llm_council._typed.fields import (
     ABSENT,
     Field,
-    bare,
     docstring,
     fields_of,
     has_fields,
     is_alias,
+    name_of,
     origin_of,
     unwrap,
     value_of_alias,
@@ -36,7 +36,7 @@ from llm_council._typed.scalars import TEXTS
 from llm_council._typed.unions import is_class, is_union, tag_of
 from llm_council.errors import CouncilError, InvalidOption
 
-__all__ = ["LISTS", "MAPPINGS", "SETS", "Described", "Schema", "describe", "name_of"]
+__all__ = ["LISTS", "MAPPINGS", "SETS", "Described", "Schema", "describe"]
 
 Schema = dict[str, Any]
 
@@ -44,6 +44,7 @@ LISTS: Final = (list, Sequence, MutableSequence)
 SETS: Final = (set, frozenset, AbstractSet, MutableSet)
 MAPPINGS: Final = (dict, Mapping, MutableMapping)
 
+_MOST_NAME: Final = 60  # characters of the name of a definition
 _PRIMITIVES: Final = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
 
 
@@ -80,14 +81,6 @@ def describe(kind: Any, default: Callable[[Any, Any], Any]) -> Described:
     if describer.definitions:
         schema["$defs"] = describer.definitions
     return Described(schema=schema, open_fields=tuple(dict.fromkeys(describer.open_fields)))
-
-
-def name_of(kind: Any) -> str:
-    """Return the name of a type for people, such as ``list[Report]``."""
-    kind = kind if is_alias(kind) else bare(kind)
-    if isinstance(kind, type) and get_origin(kind) is None:
-        return kind.__name__
-    return re.sub(r"\b(?:[A-Za-z_]\w*\.|<locals>\.)+", "", str(kind))
 
 
 class _Describer:
@@ -139,7 +132,8 @@ class _Describer:
         """Return a reference to the definition of a type; the first one makes it."""
         found = [name for known, name in self._names if known is kind or known == kind]
         if not found:
-            stem = name = re.sub(r"\W+", "_", name or name_of(kind)).strip("_")
+            # Not every vendor and validator takes other characters in a reference.
+            stem = name = re.sub(r"[^A-Za-z0-9]+", "_", name or name_of(kind)).strip("_")[:_MOST_NAME] or "Type"
             number = 1
             while name in self.definitions:
                 number += 1
@@ -245,7 +239,7 @@ class _Describer:
 
 
 def _type_name(value: Any) -> str:
-    return next(name for kind, name in reversed(_PRIMITIVES.items()) if isinstance(value, kind))
+    return next(name for kind, name in _PRIMITIVES.items() if isinstance(value, kind))
 
 
 def _indescribable(kind: Any, where: str) -> CouncilError:

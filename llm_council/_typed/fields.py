@@ -6,11 +6,12 @@ import ast
 import dataclasses
 import inspect
 import re
+import sys
 import textwrap
 import typing
 from collections.abc import Mapping
 from functools import lru_cache
-from types import UnionType
+from types import ModuleType, UnionType
 from typing import Annotated, Any, ClassVar, Final, Literal, NewType, Protocol, TypeVar, Union, get_args, get_origin
 
 import attrs
@@ -109,6 +110,14 @@ def bare(kind: Any) -> Any:
     return origin_of(kind)[stripped]
 
 
+def name_of(kind: Any) -> str:
+    """Return the name of a type for people, such as ``list[Report]``."""
+    kind = kind if is_alias(kind) else bare(kind)
+    if isinstance(kind, type) and get_origin(kind) is None:
+        return kind.__name__
+    return re.sub(r"\b(?:[A-Za-z_]\w*\.|<locals>\.)+", "", str(kind))
+
+
 def _is_typed_dict(cls: type) -> bool:
     return issubclass(cls, dict) and hasattr(cls, "__required_keys__")  # typing's, and that of typing_extensions
 
@@ -147,7 +156,10 @@ def _fields_of(kind: Any) -> tuple[Field, ...]:
     elif dataclasses.is_dataclass(cls):
         found = _dataclass_fields(cls)
     elif _is_typed_dict(cls):
-        found = [Field(name=name, attribute=name, is_required=name in cls.__required_keys__) for name in hints]
+        found = [
+            Field(name=name, attribute=name, is_required=_is_required(kind, default=name in cls.__required_keys__))
+            for name, kind in hints.items()
+        ]
     else:
         defaults = getattr(cls, "_field_defaults", {})
         found = [
@@ -208,6 +220,17 @@ def _dataclass_fields(cls: Any) -> list[Field]:
             )
         )
     return found
+
+
+def _is_required(kind: Any, *, default: bool) -> bool:
+    """Return what ``Required`` or ``NotRequired`` says of a key; Python itself does not read them in text."""
+    while True:
+        name = getattr(get_origin(kind), "_name", None)
+        if name in ("Required", "NotRequired"):
+            return bool(name == "Required")
+        if name not in _QUALIFIERS and get_origin(kind) is not Annotated:
+            return default
+        kind = get_args(kind)[0]
 
 
 def _described_by(metadata: Mapping[Any, Any]) -> str:
@@ -294,18 +317,39 @@ def _descriptions(cls: Any) -> dict[str, str]:
     return found
 
 
-def _below_fields(cls: type) -> dict[str, str]:
+def _below_fields(cls: type) -> Mapping[str, str]:
     """Return the strings below the fields in the source of a class; none without its source."""
+    module = sys.modules.get(cls.__module__)
+    return _strings_in(module).get(cls.__qualname__, {}) if module is not None else {}
+
+
+@lru_cache(maxsize=64)
+def _strings_in(module: ModuleType) -> dict[str, dict[str, str]]:
+    """Return the strings below the fields of all classes of a module, by the qualified name of the class."""
     try:
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        tree = ast.parse(inspect.getsource(module))
     except (OSError, TypeError, SyntaxError, ValueError):
         return {}
+    found: dict[str, dict[str, str]] = {}
+    waiting: list[tuple[ast.AST, str]] = [(tree, "")]
+    while waiting:
+        node, prefix = waiting.pop()
+        for child in ast.iter_child_nodes(node):
+            below = prefix
+            if isinstance(child, ast.ClassDef):
+                found[prefix + child.name] = _strings_of(child)
+                below = f"{prefix}{child.name}."
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                below = f"{prefix}{child.name}.<locals>."
+            waiting.append((child, below))
+    return found
+
+
+def _strings_of(node: ast.ClassDef) -> dict[str, str]:
     found: dict[str, str] = {}
-    if isinstance(body, ast.ClassDef):
-        for one, after in zip(body.body, body.body[1:], strict=False):
-            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and is_text:
-                words = after.value.value  # type: ignore[attr-defined]
-                if isinstance(words, str):
-                    found[one.target.id] = " ".join(words.split())
+    for one, after in zip(node.body, node.body[1:], strict=False):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(after, ast.Expr):
+            words = after.value.value if isinstance(after.value, ast.Constant) else None
+            if isinstance(words, str):
+                found[one.target.id] = " ".join(words.split())
     return found

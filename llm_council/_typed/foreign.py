@@ -96,7 +96,10 @@ def apart(schema: Mapping[str, Any], taken: Container[str]) -> tuple[dict[str, A
     definitions = {names[name]: _renamed(body, names) for name, body in listed.items()}
     whole = _renamed(schema, names)
     if set(whole) == {"$ref"}:  # the class itself is among its definitions
-        whole = dict(definitions[whole["$ref"].rpartition("/")[2]])
+        name = whole["$ref"].removeprefix("#/$defs/")
+        whole = dict(definitions[name])
+        if json.dumps(f"#/$defs/{name}") not in json.dumps(definitions, default=str):  # nothing leads back to it
+            del definitions[name]
     return whole, definitions
 
 

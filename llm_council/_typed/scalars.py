@@ -26,37 +26,39 @@ class Text:
 
     Attributes:
         schema: what the text looks like.
+        expected: the same for people.
         read: returns the value of a text; raises ValueError.
         write: returns the text of a value.
     """
 
     schema: Mapping[str, Any]
+    expected: str
     read: Callable[[str], Any]
     write: Callable[[Any], str]
 
 
 def _read_datetime(text: str) -> datetime:
     if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", text):  # a date alone would become midnight
-        raise ValueError(f"expected a date and a time, such as 2026-11-30T12:30:00Z, got {text!r:.80}")
+        raise ValueError
     return datetime.fromisoformat(text)
 
 
 def _read_date(text: str) -> date:
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-        raise ValueError(f"expected a date, such as 2026-11-30, got {text!r:.80}")
+        raise ValueError
     return date.fromisoformat(text)
 
 
 def _read_time(text: str) -> time:
     if not re.match(r"\d\d:\d\d", text):
-        raise ValueError(f"expected a time, such as 12:30:00, got {text!r:.80}")
+        raise ValueError
     return time.fromisoformat(text)
 
 
 def _read_duration(text: str) -> timedelta:
     found = _DURATION.fullmatch(text)
     if found is None or text[-1] in "PT":
-        raise ValueError(f"expected a duration, such as P1DT2H30M, got {text!r:.80}")
+        raise ValueError
     parts = {name: int(found[name] or 0) for name in ("weeks", "days", "hours", "minutes", "seconds")}
     value = timedelta(**parts, microseconds=int((found["fraction"] or "").ljust(6, "0")))
     return -value if found["sign"] == "-" else value
@@ -70,7 +72,7 @@ def _write_duration(value: timedelta) -> str:
 
 def _read_uuid(text: str) -> UUID:
     if not re.fullmatch(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text):
-        raise ValueError(f"expected a UUID, got {text!r:.80}")
+        raise ValueError
     return UUID(text)
 
 
@@ -83,11 +85,23 @@ _DECIMAL = MappingProxyType({"type": "string", "pattern": r"^[+-]?[0-9]+(\.[0-9]
 
 TEXTS: Final[Mapping[type, Text]] = MappingProxyType(
     {
-        datetime: Text(schema=_format("date-time"), read=_read_datetime, write=datetime.isoformat),
-        date: Text(schema=_format("date"), read=_read_date, write=date.isoformat),
-        time: Text(schema=_format("time"), read=_read_time, write=time.isoformat),
-        timedelta: Text(schema=_format("duration"), read=_read_duration, write=_write_duration),
-        Decimal: Text(schema=_DECIMAL, read=Decimal, write=str),
-        UUID: Text(schema=_format("uuid"), read=_read_uuid, write=str),
+        datetime: Text(
+            schema=_format("date-time"),
+            expected="a date and a time, such as 2026-11-30T12:30:00Z",
+            read=_read_datetime,
+            write=datetime.isoformat,
+        ),
+        date: Text(
+            schema=_format("date"), expected="a date, such as 2026-11-30", read=_read_date, write=date.isoformat
+        ),
+        time: Text(schema=_format("time"), expected="a time, such as 12:30:00", read=_read_time, write=time.isoformat),
+        timedelta: Text(
+            schema=_format("duration"),
+            expected="a duration, such as P1DT2H30M",
+            read=_read_duration,
+            write=_write_duration,
+        ),
+        Decimal: Text(schema=_DECIMAL, expected="a decimal number in quotes, such as 1.50", read=Decimal, write=str),
+        UUID: Text(schema=_format("uuid"), expected="a UUID", read=_read_uuid, write=str),
     }
 )
