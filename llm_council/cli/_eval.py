@@ -163,7 +163,7 @@ def _show_progress(stream: Iterable[EvalProgress]) -> None:
         if draws:
             _output.print_note(f"\r{line.ljust(width)}", newline=False, raw=True)
             width = len(line)
-        elif progress.done % 10 == 0 or progress.done == progress.total:
+        elif progress.stage == "arms" and (progress.done % 10 == 0 or progress.done == progress.total):
             _output.print_note(line)
     if draws and width:
         _output.print_note("")
@@ -217,7 +217,7 @@ def _print_report(report: EvalReport) -> None:
     for warning in report.warnings:
         _output.print_line(f"note: {warning}")
     if report.rows:
-        head, *rows = table_rows(report)
+        head, *rows = table_rows(report, brief=True)
         click.echo()
         _output.print_table(rows, head)
     if report.headroom is not None:

@@ -39,6 +39,9 @@ MOST_DRAWN: Final = 1_000_000
 """Tasks that are drawn in a bootstrap: with more than 100 tasks there are fewer draws. The ends of an interval then
 differ by a twentieth of its width from seed to seed, and a report of 1,000 tasks takes seconds."""
 
+CHOSEN: Final = "best strategy"
+"""The row of the strategy that is best on other tasks."""
+
 MOST_SHOWN: Final = 40
 """Tasks on which arms differ, in the report."""
 
@@ -315,7 +318,13 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
     failed = sum(cell.error is not None for one in drafts for cells in one.cells.values() for cell in cells)
     if failed:
         warnings.append(f"{failed} drafts failed; they count as wrong")
-    rows = tuple(_row(arm, outcomes[arm], baselines.clusters, numbers.get(arm)) for arm in outcomes)
+    rows = [_row(arm, outcomes[arm], baselines.clusters, numbers.get(arm)) for arm in outcomes]
+    if len(councils) > 1:
+        # The best strategy on the same tasks would flatter it, as the best seat would.
+        scores = {arm: [one.points for one in outcomes[arm]] for arm in councils}
+        picked = cross_fit(scores, baselines.clusters).chosen
+        best = [outcomes[arm][index] for index, arm in enumerate(picked)]
+        rows.append(_row(CHOSEN, best, baselines.clusters, None))
     single, _ = baselines.single()
     differences = {
         arm: [one.points - other for one, other in zip(outcomes[arm], single, strict=True)] for arm in councils
@@ -324,7 +333,7 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
         empty,
         facts={**facts, "options": round(fmean(map(options_of_task, drafts)), 3)},
         unit=baselines.money.unit,
-        rows=rows,
+        rows=tuple(rows),
         verdicts=tuple(found.values()),
         bands=max_t_band(differences, baselines.clusters, draws=1_000) if differences else {},
         curves=tuple(_curves(drafts, evidence.seats, baselines)),

@@ -62,16 +62,19 @@ def _section(name: str, *content: str) -> Markup:
 
 def _table(report: EvalReport) -> Markup:
     head, *rows = table_rows(report)
+    # A column that is empty for all arms says nothing.
+    shown = [place for place in range(len(head)) if any(row[place] for row in rows)]
     kinds = {verdict.arm: _KINDS[verdict.kind] for verdict in report.verdicts}
     body = []
     for row in rows:
-        cells = []
-        for place, (label, cell) in enumerate(zip(head, row, strict=True)):
-            kind = "name" if place == 0 else kinds.get(row[0], "") if place == len(head) - 1 else "number"
-            cells.append(tag("td", cell, data_label=label, class_=kind, dir="auto"))
+        cells = [tag("th", row[0], scope="row", dir="auto")]
+        for place in shown[1:]:
+            is_verdict = head[place] == "verdict"
+            kind = kinds.get(row[0], "") if is_verdict else "number"
+            cells.append(tag("td", row[place], class_=kind, dir="auto"))
         body.append(tag("tr", *cells))
-    heads = tag("thead", tag("tr", *(tag("th", label) for label in head)))
-    return tag("table", heads, tag("tbody", *body), class_="arms")
+    heads = tag("thead", tag("tr", *(tag("th", head[place], scope="col") for place in shown)))
+    return tag("div", tag("table", heads, tag("tbody", *body), class_="arms"), class_="scroll", tabindex="0")
 
 
 def _kind(report: EvalReport, arm: str) -> str:
@@ -174,9 +177,9 @@ def _risk(report: EvalReport) -> Iterator[Markup]:
     cells = (
         tag(
             "tr",
-            tag("td", f"{100 * point.share:.0f} %", data_label="share of the votes", class_="name"),
-            tag("td", f"{point.items_at:,}", data_label="tasks", class_="number"),
-            tag("td", f"{100 * point.accuracy_at:.1f} %", data_label="right", class_="number"),
+            tag("th", f"{100 * point.share:.0f} %", scope="row"),
+            tag("td", f"{point.items_at:,}", class_="number"),
+            tag("td", f"{100 * point.accuracy_at:.1f} %", class_="number"),
         )
         for point in report.risk
     )

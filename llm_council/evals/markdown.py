@@ -99,6 +99,8 @@ def limits(report: EvalReport) -> Iterator[str]:
         "Both baselines must be beaten: the best seat, chosen on other tasks than those that it is scored on, and"
         " samples of one seat that cost as much as the arm."
     )
+    if any(row.arm == "best strategy" for row in report.rows):
+        yield "The row best strategy is the one that is best on other tasks than those that it is scored on."
     if report.unit != "usd":
         yield "A price is unknown, so costs are tokens in and four times the tokens out."
     yield "A gain below the margin is called no gain, and a gain that chance may explain is not called one."

@@ -291,17 +291,25 @@ class EvalReport(AwaitableRecord):
         return self.answer if self._pending_state is None else self._pending_repr()
 
 
-def table_rows(report: EvalReport) -> Iterator[tuple[str, ...]]:
-    """Yield the head of the table of arms, then a row for each arm."""
-    unit = "$/task" if report.unit == "usd" else "tokens/task"
-    yield ("arm", "score", "95 % interval", unit, "calls", "p50 s", "vs best seat", "vs samples", "verdict")
+def table_rows(report: EvalReport, *, brief: bool = False) -> Iterator[tuple[str, ...]]:
+    """Yield the head of the table of arms, then a row for each arm.
+
+    Args:
+        report: the report.
+        brief: leave out what a terminal has no room for.
+    """
+    price = "$ / task" if report.unit == "usd" else "tokens / task"
+    head = ["arm", "score", "95 % interval", price, "calls", "p50 s", "vs best seat", "vs samples", "verdict"]
+    if not brief:
+        more = ["unreadable", "abstained", *(["tokens"] if report.unit == "usd" else []), "p95 s"]
+        head[6:6] = more
+    yield tuple(head)
     verdicts = {verdict.arm: verdict for verdict in report.verdicts}
     for row in report.rows:
         verdict = verdicts.get(row.arm)
         against: tuple[Comparison, ...] = () if verdict is None else verdict.comparisons
         gains = [gain_words(one.difference) for one in against[:2]]
-        gains += [""] * (2 - len(gains))
-        yield (
+        cells = [
             row.arm,
             f"{100 * row.accuracy.estimate:.1f}",
             interval_words(row.accuracy),
@@ -309,8 +317,18 @@ def table_rows(report: EvalReport) -> Iterator[tuple[str, ...]]:
             f"{row.calls:.1f}",
             f"{row.p50:.1f}",
             *gains,
+            *[""] * (2 - len(gains)),
             "" if verdict is None else str(verdict.kind),
-        )
+        ]
+        if not brief:
+            tokens = [f"{row.tokens:,.0f}"] if report.unit == "usd" else []
+            cells[6:6] = [share_words(row.unread), share_words(row.abstained), *tokens, f"{row.p95:.1f}"]
+        yield tuple(cells)
+
+
+def share_words(share: float) -> str:
+    """Return a share in per cent; empty for none."""
+    return f"{100 * share:.1f} %" if share else ""
 
 
 def cost_words(row: ArmRow, unit: str) -> str:

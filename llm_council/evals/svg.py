@@ -161,7 +161,8 @@ def scatter(x: Axis, y: Axis, marks: Sequence[Mark], lines: Sequence[Series], ti
                     "g", tag("title", series.name), tag("polyline", points=" ".join(path)), class_=f"line {series.kind}"
                 )
             )
-    placed: list[tuple[float, float, float]] = []
+    # The marks themselves: a name must not cover them.
+    placed = [(across(mark.x) - 7, across(mark.x) + 7, down(mark.y) + 4) for mark in marks]
     for mark in sorted(marks, key=lambda one: (one.x, -one.y)):
         left, top = across(mark.x), down(mark.y)
         inner = [tag("title", mark.name)]
@@ -174,17 +175,20 @@ def scatter(x: Axis, y: Axis, marks: Sequence[Mark], lines: Sequence[Series], ti
 
 
 def _label(left: float, top: float, name: str, placed: list[tuple[float, float, float]]) -> Markup:
-    """Return a name beside a mark, moved down until it covers no other one."""
-    width = 6.4 * len(name)
+    """Return a name beside a mark, moved up or down until it covers no other name and no mark."""
+    width = 6.6 * len(name)
     to_left = left + 10 + width > WIDTH - RIGHT
     start = left - 10 - width if to_left else left + 10
-    height = top + 4
-    for _ in range(12):
-        if all(abs(height - other) >= 13 or start > end or start + width < begin for begin, end, other in placed):
-            break
-        height += 13
+    rooms = [top + 4 + 7 * step for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8, -8)]
+    height = next((room for room in rooms if _is_free(start, start + width, room, placed)), top + 4)
     placed.append((start, start + width, height))
     return _text(left - 10 if to_left else left + 10, height, name, "name", "end" if to_left else "start")
+
+
+def _is_free(start: float, end: float, height: float, placed: Sequence[tuple[float, float, float]]) -> bool:
+    if not TOP + 8 <= height <= HEIGHT - BOTTOM - 2:
+        return False
+    return all(abs(height - other) >= 13 or start > right or end < left for left, right, other in placed)
 
 
 @attrs.frozen(kw_only=True)

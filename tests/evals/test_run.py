@@ -32,6 +32,7 @@ from llm_council.models import Budget
 from llm_council.testing import World
 from llm_council.testing.fakes import ScriptedProvider
 from tests.evals._council import calls_of, council_of, tasks_of
+from tests.evals.record import FOLDER
 
 ARMS = ["poll", "escalate", "revise", "judge"]
 
@@ -274,3 +275,18 @@ def test_an_exported_set_has_letters_and_texts(tmp_path: Path) -> None:
     found = [json.loads(line) for line in inspect_lines(read_tasks(path))]
     assert [line["target"] for line in found] == ["B", "4", '{"a": 2, "b": 1}']
     assert found[0]["metadata"]["scorer"] == {"kind": "choice"}
+
+
+def test_the_recorded_journal_is_replayed() -> None:
+    report = json.loads((FOLDER / "report.json").read_text())
+    assert _rounded(replay(FOLDER).to_dict()) == _rounded(report)
+    assert [row["arm"] for row in report["rows"][-6:-1]] == ["rank", "judge", "revise", "verify", "synthesize"]
+
+
+def _rounded(value: Any) -> Any:
+    """Return a report with fewer digits: Python's own sum of floats differs by version."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items() if key != "version"}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
