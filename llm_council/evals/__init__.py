@@ -28,6 +28,7 @@ __all__ = [
     "evaluate",
     "evaluate_stream",
     "evaluate_sync",
+    "example_tasks",
     "plan_evaluation",
     "read_answer",
     "read_tasks",
@@ -54,7 +55,7 @@ __getattr__, __dir__ = lazy_names(
         ],
         "scorers": ["FieldPath", "Score", "Scorer", "ScorerKind", "read_answer", "score"],
         "statistics": ["Interval"],
-        "tasks": ["EvalTask", "TaskSet", "read_tasks"],
+        "tasks": ["EvalTask", "TaskSet", "example_tasks", "read_tasks"],
         "verdicts": ["Comparison", "Verdict", "VerdictKind"],
     },
 )
@@ -76,5 +77,5 @@ if TYPE_CHECKING:
     )
     from llm_council.evals.scorers import FieldPath, Score, Scorer, ScorerKind, read_answer, score
     from llm_council.evals.statistics import Interval
-    from llm_council.evals.tasks import EvalTask, TaskSet, read_tasks
+    from llm_council.evals.tasks import EvalTask, TaskSet, example_tasks, read_tasks
     from llm_council.evals.verdicts import Comparison, Verdict, VerdictKind

@@ -18,7 +18,7 @@ from llm_council.models import Message
 from llm_council.models._attrs import as_dict, as_tuple, must_be, optional, strict_init, string
 from llm_council.strategies._answer_form import AnswerForm, form_of
 
-__all__ = ["EvalTask", "TaskSet", "read_tasks"]
+__all__ = ["EvalTask", "TaskSet", "example_tasks", "read_tasks"]
 
 MOST_SHOWN = 3
 """Problems of a file that the message tells."""
@@ -200,6 +200,15 @@ def read_tasks(path: str | PathLike[str], *, scorer: Scorer | str | Mapping[str,
         licence=_text(header.get("licence", header.get("license"))),
         source=_text(header.get("source")),
     )
+
+
+def example_tasks() -> TaskSet:
+    """Return the set that ships with the package: 352 questions in 88 clusters, whose answers code computed.
+
+    Arithmetic, tables, programs, rates, seating, dates, schedules, knights and knaves, routes, letters and logs, of
+    rising difficulty. The file is ``llm_council/evals/sets/reasoning.jsonl``, under this project's licence.
+    """
+    return read_tasks(Path(__file__).parent / "sets" / "reasoning.jsonl")
 
 
 def _task(record: Record, number: int, default: Any) -> EvalTask:
