@@ -1,4 +1,4 @@
-"""The commands that inspect and set up: providers, subagents, config, doctor and version."""
+"""The commands that inspect and set up: providers, strategies, subagents, config, doctor and version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llm_council.errors._secrets import redact
 if TYPE_CHECKING:
     from llm_council.providers.registry import ProviderInfo
 
-__all__ = ["check_installation", "config", "doctor", "providers", "subagents", "version"]
+__all__ = ["check_installation", "config", "doctor", "providers", "strategies", "subagents", "version"]
 
 _DISTRIBUTION = "llm-council-sdk"
 
@@ -212,6 +212,27 @@ def subagents(*, json_: bool) -> None:
         note = f"{info.description} (replaces the built-in one: {info.source})" if shadows else info.description
         rows.append((info.name, ", ".join(info.modes), ", ".join(info.aliases), str(info.error or note)))
     print_table(rows, ("subagent", "modes", "also called", "for"))
+
+
+@click.command()
+@json_option
+def strategies(*, json_: bool) -> None:
+    """List every strategy: those of your configuration, the built-in ones and those of other packages."""
+    from llm_council.config import CouncilConfig
+    from llm_council.models._convert import dump
+    from llm_council.strategies import list_strategies
+
+    found: list[dict[str, Any]] = []
+    for name, table in CouncilConfig.discover().strategies.items():
+        options = ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items() if key != "kind")
+        summary = f"{table.get('kind', name)} with {options}" if options else str(table.get("kind", name))
+        found.append({"name": name, "summary": summary, "source": "configuration", "aliases": [], "error": None})
+    found += [dump(info) for info in list_strategies()]
+    if json_:
+        print_json(found)
+        return
+    rows = [(row["name"], ", ".join(row["aliases"]), row["source"], row["error"] or row["summary"]) for row in found]
+    print_table(rows, ("strategy", "also called", "from", "what it does"))
 
 
 @click.group(cls=Group)

@@ -39,6 +39,7 @@ _COMMANDS = {
     "eval": ("_eval", "Measure whether a council pays on your tasks."),
     "doctor": ("_commands", "Check providers and this installation."),
     "providers": ("_commands", "List the providers."),
+    "strategies": ("_commands", "List the strategies."),
     "subagents": ("_commands", "List the subagents."),
     "models": ("_models", "List, fetch and locate the models of the embedded engine."),
     "config": ("_commands", "Show the configuration; trust a project's configuration file."),

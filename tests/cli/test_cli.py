@@ -351,7 +351,7 @@ def test_control_characters_are_replaced_on_terminals_only(council: Council, mon
     assert "\x1b[31mred" in raw
 
 
-def test_providers_subagents_config_and_version(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_providers_strategies_subagents_config_and_version(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = council("providers")
     assert code == 0
     assert {"openai", "openrouter", "vllm", "lmstudio", "local"} <= {line.split()[0] for line in out.splitlines()[1:]}
@@ -362,6 +362,8 @@ def test_providers_subagents_config_and_version(council: Council, monkeypatch: p
     assert listed["openai"]["kind"] == "built-in"
     code, out, _ = council("subagents")
     assert {"advisor", "critic", "drafter", "planner", "researcher", "router", "synthesizer"} <= set(out.split())
+    code, out, _ = council("strategies")
+    assert {"poll", "rank", "synthesize"} <= {line.split()[0] for line in out.splitlines()[1:]}
     assert council("version") == (0, "llm-council-sdk 0.1.0\n", "")
     monkeypatch.setenv("LLM_COUNCIL_CHAIR", "the-chair")
     assert 'chair = "the-chair"' in council("config", "show")[1]
