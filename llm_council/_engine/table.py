@@ -81,7 +81,9 @@ class RunTable(Table):
             return ()
         self._check_phase(phase)
         board = phases.DraftBoard()
-        is_enough = None if enough is None else lambda: enough(self._reviews())
+        is_enough = None
+        if enough is not None:  # a draft that has not arrived could still win
+            is_enough = lambda: all(name in state.drafts for name in plan.drafters) and enough(self._reviews())  # noqa: E731
         async with anyio.create_task_group() as group:
             for name in plan.drafters:
                 board.expect(Draft(seat=name))

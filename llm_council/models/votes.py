@@ -65,21 +65,30 @@ class Tally:
         rule: ``"plurality"``: the answer with the largest weight wins. ``"scores"``: the draft with the largest median
             over judges of its standard score. ``"pairs"``: the draft that judges prefer most often. ``"anchor"``: the
             answer with the largest weight before seats saw those of the others, which not enough of them left.
+            ``"borda"``, ``"copeland"``, ``"approval"``: the draft that reviewers rank highest, or call good most often.
             ``"fields"``: the parts of an object with the largest weights, each counted by itself; share and margin are
             those of the part on which the seats agree least.
         winner: key of the winning answer; None if no seat gave a readable one.
         points: weight of each answer by key, the largest first; standard scores or won pairs of drafts.
         share: weight of the winner among the weights of all seats, from 0 to 1. For scores, the share of judges
-            other than its author that scored no draft higher; for pairs, the share of its pairs that it won.
+            other than its author that scored no draft higher; for pairs and Copeland, the share of its pairs that it
+            won; for Borda, of the points that it could have; for approvals, of all reviewers but its author.
         margin: the share by which it leads the next answer; for drafts, the points.
         tied: keys of the answers that share the first place; empty if there is one.
-        broken_by: what decided between them: ``"seed"``, or ``"pairs"``, how judges compared them; None without a tie.
+        broken_by: what decided between them: ``"pairs"``, how judges compared them; ``"second choices"``, which draft
+            has more second places; ``"weights"``, which answer the seat with the largest weight gave; ``"seed"``, the
+            run's; None without a tie.
         cast: seats with a readable answer.
         empty: seats whose answer could not be read.
         failed: seats that gave no draft.
-        decided_after: drafts after which the vote was decided, and the others were cancelled or not asked for; None if
-            all were counted.
+        decided_after: drafts, or reviews of drafts, after which the vote was decided, and the others were cancelled or
+            not asked for; None if all were counted.
         grouping: what found answers in different words equal: ``"code"``, or ``"model"`` if a seat was asked.
+        order: keys of drafts, the best first, where drafts were ranked or approved.
+        pairwise: how many reviewers put each draft before each other one: ``pairwise["ann"]["bob"]`` put ann's before
+            bob's. A diagnostic.
+        condorcet: True if more reviewers put the winning draft before each other one than behind it; None if none was
+            compared. A diagnostic.
         fields: with the rule ``"fields"``, the count of each part of the answer by its path.
         composed: True if the parts that won stood in no seat's answer together: the council elected what nobody
             proposed.
@@ -97,6 +106,9 @@ class Tally:
     failed: int = 0
     decided_after: int | None = None
     grouping: str = "code"
+    order: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    pairwise: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict, converter=as_dict)
+    condorcet: bool | None = None
     fields: Mapping[str, Tally] = attrs.field(factory=dict, converter=as_dict)
     composed: bool = False
 

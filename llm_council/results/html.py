@@ -83,6 +83,8 @@ def outcomes(result: CouncilResult) -> Iterator[tuple[SeatReport, str]]:
     """Yield each seat, and what became of it: its error, the rank of its draft, or whether it was asked."""
     # Without votes, every draft has 0 points, and the order says nothing.
     ranked = result.ranking.order if any(result.ranking.points.values()) else ()
+    if result.tally is not None and result.tally.order:
+        ranked = result.tally.order
     ranks = {seat: place for place, seat in enumerate(ranked, 1)}
     for seat in result.seats:
         if seat.error is not None:

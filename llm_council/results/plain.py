@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["answer", "as_text", "split_answer", "vote_line", "vote_rows"]
 
 
+_OF_REVIEWERS = {"borda": "the Borda count", "copeland": "pairs won", "approval": "approvals"}
+"""Rules by which reviewers choose a draft, in words."""
+
 _BROKEN_BY = {
     "seed": "the run's seed broke the tie",
     "pairs": "their pairs broke the tie",
@@ -57,10 +60,19 @@ def vote_line(result: CouncilResult) -> str | None:
     tally = result.tally
     if tally is None:
         return None
-    if tally.rule in ("scores", "pairs"):
-        return " ".join(visible(_judged(result, tally)).split())
-    if tally.rule == "fields":
-        return " ".join(visible(_counted_by_field(result, tally)).split())
+    if tally.rule in _OF_REVIEWERS:
+        parts = _reviewed(tally)
+    elif tally.rule in ("scores", "pairs"):
+        parts = _judged(result, tally)
+    elif tally.rule == "fields":
+        parts = _counted_by_field(result, tally)
+    else:
+        parts = _counted(result, tally)
+    return " ".join(visible("; ".join(parts)).split())
+
+
+def _counted(result: CouncilResult, tally: Tally) -> list[str]:
+    """Return how many seats gave the answer, and who gave another one."""
     agreeing = [name for name, answer in result.answers.items() if answer.key == tally.winner]
     counted = tally.cast + tally.empty + tally.failed
     planned = len(result.plan.drafters) * result.plan.samples
@@ -87,11 +99,11 @@ def vote_line(result: CouncilResult) -> str | None:
         parts.append(f"{left} more could not have changed it")
     elif left > 0:
         parts.append(f"{left} of {planned} were not asked for")
-    return " ".join(visible("; ".join(parts)).split())
+    return parts
 
 
-def _counted_by_field(result: CouncilResult, tally: Tally) -> str:
-    """Return the count of each part of an answer in one sentence."""
+def _counted_by_field(result: CouncilResult, tally: Tally) -> list[str]:
+    """Return the count of each part of an answer."""
     parts = [
         f"{path} is {_shown_key(one.winner)} for {one.share:.0%} of all seats" for path, one in tally.fields.items()
     ]
@@ -106,7 +118,7 @@ def _counted_by_field(result: CouncilResult, tally: Tally) -> str:
         parts.append(f"{tally.failed} failed")
     if tally.broken_by:
         parts.append(_BROKEN_BY[tally.broken_by])
-    return "; ".join(parts)
+    return parts
 
 
 def _shown_key(key: str | None) -> str:
@@ -114,8 +126,26 @@ def _shown_key(key: str | None) -> str:
     return "not given" if key is None else key.strip('"')
 
 
-def _judged(result: CouncilResult, tally: Tally) -> str:
-    """Return what judges said of drafts in one sentence."""
+def _reviewed(tally: Tally) -> list[str]:
+    """Return what reviewers said of drafts."""
+    reviews = f"{tally.cast} {'ranking' if tally.cast == 1 else 'rankings'}"
+    if tally.rule == "approval":
+        parts = [f"{tally.share:.0%} of its reviewers call {tally.winner}'s draft good"]
+    else:
+        parts = [f"{tally.winner}'s draft is the first of {reviews} by {_OF_REVIEWERS[tally.rule]}"]
+    if tally.condorcet is False and tally.rule != "approval":
+        parts.append("no majority puts it before each other draft")
+    if tally.empty:
+        parts.append(f"{tally.empty} could not be read")
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    if tally.broken_by:
+        parts.append(_BROKEN_BY[tally.broken_by])
+    return parts
+
+
+def _judged(result: CouncilResult, tally: Tally) -> list[str]:
+    """Return what judges said of drafts."""
     judges = len({judgement.judge for judgement in result.judgements})
     what = "in pairs" if tally.rule == "pairs" else "by scores"
     parts = [f"{tally.winner}'s draft is the best {what} of {judges} judge{'' if judges == 1 else 's'}"]
@@ -123,12 +153,12 @@ def _judged(result: CouncilResult, tally: Tally) -> str:
         parts.append(f"{tally.empty} could not be read")
     if tally.broken_by:
         parts.append(_BROKEN_BY[tally.broken_by])
-    return "; ".join(parts)
+    return parts
 
 
 def vote_rows(result: CouncilResult) -> list[tuple[str, str]]:
     """Return a vote as two columns, their titles first: the answer of each seat, or the points of each draft."""
-    if result.tally is not None and result.tally.rule in ("scores", "pairs"):
+    if result.tally is not None and result.tally.rule in ("scores", "pairs", *_OF_REVIEWERS):
         return [("draft", "points"), *((name, f"{points:.4g}") for name, points in result.tally.points.items())]
     # Of several drafts of one seat, those that were not asked for have no row.
     names = result.plan.drafters if result.plan.samples == 1 else tuple(result.drafts)

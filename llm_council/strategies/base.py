@@ -282,7 +282,8 @@ class Table(ABC):
 
         Args:
             phase: ``Phase.CRITIQUE`` for critiques that end with a ranking, ``Phase.RANK`` for rankings alone.
-            enough: called with the reviews so far after each one; True cancels those that are still being written.
+            enough: called with the reviews so far after each one, once every draft has arrived or failed; True cancels
+                the reviews that are still being written.
 
         Returns:
             The reviews, failed ones included, in the order of the reviewers.

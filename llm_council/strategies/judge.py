@@ -13,6 +13,7 @@ import attrs
 from llm_council.errors import InvalidOption, near
 from llm_council.models import Draft, Judgement, Phase
 from llm_council.models._attrs import as_tuple, is_number, must_be, optional, strict_init
+from llm_council.strategies._compared import with_answers_of_drafts
 from llm_council.strategies._default_seats import default_chairs, default_drafters, resting
 from llm_council.strategies._judgements import PairCount, ScoreCount, read_better, read_scores
 from llm_council.strategies.base import Ask, Reply, Roster, Steps, Strategy, Table, Verdict
@@ -111,6 +112,7 @@ class Judge(Strategy):
         tally = count.tally(table.random("tie"))
         table.report(tally)
         facts: dict[str, Any] = {
+            "otherwise": _by_single_judges(able, judgements),
             "tally": tally,
             "judgements": tuple(judgements),
             "bias": _bias(table, judgements),
@@ -127,7 +129,7 @@ class Judge(Strategy):
         if not judgements and len(drafts) > 1:
             table.note("no draft was judged: the run's seed chose one")
         (winner,) = [draft for draft in drafts if draft.seat == tally.winner]
-        return attrs.evolve(await table.finish(winner), **facts)
+        return with_answers_of_drafts(table, attrs.evolve(await table.finish(winner), **facts), "the judges")
 
     async def _score(self, table: Table, drafts: Sequence[Draft], judges: Sequence[str]) -> ScoreCount:
         """Ask each judge for a score of each draft but its own."""
@@ -181,6 +183,20 @@ def _notes(roster: Roster, drafters: Sequence[str], judges: Sequence[str]) -> It
     provider = {seat.name: seat.provider for seat in roster.seats}
     if any(provider[judge] == provider[author] for judge in judges for author in drafters if judge != author):
         yield "judges and authors share a provider: models prefer texts of their own family"
+
+
+def _by_single_judges(judges: Sequence[str], judgements: Sequence[Judgement]) -> dict[str, str | None]:
+    """Return the author of the draft that each judge alone would choose; None if it prefers none."""
+    found: dict[str, str | None] = {}
+    for judge in judges:
+        sums: dict[str, float] = {}
+        for judgement in judgements:
+            if judgement.judge == judge:
+                for author, score in judgement.scores.items():
+                    sums[author] = sums.get(author, 0.0) + score
+        best = [author for author, score in sums.items() if score == max(sums.values())]
+        found[f"judge:{judge}"] = best[0] if len(best) == 1 else None
+    return found
 
 
 def _bias(table: Table, judgements: Sequence[Judgement]) -> dict[str, float]:

@@ -6,10 +6,9 @@ from typing import ClassVar
 
 import attrs
 
-from llm_council.models import AnswerKind, Phase
+from llm_council.models import Phase
 from llm_council.models._attrs import strict_init
-from llm_council.strategies._answer_form import form_of, with_common_keys
-from llm_council.strategies._ballots import Ballots
+from llm_council.strategies._compared import with_answers_of_drafts
 from llm_council.strategies._default_seats import default_chairs, default_drafters, resting
 from llm_council.strategies.base import Roster, Steps, Strategy, Table, Verdict
 
@@ -68,38 +67,7 @@ class Synthesize(Strategy):
             for note in table.plan.notes:  # that nobody checks the answer
                 table.note(note)
         await table.draft_and_review()
-        return _compared(table, await table.synthesise())
-
-
-def _compared(table: Table, verdict: Verdict) -> Verdict:
-    """Return the verdict with what the drafts answer, and whether the chair overruled most of them.
-
-    Only numbers, yes or no, and choices can be told from drafts, which do not have the form of the schema.
-    """
-    form = form_of(table.plan.schema)
-    if verdict.output is None or form.kind in (AnswerKind.TEXT, AnswerKind.JSON):
-        return verdict
-    vote = Ballots(form, table.plan.drafters)
-    drafts = [draft for draft in table.drafts if draft.seat in table.plan.drafters]
-    tally = vote.count(drafts).tally(table.random("tie"))
-    facts = vote.facts(tally, drafts)
-    final = "the chair's answer"  # no name of a seat has a space
-    answers = with_common_keys({**facts["answers"], final: form.answer_of(verdict.output)})
-    chosen = answers.pop(final)
-    dissent = vote.dissent(chosen.key, answers, drafts)
-    overruled = None
-    if tally.share > 1 / 2 and len(vote.seats) > 1:
-        winner = next(answer for seat, answer in answers.items() if facts["answers"][seat].key == tally.winner)
-        overruled = winner.key != chosen.key
-        if overruled:
-            table.note(f"the chair overruled the answer of most drafts: {winner.shown}")
-    return attrs.evolve(
-        verdict,
-        answers=answers,
-        dissent=dissent,
-        otherwise=facts["otherwise"] if tally.winner is not None else {},
-        overruled=overruled,
-    )
+        return with_answers_of_drafts(table, await table.synthesise(), "the chair")
 
 
 def _note(names: tuple[str, ...], chair: str, *, by_rank: bool, rests: bool) -> str:

@@ -1,0 +1,48 @@
+"""What drafts in prose answer, beside the answer of a run: who dissents, and whether most drafts were overruled."""
+
+from __future__ import annotations
+
+import attrs
+
+from llm_council.models import AnswerKind
+from llm_council.strategies._answer_form import form_of, with_common_keys
+from llm_council.strategies._ballots import Ballots
+from llm_council.strategies.base import Table, Verdict
+
+__all__ = ["with_answers_of_drafts"]
+
+
+def with_answers_of_drafts(table: Table, verdict: Verdict, who: str) -> Verdict:
+    """Return the verdict with what the drafts answer, and whether most of them were overruled.
+
+    Only numbers, yes or no, and choices can be told from drafts, which do not have the form of the schema.
+
+    Args:
+        table: the table of the run.
+        verdict: its answer.
+        who: who gave the answer, for the warning, such as "the chair".
+    """
+    form = form_of(table.plan.schema)
+    if verdict.output is None or form.kind in (AnswerKind.TEXT, AnswerKind.JSON):
+        return verdict
+    vote = Ballots(form, table.plan.drafters)
+    drafts = [draft for draft in table.drafts if draft.seat in table.plan.drafters]
+    tally = vote.count(drafts).tally(table.random("tie"))
+    facts = vote.facts(tally, drafts)
+    final = "the final answer"  # no name of a seat has a space
+    answers = with_common_keys({**facts["answers"], final: form.answer_of(verdict.output)})
+    chosen = answers.pop(final)
+    dissent = vote.dissent(chosen.key, answers, drafts)
+    overruled = None
+    if tally.share > 1 / 2 and len(vote.seats) > 1:
+        winner = next(answer for seat, answer in answers.items() if facts["answers"][seat].key == tally.winner)
+        overruled = winner.key != chosen.key
+        if overruled:
+            table.note(f"{who} overruled the answer of most drafts: {winner.shown}")
+    return attrs.evolve(
+        verdict,
+        answers=answers,
+        dissent=dissent,
+        otherwise={**verdict.otherwise, **(facts["otherwise"] if tally.winner is not None else {})},
+        overruled=overruled,
+    )
