@@ -190,7 +190,8 @@ _WITHHELD = (
 # A model that is gone, or that this gateway or account cannot route to: OpenRouter (404: "is deprecated", "No endpoints
 # found ...", "No allowed providers ...", "All providers have been ignored"), Gemini (404, "is no longer available",
 # marker pull 1009), Cohere (404, "was removed on"), Bedrock (400, "on-demand throughput isn't supported"; 404, "end of
-# its life"), DeepSeek (400, "Model Not Exist"), Together ("non-serverless model").
+# its life"), DeepSeek (400, "Model Not Exist"), Together ("non-serverless model"), NVIDIA (404, "Function '...': Not
+# found for account '...'", free-claude-code issue 1021).
 _GONE = (
     r"(?i)\bmodels?\b[^\n]{0,300}?\b(?:has been|have been|was|were|is|are) (?:now )?"
     r"(?:deprecated|decommissioned|retired|removed|sunset|discontinued|shut down)\b"
@@ -198,6 +199,7 @@ _GONE = (
     r"|not exist\b|not (?:currently )?available\b)"
     r"|no (?:allowed |available )?(?:endpoints?|providers?) (?:found|are available|available|support|match)"
     r"|all (?:providers|endpoints) have been ignored|on-demand throughput isn.t supported|non-serverless model"
+    r"|\bfunction '[^'\n]{1,100}': not found for account"
 )
 # A capability that the model lacks: Ollama ('"m" does not support tools', server/routes.go), OpenRouter (404, "No
 # endpoints found that support tool use", "... image input", "... can handle the requested parameters"), vLLM
@@ -221,15 +223,20 @@ TEXTS: Sequence[TextRow] = (
     TextRow(AuthenticationFailed, re.compile(r"(?i)\b(?:incorrect|invalid) api[- ]key\b|\bapi[- ]key is invalid\b")),
     # OpenRouter, 403: a key with a limit of its own (docs, "Limits").
     TextRow(OutOfCredit, re.compile(r"(?i)\bkey limit exceeded")),
+    # Fireworks, 412: "Account ... is suspended, possibly due to reaching the monthly spending limit or failure to pay
+    # past invoices" (pollinations issue 12136).
+    TextRow(OutOfCredit, re.compile(r"(?i)\bspending limit\b|\bfailure to pay\b|\bunpaid invoices?\b")),
 )
 """Texts that refine a refusal of any vendor, after the vendor's own rows."""
 
 DAILY_TEXT = re.compile(
-    r"(?i)\bper[- ]?(?:day|week|month)\b|/ ?(?:day|month)\b|\bdaily\b|\bmonthly\b|\b[RT]PD\b|by ?day\b|\b86,?400 ?s\b"
+    r"(?i)\bper[- ]?(?:day|week|month)\b|/ ?(?:day|month)\b|\bdaily\b|\bweekly\b|\bmonthly\b|\b[RT]PD\b|by ?day\b"
+    r"|\b86,?400 ?s\b|\b(?:session|hourly) usage limit\b"
 )
 """Words of a rate limit that is refilled by the day or later: Groq and OpenAI ("requests per day (RPD)"), Cerebras
 ("Tokens per day limit exceeded"), OpenRouter ("free-models-per-day"), GitHub Models ("50 per 86400s ... ByDay"), Cohere
-("1000 API calls / month"). The code is that of a limit by the minute."""
+("1000 API calls / month"), Ollama's cloud ("reached your weekly usage limit", also "hourly" and "session": continue
+issue 9233, hermes-agent pull 68832). The code is that of a limit by the minute."""
 
 SPENT_TEXT = re.compile(
     r"(?i)\binsufficient (?:account )?(?:balance|credits?|funds)\b"

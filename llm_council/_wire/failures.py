@@ -317,7 +317,7 @@ def _class_of(
     # The words of a refusal for another parameter may speak of the model too.
     shared = TEXTS if param in (None, "", "model") else [row for row in TEXTS if row.cls is not ModelNotFound]
     cls = _by_type(codes, rows) if status is None else _by_status(status, rows)
-    if cls is RequestRejected and status in (None, 400, 404, 410, 422):
+    if cls is RequestRejected and status in (None, 400, 404, 410, 412, 422):
         # vLLM and Ollama send this type for an unknown model, vLLM the parameter too; for an unknown route neither.
         if status == 404 and (_by_type(codes, rows) is ModelNotFound or param == "model"):
             return ModelNotFound, None

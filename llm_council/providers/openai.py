@@ -49,6 +49,7 @@ class OpenAIProvider(OpenAICompatibleProvider):
         vendor="openai",
         seed="seed",  # API reference, "Create chat completion"; the Responses API has none
         developer_role="developer",
+        document_types=("application/pdf",),  # guide "File inputs": "Chat Completions accepts only PDF files"
         longest_call_id=40,  # its answer to a longer one: 400, string_above_max_length, "maximum length 40"
     )
 

@@ -18,6 +18,7 @@ from llm_council.providers import _anthropic as anthropic
 from llm_council.providers import _google as google
 from llm_council.providers._call.fitting import fit
 from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.providers.openai import OpenAIProvider
 from llm_council.providers.openrouter import OpenRouterProvider
 from llm_council.testing.servers import FakeVendor
 
@@ -76,6 +77,16 @@ def test_the_chat_dialect() -> None:
         openai_chat.encode_request(asked(LINK), ChatOptions())
     with pytest.raises(CapabilityMissing, match="wav, mp3"):
         openai_chat.encode_request(asked(AudioPart(data=RAW, media_type="audio/ogg")))
+
+
+def test_openais_chat_takes_pdf_alone() -> None:
+    own = OpenAIProvider.CHAT
+    assert content(openai_chat.encode_request(asked(PDF), own))[0]["type"] == "file"
+    with pytest.raises(CapabilityMissing, match=r"application/pdf alone, not text/plain.*nothing was sent"):
+        openai_chat.encode_request(asked(TEXT), own)
+    written = responses.encode_request(asked(TEXT))["input"][0]["content"][1]
+    assert written["type"] == "input_file"
+    assert content(openai_chat.encode_request(asked(TEXT), OpenRouterProvider.CHAT))[0]["type"] == "file"
 
 
 def test_what_a_tool_returned_goes_into_the_next_users_turn_of_the_chat_dialect() -> None:

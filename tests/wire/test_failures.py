@@ -422,6 +422,7 @@ def test_a_withheld_prompt_is_content_filtered_whatever_the_vendor_calls_it(
 
 # Models that are gone, or that cannot be reached through this vendor, and what a model cannot do.
 GONE: list[tuple[int, dict[str, Any]]] = [
+    (404, {"status": 404, "title": "Not Found", "detail": "Function '23d4': Not found for account 'Q'"}),
     (404, {"error": {"code": 404, "message": "Model four is deprecated. The vendor recommends model five"}}),
     (400, {"error": {"message": "x", "type": "invalid_request_error", "code": "model_decommissioned"}}),
     (410, {"status": 410, "title": "Gone", "detail": "The model 'm' has reached its end of life."}),
@@ -504,6 +505,9 @@ def test_a_field_that_is_too_long_is_no_long_prompt(param: str, cls: type[ApiErr
 
 
 DAILY: list[tuple[dict[str, Any], type[ApiError]]] = [
+    ({"message": "you (ann) have reached your weekly usage limit, upgrade for higher limits"}, OutOfCredit),
+    ({"message": "you've reached your hourly usage limit, please wait or upgrade to continue"}, OutOfCredit),
+    ({"message": "you (ann) have reached your session usage limit, please wait"}, OutOfCredit),
     ({"message": "Rate limit exceeded: free-models-per-day", "code": 429}, OutOfCredit),
     ({"message": "Limit of requests per day (RPD) reached", "code": "rate_limit_exceeded"}, OutOfCredit),
     ({"message": "on tokens per day (TPD): Limit 100000", "code": "rate_limit_exceeded"}, OutOfCredit),
@@ -518,6 +522,14 @@ DAILY: list[tuple[dict[str, Any], type[ApiError]]] = [
     ({"message": "x", "details": [{"violations": [{"quotaId": "XPerMinute-Y"}]}]}, RateLimited),
     ({"message": "Too many requests"}, RateLimited),
 ]
+
+
+def test_a_suspended_account_is_out_of_credit() -> None:
+    words = (
+        "Account a is suspended, possibly due to reaching the monthly spending limit or failure to pay past invoices."
+    )
+    error = refused(412, message=words, code="PRECONDITION_FAILED")
+    assert (type(error), error.status, error.retryable) == (OutOfCredit, 412, False)
 
 
 @pytest.mark.parametrize(("error", "cls"), DAILY)

@@ -98,6 +98,7 @@ class ChatOptions:
         think_tags: the model writes its reasoning into the answer, between ``<think>`` tags.
         finish_required: a stream without finish reason and ``[DONE]`` was cut; False for servers that send neither.
         file_urls: documents may be addresses.
+        document_types: the media types of documents that it takes; empty takes all.
         audio_formats: the formats of sound that it takes; empty takes all.
         body: further keys of every request; a request's ``extra`` overrides them.
     """
@@ -121,6 +122,7 @@ class ChatOptions:
     think_tags: bool = False
     finish_required: bool = True
     file_urls: bool = False
+    document_types: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     audio_formats: tuple[str, ...] = attrs.field(default=("wav", "mp3"), converter=as_tuple)
     body: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 
@@ -244,6 +246,12 @@ def _encode_file(part: DocumentPart | AudioPart, options: ChatOptions) -> dict[s
         if part.url is not None and not options.file_urls:
             raise CapabilityMissing(
                 "documents are taken as data only: pass DocumentPart(data=...); nothing was sent",
+                capability="documents",
+            )
+        if part.url is None and options.document_types and part.media_type not in options.document_types:
+            raise CapabilityMissing(
+                f"Chat Completions takes {', '.join(options.document_types)} alone, not {part.media_type}: use "
+                'api="responses", or pass a text as TextPart; nothing was sent',
                 capability="documents",
             )
         data = part.url or f"data:{part.media_type};base64,{part.data}"

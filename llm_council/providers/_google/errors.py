@@ -54,6 +54,12 @@ _TEXTS = (
     ),
     # For proxies that drop the details.
     TextRow(AuthenticationFailed, re.compile(r"(?i)\bapi key (?:not valid|not found|expired)")),
+    # Gemini API docs, "Troubleshooting guide", 400 FAILED_PRECONDITION: "free tier is not available in your country".
+    TextRow(
+        PermissionRefused,
+        re.compile(r"(?i)\blocation is not supported\b|\bnot available in your (?:country|region|location)\b"),
+        code="FAILED_PRECONDITION",
+    ),
     TextRow(
         ContextTooLong,
         re.compile(
