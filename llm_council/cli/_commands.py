@@ -131,6 +131,8 @@ _CAN = {
     "tools": "tool_use",
     "schemas": "structured_output",
     "images": "multimodal",
+    "documents": "documents",
+    "sound": "audio",
     "reasoning": "reasoning",
 }
 

@@ -356,8 +356,19 @@ def test_providers_strategies_subagents_config_and_version(council: Council, mon
     assert code == 0
     assert {"openai", "openrouter", "vllm", "lmstudio", "local"} <= {line.split()[0] for line in out.splitlines()[1:]}
     head, *lines = (line.split() for line in out.splitlines())
-    assert head == ["provider", "streaming", "tools", "schemas", "images", "reasoning", "key", "from"]
-    assert ["local", "yes", "no", "yes", "no", "no", "none"] in [line[:7] for line in lines]
+    assert head == [
+        "provider",
+        "streaming",
+        "tools",
+        "schemas",
+        "images",
+        "documents",
+        "sound",
+        "reasoning",
+        "key",
+        "from",
+    ]
+    assert ["local", "yes", "no", "yes", "no", "no", "no", "no", "none"] in [line[:9] for line in lines]
     listed = {info["name"]: info for info in json.loads(council("providers", "--json")[1])}
     assert listed["openai"]["kind"] == "built-in"
     code, out, _ = council("subagents")
